@@ -1,0 +1,198 @@
+"""A Keras model as a pair of files, `NAME.json` and `NAME.h5`; Keras is imported only when used.
+
+Run as `python -m emotion.keras_pair models/NAME` it writes the fast form beside the pair; a serving
+process starts that as a process of its own, so that it never imports TensorFlow itself.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from emotion.errors import ModelError
+from emotion.files import sha256_of, whole_file, write_json
+
+LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    ImportError,
+)
+"""What Keras and h5py were seen to raise for files that are damaged or not theirs."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model: `models/detection_model` stands for all of them."""
+
+    stem: Path
+
+    @property
+    def name(self) -> str:
+        return self.stem.name
+
+    @property
+    def architecture(self) -> Path:
+        return self._with(".json")
+
+    @property
+    def weights(self) -> Path:
+        return self._with(".h5")
+
+    @property
+    def card(self) -> Path:
+        return self._with(".card.json")
+
+    @property
+    def fast_form(self) -> Path:
+        return self._with(".onnx")
+
+    @property
+    def fast_form_seal(self) -> Path:
+        return self._with(".onnx.json")
+
+    def _with(self, suffix: str) -> Path:
+        return self.stem.with_name(self.stem.name + suffix)
+
+    def require_pair(self) -> None:
+        """Raise `ModelError` unless both files of the pair are there."""
+        for path in (self.architecture, self.weights):
+            if not path.is_file():
+                raise ModelError(
+                    f"expected a model as {self.architecture.name} and {self.weights.name} in "
+                    f"{self.stem.parent}; {path.name} is missing"
+                )
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of both files of the pair."""
+        return {
+            "architecture_sha256": sha256_of(self.architecture),
+            "weights_sha256": sha256_of(self.weights),
+        }
+
+
+def load_keras_model(files: ModelFiles):
+    """Return the `keras.Model` of a pair, without running any code that the files bring.
+
+    Raises:
+        ModelError: Keras is not installed, or a file is missing, damaged or refused.
+    """
+    files.require_pair()
+    keras = import_keras()
+    try:
+        model = keras.models.model_from_json(files.architecture.read_text(encoding="utf-8"))
+        _load_weights(model, files.weights)
+    except LOAD_ERRORS as error:
+        raise ModelError(
+            f"expected a Keras architecture in {files.architecture.name} and its weights in "
+            f"{files.weights.name}; they cannot be loaded ({_first_line(error)})"
+        ) from error
+    return model
+
+
+def save_keras_model(model, files: ModelFiles) -> None:
+    """Write the pair, each file whole or not at all."""
+    files.stem.parent.mkdir(parents=True, exist_ok=True)
+    write_json(files.architecture, json.loads(model.to_json()))
+    with whole_file(files.weights) as part:
+        model.save(part, include_optimizer=False)
+
+
+def write_fast_form(files: ModelFiles) -> None:
+    """Write the pair as ONNX with a seal that names the files it came from and its own hash."""
+    hashes = files.hashes()
+    model = load_keras_model(files)
+    # a model rebuilt from JSON must be called once before it is exported
+    model(import_keras().ops.zeros((1, *model.input_shape[1:])))
+    try:
+        with whole_file(files.fast_form) as part, warnings.catch_warnings():
+            # Keras' own exporter touches a NumPy name that is going away
+            warnings.simplefilter("ignore", FutureWarning)
+            model.export(part, format="onnx", verbose=False)
+    except LOAD_ERRORS as error:
+        raise ModelError(
+            f"expected {files.name} to be convertible to ONNX; it is not ({_first_line(error)})"
+        ) from error
+    seal = {"sha256": sha256_of(files.fast_form)} | hashes
+    write_json(files.fast_form_seal, seal)
+
+
+def import_keras():
+    """Return the keras module, or raise a `ModelError` that says how to get it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    try:
+        with _native_stderr_silenced():
+            import keras
+    except ImportError as error:
+        raise ModelError(
+            "expected Keras and TensorFlow, which this model needs because it has no fast form "
+            "(.onnx) that fits it; they are not installed: pip install -r requirements.txt"
+        ) from error
+    return keras
+
+
+@contextlib.contextmanager
+def _native_stderr_silenced() -> Iterator[None]:
+    """Drop what TensorFlow's C++ prints about itself while it is imported."""
+    sys.stderr.flush()
+    with open(os.devnull, "wb") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _load_weights(model, path: Path) -> None:
+    """Load an .h5 of `model.save` or of `save_weights`, old or new."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        is_new_style = "layer_names" not in file.attrs and "model_weights" not in file
+    if not is_new_style:
+        model.load_weights(path)
+        return
+    # Keras tells the two apart by the name alone, and this kind must end in .weights.h5
+    with tempfile.TemporaryDirectory() as folder:
+        renamed = Path(folder) / "model.weights.h5"
+        shutil.copyfile(path, renamed)
+        model.load_weights(renamed)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, shortened, with its kind."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}".rstrip(": ")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the fast form of the model named on the command line."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m emotion.keras_pair models/NAME\n")
+        return 2
+    try:
+        write_fast_form(ModelFiles(Path(arguments[0])))
+    except ModelError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""The emotions: their names, order, colours and the codes each dataset gives them."""
+
+from types import MappingProxyType
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+"""The seven FER2013 classes in alphabetical order: the order of a model's output without a card."""
+
+COLORS_RGB = MappingProxyType(
+    {
+        "angry": (213, 94, 0),
+        "disgust": (0, 158, 115),
+        "fear": (148, 103, 189),
+        "happy": (240, 228, 66),
+        "neutral": (153, 153, 153),
+        "sad": (0, 114, 178),
+        "surprise": (86, 180, 233),
+    }
+)
+"""One colour a class: the palette of Okabe and Ito (2008), made to be told apart by colour-blind
+people, with a purple and a grey of its kind. Never the only cue: the name stands beside it."""
+
+OTHER_COLORS_RGB = ((230, 159, 0), (204, 121, 167), (0, 0, 0))
+"""Colours for class names that are not among the seven, such as CK+'s contempt."""
+
+EMOJI = MappingProxyType(
+    {
+        "angry": "😠",
+        "disgust": "🤢",
+        "fear": "😨",
+        "happy": "😊",
+        "neutral": "😐",
+        "sad": "😢",
+        "surprise": "😮",
+    }
+)
+
+FER2013_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""Class of each integer in the `emotion` column of fer2013.csv (Goodfellow et al. 2013)."""
+
+FERPLUS_COLUMNS = MappingProxyType(
+    {
+        "neutral": "neutral",
+        "happiness": "happy",
+        "surprise": "surprise",
+        "sadness": "sad",
+        "anger": "angry",
+        "disgust": "disgust",
+        "fear": "fear",
+    }
+)
+"""Class of each vote column of fer2013new.csv (Barsoum et al. 2016) that has one of the seven."""
+
+
+def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:
+    """Return the colour of a class as (red, green, blue), 0-255; stable for any class names."""
+    if class_name in COLORS_RGB:
+        return COLORS_RGB[class_name]
+    others = [name for name in class_names if name not in COLORS_RGB]
+    position = others.index(class_name) if class_name in others else 0
+    return OTHER_COLORS_RGB[position % len(OTHER_COLORS_RGB)]

@@ -1,0 +1,210 @@
+"""Load a model and predict: (N, 48, 48, 1) grey faces -> (N, classes) probabilities.
+
+The fast form (ONNX) is served when it fits the pair; otherwise it is made in a process of its own,
+and where that fails the pair is run by Keras.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emotion.errors import ModelError
+from emotion.files import sha256_of
+from emotion.keras_pair import ModelFiles, load_keras_model
+from emotion.labels import EMOTIONS
+
+INPUT_SHAPE = (48, 48, 1)
+BATCH_SIZE = 128
+CONVERSION_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class EmotionModel:
+    """A loaded model; one may be shared by any number of threads.
+
+    Attributes:
+        name: name of the model's files.
+        sha256: SHA-256 of the weights file, in hexadecimal.
+        class_names: the classes in output order.
+        runtime: what computes: "ONNX Runtime" or "Keras".
+        card: the content of the card, None where the model came without one.
+        notes: what a user should know about how the model was loaded.
+        run: (N, 48, 48, 1) float32 -> (N, classes) float32, for one batch.
+    """
+
+    name: str
+    sha256: str
+    class_names: tuple[str, ...]
+    runtime: str
+    card: dict | None
+    notes: tuple[str, ...]
+    run: Callable[[np.ndarray], np.ndarray]
+
+    def predict(self, faces: np.ndarray) -> np.ndarray:
+        """Return the probabilities of each face.
+
+        Args:
+            faces: (N, 48, 48, 1) float32, grey, in [0, 1]; N may be 0.
+
+        Returns:
+            (N, classes) float32; each row sums to 1.
+        """
+        if faces.ndim != 4 or faces.shape[1:] != INPUT_SHAPE:
+            raise ValueError(f"expected faces of shape (N, 48, 48, 1); received {faces.shape}")
+        faces = np.ascontiguousarray(faces, dtype=np.float32)
+        batches = [
+            self.run(faces[start : start + BATCH_SIZE])
+            for start in range(0, len(faces), BATCH_SIZE)
+        ]
+        empty = np.zeros((0, len(self.class_names)), np.float32)
+        return np.concatenate(batches) if batches else empty
+
+
+def load_model(stem: Path) -> EmotionModel:
+    """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
+
+    Args:
+        stem: folder and name without suffix, such as `models/detection_model`.
+
+    Raises:
+        ModelError: a file is missing or damaged, or the card or the shapes disagree with it.
+    """
+    files = ModelFiles(Path(stem))
+    files.require_pair()
+    hashes = files.hashes()
+    card = _read_card(files, hashes)
+    run, runtime, notes = _choose_runtime(files, hashes)
+    if card is None:
+        notes = ("no card: the seven FER2013 class names in alphabetical order", *notes)
+    class_names = EMOTIONS if card is None else tuple(card["class_names"])
+    model = EmotionModel(
+        name=files.name,
+        sha256=hashes["weights_sha256"],
+        class_names=class_names,
+        runtime=runtime,
+        card=card,
+        notes=notes,
+        run=run,
+    )
+    _check_output(model)
+    return model
+
+
+def _read_card(files: ModelFiles, hashes: dict[str, str]) -> dict | None:
+    """Return the card, checked against the pair, or None where there is none."""
+    if not files.card.exists():
+        return None
+    try:
+        card = json.loads(files.card.read_text(encoding="utf-8"))
+        names, shape, sha256 = card["class_names"], card["input_shape"], card["weights_sha256"]
+        well_formed = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"expected class_names, input_shape and weights_sha256 as JSON in {files.card.name}; "
+            f"it cannot be used ({type(error).__name__}: {error})"
+        ) from error
+    if not well_formed or len(names) < 2:
+        raise ModelError(f"expected different class names in {files.card.name}; received {names}")
+    if tuple(shape) != INPUT_SHAPE:
+        raise ModelError(f"expected input_shape {list(INPUT_SHAPE)}; {files.card.name} has {shape}")
+    if sha256 != hashes["weights_sha256"]:
+        raise ModelError(
+            f"{files.card.name} belongs to weights with SHA-256 {sha256}; "
+            f"{files.weights.name} has {hashes['weights_sha256']}"
+        )
+    return card
+
+
+def _choose_runtime(files: ModelFiles, hashes: dict[str, str]):
+    """Return (run, runtime, notes): the fast form, a new one, or Keras."""
+    notes = []
+    reason = _why_not_fast(files, hashes)
+    if reason:
+        notes.append(f"{reason}; made anew from the pair")
+        failure = _convert(files)
+        if failure:
+            notes[-1] = f"{reason}; not made anew ({failure}), so Keras runs the pair, more slowly"
+            return _keras_runner(files), "Keras", tuple(notes)
+    return _onnx_runner(files.fast_form), "ONNX Runtime", tuple(notes)
+
+
+def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
+    """Return why the fast form must not be served, None where it may."""
+    if not files.fast_form.exists() or not files.fast_form_seal.exists():
+        return "no fast form"
+    try:
+        seal = json.loads(files.fast_form_seal.read_text(encoding="utf-8"))
+        came_from = {key: seal[key] for key in hashes}
+        sha256 = seal["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{files.fast_form_seal.name} cannot be read"
+    if came_from != hashes:
+        return f"{files.fast_form.name} is stale: it came from another pair"
+    if sha256 != sha256_of(files.fast_form):
+        return f"{files.fast_form.name} is damaged"
+    return None
+
+
+def _convert(files: ModelFiles) -> str | None:
+    """Write the fast form in another process; return why that failed, None where it did not."""
+    command = [sys.executable, "-m", "emotion.keras_pair", str(files.stem.resolve())]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=Path(__file__).resolve().parent.parent,
+            capture_output=True,
+            text=True,
+            timeout=CONVERSION_TIMEOUT_S,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{type(error).__name__}"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+
+
+def _onnx_runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs an ONNX file; safe to call from many threads."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        source, target = session.get_inputs()[0], session.get_outputs()[0]
+    except Exception as error:  # its errors share no base below Exception
+        raise ModelError(f"expected an ONNX model in {path.name}; received {error}") from error
+    _check_input_shape(tuple(source.shape[1:]))
+    return lambda faces: session.run([target.name], {source.name: faces})[0]
+
+
+def _keras_runner(files: ModelFiles) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs the pair in Keras, in this process."""
+    model = load_keras_model(files)
+    _check_input_shape(tuple(model.input_shape[1:]))
+    return lambda faces: np.asarray(model.predict_on_batch(faces))
+
+
+def _check_input_shape(shape: tuple) -> None:
+    """Raise unless the model takes 48x48 grey faces."""
+    if shape != INPUT_SHAPE:
+        raise ModelError(f"expected a model with input (N, 48, 48, 1); received (N, {shape})")
+
+
+def _check_output(model: EmotionModel) -> None:
+    """Raise unless the model answers with one probability for each class."""
+    batch = np.linspace(0, 1, 2 * 48 * 48, dtype=np.float32).reshape(2, *INPUT_SHAPE)
+    output = model.run(batch)
+    if output.shape != (2, len(model.class_names)):
+        raise ModelError(
+            f"expected {len(model.class_names)} outputs for the classes "
+            f"{', '.join(model.class_names)}; {model.name} has outputs of shape {output.shape[1:]}"
+        )
+    if not np.isfinite(output).all() or (output < 0).any() or abs(output.sum(1) - 1).max() > 1e-3:
+        raise ModelError(
+            f"expected {model.name} to answer with probabilities that sum to 1 (a softmax at its "
+            f"end); received {np.round(output[0], 3).tolist()}"
+        )
