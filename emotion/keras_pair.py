@@ -112,8 +112,8 @@ def save_keras_model(model, files: ModelFiles) -> None:
 
 def write_fast_form(files: ModelFiles) -> None:
     """Write the pair as ONNX with a seal that names the files it came from and its own hash."""
-    hashes = files.hashes()
     model = load_keras_model(files)
+    hashes = files.hashes()
     # a model rebuilt from JSON must be called once before it is exported
     model(import_keras().ops.zeros((1, *model.input_shape[1:])))
     try:

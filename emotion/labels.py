@@ -9,15 +9,15 @@ COLORS_RGB = MappingProxyType(
     {
         "angry": (213, 94, 0),
         "disgust": (0, 158, 115),
-        "fear": (148, 103, 189),
+        "fear": (90, 40, 120),
         "happy": (240, 228, 66),
-        "neutral": (153, 153, 153),
+        "neutral": (200, 200, 200),
         "sad": (0, 114, 178),
         "surprise": (86, 180, 233),
     }
 )
 """One colour a class: the palette of Okabe and Ito (2008), made to be told apart by colour-blind
-people, with a purple and a grey of its kind. Never the only cue: the name stands beside it."""
+people, with a dark purple and a grey beside it. Never the only cue: the name stands beside it."""
 
 OTHER_COLORS_RGB = ((230, 159, 0), (204, 121, 167), (0, 0, 0))
 """Colours for class names that are not among the seven, such as CK+'s contempt."""

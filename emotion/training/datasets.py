@@ -144,7 +144,7 @@ def hold_out_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
             f"received {len(unique)} different images, the smallest class with "
             f"{np.bincount(labels).min()} ({error})"
         ) from error
-    splits = dataset.splits.copy()
+    splits = dataset.splits.astype("U16")
     splits[training[np.isin(digests, held_out)]] = "validation"
     return replace(dataset, splits=splits)
 

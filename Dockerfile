@@ -1,0 +1,34 @@
+# The web app alone: no TensorFlow, no desktop libraries.
+#   docker build -t emotion .
+#   docker run --rm -p 127.0.0.1:5000:5000 -v emotion-uploads:/app/uploads emotion
+FROM python:3.11-slim
+
+# 1 adds the reader of phone photos (HEIC), whose wheel carries parts under the GPL
+ARG HEIC=0
+
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+
+COPY requirements.txt requirements-serve.txt ./
+RUN pip install --no-cache-dir -r requirements-serve.txt \
+    && if [ "$HEIC" = 1 ]; then \
+        grep '^pillow-heif' requirements.txt > heic.txt \
+        && pip install --no-cache-dir -r heic.txt -r requirements-serve.txt; \
+    fi
+
+COPY app.py ./
+COPY emotion/ emotion/
+COPY templates/ templates/
+COPY static/ static/
+COPY models/ models/
+
+# the volume takes over the owner of the folder it is first mounted on
+RUN useradd --system --uid 10001 emotion && mkdir -p uploads && chown emotion: uploads
+USER emotion
+VOLUME /app/uploads
+
+EXPOSE 5000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:5000/healthz', timeout=4)"]
+
+CMD ["python", "app.py", "--host", "0.0.0.0"]

@@ -1,0 +1,182 @@
+"""The one table of settings, read once at the door: the environment first, then flags on top."""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from emotion.errors import EmotionError
+from emotion.images import ImageLimits
+
+PROJECT_FOLDER = Path(__file__).resolve().parents[2]
+
+
+class SettingsError(EmotionError, click.UsageError):
+    """A setting is wrong; `flask run` prints it as one line because click knows the second base."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a setting may be: words for a message, and a function that raises ValueError if not."""
+
+    expected: str
+    parse: Callable[[object], object]
+
+
+def _path(value: object) -> Path:
+    """Return an absolute path; a relative one starts at the project folder, wherever one is."""
+    if not str(value).strip() or "\0" in str(value):
+        raise ValueError("no path")
+    return PROJECT_FOLDER / Path(str(value)).expanduser()
+
+
+def _text(value: object) -> str:
+    """Return a word without spaces around it."""
+    if not str(value).strip():
+        raise ValueError("no text")
+    return str(value).strip()
+
+
+def _number(convert: type, low: float, high: float) -> Kind:
+    """Return the kind of numbers from `low` to `high`, both included."""
+
+    def parse(value: object):
+        number = convert(str(value).strip())
+        if not low <= number <= high:
+            raise ValueError("outside the range")
+        return number
+
+    words = "a whole number" if convert is int else "a number"
+    return Kind(f"{words} from {low:g} to {high:g}", parse)
+
+
+def _row(kind: Kind, help_text: str) -> dict:
+    """Return what the table says about a setting beside its name and its default."""
+    return {"kind": kind, "help": help_text}
+
+
+PATH = Kind("a path", _path)
+ADDRESS = Kind("a host name or address", _text)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the app runs: `KEEP_HOURS` in the environment or `--keep-hours` sets `keep_hours`."""
+
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_row(ADDRESS, "address to listen on; 0.0.0.0 is every network"),
+    )
+    port: int = field(
+        default=5000,
+        metadata=_row(_number(int, 0, 65535), "port to listen on; 0 takes a free one"),
+    )
+    threads: int = field(
+        default=4,
+        metadata=_row(_number(int, 1, 64), "requests that are answered at once"),
+    )
+    model: Path = field(
+        default=PROJECT_FOLDER / "models" / "detection_model",
+        metadata=_row(PATH, "the model: folder and name of its files without suffix"),
+    )
+    uploads: Path = field(
+        default=PROJECT_FOLDER / "uploads",
+        metadata=_row(PATH, "folder in which results are kept for a while"),
+    )
+    keep_hours: float = field(
+        default=24,
+        metadata=_row(_number(float, 0.001, 8784), "hours after which results are removed"),
+    )
+    max_upload_mb: float = field(
+        default=20,
+        metadata=_row(
+            _number(float, 0.001, 1024), "largest photo file in megabytes (of 1,048,576 bytes)"
+        ),
+    )
+    max_megapixels: float = field(
+        default=50,
+        metadata=_row(_number(float, 0.001, 1000), "largest photo in millions of pixels"),
+    )
+
+    @property
+    def keep_s(self) -> float:
+        """Return how long results are kept, in seconds."""
+        return self.keep_hours * 3600
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """Return what photos are refused."""
+        return ImageLimits(
+            max_bytes=int(self.max_upload_mb * 2**20), max_pixels=int(self.max_megapixels * 1e6)
+        )
+
+
+def setting_names() -> tuple[str, ...]:
+    """Return the names of all settings as they are written in the environment."""
+    return tuple(row.name.upper() for row in dataclasses.fields(Settings))
+
+
+def read_settings(*sources: Mapping[str, object]) -> Settings:
+    """Return the settings; of several sources that give a value, the last one counts.
+
+    Args:
+        sources: mappings such as `os.environ`; names that are not in the table are passed over,
+            and a value that is empty or None counts as not given.
+
+    Raises:
+        SettingsError: a value is not of its kind.
+    """
+    values = {}
+    for row in dataclasses.fields(Settings):
+        given = [source.get(row.name.upper()) for source in sources]
+        given = [value for value in given if value not in (None, "")]
+        if given:
+            values[row.name] = _parse(row, given[-1])
+    return Settings(**values)
+
+
+def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
+    """Return what the flags of a command line say, by the names of the settings.
+
+    Raises:
+        SettingsError: a flag is unknown or lacks its value.
+    """
+    parser = _Parser(description=about, allow_abbrev=False)
+    for row in dataclasses.fields(Settings):
+        parser.add_argument(
+            f"--{row.name.replace('_', '-')}",
+            dest=row.name.upper(),
+            metavar=row.name.upper(),
+            help=f"{row.metadata['help']} (default: {_shown(row.default)})",
+        )
+    given = vars(parser.parse_args(arguments))
+    for name, value in given.items():
+        if value == "":
+            raise SettingsError(f"expected a value for {name}; received an empty one")
+    return given
+
+
+def _shown(value: object) -> str:
+    """Return a default as one would type it."""
+    return str(value.relative_to(PROJECT_FOLDER) if isinstance(value, Path) else value)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one sentence, as all our errors do."""
+
+    def error(self, message: str):
+        raise SettingsError(f"{message}; --help lists the flags")
+
+
+def _parse(row: dataclasses.Field, value: object):
+    """Return a value of the row's kind, or raise a `SettingsError` that says what was expected."""
+    kind = row.metadata["kind"]
+    try:
+        return kind.parse(value)
+    except (ValueError, OverflowError, RuntimeError) as error:
+        raise SettingsError(
+            f"expected {row.name.upper()} to be {kind.expected}; received {str(value)!r}"
+        ) from error

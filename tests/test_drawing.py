@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from emotion.drawing import _place_label, _rectangle, _thickness, annotate
+from emotion.labels import COLORS_RGB, EMOTIONS, color_rgb
+from emotion.results import Face
+
+
+def make_face(box, emotion="happy", probability=0.6) -> Face:
+    rest = (1 - probability) / 6
+    return Face(box, 5.0, {name: probability if name == emotion else rest for name in EMOTIONS})
+
+
+def grey(width: int, height: int) -> np.ndarray:
+    return np.full((height, width, 3), 128, np.uint8)
+
+
+def labels_of(faces, width, height):
+    """Return the (text, rectangle) of each label, placed in turn as `annotate` places them."""
+    boxes, taken, labels = [_rectangle(face.box_xywh) for face in faces], [], []
+    for index, face in enumerate(faces):
+        args = (boxes, taken, (width, height), _thickness((width, height)))
+        text, _, place = _place_label(index, face, *args)
+        taken.append(place)
+        labels.append((text, place))
+    return labels
+
+
+def test_drawing_copies_the_image():
+    image = grey(300, 200)
+    drawn = annotate(image, [make_face((50, 60, 80, 80))])
+    assert (image == 128).all()
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    assert drawn.flags.writeable
+    assert (drawn != 128).any()
+
+
+def test_without_faces_nothing_is_drawn():
+    assert (annotate(grey(60, 40), []) == 128).all()
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_box_has_the_color_of_its_emotion(emotion):
+    drawn = annotate(grey(400, 400), [make_face((100, 100, 200, 200), emotion)])
+    assert tuple(drawn[200, 100]) == COLORS_RGB[emotion]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "box"),
+    [
+        (200, 200, (0, 0, 200, 200)),
+        (200, 200, (0, 0, 40, 40)),
+        (200, 200, (160, 160, 40, 40)),
+        (4000, 3000, (3800, 10, 200, 200)),
+        (4000, 3000, (0, 2800, 200, 200)),
+        (640, 480, (600, 0, 40, 480)),
+    ],
+)
+def test_labels_stay_inside_and_legible(width, height, box):
+    ((text, place),) = labels_of([make_face(box)], width, height)
+    assert text == "1 happy 60 %"
+    assert place[0] >= 0
+    assert place[1] >= 0
+    assert place[2] <= width
+    assert place[3] <= height
+    assert place[3] - place[1] >= max(12, max(width, height) / 40)
+
+
+def test_labels_of_a_crowd_cover_neither_faces_nor_each_other():
+    boxes = [
+        (40 + 300 * column, 80 + 250 * row, 120, 120) for row in range(3) for column in range(4)
+    ]
+    labels = labels_of([make_face(box) for box in boxes], 1280, 960)
+    rectangles = [place for _, place in labels] + [_rectangle(box) for box in boxes]
+    for number, (left, top, right, bottom) in enumerate(rectangles[:12]):
+        for other, (x0, y0, x1, y1) in enumerate(rectangles):
+            if other not in (number, number + 12):
+                assert not (left < x1 and x0 < right and top < y1 and y0 < bottom)
+
+
+def test_where_there_is_no_room_the_number_remains():
+    boxes = [(10 * column, 10 * row, 9, 9) for row in range(6) for column in range(6)]
+    texts = [text for text, _ in labels_of([make_face(box) for box in boxes], 60, 60)]
+    assert texts[-1] == "36"
+
+
+def test_every_class_has_its_own_color():
+    names = (*EMOTIONS, "contempt", "bored")
+    assert len({color_rgb(name, names) for name in names}) == len(names)
+
+
+def test_colors_differ_in_lightness_or_hue_for_the_color_blind():
+    # Machado et al. 2009, severity 1.0: protanopia and deuteranopia as linear maps of RGB
+    maps = (
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+    )
+    colors = np.array(list(COLORS_RGB.values())) / 255
+    for matrix in maps:
+        seen = colors @ np.array(matrix).T
+        gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)[~np.eye(7, dtype=bool)]
+        assert gaps.min() > 0.15

@@ -1,0 +1,377 @@
+"""The detector on real photographs and what is made of them, and the crop on generated pixels."""
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError, replace
+
+import cv2
+import matplotlib.cbook
+import numpy as np
+import pytest
+import skimage.data
+import sklearn.datasets
+
+from emotion import faces
+from emotion.errors import ImageError, ModelError
+from emotion.faces import Detection, DetectorSettings, FaceDetector, crop_face
+
+ASTRONAUT_BOX = (172, 66, 105, 105)
+HOPPER_BOX = (164, 84, 190, 190)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return FaceDetector()
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def hopper():
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        content = np.frombuffer(file.read(), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def middle(box):
+    return box[0] + box[2] / 2, box[1] + box[3] / 2
+
+
+def holds(box, point):
+    x, y = point
+    return box[0] <= x <= box[0] + box[2] and box[1] <= y <= box[1] + box[3]
+
+
+def only(detections):
+    assert len(detections) == 1
+    return detections[0].box_xywh
+
+
+@pytest.mark.parametrize(("name", "truth"), [("astronaut", ASTRONAUT_BOX), ("hopper", HOPPER_BOX)])
+def test_a_portrait_has_one_face_of_the_right_place_and_size(request, detector, name, truth):
+    (face,) = detector.detect(request.getfixturevalue(name))
+    assert holds(face.box_xywh, middle(truth))
+    assert 0.6 < face.box_xywh[2] / truth[2] < 1.6
+    assert np.isfinite(face.score)
+    assert face.score >= detector.settings.frontal_threshold
+    assert all(type(value) is int for value in face.box_xywh)
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda: sklearn.datasets.load_sample_image("china.jpg"),
+        lambda: sklearn.datasets.load_sample_image("flower.jpg"),
+        skimage.data.chelsea,
+        skimage.data.coffee,
+        lambda: cv2.cvtColor(skimage.data.coins(), cv2.COLOR_GRAY2RGB),
+    ],
+    ids=["china", "flower", "chelsea", "coffee", "coins"],
+)
+def test_a_photo_without_faces_has_none(detector, load):
+    assert detector.detect(load()) == ()
+
+
+def test_the_second_opinion_is_what_refuses_the_flower():
+    flower = sklearn.datasets.load_sample_image("flower.jpg")
+    plain = DetectorSettings(second_opinion=False, frontal_threshold=float("-inf"), fallbacks=())
+    assert len(FaceDetector(plain).detect(flower)) > 0
+
+
+def test_a_face_that_fills_the_photo_is_found_thanks_to_the_border(detector, hopper):
+    x, y, width, height = HOPPER_BOX
+    tight = hopper[y : y + height, x : x + width].copy()
+    assert holds(only(detector.detect(tight)), (width / 2, height / 2))
+    borderless = replace(detector.settings, border_share=0.0, fallbacks=())
+    assert FaceDetector(borderless).detect(tight) == ()
+
+
+@pytest.mark.parametrize("degrees", [-30, 30])
+def test_a_tilted_head_is_found_by_the_rotated_pass(detector, astronaut, degrees):
+    turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), degrees, 1.0)
+    tilted = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    upright_only = FaceDetector(replace(detector.settings, fallbacks=()))
+    assert upright_only.detect(tilted) == ()
+    rotated = FaceDetector(replace(detector.settings, fallbacks=("rotated",)))
+    assert holds(only(rotated.detect(tilted)), middle(ASTRONAUT_BOX))
+
+
+def test_a_mirrored_photo_has_its_face_mirrored(detector, astronaut):
+    box = only(detector.detect(astronaut[:, ::-1].copy()))
+    x, y = middle(ASTRONAUT_BOX)
+    assert holds(box, (512 - x, y))
+
+
+@pytest.mark.parametrize("size", [(48, 48), (100, 100)])
+def test_a_small_photo_that_is_all_face_is_enlarged(detector, hopper, size):
+    x, y, width, height = HOPPER_BOX
+    small = cv2.resize(
+        hopper[y - 10 : y + height + 10, x - 10 : x + width + 10],
+        size,
+        interpolation=cv2.INTER_AREA,
+    )
+    box = only(detector.detect(small))
+    assert holds(box, (size[0] / 2, size[1] / 2))
+    assert box[2] > size[0] / 2
+
+
+def test_boxes_of_a_large_photo_are_in_its_own_pixels(detector, astronaut):
+    large = cv2.resize(astronaut, (3072, 3072), interpolation=cv2.INTER_LINEAR)
+    box = only(detector.detect(large))
+    assert holds(box, [6 * value for value in middle(ASTRONAUT_BOX)])
+    assert 0.6 < box[2] / (6 * ASTRONAUT_BOX[2]) < 1.6
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [np.s_[:, 172:], np.s_[:, :277], np.s_[66:, :], np.s_[66:, 172:]],
+    ids=["left", "right", "top", "corner"],
+)
+def test_a_face_at_the_edge_is_found_inside_the_photo(detector, astronaut, cut):
+    image = astronaut[cut].copy()
+    x, y, width, height = only(detector.detect(image))
+    assert x >= 0 and y >= 0 and width >= 1 and height >= 1
+    assert x + width <= image.shape[1] and y + height <= image.shape[0]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(16, 16), (1, 1), (240, 320), (20, 3000), (3000, 20), (1, 5000), (40, 4000)],
+    ids=lambda shape: "x".join(map(str, shape)),
+)
+@pytest.mark.parametrize("level", [0, 127, 255])
+def test_a_photo_of_one_colour_has_no_face(detector, shape, level):
+    assert detector.detect(np.full((*shape, 3), level, np.uint8)) == ()
+
+
+def test_a_photo_below_the_smallest_side_is_not_searched(detector, hopper):
+    x, y, width, height = HOPPER_BOX
+    face = hopper[y - 10 : y + height + 10, x - 10 : x + width + 10]
+    tiny = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA)
+    assert detector.detect(tiny) == ()
+    eager = FaceDetector(replace(detector.settings, smallest_photo_side_px=1))
+    assert isinstance(eager.detect(tiny), tuple)
+
+
+@pytest.mark.parametrize("shape", [(512, 3000), (3000, 512)])
+def test_a_face_in_a_very_long_photo_is_found(detector, astronaut, shape):
+    image = np.full((*shape, 3), 90, np.uint8)
+    image[:512, :512] = astronaut
+    assert holds(only(detector.detect(image)), middle(ASTRONAUT_BOX))
+
+
+def test_a_photo_without_colour_has_the_same_faces(detector, astronaut):
+    grey = cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)
+    assert detector.detect(np.repeat(grey[:, :, None], 3, axis=2)) == detector.detect(astronaut)
+
+
+def test_the_photo_is_left_as_it_was(detector, astronaut):
+    copy = astronaut.copy()
+    detector.detect(copy)
+    assert np.array_equal(copy, astronaut)
+
+
+def test_a_read_only_view_with_odd_strides_is_accepted(detector, astronaut):
+    view = astronaut[:, ::-1]
+    view.flags.writeable = False
+    assert detector.detect(view) == detector.detect(view.copy())
+
+
+def test_faces_come_left_to_right_whatever_their_size(detector, astronaut, hopper):
+    canvas = np.full((700, 1600, 3), 128, np.uint8)
+    canvas[:512, 600:1112] = astronaut
+    canvas[100:400, 20:276] = cv2.resize(hopper, (256, 300), interpolation=cv2.INTER_AREA)
+    canvas[100:700, 1112:] = hopper[:, :488]
+    found = detector.detect(canvas)
+    lefts = [face.box_xywh[0] for face in found]
+    assert len(found) == 3
+    assert lefts == sorted(lefts)
+
+
+def test_many_threads_find_what_one_finds(detector, astronaut, hopper):
+    images = [astronaut, hopper, astronaut[:, ::-1].copy(), hopper[50:350, 100:400].copy()] * 6
+    alone = [detector.detect(image) for image in images[:4]] * 6
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(detector.detect, images))
+    assert together == alone
+
+
+def test_each_thread_has_its_own_classifiers(detector):
+    seen = []
+    threads = [threading.Thread(target=lambda: seen.append(detector._cascades())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    used = [id(cascade) for one in (*seen, detector._cascades()) for cascade in one.values()]
+    assert len(used) == len(set(used)) == 3 * len(faces.CASCADE_FILES)
+    assert detector._cascades() is detector._cascades()
+
+
+def test_a_pickled_detector_finds_the_same(astronaut):
+    before = FaceDetector(DetectorSettings(minimum_neighbors=4))
+    after = pickle.loads(pickle.dumps(before))
+    assert after.settings == before.settings
+    assert after.detect(astronaut) == before.detect(astronaut)
+
+
+def test_detections_are_frozen_and_settings_too():
+    with pytest.raises(FrozenInstanceError):
+        Detection((0, 0, 1, 1), 1.0).score = 2.0
+    with pytest.raises(FrozenInstanceError):
+        DetectorSettings().scale_step = 2.0
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((50, 50), np.uint8),
+        np.zeros((50, 50, 4), np.uint8),
+        np.zeros((50, 50, 3), np.float32),
+        np.zeros((0, 50, 3), np.uint8),
+        [[0, 0, 0]],
+        None,
+    ],
+    ids=["grey", "alpha", "float", "empty", "list", "none"],
+)
+def test_what_is_no_photo_is_refused(detector, image):
+    with pytest.raises(ImageError, match=r"expected an image .*received"):
+        detector.detect(image)
+    with pytest.raises(ImageError, match=r"expected an image .*received"):
+        crop_face(image, (0, 0, 10, 10))
+
+
+def test_an_opencv_without_cascades_is_named(monkeypatch):
+    monkeypatch.delattr(cv2, "CascadeClassifier")
+    with pytest.raises(ModelError, match="expected OpenCV 4"):
+        FaceDetector()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"<opencv_storage></opencv_storage>"],
+    ids=["missing", "empty", "hollow"],
+)
+def test_a_missing_or_damaged_cascade_is_named(monkeypatch, tmp_path, content):
+    if content is not None:
+        for file in faces.CASCADE_FILES.values():
+            (tmp_path / file).write_bytes(content)
+    monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
+    with pytest.raises(ModelError, match=r"expected a Haar cascade.*haarcascade_frontalface"):
+        FaceDetector()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "kept"),
+    [
+        ([((0, 0, 100, 100), 1.0), ((10, 10, 100, 100), 2.0)], [1]),
+        ([((0, 0, 100, 100), 2.0), ((30, 30, 30, 30), 1.0)], [0]),
+        ([((0, 0, 100, 100), 1.0), ((30, 30, 30, 30), 2.0)], [1]),
+        ([((0, 0, 100, 100), 1.0), ((90, 0, 100, 100), 2.0)], [1, 0]),
+        ([], []),
+    ],
+    ids=["overlap", "inner weaker", "inner stronger", "neighbours", "none"],
+)
+def test_boxes_of_one_face_are_merged_to_the_strongest(boxes, kept):
+    found = [Detection(box, score) for box, score in boxes]
+    assert faces._merge(found, DetectorSettings()) == [found[index] for index in kept]
+
+
+@pytest.mark.parametrize("degrees", [30, -30, 90, 180])
+def test_a_turned_view_maps_back_to_the_photo(degrees):
+    grey = np.zeros((300, 400), np.uint8)
+    grey[100:120, 250:270] = 255
+    view = faces._view(grey, DetectorSettings(), 400 * 300)
+    turned = faces._turned(view, degrees)
+    rows, columns = np.nonzero(turned.grey > 128)
+    box = (columns.mean() - 9.5, rows.mean() - 9.5, 20, 20)
+    back = faces._back(box, turned.to_photo)
+    assert middle(back) == pytest.approx((260, 110), abs=1.5)
+    assert back[2:] == pytest.approx((20, 20), rel=0.05)
+
+
+def test_a_mirrored_view_maps_back_to_the_photo():
+    grey = np.zeros((500, 800), np.uint8)
+    mirrored = faces._mirrored(faces._view(grey, DetectorSettings(), 400 * 250))
+    border = round(0.2 * 250)
+    x_in_view = (400 + 2 * border) - (border + 100 + 20)
+    assert faces._back((x_in_view, border + 50, 20, 20), mirrored.to_photo) == pytest.approx(
+        (200, 100, 40, 40)
+    )
+
+
+def test_a_profile_to_either_side_is_searched_in_both_mirrorings(monkeypatch, detector):
+    seen = []
+    monkeypatch.setattr(
+        detector, "_proposals", lambda view, cascade: seen.append((view, cascade)) or []
+    )
+    grey = np.arange(300 * 300, dtype=np.uint32).astype(np.uint8).reshape(300, 300)
+    assert detector._profiles(faces._view(grey, detector.settings, 90000)) == []
+    (left, first), (right, second) = seen
+    assert first == second == "profile"
+    assert np.array_equal(left.grey, right.grey[:, ::-1])
+
+
+def ramp(width=120, height=100):
+    """Return a photo whose grey value is its column."""
+    return np.repeat(np.tile(np.arange(width, dtype=np.uint8), (height, 1))[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("box", "margin", "first", "last"),
+    [
+        ((20, 20, 48, 48), 0.0, 20, 67),
+        ((20, 10, 40, 48), 0.0, 16, 63),
+        ((30, 30, 32, 32), 0.25, 22, 69),
+        ((10, 10, 96, 80), -0.25, 34, 81),
+        ((0, 0, 48, 48), 0.0, 0, 47),
+        ((-20, 0, 48, 48), 0.0, 0, 27),
+        ((100, 20, 48, 48), 0.0, 100, 119),
+        ((300, 300, 48, 48), 0.0, 119, 119),
+        ((-300, -300, 48, 48), 0.0, 0, 0),
+    ],
+    ids=["inside", "tall", "wider", "tighter", "corner", "left", "right", "beyond", "before"],
+)
+def test_a_crop_is_a_square_around_the_box_with_the_edge_repeated(box, margin, first, last):
+    crop = crop_face(ramp(), box, margin)
+    assert crop.shape == (48, 48, 1)
+    assert crop.dtype == np.float32
+    assert crop[:, 0, 0] * 255 == pytest.approx(first)
+    assert crop[:, -1, 0] * 255 == pytest.approx(last)
+
+
+def test_a_crop_repeats_rows_above_and_below():
+    image = np.ascontiguousarray(ramp(100, 120).transpose(1, 0, 2))
+    crop = crop_face(image, (20, -20, 48, 48)) * 255
+    assert crop[:20, :, 0] == pytest.approx(0)
+    assert crop[-1, :, 0] == pytest.approx(27)
+
+
+def test_a_shrunken_crop_averages_and_an_enlarged_one_keeps_its_range():
+    checks = np.zeros((96, 96, 3), np.uint8)
+    checks[::2, ::2] = checks[1::2, 1::2] = 255
+    assert crop_face(checks, (0, 0, 96, 96)) == pytest.approx(0.5, abs=0.01)
+    enlarged = crop_face(checks, (0, 0, 12, 12))
+    assert enlarged.min() >= 0 and enlarged.max() <= 1
+
+
+def test_a_crop_weighs_red_green_and_blue_as_the_eye_does():
+    colors = {(255, 0, 0): 0.299, (0, 255, 0): 0.587, (0, 0, 255): 0.114}
+    for color, luma in colors.items():
+        image = np.full((60, 60, 3), color, np.uint8)
+        assert crop_face(image, (0, 0, 60, 60)) == pytest.approx(luma, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("box", "margin"), [((0, 0, 0, 10), 0.0), ((0, 0, 10, -1), 0.0), ((0, 0, 10, 10), -0.5)]
+)
+def test_a_crop_of_nothing_is_refused(box, margin):
+    with pytest.raises(ImageError, match="expected a box"):
+        crop_face(ramp(), box, margin)
+
+
+def test_a_crop_can_have_another_side(astronaut):
+    assert crop_face(astronaut, ASTRONAUT_BOX, side=64).shape == (64, 64, 1)

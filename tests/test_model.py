@@ -1,0 +1,216 @@
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import build_tiny_network
+
+from emotion.errors import ModelError
+from emotion.keras_pair import (
+    ModelFiles,
+    import_keras,
+    load_keras_model,
+    main,
+    save_keras_model,
+)
+from emotion.labels import EMOTIONS
+from emotion.model import load_model
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def files(tiny_model, tmp_path) -> ModelFiles:
+    """Return a copy of the tiny model that a test may change."""
+    for path in tiny_model.parent.iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    return ModelFiles(tmp_path / tiny_model.name)
+
+
+@pytest.fixture
+def no_conversion(monkeypatch):
+    """Make the conversion fail at once, as it does without TensorFlow."""
+    monkeypatch.setattr("emotion.model._convert", lambda files: "TensorFlow is not installed")
+
+
+def faces(count: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, 48, 48, 1), dtype=np.float32)
+
+
+def write_card(files: ModelFiles, **changes) -> None:
+    card = {"class_names": list(EMOTIONS), "input_shape": [48, 48, 1]} | files.hashes() | changes
+    files.card.write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 300])
+def test_fast_form_answers_as_keras(files, count):
+    model = load_model(files.stem)
+    assert (model.runtime, model.name) == ("ONNX Runtime", "tiny")
+    answers = model.predict(faces(count))
+    assert answers.shape == (count, 7)
+    if count:
+        expected = load_keras_model(files).predict_on_batch(faces(count))
+        np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
+def test_one_model_serves_many_threads(files):
+    model = load_model(files.stem)
+    alone = [model.predict(faces(20)[index : index + 1]) for index in range(20)]
+    with ThreadPoolExecutor(8) as executor:
+        together = list(executor.map(lambda i: model.predict(faces(20)[i : i + 1]), range(20)))
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_without_card_the_fer2013_names_and_a_note(files):
+    model = load_model(files.stem)
+    assert model.class_names == EMOTIONS
+    assert any("no card" in note for note in model.notes)
+
+
+def test_card_names_the_classes(files):
+    names = [f"class {number}" for number in range(7)]
+    write_card(files, class_names=names)
+    model = load_model(files.stem)
+    assert model.class_names == tuple(names)
+    assert model.card["class_names"] == names
+    assert model.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "both"),
+    [
+        ({"class_names": ["a", "b"]}, ("2 outputs", "(7,)")),
+        ({"input_shape": [64, 64, 1]}, ("[48, 48, 1]", "[64, 64, 1]")),
+        ({"weights_sha256": "beef"}, ("beef", "tiny.h5 has")),
+        ({"class_names": ["a"] * 7}, ("different class names", "['a'")),
+        ({"class_names": 7}, ("class_names", "TypeError")),
+    ],
+)
+def test_card_that_disagrees_is_an_error_with_both_values(files, changes, both):
+    write_card(files, **changes)
+    with pytest.raises(ModelError) as caught:
+        load_model(files.stem)
+    assert all(value in str(caught.value) for value in both)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"class_names": []}'])
+def test_damaged_card(files, content):
+    files.card.write_text(content)
+    with pytest.raises(ModelError, match=r"tiny\.card\.json"):
+        load_model(files.stem)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".h5"])
+def test_missing_file_is_named(files, suffix):
+    files.stem.with_name("tiny" + suffix).unlink()
+    with pytest.raises(ModelError, match=f"tiny{suffix} is missing"):
+        load_model(files.stem)
+
+
+def test_changed_weights_are_not_served_from_the_old_fast_form(files):
+    network = load_keras_model(files)
+    network.set_weights([weights + 0.1 for weights in network.get_weights()])
+    save_keras_model(network, files)
+    model = load_model(files.stem)
+    assert model.runtime == "ONNX Runtime"
+    assert any("stale" in note and "made anew" in note for note in model.notes)
+    np.testing.assert_allclose(
+        model.predict(faces(3)), network.predict_on_batch(faces(3)), atol=1e-5
+    )
+    assert not any("stale" in note for note in load_model(files.stem).notes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda files: files.fast_form.unlink(), "no fast form"),
+        (lambda files: files.fast_form_seal.unlink(), "no fast form"),
+        (lambda files: files.fast_form_seal.write_text("{}"), "cannot be read"),
+        (lambda files: files.fast_form.write_bytes(bytes(1000)), "damaged"),
+    ],
+)
+def test_fast_form_that_cannot_be_trusted_falls_back_to_keras(files, no_conversion, spoil, reason):
+    spoil(files)
+    model = load_model(files.stem)
+    assert model.runtime == "Keras"
+    assert any(reason in note and "TensorFlow is not installed" in note for note in model.notes)
+    expected = load_keras_model(files).predict_on_batch(faces(2))
+    np.testing.assert_allclose(model.predict(faces(2)), expected, atol=1e-6)
+
+
+def test_plain_pair_is_converted_without_tensorflow_in_this_process(files):
+    files.fast_form.unlink()
+    code = (
+        "import sys; from emotion.model import load_model;"
+        f"print(load_model({str(files.stem)!r}).runtime, 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "ONNX Runtime False"
+    assert files.fast_form.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 100, 5000])
+def test_truncated_weights(files, keep):
+    files.weights.write_bytes(files.weights.read_bytes()[:keep])
+    with pytest.raises(ModelError, match=r"tiny\.h5"):
+        load_model(files.stem)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"class_name": "Lambda"}', "\x00"])
+def test_damaged_architecture(files, content):
+    files.architecture.write_text(content)
+    with pytest.raises(ModelError, match=r"tiny\.json"):
+        load_model(files.stem)
+
+
+def test_lambda_layers_are_refused(files, tmp_path):
+    keras = import_keras()
+    network = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Lambda(lambda x: x * 2)])
+    files.architecture.write_text(network.to_json())
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(files.stem)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"class_count": 5}, "7 outputs"),
+        ({"activation": "linear"}, "sum to 1"),
+        ({"shape": (64, 64, 1)}, "48, 48, 1"),
+        ({"shape": (48, 48, 3)}, "48, 48, 1"),
+    ],
+)
+def test_networks_that_break_the_contract(no_conversion, tmp_path, network, message):
+    files = ModelFiles(tmp_path / "other")
+    save_keras_model(build_tiny_network(**network), files)
+    with pytest.raises(ModelError, match=message):
+        load_model(files.stem)
+
+
+def test_weights_saved_the_new_way_and_renamed(tmp_path, tiny_model):
+    network = load_keras_model(ModelFiles(tiny_model))
+    network.save_weights(tmp_path / "w.weights.h5")
+    files = ModelFiles(tmp_path / "w")
+    (tmp_path / "w.weights.h5").rename(files.weights)
+    files.architecture.write_text(network.to_json())
+    np.testing.assert_array_equal(
+        load_keras_model(files).predict_on_batch(faces(2)), network.predict_on_batch(faces(2))
+    )
+
+
+@pytest.mark.parametrize("shape", [(48, 48, 1), (1, 64, 64, 1), (1, 48, 48, 3)])
+def test_predict_refuses_other_shapes(files, shape):
+    with pytest.raises(ValueError, match="48, 48, 1"):
+        load_model(files.stem).predict(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["missing"], 1)])
+def test_conversion_command_fails_with_a_sentence(arguments, code, capsys):
+    assert main(arguments) == code
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

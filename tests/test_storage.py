@@ -1,0 +1,262 @@
+"""Storage: what is kept, what is never read, and what the sweep removes and leaves."""
+
+import errno
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from emotion.web import storage as storage_module
+from emotion.web.storage import ID_PATTERN, GoneError, Storage, StorageError
+
+RESULTS = {"schema": 1, "image": {"width": 4, "height": 3}, "faces": []}
+MODEL = {"name": "m", "runtime": "r", "notes": []}
+PICTURES = {"annotated.jpg": b"picture", "face-1.jpg": b"crop"}
+HOUR = 3600
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def storage(tmp_path, clock):
+    return Storage(tmp_path / "uploads", 24 * HOUR, clock)
+
+
+def save(storage):
+    return storage.save(RESULTS, MODEL, PICTURES)
+
+
+def names(storage):
+    return sorted(entry.name for entry in storage.folder.iterdir())
+
+
+def test_saves_and_loads(storage, clock):
+    analysis_id = save(storage)
+    analysis = storage.load(analysis_id)
+    assert analysis.results == RESULTS
+    assert analysis.model == MODEL
+    assert analysis.faces == ()
+    assert analysis.expires_s == clock.now + 24 * HOUR
+    assert storage.read_picture(analysis_id, "face-1.jpg") == b"crop"
+
+
+def test_keeps_one_folder_with_only_its_files(storage):
+    analysis_id = save(storage)
+    assert names(storage) == [analysis_id]
+    files = sorted(path.name for path in (storage.folder / analysis_id).iterdir())
+    assert files == ["annotated.jpg", "face-1.jpg", "result.json"]
+
+
+def test_only_the_owner_of_the_process_may_enter(storage):
+    folder = storage.folder / save(storage)
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_ids_are_unguessable(storage):
+    ids = {save(storage) for _ in range(20)}
+    assert len(ids) == 20
+    assert all(ID_PATTERN.fullmatch(analysis_id) for analysis_id in ids)
+
+
+@pytest.mark.parametrize(
+    "analysis_id",
+    [
+        *("", ".", "..", "../secret", "README.md"),
+        *("a" * 21, "a" * 22, "a" * 23, "ä" * 22, "." * 22, "x/" * 11, "%2e" * 7),
+        *("a" * 21 + end for end in ("/", "\n", "\0")),
+        "a" * 22 + "\n",
+    ],
+)
+def test_other_ids_are_gone(storage, analysis_id):
+    save(storage)
+    for act in (storage.load, storage.delete, lambda i: storage.read_picture(i, "annotated.jpg")):
+        with pytest.raises(GoneError):
+            act(analysis_id)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["result.json", "../annotated.jpg", "face-0.jpg", "face-2.jpg", "x.jpg", "", "face-1.png"],
+)
+def test_other_pictures_are_gone(storage, name):
+    analysis_id = save(storage)
+    with pytest.raises(GoneError):
+        storage.read_picture(analysis_id, name)
+
+
+@pytest.mark.parametrize(("age_h", "is_there"), [(0, True), (23.9, True), (24, False), (99, False)])
+def test_time_is_up_even_before_the_sweep(storage, clock, age_h, is_there):
+    analysis_id = save(storage)
+    clock.now += age_h * HOUR
+    if is_there:
+        assert storage.load(analysis_id)
+        assert storage.read_picture(analysis_id, "annotated.jpg")
+        return
+    with pytest.raises(GoneError):
+        storage.load(analysis_id)
+    with pytest.raises(GoneError):
+        storage.read_picture(analysis_id, "annotated.jpg")
+
+
+def test_sweep_removes_what_is_expired_and_keeps_the_rest(storage, clock):
+    save(storage)
+    clock.now += 20 * HOUR
+    fresh = save(storage)
+    clock.now += 5 * HOUR
+    assert storage.sweep() == 1
+    assert names(storage) == [fresh]
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_photo_for_ever(storage, clock):
+    save(storage)
+    clock.now -= 1000 * HOUR
+    assert storage.sweep() == 1
+
+
+def test_sweep_of_a_folder_that_is_not_there(storage):
+    assert storage.sweep() == 0
+
+
+def test_sweep_leaves_what_is_not_its_own(storage, clock, tmp_path):
+    save(storage)
+    (storage.folder / "README.md").write_text("mine")
+    (storage.folder / "holiday").mkdir()
+    (storage.folder / ("h" * 22)).mkdir()
+    (storage.folder / ("h" * 22) / "photo.jpg").write_bytes(b"mine")
+    (storage.folder / ("f" * 22)).write_text("a file")
+    (storage.folder / ".part-").mkdir()
+    (storage.folder / ".part-of-my-notes").mkdir()
+    os.utime(storage.folder / ".part-of-my-notes", (0, 0))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "result.json").write_text(json.dumps({"created_s": 0}))
+    (storage.folder / ("s" * 22)).symlink_to(elsewhere)
+    clock.now += 100 * HOUR
+    before = names(storage)
+    assert storage.sweep() == 1
+    assert len(names(storage)) == len(before) - 1 == 7
+    assert (elsewhere / "result.json").exists()
+    assert (storage.folder / ("h" * 22) / "photo.jpg").exists()
+
+
+@pytest.mark.parametrize(("age_s", "is_left"), [(60, True), (2 * HOUR, False)])
+def test_sweep_removes_what_a_crash_left(storage, clock, age_s, is_left):
+    part = storage.folder / (".part-" + "p" * 22)
+    part.mkdir(parents=True)
+    (part / "annotated.jpg").write_bytes(b"half")
+    os.utime(part, (clock.now - age_s, clock.now - age_s))
+    storage.sweep()
+    assert part.exists() == is_left
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"created_s": "soon"}', "\x00"])
+def test_a_damaged_result_is_gone_and_swept_by_its_files_age(storage, clock, content):
+    analysis_id = save(storage)
+    path = storage.folder / analysis_id / "result.json"
+    path.write_text(content)
+    os.utime(path, (clock.now, clock.now))
+    with pytest.raises(GoneError):
+        storage.load(analysis_id)
+    assert storage.sweep() == 0
+    clock.now += 25 * HOUR
+    assert storage.sweep() == 1
+
+
+def test_links_are_not_followed(storage, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    analysis_id = save(storage)
+    picture = storage.folder / analysis_id / "face-1.jpg"
+    picture.unlink()
+    picture.symlink_to(secret)
+    with pytest.raises(GoneError):
+        storage.read_picture(analysis_id, "face-1.jpg")
+    other = "z" * 22
+    (storage.folder / other).symlink_to(storage.folder / analysis_id)
+    for act in (storage.load, storage.delete):
+        with pytest.raises(GoneError):
+            act(other)
+    assert (storage.folder / analysis_id).exists()
+
+
+def test_delete(storage):
+    analysis_id = save(storage)
+    other = save(storage)
+    storage.delete(analysis_id)
+    assert names(storage) == [other]
+    with pytest.raises(GoneError):
+        storage.delete(analysis_id)
+
+
+@pytest.mark.parametrize(
+    ("number", "is_full"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, False), (errno.EACCES, False)],
+)
+def test_a_failed_save_leaves_nothing(storage, monkeypatch, number, is_full):
+    whole = storage_module._write
+
+    def fail_late(path, data):
+        if path.name == "result.json":
+            raise OSError(number, os.strerror(number))
+        whole(path, data)
+
+    monkeypatch.setattr(storage_module, "_write", fail_late)
+    with pytest.raises(StorageError, match=os.strerror(number)) as caught:
+        save(storage)
+    assert caught.value.is_full == is_full
+    assert names(storage) == []
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "uploads").write_text("a file")
+    storage = Storage(tmp_path / "uploads", HOUR)
+    with pytest.raises(StorageError):
+        save(storage)
+    with pytest.raises(StorageError):
+        storage.sweep()
+
+
+@pytest.mark.parametrize(("keep_s", "interval_s"), [(24 * HOUR, 300), (600, 60), (3.6, 1)])
+def test_sweep_interval(tmp_path, keep_s, interval_s):
+    assert Storage(tmp_path, keep_s).sweep_interval_s == interval_s
+
+
+def test_sweeps_only_when_due(storage, clock):
+    save(storage)
+    assert storage.sweep_if_due() == 0
+    clock.now += 24 * HOUR
+    assert storage.sweep_if_due() == 1
+    save(storage)
+    clock.now += 24 * HOUR - 1
+    assert storage.sweep_if_due() == 0
+    clock.now += 2
+    assert storage.sweep_if_due() == 0, "looked a moment ago"
+    clock.now += 300
+    assert storage.sweep_if_due() == 1
+
+
+def test_several_sweeps_at_once(tmp_path):
+    """Processes that share a folder sweep it at once: each folder is removed, none is missed."""
+    for_now = Storage(tmp_path / "uploads", HOUR / 2)
+    for _ in range(25):
+        save(for_now)
+    later = [Storage(for_now.folder, HOUR / 2, lambda: time.time() + 0.6 * HOUR) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        removed = list(pool.map(Storage.sweep, later))
+    assert sum(removed) == 25
+    assert names(for_now) == []

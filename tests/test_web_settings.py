@@ -1,0 +1,118 @@
+"""Settings: one table, from defaults, environment and flags."""
+
+import dataclasses
+
+import pytest
+
+from app import create_app
+from emotion.errors import EmotionError
+from emotion.web.settings import (
+    PROJECT_FOLDER,
+    Settings,
+    SettingsError,
+    read_arguments,
+    read_settings,
+    setting_names,
+)
+
+
+def test_defaults():
+    settings = read_settings({})
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.keep_hours) == ("127.0.0.1", 5000, 24)
+    assert settings.model == PROJECT_FOLDER / "models" / "detection_model"
+    assert settings.uploads == PROJECT_FOLDER / "uploads"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("HOST", " 0.0.0.0 ", "0.0.0.0"),
+        ("PORT", "0", 0),
+        ("PORT", 8080, 8080),
+        ("THREADS", "8", 8),
+        ("KEEP_HOURS", "0.5", 0.5),
+        ("KEEP_HOURS", 48, 48),
+        ("MAX_UPLOAD_MB", "1e1", 10),
+        ("MAX_MEGAPIXELS", "0.25", 0.25),
+        ("UPLOADS", "kept", PROJECT_FOLDER / "kept"),
+        ("MODEL", "/models/other", PROJECT_FOLDER / "/models/other"),
+        ("KEEP_HOURS", "", 24),
+        ("KEEP_HOURS", None, 24),
+    ],
+)
+def test_values(name, text, value):
+    assert getattr(read_settings({name: text, "PATH": "other"}), name.lower()) == value
+
+
+def test_a_relative_path_starts_at_the_project_wherever_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_settings({"UPLOADS": "kept"}).uploads == PROJECT_FOLDER / "kept"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("KEEP_HOURS", text) for text in ("0", "-1", "soon", "nan", "inf", "1e99", " ", "24h", "1,5")]
+    + [("PORT", text) for text in ("65536", "-1", "80.5", "http", "1" * 5000)]
+    + [("THREADS", "0"), ("MAX_UPLOAD_MB", "0"), ("MAX_MEGAPIXELS", "-3"), ("HOST", " ")]
+    + [("UPLOADS", "a\0b"), ("MODEL", " "), ("UPLOADS", "~nobody-of-this-name/x")],
+)
+def test_wrong_values_say_what_was_expected_in_one_line(name, value):
+    with pytest.raises(SettingsError) as caught:
+        read_settings({name: value})
+    message = str(caught.value)
+    assert isinstance(caught.value, EmotionError)
+    assert message.startswith(f"expected {name} to be a")
+    assert "; received " in message
+    assert "\n" not in message
+
+
+def test_the_last_source_counts():
+    assert read_settings({"PORT": "1"}, {"PORT": "2"}).port == 2
+    assert read_settings({"PORT": "1"}, {"PORT": None}).port == 1
+
+
+@pytest.mark.parametrize("row", dataclasses.fields(Settings), ids=lambda row: row.name)
+def test_every_setting_has_a_flag_and_a_line_of_help(row, capsys):
+    flag = f"--{row.name.replace('_', '-')}"
+    assert read_arguments([flag, "7"], "about")[row.name.upper()] == "7"
+    with pytest.raises(SystemExit) as caught:
+        read_arguments(["--help"], "about")
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"{flag} {row.name.upper()}" in text
+    assert row.metadata["help"] in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--colour", "red"], ["--port"], ["8080"], ["--keep"], ["--port", ""]]
+)
+def test_wrong_flags(arguments):
+    with pytest.raises(SettingsError):
+        read_arguments(arguments, "about")
+
+
+def test_limits_of_photos():
+    limits = read_settings({"MAX_UPLOAD_MB": "2", "MAX_MEGAPIXELS": "0.5"}).image_limits
+    assert (limits.max_bytes, limits.max_pixels) == (2 * 2**20, 500_000)
+
+
+def test_create_app_takes_settings_and_flasks_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KEEP_HOURS", "3")
+    monkeypatch.setenv("THREADS", "2")
+    config = {"MODEL": tmp_path / "none", "UPLOADS": tmp_path, "KEEP_HOURS": 5, "TESTING": True}
+    app = create_app(config)
+    settings = app.extensions["emotion"].settings
+    assert (settings.keep_hours, settings.threads, app.testing) == (5, 2, True)
+    assert "No model: expected a model as none.json and none.h5" in capsys.readouterr().err
+    assert app.test_client().get("/healthz").status_code == 503
+
+
+def test_create_app_refuses_a_name_that_is_no_setting():
+    with pytest.raises(SettingsError, match="received KEEPHOURS"):
+        create_app({"KEEPHOURS": 1})
+
+
+def test_setting_names():
+    assert setting_names()[:2] == ("HOST", "PORT")
+    assert "KEEP_HOURS" in setting_names()

@@ -1,0 +1,233 @@
+"""Bad uploads: each, through the form and through the API, gets the right status and words."""
+
+import gc
+import io
+import struct
+import warnings
+import zlib
+
+import pytest
+from PIL import Image
+from web_support import encoded, make_app, photo_form
+
+LIMITS = {"MAX_UPLOAD_MB": 0.25, "MAX_MEGAPIXELS": 0.05}
+MANY_BYTES = 2**18
+
+
+def png_chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_of_size(width, height):
+    """Return a small PNG that declares a size; its pixels are not there."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"0" * 10))
+    return b"\x89PNG\r\n\x1a\n" + chunks + png_chunk(b"IEND", b"")
+
+
+def half(kind):
+    content = encoded(kind)
+    return content[: len(content) // 2]
+
+
+def huge_webp():
+    """Return a WebP of a few bytes that declares 16383x10900 pixels."""
+    bits = (16383 - 1) | (10900 - 1) << 14
+    chunk = b"VP8L" + struct.pack("<I", 6) + b"\x2f" + struct.pack("<I", bits) + b"\x00"
+    return b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
+
+
+def animation_of_nothing():
+    return b"GIF89a" + struct.pack("<HH", 100, 100) + b"\x00\x00\x00;"
+
+
+FILES = {
+    # name: (content, status, words of the page and of the problem's detail)
+    "empty": (b"", 400, "empty"),
+    "text": (b"hello, this is no photo", 415, "JPEG"),
+    "html": (b"<!doctype html><script>alert(1)</script>", 415, "JPEG"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 415, "JPEG"),
+    "pdf": (b"%PDF-1.7\n1 0 obj\n", 415, "JPEG"),
+    "zip": (b"PK\x03\x04" + b"\0" * 60, 415, "JPEG"),
+    "program": (b"\x7fELF" + b"\0" * 60, 415, "JPEG"),
+    "script": (b"#!/bin/sh\necho hi\n", 415, "JPEG"),
+    "mp4": (struct.pack(">I", 24) + b"ftypisom" + b"\0" * 60, 415, "JPEG"),
+    "json": (b'{"faces": []}', 415, "JPEG"),
+    "photoshop": (b"8BPS\x00\x01" + b"\0" * 60, 415, "JPEG"),
+    "one byte": (b"\xff", 415, "JPEG"),
+    "zeros": (b"\0" * 1000, 415, "JPEG"),
+    "portable map": (encoded("PPM"), 415, "JPEG"),
+    "icon": (encoded("ICO", 32, 32), 415, "JPEG"),
+    "JPEG cut": (half("JPEG"), 422, "damaged"),
+    "JPEG start": (b"\xff\xd8\xff\xe0", 422, "damaged"),
+    "PNG cut": (half("PNG"), 422, "whole PNG"),
+    "PNG start": (b"\x89PNG\r\n\x1a\n", 422, "whole PNG"),
+    "PNG without pixels": (png_of_size(100, 100), 422, "damaged"),
+    "WebP cut": (half("WEBP"), 422, "damaged"),
+    "GIF without a picture": (animation_of_nothing(), 422, "damaged"),
+    "GIF cut": (half("GIF"), 422, "damaged"),
+    "BMP cut": (half("BMP"), 422, "damaged"),
+    "TIFF cut": (half("TIFF"), 422, "whole TIFF"),
+    "too many pixels": (encoded(width=300, height=200), 422, "0.05 megapixels"),
+    "PNG of 400 megapixels": (png_of_size(20000, 20000), 422, "0.05 megapixels"),
+    "PNG of no pixels": (png_of_size(0, 0), 422, ""),
+    "WebP of 178 megapixels": (huge_webp(), 422, "0.05 megapixels"),
+    "too wide": (png_of_size(40000, 1), 422, "pixels"),
+    "too small": (encoded("PNG", 4, 4), 422, "at least 16 pixels"),
+    "one byte too many": (b"\xff\xd8\xff" + b"\0" * (MANY_BYTES - 2), 413, "0.25 MiB"),
+    "many bytes too many": (b"\xff\xd8\xff" + b"\0" * (MANY_BYTES * 3 // 2), 413, "0.25 MB"),
+}
+
+DOORS = ("/", "/api/v1/recognize")
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    return make_app(tmp_path_factory.mktemp("bad"), **LIMITS)
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+def check(reply, door, status, words):
+    """Check the reply to a bad upload: a page with the form again, or an RFC 9457 problem."""
+    assert reply.status_code == status
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert "Traceback" not in reply.text
+    if door == "/":
+        assert reply.mimetype == "text/html"
+        text = " ".join(reply.text.split())
+        assert words in text
+        assert 'type="file"' in text
+        assert "Up to 0.25 MB and 0.05 megapixels" in text
+    else:
+        assert reply.mimetype == "application/problem+json"
+        assert set(reply.json) == {"type", "title", "status", "detail"}
+        assert reply.json["status"] == status
+        assert words in reply.json["detail"]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", FILES)
+def test_bad_files(client, door, name):
+    content, status, words = FILES[name]
+    check(client.post(door, data=photo_form(content)), door, status, words)
+
+
+REQUESTS = {
+    "no field": ({"other": "text"}, 400, "1 other field"),
+    "nothing": ({}, 400, "no"),
+    "another field": (photo_form(field="file"), 400, "1 other field"),
+    "text in the field": ({"photo": "my photo"}, 400, "received text"),
+    "too much text in the field": ({"photo": "x" * (MANY_BYTES + 70_000)}, 413, "0.25 MB"),
+    "nothing chosen": ({"photo": (io.BytesIO(b""), "")}, 400, "none was chosen"),
+    "two photos": (
+        {"photo": [(io.BytesIO(encoded()), "a.jpg"), (io.BytesIO(encoded()), "b.jpg")]},
+        400,
+        "one photo at a time; received 2 files",
+    ),
+    "many fields": ({f"field{n}": "x" for n in range(200)}, 413, "more in it than one photo"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", REQUESTS)
+def test_bad_forms(client, door, name):
+    data, status, words = REQUESTS[name]
+    # the client closes what it sent, so each request gets files of its own
+    data = {key: copied(value) for key, value in data.items()}
+    reply = client.post(door, data=data, content_type="multipart/form-data")
+    check(reply, door, status, words)
+
+
+def copied(value):
+    if isinstance(value, list):
+        return [copied(item) for item in value]
+    if isinstance(value, tuple):
+        value[0].seek(0)
+        return io.BytesIO(value[0].read()), value[1]
+    return value
+
+
+BODIES = {
+    "photo without a form": (encoded(), "image/jpeg"),
+    "JSON": (b"{}", "application/json"),
+    "form without a boundary": (b"photo", "multipart/form-data"),
+    "broken form": (b"--x\r\nbroken", "multipart/form-data; boundary=x"),
+    "form that is cut": (
+        b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n\xff\xd8',
+        "multipart/form-data; boundary=x",
+    ),
+    "plain form": (b"photo=text", "application/x-www-form-urlencoded"),
+    "no type": (encoded(), None),
+}
+
+
+@pytest.fixture
+def cut_forms():
+    """Let Werkzeug leave the file of a form that it gives up to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed file", ResourceWarning)
+        yield
+        gc.collect()
+
+
+@pytest.mark.usefixtures("cut_forms")
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", BODIES)
+def test_bad_bodies(client, door, name):
+    body, content_type = BODIES[name]
+    check(client.post(door, data=body, content_type=content_type), door, 400, "received")
+
+
+@pytest.mark.usefixtures("cut_forms")
+@pytest.mark.parametrize("door", DOORS)
+def test_a_body_without_a_length_is_measured_while_it_is_read(client, door):
+    """So it goes with chunked bodies, which some servers hand on without a length."""
+    boundary = "x"
+    start = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+    ).encode()
+    body = start + b"\0" * (MANY_BYTES * 3 // 2) + f"\r\n--{boundary}--\r\n".encode()
+    reply = client.post(
+        door,
+        input_stream=io.BytesIO(body),
+        content_type=f"multipart/form-data; boundary={boundary}",
+        headers={"Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    check(reply, door, 413, "0.25 MB")
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    "name", ["../../x.jpg", "a" * 5000 + ".jpg", "张三.jpg", "x.php", 'a"b<c>.jpg', "CON", ""]
+)
+def test_the_visitors_file_name_plays_no_part(client, app, door, name):
+    reply = client.post(door, data=photo_form(name=name))
+    assert reply.status_code == (303 if door == "/" else 200)
+    assert reply.status_code == 200 or len(name) == 0 or name not in client.get(reply.location).text
+
+
+def test_bad_uploads_leave_nothing_behind(tmp_path):
+    client = make_app(tmp_path, **LIMITS).test_client()
+    for content, _, _ in FILES.values():
+        client.post("/", data=photo_form(content))
+    uploads = tmp_path / "uploads"
+    assert not uploads.exists() or not list(uploads.iterdir())
+
+
+def test_the_words_of_a_file_are_shown_as_words(client):
+    reply = client.post("/", data=photo_form(b"<b>bold</b> and no photo"))
+    assert reply.status_code == 415
+    assert "<b>bold" not in reply.text
+
+
+def test_a_photo_at_every_limit_is_read(client):
+    image = Image.new("RGB", (250, 200), "white")
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    padded = buffer.getvalue() + b"\0" * (MANY_BYTES - len(buffer.getvalue()))
+    assert client.post("/api/v1/recognize", data=photo_form(padded)).status_code == 200

@@ -1,0 +1,124 @@
+"""What the tests of the web app share: an app with a stand-in model, and photos to send to it."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from emotion.faces import Detection
+from emotion.keras_pair import ModelFiles, sha256_of
+from emotion.labels import EMOTIONS
+from emotion.model import EmotionModel
+from emotion.recognizer import Recognizer
+from emotion.web import build_app
+from emotion.web.analysis import Services
+from emotion.web.settings import read_settings
+from emotion.web.storage import Storage
+
+HAPPY = (0.02, 0.01, 0.02, 0.9, 0.03, 0.01, 0.01)
+CLOSE = (0.41, 0.01, 0.38, 0.05, 0.05, 0.05, 0.05)
+TWO_BOXES = ((10, 10, 60, 60), (90, 20, 30, 30))
+SHA256 = "ab" * 32
+
+
+class StandInDetector:
+    """Finds the same boxes in every photo."""
+
+    def __init__(self, boxes=TWO_BOXES):
+        self.boxes = boxes
+
+    def detect(self, image):
+        return [Detection(box_xywh=box, score=5.0) for box in self.boxes]
+
+
+def stand_in_model(*rows, names=EMOTIONS, notes=()):
+    """Return a model that gives the rows in turn to the faces of a photo, whatever they show."""
+    rows = np.array(rows or (HAPPY, CLOSE), np.float32)
+    return EmotionModel(
+        name="stand_in",
+        sha256=SHA256,
+        class_names=tuple(names),
+        runtime="Stand-in",
+        card=None,
+        notes=notes,
+        run=lambda faces: np.resize(rows, (len(faces), rows.shape[1])),
+    )
+
+
+def looking_model():
+    """Return a model whose answer depends on every pixel that it is shown."""
+    weights = np.random.default_rng(1).normal(size=(48 * 48, 7)) / 10
+
+    def run(faces):
+        scores = np.exp(faces.reshape(len(faces), -1) @ weights)
+        return (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+
+    return EmotionModel("looking", SHA256, EMOTIONS, "Stand-in", None, (), run)
+
+
+def make_app(folder, model=None, detector=None, clock=None, flask_config=None, **settings):
+    """Return an app with a stand-in model that keeps its results in `folder`/uploads."""
+    chosen = read_settings({"UPLOADS": folder / "uploads", **settings})
+    storage = Storage(chosen.uploads, chosen.keep_s, **({"clock": clock} if clock else {}))
+    recognizer = Recognizer(model or stand_in_model(), detector or StandInDetector())
+    return build_app(Services(chosen, storage, recognizer), flask_config)
+
+
+def make_app_without_model(folder, reason="expected a model as a.json; it is missing"):
+    """Return an app whose model could not be loaded."""
+    chosen = read_settings({"UPLOADS": folder / "uploads"})
+    return build_app(Services(chosen, Storage(chosen.uploads, chosen.keep_s), None, reason))
+
+
+def picture(width=160, height=120, seed=0):
+    """Return a picture that is not the same everywhere."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3))
+    return Image.fromarray(pixels.astype(np.uint8)).resize((width, height))
+
+
+def encoded(kind="JPEG", width=160, height=120, seed=0, **options):
+    """Return a picture as the bytes of a file."""
+    buffer = io.BytesIO()
+    picture(width, height, seed).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def photo_form(content=None, name="photo.jpg", field="photo"):
+    """Return the data of a form with one file."""
+    return {field: (io.BytesIO(encoded() if content is None else content), name)}
+
+
+def upload(client, content=None):
+    """Send a photo through the form; return the path of its result."""
+    reply = client.post("/", data=photo_form(content))
+    assert reply.status_code == 303, reply.text
+    return reply.headers["Location"]
+
+
+def write_fast_model(folder: Path) -> Path:
+    """Write a pair with a fast form that runs, although its Keras files are no model at all."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(1).normal(size=(48 * 48, 7)).astype(np.float32) / 10
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["faces"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
+            helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 48, 48, 1])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 7])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    opset = helper.make_opsetid("", 17)
+    files = ModelFiles(folder / "tiny")
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), files.fast_form)
+    files.architecture.write_text("{}")
+    files.weights.write_bytes(b"no weights")
+    seal = {"sha256": sha256_of(files.fast_form)} | files.hashes()
+    files.fast_form_seal.write_text(json.dumps(seal))
+    return files.stem
