@@ -23,7 +23,7 @@ COPY static/ static/
 COPY models/ models/
 
 # the volume takes over the owner of the folder it is first mounted on
-RUN useradd --system --uid 10001 emotion && mkdir -p uploads && chown emotion: uploads
+RUN useradd --uid 10001 --no-create-home emotion && mkdir -p uploads && chown emotion: uploads
 USER emotion
 VOLUME /app/uploads
 

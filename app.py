@@ -37,7 +37,9 @@ def create_app(config: Mapping | None = None) -> Flask:
     if unknown:
         known = ", ".join(setting_names())
         raise SettingsError(f"expected settings named {known}; received {', '.join(unknown)}")
-    services = load_services(read_settings(os.environ, config))
+    # some shells and conda export HOST, and mean the machine's own name or kind by it
+    environment = {name: value for name, value in os.environ.items() if name != "HOST"}
+    services = load_services(read_settings(environment, config))
     if services.model_problem:
         print(f"No model: {services.model_problem}", file=sys.stderr)
     return build_app(services, flask_config)

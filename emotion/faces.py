@@ -37,6 +37,9 @@ FALLBACKS = ("alt2", "rotated", "profile")
 CONFIRMERS = ("alt", "alt2")
 """The frontal cascades whose second opinion is the score of a box."""
 
+WEIGHT_BAR = {"alt": 105.76, "alt2": 53.76, "profile": -1.27}
+"""Last stage threshold (in the XML file) of the cascades that give opinions: no hit weighs less."""
+
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels."""
 
@@ -85,15 +88,15 @@ class DetectorSettings:
         merge_containment: boxes of which this share lies inside a stronger one are dropped.
     """
 
-    working_pixels: int = 960 * 720
+    working_pixels: int = 1280 * 960
     working_short_side_px: int = 240
     fallback_pixels: int = 480 * 360
     smallest_photo_side_px: int = 20
     border_share: float = 0.2
-    smallest_face_share: float = 0.03
+    smallest_face_share: float = 0.04
     smallest_face_px: int = 24
-    scale_step: float = 1.1
-    minimum_neighbors: int = 3
+    scale_step: float = 1.15
+    minimum_neighbors: int = 2
     fallbacks: tuple[str, ...] = FALLBACKS
     rotations_degrees: tuple[float, ...] = (-30.0, 30.0)
     second_opinion: bool = True
@@ -101,7 +104,7 @@ class DetectorSettings:
     opinion_margin_share: float = 0.35
     opinion_scale_step: float = 1.05
     opinion_overlap: float = 0.45
-    frontal_threshold: float = 4.4
+    frontal_threshold: float = 4.7
     fallback_threshold: float = 5.5
     profile_threshold: float = 3.0
     merge_overlap: float = 0.3
@@ -138,7 +141,7 @@ class FaceDetector:
 
     def __reduce__(self):
         # neither classifiers nor thread-local storage can be pickled: the other side loads its own
-        return FaceDetector, (self.settings,)
+        return type(self), (self.settings,)
 
     def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
         """Return the faces of a photo, left to right, then top to bottom.
@@ -245,17 +248,13 @@ class FaceDetector:
         )
         middle = (start, start, side_px, side_px)
         agreeing = [w for box, w in hits if _overlap(middle, box)[0] > settings.opinion_overlap]
-        return 1 + max(agreeing) - _WEIGHT_BAR[cascade] if agreeing else 0.0
+        return 1 + max(agreeing) - WEIGHT_BAR[cascade] if agreeing else 0.0
 
     def _cascades(self) -> dict[str, "cv2.CascadeClassifier"]:
         """Return this thread's own classifiers: shared ones give wrong answers."""
         if not hasattr(self._local, "cascades"):
             self._local.cascades = load_cascades()
         return self._local.cascades
-
-
-_WEIGHT_BAR = {"default": -2.99, "alt": 105.76, "alt2": 53.76, "profile": -1.27}
-"""Threshold of each cascade's last stage (its XML file): no accepted window weighs less."""
 
 
 def load_cascades() -> dict[str, "cv2.CascadeClassifier"]:

@@ -285,7 +285,7 @@ def _check_bytes(size: int, limits: ImageLimits) -> None:
     if size == 0:
         raise EmptyImageError("expected an image; received an empty file")
     if size > limits.max_bytes:
-        allowed, received = f"{limits.max_bytes / 2**20:g} MiB", f"{size / 2**20:.1f} MiB"
+        allowed, received = f"{limits.max_bytes / 2**20:g} MB", f"{size / 2**20:.1f} MB"
         raise ImageTooLargeError(f"expected a file of at most {allowed}; received {received}")
 
 

@@ -5,9 +5,10 @@ import pytest
 from training_data import make_dataset
 
 from emotion.errors import TrainingError
+from emotion.keras_pair import ModelFiles, save_keras_model
 from emotion.training import fitting
 from emotion.training.architectures import ARCHITECTURES, build_network, single_head
-from emotion.training.augmentation import build_augmentation
+from emotion.training.augmentation import STRENGTHS, build_augmentation
 from emotion.training.fitting import FaceBatches, fit
 from emotion.training.settings import TrainingSettings
 
@@ -114,14 +115,41 @@ def test_batches_hold_every_image_once_in_the_order_of_the_seed():
     np.testing.assert_array_equal(labels.argmax(axis=1), data.labels)
 
 
-def test_augmentation_changes_faces_in_training_only():
+@pytest.mark.parametrize("strength", STRENGTHS)
+def test_augmentation_changes_faces_in_training_only(strength):
     faces = np.random.default_rng(0).random((8, 48, 48, 1), dtype=np.float32)
-    augmentation = build_augmentation(1)
+    augmentation = build_augmentation(strength, 1)
     changed = np.asarray(augmentation(faces, training=True))
     assert changed.shape == faces.shape
     assert 0 <= changed.min() <= changed.max() <= 1
     assert np.abs(changed - faces).mean() > 0.02
     np.testing.assert_allclose(np.asarray(augmentation(faces, training=False)), faces, atol=1e-6)
+
+
+def test_starts_from_a_saved_model(settings, tmp_path):
+    first = fit(make_dataset(), replace(settings, epochs=6, augmentation="none"), verbose=0)
+    files = ModelFiles(tmp_path / "first")
+    save_keras_model(first.network, files)
+    votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
+    still = replace(
+        settings,
+        name="second",
+        epochs=1,
+        weights=str(files.stem),
+        learning_rate=1e-9,
+        warmup_epochs=0,
+        augmentation="none",
+    )
+    second = fit(make_dataset(votes=votes), still, verbose=0)
+    for ours, theirs in zip(
+        second.network.trainable_weights, first.network.trainable_weights, strict=True
+    ):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+
+
+def test_weights_of_another_architecture(settings, tiny_model):
+    with pytest.raises(TrainingError, match="same architecture"):
+        fit(make_dataset(), replace(settings, weights=str(tiny_model)), verbose=0)
 
 
 def test_second_head_is_dropped():

@@ -836,7 +836,8 @@ def test_every_bad_input_ends_in_its_own_error(make, expected):
         decode_image(make())
     assert type(caught.value) is expected
     message = str(caught.value)
-    assert message.startswith("expected ") and "; received " in message
+    assert message.startswith("expected ")
+    assert "; received " in message
     assert not set("<>&\"'\n") & set(message)
 
 
@@ -847,7 +848,7 @@ def test_at_least_fifty_kinds_of_bad_input_are_tried():
 @pytest.mark.parametrize(
     ("content", "limits", "parts"),
     [
-        (bytes(3 * 2**20), ImageLimits(max_bytes=2**21), ["at most 2 MiB", "received 3.0 MiB"]),
+        (bytes(3 * 2**20), ImageLimits(max_bytes=2**21), ["at most 2 MB", "received 3.0 MB"]),
         (
             webp_lossless_header(16383, 10900),
             DEFAULT_LIMITS,

@@ -16,6 +16,7 @@ from emotion.keras_pair import (
     load_keras_model,
     main,
     save_keras_model,
+    write_fast_form,
 )
 from emotion.labels import EMOTIONS
 from emotion.model import load_model
@@ -191,6 +192,27 @@ def test_networks_that_break_the_contract(no_conversion, tmp_path, network, mess
     save_keras_model(build_tiny_network(**network), files)
     with pytest.raises(ModelError, match=message):
         load_model(files.stem)
+
+
+def test_layers_that_do_not_convert_are_run_by_keras(tmp_path):
+    keras = import_keras()
+    network = keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            keras.layers.RandomFlip("horizontal"),
+            *build_tiny_network().layers,
+        ]
+    )
+    files = ModelFiles(tmp_path / "augmenting")
+    save_keras_model(network, files)
+    with pytest.raises(ModelError, match="convertible to ONNX"):
+        write_fast_form(files)
+    assert not files.fast_form.exists()
+    model = load_model(files.stem)
+    assert model.runtime == "Keras"
+    np.testing.assert_allclose(
+        model.predict(faces(3)), network.predict_on_batch(faces(3)), atol=1e-6
+    )
 
 
 def test_weights_saved_the_new_way_and_renamed(tmp_path, tiny_model):

@@ -1,6 +1,4 @@
 import json
-import re
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +9,6 @@ import emotion_model_training
 from emotion.keras_pair import ModelFiles, load_keras_model
 from emotion.model import load_model
 from emotion.training.architectures import ARCHITECTURES
-from emotion.training.settings import TrainingSettings
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +133,3 @@ def test_interruption_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(emotion_model_training, "read_for_training", interrupt)
     assert emotion_model_training.main(["--models", str(tmp_path)]) == 130
     assert "same command" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("setting", fields(TrainingSettings), ids=lambda setting: setting.name)
-def test_readme_names_every_flag(setting):
-    flag = f"--{setting.name.replace('_', '-')}"
-    assert re.search(rf"{flag}\b", (ROOT / "README.md").read_text(encoding="utf-8"))

@@ -74,7 +74,7 @@ FILES = {
     "WebP of 178 megapixels": (huge_webp(), 422, "0.05 megapixels"),
     "too wide": (png_of_size(40000, 1), 422, "pixels"),
     "too small": (encoded("PNG", 4, 4), 422, "at least 16 pixels"),
-    "one byte too many": (b"\xff\xd8\xff" + b"\0" * (MANY_BYTES - 2), 413, "0.25 MiB"),
+    "one byte too many": (b"\xff\xd8\xff" + b"\0" * (MANY_BYTES - 2), 413, "0.25 MB"),
     "many bytes too many": (b"\xff\xd8\xff" + b"\0" * (MANY_BYTES * 3 // 2), 413, "0.25 MB"),
 }
 

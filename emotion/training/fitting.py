@@ -10,6 +10,7 @@ import numpy as np
 
 from emotion.errors import TrainingError
 from emotion.files import whole_file, write_json
+from emotion.keras_pair import ModelFiles, load_keras_model
 from emotion.training.architectures import HEADS, build_network, single_head
 from emotion.training.augmentation import build_augmentation
 from emotion.training.datasets import Dataset
@@ -188,10 +189,12 @@ def _build_trainer(settings: TrainingSettings, dataset: Dataset):
         network = build_network(settings.architecture, len(dataset.class_names), has_votes)
     finally:
         keras.config.set_dtype_policy("float32")
+    if settings.weights:
+        _start_from(network, ModelFiles(Path(settings.weights)))
     faces = keras.Input(network.input_shape[1:])
-    augmented = (
-        build_augmentation(settings.seed)(faces) if settings.augmentation != "none" else faces
-    )
+    has_augmentation = settings.augmentation != "none"
+    augment = build_augmentation(settings.augmentation, settings.seed) if has_augmentation else None
+    augmented = augment(faces) if augment else faces
     heads = network(augmented)
     trainer = keras.Model(faces, _by_head(heads) if has_votes else heads)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
@@ -201,6 +204,26 @@ def _build_trainer(settings: TrainingSettings, dataset: Dataset):
         weighted_metrics=_by_head((["accuracy"], ["accuracy"])) if has_votes else ["accuracy"],
     )
     return network, trainer
+
+
+def _start_from(network: keras.Model, files: ModelFiles) -> None:
+    """Give a network the weights of a saved model; a second head starts as the first.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        TrainingError: it is of another architecture or of other classes.
+    """
+    values = load_keras_model(files).get_weights()
+    values += values[-2:] if len(network.outputs) > 1 else []
+    expected = [weights.shape for weights in network.get_weights()]
+    received = [weights.shape for weights in values]
+    if expected != received:
+        raise TrainingError(
+            f"expected --weights of the same architecture and number of classes; {files.name} has "
+            f"{len(received)} arrays ending in {received[-1:]}, the network {len(expected)} "
+            f"ending in {expected[-1:]}"
+        )
+    network.set_weights(values)
 
 
 def _build_optimizer(settings: TrainingSettings, steps: int) -> keras.optimizers.Optimizer:

@@ -94,6 +94,7 @@ def _card(staged, fitted, dataset, removed, settings, temperature) -> dict:
             "removed_because_also_in_test": removed,
             "unreadable": len(dataset.unreadable),
         },
+        "started_from": _started_from(settings),
         "selection": {
             "by": "validation accuracy",
             "split": "validation",
@@ -104,6 +105,14 @@ def _card(staged, fitted, dataset, removed, settings, temperature) -> dict:
         "settings": settings.shaping(),
         "versions": {"python": platform.python_version()} | _versions(),
     }
+
+
+def _started_from(settings: TrainingSettings) -> dict | None:
+    """Return which saved model the training started from, None where from random weights."""
+    if not settings.weights:
+        return None
+    files = ModelFiles(Path(settings.weights))
+    return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}
 
 
 def _versions() -> dict[str, str]:

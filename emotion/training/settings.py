@@ -17,6 +17,7 @@ class TrainingSettings:
 
     dataset: str = _setting("dataset", "folder, .zip of it, or fer2013.csv to learn from")
     votes: str = _setting("", "fer2013new.csv (FER+), learned from as a second target")
+    weights: str = _setting("", "saved model to start from: folder and name without suffix")
     models: str = _setting("models", "folder the model, its card and its report are written to")
     name: str = _setting("detection_model", "name of the model's files")
     runs: str = _setting("runs", "folder for the checkpoints of unfinished training")
@@ -30,7 +31,7 @@ class TrainingSettings:
     patience: int = _setting(15, "epochs without a better validation accuracy before stopping")
     validation_share: float = _setting(0.1, "share of the training images held out to select on")
     augmentation: str = _setting(
-        "standard", "random changes to faces", choices=("standard", "none")
+        "standard", "random changes to faces", choices=("none", "light", "standard")
     )
     precision: str = _setting(
         "float32",
@@ -62,5 +63,5 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = ("models", "name", "runs", "patience", "dataset", "votes")
+        free = ("models", "name", "runs", "patience", "dataset", "votes", "weights")
         return {key: value for key, value in asdict(self).items() if key not in free}
