@@ -101,7 +101,8 @@ def load_keras_model(files: ModelFiles):
     except LOAD_ERRORS as error:
         raise ModelError(
             f"expected a Keras architecture in {files.architecture.name} and its weights in "
-            f"{files.weights.name}; they cannot be loaded ({_first_line(error)})"
+            f"{files.weights.name}; they cannot be loaded "
+            f"({_age_of(files.architecture)}{_first_line(error)})"
         ) from error
     return model
 
@@ -197,6 +198,15 @@ def _load_weights(model, path: Path) -> None:
         renamed = Path(folder) / "model.weights.h5"
         shutil.copyfile(path, renamed)
         model.load_weights(renamed)
+
+
+def _age_of(architecture: Path) -> str:
+    """Return a remark on an architecture that an older Keras wrote, else an empty text."""
+    try:
+        version = str(json.loads(architecture.read_text(encoding="utf-8")).get("keras_version", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return f"written by Keras {version}, expected Keras 3: " if version[:2] in ("1.", "2.") else ""
 
 
 def _first_line(error: BaseException) -> str:

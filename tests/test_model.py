@@ -157,20 +157,27 @@ def test_plain_pair_is_converted_without_tensorflow_in_this_process(files):
 
 
 @pytest.mark.parametrize("keep", [0, 100, 5000])
-def test_truncated_weights(files, keep):
+def test_truncated_weights(files, no_conversion, keep):
     files.weights.write_bytes(files.weights.read_bytes()[:keep])
     with pytest.raises(ModelError, match=r"tiny\.h5"):
         load_model(files.stem)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"class_name": "Lambda"}', "\x00"])
-def test_damaged_architecture(files, content):
+def test_damaged_architecture(files, no_conversion, content):
     files.architecture.write_text(content)
     with pytest.raises(ModelError, match=r"tiny\.json"):
         load_model(files.stem)
 
 
-def test_lambda_layers_are_refused(files, tmp_path):
+def test_architecture_of_an_older_keras_is_named(files, no_conversion):
+    content = {"class_name": "Sequential", "config": {"layers": []}, "keras_version": "2.4.0"}
+    files.architecture.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"written by Keras 2\.4\.0, expected Keras 3"):
+        load_model(files.stem)
+
+
+def test_lambda_layers_are_refused(files, no_conversion):
     keras = import_keras()
     network = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Lambda(lambda x: x * 2)])
     files.architecture.write_text(network.to_json())
@@ -194,7 +201,7 @@ def test_networks_that_break_the_contract(no_conversion, tmp_path, network, mess
         load_model(files.stem)
 
 
-def test_layers_that_do_not_convert_are_run_by_keras(tmp_path):
+def test_layers_that_do_not_convert_are_run_by_keras(no_conversion, tmp_path):
     keras = import_keras()
     network = keras.Sequential(
         [
