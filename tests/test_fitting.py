@@ -98,6 +98,12 @@ def test_stops_early(settings):
     assert len(result.history) == result.selected_epoch + 2 < 50
 
 
+def test_progress_counts_to_all_epochs(settings, capfd):
+    fit(make_dataset(), replace(settings, epochs=3), verbose=2)
+    shown = [line for line in capfd.readouterr().out.splitlines() if line.startswith("Epoch")]
+    assert shown == ["Epoch 1/3", "Epoch 2/3", "Epoch 3/3"]
+
+
 def test_divergence_is_a_sentence(settings):
     with pytest.raises(TrainingError, match="lower --learning-rate"):
         fit(make_dataset(), replace(settings, learning_rate=1e30, warmup_epochs=0), verbose=0)

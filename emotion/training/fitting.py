@@ -56,7 +56,8 @@ def fit(dataset: Dataset, settings: TrainingSettings, verbose: str | int = "auto
             batches,
             validation_data=validation,
             initial_epoch=epoch,
-            epochs=epoch + 1,
+            epochs=settings.epochs,
+            callbacks=[StopAfterEpoch()],
             shuffle=False,  # the batches come in an order of their own
             verbose=verbose,
         ).history
@@ -67,6 +68,13 @@ def fit(dataset: Dataset, settings: TrainingSettings, verbose: str | int = "auto
         history=tuple(checkpoint.history),
         selected_epoch=checkpoint.selected_epoch(),
     )
+
+
+class StopAfterEpoch(keras.callbacks.Callback):
+    """End `fit` after one epoch, so that the bar counts to all of them: "Epoch 2/40"."""
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.model.stop_training = True
 
 
 class FaceBatches(keras.utils.PyDataset):
