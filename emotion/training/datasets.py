@@ -22,6 +22,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".we
 FOLDER_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 FOLDER_SPLITS |= {"validation": "validation", "val": "validation", "valid": "validation"}
 CSV_SPLITS = {"Training": "train", "PublicTest": "test", "PrivateTest": "private_test"}
+COLUMNS = ("images", "labels", "splits", "votes", "names", "groups", "sizes_wh", "twins")
+"""The attributes of a `Dataset` that have a row an image."""
 CSV_COLUMNS = ("emotion", "pixels", "Usage")
 
 
@@ -32,11 +34,16 @@ class Dataset:
     Attributes:
         images: (N, 48, 48) uint8, grey.
         labels: (N,) int64, an index into `class_names`.
-        splits: (N,) str: "train", "validation", "test" or "private_test".
+        splits: (N,) str: "train", "validation", "test" or "private_test"; "" where the data brings
+            no splits and none were made yet.
         class_names: the classes in output order.
         votes: (N, classes) float32, the share of the votes for each class; a row of zeros where
             nobody voted for one of the classes. None without votes.
-        unreadable: the files that were skipped, each with its reason.
+        unreadable: the files or rows that were skipped, each with its reason.
+        names: (N,) str, where each image comes from: "train/happy/1.jpg" or "fer2013.csv row 17".
+        groups: (N,) str, the person on the image; "" where that is not known.
+        sizes_wh: (N, 2) int32, width and height in pixels before the image was made 48x48.
+        twins: (N,) bool, set by `remove_leaks`: test images that also stand in the training data.
     """
 
     images: np.ndarray
@@ -45,20 +52,19 @@ class Dataset:
     class_names: tuple[str, ...]
     votes: np.ndarray | None = None
     unreadable: tuple[str, ...] = ()
+    names: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    sizes_wh: np.ndarray | None = None
+    twins: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def where(self, mask: np.ndarray) -> "Dataset":
         """Return the images for which `mask` (bool, (N,)) holds."""
-        votes = None if self.votes is None else self.votes[mask]
-        return replace(
-            self,
-            images=self.images[mask],
-            labels=self.labels[mask],
-            splits=self.splits[mask],
-            votes=votes,
-        )
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        kept = {name: column[mask] for name, column in columns.items() if column is not None}
+        return replace(self, **kept)
 
     def split(self, name: str) -> "Dataset":
         """Return the images of one split."""
