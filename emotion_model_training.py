@@ -1,22 +1,25 @@
 """Train the model that the app serves, and tell how good it is.
 
 python emotion_model_training.py --dataset fer2013.csv
+python emotion_model_training.py inspect --dataset fer2013.csv
 python emotion_model_training.py evaluate models/detection_model --dataset fer2013.csv
-python emotion_model_training.py convert models/detection_model
 """
 
 import argparse
 import json
 import sys
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 
 from emotion.errors import EmotionError, TrainingError
 from emotion.keras_pair import ModelFiles, import_keras, write_fast_form
+from emotion.training.flags import ALL, DATA, SPLITS, add_flags, settings_from
 from emotion.training.settings import TrainingSettings
 
-COMMANDS = ("train", "evaluate", "convert")
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+RUNTIMES = ("served", "keras")
+MODEL_HELP = "a model's files without suffix: models/detection_model"
+SKIPPED_LINES = 20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,69 +39,152 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; the flags of `train` are `TrainingSettings`."""
-    parser = argparse.ArgumentParser(
-        prog="emotion_model_training.py",
-        description="Train a model that reads emotions from faces. Without a command: train.",
-        epilog="'COMMAND --help' lists the flags of a command.",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_convert(commands)
-    return parser
+# The commands
 
 
 def train(options: argparse.Namespace) -> None:
     """Data -> network -> fit -> calibrate -> evaluate -> save."""
-    settings = TrainingSettings(
-        **{setting.name: getattr(options, setting.name) for setting in fields(TrainingSettings)}
-    )
+    settings = settings_from(options)
     _require_writable(Path(settings.models))
-    print(f"Reading {settings.dataset}", flush=True)
-    dataset, removed = read_for_training(settings)
+    _require_teachers(settings)
+    dataset, leaks = read_for_training(settings)
+    _print_dataset(dataset, leaks)
+    print(f"Checkpoint after each epoch: {settings.run_folder()}", flush=True)
     import_keras()
     from emotion.training.fitting import fit
     from emotion.training.publishing import publish
 
-    _print_dataset(dataset, removed, settings)
     fitted = fit(dataset, settings)
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
-    evaluations = publish(fitted, dataset, removed, settings)
-    for name, evaluation in evaluations.items():
-        _print_evaluation(name, evaluation)
-    report = Path(settings.models) / f"{settings.name}_report"
-    print(
-        f"\nWrote {Path(settings.models) / settings.name}.json, .h5 and its card; report: {report}"
+    _print_published(publish(fitted, dataset, leaks, settings), settings)
+
+
+def distill(options: argparse.Namespace) -> None:
+    """Train one network on the averaged answers of several."""
+    if "teachers" not in options:
+        raise TrainingError(
+            "expected the models to learn from: distill --teachers models/one models/another; "
+            "received none"
+        )
+    train(options)
+
+
+def ensemble(options: argparse.Namespace) -> None:
+    """Save the average of several models as one ordinary model."""
+    stems = [Path(member) for member in options.members]
+    settings = settings_from(options, _settings_of(stems[0]))
+    _require_writable(Path(settings.models))
+    _require_no_member(stems, ModelFiles(Path(settings.models) / settings.name))
+    import_keras()
+    from emotion.training.ensembles import average_models
+    from emotion.training.publishing import publish_average, publish_untested
+
+    network, class_names = average_models(stems)
+    if "dataset" not in options:
+        publish_untested(network, class_names, stems, settings)
+        print(f"Wrote {Path(settings.models) / settings.name}.json, .h5 and its card")
+        print("Without --dataset it is neither calibrated nor measured")
+        return
+    dataset, leaks = read_for_training(settings)
+    _print_dataset(dataset, leaks)
+    _print_published(
+        publish_average(network, class_names, stems, dataset, leaks, settings), settings
     )
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a saved model, as it is served, on a split of a dataset."""
     from emotion.model import load_model
-    from emotion.training.datasets import hold_out_validation, load_dataset, remove_leaks
     from emotion.training.evaluation import evaluate_model
-    from emotion.training.report import write_evaluation
+    from emotion.training.measurement import measure_split
+    from emotion.training.report import summary_lines, write_report
 
-    model = load_model(Path(options.model))
-    dataset = load_dataset(Path(options.dataset))
-    if options.split in ("train", "validation"):
-        dataset, _ = remove_leaks(dataset)
-        dataset = hold_out_validation(dataset, options.validation_share, options.seed)
-    if options.split not in dataset.split_names():
-        raise TrainingError(
-            f"expected a split among {', '.join(dataset.split_names())}; received {options.split}"
-        )
-    split = dataset.split(options.split)
-    evaluation = evaluate_model(model, split)
+    settings = settings_from(options, _settings_of(Path(options.model)))
+    model = load_model(Path(options.model), keras_alone=options.runtime == "keras")
+    split = read_split(settings, options, model.class_names)
+    if options.report:
+        result = measure_split(model, split)
+        evaluation = result.flipped if options.flip else result.evaluation
+    else:
+        evaluation = evaluate_model(model, split, flip=options.flip)
     if options.json:
         print(json.dumps(evaluation.summary(), indent=1))
     else:
-        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}")
-        _print_evaluation(options.split, evaluation)
+        mirrored = ", averaged with the mirrored faces" if options.flip else ""
+        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}")
+        print("\n".join(f"Note: {note}" for note in model.notes), end="\n" * bool(model.notes))
+        _print_split(options.split, summary_lines(evaluation), split.notes)
     if options.report:
-        write_evaluation(Path(options.report), evaluation, split.images)
+        path = write_report(Path(options.report), model, {options.split: result})
+        print(f"\nWrote {path}", file=sys.stderr)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Put several models side by side on one split."""
+    from emotion.model import load_model
+    from emotion.training.comparison import compare_models, comparison_lines, write_comparison
+
+    stems = [Path(stem) for stem in options.members]
+    settings = settings_from(options, _settings_of(stems[0]))
+    split = read_split(settings, options, load_model(stems[0]).class_names)
+    rows = compare_models(stems, split, progress=lambda name: _tell(f"Measuring {name}"))
+    print("\n".join([f"{len(split):,} images of the split {options.split}", *split.notes, ""]))
+    print("\n".join(comparison_lines(rows)))
+    if options.report:
+        write_comparison(Path(options.report), rows)
+        print(f"\nWrote {options.report}")
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Show a dataset before training."""
+    from emotion.training.datasets import read_datasets
+    from emotion.training.inspection import inspect_dataset, inspection_lines, write_inspection
+
+    dataset = read_datasets(settings_from(options), reading_line())
+    inspection = inspect_dataset(dataset)
+    print("\n".join(inspection_lines(inspection)))
+    if options.report:
+        print(f"\nWrote {write_inspection(Path(options.report), dataset, inspection)}")
+
+
+def download(options: argparse.Namespace) -> None:
+    """Fetch FER2013 from Kaggle."""
+    from emotion.training.download import download_fer2013
+
+    print("\n".join(download_fer2013(Path(options.to), options.kind)))
+
+
+def cross_validate(options: argparse.Namespace) -> None:
+    """Train and test on each fold of a dataset in turn."""
+    from emotion.training.datasets import read_datasets
+
+    settings = settings_from(options)
+    dataset = read_datasets(settings, reading_line())
+    import_keras()
+    from emotion.training.cross_validation import (
+        cross_validate,
+        cross_validation_lines,
+        write_cross_validation,
+    )
+
+    result = cross_validate(dataset, settings, on_fold=_print_line)
+    print("\n".join(cross_validation_lines(result)))
+    folder = Path(settings.models) / f"{settings.name}_cross_validation"
+    print(f"\nWrote {write_cross_validation(folder, result)}")
+
+
+def tune(options: argparse.Namespace) -> None:
+    """Search for the best hyperparameters."""
+    settings = settings_from(options)
+    dataset, leaks = read_for_training(settings)
+    _print_dataset(dataset, leaks)
+    import_keras()
+    from emotion.training.tuning import tune, tuning_lines, write_tuning
+
+    result = tune(dataset, settings, options.trials, on_trial=_print_line)
+    print("\n".join(tuning_lines(result)))
+    folder = Path(settings.runs) / f"{settings.name}_study"
+    print(f"\nWrote {write_tuning(folder, result)}")
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -108,65 +194,51 @@ def convert(options: argparse.Namespace) -> None:
     print(f"Wrote {files.fast_form}")
 
 
+# What several commands share
+
+
 def read_for_training(settings: TrainingSettings):
-    """Return the dataset with a validation split and without leaks, and how many leaks there were.
+    """Return the dataset with its splits and without leaks, and how many leaks there were.
 
     Returns:
-        (Dataset, int).
+        (Dataset, Leaks).
     """
-    from emotion.training.datasets import hold_out_validation, load_dataset, remove_leaks
+    from emotion.training.datasets import read_datasets
+    from emotion.training.splits import make_splits
 
-    votes = Path(settings.votes) if settings.votes else None
-    dataset, removed = remove_leaks(load_dataset(Path(settings.dataset), votes))
-    return hold_out_validation(dataset, settings.validation_share, settings.seed), removed
-
-
-def _add_train(commands) -> None:
-    """Add the command `train`, a flag for each setting."""
-    parser = commands.add_parser(
-        "train",
-        help="train a model (the default command)",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    for setting in fields(TrainingSettings):
-        parser.add_argument(
-            f"--{setting.name.replace('_', '-')}",
-            type=setting.type,
-            default=setting.default,
-            choices=setting.metadata["choices"] or None,
-            help=setting.metadata["help"],
-        )
-    parser.set_defaults(run=train)
+    _print_line(f"Reading {', '.join(settings.dataset)}")
+    return make_splits(read_datasets(settings, reading_line()), settings)
 
 
-def _add_evaluate(commands) -> None:
-    """Add the command `evaluate`."""
-    defaults = TrainingSettings()
-    parser = commands.add_parser(
-        "evaluate",
-        help="measure a saved model on a dataset",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("model", help="the model's files without suffix: models/detection_model")
-    parser.add_argument("--dataset", default=defaults.dataset, help="as for training")
-    parser.add_argument("--split", default="test", help="train, validation, test or private_test")
-    parser.add_argument("--report", default="", help="folder to write figures and tables to")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.add_argument(
-        "--validation-share",
-        type=float,
-        default=defaults.validation_share,
-        help="as in training, to get the same validation split",
-    )
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="as in training")
-    parser.set_defaults(run=evaluate)
+def read_split(
+    settings: TrainingSettings, options: argparse.Namespace, class_names: tuple[str, ...]
+):
+    """Return the images of `--split`, with the classes in the order of a model's.
+
+    Returns:
+        Dataset.
+    """
+    from emotion.training.datasets import match_classes, read_datasets
+    from emotion.training.splits import make_splits
+
+    dataset = read_datasets(settings, reading_line())
+    if options.split != "all":
+        dataset, _ = make_splits(dataset, settings)
+        if options.split not in dataset.split_names():
+            names = ", ".join((*dataset.split_names(), "all"))
+            raise TrainingError(f"expected a split among {names}; received {options.split}")
+        dataset = dataset.split(options.split)
+    return match_classes(dataset, class_names, options.known_classes_only)
 
 
-def _add_convert(commands) -> None:
-    """Add the command `convert`."""
-    parser = commands.add_parser("convert", help="write the fast form (.onnx) of a .json/.h5 pair")
-    parser.add_argument("model", help="the model's files without suffix: models/detection_model")
-    parser.set_defaults(run=convert)
+def _settings_of(stem: Path) -> dict[str, object]:
+    """Return the settings of reading and splitting that stand on a model's card, if it has one."""
+    try:
+        card = json.loads(ModelFiles(stem).card.read_text(encoding="utf-8"))
+        settings = card.get("settings") or {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {name: settings[name] for name in (*DATA, *SPLITS) if name in settings}
 
 
 def _require_writable(folder: Path) -> None:
@@ -182,27 +254,192 @@ def _require_writable(folder: Path) -> None:
         ) from error
 
 
-def _print_dataset(dataset, removed: int, settings: TrainingSettings) -> None:
+def _require_teachers(settings: TrainingSettings) -> None:
+    """Raise before the data is read where a model to learn from is missing."""
+    for stem in settings.teachers:
+        ModelFiles(Path(stem)).require_pair()
+
+
+def _require_no_member(stems: list[Path], target: ModelFiles) -> None:
+    """Raise where the average would replace one of the models it is made of."""
+    if any(stem.resolve() == target.stem.resolve() for stem in stems):
+        raise TrainingError(
+            f"expected a --name of its own for the average; received {target.name}, which is one "
+            "of its members"
+        )
+
+
+# What is printed
+
+
+def reading_line() -> Callable[[int, int], None] | None:
+    """Return a function that shows how much is read, on a terminal, in one line."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        end = "\r" if done < total else "\n"
+        print(f"Read {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _tell(line: str) -> None:
+    """Print a line of progress on stderr; stdout belongs to the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+def _print_dataset(dataset, leaks) -> None:
     """Print what will be learned from."""
     counts = ", ".join(
         f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in dataset.split_names()
     )
     print(f"Images: {counts}; classes: {', '.join(dataset.class_names)}")
-    if removed:
-        print(f"Removed {removed:,} training images that also stand in a test split")
-    for line in dataset.unreadable[:20]:
+    for line in (*dataset.notes, *_leak_lines(leaks)):
+        print(line)
+    for line in dataset.unreadable[:SKIPPED_LINES]:
         print(f"Skipped {line}")
-    if len(dataset.unreadable) > 20:
-        print(f"Skipped {len(dataset.unreadable) - 20} more files")
-    print(f"Checkpoint after each epoch: {settings.run_folder()}", flush=True)
+    if len(dataset.unreadable) > SKIPPED_LINES:
+        print(f"Skipped {len(dataset.unreadable) - SKIPPED_LINES} more")
 
 
-def _print_evaluation(name: str, evaluation) -> None:
-    """Print the figures of one split."""
+def _leak_lines(leaks) -> list[str]:
+    """Return what was done about images that stand in two splits, a line each."""
+    what = "Kept" if leaks.kept else "Removed"
+    counts = (
+        (leaks.identical, "images that also stand in a test split"),
+        (leaks.similar, "images nearly the same as a test image"),
+        (leaks.in_validation, "training images that also stand in validation"),
+    )
+    return [f"{what} {count:,} {text}" for count, text in counts if count]
+
+
+def _print_published(results, settings: TrainingSettings) -> None:
+    """Print the figures of each split and where the model is."""
     from emotion.training.report import summary_lines
 
+    for name, result in results.items():
+        _print_split(name, summary_lines(result.evaluation))
+    stem = Path(settings.models) / settings.name
+    print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
+
+
+def _print_split(name: str, lines: list[str], notes: tuple[str, ...] = ()) -> None:
+    """Print the figures of one split."""
     print(f"\n{name.replace('_', ' ').capitalize()}")
-    print("\n".join(summary_lines(evaluation)))
+    print("\n".join([*notes, *lines]))
+
+
+# The command line
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; the flags of `train` are `TrainingSettings`."""
+    parser = argparse.ArgumentParser(
+        prog="emotion_model_training.py",
+        description="Train a model that reads emotions from faces. Without a command: train.",
+        epilog="'COMMAND --help' lists the flags of a command.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=run.__doc__)
+        added.set_defaults(run=run)
+        return added
+
+    command_train = command("train", train, "train a model (the default command)")
+    command_inspect = command("inspect", inspect, "show a dataset before training")
+    command_download = command("download", download, "fetch FER2013 from Kaggle")
+    command_evaluate = command("evaluate", evaluate, "measure a saved model on a dataset")
+    command_compare = command("compare", compare, "put several models side by side")
+    command_validate = command("cross-validate", cross_validate, "train and test on each fold")
+    command_tune = command("tune", tune, "search for the best hyperparameters")
+    command_ensemble = command("ensemble", ensemble, "average several models into one")
+    command_distill = command("distill", distill, "train one network on the answers of several")
+    command_convert = command("convert", convert, "write the fast form (.onnx) of a model")
+
+    for parser_of_settings in (command_train, command_validate, command_tune, command_distill):
+        add_flags(parser_of_settings, ALL)
+    command_tune.add_argument(
+        "--trials", type=_positive, default=20, metavar="INT", help="how many to try (default: 20)"
+    )
+    add_flags(command_inspect, DATA)
+    _add_report(command_inspect, "runs/inspection")
+    _add_download_flags(command_download)
+    command_evaluate.add_argument("model", help=MODEL_HELP)
+    _add_evaluation_flags(command_evaluate)
+    command_compare.add_argument("members", nargs="+", metavar="model", help=MODEL_HELP)
+    _add_measuring_flags(command_compare)
+    command_ensemble.add_argument("members", nargs="+", metavar="model", help=MODEL_HELP)
+    add_flags(command_ensemble, (*DATA, *SPLITS, "models", "name"))
+    command_convert.add_argument("model", help=MODEL_HELP)
+    return parser
+
+
+def _add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `evaluate`."""
+    _add_measuring_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--flip", action="store_true", help="average each answer with that to the mirrored face"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="served",
+        help="as the app runs it, or by Keras from the pair itself (default: served)",
+    )
+
+
+def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what a model is measured on, and where the report goes."""
+    add_flags(parser, (*DATA, *SPLITS))
+    parser.add_argument(
+        "--split",
+        default="test",
+        metavar="SPLIT",
+        help="train, validation, test, private_test or all (default: test)",
+    )
+    parser.add_argument(
+        "--known-classes-only",
+        action="store_true",
+        help="leave out images of classes that the model does not know",
+    )
+    _add_report(parser, "")
+
+
+def _add_download_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `download`."""
+    parser.add_argument(
+        "--to", default="dataset", metavar="FOLDER", help="where to put it (default: dataset)"
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("folders", "csv"),
+        default="folders",
+        help="the folders of images, or the csv of the challenge (default: folders)",
+    )
+
+
+def _add_report(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--report",
+        default=default,
+        metavar="FOLDER",
+        help=f"folder to write pages, figures and tables to (default: {default or 'none'})",
+    )
+
+
+def _positive(text: str) -> int:
+    """Return a whole number above 0, or raise what argparse turns into a usage error."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0; received {text}")
+    return number
 
 
 if __name__ == "__main__":

@@ -51,6 +51,36 @@ FERPLUS_COLUMNS = MappingProxyType(
 """Class of each vote column of fer2013new.csv (Barsoum et al. 2016) that has one of the seven."""
 
 
+CONTEMPT = "contempt"
+"""The class that FER+ and CK+ have beyond the seven, by the name both give it."""
+
+SYNONYMS = MappingProxyType(
+    {
+        "anger": "angry",
+        "disgusted": "disgust",
+        "disgusting": "disgust",
+        "fearful": "fear",
+        "afraid": "fear",
+        "scared": "fear",
+        "happiness": "happy",
+        "joy": "happy",
+        "neutrality": "neutral",
+        "normal": "neutral",
+        "calm": "neutral",
+        "sadness": "sad",
+        "surprised": "surprise",
+        "contemptuous": "contempt",
+    }
+)
+"""What other datasets call a class, in lower case, and its name here."""
+
+
+def common_name(class_name: str) -> str:
+    """Return the name of a class that all datasets are put together under."""
+    lower = class_name.strip().lower()
+    return SYNONYMS.get(lower, lower)
+
+
 def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:
     """Return the colour of a class as (red, green, blue), 0-255; stable for any class names."""
     if class_name in COLORS_RGB:

@@ -5,6 +5,7 @@ and where that fails the pair is run by Keras.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of
-from emotion.keras_pair import ModelFiles, load_keras_model
+from emotion.keras_pair import ModelFiles, import_keras, load_keras_model
 from emotion.labels import EMOTIONS
 
 INPUT_SHAPE = (48, 48, 1)
@@ -65,11 +66,12 @@ class EmotionModel:
         return np.concatenate(batches) if batches else empty
 
 
-def load_model(stem: Path) -> EmotionModel:
+def load_model(stem: Path, keras_alone: bool = False) -> EmotionModel:
     """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
 
     Args:
         stem: folder and name without suffix, such as `models/detection_model`.
+        keras_alone: run the pair itself in Keras, to compare the fast form with it.
 
     Raises:
         ModelError: a file is missing or damaged, or the card or the shapes disagree with it.
@@ -78,7 +80,10 @@ def load_model(stem: Path) -> EmotionModel:
     files.require_pair()
     hashes = files.hashes()
     card = _read_card(files, hashes)
-    run, runtime, notes = _choose_runtime(files, hashes)
+    if keras_alone:
+        run, runtime, notes = _keras_runner(files), "Keras", ()
+    else:
+        run, runtime, notes = _choose_runtime(files, hashes)
     if card is None:
         notes = ("no card: the seven FER2013 class names in alphabetical order", *notes)
     class_names = EMOTIONS if card is None else tuple(card["class_names"])
@@ -156,6 +161,7 @@ def _convert(files: ModelFiles) -> str | None:
     try:
         done = subprocess.run(
             command,
+            env=os.environ | {"KERAS_BACKEND": "tensorflow"},  # the one that writes ONNX alone
             cwd=Path(__file__).resolve().parent.parent,
             capture_output=True,
             text=True,
@@ -185,7 +191,8 @@ def _keras_runner(files: ModelFiles) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that runs the pair in Keras, in this process."""
     model = load_keras_model(files)
     _check_input_shape(tuple(model.input_shape[1:]))
-    return lambda faces: np.asarray(model.predict_on_batch(faces))
+    to_numpy = import_keras().ops.convert_to_numpy
+    return lambda faces: to_numpy(model.predict_on_batch(faces))
 
 
 def _check_input_shape(shape: tuple) -> None:

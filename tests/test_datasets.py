@@ -1,18 +1,28 @@
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from training_data import encode, make_dataset, write_csv, write_folder, write_zip
+from training_data import (
+    encode,
+    make_dataset,
+    write_classes,
+    write_csv,
+    write_folder,
+    write_votes,
+    write_zip,
+)
 
 from emotion.errors import DatasetError
-from emotion.labels import EMOTIONS, FERPLUS_COLUMNS
+from emotion.labels import EMOTIONS, FERPLUS_COLUMNS, SYNONYMS, common_name
 from emotion.training.datasets import (
     Dataset,
-    hash_images,
-    hold_out_validation,
     load_dataset,
-    remove_leaks,
+    make_splits,
+    match_classes,
+    read_datasets,
 )
+from emotion.training.settings import TrainingSettings
 
 
 def dataset_without_validation() -> Dataset:
@@ -45,7 +55,10 @@ def test_every_layout_gives_the_same_dataset(tmp_path, write):
     assert contents(loaded) == contents(expected)
     assert loaded.class_names == EMOTIONS
     assert loaded.images.dtype == np.uint8
-    assert loaded.unreadable == ()
+    assert loaded.labels.dtype == np.int64
+    assert len(set(loaded.names)) == len(loaded)
+    assert loaded.sizes_wh.tolist() == [[48, 48]] * 56
+    assert loaded.unreadable == loaded.notes == ()
 
 
 def test_private_test_rows_are_a_split_of_their_own(tmp_path):
@@ -58,26 +71,20 @@ def test_private_test_rows_are_a_split_of_their_own(tmp_path):
     assert len(loaded.split("private_test")) == 3
 
 
-def test_unreadable_files_are_skipped_and_listed(tmp_path):
-    root = write_folder(tmp_path, dataset_without_validation())
-    (root / "train" / "happy" / "broken.png").write_bytes(b"not an image")
-    (root / "train" / "happy" / "notes.txt").write_text("no image at all")
-    loaded = load_dataset(root)
-    assert len(loaded) == 56
-    assert len(loaded.unreadable) == 1
-    assert "broken.png" in loaded.unreadable[0]
-
-
-def test_images_of_other_sizes_and_modes_become_48_grey(tmp_path):
-    root = write_folder(tmp_path, dataset_without_validation())
-    color = np.zeros((96, 120, 3), np.uint8)
-    color[..., 1] = 200
-    (root / "train" / "sad" / "large.jpg").write_bytes(encode(color, "JPEG"))
-    assert load_dataset(root).images.shape == (57, 48, 48)
+def test_a_dataset_with_a_test_split_alone_can_be_evaluated(tmp_path):
+    root = write_folder(tmp_path, make_dataset(0, 0, 14))
+    assert load_dataset(root).split_names() == ("test",)
 
 
 def write_text(name: str, content: str):
     return lambda root: (root / name).write_text(content)
+
+
+def write_one_class(root):
+    (root / "d" / "happy").mkdir(parents=True)
+    for number in range(3):
+        image = np.full((48, 48), 9 * number, np.uint8)
+        (root / "d" / "happy" / f"{number}.png").write_bytes(encode(image))
 
 
 def pixels(count: int, value: str = "7") -> str:
@@ -88,26 +95,34 @@ HEADER = "emotion,pixels,Usage\n"
 BAD_DATASETS = {
     "missing": (lambda root: None, "absent", "does not exist"),
     "empty folder": (lambda root: (root / "d").mkdir(), "d", "dataset/README.md"),
+    "folder of texts": (
+        lambda root: (root / "d" / "happy").mkdir(parents=True),
+        "d",
+        "received no image in such a place",
+    ),
+    "one class in a folder": (write_one_class, "d", "at least two classes .* 3 images .* happy"),
     "text file": (write_text("d.txt", "x"), "d.txt", "folder, .zip or .csv"),
     "empty csv": (write_text("d.csv", ""), "d.csv", "expected the columns"),
     "header only": (write_text("d.csv", HEADER), "d.csv", "only a header"),
     "wrong column": (write_text("d.csv", "label,pixels,Usage\n0,1,Training\n"), "d.csv", "label"),
+    "missing column": (write_text("d.csv", "emotion,pixels\n0,1\n"), "d.csv", "emotion, pixels$"),
+    "binary csv": (lambda root: (root / "d.csv").write_bytes(b"\0\xff" * 99), "d.csv", "columns"),
     "short row": (
         write_text("d.csv", f"{HEADER}0,{pixels(9)},Training\n"),
         "d.csv",
-        "2304 pixels .* row 2 .* received 9 values",
+        "row 2: expected 2304 pixels .* received 9 values",
     ),
     "value above 255": (
         write_text("d.csv", f"{HEADER}0,{pixels(2304, '256')},Training\n"),
         "d.csv",
-        "between 0 and 255 in row 2",
+        "row 2: .* between 0 and 255; .* '256' among them",
     ),
     "letters": (
         write_text("d.csv", f"{HEADER}0,{pixels(2304, 'x')},Training\n"),
         "d.csv",
-        "between 0 and 255 in row 2",
+        "row 2: .* between 0 and 255; .* 'x' among them",
     ),
-    "no pixels": (write_text("d.csv", f"{HEADER}0\n"), "d.csv", "received '0' and None"),
+    "no pixels": (write_text("d.csv", f"{HEADER}0\n"), "d.csv", "received '0' and ''"),
     "emotion 7": (
         write_text("d.csv", f"{HEADER}7,{pixels(2304)},Training\n"),
         "d.csv",
@@ -124,6 +139,11 @@ BAD_DATASETS = {
         "at least two classes",
     ),
     "not a zip": (write_text("d.zip", "PK but no zip"), "d.zip", "damaged"),
+    "empty zip": (
+        lambda root: zipfile.ZipFile(root / "d.zip", "w").close(),
+        "d.zip",
+        "received no image in such a place",
+    ),
 }
 
 
@@ -136,15 +156,6 @@ def test_bad_datasets_give_one_sentence(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-def test_zip_with_paths_that_climb_out_writes_nothing(tmp_path):
-    path = write_zip(tmp_path / "archive.zip", dataset_without_validation())
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("../../train/happy/evil.png", encode(np.zeros((48, 48), np.uint8)))
-    load_dataset(path)
-    assert [file.name for file in tmp_path.rglob("*")] == ["archive.zip"]
-    assert not list(tmp_path.parent.rglob("evil.png"))
-
-
 def test_truncated_zip(tmp_path):
     path = write_zip(tmp_path / "archive.zip", dataset_without_validation())
     path.write_bytes(path.read_bytes()[:-2000])
@@ -152,35 +163,24 @@ def test_truncated_zip(tmp_path):
         load_dataset(path)
 
 
-def write_votes(path, rows: int, columns=None) -> None:
-    columns = columns or [*FERPLUS_COLUMNS, "contempt", "unknown", "NF"]
-    lines = ["Usage,Image name," + ",".join(columns)]
-    for row in range(rows):
-        counts = [10 if column == row % len(columns) else 0 for column in range(len(columns))]
-        lines.append("Training,x.png," + ",".join(map(str, counts)))
-    path.write_text("\n".join(lines) + "\n")
+@pytest.fixture
+def voted(tmp_path):
+    """Return (csv, votes) in which row n has all its votes in the n-th of the ten columns."""
+    dataset = dataset_without_validation()
+    counts = [[10 if column == row % 10 else 0 for column in range(10)] for row in range(60)]
+    usages = ["Training"] * 42 + ["PublicTest"] * 18
+    table = write_votes(tmp_path / "fer2013new.csv", usages, counts)
+    return write_csv(tmp_path / "fer2013.csv", dataset), table
 
 
-def test_votes_become_shares_of_the_seven_classes(tmp_path):
-    csv_path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
-    write_votes(tmp_path / "fer2013new.csv", 60)
-    votes = load_dataset(csv_path, tmp_path / "fer2013new.csv").votes
+def test_votes_become_shares_of_the_seven_classes(voted):
+    votes = load_dataset(*voted).votes
     assert votes.shape == (56, 7)
+    assert votes.dtype == np.float32
     for row, name in enumerate(FERPLUS_COLUMNS.values()):
         assert votes[row].argmax() == EMOTIONS.index(name)
         assert votes[row].sum() == 1
     assert (votes[7:10] == 0).all(), "contempt, unknown and not-a-face belong to no class"
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "message"),
-    [(10, None, "votes for 56 images"), (60, ["neutral", "happiness"], "surprise")],
-)
-def test_votes_that_do_not_fit(tmp_path, rows, columns, message):
-    csv_path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
-    write_votes(tmp_path / "votes.csv", rows, columns)
-    with pytest.raises(DatasetError, match=message):
-        load_dataset(csv_path, tmp_path / "votes.csv")
 
 
 def test_votes_need_the_csv(tmp_path):
@@ -188,43 +188,180 @@ def test_votes_need_the_csv(tmp_path):
         load_dataset(write_folder(tmp_path, dataset_without_validation()), tmp_path / "votes.csv")
 
 
-def test_leaks_leave_training_and_never_the_test_split():
-    dataset = dataset_without_validation()
-    dataset.images[3] = dataset.images[-1]
-    clean, removed = remove_leaks(dataset)
-    assert removed == 1
-    assert len(clean.split("test")) == 14
-    training, testing = (hash_images(clean.split(name).images) for name in ("train", "test"))
-    assert not np.isin(training, testing).any()
+def test_contempt_needs_votes(voted):
+    with pytest.raises(DatasetError, match="--votes too"):
+        load_dataset(voted[0], contempt=True)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_validation_is_stratified_and_shares_no_image(seed):
-    dataset = make_dataset(train=140, validation=0, test=7)
-    dataset.images[7:70:7] = dataset.images[0]  # one image eleven times
-    split = hold_out_validation(dataset, 0.2, seed)
-    training, validation = split.split("train"), split.split("validation")
-    assert not np.isin(hash_images(training.images), hash_images(validation.images)).any()
-    assert len(training) + len(validation) == 140
-    assert (np.bincount(validation.labels, minlength=7) > 0).all()
-    assert len(split.split("test")) == 7
+@pytest.fixture
+def settings(tmp_path):
+    """Return a function from settings to a dataset, cached below the test's folder."""
+
+    def read(*paths, **options):
+        named = tuple(str(path) for path in paths)
+        options = {
+            name: str(value) if name == "votes" else value for name, value in options.items()
+        }
+        return read_datasets(
+            TrainingSettings(dataset=named, runs=str(tmp_path / "runs"), **options)
+        )
+
+    return read
 
 
-def test_validation_depends_on_the_seed_alone():
-    dataset = make_dataset(validation=0)
-    splits = [hold_out_validation(dataset, 0.2, seed).splits for seed in (1, 1, 2)]
-    assert (splits[0] == splits[1]).all()
-    assert (splits[0] != splits[2]).any()
+class FindsNothing:
+    def detect(self, photo):
+        return ()
 
 
-def test_a_validation_split_of_its_own_is_kept(tmp_path):
-    loaded = load_dataset(write_folder(tmp_path, make_dataset()))
-    assert len(hold_out_validation(loaded, 0.5, 1).split("validation")) == 35
+def test_settings_reach_the_reading(tmp_path, voted, settings, monkeypatch):
+    majority = settings(voted[0], votes=voted[1], votes_as="majority", contempt=True)
+    assert majority.class_names == tuple(sorted((*EMOTIONS, "contempt")))
+    assert majority.votes is None
+    assert len(majority) == 46
+    people = settings(write_classes(tmp_path / "ck"), subject_pattern="S00[0-3]")
+    assert set(people.groups) == {"", "S000", "S001", "S002", "S003"}
+    monkeypatch.setattr("emotion.training.layouts.FaceDetector", FindsNothing)
+    with pytest.raises(DatasetError, match="expected a face; none was found"):
+        settings(tmp_path / "ck", crop_faces=True)
 
 
-def test_too_few_images_to_hold_out():
-    with pytest.raises(DatasetError, match="hold 10% out"):
-        hold_out_validation(make_dataset(train=7, validation=0), 0.1, 1)
+def test_a_pattern_that_tells_no_person_is_an_error(tmp_path, settings):
+    root = write_folder(tmp_path / "data", dataset_without_validation())
+    with pytest.raises(DatasetError, match=r"none of 56 does, such as test/angry/42\.png"):
+        settings(root, subject_pattern="person-(.)")
+
+
+def test_a_pattern_that_tells_some_people_is_noted(tmp_path, settings):
+    folder = write_folder(tmp_path / "fer", dataset_without_validation())
+    people = write_classes(tmp_path / "own")
+    dataset = settings(folder, people, subject_pattern=r"^S(\d+)")
+    assert set(dataset.groups) == {"", *(f"{person:03d}" for person in range(8))}
+    assert "not known on 56 of 88 images, such as fer/" in dataset.notes[0]
+
+
+def test_a_second_read_comes_from_the_cache(tmp_path, voted, settings, monkeypatch):
+    first = settings(voted[0], votes=voted[1])
+    monkeypatch.setattr("emotion.training.datasets.read_layout", None)
+    second = settings(voted[0], votes=voted[1])
+    assert first.fingerprint() == second.fingerprint()
+    assert (first.votes == second.votes).all()
+    assert list((tmp_path / "runs" / "cache").iterdir())
+
+
+def test_one_dataset_keeps_its_own_class_names(tmp_path, settings):
+    root = write_classes(tmp_path / "ck", classes=("anger", "happiness", "bored"))
+    assert settings(root).class_names == ("anger", "bored", "happiness")
+
+
+def test_several_datasets_become_one(tmp_path, settings):
+    folder = write_folder(tmp_path / "fer", dataset_without_validation())
+    people = write_classes(tmp_path / "ck", classes=("anger", "contempt", "happiness"))
+    (people / "anger" / "broken.png").write_bytes(b"x")
+    (people / "stray.png").write_bytes(b"x")
+    dataset = settings(folder, people)
+    assert dataset.class_names == tuple(sorted((*EMOTIONS, "contempt")))
+    assert len(dataset) == 56 + 48
+    assert [dataset.class_names[label] for label in dataset.labels[[56, 72, 88]]] == [
+        "angry",
+        "contempt",
+        "happy",
+    ]
+    assert dataset.names[0] == "fer/test/angry/42.png"
+    assert dataset.names[56] == "ck/anger/S000_001_00000000.png"
+    assert dataset.unreadable[0].startswith("ck/anger/broken.png: ")
+    assert dataset.notes[0].startswith("ck: Left out 1 image")
+    assert set(dataset.splits) == {"train", "test", ""}
+    assert dataset.votes is None
+
+
+def test_several_datasets_are_split_each_in_its_way(tmp_path, settings):
+    folder = write_folder(tmp_path / "fer", make_dataset(140, 0, 35))
+    people = write_classes(tmp_path / "ck")
+    dataset, _ = make_splits(settings(folder, people), TrainingSettings(test_share=0.25))
+    known = dataset.groups != ""
+    assert (dataset.splits[~known] == "test").sum() == 35
+    assert len(set(dataset.groups[known & (dataset.splits == "test")])) == 2
+    assert len(dataset) == 175 + 32
+
+
+def test_the_same_dataset_twice_has_names_of_its_own(voted, settings):
+    dataset = settings(voted[0], voted[0])
+    assert len(set(dataset.names)) == 112
+    assert dataset.names[0] == "fer2013.csv row 2"
+    assert dataset.names[56] == "fer2013.csv (2)/fer2013.csv row 2"
+
+
+@pytest.mark.parametrize("votes_as", ["second-head", "distribution", "blend"])
+def test_votes_beside_a_dataset_without_them(tmp_path, voted, settings, votes_as):
+    people = write_classes(tmp_path / "ck")
+    dataset = settings(people, voted[0], votes=voted[1], votes_as=votes_as)
+    assert dataset.votes.shape == (len(dataset), 7)
+    assert not dataset.votes[:32].any()
+    assert (dataset.votes[32:39].sum(axis=1) == 1).all()
+
+
+def test_votes_for_no_or_two_tables(tmp_path, voted, settings):
+    for paths in ((voted[0], voted[0]), (write_classes(tmp_path / "ck"),)):
+        with pytest.raises(DatasetError, match="expected once"):
+            settings(*paths, votes=voted[1])
+
+
+def with_names(*class_names: str) -> Dataset:
+    """Return 70 images of as many classes as there are names."""
+    dataset = make_dataset(70, 0, 0)
+    labels = np.arange(70) % len(class_names)
+    return replace(dataset, labels=labels, class_names=class_names)
+
+
+def test_classes_are_matched_to_a_model_by_synonyms():
+    dataset = with_names("anger", "happiness", "surprise")
+    votes = np.eye(3, dtype=np.float32)[dataset.labels]
+    matched = match_classes(replace(dataset, votes=votes), EMOTIONS)
+    assert matched.class_names == EMOTIONS
+    assert matched.labels[:3].tolist() == [0, 3, 6]
+    assert (matched.votes.argmax(axis=1) == matched.labels).all()
+    assert matched.votes.shape == (70, 7)
+
+
+def test_classes_are_matched_to_a_model_with_names_of_its_own():
+    matched = match_classes(with_names("angry", "sad"), ("Sadness", "neutral", "Anger"))
+    assert matched.labels[:2].tolist() == [2, 0]
+    assert matched.class_names == ("Sadness", "neutral", "Anger")
+
+
+def test_the_same_classes_are_left_as_they_are():
+    dataset = make_dataset()
+    assert match_classes(dataset, list(EMOTIONS)) is dataset
+
+
+def test_classes_that_the_model_does_not_know():
+    dataset = with_names("anger", "contempt")
+    with pytest.raises(DatasetError, match="received also contempt: --known-classes-only"):
+        match_classes(dataset, EMOTIONS)
+    votes = np.full((70, 2), 0.5, np.float32)
+    matched = match_classes(replace(dataset, votes=votes), EMOTIONS, known_only=True)
+    assert len(matched) == 35
+    assert set(matched.labels) == {0}
+    assert (matched.votes == np.eye(7, dtype=np.float32)[0]).all()
+    assert "35 contempt" in matched.notes[0]
+
+
+def test_a_class_without_images_need_not_be_known():
+    dataset = replace(make_dataset(), class_names=(*EMOTIONS, "zeal"))
+    assert match_classes(dataset, EMOTIONS).class_names == EMOTIONS
+
+
+@pytest.mark.parametrize("known_only", [False, True])
+def test_a_dataset_of_which_the_model_knows_nothing(known_only):
+    with pytest.raises(DatasetError, match="bored, tired"):
+        match_classes(with_names("bored", "tired"), EMOTIONS, known_only)
+
+
+def test_synonyms_lead_to_names_that_lead_to_themselves():
+    assert set(SYNONYMS.values()) <= {*EMOTIONS, "contempt"}
+    assert all(common_name(name) == name for name in (*EMOTIONS, "contempt", "bored"))
+    assert common_name(" Happiness ") == "happy"
 
 
 def test_fingerprint_changes_with_the_data():

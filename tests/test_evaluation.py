@@ -1,9 +1,13 @@
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from training_data import make_dataset
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
+from emotion.training.datasets import Dataset
 from emotion.training.evaluation import (
     Evaluation,
     apply_temperature,
@@ -50,10 +54,148 @@ def test_calibration_error_by_hand():
     assert evaluation.expected_calibration_error == pytest.approx(0.15)
 
 
-def test_summary_is_plain_json(evaluation):
-    import json
+def test_top_2_accuracy_by_hand(evaluation):
+    assert evaluation.top_2_accuracy == 1
+    last_resort = replace(evaluation, labels=np.array([2, 2, 1, 1, 2, 2]))
+    assert last_resort.top_2_accuracy == pytest.approx(4 / 6)
 
-    assert json.loads(json.dumps(evaluation.summary()))["images"] == 6
+
+def test_top_2_accuracy_breaks_ties_as_the_answer_does():
+    evaluation = Evaluation(("a", "b", "c"), np.array([0, 1, 2]), np.full((3, 3), 1 / 3))
+    assert evaluation.accuracy == pytest.approx(1 / 3)
+    assert evaluation.top_2_accuracy == pytest.approx(2 / 3)
+
+
+def test_confusion_normalised_has_no_number_for_a_class_without_images():
+    evaluation = Evaluation(("a", "b"), np.array([0, 0]), np.array([[0.9, 0.1], [0.2, 0.8]]))
+    np.testing.assert_array_equal(evaluation.confusion_normalised, [[0.5, 0.5], [np.nan] * 2])
+    assert evaluation.summary()["confusion_matrix_normalised"] == [[0.5, 0.5], [None, None]]
+
+
+def test_reliability_by_hand():
+    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]])
+    rows = Evaluation(("a", "b"), np.array([0, 0, 0, 1, 1]), probabilities).reliability()
+    filled = [row for row in rows if row["images"]]
+    assert [row["images"] for row in filled] == [1, 4]
+    assert filled[1]["confidence"] == pytest.approx(0.9)
+    assert filled[1]["accuracy"] == 0.75
+    assert filled[1]["lower"] < 0.9 < filled[1]["upper"]
+    assert rows[0]["confidence"] is None
+    assert rows[0]["accuracy"] is None
+
+
+def test_risk_coverage_by_hand():
+    confidence = np.array([0.9, 0.6, 0.8, 0.7])
+    evaluation = Evaluation(
+        ("a", "b"), np.array([0, 1, 0, 1]), np.stack([confidence, 1 - confidence], axis=1)
+    )
+    coverage, risk = evaluation.risk_coverage()
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    np.testing.assert_allclose(risk, [0, 0, 1 / 3, 1 / 2])
+    assert evaluation.area_under_risk_coverage == pytest.approx((1 / 3 + 1 / 2) / 4)
+    half = evaluation.coverage_row(0.5)
+    assert half == {"coverage": 0.5, "threshold": 0.8, "images": 2, "accuracy": 1}
+
+
+def test_equally_sure_answers_share_their_errors_whatever_their_order():
+    labels = np.array([0, 0, 1, 1])
+    evaluations = [
+        Evaluation(("a", "b"), labels[order], np.array([[0.7, 0.3]] * 4))
+        for order in ([0, 1, 2, 3], [3, 2, 1, 0])
+    ]
+    for evaluation in evaluations:
+        np.testing.assert_allclose(evaluation.risk_coverage()[1], 0.5)
+        assert evaluation.coverage_row(0.5)["images"] == 4
+
+
+VOTES = np.array(
+    [[1, 0, 0], [0.2, 0.8, 0], [0, 1, 0], [0.4, 0.4, 0.2], [0, 0, 0], [0.3, 0, 0.7]], np.float32
+)
+
+
+def test_vote_agreement_by_hand(evaluation):
+    # answers a b b b c c, labels a a b b c c; the fourth is a tie, the fifth has no votes
+    agreement = replace(evaluation, votes=VOTES).vote_agreement()
+    assert agreement.images == 5
+    assert agreement.majority_images == 4
+    assert agreement.mean_share == pytest.approx((1 + 0.8 + 1 + 0.4 + 0.7) / 5)
+    assert agreement.label_mean_share == pytest.approx((1 + 0.2 + 1 + 0.4 + 0.7) / 5)
+    assert agreement.best_mean_share == pytest.approx((1 + 0.8 + 1 + 0.4 + 0.7) / 5)
+    assert agreement.majority_accuracy == 1
+    assert agreement.label_majority_accuracy == 0.75
+    assert agreement.vote_entropy < agreement.cross_entropy
+    assert 0 < agreement.jensen_shannon_divergence < 1
+
+
+@pytest.mark.parametrize(("swapped", "divergence"), [(False, 0), (True, 1)])
+def test_divergence_of_equal_and_of_opposite_answers(swapped, divergence):
+    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
+    votes = certain[::-1] if swapped else certain
+    evaluation = Evaluation(("a", "b"), np.array([0, 1]), certain, votes.astype(np.float32))
+    agreement = evaluation.vote_agreement()
+    assert agreement.jensen_shannon_divergence == pytest.approx(divergence)
+    assert np.isfinite(agreement.cross_entropy)
+    assert agreement.mean_share == 1 - divergence
+
+
+@pytest.mark.parametrize("votes", [None, np.zeros((6, 3), np.float32)])
+def test_no_agreement_without_votes(evaluation, votes):
+    assert replace(evaluation, votes=votes).vote_agreement() is None
+
+
+def test_leak_free_leaves_the_twins_out(evaluation):
+    twins = np.array([False, True, False, False, False, True])
+    leak_free = replace(evaluation, votes=VOTES, twins=twins).leak_free()
+    assert leak_free.labels.tolist() == [0, 1, 1, 2]
+    assert leak_free.votes.shape == (4, 3)
+    assert leak_free.accuracy == 1
+    assert leak_free.leak_free() is None
+
+
+@pytest.mark.parametrize("twins", [None, np.ones(6, bool)])
+def test_leak_free_is_none_where_nothing_is_known_or_left(evaluation, twins):
+    assert replace(evaluation, twins=twins).leak_free() is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities"),
+    [
+        (LABELS, PROBABILITIES),
+        ([0], [[0.2, 0.5, 0.3]]),
+        ([0, 1], [[1, 0, 0], [1, 0, 0]]),
+        ([2, 2, 2], [[1 / 3] * 3] * 3),
+    ],
+    ids=["ordinary", "one image", "exactly 0 and 1", "ties, one class"],
+)
+@pytest.mark.parametrize("full", [False, True])
+def test_summary_is_plain_json_without_nan(labels, probabilities, full):
+    evaluation = Evaluation(("a", "b", "c"), np.array(labels), np.array(probabilities, float))
+    if full:
+        votes = np.eye(3, dtype=np.float32)[np.array(labels)]
+        evaluation = replace(evaluation, votes=votes, twins=np.zeros(len(labels), bool))
+    summary = evaluation.summary()
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["images"] == len(labels)
+    assert (summary["leak_free"] is not None) == full
+    assert (summary["vote_agreement"] is not None) == full
+
+
+def test_figures_of_a_class_without_images_are_none():
+    evaluation = Evaluation(("a", "b", "c"), np.array([0, 0]), np.array([[1.0, 0, 0], [0, 1, 0]]))
+    a, b, c = evaluation.per_class()
+    assert (a["precision"], a["recall"]) == (1, 0.5)
+    assert (b["precision"], b["recall"], b["support"]) == (0, None, 0)
+    assert (c["precision"], c["recall"], c["f1"]) == (None, None, None)
+    assert evaluation.macro_f1 == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [({"votes": np.ones((6, 2))}, "expected votes"), ({"twins": np.ones(5)}, "expected twins")],
+)
+def test_votes_and_twins_must_fit(evaluation, columns, message):
+    with pytest.raises(ValueError, match=message):
+        replace(evaluation, **columns)
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (6, 2)])
@@ -82,10 +224,40 @@ def test_model_is_measured_in_its_own_class_order(stand_in_model):
     other = type(other)(
         other.images, len(reversed_names) - 1 - other.labels, other.splits, reversed_names
     )
+    votes = np.random.default_rng(0).dirichlet(np.ones(7), len(dataset)).astype(np.float32)
+    dataset, other = replace(dataset, votes=votes), replace(other, votes=votes[:, ::-1])
     ours, theirs = (evaluate_model(stand_in_model, data) for data in (dataset, other))
     assert ours.class_names == EMOTIONS
     np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_array_equal(ours.votes, theirs.votes)
     assert ours.accuracy == theirs.accuracy
+
+
+def test_flip_averages_face_and_mirror_image(stand_in_model):
+    def run(faces):
+        left = faces[:, :, :24].mean(axis=(1, 2, 3))
+        return np.stack([left, 1 - left], axis=1).astype(np.float32)
+
+    model = replace(stand_in_model, class_names=EMOTIONS[:2], run=run)
+    images = np.zeros((2, 48, 48), np.uint8)
+    images[0, :, :24] = 255
+    dataset = Dataset(images, np.array([0, 1]), np.array(["test"] * 2), EMOTIONS[:2])
+    assert evaluate_model(model, dataset).probabilities.tolist() == [[1, 0], [0, 1]]
+    assert evaluate_model(model, dataset, flip=True).probabilities.tolist() == [[0.5, 0.5], [0, 1]]
+
+
+def test_votes_and_twins_come_with_the_dataset(stand_in_model):
+    dataset = make_dataset()
+    votes = np.eye(7, dtype=np.float32)[dataset.labels]
+    marked = replace(dataset, votes=votes, twins=np.arange(len(dataset)) % 2 == 0)
+    evaluation = evaluate_model(stand_in_model, marked)
+    np.testing.assert_array_equal(evaluation.votes, votes)
+    assert len(evaluation.leak_free().labels) == len(dataset) // 2
+
+
+def test_no_images_to_evaluate_on(stand_in_model):
+    with pytest.raises(DatasetError, match="received none"):
+        evaluate_model(stand_in_model, make_dataset().split("absent"))
 
 
 def test_classes_the_model_does_not_know(stand_in_model):

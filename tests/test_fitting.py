@@ -1,3 +1,5 @@
+import errno
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -6,10 +8,9 @@ from training_data import make_dataset
 
 from emotion.errors import TrainingError
 from emotion.keras_pair import ModelFiles, save_keras_model
-from emotion.training import fitting
-from emotion.training.architectures import ARCHITECTURES, build_network, single_head
-from emotion.training.augmentation import STRENGTHS, build_augmentation
-from emotion.training.fitting import FaceBatches, fit
+from emotion.training import checkpoints, fitting
+from emotion.training.architectures import ARCHITECTURES, BACKBONE, build_network, single_head
+from emotion.training.fitting import fit
 from emotion.training.settings import TrainingSettings
 
 
@@ -34,20 +35,54 @@ def small_network(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "cnn", build)
 
 
+@pytest.fixture
+def small_backbone(monkeypatch):
+    """Train a small network with a nested backbone, as if its weights came from ImageNet."""
+    import keras
+
+    def build(faces):
+        inside = keras.Input(faces.shape[1:])
+        features = keras.layers.Conv2D(8, 5, strides=4, name="inner")(inside)
+        features = keras.layers.BatchNormalization()(features)
+        backbone = keras.Model(inside, features, name=BACKBONE)
+        return keras.layers.GlobalAveragePooling2D()(backbone(faces, training=False))
+
+    monkeypatch.setitem(ARCHITECTURES, "mobilenetv2", build)
+    monkeypatch.setattr(fitting, "start_from", lambda network, settings: None)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Train step by step: for a few steps that is quicker than to compile them."""
+    import keras
+
+    compile_model = keras.Model.compile
+
+    def compile_nothing(self, **options):
+        compile_model(self, run_eagerly=True, **options)
+
+    monkeypatch.setattr(keras.Model, "compile", compile_nothing)
+
+
 class Killed(BaseException):
     """Stands for `kill -9`: nothing may catch it."""
 
 
 def kill_after(monkeypatch, epochs: int) -> None:
     """Make the run die right after a number of epochs were kept."""
-    keep = fitting.Checkpoint.keep
+    keep = checkpoints.Checkpoint.keep
 
     def keep_then_die(self, *arguments):
         keep(self, *arguments)
         if len(self.history) == epochs:
             raise Killed
 
-    monkeypatch.setattr(fitting.Checkpoint, "keep", keep_then_die)
+    monkeypatch.setattr(checkpoints.Checkpoint, "keep", keep_then_die)
+
+
+def require_equal_weights(one, other) -> None:
+    for ours, theirs in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_learns_and_selects_on_validation(settings):
@@ -58,27 +93,59 @@ def test_learns_and_selects_on_validation(settings):
     assert [row["epoch"] for row in result.history] == list(range(1, 9))
 
 
-def test_resumed_run_equals_an_unbroken_one(settings, monkeypatch):
-    votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
+def small_dataset_with_votes():
+    votes = np.eye(7, dtype=np.float32)[np.arange(63) % 7]
     votes[5] = 0
-    data = make_dataset(votes=votes)
-    unbroken = fit(data, replace(settings, epochs=3, name="unbroken"), verbose=0)
+    return make_dataset(train=42, validation=21, test=0, votes=votes)
+
+
+BACKBONE_RUN = {"architecture": "mobilenetv2", "epochs": 3, "frozen_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "killed_after"),
+    [
+        ({"votes_as": "second-head", "mixup": 0.2}, 1),
+        ({"averaging": 0.9, "optimizer": "adam", "epochs": 3}, 2),
+        ({"schedule": "plateau", "patience": 3, "epochs": 4, "votes_as": "blend"}, 2),
+        ({"precision": "mixed_float16", "schedule": "constant"}, 1),
+        (BACKBONE_RUN | {"frozen_epochs": 2, "weights": "imagenet"}, 1),
+        (BACKBONE_RUN, 1),
+        (BACKBONE_RUN | {"averaging": 0.9}, 2),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("small_backbone", "uncompiled")
+def test_resumed_run_equals_an_unbroken_one(settings, monkeypatch, change, killed_after):
+    data = small_dataset_with_votes()
+    settings = replace(settings, **change)
+    unbroken = fit(data, replace(settings, name="unbroken"), verbose=0)
+    with monkeypatch.context() as patch:
+        kill_after(patch, killed_after)
+        with pytest.raises(Killed):
+            fit(data, settings, verbose=0)
+    resumed = fit(data, settings, verbose=0)
+    assert resumed.history == unbroken.history
+    require_equal_weights(resumed, unbroken)
+
+
+def test_resumed_run_equals_an_unbroken_one_as_compiled(settings, monkeypatch):
+    data, settings = make_dataset(), replace(settings, epochs=3)
+    unbroken = fit(data, replace(settings, name="unbroken"), verbose=0)
     with monkeypatch.context() as patch:
         kill_after(patch, 1)
         with pytest.raises(Killed):
-            fit(data, replace(settings, epochs=3), verbose=0)
-    resumed = fit(data, replace(settings, epochs=3), verbose=0)
+            fit(data, settings, verbose=0)
+    resumed = fit(data, settings, verbose=0)
     assert resumed.history == unbroken.history
-    for ours, theirs in zip(
-        resumed.network.get_weights(), unbroken.network.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
+    require_equal_weights(resumed, unbroken)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"batch_size": 10}, "batch_size 20; received 10"), ({"seed": 8}, "seed 7; received 8")],
 )
+@pytest.mark.usefixtures("uncompiled")
 def test_resume_with_other_settings_is_refused(settings, change, message):
     data = make_dataset()
     fit(data, replace(settings, epochs=1), verbose=0)
@@ -86,52 +153,107 @@ def test_resume_with_other_settings_is_refused(settings, change, message):
         fit(data, replace(settings, epochs=1, **change), verbose=0)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_resume_with_other_data_is_refused(settings):
     fit(make_dataset(), replace(settings, epochs=1), verbose=0)
     with pytest.raises(TrainingError, match="other data"):
         fit(make_dataset(train=70), replace(settings, epochs=1), verbose=0)
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_full_disk_while_saving_loses_nothing(settings, monkeypatch):
+    data = small_dataset_with_votes()
+    unbroken = fit(data, replace(settings, name="unbroken"), verbose=0)
+    save = checkpoints._save_arrays
+
+    def fill_disk(path, arrays):
+        if path.name == "epoch-002.npz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_save_arrays", fill_disk)
+        with pytest.raises(TrainingError, match="No space left on device; the epochs up to 1"):
+            fit(data, settings, verbose=0)
+    resumed = fit(data, settings, verbose=0)
+    assert resumed.history == unbroken.history
+    require_equal_weights(resumed, unbroken)
+
+
+@pytest.mark.usefixtures("uncompiled")
 def test_stops_early(settings):
     settings = replace(settings, epochs=50, patience=2, learning_rate=1e-9, warmup_epochs=0)
     result = fit(make_dataset(), settings, verbose=0)
     assert len(result.history) == result.selected_epoch + 2 < 50
 
 
-def test_progress_counts_to_all_epochs(settings, capfd):
-    fit(make_dataset(), replace(settings, epochs=3), verbose=2)
-    shown = [line for line in capfd.readouterr().out.splitlines() if line.startswith("Epoch")]
-    assert shown == ["Epoch 1/3", "Epoch 2/3", "Epoch 3/3"]
+@pytest.mark.usefixtures("uncompiled")
+def test_progress_counts_to_all_epochs(settings, capsys):
+    stream = io.StringIO()
+    data = make_dataset(train=42, validation=21, test=0)
+    fit(data, replace(settings, epochs=3), stream=stream)
+    shown = [line.split("  ")[0] for line in stream.getvalue().splitlines()]
+    assert shown == ["Epoch 1/3", "Epoch 2/3", "Epoch 3/3"], "a pipe gets one line an epoch"
+    assert capsys.readouterr().out == ""
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_tells_of_each_epoch_and_may_be_ended_by_it(settings):
+    rows = []
+
+    def end_after_two(row):
+        rows.append(row)
+        if len(rows) == 2:
+            raise Killed
+
+    data, settings = make_dataset(train=42, validation=21, test=0), replace(settings, epochs=3)
+    with pytest.raises(Killed):
+        fit(data, settings, verbose=0, on_epoch=end_after_two)
+    result = fit(data, settings, verbose=0, on_epoch=rows.append)
+    assert tuple(rows) == result.history
+
+
+@pytest.mark.usefixtures("uncompiled")
 def test_divergence_is_a_sentence(settings):
     with pytest.raises(TrainingError, match="lower --learning-rate"):
         fit(make_dataset(), replace(settings, learning_rate=1e30, warmup_epochs=0), verbose=0)
 
 
-def test_batches_hold_every_image_once_in_the_order_of_the_seed():
-    data = make_dataset(train=50)
-    orders = [FaceBatches(data, 16, seed).order.tolist() for seed in ((7, 0), (7, 0), (7, 1))]
-    assert orders[0] == orders[1] != orders[2]
-    batches = FaceBatches(data, 16)
-    faces = np.concatenate([batches[index][0] for index in range(len(batches))])
-    labels = np.concatenate([batches[index][1] for index in range(len(batches))])
-    assert faces.dtype == np.float32
-    np.testing.assert_allclose(faces[..., 0] * 255, data.images, atol=1e-4)
-    np.testing.assert_array_equal(labels.argmax(axis=1), data.labels)
+@pytest.mark.usefixtures("small_backbone", "uncompiled")
+def test_backbone_learns_after_the_frozen_epochs(settings, monkeypatch):
+    kernels, rates = [], []
+    keep = checkpoints.Checkpoint.keep
+
+    def watch(self, row, variables, weights):
+        kernels.append(weights[0].copy())
+        rates.append(row["learning_rate"])
+        keep(self, row, variables, weights)
+
+    monkeypatch.setattr(checkpoints.Checkpoint, "keep", watch)
+    settings = replace(settings, **BACKBONE_RUN, schedule="constant", warmup_epochs=0)
+    settings = replace(settings, epochs=4, frozen_epochs=2)
+    fit(make_dataset(train=42, validation=21, test=0), settings, verbose=0)
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert np.abs(kernels[2] - kernels[1]).max() > 0
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01], rtol=1e-6)
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_augmentation_changes_faces_in_training_only(strength):
-    faces = np.random.default_rng(0).random((8, 48, 48, 1), dtype=np.float32)
-    augmentation = build_augmentation(strength, 1)
-    changed = np.asarray(augmentation(faces, training=True))
-    assert changed.shape == faces.shape
-    assert 0 <= changed.min() <= changed.max() <= 1
-    assert np.abs(changed - faces).mean() > 0.02
-    np.testing.assert_allclose(np.asarray(augmentation(faces, training=False)), faces, atol=1e-6)
+@pytest.mark.usefixtures("uncompiled")
+def test_averaged_weights_are_measured_and_raw_ones_trained(settings):
+    """An average that hardly moves stays where the first step led, however far training goes."""
+    data = make_dataset(train=42, validation=21, test=0)
+    settings = replace(settings, epochs=4, augmentation="none", batch_size=42, warmup_epochs=0)
+    raw = fit(data, replace(settings, name="raw"), verbose=0)
+    averaged = fit(data, replace(settings, averaging=0.999999), verbose=0)
+    assert [row["loss"] for row in averaged.history] == [row["loss"] for row in raw.history]
+    assert averaged.history[0]["val_loss"] == raw.history[0]["val_loss"]
+    first = fit(data, replace(settings, name="first", epochs=1, schedule="constant"), verbose=0)
+    kernel = averaged.network.get_weights()[0]
+    np.testing.assert_allclose(kernel, first.network.get_weights()[0], atol=1e-4)
+    assert np.abs(kernel - raw.network.get_weights()[0]).max() > 1e-3 or raw.selected_epoch == 1
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_starts_from_a_saved_model(settings, tmp_path):
     first = fit(make_dataset(), replace(settings, epochs=6, augmentation="none"), verbose=0)
     files = ModelFiles(tmp_path / "first")

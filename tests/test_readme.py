@@ -1,5 +1,6 @@
 """The README names every command, flag and setting, with the defaults that the code has."""
 
+import argparse
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -7,13 +8,19 @@ from pathlib import Path
 import pytest
 
 import emotion_detector
+import emotion_model_training
 import run
+from emotion.training.flags import flag_of, shown
 from emotion.training.settings import TrainingSettings
 from emotion.web.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines()]
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (README + TRAINING).splitlines()
+]
 
 
 def row_of(flag: str) -> list[str]:
@@ -23,16 +30,12 @@ def row_of(flag: str) -> list[str]:
     return rows[0]
 
 
-def flag_of(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 @pytest.mark.parametrize("setting", fields(TrainingSettings), ids=lambda setting: setting.name)
 def test_training_flags(setting):
-    rows = [row for row in ROWS if row[0] == f"`{flag_of(setting.name)}`"]
-    defaults = {row[1] for row in rows}
-    shown = f"{setting.default:g}" if isinstance(setting.default, float) else str(setting.default)
-    assert shown in defaults
+    (row,) = [row for row in ROWS if row[0] == f"`{flag_of(setting.name)}`"]
+    assert row[1] == shown(setting.default)
+    for choice in setting.metadata["choices"]:
+        assert choice in row[2]
 
 
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
@@ -41,8 +44,8 @@ def test_web_settings(setting):
     (row,) = rows
     assert row[0] in (f"`{setting.name.upper()}`", "(flag only)")
     default = setting.default
-    shown = default.relative_to(ROOT).as_posix() if isinstance(default, Path) else str(default)
-    assert row[2] == shown
+    is_path = isinstance(default, Path)
+    assert row[2] == (default.relative_to(ROOT).as_posix() if is_path else str(default))
 
 
 def test_detector_flags(capsys):
@@ -52,6 +55,22 @@ def test_detector_flags(capsys):
     assert len(flags) >= 7
     for flag in flags:
         row_of(flag)
+
+
+def training_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command of the training script."""
+    parser = emotion_model_training.build_parser()
+    (commands,) = [action for action in parser._actions if action.choices]
+    return commands.choices
+
+
+@pytest.mark.parametrize("command", training_parsers())
+def test_training_commands(command):
+    row_of_command = [row for row in ROWS if row[0] == f"`{command}`"]
+    assert len(row_of_command) == 1
+    for action in training_parsers()[command]._actions:
+        for flag in set(action.option_strings) - {"-h", "--help"}:
+            row_of(flag)
 
 
 @pytest.mark.parametrize("command", ["app", "test", "train", "detect", "setup", "lint"])

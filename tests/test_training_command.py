@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 
@@ -11,19 +12,26 @@ from emotion.model import load_model
 from emotion.training.architectures import ARCHITECTURES
 
 
+def build_small(faces):
+    """Return the features of a network that trains in a moment."""
+    import keras
+
+    features = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(faces)
+    return keras.layers.Dropout(0.1)(keras.layers.Flatten()(features))
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "cnn", build_small)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Train once through the command; return (folder, exit code)."""
-    import keras
-
-    def build(faces):
-        features = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(faces)
-        return keras.layers.Dropout(0.1)(keras.layers.Flatten()(features))
-
     folder = tmp_path_factory.mktemp("training")
     write_folder(folder / "data", make_dataset(validation=0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "cnn", build)
+        patch.setitem(ARCHITECTURES, "cnn", build_small)
         code = emotion_model_training.main(command(folder))
     return folder, code
 
@@ -49,7 +57,8 @@ def test_writes_a_model_that_is_served(trained):
     faces = test.images[..., None].astype(np.float32) / 255
     keras_model = load_keras_model(ModelFiles(folder / "models" / "detection_model"))
     np.testing.assert_allclose(model.predict(faces), keras_model.predict_on_batch(faces), atol=1e-5)
-    assert not list((folder / "runs").iterdir()), "a finished run leaves nothing behind"
+    left = [path.name for path in (folder / "runs").iterdir()]
+    assert left == ["cache"], "a finished run leaves nothing behind but the decoded data"
 
 
 def test_card_tells_where_the_model_comes_from(trained):
@@ -61,6 +70,7 @@ def test_card_tells_where_the_model_comes_from(trained):
     assert card["calibration"]["temperature"] > 0
     assert set(card["metrics"]) == {"validation", "test"}
     assert card["settings"]["batch_size"] == 20
+    assert card["dataset"]["name"] == "data"
 
 
 def test_report_is_complete(trained):
@@ -83,6 +93,157 @@ def test_evaluate_repeats_the_figures_of_the_card(trained, capsys):
         assert summary["accuracy"] == card["metrics"][split]["accuracy"]
 
 
+def test_report_is_one_page(trained):
+    page = (trained[0] / "models" / "detection_model_report" / "report.html").read_text()
+    assert "<img" in page
+    assert 'src="data:image/png;base64,' in page
+
+
+@pytest.mark.parametrize("more", [[], ["--flip"], ["--runtime", "keras"], ["--split", "all"]])
+def test_evaluate_in_other_ways(more, trained, capsys):
+    folder, _ = trained
+    stem = folder / "models" / "detection_model"
+    arguments = ["evaluate", str(stem), "--dataset", str(folder / "data")]
+    assert emotion_model_training.main([*arguments, *more]) == 0
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown
+    assert ("mirrored" in shown) == ("--flip" in more)
+    assert ("on Keras" in shown) == ("keras" in more)
+    assert ("on 175 images" in shown) == ("all" in more)
+
+
+def test_served_and_keras_give_the_same_figures(trained, capsys):
+    folder, _ = trained
+    arguments = ["evaluate", str(folder / "models" / "detection_model"), "--json"]
+    summaries = []
+    for runtime in ("served", "keras"):
+        more = ["--dataset", str(folder / "data"), "--runtime", runtime]
+        assert emotion_model_training.main([*arguments, *more]) == 0
+        summaries.append(json.loads(capsys.readouterr().out))
+    served, keras_alone = summaries
+    assert served["accuracy"] == keras_alone["accuracy"]
+    assert served["log_loss"] == pytest.approx(keras_alone["log_loss"], abs=1e-5)
+
+
+def test_evaluate_a_model_without_card(tiny_model, trained, capsys, tmp_path):
+    folder, _ = trained
+    arguments = ["evaluate", str(tiny_model), "--dataset", str(folder / "data")]
+    assert emotion_model_training.main([*arguments, "--report", str(tmp_path / "report")]) == 0
+    shown = capsys.readouterr()
+    assert "no card" in shown.out
+    assert str(tmp_path / "report" / "report.html") in shown.err
+    assert "tiny" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_inspect_writes_a_page(trained, capsys, tmp_path):
+    folder, _ = trained
+    report = str(tmp_path / "inspection")
+    arguments = ["inspect", "--dataset", str(folder / "data"), "--runs", str(tmp_path / "runs")]
+    assert emotion_model_training.main([*arguments, "--report", report]) == 0
+    assert "175 images of 7 classes" in capsys.readouterr().out
+    assert (tmp_path / "inspection" / "inspection.html").exists()
+
+
+@pytest.fixture(scope="module")
+def averaged(trained, tiny_model):
+    """Average two models through the command; return the stem of the average."""
+    folder, _ = trained
+    members = [str(folder / "models" / "detection_model"), str(tiny_model)]
+    where = ["--models", f"{folder}/models", "--runs", f"{folder}/runs", "--name", "average"]
+    code = emotion_model_training.main(
+        ["ensemble", *members, "--dataset", f"{folder}/data", *where]
+    )
+    assert code == 0
+    return folder / "models" / "average"
+
+
+def test_ensemble_is_an_ordinary_model(averaged, trained, tiny_model):
+    faces = make_dataset().split("test").images[..., None].astype(np.float32) / 255
+    members = [load_model(trained[0] / "models" / "detection_model"), load_model(tiny_model)]
+    mean = np.mean([member.predict(faces) for member in members], axis=0)
+    average = load_model(averaged)
+    assert (average.runtime, average.notes) == ("ONNX Runtime", ())
+    np.testing.assert_array_equal(average.predict(faces).argmax(axis=1), mean.argmax(axis=1))
+    names = [member["name"] for member in average.card["average_of"]]
+    assert names == ["detection_model", "tiny"]
+    assert average.card["calibration"]["temperature"] > 0
+
+
+def test_ensemble_without_data_is_the_mean_itself(trained, tiny_model, tmp_path, capsys):
+    members = [str(trained[0] / "models" / "detection_model"), str(tiny_model)]
+    where = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    assert emotion_model_training.main(["ensemble", *members, *where, "--name", "mean"]) == 0
+    assert "neither calibrated nor measured" in capsys.readouterr().out
+    faces = make_dataset().split("test").images[..., None].astype(np.float32) / 255
+    mean = np.mean([load_model(Path(member)).predict(faces) for member in members], axis=0)
+    np.testing.assert_allclose(
+        load_model(tmp_path / "models" / "mean").predict(faces), mean, atol=1e-4
+    )
+
+
+def test_ensemble_never_replaces_a_member(trained, tiny_model, capsys):
+    folder, _ = trained
+    members = [str(folder / "models" / "detection_model"), str(tiny_model)]
+    assert emotion_model_training.main(["ensemble", *members, "--models", f"{folder}/models"]) == 1
+    assert "one of its members" in capsys.readouterr().err
+
+
+def test_compare_puts_models_side_by_side(averaged, trained, capsys, tmp_path):
+    folder, _ = trained
+    members = [str(folder / "models" / "detection_model"), str(averaged)]
+    arguments = ["compare", *members, "--dataset", f"{folder}/data", "--report", str(tmp_path)]
+    assert emotion_model_training.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "detection_model" in shown
+    assert "average" in shown
+    assert (tmp_path / "comparison.png").exists()
+
+
+def test_distill_learns_from_other_models(trained, averaged, small_network):
+    folder, _ = trained
+    more = ["--name", "pupil", "--teachers", str(averaged), "--teacher-share", "1"]
+    assert emotion_model_training.main(["distill", *command(folder, *more)]) == 0
+    pupil = load_model(folder / "models" / "pupil")
+    assert [teacher["name"] for teacher in pupil.card["learned_from"]] == ["average"]
+    assert pupil.card["metrics"]["test"]["accuracy"] > 1 / 7
+
+
+def test_distill_without_teachers(capsys):
+    assert emotion_model_training.main(["distill", "--dataset", "x"]) == 1
+    assert "--teachers" in capsys.readouterr().err
+
+
+def test_cross_validate_and_tune(trained, small_network, capsys):
+    folder, _ = trained
+    short = ["--epochs", "1"]
+    arguments = command(folder, "--name", "fast", *short)
+    assert emotion_model_training.main(["cross-validate", *arguments, "--folds", "2"]) == 0
+    assert "Fold 2/2" in capsys.readouterr().out
+    assert list((folder / "models" / "fast_cross_validation").iterdir())
+    assert emotion_model_training.main(["tune", *arguments, "--trials", "2"]) == 0
+    assert "python3 run.py train" in capsys.readouterr().out
+    assert (folder / "runs" / "fast_study" / "trials.csv").exists()
+
+
+def test_a_full_disk_loses_nothing(trained, small_network, capsys, monkeypatch):
+    from emotion.training import publishing
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder, _ = trained
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "save_keras_model", full)
+        assert emotion_model_training.main(command(folder, "--name", "late")) == 1
+    shown = capsys.readouterr()
+    assert "No space left on device" in shown.err
+    assert len(shown.err.strip().splitlines()[-1].split("; ")) > 1
+    assert not (folder / "models" / "late.json").exists()
+    assert emotion_model_training.main(command(folder, "--name", "late")) == 0
+    assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
+    assert (folder / "models" / "late.json").exists()
+
+
 def test_calibration_lowers_the_log_loss_of_validation(trained):
     folder, _ = trained
     card = json.loads((folder / "models" / "detection_model.card.json").read_text())
@@ -97,7 +258,7 @@ def test_calibration_lowers_the_log_loss_of_validation(trained):
         (["--dataset", "absent"], "absent does not exist"),
         (["--epochs", "0"], "epochs at least 1"),
         (["--validation-share", "1"], "validation_share between 0 and 1"),
-        (["--learning-rate", "-1"], "learning_rate above 0"),
+        (["--learning-rate", "-1"], "learning_rate 0 or more"),
         (["evaluate", "models/absent", "--dataset", "x"], "absent.json is missing"),
         (["convert", "models/absent"], "absent.json is missing"),
     ],

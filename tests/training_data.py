@@ -65,3 +65,28 @@ def write_csv(path: Path, dataset: Dataset) -> Path:
         lines.append(f"{code},{' '.join(map(str, image.ravel()))},{usages[split]}")
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def write_classes(
+    root: Path, people: int = 8, classes: tuple[str, ...] = ("anger", "happy")
+) -> Path:
+    """Write `<class>/S<person>_001_<n>.png` as CK+ does: two images of each class a person."""
+    random = np.random.default_rng(4)
+    for person in range(people):
+        for label, name in enumerate(classes):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for number in range(2):
+                image = encode(make_image(label, random))
+                (root / name / f"S{person:03d}_001_{number:08d}.png").write_bytes(image)
+    return root
+
+
+def write_votes(path: Path, usages: list[str], counts: list[list[int]]) -> Path:
+    """Write fer2013new.csv: the Usage and the ten votes of each row."""
+    lines = [
+        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    ]
+    for usage, row in zip(usages, counts, strict=True):
+        lines.append(f"{usage},fer.png,{','.join(map(str, row))}")
+    path.write_text("\n".join(lines) + "\n")
+    return path

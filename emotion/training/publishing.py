@@ -4,8 +4,10 @@ Everything is made in the run's own folder first and moved to `models/` at the e
 in use is never half replaced.
 """
 
+import contextlib
 import platform
 import shutil
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,15 +18,112 @@ import numpy as np
 from emotion.errors import TrainingError
 from emotion.files import whole_file, write_json
 from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
-from emotion.model import load_model
-from emotion.training.datasets import Dataset
-from emotion.training.evaluation import Evaluation, evaluate_model, fit_temperature
+from emotion.model import EmotionModel, load_model
+from emotion.training.datasets import Dataset, match_classes
+from emotion.training.evaluation import fit_temperature
 from emotion.training.fitting import FitResult
-from emotion.training.report import write_evaluation, write_history
+from emotion.training.measurement import SplitResult, measure_split
+from emotion.training.report import write_report
 from emotion.training.settings import TrainingSettings
+from emotion.training.splits import Leaks
 
 CARD_VERSION = 1
-LIBRARIES = ("keras", "tensorflow", "numpy", "onnxruntime", "opencv-python", "scikit-learn")
+LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "onnxruntime", "scikit-learn")
+NOT_ON_THE_CARD = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
+"""Tables that are too long for a card; they stand in the report."""
+
+
+def publish(
+    fitted: FitResult, dataset: Dataset, leaks: Leaks, settings: TrainingSettings
+) -> dict[str, SplitResult]:
+    """Calibrate, save and evaluate a fitted network, and put it into the models folder.
+
+    Args:
+        fitted: what `fit` returned.
+        dataset: the data it was fitted on, with its test splits.
+        leaks: what was removed from the training images because it also stands in a test split.
+        settings: the settings of the run.
+
+    Returns:
+        The figures of each split but training, by name.
+
+    Raises:
+        TrainingError: the files cannot be written; the checkpoint is kept.
+    """
+    facts = {
+        "started_from": _started_from(settings),
+        "learned_from": [_named_with_hash(Path(stem)) for stem in settings.teachers] or None,
+        "selection": {
+            "by": "validation accuracy",
+            "split": "validation",
+            "epoch": fitted.selected_epoch,
+            "epochs": len(fitted.history),
+        },
+    }
+    with _room_to_write(settings):
+        staged = _stage(fitted.network, settings)
+        facts["calibration"] = _calibrate_and_save(fitted.network, dataset, staged)
+        facts |= _data_facts(dataset, leaks, settings)
+        card = _card(staged, dataset.class_names, settings, facts)
+        results = _measure(staged, card, dataset, fitted)
+        _move_into_place(staged, Path(settings.models))
+    shutil.rmtree(settings.run_folder(), ignore_errors=True)
+    return results
+
+
+def publish_average(
+    network: keras.Model,
+    class_names: tuple[str, ...],
+    members: Sequence[Path],
+    dataset: Dataset,
+    leaks: Leaks,
+    settings: TrainingSettings,
+) -> dict[str, SplitResult]:
+    """Calibrate, save and evaluate the average of several models.
+
+    Args:
+        network: what `average_models` returned.
+        class_names: the classes in its output order.
+        members: the models it is made of.
+        dataset: the data to calibrate on (validation) and to measure on (the other splits).
+        leaks: as for `publish`.
+        settings: how the data was read and split, and where the model goes.
+
+    Returns:
+        The figures of each split but training, by name.
+
+    Raises:
+        DatasetError: the data has classes that the models do not know.
+        TrainingError: the files cannot be written.
+    """
+    dataset = match_classes(dataset, class_names)
+    facts = {"average_of": [_named_with_hash(member) for member in members]}
+    with _room_to_write(settings):
+        staged = _stage(network, settings)
+        facts["calibration"] = _calibrate_and_save(network, dataset, staged)
+        facts |= _data_facts(dataset, leaks, settings)
+        card = _card(staged, class_names, settings, facts)
+        results = _measure(staged, card, dataset, FitResult(network, (), 0))
+        _move_into_place(staged, Path(settings.models))
+    shutil.rmtree(settings.run_folder(), ignore_errors=True)
+    return results
+
+
+def publish_untested(
+    network: keras.Model,
+    class_names: tuple[str, ...],
+    members: Sequence[Path],
+    settings: TrainingSettings,
+) -> None:
+    """Save the average of several models without data to calibrate or to measure it on."""
+    facts = {"average_of": [_named_with_hash(member) for member in members]}
+    with _room_to_write(settings):
+        staged = _stage(network, settings)
+        _save(network, staged)
+        write_json(staged.card, _card(staged, class_names, settings, facts))
+        load_model(staged.stem)
+        _move_into_place(staged, Path(settings.models))
+    shutil.rmtree(settings.run_folder(), ignore_errors=True)
 
 
 def calibrate(network: keras.Model, validation: Dataset) -> float:
@@ -39,79 +138,103 @@ def calibrate(network: keras.Model, validation: Dataset) -> float:
     return temperature
 
 
-def publish(
-    fitted: FitResult, dataset: Dataset, removed: int, settings: TrainingSettings
-) -> dict[str, Evaluation]:
-    """Calibrate, save and evaluate a fitted network, and put it into the models folder.
-
-    Args:
-        fitted: what `fit` returned.
-        dataset: the data it was fitted on, with its test splits.
-        removed: how many training images were removed because they also stand in a test split.
-        settings: the settings of the run.
-
-    Returns:
-        The evaluation of each split but training, by name.
-    """
-    temperature = calibrate(fitted.network, dataset.split("validation"))
+def _stage(network: keras.Model, settings: TrainingSettings) -> ModelFiles:
+    """Return the files in an empty folder beside the run, to be moved when all is well."""
     staged = ModelFiles(settings.run_folder() / "finished" / settings.name)
     shutil.rmtree(staged.stem.parent, ignore_errors=True)
-    save_keras_model(fitted.network, staged)
-    write_fast_form(staged)
-    card = _card(staged, fitted, dataset, removed, settings, temperature)
+    staged.stem.parent.mkdir(parents=True)
+    return staged
+
+
+def _calibrate_and_save(network: keras.Model, dataset: Dataset, staged: ModelFiles) -> dict:
+    """Calibrate on the validation images, save the pair and its fast form; return the facts."""
+    temperature = calibrate(network, dataset.split("validation"))
+    _save(network, staged)
+    return {"method": "temperature", "split": "validation", "temperature": temperature}
+
+
+def _save(network: keras.Model, staged: ModelFiles) -> None:
+    """Save the pair and its fast form."""
+    save_keras_model(network, staged)
+    if keras.backend.backend() == "tensorflow":
+        write_fast_form(staged)  # elsewhere `load_model` has it made by a process with TensorFlow
+
+
+def _measure(
+    staged: ModelFiles, card: dict, dataset: Dataset, fitted: FitResult
+) -> dict[str, SplitResult]:
+    """Measure the saved model on each split but training; complete its card; write its report."""
     write_json(staged.card, card)
     model = load_model(staged.stem)
-    report = staged.stem.parent / f"{settings.name}_report"
-    write_history(report, fitted.history, fitted.selected_epoch)
-    evaluations = {}
-    for name in dataset.split_names():
-        if name == "train":
-            continue
-        split = dataset.split(name)
-        evaluations[name] = evaluate_model(model, split)
-        write_evaluation(report / name, evaluations[name], split.images)
-    write_json(staged.card, card | {"metrics": _metrics(evaluations)})
-    _move_into_place(staged, report, Path(settings.models))
-    shutil.rmtree(settings.run_folder(), ignore_errors=True)
-    return evaluations
+    names = [name for name in dataset.split_names() if name != "train"]
+    results = {name: measure_split(model, dataset.split(name)) for name in names}
+    card = card | {"metrics": {name: _figures(result) for name, result in results.items()}}
+    write_json(staged.card, card)
+    model = _with_card(model, card)
+    write_report(
+        _report_of(staged), model, results, history=fitted.history, selected_epoch=_epoch_of(fitted)
+    )
+    return results
 
 
-def _card(staged, fitted, dataset, removed, settings, temperature) -> dict:
+def _epoch_of(fitted: FitResult) -> int | None:
+    """Return the selected epoch, None where there were none."""
+    return fitted.selected_epoch if fitted.history else None
+
+
+def _with_card(model: EmotionModel, card: dict) -> EmotionModel:
+    """Return a loaded model with another card."""
+    return EmotionModel(**{**vars(model), "card": card})
+
+
+def _card(
+    staged: ModelFiles, class_names: Sequence[str], settings: TrainingSettings, facts: dict
+) -> dict:
     """Return what a reader and the app need to know about a model."""
-    hashes = staged.hashes()
     return {
         "card": CARD_VERSION,
         "name": settings.name,
         "created": datetime.now(UTC).date().isoformat(),
-        "class_names": list(dataset.class_names),
+        "class_names": list(class_names),
         "input_shape": [48, 48, 1],
-        **hashes,
-        "dataset": {
-            "name": Path(settings.dataset).name,
-            "votes": Path(settings.votes).name if settings.votes else None,
-            "fingerprint": dataset.fingerprint(),
-            "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
-            "removed_because_also_in_test": removed,
-            "unreadable": len(dataset.unreadable),
-        },
-        "started_from": _started_from(settings),
-        "selection": {
-            "by": "validation accuracy",
-            "split": "validation",
-            "epoch": fitted.selected_epoch,
-            "epochs": len(fitted.history),
-        },
-        "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
+        **staged.hashes(),
+        **facts,
         "settings": settings.shaping(),
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": {
+            "python": platform.python_version(),
+            "backend": keras.backend.backend(),
+            **_versions(),
+        },
     }
 
 
+def _data_facts(dataset: Dataset, leaks: Leaks, settings: TrainingSettings) -> dict:
+    """Return what a card says of the data."""
+    facts = {
+        "name": " + ".join(Path(path).name for path in settings.dataset),
+        "votes": Path(settings.votes).name if settings.votes else None,
+        "fingerprint": dataset.fingerprint(),
+        "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
+        "removed_because_also_in_test": leaks.identical + leaks.similar,
+        "unreadable": len(dataset.unreadable),
+        "notes": list(dataset.notes),
+    }
+    return {"dataset": facts}
+
+
 def _started_from(settings: TrainingSettings) -> dict | None:
-    """Return which saved model the training started from, None where from random weights."""
-    if not settings.weights:
+    """Return what the training started from, None where from random weights."""
+    weights = settings.starting_weights()
+    if weights == "none":
         return None
-    files = ModelFiles(Path(settings.weights))
+    if weights == "imagenet" or weights.endswith(".h5"):
+        return {"name": Path(weights).name}
+    return _named_with_hash(Path(weights))
+
+
+def _named_with_hash(stem: Path) -> dict:
+    """Return the name of a saved model and the hash of its weights."""
+    files = ModelFiles(stem)
     return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}
 
 
@@ -119,38 +242,49 @@ def _versions() -> dict[str, str]:
     """Return the installed versions of the libraries that shape a model."""
     found = {}
     for name in LIBRARIES:
-        try:
+        with contextlib.suppress(ModuleNotFoundError):
             found[name] = version(name)
-        except ModuleNotFoundError:
-            continue
     return found
 
 
-def _metrics(evaluations: dict[str, Evaluation]) -> dict:
-    """Return the figures of each split, without the tables that stand in the report."""
-    left_out = ("confusion_matrix",)
-    return {
-        name: {key: value for key, value in evaluation.summary().items() if key not in left_out}
-        for name, evaluation in evaluations.items()
-    }
+def _figures(result: SplitResult) -> dict:
+    """Return the figures of a split without the tables that stand in the report."""
+    summary = result.evaluation.summary()
+    return {key: value for key, value in summary.items() if key not in NOT_ON_THE_CARD}
 
 
-def _move_into_place(staged: ModelFiles, report: Path, models: Path) -> None:
-    """Move the finished files into the models folder; the card goes last, so it never lies."""
-    target = ModelFiles(models / staged.name)
+@contextlib.contextmanager
+def _room_to_write(settings: TrainingSettings) -> Iterator[None]:
+    """Turn a disk that fills, or a folder that cannot be written to, into one sentence."""
     try:
-        models.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(models / report.name, ignore_errors=True)
-        shutil.copytree(report, models / report.name)
-        target.card.unlink(missing_ok=True)
-        for source, place in zip(_served_files(staged), _served_files(target), strict=True):
-            with whole_file(place) as part:
-                shutil.copyfile(source, part)
+        yield
     except OSError as error:
         raise TrainingError(
-            f"expected to write the model to {models}; {error.strerror}; "
-            f"it is kept in {staged.stem.parent}: run the same command again"
+            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
+            f"{error.strerror or error}; the training is kept: make room and run the same command "
+            "again"
         ) from error
+
+
+def _move_into_place(staged: ModelFiles, models: Path) -> None:
+    """Move the finished files into the models folder; the card goes last, so it never lies."""
+    target = ModelFiles(models / staged.name)
+    models.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(_report_of(target), ignore_errors=True)
+    if _report_of(staged).exists():
+        shutil.copytree(_report_of(staged), _report_of(target))
+    target.card.unlink(missing_ok=True)
+    for source, place in zip(_served_files(staged), _served_files(target), strict=True):
+        if not source.exists():  # no fast form without TensorFlow
+            place.unlink(missing_ok=True)
+            continue
+        with whole_file(place) as part:
+            shutil.copyfile(source, part)
+
+
+def _report_of(files: ModelFiles) -> Path:
+    """Return the folder of a model's report."""
+    return files.stem.with_name(f"{files.name}_report")
 
 
 def _served_files(files: ModelFiles) -> tuple[Path, ...]:

@@ -1,55 +1,82 @@
-"""Figures and tables of a training run or of an evaluation, each as PNG and as JSON or CSV."""
+"""The report of a training run or of an evaluation: one page to read, and every figure and table.
+
+The page, `report.html`, holds its pictures and needs nothing beside it. The same pictures lie
+beside it as PNG, the tables as CSV, the numbers as JSON.
+"""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from emotion.files import whole_file, write_json
+from emotion.model import EmotionModel
 from emotion.training.evaluation import Evaluation
+from emotion.training.measurement import SplitResult, right_samples, wrong_samples
+from emotion.training.report_figures import curves, draw, figures_of, sample_sheet
+from emotion.training.report_page import CONFIDENT_COVERAGE, render_page
 
-SAMPLE_COUNT = 24
-SAMPLE_COLUMNS = 8
+
+def write_report(
+    folder: Path,
+    model: EmotionModel,
+    results: Mapping[str, SplitResult],
+    history: Sequence[dict] = (),
+    selected_epoch: int | None = None,
+    faces: bool = True,
+) -> Path:
+    """Write the page and everything it shows; return the path of the page.
+
+    Args:
+        folder: made where it is missing.
+        model: the model that was measured; what its card says is told where it has one.
+        results: what was measured, by the name of the split.
+        history: a row an epoch, as for `write_history`; empty where the training is not known.
+        selected_epoch: the epoch whose weights were kept, counted from 1.
+        faces: show faces of the dataset; without them the report can be given to anyone.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if history:
+        write_history(folder, history, selected_epoch)
+    for name, result in results.items():
+        _write_split(folder / name, result, faces)
+    page = render_page(folder, model, results, history, selected_epoch, faces)
+    path = folder / "report.html"
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return path
 
 
-def write_history(folder: Path, history: Sequence[dict], selected_epoch: int) -> None:
+def write_history(folder: Path, history: Sequence[dict], selected_epoch: int | None) -> None:
     """Write the curves of loss and accuracy: `curves.png`, `history.csv`.
 
     Args:
         folder: made where it is missing.
-        history: a row an epoch with epoch, loss, accuracy, val_loss and val_accuracy.
+        history: a row an epoch with epoch and, where known, loss, accuracy, val_loss and
+            val_accuracy.
         selected_epoch: the epoch whose weights were kept, counted from 1.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_csv(folder / "history.csv", history)
-    _write_figure(folder / "curves.png", _curves(history, selected_epoch))
+    _write_figure(folder / "curves.png", draw(curves, history, selected_epoch))
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, images: np.ndarray) -> None:
     """Write everything about one evaluation.
 
-    `evaluation.json`; `confusion_matrix` and `classification_report` as .csv and .png;
-    `samples_right` and `samples_wrong` as .csv and .png, the surest answers of each kind first.
+    `evaluation.json`; `confusion_matrix`, `classification_report`, `reliability` and
+    `risk_coverage` as .csv and .png; `samples_right` and `samples_wrong` as .csv and .png, the
+    surest answers of each kind first.
 
     Args:
         folder: made where it is missing.
         evaluation: the metrics.
         images: (N, 48, 48) uint8, the images in the order of the evaluation.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "evaluation.json", evaluation.summary())
-    _write_csv(folder / "confusion_matrix.csv", _confusion_rows(evaluation))
-    _write_csv(folder / "classification_report.csv", evaluation.per_class())
-    _write_figure(folder / "confusion_matrix.png", _confusion_figure(evaluation))
-    _write_figure(folder / "classification_report.png", _per_class_figure(evaluation))
-    right = evaluation.labels == evaluation.predictions
-    for name, mask in (("samples_right", right), ("samples_wrong", ~right)):
-        rows = _surest(evaluation, mask)
-        _write_csv(folder / f"{name}.csv", [_sample_row(evaluation, row) for row in rows])
-        _write_figure(folder / f"{name}.png", _samples_figure(evaluation, images, rows, name))
+    _write_split(folder, SplitResult(evaluation, None, (), images, None), faces=True)
 
 
 def summary_lines(evaluation: Evaluation) -> list[str]:
@@ -61,128 +88,103 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
         f"on {len(evaluation.labels):,} images",
         f"macro F1 {evaluation.macro_f1:.3f}   log loss {evaluation.log_loss:.3f}   "
         f"expected calibration error {evaluation.expected_calibration_error:.3f}",
+        *_more_lines(evaluation),
         "",
         f"{'':{width}}  precision  recall     F1  images",
     ]
     for row in evaluation.per_class():
+        precision, recall, f1 = (_decimal(row[key]) for key in ("precision", "recall", "f1"))
         lines.append(
-            f"{row['class']:{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  "
-            f"{row['f1']:5.3f}  {row['support']:6,}"
+            f"{row['class']:{width}}  {precision:>9}  {recall:>6}  {f1:>5}  {row['support']:6,}"
         )
     return lines
 
 
-def _curves(history: Sequence[dict], selected_epoch: int) -> Figure:
-    """Draw loss and accuracy over the epochs, training and validation."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    for axes, (key, title) in zip(
-        figure.subplots(1, 2), (("loss", "Loss"), ("accuracy", "Accuracy")), strict=True
-    ):
-        for prefix, label, style in (("", "training", "--"), ("val_", "validation", "-")):
-            axes.plot(epochs, [row[prefix + key] for row in history], style, label=label)
-        axes.axvline(selected_epoch, color="grey", linewidth=1, label="selected epoch")
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    return figure
-
-
-def _confusion_figure(evaluation: Evaluation) -> Figure:
-    """Draw the confusion matrix: colour and percentage by row, count beneath."""
-    counts = evaluation.confusion
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = evaluation.class_names
-    side = 1.6 + 0.8 * len(names)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
-    for (row, column), share in np.ndenumerate(shares):
-        axes.text(
-            column,
-            row,
-            f"{share:.0%}\n{counts[row, column]}",
-            ha="center",
-            va="center",
-            color="white" if share > 0.5 else "black",
-            fontsize=9,
+def _more_lines(evaluation: Evaluation) -> list[str]:
+    """Return the lines on the second choice, unsure answers, leaks and votes, where they apply."""
+    confident = evaluation.coverage_row(CONFIDENT_COVERAGE)
+    lines = [
+        f"accuracy {confident['accuracy']:.2%} when the 20 % least sure answers are left out "
+        f"(those below {confident['threshold']:.0%})"
+    ]
+    if len(evaluation.class_names) > 2:
+        lines.insert(0, f"label among the two best answers {evaluation.top_2_accuracy:.2%}")
+    leak_free, agreement = evaluation.leak_free(), evaluation.vote_agreement()
+    if leak_free and evaluation.twins.any():
+        lines.append(
+            f"accuracy {leak_free.accuracy:.2%} on the {len(leak_free.labels):,} images that do "
+            "not also stand in the training data"
         )
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="answer", ylabel="true class")
-    axes.set_title(f"Confusion matrix, accuracy {evaluation.accuracy:.1%}")
-    return figure
+    if agreement:
+        lines.append(
+            f"{agreement.mean_share:.2%} of the voters gave the model's answer "
+            f"({agreement.label_mean_share:.2%} the dataset's label); "
+            f"accuracy against their majority {_decimal(agreement.majority_accuracy, '.2%')}"
+        )
+    return lines
 
 
-def _per_class_figure(evaluation: Evaluation) -> Figure:
-    """Draw precision, recall and F1 of each class side by side."""
-    rows = evaluation.per_class()
-    figure = Figure(figsize=(2 + 1.2 * len(rows), 4), layout="constrained")
-    axes = figure.subplots()
-    for offset, (key, hatch) in enumerate((("precision", "//"), ("recall", ""), ("f1", ".."))):
-        places = np.arange(len(rows)) + (offset - 1) * 0.27
-        bars = axes.bar(places, [row[key] for row in rows], 0.25, label=key, hatch=hatch, alpha=0.8)
-        axes.bar_label(bars, fmt="%.2f", fontsize=7)
-    axes.set_xticks(range(len(rows)), [f"{row['class']}\n{row['support']} images" for row in rows])
-    axes.set(ylim=(0, 1.1), title=f"Classification report, macro F1 {evaluation.macro_f1:.2f}")
-    axes.legend(ncols=3, loc="upper right")
-    return figure
+def _write_split(folder: Path, result: SplitResult, faces: bool) -> None:
+    """Write the numbers, tables and figures of one split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "evaluation.json", _numbers(result))
+    for name, rows in _tables(result).items():
+        _write_csv(folder / f"{name}.csv", rows)
+    for name, (figure_of, arguments) in figures_of(result).items():
+        _write_figure(folder / f"{name}.png", draw(figure_of, *arguments))
+    for name, samples in (("right", right_samples(result)), ("wrong", wrong_samples(result))):
+        _write_csv(folder / f"samples_{name}.csv", [sample.row() for sample in samples])
+        if faces:
+            figure = draw(sample_sheet, samples, f"Surest {name} answers")
+            _write_figure(folder / f"samples_{name}.png", figure)
 
 
-def _surest(evaluation: Evaluation, mask: np.ndarray) -> np.ndarray:
-    """Return the positions of the surest answers where `mask` holds, classes taking turns."""
-    confidence = evaluation.probabilities.max(axis=1)
-    queues = [
-        sorted(np.flatnonzero(mask & (evaluation.labels == label)), key=lambda i: -confidence[i])
-        for label in range(len(evaluation.class_names))
-    ]
-    turns = [
-        row for turn in range(SAMPLE_COUNT) for queue in queues for row in queue[turn : turn + 1]
-    ]
-    return np.array(turns[:SAMPLE_COUNT], dtype=int)
-
-
-def _sample_row(evaluation: Evaluation, row: int) -> dict:
-    """Return one sample as a row of a table."""
-    label, answer = evaluation.labels[row], evaluation.predictions[row]
-    return {
-        "row": int(row),
-        "true_class": evaluation.class_names[label],
-        "answer": evaluation.class_names[answer],
-        "probability": round(float(evaluation.probabilities[row, answer]), 4),
+def _numbers(result: SplitResult) -> dict:
+    """Return every number of a split as plain types."""
+    return result.evaluation.summary() | {
+        "flip_averaged": result.flipped.figures() if result.flipped else None,
+        "robustness": [asdict(row) for row in result.robustness],
     }
 
 
-def _samples_figure(evaluation: Evaluation, images, rows: np.ndarray, name: str) -> Figure:
-    """Draw samples as a grid, each with its true class and its answer."""
-    lines = max(1, -(-len(rows) // SAMPLE_COLUMNS))
-    figure = Figure(figsize=(1.6 * SAMPLE_COLUMNS, 2.1 * lines + 0.5), layout="constrained")
-    figure.suptitle(name.replace("_", " ").capitalize() if len(rows) else f"No {name}")
-    for position, axes in enumerate(figure.subplots(lines, SAMPLE_COLUMNS, squeeze=False).flat):
-        axes.axis("off")
-        if position >= len(rows):
-            continue
-        sample = _sample_row(evaluation, rows[position])
-        axes.imshow(images[rows[position]], cmap="gray", vmin=0, vmax=255)
-        axes.set_title(
-            f"{sample['true_class']}\n→ {sample['answer']} {sample['probability']:.0%}", fontsize=9
-        )
-    return figure
+def _tables(result: SplitResult) -> dict[str, Sequence[dict]]:
+    """Return the tables of a split by the name of their file."""
+    evaluation = result.evaluation
+    tables = {
+        "confusion_matrix": _matrix_rows(evaluation, evaluation.confusion),
+        "confusion_matrix_normalised": _matrix_rows(evaluation, evaluation.confusion_normalised),
+        "classification_report": evaluation.per_class(),
+        "reliability": evaluation.reliability(),
+        "risk_coverage": _risk_coverage_rows(evaluation),
+        "accuracy_by_coverage": evaluation.accuracy_by_coverage(),
+        "robustness": [asdict(row) for row in result.robustness],
+    }
+    return {name: rows for name, rows in tables.items() if rows}
 
 
-def _confusion_rows(evaluation: Evaluation) -> list[dict]:
-    """Return the confusion matrix as rows of a table."""
+def _risk_coverage_rows(evaluation: Evaluation) -> list[dict]:
+    """Return at most a hundred points of the risk-coverage curve."""
+    coverage, risk = evaluation.risk_coverage()
+    last = np.unique(np.ceil(np.arange(1, 101) / 100 * len(risk)).astype(int)) - 1
+    return [{"coverage": float(coverage[i]), "risk": float(risk[i])} for i in last]
+
+
+def _matrix_rows(evaluation: Evaluation, matrix: np.ndarray) -> list[dict]:
+    """Return a confusion matrix as rows of a table."""
     return [
-        {"true_class": name} | dict(zip(evaluation.class_names, map(int, counts), strict=True))
-        for name, counts in zip(evaluation.class_names, evaluation.confusion, strict=True)
+        {"true_class": name} | dict(zip(evaluation.class_names, row.tolist(), strict=True))
+        for name, row in zip(evaluation.class_names, matrix, strict=True)
     ]
+
+
+def _decimal(value: float | None, shape: str = ".3f") -> str:
+    """Return a number as text, a dash where it is not defined."""
+    return "–" if value is None else format(value, shape)
 
 
 def _write_figure(path: Path, figure: Figure) -> None:
     with whole_file(path) as part:
-        figure.savefig(part, dpi=110)
+        figure.savefig(part)
 
 
 def _write_csv(path: Path, rows: Sequence[dict]) -> None:

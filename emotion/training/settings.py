@@ -11,6 +11,7 @@ NATIVE_NETWORKS = ("cnn", "mini_xception", "vgg", "resnet")
 TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
+CPU_DESCRIPTION = Path("/proc/cpuinfo")
 CPU_FLAGS_OF_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
@@ -196,7 +197,7 @@ def _is_pattern(text: str) -> bool:
 def _processor_has_bfloat16() -> bool:
     """Tell whether the processor has instructions for bfloat16, as far as Linux tells."""
     try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        described = CPU_DESCRIPTION.read_text(encoding="utf-8")
     except OSError:
         return False
     return any(flag in described for flag in CPU_FLAGS_OF_BFLOAT16)

@@ -1,0 +1,135 @@
+"""Optimizers, learning rates and stages: what a step does to the weights, and when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+
+from emotion.training.settings import TrainingSettings
+
+NOT_DECAYED = ("bias", "gamma", "beta")
+PLATEAU_FACTOR = 0.2
+PATIENCE_SHARE = 3
+"""The rate falls where validation accuracy stood still for one part in so many of the patience."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs that share one optimizer.
+
+    Attributes:
+        start: the first epoch, counted from 0.
+        end: the epoch after the last.
+        highest_rate: learning rate after the warm-up.
+        is_frozen: whether weights from ImageNet stay as they are.
+    """
+
+    start: int
+    end: int
+    highest_rate: float
+    is_frozen: bool = False
+
+
+def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, ...]:
+    """Return the stages of a run: one, or two where it starts from weights of ImageNet.
+
+    Args:
+        settings: the settings of the run.
+        has_backbone: whether the network has a part that takes such weights.
+    """
+    frozen = min(settings.frozen_epochs, settings.epochs)
+    if not (has_backbone and frozen and _starts_from_imagenet(settings)):
+        return (Stage(0, settings.epochs, settings.rate()),)
+    first = Stage(0, frozen, settings.rate(), is_frozen=True)
+    if frozen == settings.epochs:
+        return (first,)
+    rate = settings.rate() * settings.fine_tuning_rate
+    return first, Stage(frozen, settings.epochs, rate)
+
+
+def stage_of(stages: Sequence[Stage], epoch: int) -> Stage:
+    """Return the stage that an epoch, counted from 0, belongs to."""
+    return next(stage for stage in stages if stage.start <= epoch < stage.end)
+
+
+def build_optimizer(
+    settings: TrainingSettings, stage: Stage, steps: int
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a stage.
+
+    SGD has Nesterov momentum; the weight decay is decoupled (Loshchilov and Hutter 2019) and spares
+    biases and batch normalisation. The average of the weights is Polyak and Juditsky's (1992).
+
+    Args:
+        settings: the settings of the run.
+        stage: the epochs it is for.
+        steps: batches an epoch.
+    """
+    rate = _build_rate(settings, stage, steps)
+    options = {"weight_decay": settings.weight_decay}
+    if settings.averaging:
+        options |= {"use_ema": True, "ema_momentum": settings.averaging}
+    if settings.optimizer == "adam":
+        optimizer = keras.optimizers.AdamW(rate, **options)
+    else:
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    if settings.resolved_precision() == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def rate_on_plateau(settings: TrainingSettings, stage: Stage, accuracies: Sequence[float]) -> float:
+    """Return the learning rate of the epoch that follows on a stage's validation accuracies.
+
+    It rises epoch by epoch while warming up, and falls to a fifth each time the accuracy has stood
+    still for a third of the patience. The history alone decides it, so a resumed run goes on alike.
+    """
+    warmup_epochs = _warmup_epochs(settings, stage)
+    warmth = min(1.0, (len(accuracies) + 1) / (warmup_epochs + 1))
+    return stage.highest_rate * warmth * _plateau_factor(settings, accuracies)
+
+
+def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """Return the learning rate of an optimizer's next step."""
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def _starts_from_imagenet(settings: TrainingSettings) -> bool:
+    weights = settings.starting_weights()
+    return weights == "imagenet" or weights.endswith(".h5")
+
+
+def _plateau_factor(settings: TrainingSettings, accuracies: Sequence[float]) -> float:
+    """Return the share of the rate that is left after every time the accuracy stood still."""
+    wait = max(1, settings.patience // PATIENCE_SHARE)
+    factor, best, still = 1.0, float("-inf"), 0
+    for accuracy in accuracies:
+        still = 0 if accuracy > best else still + 1
+        best = max(best, accuracy)
+        if still == wait:
+            factor, still = factor * PLATEAU_FACTOR, 0
+    return factor
+
+
+def _warmup_epochs(settings: TrainingSettings, stage: Stage) -> float:
+    """Return for how many epochs the rate rises: half of the stage at most."""
+    return min(settings.warmup_epochs, (stage.end - stage.start) / 2)
+
+
+def _build_rate(settings: TrainingSettings, stage: Stage, steps: int):
+    """Return the learning rate of a stage: a number that epochs set, or a schedule of the steps.
+
+    The cosine is that of Loshchilov and Hutter (2017); one that falls to its own height is
+    constant.
+    """
+    if settings.schedule == "plateau":
+        return rate_on_plateau(settings, stage, ())
+    warmup_steps = round(_warmup_epochs(settings, stage) * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else stage.highest_rate,
+        decay_steps=max(1, (stage.end - stage.start) * steps - warmup_steps),
+        alpha=1.0 if settings.schedule == "constant" else 0.0,
+        warmup_target=stage.highest_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training_data import make_dataset
+
+from emotion.training.batches import FaceBatches, mix
+from emotion.training.settings import TrainingSettings
+from emotion.training.targets import Targets, build_targets
+
+PLAIN = TrainingSettings(label_smoothing=0.0)
+
+
+def batches_of(data, size: int = 16, **options) -> FaceBatches:
+    return FaceBatches(data.images, build_targets(data, PLAIN), size, **options)
+
+
+def joined(batches: FaceBatches) -> list[np.ndarray]:
+    parts = zip(*(batches[index] for index in range(len(batches))), strict=True)
+    return [np.concatenate(part) for part in parts]
+
+
+def test_batches_hold_every_image_once_in_the_order_of_the_seed():
+    data = make_dataset(train=50)
+    orders = [batches_of(data, seed=seed).order.tolist() for seed in ((7, 0), (7, 0), (7, 1))]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == list(range(len(data)))
+    faces, labels, weights = joined(batches_of(data))
+    assert faces.dtype == labels.dtype == weights.dtype == np.float32
+    np.testing.assert_allclose(faces[..., 0] * 255, data.images, atol=1e-4)
+    np.testing.assert_array_equal(labels.argmax(axis=1), data.labels)
+    np.testing.assert_array_equal(weights, 1)
+
+
+def test_shuffled_faces_keep_their_labels():
+    data = make_dataset(train=50)
+    batches = batches_of(data, seed=(7, 0))
+    faces, labels, _ = joined(batches)
+    np.testing.assert_allclose(faces[..., 0] * 255, data.images[batches.order], atol=1e-4)
+    np.testing.assert_array_equal(labels.argmax(axis=1), data.labels[batches.order])
+
+
+@pytest.mark.parametrize("change", [{"augmentation": "strong"}, {"mixup": 0.4}])
+def test_a_batch_is_the_same_whenever_it_is_asked_for(change):
+    data = make_dataset(train=50)
+    one, other = (batches_of(data, seed=(7, 3), **change) for _ in range(2))
+    one[0], one[1]
+    for ours, theirs in zip(one[2], other[2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    next_epoch = batches_of(data, seed=(7, 4), **change)
+    assert np.abs(one[2][0] - next_epoch[2][0]).mean() > 0.01
+
+
+def test_two_heads_go_by_their_names():
+    votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
+    votes[2] = 0
+    faces, values, weights = batches_of(make_dataset(votes=votes))[0]
+    assert faces.shape == (16, 48, 48, 1)
+    assert values.keys() == weights.keys() == {"emotion", "votes"}
+    np.testing.assert_array_equal(values["votes"], votes[:16])
+    assert weights["votes"].tolist() == [1, 1, 0] + [1] * 13
+
+
+def test_added_faces_count_nothing_and_the_mean_stays():
+    data = make_dataset(train=50, validation=0, test=0)
+    batches = batches_of(data, multiple_of=4)
+    faces, _, weights = joined(batches)
+    assert [len(batches[index][0]) for index in range(len(batches))] == [16, 16, 16, 4]
+    assert (weights[50:] == 0).all()
+    np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
+    np.testing.assert_array_equal(faces[50:], faces[:2])
+
+
+def test_hosts_bring_along_parts_of_the_same_batch():
+    data = make_dataset(train=50, validation=0, test=0)
+    options = {"seed": (7, 1), "augmentation": "light", "mixup": 0.2, "multiple_of": 2}
+    whole = batches_of(data, **options)[3]
+    parts = [batches_of(data, share=(host, 2), **options)[3] for host in range(2)]
+    for together, first, second in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(together[::2], first)
+        np.testing.assert_array_equal(together[1::2], second)
+
+
+def test_loss_of_a_mixture_is_the_mixture_of_the_losses():
+    random = np.random.default_rng(0)
+    values = [random.dirichlet(np.ones(7), 8).astype(np.float32) for _ in range(2)]
+    weights = [np.arange(8, dtype=np.float32), np.float32([0, 0, 0, 0, 1, 1, 1, 1])]
+    faces = random.random((8, 4, 4), dtype=np.float32)
+    mixed, mixed_values, mixed_weights = mix(faces, values, weights, 0.4, np.random.default_rng(5))
+    again = np.random.default_rng(5)
+    share, others = again.beta(0.4, 0.4), again.permutation(8)
+    np.testing.assert_allclose(mixed, share * faces + (1 - share) * faces[others], rtol=1e-5)
+    logs = np.log(random.dirichlet(np.ones(7), 8))
+    for head in range(2):
+        losses = -(values[head] * logs).sum(axis=1) * weights[head]
+        partners = -(values[head][others] * logs).sum(axis=1) * weights[head][others]
+        expected = share * losses + (1 - share) * partners
+        received = -(mixed_values[head] * logs).sum(axis=1) * mixed_weights[head]
+        np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_mixed_targets_stay_probabilities():
+    settings = replace(PLAIN, mixup=0.2)
+    data = make_dataset()
+    _, values, weights = batches_of(data, seed=(1, 1), mixup=settings.mixup)[0]
+    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(weights, 1, rtol=1e-6)
+    assert ((values > 0).sum(axis=1) == 2).any(), "some face is a mixture of two classes"
+
+
+def test_no_weight_makes_no_target():
+    targets = Targets((np.eye(4, dtype=np.float32),), (np.zeros(4, np.float32),))
+    images = np.zeros((4, 48, 48), np.uint8)
+    _, values, weights = FaceBatches(images, targets, 4, seed=(1, 1), mixup=0.2)[0]
+    assert np.isfinite(values).all()
+    assert (weights == 0).all()

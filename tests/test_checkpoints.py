@@ -1,0 +1,172 @@
+import errno
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training_data import make_dataset
+
+from emotion.errors import TrainingError
+from emotion.training import checkpoints
+from emotion.training.checkpoints import STATE_FILE, Checkpoint
+from emotion.training.settings import TrainingSettings
+
+
+@pytest.fixture
+def settings(tmp_path) -> TrainingSettings:
+    return TrainingSettings(epochs=5, patience=2, runs=str(tmp_path), name="test")
+
+
+def variables(value: float) -> list:
+    import keras
+
+    return [keras.Variable(np.full(shape, value, np.float32)) for shape in ((3, 2), (4,))]
+
+
+def arrays(value: float) -> list[np.ndarray]:
+    return [np.full((3, 2), value, np.float32), np.full(4, value, np.float32)]
+
+
+def keep(checkpoint: Checkpoint, accuracy: float, loss: float = 1.0) -> None:
+    epoch = len(checkpoint.history) + 1
+    row = {"epoch": epoch, "loss": loss, "val_accuracy": accuracy}
+    checkpoint.keep(row, arrays(epoch), arrays(10 * epoch))
+
+
+def opened(settings: TrainingSettings) -> Checkpoint:
+    checkpoint = Checkpoint(make_dataset(), settings)
+    checkpoint.open()
+    return checkpoint
+
+
+class Network:
+    def __init__(self):
+        self.weights = variables(0)
+
+
+def names(checkpoint: Checkpoint) -> list[str]:
+    return sorted(path.name for path in checkpoint.folder.iterdir())
+
+
+def test_keeps_the_last_state_and_the_best_weights(settings):
+    checkpoint = opened(settings)
+    for accuracy in (0.3, 0.5, 0.4):
+        keep(checkpoint, accuracy)
+    again = opened(settings)
+    state, network = variables(0), Network()
+    again.load_state(state)
+    again.load_selected(network)
+    assert again.history == checkpoint.history
+    assert [float(variable.numpy().max()) for variable in state] == [3, 3]
+    assert [float(variable.numpy().max()) for variable in network.weights] == [20, 20]
+    assert names(again) == ["epoch-003.npz", "selected-002.npz", STATE_FILE]
+
+
+def test_ends_after_all_epochs_or_out_of_patience(settings):
+    checkpoint = opened(settings)
+    assert not checkpoint.finished()
+    for accuracy, finished in ((0.5, False), (0.4, False), (0.4, True)):
+        keep(checkpoint, accuracy)
+        assert checkpoint.finished() is finished
+    assert Checkpoint(make_dataset(), replace(settings, patience=9)).finished() is False
+
+
+@pytest.mark.parametrize("file", ["selected-002.npz", "epoch-002.npz", STATE_FILE])
+def test_full_disk_keeps_the_checkpoint_before(settings, monkeypatch, file):
+    checkpoint = opened(settings)
+    keep(checkpoint, 0.3)
+    kept = names(checkpoint)
+    write = checkpoints.whole_file
+
+    def fill_disk(path):
+        if path.name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "whole_file", fill_disk)
+        patch.setattr("emotion.files.whole_file", fill_disk)
+        with pytest.raises(TrainingError, match="after epoch 2; received: No space left"):
+            keep(checkpoint, 0.5)
+    assert names(checkpoint) == kept
+    again = opened(settings)
+    assert [row["epoch"] for row in again.history] == [1]
+    keep(again, 0.5)
+    assert again.selected_epoch() == 2
+
+
+def test_infinite_loss_keeps_the_checkpoint_before(settings):
+    checkpoint = opened(settings)
+    keep(checkpoint, 0.3)
+    with pytest.raises(TrainingError, match="finite loss in epoch 2; received nan"):
+        keep(checkpoint, 0.3, loss=float("nan"))
+    assert len(opened(settings).history) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mixup": 0.2}, r"with mixup 0.0; received 0.2; delete .* or give another --name"),
+        ({"teachers": ("models/one",)}, r"with teachers \[\]; received \['models/one'\]"),
+        ({"optimizer": "adam"}, "with optimizer 'sgd'; received 'adam'"),
+    ],
+)
+def test_other_settings_are_refused(settings, change, message):
+    keep(opened(settings), 0.3)
+    with pytest.raises(TrainingError, match=message):
+        opened(replace(settings, **change))
+
+
+@pytest.mark.parametrize("change", [{"patience": 9}, {"devices": "all"}, {"tensorboard": "logs"}])
+def test_settings_that_shape_nothing_may_change(settings, change):
+    keep(opened(settings), 0.3)
+    assert len(opened(replace(settings, **change)).history) == 1
+
+
+def test_other_data_is_refused(settings):
+    keep(opened(settings), 0.3)
+    with pytest.raises(TrainingError, match="holds a run on other data"):
+        Checkpoint(make_dataset(train=70), settings).open()
+
+
+def test_run_of_an_older_version_is_refused(settings):
+    checkpoint = opened(settings)
+    keep(checkpoint, 0.3)
+    path = checkpoint.folder / STATE_FILE
+    state = json.loads(path.read_text())
+    del state["identity"]["settings"]["mixup"]
+    path.write_text(json.dumps(state))
+    with pytest.raises(TrainingError, match="older version, which had no setting mixup"):
+        opened(settings)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"file": "epoch-001.npz"}'])
+def test_damaged_or_old_state_is_a_sentence(settings, text):
+    folder = settings.run_folder()
+    folder.mkdir(parents=True)
+    (folder / STATE_FILE).write_text(text)
+    with pytest.raises(TrainingError, match="damaged or of an older version"):
+        opened(settings)
+
+
+def test_damaged_weights_are_a_sentence(settings):
+    checkpoint = opened(settings)
+    keep(checkpoint, 0.3)
+    path = checkpoint.folder / "epoch-001.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TrainingError, match="cannot be used"):
+        opened(settings).load_state(variables(0))
+
+
+def test_folder_that_cannot_be_made_is_a_sentence(settings, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="expected a folder for checkpoints"):
+        opened(replace(settings, runs=str(tmp_path / "file")))
+
+
+def test_what_a_killed_run_left_half_written_goes(settings):
+    checkpoint = opened(settings)
+    keep(checkpoint, 0.3)
+    (checkpoint.folder / ".part-abc").mkdir()
+    (checkpoint.folder / ".part-abc" / "epoch-002.npz").write_bytes(b"half")
+    assert not list(opened(settings).folder.glob(".part-*"))

@@ -1,0 +1,257 @@
+import csv
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import build_tiny_network
+from PIL import Image
+from training_data import make_dataset
+
+from emotion.errors import DatasetError, ModelError
+from emotion.files import write_json
+from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
+from emotion.labels import EMOTIONS
+from emotion.model import load_model
+from emotion.training import comparison
+from emotion.training.comparison import (
+    ComparisonRow,
+    compare_models,
+    comparison_lines,
+    count_multiply_adds,
+    time_models,
+    write_comparison,
+)
+from emotion.training.ensembles import average_models
+from emotion.training.evaluation import evaluate_model
+
+SHIPPED = Path(__file__).resolve().parent.parent / "models" / "detection_model"
+TINY_MULTIPLY_ADDS = 46 * 46 * 4 * 9 + 11 * 11 * 4 * 7
+
+
+@pytest.fixture(scope="module")
+def split():
+    return make_dataset(train=7, validation=7, test=70).split("test")
+
+
+@pytest.fixture(scope="module")
+def reversed_model(tmp_path_factory) -> Path:
+    """Return a model with the name of `tiny_model`, its classes in reverse, its weights others."""
+    files = ModelFiles(tmp_path_factory.mktemp("reversed") / "tiny")
+    network = build_tiny_network()
+    network.set_weights([weights * 1.5 for weights in network.get_weights()])
+    save_keras_model(network, files)
+    write_fast_form(files)
+    card = {"class_names": EMOTIONS[::-1], "input_shape": [48, 48, 1], **files.hashes()}
+    write_json(files.card, card)
+    return files.stem
+
+
+@pytest.fixture
+def row() -> ComparisonRow:
+    return ComparisonRow(
+        name="cnn",
+        runtime="ONNX Runtime",
+        images=3589,
+        accuracy=0.66,
+        accuracy_interval=(0.64, 0.68),
+        macro_f1=0.64,
+        f1={name: 0.5 + number / 20 for number, name in enumerate(EMOTIONS)},
+        log_loss=0.95,
+        expected_calibration_error=0.02,
+        size_bytes=6_200_000,
+        parameters=1_507_751,
+        multiply_adds=142_223_104,
+        milliseconds_alone=1.5,
+        milliseconds_in_batch=1.2,
+        machine="a machine",
+    )
+
+
+def test_rows_tell_what_evaluation_tells(tiny_model, reversed_model, split):
+    seen = []
+    rows = compare_models([tiny_model, reversed_model], split, seen.append)
+    assert seen == [row.name for row in rows]
+    assert [Path(row.name) for row in rows] == [tiny_model, reversed_model]
+    for row, stem in zip(rows, (tiny_model, reversed_model), strict=True):
+        expected = evaluate_model(load_model(stem), split)
+        by_class = {line["class"]: line["f1"] for line in expected.per_class()}
+        assert row.accuracy == expected.accuracy
+        assert row.accuracy_interval == expected.accuracy_interval
+        assert row.macro_f1 == expected.macro_f1
+        assert row.log_loss == expected.log_loss
+        assert row.expected_calibration_error == expected.expected_calibration_error
+        assert row.f1 == {name: by_class[name] for name in EMOTIONS}
+        assert row.images == 70
+        assert row.size_bytes == stem.with_name("tiny.h5").stat().st_size
+        assert row.parameters == 4 * 9 + 4 + 484 * 7 + 7
+        assert row.multiply_adds == TINY_MULTIPLY_ADDS
+        assert row.milliseconds_alone > 0
+        assert row.milliseconds_in_batch > 0
+        assert "CPUs" in row.machine
+    assert rows[0].f1 != rows[1].f1
+
+
+def test_the_same_model_twice_has_two_names(tiny_model, split):
+    rows = compare_models([tiny_model, tiny_model], split)
+    assert [row.name for row in rows] == [f"{tiny_model} (1)", f"{tiny_model} (2)"]
+
+
+def test_no_models(split):
+    with pytest.raises(ModelError, match="one model or more"):
+        compare_models([], split)
+
+
+def test_model_with_other_classes(tiny_model, split):
+    names = ("bored", *EMOTIONS[1:])
+    with pytest.raises(DatasetError, match=r"expected classes that tiny knows.*also has bored"):
+        compare_models([tiny_model], replace(split, class_names=names))
+
+
+def test_multiply_adds_of_the_shipped_network_by_hand():
+    # each block at its size: 3x3 and 3x3 convolutions, and 1x1 where the shape changes
+    stem = 48 * 48 * 9 * 32
+    blocks = (
+        24 * 24 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64)
+        + 12 * 12 * (9 * 64 * 128 + 9 * 128 * 128 + 64 * 128)
+        + 12 * 12 * (9 * 128 * 128 + 9 * 128 * 128)
+        + 6 * 6 * (9 * 128 * 256 + 9 * 256 * 256 + 128 * 256)
+    )
+    assert count_multiply_adds(ModelFiles(SHIPPED).fast_form) == stem + blocks + 256 * 7
+
+
+def test_multiply_adds_of_separable_convolutions(tmp_path):
+    import keras
+
+    network = keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            keras.layers.Conv2D(6, 5, strides=2, padding="same"),
+            keras.layers.SeparableConv2D(10, 3, padding="same"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(7, activation="softmax"),
+        ]
+    )
+    files = ModelFiles(tmp_path / "separable")
+    save_keras_model(network, files)
+    write_fast_form(files)
+    expected = 24 * 24 * 6 * 25 + 24 * 24 * 6 * 9 + 24 * 24 * 6 * 10 + 10 * 7
+    assert count_multiply_adds(files.fast_form) == expected
+
+
+def test_multiply_adds_of_nested_networks(tiny_model, reversed_model, tmp_path):
+    network, _ = average_models([tiny_model, reversed_model])
+    files = ModelFiles(tmp_path / "both")
+    save_keras_model(network, files)
+    write_fast_form(files)
+    # members of other weights: equal ones are computed once
+    order_and_last_layer = 2 * 7 * 7
+    assert count_multiply_adds(files.fast_form) == 2 * TINY_MULTIPLY_ADDS + order_and_last_layer
+
+
+def test_models_take_turns(stand_in_model):
+    calls = []
+
+    def spy(name):
+        def run(faces):
+            calls.append((name, len(faces)))
+            return stand_in_model.run(faces)
+
+        return replace(stand_in_model, run=run)
+
+    images = np.zeros((5, 48, 48), np.uint8)
+    times = time_models([spy("first"), spy("second")], images, rounds=2)
+    a_round = [("first", 1), ("first", 32), ("second", 1), ("second", 32)]
+    assert calls == a_round * 3
+    assert np.shape(times) == (2, 2)
+    assert np.min(times) > 0
+
+
+def test_medians_leave_out_the_first_round(stand_in_model, monkeypatch):
+    waits = iter([9000.0, 9000.0, 1.0, 64.0, 3.0, 320.0, 2.0, 96.0])
+    clock = [0.0]
+
+    def run(faces):
+        clock[0] += next(waits) / 1000
+        return stand_in_model.run(faces)
+
+    monkeypatch.setattr(comparison.time, "perf_counter", lambda: clock[0])
+    model = replace(stand_in_model, run=run)
+    [(alone, in_batch)] = time_models([model], np.zeros((40, 48, 48), np.uint8), rounds=3)
+    assert (alone, in_batch) == (pytest.approx(2.0), pytest.approx(3.0))
+
+
+def test_table_fits_a_terminal(row):
+    rows = [row, replace(row, name="ensemble_of_the_three_best_ones_of_all", multiply_adds=None)]
+    lines = comparison_lines(rows)
+    assert max(map(len, lines)) <= 100
+    text = "\n".join(lines)
+    for shown in ("66.00%", "64.00% to 68.00%", "0.640", "6.2 MB", "1.51 M", "142 M", "1.50"):
+        assert shown in text
+    assert "ensemble_of_th…t_ones_of_all" in text
+    assert "–" in text
+    assert "a machine" in lines[-1]
+
+
+def test_table_of_many_classes_goes_on_below(row):
+    names = [f"a_class_named_{number}" for number in range(20)]
+    lines = comparison_lines([replace(row, f1=dict.fromkeys(names))])
+    assert max(map(len, lines)) <= 100
+    headers = [line for line in lines if line.startswith("F1 a class")]
+    assert len(headers) == 4
+    assert " ".join(headers).split().count("a_class_named_19") == 1
+
+
+def test_files(row, tmp_path):
+    rows = [row, replace(row, name="other", f1=row.f1 | {"sad": None}, multiply_adds=None)]
+    folder = tmp_path / "new" / "folder"
+    write_comparison(folder, rows)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "comparison.csv",
+        "comparison.json",
+        "comparison.png",
+    ]
+    content = json.loads((folder / "comparison.json").read_text())
+    assert content[0]["f1"] == row.f1
+    assert content[1]["multiply_adds"] is None
+    with (folder / "comparison.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert float(first["accuracy_high"]) == 0.68
+    assert float(first["f1_angry"]) == 0.5
+    assert (second["f1_sad"], second["multiply_adds"]) == ("", "")
+    with Image.open(folder / "comparison.png") as picture:
+        assert min(picture.size) > 800
+
+
+@pytest.mark.parametrize("count", [1, 2, 16])
+def test_labels_of_the_plot_do_not_overlap(row, count):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    from emotion.training.report_figures import draw
+
+    rows = [replace(row, name=f"model_{n}", accuracy=0.66 + n / 1e4) for n in range(count)]
+    figure = draw(comparison._figure, rows)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    # the extent of the words alone: an annotation's own reaches along its line
+    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in figure.axes[0].texts]
+    assert len(boxes) == count
+    heights = sorted((box.y0, box.y1) for box in boxes)
+    assert all(below[1] <= above[0] for below, above in pairwise(heights))
+    assert all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ([0.1, 0.9, 0.5], [0.1, 0.9, 0.5]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.5, 0.52, 0.9], [0.46, 0.56, 0.9]),
+        ([0.5], [0.5]),
+    ],
+)
+def test_spread(wanted, expected):
+    assert comparison._spread(wanted, 0.1) == pytest.approx(expected)

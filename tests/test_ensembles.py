@@ -1,0 +1,152 @@
+import numpy as np
+import pytest
+from conftest import build_tiny_network
+from narrow_networks import build_narrow, make_faces, settle
+from training_data import make_dataset
+
+from emotion.errors import ModelError
+from emotion.files import write_json
+from emotion.keras_pair import ModelFiles, load_keras_model, save_keras_model, write_fast_form
+from emotion.labels import EMOTIONS
+from emotion.model import load_model
+from emotion.training.architectures import build_network
+from emotion.training.ensembles import average_models, teacher_answers
+
+FACES = make_faces(4)
+IMAGES = (FACES[..., 0] * 255).astype(np.uint8)
+
+
+def save(network, stem, class_names=None) -> ModelFiles:
+    """Write a pair with its fast form and, where there are class names, a card."""
+    files = ModelFiles(stem)
+    save_keras_model(network, files)
+    write_fast_form(files)
+    if class_names is not None:
+        card = {"class_names": class_names, "input_shape": [48, 48, 1], **files.hashes()}
+        write_json(files.card, card)
+    return files
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory) -> ModelFiles:
+    """Return one of our networks, with its classes in reverse."""
+    network = build_narrow(build_network, "mini_xception", len(EMOTIONS))
+    settle(network, FACES)
+    return save(network, tmp_path_factory.mktemp("ours") / "ours", list(EMOTIONS[::-1]))
+
+
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory) -> ModelFiles:
+    folder = tmp_path_factory.mktemp("three")
+    return save(build_tiny_network(3), folder / "three", ["happy", "sad", "tired"])
+
+
+def expected_mean(*stems) -> np.ndarray:
+    """Return the mean answer in the order of `EMOTIONS`, from each model as it is served."""
+    models = [load_model(stem) for stem in stems]
+    columns = [[model.class_names.index(name) for name in EMOTIONS] for model in models]
+    answers = [model.predict(FACES)[:, order] for model, order in zip(models, columns, strict=True)]
+    return np.mean(answers, axis=0)
+
+
+def test_mean_of_unlike_members_is_served(tiny_model, ours, tmp_path):
+    stems = [tiny_model, ours.stem, tiny_model]
+    network, class_names = average_models(stems)
+    assert class_names == EMOTIONS
+    assert len({layer.name for layer in network.layers}) == len(network.layers)
+    expected = expected_mean(*stems)
+    np.testing.assert_allclose(network.predict_on_batch(FACES), expected, atol=1e-6)
+    files = save(network, tmp_path / "ensemble")
+    np.testing.assert_allclose(load_keras_model(files).predict_on_batch(FACES), expected, atol=1e-6)
+    served = load_model(files.stem)
+    assert served.runtime == "ONNX Runtime"
+    np.testing.assert_allclose(served.predict(FACES), expected, atol=1e-5)
+
+
+def test_ensemble_of_ensembles(tiny_model, ours, tmp_path):
+    inner, class_names = average_models([ours.stem, tiny_model])
+    assert class_names == EMOTIONS[::-1]
+    files = save(inner, tmp_path / "inner", list(class_names))
+    network, _ = average_models([tiny_model, files.stem])
+    expected = expected_mean(tiny_model, ours.stem, tiny_model, tiny_model)  # a quarter is ours
+    np.testing.assert_allclose(network.predict_on_batch(FACES), expected, atol=1e-6)
+
+
+def test_last_layer_takes_a_temperature(tiny_model, ours):
+    from emotion.training.evaluation import apply_temperature
+
+    network, _ = average_models([tiny_model, ours.stem])
+    last = network.layers[-1]
+    last.set_weights([weights / 2.5 for weights in last.get_weights()])
+    expected = apply_temperature(expected_mean(tiny_model, ours.stem), 2.5)
+    np.testing.assert_allclose(network.predict_on_batch(FACES), expected, atol=1e-5)
+
+
+def test_impossible_probabilities_stay_finite(tmp_path):
+    network = build_tiny_network()
+    kernel, _ = network.layers[-1].get_weights()
+    network.layers[-1].set_weights([kernel * 0, np.eye(7, dtype=np.float32)[0] * 200])
+    files = save(network, tmp_path / "certain")
+    answers = average_models([files.stem] * 2)[0].predict_on_batch(FACES)
+    np.testing.assert_allclose(answers, np.tile(np.eye(7)[0], (4, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_members(tiny_model, count):
+    with pytest.raises(ModelError, match=f"two models or more to average; received {count}"):
+        average_models([tiny_model] * count)
+
+
+def test_members_of_other_classes(tiny_model, three_classes):
+    with pytest.raises(ModelError, match="three has happy, sad, tired, tiny has angry, disgust"):
+        average_models([tiny_model, three_classes.stem])
+
+
+def test_missing_member(tiny_model, tmp_path):
+    with pytest.raises(ModelError, match="none_such"):
+        average_models([tiny_model, tmp_path / "none_such"])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_teachers_answers_by_hand(tiny_model, ours, temperature):
+    class_names = ("sad", *(name for name in EMOTIONS if name != "sad"))
+    seen = []
+    answers = teacher_answers(
+        [tiny_model, ours.stem],
+        IMAGES,
+        class_names,
+        temperature,
+        lambda done, total: seen.append((done, total)),
+    )
+    total = 0
+    for stem in (tiny_model, ours.stem):
+        model = load_model(stem)
+        order = [model.class_names.index(name) for name in class_names]
+        for view in (IMAGES, IMAGES[:, :, ::-1]):
+            total = total + model.predict(view[..., None].astype(np.float32) / 255)[:, order]
+    powers = (total / 4) ** (1 / temperature)
+    np.testing.assert_allclose(answers, powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
+    assert answers.dtype == np.float32
+    assert seen == [(4, 4)]
+
+
+def test_teachers_see_every_image_of_a_long_list(tiny_model):
+    images = make_dataset(train=1100, validation=7, test=7).images
+    seen = []
+    answers = teacher_answers([tiny_model], images, EMOTIONS, 1.0, lambda *done: seen.append(done))
+    assert seen == [(512, 1114), (1024, 1114), (1114, 1114)]
+    np.testing.assert_allclose(
+        answers[600:604], teacher_answers([tiny_model], images[600:604], EMOTIONS, 1.0), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "class_names", "message"),
+    [
+        (0, EMOTIONS, "one model or more to learn from; received none"),
+        (1, ("happy", "sad"), "tiny has angry.*the dataset has happy, sad"),
+    ],
+)
+def test_teachers_that_cannot_teach(tiny_model, count, class_names, message):
+    with pytest.raises(ModelError, match=message):
+        teacher_answers([tiny_model] * count, IMAGES, class_names, 2.0)

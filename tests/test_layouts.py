@@ -1,0 +1,392 @@
+import io
+import os
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from training_data import encode, make_dataset, write_classes, write_csv, write_folder, write_zip
+
+from emotion.errors import DatasetError
+from emotion.faces import FaceDetector, crop_face
+from emotion.images import encode_png
+from emotion.labels import EMOTIONS
+from emotion.training.layouts import (
+    csv_row_index,
+    list_files,
+    read_layout,
+    resolve_dataset,
+)
+
+
+def dataset_without_validation():
+    return make_dataset(train=42, validation=0, test=14)
+
+
+def grey(value: int = 100, shape=(48, 48)) -> np.ndarray:
+    return np.full(shape, value, np.uint8)
+
+
+@pytest.mark.parametrize("prefix", ["", "CK+48/", "some/where/"])
+def test_class_folders_without_splits(tmp_path, prefix):
+    write_classes(tmp_path / prefix, classes=("happy", "Anger", "contempt"))
+    loaded = read_layout(tmp_path)
+    assert loaded.class_names == ("anger", "contempt", "happy")
+    assert set(loaded.splits) == {""}
+    assert np.bincount(loaded.labels).tolist() == [16, 16, 16]
+    assert loaded.names[0] == f"{prefix}Anger/S000_001_00000000.png"
+    assert loaded.notes == loaded.unreadable == ()
+
+
+def test_class_folders_in_a_zip(tmp_path):
+    root = write_classes(tmp_path / "faces")
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for file in sorted(root.rglob("*.png")):
+            archive.write(file, f"CK+48\\{file.parent.name}\\{file.name}")
+    folder, packed = read_layout(root), read_layout(tmp_path / "faces.zip")
+    assert (folder.images == packed.images).all()
+    assert folder.class_names == packed.class_names
+    assert (folder.groups == packed.groups).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Training", "train"),
+        ("val", "validation"),
+        ("PublicTest", "test"),
+        ("PrivateTest", "private_test"),
+        ("TEST", "test"),
+    ],
+)
+def test_names_of_splits(tmp_path, name, split):
+    path = tmp_path / name / "Happy" / "1.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(encode(grey()))
+    loaded = read_layout(tmp_path)
+    assert loaded.splits.tolist() == [split]
+    assert loaded.class_names == ("happy",)
+
+
+def test_images_beside_the_splits_are_left_out_with_a_note(tmp_path):
+    write_folder(tmp_path, dataset_without_validation())
+    for name in ("happy/a.png", "sad/b.png", "stray.png", "train/stray.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encode(grey()))
+    loaded = read_layout(tmp_path)
+    assert len(loaded) == 56
+    (note,) = loaded.notes
+    assert "4 images" in note
+    assert "<split>/<class>/<image>" in note
+
+
+def test_a_stray_image_beside_class_folders_is_left_out_with_a_note(tmp_path):
+    write_classes(tmp_path / "CK+48")
+    (tmp_path / "CK+48" / "preview.png").write_bytes(encode(grey()))
+    loaded = read_layout(tmp_path)
+    assert loaded.class_names == ("anger", "happy")
+    assert "1 image that does" in loaded.notes[0]
+    assert "CK+48/preview.png" in loaded.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", {f"S{person:03d}" for person in range(8)}),
+        (r"^S00(\d)", set("01234567")),
+        ("S00[1]", {"S001", ""}),
+        ("person-(.)", {f"S{person:03d}" for person in range(8)}),
+    ],
+)
+def test_people_come_from_file_names(tmp_path, pattern, expected):
+    loaded = read_layout(write_classes(tmp_path), subject_pattern=pattern)
+    assert set(loaded.groups) == expected
+
+
+def test_fer2013_knows_no_people(tmp_path):
+    loaded = read_layout(write_csv(tmp_path / "fer2013.csv", dataset_without_validation()))
+    assert set(loaded.groups) == {""}
+
+
+def test_oblong_images_lose_their_ends_and_are_not_stretched(tmp_path):
+    photo = np.zeros((96, 200), np.uint8)
+    photo[:, 52:148] = np.arange(96)[:, None] * 2
+    for side, name in (("anger", "wide"), ("happy", "high")):
+        (tmp_path / side).mkdir()
+        turned = photo if name == "wide" else photo.T
+        (tmp_path / side / f"{name}.png").write_bytes(encode(turned))
+    loaded = read_layout(tmp_path)
+    expected = np.repeat(np.arange(48)[:, None] * 4 + 1, 48, 1)
+    assert loaded.sizes_wh.tolist() == [[200, 96], [96, 200]]
+    assert np.abs(loaded.images[0].astype(int) - expected).max() <= 1
+    assert np.abs(loaded.images[1].T.astype(int) - expected).max() <= 1
+
+
+def test_images_are_resized_as_the_app_does(tmp_path, astronaut):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "photo.png").write_bytes(encode_png(astronaut))
+    (tmp_path / "a" / "small.png").write_bytes(encode_png(astronaut[:20, :20]))
+    loaded = read_layout(tmp_path)
+    for image, photo in zip(loaded.images, (astronaut, astronaut[:20, :20]), strict=True):
+        served = crop_face(photo, (0, 0, *photo.shape[:2]))
+        np.testing.assert_array_equal(image, np.rint(served[..., 0] * 255))
+
+
+def with_pillow(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def ramp() -> np.ndarray:
+    return np.repeat(np.arange(48, dtype=np.uint8)[:, None] * 5, 48, 1)
+
+
+def turned_by_exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    return with_pillow(Image.fromarray(ramp()[::-1, ::-1].copy()), exif=exif)
+
+
+def transparent() -> bytes:
+    alpha = Image.fromarray(ramp()).convert("LA")
+    alpha.putalpha(Image.fromarray(np.where(ramp() > 200, 0, 255).astype(np.uint8)))
+    return with_pillow(alpha)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "tolerance"),
+    [
+        (with_pillow(Image.fromarray(ramp())), ramp(), 0),
+        (with_pillow(Image.fromarray(ramp()).convert("RGB")), ramp(), 0),
+        (with_pillow(Image.fromarray(ramp()).convert("P")), ramp(), 0),
+        (with_pillow(Image.fromarray(ramp().astype(np.uint16) * 257)), ramp(), 0),
+        (with_pillow(Image.fromarray(ramp()).convert("CMYK"), "TIFF"), ramp(), 1),
+        (with_pillow(Image.fromarray(ramp()), "JPEG", quality=95), ramp(), 4),
+        (turned_by_exif(), ramp(), 0),
+        (transparent(), np.where(ramp() > 200, 255, ramp()), 0),
+    ],
+    ids="grey rgb palette 16-bit cmyk jpeg exif alpha".split(),
+)
+def test_every_kind_of_image(tmp_path, content, expected, tolerance):
+    (tmp_path / "happy").mkdir()
+    (tmp_path / "happy" / "image.png").write_bytes(content)
+    image = read_layout(tmp_path).images[0]
+    assert np.abs(image.astype(int) - expected).max() <= tolerance
+
+
+def test_faces_are_cropped_as_in_the_app(tmp_path, astronaut):
+    for name, content in (("face", encode_png(astronaut)), ("none", encode(grey()))):
+        (tmp_path / "happy").mkdir(exist_ok=True)
+        (tmp_path / "happy" / f"{name}.png").write_bytes(content)
+    loaded = read_layout(tmp_path, crop_faces=True)
+    (detection,) = FaceDetector().detect(astronaut)
+    served = crop_face(astronaut, detection.box_xywh)
+    np.testing.assert_array_equal(loaded.images[0], np.rint(served[..., 0] * 255))
+    assert loaded.unreadable == ("happy/none.png: expected a face; none was found",)
+    assert loaded.sizes_wh.tolist() == [[512, 512]]
+
+
+def test_faces_are_cropped_in_a_csv_too(tmp_path, astronaut):
+    dataset = dataset_without_validation()
+    dataset.images[:] = 100
+    (face,) = FaceDetector().detect(astronaut)
+    dataset.images[5] = np.rint(crop_face(astronaut, face.box_xywh, 0.4)[..., 0] * 255)
+    loaded = read_layout(write_csv(tmp_path / "fer2013.csv", dataset), crop_faces=True)
+    assert loaded.names.tolist() == ["fer2013.csv row 7"]
+    assert not (loaded.images[0] == dataset.images[5]).all()
+    assert len(loaded.unreadable) == 55
+
+
+def test_hidden_files_and_loops_do_no_harm(tmp_path):
+    write_classes(tmp_path)
+    (tmp_path / "__MACOSX" / "happy").mkdir(parents=True)
+    (tmp_path / ".thumbnails" / "happy").mkdir(parents=True)
+    for name in ("__MACOSX/happy/._1.png", ".thumbnails/happy/1.png", "happy/._1.png"):
+        (tmp_path / name).write_bytes(encode(grey()))
+    (tmp_path / "happy" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "happy" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "happy" / "root").symlink_to("/", target_is_directory=True)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one" / "link").symlink_to(tmp_path / "two", target_is_directory=True)
+    (tmp_path / "two" / "link").symlink_to(tmp_path / "one", target_is_directory=True)
+    loaded = read_layout(tmp_path)
+    assert len(loaded) == 32
+    assert loaded.unreadable == loaded.notes == ()
+
+
+def test_links_to_class_folders_are_followed(tmp_path):
+    write_classes(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    for name in ("anger", "happy"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "elsewhere" / name)
+    assert len(read_layout(tmp_path / "data")) == 32
+    assert len(list_files(tmp_path / "data")) == 32
+
+
+def test_what_is_no_readable_image_is_listed(tmp_path):
+    write_classes(tmp_path)
+    (tmp_path / "happy" / "broken.png").write_bytes(b"not an image")
+    (tmp_path / "happy" / "cut.png").write_bytes(encode(grey())[:-20])
+    (tmp_path / "happy" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "happy" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "happy" / "pipe.png")
+    with (tmp_path / "happy" / "huge.png").open("wb") as file:
+        file.truncate(30 * 2**20)
+    loaded = read_layout(tmp_path)
+    assert len(loaded) == 32
+    reasons = dict(line.split(": ", 1) for line in loaded.unreadable)
+    assert {name.removeprefix("happy/") for name in reasons} == {
+        *("broken.png", "cut.png", "empty.jpg", "gone.png", "pipe.png", "huge.png")
+    }
+    assert "received 30.0 MB" in reasons["happy/huge.png"]
+    assert "not a file" in reasons["happy/pipe.png"]
+
+
+def test_only_unreadable_images_are_an_error(tmp_path):
+    (tmp_path / "happy").mkdir()
+    (tmp_path / "happy" / "broken.png").write_bytes(b"not an image")
+    with pytest.raises(DatasetError, match=r"none can be read .*broken\.png"):
+        read_layout(tmp_path)
+
+
+def test_zip_entries_that_climb_out_are_listed_and_nothing_is_written(tmp_path):
+    path = write_zip(tmp_path / "archive.zip", dataset_without_validation())
+    names = ("../../train/happy/1.png", "/train/happy/2.png", "train/../../happy/3.png")
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in (*names, "C:\\train\\happy\\4.png"):
+            archive.writestr(name, encode(grey()))
+    loaded = read_layout(path)
+    assert len(loaded) == 56
+    assert len(loaded.unreadable) == 4
+    assert all("climbs out" in line for line in loaded.unreadable)
+    assert [file.name for file in tmp_path.rglob("*")] == ["archive.zip"]
+
+
+def test_a_zip_bomb_is_listed_and_not_unpacked(tmp_path):
+    path = write_zip(tmp_path / "archive.zip", dataset_without_validation())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/happy/bomb.png", encode(grey()) + bytes(5 * 2**20))
+        archive.writestr("train/happy/large.png", bytes(21 * 2**20))
+    loaded = read_layout(path)
+    assert len(loaded) == 56
+    assert "that become 5,24" in loaded.unreadable[0]
+    assert "at most 20 MB" in loaded.unreadable[1]
+
+
+def test_one_damaged_file_in_a_zip_is_listed(tmp_path):
+    path = write_zip(tmp_path / "archive.zip", dataset_without_validation())
+    content = bytearray(path.read_bytes())
+    content[300] ^= 255
+    path.write_bytes(content)
+    loaded = read_layout(path)
+    assert len(loaded) == 55
+    assert "damaged" in loaded.unreadable[0]
+
+
+def test_an_encrypted_zip_is_an_error(tmp_path):
+    path = write_zip(tmp_path / "archive.zip", make_dataset(7, 0, 0))
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.find(signature)
+        while start >= 0:
+            content[start + offset] |= 1
+            start = content.find(signature, start + 1)
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="without a password"):
+        read_layout(path)
+
+
+def test_bad_rows_of_a_csv_are_listed_by_number(tmp_path):
+    path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    lines = path.read_text().splitlines()
+    pixels = lines[1].split(",")[1]
+    lines[3] = f"0,{pixels} 1,Training"
+    lines[5] = f"0,{pixels[:-3]} 256,Training"
+    lines[7] = f"9,{pixels},Training"
+    lines[9] = f"0,{pixels.replace(' ', ' x', 1)},Training"
+    lines[11] = f"0,{pixels},Testing"
+    lines[13] = "0"
+    lines.insert(20, "")
+    path.write_text("\r\n".join(lines))
+    loaded = read_layout(path)
+    assert len(loaded) == 50
+    rows = [line.split(":")[0].rpartition(" ")[2] for line in loaded.unreadable]
+    assert rows == ["4", "6", "8", "10", "12", "14"]
+    for line, text in zip(
+        loaded.unreadable,
+        ["received 2305 values", "'256' among", "'9'", "'x", "'Testing'", "''"],
+        strict=True,
+    ):
+        assert text in line
+    assert csv_row_index(loaded.names)[:6].tolist() == [0, 1, 3, 5, 7, 9]
+    expected = np.delete(dataset_without_validation().images, [2, 4, 6, 8, 10, 12], axis=0)
+    np.testing.assert_array_equal(loaded.images, expected)
+
+
+def test_uneven_spaces_in_a_csv_are_read(tmp_path):
+    path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    lines = path.read_text().splitlines()
+    fields = lines[2].split(",")
+    lines[2] = f'{fields[0]}," {fields[1].replace(" ", "  ", 7)} ",{fields[2]}'
+    path.write_text("\n".join(lines))
+    loaded = read_layout(path)
+    np.testing.assert_array_equal(loaded.images, dataset_without_validation().images)
+
+
+def test_columns_may_come_in_another_order(tmp_path):
+    dataset = dataset_without_validation()
+    path = write_csv(tmp_path / "fer2013.csv", dataset)
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    text = "\n".join(f"{usage}, {label}, {pixels}" for label, pixels, usage in rows)
+    path.write_text("\ufeff" + text, encoding="utf-8")
+    np.testing.assert_array_equal(read_layout(path).images, dataset.images)
+
+
+def test_a_csv_without_a_good_row_is_an_error(tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_text("emotion,pixels,Usage\n0,1 2 3,Training\n")
+    with pytest.raises(DatasetError, match=r"none can be used .*row 2.* received 3 values"):
+        read_layout(path)
+
+
+def test_a_folder_with_several_dataset_files_is_ambiguous(tmp_path):
+    write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    write_zip(tmp_path / "archive.zip", dataset_without_validation())
+    with pytest.raises(DatasetError, match=r"one dataset .* archive\.zip, fer2013\.csv"):
+        resolve_dataset(tmp_path)
+
+
+def test_a_dataset_in_a_folder_beside_its_votes_and_hidden_folders(tmp_path):
+    path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    (tmp_path / "fer2013new.csv").write_text("Usage,Image name,neutral\n")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "README.md").write_text("x")
+    assert resolve_dataset(tmp_path) == path
+
+
+def test_a_folder_that_may_not_be_read(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    write_classes(tmp_path)
+    (tmp_path / "happy").chmod(0)
+    try:
+        assert "Permission denied" in read_layout(tmp_path).unreadable[0]
+    finally:
+        (tmp_path / "happy").chmod(0o700)
+
+
+def test_a_part_of_a_dataset_keeps_its_class_names():
+    dataset = dataset_without_validation()
+    kept = dataset.where(dataset.labels < 2)
+    assert len(kept) == np.isin(dataset.labels, (0, 1)).sum()
+    assert kept.class_names == EMOTIONS
+    assert replace(kept, notes=("a",)).noting("b").notes == ("a", "b")
+
+
+def test_progress_counts_to_all_images(tmp_path):
+    told = []
+    read_layout(write_classes(tmp_path), progress=lambda done, count: told.append((done, count)))
+    assert told == [(16, 32), (32, 32)]

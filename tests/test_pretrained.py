@@ -1,0 +1,215 @@
+import socket
+
+import h5py
+import numpy as np
+import pytest
+from narrow_networks import build_narrow, make_faces, settle
+
+from emotion.errors import ModelError, TrainingError
+from emotion.keras_pair import ModelFiles, load_keras_model, save_keras_model
+from emotion.training import pretrained
+from emotion.training.architectures import backbone_of, build_network
+from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
+
+FACES = make_faces()
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    """Build Keras' applications with few channels."""
+    import keras
+
+    for name in pretrained.APPLICATIONS.values():
+        build = getattr(keras.applications, name)
+        monkeypatch.setattr(keras.applications, name, narrowed(build))
+
+
+def narrowed(build):
+    return lambda *arguments, **options: build_narrow(lambda: build(*arguments, **options))
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Answer each attempt to find a server as a machine without a network does."""
+    asked = []
+
+    def fail(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    return asked
+
+
+def imagenet_file(path, architecture: str):
+    """Write random weights of a backbone as Keras' applications are published; return it too."""
+    backbone = backbone_of(build_network(architecture, 5))
+    random = np.random.default_rng(0)
+    backbone.set_weights([random.random(weights.shape) for weights in backbone.get_weights()])
+    backbone.save(path)
+    with h5py.File(path, "r+") as file:  # published as `save_weights` of Keras 2 wrote them
+        weights = file["model_weights"]
+        for name, value in weights.attrs.items():
+            file.attrs[name] = value
+        for name in list(weights):
+            file.move(f"model_weights/{name}", name)
+        del file["model_weights"]
+        del file.attrs["model_config"]
+    return backbone
+
+
+def test_none_changes_nothing():
+    network = build_network("mobilenetv2", 7)
+    before = network.get_weights()
+    pretrained.start_from(network, TrainingSettings(architecture="mobilenetv2", weights="none"))
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)
+def test_backbone_from_a_file(architecture, tmp_path):
+    path = tmp_path / "notop.h5"
+    backbone = imagenet_file(path, architecture)
+    network = build_network(architecture, 7, second_head=True)
+    head = network.get_layer("emotion").get_weights()
+    pretrained.start_from(network, TrainingSettings(architecture=architecture, weights=str(path)))
+    for ours, theirs in zip(
+        backbone_of(network).get_weights(), backbone.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    for old, new in zip(head, network.get_layer("emotion").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)
+def test_backbone_as_keras_fetches_it(architecture, tmp_path, monkeypatch):
+    from keras.src.utils import file_utils
+
+    backbone = imagenet_file(tmp_path / "notop.h5", architecture)
+    asked = []
+
+    def get_file(name, *_, **__):
+        asked.append(name)
+        return str(tmp_path / "notop.h5")
+
+    monkeypatch.setattr(file_utils, "get_file", get_file)
+    network = build_network(architecture, 7)
+    pretrained.start_from(network, TrainingSettings(architecture=architecture))
+    np.testing.assert_array_equal(backbone_of(network).get_weights()[0], backbone.get_weights()[0])
+    assert asked == [pretrained.FILES[architecture]]
+
+
+def test_backbone_is_downloaded_and_shown(tmp_path, monkeypatch, capfd):
+    from keras.src.applications import mobilenet_v2
+
+    source = tmp_path / pretrained.FILES["mobilenetv2"]
+    backbone = imagenet_file(source, "mobilenetv2")
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"{tmp_path.as_uri()}/")
+    network = build_network("mobilenetv2", 7)
+    pretrained.start_from(network, TrainingSettings(architecture="mobilenetv2"))
+    np.testing.assert_array_equal(backbone_of(network).get_weights()[0], backbone.get_weights()[0])
+    shown = capfd.readouterr().out
+    assert shown.index("Downloading data from") < shown.index("/step")
+    assert (tmp_path / "home" / "models" / source.name).read_bytes() == source.read_bytes()
+
+
+def test_offline_is_a_sentence(offline, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
+    network = build_network("vgg16", 7)
+    timeout = socket.getdefaulttimeout()
+    with pytest.raises(TrainingError) as caught:
+        pretrained.start_from(network, TrainingSettings(architecture="vgg16"))
+    message = str(caught.value)
+    assert "Name or service not known" in message
+    assert "--weights none" in message
+    assert f"--weights PATH/{pretrained.FILES['vgg16']}" in message
+    assert "\n" not in message
+    assert len(offline) == 1, "one attempt, no retries"
+    assert socket.getdefaulttimeout() == timeout
+    assert capfd.readouterr().out == ""
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def other_architecture(path):
+    imagenet_file(path, "vgg16")
+
+
+def cut_short(path):
+    imagenet_file(path, "mobilenetv2")
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+def whole_network(path):
+    build_network("mobilenetv2", 7).save(path, include_optimizer=False)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "there is no such file"),
+        (lambda path: path.mkdir(), "there is no such file"),
+        (lambda path: path.write_text("no weights"), "cannot be used as such"),
+        (lambda path: path.write_bytes(b""), "cannot be used as such"),
+        (cut_short, "cannot be used as such"),
+        (other_architecture, "Layer count mismatch"),
+        (whole_network, "Layer count mismatch"),
+    ],
+    ids=["missing", "folder", "text", "empty", "cut short", "vgg16", "whole network"],
+)
+def test_files_that_are_not_theirs(write, message, tmp_path):
+    path = tmp_path / "some.h5"
+    write(path)
+    settings = TrainingSettings(architecture="mobilenetv2", weights=str(path))
+    with pytest.raises(TrainingError, match=message) as caught:
+        pretrained.start_from(build_network("mobilenetv2", 7), settings)
+    assert "expected the ImageNet weights of mobilenetv2 without its last layer" in str(
+        caught.value
+    )
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "some.h5"])
+def test_native_networks_have_no_imagenet_weights(weights):
+    network = build_network("mini_xception", 7)
+    settings = TrainingSettings(architecture="mini_xception", weights=weights)
+    with pytest.raises(TrainingError, match="expected one of vgg16, resnet50, mobilenetv2"):
+        pretrained.start_from(network, settings)
+
+
+@pytest.fixture
+def saved(tmp_path) -> ModelFiles:
+    network = build_network("mini_xception", 7)
+    settle(network, FACES)
+    files = ModelFiles(tmp_path / "earlier.v2")
+    save_keras_model(network, files)
+    return files
+
+
+def test_starts_from_a_saved_model(saved):
+    network = build_network("mini_xception", 7, second_head=True)
+    settings = TrainingSettings(architecture="mini_xception", weights=str(saved.stem))
+    pretrained.start_from(network, settings)
+    again = build_network("mini_xception", 7)
+    pretrained.start_from(again, settings)
+    theirs = load_keras_model(saved).get_weights()
+    for started, expected in ((again, theirs), (network, theirs + theirs[-2:])):
+        for ours, their in zip(started.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(ours, their)
+    heads = [network.get_layer(name).get_weights() for name in ("emotion", "votes")]
+    for first, second in zip(*heads, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(("architecture", "class_count"), [("cnn", 7), ("mini_xception", 8)])
+def test_saved_model_of_another_kind(saved, architecture, class_count):
+    settings = TrainingSettings(architecture=architecture, weights=str(saved.stem))
+    with pytest.raises(TrainingError, match="same architecture and number of classes"):
+        pretrained.start_from(build_network(architecture, class_count), settings)
+
+
+def test_saved_model_that_is_not_there(tmp_path):
+    settings = TrainingSettings(weights=str(tmp_path / "none_such"))
+    with pytest.raises(ModelError, match=r"none_such.json is missing"):
+        pretrained.start_from(build_network("mini_xception", 7), settings)

@@ -1,0 +1,350 @@
+import base64
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from PIL import Image
+from training_data import make_dataset
+
+from emotion.labels import EMOTIONS
+from emotion.model import EmotionModel
+from emotion.training.evaluation import Evaluation
+from emotion.training.measurement import SplitResult, measure_split
+from emotion.training.report import summary_lines, write_evaluation, write_history, write_report
+from emotion.training.report_figures import (
+    DARK,
+    LIGHT,
+    classification_report,
+    confusion_matrix,
+    curves,
+    draw,
+    figures_of,
+    sample_sheet,
+    wrapped,
+)
+
+HISTORY = [
+    {
+        "epoch": epoch,
+        "loss": 2.0 - 0.1 * epoch,
+        "accuracy": 0.3 + 0.05 * epoch,
+        "val_loss": 2.1 - 0.1 * epoch,
+        "val_accuracy": 0.25 + 0.05 * epoch,
+    }
+    for epoch in (1, 2, 3)
+]
+CARD = {
+    "class_names": list(EMOTIONS),
+    "created": "2026-01-02",
+    "dataset": {
+        "name": "faces & more.csv",
+        "images": {"train": 126, "private_test": 35},
+        "removed_because_also_in_test": 11,
+        "notes": ["two classes were put together"],
+    },
+    "started_from": {"name": "older_model", "weights_sha256": "f" * 64},
+    "selection": {"by": "validation accuracy", "epoch": 2, "epochs": 3},
+    "calibration": {"method": "temperature", "split": "validation", "temperature": 0.87},
+    "settings": {"batch_size": 128, "augmentation": "light"},
+    "versions": {"keras": "3.15"},
+}
+LONG_NAMES = (
+    "surprised_and_fearful_expression",
+    "angry",
+    "contempt",
+    "Verärgerung über Verspätung",
+    "happy",
+    "<b>bold</b>",
+    "x",
+    "sad",
+)
+
+
+class Page(HTMLParser):
+    """The tags, the text and the pictures of a page; raises nothing, balances tags."""
+
+    VOID = ("meta", "img", "source", "br")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.open, self.links, self.texts, self.unbalanced = [], [], [], [], []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.texts).replace("\u00a0", " ").split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.links += [value for name, value in attributes if name in ("src", "srcset", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def split():
+    dataset = make_dataset(0, 0, 70)
+    votes = np.random.default_rng(2).dirichlet(np.ones(7), 70).astype(np.float32)
+    names = np.array([f"test/{number}.png" for number in range(70)])
+    return replace(dataset, votes=votes, names=names, twins=np.arange(70) < 10)
+
+
+def answer(faces: np.ndarray) -> np.ndarray:
+    """Return probabilities of seven classes from the brightness of seven parts of each face."""
+    parts = np.array_split(faces.reshape(len(faces), -1), 7, axis=1)
+    powers = np.exp(9 * np.stack([part.mean(axis=1) for part in parts], axis=1))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def model() -> EmotionModel:
+    return EmotionModel("stand_in", "0" * 64, EMOTIONS, "NumPy", CARD, (), answer)
+
+
+@pytest.fixture(scope="module")
+def full_result(model, split) -> SplitResult:
+    return measure_split(model, split)
+
+
+@pytest.fixture(scope="module")
+def full_report(tmp_path_factory, full_result, model):
+    """Write a report with everything there is; return (folder, page)."""
+    validation = measure_split(model, make_dataset(0, 0, 14), robustness=False)
+    results = {"validation": validation, "test": full_result}
+    folder = tmp_path_factory.mktemp("reports") / "report"
+    path = write_report(folder, model, results, HISTORY, 2)
+    return path.parent, Page(path.read_text(encoding="utf-8"))
+
+
+def read_csv(path) -> list[dict]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_page_needs_nothing_beside_it(full_report):
+    _, page = full_report
+    assert page.open == []
+    assert page.unbalanced == []
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    inside = {tag["id"] for _, tag in page.tags if "id" in tag}
+    for link in page.links:
+        assert link.startswith("data:image/png;base64,") or link.removeprefix("#") in inside
+    assert not re.search(r"url\(|@import", page.rawdata)
+
+
+def test_every_picture_of_the_page_opens_and_is_told_in_words(full_report):
+    _, page = full_report
+    pictures = [link for link in page.links if link.startswith("data:")]
+    assert len(pictures) > 2 * 10
+    for link in pictures:
+        Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))).verify()
+    assert all(tag.get("alt") for name, tag in page.tags if name == "img")
+
+
+def test_page_tells_the_figures(full_report, full_result):
+    _, page = full_report
+    evaluation = full_result.evaluation
+    agreement = evaluation.vote_agreement()
+    for share in (
+        evaluation.accuracy,
+        *evaluation.accuracy_interval,
+        evaluation.top_2_accuracy,
+        evaluation.leak_free().accuracy,
+        evaluation.coverage_row(0.8)["accuracy"],
+        agreement.mean_share,
+        agreement.best_mean_share,
+    ):
+        assert f"{share:.1%}".replace("%", " %") in page.text
+    for text in ("10 of these images also stand", "Gaussian blur", "The mistakes it is surest of"):
+        assert text in page.text
+
+
+def test_page_tells_what_the_card_says(full_report):
+    _, page = full_report
+    for text in (
+        "stand_in",
+        "000000000000",
+        "NumPy",
+        "faces & more.csv",
+        "126 train, 35 private test",
+        "11 images that also stand in a test split",
+        "two classes were put together",
+        "older_model (ffffffffffff)",
+        "epoch 2 of 3 by validation accuracy",
+        "temperature 0.87",
+        "batch size 128",
+        "the weights of epoch 2 were kept",
+    ):
+        assert text in page.text
+
+
+def test_splits_that_tell_most_come_first_and_validation_is_marked(full_report):
+    _, page = full_report
+    assert page.text.index("On the test images") < page.text.index("On the validation images")
+    assert page.text.count("choices are made on") == 1
+
+
+def test_every_number_lies_beside_the_page(full_report):
+    folder, _ = full_report
+    numbers = json.loads((folder / "test" / "evaluation.json").read_text(encoding="utf-8"))
+    assert numbers["images"] == 70
+    assert numbers["leak_free"]["images"] == 60
+    assert numbers["vote_agreement"]["images"] == 70
+    assert numbers["flip_averaged"]["images"] == 70
+    assert len(numbers["robustness"]) == 19
+    for stem in (
+        "confusion_matrix",
+        "classification_report",
+        "reliability",
+        "risk_coverage",
+        "robustness",
+        "samples_right",
+        "samples_wrong",
+    ):
+        Image.open(folder / "test" / f"{stem}.png").verify()
+        assert read_csv(folder / "test" / f"{stem}.csv")
+    assert len(read_csv(folder / "test" / "robustness.csv")) == 19
+    assert len(read_csv(folder / "history.csv")) == 3
+    wrong = read_csv(folder / "test" / "samples_wrong.csv")
+    assert all(row["true_class"] != row["answer"] for row in wrong)
+    assert wrong[0]["name"].startswith("test/")
+    assert not (folder / "validation" / "robustness.csv").exists()
+    assert not list(folder.rglob(".part-*"))
+
+
+@pytest.mark.parametrize("card", [None, {"class_names": list(EMOTIONS), "dataset": "by hand"}])
+def test_foreign_model_without_history(card, tmp_path, model):
+    model = replace(model, card=card, notes=("no card",))
+    result = measure_split(model, make_dataset(0, 0, 14), robustness=False)
+    page = Page(write_report(tmp_path, model, {"test": result}).read_text(encoding="utf-8"))
+    assert "came without a card" in page.text
+    assert "was not looked for" in page.text
+    for absent in ("Training", "When the picture is worse", "Beside the people", "leak-free"):
+        assert absent not in page.text
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_report_without_faces_shows_none(tmp_path, model, full_result):
+    result = replace(full_result, robustness=(), flipped=None)
+    path = write_report(tmp_path, model, {"test": result}, faces=False)
+    assert "The mistakes it is surest of" not in path.read_text(encoding="utf-8")
+    assert not list(tmp_path.rglob("samples_*.png"))
+    assert len(list(tmp_path.rglob("samples_*.csv"))) == 2
+
+
+@pytest.mark.parametrize(("names", "images"), [(LONG_NAMES, 60), (("yes", "no"), 1)])
+def test_any_classes_and_any_number_of_images(names, images, tmp_path, model):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, len(names), images)
+    probabilities = random.dirichlet(np.ones(len(names)), images)
+    evaluation = Evaluation(names, labels, probabilities)
+    faces = random.integers(0, 256, (images, 48, 48), dtype=np.uint8)
+    model = replace(model, class_names=names)
+    path = write_report(tmp_path, model, {"mine": SplitResult(evaluation, None, (), faces, None)})
+    page = Page(path.read_text(encoding="utf-8"))
+    assert (page.open, page.unbalanced) == ([], [])
+    assert all(name in page.text for name in names)
+    assert "b" not in {tag for tag, attributes in page.tags if attributes.get("class") == "bold"}
+    assert ("top-2 accuracy" in page.text.split("The numbers side by side")[0]) == (len(names) > 2)
+
+
+def test_model_without_mistakes(tmp_path, model):
+    evaluation = Evaluation(EMOTIONS, np.arange(7), np.eye(7))
+    result = SplitResult(evaluation, None, (), np.zeros((7, 48, 48), np.uint8), None)
+    page = Page(write_report(tmp_path, model, {"test": result}).read_text(encoding="utf-8"))
+    assert "It made no mistake." in page.text
+    assert "The mistakes it is surest of" not in page.text
+
+
+def texts_of(figure) -> list:
+    """Return every text of a figure that is drawn, with its box in pixels."""
+    FigureCanvasAgg(figure).draw()
+    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    return [(text.get_text(), text.get_window_extent()) for text in shown]
+
+
+@pytest.mark.parametrize("names", [LONG_NAMES, LONG_NAMES[:2], EMOTIONS], ids=len)
+@pytest.mark.parametrize("figure_of", [confusion_matrix, classification_report])
+def test_no_text_overlaps_or_leaves_the_figure(figure_of, names):
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(names)), 1000 // len(names))
+    evaluation = Evaluation(names, labels, random.dirichlet(np.ones(len(names)), len(labels)))
+    figure = draw(figure_of, evaluation)
+    texts = texts_of(figure)
+    assert len(texts) > len(names)
+    width, height = figure.canvas.get_width_height()
+    for number, (text, box) in enumerate(texts):
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y1 <= height + 1, text
+        for other, other_box in texts[number + 1 :]:
+            assert not box.shrunk(0.8, 0.8).overlaps(other_box.shrunk(0.8, 0.8)), (text, other)
+
+
+def test_palettes_differ_in_paper_alone_not_in_content(full_result):
+    assert len(figures_of(full_result)) == 5
+    for name, (figure_of, arguments) in figures_of(full_result).items():
+        light, dark = (draw(figure_of, *arguments, palette=palette) for palette in (LIGHT, DARK))
+        assert [text for text, _ in texts_of(light)] == [text for text, _ in texts_of(dark)], name
+        assert light.get_facecolor() != dark.get_facecolor()
+
+
+@pytest.mark.parametrize("keys", [("loss", "accuracy"), ("loss",), ()])
+@pytest.mark.parametrize("selected", [None, 1])
+def test_curves_of_what_is_known(keys, selected, tmp_path):
+    history = [{"epoch": row["epoch"]} | {key: row[key] for key in keys} for row in HISTORY]
+    lines = sum(len(axes.lines) for axes in draw(curves, history, selected).axes)
+    assert lines == len(keys) + 2 * (selected is not None)
+    write_history(tmp_path / "run", history[:1], selected)
+    Image.open(tmp_path / "run" / "curves.png").verify()
+
+
+def test_sheet_without_samples():
+    assert "none" in draw(sample_sheet, [], "Surest wrong answers").get_suptitle()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("sad", "sad"), ("very_sad", "very sad"), ("a_b " * 30, "a b a b a b a b\na b a b a b a b…")],
+)
+def test_wrapped_names(name, text):
+    assert wrapped(name) == text
+
+
+def test_write_evaluation_keeps_its_files(tmp_path, full_result):
+    evaluation = full_result.evaluation
+    write_evaluation(tmp_path / "all", evaluation, full_result.images)
+    names = {path.name for path in (tmp_path / "all").iterdir()}
+    for stem in ("confusion_matrix", "classification_report", "samples_right", "samples_wrong"):
+        assert {f"{stem}.png", f"{stem}.csv"} <= names
+    summary = json.loads((tmp_path / "all" / "evaluation.json").read_text())
+    assert summary["accuracy"] == evaluation.accuracy
+
+
+def test_lines_for_the_terminal_tell_what_is_known(full_result):
+    evaluation = full_result.evaluation
+    full = "\n".join(summary_lines(evaluation))
+    bare = "\n".join(summary_lines(replace(evaluation, votes=None, twins=None)))
+    for text in ("two best answers", "20 % least sure", f"accuracy {evaluation.accuracy:.2%}"):
+        assert text in full
+        assert text in bare
+    for text in ("of the voters", "on the 60 images"):
+        assert text in full
+        assert text not in bare
+    pair = Evaluation(("a", "b"), np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]))
+    lines = summary_lines(pair)
+    assert not any("two best" in line for line in lines)
+    assert lines[-1].split() == ["b", "–", "–", "–", "0"]

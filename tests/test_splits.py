@@ -1,0 +1,335 @@
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from training_data import make_dataset, write_classes
+
+from emotion.errors import DatasetError
+from emotion.training.layouts import read_layout
+from emotion.training.settings import TrainingSettings
+from emotion.training.splits import (
+    choose_fold,
+    hash_images,
+    hold_out_test,
+    hold_out_validation,
+    make_splits,
+    remove_leaks,
+)
+
+
+def dataset_without_validation():
+    return make_dataset(train=42, validation=0, test=14)
+
+
+def smooth(seed: int) -> np.ndarray:
+    """Return a picture that survives JPEG, unlike any of another seed."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 255, (8, 8), dtype=np.uint8))
+    return np.asarray(coarse.resize((48, 48), Image.Resampling.BICUBIC))
+
+
+def as_jpeg(image: np.ndarray, quality: int = 75) -> np.ndarray:
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def smooth_dataset(train: int = 42, validation: int = 0, test: int = 14):
+    dataset = make_dataset(train, validation, test)
+    return replace(dataset, images=np.stack([smooth(seed) for seed in range(len(dataset))]))
+
+
+def people_dataset(people: int = 20, images: int = 7, **changes):
+    """Return unsplit images of people who each show every class."""
+    dataset = make_dataset(people * images, 0, 0)
+    groups = np.repeat([f"S{person:03d}" for person in range(people)], images)
+    names = np.array([f"{number}.png" for number in range(len(dataset))])
+    unsplit = np.full(len(dataset), "", dtype="U16")
+    return replace(dataset, groups=groups, names=names, **{"splits": unsplit, **changes})
+
+
+def people_of(dataset) -> list[set]:
+    return [set(dataset.split(name).groups) - {""} for name in dataset.split_names()]
+
+
+def share_nothing(sets: list[set]) -> bool:
+    return len(set.union(*sets)) == sum(len(one) for one in sets)
+
+
+def test_identical_images_leave_training_and_never_the_test_split():
+    dataset = dataset_without_validation()
+    dataset.images[3] = dataset.images[-1]
+    clean, leaks = remove_leaks(dataset)
+    assert (leaks.identical, leaks.similar, leaks.kept, int(leaks)) == (1, 0, False, 1)
+    assert (len(clean), len(clean.split("test"))) == (55, 14)
+    training, testing = (hash_images(clean.split(name).images) for name in ("train", "test"))
+    assert not np.isin(training, testing).any()
+    assert np.flatnonzero(clean.twins).tolist() == [54]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        as_jpeg,
+        lambda image: as_jpeg(image, 50),
+        lambda image: (image * 0.8 + 10).astype(np.uint8),
+    ],
+    ids="jpeg bad-jpeg darker".split(),
+)
+def test_nearly_identical_images_leave_training(change):
+    dataset = smooth_dataset()
+    dataset.images[3] = change(dataset.images[-1])
+    clean, leaks = remove_leaks(dataset)
+    assert (leaks.identical, leaks.similar) == (0, 1)
+    assert len(clean.split("train")) == 41
+    assert np.flatnonzero(clean.twins).tolist() == [54]
+
+
+def test_different_images_stay():
+    dataset = smooth_dataset()
+    dataset.images[3] = dataset.images[-1] // 2 + dataset.images[0] // 2
+    clean, leaks = remove_leaks(dataset)
+    assert int(leaks) == 0
+    assert len(clean) == len(dataset)
+    assert not clean.twins.any()
+
+
+def test_flat_images_are_like_nothing_but_themselves():
+    dataset = smooth_dataset()
+    dataset.images[0], dataset.images[1] = 0, 200
+    dataset.images[-1] = 0
+    clean, leaks = remove_leaks(dataset)
+    assert (leaks.identical, leaks.similar) == (1, 0)
+    assert len(clean) == 55
+
+
+def test_kept_leaks_are_counted_and_marked():
+    dataset = smooth_dataset()
+    dataset.images[3] = dataset.images[-1]
+    dataset.images[4] = as_jpeg(dataset.images[-2])
+    kept, leaks = remove_leaks(dataset, keep=True)
+    assert (leaks.identical, leaks.similar, leaks.kept) == (1, 1, True)
+    assert len(kept) == 56
+    assert np.flatnonzero(kept.twins).tolist() == [54, 55]
+
+
+@pytest.mark.parametrize("copy", [lambda image: image, as_jpeg], ids=["identical", "similar"])
+def test_training_images_that_validation_holds_leave(copy):
+    dataset = smooth_dataset(35, 14, 7)
+    dataset.images[3] = copy(dataset.images[40])
+    clean, leaks = remove_leaks(dataset)
+    assert (leaks.in_validation, int(leaks)) == (1, 0)
+    assert [len(clean.split(name)) for name in clean.split_names()] == [34, 14, 7]
+    assert not clean.twins.any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_validation_is_stratified_and_shares_no_image(seed):
+    dataset = make_dataset(train=140, validation=0, test=7)
+    dataset.images[7:70:7] = dataset.images[0]  # one image eleven times
+    split = hold_out_validation(dataset, 0.2, seed)
+    training, validation = split.split("train"), split.split("validation")
+    assert not np.isin(hash_images(training.images), hash_images(validation.images)).any()
+    assert len(training) + len(validation) == 140
+    assert (np.bincount(validation.labels, minlength=7) > 0).all()
+    assert len(split.split("test")) == 7
+
+
+def test_validation_without_people_is_what_it_always_was():
+    """The shipped model was selected on such a split: these images must never change."""
+    split = hold_out_validation(make_dataset(train=140, validation=0, test=7), 0.05, 7)
+    held_out = np.flatnonzero(split.splits == "validation").tolist()
+    assert held_out == [11, 48, 87, 119, 128, 134, 138]
+
+
+def test_validation_depends_on_the_seed_alone():
+    dataset = make_dataset(validation=0)
+    splits = [hold_out_validation(dataset, 0.2, seed).splits for seed in (1, 1, 2)]
+    assert (splits[0] == splits[1]).all()
+    assert (splits[0] != splits[2]).any()
+
+
+def test_a_validation_split_of_its_own_is_kept():
+    assert len(hold_out_validation(make_dataset(), 0.5, 1).split("validation")) == 35
+
+
+def test_too_few_images_to_hold_out():
+    with pytest.raises(DatasetError, match="hold 10% out for validation"):
+        hold_out_validation(make_dataset(train=7, validation=0), 0.1, 1)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
+@pytest.mark.parametrize("seed", range(3))
+def test_people_are_held_out_whole(share, seed):
+    dataset = hold_out_test(people_dataset(), share, seed)
+    training, testing = people_of(dataset)
+    assert share_nothing([training, testing])
+    assert len(testing) == round(20 * share)
+    assert (np.bincount(dataset.split("test").labels, minlength=7) == len(testing)).all()
+
+
+def test_people_who_share_a_picture_stay_together():
+    dataset = people_dataset()
+    for person in range(0, 18, 2):  # a chain: each picture joins two more people
+        dataset.images[7 * person + 7] = dataset.images[7 * person]
+        dataset.images[7 * person + 14] = dataset.images[7 * person + 1]
+    for seed in range(5):
+        training, testing = people_of(hold_out_test(dataset, 0.2, seed))
+        chain = {f"S{person:03d}" for person in range(19)}
+        assert chain <= training or chain <= testing
+
+
+def test_a_picture_without_a_person_stays_with_its_copy():
+    dataset = people_dataset()
+    dataset.groups[:70] = ""
+    dataset.images[:7] = dataset.images[133:]  # of the last person
+    for seed in range(5):
+        splits = hold_out_test(dataset, 0.3, seed).splits
+        assert set(splits[:7]) == set(splits[133:])
+        assert len(set(splits[133:])) == 1
+
+
+@pytest.mark.parametrize("make", [people_dataset, lambda: unsplit(smooth_dataset(140, 0, 0))])
+def test_folds_cover_everything_once_and_share_nothing(make):
+    dataset, tested = make(), []
+    for fold in range(1, 6):
+        chosen = choose_fold(dataset, 5, fold, 3)
+        assert chosen.split_names() == ("train", "test")
+        assert (np.bincount(chosen.split("test").labels, minlength=7) == 4).all()
+        tested.append(set(np.flatnonzero(chosen.splits == "test")))
+        if chosen.groups is not None:
+            assert share_nothing(people_of(chosen))
+    assert share_nothing(tested)
+    assert len(set.union(*tested)) == 140
+
+
+def unsplit(dataset):
+    return replace(dataset, splits=np.full(len(dataset), "", dtype="U16"))
+
+
+def test_folds_keep_identical_images_together():
+    dataset = unsplit(make_dataset(140, 0, 0))
+    dataset.images[7:70:7] = dataset.images[0]
+    for fold in range(1, 6):
+        copies = choose_fold(dataset, 5, fold, 3).splits[0:70:7]
+        assert len(set(copies)) == 1
+
+
+def test_folds_leave_the_private_test_alone():
+    dataset = make_dataset(70, 35, 35)
+    splits = np.where(dataset.splits == "test", "private_test", dataset.splits)
+    chosen = choose_fold(replace(dataset, splits=splits), 5, 1, 3)
+    assert (chosen.splits[105:] == "private_test").all()
+    assert [len(chosen.split(name)) for name in ("train", "test")] == [84, 21]
+
+
+def test_test_images_come_from_the_data_where_it_has_them():
+    dataset = make_dataset()
+    assert (hold_out_test(dataset, 0.2, 1).splits == dataset.splits).all()
+
+
+def test_test_images_are_held_out_of_training_where_there_are_none():
+    dataset = hold_out_test(make_dataset(140, 35, 0), 0.2, 1)
+    assert [len(dataset.split(name)) for name in dataset.split_names()] == [112, 35, 28]
+
+
+def test_only_unsplit_images_are_divided_beside_others():
+    dataset = make_dataset(70, 0, 70)
+    splits = dataset.splits.astype("U16")
+    splits[:35] = ""
+    divided = hold_out_test(replace(dataset, splits=splits), 0.2, 1).splits
+    assert (divided[35:] == splits[35:]).all()
+    assert (divided[:35] == "test").sum() == 7
+
+
+def test_the_whole_pipeline(tmp_path):
+    settings = TrainingSettings(test_share=0.25, validation_share=0.2)
+    dataset, leaks = make_splits(read_layout(write_classes(tmp_path, 12)), settings)
+    assert dataset.split_names() == ("train", "validation", "test")
+    assert share_nothing(people_of(dataset))
+    assert int(leaks) == leaks.in_validation == 0
+    assert len(dataset) == 48
+
+
+def test_the_pipeline_takes_the_fold_that_is_asked_for():
+    dataset = people_dataset()
+    tested = [
+        people_of(make_splits(dataset, TrainingSettings(fold=fold, folds=4))[0])[2]
+        for fold in range(1, 5)
+    ]
+    assert share_nothing(tested)
+    assert len(set.union(*tested)) == 20
+
+
+def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
+    dataset = smooth_dataset(140, 0, 14)
+    for number in range(0, 140, 10):
+        dataset.images[number] = as_jpeg(dataset.images[140 + number // 10])
+    expected = hold_out_validation(dataset, 0.1, 7).split("validation")
+    made, leaks = make_splits(dataset, TrainingSettings(validation_share=0.1, seed=7))
+    copied = np.isin(hash_images(expected.images), hash_images(dataset.images[0:140:10]))
+    assert 0 < copied.sum() < len(expected)
+    assert leaks.similar == 14
+    np.testing.assert_array_equal(made.split("validation").images, expected.images[~copied])
+
+
+def test_the_pipeline_keeps_duplicates_on_request():
+    dataset = smooth_dataset(140, 0, 14)
+    dataset.images[3] = dataset.images[-1]
+    kept, leaks = make_splits(dataset, TrainingSettings(keep_duplicates=True))
+    assert len(kept) == 154
+    assert (leaks.identical, leaks.kept) == (1, True)
+    assert kept.twins.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings", "message"),
+    [
+        (people_dataset(1), {}, "at least two people"),
+        (people_dataset(3), {"fold": 1}, "at least 5 people for 5 parts; received 3"),
+        (unsplit(make_dataset(3, 0, 0)), {"fold": 1}, "at least 5 different images"),
+        (unsplit(make_dataset(7, 0, 0)), {"fold": 1}, "as many images as parts"),
+        (unsplit(make_dataset(7, 0, 0)), {}, "hold 20% out for test"),
+        (people_dataset(2), {}, "at least two people to hold 10% out for validation"),
+    ],
+    ids="one-person few-people few-images small-classes no-share second-person".split(),
+)
+def test_too_little_to_split(dataset, settings, message):
+    with pytest.raises(DatasetError, match=message) as caught:
+        make_splits(dataset, TrainingSettings(**settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_that_is_only_in_the_test_split_is_an_error():
+    dataset = make_dataset(140, 0, 35)
+    kept = dataset.where((dataset.splits == "test") | (dataset.labels != 3))
+    with pytest.raises(DatasetError, match="received none of happy"):
+        make_splits(kept, TrainingSettings())
+
+
+def test_a_rare_class_is_no_obstacle():
+    dataset = people_dataset()
+    rare = (dataset.labels != 3) | np.isin(dataset.groups, ("S003", "S004", "S005"))
+    split, _ = make_splits(dataset.where(rare), TrainingSettings(fold=1))
+    assert (np.bincount(split.split("train").labels, minlength=7) > 0).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"fold": 2}])
+def test_a_few_images_without_a_person_are_no_obstacle(settings):
+    dataset = people_dataset()
+    dataset.groups[:3] = ""
+    split, _ = make_splits(dataset, TrainingSettings(**settings))
+    assert share_nothing(people_of(split))
+    assert len(split) == 140
+
+
+def test_many_images_without_a_person_are_divided_by_themselves(monkeypatch):
+    monkeypatch.setattr("emotion.training.splits.MOST_LIKE_PEOPLE", 50)
+    dataset = people_dataset()
+    dataset.groups[:70] = ""
+    divided = hold_out_test(dataset, 0.2, 1)
+    assert (divided.splits[:70] == "test").sum() == 14
+    assert len(set(divided.split("test").groups)) == 3
+    assert share_nothing(people_of(divided))

@@ -1,0 +1,309 @@
+import csv
+import shlex
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from training_data import make_dataset
+
+import emotion_model_training
+from emotion.errors import TrainingError
+from emotion.training import checkpoints, tuning
+from emotion.training.architectures import ARCHITECTURES
+from emotion.training.flags import settings_from
+from emotion.training.settings import TrainingSettings
+from emotion.training.tuning import (
+    command_of,
+    search_space,
+    tune,
+    tuning_lines,
+    winner_command,
+    write_tuning,
+)
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`: nothing may catch it."""
+
+
+class StandIn:
+    """Stands for `fit`: the accuracy follows from the settings; nothing is trained.
+
+    Attributes:
+        runs: (settings, dataset) of each call.
+        die_in: the call, counted from 1, and the epoch in which the process is killed.
+        fail: tells whether a run of some settings diverges.
+    """
+
+    def __init__(self):
+        self.runs, self.die_in, self.fail = [], None, lambda settings: False
+
+    def __call__(self, dataset, settings, verbose="auto", on_epoch=None):
+        self.runs.append((settings, dataset))
+        if self.fail(settings):
+            raise TrainingError("expected a finite loss in epoch 1; received nan")
+        settings.run_folder().mkdir(parents=True, exist_ok=True)
+        history = []
+        for epoch in range(1, settings.epochs + 1):
+            row = {"epoch": epoch, "val_accuracy": score(settings) * epoch / settings.epochs}
+            history.append(row)
+            on_epoch(row)
+            if self.die_in == (len(self.runs), epoch):
+                raise Killed
+        return SimpleNamespace(history=tuple(history), selected_epoch=settings.epochs)
+
+    def settings(self) -> list[dict]:
+        """Return what was searched in each run."""
+        return [{name: getattr(settings, name) for name in SEARCHED} for settings, _ in self.runs]
+
+
+SEARCHED = (
+    "learning_rate optimizer weight_decay label_smoothing augmentation mixup batch_size schedule"
+).split()
+
+
+def score(settings: TrainingSettings) -> float:
+    """Return an accuracy whose best settings are known: adam at its rate, strong augmentation."""
+    distance = abs(np.log10(settings.rate() / (1e-3 if settings.optimizer == "adam" else 0.1)))
+    bonus = {"none": 0, "light": 0.05, "standard": 0.1, "strong": 0.15}[settings.augmentation]
+    return 0.6 + bonus + 0.1 * (settings.optimizer == "adam") - 0.1 * distance
+
+
+@pytest.fixture
+def fit(monkeypatch) -> StandIn:
+    stand_in = StandIn()
+    monkeypatch.setattr(tuning, "fit", stand_in)
+    # there is nothing to clear, and it takes a third of a second
+    monkeypatch.setattr(tuning.keras.utils, "clear_session", lambda: None)
+    return stand_in
+
+
+@pytest.fixture
+def settings(tmp_path) -> TrainingSettings:
+    return TrainingSettings(
+        epochs=4, runs=str(tmp_path / "a run"), name="test", precision="float32"
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_dataset(train=35, validation=14, test=14)
+
+
+def test_starts_from_the_given_settings_and_finds_better_ones(fit, settings, data):
+    result = tune(data, settings, 16)
+    assert fit.settings()[0] == {
+        name: getattr(settings, name) for name in SEARCHED if name != "learning_rate"
+    } | {"learning_rate": 0.1}
+    assert [trial.number for trial in result.trials] == list(range(1, 17))
+    best = result.best
+    assert best.accuracy == max(t.accuracy for t in result.trials if t.state == "complete")
+    assert best.accuracy > score(settings) + 0.1
+    assert best.settings["optimizer"] == "adam"
+    assert sum(result.importances.values()) == pytest.approx(1)
+    assert set(list(result.importances)[:2]) & {"optimizer", "augmentation"}
+    assert set(result.importances) == set(SEARCHED)
+
+
+def test_every_trial_is_different_and_has_a_folder_of_its_own(fit, settings, data):
+    tune(data, settings, 12)
+    assert len({tuple(chosen.items()) for chosen in fit.settings()}) == 12
+    assert [run.name for run, _ in fit.runs] == [f"test_trial{n:03d}" for n in range(1, 13)]
+    assert not list(settings.run_folder().parent.glob("test_trial*")), "kept only while unfinished"
+
+
+def test_test_images_are_never_seen(fit, settings, data):
+    tune(data, settings, 2)
+    for _, seen in fit.runs:
+        assert seen.split_names() == ("train", "validation")
+        assert len(seen) == 35 + 14
+
+
+def test_trials_behind_the_others_are_stopped(fit, settings, data):
+    result = tune(data, settings, 10)
+    pruned = [trial for trial in result.trials if trial.state == "pruned"]
+    assert pruned
+    assert all(trial.number > 4 and trial.epochs < settings.epochs for trial in pruned)
+
+
+@pytest.mark.parametrize("killed_in", [(1, 2), (9, 1)])
+def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, data, monkeypatch, killed_in):
+    whole = tune(data, replace(settings, runs=f"{settings.runs}_whole"), 10)
+    asked = fit.settings()
+    again = StandIn()
+    again.die_in = killed_in
+    monkeypatch.setattr(tuning, "fit", again)
+    with pytest.raises(Killed):
+        tune(data, settings, 10)
+    resumed = tune(data, settings, 10)
+    retried = killed_in[0]
+    assert again.runs[retried - 1][0] == again.runs[retried][0], "with its name, so its checkpoint"
+    assert [row for n, row in enumerate(again.settings()) if n != retried] == asked
+    assert [replace(trial, seconds=0) for trial in resumed.trials] == [
+        replace(trial, seconds=0) for trial in whole.trials
+    ]
+
+
+def test_finished_search_trains_nothing_and_can_be_extended(fit, settings, data):
+    first = tune(data, settings, 3)
+    assert tune(data, settings, 3).trials == first.trials
+    assert len(fit.runs) == 3
+    assert tune(data, settings, 5).trials[:3] == first.trials
+    assert len(fit.runs) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"epochs": 5}, "epochs 4; received 5"), ({"seed": 8}, "seed 7; received 8")],
+)
+def test_other_settings_are_refused(fit, settings, data, change, message):
+    tune(data, settings, 1)
+    with pytest.raises(TrainingError, match=message):
+        tune(data, replace(settings, **change), 1)
+
+
+def test_other_data_are_refused(fit, settings, data):
+    tune(data, settings, 1)
+    with pytest.raises(TrainingError, match=r"other data.*another --name"):
+        tune(data.where(np.arange(len(data)) != 3), settings, 1)
+
+
+def test_damaged_file_of_trials_is_a_sentence(fit, settings, data, tmp_path):
+    (tmp_path / "trials.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(TrainingError, match=r"file is not a database.*delete the file"):
+        tune(data, settings, 1, tmp_path)
+
+
+def test_diverged_trial_does_not_end_the_search(fit, settings, data, tmp_path):
+    fit.fail = lambda chosen: chosen.name.endswith("002")
+    said = []
+    result = tune(data, settings, 3, on_trial=said.append)
+    failed = result.trials[1]
+    assert (failed.state, failed.accuracy, failed.epochs) == ("failed", None, 0)
+    assert said[1].startswith("Trial 2/3: expected a finite loss in epoch 1; received nan; ")
+    assert tuning_lines(result)
+    write_tuning(tmp_path, result)
+
+
+def test_first_trial_that_fails_ends_the_search(fit, settings, data):
+    fit.fail = lambda chosen: True
+    with pytest.raises(TrainingError, match="finite loss"):
+        tune(data, settings, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 0.9, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5},
+        {"learning_rate": 1e-5, "weight_decay": 0.2, "optimizer": "adam"},
+        {"weight_decay": 1e-6, "schedule": "constant", "augmentation": "none"},
+    ],
+)
+def test_space_holds_the_given_settings(fit, settings, data, change):
+    tune(data, replace(settings, **change), 1)
+    assert change.items() <= fit.settings()[0].items()
+
+
+def test_no_weight_decay_starts_at_the_least_that_is_searched(fit, settings, data):
+    tune(data, replace(settings, weight_decay=0.0), 1)
+    assert fit.settings()[0]["weight_decay"] == search_space(settings)["weight_decay"].low == 1e-4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"},
+        {"contempt": True, "crop_faces": True, "keep_duplicates": True},
+        {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf", "averaging": 0.999},
+        {"teachers": ("models/one", "models/two"), "teacher_share": 0.5},
+    ],
+)
+def test_command_trains_with_equal_settings(fit, settings, data, change):
+    settings = replace(settings, **change)
+    result = tune(data, settings, 3)
+    words = shlex.split(winner_command(result))
+    assert words[:3] == ["python3", "run.py", "train"]
+    options = emotion_model_training.build_parser().parse_args(["train", *words[3:]])
+    assert settings_from(options) == result.winning_settings
+    assert result.winning_settings == replace(settings, **result.best.settings)
+
+
+def test_command_names_the_dataset_and_what_differs_alone():
+    assert command_of(TrainingSettings()) == "python3 run.py train --dataset dataset"
+
+
+def test_table_is_read_at_a_glance(fit, settings, data):
+    said = []
+    result = tune(data, settings, 8, on_trial=said.append)
+    lines = tuning_lines(result, shown=5)
+    table = lines[: lines.index("and 3 more")]
+    assert len(table) == 6
+    assert max(map(len, table)) <= 100
+    assert f"{result.best.accuracy:.2%}" in table[1]
+    assert lines[-2:] == ["To train the winner:", f"  {winner_command(result)}"]
+    assert len(said) == 8
+    assert max(map(len, said)) <= 110
+    assert said[0].startswith(f"Trial 1/8: {score(settings):.2%}; sgd 0.1, decay 0.005")
+
+
+@pytest.mark.parametrize("trials", [1, 12])
+def test_table_and_picture_are_written(fit, settings, data, tmp_path, trials):
+    result = tune(data, settings, trials)
+    picture = write_tuning(tmp_path / "new", result)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    with (tmp_path / "new" / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["validation_accuracy"]) for row in rows] == [
+        trial.accuracy for trial in result.trials
+    ]
+    assert set(SEARCHED) < set(rows[0])
+
+
+def test_nothing_is_said_by_optuna(fit, settings, data, capfd, recwarn):
+    tune(data, settings, 3)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+def test_real_trials(settings, monkeypatch):
+    let_train_quickly(monkeypatch)
+    data = make_dataset(train=70, validation=35, test=14)
+    settings = replace(settings, epochs=2, warmup_epochs=0.5, precision="float32", batch_size=35)
+    with monkeypatch.context() as patch:
+        kill_after_epoch(patch, 1)
+        with pytest.raises(Killed):
+            tune(data, settings, 2)
+    kept = list(settings.run_folder().parent.glob("test_trial001/**/*.npz"))
+    result = tune(data, settings, 2)
+    assert kept, "the interrupted trial left its last epoch"
+    assert [trial.epochs for trial in result.trials] == [2, 2]
+    assert all(0 <= trial.accuracy <= 1 for trial in result.trials)
+
+
+def let_train_quickly(monkeypatch) -> None:
+    """Let a small network be trained in place of the real one, and nothing be compiled for it."""
+    import keras
+
+    compile_model = keras.Model.compile
+
+    def build(faces):
+        return keras.layers.Flatten()(keras.layers.Conv2D(4, 5, strides=6)(faces))
+
+    def compile_nothing(self, **options):
+        compile_model(self, **(options | {"run_eagerly": True}))
+
+    monkeypatch.setitem(ARCHITECTURES, "cnn", build)
+    monkeypatch.setattr(keras.Model, "compile", compile_nothing)
+
+
+def kill_after_epoch(monkeypatch, epoch: int) -> None:
+    keep = checkpoints.Checkpoint.keep
+
+    def keep_then_die(self, *arguments):
+        keep(self, *arguments)
+        if len(self.history) == epoch:
+            raise Killed
+
+    monkeypatch.setattr(checkpoints.Checkpoint, "keep", keep_then_die)
