@@ -151,7 +151,7 @@ def download(options: argparse.Namespace) -> None:
     """Fetch FER2013 from Kaggle."""
     from emotion.training.download import download_fer2013
 
-    print("\n".join(download_fer2013(Path(options.to), options.kind)))
+    print("\n".join(download_fer2013(Path(options.to), options.kind, options.overwrite)))
 
 
 def cross_validate(options: argparse.Namespace) -> None:
@@ -422,6 +422,9 @@ def _add_download_flags(parser: argparse.ArgumentParser) -> None:
         choices=("folders", "csv"),
         default="folders",
         help="the folders of images, or the csv of the challenge (default: folders)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what was downloaded before"
     )
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from emotion.faces import FaceDetector, crop_face
 from emotion.model import load_model
-from emotion.training.datasets import hold_out_validation, load_dataset, remove_leaks
+from emotion.training.datasets import load_dataset, make_splits
 from emotion.training.settings import TrainingSettings
 
 MARGINS = (-0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2)
@@ -62,8 +62,8 @@ def parse() -> argparse.Namespace:
 
 def read_tiles(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Return (N, 48, 48) uint8 tiles and their labels, (N,)."""
-    dataset, _ = remove_leaks(load_dataset(options.dataset))
-    dataset = hold_out_validation(dataset, options.validation_share, options.seed)
+    settings = TrainingSettings(validation_share=options.validation_share, seed=options.seed)
+    dataset, _ = make_splits(load_dataset(options.dataset), settings)
     split = dataset.split(options.split)
     chosen = np.random.default_rng(options.seed).permutation(len(split))[: options.count]
     return split.images[chosen], split.labels[chosen]

@@ -1,40 +1,46 @@
-"""The networks with few channels a layer: the same kinds of layers, quick to build and convert."""
+"""The networks with few channels and blocks: the same kinds of layers, quick to convert."""
+
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import numpy as np
 
 from emotion.keras_pair import import_keras
 
+MOBILENET_BLOCKS = 4
+
 
 def build_narrow(build, *arguments):
-    """Return `build(*arguments)` with a sixteenth of the channels in each convolution."""
+    """Return `build(*arguments)` with a sixteenth of the channels, and few repeated blocks."""
     keras = import_keras()
     from keras.src import layers as layers_of_applications
+    from keras.src.applications import mobilenet_v2, resnet
 
-    places = (keras.layers, layers_of_applications)
+    stack, block = resnet.stack_residual_blocks_v1, mobilenet_v2._inverted_res_block
     mobilenet = keras.applications.MobileNetV2
-    kinds = {"Conv2D": keras.layers.Conv2D, "SeparableConv2D": keras.layers.SeparableConv2D}
-
-    def put_back():
-        for place in places:
-            for name, kind in kinds.items():
-                setattr(place, name, kind)
-        keras.applications.MobileNetV2 = mobilenet
+    widths = ExitStack()
 
     def narrow(kind):
         return lambda filters, *others, **options: kind(max(2, filters // 16), *others, **options)
 
+    def short_stack(inputs, filters, _, **options):
+        return stack(inputs, filters, 1, **options)
+
+    def few_blocks(inputs, **options):
+        return block(inputs, **options) if options["block_id"] < MOBILENET_BLOCKS else inputs
+
     def narrow_mobilenet(**options):
-        put_back()  # it computes its channels itself, from its alpha
+        widths.close()  # it computes its channels itself, from its alpha
         return mobilenet(alpha=0.1, **options)
 
-    try:
-        for place in places:
-            for name, kind in kinds.items():
-                setattr(place, name, narrow(kind))
-        keras.applications.MobileNetV2 = narrow_mobilenet
+    with ExitStack() as patches, widths:
+        patches.enter_context(patch.object(resnet, "stack_residual_blocks_v1", short_stack))
+        patches.enter_context(patch.object(mobilenet_v2, "_inverted_res_block", few_blocks))
+        patches.enter_context(patch.object(keras.applications, "MobileNetV2", narrow_mobilenet))
+        for name in ("Conv2D", "SeparableConv2D"):
+            for place in (keras.layers, layers_of_applications):
+                widths.enter_context(patch.object(place, name, narrow(getattr(place, name))))
         return build(*arguments)
-    finally:
-        put_back()
 
 
 def make_faces(count: int = 3) -> np.ndarray:

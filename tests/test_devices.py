@@ -102,19 +102,22 @@ def test_one_device_is_left_as_it_is():
         assert used == Devices(1, 0)
 
 
-def test_backend_that_cannot_share_is_a_sentence(monkeypatch):
-    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "torch")
-    with (
-        pytest.raises(TrainingError, match="received torch: set KERAS_BACKEND"),
-        use_devices("all"),
-    ):
+@pytest.mark.parametrize(
+    ("backend", "asked", "message"),
+    [
+        ("torch", "all", "tensorflow or jax backend for --devices all; received torch"),
+        ("tensorflow", "hosts", "the jax backend for --devices hosts; received tensorflow"),
+    ],
+)
+def test_backend_that_cannot_share_is_a_sentence(monkeypatch, backend, asked, message):
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: backend)
+    with pytest.raises(TrainingError, match=message), use_devices(asked):
         pass
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_hosts_that_nobody_names_are_a_sentence(monkeypatch, backend):
-    monkeypatch.setattr(devices.keras.backend, "backend", lambda: backend)
-    for name in (devices.TENSORFLOW_VARIABLE, *devices.JAX_VARIABLES):
+def test_hosts_that_nobody_names_are_a_sentence(monkeypatch):
+    monkeypatch.setattr(devices.keras.backend, "backend", lambda: "jax")
+    for name in devices.JAX_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(TrainingError, match="set them on each host"), use_devices("hosts"):
         pass

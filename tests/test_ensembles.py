@@ -29,8 +29,8 @@ def save(network, stem, class_names=None) -> ModelFiles:
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory) -> ModelFiles:
-    """Return one of our networks, with its classes in reverse."""
-    network = build_narrow(build_network, "mini_xception", len(EMOTIONS))
+    """Return one of our networks, which has a network inside, with its classes in reverse."""
+    network = build_narrow(build_network, "mobilenetv2", len(EMOTIONS))
     settle(network, FACES)
     return save(network, tmp_path_factory.mktemp("ours") / "ours", list(EMOTIONS[::-1]))
 

@@ -390,3 +390,17 @@ def test_progress_counts_to_all_images(tmp_path):
     told = []
     read_layout(write_classes(tmp_path), progress=lambda done, count: told.append((done, count)))
     assert told == [(16, 32), (32, 32)]
+
+
+def test_a_row_that_is_too_short_before_one_that_is_too_long(tmp_path):
+    path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    lines = path.read_text().splitlines()
+    pixels = lines[1].split(",")[1]
+    lines[3] = f"0,{pixels.partition(' ')[2]},Training"
+    lines[4] = f"0,{pixels} 1,Training"
+    path.write_text("\n".join(lines))
+    loaded = read_layout(path)
+    assert len(loaded) == 54
+    assert "row 4: " in loaded.unreadable[0]
+    assert "received 2303 values" in loaded.unreadable[0]
+    assert "received 2305 values" in loaded.unreadable[1]

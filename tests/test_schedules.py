@@ -91,8 +91,8 @@ def test_second_stage_has_a_cosine_of_its_own():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({}, {"name": "SGD", "nesterov": True, "momentum": 0.9, "use_ema": False}),
-        ({"optimizer": "adam"}, {"name": "adamw"}),
+        ({}, {"nesterov": True, "momentum": 0.9, "use_ema": False}),
+        ({"optimizer": "adam"}, {"beta_1": 0.9}),
         ({"averaging": 0.99}, {"use_ema": True, "ema_momentum": 0.99}),
         ({"weight_decay": 0.01}, {"weight_decay": 0.01}),
     ],

@@ -58,7 +58,7 @@ def test_writes_a_model_that_is_served(trained):
     keras_model = load_keras_model(ModelFiles(folder / "models" / "detection_model"))
     np.testing.assert_allclose(model.predict(faces), keras_model.predict_on_batch(faces), atol=1e-5)
     left = [path.name for path in (folder / "runs").iterdir()]
-    assert left == ["cache"], "a finished run leaves nothing behind but the decoded data"
+    assert left == [".cache"], "a finished run leaves nothing behind but the decoded data"
 
 
 def test_card_tells_where_the_model_comes_from(trained):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -199,10 +200,10 @@ def _save_arrays(path: Path, arrays: Sequence[np.ndarray]) -> None:
 def _load_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
     """Give variables the values of an .npz written by `_save_arrays`."""
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             values = [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
         set_values(variables, values)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainingError(
             f"expected a checkpoint of this network in {path}; it cannot be used ({error})"
         ) from error

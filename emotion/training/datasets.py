@@ -87,7 +87,7 @@ def load_dataset(
     )
     if votes is not None:
         dataset = apply_votes(dataset, Path(votes), votes_as, contempt)
-    return _checked(dataset, path)
+    return dataset
 
 
 def read_datasets(settings: TrainingSettings, progress: Progress | None = None) -> Dataset:
@@ -152,19 +152,6 @@ def match_classes(
             f"Left out images of classes that the model does not know: {listed}"
         )
     return _relabelled(dataset, places, class_names)
-
-
-def _checked(dataset: Dataset, path: Path) -> Dataset:
-    """Return the dataset, or raise where nothing could be learned from it."""
-    training = dataset.where(np.isin(dataset.splits, ("train", "")))
-    learned = training if len(training) else dataset
-    if len(np.unique(learned.labels)) < 2:
-        names = ", ".join(dataset.class_names[label] for label in np.unique(learned.labels))
-        raise DatasetError(
-            f"expected training images of at least two classes in {path}; "
-            f"received {len(learned)} images of the classes: {names or 'none'}"
-        )
-    return dataset
 
 
 def _find_voted(paths: list[Path], settings: TrainingSettings) -> Path | None:

@@ -5,7 +5,6 @@ touch them.
 """
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ JAX_VARIABLES = (
     "KERAS_DISTRIBUTION_NUM_PROCESSES",
     "KERAS_DISTRIBUTION_PROCESS_ID",
 )
-TENSORFLOW_VARIABLE = "TF_CONFIG"
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def use_devices(devices: str) -> Iterator[Devices]:
 
     Args:
         devices: "one" (the backend's first), "all" (every GPU of this machine, else its logical
-            CPUs) or "hosts" (this machine and those that the environment names).
+            CPUs) or "hosts" (this machine and those that the environment names; JAX alone).
 
     Raises:
         TrainingError: the backend cannot do it, or the environment does not name the hosts.
@@ -52,34 +50,33 @@ def use_devices(devices: str) -> Iterator[Devices]:
     backend = keras.backend.backend()
     if devices == "one":
         yield Devices()
-    elif backend == "tensorflow":
-        with _tensorflow_devices(devices) as used:
-            yield used
     elif backend == "jax":
         with _jax_devices(devices) as used:
             yield used
+    elif backend == "tensorflow" and devices == "all":
+        with _tensorflow_devices() as used:
+            yield used
     else:
+        able = "jax backend" if devices == "hosts" else "tensorflow or jax backend"
         raise TrainingError(
-            f"expected the tensorflow or jax backend for --devices {devices}; received {backend}: "
-            "set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax, or give --devices one"
+            f"expected the {able} for --devices {devices}; received {backend}: "
+            "set KERAS_BACKEND=jax, or give --devices one"
         )
 
 
 @contextlib.contextmanager
-def _tensorflow_devices(devices: str) -> Iterator[Devices]:
-    """Share batches through TensorFlow's strategies."""
+def _tensorflow_devices() -> Iterator[Devices]:
+    """Share batches through TensorFlow's strategy for one machine.
+
+    Its strategy for several machines is no use: what it deals out, Keras 3's `fit` cannot read.
+    """
     import tensorflow
 
-    if devices == "hosts":
-        _require_environment((TENSORFLOW_VARIABLE,))
-        strategy = tensorflow.distribute.MultiWorkerMirroredStrategy()
-        host = int(json.loads(os.environ[TENSORFLOW_VARIABLE])["task"]["index"])
-    else:
-        logical = tensorflow.config.list_logical_devices
-        names = [device.name for device in logical("GPU") or logical("CPU")]
-        strategy, host = tensorflow.distribute.MirroredStrategy(names), 0
+    logical = tensorflow.config.list_logical_devices
+    names = [device.name for device in logical("GPU") or logical("CPU")]
+    strategy = tensorflow.distribute.MirroredStrategy(names)
     with strategy.scope():
-        yield Devices(strategy.num_replicas_in_sync, host)
+        yield Devices(strategy.num_replicas_in_sync)
 
 
 @contextlib.contextmanager
@@ -87,7 +84,7 @@ def _jax_devices(devices: str) -> Iterator[Devices]:
     """Share batches through Keras' distribution."""
     host, hosts = 0, 1
     if devices == "hosts":
-        _require_environment(JAX_VARIABLES)
+        _require_hosts()
         keras.distribution.initialize()
         hosts, host = (int(os.environ[name]) for name in JAX_VARIABLES[1:])
     before = keras.distribution.distribution()
@@ -99,11 +96,11 @@ def _jax_devices(devices: str) -> Iterator[Devices]:
         keras.distribution.set_distribution(before)
 
 
-def _require_environment(names: tuple[str, ...]) -> None:
+def _require_hosts() -> None:
     """Raise where the environment does not name the hosts."""
-    missing = [name for name in names if not os.environ.get(name)]
+    missing = [name for name in JAX_VARIABLES if not os.environ.get(name)]
     if missing:
         raise TrainingError(
-            f"expected the hosts in {', '.join(names)} for --devices hosts; received none in "
-            f"{', '.join(missing)}: set them on each host, or give --devices all"
+            f"expected the hosts in {', '.join(JAX_VARIABLES)} for --devices hosts; received none "
+            f"in {', '.join(missing)}: set them on each host, or give --devices all"
         )

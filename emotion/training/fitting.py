@@ -126,11 +126,14 @@ class Run:
             progress.start_epoch(epoch)
         trained = TrainedWeights()
         logs = self.fit_epoch(epoch, [trained, progress] if progress else [trained])
+        learning = self.trainer.trainable_variables
+        # On JAX a weight and its average now share memory that the next step gives away
+        set_values(learning, values_of(learning))
         row = {"epoch": epoch + 1, "learning_rate": current_rate(self.trainer.optimizer)}
         row |= one_head(logs)
         row |= {f"val_{key}": value for key, value in self._measure().items()}
         measured = values_of(self.network.weights)
-        set_values(self.trainer.trainable_variables, trained.values)
+        set_values(learning, trained.values)
         self.checkpoint.keep(row, values_of(_all_variables(self.trainer)), measured)
         if progress:
             progress.finish_epoch(self.checkpoint.history)
@@ -155,9 +158,13 @@ class Run:
         """Return how many batches an epoch has."""
         return len(self._batches(0))
 
+    def has_pretrained_backbone(self) -> bool:
+        """Tell whether a part of the network starts from ImageNet or from a model trained on it."""
+        return backbone_of(self.network) is not None and self.settings.starting_weights() != "none"
+
     def _start_or_resume(self) -> None:
         """Prepare the first epoch, or put everything back as it was after the last one."""
-        self.stages = plan_stages(self.settings, backbone_of(self.network) is not None)
+        self.stages = plan_stages(self.settings, self.has_pretrained_backbone())
         done = len(self.checkpoint.history)
         if not done:
             start_from(self.network, self.settings)
@@ -168,7 +175,7 @@ class Run:
     def _enter(self, stage: Stage) -> None:
         """Compile the model for a stage, with an optimizer of its own."""
         self.stage = stage
-        if backbone_of(self.network) is not None:
+        if self.has_pretrained_backbone():
             train_backbone(self.network, not stage.is_frozen)
         self.trainer = _build_trainer(self.network)
         self.trainer.compile(

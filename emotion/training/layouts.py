@@ -105,10 +105,12 @@ class Dataset:
         return replace(self, notes=(*self.notes, *lines))
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over images, labels, splits and class names, in hexadecimal."""
+        """Return a SHA-256 over images, labels, splits, votes and class names, in hexadecimal."""
         digest = hashlib.sha256("\n".join(self.class_names).encode())
-        for array in (self.images, self.labels, self.splits.astype("S16")):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        columns = (self.images, self.labels, self.splits.astype("S16"), self.votes)
+        for column in columns:
+            if column is not None:
+                digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
 

@@ -11,8 +11,8 @@ import keras
 
 from emotion.training.checkpoints import best_epoch
 
-BAR_LENGTHS = (24, 12, 0)
-"""Lengths of the bar, of which the longest that fits the terminal is shown."""
+BAR_LENGTHS = (24, 12)
+"""Lengths of the bar, of which the longer that fits the terminal is shown."""
 
 REDRAW_S = 0.2
 
@@ -104,13 +104,13 @@ def live_lines(state: Mapping[str, float], logs: Mapping[str, float]) -> list[st
     speed = f"{state['images_per_s']:,.0f} images/s"
     left = f"epoch {_clock(state['epoch_left_s'])} left"
     run = f"run {_clock(state['run_left_s'])} left"
-    long, short, none = (bar(state["step"], state["steps"], length) for length in BAR_LENGTHS)
+    long, short = (bar(state["step"], state["steps"], length) for length in BAR_LENGTHS)
     return [
         f"{counted}  {long} {steps}  {loss}  {accuracy}  {speed}  {left}, {run}",
         f"{counted}  {short} {steps}  {loss}  {accuracy}  {speed}  {left}, {run}",
         f"{counted}  {short} {steps}  {loss}  {accuracy}  {left}, {run}",
-        f"{counted}  {short} {steps}  {accuracy}  {left}, {run}",
-        f"{counted}  {none}{steps}  {accuracy}  {run}",
+        f"{counted}  {short} {steps}  {_percent(logs['accuracy'])}  {left}, {run}",
+        f"{counted}  {steps}  {accuracy}  {run}",
         f"{counted}  {steps}",
     ]
 
@@ -126,16 +126,14 @@ def summary_lines(history: Sequence[Mapping[str, float]], epochs: int, seconds: 
         f"{counted}  loss {row['loss']:.3f}  accuracy {accuracy}  validation loss "
         f"{row['val_loss']:.3f}  accuracy {measured}  best {best_accuracy} (epoch {best})  "
         f"{_clock(seconds)}",
-        f"{counted}  loss {row['loss']:.3f}, {accuracy}  validation {row['val_loss']:.3f}, "
-        f"{measured}  best {best_accuracy} ({best})  {_clock(seconds)}",
+        f"{counted}  loss {row['loss']:.3f}  validation {row['val_loss']:.3f}, {measured}  "
+        f"best {best_accuracy} ({best})  {_clock(seconds)}",
         f"{counted}  {measured}  best {best_accuracy} ({best})",
     ]
 
 
 def bar(step: int, steps: int, length: int) -> str:
-    """Return a bar of a length, empty where the length is 0."""
-    if length == 0:
-        return ""
+    """Return a bar of a length, filled as far as the steps are done."""
     done = step * length // max(1, steps)
     return f"[{'#' * done}{'.' * (length - done)}]"
 

@@ -167,7 +167,10 @@ def _measure(
     write_json(staged.card, card)
     model = load_model(staged.stem)
     names = [name for name in dataset.split_names() if name != "train"]
-    results = {name: measure_split(model, dataset.split(name)) for name in names}
+    results = {
+        name: measure_split(model, dataset.split(name), robustness=name != "validation")
+        for name in names
+    }
     card = card | {"metrics": {name: _figures(result) for name, result in results.items()}}
     write_json(staged.card, card)
     model = _with_card(model, card)

@@ -154,7 +154,7 @@ class TrainingSettings:
 
     def cache_folder(self) -> Path:
         """Return the folder in which decoded datasets are kept."""
-        return Path(self.runs) / "cache"
+        return Path(self.runs) / ".cache"
 
     def rate(self) -> float:
         """Return the highest learning rate."""

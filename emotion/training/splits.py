@@ -61,6 +61,7 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
     Raises:
         DatasetError: there are too few images or people, or too few classes to learn.
     """
+    _require_two_classes(dataset)
     if settings.fold:
         dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
     else:
@@ -369,17 +370,23 @@ def _standardized(rows: np.ndarray) -> np.ndarray:
     return centred / np.maximum(lengths, 1)
 
 
+def _require_two_classes(dataset: Dataset) -> None:
+    """Raise where there is nothing to tell apart."""
+    learned = dataset.where(np.isin(dataset.splits, ("train", "")))
+    names = [dataset.class_names[label] for label in np.unique(learned.labels)]
+    if len(names) < 2:
+        raise DatasetError(
+            "expected training images of at least two classes; "
+            f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
+        )
+
+
 def _require_classes(dataset: Dataset) -> None:
-    """Raise unless there are training images of each class, and of at least two."""
+    """Raise unless there are training images of each class."""
     learned = np.unique(dataset.split("train").labels)
     missing = [dataset.class_names[label] for label in np.setdiff1d(dataset.labels, learned)]
     if missing:
         raise DatasetError(
             f"expected training images of each class; received none of {', '.join(missing)}, whose "
             "images are all in other splits: more of them, or another --seed, would help"
-        )
-    if len(learned) < 2:
-        raise DatasetError(
-            "expected training images of at least two classes; received "
-            f"{len(dataset.split('train'))} images of {len(learned)}"
         )
