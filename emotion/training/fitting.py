@@ -1,7 +1,9 @@
 """Fit a network to a dataset: targets, network, epochs, selection; each epoch is kept."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -21,6 +23,7 @@ from emotion.training.checkpoints import Checkpoint, set_values, values_of
 from emotion.training.datasets import Dataset
 from emotion.training.devices import Devices, use_devices
 from emotion.training.event_log import EventLog
+from emotion.training.normalisation import use_fast_normalisation
 from emotion.training.pretrained import start_from
 from emotion.training.progress import Progress, one_head
 from emotion.training.schedules import (
@@ -113,6 +116,8 @@ class Run:
         self.targets = _training_targets(self.training, settings)
         self.second_head = has_votes_head(dataset, settings)
         self.network = _build_network(dataset, settings)
+        if devices.count == 1:
+            self.network = use_fast_normalisation(self.network)
         self._start_or_resume()
 
     def train_epoch(self, progress: Progress | None) -> dict:
@@ -124,8 +129,7 @@ class Run:
             self._set_rate_on_plateau()
         if progress:
             progress.start_epoch(epoch)
-        trained = TrainedWeights()
-        logs = self.fit_epoch(epoch, [trained, progress] if progress else [trained])
+        logs = self.fit_epoch(epoch, [progress] if progress else [])
         learning = self.trainer.trainable_variables
         # On JAX a weight and its average now share memory that the next step gives away
         set_values(learning, values_of(learning))
@@ -133,7 +137,7 @@ class Run:
         row |= one_head(logs)
         row |= {f"val_{key}": value for key, value in self._measure().items()}
         measured = values_of(self.network.weights)
-        set_values(learning, trained.values)
+        set_values(learning, self.trained_values)
         self.checkpoint.keep(row, values_of(_all_variables(self.trainer)), measured)
         if progress:
             progress.finish_epoch(self.checkpoint.history)
@@ -146,12 +150,32 @@ class Run:
             epoch: counted from 0; it decides the order and the changes of the faces.
             callbacks: told of each batch.
         """
+        if self.devices.count > 1:
+            return self._fit_epoch_on_devices(epoch, callbacks)
+        logs = {}
+        self.trainer.reset_metrics()
+        with prepared_ahead(self._batches(epoch)) as batches:
+            for step, batch in enumerate(batches):
+                logs = self.trainer.train_on_batch(*batch, return_dict=True)
+                for callback in callbacks:
+                    callback.on_train_batch_end(step, logs)
+        self.trained_values = values_of(self.trainer.trainable_variables)
+        # as `fit` does at its end: puts the averages of the weights in their place, if asked for
+        self.trainer.optimizer.finalize_variable_values(self.trainer.trainable_variables)
+        return {key: float(value) for key, value in logs.items()}
+
+    def _fit_epoch_on_devices(
+        self, epoch: int, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> dict:
+        """Do what `fit_epoch` does through Keras' own loop, which parts batches among devices."""
+        trained = TrainedWeights()
         logs = self.trainer.fit(
             self._batches(epoch),
-            callbacks=list(callbacks),
+            callbacks=[trained, *callbacks],
             shuffle=False,  # the batches come in an order of their own
             verbose=0,
         ).history
+        self.trained_values = trained.values
         return {key: values[-1] for key, values in logs.items()}
 
     def steps(self) -> int:
@@ -216,7 +240,34 @@ class Run:
             multiple_of=self.devices.count,
             share=self.devices.share,
         )
-        return one_head(self.trainer.evaluate(batches, return_dict=True, verbose=0))
+        if self.devices.count > 1:
+            return one_head(self.trainer.evaluate(batches, return_dict=True, verbose=0))
+        logs = {}
+        self.trainer.reset_metrics()
+        with prepared_ahead(batches) as ready:
+            for batch in ready:
+                logs = self.trainer.test_on_batch(*batch, return_dict=True)
+        return one_head(logs)
+
+
+@contextlib.contextmanager
+def prepared_ahead(batches: FaceBatches) -> Iterator[Iterator[tuple]]:
+    """Give the batches in their order, each made in a thread while the one before is in use.
+
+    Keras' `fit` would do so through tf.data, which on some machines goes on waiting at the end of
+    an epoch for up to as long as the epoch took: benchmarks/training_speed.md.
+    """
+
+    def batches_in_turn() -> Iterator[tuple]:
+        waiting = executor.submit(batches.__getitem__, 0)
+        for following in range(1, len(batches) + 1):
+            batch = waiting.result()
+            if following < len(batches):
+                waiting = executor.submit(batches.__getitem__, following)
+            yield batch
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        yield batches_in_turn()
 
 
 class TrainedWeights(keras.callbacks.Callback):
