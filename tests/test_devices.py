@@ -121,3 +121,32 @@ def test_hosts_that_nobody_names_are_a_sentence(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(TrainingError, match="set them on each host"), use_devices("hosts"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("architecture", "threads", "expected"),
+    [("mini_xception", "3", 3), ("mobilenetv2", "5", 5), ("cnn", "3", 1)],
+)
+def test_batches_of_depthwise_networks_part_evenly(architecture, threads, expected, monkeypatch):
+    from emotion.training.devices import threads_to_feed_alike
+
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+    assert threads_to_feed_alike(architecture) == expected
+
+
+def test_depthwise_networks_are_those_with_such_a_layer():
+    import keras
+
+    from emotion.training.architectures import ARCHITECTURES, build_network
+    from emotion.training.devices import DEPTHWISE_NETWORKS
+
+    kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+
+    def has_such(network) -> bool:
+        parts = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+        return any(isinstance(layer, kinds) for layer in network.layers) or any(
+            map(has_such, parts)
+        )
+
+    found = {name for name in ARCHITECTURES if has_such(build_network(name, 2))}
+    assert found == set(DEPTHWISE_NETWORKS)

@@ -13,6 +13,7 @@ import keras
 
 from emotion.errors import TrainingError
 
+DEPTHWISE_NETWORKS = ("mini_xception", "mobilenetv2")
 JAX_VARIABLES = (
     "KERAS_DISTRIBUTION_JOB_ADDRESSES",
     "KERAS_DISTRIBUTION_NUM_PROCESSES",
@@ -34,6 +35,22 @@ class Devices:
     count: int = 1
     host: int = 0
     share: tuple[int, int] = (0, 1)
+
+
+def threads_to_feed_alike(architecture: str) -> int:
+    """Return what the size of a training batch must divide by, 1 where it does not matter.
+
+    TensorFlow 2.21 on processors writes past its memory in the gradient of a depthwise convolution
+    whose batch does not part evenly among its threads, and the whole process dies.
+    """
+    is_safe = keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu")
+    if is_safe or architecture not in DEPTHWISE_NETWORKS:
+        return 1
+    wanted = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Fit a network to a dataset: targets, network, epochs, selection; each epoch is kept."""
 
 import contextlib
+import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from emotion.training.architectures import (
 from emotion.training.batches import FaceBatches
 from emotion.training.checkpoints import Checkpoint, set_values, values_of
 from emotion.training.datasets import Dataset
-from emotion.training.devices import Devices, use_devices
+from emotion.training.devices import Devices, threads_to_feed_alike, use_devices
 from emotion.training.event_log import EventLog
 from emotion.training.normalisation import use_fast_normalisation
 from emotion.training.pretrained import start_from
@@ -115,6 +116,7 @@ class Run:
         self.training, self.validation = dataset.split("train"), dataset.split("validation")
         self.targets = _training_targets(self.training, settings)
         self.second_head = has_votes_head(dataset, settings)
+        self.threads = threads_to_feed_alike(settings.architecture)
         self.network = _build_network(dataset, settings)
         if devices.count == 1:
             self.network = use_fast_normalisation(self.network)
@@ -152,17 +154,16 @@ class Run:
         """
         if self.devices.count > 1:
             return self._fit_epoch_on_devices(epoch, callbacks)
-        logs = {}
-        self.trainer.reset_metrics()
+        means = EpochMeans()
         with prepared_ahead(self._batches(epoch)) as batches:
             for step, batch in enumerate(batches):
-                logs = self.trainer.train_on_batch(*batch, return_dict=True)
+                means.add(self.trainer.train_on_batch(*batch, return_dict=True), batch)
                 for callback in callbacks:
-                    callback.on_train_batch_end(step, logs)
+                    callback.on_train_batch_end(step, means.logs())
         self.trained_values = values_of(self.trainer.trainable_variables)
         # as `fit` does at its end: puts the averages of the weights in their place, if asked for
         self.trainer.optimizer.finalize_variable_values(self.trainer.trainable_variables)
-        return {key: float(value) for key, value in logs.items()}
+        return means.logs()
 
     def _fit_epoch_on_devices(
         self, epoch: int, callbacks: Sequence[keras.callbacks.Callback]
@@ -223,11 +224,11 @@ class Run:
         return FaceBatches(
             self.training.images,
             self.targets,
-            self.settings.batch_size,
+            max(self.settings.batch_size // self.threads, 1) * self.threads,
             seed=(self.settings.seed, epoch),
             augmentation=self.settings.augmentation,
             mixup=self.settings.mixup,
-            multiple_of=self.devices.count,
+            multiple_of=math.lcm(self.devices.count, self.threads),
             share=self.devices.share,
         )
 
@@ -242,12 +243,37 @@ class Run:
         )
         if self.devices.count > 1:
             return one_head(self.trainer.evaluate(batches, return_dict=True, verbose=0))
-        logs = {}
-        self.trainer.reset_metrics()
+        means = EpochMeans()
         with prepared_ahead(batches) as ready:
             for batch in ready:
-                logs = self.trainer.test_on_batch(*batch, return_dict=True)
-        return one_head(logs)
+                means.add(self.trainer.test_on_batch(*batch, return_dict=True), batch)
+        return one_head(means.logs())
+
+
+class EpochMeans:
+    """The figures of an epoch from those of its batches, each counted as Keras' `fit` does.
+
+    A loss counts as often as the batch has faces, an accuracy as its faces weigh.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
+
+    def add(self, logs: Mapping[str, float], batch: tuple) -> None:
+        """Take in the figures of one batch of (faces, targets, weights)."""
+        faces, _, weights = batch
+        for key, value in logs.items():
+            count = len(faces)
+            if key.endswith("accuracy"):
+                head = key.removesuffix("accuracy").rstrip("_")
+                count = float(np.sum(weights[head] if isinstance(weights, dict) else weights))
+            self.sums[key] = self.sums.get(key, 0.0) + float(value) * count
+            self.counts[key] = self.counts.get(key, 0.0) + count
+
+    def logs(self) -> dict[str, float]:
+        """Return the means so far."""
+        return {key: self.sums[key] / max(self.counts[key], 1e-9) for key in self.sums}
 
 
 @contextlib.contextmanager
