@@ -51,10 +51,14 @@ def train(options: argparse.Namespace) -> None:
     _print_dataset(dataset, leaks)
     print(f"Checkpoint after each epoch: {settings.run_folder()}", flush=True)
     import_keras()
+    from emotion.training.devices import is_first_host
     from emotion.training.fitting import fit
     from emotion.training.publishing import publish
 
     fitted = fit(dataset, settings)
+    if not is_first_host(settings.devices):
+        print("The first host saves and measures the model")
+        return
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
     _print_published(publish(fitted, dataset, leaks, settings), settings)
 

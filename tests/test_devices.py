@@ -150,3 +150,14 @@ def test_depthwise_networks_are_those_with_such_a_layer():
 
     found = {name for name in ARCHITECTURES if has_such(build_network(name, 2))}
     assert found == set(DEPTHWISE_NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("devices", "process", "expected"),
+    [("one", "1", True), ("hosts", "0", True), ("hosts", "1", False)],
+)
+def test_the_first_host_saves(devices, process, expected, monkeypatch):
+    from emotion.training.devices import is_first_host
+
+    monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", process)
+    assert is_first_host(devices) == expected

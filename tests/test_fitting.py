@@ -2,6 +2,7 @@ import errno
 import io
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 from training_data import make_dataset
@@ -10,6 +11,7 @@ from emotion.errors import TrainingError
 from emotion.keras_pair import ModelFiles, save_keras_model
 from emotion.training import checkpoints, fitting
 from emotion.training.architectures import ARCHITECTURES, BACKBONE, build_network, single_head
+from emotion.training.devices import Devices
 from emotion.training.fitting import fit
 from emotion.training.settings import TrainingSettings
 
@@ -284,3 +286,21 @@ def test_second_head_is_dropped():
     network = build_network("cnn", 7, second_head=True)
     faces = np.zeros((2, 48, 48, 1), np.float32)
     assert single_head(network).predict_on_batch(faces).shape == (2, 7)
+
+
+def test_own_loop_counts_an_epoch_as_keras_does(settings, monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "cnn", keras.layers.Flatten())  # nothing is dropped out
+    votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
+    votes[::3] = 0
+    data = make_dataset(votes=votes)
+    figures = []
+    for name, way in (("own", "fit_epoch"), ("keras", "_fit_epoch_on_devices")):
+        own_settings = replace(settings, name=name, class_weights="balanced", mixup=0.2)
+        own_settings = replace(own_settings, precision="float32", learning_rate=0.01)
+        keras.utils.set_random_seed(7)
+        run = fitting.Run(data, own_settings, Devices())
+        figures.append(getattr(run, way)(0, []))
+    own, theirs = figures
+    assert set(own) == set(theirs)
+    for key, value in theirs.items():
+        assert own[key] == pytest.approx(value, rel=1e-4), key

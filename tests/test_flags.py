@@ -122,3 +122,5 @@ def test_a_resumed_run_may_differ_in_places_but_not_in_what_shapes_it():
     moved = TrainingSettings(models="m", runs="r", tensorboard="t", patience=3, dataset=("d",))
     assert settings.shaping() == moved.shaping()
     assert settings.shaping() != TrainingSettings(mixup=0.2).shaping()
+    plateaus = [TrainingSettings(schedule="plateau", patience=count) for count in (3, 4)]
+    assert plateaus[0].shaping() != plateaus[1].shaping()

@@ -37,6 +37,11 @@ class Devices:
     share: tuple[int, int] = (0, 1)
 
 
+def is_first_host(devices: str) -> bool:
+    """Tell whether this process is the one that saves the model: the first of several hosts."""
+    return devices != "hosts" or os.environ.get(JAX_VARIABLES[2], "0") == "0"
+
+
 def threads_to_feed_alike(architecture: str) -> int:
     """Return what the size of a training batch must divide by, 1 where it does not matter.
 

@@ -108,7 +108,7 @@ class TrainingSettings:
     )
     devices: str = _setting(
         "one",
-        "one, all (every GPU of this machine, else its logical CPUs) or hosts (several machines)",
+        "one, all (every GPU of this machine, else its logical CPUs) or hosts (several, on JAX)",
         choices=("one", "all", "hosts"),
     )
     seed: int = _setting(7, "number that fixes every random choice")
@@ -174,7 +174,8 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = ("models", "name", "runs", "tensorboard", "patience", "dataset", "votes", "devices")
+        free = {"models", "name", "runs", "tensorboard", "dataset", "votes", "devices"}
+        free |= set() if self.schedule == "plateau" else {"patience"}
         shaping = {key: value for key, value in asdict(self).items() if key not in free}
         resolved = {
             "learning_rate": self.rate(),
