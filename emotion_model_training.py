@@ -60,6 +60,7 @@ def train(options: argparse.Namespace) -> None:
         print("The first host saves and measures the model")
         return
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
+    print("Saving it, and measuring what was saved on each split", flush=True)
     _print_published(publish(fitted, dataset, leaks, settings), settings)
 
 
