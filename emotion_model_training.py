@@ -92,6 +92,11 @@ def ensemble(options: argparse.Namespace) -> None:
         return
     dataset, leaks = read_for_training(settings)
     _print_dataset(dataset, leaks)
+    if len({json.dumps(_split_of(stem)) for stem in stems}) > 1:
+        print(
+            "Note: the members do not all say that they were trained on one split of one dataset; "
+            "those that learned from images of this validation split make the average look surer"
+        )
     _print_published(
         publish_average(network, class_names, stems, dataset, leaks, settings), settings
     )
@@ -244,6 +249,17 @@ def _settings_of(stem: Path) -> dict[str, object]:
     except (OSError, ValueError, AttributeError):
         return {}
     return {name: settings[name] for name in (*DATA, *SPLITS) if name in settings}
+
+
+def _split_of(stem: Path) -> dict[str, object]:
+    """Return what tells on a model's card which images were held out from it."""
+    try:
+        card = json.loads(ModelFiles(stem).card.read_text(encoding="utf-8"))
+        fingerprint = card["dataset"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        fingerprint = str(stem)
+    settings = _settings_of(stem)
+    return {"data": fingerprint, **{name: settings.get(name) for name in SPLITS}}
 
 
 def _require_writable(folder: Path) -> None:

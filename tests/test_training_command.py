@@ -144,6 +144,16 @@ def test_inspect_writes_a_page(trained, capsys, tmp_path):
     assert (tmp_path / "inspection" / "inspection.html").exists()
 
 
+def test_ensemble_of_members_with_other_splits_says_so(trained, tiny_model, tmp_path, capsys):
+    folder, _ = trained
+    model = str(folder / "models" / "detection_model")
+    where = ["--models", str(tmp_path), "--runs", f"{folder}/runs", "--name", "average"]
+    for members, expected in (([model, str(tiny_model)], True), ([model, model], False)):
+        arguments = ["ensemble", *members, "--dataset", f"{folder}/data", *where]
+        assert emotion_model_training.main(arguments) == 0
+        assert ("do not all say" in capsys.readouterr().out) == expected
+
+
 @pytest.fixture(scope="module")
 def averaged(trained, tiny_model):
     """Average two models through the command; return the stem of the average."""
