@@ -191,6 +191,16 @@ def test_ensemble_without_data_is_the_mean_itself(trained, tiny_model, tmp_path,
     )
 
 
+def test_ensemble_leaves_an_unfinished_training_of_its_name_alone(trained, tiny_model, tmp_path):
+    checkpoint = tmp_path / "runs" / "late" / "state.json"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("{}")
+    members = [str(trained[0] / "models" / "detection_model"), str(tiny_model)]
+    where = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    assert emotion_model_training.main(["ensemble", *members, *where, "--name", "late"]) == 0
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["state.json"]
+
+
 def test_ensemble_never_replaces_a_member(trained, tiny_model, capsys):
     folder, _ = trained
     members = [str(folder / "models" / "detection_model"), str(tiny_model)]

@@ -60,13 +60,7 @@ def publish(
             "epochs": len(fitted.history),
         },
     }
-    with _room_to_write(settings):
-        staged = _stage(fitted.network, settings)
-        facts["calibration"] = _calibrate_and_save(fitted.network, dataset, staged)
-        facts |= _data_facts(dataset, leaks, settings)
-        card = _card(staged, dataset.class_names, settings, facts)
-        results = _measure(staged, card, dataset, fitted)
-        _move_into_place(staged, Path(settings.models))
+    results = _publish_measured(fitted, dataset, leaks, settings, facts)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
     return results
 
@@ -98,15 +92,7 @@ def publish_average(
     """
     dataset = match_classes(dataset, class_names)
     facts = {"average_of": [_named_with_hash(member) for member in members]}
-    with _room_to_write(settings):
-        staged = _stage(network, settings)
-        facts["calibration"] = _calibrate_and_save(network, dataset, staged)
-        facts |= _data_facts(dataset, leaks, settings)
-        card = _card(staged, class_names, settings, facts)
-        results = _measure(staged, card, dataset, FitResult(network, (), 0))
-        _move_into_place(staged, Path(settings.models))
-    shutil.rmtree(settings.run_folder(), ignore_errors=True)
-    return results
+    return _publish_measured(FitResult(network, (), 0), dataset, leaks, settings, facts)
 
 
 def publish_untested(
@@ -117,13 +103,11 @@ def publish_untested(
 ) -> None:
     """Save the average of several models without data to calibrate or to measure it on."""
     facts = {"average_of": [_named_with_hash(member) for member in members]}
-    with _room_to_write(settings):
-        staged = _stage(network, settings)
+    with _staged(settings) as staged:
         _save(network, staged)
         write_json(staged.card, _card(staged, class_names, settings, facts))
         load_model(staged.stem)
         _move_into_place(staged, Path(settings.models))
-    shutil.rmtree(settings.run_folder(), ignore_errors=True)
 
 
 def calibrate(network: keras.Model, validation: Dataset) -> float:
@@ -138,12 +122,40 @@ def calibrate(network: keras.Model, validation: Dataset) -> float:
     return temperature
 
 
-def _stage(network: keras.Model, settings: TrainingSettings) -> ModelFiles:
-    """Return the files in an empty folder beside the run, to be moved when all is well."""
-    staged = ModelFiles(settings.run_folder() / "finished" / settings.name)
-    shutil.rmtree(staged.stem.parent, ignore_errors=True)
-    staged.stem.parent.mkdir(parents=True)
-    return staged
+def _publish_measured(
+    fitted: FitResult, dataset: Dataset, leaks: Leaks, settings: TrainingSettings, facts: dict
+) -> dict[str, SplitResult]:
+    """Calibrate, save and measure a network, then move it; return the figures of each split."""
+    with _staged(settings) as staged:
+        calibration = _calibrate_and_save(fitted.network, dataset, staged)
+        facts = facts | {"calibration": calibration} | _data_facts(dataset, leaks, settings)
+        card = _card(staged, dataset.class_names, settings, facts)
+        results = _measure(staged, card, dataset, fitted)
+        _move_into_place(staged, Path(settings.models))
+    return results
+
+
+@contextlib.contextmanager
+def _staged(settings: TrainingSettings) -> Iterator[ModelFiles]:
+    """Give the files in an empty folder beside the run, to be moved when all is well.
+
+    The folder goes afterwards; a checkpoint of the same name stays, also that of another training.
+    A disk that fills, or a folder that cannot be written to, becomes one sentence.
+    """
+    folder = settings.run_folder() / "finished"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield ModelFiles(folder / settings.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()  # only where it is empty
+    except OSError as error:
+        raise TrainingError(
+            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
+            f"{error.strerror or error}; the training is kept: make room and run the same command "
+            "again"
+        ) from error
 
 
 def _calibrate_and_save(network: keras.Model, dataset: Dataset, staged: ModelFiles) -> dict:
@@ -254,19 +266,6 @@ def _figures(result: SplitResult) -> dict:
     """Return the figures of a split without the tables that stand in the report."""
     summary = result.evaluation.summary()
     return {key: value for key, value in summary.items() if key not in NOT_ON_THE_CARD}
-
-
-@contextlib.contextmanager
-def _room_to_write(settings: TrainingSettings) -> Iterator[None]:
-    """Turn a disk that fills, or a folder that cannot be written to, into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(
-            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
-            f"{error.strerror or error}; the training is kept: make room and run the same command "
-            "again"
-        ) from error
 
 
 def _move_into_place(staged: ModelFiles, models: Path) -> None:
