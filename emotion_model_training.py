@@ -7,6 +7,7 @@ python emotion_model_training.py evaluate models/detection_model --dataset fer20
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
     except EmotionError as error:
         print(f"emotion_model_training: {error}", file=sys.stderr)
         return EXIT_ERROR

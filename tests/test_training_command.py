@@ -1,5 +1,8 @@
 import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +308,16 @@ def test_models_folder_that_cannot_be_written_is_found_out_first(tmp_path, capsy
     (tmp_path / "file").touch()
     assert emotion_model_training.main(["--models", str(tmp_path / "file")]) == 1
     assert "can be written" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(trained):
+    script = [sys.executable, emotion_model_training.__file__]
+    where = ["--dataset", f"{trained[0]}/data", "--runs", f"{trained[0]}/runs", "--report", ""]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*script, "inspect", *where], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_interruption_says_how_to_go_on(monkeypatch, capsys, tmp_path):
