@@ -19,6 +19,7 @@ from emotion.training.settings import TrainingSettings
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 RUNTIMES = ("served", "keras")
+LABELS = ("auto", "dataset", "majority")
 MODEL_HELP = "a model's files without suffix: models/detection_model"
 SKIPPED_LINES = 20
 
@@ -66,7 +67,8 @@ def train(options: argparse.Namespace) -> None:
         return
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
     print("Saving it, and measuring what was saved on each split", flush=True)
-    _print_published(publish(fitted, dataset, leaks, settings), settings)
+    for published in publish(fitted, dataset, leaks, settings):
+        _print_published(published)
 
 
 def distill(options: argparse.Namespace) -> None:
@@ -102,9 +104,7 @@ def ensemble(options: argparse.Namespace) -> None:
             "Note: the members do not all say that they were trained on one split of one dataset; "
             "those that learned from images of this validation split make the average look surer"
         )
-    _print_published(
-        publish_average(network, class_names, stems, dataset, leaks, settings), settings
-    )
+    _print_published(publish_average(network, class_names, stems, dataset, leaks, settings))
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -235,6 +235,7 @@ def read_split(
     """
     from emotion.training.datasets import match_classes, read_datasets
     from emotion.training.splits import make_splits
+    from emotion.training.votes import with_majority_labels
 
     dataset = read_datasets(settings, reading_line())
     if options.split != "all":
@@ -243,26 +244,53 @@ def read_split(
             names = ", ".join((*dataset.split_names(), "all"))
             raise TrainingError(f"expected a split among {names}; received {options.split}")
         dataset = dataset.split(options.split)
+    if _is_measured_on_majority(settings, options):
+        dataset = with_majority_labels(dataset, Path(settings.votes))
     return match_classes(dataset, class_names, options.known_classes_only)
+
+
+def _is_measured_on_majority(settings: TrainingSettings, options: argparse.Namespace) -> bool:
+    """Tell whether the labels are to be what most voters chose.
+
+    Raises:
+        TrainingError: they are asked for without votes to take them from.
+    """
+    if options.labels == "majority" and not settings.votes:
+        raise TrainingError("expected --votes fer2013new.csv for --labels majority; received none")
+    wanted = options.labels == "majority" or (
+        options.labels == "auto" and _answers_as_votes(_measured_stems(options)[0])
+    )
+    return wanted and bool(settings.votes) and settings.votes_as == "second-head"
+
+
+def _measured_stems(options: argparse.Namespace) -> list[Path]:
+    """Return the models that are measured."""
+    return [Path(stem) for stem in getattr(options, "members", None) or [options.model]]
+
+
+def _answers_as_votes(stem: Path) -> bool:
+    """Tell whether a model's card says that it answers as most voters of FER+ do."""
+    return _card_of(stem).get("answers") == "votes"
+
+
+def _card_of(stem: Path) -> dict:
+    """Return the card of a model, empty where it has none that can be read."""
+    try:
+        card = json.loads(ModelFiles(stem).card.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
 
 
 def _settings_of(stem: Path) -> dict[str, object]:
     """Return the settings of reading and splitting that stand on a model's card, if it has one."""
-    try:
-        card = json.loads(ModelFiles(stem).card.read_text(encoding="utf-8"))
-        settings = card.get("settings") or {}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    settings = _card_of(stem).get("settings") or {}
     return {name: settings[name] for name in (*DATA, *SPLITS) if name in settings}
 
 
 def _split_of(stem: Path) -> dict[str, object]:
     """Return what tells on a model's card which images were held out from it."""
-    try:
-        card = json.loads(ModelFiles(stem).card.read_text(encoding="utf-8"))
-        fingerprint = card["dataset"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        fingerprint = str(stem)
+    fingerprint = (_card_of(stem).get("dataset") or {}).get("fingerprint", str(stem))
     settings = _settings_of(stem)
     return {"data": fingerprint, **{name: settings.get(name) for name in SPLITS}}
 
@@ -344,13 +372,15 @@ def _leak_lines(leaks) -> list[str]:
     return [f"{what} {count:,} {text}" for count, text in counts if count]
 
 
-def _print_published(results, settings: TrainingSettings) -> None:
+def _print_published(published) -> None:
     """Print the figures of each split and where the model is."""
     from emotion.training.report import summary_lines
 
-    for name, result in results.items():
+    if published.answers == "votes":
+        print("\nThe model that answers as most people who saw the faces (FER+) do:")
+    for name, result in published.results.items():
         _print_split(name, summary_lines(result.evaluation))
-    stem = Path(settings.models) / settings.name
+    stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
 
 
@@ -429,6 +459,13 @@ def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
         default="test",
         metavar="SPLIT",
         help="train, validation, test, private_test or all (default: test)",
+    )
+    parser.add_argument(
+        "--labels",
+        choices=LABELS,
+        default="auto",
+        help="the dataset's own, or what most voters of --votes chose; auto is what the (first) "
+        "model was trained to answer (default: auto)",
     )
     parser.add_argument(
         "--known-classes-only",

@@ -111,8 +111,32 @@ def save_keras_model(model, files: ModelFiles) -> None:
     """Write the pair, each file whole or not at all."""
     files.stem.parent.mkdir(parents=True, exist_ok=True)
     write_json(files.architecture, json.loads(model.to_json()))
-    with whole_file(files.weights) as part:
-        model.save(part, include_optimizer=False)
+    with whole_file(files.weights) as part, tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "model.h5"
+        model.save(saved, include_optimizer=False)
+        _compress(saved, part)
+
+
+def _compress(saved: Path, compressed: Path) -> None:
+    """Copy an HDF5 file with its arrays compressed, which every reader of HDF5 unpacks unasked."""
+    import h5py
+
+    with h5py.File(saved, "r") as source, h5py.File(compressed, "w") as target:
+        _copy_compressed(source, target)
+
+
+def _copy_compressed(source, target) -> None:
+    """Copy the attributes and the members of an HDF5 group into another."""
+    for name, value in source.attrs.items():
+        target.attrs[name] = value
+    for name, member in source.items():
+        if hasattr(member, "shape"):
+            options = {"compression": "gzip", "shuffle": True} if member.shape else {}
+            copy = target.create_dataset(name, data=member[()], **options)
+            for key, value in member.attrs.items():
+                copy.attrs[key] = value
+        else:
+            _copy_compressed(member, target.create_group(name))
 
 
 def write_fast_form(files: ModelFiles) -> None:

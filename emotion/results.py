@@ -1,14 +1,48 @@
 """What was found: the `Face`, and its forms as JSON and as a line of text."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from types import MappingProxyType
+
+from emotion.errors import ModelError
 
 SCHEMA = 1
 """Version of the JSON form; it grows when a field changes its meaning or goes away."""
 
-CLOSE_CALL_MARGIN = 0.1
-"""The answer is a close call when the second class is less than this far behind the first."""
+CANDIDATE_SHARE = 0.5
+"""An unsure answer names the classes with at least this share of the first one's probability."""
+
+MOST_CANDIDATES = 3
+"""More classes than this are no answer any more."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a model's answer is sure; the defaults serve models whose card says nothing.
+
+    Attributes:
+        sure_from: least probability of the first class.
+        clear_margin: least lead of the first class over the second.
+        accuracy_when_unsure: how often the first class was right all the same where an answer was
+            unsure, 0 to 1; None where not known.
+    """
+
+    sure_from: float = 0.5
+    clear_margin: float = 0.1
+    accuracy_when_unsure: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is None and name == "accuracy_when_unsure":
+                continue
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= 1:
+                raise ValueError(f"expected {name} from 0 to 1; received {value!r}")
+
+    def met_by(self, probabilities: Iterable[float]) -> bool:
+        """Return whether an answer with these probabilities of the classes is sure."""
+        first, second = map(float, sorted((0.0, *probabilities), reverse=True)[:2])
+        return first >= self.sure_from and first - second >= self.clear_margin
 
 
 @dataclass(frozen=True)
@@ -19,13 +53,15 @@ class Face:
         box_xywh: left, top, width and height in pixels of the upright photo.
         score: how sure the detector is that this is a face; higher is surer.
         probabilities: class name -> probability, in the order of the model's classes; sums to 1.
-        notes: what may make the answer unreliable, in words for the person.
+        notes: what may make the answer unreliable and what to do, in words for the person.
+        sure: whether the answer meets the model's `Thresholds`.
     """
 
     box_xywh: tuple[int, int, int, int]
     score: float
     probabilities: Mapping[str, float]
     notes: tuple[str, ...] = ()
+    sure: bool = True
 
     def __post_init__(self) -> None:
         if len(self.box_xywh) != 4 or min(self.box_xywh[2:]) < 1:
@@ -37,12 +73,12 @@ class Face:
 
     def __reduce__(self):
         # a mappingproxy cannot be pickled, and faces travel between processes
-        return Face, (self.box_xywh, self.score, dict(self.probabilities), self.notes)
+        return Face, (self.box_xywh, self.score, dict(self.probabilities), self.notes, self.sure)
 
     @property
     def ranking(self) -> tuple[tuple[str, float], ...]:
         """Return (class name, probability), most probable first; ties in class order."""
-        return tuple(sorted(self.probabilities.items(), key=lambda item: -item[1]))
+        return _ranked(self.probabilities)
 
     @property
     def emotion(self) -> str:
@@ -55,10 +91,14 @@ class Face:
         return self.ranking[0][1]
 
     @property
+    def candidates(self) -> tuple[str, ...]:
+        """Return the classes that the answer names: one when sure, one to three when unsure."""
+        return (self.emotion,) if self.sure else likely_classes(self.probabilities)
+
+    @property
     def runner_up(self) -> str | None:
-        """Return the second class when it is close behind the first, else None."""
-        (_, first), (name, second), *_ = self.ranking
-        return name if first - second < CLOSE_CALL_MARGIN else None
+        """Return the second class that an unsure answer names, None where it names one."""
+        return self.candidates[1] if len(self.candidates) > 1 else None
 
 
 def face_to_dict(face: Face) -> dict:
@@ -69,19 +109,26 @@ def face_to_dict(face: Face) -> dict:
         "emotion": face.emotion,
         "confidence": round(face.confidence, 6),
         "probabilities": {name: round(value, 6) for name, value in face.probabilities.items()},
+        "sure": face.sure,
+        "verdict": verdict(face),
+        "candidates": list(face.candidates),
         "runner_up": face.runner_up,
         "notes": list(face.notes),
     }
 
 
 def face_from_dict(content: Mapping) -> Face:
-    """Return the face that `face_to_dict` made `content` from, up to rounding."""
+    """Return the face that `face_to_dict` made `content` from, up to rounding.
+
+    Before there was `sure`, an answer was unsure when it had a `runner_up`.
+    """
     box = content["box"]
     return Face(
         box_xywh=(box["x"], box["y"], box["width"], box["height"]),
         score=content["score"],
         probabilities=content["probabilities"],
         notes=tuple(content["notes"]),
+        sure=content.get("sure", content["runner_up"] is None),
     )
 
 
@@ -104,12 +151,55 @@ def results_to_dict(
     }
 
 
+def read_thresholds(card: Mapping | None) -> Thresholds:
+    """Return when answers are sure, from the `verdict` of a model's card or else by default.
+
+    Raises:
+        ModelError: the card has a `verdict` that cannot be used.
+    """
+    content = None if card is None else card.get("verdict")
+    if content is None:
+        return Thresholds()
+    try:
+        known = {field.name: content.get(field.name) for field in fields(Thresholds)}
+        return Thresholds(**known)
+    except (AttributeError, ValueError) as error:
+        raise ModelError(
+            "expected a verdict with sure_from and clear_margin from 0 to 1 on the model's card; "
+            f"received {content!r}: train the model again or remove the verdict from the card"
+        ) from error
+
+
+def likely_classes(probabilities: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the classes that an unsure answer names, one to three, most probable first."""
+    ranking = _ranked(probabilities)[:MOST_CANDIDATES]
+    least = CANDIDATE_SHARE * ranking[0][1]
+    return tuple(name for name, value in ranking if value >= least)
+
+
+def _ranked(probabilities: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    return tuple(sorted(probabilities.items(), key=lambda item: -item[1]))
+
+
 def verdict(face: Face) -> str:
-    """Return the answer in a few words: "happy 93 %", or "angry 41 % or fear 38 %"."""
-    text = f"{face.emotion} {percent(face.confidence)}"
-    if face.runner_up is None:
-        return text
-    return f"{text} or {face.runner_up} {percent(face.probabilities[face.runner_up])}"
+    """Return the answer in a few words: "happy 93 %", or "unsure: angry 41 % or fear 38 %"."""
+    return _in_words(
+        face, [f"{name} {percent(face.probabilities[name])}" for name in face.candidates]
+    )
+
+
+def short_verdict(face: Face) -> str:
+    """Return the answer without percentages: "happy", or "unsure: angry or fear"."""
+    return _in_words(face, face.candidates)
+
+
+def _in_words(face: Face, names: Sequence[str]) -> str:
+    """Return the names of an answer as one phrase."""
+    if face.sure:
+        return names[0]
+    if len(names) == 1:
+        return f"unsure: perhaps {names[0]}"
+    return f"unsure: {', '.join(names[:-1])} or {names[-1]}"
 
 
 def percent(probability: float) -> str:

@@ -92,3 +92,16 @@ def test_strong_is_coarser_and_noisier(monkeypatch):
     noisy, coarse = change_alone(monkeypatch, noise=0.05), change_alone(monkeypatch, coarse_share=1)
     assert 0.01 < (noisy - still).std() < 0.06
     assert coarse.std() < 0.7 * still.std()
+
+
+def test_photo_leaves_the_traces_of_jpeg(monkeypatch):
+    strength = Strength(**(STILL | {"erased_share": 0, "compressed_share": 1}))
+    monkeypatch.setattr(augmentation, "STRENGTHS", {"this": strength})
+    random = np.random.default_rng(0)
+    given = cv2.GaussianBlur(random.integers(0, 256, (48, 48), dtype=np.uint8), (9, 9), 3)
+    changed = augment(np.stack([given] * 8), "this", random) * 255
+    views = given, given[:, ::-1]
+    gaps = [min(abs(face - view).mean() for view in views) for face in changed]
+    assert 0.3 < min(gaps) <= max(gaps) < 8
+    blocks = np.abs(np.diff(changed.mean(axis=0), axis=1)).mean(axis=0)[7::8].mean()
+    assert blocks > np.abs(np.diff(given.astype(float), axis=1)).mean(axis=0)[7::8].mean()

@@ -114,3 +114,11 @@ def test_no_weight_makes_no_target():
     _, values, weights = FaceBatches(images, targets, 4, seed=(1, 1), mixup=0.2)[0]
     assert np.isfinite(values).all()
     assert (weights == 0).all()
+
+
+def test_smaller_faces_are_means_of_the_given_ones():
+    data = make_dataset(train=5, validation=0, test=0)
+    targets = build_targets(data, TrainingSettings())
+    faces, _, _ = FaceBatches(data.images, targets, 5, side=24)[0]
+    expected = data.images.reshape(5, 24, 2, 24, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(faces[..., 0] * 255, expected, atol=1)

@@ -11,6 +11,7 @@ from emotion.errors import TrainingError
 from emotion.keras_pair import ModelFiles, save_keras_model
 from emotion.training import checkpoints, fitting
 from emotion.training.architectures import ARCHITECTURES, BACKBONE, build_network, single_head
+from emotion.training.batches import FaceBatches
 from emotion.training.devices import Devices
 from emotion.training.fitting import fit
 from emotion.training.settings import TrainingSettings
@@ -304,3 +305,37 @@ def test_own_loop_counts_an_epoch_as_keras_does(settings, monkeypatch):
     assert set(own) == set(theirs)
     for key, value in theirs.items():
         assert own[key] == pytest.approx(value, rel=1e-4), key
+
+
+def test_faces_that_grow(settings, monkeypatch):
+    sides = []
+    make = FaceBatches.__getitem__
+
+    def remember(batches, index):
+        batch = make(batches, index)
+        sides.append(batch[0].shape[1])
+        return batch
+
+    monkeypatch.setattr(FaceBatches, "__getitem__", remember)
+    growing = replace(settings, architecture="mini_xception", smallest_side=32, epochs=3)
+    result = fit(make_dataset(train=14, validation=7, test=0), growing, verbose=0)
+    assert sides == [32, 48, 40, 48, 48, 48], "validation sees the side that is served"
+    assert result.network.input_shape == (None, 48, 48, 1)
+
+
+def test_a_network_of_one_side_says_so(settings, monkeypatch):
+    def flat(faces):
+        return keras.layers.Flatten()(faces)
+
+    monkeypatch.setitem(ARCHITECTURES, "cnn", flat)
+    with pytest.raises(TrainingError, match="leave --smallest-side at 48"):
+        fit(make_dataset(), replace(settings, smallest_side=32), verbose=0)
+
+
+def test_each_head_is_a_network(settings):
+    result = fit(small_dataset_with_votes(), settings, verbose=0)
+    faces = np.random.default_rng(1).random((2, 48, 48, 1), dtype=np.float32)
+    answers = [net.predict_on_batch(faces) for net in (result.network, result.votes_network)]
+    assert [answer.shape for answer in answers] == [(2, 7), (2, 7)]
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3
+    assert fit(make_dataset(), replace(settings, name="one"), verbose=0).votes_network is None

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from conftest import build_tiny_network
 
@@ -19,7 +20,7 @@ from emotion.keras_pair import (
     write_fast_form,
 )
 from emotion.labels import EMOTIONS
-from emotion.model import load_model
+from emotion.model import Serving, apply_temperature, load_model, read_serving
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -243,3 +244,75 @@ def test_predict_refuses_other_shapes(files, shape):
 def test_conversion_command_fails_with_a_sentence(arguments, code, capsys):
     assert main(arguments) == code
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeypatch):
+    made = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, path, options, **others):
+            made.append(options)
+            super().__init__(path, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr("emotion.model.available_cpus", lambda: 3)
+    assert load_model(files.stem).runtime == "ONNX Runtime"
+    (options,) = made
+    assert options.intra_op_num_threads == 3
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def with_card(files: ModelFiles, **content):
+    """Return the model loaded with a card of its own."""
+    card = {"class_names": EMOTIONS, "input_shape": [48, 48, 1], **files.hashes(), **content}
+    files.card.write_text(json.dumps(card))
+    return load_model(files.stem)
+
+
+def test_photos_are_answered_with_their_mirror_image_where_the_card_says_so(files):
+    faces = np.random.default_rng(0).random((3, 48, 48, 1), dtype=np.float32)
+    model = with_card(files, serving={"mirrored": True, "temperature": 0.5})
+    mean = (model.predict(faces) + model.predict(faces[:, :, ::-1])) / 2
+    answers = model.answer(faces)
+    np.testing.assert_allclose(answers, mean**2 / (mean**2).sum(axis=1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(model.answer(faces[:, :, ::-1]), answers, rtol=1e-4)
+    assert model.answer(faces[:0]).shape == (0, 7)
+
+
+def test_photos_are_answered_as_they_are_without_a_word_on_the_card(files):
+    faces = np.random.default_rng(0).random((2, 48, 48, 1), dtype=np.float32)
+    model = with_card(files)
+    assert model.serving == Serving()
+    np.testing.assert_array_equal(model.answer(faces), model.predict(faces))
+
+
+@pytest.mark.parametrize(
+    "serving",
+    [
+        {},
+        [],
+        "mirrored",
+        {"mirrored": True},
+        {"mirrored": True, "temperature": 0},
+        {"mirrored": True, "temperature": -1},
+        {"mirrored": True, "temperature": "warm"},
+        {"mirrored": True, "temperature": None},
+        {"mirrored": True, "temperature": float("nan")},
+    ],
+    ids=str,
+)
+def test_damaged_serving_on_the_card(files, serving):
+    with pytest.raises(ModelError, match=r"expected mirrored .* and a temperature above 0"):
+        with_card(files, serving=serving)
+
+
+@pytest.mark.parametrize("card", [None, {}, {"serving": None}])
+def test_serving_of_a_card_that_says_nothing(card):
+    assert read_serving(card) == Serving(mirrored=False, temperature=1.0)
+
+
+def test_temperature_softens_and_sharpens():
+    probabilities = np.array([[0.8, 0.2]])
+    np.testing.assert_allclose(apply_temperature(probabilities, 1), probabilities)
+    np.testing.assert_allclose(apply_temperature(probabilities, 0.5), [[16 / 17, 1 / 17]])
+    np.testing.assert_allclose(apply_temperature(probabilities, 2), [[2 / 3, 1 / 3]])

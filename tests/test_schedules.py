@@ -9,6 +9,7 @@ from emotion.training.schedules import (
     current_rate,
     plan_stages,
     rate_on_plateau,
+    side_of,
     stage_of,
 )
 from emotion.training.settings import TrainingSettings
@@ -121,3 +122,18 @@ def test_decay_spares_biases_and_batch_normalisation(name):
     optimizer.apply_gradients(zip(still, variables.values(), strict=True))
     values = {part: float(variable.numpy()[0]) for part, variable in variables.items()}
     assert values == {"kernel": pytest.approx(1 - 0.5 * 0.1), "bias": 1, "gamma": 1, "beta": 1}
+
+
+@pytest.mark.parametrize(
+    ("smallest", "epochs", "expected"),
+    [
+        (48, 3, [48, 48, 48]),
+        (32, 6, [32, 32, 40, 40, 48, 48]),
+        (32, 4, [32, 32, 40, 48]),
+        (24, 1, [24]),
+        (24, 8, [24, 24, 32, 32, 40, 40, 48, 48]),
+    ],
+)
+def test_faces_grow_to_the_side_that_is_served(smallest, epochs, expected):
+    settings = TrainingSettings(smallest_side=smallest, epochs=epochs)
+    assert [side_of(settings, epoch) for epoch in range(epochs)] == expected

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from narrow_networks import build_small
 from training_data import make_dataset, write_folder
 
 import emotion_model_training
 from emotion.keras_pair import ModelFiles, load_keras_model
 from emotion.model import load_model
 from emotion.training.architectures import ARCHITECTURES
-
-
-def build_small(faces):
-    """Return the features of a network that trains in a moment."""
-    import keras
-
-    features = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(faces)
-    return keras.layers.Dropout(0.1)(keras.layers.Flatten()(features))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from training_data import make_dataset, write_csv, write_votes
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
 from emotion.training.layouts import read_layout
-from emotion.training.votes import VOTE_COLUMNS, apply_votes
+from emotion.training.votes import VOTE_COLUMNS, apply_votes, with_majority_labels
 
 CLASSES = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 EIGHT = tuple(sorted((*EMOTIONS, "contempt")))
@@ -223,3 +223,28 @@ def test_votes_that_seldom_agree_with_the_labels_are_doubted(tmp_path, shift, do
     table = write_votes(tmp_path / "votes.csv", ["Training"] * 140, counts)
     notes = apply_votes(read_layout(path), table).notes
     assert any("Only 0% of the labels" in note for note in notes) == doubted
+
+
+def test_majority_labels_on_splits_made_before(read, tmp_path):
+    lines = ["sadness 6 NF 4", "happiness 5 anger 5", "NF 10", "contempt 9 anger 1", "surprise 8"]
+    dataset = read(lines)
+    labelled = with_majority_labels(dataset, tmp_path / "fer2013new.csv")
+    assert [EMOTIONS[label] for label in labelled.labels] == ["sad", "surprise", "angry", "fear"]
+    assert labelled.names.tolist() == [dataset.names[row] for row in (0, 4, 5, 6)]
+    np.testing.assert_array_equal(labelled.votes, dataset.votes[[0, 4, 5, 6]])
+    assert labelled.notes[-1] == "FER+ majority: left out 3 of 7 images"
+
+
+def test_majority_labels_leave_images_of_other_datasets_alone(read, tmp_path):
+    dataset = read(["sadness 10"])
+    names = dataset.names.copy()
+    names[0] = "CK+48.zip/happy/S005_001_00000011.png"
+    labelled = with_majority_labels(replace(dataset, names=names), tmp_path / "fer2013new.csv")
+    assert labelled.labels[0] == dataset.labels[0] != EMOTIONS.index("sad")
+
+
+def test_majority_labels_of_another_csv(read, tmp_path):
+    dataset = read(["sadness 10"])
+    short = write_votes(tmp_path / "short.csv", ["Training"], [votes("anger 10")])
+    with pytest.raises(DatasetError, match=r"expected votes for 3 rows; .*short.csv has 1"):
+        with_majority_labels(dataset, short)

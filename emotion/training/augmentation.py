@@ -25,6 +25,7 @@ class Strength:
         erased_share: share of the faces that lose a patch (random erasing, Zhong et al. 2017).
         coarse_share: share of the faces that are made smaller and larger again, as far photos are.
         noise: standard deviation of noise, as a share of the range; each face has its own up to it.
+        compressed_share: share of the faces that are saved as JPEG once, at a random quality.
     """
 
     degrees: float
@@ -35,12 +36,16 @@ class Strength:
     erased_share: float
     coarse_share: float = 0.0
     noise: float = 0.0
+    compressed_share: float = 0.0
 
 
 STRENGTHS = MappingProxyType(
     {
         "light": Strength(10, 0.06, 0.1, 0.15, 0.1, 0.0),
         "standard": Strength(15, 0.1, 0.15, 0.3, 0.2, 0.5),
+        "photo": Strength(
+            15, 0.1, 0.15, 0.3, 0.2, 0.5, coarse_share=0.15, noise=0.03, compressed_share=0.15
+        ),
         "strong": Strength(25, 0.15, 0.25, 0.5, 0.3, 0.7, coarse_share=0.2, noise=0.05),
     }
 )
@@ -49,6 +54,7 @@ ERASED_AREA = (0.02, 0.2)
 
 ERASED_ASPECT = (0.3, 3.3)
 COARSE_SCALE = (0.3, 0.7)
+JPEG_QUALITY = (15, 60)
 
 
 def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> np.ndarray:
@@ -65,6 +71,7 @@ def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> n
     most = STRENGTHS[strength]
     moved = _move(images, most, random)
     _coarsen(moved, most.coarse_share, random)
+    _compress(moved, most.compressed_share, random)
     faces = _relight(moved, most, random)
     if most.noise:
         deviations = random.uniform(0, most.noise, (len(faces), 1, 1)).astype(np.float32)
@@ -113,6 +120,16 @@ def _coarsen(images: np.ndarray, share: float, random: np.random.Generator) -> N
         scale = random.uniform(*COARSE_SCALE)
         small = cv2.resize(images[index], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         images[index] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _compress(images: np.ndarray, share: float, random: np.random.Generator) -> None:
+    """Give a share of the faces, in place, the traces of JPEG."""
+    if not share:
+        return  # leaves the random numbers of the other strengths as they were
+    for index in np.flatnonzero(random.random(len(images)) < share):
+        quality = int(random.integers(*JPEG_QUALITY, endpoint=True))
+        _, encoded = cv2.imencode(".jpg", images[index], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        images[index] = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
 
 
 def _relight(images: np.ndarray, most: Strength, random: np.random.Generator) -> np.ndarray:

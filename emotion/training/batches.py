@@ -1,5 +1,6 @@
 """Faces and targets in batches: an order, changes and mixtures that seed and epoch alone decide."""
 
+import cv2
 import keras
 import numpy as np
 
@@ -26,6 +27,7 @@ class FaceBatches(keras.utils.PyDataset):
         multiple_of: what the size of each batch must divide by, for several devices; the last one
             is filled with faces that count nothing.
         share: (which, of how many): the part of each batch that this process brings along.
+        side: side in pixels to which the faces are made smaller; without it they stay as they are.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class FaceBatches(keras.utils.PyDataset):
         mixup: float = 0.0,
         multiple_of: int = 1,
         share: tuple[int, int] = (0, 1),
+        side: int = 0,
     ):
         super().__init__()
         self.images, self.targets = images, targets
         self.batch_size, self.seed = batch_size, seed
-        self.augmentation, self.mixup, self.share = augmentation, mixup, share
+        self.augmentation, self.mixup = augmentation, mixup
+        self.share, self.side = share, side
         count = len(images)
         order = np.random.default_rng(seed).permutation(count) if seed else np.arange(count)
         self.order = np.resize(order, count + -count % multiple_of)
@@ -64,7 +68,8 @@ class FaceBatches(keras.utils.PyDataset):
             faces = self._changed(self.images[rows], random)
             if self.mixup:
                 faces, values, weights = mix(faces, values, weights, self.mixup, random)
-        return _as_batch(*self._own_share(faces, values, weights))
+        faces, values, weights = self._own_share(faces, values, weights)
+        return _as_batch(_shrunk(faces, self.side), values, weights)
 
     def _own_share(self, faces, values, weights):
         """Return the part of a batch that this process brings along."""
@@ -120,6 +125,15 @@ def _mixed_target(
 def _scaled(images: np.ndarray) -> np.ndarray:
     """Return faces in [0, 1] as float32."""
     return images.astype(np.float32) / np.float32(255)
+
+
+def _shrunk(faces: np.ndarray, side: int) -> np.ndarray:
+    """Return (N, height, width) faces as (N, side, side), or as they are where side is 0."""
+    if side in (0, faces.shape[1]):
+        return faces
+    return np.stack(
+        [cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA) for face in faces]
+    )
 
 
 def _as_batch(faces: np.ndarray, values: list[np.ndarray], weights: list[np.ndarray]):

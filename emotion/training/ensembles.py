@@ -9,8 +9,7 @@ from keras import layers, ops
 
 from emotion.errors import ModelError
 from emotion.keras_pair import ModelFiles, load_keras_model
-from emotion.model import INPUT_SHAPE, EmotionModel, load_model
-from emotion.training.evaluation import apply_temperature
+from emotion.model import INPUT_SHAPE, EmotionModel, apply_temperature, load_model
 
 SMALLEST_PROBABILITY = 1e-7
 CHUNK_SIZE = 512

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from emotion.errors import DatasetError
-from emotion.model import EmotionModel
+from emotion.model import EmotionModel, apply_temperature
 from emotion.training.datasets import Dataset
 
 CALIBRATION_BINS = 15
@@ -361,7 +361,7 @@ def flip_averaged(model: EmotionModel, evaluation: Evaluation, images: np.ndarra
         images: (N, 48, 48) uint8, those images.
     """
     mirrored = predict_images(model, images[:, :, ::-1])
-    return replace(evaluation, probabilities=(evaluation.probabilities + mirrored) / 2)
+    return replace(evaluation, probabilities=model.average(evaluation.probabilities, mirrored))
 
 
 def predict_images(model: EmotionModel, images: np.ndarray) -> np.ndarray:
@@ -396,13 +396,6 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         return -float(np.log(scaled[np.arange(len(labels)), labels] + 1e-12).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
-
-
-def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return softmax(log(probabilities) / temperature), (N, classes)."""
-    logits = np.log(np.clip(probabilities.astype(np.float64), 1e-12, 1)) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _in_columns(votes: np.ndarray | None, positions: np.ndarray, count: int) -> np.ndarray | None:

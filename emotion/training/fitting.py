@@ -12,6 +12,7 @@ from typing import TextIO
 import keras
 import numpy as np
 
+from emotion.errors import TrainingError
 from emotion.training.architectures import (
     HEADS,
     backbone_of,
@@ -33,9 +34,10 @@ from emotion.training.schedules import (
     current_rate,
     plan_stages,
     rate_on_plateau,
+    side_of,
     stage_of,
 )
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import SIDES, TrainingSettings
 from emotion.training.targets import balance_classes, build_targets, has_votes_head
 
 EVALUATION_BATCH_SIZE = 512
@@ -49,11 +51,14 @@ class FitResult:
         network: float32, (N, 48, 48, 1) in [0, 1] -> (N, classes), at its selected epoch.
         history: a row an epoch: epoch, learning_rate, loss, accuracy, val_loss, val_accuracy.
         selected_epoch: the epoch, counted from 1, with the best validation accuracy.
+        votes_network: the same with the head that learned the votes in place of the labels; None
+            without such a head.
     """
 
     network: keras.Model
     history: tuple[dict, ...]
     selected_epoch: int
+    votes_network: keras.Model | None = None
 
 
 def fit(
@@ -93,10 +98,12 @@ def fit(
         events.close()
         run.checkpoint.load_selected(run.network)
         weights = run.network.get_weights()
+    heads = _as_float32(weights, settings, dataset)
     return FitResult(
-        network=_as_float32(weights, settings, dataset),
+        network=heads["emotion"],
         history=tuple(run.checkpoint.history),
         selected_epoch=run.checkpoint.selected_epoch(),
+        votes_network=heads.get("votes"),
     )
 
 
@@ -202,7 +209,7 @@ class Run:
         self.stage = stage
         if self.has_pretrained_backbone():
             train_backbone(self.network, not stage.is_frozen)
-        self.trainer = _build_trainer(self.network)
+        self.trainer = _build_trainer(self.network, self.settings.smallest_side != max(SIDES))
         self.trainer.compile(
             optimizer=build_optimizer(self.settings, stage, self.steps()),
             loss=self._for_heads("categorical_crossentropy"),
@@ -230,6 +237,7 @@ class Run:
             mixup=self.settings.mixup,
             multiple_of=math.lcm(self.devices.count, self.threads),
             share=self.devices.share,
+            side=side_of(self.settings, epoch),
         )
 
     def _measure(self) -> dict[str, float]:
@@ -334,13 +342,39 @@ def _build_network(dataset: Dataset, settings: TrainingSettings) -> keras.Model:
         keras.config.set_dtype_policy("float32")
 
 
-def _build_trainer(network: keras.Model) -> keras.Model:
-    """Return a model around the network whose outputs go by the names of the heads."""
-    faces = keras.Input(network.input_shape[1:])
-    heads = network(faces)
+def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
+    """Return a model around the network whose outputs go by the names of the heads.
+
+    With any_side it takes faces of any side, through the same layers and weights.
+    """
+    faces = keras.Input((None, None, 1) if any_side else network.input_shape[1:])
+    heads = _through_layers(network, faces) if any_side else network(faces)
     if len(network.outputs) > 1:
         heads = dict(zip(HEADS, heads, strict=True))
     return keras.Model(faces, heads)
+
+
+def _through_layers(network: keras.Model, faces):
+    """Return the outputs of a network's own layers for faces of another side.
+
+    Raises:
+        TrainingError: the network takes faces of one side only.
+    """
+    try:
+        _with_own_layers(network, keras.Input((min(SIDES), min(SIDES), 1)))
+    except (ValueError, TypeError) as error:
+        raise TrainingError(
+            f"expected a network that averages over the face for faces that grow; received "
+            f"{network.name}, which takes one side only: leave --smallest-side at {max(SIDES)}"
+        ) from error
+    return _with_own_layers(network, faces)
+
+
+def _with_own_layers(network: keras.Model, faces):
+    """Return the outputs of a network's layers, the very same and not copies, for an input."""
+    return keras.models.clone_model(
+        network, input_tensors=faces, clone_function=lambda layer: layer
+    ).output
 
 
 def _build_progress(run: Run, verbose: str | int, stream: TextIO) -> Progress | None:
@@ -360,13 +394,12 @@ def _folder_of(settings: TrainingSettings, devices: Devices) -> Path:
 
 def _as_float32(
     weights: list[np.ndarray], settings: TrainingSettings, dataset: Dataset
-) -> keras.Model:
-    """Return the network with the emotion head alone, computing in float32."""
-    plain = build_network(
-        settings.architecture, len(dataset.class_names), has_votes_head(dataset, settings)
-    )
+) -> dict[str, keras.Model]:
+    """Return a network for each head, computing in float32."""
+    second_head = has_votes_head(dataset, settings)
+    plain = build_network(settings.architecture, len(dataset.class_names), second_head)
     plain.set_weights(weights)
-    return single_head(plain)
+    return {head: single_head(plain, head) for head in HEADS[: 1 + second_head]}
 
 
 def _all_variables(model: keras.Model) -> list[keras.Variable]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import keras
 
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import SIDES, TrainingSettings
 
 NOT_DECAYED = ("bias", "gamma", "beta")
 PLATEAU_FACTOR = 0.2
@@ -50,6 +50,16 @@ def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, 
 def stage_of(stages: Sequence[Stage], epoch: int) -> Stage:
     """Return the stage that an epoch, counted from 0, belongs to."""
     return next(stage for stage in stages if stage.start <= epoch < stage.end)
+
+
+def side_of(settings: TrainingSettings, epoch: int) -> int:
+    """Return the side in pixels of the faces in an epoch, counted from 0.
+
+    Progressive resizing (Tan and Le 2021, "EfficientNetV2"): each side has its part of the epochs,
+    and the last one is the side that is served.
+    """
+    sides = SIDES[SIDES.index(settings.smallest_side) :]
+    return sides[min(epoch * len(sides) // settings.epochs, len(sides) - 1)]
 
 
 def build_optimizer(

@@ -16,6 +16,7 @@ distribution  the distribution that the paper's cross-entropy mode learns from; 
 """
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,9 @@ VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")
 """The vote columns of fer2013new.csv, in its order."""
 
 UNKNOWN, NOT_A_FACE = len(VOTE_COLUMNS) - 2, len(VOTE_COLUMNS) - 1
+CSV_ROW = re.compile(r" row \d+$")
+"""How the name of an image ends that came from a csv."""
+
 LEAST_VOTES = 2
 MAJORITY = 0.5
 ENOUGH = 0.75
@@ -69,6 +73,31 @@ def apply_votes(
     if votes_as in ("majority", "distribution"):
         return _with_crowd_labels(dataset, counts, votes_as)
     return replace(dataset, votes=_normalized(_by_class(counts, dataset.class_names)))
+
+
+def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
+    """Return a dataset, read as "second-head", labelled as in "majority"; its votes stay.
+
+    So a model is measured on what most people saw, on the very splits it was trained with. Rows on
+    which most people do not agree are removed; images of other datasets keep their labels.
+
+    Args:
+        dataset: with rows of fer2013.csv, in any splits.
+        path: fer2013new.csv.
+
+    Raises:
+        DatasetError: the file is no such csv, or has too few rows.
+    """
+    voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
+    rows = csv_row_index(dataset.names[voted])
+    _, counts = _read_votes(path)
+    if len(rows) and len(counts) <= rows.max():
+        raise DatasetError(f"expected votes for {rows.max() + 1} rows; {path} has {len(counts)}")
+    majority = _by_class(_each(counts[rows], _majority), dataset.class_names)
+    labels, keep = dataset.labels.copy(), np.ones(len(dataset), bool)
+    labels[voted], keep[voted] = majority.argmax(axis=1), majority.any(axis=1)
+    note = f"FER+ majority: left out {np.count_nonzero(~keep):,} of {len(dataset):,} images"
+    return replace(dataset, labels=labels).where(keep).noting(note)
 
 
 def _read_votes(path: Path) -> tuple[list[str], np.ndarray]:

@@ -1,0 +1,159 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+from narrow_networks import build_small
+from training_data import make_dataset, write_csv, write_votes
+
+import emotion_model_training
+from emotion.labels import EMOTIONS
+from emotion.model import load_model
+from emotion.training.architectures import ARCHITECTURES
+from emotion.training.datasets import Dataset
+from emotion.training.publishing import _choose_serving, round_weights
+from emotion.training.votes import FERPLUS_COLUMNS, VOTE_COLUMNS
+
+CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
+
+
+def crowd_class(label: int) -> str:
+    """Return what the invented voters say of a class: the next one."""
+    return EMOTIONS[(label + 1) % len(EMOTIONS)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Train once on labels and on votes that always name the next class."""
+    folder = tmp_path_factory.mktemp("publishing")
+    data = make_dataset(validation=0)
+    write_csv(folder / "fer2013.csv", data)
+    counts = np.zeros((len(data), len(VOTE_COLUMNS)), int)
+    for row, label in enumerate(data.labels):
+        counts[row, CLASSES_OF_VOTES.index(crowd_class(label))] = 10
+    counts[-1] = [*[0] * 9, 10]  # not a face
+    usages = np.where(data.splits == "test", "PublicTest", "Training")
+    write_votes(folder / "fer2013new.csv", usages.tolist(), counts.tolist())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "cnn", build_small)
+        arguments = ["--dataset", f"{folder}/fer2013.csv", "--votes", f"{folder}/fer2013new.csv"]
+        arguments += ["--models", f"{folder}/models", "--runs", f"{folder}/runs"]
+        arguments += ["--epochs", "8", "--batch-size", "20", "--augmentation", "none"]
+        assert emotion_model_training.main(arguments) == 0
+    return folder
+
+
+def evaluated(folder, capsys, model: str, *more: str) -> dict:
+    arguments = ["evaluate", f"{folder}/models/{model}", "--dataset", f"{folder}/fer2013.csv"]
+    arguments += ["--runs", f"{folder}/runs", "--json", *more]
+    assert emotion_model_training.main(arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("model", "answers", "moved_by"),
+    [("detection_model", "votes", 1), ("fer2013/detection_model", "labels", 0)],
+)
+def test_each_head_becomes_a_model(folder, model, answers, moved_by):
+    served = load_model(folder / "models" / model)
+    test = make_dataset(validation=0).split("test")
+    faces = test.images[..., None].astype(np.float32) / 255
+    agreeing = served.predict(faces).argmax(axis=1) == (test.labels + moved_by) % 7
+    assert agreeing.mean() > 0.8
+    assert (served.card["answers"], served.runtime) == (answers, "ONNX Runtime")
+
+
+def test_each_is_measured_on_what_it_answers(folder, capsys):
+    votes = ("--votes", f"{folder}/fer2013new.csv")
+    figures = evaluated(folder, capsys, "detection_model", *votes)
+    on_card = load_model(folder / "models" / "detection_model").card["metrics"]["test"]
+    assert figures["accuracy"] == on_card["accuracy"] > 0.8
+    assert figures["images"] == 34, "the row that is not a face is left out"
+    assert evaluated(folder, capsys, "fer2013/detection_model", *votes)["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("more", "images"),
+    [(["--labels", "dataset", "--votes", "fer2013new.csv"], 35), ([], 35)],
+)
+def test_the_datasets_own_labels_where_asked_for_or_without_votes(folder, capsys, more, images):
+    more = [f"{folder}/{word}" if word.endswith(".csv") else word for word in more]
+    figures = evaluated(folder, capsys, "detection_model", *more)
+    assert figures["images"] == images
+    assert figures["accuracy"] < 0.2
+
+
+def test_majority_of_no_votes(folder, capsys):
+    arguments = ["evaluate", f"{folder}/models/detection_model", "--labels", "majority"]
+    assert emotion_model_training.main([*arguments, "--dataset", f"{folder}/fer2013.csv"]) == 1
+    assert "expected --votes fer2013new.csv for --labels majority" in capsys.readouterr().err
+
+
+def test_card_says_when_answers_are_sure(folder):
+    verdict = load_model(folder / "models" / "detection_model").card["verdict"]
+    assert verdict["split"] == "validation"
+    assert 0 < verdict["sure_from"] < 1
+
+
+def test_weights_are_rounded_and_compressed(folder):
+    path = folder / "models" / "detection_model.h5"
+    arrays = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
+        assert {array.compression for array in arrays if array.shape} == {"gzip"}
+        kernel = next(array[()] for array in arrays if array.ndim == 4)
+    low_bits = kernel.view(np.uint32) & 0x1FFF
+    assert kernel.any()
+    assert not low_bits.any()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, 0.0),
+        (1.0, 1.0),
+        (-(1 + 2**-10), -(1 + 2**-10)),
+        (1 + 2**-12, 1.0),
+        (3e38, 3e38),
+        (7, 7),
+    ],
+)
+def test_rounding_keeps_eleven_bits(value, expected):
+    class Network:
+        def get_weights(self):
+            return [np.array(value, np.int32 if isinstance(value, int) else np.float32)]
+
+        def set_weights(self, weights):
+            self.rounded = weights
+
+    network = Network()
+    round_weights(network)
+    assert float(network.rounded[0]) == pytest.approx(expected, rel=2**-12, abs=0)
+    assert network.rounded[0].dtype == network.get_weights()[0].dtype
+
+
+def test_card_says_how_photos_are_answered(folder, capsys):
+    model = load_model(folder / "models" / "detection_model")
+    serving = model.card["serving"]
+    assert serving["mirrored"] is False, "the squares stand elsewhere in the mirror"
+    assert serving["temperature"] == 1
+
+
+def test_mirrored_faces_count_where_they_do_not_hurt():
+    class Network:
+        """Answers by the first pixel alone."""
+
+        def predict_on_batch(self, faces):
+            bright = faces[:, 0, 0, 0] > 0.5
+            return np.where(bright[:, None], [[0.9, 0.1]], [[0.2, 0.8]])
+
+    images = np.zeros((40, 48, 48), np.uint8)
+    images[::2, 0, 0] = images[::2, 0, -1] = 255
+    labels = np.arange(40) % 2
+    validation = Dataset(images, labels, np.array(["validation"] * 40), ("bright", "dark"))
+    serving, answers = _choose_serving(Network(), validation)
+    assert serving["mirrored"] is True
+    assert serving["temperature"] < 0.5, "always right, so it may be surer"
+    assert (answers.argmax(axis=1) == labels).all()
+    images[::2, 0, -1] = 0
+    assert _choose_serving(Network(), validation)[0]["mirrored"] is False
