@@ -19,8 +19,8 @@ try:
     from emotion.drawing import annotate
     from emotion.errors import EmotionError, ImageError, ImageTypeError, SourceError
     from emotion.faces import DetectorSettings, FaceDetector
-    from emotion.images import read_image, write_image
-    from emotion.recognizer import DEFAULT_MODEL, Recognizer
+    from emotion.images import ENOUGH_PIXELS, Photo, read_photo, write_image
+    from emotion.recognizer import DEFAULT_MODEL, Detector, Recognizer
     from emotion.results import Face, results_to_dict, verdict
     from emotion.video import (
         CODECS,
@@ -37,6 +37,7 @@ try:
         silence_opencv,
         window_problem,
     )
+    from emotion.yunet import EXPECTED_NETWORK, YunetDetector, YunetSettings
 except ImportError as problem:
     sys.exit(
         f"emotion_detector: a library cannot be loaded ({problem}): pip install -r "
@@ -45,11 +46,13 @@ except ImportError as problem:
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 JSON_SUFFIXES = (".json", ".jsonl")
+DETECTORS = ("haar", "yunet")
 HIGHEST_CAMERA = 99
 """OpenCV reads larger numbers as the code of a driver."""
 
 VIDEO_SEARCH = DetectorSettings(working_pixels=640 * 480, fallbacks=())
 CAMERA_SEARCH = DetectorSettings(working_pixels=400 * 300, smallest_face_share=0.1, fallbacks=())
+YUNET_VIDEO_SEARCH = YunetSettings(detail_pixels=640 * 480)
 """Moving pictures are searched in less depth than photos: a face missed in one frame comes again in
 the next, and fallback passes would make every frame without a face the slowest of all."""
 
@@ -71,10 +74,10 @@ examples:
 
 A camera opens a window unless --no-window is given; a video opens one where neither --output nor
 --json is given; a photo only with --show. Where there is no display, --output and --json work
-without a window. An existing --output or --json file is replaced. To keep pace, videos and cameras
-are searched only for upright faces turned to the camera, and in a camera's picture only for those
-at least a tenth of its height; photos are searched deeper. Ctrl-C stops at any time and keeps what
-is finished. Exit code: 0 done, 1 something went wrong, 2 wrong usage, 130 Ctrl-C."""
+without a window. An existing --output or --json file is replaced. To keep pace, the cascades search
+videos and cameras only for upright faces turned to the camera, and a camera's picture only for
+those at least a tenth of its height; photos are searched deeper. Ctrl-C stops at any time and keeps
+what is finished. Exit code: 0 done, 1 something went wrong, 2 wrong usage, 130 Ctrl-C."""
 
 
 class UsageError(EmotionError):
@@ -85,7 +88,7 @@ class UsageError(EmotionError):
 class Tools:
     """What the script uses of the machine; a test puts others in their place."""
 
-    load_recognizer: Callable[[Path], Recognizer] = Recognizer.load
+    load_recognizer: Callable[[Path, Detector], Recognizer] = Recognizer.load
     open_capture: Callable = cv2.VideoCapture
     open_window: Callable[[str], Window] = Window
     window_problem: Callable[[], str | None] = window_problem
@@ -166,6 +169,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="STEM",
         help="model to use: folder and name without suffix (default: models/detection_model)",
     )
+    add(
+        "--detector",
+        choices=DETECTORS,
+        default="haar",
+        help="what finds the faces: OpenCV's Haar cascades, or YuNet, its face network "
+        "(default: haar)",
+    )
+    add(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help=f"the network's file, which --detector yunet needs: {EXPECTED_NETWORK}",
+    )
     return parser.parse_args(arguments)
 
 
@@ -177,22 +193,45 @@ def _model_stem(text: str) -> Path:
 
 def run(options: argparse.Namespace, tools: Tools) -> None:
     """Do what the options ask: check them, load the model, read the source, write the results."""
+    check_detector(options)
     source = find_source(options.source)
     check_outputs(options, source)
     wants_window = choose_window(options, source, tools)
-    recognizer = tools.load_recognizer(options.model)
+    recognizer = tools.load_recognizer(options.model, open_detector(options, source))
     for note in recognizer.model.notes:
         tell(f"note: {recognizer.model.name}: {note}")
     if isinstance(source, int | Path):
-        search = CAMERA_SEARCH if isinstance(source, int) else VIDEO_SEARCH
-        quick = Recognizer(recognizer.model, FaceDetector(search))
-        follow(quick, source, options, wants_window, tools)
+        follow(recognizer, source, options, wants_window, tools)
     else:
-        read_photo(recognizer, source, options, wants_window, tools)
+        report(recognizer, source, options, wants_window, tools)
+
+
+def check_detector(options: argparse.Namespace) -> None:
+    """Raise unless a network's file is given where one is needed, and only there."""
+    if options.detector == "yunet" and options.detector_model is None:
+        raise UsageError(
+            f"expected --detector-model FILE with --detector yunet: {EXPECTED_NETWORK}"
+        )
+    if options.detector != "yunet" and options.detector_model is not None:
+        raise UsageError(
+            "expected --detector yunet with --detector-model; "
+            f"received --detector {options.detector}, which needs no file"
+        )
+
+
+def open_detector(options: argparse.Namespace, source) -> Detector:
+    """Return what finds the faces, with a search that suits the source."""
+    is_camera, is_photo = isinstance(source, int), not isinstance(source, int | Path)
+    if options.detector == "yunet":
+        search = YunetSettings() if is_photo else YUNET_VIDEO_SEARCH
+        return YunetDetector(options.detector_model, search)
+    if is_photo:
+        return FaceDetector()
+    return FaceDetector(CAMERA_SEARCH if is_camera else VIDEO_SEARCH)
 
 
 def find_source(text: str):
-    """Return a camera's number, a video's path, or a photo as (H, W, 3) uint8 RGB."""
+    """Return a camera's number, a video's path, or a `Photo`."""
     if text.isascii() and text.isdigit():
         if int(text) > HIGHEST_CAMERA:
             raise UsageError(f"expected a camera number up to {HIGHEST_CAMERA}; received {text}")
@@ -204,7 +243,7 @@ def find_source(text: str):
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return path
     try:
-        return read_image(path)
+        return read_photo(path, enough_pixels=ENOUGH_PIXELS)
     except ImageTypeError as error:
         if _is_video(path):
             return path
@@ -275,17 +314,17 @@ def choose_window(options: argparse.Namespace, source, tools: Tools) -> bool:
     return not problem
 
 
-def read_photo(recognizer: Recognizer, image, options, wants_window: bool, tools: Tools) -> None:
+def report(recognizer: Recognizer, photo: Photo, options, wants_window: bool, tools: Tools) -> None:
     """Recognize a photo and write, print and show what was found."""
-    faces = recognizer.recognize(image)
+    faces = recognizer.recognize(photo)
     if options.output:
-        write_image(options.output, annotate(image, faces))
+        write_image(options.output, annotate(photo.full, faces))
     if options.json:
-        _write_document(options.json, _results(recognizer, image, faces))
+        _write_document(options.json, _results(recognizer, photo.size_wh, faces))
     if not options.json or not _is_stdout(options.json):
         sys.stdout.write("".join(f"{line}\n" for line in describe(faces)))
     if wants_window:
-        _hold(annotate(image, faces), tools)
+        _hold(annotate(photo.full, faces), tools)
 
 
 def describe(faces: Sequence[Face]) -> list[str]:
@@ -344,7 +383,7 @@ def _write_frame(sink: VideoSink, video: Video, look: Look) -> bool:
 def _write_line(stream, recognizer: Recognizer, look: Look) -> bool:
     """Write the results of a frame as a line of JSON."""
     place = {"frame": look.frame.index, "timestamp_s": round(look.frame.timestamp_s, 3)}
-    results = _results(recognizer, look.frame.image, look.faces)
+    results = _results(recognizer, look.frame.image.shape[1::-1], look.faces)
     stream.write(json.dumps(place | results) + "\n")
     stream.flush()
     return True
@@ -371,10 +410,10 @@ def _progress(video: Video, look: Look) -> bool:
     return True
 
 
-def _results(recognizer: Recognizer, image, faces: Sequence[Face]) -> dict:
+def _results(recognizer: Recognizer, size_wh: tuple[int, int], faces: Sequence[Face]) -> dict:
     """Return the results of one image in the form shared with the web API."""
     model = recognizer.model
-    return results_to_dict(faces, image.shape[1::-1], model.name, model.sha256)
+    return results_to_dict(faces, size_wh, model.name, model.sha256)
 
 
 def _write_document(path: Path, content: dict) -> None:

@@ -26,7 +26,7 @@ PHOTO_SIDE_PX = 240
 
 
 def main() -> None:
-    options = parse()
+    options = options_parser(__doc__).parse_args()
     tiles, labels = read_tiles(options)
     model = load_model(options.model)
     detector = FaceDetector()
@@ -47,17 +47,17 @@ def main() -> None:
     print(f"| the tile itself | {accuracy(model, whole, labels[found]):.1%} |")
 
 
-def parse() -> argparse.Namespace:
-    """Return the options of the command line."""
+def options_parser(about: str) -> argparse.ArgumentParser:
+    """Return a parser of the options that say which tiles and which model."""
     defaults = TrainingSettings()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--dataset", type=Path, required=True, help="as for training")
     parser.add_argument("--split", default="validation", help="validation or test")
     parser.add_argument("--model", type=Path, default=Path("models/detection_model"))
     parser.add_argument("--count", type=int, default=1000, help="tiles to use, chosen at random")
     parser.add_argument("--validation-share", type=float, default=defaults.validation_share)
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    return parser.parse_args()
+    return parser
 
 
 def read_tiles(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:

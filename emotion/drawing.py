@@ -1,15 +1,18 @@
 """Draw faces on a copy of a photo: numbered boxes with labels that stay legible at any size."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from emotion.labels import color_rgb
-from emotion.results import Face, percent
+from emotion.results import Face, percent, short_verdict
 
 SMALLEST_TEXT_PX = 12
 """Letters smaller than this cannot be read."""
+
+UNSURE_COLOR_RGB = (255, 255, 255)
+"""Box and label of an answer that is not sure: no class's colour; its box is dashed besides."""
 
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -18,6 +21,7 @@ Rectangle = tuple[float, float, float, float]
 def annotate(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     """Return a copy of a photo with every face boxed, numbered from 1 and labelled.
 
+    A sure answer has the colour of its class; an unsure one is white and dashed and says so.
     Labels stand where they cover neither a face nor another label; where a crowd leaves no room
     for words, a label is the number alone, which the list of results explains.
 
@@ -33,7 +37,7 @@ def annotate(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     thickness = _thickness(canvas.size)
     boxes = [_rectangle(face.box_xywh) for face in faces]
     for face, box in zip(faces, boxes, strict=True):
-        _draw_box(pen, box, color_rgb(face.emotion, tuple(face.probabilities)), thickness)
+        _draw_box(pen, box, face, thickness)
     taken: list[Rectangle] = []
     for index in _largest_first(faces):
         label = _place_label(index, faces[index], boxes, taken, canvas.size, thickness)
@@ -64,13 +68,42 @@ def _rectangle(box_xywh: tuple[int, int, int, int]) -> Rectangle:
     return (x, y, x + width - 1, y + height - 1)
 
 
-def _draw_box(pen: ImageDraw.ImageDraw, box: Rectangle, color, thickness: int) -> None:
-    """Draw a coloured box with a dark and a light rim, so that it shows on any background."""
+def _color(face: Face) -> tuple[int, int, int]:
+    """Return the colour of a face's box and label."""
+    return color_rgb(face.emotion, tuple(face.probabilities)) if face.sure else UNSURE_COLOR_RGB
+
+
+def _draw_box(pen: ImageDraw.ImageDraw, box: Rectangle, face: Face, thickness: int) -> None:
+    """Draw a coloured box with a dark rim, so that it shows on any background."""
     rim = max(1, thickness // 2)
     left, top, right, bottom = box
     outer = (left - rim, top - rim, right + rim, bottom + rim)
     pen.rectangle(outer, outline=(0, 0, 0), width=thickness + 2 * rim)
-    pen.rectangle(box, outline=color, width=thickness)
+    if face.sure:
+        pen.rectangle(box, outline=_color(face), width=thickness)
+        return
+    for dash in _dashes(box, thickness):
+        pen.rectangle(dash, fill=_color(face))
+
+
+def _dashes(box: Rectangle, thickness: int) -> Iterator[Rectangle]:
+    """Yield the dashes of a box: all sides begin and end with one, so its corners are whole."""
+    left, top, right, bottom = box
+    inner = thickness - 1
+    for start, end in _strokes(left, right, 4 * thickness):
+        yield (start, top, end, top + inner)
+        yield (start, bottom - inner, end, bottom)
+    for start, end in _strokes(top, bottom, 4 * thickness):
+        yield (left, start, left + inner, end)
+        yield (right - inner, start, right, end)
+
+
+def _strokes(start: float, end: float, length: float) -> Iterator[tuple[float, float]]:
+    """Yield where dashes of about a length begin and end, two or more, with gaps as long."""
+    count = max(2, round((end - start) / length / 2 + 0.5))
+    step = (end - start) / (2 * count - 1)
+    for number in range(count):
+        yield start + 2 * number * step, start + (2 * number + 1) * step
 
 
 def _place_label(index, face: Face, boxes, taken, size_wh, thickness):
@@ -78,9 +111,7 @@ def _place_label(index, face: Face, boxes, taken, size_wh, thickness):
 
     Where none does, the number alone goes where it covers least.
     """
-    number = f"{index + 1}"
-    words = f"{number} {face.emotion}"
-    texts = (f"{words} {percent(face.confidence)}", words, number)
+    texts = _texts(index + 1, face)
     largest = _text_size(size_wh, face.box_xywh[2])
     obstacles = [*taken, *(box for other, box in enumerate(boxes) if other != index)]
     options = []
@@ -95,6 +126,19 @@ def _place_label(index, face: Face, boxes, taken, size_wh, thickness):
                 return text, font, place
             options.append((covered, text, font, place))
     return min(options[-2:], key=lambda option: option[0])[1:]
+
+
+def _texts(number: int, face: Face) -> tuple[str, ...]:
+    """Return what a label may say, the longest first; the last is all that a crowd has room for."""
+    if face.sure:
+        words = f"{number} {face.emotion}"
+        return f"{words} {percent(face.confidence)}", words, f"{number}"
+    return (
+        f"{number} {short_verdict(face)}",
+        f"{number} {' or '.join(face.candidates[:2])}?",
+        f"{number} {face.emotion}?",
+        f"{number}?",
+    )
 
 
 def _label_size(text: str, font) -> tuple[float, float]:
@@ -136,8 +180,8 @@ def _covered(place: Rectangle, obstacles: Iterable[Rectangle]) -> float:
 
 
 def _draw_label(pen: ImageDraw.ImageDraw, text: str, font, place: Rectangle, face: Face) -> None:
-    """Draw text on a plate of the class's colour, in black or white, whichever contrasts more."""
-    color = color_rgb(face.emotion, tuple(face.probabilities))
+    """Draw text on a plate of the face's colour, in black or white, whichever contrasts more."""
+    color = _color(face)
     pen.rectangle(place, fill=color, outline=(0, 0, 0), width=max(1, font.size // 14))
     middle = (place[1] + place[3]) / 2
     pen.text((place[0] + font.size * 0.3, middle), text, font=font, fill=_ink(color), anchor="lm")

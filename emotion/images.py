@@ -1,12 +1,13 @@
 """Bytes or file <-> upright RGB; every limit on the size and the type of an image is held here.
 
-`decode_image` reads as the pipeline: bytes are counted before anything is parsed, the type is told
+`decode_photo` reads as the pipeline: bytes are counted before anything is parsed, the type is told
 from the first bytes, the size is checked before any pixel is decoded, and only then are colours and
 orientation settled, once, for the whole program. Nothing global in Pillow or in pillow-heif is
 changed, and a decoder is named directly instead of being searched for, so that no type but those of
 `READ_TYPES` is ever parsed.
 """
 
+import functools
 import importlib.util
 import re
 import stat
@@ -16,7 +17,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -44,6 +45,9 @@ from emotion.errors import (
     ImageTypeError,
 )
 
+Box = tuple[float, float, float, float]
+"""Left, top, width, height in pixels."""
+
 
 @dataclass(frozen=True)
 class ImageLimits:
@@ -57,6 +61,66 @@ class ImageLimits:
 
 
 DEFAULT_LIMITS = ImageLimits()
+
+ENOUGH_PIXELS = 1280 * 960
+"""The largest area that a face detector here searches by default: see `decode_photo`."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An upright photo, decoded at a scale that is large enough to find its faces.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB, upright; of the full size, or a half, a quarter or an eighth.
+        size_wh: width and height in pixels of the upright photo at its full size.
+        content: the file that `full` decodes again; None where `pixels` has the full size.
+        limits: what was refused when `pixels` was decoded.
+    """
+
+    pixels: np.ndarray
+    size_wh: tuple[int, int]
+    content: bytes | None = field(default=None, repr=False)
+    limits: ImageLimits = DEFAULT_LIMITS
+
+    @classmethod
+    def of(cls, image: "np.ndarray | Photo") -> "Photo":
+        """Return an (H, W, 3) uint8 RGB array as a photo of full size; a photo as it is."""
+        return image if isinstance(image, Photo) else cls(image, image.shape[1::-1])
+
+    @functools.cached_property
+    def full(self) -> np.ndarray:
+        """The (H, W, 3) uint8 RGB array of the full size, decoded when first asked for."""
+        return self.pixels if self.content is None else decode_image(self.content, self.limits)
+
+    def at_full_size(self, box_xywh: Box) -> tuple[int, int, int, int]:
+        """Return the box in pixels of the full size that a box in `pixels` stands for."""
+        if self.content is None:
+            return tuple(box_xywh)
+        x, y, width, height = box_xywh
+        across, down = self._shrinkage()
+        left, top = round(x * across), round(y * down)
+        right, bottom = round((x + width) * across), round((y + height) * down)
+        return (left, top, right - left, bottom - top)
+
+    def showing(self, box_xywh: Box, least_side_px: int) -> tuple[np.ndarray, Box]:
+        """Return (pixels, box in them) that show a face in enough detail.
+
+        Args:
+            box_xywh: the face, in pixels of the full size.
+            least_side_px: how many pixels a side of the box must have, unless there are no more.
+        """
+        across, down = self._shrinkage()
+        x, y, width, height = box_xywh
+        box = (x / across, y / down, width / across, height / down)
+        if self.content is None or min(box[2:]) < least_side_px:
+            return self.full, tuple(box_xywh)
+        return self.pixels, box
+
+    def _shrinkage(self) -> tuple[float, float]:
+        """Return how many pixels of the full size one of `pixels` stands for, across and down."""
+        height, width = self.pixels.shape[:2]
+        return self.size_wh[0] / width, self.size_wh[1] / height
+
 
 READ_TYPES = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
 """The types that are read, by the names people know; see `readable_types` for those read here."""
@@ -104,6 +168,9 @@ _TRANSPOSITIONS = MappingProxyType(
 )
 """What brings a picture of each EXIF orientation upright."""
 
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+"""The EXIF orientations that exchange width and height."""
+
 _TIFF_VALUE_BYTES = MappingProxyType(
     {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
     | {16: 8, 17: 8, 18: 8}
@@ -145,8 +212,15 @@ def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
         uint8 array of shape (height, width, 3), upright, RGB.
 
     Raises:
-        ImageError: the file is missing, unreadable, or no regular file; else as `decode_image`.
+        ImageError: the file is missing, unreadable, or no regular file; else as `decode_photo`.
     """
+    return read_photo(path, limits).pixels
+
+
+def read_photo(
+    path: Path, limits: ImageLimits = DEFAULT_LIMITS, enough_pixels: int | None = None
+) -> Photo:
+    """Read an image file into a photo; see `read_image` and `decode_photo`."""
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
@@ -158,11 +232,24 @@ def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"expected a readable image file; received {path}: {reason}") from error
-    return decode_image(content, limits)
+    return decode_photo(content, limits, enough_pixels)
 
 
 def decode_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Decode the bytes of an image file into an upright RGB array.
+    """Decode the bytes of an image file into an upright RGB array of its full size.
+
+    Args and Raises: as `decode_photo`.
+
+    Returns:
+        uint8 array of shape (height, width, 3), upright, RGB, C-contiguous.
+    """
+    return decode_photo(content, limits).pixels
+
+
+def decode_photo(
+    content: bytes, limits: ImageLimits = DEFAULT_LIMITS, enough_pixels: int | None = None
+) -> Photo:
+    """Decode the bytes of an image file into an upright photo.
 
     The first picture of a file with several is taken. Alpha is flattened on white, an embedded
     colour profile is converted to sRGB, and 16-bit channels keep their high byte. See
@@ -170,10 +257,10 @@ def decode_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.nda
 
     Args:
         content: the whole file.
-        limits: what is refused, before the content is parsed or decoded.
-
-    Returns:
-        uint8 array of shape (height, width, 3), upright, RGB, C-contiguous.
+        limits: what is refused, before the content is parsed or decoded; they hold for its full
+            size.
+        enough_pixels: a JPEG is decoded at the smallest scale of 1/1, 1/2, 1/4 and 1/8 that
+            leaves so many pixels in all; None: every photo is decoded at its full size.
 
     Raises:
         EmptyImageError: no bytes.
@@ -187,11 +274,16 @@ def decode_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.nda
     kind = _kind(content)
     with _decoding(kind, limits):
         image = _open(kind, content, limits)
+        stored_wh = image.size
+        is_reduced = _reduce(kind, image, enough_pixels)
         image.load()
         orientation = _orientation(kind, image)
         image = _flat_rgb(_eight_bit(image, content))
-        image = _turned(image, orientation)
-        return np.ascontiguousarray(image)
+        pixels = np.ascontiguousarray(_turned(image, orientation))
+    if not is_reduced:
+        return Photo(pixels, pixels.shape[1::-1], limits=limits)
+    size_wh = stored_wh[::-1] if orientation in _SIDEWAYS else stored_wh
+    return Photo(pixels, size_wh, content, limits)
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
@@ -408,6 +500,21 @@ def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
     return image
 
 
+def _reduce(kind: str, image: Image.Image, enough_pixels: int | None) -> bool:
+    """Make the decoder of a large JPEG leave out detail; return whether it will.
+
+    libjpeg then computes fewer frequencies of each block, which saves half of the time and, at
+    1/2, looks like averaging four pixels.
+    """
+    if kind != "JPEG" or enough_pixels is None:
+        return False
+    for divisor in (8, 4, 2):
+        width, height = (side // divisor for side in image.size)
+        if width * height >= max(1, enough_pixels):
+            return image.draft(None, (width, height)) is not None
+    return False
+
+
 def _open_heic(content: bytes, limits: ImageLimits) -> Image.Image:
     """Decode the primary picture of a HEIC file; libheif has already turned it upright."""
     # Optional and slow to load, so it is imported when the first HEIC photo arrives.
@@ -531,6 +638,8 @@ def _check_tiff_tiles(image: Image.Image, limits: ImageLimits) -> None:
 def _orientation(kind: str, image: Image.Image) -> int:
     """Return how a decoded picture is still turned: its EXIF orientation, 1 (upright) to 8.
 
+    An unknown value counts as upright.
+
     libheif turns HEIC pictures, and Pillow turns TIFF pages, while they are decoded. Pillow hands
     on the turn that an AVIF file itself declares as if it were an EXIF orientation.
     """
@@ -538,17 +647,18 @@ def _orientation(kind: str, image: Image.Image) -> int:
         return 1
     try:
         with _quiet():
-            return image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
         # A broken EXIF block, which can raise as many kinds as a broken picture, must not cost
         # the photo: such a photo is shown as it lies by every viewer.
         return 1
+    is_known = isinstance(orientation, int) and orientation in _TRANSPOSITIONS
+    return orientation if is_known else 1
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Bring a picture of the given EXIF orientation upright; an unknown value changes nothing."""
-    is_known = isinstance(orientation, int) and orientation in _TRANSPOSITIONS
-    return image.transpose(_TRANSPOSITIONS[orientation]) if is_known else image
+    """Bring a picture of the given EXIF orientation upright."""
+    return image if orientation == 1 else image.transpose(_TRANSPOSITIONS[orientation])
 
 
 def _eight_bit(image: Image.Image, content: bytes) -> Image.Image:
@@ -622,7 +732,9 @@ def _flat_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("LA")
     if not image.has_transparency_data:
         image = image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
-        return _in_srgb(image, profile).convert("RGB")
+        image = _in_srgb(image, profile)
+        # `convert` copies also where there is nothing to convert
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = _in_srgb(image.convert("RGBA"), profile)
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))

@@ -1,66 +1,102 @@
 """The one pipeline: a photo -> detect -> crop -> classify -> faces."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+import cv2
 import numpy as np
 
-from emotion.faces import Detection, FaceDetector, crop_face
+from emotion.faces import CROP_SIDE_PX, Detection, FaceDetector, crop_face
+from emotion.images import Photo
+from emotion.machine import available_cpus
 from emotion.model import EmotionModel, load_model
-from emotion.results import Face
+from emotion.quality import quality_notes
+from emotion.results import Face, read_thresholds
 
 DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "models" / "detection_model"
-SMALL_FACE_SIDE = 48
+
+LEAST_SIDE_PX = 2 * CROP_SIDE_PX
+"""A face with fewer pixels in a photo of reduced scale is cropped from the full size: from so many
+on, the two crops differ by about one grey level of 255."""
+
+
+class Detector(Protocol):
+    """Finds faces: `emotion.faces.FaceDetector`, or another such as `emotion.yunet`'s."""
+
+    def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
+        """Return the faces of a photo, (H, W, 3) uint8 RGB, left to right."""
 
 
 class Recognizer:
     """Finds every face of a photo and reads its emotion; safe to share between threads."""
 
-    def __init__(self, model: EmotionModel, detector: FaceDetector | None = None):
+    def __init__(self, model: EmotionModel, detector: Detector | None = None):
+        """Put a model and a detector together; Haar cascades where no detector is given.
+
+        Raises:
+            ModelError: the model's card says in no usable way when an answer is sure.
+        """
         self.model = model
         self.detector = detector or FaceDetector()
+        self.thresholds = read_thresholds(model.card)
 
     @classmethod
-    def load(cls, stem: Path = DEFAULT_MODEL) -> "Recognizer":
-        """Return a recognizer with the model at `stem` (see `load_model`)."""
-        return cls(load_model(stem))
-
-    def recognize(self, image: np.ndarray) -> tuple[Face, ...]:
-        """Return the faces of a photo, left to right.
+    def load(cls, stem: Path = DEFAULT_MODEL, detector: Detector | None = None) -> "Recognizer":
+        """Return a recognizer with the model at `stem` (see `load_model`).
 
         Args:
-            image: (H, W, 3) uint8 RGB, upright.
+            stem: folder and name of the model's files without suffix.
+            detector: what finds the faces; Haar cascades where none is given.
+        """
+        # OpenCV counts the processors of the machine, not those that its container may use.
+        cv2.setNumThreads(min(cv2.getNumThreads(), available_cpus()))
+        return cls(load_model(stem), detector)
+
+    def recognize(self, image: np.ndarray | Photo) -> tuple[Face, ...]:
+        """Return the faces of a photo, left to right, with boxes in pixels of its full size.
+
+        Args:
+            image: a photo, or (H, W, 3) uint8 RGB, upright.
         """
         return self.recognize_many([image])[0]
 
-    def recognize_many(self, images: Sequence[np.ndarray]) -> tuple[tuple[Face, ...], ...]:
+    def recognize_many(self, images: Sequence[np.ndarray | Photo]) -> tuple[tuple[Face, ...], ...]:
         """Return the faces of each photo; all faces of all photos are classified in one batch."""
-        found = [self.detector.detect(image) for image in images]
+        photos = [Photo.of(image) for image in images]
+        found = [self._detect(photo) for photo in photos]
         crops = [
-            crop_face(image, detection.box_xywh)
-            for image, detections in zip(images, found, strict=True)
+            crop_face(
+                *photo.showing(detection.box_xywh, LEAST_SIDE_PX),
+                roll_degrees=detection.roll_degrees,
+            )
+            for photo, detections in zip(photos, found, strict=True)
             for detection in detections
         ]
-        rows = iter(self.model.predict(np.stack(crops)) if crops else ())
+        rows = self.model.answer(np.stack(crops)) if crops else ()
+        read = zip(crops, rows, strict=True)
         return tuple(
-            tuple(self._face(detection, next(rows)) for detection in detections)
-            for detections in found
+            tuple(self._face(detection, *next(read), photo.size_wh) for detection in detections)
+            for photo, detections in zip(photos, found, strict=True)
         )
 
-    def _face(self, detection: Detection, row: np.ndarray) -> Face:
-        """Return the face of a detection and its row of probabilities."""
+    def _detect(self, photo: Photo) -> tuple[Detection, ...]:
+        """Return the faces of a photo, in pixels of its full size."""
+        return tuple(
+            replace(detection, box_xywh=photo.at_full_size(detection.box_xywh))
+            for detection in self.detector.detect(photo.pixels)
+        )
+
+    def _face(
+        self, detection: Detection, crop: np.ndarray, row: np.ndarray, photo_wh: tuple[int, int]
+    ) -> Face:
+        """Return the face of a detection, of what the model saw of it and of what it answered."""
         values = row.astype(float) / row.astype(float).sum()
         return Face(
             box_xywh=detection.box_xywh,
             score=detection.score,
             probabilities=dict(zip(self.model.class_names, values.tolist(), strict=True)),
-            notes=quality_notes(detection.box_xywh),
+            notes=quality_notes(crop, detection.box_xywh, photo_wh),
+            sure=self.thresholds.met_by(values),
         )
-
-
-def quality_notes(box_xywh: tuple[int, int, int, int]) -> tuple[str, ...]:
-    """Return what may make the answer unreliable, in words for the person."""
-    side = min(box_xywh[2:])
-    if side < SMALL_FACE_SIDE:
-        return (f"small: {side} pixels wide; a face of {SMALL_FACE_SIDE} or more reads better",)
-    return ()

@@ -149,6 +149,7 @@ def test_flask_run_with_a_wrong_setting_says_one_line(tmp_path):
         (["--port"], {}, "expected one argument"),
         ([], {"KEEP_HOURS": "soon"}, "received 'soon'"),
         ([], {"MAX_UPLOAD_MB": "0"}, "expected MAX_UPLOAD_MB"),
+        (["--detector", "yunet"], {}, "expected DETECTOR_MODEL, the path of a file, with DETECTOR"),
     ],
 )
 def test_wrong_settings_are_one_line_and_status_2(tmp_path, arguments, settings, words):

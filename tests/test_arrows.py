@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"labels", "errors", "files"},
-    {"images", "faces", "keras_pair", "results"},
-    {"model", "drawing"},
+    {"labels", "errors", "files", "machine"},
+    {"images", "faces", "keras_pair", "quality", "results"},
+    {"model", "drawing", "yunet"},
     {"recognizer"},
     {"explain", "video", "batch", "training", "web"},
 )

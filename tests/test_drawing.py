@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emotion.drawing import _place_label, _rectangle, _thickness, annotate
+from emotion.drawing import UNSURE_COLOR_RGB, _place_label, _rectangle, _thickness, annotate
 from emotion.labels import COLORS_RGB, EMOTIONS, color_rgb
 from emotion.results import Face
 
@@ -9,6 +9,11 @@ from emotion.results import Face
 def make_face(box, emotion="happy", probability=0.6) -> Face:
     rest = (1 - probability) / 6
     return Face(box, 5.0, {name: probability if name == emotion else rest for name in EMOTIONS})
+
+
+def unsure_face(box) -> Face:
+    chances = dict.fromkeys(EMOTIONS, 0.042) | {"angry": 0.41, "fear": 0.38}
+    return Face(box, 5.0, chances, sure=False)
 
 
 def grey(width: int, height: int) -> np.ndarray:
@@ -44,6 +49,37 @@ def test_without_faces_nothing_is_drawn():
 def test_box_has_the_color_of_its_emotion(emotion):
     drawn = annotate(grey(400, 400), [make_face((100, 100, 200, 200), emotion)])
     assert tuple(drawn[200, 100]) == COLORS_RGB[emotion]
+
+
+def test_unsure_box_is_dashed_and_has_no_color_of_a_class():
+    drawn = annotate(grey(400, 400), [unsure_face((100, 100, 200, 200))])
+    for line in (drawn[110:290, 100], drawn[110:290, 299], drawn[299, 110:290]):
+        assert {tuple(pixel) for pixel in line} == {(255, 255, 255), (0, 0, 0)}
+    for corner in ((100, 100), (100, 299), (299, 100), (299, 299)):
+        assert tuple(drawn[corner]) == UNSURE_COLOR_RGB
+    colors = {tuple(pixel) for pixel in drawn.reshape(-1, 3)}
+    assert not colors & (set(COLORS_RGB.values()) - {COLORS_RGB["neutral"]})  # letters have greys
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (640, "1 unsure: angry or fear"),
+        (125, "1 angry or fear?"),
+        (80, "1 angry?"),
+        (35, "1?"),
+    ],
+)
+def test_unsure_label_says_as_much_as_there_is_room_for(width, text):
+    ((shown, place),) = labels_of([unsure_face((5, 40, 20, 20))], width, 100)
+    assert shown == text
+    assert place[2] <= width
+
+
+@pytest.mark.parametrize("side", [1, 3, 8])
+def test_tiny_unsure_boxes_are_drawn(side):
+    drawn = annotate(grey(60, 60), [unsure_face((30, 30, side, side))])
+    assert tuple(drawn[30, 30]) == UNSURE_COLOR_RGB
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from skimage import data
+from yunet_network import write_yunet_stand_in
 
 import emotion_detector
 from emotion.drawing import annotate
@@ -25,6 +26,7 @@ from emotion.model import EmotionModel
 from emotion.recognizer import Recognizer
 from emotion.results import Face
 from emotion.video import VideoInfo, VideoSink, Window, frames, open_video
+from emotion.yunet import YunetSettings
 from emotion_detector import Tools, describe, main
 
 ROOT = Path(emotion_detector.__file__).resolve().parent
@@ -101,7 +103,7 @@ def stand_in_model(notes=()):
 def tools(capture=None, gui=None, problem="nothing can be shown", notes=()):
     """Return tools with the stand-in model; with a `gui`, windows open."""
     return Tools(
-        load_recognizer=lambda stem: Recognizer(stand_in_model(notes)),
+        load_recognizer=lambda stem, detector: Recognizer(stand_in_model(notes), detector),
         open_capture=capture or cv2.VideoCapture,
         open_window=functools.partial(Window, gui=gui),
         window_problem=lambda: None if gui else problem,
@@ -161,10 +163,10 @@ def test_photo_without_a_face_says_so(folder, capsys):
 
 def test_lines_tell_number_box_and_notes():
     sure = Face((1, 2, 30, 40), 5.0, {"happy": 0.9, "sad": 0.1}, ("small", "dark"))
-    unsure = Face((5, 6, 70, 80), 5.0, {"happy": 0.52, "sad": 0.48})
+    unsure = Face((5, 6, 70, 80), 5.0, {"happy": 0.52, "sad": 0.48}, sure=False)
     assert describe([sure, unsure]) == [
         "face 1: happy 90 % (x 1, y 2, 30x40); small; dark",
-        "face 2: happy 52 % or sad 48 % (x 5, y 6, 70x80)",
+        "face 2: unsure: happy 52 % or sad 48 % (x 5, y 6, 70x80)",
     ]
 
 
@@ -278,6 +280,30 @@ def test_only_photos_pay_for_the_fallback_passes(folder, options, count):
     assert len(found) == count
 
 
+@pytest.mark.parametrize(
+    ("source", "pixels"), [("red.png", YunetSettings().detail_pixels), ("red.avi", 640 * 480)]
+)
+def test_yunet_finds_the_faces_when_asked(folder, source, pixels):
+    pytest.importorskip("onnx")
+    network = write_yunet_stand_in(folder / "yunet.onnx")
+    red = np.zeros((VIDEO_SIZE_WH[1], VIDEO_SIZE_WH[0], 3), np.uint8)
+    red[96:128, 128:160] = 255, 0, 0
+    write_image(folder / "red.png", red)
+    with VideoSink(folder / "red.avi", VideoInfo(10.0, VIDEO_SIZE_WH, None, True)) as sink:
+        sink.write(red)
+    used = []
+
+    def load_recognizer(stem, detector):
+        used.append(detector.settings.detail_pixels)
+        return Recognizer(stand_in_model(), detector)
+
+    options = ["--detector", "yunet", "--detector-model", str(network), "--json", "x.json"]
+    assert main(["--source", source, *options], Tools(load_recognizer=load_recognizer)) == 0
+    (face,) = json.loads((folder / "x.json").read_text())["faces"]
+    assert face["score"] > 0.7
+    assert used == [pixels]
+
+
 @pytest.mark.parametrize("key", [ord("q"), 27])
 def test_camera_window_and_video_end_with_a_key(folder, capsys, key):
     gui = FakeGui(key, at=3)
@@ -378,6 +404,21 @@ def nothing(folder):
         (nothing, ["--no-window"], 2, "expected --output or --json"),
         (nothing, ["--show", "--no-window"], 2, "not allowed with"),
         (nothing, ["--source", "film.mp4", "--mirror", "--json"], 2, "a camera with --mirror"),
+        (nothing, ["--detector", "dlib"], 2, "invalid choice: 'dlib'"),
+        (nothing, ["--detector", "yunet"], 2, "yunet: face_detection_yunet_2026may.onnx of OpenCV"),
+        (nothing, ["--detector-model", "a.onnx"], 2, "expected --detector yunet with --detector-m"),
+        (
+            nothing,
+            ["--source", "photo.png", "--detector", "yunet", "--detector-model", "no.onnx"],
+            1,
+            "as no.onnx; there is no such file",
+        ),
+        (
+            junk("bad.onnx"),
+            ["--source", "photo.png", "--detector", "yunet", "--detector-model", "bad.onnx"],
+            1,
+            "cannot run bad.onnx",
+        ),
         (nothing, ["--speed", "3"], 2, "unrecognized arguments: --speed 3"),
     ],
 )

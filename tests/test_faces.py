@@ -100,6 +100,65 @@ def test_a_tilted_head_is_found_by_the_rotated_pass(detector, astronaut, degrees
     assert holds(only(rotated.detect(tilted)), middle(ASTRONAUT_BOX))
 
 
+def test_a_face_that_no_cascade_passes_is_found_by_the_portrait_pass(detector, astronaut):
+    x, y, width, height = ASTRONAUT_BOX
+    tight = astronaut[y : y + height, x : x + width].copy()
+    unsure = replace(detector.settings, frontal_threshold=float("inf"), fallbacks=("portrait",))
+    (face,) = FaceDetector(unsure).detect(tight)
+    assert holds(face.box_xywh, (width / 2, height / 2))
+    assert 0.6 < face.box_xywh[2] / width <= 1.0
+    assert face.score >= detector.settings.portrait_threshold
+    stricter = replace(unsure, portrait_threshold=face.score + 0.01)
+    assert FaceDetector(stricter).detect(tight) == ()
+
+
+@pytest.mark.parametrize("name", ["cell", "colorwheel", "retina"])
+def test_round_things_have_no_eyes_so_the_portrait_pass_refuses_them(detector, name):
+    image = getattr(skimage.data, name)()
+    colour = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    portrait = replace(detector.settings, frontal_threshold=float("inf"), fallbacks=("portrait",))
+    assert FaceDetector(portrait).detect(colour) == ()
+    assert len(FaceDetector(replace(portrait, portrait_eyes=0)).detect(colour)) == 1
+
+
+@pytest.mark.parametrize(
+    ("middles", "sides"),
+    [
+        ([(0.3, 0.36)], {"left"}),
+        ([(0.3, 0.36), (0.28, 0.4)], {"left"}),
+        ([(0.3, 0.36), (0.7, 0.36)], {"left", "right"}),
+        ([(0.16, 0.36), (0.84, 0.51)], {"left", "right"}),
+        ([(0.5, 0.36), (0.14, 0.36), (0.7, 0.53), (0.3, 0.19)], set()),
+        ([], set()),
+    ],
+)
+def test_eyes_count_once_a_side_and_only_where_eyes_are(middles, sides):
+    face_px, start_px = faces.EYES_FACE_PX, 14.4
+    boxes = [(start_px + x * face_px - 15, start_px + y * face_px - 10, 30, 20) for x, y in middles]
+    assert faces._eye_sides(boxes, start_px) == sides
+
+
+@pytest.mark.parametrize("degrees", [-30, -20, 0, 20, 30])
+def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, degrees):
+    turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), degrees, 1.0)
+    tilted = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    (face,) = detector.detect(tilted)
+    assert face.roll_degrees == pytest.approx(degrees, abs=10)
+    assert (face.roll_degrees == 0) == (degrees == 0)
+    turned_back = crop_face(tilted, ASTRONAUT_BOX, roll_degrees=degrees)
+    upright = crop_face(astronaut, ASTRONAUT_BOX)
+    assert np.abs(turned_back - upright).mean() < 0.03
+    if degrees:
+        assert np.abs(crop_face(tilted, ASTRONAUT_BOX) - upright).mean() > 0.08
+
+
+def test_no_tilt_is_told_when_none_is_tried(detector, astronaut):
+    turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), 30, 1.0)
+    tilted = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    (face,) = FaceDetector(replace(detector.settings, roll_degrees=())).detect(tilted)
+    assert face.roll_degrees == 0
+
+
 def test_a_mirrored_photo_has_its_face_mirrored(detector, astronaut):
     box = only(detector.detect(astronaut[:, ::-1].copy()))
     x, y = middle(ASTRONAUT_BOX)
@@ -264,6 +323,44 @@ def test_a_missing_or_damaged_cascade_is_named(monkeypatch, tmp_path, content):
     monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
     with pytest.raises(ModelError, match=r"expected a Haar cascade.*haarcascade_frontalface"):
         FaceDetector()
+
+
+@pytest.mark.parametrize(
+    ("heights", "peak"),
+    [
+        ([5, 8, 9, 8, 5], 0.0),
+        ([1, 4, 7, 9, 7], 10.0),
+        ([0, 2, 4, 6, 9], 20.0),
+        ([9, 5, 0, -7, -7], -20.0),
+        ([0, 0, 0, 9, 9], 15.0),
+        ([0, 0, 0, 0, 0], 0.0),
+    ],
+    ids=["middle", "side", "end", "other end", "between", "flat"],
+)
+def test_the_tilt_is_where_the_fits_peak(heights, peak):
+    assert faces._peak((-20, -10, 0, 10, 20), heights) == pytest.approx(peak, abs=1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"not YAML: [", b"%YAML:1.0\n---\na: 1\n"],
+    ids=["missing", "empty", "torn", "foreign"],
+)
+def test_a_missing_or_damaged_template_is_named(tmp_path, content):
+    path = tmp_path / "face_template.yml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"expected (a|the) face template.*face_template\.yml"):
+        faces.load_template(path)
+
+
+def test_a_template_of_another_size_is_refused(tmp_path):
+    path = tmp_path / "face_template.yml"
+    other = cv2.HOGDescriptor((64, 64), (16, 16), (8, 8), (8, 8), 9)
+    other.setSVMDetector(np.zeros((other.getDescriptorSize() + 1, 1), np.float32))
+    other.save(str(path))
+    with pytest.raises(ModelError, match="expected a face template of 48 pixels"):
+        faces.load_template(path)
 
 
 @pytest.mark.parametrize(

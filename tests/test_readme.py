@@ -45,7 +45,7 @@ def test_web_settings(setting):
     assert row[0] in (f"`{setting.name.upper()}`", "(flag only)")
     default = setting.default
     is_path = isinstance(default, Path)
-    assert row[2] == (default.relative_to(ROOT).as_posix() if is_path else str(default))
+    assert row[2] == (default.relative_to(ROOT).as_posix() if is_path else str(default or "none"))
 
 
 def test_detector_flags(capsys):

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,9 +99,9 @@ def test_result_shows_every_face(client):
     text = text_of(reply)
     assert "<h1>2 faces found</h1>" in reply.text
     assert "Face 1 😊 Happy 90 %" in text
-    assert "Face 2 😠 Angry 41 % or fear 38 %" in text
-    assert "A close call between the two." in text
-    assert "Small: 30 pixels wide; a face of 48 or more reads better." in text
+    assert "Face 2 😠😨 Unsure: angry or fear No single expression stands out." in text
+    assert "first guess" not in text
+    assert "Small face (30 px): use a larger photo or move closer." in text
     assert "not what a person feels" in text
     assert "stand_in, run by Stand-in" in text
     assert "160 × 120 pixels" in text
@@ -130,7 +131,30 @@ def test_one_face(tmp_path):
     client = make_app(tmp_path, detector=StandInDetector([(10, 10, 50, 50)])).test_client()
     reply = client.get(upload(client))
     assert "<h1>1 face found</h1>" in reply.text
-    assert "A close call" not in reply.text
+    assert "No single expression" not in reply.text
+
+
+def test_result_says_how_often_unsure_answers_are_right(tmp_path):
+    content = {"sure_from": 0.95, "clear_margin": 0.1, "accuracy_when_unsure": 0.487}
+    model = replace(stand_in_model(), card={"verdict": content})
+    client = make_app(tmp_path, model=model).test_client()
+    text = text_of(client.get(upload(client)))
+    assert "Face 1 😊 Unsure: perhaps happy No single expression stands out." in text
+    assert "left the model unsure, its first guess was right 49 % of the time." in text
+
+
+def test_results_of_an_earlier_version_are_shown(client, tmp_path):
+    path = upload(client)
+    (stored,) = (tmp_path / "uploads").glob("*/*.json")
+    content = json.loads(stored.read_text())
+    del content["model"]["accuracy_when_unsure"]
+    for face in content["results"]["faces"]:
+        for later in ("sure", "verdict", "candidates"):
+            del face[later]
+    stored.write_text(json.dumps(content))
+    text = text_of(client.get(path))
+    assert "Face 1 😊 Happy 90 %" in text
+    assert "Face 2 😠😨 Unsure: angry or fear No single expression stands out." in text
 
 
 def test_many_faces_are_numbered(tmp_path):

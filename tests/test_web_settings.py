@@ -3,9 +3,12 @@
 import dataclasses
 
 import pytest
+from yunet_network import write_yunet_stand_in
 
 from app import create_app
 from emotion.errors import EmotionError
+from emotion.faces import FaceDetector
+from emotion.web import load_detector
 from emotion.web.settings import (
     PROJECT_FOLDER,
     Settings,
@@ -14,6 +17,7 @@ from emotion.web.settings import (
     read_settings,
     setting_names,
 )
+from emotion.yunet import YunetDetector
 
 
 def test_defaults():
@@ -37,6 +41,8 @@ def test_defaults():
         ("MAX_MEGAPIXELS", "0.25", 0.25),
         ("UPLOADS", "kept", PROJECT_FOLDER / "kept"),
         ("MODEL", "/models/other", PROJECT_FOLDER / "/models/other"),
+        ("DETECTOR", " haar ", "haar"),
+        ("DETECTOR_MODEL", "", None),
         ("KEEP_HOURS", "", 24),
         ("KEEP_HOURS", None, 24),
     ],
@@ -65,6 +71,47 @@ def test_wrong_values_say_what_was_expected_in_one_line(name, value):
     assert message.startswith(f"expected {name} to be a")
     assert "; received " in message
     assert "\n" not in message
+
+
+def test_yunet_comes_with_its_file():
+    settings = read_settings({"DETECTOR": "yunet", "DETECTOR_MODEL": "networks/yunet.onnx"})
+    assert settings.detector == "yunet"
+    assert settings.detector_model == PROJECT_FOLDER / "networks" / "yunet.onnx"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"DETECTOR": "dlib"}, "expected DETECTOR to be haar or yunet; received 'dlib'"),
+        ({"DETECTOR": "yunet"}, "face_detection_yunet_2026may.onnx of OpenCV's model zoo"),
+        ({"DETECTOR_MODEL": "a.onnx"}, "received DETECTOR haar, which needs no file"),
+        ({"DETECTOR": "yunet", "DETECTOR_MODEL": " "}, "expected DETECTOR_MODEL to be a path"),
+    ],
+)
+def test_a_detector_that_cannot_be_is_one_line(given, words):
+    with pytest.raises(SettingsError) as caught:
+        read_settings(given)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_app_uses_the_detector_of_its_settings(tmp_path):
+    pytest.importorskip("onnx")
+    file = write_yunet_stand_in(tmp_path / "yunet.onnx")
+    found = load_detector(read_settings({"DETECTOR": "yunet", "DETECTOR_MODEL": file}))
+    assert isinstance(found, YunetDetector)
+    assert isinstance(load_detector(Settings()), FaceDetector)
+
+
+def test_a_damaged_detector_is_told_at_the_start_and_without_its_folder(tmp_path, capsys):
+    (tmp_path / "yunet.onnx").write_bytes(b"no network")
+    config = {"DETECTOR": "yunet", "DETECTOR_MODEL": tmp_path / "yunet.onnx", "UPLOADS": tmp_path}
+    app = create_app(config)
+    assert "No model: expected face_detection_yunet_2026may.onnx" in capsys.readouterr().err
+    reply = app.test_client().get("/healthz")
+    assert reply.status_code == 503
+    assert "yunet.onnx" in reply.text
+    assert str(tmp_path) not in reply.text
 
 
 def test_the_last_source_counts():

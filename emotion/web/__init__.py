@@ -9,7 +9,8 @@ from urllib.parse import quote
 from flask import Flask, Response, g, request
 
 from emotion.errors import EmotionError
-from emotion.recognizer import Recognizer
+from emotion.faces import FaceDetector
+from emotion.recognizer import Detector, Recognizer
 from emotion.web.analysis import Services, current_services
 from emotion.web.api import api
 from emotion.web.pages import pages
@@ -17,6 +18,7 @@ from emotion.web.problems import handle_problems
 from emotion.web.security import protect
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import Storage, StorageError
+from emotion.yunet import YunetDetector
 
 ENVELOPE_BYTES = 64 * 1024
 """What a form may add to the photo in it."""
@@ -28,9 +30,17 @@ def load_services(settings: Settings) -> Services:
     """Return the services of an app; a model that cannot be loaded is told, not raised."""
     storage = Storage(settings.uploads, settings.keep_s)
     try:
-        return Services(settings, storage, Recognizer.load(settings.model))
+        recognizer = Recognizer.load(settings.model, load_detector(settings))
+        return Services(settings, storage, recognizer)
     except EmotionError as error:
         return Services(settings, storage, None, str(error))
+
+
+def load_detector(settings: Settings) -> Detector:
+    """Return what finds the faces."""
+    if settings.detector == "yunet":
+        return YunetDetector(settings.detector_model)
+    return FaceDetector()
 
 
 def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from emotion.drawing import annotate
 from emotion.errors import EmptyImageError, ModelError
-from emotion.images import decode_image, encode_jpeg
+from emotion.images import ENOUGH_PIXELS, Photo, decode_photo, encode_jpeg
 from emotion.model import EmotionModel
 from emotion.recognizer import Recognizer
 from emotion.results import Face, results_to_dict
@@ -56,12 +56,12 @@ class Reading:
     """A photo that was read.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, upright.
+        photo: the photo; its full size is decoded only where pictures of it are made.
         faces: the faces, left to right.
         results: the same as plain types for JSON.
     """
 
-    image: np.ndarray
+    photo: Photo
     faces: tuple[Face, ...]
     results: Mapping
 
@@ -78,11 +78,10 @@ def read_request(services: Services) -> Reading:
         EmotionError: there is no model, not one photo, or it cannot be used.
     """
     recognizer = services.require_recognizer()
-    image = decode_image(uploaded_photo(), services.settings.image_limits)
-    faces = recognizer.recognize(image)
+    photo = decode_photo(uploaded_photo(), services.settings.image_limits, ENOUGH_PIXELS)
+    faces = recognizer.recognize(photo)
     model = recognizer.model
-    size_wh = (image.shape[1], image.shape[0])
-    return Reading(image, faces, results_to_dict(faces, size_wh, model.name, model.sha256))
+    return Reading(photo, faces, results_to_dict(faces, photo.size_wh, model.name, model.sha256))
 
 
 def uploaded_photo() -> bytes:
@@ -112,13 +111,14 @@ def _received() -> str:
 
 def pictures_of(reading: Reading) -> dict[str, bytes]:
     """Return file name -> JPEG: the annotated photo, a copy for the page, and every face."""
-    annotated = annotate(reading.image, reading.faces)
+    image = reading.photo.full
+    annotated = annotate(image, reading.faces)
     pictures = {
         "annotated.jpg": encode_jpeg(annotated),
         "view.jpg": encode_jpeg(reduced(annotated, VIEW_SIDE)),
     }
     for number, face in enumerate(reading.faces, start=1):
-        pictures[f"face-{number}.jpg"] = encode_jpeg(face_picture(reading.image, face))
+        pictures[f"face-{number}.jpg"] = encode_jpeg(face_picture(image, face))
     return pictures
 
 

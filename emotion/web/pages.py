@@ -17,7 +17,7 @@ from flask.typing import ResponseReturnValue
 
 from emotion.images import readable_types
 from emotion.labels import EMOJI, color_rgb
-from emotion.results import percent, verdict
+from emotion.results import percent, short_verdict, verdict
 from emotion.web.analysis import PHOTO_FIELD, current_services, model_facts, pictures_of
 from emotion.web.analysis import read_request as read_photo
 from emotion.web.problems import NO_MODEL
@@ -40,6 +40,7 @@ def words_for_templates() -> dict:
         "emoji": EMOJI,
         "color_rgb": color_rgb,
         "percent": percent,
+        "short_verdict": short_verdict,
         "verdict": verdict,
         "duration": duration,
     }
@@ -59,6 +60,7 @@ def upload() -> ResponseReturnValue:
     services = current_services()
     reading = read_photo(services)
     facts = model_facts(services.recognizer.model, services.settings.model.parent)
+    facts["accuracy_when_unsure"] = services.recognizer.thresholds.accuracy_when_unsure
     analysis_id = services.storage.save(reading.results, facts, pictures_of(reading))
     return redirect(url_for("pages.result", analysis_id=analysis_id), 303)
 

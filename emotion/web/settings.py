@@ -10,6 +10,7 @@ import click
 
 from emotion.errors import EmotionError
 from emotion.images import ImageLimits
+from emotion.yunet import EXPECTED_NETWORK
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,17 @@ def _number(convert: type, low: float, high: float) -> Kind:
     return Kind(f"{words} from {low:g} to {high:g}", parse)
 
 
+def _choice(*words: str) -> Kind:
+    """Return the kind of values that are one of a few words."""
+
+    def parse(value: object) -> str:
+        if str(value).strip() not in words:
+            raise ValueError("none of them")
+        return str(value).strip()
+
+    return Kind(" or ".join(words), parse)
+
+
 def _row(kind: Kind, help_text: str) -> dict:
     """Return what the table says about a setting beside its name and its default."""
     return {"kind": kind, "help": help_text}
@@ -82,6 +94,17 @@ class Settings:
         default=PROJECT_FOLDER / "models" / "detection_model",
         metadata=_row(PATH, "the model: folder and name of its files without suffix"),
     )
+    detector: str = field(
+        default="haar",
+        metadata=_row(
+            _choice("haar", "yunet"),
+            "what finds the faces: OpenCV's Haar cascades, or YuNet, its face network",
+        ),
+    )
+    detector_model: Path | None = field(
+        default=None,
+        metadata=_row(PATH, f"the network's file, which yunet needs: {EXPECTED_NETWORK}"),
+    )
     uploads: Path = field(
         default=PROJECT_FOLDER / "uploads",
         metadata=_row(PATH, "folder in which results are kept for a while"),
@@ -100,6 +123,18 @@ class Settings:
         default=50,
         metadata=_row(_number(float, 0.001, 1000), "largest photo in millions of pixels"),
     )
+
+    def __post_init__(self) -> None:
+        if self.detector == "yunet" and self.detector_model is None:
+            raise SettingsError(
+                f"expected DETECTOR_MODEL, the path of a file, with DETECTOR yunet: "
+                f"{EXPECTED_NETWORK}"
+            )
+        if self.detector != "yunet" and self.detector_model is not None:
+            raise SettingsError(
+                "expected DETECTOR yunet with a DETECTOR_MODEL; "
+                f"received DETECTOR {self.detector}, which needs no file"
+            )
 
     @property
     def keep_s(self) -> float:
@@ -127,7 +162,7 @@ def read_settings(*sources: Mapping[str, object]) -> Settings:
             and a value that is empty or None counts as not given.
 
     Raises:
-        SettingsError: a value is not of its kind.
+        SettingsError: a value is not of its kind, or two do not fit each other.
     """
     values = {}
     for row in dataclasses.fields(Settings):
@@ -161,6 +196,8 @@ def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
 
 def _shown(value: object) -> str:
     """Return a default as one would type it."""
+    if value is None:
+        return "none"
     return str(value.relative_to(PROJECT_FOLDER) if isinstance(value, Path) else value)
 
 
