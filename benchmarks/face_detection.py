@@ -24,7 +24,7 @@ import sklearn.datasets
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emotion.faces import DetectorSettings, FaceDetector
+from emotion.faces import DetectorSettings, FaceDetector, load_cascades
 
 ANYTHING = float("-inf")
 ASTRONAUT_BOX = (172, 66, 105, 105)
@@ -64,28 +64,25 @@ class Row:
 
 
 def variants() -> dict[str, DetectorSettings]:
-    """Return the settings to compare: each row adds one thing to the row before."""
+    """Return the settings to compare: what is chosen, and that with one thing changed."""
     chosen = DetectorSettings()
-    usual = replace(chosen, scale_step=1.1, minimum_neighbors=3)
-    plain = replace(
-        usual,
-        border_share=0.0,
-        fallbacks=(),
-        second_opinion=False,
-        frontal_threshold=ANYTHING,
-        fallback_threshold=ANYTHING,
-        profile_threshold=ANYTHING,
-    )
-    border = replace(plain, border_share=chosen.border_share)
+    first = replace(chosen, fallbacks=())
     sideways = (*chosen.rotations_degrees, 90.0, 180.0, 270.0)
     return {
-        "plain cascade": plain,
-        "+ border": border,
-        "+ alt2": replace(border, fallbacks=("alt2",)),
-        "+ rotated": replace(border, fallbacks=("alt2", "rotated")),
-        "+ profile": replace(border, fallbacks=("alt2", "rotated", "profile")),
-        "+ second opinion": usual,
-        "+ step 1.15, 2 neighbours (chosen)": chosen,
+        "first pass alone": first,
+        "first pass alone, without second opinion": replace(
+            first, second_opinion=False, frontal_threshold=ANYTHING
+        ),
+        "first pass alone, without border": replace(first, border_share=0.0),
+        "+ alt2": replace(chosen, fallbacks=("alt2",)),
+        "+ rotated": replace(chosen, fallbacks=("alt2", "rotated")),
+        "+ portrait": replace(chosen, fallbacks=("alt2", "rotated", "portrait")),
+        "+ profile (chosen)": chosen,
+        "chosen, without the template": replace(
+            chosen, fallbacks=("alt2", "rotated", "profile"), roll_degrees=()
+        ),
+        "chosen, octave step 1.1": replace(chosen, octave_step=1.1),
+        "chosen, opinion step 1.05": replace(chosen, opinion_scale_step=1.05),
         "chosen, thresholds 1 lower": _thresholds(chosen, -1),
         "chosen, 960x720 copy": replace(chosen, working_pixels=960 * 720),
         "chosen, turned 90, 180, 270 too": replace(chosen, rotations_degrees=sideways),
@@ -99,6 +96,7 @@ def _thresholds(settings: DetectorSettings, change: float) -> DetectorSettings:
         frontal_threshold=settings.frontal_threshold + change,
         fallback_threshold=settings.fallback_threshold + change,
         profile_threshold=settings.profile_threshold + change,
+        portrait_threshold=settings.portrait_threshold + change,
     )
 
 
@@ -106,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure every variant and print the table."""
     options = parse(arguments)
     cases = gather(options)
-    detectors = {name: FaceDetector(settings).detect for name, settings in variants().items()}
+    detectors = {"plain cascade": plain_cascade()}
+    detectors |= {name: FaceDetector(settings).detect for name, settings in variants().items()}
     if options.yunet:
         detectors["YuNet (network, for comparison)"] = yunet(options.yunet)
     rows = {}
@@ -302,6 +301,20 @@ def own_photos(folder: Path) -> list[Case]:
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         cases.append(Case("photo", rgb, count) if count else Case("faceless", rgb))
     return cases
+
+
+def plain_cascade() -> Callable:
+    """Return what tutorials do: one pass of the default cascade, on at most 1280x960 pixels."""
+    cascade = load_cascades()["default"]
+
+    def detect(image: np.ndarray) -> list[tuple[float, ...]]:
+        scale = min(1.0, (1280 * 960 / (image.shape[0] * image.shape[1])) ** 0.5)
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        copy = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        boxes = cascade.detectMultiScale(copy, scaleFactor=1.1, minNeighbors=3)
+        return [tuple(value / scale for value in box) for box in boxes]
+
+    return detect
 
 
 def yunet(path: Path) -> Callable:

@@ -2,14 +2,16 @@
 
 One frontal pass proposes boxes with few rejects and many mistakes; two other frontal cascades then
 look at each proposal at one standard size, and what they say is the score. Only a photo without
-any face so far pays for the fallback passes. `benchmarks/face_detection.md` has the measurements
-behind every default.
+any face so far pays for the fallback passes; the last but one of them slides a template of
+oriented gradients, fitted to FER2013, and looks for one face that fills the photo. The same
+template tells how far a head is tilted. `benchmarks/face_detection.md` has the measurements behind
+every default.
 """
 
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -23,15 +25,27 @@ CROP_MARGIN = 0.0
 CROP_SIDE_PX = 48
 """Side of the model's crop in pixels."""
 
+TEMPLATE_SIDE_PX = 48
+"""Side in pixels of the window of the face template."""
+
+ROLL_TEMPERATURE = 0.5
+"""Difference in the template's score that sets one tilt of a head clearly before another."""
+
 CASCADE_FILES = {
     "default": "haarcascade_frontalface_default.xml",
     "alt": "haarcascade_frontalface_alt.xml",
     "alt2": "haarcascade_frontalface_alt2.xml",
     "profile": "haarcascade_profileface.xml",
+    "eye": "haarcascade_eye.xml",
+    "eye_glasses": "haarcascade_eye_tree_eyeglasses.xml",
 }
 """The cascades in use and their files in OpenCV's wheel."""
 
-FALLBACKS = ("alt2", "rotated", "profile")
+FACE_TEMPLATE = Path(__file__).resolve().parent.parent / "models" / "face_template.yml"
+"""Histogram of oriented gradients and its linear classifier (Dalal and Triggs, 2005), as OpenCV
+saves them; `benchmarks/face_template.py` fits it."""
+
+FALLBACKS = ("alt2", "rotated", "portrait", "profile")
 """The passes that may follow when nothing was found, in the order in which they are tried."""
 
 CONFIRMERS = ("alt", "alt2")
@@ -39,6 +53,21 @@ CONFIRMERS = ("alt", "alt2")
 
 WEIGHT_BAR = {"alt": 105.76, "alt2": 53.76, "profile": -1.27}
 """Last stage threshold (in the XML file) of the cascades that give opinions: no hit weighs less."""
+
+SAME_FACE = 0.4
+"""Intersection over union from which a proposal is a face that was found already."""
+
+EYE_CASCADES = ("eye", "eye_glasses")
+"""The cascades that look for the eyes of a face that the template found."""
+
+EYES_FACE_PX = 144
+"""Size in pixels to which such a face is scaled."""
+
+EYE_PLACE = (0.3, 0.36)
+"""Middle of an eye from the nearer side and from the top of the box, as shares of its side."""
+
+EYE_PLACE_REACH = (0.15, 0.16)
+"""How far from there an eye may lie, across and down."""
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height in pixels."""
@@ -52,11 +81,14 @@ class Detection:
         box_xywh: left, top, width and height in pixels of the photo, wholly inside it.
         score: how sure the cascades are, from their level weights: higher is surer. Frontal boxes,
             rotated ones too, are measured alike and compare with each other; a box of the profile
-            pass also counts the profile cascade's own weight and compares with its like.
+            pass also counts the profile cascade's own weight and compares with its like, and a
+            box of the portrait pass has the template's score.
+        roll_degrees: how far the head is tilted, counter-clockwise as seen; `crop_face` takes it.
     """
 
     box_xywh: tuple[int, int, int, int]
     score: float
+    roll_degrees: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +103,14 @@ class DetectorSettings:
         border_share: replicated border on each side, as a share of the copy's short side.
         smallest_face_share: smallest box, as a share of the photo's short side.
         smallest_face_px: smallest box in pixels of the copy; the cascades know nothing smaller.
-        scale_step: factor from one box size to the next; above 1.
-        minimum_neighbors: overlapping hits that a proposal needs.
+        octave_step: factor from one box size to the next in the first pass; above 1.
+        octave_neighbors: overlapping hits that a proposal needs in the first pass.
+        coarsest_side_px: short side of the smallest copy that the first pass searches, at most.
+        octave_border_px: replicated border of the other copies, where faces are small.
+        small_fry_px: where a photo has a face of more than twice this, faces with fewer pixels than
+            this are not looked for.
+        scale_step: factor from one box size to the next in the other passes; above 1.
+        minimum_neighbors: overlapping hits that a proposal needs in the other passes.
         fallbacks: which of `FALLBACKS` to try when nothing was found.
         rotations_degrees: counter-clockwise turns of the photo that the rotated pass tries.
         second_opinion: whether other cascades judge each box; without it the score is the weight
@@ -84,6 +122,16 @@ class DetectorSettings:
         frontal_threshold: lowest score of a box of the first pass.
         fallback_threshold: lowest score of a box of the alt2 and rotated passes.
         profile_threshold: lowest score of a box of the profile pass.
+        portrait_shares: sides of the face that the portrait pass looks for, as shares of the short
+            side; false faces are smaller, so only large ones are believed.
+        portrait_border_share: as `border_share`, for that pass.
+        portrait_threshold: lowest score of the template in that pass.
+        portrait_eyes: how often the eyes must be seen in that pass, of 4 times (each eye by each of
+            `EYE_CASCADES`); round things fool the template, but have no eyes.
+        roll_degrees: tilts of the head that are tried on each face; empty leaves all upright.
+        least_roll_degrees: a head tilted less counts as upright.
+        template_threshold: boxes that the template fits worse than this at every tilt are no
+            faces.
         merge_overlap: boxes that overlap more (intersection over union) are one face.
         merge_containment: boxes of which this share lies inside a stronger one are dropped.
     """
@@ -95,6 +143,11 @@ class DetectorSettings:
     border_share: float = 0.2
     smallest_face_share: float = 0.04
     smallest_face_px: int = 24
+    octave_step: float = 1.2
+    octave_neighbors: int = 1
+    coarsest_side_px: int = 160
+    octave_border_px: int = 12
+    small_fry_px: int = 48
     scale_step: float = 1.15
     minimum_neighbors: int = 2
     fallbacks: tuple[str, ...] = FALLBACKS
@@ -102,11 +155,18 @@ class DetectorSettings:
     second_opinion: bool = True
     opinion_face_px: int = 64
     opinion_margin_share: float = 0.35
-    opinion_scale_step: float = 1.05
+    opinion_scale_step: float = 1.1
     opinion_overlap: float = 0.45
     frontal_threshold: float = 4.7
     fallback_threshold: float = 5.5
     profile_threshold: float = 3.0
+    portrait_shares: tuple[float, ...] = (1.2, 1.0, 0.84, 0.7, 0.58)
+    portrait_border_share: float = 0.3
+    portrait_threshold: float = 0.75
+    portrait_eyes: int = 3
+    roll_degrees: tuple[float, ...] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)
+    least_roll_degrees: float = 8.0
+    template_threshold: float = -1.0
     merge_overlap: float = 0.3
     merge_containment: float = 0.6
 
@@ -119,11 +179,13 @@ class _View:
         grey: (H, W) uint8, border included.
         to_photo: (2, 3) affine from pixels of `grey` to pixels of the photo.
         smallest_face_px: smallest box to look for, in pixels of `grey`.
+        largest_face_px: largest box to look for, 0 for any.
     """
 
     grey: np.ndarray
     to_photo: np.ndarray
     smallest_face_px: int
+    largest_face_px: int = 0
 
 
 class FaceDetector:
@@ -133,11 +195,13 @@ class FaceDetector:
         """Load the cascades once, so that a broken OpenCV is known before the first photo.
 
         Raises:
-            ModelError: OpenCV has no cascades, or a file of theirs is missing or damaged.
+            ModelError: OpenCV has no cascades, or a file of theirs or the template is missing or
+                damaged.
         """
         self.settings = settings
         self._local = threading.local()
         self._cascades()
+        self._template()
 
     def __reduce__(self):
         # neither classifiers nor thread-local storage can be pickled: the other side loads its own
@@ -152,24 +216,20 @@ class FaceDetector:
         Raises:
             ImageError: `image` is no such array.
         """
-        _check_image(image)
+        check_image(image)
         if min(image.shape[:2]) < self.settings.smallest_photo_side_px:
             return ()
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         for search in self._searches(grey):
-            found = _merge(search(), self.settings)
-            inside = _clip(found, grey.shape)
-            if inside:
-                return tuple(sorted(inside, key=lambda face: (face.box_xywh[:2], face.box_xywh)))
+            found = merge_boxes(search(), self.settings)
+            faces = self._fitting(grey, clip_boxes(found, grey.shape))
+            if faces:
+                return tuple(sorted(faces, key=lambda face: (face.box_xywh[:2], face.box_xywh)))
         return ()
 
     def _searches(self, grey: np.ndarray) -> Iterable[Callable[[], list[Detection]]]:
         """Yield the passes over a photo, in order; the next is only made when one found nothing."""
-        yield lambda: self._frontal(
-            _view(grey, self.settings, self.settings.working_pixels),
-            "default",
-            self.settings.frontal_threshold,
-        )
+        yield lambda: self._upright(_view(grey, self.settings, self.settings.working_pixels))
         if not self.settings.fallbacks:
             return
         view = _view(grey, self.settings, self.settings.fallback_pixels)
@@ -177,8 +237,40 @@ class FaceDetector:
             "alt2": lambda: self._frontal(view, "alt2", self.settings.fallback_threshold),
             "profile": lambda: self._profiles(view),
             "rotated": lambda: self._rotated(view),
+            "portrait": lambda: self._portrait(grey),
         }
         yield from (searches[name] for name in self.settings.fallbacks)
+
+    def _upright(self, view: _View) -> list[Detection]:
+        """Return the upright faces, in photo pixels, looking for large ones first.
+
+        Each copy of the photo has half the side of the next and is searched for faces of one octave
+        of sizes, which takes a fraction of the time of a search for all sizes in the largest one.
+        """
+        found: list[Detection] = []
+        for octave in _octaves(view, self.settings):
+            if _is_small_fry(octave, found, self.settings):
+                break
+            for hit, weight in self._octave_proposals(octave):
+                box = _back(hit, octave.to_photo)
+                if any(_overlap(box, face.box_xywh)[0] > SAME_FACE for face in found):
+                    continue
+                score = self._score(view.grey, _forth(box, view.to_photo), weight)
+                if score >= self.settings.frontal_threshold:
+                    found.append(Detection(box, score))
+        return found
+
+    def _octave_proposals(self, octave: _View) -> list[tuple[Box, float]]:
+        """Return the boxes of the first cascade in one copy and their weights, heaviest first."""
+        proposals = _run(
+            self._cascades()["default"],
+            octave.grey,
+            step=self.settings.octave_step,
+            neighbors=self.settings.octave_neighbors,
+            smallest_px=octave.smallest_face_px,
+            largest_px=octave.largest_face_px,
+        )
+        return sorted(proposals, key=lambda proposal: (-proposal[1], proposal[0]))
 
     def _frontal(self, view: _View, cascade: str, threshold: float) -> list[Detection]:
         """Return the boxes of one frontal cascade that score high enough, in photo pixels."""
@@ -207,6 +299,94 @@ class FaceDetector:
                 _turned(view, degrees), "alt2", self.settings.fallback_threshold
             )
         ]
+
+    def _portrait(self, grey: np.ndarray) -> list[Detection]:
+        """Return the one face that fills the photo, or none, in photo pixels."""
+        border = self.settings.portrait_border_share
+        settings = replace(self.settings, border_share=border)
+        view = _view(grey, settings, settings.fallback_pixels)
+        short_px = min(view.grey.shape) / (1 + 2 * border)
+        hits = [
+            hit
+            for share in settings.portrait_shares
+            for hit in self._template_hits(view.grey, share * short_px)
+        ]
+        best = max(hits, key=lambda hit: hit[1], default=(None, -math.inf))
+        if best[1] < settings.portrait_threshold:
+            return []
+        box = _back(_mean_box(hits, best[0]), view.to_photo)
+        if self._eyes_seen(grey, box) < settings.portrait_eyes:
+            return []
+        return [Detection(box, best[1])]
+
+    def _eyes_seen(self, grey: np.ndarray, box_xywh: Box) -> int:
+        """Return how often the eyes of a face are seen where eyes are: 0 to 4 times."""
+        tried = self.settings.roll_degrees
+        roll_degrees = self._roll(self._fits(grey, box_xywh)) if tried else 0.0
+        # a little more than the face, because eye cascades look at the brows too
+        margin = 0.1
+        side = round(EYES_FACE_PX * (1 + 2 * margin))
+        crop = _square_crop(grey, box_xywh, margin, side, roll_degrees)
+        return sum(
+            len(_eye_sides(self._eye_boxes(name, crop), margin * EYES_FACE_PX))
+            for name in EYE_CASCADES
+        )
+
+    def _eye_boxes(self, cascade: str, crop: np.ndarray) -> list[Box]:
+        """Return all that one eye cascade takes for an eye."""
+        hits = _run(
+            self._cascades()[cascade],
+            crop,
+            step=self.settings.opinion_scale_step,
+            neighbors=0,
+            smallest_px=20,
+            largest_px=EYES_FACE_PX // 2,
+        )
+        return [box for box, _ in hits]
+
+    def _template_hits(self, grey: np.ndarray, face_px: float) -> list[tuple[Box, float]]:
+        """Return where the template fits a face of one size at all, in pixels of `grey`."""
+        scale = TEMPLATE_SIDE_PX / face_px
+        size_wh = [max(TEMPLATE_SIDE_PX, round(side * scale)) for side in grey.shape[::-1]]
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        copy = cv2.resize(grey, size_wh, interpolation=method)
+        corners, scores = self._template().detect(copy, winStride=(4, 4))
+        return [
+            ((float(x / scale), float(y / scale), face_px, face_px), float(score))
+            for (x, y), score in zip(corners, np.ravel(scores), strict=True)
+        ]
+
+    def _fitting(self, grey: np.ndarray, found: Iterable[Detection]) -> list[Detection]:
+        """Return the faces that the template does not refuse, each with the tilt of its head."""
+        tried = self.settings.roll_degrees
+        if not tried:
+            return list(found)
+        fits = [(face, self._fits(grey, face.box_xywh)) for face in found]
+        return [
+            replace(face, roll_degrees=self._roll(heights))
+            for face, heights in fits
+            if max(heights) >= self.settings.template_threshold
+        ]
+
+    def _fits(self, grey: np.ndarray, box_xywh: Box) -> list[float]:
+        """Return how well the template fits a box at each tilt that is tried."""
+        # the template's 48 pixels need no more of a large face
+        step = max(1, int(max(box_xywh[2:])) // (4 * TEMPLATE_SIDE_PX))
+        thinned, box = grey[::step, ::step], [value / step for value in box_xywh]
+        return [
+            self._fit(_square_crop(thinned, box, 0.0, TEMPLATE_SIDE_PX, degrees))
+            for degrees in self.settings.roll_degrees
+        ]
+
+    def _roll(self, heights: Sequence[float]) -> float:
+        """Return the tilt that fits best, 0 where it is too small to matter."""
+        roll_degrees = _peak(self.settings.roll_degrees, heights)
+        return roll_degrees if abs(roll_degrees) >= self.settings.least_roll_degrees else 0.0
+
+    def _fit(self, crop: np.ndarray) -> float:
+        """Return how well the template fits a crop of its own size."""
+        _, scores = self._template().detect(crop, hitThreshold=-1000.0)
+        return float(np.ravel(scores)[0])
 
     def _proposals(self, view: _View, cascade: str) -> list[tuple[Box, float]]:
         """Return the boxes of one cascade on a view and their level weights."""
@@ -256,6 +436,12 @@ class FaceDetector:
             self._local.cascades = load_cascades()
         return self._local.cascades
 
+    def _template(self) -> "cv2.HOGDescriptor":
+        """Return this thread's own copy of the face template."""
+        if not hasattr(self._local, "template"):
+            self._local.template = load_template()
+        return self._local.template
+
 
 def load_cascades() -> dict[str, "cv2.CascadeClassifier"]:
     """Return a fresh classifier for each of `CASCADE_FILES`.
@@ -270,6 +456,28 @@ def load_cascades() -> dict[str, "cv2.CascadeClassifier"]:
         )
     folder = Path(cv2.data.haarcascades)
     return {name: _load_cascade(folder / file) for name, file in CASCADE_FILES.items()}
+
+
+def load_template(path: Path = FACE_TEMPLATE) -> "cv2.HOGDescriptor":
+    """Return the face template of a file.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise ModelError(f"expected the face template at {path}; found no file")
+    template = cv2.HOGDescriptor()
+    try:
+        loaded = template.load(str(path))
+    except (cv2.error, SystemError) as error:
+        raise ModelError(f"expected a face template in {path}; it is damaged: {error}") from error
+    side = (TEMPLATE_SIDE_PX, TEMPLATE_SIDE_PX)
+    if not loaded or template.winSize != side or not template.checkDetectorSize():
+        raise ModelError(
+            f"expected a face template of {TEMPLATE_SIDE_PX} pixels in {path}; "
+            "received a file that holds none"
+        )
+    return template
 
 
 def _load_cascade(path: Path) -> "cv2.CascadeClassifier":
@@ -290,6 +498,7 @@ def crop_face(
     box_xywh: Sequence[float],
     margin: float = CROP_MARGIN,
     side: int = CROP_SIDE_PX,
+    roll_degrees: float = 0.0,
 ) -> np.ndarray:
     """Return what the model sees of a face: a square around the middle of its box, in grey.
 
@@ -298,6 +507,7 @@ def crop_face(
         box_xywh: left, top, width and height in pixels of `image`; its longer side counts.
         margin: share of the box's side added on each side; negative takes away; above -0.5.
         side: width and height of the result in pixels.
+        roll_degrees: tilt of the head (`Detection.roll_degrees`), which the crop undoes.
 
     Returns:
         (side, side, 1) float32 in [0, 1]; beyond the photo's edge its last pixels repeat.
@@ -305,18 +515,31 @@ def crop_face(
     Raises:
         ImageError: `image` is no such array, or nothing is left of the box.
     """
-    _check_image(image)
+    check_image(image)
     if margin <= -0.5 or min(box_xywh[2:]) <= 0:
         raise ImageError(
             "expected a box with a width and height above 0 and a margin above -0.5; "
             f"received {tuple(box_xywh)} and {margin}"
         )
-    grey = _square_crop(image, box_xywh, margin, side)
+    grey = _square_crop(image, box_xywh, margin, side, roll_degrees)
     return grey.astype(np.float32)[:, :, np.newaxis] / np.float32(255)
 
 
-def _square_crop(image: np.ndarray, box_xywh: Sequence[float], margin: float, side: int):
-    """Return a square around the middle of a box as (side, side) uint8 grey."""
+def _square_crop(
+    image: np.ndarray,
+    box_xywh: Sequence[float],
+    margin: float,
+    side: int,
+    roll_degrees: float = 0.0,
+) -> np.ndarray:
+    """Return a square around the middle of a box, turned upright, as (side, side) uint8 grey."""
+    if roll_degrees:
+        # the wider square still fills the corners after the turn
+        wide_side = math.ceil(side * math.sqrt(2))
+        wide_margin = (0.5 + margin) * wide_side / side - 0.5
+        return _turned_middle(
+            _square_crop(image, box_xywh, wide_margin, wide_side), side, roll_degrees
+        )
     x, y, width, height = box_xywh
     cut = max(1, round(max(width, height) * (1 + 2 * margin)))
     left, top = round(x + width / 2 - cut / 2), round(y + height / 2 - cut / 2)
@@ -325,6 +548,14 @@ def _square_crop(image: np.ndarray, box_xywh: Sequence[float], margin: float, si
     shrinking = side < cut
     method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
     return cv2.resize(grey, (side, side), interpolation=method)
+
+
+def _turned_middle(grey: np.ndarray, side: int, roll_degrees: float) -> np.ndarray:
+    """Return the (side, side) middle of a square picture turned clockwise."""
+    middle = (grey.shape[0] - 1) / 2
+    turn = cv2.getRotationMatrix2D((middle, middle), -roll_degrees, 1.0)
+    turn[:, 2] += (side - 1) / 2 - middle
+    return cv2.warpAffine(grey, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
 
 
 def _replicated_cut(image: np.ndarray, left: int, top: int, cut: int) -> np.ndarray:
@@ -343,7 +574,7 @@ def _replicated_cut(image: np.ndarray, left: int, top: int, cut: int) -> np.ndar
     )
 
 
-def _check_image(image: np.ndarray) -> None:
+def check_image(image: np.ndarray) -> None:
     """Raise an ImageError unless `image` is a photo as `emotion.images` hands it out."""
     if not isinstance(image, np.ndarray):
         raise ImageError(f"expected an image as a numpy array; received {type(image).__name__}")
@@ -369,6 +600,42 @@ def _view(grey: np.ndarray, settings: DetectorSettings, pixels: int) -> _View:
     to_photo = np.array([[across, 0, -border * across], [0, down, -border * down]])
     smallest = max(settings.smallest_face_px, round(settings.smallest_face_share * short * scale))
     return _View(bordered, to_photo, smallest)
+
+
+def _octaves(view: _View, settings: DetectorSettings) -> Iterable[_View]:
+    """Yield copies of a view, each twice as large as the one before, for an octave of faces each.
+
+    The first has a wide border, without which faces that fill the photo are missed.
+    """
+    across, down = view.to_photo[0, 0], view.to_photo[1, 1]
+    left, top = round(-view.to_photo[0, 2] / across), round(-view.to_photo[1, 2] / down)
+    inner = view.grey[top : view.grey.shape[0] - top, left : view.grey.shape[1] - left]
+    copies = [_scaled(inner, settings.smallest_face_px / view.smallest_face_px)]
+    while min(copies[-1].shape) > settings.coarsest_side_px:
+        copies.append(_scaled(copies[-1], 0.5))
+    for copy in reversed(copies):
+        is_first = copy is copies[-1]
+        wide = round(settings.border_share * min(copy.shape))
+        border = wide if is_first else settings.octave_border_px
+        grey = cv2.copyMakeBorder(copy, *[border] * 4, cv2.BORDER_REPLICATE)
+        x, y = across * inner.shape[1] / copy.shape[1], down * inner.shape[0] / copy.shape[0]
+        to_photo = np.array([[x, 0, -border * x], [0, y, -border * y]])
+        smallest_px = settings.smallest_face_px
+        yield _View(grey, to_photo, smallest_px, 0 if is_first else 2 * smallest_px)
+
+
+def _scaled(grey: np.ndarray, scale: float) -> np.ndarray:
+    """Return a grey photo made smaller, or as it is at a scale of 1."""
+    size_wh = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+    return grey if scale == 1 else cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def _is_small_fry(octave: _View, found: Sequence[Detection], settings: DetectorSettings) -> bool:
+    """Tell whether an octave has only faces too small to matter beside those that were found."""
+    largest_px = octave.largest_face_px * octave.to_photo[0, 0]
+    if not 0 < largest_px <= settings.small_fry_px:
+        return False
+    return any(face.box_xywh[2] > 2 * largest_px for face in found)
 
 
 def _mirrored(view: _View) -> _View:
@@ -403,6 +670,14 @@ def _back(box: Box, to_photo: np.ndarray) -> Box:
     return float(middle_x - wide / 2), float(middle_y - high / 2), wide, high
 
 
+def _forth(box: Box, to_photo: np.ndarray) -> Box:
+    """Return a box of the photo in pixels of an upright view."""
+    x, y, width, height = box
+    across, down = to_photo[0, 0], to_photo[1, 1]
+    left, top = (x - to_photo[0, 2]) / across, (y - to_photo[1, 2]) / down
+    return left, top, width / across, height / down
+
+
 def _run(cascade, grey, step, neighbors, smallest_px, largest_px=0) -> list[tuple[Box, float]]:
     """Return the boxes of one cascade in pixels of `grey`, and their level weights."""
     boxes, _, weights = cascade.detectMultiScale3(
@@ -420,7 +695,31 @@ def _run(cascade, grey, step, neighbors, smallest_px, largest_px=0) -> list[tupl
     ]
 
 
-def _merge(found: Iterable[Detection], settings: DetectorSettings) -> list[Detection]:
+def _peak(places: Sequence[float], heights: Sequence[float]) -> float:
+    """Return where noisy heights peak: the mean of the places, weighed by softmax."""
+    weights = np.exp((np.asarray(heights) - max(heights)) / ROLL_TEMPERATURE)
+    return float(np.average(places, weights=weights))
+
+
+def _mean_box(hits: Iterable[tuple[Box, float]], best: Box) -> Box:
+    """Return the mean of the boxes that lie about where the best one does."""
+    near = [box for box, _ in hits if _overlap(box, best)[0] > 0.6]
+    return tuple(float(value) for value in np.mean(near, axis=0))
+
+
+def _eye_sides(boxes: Iterable[Box], start_px: float) -> set[str]:
+    """Return on which sides of a face that starts at a pixel boxes lie where an eye may be."""
+    sides = set()
+    for x, y, width, height in boxes:
+        across = (x + width / 2 - start_px) / EYES_FACE_PX
+        down = (y + height / 2 - start_px) / EYES_FACE_PX
+        off = abs(min(across, 1 - across) - EYE_PLACE[0]), abs(down - EYE_PLACE[1])
+        if off[0] < EYE_PLACE_REACH[0] and off[1] < EYE_PLACE_REACH[1]:
+            sides.add("left" if across < 0.5 else "right")
+    return sides
+
+
+def merge_boxes(found: Iterable[Detection], settings: DetectorSettings) -> list[Detection]:
     """Return one box a face: of boxes that overlap or hold each other, the strongest."""
     kept: list[Detection] = []
     for face in sorted(found, key=lambda face: (-face.score, face.box_xywh)):
@@ -442,7 +741,7 @@ def _overlap(one: Box, other: Box) -> tuple[float, float]:
     return shared / (sum(areas) - shared), shared / min(areas)
 
 
-def _clip(found: Iterable[Detection], shape: tuple[int, int]) -> list[Detection]:
+def clip_boxes(found: Iterable[Detection], shape: tuple[int, int]) -> list[Detection]:
     """Return the boxes cut to whole pixels inside the photo; those centred outside are no faces."""
     height, width = shape
     inside = []
@@ -452,5 +751,5 @@ def _clip(found: Iterable[Detection], shape: tuple[int, int]) -> list[Detection]
             left, top = max(0, round(x)), max(0, round(y))
             right, bottom = min(width, round(x + wide)), min(height, round(y + high))
             box = (left, top, max(1, right - left), max(1, bottom - top))
-            inside.append(Detection(box, face.score))
+            inside.append(replace(face, box_xywh=box))
     return inside

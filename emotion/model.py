@@ -93,7 +93,8 @@ class EmotionModel:
             probabilities: (N, classes), the answers to the faces.
             mirrored: (N, classes), the answers to their mirror images.
         """
-        return apply_temperature((probabilities + mirrored) / 2, self.serving.temperature)
+        mean, temperature = (probabilities + mirrored) / 2, self.serving.temperature
+        return mean if temperature == 1 else apply_temperature(mean, temperature)
 
     @property
     def serving(self) -> "Serving":

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from emotion.errors import ModelError
-from emotion.faces import Box, Detection, _check_image, _clip, _merge
+from emotion.faces import Box, Detection, check_image, clip_boxes, merge_boxes
 
 NETWORK_FILE = "face_detection_yunet_2026may.onnx"
 EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection_yunet)"
@@ -95,13 +95,13 @@ class YunetDetector:
         Raises:
             ImageError: `image` is no such array.
         """
-        _check_image(image)
+        check_image(image)
         if min(image.shape[:2]) < self.settings.smallest_photo_side_px:
             return ()
         found = [
             self._face(row) for copy in self._copies(image) for row in self._rows(copy, image.shape)
         ]
-        inside = _clip(_merge(found, self.settings), image.shape[:2])
+        inside = clip_boxes(merge_boxes(found, self.settings), image.shape[:2])
         return tuple(sorted(inside, key=lambda face: (face.box_xywh[:2], face.box_xywh)))
 
     def _copies(self, image: np.ndarray) -> Iterator[np.ndarray]:

@@ -73,6 +73,7 @@ def test_settings_name_the_same_networks():
     ("architecture", "parameters"),
     [
         ("cnn", 1_507_751),
+        ("se_cnn", 1_860_095),
         ("mini_xception", 51_255),
         ("vgg", 7_319_111),
         ("resnet", 11_180_871),

@@ -376,7 +376,7 @@ def test_a_template_of_another_size_is_refused(tmp_path):
 )
 def test_boxes_of_one_face_are_merged_to_the_strongest(boxes, kept):
     found = [Detection(box, score) for box, score in boxes]
-    assert faces._merge(found, DetectorSettings()) == [found[index] for index in kept]
+    assert faces.merge_boxes(found, DetectorSettings()) == [found[index] for index in kept]
 
 
 @pytest.mark.parametrize("degrees", [30, -30, 90, 180])

@@ -189,7 +189,7 @@ def _squeeze_and_excite(features):
     """Scale each channel by what all channels show on average (Hu et al. 2018)."""
     filters = features.shape[-1]
     weights = layers.GlobalAveragePooling2D(keepdims=True)(features)
-    weights = layers.Dense(filters // SQUEEZE, activation="relu")(weights)
+    weights = layers.Dense(max(1, filters // SQUEEZE), activation="relu")(weights)
     weights = layers.Dense(filters, activation="sigmoid")(weights)
     return layers.Multiply()([features, weights])
 
