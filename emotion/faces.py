@@ -60,6 +60,9 @@ SAME_FACE = 0.4
 EYE_CASCADES = ("eye", "eye_glasses")
 """The cascades that look for the eyes of a face that the template found."""
 
+EYES_SCALE_STEP = 1.05
+"""Factor between the sizes of eyes that are looked for."""
+
 EYES_FACE_PX = 144
 """Size in pixels to which such a face is scaled."""
 
@@ -337,7 +340,7 @@ class FaceDetector:
         hits = _run(
             self._cascades()[cascade],
             crop,
-            step=self.settings.opinion_scale_step,
+            step=EYES_SCALE_STEP,
             neighbors=0,
             smallest_px=20,
             largest_px=EYES_FACE_PX // 2,

@@ -181,9 +181,7 @@ def _require_same_answers(model, fast_form: Path) -> None:
 def import_keras():
     """Return the keras module, or raise a `ModelError` that says how to get it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    _quieten()
     try:
         with _native_stderr_silenced():
             import keras
@@ -192,7 +190,14 @@ def import_keras():
             "expected Keras and TensorFlow, which this model needs because it has no fast form "
             "(.onnx) that fits it; they are not installed: pip install -r requirements.txt"
         ) from error
+    _quieten()  # again, because the import sets the levels anew
     return keras
+
+
+def _quieten() -> None:
+    """Drop what these libraries log to users that is meant for their authors."""
+    for name in ("absl", "tf2onnx", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

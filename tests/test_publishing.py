@@ -7,11 +7,12 @@ from narrow_networks import build_small
 from training_data import make_dataset, write_csv, write_votes
 
 import emotion_model_training
+from emotion.keras_pair import import_keras
 from emotion.labels import EMOTIONS
 from emotion.model import load_model
 from emotion.training.architectures import ARCHITECTURES
 from emotion.training.datasets import Dataset
-from emotion.training.publishing import _choose_serving, round_weights
+from emotion.training.publishing import _choose_serving, blend_last_layers, round_weights
 from emotion.training.votes import FERPLUS_COLUMNS, VOTE_COLUMNS
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
@@ -145,7 +146,7 @@ def test_mirrored_faces_count_where_they_do_not_hurt():
 
         def predict_on_batch(self, faces):
             bright = faces[:, 0, 0, 0] > 0.5
-            return np.where(bright[:, None], [[0.9, 0.1]], [[0.2, 0.8]])
+            return np.where(bright[:, None], [[0.6, 0.4]], [[0.2, 0.8]])
 
     images = np.zeros((40, 48, 48), np.uint8)
     images[::2, 0, 0] = images[::2, 0, -1] = 255
@@ -157,3 +158,14 @@ def test_mirrored_faces_count_where_they_do_not_hurt():
     assert (answers.argmax(axis=1) == labels).all()
     images[::2, 0, -1] = 0
     assert _choose_serving(Network(), validation)[0]["mirrored"] is False
+
+
+def test_blended_last_layer_answers_with_the_geometric_mean():
+    keras = import_keras()
+    features = keras.Input((3,))
+    one, other = (keras.Model(features, keras.layers.Dense(2, "softmax")(features)) for _ in "ab")
+    given = np.array([[1.0, -2.0, 0.5]], np.float32)
+    expected = one.predict_on_batch(given) ** 0.8 * other.predict_on_batch(given) ** 0.2
+    blend_last_layers(one, other, 0.2)
+    answer = one.predict_on_batch(given)
+    np.testing.assert_allclose(answer, expected / expected.sum(), rtol=1e-5)

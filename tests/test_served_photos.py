@@ -14,6 +14,24 @@ from emotion.recognizer import Recognizer
 
 EXPECTED = {
     "astronaut": ["happy"],
+    "grace hopper": ["neutral"],
+    "astronaut, mirrored": ["happy"],
+    "grace hopper, mirrored": ["neutral"],
+    "astronaut, half the size": ["happy"],
+    "grace hopper, half the size": ["neutral"],
+    "astronaut, seven times the size": ["happy"],
+    "astronaut, half the light": ["happy"],
+    "grace hopper, half the light": ["neutral"],
+    "astronaut, turned left": ["happy"],
+    "astronaut, turned right": ["happy"],
+    "grace hopper, turned right": ["neutral"],
+    "astronaut, face alone": ["happy"],
+    "both side by side": ["happy", "neutral"],
+    "china": [],
+    "flower": [],
+    "chelsea the cat": [],
+    "coffee": [],
+    "rocket": [],
 }
 """Name of a photo -> top class of each of its faces, left to right."""
 

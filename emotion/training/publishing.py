@@ -142,9 +142,22 @@ def _heads(fitted: FitResult, dataset: Dataset, settings: TrainingSettings) -> I
         yield "labels", fitted, dataset, settings
         return
     crowd = with_majority_labels(dataset, Path(settings.votes))
+    calibrate(fitted.network, dataset.split("validation"))
+    calibrate(fitted.votes_network, crowd.split("validation"))
+    blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
     yield "votes", replace(fitted, network=fitted.votes_network), crowd, settings
     beside = str(Path(settings.models) / LABELS_FOLDER)
     yield "labels", fitted, dataset, replace(settings, models=beside)
+
+
+def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
+    """Move the last layer of a network a share of the way to that of another on the same features.
+
+    It then answers with the weighted geometric mean of both answers, made to sum to 1.
+    """
+    last, others = network.layers[-1], other.layers[-1].get_weights()
+    pairs = zip(last.get_weights(), others, strict=True)
+    last.set_weights([(1 - share) * own + share * theirs for own, theirs in pairs])
 
 
 def calibrate(network: keras.Model, validation: Dataset) -> float:

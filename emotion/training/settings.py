@@ -37,6 +37,11 @@ class TrainingSettings:
         choices=VOTE_USES,
     )
     blend: float = _setting(0.5, "share of the votes in --votes-as blend, the rest FER2013's label")
+    labels_share: float = _setting(
+        0.2,
+        "share of the labels' answer in the model that a second head makes of the votes; it is "
+        "then a little less given to neutral",
+    )
     contempt: bool = _setting(False, "keep FER+'s contempt as an eighth class")
     crop_faces: bool = _setting(
         False, "find the face in each image and crop it as the app does, for photos that are wider"
@@ -138,7 +143,7 @@ class TrainingSettings:
             self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name in ("validation_share", "test_share"):
             self._require(name, 0 < getattr(self, name) < 1, "between 0 and 1")
-        for name in ("blend", "teacher_share"):
+        for name in ("blend", "labels_share", "teacher_share"):
             self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
         for name in ("fine_tuning_rate", "teacher_temperature"):
             self._require(name, getattr(self, name) > 0, "above 0")
