@@ -146,7 +146,7 @@ class DetectorSettings:
     border_share: float = 0.2
     smallest_face_share: float = 0.04
     smallest_face_px: int = 24
-    octave_step: float = 1.2
+    octave_step: float = 1.15
     octave_neighbors: int = 1
     coarsest_side_px: int = 160
     octave_border_px: int = 12
