@@ -176,12 +176,12 @@ def test_averages_of_backbones_follow_within_an_epoch(architecture):
     assert momenta == (set() if architecture == "vgg16" else {0.9})
 
 
-def test_shipped_model_is_a_cnn():
+def test_shipped_model_is_an_se_cnn():
     shipped = json.loads((ROOT / "models" / "detection_model.json").read_text())
-    ours = json.loads(build_network("cnn", 7).to_json())
+    ours = json.loads(build_network("se_cnn", 7).to_json())
     kinds = [
         [layer["class_name"] for layer in model["config"]["layers"]] for model in (shipped, ours)
     ]
     assert kinds[0] == kinds[1]
-    network = build_network("cnn", 7)
+    network = build_network("se_cnn", 7)
     network.load_weights(ROOT / "models" / "detection_model.h5")
