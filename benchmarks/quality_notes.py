@@ -16,13 +16,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from crop_margin import options_parser, read_tiles
+
 from emotion.faces import crop_face
 from emotion.images import read_image
 from emotion.model import load_model
 from emotion.quality import quality_notes
 from emotion.recognizer import Recognizer
-from emotion.training.datasets import load_dataset, make_splits
-from emotion.training.settings import TrainingSettings
 
 SIDE_PX = 48
 SENSOR_NOISE = 3.0
@@ -51,25 +51,9 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Return the options of the command line."""
-    defaults = TrainingSettings()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, help="as for training")
-    parser.add_argument("--split", default="validation", help="validation or test")
-    parser.add_argument("--model", type=Path, default=Path("models/detection_model"))
-    parser.add_argument("--count", type=int, default=700, help="tiles to use, chosen at random")
-    parser.add_argument("--validation-share", type=float, default=defaults.validation_share)
-    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser = options_parser(__doc__)
     parser.add_argument("--photos", type=Path, nargs="*", default=[], help="photos to look at too")
     return parser.parse_args()
-
-
-def read_tiles(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Return (N, 48, 48) uint8 tiles and their labels, (N,)."""
-    settings = TrainingSettings(validation_share=options.validation_share, seed=options.seed)
-    dataset, _ = make_splits(load_dataset(options.dataset), settings)
-    split = dataset.split(options.split)
-    chosen = np.random.default_rng(options.seed).permutation(len(split))[: options.count]
-    return split.images[chosen], split.labels[chosen]
 
 
 def steps(tiles: np.ndarray) -> Iterator[tuple[str, list[np.ndarray]]]:

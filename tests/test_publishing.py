@@ -12,7 +12,13 @@ from emotion.labels import EMOTIONS
 from emotion.model import load_model
 from emotion.training.architectures import ARCHITECTURES
 from emotion.training.datasets import Dataset
-from emotion.training.publishing import _choose_serving, blend_last_layers, round_weights
+from emotion.training.publishing import (
+    _choose_serving,
+    _without_folders,
+    blend_last_layers,
+    round_weights,
+)
+from emotion.training.settings import TrainingSettings
 from emotion.training.votes import FERPLUS_COLUMNS, VOTE_COLUMNS
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
@@ -169,3 +175,10 @@ def test_blended_last_layer_answers_with_the_geometric_mean():
     blend_last_layers(one, other, 0.2)
     answer = one.predict_on_batch(given)
     np.testing.assert_allclose(answer, expected / expected.sum(), rtol=1e-5)
+
+
+def test_card_names_models_without_their_folders():
+    settings = TrainingSettings(weights="/home/someone/models/first", teachers=("/data/one",))
+    kept = _without_folders(settings)
+    assert (kept["weights"], kept["teachers"]) == ("first", ["one"])
+    assert _without_folders(TrainingSettings(architecture="vgg16"))["weights"] == "imagenet"

@@ -307,13 +307,20 @@ def _card(
         "input_shape": [48, 48, 1],
         **staged.hashes(),
         **facts,
-        "settings": settings.shaping(),
+        "settings": _without_folders(settings),
         "versions": {
             "python": platform.python_version(),
             "backend": keras.backend.backend(),
             **_versions(),
         },
     }
+
+
+def _without_folders(settings: TrainingSettings) -> dict:
+    """Return the settings with the names of models alone: where they lay is nobody's business."""
+    teachers = [Path(stem).name for stem in settings.teachers]
+    weights = Path(settings.starting_weights()).name
+    return settings.shaping() | {"weights": weights, "teachers": teachers}
 
 
 def _data_facts(dataset: Dataset, leaks: Leaks, settings: TrainingSettings) -> dict:
