@@ -310,7 +310,7 @@ def _require_writable(folder: Path) -> None:
 
 def _require_teachers(settings: TrainingSettings) -> None:
     """Raise before the data is read where a model to learn from is missing."""
-    for stem in settings.teachers:
+    for stem in (*settings.teachers, *settings.votes_teachers):
         ModelFiles(Path(stem)).require_pair()
 
 

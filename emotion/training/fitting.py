@@ -39,6 +39,7 @@ from emotion.training.schedules import (
 )
 from emotion.training.settings import SIDES, TrainingSettings
 from emotion.training.targets import balance_classes, build_targets, has_votes_head
+from emotion.training.teachers import what_teachers_say
 
 EVALUATION_BATCH_SIZE = 512
 
@@ -121,7 +122,7 @@ class Run:
         self.checkpoint = Checkpoint(dataset, settings, _folder_of(settings, devices))
         self.checkpoint.open()
         self.training, self.validation = dataset.split("train"), dataset.split("validation")
-        self.targets = _training_targets(self.training, settings)
+        self.targets = _training_targets(self.training, self.validation, settings)
         self.second_head = has_votes_head(dataset, settings)
         self.threads = threads_to_feed_alike(settings.architecture)
         self.network = _build_network(dataset, settings)
@@ -315,17 +316,10 @@ class TrainedWeights(keras.callbacks.Callback):
         self.values = values_of(self.model.trainable_variables)
 
 
-def _training_targets(training: Dataset, settings: TrainingSettings):
+def _training_targets(training: Dataset, validation: Dataset, settings: TrainingSettings):
     """Return what is to be learned from the training images, weighted as the settings say."""
-    answers = None
-    if settings.teachers:
-        from emotion.training.ensembles import teacher_answers
-
-        stems = [Path(stem) for stem in settings.teachers]
-        answers = teacher_answers(
-            stems, training.images, training.class_names, settings.teacher_temperature
-        )
-    targets = build_targets(training, settings, answers)
+    taught = what_teachers_say(training, validation, settings) if settings.teachers else ()
+    targets = build_targets(training, settings, taught)
     if settings.class_weights == "balanced":
         return balance_classes(targets, training.labels)
     return targets

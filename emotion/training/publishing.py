@@ -78,7 +78,10 @@ def publish(
     """
     facts = {
         "started_from": _started_from(settings),
-        "learned_from": [_named_with_hash(Path(stem)) for stem in settings.teachers] or None,
+        "learned_from": [
+            _named_with_hash(Path(stem)) for stem in (*settings.teachers, *settings.votes_teachers)
+        ]
+        or None,
         "selection": {
             "by": "validation accuracy",
             "split": "validation",
@@ -318,9 +321,13 @@ def _card(
 
 def _without_folders(settings: TrainingSettings) -> dict:
     """Return the settings with the names of models alone: where they lay is nobody's business."""
-    teachers = [Path(stem).name for stem in settings.teachers]
+    teachers, votes_teachers = (
+        [Path(stem).name for stem in stems]
+        for stems in (settings.teachers, settings.votes_teachers)
+    )
     weights = Path(settings.starting_weights()).name
-    return settings.shaping() | {"weights": weights, "teachers": teachers}
+    names = {"weights": weights, "teachers": teachers, "votes_teachers": votes_teachers}
+    return settings.shaping() | names
 
 
 def _data_facts(dataset: Dataset, leaks: Leaks, settings: TrainingSettings) -> dict:

@@ -133,6 +133,12 @@ class TrainingSettings:
     teacher_temperature: float = _setting(
         2.0, "temperature that softens the teachers' answers (Hinton et al. 2015)"
     )
+    votes_teachers: tuple[str, ...] = _setting(
+        (),
+        "saved models of the votes, for distill with a second head; both heads then learn what is "
+        "to be expected of a face given the teachers and its other annotation, without softening "
+        "(Lopez-Paz et al. 2016)",
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience"):
@@ -195,6 +201,7 @@ class TrainingSettings:
             "precision": self.resolved_precision(),
             "weights": self.starting_weights(),
             "teachers": list(self.teachers),
+            "votes_teachers": list(self.votes_teachers),
         }
         return shaping | resolved
 

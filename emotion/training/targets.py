@@ -1,5 +1,6 @@
 """What a network learns for each face: soft targets, and how much each face counts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,27 +32,29 @@ def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
 
 
 def build_targets(
-    dataset: Dataset, settings: TrainingSettings, teacher_answers: np.ndarray | None = None
+    dataset: Dataset, settings: TrainingSettings, taught: Sequence[np.ndarray] = ()
 ) -> Targets:
     """Return what is to be learned from each face.
 
     Args:
         dataset: the faces of one split; its labels, and its votes if it has them.
         settings: how the votes are used, label smoothing, and the teachers' share.
-        teacher_answers: (N, classes) float32, what saved models answer to the same faces (Hinton
-            et al. 2015, "Distilling the knowledge in a neural network").
+        taught: (N, classes) float32, what teachers say of the label of the same faces (Hinton et
+            al. 2015, "Distilling the knowledge in a neural network"), then, if they say anything
+            of them, of the votes.
 
     Returns:
         Targets in which each face counts once; a face without votes counts nothing for the votes.
     """
     emotion = _mix_votes(_smooth_labels(dataset, settings.label_smoothing), dataset, settings)
-    if teacher_answers is not None:
-        share = np.float32(settings.teacher_share)
-        emotion = share * teacher_answers + (1 - share) * emotion
+    share = np.float32(settings.teacher_share)
+    if taught:
+        emotion = share * taught[0] + (1 - share) * emotion
     once = np.ones(len(dataset), np.float32)
     if not has_votes_head(dataset, settings):
         return Targets((emotion,), (once,))
-    return Targets((emotion, dataset.votes), (once, _has_votes(dataset).astype(np.float32)))
+    votes = share * taught[1] + (1 - share) * dataset.votes if len(taught) > 1 else dataset.votes
+    return Targets((emotion, votes), (once, _has_votes(dataset).astype(np.float32)))
 
 
 def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
