@@ -1,6 +1,7 @@
 # The web app alone: no TensorFlow, no desktop libraries.
 #   docker build -t emotion .
-#   docker run --rm -p 127.0.0.1:5000:5000 -v emotion-uploads:/app/uploads emotion
+#   docker run --rm -p 127.0.0.1:5000:5000 -v emotion-uploads:/app/uploads \
+#     -v emotion-instance:/app/instance -v emotion-feedback:/app/dataset/feedback emotion
 FROM python:3.11-slim
 
 # 1 adds the reader of phone photos (HEIC), whose wheel carries parts under the GPL
@@ -22,10 +23,12 @@ COPY templates/ templates/
 COPY static/ static/
 COPY models/ models/
 
-# the volume takes over the owner of the folder it is first mounted on
-RUN useradd --uid 10001 --no-create-home emotion && mkdir -p uploads && chown emotion: uploads
+# a volume takes over owner and mode of the folder it is first mounted on
+RUN useradd --uid 10001 --no-create-home emotion \
+    && mkdir -p -m 0700 uploads instance dataset/feedback \
+    && chown -R emotion: uploads instance dataset
 USER emotion
-VOLUME /app/uploads
+VOLUME ["/app/uploads", "/app/instance", "/app/dataset/feedback"]
 
 EXPOSE 5000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \

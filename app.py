@@ -1,6 +1,9 @@
-"""The web app's front door: `python app.py`, or `flask --app app run`."""
+"""The web app's front door: `python app.py`, or `flask --app app run`.
 
-import logging
+`python app.py monitoring [--json]` shows how the app was used; the flags are the same.
+"""
+
+import json
 import os
 import signal
 import sys
@@ -10,8 +13,13 @@ from collections.abc import Mapping, Sequence
 import waitress.server
 from flask import Flask
 
-from emotion.web import LOGGER, build_app, load_services, sweep
+from emotion.web import SWEEPER, build_app, load_services, most_form_bytes
 from emotion.web.analysis import Services
+from emotion.web.database import DatabaseError
+from emotion.web.logs import show_log
+from emotion.web.memory import return_memory_early
+from emotion.web.monitoring import monitoring_facts, report_lines
+from emotion.web.patience import PacedChannel, PatientDispatcher
 from emotion.web.settings import (
     Settings,
     SettingsError,
@@ -19,6 +27,10 @@ from emotion.web.settings import (
     read_settings,
     setting_names,
 )
+from emotion.web.sweeping import Sweeper
+
+SPARE_THREADS = 4
+"""How many threads there are at least that photos do not keep busy."""
 
 
 def create_app(config: Mapping | None = None) -> Flask:
@@ -37,57 +49,103 @@ def create_app(config: Mapping | None = None) -> Flask:
     if unknown:
         known = ", ".join(setting_names())
         raise SettingsError(f"expected settings named {known}; received {', '.join(unknown)}")
-    # some shells and conda export HOST, and mean the machine's own name or kind by it
-    environment = {name: value for name, value in os.environ.items() if name != "HOST"}
-    services = load_services(read_settings(environment, config))
+    services = load_services(settings_of(config))
     if services.model_problem:
         print(f"No model: {services.model_problem}", file=sys.stderr)
     return build_app(services, flask_config)
 
 
+def settings_of(given: Mapping) -> Settings:
+    """Return the settings of the environment, with those that are given on top."""
+    # some shells and conda export HOST, and mean the machine's own name or kind by it
+    environment = {name: value for name, value in os.environ.items() if name != "HOST"}
+    return read_settings(environment, given)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM; return the exit status."""
+    """Run a command line and return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        given = read_arguments(sys.argv[1:] if arguments is None else arguments, __doc__)
-        app = create_app(given)
+        if list(arguments[:1]) == ["monitoring"]:
+            return show_monitoring(arguments[1:])
+        return run_server(arguments)
     except SettingsError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
+
+
+def show_monitoring(arguments: Sequence[str]) -> int:
+    """Print how the app was used; return the exit status."""
+    as_json = "--json" in arguments
+    given = read_arguments([word for word in arguments if word != "--json"], __doc__)
+    services = load_services(settings_of(given))
+    card = services.recognizer.model.card if services.recognizer else None
+    feedback = services.settings.feedback
+    try:
+        if as_json:
+            print(json.dumps(monitoring_facts(services.database, card, feedback), indent=1))
+        else:
+            print("\n".join(report_lines(services.database, card, feedback)))
+    except DatabaseError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_server(arguments: Sequence[str]) -> int:
+    """Serve until Ctrl-C or SIGTERM; return the exit status."""
+    return_memory_early()
+    app = create_app(read_arguments(arguments, __doc__))
     services = app.extensions["emotion"]
     try:
         server = open_server(app, services.settings)
     except (OSError, ValueError) as error:
         print(f"app.py: {_why_not_listening(services.settings, error)}", file=sys.stderr)
         return 1
-    _log_to_stderr()
+    show_log(services.settings.log)
     print(_welcome(server, services), flush=True)
-    serve(server, services)
+    serve(server, app)
     return 0
 
 
 def open_server(app: Flask, settings: Settings):
-    """Return a waitress server that listens but does not answer yet."""
-    return waitress.server.create_server(
+    """Return a waitress server that listens but does not answer yet.
+
+    Waitress takes a request in whole before a thread sees it, and whole requests wait for a thread
+    in a queue without an end. So that it does not grow, threads must be left over when all places
+    at the gate are taken: they answer further photos at once, by 503, and pages, too. What can
+    wait is bounded by the number of connections, each of which has one request in hand at most.
+    """
+    threads = max(settings.threads, settings.max_in_hand + SPARE_THREADS)
+    server = waitress.server.create_server(
         app,
+        _dispatcher=PatientDispatcher(threads),
         host=settings.host,
         port=settings.port,
-        threads=settings.threads,
         # A browser shows our page about a file that is too large only if its body is read to the
         # end; so a few times what is allowed is read, and only beyond that is the line cut.
-        max_request_body_size=5 * app.config["MAX_CONTENT_LENGTH"],
+        max_request_body_size=most_form_bytes(settings) + 4 * app.config["MAX_CONTENT_LENGTH"],
         # a slow or silent client must not keep others out
         connection_limit=500,
         channel_timeout=10,
         cleanup_interval=5,
+        # they say who sent a request; where a proxy is trusted they are for the app to read
+        clear_untrusted_proxy_headers=settings.trusted_proxies == 0,
     )
+    # a name may stand for several addresses, each with a server of its own
+    for each in getattr(server, "map", {0: server}).values():
+        if hasattr(each, "channel_class"):
+            each.channel_class = PacedChannel
+    return server
 
 
-def serve(server, services: Services) -> None:
+def serve(server, app: Flask) -> None:
     """Answer requests until the process is told to end; those in hand are finished."""
     # raised in the main thread, where waitress takes it as Ctrl-C: it finishes and returns
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     stop = threading.Event()
-    threading.Thread(target=_keep_sweeping, args=(services.storage, stop), daemon=True).start()
+    sweeper = app.extensions[SWEEPER]
+    threading.Thread(target=_keep_sweeping, args=(sweeper, stop), daemon=True).start()
     try:
         server.run()
     finally:
@@ -95,17 +153,10 @@ def serve(server, services: Services) -> None:
         server.close()
 
 
-def _keep_sweeping(storage, stop: threading.Event) -> None:
-    """Remove expired results also while nobody visits, as the form promises."""
-    while not stop.wait(storage.sweep_interval_s):
-        sweep(storage)
-
-
-def _log_to_stderr() -> None:
-    """Show one line a request, and of waitress only what matters."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
-    logging.getLogger(LOGGER).setLevel(logging.INFO)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+def _keep_sweeping(sweeper: Sweeper, stop: threading.Event) -> None:
+    """Remove what is due also while nobody visits, as the form promises."""
+    while not stop.wait(sweeper.interval_s):
+        sweeper.sweep()
 
 
 def _welcome(server, services: Services) -> str:

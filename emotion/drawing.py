@@ -1,7 +1,8 @@
-"""Draw faces on a copy of a photo: numbered boxes with labels that stay legible at any size."""
+"""Draw faces on a copy of a photo: numbered boxes with labels legible at any size, or blurred."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,6 +14,17 @@ SMALLEST_TEXT_PX = 12
 
 UNSURE_COLOR_RGB = (255, 255, 255)
 """Box and label of an answer that is not sure: no class's colour; its box is dashed besides."""
+
+BLUR_HALF_AXES = (0.8, 1.0)
+"""Half width and half height of the oval that is blurred, in sides of the box: it holds the whole
+box with its corners, the hairline, the ears and the chin."""
+
+BLUR_CELLS = 4
+"""Cells across a box that is blurred, whatever its size. Networks still recognise people in mosaics
+of finer cells (McPherson et al. 2016, "Defeating image obfuscation with deep learning")."""
+
+BLUR_CELL_PX = 8
+"""Side of a cell while it is blurred."""
 
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -44,6 +56,54 @@ def annotate(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
         _draw_label(pen, *label, faces[index])
         taken.append(label[2])
     return np.asarray(canvas).copy()
+
+
+def blur_faces(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+    """Return a copy of a photo with every face made unrecognisable; the rest stays as it is.
+
+    Each face becomes a mosaic of a few cells, which keeps no detail that could be brought back,
+    and the mosaic is blurred, which is kinder to the eye.
+
+    Args:
+        image: (H, W, 3) uint8 RGB; left as it is.
+        faces: the faces.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    copy = image.copy()
+    for face in faces:
+        _blur_oval(copy, face.box_xywh)
+    return copy
+
+
+def _blur_oval(image: np.ndarray, box_xywh: tuple[int, int, int, int]) -> None:
+    """Blur the oval around a box, in place."""
+    x, y, width, height = box_xywh
+    middle, half = (x + width / 2, y + height / 2), (width, height) * np.array(BLUR_HALF_AXES)
+    left, top = np.maximum(0, np.floor(middle - half)).astype(int)
+    right, bottom = np.ceil(middle + half).astype(int)
+    part = image[top:bottom, left:right]
+    down, across = np.ogrid[: part.shape[0], : part.shape[1]]
+    from_middle = (
+        (across + left + 0.5 - middle[0]) / half[0],
+        (down + top + 0.5 - middle[1]) / half[1],
+    )
+    inside = from_middle[0] ** 2 + from_middle[1] ** 2 <= 1
+    mosaic = _mosaic(part, (width / BLUR_CELLS, height / BLUR_CELLS))
+    np.copyto(part, mosaic, where=inside[..., None])
+
+
+def _mosaic(part: np.ndarray, cell_wh: tuple[float, float]) -> np.ndarray:
+    """Return a part of a photo as cells of one colour each, blurred by half a cell."""
+    size_wh = part.shape[1::-1]
+    counts = [max(1, round(side / cell)) for side, cell in zip(size_wh, cell_wh, strict=True)]
+    cells = cv2.resize(part, counts, interpolation=cv2.INTER_AREA)
+    # blurred while it is small: on a face of thousands of pixels that would take seconds
+    small_wh = [BLUR_CELL_PX * count for count in counts]
+    mosaic = cv2.resize(cells, small_wh, interpolation=cv2.INTER_NEAREST)
+    soft = cv2.GaussianBlur(mosaic, (0, 0), BLUR_CELL_PX / 2, borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(soft, size_wh, interpolation=cv2.INTER_LINEAR)
 
 
 def _thickness(size_wh: tuple[int, int]) -> int:

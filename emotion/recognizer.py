@@ -1,7 +1,7 @@
 """The one pipeline: a photo -> detect -> crop -> classify -> faces."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,14 @@ class Detector(Protocol):
 
     def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
         """Return the faces of a photo, (H, W, 3) uint8 RGB, left to right."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A face and what the model saw of it, (48, 48, 1) float32 in [0, 1]."""
+
+    face: Face
+    crop: np.ndarray
 
 
 class Recognizer:
@@ -64,6 +72,10 @@ class Recognizer:
 
     def recognize_many(self, images: Sequence[np.ndarray | Photo]) -> tuple[tuple[Face, ...], ...]:
         """Return the faces of each photo; all faces of all photos are classified in one batch."""
+        return tuple(tuple(sight.face for sight in seen) for seen in self.look_many(images))
+
+    def look_many(self, images: Sequence[np.ndarray | Photo]) -> tuple[tuple[Sight, ...], ...]:
+        """Return the faces of each photo as `recognize_many` does, each with what the model saw."""
         photos = [Photo.of(image) for image in images]
         found = [self._detect(photo) for photo in photos]
         crops = [
@@ -77,7 +89,7 @@ class Recognizer:
         rows = self.model.answer(np.stack(crops)) if crops else ()
         read = zip(crops, rows, strict=True)
         return tuple(
-            tuple(self._face(detection, *next(read), photo.size_wh) for detection in detections)
+            tuple(self._sight(detection, *next(read), photo.size_wh) for detection in detections)
             for photo, detections in zip(photos, found, strict=True)
         )
 
@@ -88,15 +100,16 @@ class Recognizer:
             for detection in self.detector.detect(photo.pixels)
         )
 
-    def _face(
+    def _sight(
         self, detection: Detection, crop: np.ndarray, row: np.ndarray, photo_wh: tuple[int, int]
-    ) -> Face:
+    ) -> Sight:
         """Return the face of a detection, of what the model saw of it and of what it answered."""
         values = row.astype(float) / row.astype(float).sum()
-        return Face(
+        face = Face(
             box_xywh=detection.box_xywh,
             score=detection.score,
             probabilities=dict(zip(self.model.class_names, values.tolist(), strict=True)),
             notes=quality_notes(crop, detection.box_xywh, photo_wh),
             sure=self.thresholds.met_by(values),
         )
+        return Sight(face, crop)

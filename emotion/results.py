@@ -1,5 +1,7 @@
-"""What was found: the `Face`, and its forms as JSON and as a line of text."""
+"""What was found: the `Face`, and its forms as JSON, CSV and as a line of text."""
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -14,6 +16,14 @@ CANDIDATE_SHARE = 0.5
 
 MOST_CANDIDATES = 3
 """More classes than this are no answer any more."""
+
+CSV_COLUMNS = (
+    "photo face x y width height score emotion confidence sure candidates notes problem".split()
+)
+"""The columns of the CSV form beside the probabilities, which stand before the notes."""
+
+FORMULA_STARTS = tuple("=+-@＝＋－＠")
+"""A spreadsheet may run a cell of text that begins so as a formula, in Asia the wide forms too."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,67 @@ def results_to_dict(
         "image": {"width": int(size_wh[0]), "height": int(size_wh[1])},
         "faces": [face_to_dict(face) for face in faces],
     }
+
+
+def results_to_csv(photos: Iterable[tuple[str, Mapping | str]]) -> str:
+    """Return the results of photos as CSV (RFC 4180), one row a face.
+
+    A photo without a face or with a problem has one row without a face. For spreadsheets that
+    expect a byte order mark, encode it as `utf-8-sig`, which pandas reads as well.
+
+    Args:
+        photos: name of each photo, and its results from `results_to_dict` or, where it could not be
+            read, a sentence that says why.
+    """
+    rows = [row for name, results in photos for row in csv_rows(results, name)]
+    known = dict.fromkeys(column for row in rows for column in row)
+    probabilities = [column for column in known if column not in CSV_COLUMNS]
+    place = CSV_COLUMNS.index("notes")
+    columns = [*CSV_COLUMNS[:place], *probabilities, *CSV_COLUMNS[place:]]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, quoting=csv.QUOTE_NONNUMERIC)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def csv_rows(results: Mapping | str, photo_name: str) -> list[dict]:
+    """Return the rows of one photo, column -> value; columns that do not apply are not there.
+
+    Args:
+        results: from `results_to_dict`, or a sentence that says why there are none.
+        photo_name: name of the photo.
+    """
+    photo = {"photo": safe_cell(photo_name)}
+    if isinstance(results, str):
+        return [photo | {"problem": safe_cell(results)}]
+    faces = [face_from_dict(content) for content in results["faces"]]
+    rows = [photo | {"face": number} | _csv_face(face) for number, face in enumerate(faces, 1)]
+    return rows or [photo]
+
+
+def _csv_face(face: Face) -> dict:
+    """Return the columns of one face, column -> value."""
+    chances = {f"probability_{name}": round(p, 6) for name, p in face.probabilities.items()}
+    return {
+        **dict(zip(("x", "y", "width", "height"), face.box_xywh, strict=True)),
+        "score": face.score,
+        "emotion": safe_cell(face.emotion),
+        "confidence": round(face.confidence, 6),
+        "sure": face.sure,
+        "candidates": safe_cell(", ".join(face.candidates)),
+        **chances,
+        "notes": safe_cell("; ".join(face.notes)),
+    }
+
+
+def safe_cell(text: str) -> str:
+    """Return text that a spreadsheet shows as it is and never runs (OWASP, "CSV Injection").
+
+    Control characters become spaces, and an apostrophe stands before what would be a formula.
+    """
+    visible = "".join(letter if letter.isprintable() else " " for letter in text)
+    return f"'{visible}" if visible.lstrip().startswith(FORMULA_STARTS) else visible
 
 
 def read_thresholds(card: Mapping | None) -> Thresholds:

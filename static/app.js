@@ -1,45 +1,231 @@
-// Everything works without this file; it only says sooner what the pages say anyway.
+// Everything works without this file; it adds dropping, pasting, previews and progress.
 "use strict";
 
+const AT_A_TIME = 2;
+
 const form = document.querySelector("form.upload");
-if (form) {
+if (form) setUpForm(form);
+
+function setUpForm(form) {
   const input = form.querySelector("input[type=file]");
-  const preview = form.querySelector(".preview");
-  const button = form.querySelector("button");
+  const list = form.querySelector(".chosen");
+  const button = form.querySelector("button.primary");
   const status = form.querySelector(".status");
   const idleText = button.textContent;
+  const maxBytes = Number(form.dataset.maxBytes);
+  const maxPhotos = Number(form.dataset.maxPhotos);
+  let photos = [];
+
+  form.querySelector(".drop-hint").hidden = false;
 
   input.addEventListener("change", () => {
-    const file = input.files[0];
-    const tooLarge = file && file.size > Number(form.dataset.maxBytes);
-    const message = `This file is too large: expected at most ${form.dataset.maxWords}.`;
-    input.setCustomValidity(tooLarge ? message : "");
-    status.textContent = tooLarge ? message : "";
-    URL.revokeObjectURL(preview.src);
-    preview.hidden = !file || tooLarge;
-    if (!preview.hidden) preview.src = URL.createObjectURL(file);
+    // a dialog opened again adds to what was chosen; the same file twice counts once
+    add([...input.files]);
   });
-  // some types are read here but not by the browser
-  preview.addEventListener("error", () => { preview.hidden = true; });
 
-  form.addEventListener("submit", () => {
+  document.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    form.classList.add("over");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) form.classList.remove("over");
+  });
+  document.addEventListener("drop", (event) => {
+    if (!event.dataTransfer.files.length) return;
+    event.preventDefault();
+    form.classList.remove("over");
+    add([...event.dataTransfer.files]);
+  });
+  document.addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files];
+    if (files.length) add(files);
+  });
+
+  function add(files) {
+    for (const file of files) {
+      const known = photos.some((one) => one.file.name === file.name && one.file.size === file.size
+        && one.file.lastModified === file.lastModified);
+      if (!known) photos.push({ file, row: null, done: false });
+    }
+    const tooMany = photos.length - maxPhotos;
+    if (tooMany > 0) photos = photos.slice(0, maxPhotos);
+    status.textContent = tooMany > 0 ? `Only the first ${maxPhotos} photos are taken.` : "";
+    show();
+  }
+
+  function remove(photo) {
+    photos = photos.filter((one) => one !== photo);
+    photo.row.remove();
+    show();
+    input.focus();
+  }
+
+  // the form itself carries the choice, so that it can also be sent as it is
+  function show() {
+    const choice = new DataTransfer();
+    for (const photo of photos) choice.items.add(photo.file);
+    input.files = choice.files;
+    const large = photos.some((photo) => photo.file.size > maxBytes);
+    const alone = photos.length === 1 && large;
+    input.setCustomValidity(
+      alone ? `This file is too large: expected at most ${form.dataset.maxWords}.` : "");
+    if (alone) status.textContent = input.validationMessage;
+    list.hidden = photos.length === 0;
+    for (const photo of photos) if (!photo.row) list.append(rowOf(photo));
+    button.textContent = photos.length > 1 ? `Find faces in ${photos.length} photos` : idleText;
+  }
+
+  function rowOf(photo) {
+    const row = document.createElement("li");
+    const image = document.createElement("img");
+    image.alt = "";
+    image.src = URL.createObjectURL(photo.file);
+    // some types are read on the server but not by the browser
+    image.addEventListener("error", () => { image.hidden = true; });
+    const name = document.createElement("span");
+    name.className = "name";
+    name.textContent = photo.file.name;
+    const progress = document.createElement("progress");
+    progress.max = 1;
+    progress.value = 0;
+    progress.hidden = true;
+    progress.setAttribute("aria-label", `Sending ${photo.file.name}`);
+    const words = document.createElement("span");
+    words.className = "words";
+    if (photo.file.size > maxBytes) words.textContent = `too large, at most ${form.dataset.maxWords}`;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Remove";
+    button.setAttribute("aria-label", `Remove ${photo.file.name}`);
+    button.addEventListener("click", () => remove(photo));
+    row.append(image, name, progress, words, button);
+    Object.assign(photo, { row, progress, words, button });
+    return row;
+  }
+
+  form.addEventListener("submit", (event) => {
     button.disabled = true;
     button.textContent = button.dataset.busy;
     status.textContent = button.dataset.busy;
+    if (photos.length > 1 && form.dataset.api) {
+      event.preventDefault();
+      sendAll();
+    }
   });
+
   // the page comes back as it was left when a visitor goes back to it
   window.addEventListener("pageshow", () => {
     button.disabled = false;
-    button.textContent = idleText;
     status.textContent = "";
+    show();
   });
+
+  async function sendAll() {
+    const setId = photos.find((photo) => photo.reply)?.reply.set ?? newId();
+    const waiting = photos.filter((photo) => !photo.reply);
+    for (const photo of waiting) photo.button.hidden = true;
+    let next = 0;
+    const work = async () => {
+      while (next < waiting.length) {
+        const photo = waiting[next++];
+        await send(photo, setId, photos.indexOf(photo) + 1);
+        const done = photos.filter((one) => one.done).length;
+        status.textContent = `${done} of ${photos.length} photos`;
+      }
+    };
+    await Promise.all(Array.from({ length: AT_A_TIME }, work));
+    finish();
+  }
+
+  function finish() {
+    const read = photos.filter((photo) => photo.reply);
+    const target = read.length === 1 ? read[0].reply.links.page : read[0]?.reply.links.set;
+    if (read.length === photos.length) {
+      window.location.assign(target);
+      return;
+    }
+    const lost = photos.length - read.length;
+    status.textContent = `${lost} of ${photos.length} photos could not be read: the reasons are beside them. `;
+    if (target) {
+      const link = document.createElement("a");
+      link.href = target;
+      link.className = "button primary";
+      link.textContent = read.length === 1 ? "See the other one" : `See the other ${read.length}`;
+      status.append(link);
+      link.focus();
+    }
+    for (const photo of photos) if (!photo.reply) Object.assign(photo, { done: false }).button.hidden = false;
+    button.disabled = false;
+    button.textContent = "Try those again";
+  }
+
+  // a busy server says when to come back; a photo waits a few times, then gives up
+  async function send(photo, setId, position) {
+    photo.progress.hidden = false;
+    for (let attempt = 0; ; attempt += 1) {
+      photo.words.textContent = "";
+      const reply = await post(photo, setId, position);
+      const wait = [429, 503].includes(reply.status) ? reply.retryAfter : 0;
+      if (!wait || attempt >= 8) {
+        photo.done = true;
+        photo.progress.hidden = true;
+        photo.reply = reply.status === 201 ? reply.content : null;
+        photo.row.classList.toggle("failed", !photo.reply);
+        photo.words.textContent = photo.reply ? facesIn(reply.content.results) : `⚠ ${reply.detail}`;
+        return;
+      }
+      photo.words.textContent = "The server is busy, waiting…";
+      await new Promise((resolve) => { setTimeout(resolve, wait * 1000 * (1 + Math.random())); });
+    }
+  }
+
+  function post(photo, setId, position) {
+    const body = new FormData();
+    for (const [name, value] of new FormData(form)) if (name !== input.name) body.append(name, value);
+    body.append("set", setId);
+    body.append("position", position);
+    body.append(input.name, photo.file);
+    return new Promise((resolve) => {
+      const request = new XMLHttpRequest();
+      request.open("POST", form.dataset.api);
+      request.responseType = "json";
+      request.upload.addEventListener("progress", (event) => {
+        if (event.lengthComputable) photo.progress.value = event.loaded / event.total;
+      });
+      request.upload.addEventListener("load", () => { photo.progress.removeAttribute("value"); });
+      request.addEventListener("load", () => resolve({
+        status: request.status,
+        content: request.response,
+        detail: request.response?.detail ?? `The server answered with status ${request.status}.`,
+        retryAfter: Number(request.getResponseHeader("Retry-After")) || 0,
+      }));
+      request.addEventListener("error", () => resolve({ status: 0, detail: "The server cannot be reached." }));
+      request.send(body);
+    });
+  }
+}
+
+function facesIn(results) {
+  const count = results.faces.length;
+  return `✓ ${count === 0 ? "no face" : count === 1 ? "1 face" : `${count} faces`}`;
+}
+
+// as the server makes them: 16 random bytes in 22 letters
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
 for (const card of document.querySelectorAll("[data-region]")) {
   const region = document.getElementById(card.dataset.region);
   const mark = (on) => () => region.classList.toggle("marked", on);
-  card.addEventListener("mouseenter", mark(true));
-  card.addEventListener("mouseleave", mark(false));
+  for (const event of ["mouseenter", "focusin"]) card.addEventListener(event, mark(true));
+  for (const event of ["mouseleave", "focusout"]) card.addEventListener(event, mark(false));
+  const boxed = region.closest("a");
+  const markCard = (on) => () => card.classList.toggle("marked", on);
+  for (const event of ["mouseenter", "focus"]) boxed.addEventListener(event, markCard(true));
+  for (const event of ["mouseleave", "blur"]) boxed.addEventListener(event, markCard(false));
 }
 
 for (const time of document.querySelectorAll("time[datetime]")) {

@@ -12,12 +12,13 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from web_support import encoded, write_fast_model
+from web_support import encoded, folders, write_fast_model
 
 from emotion.web.settings import PROJECT_FOLDER
 
 DEADLINE_S = 60
 MULTIPART = "multipart/form-data; boundary=x"
+FORM = {"Content-Type": MULTIPART}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,8 @@ def environment(folder, **settings):
     """Return an environment in which settings are only those given."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     chosen = {name: str(value) for name, value in settings.items()}
-    return kept | {"UPLOADS": str(folder / "uploads"), "PYTHONUNBUFFERED": "1"} | chosen
+    own = {name: str(path) for name, path in folders(folder).items()}
+    return kept | own | {"PYTHONUNBUFFERED": "1"} | chosen
 
 
 @contextmanager
@@ -91,9 +93,29 @@ def ask(port, method, path, body=None, headers=None):
         connection.close()
 
 
-def form_with(content):
-    start = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
-    return start + content + b"\r\n--x--\r\n"
+def form_with(content, token=""):
+    fields = [('name="photo"; filename="a.jpg"', content), ('name="csrf_token"', token.encode())]
+    parts = [
+        f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\n".encode() + value + b"\r\n"
+        for name, value in fields
+    ]
+    return b"".join(parts) + b"--x--\r\n"
+
+
+def send_form(port, content):
+    """Open the form as a browser does and send it; return the status and the address it names."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", "/")
+        reply = connection.getresponse()
+        cookie = reply.headers["Set-Cookie"].partition(";")[0]
+        token = re.search(r'name="csrf_token" value="([^"]+)"', reply.read().decode())[1]
+        connection.request("POST", "/", form_with(content, token), FORM | {"Cookie": cookie})
+        reply = connection.getresponse()
+        reply.read()
+        return reply.status, reply.headers["Location"]
+    finally:
+        connection.close()
 
 
 def free_port():
@@ -112,13 +134,71 @@ def test_serves_until_it_is_stopped(tmp_path, model, stop):
         assert "Model: tiny (ONNX Runtime, SHA-256 " in line_with(process, "Model:")
         assert ask(port, "GET", "/")[0] == 200
         assert json.loads(ask(port, "GET", "/healthz")[1])["model"]["name"] == "tiny"
-        status, _ = ask(port, "POST", "/", form_with(encoded()), {"Content-Type": MULTIPART})
-        assert status == 303
+        assert "Page not found" in ask(port, "GET", "/nothing")[1]
+        status, _ = ask(port, "POST", "/api/v1/recognize", form_with(encoded()), FORM)
+        assert status == 200
         process.send_signal(stop)
         assert process.wait(DEADLINE_S) == 0
         rest = process.stdout.read()
     assert "Traceback" not in rest
-    assert re.search(r"GET / 200 \d+ ms", rest)
+    lines = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
+    assert [(line["method"], line["route"], line["status"]) for line in lines] == [
+        ("GET", "/", 200),
+        ("GET", "/healthz", 200),
+        ("GET", None, 404),
+        ("POST", "/api/v1/recognize", 200),
+    ]
+
+
+def test_log_as_text(tmp_path, model):
+    command = [sys.executable, "app.py", "--port", "0", "--model", str(model), "--log", "text"]
+    with running(command, tmp_path) as process:
+        port = port_of(line_with(process, "Serving on"))
+        ask(port, "GET", "/")
+        assert re.search(
+            r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d GET / 200 \d+ ms$", line_with(process, "GET")
+        )
+
+
+def test_forms_need_their_token_and_get_it_through_the_server(tmp_path, model):
+    command = [sys.executable, "app.py", "--port", "0", "--model", str(model)]
+    with running(command, tmp_path) as process:
+        port = port_of(line_with(process, "Serving on"))
+        assert ask(port, "POST", "/", form_with(encoded()), FORM)[0] == 400
+        assert send_form(port, encoded())[0] == 303
+    assert (tmp_path / "instance" / "secret_key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_monitoring(tmp_path, model, flags):
+    done = finished(["monitoring", "--model", str(model), *flags], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["total"] if flags else "No photo has been" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["monitoring", "--colour", "red"], 2, "unrecognized arguments: --colour red"),
+        (["monitoring", "--database-url", "postgresql://127.0.0.1:1/x"], 1, "cannot be reached"),
+        (["--json"], 2, "unrecognized arguments: --json"),
+        (["watch"], 2, "unrecognized arguments: watch"),
+    ],
+)
+def test_monitoring_that_fails_is_one_line(tmp_path, model, arguments, status, words):
+    done = finished([*arguments, "--model", str(model)], tmp_path)
+    assert done.returncode == status
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_damaged_secret_key_is_one_line_and_status_2(tmp_path, model):
+    (tmp_path / "instance").mkdir()
+    (tmp_path / "instance" / "secret_key").write_text("short")
+    done = finished(["--port", "0", "--model", str(model)], tmp_path)
+    assert done.returncode == 2
+    assert "expected a secret key of at least 32 characters" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_flask_run(tmp_path, model):
@@ -127,7 +207,7 @@ def test_flask_run(tmp_path, model):
     with running(command, tmp_path, MODEL=model) as process:
         line_with(process, "Running on")
         assert ask(port, "GET", "/")[0] == 200
-        body, headers = form_with(encoded()), {"Content-Type": MULTIPART}
+        body, headers = form_with(encoded()), FORM
         assert ask(port, "POST", "/api/v1/recognize", body, headers)[0] == 200
 
 
@@ -234,7 +314,7 @@ app = make_app(Path(sys.argv[1]), detector=Slow(), PORT=0, KEEP_HOURS=0.001)
 services = app.extensions["emotion"]
 server = open_server(app, services.settings)
 print(f"http://127.0.0.1:{server.effective_port}", flush=True)
-serve(server, services)
+serve(server, app)
 """
 
 
@@ -244,7 +324,7 @@ def test_a_request_in_hand_is_finished_on_sigterm(tmp_path):
         port = port_of(line_with(process, "http"))
         body = form_with(encoded())
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-        connection.request("POST", "/api/v1/recognize", body, {"Content-Type": MULTIPART})
+        connection.request("POST", "/api/v1/recognize", body, FORM)
         line_with(process, "busy")
         process.send_signal(signal.SIGTERM)
         reply = connection.getresponse()
@@ -258,7 +338,7 @@ def test_results_are_removed_while_nobody_visits(tmp_path):
     uploads = tmp_path / "uploads"
     with running(command, tmp_path) as process:
         port = port_of(line_with(process, "http"))
-        assert ask(port, "POST", "/", form_with(encoded()), {"Content-Type": MULTIPART})[0] == 303
+        assert ask(port, "POST", "/", form_with(encoded()), FORM)[0] == 303
         deadline = time.monotonic() + DEADLINE_S
         while list(uploads.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -273,9 +353,9 @@ def test_bodies_that_are_too_large_get_our_words_through_the_server(tmp_path, mo
         port = port_of(line_with(process, "Serving on"))
         for chunked in (False, True):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-            headers = {"Content-Type": MULTIPART}
             sent = iter([body]) if chunked else body
-            connection.request("POST", "/", sent, headers, encode_chunked=chunked)
+            path = "/api/v1/recognize"
+            connection.request("POST", path, sent, dict(FORM), encode_chunked=chunked)
             reply = connection.getresponse()
             assert reply.status == 413
             assert "at most 0.125 MB; received 0.3 MB" in reply.read().decode()

@@ -12,8 +12,8 @@ LAYERS = (
     {"labels", "errors", "files", "machine"},
     {"images", "faces", "keras_pair", "quality", "results"},
     {"model", "drawing", "yunet"},
-    {"recognizer"},
-    {"explain", "video", "batch", "training", "web"},
+    {"recognizer", "explain"},
+    {"video", "batch", "training", "web"},
 )
 SCRIPTS = ("app", "emotion_detector", "emotion_model_training")
 KERAS_ROOMS = ("training",)

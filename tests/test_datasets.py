@@ -371,3 +371,27 @@ def test_fingerprint_changes_with_the_data():
     assert dataset.fingerprint() == other.fingerprint()
     other.images[0, 0, 0] += 1
     assert dataset.fingerprint() != other.fingerprint()
+
+
+def test_visitors_faces_are_all_learned_from(tmp_path):
+    data = make_dataset(validation=0)
+    path = write_csv(tmp_path / "fer2013.csv", data)
+    feedback = tmp_path / "feedback"
+    for name in ("happy", "sad"):
+        (feedback / name).mkdir(parents=True)
+        (feedback / name / "one.png").write_bytes(encode(data.images[0]))
+    alone = read_datasets(TrainingSettings(dataset=(str(tmp_path),), runs=str(tmp_path / "runs")))
+    assert len(alone) == len(data)  # the default run learns from the csv beside them
+    settings = TrainingSettings(dataset=(str(path), str(feedback)), runs=str(tmp_path / "runs"))
+    both = read_datasets(settings)
+    assert len(both.split("train")) == len(data.split("train")) + 2
+    assert len(both.split("test")) == len(data.split("test"))
+
+
+def test_visitors_faces_beside_class_folders_are_a_dataset_of_their_own(tmp_path):
+    write_folder(tmp_path, make_dataset(train=14, validation=0, test=7))
+    (tmp_path / "feedback" / "happy").mkdir(parents=True)
+    (tmp_path / "feedback" / "happy" / "one.png").write_bytes(encode(make_dataset().images[0]))
+    data = load_dataset(tmp_path)
+    assert len(data) == 21
+    assert not data.notes

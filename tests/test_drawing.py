@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from emotion.drawing import UNSURE_COLOR_RGB, _place_label, _rectangle, _thickness, annotate
+from emotion.drawing import (
+    UNSURE_COLOR_RGB,
+    _place_label,
+    _rectangle,
+    _thickness,
+    annotate,
+    blur_faces,
+)
+from emotion.faces import DetectorSettings, FaceDetector
 from emotion.labels import COLORS_RGB, EMOTIONS, color_rgb
 from emotion.results import Face
 
@@ -145,3 +153,73 @@ def test_colors_differ_in_lightness_or_hue_for_the_color_blind():
         seen = colors @ np.array(matrix).T
         gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)[~np.eye(7, dtype=bool)]
         assert gaps.min() > 0.15
+
+
+def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_blurring_copies_the_image_and_changes_nothing_far_from_faces():
+    image = noise(400, 300)
+    before = image.copy()
+    blurred = blur_faces(image, [make_face((150, 100, 80, 80))])
+    assert (image == before).all()
+    assert (blurred.shape, blurred.dtype) == (image.shape, np.uint8)
+    changed = (blurred != image).any(axis=2)
+    assert changed[100:180, 150:230].mean() > 0.99
+    rows, columns = np.nonzero(changed)
+    assert 100 - 45 < rows.min() < 100 - 15  # the hairline
+    assert 180 + 15 < rows.max() < 180 + 45  # the chin
+    assert 150 - 30 < columns.min() < 150 - 15
+    assert 230 + 15 < columns.max() < 230 + 30
+    assert not changed[:65, :130].any()
+
+
+def test_without_faces_nothing_is_blurred():
+    image = noise(60, 40)
+    assert (blur_faces(image, []) == image).all()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (0, 0, 60, 40),
+        (0, 0, 9, 9),
+        (50, 30, 10, 10),
+        (30, 20, 4, 4),
+        (20, 0, 30, 40),
+        (0, 5, 3, 30),
+    ],
+)
+def test_faces_of_any_size_and_place_are_blurred(box):
+    x, y, width, height = box
+    image = noise(60, 40)
+    blurred = blur_faces(image, [make_face(box)])
+    assert (blurred != image).any(axis=2)[y : y + height, x : x + width].mean() > 0.9
+
+
+@pytest.mark.parametrize("side", [24, 80, 320])
+def test_no_detail_of_a_face_is_left_at_any_size(side):
+    rows, columns = np.indices((2 * side, 2 * side)) // max(1, side // 40)
+    detail = np.where((rows + columns) % 2, 50, -50)[..., None]
+    plain = np.full((2 * side, 2 * side, 3), 128, np.uint8)
+    face = make_face((side // 2, side // 2, side, side))
+    one, other = (blur_faces((plain + sign * detail).astype(np.uint8), [face]) for sign in (1, -1))
+    inside = slice(side // 2, side // 2 + side)
+    left = np.abs(one[inside, inside].astype(int) - other[inside, inside])
+    assert left.max() <= 12
+
+
+def test_every_face_of_a_photo_is_blurred():
+    boxes = [(10, 40, 40, 40), (60, 40, 40, 40), (150, 120, 40, 40)]
+    image = noise(220, 180)
+    changed = (blur_faces(image, [make_face(box) for box in boxes]) != image).any(axis=2)
+    for x, y, width, height in boxes:
+        assert changed[y : y + height, x : x + width].mean() > 0.98
+
+
+def test_a_blurred_face_is_no_face_any_more(astronaut):
+    # the passes for photos in which nothing was found take a blurred face for a large one at times
+    detector = FaceDetector(DetectorSettings(fallbacks=()))
+    (found,) = detector.detect(astronaut)
+    assert detector.detect(blur_faces(astronaut, [make_face(found.box_xywh)])) == ()

@@ -38,14 +38,21 @@ def test_training_flags(setting):
         assert choice in row[2]
 
 
+def shown_default(value) -> str:
+    """Return a default as the README writes it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Path):
+        return value.relative_to(ROOT).as_posix()
+    return "none" if value is None else str(value)
+
+
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
 def test_web_settings(setting):
     rows = [row for row in ROWS if row[1:2] == [f"`{flag_of(setting.name)}`"]]
     (row,) = rows
     assert row[0] in (f"`{setting.name.upper()}`", "(flag only)")
-    default = setting.default
-    is_path = isinstance(default, Path)
-    assert row[2] == (default.relative_to(ROOT).as_posix() if is_path else str(default or "none"))
+    assert row[2] == shown_default(setting.default)
 
 
 def test_detector_flags(capsys):

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import pickle
 
@@ -6,12 +8,15 @@ import pytest
 from emotion.errors import ModelError
 from emotion.labels import EMOTIONS
 from emotion.results import (
+    CSV_COLUMNS,
     Face,
     Thresholds,
+    csv_rows,
     face_from_dict,
     face_to_dict,
     percent,
     read_thresholds,
+    results_to_csv,
     results_to_dict,
     short_verdict,
     verdict,
@@ -174,3 +179,110 @@ def test_json_schema():
 )
 def test_percent_never_claims_certainty(probability, text):
     assert percent(probability) == text
+
+
+def results_of(*faces) -> dict:
+    return json.loads(json.dumps(results_to_dict(faces, (640, 480), "m", "ab")))
+
+
+def read_csv(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+def test_csv_has_one_row_a_face():
+    sure, unsure = (
+        make_face(happy=0.93),
+        make_face(False, ("Dark face", "Small"), sad=0.5, fear=0.4),
+    )
+    rows = read_csv(results_to_csv([("a.jpg", results_of(sure, unsure)), ("b", results_of(sure))]))
+    assert [(row["photo"], row["face"]) for row in rows] == [
+        ("a.jpg", "1"),
+        ("a.jpg", "2"),
+        ("b", "1"),
+    ]
+    row = rows[1]
+    assert [int(row[name]) for name in ("x", "y", "width", "height")] == [1, 2, 30, 40]
+    assert (float(row["score"]), row["emotion"], float(row["confidence"])) == (5.5, "sad", 0.5)
+    assert [row["sure"] for row in rows] == ["True", "False", "True"]
+    assert row["candidates"] == "sad, fear"
+    assert (row["notes"], row["problem"]) == ("Dark face; Small", "")
+    chances = [float(row[f"probability_{name}"]) for name in EMOTIONS]
+    assert chances == pytest.approx(list(unsure.probabilities.values()), abs=1e-6)
+    assert list(row) == [
+        *CSV_COLUMNS[:-2],
+        *(f"probability_{name}" for name in EMOTIONS),
+        *CSV_COLUMNS[-2:],
+    ]
+
+
+def test_csv_has_a_row_for_photos_without_a_face_or_with_a_problem():
+    photos = [
+        ("empty.jpg", results_of()),
+        ("bad.txt", "expected a photo"),
+        ("a", results_of(make_face())),
+    ]
+    empty, bad, good = read_csv(results_to_csv(photos))
+    assert {name for name, value in empty.items() if value} == {"photo"}
+    assert {name for name, value in bad.items() if value} == {"photo", "problem"}
+    assert bad["problem"] == "expected a photo"
+    assert good["face"] == "1"
+
+
+@pytest.mark.parametrize("photos", [[], [("a.jpg", results_of())], [("a.jpg", "no photo")]])
+def test_csv_without_any_face_has_the_columns_all_the_same(photos):
+    text = results_to_csv(photos)
+    assert text.splitlines()[0].replace('"', "").split(",") == CSV_COLUMNS
+    assert len(read_csv(text)) == len(photos)
+
+
+def test_csv_of_models_with_other_classes_has_the_columns_of_all():
+    other = Face((0, 0, 9, 9), 1.0, {"happy": 0.7, "contempt": 0.3})
+    rows = read_csv(results_to_csv([("a", results_of(make_face())), ("b", results_of(other))]))
+    assert (rows[0]["probability_contempt"], rows[1]["probability_contempt"]) == ("", "0.3")
+    assert (float(rows[1]["probability_happy"]), rows[1]["probability_sad"]) == (0.7, "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "=1+1.jpg",
+        "+1",
+        "-2",
+        "@SUM(A1)",
+        "  =1",
+        "\t=1",
+        "\r\n=cmd|' /C calc'!A0",
+        "＝1",
+        "\ufeff=1",
+    ],
+)
+def test_names_are_no_formulas_for_spreadsheets(name):
+    for (row,) in (csv_rows("=no photo", name), csv_rows(results_of(make_face()), name)):
+        assert row["photo"].startswith("'")
+    assert csv_rows("=no photo", name)[0]["problem"] == "'=no photo"
+
+
+def test_texts_of_the_results_are_no_formulas_for_spreadsheets():
+    face = Face((0, 0, 9, 9), -1.5, {"=1": 0.9, "b": 0.1}, ("-note",))
+    (row,) = csv_rows(results_of(face), "a")
+    assert (row["emotion"], row["candidates"], row["notes"]) == ("'=1", "'=1", "'-note")
+    assert row["score"] == -1.5  # a number is no text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ('a "b", c;d.jpg', 'a "b", c;d.jpg'),
+        ("two\r\nlines", "two  lines"),
+        ("nul\0", "nul "),
+        ("lone \ud800", "lone  "),
+        ("张三 😊.jpg", "张三 😊.jpg"),
+        ("a=b-c.jpg", "a=b-c.jpg"),
+        ("", ""),
+    ],
+)
+def test_csv_holds_any_name(name, shown):
+    text = results_to_csv([(name, results_of(make_face()))])
+    assert text.count("\r\n") == len(text.splitlines()) == 2
+    (row,) = read_csv(text.encode().decode())
+    assert row["photo"] == shown

@@ -1,7 +1,14 @@
-"""The API: the schema, problems as RFC 9457, the state of the app, and threads."""
+"""The API: results, problems as RFC 9457, what is kept, the examples of its text, and threads."""
 
+import io
 import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,18 +16,25 @@ import skimage.data
 from web_support import (
     SHA256,
     StandInDetector,
+    encoded,
     looking_model,
     make_app,
     make_app_without_model,
     photo_form,
     stand_in_model,
+    write_fast_model,
 )
+from werkzeug.serving import make_server
 
 from emotion.faces import FaceDetector
-from emotion.images import encode_jpeg
+from emotion.images import decode_photo, encode_jpeg
+from emotion.keras_pair import ModelFiles
 from emotion.labels import EMOTIONS
+from emotion.web.openapi import PROBLEMS, describe
+from emotion.web.settings import Settings
 
 ADDRESS = "/api/v1/recognize"
+GUIDE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 
 
 @pytest.fixture
@@ -112,6 +126,14 @@ def test_health(tmp_path):
     }
 
 
+def test_health_without_a_folder_to_write_to(tmp_path):
+    (tmp_path / "uploads").write_text("no folder")
+    reply = make_app(tmp_path).test_client().get("/healthz")
+    assert reply.status_code == 503
+    assert reply.mimetype == "application/problem+json"
+    assert reply.json["detail"] == "The folder for results cannot be written to."
+
+
 def test_without_a_model(tmp_path):
     reason = f"expected a model as x.json and x.h5 in {tmp_path}/deep; x.json is missing"
     client = make_app_without_model(tmp_path, reason).test_client()
@@ -138,3 +160,330 @@ def test_threads_give_the_same_answers_as_one_by_one(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         at_once = list(pool.map(recognize, photos * 5))
     assert at_once == one_by_one * 5
+
+
+# What is kept
+
+
+def keep(client, **fields):
+    """Send a photo that is kept; return what is told about it."""
+    reply = client.post("/api/v1/photos", data={**photo_form(), **fields})
+    assert reply.status_code == 201, reply.text
+    return reply.json
+
+
+def everything_under(folder):
+    return sorted(path.name for path in folder.rglob("*.jpg"))
+
+
+def test_a_kept_photo(tmp_path):
+    client = make_app(tmp_path, clock=lambda: 1_000_000.0).test_client()
+    reply = client.post("/api/v1/photos", data=photo_form())
+    content = reply.json
+    assert reply.status_code == 201
+    assert reply.headers["Location"] == f"/api/v1/photos/{content['id']}"
+    assert client.get(reply.headers["Location"]).json == content
+    assert content["created"] == "1970-01-12T13:46:40Z"
+    assert content["expires"] == "1970-01-13T13:46:40Z"
+    assert content["results"] == client.post(ADDRESS, data=photo_form()).json
+    assert len(content["links"]["faces"]) == 2
+
+
+def test_every_link_leads_somewhere(client):
+    content = keep(client)
+    client.put(f"/api/v1/photos/{content['id']}/faces/1/feedback", json={"emotion": "sad"})
+    client.put(f"/api/v1/photos/{content['id']}/faces/2/feedback", json={"emotion": "sad"})
+    of_set = client.get(f"/api/v1/sets/{content['set']}").json["links"]
+    of_model = client.get("/api/v1/models").json["models"][0]["links"]
+    faces = [link for face in content["links"].pop("faces") for link in face.values()]
+    links = [*content["links"].values(), *faces, *of_set.values(), *of_model.values()]
+    assert len(links) == len(set(links)) + 1  # the page of the set stands with the photo, too
+    for link in links:
+        with client.get(link) as reply:
+            assert reply.status_code == 200, link
+
+
+def test_delete_a_photo(client, tmp_path):
+    address = f"/api/v1/photos/{keep(client)['id']}"
+    reply = client.delete(address)
+    assert (reply.status_code, reply.data) == (204, b"")
+    assert "Content-Type" not in reply.headers
+    assert everything_under(tmp_path) == []
+    assert client.get(address).status_code == 404
+    assert client.delete(address).status_code == 404
+
+
+def test_pictures(client):
+    address = f"/api/v1/photos/{keep(client)['id']}"
+    annotated, blurred = (client.get(f"{address}/{kind}.jpg") for kind in ("annotated", "blurred"))
+    assert annotated.mimetype == blurred.mimetype == "image/jpeg"
+    assert decode_photo(annotated.data).full.shape == decode_photo(blurred.data).full.shape
+    assert annotated.data != blurred.data
+    assert client.get(f"{address}/input-1.jpg").status_code == 404
+
+
+def test_photos_of_time_gone_by(tmp_path):
+    now = [1_000_000.0]
+    client = make_app(tmp_path, clock=lambda: now[0]).test_client()
+    content = keep(client)
+    now[0] += 25 * 3600
+    for path in (f"photos/{content['id']}", f"sets/{content['set']}"):
+        assert client.get(f"/api/v1/{path}").status_code == 404
+    assert client.get("/api/v1/mine").json == {"photos": []}
+
+
+def test_a_server_that_keeps_nothing(tmp_path):
+    client = make_app(tmp_path, KEEP_HOURS="0").test_client()
+    reply = client.post("/api/v1/photos", data=photo_form())
+    assert reply.status_code == 409
+    assert "/api/v1/recognize" in reply.json["detail"]
+    assert client.post(ADDRESS, data=photo_form()).status_code == 200
+    assert everything_under(tmp_path) == []
+
+
+# Sets, and the sender's own
+
+
+def test_a_set_over_several_requests(tmp_path):
+    app = make_app(tmp_path)
+    client, other = app.test_client(), app.test_client()
+    first = keep(client)
+    second = keep(client, set=first["set"])
+    content = other.get(f"/api/v1/sets/{first['set']}").json
+    assert [one["position"] for one in content["photos"]] == [1, 2]
+    assert [one["photo"] for one in content["photos"]] == [first, second]
+    assert content["faces"] == 4
+    happy = next(share for share in content["summary"] if share["emotion"] == "happy")
+    assert (happy["sure"], happy["unsure"], happy["share"]) == (2, 0, 0.5)
+    assert sum(share["share"] for share in content["summary"]) == pytest.approx(1)
+    assert client.delete(f"/api/v1/sets/{first['set']}").status_code == 204
+    assert everything_under(tmp_path) == []
+
+
+def test_photos_of_a_set_that_could_not_be_read(client):
+    files = [(io.BytesIO(content), "a.jpg") for content in (encoded(), b"no photo")]
+    set_id = client.post("/", data={"photo": files}).headers["Location"].rpartition("/")[2]
+    first, second = client.get(f"/api/v1/sets/{set_id}").json["photos"]
+    assert first["problem"] is None
+    assert second["photo"] is None
+    assert second["problem"].startswith("Expected one of JPEG")
+    assert client.get("/api/v1/mine").json["photos"][0]["problem"] == second["problem"]
+
+
+@pytest.mark.parametrize("position", ["0", "-1", "51", "first", "1.5"])
+def test_positions_that_there_are_not(client, tmp_path, position):
+    reply = client.post("/api/v1/photos", data={**photo_form(), "position": position})
+    assert reply.status_code == 400
+    assert "1 to 50" in reply.json["detail"]
+    assert everything_under(tmp_path) == []
+
+
+def test_a_set_that_is_full(tmp_path):
+    client = make_app(tmp_path, MAX_PHOTOS=2).test_client()
+    content = keep(client, position="2")
+    keep(client, set=content["set"])
+    reply = client.post("/api/v1/photos", data={**photo_form(), "set": content["set"]})
+    assert reply.status_code == 400
+    assert "full" in reply.json["detail"]
+
+
+def test_mine(tmp_path):
+    app = make_app(tmp_path)
+    one, other = app.test_client(), app.test_client()
+    assert one.get("/api/v1/mine").json == {"photos": []}
+    first, second, third = keep(one), keep(one), keep(other)
+    listed = one.get("/api/v1/mine").json["photos"]
+    assert {photo["id"] for photo in listed} == {first["id"], second["id"]}
+    assert listed[0]["emotions"] == ["happy", "angry"]
+    assert app.test_client().delete("/api/v1/mine").status_code == 204
+    assert one.delete("/api/v1/mine").status_code == 204
+    assert one.get("/api/v1/mine").json == {"photos": []}
+    assert other.get(third["links"]["self"]).status_code == 200
+    assert one.get(first["links"]["self"]).status_code == 404
+
+
+@pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site"])
+def test_other_sites_change_nothing(tmp_path, header):
+    """With the tokens of forms switched on: programs need none."""
+    client = make_app(tmp_path, flask_config={"WTF_CSRF_ENABLED": True}).test_client()
+    content = keep(client)
+    value = {"Origin": "http://elsewhere.example", "Sec-Fetch-Site": "cross-site"}[header]
+    for path in (f"photos/{content['id']}", f"sets/{content['set']}", "mine"):
+        assert client.delete(f"/api/v1/{path}", headers={header: value}).status_code == 403
+    assert client.get(content["links"]["self"]).status_code == 200
+    assert client.delete(content["links"]["self"]).status_code == 204
+
+
+# Faces
+
+
+def test_an_explanation(tmp_path):
+    client = make_app(tmp_path, looking_model()).test_client()
+    content = keep(client)
+    face = content["results"]["faces"][1]
+    address = content["links"]["faces"][1]["explanation"]
+    reasons = client.get(address).json
+    assert reasons["emotion"] == face["emotion"]
+    assert reasons["before"] == pytest.approx(face["confidence"], abs=0.02)
+    assert np.shape(reasons["heat"]) == (48, 48)
+    assert reasons["holds"] == (reasons["hidden"] < min(reasons["before"], reasons["elsewhere"]))
+    other = client.get(address, query_string={"emotion": "fear"}).json
+    assert other["emotion"] == "fear"
+    assert other["heat"] != reasons["heat"]
+    assert client.get(address, query_string={"emotion": ""}).status_code == 400
+    for number in ("0", "3", "x", "9" * 30):
+        wrong = address.replace("/2/", f"/{number}/")
+        assert client.get(wrong).status_code == 404
+
+
+def test_feedback(client, tmp_path):
+    address = keep(client)["links"]["faces"][0]["feedback"]
+    assert client.get(address).status_code == 404
+    said = client.put(address, json={"emotion": "sad", "keep": True}).json
+    assert (said["emotion"], said["given"]) == ("sad", "happy")
+    assert (said["agrees"], said["kept"]) == (False, True)
+    assert len(list((tmp_path / "feedback" / "sad").iterdir())) == 1
+    assert client.get(address).json == said
+    again = client.put(address, json={"emotion": "happy"}).json
+    assert (again["agrees"], again["kept"]) == (True, False)
+    assert list((tmp_path / "feedback" / "sad").iterdir()) == []
+    for _ in range(2):
+        assert client.delete(address).status_code == 204
+    assert client.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"\xff", "application/json", 400),
+        (b"[" * 4000, "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"{}", "application/json", 400),
+        (b'{"emotion": 1}', "application/json", 400),
+        (b'{"emotion": "sad", "keep": "yes"}', "application/json", 400),
+        (b'{"emotion": "sad", "file": "/etc/passwd"}', "application/json", 400),
+        (b'{"emotion": "../sad"}', "application/json", 400),
+        (b'{"emotion": "\\ud800"}', "application/json", 400),
+        (b'{"emotion": "sad"}', "application/x-www-form-urlencoded", 415),
+        (b'{"emotion": "sad"}' + b" " * 5000, "application/json", 413),
+        (b'{"emotion": "sad"}', "application/json; charset=utf-8", 200),
+    ],
+)
+def test_bodies_of_feedback(client, tmp_path, body, kind, status):
+    address = keep(client)["links"]["faces"][0]["feedback"]
+    reply = client.put(address, data=body, content_type=kind)
+    assert reply.status_code == status
+    assert "passwd" not in reply.text
+    assert not (tmp_path / "feedback").exists()
+
+
+# The server
+
+
+def test_models(tmp_path):
+    (tmp_path / "models").mkdir()
+    stem = write_fast_model(tmp_path / "models")
+    client = make_app(tmp_path, MODEL=tmp_path / "models" / "stand_in").test_client()
+    first, second = client.get("/api/v1/models").json["models"]
+    assert (first["key"], first["default"], first["sha256"]) == ("stand_in", True, SHA256)
+    assert first["classes"] == list(EMOTIONS)
+    assert (second["key"], second["default"]) == (stem.name, False)
+    reply = client.post(ADDRESS, data={**photo_form(), "model": second["key"]})
+    assert reply.json["model"] == {"name": stem.name, "sha256": second["sha256"]}
+
+
+def test_a_card_has_neither_folders_nor_what_json_has_not(tmp_path):
+    (tmp_path / "models").mkdir()
+    stem = write_fast_model(tmp_path / "models")
+    card = {"name": f"{tmp_path}/models/a.csv", "loss": float("nan"), "more": [f"{tmp_path}/x/b"]}
+    ModelFiles(stem).card.write_text(json.dumps(card))
+    client = make_app(tmp_path, MODEL=tmp_path / "models" / "stand_in").test_client()
+    reply = client.get(f"/api/v1/models/{stem.name}")
+    assert reply.status_code == 200
+    assert str(tmp_path) not in reply.text
+    assert reply.json["card"]["loss"] is None
+    assert reply.json["card"]["name"].endswith("a.csv")
+    assert reply.json["problem"]
+    assert client.get("/api/v1/models/stand_in").json["card"] is None
+
+
+@pytest.mark.parametrize("key", ["nothing", "..%2Fsecret", "%2Fetc%2Fpasswd", "a%00b", "stand_in/"])
+def test_models_that_are_not_offered(client, key):
+    reply = client.get(f"/api/v1/models/{key}")
+    assert reply.status_code == 404
+    assert reply.mimetype == "application/problem+json"
+    assert "passwd" not in reply.text
+
+
+def test_monitoring(client):
+    keep(client)
+    client.post(ADDRESS, data=photo_form())
+    content = client.get("/api/v1/monitoring").json
+    assert (content["total"]["photos"], content["total"]["faces"]) == (2, 4)
+
+
+# docs/api.md
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Return the address of a live server and a folder with the photos that the text names."""
+    app = make_app(tmp_path / "server", looking_model())
+    live = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=live.serve_forever)
+    thread.start()
+    for name in ("photo.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(encoded())
+    yield f"http://127.0.0.1:{live.port}", tmp_path
+    live.shutdown()
+    thread.join()
+    live.server_close()
+
+
+def blocks_of_text(language):
+    """Return the examples of the text in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
+
+
+def run_example(server, command, text):
+    """Run an example against the live server; return what it prints."""
+    address, folder = server
+    text = text.replace("http://127.0.0.1:5000", address)
+    done = subprocess.run([*command, text], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_python_examples_run(server):
+    (example,) = blocks_of_text("python")
+    lines = run_example(server, [sys.executable, "-c"], example).splitlines()
+    assert len(lines) == 2 * 2 + 1
+    assert lines[-1] == "1 photos of mine"
+    assert everything_under(server[1] / "server") == []
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
+def test_curl_examples_run(server):
+    one, several = blocks_of_text("sh")
+    shell = ["bash", "-euo", "pipefail", "-c"]
+    assert len(json.loads(run_example(server, shell, one))["faces"]) == 2
+    printed = run_example(server, shell, several)
+    assert '"share"' in printed
+    assert printed.strip().endswith("2")
+    assert everything_under(server[1] / "server") == []
+
+
+def test_the_text_names_every_address_and_every_status():
+    text = GUIDE.read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", text, re.M))
+    document = describe(Settings(), "/api/v1")
+    described = {
+        (method.upper(), path)
+        for path, item in document["paths"].items()
+        for method in item
+        if method != "parameters"
+    }
+    assert named == described
+    assert set(map(int, re.findall(r"^\| (\d{3}) \|", text, re.M))) == set(PROBLEMS)

@@ -46,6 +46,7 @@ def page(request, browser):
         viewport={"width": width, "height": 844}, java_script_enabled=has_scripts
     )
     page = context.new_page()
+    page.set_default_timeout(90_000)  # the machine may be busy
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("console", lambda message: page.complaints.append(message.text))
@@ -56,7 +57,7 @@ def page(request, browser):
 def send(page, address, content):
     page.goto(address)
     page.set_input_files("#photo", {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": content})
-    page.click("text=Find faces")
+    page.click("button.primary")
 
 
 def fits(page):
@@ -105,3 +106,151 @@ def test_delete_now(page, address):
     page.wait_for_selector("text=are deleted")
     assert fits(page)
     assert page.goto(path).status == 404
+
+
+# Several photos
+
+
+def drop(page, *photos):
+    """Drop files on the page, as from a folder: (name, content) each."""
+    encoded_photos = [[name, list(content)] for name, content in photos]
+    page.evaluate(
+        """photos => {
+          const transfer = new DataTransfer();
+          for (const [name, bytes] of photos)
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true,
+            cancelable: true }));
+        }""",
+        encoded_photos,
+    )
+
+
+@pytest.fixture
+def scripted(browser):
+    """Give a wide page with scripts."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(90_000)  # the machine may be busy
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield page
+    context.close()
+
+
+def test_dropped_photos_are_sent_one_by_one(scripted, address):
+    page = scripted
+    page.goto(address)
+    drop(page, ("one.jpg", encoded(seed=1)), ("two.jpg", encoded(seed=2)))
+    drop(page, ("three.jpg", encoded(seed=3)), ("one more.jpg", encoded(seed=4)))
+    assert page.locator(".chosen li").count() == 4
+    page.click("[aria-label='Remove two.jpg']")
+    assert page.inner_text("button.primary") == "Find faces in 3 photos"
+    page.click("button.primary")
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "3 photos, 12 faces"
+    assert page.locator(".gallery img").count() == 3
+    assert fits(page)
+    assert not page.errors
+
+
+def test_one_bad_photo_keeps_its_reason_beside_it(scripted, address):
+    page = scripted
+    page.goto(address)
+    drop(page, ("one.jpg", encoded(seed=1)), ("bad.jpg", b"no photo"), ("two.jpg", encoded(seed=2)))
+    page.click("button.primary")
+    page.wait_for_selector("text=See the other 2")
+    assert "none of them" in page.inner_text(".chosen li.failed")
+    assert page.locator(".chosen li", has_text="4 faces").count() == 2
+    page.click("text=See the other 2")
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "2 photos, 8 faces"
+
+
+def test_the_busy_server_is_asked_again(scripted, address):
+    page = scripted
+    page.goto(address)
+    refused = []
+
+    def answer(route):
+        if len(refused) < 2:
+            refused.append(route.request.url)
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "Busy."})
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/photos", answer)
+    drop(page, ("one.jpg", encoded(seed=1)), ("two.jpg", encoded(seed=2)))
+    page.click("button.primary")
+    page.wait_for_url("**/sets/*", timeout=60_000)
+    assert page.inner_text("h1") == "2 photos, 8 faces"
+    assert len(refused) == 2
+
+
+def test_face_feedback_and_my_results(page, address):
+    send(page, address, encoded())
+    page.wait_for_url("**/results/*")
+    page.click("#face-2 >> text=Not right?")
+    page.wait_for_url("**/faces/2#feedback")
+    assert "Face 2 of 4" in page.inner_text("h1")
+    page.check("input[value=sad]")
+    page.click("text=Send")
+    page.wait_for_selector("text=You said: sad")
+    assert "not kept" in page.inner_text(".feedback .notice")
+    assert fits(page)
+    page.click("text=Take it back")
+    page.wait_for_selector(".feedback .notice", state="detached")
+    page.goto(f"{address}/mine")
+    assert page.locator(".tile").count() == 1
+    assert fits(page)
+    page.click("text=Delete all")
+    page.wait_for_selector("text=Nothing is kept")
+
+
+def test_the_keyboard_alone_does_everything(scripted, address):
+    page = scripted
+    send(page, address, encoded())
+    page.wait_for_url("**/results/*")
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.textContent.trim().slice(0, 12)"))
+    for words in ("To the conte", "Photos", "Download pho", "Delete now", "Face 1"):
+        assert words in reached
+    page.focus("text=Delete now")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=are deleted")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing(browser, address, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(90_000)  # the machine may be busy
+    files = [
+        {"name": f"{seed}.jpg", "mimeType": "image/jpeg", "buffer": encoded(seed=seed)}
+        for seed in range(2)
+    ]
+    page.goto(address)
+    found = {"form": axe.run(page)}
+    page.set_input_files("#photo", files)
+    found["chosen"] = axe.run(page)
+    page.click("button.primary")
+    page.wait_for_url("**/sets/*")
+    found["set"] = axe.run(page)
+    page.click(".tile a.cover")
+    page.wait_for_url("**/results/*")
+    found["result"] = axe.run(page)
+    page.click("#face-1 >> text=Why?")
+    page.wait_for_url("**/faces/1")
+    found["face"] = axe.run(page)
+    for name in ("mine", "monitoring", "no-such-page"):
+        page.goto(f"{address}/{name}")
+        found[name] = axe.run(page)
+    context.close()
+    reports = {name: result.generate_report() for name, result in found.items()}
+    assert {name: result.violations_count for name, result in found.items()} == dict.fromkeys(
+        found, 0
+    ), "\n".join(reports.values())

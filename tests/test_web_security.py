@@ -1,11 +1,17 @@
-"""Security: the headers of every reply, pages without anything inline, and posts from elsewhere."""
+"""Security: headers, pages without anything inline, posts from elsewhere, tokens, the cookie."""
 
 import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from flask import session
 from web_support import make_app, photo_form, upload
 
-from emotion.web.settings import PROJECT_FOLDER
+from emotion.web import sessions
+from emotion.web.sessions import COOKIE, secret_key_in
+from emotion.web.settings import PROJECT_FOLDER, SettingsError
+from emotion.web.visitors import new_visitor, visitor_key
 
 TEMPLATES = sorted((PROJECT_FOLDER / "templates").glob("*.html"))
 
@@ -38,25 +44,39 @@ def test_headers(client, method, path):
     assert "frame-ancestors 'none'" in policy
     assert "base-uri 'none'" in policy
     assert "form-action 'self'" in policy
+    assert "connect-src 'self'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "same-origin"
     assert "camera=()" in headers["Permissions-Policy"]
+    assert "Strict-Transport-Security" not in headers
+
+
+def test_only_the_live_page_may_use_the_camera(client):
+    assert "camera=(self)" in client.get("/live").headers["Permissions-Policy"]
+
+
+def test_browsers_are_told_to_stay_with_tls_only_by_tls(client):
+    headers = client.get("/", base_url="https://localhost").headers
+    assert headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_templates_have_nothing_inline_and_nothing_from_elsewhere(template):
     text = template.read_text(encoding="utf-8")
     assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text)
-    assert not re.search(r"<script(?! src=)", text)
+    assert not re.search(r'<script(?!( type="module")? src=)', text)
     assert not re.search(r"""(src|href|action)=["'](https?:)?//""", text)
     assert "|safe" not in text
 
 
 def test_static_files_ask_nobody_else():
     for path in (PROJECT_FOLDER / "static").iterdir():
-        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        text = path.read_text(encoding="utf-8")
+        # the name of a format, and words in a message
+        for known in ("http://www.w3.org/2000/svg", "http://localhost"):
+            text = text.replace(known, "")
         assert "://" not in text, path.name
         assert "@import" not in text, path.name
 
@@ -84,6 +104,7 @@ def test_posts_from_other_sites_are_refused(client, headers):
     assert reply.status_code == 403
     assert "received one from another" in reply.text
     assert client.post(f"{path}/delete", headers=headers).status_code == 403
+    assert client.delete("/", headers=headers).status_code == 403
     problem = client.post("/api/v1/recognize", data=photo_form(), headers=headers)
     assert problem.json["status"] == 403
     assert client.get(path, headers=headers).status_code == 200
@@ -92,3 +113,163 @@ def test_posts_from_other_sites_are_refused(client, headers):
 @pytest.mark.parametrize("headers", HERE)
 def test_posts_from_here_and_from_programs_are_taken(client, headers):
     assert client.post("/", data=photo_form(), headers=headers).status_code == 303
+
+
+# The token of forms
+
+
+@pytest.fixture
+def strict_client(tmp_path):
+    return make_app(tmp_path, flask_config={"WTF_CSRF_ENABLED": True}).test_client()
+
+
+def token_in(page):
+    return re.search(r'name="csrf_token" value="([^"]+)"', page.text)[1]
+
+
+def test_a_form_without_its_token_is_refused_with_advice(strict_client):
+    reply = strict_client.post("/", data=photo_form())
+    assert reply.status_code == 400
+    assert "The form has expired" in reply.text
+    assert "reload the page" in reply.text
+    wish = strict_client.post("/", data=photo_form(), headers={"Accept": "application/json"})
+    assert wish.mimetype == "application/problem+json"
+    assert wish.status_code == 400
+
+
+@pytest.mark.parametrize("way", ["field", "header"])
+def test_a_form_with_its_token_is_taken(strict_client, way):
+    token = token_in(strict_client.get("/"))
+    data = photo_form() | ({"csrf_token": token} if way == "field" else {})
+    headers = {"X-CSRFToken": token} if way == "header" else {}
+    assert strict_client.post("/", data=data, headers=headers).status_code == 303
+
+
+def test_the_token_of_another_visitor_is_refused(tmp_path):
+    app = make_app(tmp_path, flask_config={"WTF_CSRF_ENABLED": True})
+    token = token_in(app.test_client().get("/"))
+    other = app.test_client()
+    other.get("/")
+    assert other.post("/", data=photo_form() | {"csrf_token": token}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("referer", "status"),
+    [
+        ("https://localhost/", 303),
+        ("https://localhost/results/x", 303),
+        ("https://elsewhere.example/", 400),
+        ("http://localhost/", 400),
+    ],
+)
+def test_by_tls_the_page_that_sent_the_form_must_be_ours(strict_client, referer, status):
+    """Our Referrer-Policy lets browsers say it to us."""
+    base = "https://localhost"
+    data = photo_form() | {"csrf_token": token_in(strict_client.get("/", base_url=base))}
+    reply = strict_client.post("/", data=data, base_url=base, headers={"Referer": referer})
+    assert reply.status_code == status
+
+
+def test_programs_need_no_token(strict_client):
+    assert strict_client.post("/api/v1/recognize", data=photo_form()).status_code == 200
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_every_form_that_posts_has_its_token(template):
+    for form in re.findall(r"<form.*?</form>", template.read_text(encoding="utf-8"), re.DOTALL):
+        if 'method="post"' in form:
+            assert 'name="csrf_token" value="{{ csrf_token() }}"' in form
+
+
+# The cookie and its key
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_cookie_is_for_this_site_and_no_script(client, scheme):
+    cookie = client.get("/", base_url=f"{scheme}://localhost").headers["Set-Cookie"]
+    assert cookie.startswith(f"{COOKIE}=")
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Path=/" in cookie
+    assert ("Secure" in cookie) == (scheme == "https")
+
+
+def test_no_cookie_comes_with_static_files_and_the_api(client):
+    upload(client)
+    with client.get("/static/style.css") as reply:
+        assert "Set-Cookie" not in reply.headers
+    fresh = client.application.test_client()
+    assert "Set-Cookie" not in fresh.post("/api/v1/recognize", data=photo_form()).headers
+
+
+@pytest.mark.parametrize(("keep_hours", "days"), [(0, 1), (1, 1), (24, 1), (240, 10)])
+def test_a_browser_is_known_as_long_as_results_are_kept(tmp_path, keep_hours, days):
+    app = make_app(tmp_path, KEEP_HOURS=keep_hours)
+    assert app.permanent_session_lifetime.total_seconds() == days * 86400
+
+
+def test_a_visitor_gets_one_key_and_keeps_it(client):
+    with client.application.test_request_context():
+        assert visitor_key() == ""
+        key = new_visitor()
+        assert re.fullmatch("[0-9a-f]{32}", key)
+        assert new_visitor() == visitor_key() == key
+        assert key not in str(dict(session))
+
+
+def test_photos_sent_side_by_side_are_of_one_visitor(client):
+    """Each reply brings a cookie of its own, made from the one that came with the page."""
+    keys = set()
+    for secret in ("a", "a", "b"):
+        with client.application.test_request_context():
+            session["csrf_token"] = secret
+            keys.add(new_visitor())
+    assert len(keys) == 2
+
+
+def test_a_key_is_made_once_and_kept(tmp_path):
+    folder = tmp_path / "new" / "instance"
+    key = secret_key_in(folder)
+    assert len(key) == 64
+    assert secret_key_in(folder) == key
+    assert stat.S_IMODE((folder / "secret_key").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [path.name for path in folder.iterdir()] == ["secret_key"]
+
+
+def test_workers_that_start_at_once_agree_on_a_key(tmp_path, monkeypatch):
+    # so that none of them sees the key of another before it makes its own
+    monkeypatch.setattr(sessions.Path, "exists", lambda path: False)
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(secret_key_in, [tmp_path] * 40))
+    assert len(keys) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "received 0"), (b"short\n", "received 5"), (b"\xff" * 40, "other bytes than letters")],
+)
+def test_a_key_that_is_none(tmp_path, content, words):
+    (tmp_path / "secret_key").write_bytes(content)
+    with pytest.raises(SettingsError, match=words):
+        secret_key_in(tmp_path)
+
+
+def test_a_key_that_cannot_be_read_or_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"expected a secret key in .*received: "):
+        secret_key_in(tmp_path / "file")
+    (tmp_path / "secret_key").mkdir()
+    with pytest.raises(SettingsError, match="Is a directory"):
+        secret_key_in(tmp_path)
+
+
+def test_two_apps_on_one_folder_know_each_others_visitors(tmp_path):
+    """As two workers behind one proxy do."""
+    flask_config = {"WTF_CSRF_ENABLED": True}
+    first = make_app(tmp_path, flask_config=flask_config).test_client()
+    second = make_app(tmp_path, flask_config=flask_config).test_client()
+    token = token_in(first.get("/"))
+    second.set_cookie(COOKIE, first.get_cookie(COOKIE).value)
+    assert second.post("/", data=photo_form() | {"csrf_token": token}).status_code == 303

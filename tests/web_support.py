@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from emotion.recognizer import Recognizer
 from emotion.web import build_app
 from emotion.web.analysis import Services
 from emotion.web.settings import read_settings
-from emotion.web.storage import Storage
 
 HAPPY = (0.02, 0.01, 0.02, 0.9, 0.03, 0.01, 0.01)
 CLOSE = (0.41, 0.01, 0.38, 0.05, 0.05, 0.05, 0.05)
 TWO_BOXES = ((10, 10, 60, 60), (90, 20, 30, 30))
 SHA256 = "ab" * 32
+NO_TOKENS = {"WTF_CSRF_ENABLED": False}
+NO_RATES = {"RATE_LIMIT": "1000000 per minute", "LIVE_RATE_LIMIT": "1000000 per minute"}
 
 
 class StandInDetector:
@@ -59,17 +61,24 @@ def looking_model():
 
 
 def make_app(folder, model=None, detector=None, clock=None, flask_config=None, **settings):
-    """Return an app with a stand-in model that keeps its results in `folder`/uploads."""
-    chosen = read_settings({"UPLOADS": folder / "uploads", **settings})
-    storage = Storage(chosen.uploads, chosen.keep_s, **({"clock": clock} if clock else {}))
+    """Return an app with a stand-in model that keeps its results in `folder`/uploads.
+
+    Forms need no token and nobody is told to slow down, unless a test asks for it.
+    """
+    chosen = read_settings({**folders(folder), **NO_RATES, **settings})
     recognizer = Recognizer(model or stand_in_model(), detector or StandInDetector())
-    return build_app(Services(chosen, storage, recognizer), flask_config)
+    services = Services.make(chosen, recognizer, clock=clock or time.time)
+    return build_app(services, {**NO_TOKENS, **(flask_config or {})})
+
+
+def folders(folder):
+    """Return the settings that keep everything an app writes in one folder."""
+    return {name.upper(): folder / name for name in ("uploads", "instance", "feedback")}
 
 
 def make_app_without_model(folder, reason="expected a model as a.json; it is missing"):
     """Return an app whose model could not be loaded."""
-    chosen = read_settings({"UPLOADS": folder / "uploads"})
-    return build_app(Services(chosen, Storage(chosen.uploads, chosen.keep_s), None, reason))
+    return build_app(Services.make(read_settings(folders(folder)), None, reason), NO_TOKENS)
 
 
 def picture(width=160, height=120, seed=0):

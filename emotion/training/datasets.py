@@ -14,7 +14,13 @@ import numpy as np
 from emotion.errors import DatasetError
 from emotion.labels import common_name
 from emotion.training.cache import read_cached
-from emotion.training.layouts import Dataset, Progress, read_layout, resolve_dataset
+from emotion.training.layouts import (
+    FEEDBACK_FOLDER,
+    Dataset,
+    Progress,
+    read_layout,
+    resolve_dataset,
+)
 from emotion.training.settings import TrainingSettings
 from emotion.training.splits import (
     Leaks,
@@ -118,6 +124,7 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
     ]
     dataset = datasets[0]
     if len(datasets) > 1:
+        datasets = [_learned_from(*pair) for pair in zip(datasets, paths, strict=True)]
         dataset = _put_together(datasets, _distinct(paths))
     return _told_apart(dataset, settings.subject_pattern)
 
@@ -194,6 +201,16 @@ def _told_apart(dataset: Dataset, subject_pattern: str) -> Dataset:
     return dataset.noting(
         f"The person is not known on {unknown:,} of {len(dataset):,} images, such as {example}"
     )
+
+
+def _learned_from(dataset: Dataset, path: Path) -> Dataset:
+    """Return a dataset; if it is of visitors' faces, with all of them to be learned from.
+
+    They are too few to test on, and what is measured must not change with them.
+    """
+    if path.name != FEEDBACK_FOLDER:
+        return dataset
+    return replace(dataset, splits=np.full(len(dataset), "train"))
 
 
 def _put_together(datasets: list[Dataset], labels: list[str]) -> Dataset:

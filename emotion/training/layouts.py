@@ -34,6 +34,10 @@ FOLDER_SPLITS |= {"publictest": "test", "public_test": "test"}
 FOLDER_SPLITS |= {"privatetest": "private_test", "private_test": "private_test"}
 CSV_SPLITS = {"Training": "train", "PublicTest": "test", "PrivateTest": "private_test"}
 CSV_COLUMNS = ("emotion", "pixels", "Usage")
+FEEDBACK_FOLDER = "feedback"
+"""Folder beside the data in which the web app keeps the faces that visitors gave: a dataset of its
+own, which is read where it is named and all of which is learned from."""
+
 COLUMNS = ("images", "labels", "splits", "votes", "names", "groups", "sizes_wh", "twins")
 """The attributes of a `Dataset` that have a row an image."""
 
@@ -160,7 +164,7 @@ def _resolved(path: Path) -> Path:
         raise DatasetError(f"expected a folder, .zip or .csv as the dataset; {path} does not exist")
     if not path.is_dir() and path.suffix.lower() not in (".zip", ".csv"):
         raise DatasetError(f"expected a folder, .zip or .csv as the dataset; received {path}")
-    if path.is_file() or any(_is_visible(child) and child.is_dir() for child in path.iterdir()):
+    if path.is_file() or any(_is_data_folder(child) for child in path.iterdir()):
         return path
     files = [child for child in sorted(path.iterdir()) if _is_dataset_file(child)]
     if len(files) > 1:
@@ -169,6 +173,11 @@ def _resolved(path: Path) -> Path:
             "give the path of the one that is meant"
         )
     return files[0] if files else path
+
+
+def _is_data_folder(path: Path) -> bool:
+    """Tell whether a path is a folder of the dataset around it."""
+    return _is_visible(path) and path.is_dir() and path.name != FEEDBACK_FOLDER
 
 
 def list_files(path: Path) -> list[str]:
@@ -263,7 +272,11 @@ def _names_below(root: Path) -> tuple[list[str], list[str]]:
     for folder, folders, files in os.walk(root, onerror=skip, followlinks=True):
         here = Path(folder)
         folders[:] = [
-            name for name in folders if _is_visible(here / name) and not _leads_back(here / name)
+            name
+            for name in folders
+            if _is_visible(here / name)
+            and not _leads_back(here / name)
+            and not (here == root and name == FEEDBACK_FOLDER)
         ]
         before = "" if here == root else f"{here.relative_to(root).as_posix()}/"
         names += [before + name for name in files if not name.startswith(".")]

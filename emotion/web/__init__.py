@@ -1,39 +1,52 @@
 """The web app: `build_app` wires pages, API, storage and security around one recognizer."""
 
-import logging
-import re
-import time
 from collections.abc import Mapping
-from urllib.parse import quote
 
-from flask import Flask, Response, g, request
+from flask import Flask, current_app, request
 
 from emotion.errors import EmotionError
 from emotion.faces import FaceDetector
 from emotion.recognizer import Detector, Recognizer
 from emotion.web.analysis import Services, current_services
 from emotion.web.api import api
+from emotion.web.feedback import feedback
+from emotion.web.live import live
+from emotion.web.logs import LOGGER, log_requests
+from emotion.web.metrics import measure
+from emotion.web.model_page import model_page
+from emotion.web.monitoring import monitoring
 from emotion.web.pages import pages
 from emotion.web.problems import handle_problems
+from emotion.web.rates import limit_rates, trust_proxies
 from emotion.web.security import protect
+from emotion.web.sessions import use_sessions
 from emotion.web.settings import PROJECT_FOLDER, Settings
-from emotion.web.storage import Storage, StorageError
+from emotion.web.sweeping import Sweeper
 from emotion.yunet import YunetDetector
 
 ENVELOPE_BYTES = 64 * 1024
-"""What a form may add to the photo in it."""
+"""What a form may add to the photos in it."""
 
-LOGGER = "emotion.web"
+FIELDS_BYTES = 256 * 1024
+"""What the fields of a form may hold beside its photos.
+
+Werkzeug also measures by it what it reads at a time, 64 KiB, with what is left of that before: with
+less, photos would be refused by chance.
+"""
+
+FORM_PHOTOS = 10
+"""How many photos of the largest size may come with one form; smaller ones may be more."""
+
+FORM_FIELDS = 20
+SWEEPER = "emotion_sweeper"
 
 
 def load_services(settings: Settings) -> Services:
     """Return the services of an app; a model that cannot be loaded is told, not raised."""
-    storage = Storage(settings.uploads, settings.keep_s)
     try:
-        recognizer = Recognizer.load(settings.model, load_detector(settings))
-        return Services(settings, storage, recognizer)
+        return Services.make(settings, Recognizer.load(settings.model, load_detector(settings)))
     except EmotionError as error:
-        return Services(settings, storage, None, str(error))
+        return Services.make(settings, None, str(error))
 
 
 def load_detector(settings: Settings) -> Detector:
@@ -49,48 +62,50 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     Args:
         services: what the app is made of.
         flask_config: settings of Flask's own, such as TESTING.
+
+    Raises:
+        SettingsError: there is no secret key, or rates cannot be counted.
     """
+    settings = services.settings
     app = Flask(LOGGER, root_path=str(PROJECT_FOLDER))
-    app.config["MAX_CONTENT_LENGTH"] = services.settings.image_limits.max_bytes + ENVELOPE_BYTES
-    app.config["MAX_FORM_PARTS"] = 100
+    app.config.update(limits_of_forms(settings))
     app.config.update(flask_config or {})
     app.json.sort_keys = False
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["emotion"] = services
+    log_requests(app, settings.trusted_proxies)
     app.before_request(_begin)
-    app.after_request(_log)
-    protect(app)
+    if settings.metrics:
+        measure(app, services.gate)
+    use_sessions(app, settings)
+    protect(app, without_forms=api)
     handle_problems(app)
-    app.register_blueprint(pages)
-    app.register_blueprint(api)
-    sweep(services.storage)
+    for blueprint in (pages, live, feedback, model_page, monitoring, api):
+        app.register_blueprint(blueprint)
+    limit_rates(app, settings)
+    trust_proxies(app, settings.trusted_proxies)
+    app.extensions[SWEEPER] = Sweeper(services)
+    app.extensions[SWEEPER].sweep()
     return app
 
 
-def sweep(storage: Storage) -> None:
-    """Remove what is due if it was not looked for lately; a failure is logged, not raised."""
-    try:
-        storage.sweep_if_due()
-    except StorageError as error:
-        logging.getLogger(LOGGER).warning("cannot remove expired results: %s", error)
+def limits_of_forms(settings: Settings) -> dict[str, int]:
+    """Return Flask's settings of how much a request may bring."""
+    return {
+        "MAX_CONTENT_LENGTH": settings.image_limits.max_bytes + ENVELOPE_BYTES,
+        "MAX_FORM_MEMORY_SIZE": FIELDS_BYTES,
+        "MAX_FORM_PARTS": settings.max_photos + FORM_FIELDS,
+    }
+
+
+def most_form_bytes(settings: Settings) -> int:
+    """Return how much a form with several photos may bring."""
+    photos = min(settings.max_photos, FORM_PHOTOS)
+    return photos * settings.image_limits.max_bytes + ENVELOPE_BYTES
 
 
 def _begin() -> None:
-    """Note the time, and let any server sweep, whether or not it has a thread for that."""
-    g.started_s = time.perf_counter()
-    sweep(current_services().storage)
-
-
-def _log(response: Response) -> Response:
-    """Write one line about a request, without names of files and with the ids of results cut."""
-    elapsed_ms = (time.perf_counter() - g.get("started_s", time.perf_counter())) * 1000
-    logging.getLogger(LOGGER).info(
-        "%s %s %d %.0f ms", request.method, _short_path(), response.status_code, elapsed_ms
-    )
-    return response
-
-
-def _short_path() -> str:
-    """Return the path of a request: quoted, not too long, and no key to a result."""
-    path = re.sub(r"(/results/[^/]{4})[^/]+", r"\1...", request.path)
-    return quote(path[:200], safe="/.")
+    """Let any server sweep, whether or not it has a thread for that, and measure the form."""
+    current_app.extensions[SWEEPER].sweep()
+    if request.endpoint == "pages.upload":
+        request.max_content_length = most_form_bytes(current_services().settings)

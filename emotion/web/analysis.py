@@ -1,28 +1,38 @@
 """From a request to faces and pictures: what the pages and the API share."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from flask import current_app, request
 from PIL import Image
+from werkzeug.datastructures import FileStorage
 
 from emotion.drawing import annotate
 from emotion.errors import EmptyImageError, ModelError
-from emotion.images import ENOUGH_PIXELS, Photo, decode_photo, encode_jpeg
+from emotion.images import ENOUGH_PIXELS, Photo, decode_photo, encode_jpeg, encode_png
+from emotion.machine import available_cpus
 from emotion.model import EmotionModel
-from emotion.recognizer import Recognizer
+from emotion.recognizer import Recognizer, Sight
 from emotion.results import Face, results_to_dict
+from emotion.web.database import Database, DatabaseError, PhotoRow
+from emotion.web.gate import Gate
+from emotion.web.logs import note_photo
+from emotion.web.models import Models
 from emotion.web.problems import UploadError
 from emotion.web.settings import Settings
-from emotion.web.storage import Storage
+from emotion.web.storage import GoneError, Storage, StorageError
 
 PHOTO_FIELD = "photo"
+MODEL_FIELD = "model"
 VIEW_SIDE = 1600
 """Longer side in pixels of the picture on the page; the download has the photo's full size."""
 
+THUMB_SIDE = 480
 CROP_SIDE = 320
 CROP_MARGIN = 0.25
 """How much of the surroundings a face's picture shows on each side, in widths of its box."""
@@ -37,12 +47,37 @@ class Services:
         storage: where results are kept.
         recognizer: reads photos; None where no model could be loaded.
         model_problem: why there is no recognizer.
+        database: whose photos are whose, and statistics.
+        gate: how many photos may be in hand.
+        models: what a visitor may choose among.
     """
 
     settings: Settings
     storage: Storage
     recognizer: Recognizer | None
-    model_problem: str | None = None
+    model_problem: str | None
+    database: Database
+    gate: Gate
+    models: Models
+
+    @classmethod
+    def make(
+        cls,
+        settings: Settings,
+        recognizer: Recognizer | None,
+        model_problem: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> "Services":
+        """Return the services around a recognizer; nothing is opened or written yet."""
+        return cls(
+            settings,
+            Storage(settings.uploads, settings.keep_s, clock),
+            recognizer,
+            model_problem,
+            Database(settings.database),
+            Gate(settings.max_in_hand, available_cpus()),
+            Models(recognizer, settings.model, recognizer.detector if recognizer else None),
+        )
 
     def require_recognizer(self) -> Recognizer:
         """Return the recognizer or raise a `ModelError` that says why there is none."""
@@ -57,13 +92,19 @@ class Reading:
 
     Attributes:
         photo: the photo; its full size is decoded only where pictures of it are made.
-        faces: the faces, left to right.
+        sights: the faces, left to right, each with what the model saw.
         results: the same as plain types for JSON.
+        model: what the page says about the model.
     """
 
     photo: Photo
-    faces: tuple[Face, ...]
+    sights: tuple[Sight, ...]
     results: Mapping
+    model: Mapping
+
+    @property
+    def faces(self) -> tuple[Face, ...]:
+        return tuple(sight.face for sight in self.sights)
 
 
 def current_services() -> Services:
@@ -72,31 +113,104 @@ def current_services() -> Services:
 
 
 def read_request(services: Services) -> Reading:
-    """Return the faces of the photo that the current request brings.
+    """Return the faces of the one photo that the current request brings.
 
     Raises:
         EmotionError: there is no model, not one photo, or it cannot be used.
     """
-    recognizer = services.require_recognizer()
-    photo = decode_photo(uploaded_photo(), services.settings.image_limits, ENOUGH_PIXELS)
-    faces = recognizer.recognize(photo)
-    model = recognizer.model
-    return Reading(photo, faces, results_to_dict(faces, photo.size_wh, model.name, model.sha256))
+    recognizer = chosen_recognizer(services)
+    (file,) = uploaded_files(most=1)
+    with services.gate.place():
+        return read_photo(services, recognizer, file.read())
 
 
-def uploaded_photo() -> bytes:
-    """Return the bytes of the one file in the field `photo` of the current request."""
-    files = request.files.getlist(PHOTO_FIELD)
-    if len(files) > 1:
-        raise UploadError(f"expected one photo at a time; received {len(files)} files")
-    if not files:
-        raise UploadError(f"expected a file in the field {PHOTO_FIELD!r}; received {_received()}")
-    content = files[0].read()
-    if not content and not files[0].filename:
-        raise UploadError("expected a photo; none was chosen")
+def chosen_recognizer(services: Services) -> Recognizer:
+    """Return the recognizer with the model that the current request chooses, or the default.
+
+    To be called outside the gate: a model that is chosen for the first time is loaded.
+
+    Raises:
+        EmotionError: there is no model, or no such one.
+    """
+    services.require_recognizer()
+    return services.models.get(request.form.get(MODEL_FIELD, ""))
+
+
+def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Reading:
+    """Return the faces of a photo; the caller holds a place at the gate.
+
+    Args:
+        services: what the app is made of.
+        recognizer: what reads it.
+        content: the photo's file.
+
+    Raises:
+        ImageError: the photo cannot be used.
+    """
     if not content:
         raise EmptyImageError("expected a photo; received an empty file")
-    return content
+    photo = decode_photo(content, services.settings.image_limits, ENOUGH_PIXELS)
+    sights = recognizer.look_many([photo])[0]
+    note_photo(len(sights))
+    faces, model = [sight.face for sight in sights], recognizer.model
+    facts = model_facts(model, services.settings.model.parent) | {
+        "key": request.form.get(MODEL_FIELD, ""),
+        "accuracy_when_unsure": recognizer.thresholds.accuracy_when_unsure,
+    }
+    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    return Reading(photo, sights, results, facts)
+
+
+def keep(services: Services, reading: Reading, visitor: str, set_id: str, position: int) -> str:
+    """Keep a photo that was read, count it, and return its id; nothing stays where that fails.
+
+    Raises:
+        StorageError: its pictures cannot be written.
+        DatabaseError: the database cannot be written.
+    """
+    storage, database = services.storage, services.database
+    photo_id = storage.save(reading.results, reading.model, pictures_of(reading), set_id)
+    created_s = storage.clock()
+    row = PhotoRow(
+        id=photo_id,
+        set_id=set_id,
+        position=position,
+        visitor=visitor,
+        created_s=created_s,
+        expires_s=created_s + storage.keep_s,
+        faces=len(reading.sights),
+        emotions=",".join(face.emotion for face in reading.faces),
+    )
+    try:
+        database.remember(row)
+        database.count(reading.results, created_s)
+    except DatabaseError:
+        with contextlib.suppress(GoneError, StorageError):
+            storage.delete(photo_id)
+        raise
+    return photo_id
+
+
+def uploaded_files(most: int) -> list[FileStorage]:
+    """Return the files, one at least, in the field `photo` of the current request.
+
+    Args:
+        most: how many there may be.
+
+    Raises:
+        UploadError: there are none or too many.
+        EmptyImageError: the only one is empty.
+    """
+    files = request.files.getlist(PHOTO_FIELD)
+    if len(files) > most:
+        at_a_time = "one photo" if most == 1 else f"up to {most} photos"
+        raise UploadError(f"expected {at_a_time} at a time; received {len(files)} files")
+    if not files:
+        raise UploadError(f"expected a file in the field {PHOTO_FIELD!r}; received {_received()}")
+    if not files[0].filename and not files[0].read(1):
+        raise UploadError("expected a photo; none was chosen")
+    files[0].seek(0)
+    return files
 
 
 def _received() -> str:
@@ -110,16 +224,33 @@ def _received() -> str:
 
 
 def pictures_of(reading: Reading) -> dict[str, bytes]:
-    """Return file name -> JPEG: the annotated photo, a copy for the page, and every face."""
+    """Return file name -> the annotated photo, copies of it for pages, and pictures of each face.
+
+    What the model saw of a face is kept as PNG, so that it can be explained later on.
+    """
     image = reading.photo.full
     annotated = annotate(image, reading.faces)
+    view = reduced(annotated, VIEW_SIDE)
     pictures = {
         "annotated.jpg": encode_jpeg(annotated),
-        "view.jpg": encode_jpeg(reduced(annotated, VIEW_SIDE)),
+        "view.jpg": encode_jpeg(view),
+        "thumb.jpg": encode_jpeg(reduced(view, THUMB_SIDE)),
     }
-    for number, face in enumerate(reading.faces, start=1):
-        pictures[f"face-{number}.jpg"] = encode_jpeg(face_picture(image, face))
+    for number, sight in enumerate(reading.sights, start=1):
+        pictures[f"face-{number}.jpg"] = encode_jpeg(face_picture(image, sight.face))
+        pictures[f"input-{number}.png"] = encode_png(_as_rgb(sight.crop))
     return pictures
+
+
+def crop_from_picture(content: bytes) -> np.ndarray:
+    """Return what the model saw of a face, (48, 48, 1) float32 in [0, 1], from its `input` file."""
+    grey = decode_photo(content).full[..., :1]
+    return grey.astype(np.float32) / 255
+
+
+def _as_rgb(crop: np.ndarray) -> np.ndarray:
+    """Return a crop as a picture, (48, 48, 3) uint8."""
+    return np.repeat(np.round(crop * 255).astype(np.uint8), 3, axis=2)
 
 
 def face_picture(image: np.ndarray, face: Face) -> np.ndarray:

@@ -1,12 +1,15 @@
-"""HTML views: the form, the results and their pictures."""
+"""HTML views: the form, photos and sets of them, faces, their pictures, and "my results"."""
 
-from datetime import timedelta
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from typing import BinaryIO
 
 from flask import (
     Blueprint,
     Response,
-    json,
     redirect,
     render_template,
     request,
@@ -15,12 +18,41 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from emotion.images import readable_types
+from emotion.errors import ImageError
+from emotion.explain import Explanation, draw_heat
+from emotion.images import encode_png, readable_types
 from emotion.labels import EMOJI, color_rgb
+from emotion.recognizer import Recognizer
 from emotion.results import percent, short_verdict, verdict
-from emotion.web.analysis import PHOTO_FIELD, current_services, model_facts, pictures_of
-from emotion.web.analysis import read_request as read_photo
-from emotion.web.problems import NO_MODEL
+from emotion.web import exports
+from emotion.web.analysis import (
+    PHOTO_FIELD,
+    Reading,
+    Services,
+    chosen_recognizer,
+    current_services,
+    keep,
+    pictures_of,
+    read_photo,
+    uploaded_files,
+)
+from emotion.web.database import PhotoRow
+from emotion.web.feedback import feedback_context, find_face
+from emotion.web.problems import NO_MODEL, Problem, problem_of
+from emotion.web.sets import (
+    Shown,
+    named_analyses,
+    reasons_of,
+    remove,
+    remove_rows,
+    rows_of,
+    rows_of_visitor,
+    shown_of,
+)
+from emotion.web.settings import Settings
+from emotion.web.storage import Analysis, new_id
+from emotion.web.summary import summarize
+from emotion.web.visitors import new_visitor
 
 pages = Blueprint("pages", __name__)
 
@@ -33,10 +65,13 @@ PRIVATE = {
 @pages.app_context_processor
 def words_for_templates() -> dict:
     """Return what every template may use."""
+    services = current_services()
     return {
-        "settings": current_services().settings,
+        "settings": services.settings,
+        "navigation": _navigation(services.settings),
         "photo_field": PHOTO_FIELD,
         "readable_types": readable_types(),
+        "offered_models": services.models.offered(),
         "emoji": EMOJI,
         "color_rgb": color_rgb,
         "percent": percent,
@@ -46,30 +81,128 @@ def words_for_templates() -> dict:
     }
 
 
+def _navigation(settings: Settings) -> list[tuple[str, str]]:
+    """Return the pages that every page leads to: endpoint and words."""
+    shown = {
+        "pages.form": "Photos",
+        "live.page": "Live camera",
+        "pages.mine": "My results",
+        "model_page.page": "The model",
+        "monitoring.page": "Use",
+    }
+    if settings.keeps_nothing:
+        del shown["pages.mine"]
+    if not settings.monitoring:
+        del shown["monitoring.page"]
+    return list(shown.items())
+
+
 @pages.get("/")
 def form() -> ResponseReturnValue:
     """Show the form, or say that there is no model to read photos with."""
     if current_services().recognizer is None:
         return render_template("form.html", no_model=NO_MODEL), 503, {"Cache-Control": "no-store"}
-    return render_template("form.html", deleted="deleted" in request.args)
+    return render_template("form.html", deleted="deleted" in request.args), PRIVATE
+
+
+# From photos to pages
 
 
 @pages.post("/")
 def upload() -> ResponseReturnValue:
-    """Read a photo, keep what was found and go to its page."""
+    """Read one photo or several, keep what was found, and go to its page."""
     services = current_services()
-    reading = read_photo(services)
-    facts = model_facts(services.recognizer.model, services.settings.model.parent)
-    facts["accuracy_when_unsure"] = services.recognizer.thresholds.accuracy_when_unsure
-    analysis_id = services.storage.save(reading.results, facts, pictures_of(reading))
-    return redirect(url_for("pages.result", analysis_id=analysis_id), 303)
+    recognizer = chosen_recognizer(services)
+    files = uploaded_files(services.settings.max_photos)
+    with services.gate.place():
+        readings = [
+            _read_or_problem(services, recognizer, file.read(), len(files)) for file in files
+        ]
+        problems = [reading for reading in readings if isinstance(reading, Problem)]
+        if len(problems) == len(readings):
+            return _nothing_readable(problems)
+        if services.settings.keeps_nothing:
+            return _shown_once(readings)
+        set_id = new_id()
+        kept = [
+            _keep_or_note(services, reading, set_id, position)
+            for position, reading in enumerate(readings, start=1)
+        ]
+    if len(kept) == 1:
+        return redirect(url_for("pages.result", analysis_id=kept[0]), 303)
+    return redirect(url_for("pages.photo_set", set_id=set_id), 303)
+
+
+def _read_or_problem(
+    services: Services, recognizer: Recognizer, content: bytes, count: int
+) -> Reading | Problem:
+    """Return what was read; of several photos, one that cannot be read is no error."""
+    try:
+        return read_photo(services, recognizer, content)
+    except ImageError as error:
+        if count == 1:
+            raise
+        return problem_of(error)
+
+
+def _keep_or_note(
+    services: Services, reading: Reading | Problem, set_id: str, position: int
+) -> str:
+    """Keep a photo, or note why it could not be read; return its id."""
+    if isinstance(reading, Reading):
+        return keep(services, reading, new_visitor(), set_id, position)
+    photo_id, now_s = new_id(), services.storage.clock()
+    expires_s = now_s + services.storage.keep_s
+    services.database.remember(
+        PhotoRow(
+            photo_id, set_id, position, new_visitor(), now_s, expires_s, 0, problem=reading.detail
+        )
+    )
+    return photo_id
+
+
+def _nothing_readable(problems: Sequence[Problem]) -> ResponseReturnValue:
+    """Answer that none of several photos could be read; nothing is kept."""
+    shown = [
+        Shown(position, problem=problem.detail)
+        for position, problem in enumerate(problems, start=1)
+    ]
+    return _set_page(shown, None), problems[0].status, {"Cache-Control": "no-store"}
+
+
+def _shown_once(readings: Sequence[Reading | Problem]) -> ResponseReturnValue:
+    """Answer with the pictures inside the page itself, for nothing is kept."""
+    services = current_services()
+    now_s = services.storage.clock()
+    shown = []
+    for position, reading in enumerate(readings, start=1):
+        if isinstance(reading, Problem):
+            shown.append(Shown(position, problem=reading.detail))
+            continue
+        services.database.count(reading.results, now_s)
+        analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
+        pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
+        shown.append(Shown(position, analysis, pictures=pictures))
+    if len(shown) == 1:
+        page = render_template("result.html", analysis=shown[0].analysis, shown=shown[0])
+        return page, PRIVATE
+    return _set_page(shown, None), PRIVATE
+
+
+def _data_uri(name: str, data: bytes) -> str:
+    """Return a picture as an address that holds it."""
+    kind = "png" if name.endswith(".png") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+# A photo
 
 
 @pages.get("/results/<analysis_id>")
 def result(analysis_id: str) -> ResponseReturnValue:
     """Show what was found in a photo."""
     analysis = current_services().storage.load(analysis_id)
-    return render_template("result.html", analysis=analysis), PRIVATE
+    return render_template("result.html", analysis=analysis, shown=None), PRIVATE
 
 
 @pages.get("/results/<analysis_id>/<name>.jpg")
@@ -79,31 +212,173 @@ def picture(analysis_id: str, name: str) -> Response:
     return _private_file(data, "image/jpeg", "emotions.jpg" if "download" in request.args else None)
 
 
+@pages.get("/results/<analysis_id>/blurred.jpg")
+def blurred(analysis_id: str) -> Response:
+    """Send the photo with its faces hidden, to share what was found without showing who."""
+    services = current_services()
+    analysis = services.storage.load(analysis_id)
+    with services.gate.place():
+        data = exports.blurred_picture(services.storage, analysis)
+    return _private_file(data, "image/jpeg", "emotions-blurred.jpg")
+
+
 @pages.get("/results/<analysis_id>/emotions.json")
 def results_file(analysis_id: str) -> Response:
     """Send the results of a photo as a JSON file to keep."""
     analysis = current_services().storage.load(analysis_id)
-    data = (json.dumps(analysis.results, indent=1) + "\n").encode()
-    return _private_file(data, "application/json", "emotions.json")
+    return _private_file(exports.one_as_json(analysis), "application/json", "emotions.json")
+
+
+@pages.get("/results/<analysis_id>/emotions.csv")
+def results_table(analysis_id: str) -> Response:
+    """Send the results of a photo as a table to keep."""
+    analysis = current_services().storage.load(analysis_id)
+    return _private_file(exports.as_csv([("photo-1", analysis)]), "text/csv", "emotions.csv")
 
 
 @pages.post("/results/<analysis_id>/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
-    """Remove a result at once."""
-    current_services().storage.delete(analysis_id)
+    """Remove a photo and its results at once."""
+    remove(analysis_id)
+    if request.args.get("back") == "mine":
+        return redirect(url_for("pages.mine", deleted=1), 303)
     return redirect(url_for("pages.form", deleted=1), 303)
 
 
-def _private_file(data: bytes, mimetype: str, download_name: str | None) -> Response:
+# A face
+
+
+@pages.get("/results/<analysis_id>/faces/<int:number>")
+def face(analysis_id: str, number: int) -> ResponseReturnValue:
+    """Show one face: what it is taken for, and which parts of it spoke for the answer."""
+    services = current_services()
+    analysis = services.storage.load(analysis_id)
+    seen = find_face(analysis, number)
+    chosen = request.args.get("emotion", seen.emotion)
+    if chosen not in seen.probabilities:
+        chosen = seen.emotion
+    return render_template(
+        "face.html",
+        analysis=analysis,
+        face=seen,
+        number=number,
+        chosen=chosen,
+        explained=_explained(services, analysis, number, chosen),
+        **feedback_context(analysis_id, number),
+    ), PRIVATE
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Which parts of a face spoke for an answer: a picture of them, and the check that they did."""
+
+    picture: str
+    reasons: Explanation
+
+
+def _explained(
+    services: Services, analysis: Analysis, number: int, emotion: str
+) -> Explained | None:
+    """Return the reasons; None where the model that gave the answer is not served any more."""
+    reasons = reasons_of(services, analysis, number, emotion)
+    if reasons is None:
+        return None
+    crop, explanation = reasons
+    drawn = encode_png(draw_heat(crop, explanation.heat))
+    return Explained(_data_uri("heat.png", drawn), explanation)
+
+
+# A set of photos
+
+
+@pages.get("/sets/<set_id>")
+def photo_set(set_id: str) -> ResponseReturnValue:
+    """Show the photos of a set and what all their faces show together."""
+    shown = shown_of(set_id)
+    return _set_page(shown, set_id), PRIVATE
+
+
+@pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
+def set_zip(set_id: str, kind: str) -> Response:
+    """Send the photos of a set as one file, with boxes, or with boxes and faces hidden."""
+    services = current_services()
+    pictures = {"annotated": exports.annotated_picture, "blurred": exports.blurred_picture}
+    analyses = named_analyses(set_id)
+    with services.gate.place():
+        archive = exports.as_zip(services.storage, analyses, pictures[kind])
+    return _private_file(archive, "application/zip", f"emotions-{kind}.zip")
+
+
+@pages.get("/sets/<set_id>/emotions.json")
+def set_json(set_id: str) -> Response:
+    """Send the results of a set as JSON."""
+    data = exports.as_json(named_analyses(set_id))
+    return _private_file(data, "application/json", "emotions.json")
+
+
+@pages.get("/sets/<set_id>/emotions.csv")
+def set_csv(set_id: str) -> Response:
+    """Send the results of a set as a table with a row a face."""
+    photos = [(f"photo-{one.position}", one.analysis or one.problem) for one in shown_of(set_id)]
+    return _private_file(exports.as_csv(photos), "text/csv", "emotions.csv")
+
+
+@pages.post("/sets/<set_id>/delete")
+def delete_set(set_id: str) -> ResponseReturnValue:
+    """Remove all photos of a set."""
+    remove_rows(rows_of(set_id))
+    return redirect(url_for("pages.form", deleted=1), 303)
+
+
+def _set_page(shown: Sequence[Shown], set_id: str | None) -> str:
+    """Return the page of several photos; without an id, of such as are not kept."""
+    faces = [face for one in shown if one.analysis for face in one.analysis.faces]
+    return render_template(
+        "set.html", shown=shown, set_id=set_id, faces=faces, summary=summarize(faces)
+    )
+
+
+# This browser's own
+
+
+@pages.get("/mine")
+def mine() -> ResponseReturnValue:
+    """Show what this browser has sent and what is still kept of it."""
+    now_s = current_services().storage.clock()
+    return render_template(
+        "mine.html", rows=rows_of_visitor(), now_s=now_s, deleted="deleted" in request.args
+    ), PRIVATE
+
+
+@pages.post("/mine/delete")
+def delete_mine() -> ResponseReturnValue:
+    """Remove everything that this browser has sent."""
+    remove_rows(rows_of_visitor())
+    return redirect(url_for("pages.mine", deleted=1), 303)
+
+
+def _private_file(data: bytes | BinaryIO, mimetype: str, download_name: str | None) -> Response:
     """Return a reply with a file that no cache keeps; a name makes it a download."""
     response = send_file(
-        BytesIO(data),
+        BytesIO(data) if isinstance(data, bytes) else data,
         mimetype=mimetype,
         as_attachment=download_name is not None,
         download_name=download_name,
     )
     response.headers.update(PRIVATE)
     return response
+
+
+@pages.app_template_filter("moment")
+def moment(seconds: float) -> datetime:
+    """Return seconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@pages.app_template_filter("time_left")
+def time_left(seconds: float) -> str:
+    """Return a length of time in words, without much precision."""
+    return duration(max(1, round(seconds / 60)) / 60 if seconds >= 60 else max(1, seconds) / 3600)
 
 
 def duration(hours: float) -> str:

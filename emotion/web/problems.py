@@ -1,10 +1,13 @@
 """The one handler of errors: each kind gets a status, and words as a page or as RFC 9457 JSON."""
 
+import errno
 import http
 from dataclasses import dataclass
 
-from flask import Flask, current_app, json, render_template, request
+from flask import Flask, current_app, g, json, render_template, request
 from flask.typing import ResponseReturnValue
+from flask_limiter import RateLimitExceeded
+from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from emotion.errors import (
@@ -17,7 +20,14 @@ from emotion.errors import (
     ImageTypeError,
     ModelError,
 )
+from emotion.web import gate
+from emotion.web.database import DatabaseError
+from emotion.web.gate import BusyError
+from emotion.web.logs import request_id
+from emotion.web.rates import seconds_to_wait
 from emotion.web.storage import GoneError, StorageError
+
+DATABASE_RETRY_AFTER_S = 10
 
 
 class UploadError(EmotionError):
@@ -34,6 +44,7 @@ class Problem:
         detail: one sentence: what was expected and what was received.
         advice: what to do about it, in one or two sentences.
         is_upload: whether sending another photo may help.
+        retry_after_s: when the same request may be sent again; None where that helps nothing.
     """
 
     status: int
@@ -41,6 +52,7 @@ class Problem:
     detail: str = ""
     advice: str = ""
     is_upload: bool = False
+    retry_after_s: int | None = None
 
 
 UPLOAD_PROBLEMS = (
@@ -68,7 +80,11 @@ HTTP_PROBLEMS = {
     403: ("Not from this site", "Open the start page here and send the photo from there."),
     404: ("Page not found", "The address may be mistyped."),
     405: ("This address does not work that way", "The start page takes photos."),
-    500: ("Something went wrong here", "It is our mistake, not yours, and it has been noted."),
+    500: (
+        "Something went wrong here",
+        "It is our mistake, not yours, and it has been noted. Who runs this server finds it by "
+        "the code {code}.",
+    ),
 }
 """Title and advice by status; other statuses have the standard's words."""
 
@@ -81,8 +97,14 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, GoneError):
         advice = "Results are removed when their time is up, or when their owner deletes them."
         return Problem(404, "This result is gone", _sentence(error), advice)
+    if isinstance(error, BusyError | DatabaseError | RateLimitExceeded):
+        return _problem_that_passes(error)
     if isinstance(error, StorageError):
         return _storage_problem(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _storage_problem(StorageError(error))
+    if isinstance(error, CSRFError):
+        return _expired_form()
     if isinstance(error, ModelError):
         return Problem(503, "No model is loaded", NO_MODEL, "Please try again later.")
     if isinstance(error, RequestEntityTooLarge):
@@ -93,6 +115,33 @@ def problem_of(error: Exception) -> Problem:
 
 
 NO_MODEL = "Photos cannot be read at the moment: the server runs, but without its model."
+
+
+def _problem_that_passes(error: BusyError | DatabaseError | RateLimitExceeded) -> Problem:
+    """Return the problem of a request that may well succeed a little later."""
+    if isinstance(error, BusyError):
+        detail = "Many photos are being read at the moment."
+        return Problem(503, "Busy", detail, "Please try again.", True, gate.RETRY_AFTER_S)
+    if isinstance(error, DatabaseError):
+        detail = "The database cannot be reached at the moment."
+        advice = "Please try again in a minute."
+        title = "Not possible at the moment"
+        return Problem(503, title, detail, advice, retry_after_s=DATABASE_RETRY_AFTER_S)
+    wait_s = seconds_to_wait()
+    detail = f"Expected at most {error.limit.limit} from one address; received more."
+    advice = f"Please wait {wait_s} second{'' if wait_s == 1 else 's'}, then go on."
+    return Problem(429, "Too many at once", detail, advice, retry_after_s=wait_s)
+
+
+def _expired_form() -> Problem:
+    """Return the problem of a form that lacks our mark, or whose mark is no longer valid."""
+    return Problem(
+        400,
+        "The form has expired",
+        "Expected a form with this visit's mark; received none, or an old one.",
+        "Go back, reload the page and send it again. If that does not help, let this site keep "
+        "its cookie.",
+    )
 
 
 def _storage_problem(error: StorageError) -> Problem:
@@ -106,16 +155,20 @@ def _storage_problem(error: StorageError) -> Problem:
 
 
 def _too_large() -> Problem:
-    """Return the problem of a request that is refused before the photo in it is looked at."""
-    allowed = f"{current_app.extensions['emotion'].settings.max_upload_mb:g} MB"
+    """Return the problem of a request that is refused before the photos in it are looked at."""
+    most_mb = current_app.extensions["emotion"].settings.max_upload_mb
+    together_mb = (request.max_content_length or 0) // 2**20
+    allowed = f"one photo of at most {most_mb:g} MB"
+    if together_mb >= 2 * most_mb:
+        allowed = f"photos of at most {most_mb:g} MB each and {together_mb} MB together"
     received = "a form with more in it than one photo"
-    if (request.content_length or 0) > (current_app.config["MAX_CONTENT_LENGTH"] or 0):
+    if (request.content_length or 0) > (request.max_content_length or 0):
         received = f"{request.content_length / 2**20:.1f} MB"
     return Problem(
         413,
         "The file is too large",
-        f"Expected one photo of at most {allowed}; received {received}.",
-        "A smaller copy of the photo does as well.",
+        f"Expected {allowed}; received {received}.",
+        "A smaller copy of the photo does as well; many photos go in several turns.",
         is_upload=True,
     )
 
@@ -124,6 +177,7 @@ def _http_problem(status: int, detail: str) -> Problem:
     """Return the problem of a status that Flask or Werkzeug gave."""
     phrase = http.HTTPStatus(status).phrase
     title, advice = HTTP_PROBLEMS.get(status, (phrase, ""))
+    advice = advice.format(code=request_id())
     return Problem(status, title, _sentence(detail) if status == 403 else "", advice)
 
 
@@ -139,16 +193,29 @@ def handle_problems(app: Flask) -> None:
 
 
 def answer(error: Exception) -> ResponseReturnValue:
-    """Return the reply to an error, as JSON under /api/ and for /healthz, else as a page."""
+    """Return the reply to an error, as a page or as JSON."""
     problem = problem_of(error)
     if not isinstance(error, HTTPException | EmotionError):
-        current_app.logger.error("unexpected error", exc_info=error)
+        current_app.logger.error("unexpected error, code %s", request_id(), exc_info=error)
+    if isinstance(error, BusyError | RateLimitExceeded):
+        g.refused = "busy" if isinstance(error, BusyError) else "rate"
     headers = {"Cache-Control": "no-store"}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
-    if request.path.startswith("/api/") or request.path == "/healthz":
+    if wants_json():
         return as_json(problem, headers)
     return render_template("problem.html", problem=problem), problem.status, headers
+
+
+def wants_json() -> bool:
+    """Tell whether the sender of the current request is a program."""
+    if request.path.startswith("/api/") or request.path == "/healthz":
+        return True
+    kinds = request.accept_mimetypes
+    # a browser that opens a page names HTML; who names nothing gets a page as well
+    return not kinds.accept_html and kinds.accept_json
 
 
 def as_json(problem: Problem, headers: dict[str, str]) -> ResponseReturnValue:
@@ -160,7 +227,7 @@ def as_json(problem: Problem, headers: dict[str, str]) -> ResponseReturnValue:
         "type": "about:blank",
         "title": http.HTTPStatus(problem.status).phrase,
         "status": problem.status,
-        "detail": problem.detail or f"{problem.title}.",
+        "detail": problem.detail or " ".join((f"{problem.title}.", problem.advice)).strip(),
     }
     body = json.dumps(content) + "\n"
     return body, problem.status, {**headers, "Content-Type": "application/problem+json"}

@@ -3,16 +3,19 @@
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, Response, request
+from flask import Blueprint, Flask, Request, Response, request
+from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import Forbidden
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
-        # blob: is the preview of a photo that has not left the visitor's machine yet
-        "img-src 'self' blob:",
+        # blob: is the preview of a photo that has not left the visitor's machine yet, data: a
+        # picture in a page that is not kept
+        "img-src 'self' blob: data:",
         "style-src 'self'",
         "script-src 'self'",
+        "connect-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
@@ -26,29 +29,47 @@ HEADERS = MappingProxyType(
         "X-Frame-Options": "DENY",
         # a result's address is its key, so it is told to no other site
         "Referrer-Policy": "same-origin",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
     }
 )
 
+ONLY_TLS = "max-age=31536000"
+"""A year; names below this one are not ours to decide about."""
 
-def protect(app: Flask) -> None:
-    """Give every reply of an app its headers, and refuse posts from other sites."""
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+
+
+def protect(app: Flask, without_forms: Blueprint) -> None:
+    """Give every reply of an app its headers, and refuse what other sites send.
+
+    Args:
+        app: the app; its sessions are set up.
+        without_forms: what programs use, which keep no cookie and see no form. Pages of other
+            sites are kept out of it by `refuse_other_sites` alone.
+    """
     app.before_request(refuse_other_sites)
     app.after_request(add_headers)
+    # a form is good for as long as its session is: people leave pages open for hours
+    app.config.setdefault("WTF_CSRF_TIME_LIMIT", None)
+    CSRFProtect(app).exempt(without_forms)
 
 
 def add_headers(response: Response) -> Response:
     """Add the headers to a reply."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    camera = "self" if request.blueprint == "live" else ""
+    policy = f"camera=({camera}), geolocation=(), microphone=()"
+    response.headers.setdefault("Permissions-Policy", policy)
+    if request.is_secure:
+        response.headers.setdefault("Strict-Transport-Security", ONLY_TLS)
     return response
 
 
 def refuse_other_sites() -> None:
-    """Raise `Forbidden` for a post that a browser sends from a page of another site."""
-    if request.method == "POST" and not _is_own_site(request):
+    """Raise `Forbidden` for what a browser sends from a page of another site to change things."""
+    if request.method not in SAFE_METHODS and not _is_own_site(request):
         raise Forbidden("expected a request from this site; received one from another")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
+import limits
 
 from emotion.errors import EmotionError
 from emotion.images import ImageLimits
@@ -70,7 +71,23 @@ def _row(kind: Kind, help_text: str) -> dict:
     return {"kind": kind, "help": help_text}
 
 
+def _switch(value: object) -> bool:
+    """Return whether something is on."""
+    known = {"on": True, "true": True, "1": True, "yes": True}
+    known |= {"off": False, "false": False, "0": False, "no": False}
+    return known[str(value).strip().lower()]
+
+
+def _rate(value: object) -> str:
+    """Return a rate such as "60 per minute"."""
+    limits.parse_many(str(value))
+    return str(value).strip()
+
+
 PATH = Kind("a path", _path)
+SWITCH = Kind("on or off", _switch)
+RATE = Kind("a rate such as '60 per minute'", _rate)
+TEXT = Kind("a text", _text)
 ADDRESS = Kind("a host name or address", _text)
 
 
@@ -87,8 +104,15 @@ class Settings:
         metadata=_row(_number(int, 0, 65535), "port to listen on; 0 takes a free one"),
     )
     threads: int = field(
-        default=4,
-        metadata=_row(_number(int, 1, 64), "requests that are answered at once"),
+        default=16,
+        metadata=_row(_number(int, 1, 256), "requests that are answered at once"),
+    )
+    max_in_hand: int = field(
+        default=8,
+        metadata=_row(
+            _number(int, 1, 256),
+            "photos that are read or wait to be; further ones are told to wait",
+        ),
     )
     model: Path = field(
         default=PROJECT_FOLDER / "models" / "detection_model",
@@ -111,7 +135,13 @@ class Settings:
     )
     keep_hours: float = field(
         default=24,
-        metadata=_row(_number(float, 0.001, 8784), "hours after which results are removed"),
+        metadata=_row(
+            _number(float, 0, 8784), "hours after which results are removed; 0 keeps nothing at all"
+        ),
+    )
+    max_photos: int = field(
+        default=50,
+        metadata=_row(_number(int, 1, 1000), "photos that are taken in one go"),
     )
     max_upload_mb: float = field(
         default=20,
@@ -122,6 +152,51 @@ class Settings:
     max_megapixels: float = field(
         default=50,
         metadata=_row(_number(float, 0.001, 1000), "largest photo in millions of pixels"),
+    )
+    instance: Path = field(
+        default=PROJECT_FOLDER / "instance",
+        metadata=_row(PATH, "folder of the secret key and of the SQLite database"),
+    )
+    database_url: str | None = field(
+        default=None,
+        metadata=_row(TEXT, "database, as SQLAlchemy names it; without it SQLite in INSTANCE"),
+    )
+    feedback: Path = field(
+        default=PROJECT_FOLDER / "dataset" / "feedback",
+        metadata=_row(PATH, "folder of the faces that visitors give for training"),
+    )
+    rate_limit: str = field(
+        default="300 per minute",
+        metadata=_row(RATE, "photos that one client may send"),
+    )
+    live_rate_limit: str = field(
+        default="2400 per minute",
+        metadata=_row(RATE, "frames of a live camera that one client may send"),
+    )
+    rate_limit_storage: str = field(
+        default="memory://",
+        metadata=_row(TEXT, "where the rates are counted, such as redis://host:6379"),
+    )
+    trusted_proxies: int = field(
+        default=0,
+        metadata=_row(
+            _number(int, 0, 10), "proxies in front whose X-Forwarded headers are believed"
+        ),
+    )
+    monitoring: bool = field(
+        default=True,
+        metadata=_row(SWITCH, "show the page that says how the app is used"),
+    )
+    metrics: bool = field(
+        default=False,
+        metadata=_row(SWITCH, "answer /metrics for Prometheus"),
+    )
+    log: str = field(
+        default="auto",
+        metadata=_row(
+            _choice("auto", "text", "json"),
+            "form of the log; auto is text in a terminal, else json",
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -140,6 +215,16 @@ class Settings:
     def keep_s(self) -> float:
         """Return how long results are kept, in seconds."""
         return self.keep_hours * 3600
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Return whether results are gone with the answer."""
+        return self.keep_hours == 0
+
+    @property
+    def database(self) -> str:
+        """Return the address of the database, as SQLAlchemy names it."""
+        return self.database_url or f"sqlite:///{self.instance / 'emotion.sqlite'}"
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -198,6 +283,8 @@ def _shown(value: object) -> str:
     """Return a default as one would type it."""
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return str(value.relative_to(PROJECT_FOLDER) if isinstance(value, Path) else value)
 
 
@@ -213,7 +300,7 @@ def _parse(row: dataclasses.Field, value: object):
     kind = row.metadata["kind"]
     try:
         return kind.parse(value)
-    except (ValueError, OverflowError, RuntimeError) as error:
+    except (ValueError, LookupError, OverflowError, RuntimeError) as error:
         raise SettingsError(
             f"expected {row.name.upper()} to be {kind.expected}; received {str(value)!r}"
         ) from error

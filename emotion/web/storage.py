@@ -26,7 +26,11 @@ ID_BYTES = 16
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
 """What `secrets.token_urlsafe(ID_BYTES)` makes."""
 
-PICTURE_PATTERN = re.compile(r"(annotated|view|face-[1-9][0-9]{0,4})\.jpg")
+PICTURE_PATTERN = re.compile(
+    r"(annotated|view|thumb|face-[1-9][0-9]{0,4})\.jpg|input-[1-9][0-9]{0,4}\.png"
+)
+"""The photo with boxes, copies of it for pages, each face, and what the model saw of each."""
+
 PART_PREFIX = ".part-"
 PART_AGE_S = 3600
 """A hidden folder older than this was left behind by a process that ended early."""
@@ -54,6 +58,7 @@ class Analysis:
         expires_s: when it is removed, in seconds since 1970.
         results: what `results_to_dict` gave.
         model: what the page says about the model: name, runtime and notes.
+        set_id: the photos that were sent with it have the same.
     """
 
     id: str
@@ -61,6 +66,7 @@ class Analysis:
     expires_s: float
     results: Mapping
     model: Mapping
+    set_id: str
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -87,20 +93,28 @@ class Storage:
         """Return how often to look for expired analyses: every few minutes, or what is shorter."""
         return min(300.0, max(1.0, self.keep_s / 10))
 
-    def save(self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes]) -> str:
+    def save(
+        self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""
+    ) -> str:
         """Store an analysis and return its id.
 
         Args:
             results: what `results_to_dict` gave.
             model: what the page says about the model: name, runtime and notes.
-            pictures: file name -> JPEG without metadata.
+            pictures: file name -> JPEG or PNG without metadata.
+            set_id: the set it belongs to; a photo without one is a set of its own.
 
         Raises:
             StorageError: the disk is full, read-only or not there.
         """
-        analysis_id = secrets.token_urlsafe(ID_BYTES)
+        analysis_id = new_id()
         part = self.folder / f"{PART_PREFIX}{analysis_id}"
-        content = {"created_s": self.clock(), "model": dict(model), "results": dict(results)}
+        content = {
+            "created_s": self.clock(),
+            "set": set_id or analysis_id,
+            "model": dict(model),
+            "results": dict(results),
+        }
         files = {**pictures, RESULT_FILE: json.dumps(content, indent=1).encode()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +143,7 @@ class Storage:
                 expires_s=created_s + self.keep_s,
                 results=content["results"],
                 model=content["model"],
+                set_id=content.get("set", analysis_id),
             )
         except KeyError as error:
             raise _gone() from error
@@ -241,6 +256,16 @@ class Storage:
             raise _gone() from error
         except OSError as error:
             raise StorageError(error) from error
+
+
+def new_id() -> str:
+    """Return a name that cannot be guessed, of an analysis or of a set."""
+    return secrets.token_urlsafe(ID_BYTES)
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text has the form of such a name."""
+    return ID_PATTERN.fullmatch(text) is not None
 
 
 def _gone() -> GoneError:

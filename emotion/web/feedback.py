@@ -1,0 +1,190 @@
+"""What visitors say an expression really is, and the faces they give for training."""
+
+import secrets
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+from flask import Blueprint, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from PIL import Image
+
+from emotion.errors import ModelError
+from emotion.files import whole_file
+from emotion.results import Face
+from emotion.web.analysis import Services, current_services
+from emotion.web.database import DatabaseError, Opinion
+from emotion.web.problems import UploadError
+from emotion.web.storage import Analysis, GoneError, StorageError
+
+feedback = Blueprint("feedback", __name__)
+
+RULE = "/results/<photo_id>/faces/<int:number>/feedback"
+TICKED = "yes"
+NAME_BYTES = 16
+
+
+@feedback.post(RULE)
+def say(photo_id: str, number: int) -> ResponseReturnValue:
+    """Note which emotion a visitor sees in a face, and keep the face if that was ticked."""
+    is_ticked = request.form.get("keep") == TICKED
+    give(current_services(), photo_id, number, request.form.get("emotion", ""), is_ticked)
+    return _to_the_face(photo_id, number)
+
+
+@feedback.post(f"{RULE}/withdraw")
+def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
+    """Remove what was said about a face, and the face if it was kept."""
+    take_back(current_services(), photo_id, number)
+    return _to_the_face(photo_id, number)
+
+
+def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
+    """Note which emotion somebody sees in a face; an earlier word and its file are replaced.
+
+    Args:
+        services: what the app is made of.
+        photo_id: key of the photo.
+        number: of the face in it, from 1.
+        chosen: one of the model's emotions; its own answer is agreement.
+        keeps_face: whether the face is to be kept for training.
+
+    Raises:
+        GoneError: there is no such face.
+        UploadError: `chosen` is none of the model's emotions.
+        StorageError: the face cannot be kept, or the earlier one not removed; nothing is noted.
+        DatabaseError: the opinion cannot be noted; then the face is not kept either.
+    """
+    analysis = services.storage.load(photo_id)
+    opinion = _opinion(analysis, number, chosen, services.storage.clock())
+    if keeps_face:
+        crop = services.storage.read_picture(photo_id, f"input-{number}.png")
+        opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
+    _note(services, opinion)
+    return opinion
+
+
+def take_back(services: Services, photo_id: str, number: int) -> None:
+    """Remove what was said about a face, and the face if it was kept; nothing said is no error.
+
+    Raises:
+        GoneError: there is no such face.
+        StorageError: the kept face cannot be removed; then what was said stays too.
+        DatabaseError: the database cannot be reached.
+    """
+    find_face(services.storage.load(photo_id), number)
+    opinion = services.database.opinion_on(photo_id, number)
+    if opinion is not None:
+        # the file first: where that fails, the opinion still knows of it
+        remove(services.settings.feedback, opinion.kept)
+        services.database.withdraw(photo_id, number)
+
+
+def feedback_context(photo_id: str, number: int) -> dict:
+    """Return what the page of a face shows of feedback.
+
+    Returns:
+        opinion: what was said about the face, or None; class_names: what can be said; and
+        can_say: whether the database can take it.
+    """
+    services = current_services()
+    face = find_face(services.storage.load(photo_id), number)
+    content = {"opinion": None, "class_names": tuple(face.probabilities), "can_say": True}
+    try:
+        return content | {"opinion": services.database.opinion_on(photo_id, number)}
+    except DatabaseError:
+        # the page is about the face; it is worth showing without this part
+        return content | {"can_say": False}
+
+
+def find_face(analysis: Analysis, number: int) -> Face:
+    """Return a face of an analysis by its number, from 1.
+
+    Raises:
+        GoneError: there is none of that number.
+    """
+    faces = analysis.faces
+    if not 1 <= number <= len(faces):
+        raise GoneError("expected the number of a face in the photo; received another")
+    return faces[number - 1]
+
+
+def _opinion(analysis: Analysis, number: int, chosen: str, now_s: float) -> Opinion:
+    """Return an opinion on a face that is there, in words that the model knows."""
+    face = find_face(analysis, number)
+    if chosen not in face.probabilities:
+        raise UploadError(f"expected one of {', '.join(face.probabilities)}; received another word")
+    sha256 = analysis.results["model"]["sha256"]
+    return Opinion(analysis.id, number, face.emotion, chosen, sha256, said_s=now_s)
+
+
+def _note(services: Services, opinion: Opinion) -> None:
+    """Put an opinion in the place of an earlier one on the same face, whose file goes with it."""
+    folder = services.settings.feedback
+    try:
+        earlier = services.database.opinion_on(opinion.photo_id, opinion.number)
+        if earlier is not None:
+            remove(folder, earlier.kept)
+        replaced = services.database.say(opinion)
+    except (StorageError, DatabaseError):
+        remove(folder, opinion.kept)
+        raise
+    if replaced is not None and replaced != earlier:
+        # somebody with the same key said something in the meantime
+        remove(folder, replaced.kept)
+
+
+def keep(folder: Path, class_name: str, crop: bytes) -> str:
+    """Write a face to the folder of its class; return the file's name below `folder`.
+
+    Args:
+        folder: of the faces that visitors give.
+        class_name: what the visitor sees in it.
+        crop: the picture that the model saw, as PNG.
+
+    Raises:
+        StorageError: the disk is full, read-only or not there; then nothing is left of it.
+    """
+    name = f"{_folder_name(class_name)}/{secrets.token_hex(NAME_BYTES)}.png"
+    try:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / name) as part:
+            part.write_bytes(without_metadata(crop))
+    except OSError as error:
+        raise StorageError(error) from error
+    return name
+
+
+def remove(folder: Path, kept: str) -> None:
+    """Remove a kept face; "" and one that is gone already are fine.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    if not kept:
+        return
+    try:
+        (folder / kept).unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(error) from error
+
+
+def without_metadata(crop: bytes) -> bytes:
+    """Return a picture as a grey PNG that holds its pixels and nothing else."""
+    grey = Image.open(BytesIO(crop), formats=["PNG"]).convert("L")
+    buffer = BytesIO()
+    Image.frombytes("L", grey.size, grey.tobytes()).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _folder_name(class_name: str) -> str:
+    """Return the name of a class if it can name a folder: a model's card comes from outside."""
+    if class_name.startswith(".") or Path(class_name).name != class_name or "\\" in class_name:
+        raise ModelError(
+            f"expected class names that can be names of folders; received {class_name!r}"
+        )
+    return class_name
+
+
+def _to_the_face(photo_id: str, number: int) -> ResponseReturnValue:
+    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)

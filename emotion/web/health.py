@@ -1,0 +1,28 @@
+"""Whether the app can do its work, cheaply enough to be asked every few seconds."""
+
+import os
+from pathlib import Path
+
+from emotion.web.analysis import Services
+from emotion.web.database import DatabaseError
+
+NOBODY = "nobody"
+
+
+def trouble(services: Services) -> str:
+    """Return what keeps the app from its work, in words without paths; "" where all is well."""
+    settings = services.settings
+    if not settings.keeps_nothing and not can_be_written(settings.uploads):
+        return "The folder for results cannot be written to."
+    try:
+        # any question that has to reach the database
+        services.database.photos_of_visitor(NOBODY, services.storage.clock())
+    except DatabaseError:
+        return "The database cannot be reached."
+    return ""
+
+
+def can_be_written(folder: Path) -> bool:
+    """Tell whether files can be made in a folder, which may still have to be made itself."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -1,0 +1,93 @@
+"""The page of the live camera, whose frames are read, answered and forgotten."""
+
+import time
+from dataclasses import replace
+
+from flask import Blueprint, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
+
+from emotion.errors import EmptyImageError
+from emotion.images import ImageLimits, decode_photo
+from emotion.labels import EMOJI, color_rgb
+from emotion.recognizer import Recognizer
+from emotion.results import CANDIDATE_SHARE, MOST_CANDIDATES, results_to_dict
+from emotion.web.analysis import current_services, uploaded_files
+from emotion.web.problems import NO_MODEL
+
+live = Blueprint("live", __name__)
+
+FRAME_TYPE = "image/jpeg"
+MOST_FRAME_BYTES = 2 * 2**20
+MOST_FRAME_PIXELS = 1920 * 1080
+"""More than the page ever sends; more frames may come than photos, so each must be light."""
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+@live.get("/live")
+def page() -> ResponseReturnValue:
+    """Show the page of the live camera, or say that there is no model to read its frames with."""
+    recognizer = current_services().recognizer
+    if recognizer is None:
+        return render_template("live.html", no_model=NO_MODEL), 503, NO_STORE
+    return render_template("live.html", words=words_for_script(recognizer)), NO_STORE
+
+
+@live.post("/live/frame")
+def frame() -> ResponseReturnValue:
+    """Answer with the faces of one frame; nothing of it is kept or counted.
+
+    Raises:
+        EmotionError: there is no model, no frame, too much work in hand, or it cannot be used.
+    """
+    services = current_services()
+    recognizer = services.require_recognizer()
+    content = received_frame()
+    started_s = time.perf_counter()
+    with services.gate.place():
+        photo = decode_photo(content, frame_limits(services.settings.image_limits))
+        faces = recognizer.recognize(photo)
+    model = recognizer.model
+    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    return jsonify(results), NO_STORE | server_timing(time.perf_counter() - started_s)
+
+
+def received_frame() -> bytes:
+    """Return the frame that the current request brings, as its body or in the field `photo`."""
+    if request.mimetype == FRAME_TYPE:
+        content = request.get_data(cache=False)
+    else:
+        (file,) = uploaded_files(most=1)
+        content = file.read()
+    if not content:
+        raise EmptyImageError("expected a frame; received an empty body")
+    return content
+
+
+def frame_limits(limits: ImageLimits) -> ImageLimits:
+    """Return what frames are refused: what photos are, and those that are larger than needed."""
+    return replace(
+        limits,
+        max_bytes=min(limits.max_bytes, MOST_FRAME_BYTES),
+        max_pixels=min(limits.max_pixels, MOST_FRAME_PIXELS),
+    )
+
+
+def server_timing(read_s: float) -> dict[str, str]:
+    """Return the header that tells the page how long a frame waited and was read (W3C)."""
+    return {"Server-Timing": f"read;dur={read_s * 1000:.1f}"}
+
+
+def words_for_script(recognizer: Recognizer) -> dict:
+    """Return what the script needs to put averaged answers in the words of `emotion.results`."""
+    names = recognizer.model.class_names
+    return {
+        "classes": [
+            {"name": name, "emoji": EMOJI.get(name, ""), "color": list(color_rgb(name, names))}
+            for name in names
+        ],
+        "sureFrom": recognizer.thresholds.sure_from,
+        "clearMargin": recognizer.thresholds.clear_margin,
+        "candidateShare": CANDIDATE_SHARE,
+        "mostCandidates": MOST_CANDIDATES,
+    }

@@ -1,0 +1,138 @@
+"""The log: one line a request, as text for a terminal or as JSON for a collector.
+
+No line holds a photo, the name of a file, a visitor's address or the whole id of a result.
+"""
+
+import logging
+import re
+import secrets
+import sys
+import time
+from urllib.parse import quote
+
+from flask import Flask, Response, g, has_request_context, request
+from pythonjsonlogger.json import JsonFormatter
+
+LOGGER = "emotion.web"
+ID_HEADER = "X-Request-ID"
+ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{8,64}")
+"""What a proxy in front may call a request."""
+
+LONGEST_PATH = 200
+
+
+def log_requests(app: Flask, proxies: int) -> None:
+    """Give every request an id, and write a line when it is answered.
+
+    Args:
+        app: the app.
+        proxies: how many proxies in front are trusted; without one a request's own id is not.
+    """
+
+    def begin() -> None:
+        g.started_s = time.perf_counter()
+        g.request_id = _given_id() if proxies else ""
+        g.request_id = g.request_id or secrets.token_hex(8)
+
+    app.before_request(begin)
+    app.after_request(log_request)
+
+
+def _given_id() -> str:
+    """Return the id that a proxy gave the request; "" where there is none of a sane form."""
+    given = request.headers.get(ID_HEADER, "")
+    return given if ID_PATTERN.fullmatch(given) else ""
+
+
+def request_id() -> str:
+    """Return the id of the current request; "" outside of one."""
+    return g.get("request_id", "") if has_request_context() else ""
+
+
+def route() -> str | None:
+    """Return the pattern of the current request's address, without what stands in its places."""
+    return request.url_rule.rule if request.url_rule else None
+
+
+def elapsed_s() -> float:
+    """Return how long the current request has taken so far."""
+    now_s = time.perf_counter()
+    return now_s - g.get("started_s", now_s)
+
+
+def note_photo(faces: int) -> None:
+    """Note that the current request read a photo, for its line of the log and for the metrics."""
+    g.photos = g.get("photos", 0) + 1
+    g.faces = g.get("faces", 0) + faces
+
+
+def log_request(response: Response) -> Response:
+    """Write the line of a request and tell its id in the reply."""
+    response.headers[ID_HEADER] = request_id()
+    fields = {
+        "request_id": request_id(),
+        "method": request.method[:16],
+        "route": route(),
+        "status": response.status_code,
+        "ms": round(elapsed_s() * 1000, 1),
+        "received_bytes": request.content_length or 0,
+        "sent_bytes": response.content_length,
+        "photos": g.get("photos", 0),
+        "faces": g.get("faces", 0),
+    }
+    logging.getLogger(LOGGER).info(
+        "%s %s %d %.0f ms",
+        fields["method"],
+        short_path(request.path),
+        fields["status"],
+        fields["ms"],
+        extra=fields,
+    )
+    return response
+
+
+def short_path(path: str) -> str:
+    """Return a path: quoted, not too long, and with every id cut, for an id is a key."""
+    cut = re.sub(r"([A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}", r"\1...", path)
+    return quote(cut[:LONGEST_PATH], safe="/.")
+
+
+class TextLines(logging.Formatter):
+    """A short line for a person."""
+
+    def __init__(self):
+        super().__init__("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+class JsonLines(JsonFormatter):
+    """An object a line; a request is told by its route, not by its path."""
+
+    def __init__(self):
+        super().__init__(
+            "%(levelname)s %(name)s %(message)s",
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp="time",
+        )
+
+    def process_log_record(self, log_data: dict) -> dict:
+        """Put the time first and a request's fields in place of its line of text."""
+        if "route" in log_data:
+            log_data["message"] = "request"
+        log_data.setdefault("request_id", request_id() or None)
+        return {"time": log_data.pop("time"), **log_data}
+
+
+def show_log(form: str) -> None:
+    """Send the log to stderr, and of the libraries' only what matters.
+
+    Args:
+        form: "text", "json", or "auto" for text in a terminal and JSON elsewhere.
+    """
+    if form == "auto":
+        form = "text" if sys.stderr.isatty() else "json"
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger(LOGGER).setLevel(logging.INFO)
+    # tells of every request that waits for a thread
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -1,0 +1,85 @@
+"""How many photos one client may send in a while; proxies are believed only when told to."""
+
+import ipaddress
+import time
+
+from flask import Flask, current_app, request
+from flask_limiter import Limiter
+from limits.errors import ConfigurationError
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from emotion.web.settings import Settings, SettingsError
+
+EXTENSION = "emotion_rates"
+
+
+def trust_proxies(app: Flask, count: int) -> None:
+    """Take address, scheme and host of a request from the last `count` proxies in front."""
+    if count:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)
+
+
+def limit_rates(app: Flask, settings: Settings) -> None:
+    """Limit what one client may post; to be called when all blueprints are registered.
+
+    Raises:
+        SettingsError: the rates cannot be counted where they should be.
+    """
+    limiter = _limiter(app, settings.rate_limit_storage)
+    photos = limiter.shared_limit(settings.rate_limit, scope="photos", cost=photos_in_request)
+    frames = limiter.shared_limit(settings.live_rate_limit, scope="frames")
+    limits = {"pages.upload": photos, "api": photos, "live": frames}
+    app.before_request(read_form)
+    app.extensions[EXTENSION] = limiter
+    for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:
+        limit = limits.get(endpoint) or limits.get(endpoint.partition(".")[0])
+        if limit:
+            app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+
+
+def read_form() -> None:
+    """Read what a request brings before it is counted: a form that is too large ends it here."""
+    if request.method == "POST":
+        _ = request.files
+
+
+def _limiter(app: Flask, storage: str) -> Limiter:
+    """Return what counts; when its storage is out of reach, each process counts for itself."""
+    try:
+        return Limiter(
+            client_key,
+            app=app,
+            storage_uri=storage,
+            strategy="fixed-window",
+            in_memory_fallback_enabled=True,
+        )
+    except (ConfigurationError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            "expected RATE_LIMIT_STORAGE to be memory:// or an address that the package limits "
+            f"knows and whose client is installed; received {storage!r} ({reason})"
+        ) from error
+
+
+def client_key() -> str:
+    """Return who sends a request: an address, of IPv6 the network of one subscriber."""
+    address = request.remote_addr or "unknown"
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+
+
+def photos_in_request() -> int:
+    """Return how many photos a request brings; one without any counts as one, too."""
+    return max(1, sum(map(len, request.files.listvalues())))
+
+
+def seconds_to_wait() -> int:
+    """Return when a client that was refused may send again."""
+    broken = current_app.extensions[EXTENSION].current_limit
+    # the moment of reset is rounded up already
+    return max(1, int(broken.reset_at - time.time())) if broken else 60

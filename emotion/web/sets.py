@@ -1,0 +1,133 @@
+"""What is kept: photos, sets of them, this visitor's own, and why a face got its answer."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emotion.explain import Explanation, explain
+from emotion.recognizer import Recognizer
+from emotion.web.analysis import Services, crop_from_picture, current_services
+from emotion.web.database import PhotoRow
+from emotion.web.problems import UploadError
+from emotion.web.storage import Analysis, GoneError, is_id
+from emotion.web.visitors import visitor_key
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One photo of a set, as its page shows it.
+
+    Attributes:
+        position: its number in the set, from 1.
+        analysis: what is kept of it; None where it could not be read or nothing is kept.
+        problem: why it could not be read, "" where it could.
+        pictures: name -> data URI, where nothing is kept.
+    """
+
+    position: int
+    analysis: Analysis | None = None
+    problem: str = ""
+    pictures: Mapping[str, str] | None = None
+
+
+def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
+    """Return the photos of a set, by position.
+
+    Raises:
+        GoneError: there is no such set, or its time is up.
+    """
+    services = current_services()
+    rows = (
+        services.database.photos_of_set(set_id, services.storage.clock()) if is_id(set_id) else ()
+    )
+    if not rows:
+        raise GoneError("expected photos that are still kept; these are gone or never were")
+    return rows
+
+
+def rows_of_visitor() -> tuple[PhotoRow, ...]:
+    """Return what this visitor has sent and is still kept, newest first; () without a cookie."""
+    services, visitor = current_services(), visitor_key()
+    if not visitor:
+        return ()
+    return services.database.photos_of_visitor(visitor, services.storage.clock())
+
+
+def shown_of(set_id: str) -> list[Shown]:
+    """Return the photos of a set as its page shows them; those gone meanwhile are left out."""
+    shown = []
+    for row in rows_of(set_id):
+        if row.problem:
+            shown.append(Shown(row.position, problem=row.problem))
+            continue
+        with contextlib.suppress(GoneError):
+            analysis = current_services().storage.load(row.id)
+            shown.append(Shown(row.position, analysis))
+    return shown
+
+
+def named_analyses(set_id: str) -> list[tuple[str, Analysis]]:
+    """Return the photos of a set that could be read, with names for files and tables."""
+    return [
+        (f"photo-{one.position}", one.analysis)
+        for one in shown_of(set_id)
+        if one.analysis is not None
+    ]
+
+
+def remove(analysis_id: str) -> None:
+    """Remove a photo from the folder and from the database.
+
+    Raises:
+        GoneError: there is none.
+    """
+    services = current_services()
+    services.storage.delete(analysis_id)
+    services.database.forget(analysis_id)
+
+
+def remove_rows(rows: Sequence[PhotoRow]) -> None:
+    """Remove photos from the folder and from the database, also such as are half gone."""
+    services = current_services()
+    for row in rows:
+        with contextlib.suppress(GoneError):
+            services.storage.delete(row.id)
+        services.database.forget(row.id)
+
+
+def reasons_of(
+    services: Services, analysis: Analysis, number: int, emotion: str
+) -> tuple[np.ndarray, Explanation] | None:
+    """Return a face as the model saw it, and which parts of it spoke for an emotion.
+
+    Returns:
+        The crop, (48, 48, 1) float32, and the reasons; None where the model that gave the answer
+        is not served any more.
+
+    Raises:
+        GoneError: what the model saw is not kept.
+        BusyError: too many photos are in hand.
+    """
+    recognizer = recognizer_of(services, analysis)
+    if recognizer is None:
+        return None
+    content = services.storage.read_picture(analysis.id, f"input-{number}.png")
+    with services.gate.place():
+        crop = crop_from_picture(content)
+        return crop, explain(recognizer.model, crop, emotion)
+
+
+def recognizer_of(services: Services, analysis: Analysis) -> Recognizer | None:
+    """Return what read a photo, None where it is not served any more.
+
+    Raises:
+        ModelError: no model at all is served.
+    """
+    try:
+        recognizer = services.models.get(analysis.model.get("key", ""))
+    except UploadError:
+        return None  # its files are gone
+    is_same = recognizer.model.sha256 == analysis.results["model"]["sha256"]
+    return recognizer if is_same else None

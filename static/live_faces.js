@@ -1,0 +1,106 @@
+// The same face from answer to answer: averaged, so that what is shown of it does not flicker.
+
+const EMOTION_MS = 600;
+const BOX_MS = 80;
+const NOTE_MS = 1000;
+const SAME_FACE = 0.7;
+
+export class Tracks {
+  list = [];
+  largest = null;
+
+  // boxes are kept as shares of the picture, whose size may change
+  update(results, now) {
+    const { width, height } = results.image;
+    const faces = results.faces.map((face) => ({
+      box: [face.box.x / width, face.box.y / height, face.box.width / width,
+            face.box.height / height],
+      probabilities: face.probabilities,
+      // a number in it would change with every picture
+      notes: face.notes.map((note) => note.replace(/ \(\d+ px\)/, "")),
+    }));
+    const pairs = nearest(this.list, faces);
+    const known = this.list
+      .map((track) => (pairs.has(track) ? followed(track, pairs.get(track), now) : missed(track)))
+      .filter((track) => track.misses < 2);
+    const taken = new Set(pairs.values());
+    this.list = [...known, ...faces.filter((face) => !taken.has(face)).map((face) => begun(face, now))]
+      .sort((one, other) => one.box[0] - other.box[0]);
+    this.#choose();
+  }
+
+  // of faces about as large as each other, the one that was chosen stays it
+  #choose() {
+    const lead = (track) => area(track) * (track.id === this.largest?.id ? 1.3 : 1);
+    this.largest = this.list.reduce((most, each) => (most && lead(most) >= lead(each) ? most : each), null);
+  }
+}
+
+export const area = ({ box }) => box[2] * box[3];
+
+function nearest(tracks, faces) {
+  const options = tracks.flatMap((track) => faces.map((face) => [distance(track, face), track, face]));
+  options.sort((one, other) => one[0] - other[0]);
+  const pairs = new Map();
+  const taken = new Set();
+  for (const [far, track, face] of options) {
+    if (far > SAME_FACE || pairs.has(track) || taken.has(face)) continue;
+    pairs.set(track, face);
+    taken.add(face);
+  }
+  return pairs;
+}
+
+// how far apart the middles are, in sides of the larger face
+function distance({ box: a }, { box: b }) {
+  const across = (a[0] + a[2] / 2 - b[0] - b[2] / 2) / Math.max(a[2], b[2]);
+  const down = (a[1] + a[3] / 2 - b[1] - b[3] / 2) / Math.max(a[3], b[3]);
+  return Math.hypot(across, down);
+}
+
+function begun(face, now) {
+  const notes = new Map(face.notes.map((note) => [note, 0]));
+  return { ...face, id: Symbol("face"), notes, seenAt: now, misses: 0 };
+}
+
+function missed(track) { return { ...track, misses: track.misses + 1 }; }
+
+function followed(track, face, now) {
+  // also where answers are rare, no single one counts more than all before it
+  const weight = (overMs) => Math.min(0.5, 1 - Math.exp(-(now - track.seenAt) / overMs));
+  const mix = (old, fresh, overMs) => old + weight(overMs) * (fresh - old);
+  const probabilities = Object.fromEntries(Object.entries(face.probabilities).map(
+    ([name, value]) => [name, mix(track.probabilities[name] ?? value, value, EMOTION_MS)]));
+  const notes = new Map([...new Set([...track.notes.keys(), ...face.notes])].map((note) =>
+    [note, mix(track.notes.get(note) ?? 0, face.notes.includes(note) ? 1 : 0, NOTE_MS)]));
+  const box = face.box.map((value, side) => nearer(track.box[side], value, now - track.seenAt));
+  return { id: track.id, box, probabilities, notes, seenAt: now, misses: 0 };
+}
+
+// boxes must keep up with the face, so only what trembles is taken off
+function nearer(old, fresh, elapsedMs) {
+  return old + (1 - Math.exp(-elapsedMs / BOX_MS)) * (fresh - old);
+}
+
+// an answer in words, as emotion/results.py puts it
+
+export function read(track, words) {
+  const ranking = Object.entries(track.probabilities).sort((one, other) => other[1] - one[1]);
+  const [first, second] = [ranking[0][1], ranking[1]?.[1] ?? 0];
+  const sure = first >= words.sureFrom && first - second >= words.clearMargin;
+  const likely = ranking.slice(0, words.mostCandidates)
+    .filter(([, value]) => value >= words.candidateShare * first).map(([name]) => name);
+  const names = sure ? [ranking[0][0]] : likely;
+  return { track, ranking, sure, names, words: inWords(names, sure) };
+}
+
+function inWords(names, sure) {
+  if (sure) return names[0];
+  if (names.length === 1) return `unsure: perhaps ${names[0]}`;
+  return `unsure: ${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
+}
+
+export function percent(value) {
+  if (value > 0.99) return ">99 %";
+  return value < 0.01 ? "<1 %" : `${Math.round(100 * value)} %`;
+}

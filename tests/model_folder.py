@@ -1,0 +1,103 @@
+"""Folders of models for tests: pairs that run, with cards and reports of generated figures."""
+
+import json
+import shutil
+
+import numpy as np
+from web_support import write_fast_model
+
+from emotion.files import sha256_of
+from emotion.keras_pair import ModelFiles
+from emotion.labels import EMOTIONS
+
+IMAGES = 700
+LEVELS = ("mild", "medium", "strong")
+
+
+def write_pair(stem, seed=0):
+    """Write a pair with a fast form that runs; pairs of different seeds differ in their weights."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    made = ModelFiles(write_fast_model(stem.parent))
+    made.weights.write_bytes(b"weights %d" % seed)
+    files = ModelFiles(stem)
+    for name in ("architecture", "weights", "fast_form", "fast_form_seal"):
+        shutil.move(getattr(made, name), getattr(files, name))
+    seal = {"sha256": sha256_of(files.fast_form)} | files.hashes()
+    files.fast_form_seal.write_text(json.dumps(seal))
+    return files
+
+
+def write_card(files, **facts):
+    """Write a card that fits a pair; facts are put over what it says."""
+    card = {"class_names": EMOTIONS, "input_shape": (48, 48, 1), **files.hashes(), **facts}
+    files.card.write_text(json.dumps(card))
+    return card
+
+
+def evaluation(seed=0, few="disgust"):
+    """Return the evaluation of made-up answers: most are right, one class is rare."""
+    from emotion.training.evaluation import Evaluation
+
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, len(EMOTIONS), IMAGES)
+    rare = EMOTIONS.index(few)
+    labels[labels == rare] = EMOTIONS.index("happy")
+    labels[:5] = rare
+    scores = random.normal(size=(IMAGES, len(EMOTIONS)))
+    scores[np.arange(IMAGES), labels] += 2
+    powers = np.exp(scores)
+    twins = random.random(IMAGES) < 0.1
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    return Evaluation(EMOTIONS, labels, probabilities, None, twins)
+
+
+def report_content(result, seed=0):
+    """Return what the report's `evaluation.json` holds."""
+    rows = [{"corruption": "none", "level": "", "accuracy": 0.75, "images": 40}]
+    rows += [
+        {"corruption": name, "level": level, "accuracy": 0.5 + seed / 100, "images": 40}
+        for name in ("blur", "noise")
+        for level in LEVELS
+    ]
+    flipped = result.figures() | {"accuracy": 0.71 + seed / 100}
+    return result.summary() | {"flip_averaged": flipped, "robustness": rows}
+
+
+def write_measured(stem, seed=0, **facts):
+    """Write a pair with a card and its report; return the content of both."""
+    files, result = write_pair(stem, seed), evaluation(seed)
+    summary = report_content(result, seed)
+    folder = stem.with_name(f"{stem.name}_report") / "test"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(summary))
+    left_out = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
+    left_out += ("flip_averaged", "robustness")
+    figures = {name: value for name, value in summary.items() if name not in left_out}
+    card = write_card(
+        files,
+        **{
+            "metrics": {"test": figures},
+            "answers": "labels",
+            "serving": {"mirrored": True, "temperature": 1.1},
+            "verdict": {
+                "sure_from": 0.51,
+                "clear_margin": 0.12,
+                "accuracy_when_unsure": 0.43,
+                "coverage": 0.83,
+                "accuracy_when_sure": 0.93,
+                "named_when_unsure": 0.87,
+                "split": "validation",
+                "images": 321,
+            },
+            "dataset": {
+                "name": "fer2013.csv",
+                "votes": "fer2013new.csv",
+                "fingerprint": "cd" * 32,
+                "images": {"train": 4321, "validation": 321, "test": IMAGES},
+                "removed_because_also_in_test": 17,
+                "notes": ["a remark on the data"],
+            },
+            **facts,
+        },
+    )
+    return card, summary

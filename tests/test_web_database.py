@@ -1,0 +1,532 @@
+"""The database: on SQLite and on PostgreSQL, many writers at once, and when it goes away."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine, event, text
+
+from emotion.web import database as database_module
+from emotion.web.database import (
+    LONGEST_KEPT_S,
+    SCHEMA_VERSION,
+    Database,
+    DatabaseError,
+    FaceCount,
+    Opinion,
+    OpinionCount,
+    PhotoCount,
+    PhotoRow,
+    day_of,
+)
+from emotion.web.settings import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+NOW_S = 1_795_260_000.0
+DAY = "2026-11-21"
+SHA256 = "ab" * 32
+
+
+def key(number):
+    """Return an id of a photo or a set."""
+    return f"{number:022d}"
+
+
+def photo(number, **changes):
+    """Return a photo that is kept for an hour."""
+    row = PhotoRow(key(number), key(900), number, "visitor", NOW_S + number, NOW_S + 3600, 1, "sad")
+    return replace(row, **changes)
+
+
+def opinion(number=1, face=1, **changes):
+    return replace(Opinion(key(number), face, "sad", "angry", SHA256, NOW_S), **changes)
+
+
+def results(*answers, sha256=SHA256):
+    """Return results of a photo with an (emotion, confidence, sure) for each face."""
+    names = ("emotion", "confidence", "sure")
+    faces = [dict(zip(names, answer, strict=True)) for answer in answers]
+    return {"model": {"name": "m", "sha256": sha256}, "faces": faces}
+
+
+class SqlitePlace:
+    """Where a test keeps an SQLite database."""
+
+    def __init__(self, folder):
+        self.file = folder / "instance" / "emotion.sqlite"
+        self.url = f"sqlite:///{self.file}"
+        self.aside = folder / "aside"
+
+    def take_away(self):
+        self.file.parent.rename(self.aside)
+        self.file.mkdir(parents=True)
+
+    def bring_back(self):
+        shutil.rmtree(self.file.parent)
+        self.aside.rename(self.file.parent)
+
+
+class PostgresqlServer:
+    """Debian's PostgreSQL in a folder of its own, behind a socket there."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres")
+        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync")
+        self.start()
+
+    @property
+    def data(self):
+        return self.folder / "data"
+
+    def start(self):
+        options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
+        log = self.folder / "log"
+        self._run("pg_ctl", "-D", self.data, "-o", options, "-l", log, "-w", "start")
+
+    def stop(self):
+        self._run("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def empty(self):
+        """Remove all tables, as this takes less time than a new database."""
+        with psycopg.connect(f"host={self.folder} user=postgres", autocommit=True) as connection:
+            connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+    def _run(self, program, *arguments):
+        """Run a program of PostgreSQL, which refuses to run as root, as its own user."""
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [*user, POSTGRESQL_PROGRAMS / program, *arguments]
+        # a server that is started keeps what it inherits open, so it must not be a pipe
+        with (self.folder.parent / f"{self.folder.name}.out").open("ab") as output:
+            subprocess.run(
+                command, check=True, cwd="/", stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            )
+
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.folder)
+        self.folder.with_name(f"{self.folder.name}.out").unlink()
+
+
+class PostgresqlPlace:
+    """Where a test keeps a PostgreSQL database."""
+
+    def __init__(self, server):
+        server.empty()
+        self.take_away = server.stop
+        self.bring_back = server.start
+        self.url = server.url
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    if not (POSTGRESQL_PROGRAMS / "initdb").exists():
+        pytest.skip("Debian's PostgreSQL 15 is not installed")
+    server = PostgresqlServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, tmp_path):
+    if request.param == "sqlite":
+        return SqlitePlace(tmp_path)
+    return PostgresqlPlace(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def database(place):
+    database = Database(place.url)
+    yield database
+    database.close()
+
+
+def test_a_photo_is_remembered_whole(database):
+    row = photo(1, faces=2, emotions="sad,happy")
+    database.remember(row)
+    assert database.photos_of_set(row.set_id, NOW_S) == (row,)
+
+
+def test_a_photo_that_could_not_be_read_is_remembered(database):
+    row = photo(1, faces=0, emotions="", problem="Expected a photo; “x” is 張. It's 100 %.")
+    database.remember(row)
+    assert database.photos_of_visitor("visitor", NOW_S) == (row,)
+
+
+def test_a_photo_that_comes_again_replaces_itself(database):
+    database.remember(photo(1))
+    database.remember(photo(1, faces=5))
+    assert [row.faces for row in database.photos_of_set(key(900), NOW_S)] == [5]
+
+
+def test_a_set_is_in_its_order_and_a_visitor_newest_first(database):
+    for number in (2, 1, 3):
+        database.remember(photo(number, created_s=NOW_S - number))
+    database.remember(photo(4, set_id=key(901), visitor="another"))
+    assert [row.position for row in database.photos_of_set(key(900), NOW_S)] == [1, 2, 3]
+    assert [row.position for row in database.photos_of_visitor("visitor", NOW_S)] == [1, 2, 3]
+    assert [row.position for row in database.photos_of_visitor("another", NOW_S)] == [4]
+
+
+def test_photos_of_one_moment_are_listed_last_first(database):
+    for number in (1, 2, 3):
+        database.remember(photo(number, created_s=NOW_S))
+    assert [row.position for row in database.photos_of_visitor("visitor", NOW_S)] == [3, 2, 1]
+
+
+def test_a_browser_without_id_has_no_photos(database):
+    database.remember(photo(1, visitor=""))
+    assert database.photos_of_visitor("", NOW_S) == ()
+
+
+@pytest.mark.parametrize("text", ["", "x\0y", "x" * 5000, "' OR 1=1 --", "😀" * 22])
+def test_no_other_text_finds_anything(database, text):
+    database.remember(photo(1))
+    assert database.photos_of_set(text, NOW_S) == ()
+    assert database.photos_of_visitor(text, NOW_S) == ()
+    assert database.opinion_on(text, 1) is None
+    assert database.withdraw(text, 1) is None
+    database.forget(text)
+    assert len(database.photos_of_visitor("visitor", NOW_S)) == 1
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31, 10**30])
+def test_no_other_number_names_a_face(database, number):
+    assert database.opinion_on(key(1), number) is None
+    assert database.withdraw(key(1), number) is None
+
+
+def test_expired_photos_are_not_there_even_before_they_are_forgotten(database):
+    database.remember(photo(1))
+    database.remember(photo(2, expires_s=NOW_S + 7200))
+    later_s = NOW_S + 3600
+    assert [row.id for row in database.photos_of_set(key(900), later_s)] == [key(2)]
+    assert [row.id for row in database.photos_of_visitor("visitor", later_s)] == [key(2)]
+    assert database.forget_expired(later_s) == 1
+    assert database.forget_expired(later_s) == 0
+    assert [row.id for row in database.photos_of_set(key(900), NOW_S)] == [key(2)]
+
+
+def test_forgetting_is_no_error_where_nothing_is(database):
+    database.forget(key(1))
+    database.remember(photo(1))
+    database.forget(key(1))
+    assert database.photos_of_set(key(900), NOW_S) == ()
+
+
+def test_counts_know_days_and_answers_and_no_photo(database):
+    database.count(
+        results(("happy", 0.93, True), ("happy", 0.97, True), ("sad", 0.4, False)), NOW_S
+    )
+    database.count(results(("happy", 1.0, True)), NOW_S)
+    database.count(results(), NOW_S + 86400)
+    database.count(results(("fear", 0.0, False), sha256="cd" * 32), NOW_S)
+    counts = database.counts()
+    next_day = day_of(NOW_S + 86400)
+    assert set(counts.photos) == {
+        PhotoCount(DAY, SHA256, 2, 0),
+        PhotoCount(DAY, "cd" * 32, 1, 0),
+        PhotoCount(next_day, SHA256, 1, 1),
+    }
+    assert counts.photos[-1].day == next_day
+    found = {(row.emotion, row.sure, row.bucket): row for row in counts.faces}
+    assert found.keys() == {("happy", True, 9), ("sad", False, 4), ("fear", False, 0)}
+    assert found["happy", True, 9].faces == 3
+    assert found["happy", True, 9].confidence_sum == pytest.approx(0.93 + 0.97 + 1)
+    assert found["sad", False, 4] == FaceCount(DAY, SHA256, "sad", False, 4, 1, 0.4)
+
+
+def test_an_opinion_replaces_the_one_before(database):
+    first, second = opinion(kept="angry/1.png"), opinion(chosen="fear")
+    assert database.say(first) is None
+    assert database.opinion_on(key(1), 1) == first
+    assert database.opinion_on(key(1), 2) is None
+    assert database.say(second) == first
+    assert database.opinion_on(key(1), 1) == second
+    assert database.counts().opinions == (OpinionCount(DAY, SHA256, "sad", "fear", 1),)
+
+
+def test_an_opinion_that_is_withdrawn_is_not_counted(database):
+    database.say(opinion())
+    assert database.withdraw(key(1), 1) == opinion()
+    assert database.withdraw(key(1), 1) is None
+    assert database.opinion_on(key(1), 1) is None
+    assert database.counts().opinions == ()
+
+
+@pytest.mark.parametrize("way", ["forgotten", "expired"])
+def test_of_opinions_on_photos_that_are_gone_a_number_stays(database, way):
+    for number in (1, 2):
+        database.remember(photo(number))
+    database.remember(photo(3, expires_s=NOW_S + 7200))
+    for said in (opinion(1), opinion(1, face=2), opinion(2, chosen="sad"), opinion(3)):
+        database.say(said)
+    before = database.counts().opinions
+    if way == "forgotten":
+        database.forget(key(1))
+        database.forget(key(2))
+    else:
+        assert database.forget_expired(NOW_S + 3600) == 2
+    assert database.opinion_on(key(1), 1) is None
+    assert database.opinion_on(key(2), 1) is None
+    assert database.opinion_on(key(3), 1) == opinion(3)
+    assert set(database.counts().opinions) == set(before)
+    assert set(before) == {
+        OpinionCount(DAY, SHA256, "sad", "angry", 3),
+        OpinionCount(DAY, SHA256, "sad", "sad", 1),
+    }
+
+
+def test_an_opinion_on_a_photo_of_no_known_end_goes_after_the_longest_time(database):
+    database.say(opinion())
+    database.forget_expired(NOW_S + LONGEST_KEPT_S - 1)
+    assert database.opinion_on(key(1), 1) == opinion()
+    database.forget_expired(NOW_S + LONGEST_KEPT_S)
+    assert database.opinion_on(key(1), 1) is None
+    assert len(database.counts().opinions) == 1
+
+
+def test_no_key_of_a_photo_stays_anywhere(database, place):
+    database.remember(photo(1))
+    database.count(results(("sad", 0.9, True)), NOW_S)
+    database.say(opinion())
+    database.forget(key(1))
+    assert all(key(1) not in line for line in dump(place.url))
+
+
+def dump(url):
+    """Return all rows of all tables as text."""
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect() as connection:
+        rows = [
+            repr(row)
+            for table in database_module.TABLES.sorted_tables
+            for row in connection.execute(table.select())
+        ]
+    engine.dispose()
+    return rows
+
+
+def test_what_was_written_is_there_for_the_next_process(database, place):
+    database.remember(photo(1))
+    again = Database(place.url)
+    assert again.photos_of_set(key(900), NOW_S) == (photo(1),)
+    again.close()
+
+
+def test_many_threads_write_at_once(database):
+    def work(number):
+        database.count(results(("happy", 0.95, True), ("sad", 0.6, True)), NOW_S)
+        database.remember(photo(number))
+        database.say(opinion(1, chosen=f"word {number}"))
+
+    with ThreadPoolExecutor(12) as executor:
+        list(executor.map(work, range(1, 37)))
+    counts = database.counts()
+    assert counts.photos == (PhotoCount(DAY, SHA256, 36, 0),)
+    assert sum(row.faces for row in counts.faces) == 72
+    assert sum(row.opinions for row in counts.opinions) == 1
+    assert len(database.photos_of_set(key(900), NOW_S)) == 36
+
+
+WRITER = """
+import sys
+from emotion.web.database import Database, PhotoRow
+url, first, now_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+database = Database(url)
+faces = [{"emotion": name, "confidence": 0.95, "sure": True} for name in ("happy", "sad")]
+sys.stdin.readline()
+for number in range(first, first + 25):
+    database.count({"model": {"sha256": "ab" * 32}, "faces": faces}, now_s)
+    id = f"{number:022d}"
+    database.remember(PhotoRow(id, f"{900:022d}", number, "v", now_s, now_s + 3600, 2))
+    database.forget_expired(now_s)
+"""
+
+
+def test_processes_that_start_and_write_at_once(database, place):
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, place.url, str(number), str(NOW_S)],
+            stdin=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        for number in (100, 200)
+    ]
+    for writer in writers:
+        writer.stdin.write(b"go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=120)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert database.counts().photos == (PhotoCount(DAY, SHA256, 50, 0),)
+    assert len(database.photos_of_set(key(900), NOW_S)) == 50
+
+
+def test_many_begin_with_no_tables_at_once(place):
+    databases = [Database(place.url) for _ in range(8)]
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(lambda database: database.remember(photo(1)), databases))
+    assert [row.id for row in databases[0].photos_of_set(key(900), NOW_S)] == [key(1)]
+    for database in databases:
+        database.close()
+
+
+def test_a_database_that_goes_away_and_returns(database, place):
+    database.remember(photo(1))
+    place.take_away()
+    for work in (
+        lambda: database.remember(photo(2)),
+        lambda: database.count(results(), NOW_S),
+        lambda: database.photos_of_set(key(900), NOW_S),
+        lambda: database.say(opinion()),
+        database.counts,
+    ):
+        with pytest.raises(DatabaseError, match="cannot be reached") as caught:
+            work()
+        assert "\n" not in str(caught.value)
+        assert "sqlite" not in str(caught.value)
+    place.bring_back()
+    assert database.photos_of_set(key(900), NOW_S) == (photo(1),)
+    database.remember(photo(2))
+    assert len(database.photos_of_set(key(900), NOW_S)) == 2
+
+
+def test_a_database_that_is_not_there_yet(tmp_path):
+    place = SqlitePlace(tmp_path)
+    database = Database(place.url)
+    assert not place.file.parent.exists()
+    place.file.mkdir(parents=True)
+    with pytest.raises(DatabaseError):
+        database.remember(photo(1))
+    place.file.rmdir()
+    database.remember(photo(1))
+    assert database.photos_of_set(key(900), NOW_S) == (photo(1),)
+    database.close()
+
+
+def test_a_file_that_was_removed_is_made_anew(tmp_path):
+    place = SqlitePlace(tmp_path)
+    database = Database(place.url)
+    database.remember(photo(1))
+    shutil.rmtree(place.file.parent)
+    database.remember(photo(2))
+    assert database.photos_of_set(key(900), NOW_S) == (photo(2),)
+    database.close()
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    place = SqlitePlace(tmp_path)
+    place.file.parent.mkdir()
+    place.file.write_text("no database, but long enough for one to be looked for in it " * 20)
+    database = Database(place.url)
+    with pytest.raises(DatabaseError, match="cannot be reached"):
+        database.counts()
+    database.close()
+
+
+def test_the_file_is_its_owners_alone(tmp_path):
+    place = SqlitePlace(tmp_path)
+    database = Database(place.url)
+    database.remember(photo(1))
+    files = sorted(place.file.parent.iterdir())
+    assert place.file in files
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    database.close()
+
+
+def test_a_reader_does_not_wait_for_a_writer(tmp_path):
+    place = SqlitePlace(tmp_path)
+    database = Database(place.url)
+    database.remember(photo(1))
+    with database._transaction(writes=True) as connection:
+        connection.execute(text("DELETE FROM photos"))
+        assert len(database.photos_of_set(key(900), NOW_S)) == 1
+    assert database.photos_of_set(key(900), NOW_S) == ()
+    database.close()
+
+
+def test_work_that_fails_half_way_leaves_nothing(database):
+    broken = results(("happy", 0.9, True))
+    broken["faces"][0]["emotion"] = None
+    with pytest.raises(DatabaseError):
+        database.count(broken, NOW_S)
+    assert database.counts().photos == ()
+
+
+def test_a_process_that_forked_opens_connections_of_its_own(database, monkeypatch):
+    opened = []
+    event.listen(database._engine, "connect", lambda connection, _: opened.append(connection))
+    database.remember(photo(1))
+    of_parent = list(opened)
+    database.remember(photo(2))
+    assert opened == of_parent
+    monkeypatch.setattr(database_module.os, "getpid", lambda: -1)
+    assert len(database.photos_of_set(key(900), NOW_S)) == 2
+    assert len(opened) == len(of_parent) + 1
+    for connection in of_parent:
+        # still open, as the parent needs it
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        connection.close()
+
+
+def test_a_database_of_another_version_is_refused(database, place):
+    database.remember(photo(1))
+    with database._transaction(writes=True) as connection:
+        connection.execute(
+            text("UPDATE emotion_schema SET version = :v"), {"v": SCHEMA_VERSION + 1}
+        )
+    newer = Database(place.url)
+    with pytest.raises(DatabaseError, match=rf"version {SCHEMA_VERSION}; received version"):
+        newer.remember(photo(2))
+    newer.close()
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_addresses_of_postgresql(scheme):
+    database = Database(f"{scheme}://someone:secret@localhost:1/name")
+    with pytest.raises(DatabaseError) as caught:
+        database.counts()
+    assert "secret" not in str(caught.value)
+    assert "someone" not in str(caught.value)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "nonsense",
+        "mysql://someone:secret@host/name",
+        "postgresql+psycopg2://someone:secret@host/name",
+        "postgresql://someone:secret@host:port/name",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)
+def test_other_addresses_are_refused_without_repeating_them(url):
+    with pytest.raises(SettingsError, match="expected DATABASE_URL") as caught:
+        Database(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("time_s", "day"),
+    [(0, "1970-01-01"), (NOW_S, DAY), (1_795_305_599, DAY), (86399.9, "1970-01-01")],
+)
+def test_days_are_those_of_utc(time_s, day):
+    assert day_of(time_s) == day

@@ -1,0 +1,300 @@
+"""Feedback: what is counted, what is kept, and what goes again."""
+
+import errno
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from web_support import CLOSE, HAPPY, SHA256, looking_model, make_app, stand_in_model, upload
+
+from emotion.errors import ModelError
+from emotion.training.layouts import read_layout, resolve_dataset
+from emotion.web.database import DatabaseError, Opinion
+from emotion.web.feedback import feedback_context, give, keep, without_metadata
+from emotion.web.storage import StorageError
+
+NOBODY = "A" * 22
+
+
+class Visit:
+    """A visitor with a photo of two faces: the first happy, the second perhaps angry."""
+
+    def __init__(self, folder, **options):
+        self.app = make_app(folder, **options)
+        self.client = self.app.test_client()
+        self.services = self.app.extensions["emotion"]
+        self.folder = self.services.settings.feedback
+        self.photo_id = upload(self.client).rsplit("/", 1)[-1]
+
+    def say(self, number=1, path="", photo_id=None, **fields):
+        rule = f"/results/{photo_id or self.photo_id}/faces/{number}/feedback{path}"
+        return self.client.post(rule, data=fields)
+
+    def opinion(self, number=1):
+        return self.services.database.opinion_on(self.photo_id, number)
+
+    def counted(self):
+        rows = self.services.database.counts().opinions
+        return [(row.given, row.chosen, row.opinions) for row in rows]
+
+    def files(self):
+        return sorted(
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*")
+            if path.is_file()
+        )
+
+    def entries(self):
+        """Return the names of all files and folders but those of classes."""
+        return [path.name for path in self.folder.glob("*/*")]
+
+
+@pytest.fixture
+def visit(tmp_path):
+    return Visit(tmp_path)
+
+
+def test_an_opinion_is_counted_and_no_face_is_kept(visit):
+    reply = visit.say(2, emotion="fear")
+    assert reply.status_code == 303
+    assert reply.headers["Location"] == f"/results/{visit.photo_id}/faces/2"
+    said = visit.opinion(2)
+    assert said == Opinion(visit.photo_id, 2, "angry", "fear", SHA256, said.said_s, "")
+    assert visit.counted() == [("angry", "fear", 1)]
+    assert not visit.folder.exists()
+
+
+def test_the_models_own_answer_is_agreement(visit):
+    visit.say(1, emotion="happy")
+    assert visit.counted() == [("happy", "happy", 1)]
+
+
+@pytest.mark.parametrize("tick", ["", "no", "on", "YES"])
+def test_nothing_but_the_tick_keeps_a_face(visit, tick):
+    visit.say(emotion="sad", keep=tick)
+    assert visit.opinion().kept == ""
+    assert not visit.folder.exists()
+
+
+def test_a_ticked_face_is_kept_as_the_model_saw_it(tmp_path):
+    seen = []
+    model = looking_model()
+    visit = Visit(
+        tmp_path, model=replace(model, run=lambda faces: (seen.append(faces), model.run(faces))[1])
+    )
+    visit.say(2, emotion="sad", keep="yes")
+    kept = visit.opinion(2).kept
+    assert visit.files() == [kept]
+    assert kept.startswith("sad/")
+    assert visit.photo_id not in kept
+    picture = Image.open(visit.folder / kept)
+    assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (48, 48))
+    assert picture.info == {}
+    stored = visit.services.storage.read_picture(visit.photo_id, "input-2.png")
+    assert np.array_equal(np.asarray(picture), np.asarray(Image.open(io.BytesIO(stored)))[..., 0])
+    # a model may be shown the mirrored face after the face itself
+    shown = np.round(seen[0][1, ..., 0] * 255)
+    assert np.abs(np.asarray(picture) - shown).max() <= 1
+
+
+def test_saying_it_again_replaces_the_word_and_the_face(visit):
+    visit.say(emotion="sad", keep="yes")
+    first = visit.opinion().kept
+    visit.say(emotion="fear", keep="yes")
+    second = visit.opinion().kept
+    assert first != second
+    assert visit.files() == [second]
+    visit.say(emotion="fear")
+    assert visit.files() == []
+    assert visit.counted() == [("happy", "fear", 1)]
+
+
+def test_what_was_said_can_be_withdrawn(visit):
+    visit.say(1, emotion="sad", keep="yes")
+    visit.say(2, emotion="sad", keep="yes")
+    reply = visit.say(1, "/withdraw")
+    assert reply.status_code == 303
+    assert reply.headers["Location"] == f"/results/{visit.photo_id}/faces/1"
+    assert visit.opinion(1) is None
+    assert visit.files() == [visit.opinion(2).kept]
+    assert visit.counted() == [("angry", "sad", 1)]
+    assert visit.say(1, "/withdraw").status_code == 303
+
+
+def test_a_face_that_was_taken_away_for_training_can_be_withdrawn(visit):
+    visit.say(emotion="sad", keep="yes")
+    (visit.folder / visit.opinion().kept).unlink()
+    assert visit.say(1, "/withdraw").status_code == 303
+    assert visit.opinion() is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"emotion": ""}, {"emotion": "../sad"}, {"emotion": "Sad"}])
+def test_other_words_are_refused(visit, fields):
+    reply = visit.say(**fields, keep="yes")
+    assert reply.status_code == 400
+    assert "one of angry, disgust, fear" in reply.text
+    assert visit.opinion() is None
+    assert not visit.folder.exists()
+
+
+@pytest.mark.parametrize("path", ["", "/withdraw"])
+@pytest.mark.parametrize(
+    ("number", "photo_id"), [(0, None), (3, None), (10**30, None), (1, NOBODY), (1, "..")]
+)
+def test_faces_that_are_not_there(visit, number, photo_id, path):
+    reply = visit.say(number, path, photo_id, emotion="sad", keep="yes")
+    assert reply.status_code == 404
+    assert not visit.folder.exists()
+
+
+@pytest.mark.parametrize("way", ["deleted", "expired"])
+def test_a_given_face_and_a_number_stay_when_the_photo_goes(tmp_path, way):
+    now_s = [1_795_260_000.0]
+    visit = Visit(tmp_path, clock=lambda: now_s[0])
+    visit.say(emotion="sad", keep="yes")
+    files = visit.files()
+    if way == "deleted":
+        visit.client.post(f"/results/{visit.photo_id}/delete")
+    else:
+        now_s[0] += 25 * 3600
+        visit.services.database.forget_expired(now_s[0])
+    assert visit.say(emotion="fear").status_code == 404
+    assert visit.opinion() is None
+    assert visit.counted() == [("happy", "sad", 1)]
+    assert visit.files() == files
+
+
+def test_a_disk_that_is_full(visit, monkeypatch):
+    def write_half(path, data):
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    visit.say(emotion="sad", keep="yes")
+    before = visit.opinion()
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    reply = visit.say(emotion="fear", keep="yes")
+    assert reply.status_code == 507
+    assert visit.files() == [before.kept]
+    assert visit.entries() == [Path(before.kept).name]
+    assert visit.opinion() == before
+
+
+def test_a_folder_that_cannot_be_written(visit):
+    visit.folder.write_text("in the way")
+    reply = visit.say(emotion="sad", keep="yes")
+    assert reply.status_code == 503
+    assert str(visit.folder) not in reply.text
+    assert visit.opinion() is None
+    assert visit.say(emotion="sad").status_code == 303
+
+
+def test_a_face_that_cannot_be_removed_is_still_known(visit, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    visit.say(emotion="sad", keep="yes")
+    before = visit.opinion()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert visit.say(1, "/withdraw").status_code == 503
+    assert visit.opinion() == before
+    assert visit.say(emotion="fear").status_code == 503
+    assert visit.opinion() == before
+    assert visit.files() == [before.kept]
+
+
+def break_database(visit, monkeypatch):
+    def fail(*_):
+        raise DatabaseError("expected an answer of the database; it cannot be reached")
+
+    for name in ("say", "opinion_on", "withdraw"):
+        monkeypatch.setattr(visit.services.database, name, fail)
+
+
+@pytest.mark.parametrize("path", ["", "/withdraw"])
+def test_a_database_that_went_away_keeps_no_face(visit, monkeypatch, path):
+    break_database(visit, monkeypatch)
+    assert visit.say(1, path, emotion="sad", keep="yes").status_code == 503
+    assert visit.entries() == []
+
+
+def test_two_at_once_leave_one_face(visit, monkeypatch):
+    database = visit.services.database
+    visit.say(emotion="sad", keep="yes")
+    ask = database.opinion_on
+
+    def ask_before_another_says_something(photo_id, number):
+        earlier = ask(photo_id, number)
+        monkeypatch.setattr(database, "opinion_on", ask)
+        give(visit.services, photo_id, number, "disgust", True)
+        return earlier
+
+    monkeypatch.setattr(database, "opinion_on", ask_before_another_says_something)
+    visit.say(emotion="fear", keep="yes")
+    assert visit.files() == [visit.opinion().kept]
+    assert visit.counted() == [("happy", "fear", 1)]
+
+
+def test_context_of_the_page(visit, monkeypatch):
+    names = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+    content = {"opinion": None, "class_names": names, "can_say": True}
+    with visit.app.app_context():
+        assert feedback_context(visit.photo_id, 1) == content
+        visit.say(emotion="sad")
+        assert feedback_context(visit.photo_id, 1)["opinion"].chosen == "sad"
+        break_database(visit, monkeypatch)
+        assert feedback_context(visit.photo_id, 1) == content | {"can_say": False}
+
+
+def test_the_page_of_a_face_shows_what_was_said(visit):
+    page = visit.client.post(
+        f"/results/{visit.photo_id}/faces/1/feedback",
+        data={"emotion": "disgust", "keep": "yes"},
+        follow_redirects=True,
+    )
+    assert page.status_code == 200
+    assert "disgust" in page.text
+    assert f"/results/{visit.photo_id}/faces/1/feedback/withdraw" in page.text
+
+
+def test_metadata_of_a_picture_do_not_survive():
+    from PIL.PngImagePlugin import PngInfo
+
+    text, buffer = PngInfo(), io.BytesIO()
+    text.add_text("Comment", "Anna, Berlin")
+    picture = Image.fromarray(np.arange(48 * 48, dtype=np.uint8).reshape(48, 48))
+    picture.save(buffer, "PNG", pnginfo=text, dpi=(300, 300), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
+    clean = without_metadata(buffer.getvalue())
+    assert Image.open(io.BytesIO(clean)).info == {}
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(clean))), np.asarray(picture))
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc", "a\\b", ".part-x"])
+def test_a_class_that_would_leave_the_folder(tmp_path, name):
+    with pytest.raises(ModelError, match="names of folders"):
+        keep(tmp_path / "feedback", name, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crop_that_is_no_picture(tmp_path):
+    with pytest.raises(StorageError):
+        keep(tmp_path / "feedback", "sad", b"no picture")
+    assert [path.name for path in tmp_path.rglob("*")] == ["feedback", "sad"]
+
+
+def test_training_reads_the_folder_as_it_is(tmp_path):
+    visit = Visit(tmp_path, model=stand_in_model(HAPPY, CLOSE))
+    for _ in range(3):
+        visit.photo_id = upload(visit.client).rsplit("/", 1)[-1]
+        visit.say(1, emotion="sad", keep="yes")
+        visit.say(2, emotion="fear", keep="yes")
+    # what a process that was killed leaves behind
+    (visit.folder / "sad" / ".part-x").mkdir()
+    (visit.folder / "sad" / ".part-x" / "half.png").write_bytes(b"half")
+    dataset = read_layout(resolve_dataset(visit.folder))
+    assert dataset.class_names == ("fear", "sad")
+    assert dataset.unreadable == ()
+    assert np.bincount(dataset.labels).tolist() == [3, 3]

@@ -1,0 +1,191 @@
+"""Bounded work: places at the gate, rates of a client, and whose word about itself is believed."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask import request
+from web_support import StandInDetector, make_app, make_app_without_model, photo_form
+
+from emotion.web.gate import BusyError, Gate
+from emotion.web.rates import client_key
+from emotion.web.settings import SettingsError
+
+DOORS = ("/", "/api/v1/recognize")
+
+
+def test_the_gate_lets_in_as_many_as_it_may_and_then_refuses_at_once():
+    gate = Gate(2, 2)
+    with gate.place(), gate.place():
+        assert gate.in_hand == 2
+        with pytest.raises(BusyError, match="while 2 others are in hand"), gate.place():
+            pass
+        assert gate.in_hand == 2
+    assert gate.in_hand == 0
+
+
+def test_a_place_is_given_back_after_an_error():
+    gate = Gate(1, 1)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), gate.place():
+            raise ZeroDivisionError
+    assert gate.in_hand == 0
+
+
+def test_fewer_are_worked_on_at_the_same_time_than_are_let_in():
+    gate, lock, at_work, most_at_work = Gate(8, 2), threading.Lock(), [0], [0]
+    everybody_is_in = threading.Barrier(8)
+
+    def work():
+        everybody_is_in.wait()
+        with gate.place():
+            with lock:
+                at_work[0] += 1
+                most_at_work[0] = max(most_at_work[0], at_work[0])
+            threading.Event().wait(0.01)
+            with lock:
+                at_work[0] -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(work) for _ in range(8)]:
+            done.result()
+    assert 1 <= most_at_work[0] <= 2
+
+
+class Stopped(StandInDetector):
+    """A detector that works until it is told to go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.began, self.go_on = threading.Semaphore(0), threading.Event()
+
+    def detect(self, image):
+        self.began.release()
+        self.go_on.wait(30)
+        return super().detect(image)
+
+
+def test_beyond_the_places_there_is_503_at_once_and_then_all_is_well(tmp_path):
+    detector = Stopped()
+    app = make_app(tmp_path, detector=detector, MAX_IN_HAND=1)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(app.test_client().post, DOORS[1], data=photo_form())
+        detector.began.acquire()
+        try:
+            client = app.test_client()
+            assert client.get("/").status_code == 200
+            page, problem = (client.post(door, data=photo_form()) for door in DOORS)
+        finally:
+            detector.go_on.set()
+        assert first.result().status_code == 200
+    for reply in (page, problem):
+        assert reply.status_code == 503
+        assert reply.headers["Retry-After"] == "2"
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert "Many photos are being read at the moment." in reply.text
+    assert problem.mimetype == "application/problem+json"
+    assert client.post(DOORS[1], data=photo_form()).status_code == 200
+
+
+# Rates
+
+
+def post_from(client, address, door="/api/v1/recognize", **options):
+    environment = {"REMOTE_ADDR": address}
+    return client.post(door, data=photo_form(), environ_overrides=environment, **options)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_client_that_sends_too_many_is_told_to_wait(tmp_path, door):
+    client = make_app(tmp_path, RATE_LIMIT="2 per hour").test_client()
+    statuses = [post_from(client, "192.0.2.1", door).status_code for _ in range(2)]
+    refused = post_from(client, "192.0.2.1", door)
+    assert max(statuses) < 400
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["Retry-After"]) <= 3600
+    assert "Expected at most 2 per 1 hour from one address; received more." in refused.text
+    assert (refused.mimetype == "application/problem+json") == door.startswith("/api/")
+    assert post_from(client, "192.0.2.2", door).status_code < 400
+    assert client.get("/", environ_overrides={"REMOTE_ADDR": "192.0.2.1"}).status_code == 200
+
+
+def test_form_and_api_count_together_and_each_photo_counts(tmp_path):
+    client = make_app(tmp_path, RATE_LIMIT="4 per hour").test_client()
+    two = {"photo": [photo_form()["photo"], photo_form()["photo"]]}
+    assert client.post("/", data=two).status_code == 303
+    assert client.post("/api/v1/recognize", data=photo_form()).status_code == 200
+    two = {"photo": [photo_form()["photo"], photo_form()["photo"]]}
+    assert client.post("/", data=two).status_code == 429
+
+
+def test_frames_of_the_camera_have_a_rate_of_their_own(tmp_path):
+    client = make_app(tmp_path, RATE_LIMIT="1 per hour", LIVE_RATE_LIMIT="2 per hour").test_client()
+    statuses = [client.post("/live/frame", data=photo_form()).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("somewhere", "elsewhere", False),
+    ],
+)
+def test_a_subscriber_of_ipv6_is_one_client(tmp_path, one, other, is_same):
+    app = make_app_without_model(tmp_path)
+    keys = []
+    for address in (one, other):
+        with app.test_request_context(environ_overrides={"REMOTE_ADDR": address}):
+            keys.append(client_key())
+    assert (keys[0] == keys[1]) == is_same
+
+
+@pytest.mark.parametrize("address", ["nowhere://x", "nonsense"])
+def test_a_storage_of_rates_that_there_is_not(tmp_path, address):
+    with pytest.raises(SettingsError, match="expected RATE_LIMIT_STORAGE to be memory://"):
+        make_app(tmp_path, RATE_LIMIT_STORAGE=address)
+
+
+# Proxies in front
+
+FORWARDED = {
+    "X-Forwarded-For": "203.0.113.9, 198.51.100.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "faces.example",
+}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        (0, ("127.0.0.1", "http", "localhost")),
+        (1, ("198.51.100.7", "https", "faces.example")),
+        (2, ("203.0.113.9", "http", "localhost")),
+    ],
+)
+def test_proxies_are_believed_only_when_told_to(tmp_path, proxies, seen):
+    """Of two, each must have added its word: one alone could have been said by anybody."""
+    app = make_app(tmp_path, TRUSTED_PROXIES=proxies)
+    found = []
+    app.before_request(
+        lambda: found.append((request.remote_addr, request.scheme, request.host)) or None
+    )
+    app.test_client().get("/", headers=FORWARDED)
+    assert found == [seen]
+
+
+@pytest.mark.parametrize(("proxies", "statuses"), [(0, [200, 429]), (1, [200, 200])])
+def test_clients_behind_a_proxy_are_counted_one_by_one(tmp_path, proxies, statuses):
+    client = make_app(tmp_path, RATE_LIMIT="1 per hour", TRUSTED_PROXIES=proxies).test_client()
+    received = [
+        post_from(client, "127.0.0.1", headers={"X-Forwarded-For": address}).status_code
+        for address in ("192.0.2.1", "192.0.2.2")
+    ]
+    assert received == statuses
+
+
+def test_behind_a_proxy_with_tls_the_cookie_is_secure(tmp_path):
+    client = make_app(tmp_path, TRUSTED_PROXIES=1).test_client()
+    assert "Secure" in client.get("/", headers=FORWARDED).headers["Set-Cookie"]

@@ -1,0 +1,526 @@
+"""Hostile requests: each gets a clear answer and leaves nothing behind, neither files nor memory.
+
+What a photo's bytes may be like is in test_images.py, plain mistakes are in test_web_uploads.py.
+"""
+
+import errno
+import gc
+import io
+import json
+import select
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+import zlib
+from contextlib import contextmanager
+
+import pytest
+from PIL import Image
+from web_support import encoded, make_app, photo_form, write_fast_model
+
+import app as front_door
+from emotion.web import patience
+from emotion.web.database import Database, DatabaseError
+from emotion.web.settings import PROJECT_FOLDER
+
+DEADLINE_S = 60
+DOORS = ("/", "/api/v1/recognize", "/api/v1/photos")
+BOUNDARY = "multipart/form-data; boundary=x"
+
+
+# Bombs: a few bytes that say they are much, or become much
+
+
+def png_of(*chunks):
+    written = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+def png(width, height, pixels=b"0", *more):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return png_of((b"IHDR", header), *more, (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+
+
+def png_animation(width, height, frames):
+    """Return an animation whose frames are each as large as the canvas."""
+    controls = [
+        (b"fcTL", struct.pack(">IIIIIHHBB", number, width, height, 0, 0, 1, 1, 0, 0))
+        for number in range(frames)
+    ]
+    return png(width, height, b"0", (b"acTL", struct.pack(">II", frames, 0)), *controls)
+
+
+def gif(width, height, frame_width, frame_height, frames=1):
+    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    place = b"," + struct.pack("<HHHHB", 0, 0, frame_width, frame_height, 0)
+    return screen + (place + b"\x02\x02\x4c\x01\x00") * frames + b";"
+
+
+def webp_canvas(width, height):
+    """Return an animated WebP of one pixel on a canvas."""
+
+    def three(number):
+        return struct.pack("<I", number)[:3]
+
+    lossless = b"VP8L" + struct.pack("<I", 6) + b"\x2f\0\0\0\0\0"
+    frame = three(0) * 2 + three(0) * 2 + three(100) + b"\0" + lossless
+    chunks = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + three(width - 1) + three(height - 1)
+    chunks += b"ANIM" + struct.pack("<I", 6) + b"\0" * 6
+    chunks += b"ANMF" + struct.pack("<I", len(frame)) + frame
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
+
+
+def tiff(width, height, rows=None, byte_count=8, compression=1, **tags):
+    """Return a TIFF of RGB that has nearly no pixels."""
+    entries = {256: width, 257: height, 259: compression, 262: 2, 273: 8, 277: 3}
+    entries |= {278: rows or height, 279: byte_count} | {int(k[1:]): v for k, v in tags.items()}
+    directory = struct.pack("<H", len(entries) + 1)
+    entries[258] = None
+    for tag in sorted(entries):
+        if tag == 258:  # three samples of eight bits, after the directory
+            directory += struct.pack("<HHII", tag, 3, 3, 16 + 2 + 12 * len(entries) + 4)
+        else:
+            directory += struct.pack("<HHII", tag, 4, 1, entries[tag])
+    start = b"II*\0" + struct.pack("<I", 16) + b"\0" * 8
+    return start + directory + b"\0" * 4 + struct.pack("<HHH", 8, 8, 8)
+
+
+def bmp(width, height):
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header
+
+
+def jpeg_of(width, height):
+    """Return a JPEG whose header says another size than its pixels have."""
+    content = bytearray(encoded())
+    place = content.index(b"\xff\xc0") + 5
+    content[place : place + 4] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
+BOMBS = {
+    "PNG of 2.5 gigapixels": png(50_000, 50_000),
+    "PNG, text that inflates": png(
+        100, 100, b"0", (b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 200_000_000))
+    ),
+    "PNG, profile that inflates": png(
+        100, 100, b"0", (b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 200_000_000))
+    ),
+    "PNG animation, canvas": png_animation(40_000, 40_000, 3),
+    "PNG, side of 100,000": png(100_000, 20),
+    "PNG, side of 2 billion": png(2**31 - 1, 1),
+    "GIF, screen": gif(65_535, 65_535, 10, 10),
+    "GIF, frame larger than its screen": gif(20, 20, 65_535, 65_535),
+    "GIF, thousands of frames": gif(65_535, 65_535, 65_535, 65_535, 5000),
+    "WebP animation, canvas": webp_canvas(16_384, 16_384),
+    "TIFF of 10 gigapixels": tiff(100_000, 100_000),
+    "TIFF of 10 gigapixels, one strip of deflate": tiff(100_000, 100_000, compression=8),
+    "TIFF, side of 300,000": tiff(300_000, 20),
+    "TIFF, strip of 4 GB": tiff(100, 100, byte_count=2**32 - 1, compression=5),
+    "TIFF, tile of 10 gigapixels": tiff(
+        100, 100, compression=5, t322=100_000, t323=100_000, t324=8, t325=8
+    ),
+    "BMP of 10 gigapixels": bmp(100_000, 100_000),
+    "JPEG of 4 gigapixels": jpeg_of(65_500, 65_500),
+}
+HARMLESS = {
+    "PNG, inflated beyond its size": png(100, 100, b"\0" * 200_000_000),
+}
+"""What looks like a bomb, and is read as the photo that it also is."""
+
+
+@pytest.fixture
+def app(tmp_path, monkeypatch):
+    """Return an app whose temporary files go to a folder of the test's own."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return make_app(tmp_path, MAX_UPLOAD_MB=1)
+
+
+@pytest.fixture
+def cut_forms():
+    """Let Werkzeug and waitress leave files of what they give up to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed file", ResourceWarning)
+        yield
+        gc.collect()
+
+
+def assert_nothing_is_left(app):
+    services = app.extensions["emotion"]
+    uploads = services.settings.uploads
+    assert not uploads.exists() or list(uploads.iterdir()) == []
+    assert list((uploads.parent / "temporary").iterdir()) == []
+    counts = services.database.counts()
+    assert (counts.photos, counts.faces) == ((), ())
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_bombs_are_refused_and_leave_nothing(app, door):
+    client = app.test_client()
+    for name, content in BOMBS.items():
+        reply = client.post(door, data=photo_form(content))
+        assert reply.status_code in (413, 415, 422), name
+        assert len(reply.text) < 20_000, name
+    assert_nothing_is_left(app)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = ["tests"]
+from test_web_hostile import BOMBS, HARMLESS
+from web_support import make_app, photo_form
+
+client = make_app(Path(sys.argv[1])).test_client()
+
+def post(content=None):
+    return client.post("/api/v1/recognize", data=photo_form(content)).status_code
+
+def most_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+assert post() == 200
+before_mb = most_mb()
+for name, content in (BOMBS | HARMLESS).items():
+    assert post(content) in ((200,) if name in HARMLESS else (413, 415, 422)), name
+    assert most_mb() < before_mb + 100, f"{name}: {most_mb() - before_mb:.0f} MB"
+"""
+
+
+def test_bombs_take_no_memory(tmp_path):
+    """Under the default limits; each would take gigabytes, or hundreds of megabytes at least."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path)],
+        cwd=PROJECT_FOLDER,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S * 5,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# Files that are two things at once, or pretend
+
+POLYGLOTS = {
+    "JPEG, then HTML": encoded() + b"<!doctype html><script>alert('polyglot')</script>",
+    "JPEG with HTML in a comment": encoded(comment=b"<script>alert('polyglot')</script>"),
+    "JPEG, then a zip": encoded() + b"PK\x03\x04polyglot" + b"PK\x05\x06" + b"\0" * 18,
+    "PNG, then a program": encoded("PNG") + b"\x7fELFpolyglot",
+    "GIF, then script": encoded("GIF") + b"/*polyglot*/=1;alert(1)",
+}
+
+
+@pytest.mark.parametrize("name", POLYGLOTS)
+def test_of_two_things_in_one_file_only_the_photo_is_kept(app, name):
+    client = app.test_client()
+    reply = client.post("/", data=photo_form(POLYGLOTS[name], name="x.html"))
+    assert reply.status_code == 303
+    uploads = app.extensions["emotion"].settings.uploads
+    files = [path for path in uploads.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".jpg", ".png", ".json"}
+    assert not any(b"polyglot" in path.read_bytes() for path in files)
+    assert client.get(f"{reply.location}/annotated.jpg").mimetype == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xd8\xff<!doctype html><script>alert(1)</script>",
+        b"GIF89a/*<script>alert(1)</script>*/=1;",
+        b"\x89PNG\r\n\x1a\n<svg onload='alert(1)'/>",
+        b"BM<html><script>alert(1)</script></html>" + b" " * 60,
+        b"II*\0<script>alert(1)</script>" + b" " * 60,
+        b"RIFF\x40\0\0\0WEBP<script>alert(1)</script>" + b" " * 60,
+    ],
+)
+def test_pages_that_begin_as_photos_are_refused(app, content):
+    for door in DOORS:
+        reply = app.test_client().post(door, data=photo_form(content))
+        assert 415 <= reply.status_code <= 422
+        assert "alert(1)" not in reply.text
+    assert_nothing_is_left(app)
+
+
+@pytest.mark.parametrize("kind", ["text/html", "image/svg+xml", "application/x-php", 'a/b; c="d'])
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.svg", "photo.exe"])
+def test_neither_a_files_name_nor_its_type_is_believed(app, name, kind):
+    client = app.test_client()
+    good, bad = ((io.BytesIO(data), name, kind) for data in (encoded("PNG"), b"<svg/>"))
+    assert client.post("/api/v1/recognize", data={"photo": good}).status_code == 200
+    assert client.post("/api/v1/recognize", data={"photo": bad}).status_code == 415
+
+
+NAMES = (
+    b"../../../etc/passwd",
+    b"C:\\\\windows\\\\system.ini",
+    b"/etc/cron.d/x",
+    b"...",
+    b"x\0.jpg",
+    b"x\\r\\nSet-Cookie: a=b.jpg",
+    b"%2e%2e%2fx.jpg",
+    b'x\\"; filename=\\"y.jpg',
+    b"<img src=x onerror=alert(1)>.jpg",
+    "😀👩‍👩‍👧.jpg".encode(),
+    b"{{ 7 * 7 }}.jpg",
+    b"-rf.jpg",
+    b"con.jpg",
+    b"y" * 3000,
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_all_kinds_play_no_part(app, name):
+    client = app.test_client()
+    body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="' + name + b'"\r\n\r\n'
+    body += encoded() + b"\r\n--x--\r\n"
+    reply = client.post("/", data=body, content_type=BOUNDARY)
+    assert reply.status_code == 303
+    assert "Set-Cookie: a" not in str(reply.headers)
+    uploads = app.extensions["emotion"].settings.uploads
+    (folder,) = uploads.iterdir()
+    page = client.get(reply.location).text
+    for text in (page, *(path.name for path in folder.iterdir())):
+        assert name.decode(errors="replace") not in text
+        assert "alert(1)" not in text
+    assert not (uploads.parent / "etc").exists()
+
+
+@pytest.mark.usefixtures("cut_forms")
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("part", ['name="a"', 'name="photo"; filename="a.jpg"'])
+def test_ten_thousand_parts(app, door, part):
+    one = f"--x\r\nContent-Disposition: form-data; {part}\r\n\r\n\r\n".encode()
+    reply = app.test_client().post(door, data=one * 10_000 + b"--x--\r\n", content_type=BOUNDARY)
+    assert reply.status_code == 413
+    assert "a form with more in it than one photo" in " ".join(reply.text.split())
+    assert_nothing_is_left(app)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Content-Disposition: form-data; name=" + b"a" * 2_000_000,
+        b"X-" + b"a" * 2_000_000 + b": b",
+        b"Content-Disposition: form-data",
+        b"\0\0\0\0",
+    ],
+)
+def test_parts_without_a_proper_head(app, header):
+    body = b"--x\r\n" + header + b"\r\n\r\ndata\r\n--x--\r\n"
+    for door in DOORS:
+        reply = app.test_client().post(door, data=body, content_type=BOUNDARY)
+        assert reply.status_code in (400, 413)
+    assert_nothing_is_left(app)
+
+
+def test_a_photo_full_of_what_might_be_the_end_of_a_part_is_read(app):
+    """The reader of forms puts aside what may be the start of a boundary, again and again."""
+    content = encoded() + b"\r\n--\r\n-" * 40_000
+    for door in DOORS:
+        assert app.test_client().post(door, data=photo_form(content)).status_code < 400
+
+
+@pytest.mark.usefixtures("cut_forms")
+def test_a_name_that_is_no_text(app):
+    body = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="\xff\xfe.jpg"\r\n\r\n'
+    body += encoded() + b"\r\n--x--\r\n"
+    for door in DOORS:
+        assert app.test_client().post(door, data=body, content_type=BOUNDARY).status_code == 400
+    assert_nothing_is_left(app)
+
+
+# What fails around us
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_disk_that_is_full_while_the_upload_is_put_aside(app, monkeypatch, door):
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("werkzeug.formparser.SpooledTemporaryFile", fail)
+    reply = app.test_client().post(door, data=photo_form())
+    assert reply.status_code == 507
+    assert "disk is full" in reply.text
+
+
+@pytest.mark.parametrize("door", ["/", "/api/v1/photos"])
+def test_a_store_that_cannot_be_written(app, door):
+    uploads = app.extensions["emotion"].settings.uploads
+    uploads.write_text("a file where the folder should be")
+    reply = app.test_client().post(door, data=photo_form())
+    assert reply.status_code == 503
+    assert "cannot be written to at the moment" in " ".join(reply.text.split())
+    assert str(uploads) not in reply.text
+    assert app.test_client().post("/api/v1/recognize", data=photo_form()).status_code == 200
+
+
+@pytest.mark.parametrize("door", ["/", "/api/v1/photos"])
+@pytest.mark.parametrize("step", ["remember", "count"])
+def test_a_database_that_goes_away_leaves_no_photo_behind(app, monkeypatch, door, step):
+    def fail(*arguments):
+        raise DatabaseError("expected a database; received nothing from 10.0.0.1")
+
+    with monkeypatch.context() as gone:
+        gone.setattr(Database, step, fail)
+        reply = app.test_client().post(door, data=photo_form())
+    assert reply.status_code == 503
+    assert int(reply.headers["Retry-After"]) > 0
+    assert "The database cannot be reached at the moment." in reply.text
+    assert "10.0.0.1" not in reply.text
+    assert list(app.extensions["emotion"].settings.uploads.iterdir()) == []
+    assert app.test_client().post(door, data=photo_form()).status_code in (201, 303)
+
+
+def test_model_files_that_are_replaced_are_not_noticed_until_the_next_start(tmp_path, monkeypatch):
+    pytest.importorskip("onnx", reason="the fast form is written with onnx")
+    (tmp_path / "model").mkdir()
+    stem = write_fast_model(tmp_path / "model")
+    places = {name: tmp_path / name.lower() for name in ("UPLOADS", "INSTANCE", "FEEDBACK")}
+    client = front_door.create_app({"MODEL": stem, **places}).test_client()
+    image = io.BytesIO()
+    Image.effect_noise((200, 200), 60).convert("RGB").save(image, "JPEG")
+
+    def ask():
+        reply = client.post("/api/v1/recognize", data=photo_form(image.getvalue()))
+        return reply.status_code, reply.json
+
+    before = ask()
+    for path in (tmp_path / "model").iterdir():
+        path.write_bytes(b"another model, half written")
+    assert ask() == before
+    assert before[0] == 200
+
+
+# Through the real server
+
+
+@contextmanager
+def served(app):
+    """Give the port at which an app is served by the very server of `python app.py`."""
+    server = front_door.open_server(app, app.extensions["emotion"].settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server.effective_port
+    finally:
+        # run in the server's own thread, whose loop ends when no socket is left
+        server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))
+        thread.join(DEADLINE_S)
+        server.task_dispatcher.shutdown()
+
+
+def answer_to(port, start, more=b"", pause_s=0.0):
+    """Send a start, then more again and again until there is an answer; return the answer."""
+    deadline = time.monotonic() + DEADLINE_S
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as line:
+        line.sendall(start)
+        while not select.select([line], [], [], pause_s)[0]:
+            assert time.monotonic() < deadline, "no answer"
+            try:
+                line.sendall(more)
+            except OSError:
+                break
+        received = b""
+        try:
+            while data := line.recv(65536):
+                received += data
+        except ConnectionResetError:
+            pass
+        return received.decode() or "reset"
+
+
+HEAD = (
+    "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n{}\r\n"
+)
+FILE_HEAD = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+
+
+@pytest.fixture
+def small_app(tmp_path, monkeypatch, cut_forms):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return make_app(tmp_path, PORT=0, MAX_UPLOAD_MB=0.02, MAX_PHOTOS=2)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_body_without_end_is_cut(small_app, door):
+    head = HEAD.format(door, "Transfer-Encoding: chunked\r\n").encode()
+    chunk = b"4000\r\n" + b"\0" * 0x4000 + b"\r\n"
+    with served(small_app) as port:
+        answer = answer_to(port, head, chunk)
+    assert answer == "reset" or answer.startswith("HTTP/1.1 413 ")
+    assert_nothing_is_left(small_app)
+
+
+def test_a_length_beyond_all_bounds_is_answered_before_it_comes(small_app):
+    head = HEAD.format("/", f"Content-Length: {10**15}\r\n").encode()
+    with served(small_app) as port:
+        assert answer_to(port, head, pause_s=DEADLINE_S).startswith("HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_connection_that_trickles_is_told_so_and_closed(small_app, monkeypatch, part):
+    monkeypatch.setattr(patience, "GRACE_S", 0.2)
+    monkeypatch.setattr(patience, "LEAST_BYTES_PER_S", 10**9)
+    start = HEAD.format("/", "Content-Length: 9999\r\n").encode() + FILE_HEAD
+    with served(small_app) as port:
+        answer = answer_to(port, start if part == "body" else b"GET / HT", b"P", pause_s=0.02)
+        others = answer_to(port, b"GET /healthz HTTP/1.0\r\n\r\n", pause_s=DEADLINE_S)
+    assert " 408 Request Timeout" in answer
+    assert "at least" in answer
+    assert " 200 OK" in others
+    assert_nothing_is_left(small_app)
+
+
+@pytest.mark.parametrize(
+    ("received_bytes", "seconds"),
+    [(0, 30), (2048, 31), (2048 * 100, 130), (20 * 2**20, 600)],
+)
+def test_patience(received_bytes, seconds):
+    assert patience.patience_s(received_bytes) == seconds
+
+
+def test_a_line_that_breaks_in_an_upload_leaves_nothing(small_app):
+    head = HEAD.format("/", "Content-Length: 15000\r\n").encode() + FILE_HEAD
+    with served(small_app) as port:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as line:
+                line.sendall(head + encoded()[:3000])
+        assert " 200 OK" in answer_to(port, b"GET /healthz HTTP/1.0\r\n\r\n", pause_s=DEADLINE_S)
+    assert_nothing_is_left(small_app)
+
+
+def test_a_flood_sees_only_answers(small_app):
+    """More at once than there are threads: each is answered, by its result or by 503."""
+    photo = encoded(quality=50)
+    body = FILE_HEAD + photo + b"\r\n--x--\r\n"
+    head = HEAD.format("/api/v1/recognize", f"Content-Length: {len(body)}\r\nConnection: close\r\n")
+    answers = []
+    with served(small_app) as port:
+        threads = [
+            threading.Thread(
+                target=lambda: answers.append(
+                    answer_to(port, head.encode() + body, pause_s=DEADLINE_S)
+                )
+            )
+            for _ in range(40)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(DEADLINE_S)
+    statuses = [answer.split()[1] for answer in answers]
+    assert len(statuses) == 40
+    assert set(statuses) <= {"200", "503"}
+    assert "200" in statuses
+    for answer in answers:
+        assert json.loads(answer.partition("\r\n\r\n")[2])

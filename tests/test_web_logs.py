@@ -1,0 +1,169 @@
+"""The log: one line a request, as text or JSON, and nothing in it about a visitor."""
+
+import io
+import json
+import logging
+import re
+
+import pytest
+from web_support import StandInDetector, make_app, photo_form, upload
+
+from emotion.web.logs import LOGGER, JsonLines, TextLines, request_id, short_path, show_log
+
+
+class Broken(StandInDetector):
+    def detect(self, image):
+        raise RuntimeError("secret detail")
+
+
+@pytest.fixture
+def log():
+    """Give what the app logs, as the lines of a form."""
+    stream, logger = io.StringIO(), logging.getLogger(LOGGER)
+    handler, level = logging.StreamHandler(stream), logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+
+    def lines(form):
+        handler.setFormatter(form())
+        return lambda: stream.getvalue().splitlines()
+
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def test_json_line_of_a_request(tmp_path, log):
+    lines = log(JsonLines)
+    reply = make_app(tmp_path).test_client().post("/", data=photo_form(name="private.jpg"))
+    (line,) = lines()
+    content = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00", content.pop("time"))
+    assert content.pop("request_id") == reply.headers["X-Request-ID"]
+    assert content.pop("ms") > 0
+    assert content.pop("received_bytes") > 1000
+    assert content.pop("sent_bytes") == reply.content_length
+    # the code that reads photos notes how many
+    assert {"photos", "faces"} <= set(content)
+    del content["photos"], content["faces"]
+    assert content == {
+        "level": "INFO",
+        "logger": LOGGER,
+        "message": "request",
+        "method": "POST",
+        "route": "/",
+        "status": 303,
+    }
+
+
+def test_json_lines_tell_no_name_no_address_and_no_key(tmp_path, log):
+    lines = log(JsonLines)
+    client = make_app(tmp_path).test_client()
+    reply = client.post(
+        "/",
+        data=photo_form(name="private.jpg"),
+        environ_overrides={"REMOTE_ADDR": "192.0.2.77"},
+        headers={"User-Agent": "SecretBrowser"},
+    )
+    client.get(f"{reply.location}/face-1.jpg?download=1")
+    client.get("/private-page")
+    text = "\n".join(lines())
+    assert [json.loads(line)["route"] for line in lines()] == [
+        "/",
+        "/results/<analysis_id>/<name>.jpg",
+        None,
+    ]
+    for secret in ("private", "192.0.2.77", "SecretBrowser", reply.location.rpartition("/")[2]):
+        assert secret not in text
+
+
+def test_text_line_cuts_ids(tmp_path, log):
+    lines = log(TextLines)
+    client = make_app(tmp_path).test_client()
+    path = upload(client)
+    client.get(path)
+    assert re.fullmatch(rf"[-0-9]+ [:0-9]+ GET {path[:13]}\.\.\. 200 \d+ ms", lines()[1])
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/results/" + "a" * 22, "/results/aaaa..."),
+        ("/sets/" + "-" * 22 + "/faces/1", "/sets/----.../faces/1"),
+        ("/api/v1/recognize", "/api/v1/recognize"),
+        ("/a\nb", "/a%0Ab"),
+        ("/" + "x." * 300, "/" + "x." * 99 + "x"),
+    ],
+)
+def test_short_path(path, shown):
+    assert short_path(path) == shown
+
+
+def test_every_reply_has_an_id_of_its_own(tmp_path):
+    client = make_app(tmp_path).test_client()
+    ids = {client.get(path).headers["X-Request-ID"] for path in ("/", "/", "/nothing", "/healthz")}
+    assert len(ids) == 4
+    assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
+    assert request_id() == ""
+
+
+@pytest.mark.parametrize(
+    ("proxies", "given", "is_kept"),
+    [
+        (1, "abc-123.DEF_456", True),
+        (0, "abc-123.DEF_456", False),
+        (1, "short", False),
+        (1, "x" * 65, False),
+        (1, "<script>alert", False),
+    ],
+)
+def test_the_id_of_a_proxy_is_kept_where_it_is_trusted_and_sane(tmp_path, proxies, given, is_kept):
+    client = make_app(tmp_path, TRUSTED_PROXIES=proxies).test_client()
+    received = client.get("/", headers={"X-Request-ID": given}).headers["X-Request-ID"]
+    assert (received == given) == is_kept
+
+
+@pytest.mark.parametrize("door", ["/", "/api/v1/recognize"])
+def test_a_mistake_of_ours_is_found_by_the_code_in_the_reply(tmp_path, log, door):
+    lines = log(JsonLines)
+    client = make_app(tmp_path, detector=Broken()).test_client()
+    reply = client.post(door, data=photo_form())
+    code = reply.headers["X-Request-ID"]
+    assert reply.status_code == 500
+    assert f"the code {code}" in " ".join(reply.text.split())
+    assert "secret detail" not in reply.text
+    error, request = map(json.loads, lines())
+    assert (error["level"], error["request_id"], request["request_id"]) == ("ERROR", code, code)
+    assert "RuntimeError: secret detail" in error["exc_info"]
+    assert request["status"] == 500
+
+
+def test_the_traceback_is_in_the_text_log_under_the_code(tmp_path, log):
+    lines = log(TextLines)
+    client = make_app(tmp_path, detector=Broken()).test_client()
+    code = client.post("/", data=photo_form()).headers["X-Request-ID"]
+    assert lines()[0].endswith(f"unexpected error, code {code}")
+    assert "RuntimeError: secret detail" in lines()
+
+
+@pytest.mark.parametrize(
+    ("form", "is_terminal", "kind"),
+    [
+        ("auto", True, TextLines),
+        ("auto", False, JsonLines),
+        ("text", False, TextLines),
+        ("json", True, JsonLines),
+    ],
+)
+def test_auto_is_text_in_a_terminal(monkeypatch, form, is_terminal, kind):
+    given = {}
+    monkeypatch.setattr(logging, "basicConfig", given.update)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal, raising=False)
+    names = (LOGGER, "waitress.queue")
+    levels = [logging.getLogger(name).level for name in names]
+    show_log(form)
+    for name, level in zip(names, levels, strict=True):
+        logging.getLogger(name).setLevel(level)
+    (handler,) = given["handlers"]
+    assert isinstance(handler.formatter, kind)

@@ -1,0 +1,501 @@
+"""The page about a model: it says what card and report say, and nothing of its own."""
+
+import json
+import re
+import shutil
+import threading
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from flask import render_template_string
+from model_folder import write_card, write_measured, write_pair
+from web_support import NO_RATES, NO_TOKENS, StandInDetector, folders, make_app_without_model
+
+from app import open_server
+from emotion.errors import ModelError
+from emotion.labels import EMOTIONS
+from emotion.recognizer import Recognizer
+from emotion.web import build_app
+from emotion.web.analysis import Services
+from emotion.web.model_figures import read_measurement, read_report
+from emotion.web.model_page import points, share
+from emotion.web.settings import PROJECT_FOLDER, read_settings
+
+OTHER = "fer2013/detection_model"
+NBSP = "\u00a0"
+
+
+def app_of(models, folder):
+    """Return an app that serves the models of a folder and writes into another one."""
+    chosen = {**folders(folder), **NO_RATES, "MODEL": models / "detection_model"}
+    settings = read_settings(chosen)
+    recognizer = Recognizer.load(settings.model, StandInDetector())
+    return build_app(Services.make(settings, recognizer), NO_TOKENS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Return (folder of two measured models, app that serves them)."""
+    models = tmp_path_factory.mktemp("models")
+    write_measured(models / "detection_model", 0, answers="votes")
+    write_measured(models / OTHER, 1)
+    return models, app_of(models, tmp_path_factory.mktemp("web"))
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Return a folder with one measured model, to be changed before it is served."""
+    write_measured(tmp_path / "models" / "detection_model", 0)
+    return tmp_path / "models"
+
+
+class Tables(HTMLParser):
+    """Reads the tables of a page: rows of cells, a cell as its text and its values."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tables, self.name, self.cell = {}, "", None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "table":
+            self.name = attributes["id"]
+            self.tables[self.name] = []
+        elif tag == "tr":
+            self.tables[self.name].append([])
+        elif tag in ("th", "td"):
+            self.cell = {"tag": tag, "text": "", "values": [], **attributes}
+            self.tables[self.name][-1].append(self.cell)
+        elif tag == "data" and self.cell is not None:
+            self.cell["values"].append(float(attributes["value"]))
+
+    def handle_endtag(self, tag):
+        if tag in ("th", "td"):
+            self.cell = None
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell["text"] += data
+
+
+def page_of(app, path="/model"):
+    """Return the page as text, spaces as a browser shows them."""
+    reply = app.test_client().get(path)
+    assert reply.status_code == 200, reply.text
+    return re.sub(r"[ \n]+", " ", reply.text)
+
+
+def words_of(page):
+    """Return the words of a page without its tags."""
+    return re.sub(r"[ \n]+", " ", unescape(re.sub(r"<[^>]+>", "", page)))
+
+
+def files_of(models, key="detection_model"):
+    """Return the content of card and report."""
+    card = json.loads((models / f"{key}.card.json").read_text())
+    report = models / f"{key}_report" / "test" / "evaluation.json"
+    return card, json.loads(report.read_text())
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/model", "detection_model"),
+        ("/model/detection_model", "detection_model"),
+        (f"/model/{OTHER}", OTHER),
+    ],
+)
+def test_the_figures_are_those_of_the_files(served, path, key):
+    models, app = served
+    card, report = files_of(models, key)
+    figures, page = card["metrics"]["test"], page_of(app, path)
+    low, high = figures["accuracy_interval_95"]
+    assert f'id="accuracy"><data value="{figures["accuracy"]}">' in page
+    words = words_of(page)
+    assert f"between {share(low, 1)} and {share(high, 1)} with 95" in words
+    error = figures["expected_calibration_error"]
+    assert f'<data value="{error}">{error * 100:.1f}</data>' in page
+    assert f"{figures['images']} test images" in words
+    assert f"with which {share(report['flip_averaged']['accuracy'], 1)} were right" in words
+    leak_free = figures["leak_free"]
+    assert f"{figures['images_also_in_training']} of the images have copies" in words
+    assert f"{leak_free['images']} images, {share(leak_free['accuracy'], 1)} were right" in words
+    assert card["weights_sha256"] in page
+
+
+def test_the_verdict_in_words(served):
+    words = words_of(page_of(served[1]))
+    assert f"a probability of 51.0{NBSP}%" in words
+    assert f"a lead of 12.0{NBSP}percentage points over" in words
+    assert f"On 321 validation images 83{NBSP}% of the answers were sure" in words
+    assert f"93{NBSP}% of the sure answers were right" in words
+    assert f"first guess was right 43{NBSP}% of" in words
+    assert f"87{NBSP}% of the time" in words
+
+
+def test_the_table_of_classes(served):
+    models, app = served
+    head, *rows = Tables(page_of(app)).tables["class-figures"]
+    assert [cell["text"] for cell in head] == ["Expression", "Recall", "Precision", "F1", "Images"]
+    assert all(cell["scope"] == "col" for cell in head)
+    per_class = files_of(models)[0]["metrics"]["test"]["per_class"]
+    assert len(rows) == len(EMOTIONS)
+    for row, expected in zip(rows, per_class, strict=True):
+        assert row[0]["scope"] == "row"
+        assert row[0]["text"].split()[-1] == expected["class"]
+        values = [cell["values"] for cell in row[1:]]
+        wanted = [expected[name] for name in ("recall", "precision", "f1", "support")]
+        assert values == [[value] for value in wanted]
+        assert ("few" in row[4]["text"]) == (expected["support"] < 100)
+
+
+def test_the_confusion_matrix(served):
+    models, app = served
+    page = page_of(app, f"/model/{OTHER}")
+    head, *rows = Tables(page).tables["confusion-matrix"]
+    assert [cell["text"] for cell in head[1:]] == list(EMOTIONS)
+    counts = files_of(models, OTHER)[1]["confusion_matrix"]
+    for number, (row, expected) in enumerate(zip(rows, counts, strict=True)):
+        assert row[0]["text"].split()[-1] == EMOTIONS[number]
+        assert [cell["values"][1] for cell in row[1:]] == expected
+        shares = [count / sum(expected) for count in expected]
+        assert [cell["values"][0] for cell in row[1:]] == pytest.approx(shares)
+        shades = [int(re.search(r"shade-(\d+)", cell["class"])[1]) for cell in row[1:]]
+        assert sorted(shades) == [shade for _, shade in sorted(zip(shares, shades, strict=True))]
+        assert [("right" in cell["class"]) for cell in row[1:]].index(True) == number
+
+
+def test_the_most_frequent_mistake_is_named(served):
+    models, app = served
+    counts = files_of(models)[1]["confusion_matrix"]
+    images, shown, answered = max(
+        (count, EMOTIONS[i], EMOTIONS[j])
+        for i, row in enumerate(counts)
+        for j, count in enumerate(row)
+        if i != j
+    )
+    part = share(images / sum(counts[EMOTIONS.index(shown)]))
+    assert f"{shown} taken for {answered}: {part}" in words_of(page_of(app))
+
+
+def test_the_reliability_diagram_and_its_table(served):
+    models, app = served
+    page = page_of(app)
+    bins = [row for row in files_of(models)[1]["reliability"] if row["images"]]
+    heights = re.findall(r'<rect class="bar[^"]*"[^>]* height="([\d.]+)"', page)
+    assert [float(height) / 300 for height in heights] == pytest.approx(
+        [row["accuracy"] for row in bins], abs=1e-3
+    )
+    _, *rows = Tables(page).tables["reliability-table"]
+    values = [[value for cell in row for value in cell["values"]] for row in rows]
+    assert values == [[row["confidence"], row["accuracy"], row["images"]] for row in bins]
+    assert 'role="img" aria-labelledby="diagram-title diagram-text"' in page
+
+
+def test_worse_pictures(served):
+    models, app = served
+    head, *rows = Tables(page_of(app)).tables["worsened"]
+    assert [cell["text"] for cell in head] == ["Change", "mild", "medium", "strong"]
+    assert [row[0]["text"] for row in rows] == ["blur", "noise"]
+    expected = [row["accuracy"] for row in files_of(models)[1]["robustness"] if row["level"]]
+    assert [value for row in rows for cell in row for value in cell["values"]] == expected
+
+
+def test_the_models_link_to_each_other(served):
+    page = page_of(served[1], f"/model/{OTHER}")
+    links = dict(re.findall(r'<a href="(/model[^"]*)"(| aria-current="page")>', page))
+    assert links["/model"] == ""
+    assert links[f"/model/{OTHER}"] == ' aria-current="page"'
+    assert "As most people see a face (FER+)</a>" in page
+    assert "As FER2013&#39;s labels</a>" in page
+
+
+def test_what_each_of_the_two_answers(served):
+    app = served[1]
+    assert "most people who look at it" in words_of(page_of(app))
+    assert "comparing with papers" in words_of(page_of(app, f"/model/{OTHER}"))
+
+
+def test_limits_are_those_of_the_model_card(served):
+    """`models/README.md` is the source; the page's short text must not drift from it."""
+    words = words_of(page_of(served[1]))
+    source = " ".join((PROJECT_FOLDER / "models" / "README.md").read_text().split())
+    for sentence in (
+        "not in hiring, at work, in school, at a border, in insurance, in medicine or before a "
+        "court",
+        "In the European Union, Article 5(1)(f) of the AI Act (Regulation 2024/1689) prohibits "
+        "systems that infer emotions at work and in education, but for medical or safety reasons.",
+        "FER2013 is posed and acted web photography with few children and old people.",
+        "tested for equal quality across age, gender or skin colour: assume it is not equal",
+        "FER2013's images belong to their authors",
+    ):
+        assert sentence in source
+        assert sentence in words
+
+
+@pytest.mark.parametrize("path", ["/model", f"/model/{OTHER}"])
+def test_no_path_of_the_server(served, path):
+    models, app = served
+    page = page_of(app, path)
+    assert str(models) not in page
+    assert str(PROJECT_FOLDER) not in page
+
+
+@pytest.mark.parametrize("key", ["nothing", "..%2fdetection_model", "detection_model.json", "%00"])
+def test_an_unknown_model_is_not_found(served, key):
+    reply = served[1].test_client().get(f"/model/{key}")
+    assert reply.status_code == 404
+    assert "nothing" not in reply.text
+
+
+def test_no_style_in_the_page(served):
+    """The Content-Security-Policy forbids it, and scripts are not needed."""
+    page = page_of(served[1])
+    assert " style=" not in page
+    assert "<style" not in page
+
+
+@pytest.mark.parametrize("card", [None, {}, {"metrics": {}}, {"metrics": {"test": {"images": 3}}}])
+def test_a_model_without_figures_says_so(tmp_path, card):
+    files = write_pair(tmp_path / "models" / "detection_model")
+    if card is not None:
+        write_card(files, **card)
+    page = page_of(app_of(tmp_path / "models", tmp_path))
+    words = words_of(page)
+    assert "Not known: no figures came with this model" in words
+    assert "was not measured for this model" in words
+    assert not Tables(page).tables
+    assert words.count("its card does not say" if card is not None else "no card that can") == 2
+    assert "from a probability of 50.0" in words
+
+
+def change(path, **facts):
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+@pytest.mark.parametrize(
+    "damage", ["gone", "of another training", "no JSON", "other classes", "text for numbers"]
+)
+def test_a_report_that_does_not_belong_is_not_shown(own, tmp_path, damage):
+    path = own / "detection_model_report" / "test" / "evaluation.json"
+    if damage == "gone":
+        shutil.rmtree(own / "detection_model_report")
+    elif damage == "of another training":
+        change(path, log_loss=0.123)
+    elif damage == "no JSON":
+        path.write_text("[" * 100_000)
+    elif damage == "other classes":
+        change(path, confusion_matrix=[[1, 2], [3, 4]])
+    else:
+        change(path, reliability=[{"lower": "0", "upper": "<script>"}])
+    page = page_of(app_of(own, tmp_path))
+    assert "No report lies beside this model that belongs to these figures" in words_of(page)
+    assert set(Tables(page).tables) == {"class-figures"}
+
+
+def test_words_of_a_card_are_no_markup(own, tmp_path):
+    path = own / "detection_model.card.json"
+    card = json.loads(path.read_text())
+    card["dataset"] |= {"name": "<b>bold</b>.csv", "notes": ["</main>", f"{own}/secret/x.csv"]}
+    change(path, dataset=card["dataset"], answers="labels", created="<i>")
+    page = page_of(app_of(own, tmp_path))
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert page.count("</main>") == 1
+    assert str(own) not in page
+    assert "x.csv" in page
+
+
+def test_a_figure_that_is_not_defined_is_a_dash(own, tmp_path):
+    path = own / "detection_model.card.json"
+    metrics = json.loads(path.read_text())["metrics"]
+    metrics["test"]["per_class"][0] |= {"precision": None, "f1": None}
+    change(path, metrics=metrics)
+    first = Tables(page_of(app_of(own, tmp_path))).tables["class-figures"][1]
+    assert [cell["text"] for cell in first[2:4]] == ["–", "–"]
+
+
+def test_a_damaged_model_has_a_page_that_says_so(served, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(served[0], models)
+    change(models / f"{OTHER}.card.json", weights_sha256="00" * 32)
+    app = app_of(models, tmp_path)
+    assert "cannot be used" in words_of(page_of(app, f"/model/{OTHER}"))
+    assert "cannot be used" not in words_of(page_of(app))
+
+
+def test_why_a_model_was_not_loaded_is_told_without_folders(served, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(served[0], models)
+    change(models / f"{OTHER}.card.json", serving={"temperature": f"{models}/x.h5"})
+    app = app_of(models, tmp_path)
+    with pytest.raises(ModelError, match="serving"):
+        app.extensions["emotion"].models.get(OTHER)
+    page = page_of(app, f"/model/{OTHER}")
+    assert "cannot be used at the moment Expected mirrored (true or false)" in words_of(page)
+    assert str(models) not in page
+
+
+def test_a_default_that_is_not_loaded(tmp_path):
+    app = make_app_without_model(tmp_path, f"expected {tmp_path}/a/model.h5; it is missing")
+    words = words_of(page_of(app))
+    assert "cannot be used at the moment" in words
+    assert "Expected model.h5; it is missing." in words
+    assert str(tmp_path) not in words
+
+
+def test_a_model_replaced_while_serving(own, tmp_path):
+    app = app_of(own, tmp_path)
+    before, _ = files_of(own)
+    shutil.rmtree(own)
+    write_measured(own / "detection_model", 2)
+    page = page_of(app)
+    assert before["weights_sha256"] in page
+    assert f'<data value="{before["metrics"]["test"]["accuracy"]}">' in page
+    assert "its files were replaced since it was loaded" in words_of(page)
+    assert "No report lies beside this model" in words_of(page)
+
+
+def test_the_shipped_models_have_a_page_with_everything():
+    """Card and report of each shipped model belong together and can be read."""
+    for key in ("detection_model", OTHER):
+        card, _ = files_of(PROJECT_FOLDER / "models", key)
+        measurement = read_measurement(card)
+        report = read_report(PROJECT_FOLDER / "models" / key, card, measurement)
+        assert report.bins
+        assert report.worsened
+        assert [row[0].true_class for row in report.matrix] == card["class_names"]
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0, 0, "0 %"),
+        (1, 0, "100 %"),
+        (0.001, 0, "<1 %"),
+        (0.9999, 0, ">99 %"),
+        (0.9996, 1, ">99.9 %"),
+        (0.0004, 1, "<0.1 %"),
+        (0.8594, 1, "85.9 %"),
+        (0.8594, 0, "86 %"),
+        (None, 0, "–"),
+    ],
+)
+def test_shares_in_words(value, digits, text):
+    assert share(value, digits) == text.replace(" ", NBSP)
+
+
+def test_points_in_words():
+    assert points(0.0143) == f"1.4{NBSP}percentage points"
+    assert points(0.01) == f"1.0{NBSP}percentage point"
+
+
+CHOICE = '{% from "_models.html" import model_choice %}{{ model_choice(offered, chosen) }}'
+
+
+def choice(app, chosen):
+    with app.test_request_context():
+        offered = app.extensions["emotion"].models.offered()
+        return render_template_string(CHOICE, offered=offered, chosen=chosen)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "selected"), [("", "detection_model"), (OTHER, OTHER), ("nothing", None)]
+)
+def test_the_choice_of_a_model(served, chosen, selected):
+    html = choice(served[1], chosen)
+    assert re.findall(r'<option value="([^"]+)"', html) == ["detection_model", OTHER]
+    found = re.search(r'<option value="([^"]+)" selected>', html)
+    assert (found and found[1]) == selected
+    assert '<label for="model">' in html
+    assert 'id="model" name="model"' in html
+
+
+def test_no_choice_where_there_is_one_model(own, tmp_path):
+    assert choice(app_of(own, tmp_path), "").strip() == ""
+
+
+# in a real browser
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if BROWSER is None:
+        pytest.skip("Chromium is not installed")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(served):
+    server = open_server(served[1], read_settings({"PORT": 0}))
+    threading.Thread(target=server.run, daemon=True).start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+
+
+@pytest.fixture(params=[(1280, "light"), (390, "light"), (390, "dark")], ids=str)
+def tab(request, browser):
+    width, scheme = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=scheme, java_script_enabled=True
+    )
+    tab = context.new_page()
+    tab.complaints = []
+    tab.on("console", lambda message: tab.complaints.append(message.text))
+    yield tab
+    context.close()
+
+
+def test_in_a_browser_all_is_there_and_axe_finds_nothing(tab, address):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    tab.goto(f"{address}/model/{OTHER}")
+    tab.click("summary")
+    assert tab.locator("#reliability-table").is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= tab.viewport_size["width"]
+    found = axe.Axe().run(tab).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+    assert not tab.complaints
+
+
+def test_the_matrix_scrolls_by_keyboard_and_keeps_the_names_of_its_rows(browser, address):
+    tab = browser.new_context(viewport={"width": 360, "height": 800}).new_page()
+    tab.goto(f"{address}/model")
+    region = tab.get_by_role("region", name="Confusion matrix")
+    last = region.locator("tbody tr").first.locator("td").last
+    name = region.locator("tbody th").first
+    assert last.bounding_box()["x"] > 360
+    region.focus()
+    for _ in range(30):
+        tab.keyboard.press("ArrowRight")
+    tab.wait_for_function(
+        "cell => cell.getBoundingClientRect().right <= 360", arg=last.element_handle()
+    )
+    assert 0 <= name.bounding_box()["x"] <= 40
+    tab.context.close()
+
+
+def test_the_shades_grow_with_the_share(browser, address):
+    tab = browser.new_context(java_script_enabled=True).new_page()
+    tab.goto(f"{address}/model")
+    alphas = tab.evaluate(
+        """() => Array.from({length: 11}, (_, step) => {
+            const cell = document.querySelector(".matrix td");
+            cell.className = `shade-${step}`;
+            const alpha = getComputedStyle(cell).backgroundColor.match(/[\\d.]+\\)$/)[0];
+            return parseFloat(alpha);
+        })"""
+    )
+    assert alphas == sorted(set(alphas))
+    tab.context.close()

@@ -1,0 +1,297 @@
+"""What a visitor may choose among, and how the chosen model is loaded."""
+
+import threading
+
+import pytest
+from model_folder import write_card, write_pair
+from web_support import StandInDetector, stand_in_model
+
+from emotion.errors import ModelError
+from emotion.files import sha256_of
+from emotion.recognizer import Recognizer
+from emotion.web import models as models_module
+from emotion.web.models import LOOK_EVERY_S, Models, data_names, title_of
+from emotion.web.problems import UploadError
+
+OTHER = "fer2013/detection_model"
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with a default model and one more in a folder of its own."""
+    write_pair(tmp_path / "detection_model")
+    write_pair(tmp_path / OTHER, seed=1)
+    return tmp_path
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def models(folder, clock):
+    default = Recognizer(stand_in_model(), StandInDetector())
+    return Models(default, folder / "detection_model", default.detector, clock)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Return the list of the stems that are loaded from now on."""
+    stems, load = [], Recognizer.load
+
+    def noting(stem, detector=None):
+        stems.append(stem)
+        return load(stem, detector)
+
+    monkeypatch.setattr(Recognizer, "load", noting)
+    return stems
+
+
+def keys(models):
+    return [model.key for model in models.offered()]
+
+
+def break_fast_form(files):
+    """Make a pair's fast form one that is no model, although its seal fits."""
+    files.fast_form.write_bytes(b"no model")
+    seal = files.fast_form_seal.read_text()
+    old = seal.split('"sha256": "')[1][:64]
+    files.fast_form_seal.write_text(seal.replace(old, sha256_of(files.fast_form)))
+
+
+def test_the_default_comes_first_then_the_others_by_name(folder, models):
+    write_pair(folder / "another")
+    write_pair(folder / "a" / "model")
+    assert keys(models) == ["detection_model", "a/model", "another", OTHER]
+    assert [model.is_default for model in models.offered()] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "stem", ["deep/er/model", ".hidden/model", "sub/.hidden", "new\nline", "dot/\x1b[31m"]
+)
+def test_what_is_not_offered(folder, models, stem):
+    write_pair(folder / stem)
+    assert keys(models) == ["detection_model", OTHER]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".h5"])
+def test_half_a_pair_is_not_offered(folder, models, suffix):
+    files = write_pair(folder / "half")
+    (files.architecture if suffix == ".h5" else files.weights).unlink()
+    assert "half" not in keys(models)
+
+
+def test_a_pair_added_later_appears_at_the_next_look(folder, models, clock):
+    assert keys(models) == ["detection_model", OTHER]
+    write_pair(folder / "later")
+    clock.now_s += LOOK_EVERY_S / 2
+    assert "later" not in keys(models)
+    clock.now_s += LOOK_EVERY_S
+    assert "later" in keys(models)
+    assert models.get("later").model.name == "later"
+
+
+def test_a_folder_that_is_not_there_offers_the_default_alone(tmp_path):
+    default = Recognizer(stand_in_model(), StandInDetector())
+    assert keys(Models(default, tmp_path / "gone" / "mine")) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("card", "title"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"answers": "votes"}, "as most people see a face"),
+        (
+            {"answers": "votes", "dataset": {"name": "fer2013.csv", "votes": "fer2013new.csv"}},
+            "as most people see a face (FER+)",
+        ),
+        ({"answers": "labels", "dataset": {"name": "fer2013.csv"}}, "as FER2013's labels"),
+        ({"answers": "labels", "dataset": {"name": "CK+48.zip"}}, "as CK+48's labels"),
+        (
+            {"answers": "labels", "dataset": {"name": "fer2013.csv + CK+48.zip"}},
+            "as the labels of FER2013 and CK+48",
+        ),
+        ({"answers": "labels", "dataset": {"name": "/srv/private/mine.zip"}}, "as mine's labels"),
+        ({"answers": "labels"}, ""),
+        ({"answers": ["votes"], "dataset": "text"}, ""),
+    ],
+)
+def test_titles(card, title):
+    assert title_of(card) == title
+
+
+def test_data_of_another_form_has_no_name():
+    assert data_names(17) == data_names(None) == data_names("") == ()
+
+
+def test_titles_come_from_the_cards_and_differ(folder, models):
+    facts = {"answers": "labels", "dataset": {"name": "fer2013.csv"}}
+    write_card(write_pair(folder / OTHER), **facts)
+    write_card(write_pair(folder / "second"), **facts)
+    first, *others = [model.title for model in models.offered()]
+    assert first == "detection_model"
+    assert others == [f"as FER2013's labels: {key}" for key in (OTHER, "second")]
+
+
+@pytest.mark.parametrize("key", ["", "detection_model"])
+def test_the_default_is_the_one_that_the_app_has(models, loads, key):
+    assert models.get(key) is models.default
+    assert not loads
+
+
+def test_another_model_is_loaded_once_with_the_same_detector(models, folder, loads):
+    before = threading.Barrier(6)
+    found = []
+
+    def ask():
+        before.wait()
+        found.append(models.get(OTHER))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, found))) == 1
+    assert loads == [folder / OTHER]
+    assert found[0].detector is models.default.detector
+    assert found[0].model.sha256 == sha256_of(folder / f"{OTHER}.h5")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "nothing",
+        "../detection_model",
+        "fer2013/../detection_model",
+        "./detection_model",
+        "fer2013",
+        "detection_model.json",
+        "DETECTION_MODEL",
+        "/etc/passwd",
+        "fer2013//detection_model",
+        "\0",
+        "<b>x</b>",
+    ],
+)
+def test_a_key_is_one_that_is_offered(models, loads, key):
+    with pytest.raises(UploadError) as caught:
+        models.get(key)
+    assert str(caught.value) == (
+        f"expected detection_model or {OTHER} as the model; received a name that is not offered"
+    )
+    assert not loads
+
+
+def test_a_path_of_the_server_is_no_key(models, folder):
+    with pytest.raises(UploadError):
+        models.get(str(folder / OTHER))
+
+
+@pytest.mark.parametrize("damage", ["fast form", "card of other weights", "card without JSON"])
+def test_a_damaged_model_is_listed_and_harms_no_other(folder, models, loads, damage):
+    files = models_module.ModelFiles(folder / OTHER)
+    if damage == "fast form":
+        break_fast_form(files)
+    elif damage == "card of other weights":
+        write_card(files, weights_sha256="00" * 32)
+    else:
+        files.card.write_text("{")
+    assert keys(models) == ["detection_model", OTHER]
+    for _ in range(3):
+        with pytest.raises(ModelError, match="detection_model") as caught:
+            models.get(OTHER)
+    assert len(loads) == 1, "files that failed are not tried again"
+    assert models.problem(models.find(OTHER)) == str(caught.value)
+    assert models.get() is models.default
+
+
+def test_a_repaired_model_is_loaded(folder, models):
+    files = models_module.ModelFiles(folder / OTHER)
+    write_card(files, weights_sha256="00" * 32)
+    with pytest.raises(ModelError):
+        models.get(OTHER)
+    write_card(files)
+    assert models.problem(models.find(OTHER)) is None
+    assert models.get(OTHER).model.name == "detection_model"
+
+
+def test_a_model_replaced_while_serving_goes_on_as_it_was_loaded(folder, models, clock):
+    card = write_card(models_module.ModelFiles(folder / OTHER), answers="votes")
+    served = models.get(OTHER)
+    files = write_pair(folder / OTHER, seed=2)
+    write_card(files, answers="labels", dataset={"name": "fer2013.csv"})
+    clock.now_s += 2 * LOOK_EVERY_S
+    model = models.find(OTHER)
+    assert models.get(OTHER) is served
+    assert models.sha256(model) == served.model.sha256 == card["weights_sha256"]
+    assert models.sha256_of_files(model) == sha256_of(files.weights) != served.model.sha256
+    assert model.card["answers"] == "votes"
+    assert model.title == "as most people see a face"
+
+
+def test_a_loaded_model_whose_files_go_away_stays(folder, models, clock):
+    served = models.get(OTHER)
+    (folder / f"{OTHER}.h5").unlink()
+    clock.now_s += 2 * LOOK_EVERY_S
+    assert models.get(OTHER) is served
+    assert models.sha256(models.find(OTHER)) == served.model.sha256
+    assert models.sha256_of_files(models.find(OTHER)) is None
+
+
+def test_a_model_replaced_while_it_is_loaded_is_not_served(folder, models, monkeypatch):
+    load = Recognizer.load
+
+    def replacing(stem, detector=None):
+        loaded = load(stem, detector)
+        write_pair(folder / OTHER, seed=3)
+        return loaded
+
+    monkeypatch.setattr(Recognizer, "load", replacing)
+    with pytest.raises(ModelError, match="replaced"):
+        models.get(OTHER)
+    monkeypatch.undo()
+    assert models.get(OTHER).model.sha256 == sha256_of(folder / f"{OTHER}.h5")
+
+
+def test_who_waits_too_long_for_a_model_is_told(models, monkeypatch):
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(stem, detector=None):
+        started.set()
+        finish.wait()
+        return models.default
+
+    monkeypatch.setattr(Recognizer, "load", slow)
+    monkeypatch.setattr(models_module, "LOADING_WAIT_S", 0.01)
+    thread = threading.Thread(target=models.get, args=(OTHER,))
+    thread.start()
+    started.wait()
+    with pytest.raises(ModelError, match="still is being loaded"):
+        models.get(OTHER)
+    assert models.get() is models.default
+    finish.set()
+    thread.join()
+    assert models.get(OTHER) is models.default
+
+
+def test_without_a_default_none_is_served(folder):
+    models = Models(None, folder / "detection_model")
+    assert keys(models) == ["detection_model", OTHER]
+    for key in ("", OTHER):
+        with pytest.raises(ModelError):
+            models.get(key)
+    with pytest.raises(UploadError):
+        models.get("nothing")

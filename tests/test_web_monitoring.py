@@ -1,0 +1,438 @@
+"""Monitoring: figures over time, drift, and when retraining is due, as page, text and JSON."""
+
+import html
+import json
+import math
+import os
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from web_support import SHA256, make_app, stand_in_model, upload
+
+from emotion.web import usage
+from emotion.web.database import Counts, Database, FaceCount, Opinion, OpinionCount, PhotoCount
+from emotion.web.monitoring import monitoring_facts, report_lines
+from emotion.web.usage import percentage, read_expected, stability_index, wilson_interval
+
+NOW_S = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
+DAY_S = 86400
+CLASSES = ("angry", "happy", "sad")
+
+
+def figures(name, precision, recall, support):
+    return {"class": name, "precision": precision, "recall": recall, "support": support}
+
+
+CARD = {
+    "name": "m",
+    "created": "2026-11-01",
+    "class_names": list(CLASSES),
+    "weights_sha256": SHA256,
+    "verdict": {"sure_from": 0.5, "clear_margin": 0.1, "coverage": 0.9},
+    "dataset": {"images": {"train": 200, "validation": 50, "test": 100}},
+    "metrics": {
+        "validation": {"per_class": [figures("angry", 1, 1, 25), figures("happy", 1, 1, 25)]},
+        # 20 of 25 angry right, of 40 answers; 45 of 50 happy, of 45; 15 of 25 sad, of 15
+        "test": {
+            "per_class": [
+                figures("angry", 0.5, 0.8, 25),
+                figures("happy", 1.0, 0.9, 50),
+                figures("sad", 1.0, 0.6, 25),
+            ]
+        },
+    },
+}
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/a.sqlite")
+    yield database
+    database.close()
+
+
+def read(database, mix, days_ago=0, unsure=0, sha256=SHA256):
+    """Count a photo with as many faces of each emotion as `mix` says, `unsure` of them unsure."""
+    names = [name for name, times in mix.items() for _ in range(times)]
+    faces = [
+        {"emotion": name, "confidence": 0.8, "sure": place >= unsure}
+        for place, name in enumerate(names)
+    ]
+    database.count({"model": {"sha256": sha256}, "faces": faces}, NOW_S - days_ago * DAY_S)
+
+
+def say(database, given, chosen, times=1, sha256=SHA256, start=0):
+    for number in range(start + 1, start + times + 1):
+        database.say(
+            Opinion(f"{given}{chosen}".ljust(22, "x"), number, given, chosen, sha256, NOW_S)
+        )
+
+
+def facts_of(database, card=CARD, feedback=None):
+    return monitoring_facts(database, card, feedback, NOW_S)
+
+
+def check_of(facts, title):
+    return next(check for check in facts["retraining"]["checks"] if check["title"] == title)
+
+
+def text_of(page):
+    """Return the words of a page as a person reads them."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page.text.split("<main")[1])).split())
+
+
+# Figures
+
+
+def test_what_was_read_by_day_and_month(database):
+    read(database, {"happy": 3, "sad": 1}, unsure=1)
+    read(database, {})
+    read(database, {"sad": 2}, days_ago=29)
+    read(database, {"angry": 1}, days_ago=30)
+    facts = facts_of(database)
+    assert facts["since"] == "2026-10-22"
+    assert [row["day"] for row in facts["days"]][:: len(facts["days"]) - 1] == [
+        "2026-10-23",
+        "2026-11-21",
+    ]
+    assert len(facts["days"]) == 30
+    assert facts["days"][-1] == {
+        "day": "2026-11-21",
+        "photos": 2,
+        "without_face": 1,
+        "faces": 4,
+        "unsure_share": 0.25,
+        "mean_confidence": pytest.approx(0.8),
+        "emotions": {"happy": 3, "sad": 1},
+    }
+    assert facts["days"][1]["mean_confidence"] is None
+    assert [(row["month"], row["photos"], row["faces"]) for row in facts["months"]] == [
+        ("2026-10", 2, 3),
+        ("2026-11", 2, 4),
+    ]
+    assert (facts["recent"]["photos"], facts["recent"]["faces"]) == (3, 6)
+    assert (facts["total"]["photos"], facts["total"]["faces"]) == (4, 7)
+    assert sum(row["faces"] for row in facts["confidence"]) == 6
+    assert facts["confidence"][8]["faces"] == 6
+
+
+def test_figures_are_plain_types_for_json(database):
+    read(database, {"happy": 300})
+    say(database, "happy", "sad", 40)
+    facts = facts_of(database)
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+
+
+def test_expected_mix_of_a_card():
+    expected = read_expected(CARD)
+    assert expected.answers == pytest.approx({"angry": 40, "happy": 45, "sad": 15})
+    assert expected.labels == {"angry": 50, "happy": 75, "sad": 25}
+    assert expected.split == "test"
+    assert expected.unsure_share == pytest.approx(0.1)
+
+
+def test_classes_that_were_never_answered_rightly_share_what_is_left():
+    rows = [figures("angry", 0.5, 1, 20), figures("happy", 0, 0, 30), figures("sad", 0, 0, 10)]
+    card = {"metrics": {"validation": {"per_class": rows}}}
+    assert read_expected(card).answers == pytest.approx({"angry": 40, "happy": 10, "sad": 10})
+    assert read_expected(card).split == "validation"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        None,
+        {},
+        {"metrics": {}},
+        {"metrics": None, "verdict": None, "dataset": None},
+        {"metrics": "good"},
+        {"metrics": {"test": {"per_class": [{"class": "happy"}]}}},
+        {"verdict": {"coverage": "most"}},
+    ],
+)
+def test_a_model_without_figures_is_compared_with_nothing(database, card):
+    read(database, {"happy": 300})
+    facts = facts_of(database, card)
+    assert facts["drift"]["level"] == "unknown"
+    assert facts["drift"]["index"] is None
+    assert facts["emotions"][0]["expected_share"] is None
+    assert facts["recent"]["faces"] == facts["drift"]["faces"] == 300
+
+
+def test_the_real_card_can_be_read():
+    file = Path(__file__).resolve().parent.parent / "models" / "detection_model.card.json"
+    card = json.loads(file.read_text(encoding="utf-8"))
+    expected = read_expected(card)
+    images = card["metrics"][expected.split]["images"]
+    assert expected.answers.keys() == set(card["class_names"])
+    assert sum(expected.answers.values()) == pytest.approx(images, rel=1e-6)
+
+
+# Drift
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "index"),
+    [
+        ({"a": 50, "b": 50}, {"a": 500, "b": 500}, 0),
+        ({"a": 2000, "b": 8000}, {"a": 5000, "b": 5000}, 0.3 * math.log(2.5) + 0.3 * math.log(1.6)),
+    ],
+)
+def test_stability_index(found, expected, index):
+    assert stability_index(found, expected) == pytest.approx(index, abs=1e-3)
+    assert stability_index(expected, found) == pytest.approx(index, abs=1e-3)
+
+
+def test_stability_index_of_a_class_without_faces_is_finite():
+    index = stability_index({"a": 300}, {"a": 100, "b": 0, "c": 100})
+    assert 0.25 < index < 20
+
+
+@pytest.mark.parametrize(
+    ("mix", "level", "is_due"),
+    [
+        ({"angry": 79, "happy": 90, "sad": 30}, "too few faces", None),
+        ({"angry": 80, "happy": 90, "sad": 30}, "none", False),
+        ({"angry": 50, "happy": 110, "sad": 40}, "some", False),
+        ({"angry": 5, "happy": 175, "sad": 20}, "large", True),
+    ],
+)
+def test_drift_against_the_models_own_answers(database, mix, level, is_due):
+    read(database, mix, days_ago=3)
+    facts = facts_of(database)
+    assert facts["drift"]["level"] == level
+    assert check_of(facts, "Mix of emotions")["due"] is is_due
+    assert facts["retraining"]["due"] is bool(is_due)
+    assert ("too few faces to tell" in facts["drift"]["words"].lower()) is (is_due is None)
+
+
+def test_drift_is_of_recent_faces_of_the_model_that_is_served(database):
+    read(database, {"angry": 80, "happy": 90, "sad": 30})
+    read(database, {"sad": 5000}, sha256="cd" * 32)
+    read(database, {"sad": 5000}, days_ago=30)
+    facts = facts_of(database)
+    assert facts["drift"]["faces"] == 200
+    assert facts["drift"]["level"] == "none"
+
+
+def test_chance_alone_rarely_looks_like_drift():
+    import random
+
+    chance, expected = random.Random(1), read_expected(CARD).answers
+    names, weights = zip(*expected.items(), strict=True)
+    samples = [chance.choices(names, weights, k=usage.LEAST_FACES) for _ in range(300)]
+    indices = [
+        stability_index({name: sample.count(name) for name in names}, expected)
+        for sample in samples
+    ]
+    assert sum(index > usage.SOME_DRIFT for index in indices) < 0.05 * len(indices)
+
+
+# When to train again
+
+
+@pytest.mark.parametrize(
+    ("agreed", "disagreed", "is_due"),
+    [(0, 29, None), (10, 20, False), (5, 25, True), (60, 0, False)],
+)
+def test_disagreement(database, agreed, disagreed, is_due):
+    say(database, "happy", "happy", agreed)
+    say(database, "happy", "sad", disagreed)
+    say(database, "sad", "happy", 100, sha256="cd" * 32)
+    facts = facts_of(database)
+    said = agreed + disagreed
+    assert (facts["opinions"]["said"], facts["opinions"]["disagreed"]) == (said, disagreed)
+    assert check_of(facts, "Disagreement")["due"] is is_due
+    assert ("people disagree" in facts["retraining"]["words"]) is bool(is_due)
+
+
+def test_pairs_that_people_see_differently(database):
+    say(database, "happy", "sad", 2)
+    say(database, "sad", "angry", 3)
+    say(database, "sad", "sad", 9)
+    assert facts_of(database)["opinions"]["pairs"] == [
+        {"given": "sad", "chosen": "angry", "opinions": 3},
+        {"given": "happy", "chosen": "sad", "opinions": 2},
+    ]
+
+
+@pytest.mark.parametrize(("unsure", "is_due"), [(20, False), (45, False), (80, True)])
+def test_a_model_that_is_unsure_too_often(database, unsure, is_due):
+    read(database, {"angry": 80, "happy": 90, "sad": 30}, unsure=unsure)
+    assert check_of(facts_of(database), "Certainty")["due"] is is_due
+
+
+def test_few_faces_say_nothing_about_certainty(database):
+    read(database, {"happy": 10}, unsure=10)
+    assert check_of(facts_of(database), "Certainty")["due"] is None
+
+
+@pytest.mark.parametrize(("new", "is_due"), [(9, False), (10, True)])
+def test_enough_new_faces(database, tmp_path, new, is_due):
+    folder = tmp_path / "feedback"
+    for number in range(new + 4):
+        file = folder / "happy" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        if number >= new:
+            os.utime(file, (NOW_S - 40 * DAY_S,) * 2)
+        else:
+            os.utime(file, (NOW_S,) * 2)
+    (folder / "happy" / ".part-x").mkdir()
+    (folder / "happy" / ".part-x" / "half.png").touch()
+    facts = facts_of(database, feedback=folder)
+    assert facts["kept"] == {"all": new + 4, "new": new}
+    assert check_of(facts, "Faces to learn from")["due"] is is_due
+
+
+def test_retraining_is_told_with_every_reason(database):
+    read(database, {"sad": 300}, unsure=200)
+    words = facts_of(database)["retraining"]["words"]
+    assert words == (
+        "Retraining is due: the mix of emotions has drifted and the model is unsure too often."
+    )
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "interval"),
+    [(0, 10, (0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1))],
+)
+def test_wilson_interval(successes, trials, interval):
+    assert wilson_interval(successes, trials) == pytest.approx(interval, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(None, "–"), (0, "0 %"), (0.004, "0.4 %"), (0.01, "1 %"), (0.425, "42 %"), (1, "100 %")],
+)
+def test_percentage(value, words):
+    assert percentage(value) == words
+
+
+# Text
+
+
+def test_report_of_an_unused_app(database):
+    lines = report_lines(database, CARD, now_s=NOW_S)
+    assert lines[0] == "No photo has been read yet."
+    assert "Too little is known yet to say whether retraining is due." in lines
+
+
+def test_report(database):
+    read(database, {"happy": 3, "sad": 1}, unsure=1)
+    read(database, {"angry": 1}, days_ago=40)
+    say(database, "happy", "sad", 2)
+    say(database, "happy", "happy", 1)
+    lines = report_lines(database, CARD, now_s=NOW_S)
+    text = "\n".join(lines)
+    assert "Since 2026-10-12: 2 photos (0 without a face), 5 faces, 20 % unsure" in text
+    assert "Last 30 days: 1 photos (0 without a face), 4 faces, 25 % unsure" in text
+    assert "2 of 3 who said anything disagreed (67 %)" in text
+    for row in (
+        ["happy", "3", "75 %", "45 %", "50 %"],
+        ["happy", "sad", "2"],
+        ["2026-11", "0 %", "75 %", "25 %"],
+        ["2026-10", "1", "1", "0 %", "80 %"],
+        ["2026-11-21", "1", "4", "25 %", "80 %"],
+    ):
+        assert any(re.split(r"  +", line.strip()) == row for line in lines), row
+
+
+def test_report_needs_no_card(database):
+    read(database, {"happy": 1})
+    assert any(line.startswith("happy") for line in report_lines(database, None))
+
+
+# Page
+
+
+@pytest.fixture
+def app(tmp_path):
+    return make_app(tmp_path, replace(stand_in_model(), card=CARD), clock=lambda: NOW_S)
+
+
+def test_page_of_an_unused_app(app):
+    page = app.test_client().get("/monitoring")
+    assert page.status_code == 200
+    assert "Nothing to show yet" in text_of(page)
+    assert "Too little is known yet" in text_of(page)
+    assert "<table" not in page.text
+
+
+def test_page_after_photos_and_opinions(app):
+    client = app.test_client()
+    photo_id = upload(client).rsplit("/", 1)[-1]
+    client.post(f"/results/{photo_id}/faces/1/feedback", data={"emotion": "sad"})
+    page = client.get("/monitoring")
+    text = text_of(page)
+    assert "Counted since 2026-11-21" in text
+    assert "Photos 1 0 without a face Faces 2" in text
+    assert "1 of 1 who said anything about an answer (100 %) saw another emotion" in text
+    assert "Too few faces to tell: 2 in 30 days, of at least 200 that are needed." in text
+    assert re.search(r"happy 1 50 % 45 % 50 %", text)
+    assert photo_id not in page.text
+
+
+def test_page_has_no_inline_style_or_script(app):
+    client = app.test_client()
+    upload(client)
+    page = client.get("/monitoring").text
+    assert 'style="' not in page
+    assert "<style" not in page
+    assert not re.search(r"<script(?![^>]*src=)", page)
+
+
+def test_page_with_everything_due(app, database):
+    services = app.extensions["emotion"]
+    read(services.database, {"sad": 300}, unsure=200)
+    read(services.database, {"happy": 3}, days_ago=70)
+    say(services.database, "sad", "angry", 40)
+    for number, chosen in enumerate(CLASSES * 5):
+        say(services.database, f"class {number}", chosen)
+    text = text_of(app.test_client().get("/monitoring"))
+    assert "⚠ Retraining is due" in text
+    assert "⚠ Disagreement: due" in text
+    assert "✓ Faces to learn from: not due" in text
+    assert "The 10 most frequent pairs of 16" in text
+    assert "2026-09" in text
+
+
+def test_names_of_classes_are_escaped(app):
+    database = app.extensions["emotion"].database
+    read(database, {"<b>x</b>": 1})
+    say(database, "<b>x</b>", "<i>y</i>")
+    page = app.test_client().get("/monitoring").text
+    assert "&lt;b&gt;x&lt;/b&gt;" in page
+    assert "<b>x" not in page
+    assert "<i>y" not in page
+
+
+def test_no_page_where_monitoring_is_off(tmp_path):
+    app = make_app(tmp_path, MONITORING="off")
+    assert app.test_client().get("/monitoring").status_code == 404
+
+
+def test_page_while_the_database_is_away(app, tmp_path):
+    (tmp_path / "instance").mkdir(exist_ok=True)
+    for file in (tmp_path / "instance").glob("emotion.sqlite*"):
+        file.unlink()
+    (tmp_path / "instance" / "emotion.sqlite").mkdir()
+    page = app.test_client().get("/monitoring")
+    assert page.status_code == 503
+    assert str(tmp_path) not in page.text
+
+
+def test_counts_of_many_years_are_put_together_quickly():
+    days = [f"{year}-{month:02d}-01" for year in range(2020, 2027) for month in range(1, 13)]
+    counts = Counts(
+        tuple(PhotoCount(day, SHA256, 5, 1) for day in days),
+        tuple(FaceCount(day, SHA256, "sad", True, 9, 7, 6.5) for day in days),
+        tuple(OpinionCount(day, SHA256, "sad", "sad", 1) for day in days),
+    )
+    facts = usage.usage_facts(counts, CARD, None, NOW_S)
+    assert len(facts["months"]) == 84
+    assert facts["total"]["faces"] == 7 * 84
+    assert facts["opinions"]["said"] == 84

@@ -1,0 +1,379 @@
+"""The description of the API: complete, true to what the app answers, and fuzzed (schemathesis)."""
+
+import errno
+import io
+import re
+from importlib import import_module
+
+import flask
+import jsonschema_rs
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings, strategies
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from web_support import encoded, looking_model, make_app, make_app_without_model, photo_form
+
+from emotion.web.database import Database, DatabaseError
+from emotion.web.openapi import PROBLEMS, describe
+from emotion.web.settings import Settings
+from emotion.web.storage import StorageError
+
+ROOT = "/api/v1"
+METHODS = ("get", "post", "put", "delete", "patch")
+DOCUMENT = describe(Settings(), ROOT)
+OPERATIONS = {
+    content["operationId"]: (method.upper(), path, content)
+    for path, item in DOCUMENT["paths"].items()
+    for method, content in item.items()
+    if method in METHODS
+}
+ANSWERS = [(name, int(code)) for name, one in OPERATIONS.items() for code in one[2]["responses"]]
+FORMS = ("recognize", "addPhoto")
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+class World:
+    """An app that keeps a photo, and a client who sent it."""
+
+    def __init__(self, folder, **chosen):
+        self.app = make_app(folder, looking_model(), **chosen)
+        self.services = self.app.extensions["emotion"]
+        self.client = self.app.test_client()
+        self.places = {"number": 1, "kind": "blurred", "key": "detection_model"}
+        if not self.services.settings.keeps_nothing:
+            self.keep()
+
+    def keep(self):
+        content = self.client.post(f"{ROOT}/photos", data=photo_form()).json
+        self.places |= {"photo_id": content["id"], "set_id": content["set"]}
+
+    def send(self, name, **changes):
+        """Send what an operation expects, up to some changes."""
+        method, path, content = OPERATIONS[name]
+        body = list(content.get("requestBody", {"content": ()})["content"])
+        if body == ["multipart/form-data"]:
+            changes.setdefault("data", photo_form())
+        elif body and not {"data", "json"} & set(changes):
+            changes["json"] = {"emotion": "sad", "keep": True}
+        address = ROOT + path.format(**self.places)
+        return self.client.open(address, method=method, **changes)
+
+
+@pytest.fixture
+def make_world(tmp_path):
+    return lambda **chosen: World(tmp_path, **chosen)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory):
+    """Return a world and its description as schemathesis reads it."""
+    world = World(tmp_path_factory.mktemp("fuzzed"))
+    config = SchemathesisConfig.from_dict({"analysis": {"constants": {"enabled": False}}})
+    schema = schemathesis.openapi.from_wsgi(f"{ROOT}/openapi.json", world.app, config=config)
+    return world, schema
+
+
+# The document itself
+
+
+def test_the_description_is_valid_openapi(fuzzed):
+    world, schema = fuzzed
+    schema.validate()
+    content = world.client.get(f"{ROOT}/openapi.json").json
+    assert content["openapi"].startswith("3.1.")
+    assert content == describe(world.services.settings, ROOT)
+
+
+def test_every_address_of_the_app_is_described_and_no_other(tmp_path):
+    described = {(method, ROOT + path) for method, path, _ in OPERATIONS.values()}
+    served = {
+        (method, re.sub(r"<(?:\w+(?:\(.*?\))?:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in make_app(tmp_path).url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+        if rule.rule.startswith("/api/")
+    }
+    assert served == described
+    assert len(described) >= 17
+
+
+def test_every_part_is_named_once_and_used():
+    text = str(DOCUMENT)
+    for name in DOCUMENT["components"]["schemas"]:
+        assert f"'#/components/schemas/{name}'" in text
+    used = set(re.findall(r"#/components/(\w+/\w+)", text))
+    assert all(part.split("/")[1] in DOCUMENT["components"][part.split("/")[0]] for part in used)
+    assert len(OPERATIONS) == sum(
+        method in METHODS for item in DOCUMENT["paths"].values() for method in item
+    )
+    tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    assert {tag for *_, one in OPERATIONS.values() for tag in one["tags"]} == tags
+
+
+def test_parameters_of_paths_are_described():
+    for path, item in DOCUMENT["paths"].items():
+        for method in set(item) & set(METHODS):
+            known = [*item.get("parameters", ()), *item[method].get("parameters", ())]
+            names = {one["name"] for one in known if one["in"] == "path"}
+            assert names == set(re.findall(r"{(\w+)}", path)), path
+
+
+def test_examples_are_what_they_are_examples_of():
+    schemas = DOCUMENT["components"]["schemas"]
+    found = 0
+    for name, schema in schemas.items():
+        for example in schema.get("examples", ()):
+            validator(name).validate(example)
+            found += 1
+    assert found >= 2
+
+
+def test_sizes_are_those_of_the_server():
+    chosen = Settings(max_upload_mb=3, max_megapixels=7, max_photos=9, keep_hours=2)
+    text = str(describe(chosen, ROOT))
+    for words in ("at most 3 MB", "7 million pixels", "up to 9 photos", "'maximum': 9", "2 hours"):
+        assert words in text
+    assert "keeps nothing" in describe(Settings(keep_hours=0), ROOT)["info"]["description"]
+
+
+def validator(name):
+    """Return what checks a value against a schema of the description."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    return jsonschema_rs.Draft202012Validator(schema)
+
+
+# Every answer that is described can be had
+
+
+def missing(world, name):
+    """Ask for what there is not."""
+    world.places |= {"photo_id": "A" * 22, "set_id": "A" * 22, "key": "no/such/model"}
+    return world.send(name)
+
+
+def wrong(world, name):
+    """Ask for something that is not offered."""
+    if name in FORMS:
+        return world.send(name, data={"photo": "http://example.org/photo.jpg"})
+    if name == "explainFace":
+        return world.send(name, query_string={"emotion": "hunger"})
+    return world.send(name, json={"emotion": "hunger"})
+
+
+def too_large(world, name):
+    """Send too many bytes."""
+    if name in FORMS:
+        return world.send(name, data=photo_form(bytes(20_000)))
+    return world.send(name, json={"emotion": "sad" * 5000})
+
+
+def wrong_type(world, name):
+    """Send something of another type."""
+    if name in FORMS:
+        return world.send(name, data=photo_form(b"<svg>"))
+    return world.send(name, data='{"emotion": "sad"}', content_type="text/plain")
+
+
+def another_model(world, name):
+    """Ask when another model is served than the one that read the photo."""
+    object.__setattr__(world.services.recognizer.model, "sha256", "cd" * 32)
+    return world.send(name)
+
+
+def often(world, name):
+    """Send more than one may."""
+    world.send(name)
+    return world.send(name)
+
+
+def our_mistake(world, name):
+    """Ask when our own code fails."""
+
+    def fail(**_):
+        raise RuntimeError("/secret/path")
+
+    method, path, _ = OPERATIONS[name]
+    adapter = world.app.url_map.bind("localhost")
+    endpoint, _ = adapter.match(ROOT + path.format(**world.places), method)
+    world.app.view_functions[endpoint] = fail
+    return world.send(name)
+
+
+def not_now(world, name, monkeypatch):
+    """Ask when the database is out of reach and the gate is full."""
+
+    def fail(*_):
+        raise DatabaseError("expected a database; it cannot be reached")
+
+    for method in "count counts forget opinion_on photos_of_set photos_of_visitor".split():
+        monkeypatch.setattr(Database, method, fail)
+    world.services.gate.in_hand = world.services.gate.most
+    return world.send(name)
+
+
+def disk_full(world, name, monkeypatch):
+    """Send something when the disk is full."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_, **__):
+        raise full if name in FORMS else StorageError(full)
+
+    monkeypatch.setattr(flask.Request, "_get_file_stream", fail)
+    monkeypatch.setattr(import_module("emotion.web.feedback"), "keep", fail)
+    return world.send(name)
+
+
+def well(world, name):
+    """Send what is expected."""
+    if name == "getFeedback":
+        world.send("putFeedback")
+    return world.send(name)
+
+
+CAUSES = {
+    200: well,
+    201: well,
+    204: well,
+    400: wrong,
+    403: lambda world, name: world.send(name, headers={"Origin": "http://elsewhere.example"}),
+    404: missing,
+    409: another_model,
+    413: too_large,
+    415: wrong_type,
+    422: lambda world, name: world.send(name, data=photo_form(encoded()[:2000])),
+    429: often,
+    500: our_mistake,
+}
+CAUSES_WITH_PATCHES = {503: not_now, 507: disk_full}
+CHOSEN = {
+    ("getMonitoring", 404): {"MONITORING": "off"},
+    ("addPhoto", 409): {"KEEP_HOURS": "0"},
+    ("recognize", 413): {"MAX_UPLOAD_MB": "0.01"},
+    ("addPhoto", 413): {"MAX_UPLOAD_MB": "0.01"},
+    ("recognize", 429): {"RATE_LIMIT": "2 per minute"},  # the photo of the world is the first
+    ("addPhoto", 429): {"RATE_LIMIT": "2 per minute"},
+}
+
+
+@pytest.mark.parametrize(("name", "status"), ANSWERS)
+def test_every_described_answer_can_be_had(make_world, monkeypatch, name, status):
+    world = make_world(**CHOSEN.get((name, status), {}))
+    if status in CAUSES_WITH_PATCHES:
+        reply = CAUSES_WITH_PATCHES[status](world, name, monkeypatch)
+    else:
+        reply = CAUSES[status](world, name)
+    assert reply.status_code == status, reply.text
+    assert b"/secret" not in reply.data
+    described = OPERATIONS[name][2]["responses"][str(status)]
+    if status >= 400:
+        described = DOCUMENT["components"]["responses"][PROBLEMS[status][0]]
+        assert reply.json["status"] == status
+    assert [reply.mimetype or None] == list(described.get("content", [None]))
+    for schema in described.get("content", {}).values():
+        named = schema["schema"].get("$ref", "").rpartition("/")[2]
+        if named:
+            validator(named).validate(reply.json)
+    assert "no-" in reply.headers["Cache-Control"]
+
+
+def test_unavailable_for_want_of_a_model(tmp_path):
+    client = make_app_without_model(tmp_path).test_client()
+    for path in ("/recognize", "/photos"):
+        reply = client.post(ROOT + path, data=photo_form())
+        assert reply.status_code == 503
+        validator("Problem").validate(reply.json)
+    for path in ("/models", "/monitoring", "/mine", "/openapi.json"):
+        assert client.get(ROOT + path).status_code == 200
+    assert client.get(f"{ROOT}/models").json["models"][0]["problem"]
+
+
+def test_waiting_times_and_methods_come_as_described(make_world, monkeypatch):
+    world = make_world(RATE_LIMIT="2 per minute")
+    assert world.client.patch(f"{ROOT}/mine").headers["Allow"] == "DELETE, GET, HEAD, OPTIONS"
+    assert int(often(world, "recognize").headers["Retry-After"]) >= 1
+    for name in ("getPicture", "getSet"):
+        assert int(not_now(world, name, monkeypatch).headers["Retry-After"]) >= 1
+
+
+# Whatever is sent, the answers are as described
+
+
+def cases_of(operation, **fixed):
+    """Return requests as described, and others where there is something to get wrong."""
+    as_described = operation.as_strategy(GenerationMode.POSITIVE, **fixed)
+    if fixed or not (operation.path_parameters or operation.query or operation.body):
+        return as_described
+    return strategies.one_of(as_described, operation.as_strategy(GenerationMode.NEGATIVE))
+
+
+def try_all(cases, prepare=lambda case: None):
+    """Send requests and check the answers."""
+
+    @given(case=cases)
+    @settings(
+        max_examples=15,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case):
+        prepare(case)
+        case.call_and_validate(checks=CHECKS)
+
+    check()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_request(fuzzed, name):
+    _, schema = fuzzed
+    method, path, _ = OPERATIONS[name]
+    try_all(cases_of(schema[path][method]))
+
+
+KEPT = [name for name, (_, path, _) in OPERATIONS.items() if "_id}" in path]
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_requests_for_what_is_kept(fuzzed, name):
+    world, schema = fuzzed
+    world.keep()
+    method, path, _ = OPERATIONS[name]
+    places = {key: world.places[key] for key in re.findall(r"{(\w+)}", path)}
+    try_all(cases_of(schema[path][method], path_parameters=places))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_with_a_real_photo(fuzzed, name):
+    _, schema = fuzzed
+    method, path, _ = OPERATIONS[name]
+
+    def put_photo(case):
+        case.body = {**case.body, "photo": encoded()}
+
+    try_all(cases_of(schema[path][method], media_type="multipart/form-data"), put_photo)
+
+
+def test_addresses_of_others_and_of_the_server_are_not_photos(make_world):
+    world = make_world()
+    for text in ("http://127.0.0.1/photo.jpg", "file:///etc/passwd", "/etc/passwd"):
+        reply = world.client.post(f"{ROOT}/recognize", data={"photo": text, "url": text})
+        assert reply.status_code == 400
+        assert "passwd" not in reply.text
+        reply = world.client.post(
+            f"{ROOT}/recognize",
+            data={"photo": (io.BytesIO(encoded()), "a.jpg"), "model": text},
+        )
+        assert reply.status_code == 400
+        assert "passwd" not in reply.text

@@ -1,0 +1,278 @@
+"""Several photos at once, faces of their own, exports, "my results", and keeping nothing."""
+
+import csv
+import html
+import io
+import json
+import re
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from web_support import StandInDetector, encoded, looking_model, make_app, photo_form, upload
+
+from emotion.images import decode_photo
+from emotion.results import Face
+from emotion.web.summary import summarize
+
+BOXES = ((10, 10, 60, 60), (90, 20, 30, 30))
+
+
+@pytest.fixture
+def client(tmp_path):
+    return make_app(tmp_path, looking_model()).test_client()
+
+
+def send(client, *contents, **fields):
+    """Send photos in one form."""
+    files = [(io.BytesIO(content), f"{number}.jpg") for number, content in enumerate(contents)]
+    return client.post("/", data={"photo": files, **fields})
+
+
+def text_of(reply):
+    without_tags = re.sub(r"<[^>]+>", " ", reply.text.split("<body>")[1])
+    return " ".join(html.unescape(without_tags).split())
+
+
+def stored(folder):
+    return sorted(path.name for path in (folder / "uploads").glob("*"))
+
+
+def test_several_photos_make_a_gallery(client):
+    reply = send(client, encoded(seed=1), encoded(seed=2), encoded(seed=3))
+    assert reply.status_code == 303
+    page = client.get(reply.headers["Location"])
+    assert page.status_code == 200
+    assert "<h1>3 photos, 6 faces</h1>" in page.text
+    for name in ("Photo 1", "Photo 2", "Photo 3"):
+        assert f"<h3>{name}</h3>" in page.text
+    links = set(re.findall(r'(?:src|href)="(/(?:sets|results)/[^"]*)"', page.text))
+    assert len(links) >= 3 * 4 + 4
+    for link in links:
+        with client.get(html.unescape(link)) as answer:
+            assert answer.status_code == 200, link
+
+
+def test_a_bad_photo_among_good_ones_spoils_nothing(client):
+    reply = send(client, encoded(seed=1), b"no photo", encoded(seed=3))
+    page = client.get(reply.headers["Location"])
+    assert "<h1>3 photos, 4 faces</h1>" in page.text
+    assert "Not read. Expected one of JPEG" in text_of(page)
+
+
+@pytest.mark.parametrize("KEEP_HOURS", ["24", "0"])
+def test_only_bad_photos_leave_nothing(tmp_path, KEEP_HOURS):  # noqa: N803
+    client = make_app(tmp_path, KEEP_HOURS=KEEP_HOURS).test_client()
+    reply = send(client, b"no photo", b"nor this")
+    assert reply.status_code == 415
+    assert text_of(reply).count("Not read.") == 2
+    assert stored(tmp_path) == []
+
+
+def test_more_photos_than_are_taken(tmp_path):
+    client = make_app(tmp_path, MAX_PHOTOS=2).test_client()
+    reply = send(client, *[encoded(seed=seed) for seed in range(3)])
+    assert reply.status_code == 400
+    assert "Expected up to 2 photos at a time; received 3 files." in text_of(reply)
+    assert stored(tmp_path) == []
+
+
+def test_summary_of_a_set():
+    sure = Face((0, 0, 9, 9), 1.0, {"happy": 0.9, "sad": 0.1})
+    unsure = Face((0, 0, 9, 9), 1.0, {"happy": 0.45, "sad": 0.55}, sure=False)
+    happy, sad = summarize([sure, sure, unsure, sure])
+    assert (happy.emotion, happy.sure, happy.unsure, happy.share) == ("happy", 3, 0, 0.75)
+    assert (sad.sure, sad.unsure, sad.faces) == (0, 1, 1)
+    assert happy.mean_probability == pytest.approx((3 * 0.9 + 0.45) / 4)
+    assert summarize([]) == ()
+
+
+def test_summary_on_the_page_counts_all_faces(client):
+    reply = send(client, encoded(seed=1), encoded(seed=2))
+    page = client.get(reply.headers["Location"]).text
+    table = page[page.index('<table class="summary">') : page.index("</table>")]
+    rows = re.findall(r'<tr>\s*<th scope="row">.*?</tr>', table, re.S)
+    counts = [int(re.findall(r'<td class="share">(\d+)', row)[0]) for row in rows]
+    assert len(counts) == 7
+    assert sum(counts) == 4
+
+
+def test_exports_of_a_set(client):
+    path = send(client, encoded(seed=1), b"no photo", encoded(seed=3)).headers["Location"]
+    document = json.loads(client.get(f"{path}/emotions.json").data)
+    assert [photo["photo"] for photo in document["photos"]] == ["photo-1", "photo-3"]
+    rows = list(
+        csv.DictReader(io.StringIO(client.get(f"{path}/emotions.csv").data.decode("utf-8-sig")))
+    )
+    assert [(row["photo"], row["face"]) for row in rows] == [
+        ("photo-1", "1"), ("photo-1", "2"), ("photo-2", ""), ("photo-3", "1"), ("photo-3", "2"),
+    ]  # fmt: skip
+    assert "received a file that is none of them" in rows[2]["problem"]
+    assert (
+        float(rows[0]["probability_happy"])
+        == document["photos"][0]["faces"][0]["probabilities"]["happy"]
+    )
+    for kind in ("annotated", "blurred"):
+        with client.get(f"{path}/{kind}.zip") as reply:
+            assert f"emotions-{kind}.zip" in reply.headers["Content-Disposition"]
+            content = reply.data
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            assert archive.namelist() == ["photo-1.jpg", "photo-3.jpg", "emotions.csv"]
+            assert Image.open(archive.open("photo-1.jpg")).size == (160, 120)
+
+
+def test_a_blurred_photo_shows_no_face_but_the_rest(tmp_path):
+    client = make_app(tmp_path, detector=StandInDetector([(40, 30, 50, 50)])).test_client()
+    path = upload(client, encoded(width=320, height=240, quality=95))
+    annotated = decode_photo(client.get(f"{path}/annotated.jpg").data).full.astype(int)
+    blurred = decode_photo(client.get(f"{path}/blurred.jpg").data).full.astype(int)
+    difference = np.abs(annotated - blurred).mean(axis=2)
+    assert difference[45:65, 55:75].mean() > 10
+    assert difference[150:, 150:].mean() < 3
+
+
+def test_a_face_has_a_page_of_its_own_with_reasons(client):
+    path = upload(client)
+    page = client.get(f"{path}/faces/2")
+    words = text_of(page).replace(" ;", ";")
+    assert "Face 2 of 2" in words
+    share = r"[<>]?\d+ %"
+    assert re.search(
+        f"goes from {share} to {share}; with as much hidden elsewhere, to {share}", words
+    )
+    data = re.search(r'src="(data:image/png;base64,[^"]+)"', page.text)
+    assert data
+    pictures = set()
+    for emotion in ("disgust", "happy"):
+        other = client.get(f"{path}/faces/2?emotion={emotion}")
+        assert f"What spoke for {emotion}" in text_of(other)
+        pictures.add(re.search(r'src="(data:image/png;base64,[^"]+)"', other.text)[1])
+    assert len(pictures) == 2
+    strange = client.get(f"{path}/faces/2?emotion=<script>")
+    assert strange.status_code == 200
+    assert "<script>" not in strange.text.split("<body>")[1]
+
+
+@pytest.mark.parametrize("number", ["0", "3", "-1", "x", "99999999999999999999"])
+def test_faces_that_are_not_there(client, number):
+    assert client.get(f"{upload(client)}/faces/{number}").status_code == 404
+
+
+def test_reasons_need_the_model_that_answered(tmp_path):
+    path = upload(make_app(tmp_path, looking_model()).test_client())
+    other = make_app(tmp_path).test_client()  # the stand-in model is served now
+    other_model = other.application.extensions["emotion"].recognizer.model
+    object.__setattr__(other_model, "sha256", "cd" * 32)
+    page = other.get(f"{path}/faces/1")
+    assert page.status_code == 200
+    assert "not in use any more" in text_of(page)
+
+
+def test_mine_lists_what_this_browser_sent_and_nobody_elses(tmp_path):
+    app = make_app(tmp_path)
+    one, other = app.test_client(), app.test_client()
+    mine, theirs = upload(one), upload(other)
+    page = one.get("/mine").text
+    assert mine in page
+    assert theirs not in page
+    assert "Nothing is kept" in text_of(app.test_client().get("/mine"))
+
+
+def test_delete_one_and_all_of_mine(tmp_path):
+    app = make_app(tmp_path)
+    one, other = app.test_client(), app.test_client()
+    first, second, third = upload(one), upload(one), upload(other)
+    reply = one.post(f"{first}/delete?back=mine")
+    assert reply.headers["Location"].startswith("/mine")
+    assert first not in one.get("/mine").text
+    assert second in one.get("/mine").text
+    assert one.post("/mine/delete").status_code == 303
+    assert "Nothing is kept" in text_of(one.get("/mine"))
+    assert one.get(second).status_code == 404
+    assert other.get(third).status_code == 200
+    assert len(stored(tmp_path)) == 1
+
+
+def test_delete_a_set(tmp_path, client):
+    path = send(client, encoded(seed=1), b"no photo").headers["Location"]
+    assert client.post(f"{path}/delete").status_code == 303
+    assert client.get(path).status_code == 404
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.parametrize("set_id", ["x", "../../etc/passwd", "A" * 22, "A" * 23])
+def test_sets_that_are_not_there(client, set_id):
+    for rest in ("", "/emotions.csv", "/annotated.zip"):
+        assert client.get(f"/sets/{set_id}{rest}").status_code == 404
+
+
+def test_time_is_up_for_sets_and_mine_too(tmp_path):
+    now = [1_000_000.0]
+    client = make_app(tmp_path, clock=lambda: now[0]).test_client()
+    path = send(client, encoded(seed=1), encoded(seed=2)).headers["Location"]
+    now[0] += 25 * 3600
+    assert client.get(path).status_code == 404
+    assert "Nothing is kept" in text_of(client.get("/mine"))
+    assert stored(tmp_path) == []
+
+
+def test_keeping_nothing_shows_everything_once(tmp_path):
+    client = make_app(tmp_path, KEEP_HOURS="0").test_client()
+    one = client.post("/", data=photo_form())
+    assert one.status_code == 200
+    assert "2 faces found" in text_of(one)
+    assert "Nothing: this page is all there is of it" in text_of(one)
+    assert one.text.count("data:image/jpeg;base64,") >= 4
+    assert "/results/" not in one.text
+    several = send(client, encoded(seed=1), b"no photo", encoded(seed=2))
+    assert several.status_code == 200
+    assert "3 photos, 4 faces" in text_of(several)
+    assert "/results/" not in several.text
+    assert "/sets/" not in several.text
+    assert stored(tmp_path) == []
+    assert "no-store" in several.headers["Cache-Control"]
+    assert "no copy is kept" in text_of(client.get("/"))
+
+
+def test_photos_added_one_by_one_to_a_set(client):
+    set_id = "A" * 22
+    for position in (2, 1):
+        form = {**photo_form(), "set": set_id, "position": str(position)}
+        reply = client.post("/api/v1/photos", data=form)
+        assert reply.status_code == 201
+        assert reply.json["set"] == set_id
+        assert client.get(reply.json["links"]["page"]).status_code == 200
+    page = client.get(f"/sets/{set_id}").text
+    assert page.index("Photo 1") < page.index("Photo 2")
+
+
+def test_nobody_adds_to_the_set_of_another(tmp_path):
+    app = make_app(tmp_path)
+    set_id = "A" * 22
+    first = app.test_client().post("/api/v1/photos", data={**photo_form(), "set": set_id})
+    assert first.status_code == 201
+    second = app.test_client().post("/api/v1/photos", data={**photo_form(), "set": set_id})
+    assert second.status_code == 400
+    assert "somebody else" in second.json["detail"]
+    assert len(stored(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("set_id", ["short", "A" * 21 + "/", "../" + "A" * 19])
+def test_sets_without_a_proper_name(client, set_id):
+    reply = client.post("/api/v1/photos", data={**photo_form(), "set": set_id})
+    assert reply.status_code == 400
+    assert "22 letters" in reply.json["detail"]
+
+
+def test_the_database_going_away_leaves_no_photo_behind(tmp_path, monkeypatch):
+    from emotion.web.database import Database, DatabaseError
+
+    def fail(*_):
+        raise DatabaseError("expected a database; it cannot be reached")
+
+    client = make_app(tmp_path).test_client()
+    client.get("/")
+    monkeypatch.setattr(Database, "remember", fail)
+    assert client.post("/", data=photo_form()).status_code == 503
+    assert stored(tmp_path) == []
