@@ -1,6 +1,7 @@
 """From a request to faces and pictures: what the pages and the API share."""
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from emotion.recognizer import Recognizer, Sight
 from emotion.results import Face, results_to_dict
 from emotion.web.database import Database, DatabaseError, PhotoRow
 from emotion.web.gate import Gate
-from emotion.web.logs import note_photo
+from emotion.web.logs import LOGGER, note_photo
 from emotion.web.models import Models
 from emotion.web.problems import UploadError
 from emotion.web.settings import Settings
@@ -183,12 +184,20 @@ def keep(services: Services, reading: Reading, visitor: str, set_id: str, positi
     )
     try:
         database.remember(row)
-        database.count(reading.results, created_s)
     except DatabaseError:
         with contextlib.suppress(GoneError, StorageError):
             storage.delete(photo_id)
         raise
+    count(services, reading)
     return photo_id
+
+
+def count(services: Services, reading: Reading) -> None:
+    """Count a photo; where that fails, its answer is worth giving all the same."""
+    try:
+        services.database.count(reading.results, services.storage.clock())
+    except DatabaseError as error:
+        logging.getLogger(LOGGER).warning("a photo is missing in the statistics: %s", error)
 
 
 def uploaded_files(most: int) -> list[FileStorage]:

@@ -15,6 +15,7 @@ from emotion.web import exports
 from emotion.web.analysis import (
     Services,
     chosen_recognizer,
+    count,
     current_services,
     keep,
     model_facts,
@@ -79,7 +80,7 @@ def recognize() -> ResponseReturnValue:
     """Answer with the faces of a photo, in the schema of `results_to_dict`; nothing is stored."""
     services = current_services()
     reading = read_request(services)
-    services.database.count(reading.results, services.storage.clock())
+    count(services, reading)
     return jsonify(reading.results), NO_STORE
 
 

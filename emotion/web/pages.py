@@ -30,6 +30,7 @@ from emotion.web.analysis import (
     Reading,
     Services,
     chosen_recognizer,
+    count,
     current_services,
     keep,
     pictures_of,
@@ -179,7 +180,7 @@ def _shown_once(readings: Sequence[Reading | Problem]) -> ResponseReturnValue:
         if isinstance(reading, Problem):
             shown.append(Shown(position, problem=reading.detail))
             continue
-        services.database.count(reading.results, now_s)
+        count(services, reading)
         analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
         pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
         shown.append(Shown(position, analysis, pictures=pictures))
