@@ -24,7 +24,7 @@ import sklearn.datasets
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emotion.faces import DetectorSettings, FaceDetector, load_cascades
+from emotion.faces import CLOSE_LOOK, DetectorSettings, FaceDetector, load_cascades
 
 ANYTHING = float("-inf")
 ASTRONAUT_BOX = (172, 66, 105, 105)
@@ -82,7 +82,8 @@ def variants() -> dict[str, DetectorSettings]:
             chosen, fallbacks=("alt2", "rotated", "profile"), roll_degrees=()
         ),
         "chosen, octave step 1.1": replace(chosen, octave_step=1.1),
-        "chosen, opinion step 1.05": replace(chosen, opinion_scale_step=1.05),
+        "chosen, looking everywhere": replace(chosen, places=False),
+        "chosen, a close look at every box": replace(chosen, opinion_looks=(CLOSE_LOOK,)),
         "chosen, thresholds 1 lower": _thresholds(chosen, -1),
         "chosen, 960x720 copy": replace(chosen, working_pixels=960 * 720),
         "chosen, turned 90, 180, 270 too": replace(chosen, rotations_degrees=sideways),

@@ -1,11 +1,11 @@
 """Where the faces of a photo are, by Haar cascades, and the crop of each that the model sees.
 
-One frontal pass proposes boxes with few rejects and many mistakes; two other frontal cascades then
-look at each proposal at one standard size, and what they say is the score. Only a photo without
-any face so far pays for the fallback passes; the last but one of them slides a template of
-oriented gradients, fitted to FER2013, and looks for one face that fills the photo. The same
-template tells how far a head is tilted. `benchmarks/face_detection.md` has the measurements behind
-every default.
+A small network says where faces may be (`emotion.face_places`). There one frontal pass proposes
+boxes with few rejects and many mistakes; two other frontal cascades then look at each proposal at
+one standard size, and what they say is the score. Only a photo without any face so far pays for the
+fallback passes, which look everywhere; the last but one of them slides a template of oriented
+gradients, fitted to FER2013, and looks for one face that fills the photo. The same template tells
+how far a head is tilted. `benchmarks/face_detection.md` has the measurements behind every default.
 """
 
 import math
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from emotion.errors import ImageError, ModelError
+from emotion.face_places import find_places, load_places
 
 CROP_MARGIN = 0.0
 """Share of the box's side that the model's crop adds on each side of the box."""
@@ -95,6 +96,32 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class OpinionLook:
+    """How closely a second opinion looks at a box.
+
+    Attributes:
+        face_px: size to which the box is scaled.
+        margin_share: what is looked at around it, as a share of its side.
+        scale_step: factor between the sizes of faces that are tried; above 1.
+    """
+
+    face_px: int
+    margin_share: float
+    scale_step: float
+
+    @property
+    def crop_px(self) -> int:
+        """Side of what is looked at."""
+        return round(self.face_px * (1 + 2 * self.margin_share))
+
+
+GLANCE = OpinionLook(face_px=32, margin_share=0.25, scale_step=1.1)
+"""Settles nine boxes of ten, at a third of the time of a close look."""
+
+CLOSE_LOOK = OpinionLook(face_px=64, margin_share=0.35, scale_step=1.1)
+
+
+@dataclass(frozen=True)
 class DetectorSettings:
     """Every number of the search; the defaults measured best.
 
@@ -110,6 +137,11 @@ class DetectorSettings:
         octave_neighbors: overlapping hits that a proposal needs in the first pass.
         coarsest_side_px: short side of the smallest copy that the first pass searches, at most.
         octave_border_px: replicated border of the other copies, where faces are small.
+        places: whether the first pass looks only where a small network says that faces may be.
+        place_threshold: how much like a face a place must look to the network (a logit).
+        fallback_place_threshold: the same, for the alt2 and rotated passes.
+        place_face_px: size to which a place is scaled for the first cascade.
+        place_margin_share: what is looked at around a place, as a share of its side.
         small_fry_px: where a photo has a face of more than twice this, faces with fewer pixels than
             this are not looked for.
         scale_step: factor from one box size to the next in the other passes; above 1.
@@ -118,9 +150,9 @@ class DetectorSettings:
         rotations_degrees: counter-clockwise turns of the photo that the rotated pass tries.
         second_opinion: whether other cascades judge each box; without it the score is the weight
             of the cascade that proposed the box and the three thresholds below apply to that.
-        opinion_face_px: size to which a proposal is scaled for the second opinion.
-        opinion_margin_share: what is looked at around a proposal, as a share of its side.
-        opinion_scale_step: factor between box sizes in the second opinion; above 1.
+        opinion_looks: how the second opinion looks at a box; the next only where the one before
+            saw something, but too little.
+        opinion_doubt: how far below its threshold a score may lie for a closer look.
         opinion_overlap: how much (intersection over union) an opinion must agree on the place.
         frontal_threshold: lowest score of a box of the first pass.
         fallback_threshold: lowest score of a box of the alt2 and rotated passes.
@@ -147,25 +179,29 @@ class DetectorSettings:
     smallest_face_share: float = 0.04
     smallest_face_px: int = 24
     octave_step: float = 1.15
-    octave_neighbors: int = 1
+    octave_neighbors: int = 0
     coarsest_side_px: int = 160
     octave_border_px: int = 12
+    places: bool = True
+    place_threshold: float = 0.0
+    fallback_place_threshold: float = -math.inf
+    place_face_px: int = 28
+    place_margin_share: float = 0.375
     small_fry_px: int = 48
     scale_step: float = 1.15
     minimum_neighbors: int = 2
     fallbacks: tuple[str, ...] = FALLBACKS
     rotations_degrees: tuple[float, ...] = (-30.0, 30.0)
     second_opinion: bool = True
-    opinion_face_px: int = 64
-    opinion_margin_share: float = 0.35
-    opinion_scale_step: float = 1.1
+    opinion_looks: tuple[OpinionLook, ...] = (GLANCE, CLOSE_LOOK)
+    opinion_doubt: float = 3.0
     opinion_overlap: float = 0.45
-    frontal_threshold: float = 4.7
+    frontal_threshold: float = 5.2
     fallback_threshold: float = 5.5
     profile_threshold: float = 3.0
     portrait_shares: tuple[float, ...] = (1.2, 1.0, 0.84, 0.7, 0.58)
     portrait_border_share: float = 0.3
-    portrait_threshold: float = 0.75
+    portrait_threshold: float = 0.5
     portrait_eyes: int = 3
     roll_degrees: tuple[float, ...] = (-30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0)
     least_roll_degrees: float = 8.0
@@ -205,6 +241,7 @@ class FaceDetector:
         self._local = threading.local()
         self._cascades()
         self._template()
+        self._places = load_places() if settings.places else None
 
     def __reduce__(self):
         # neither classifiers nor thread-local storage can be pickled: the other side loads its own
@@ -250,46 +287,44 @@ class FaceDetector:
         Each copy of the photo has half the side of the next and is searched for faces of one octave
         of sizes, which takes a fraction of the time of a search for all sizes in the largest one.
         """
+        settings = self.settings
         found: list[Detection] = []
-        for octave in _octaves(view, self.settings):
-            if _is_small_fry(octave, found, self.settings):
+        for octave in _octaves(view, settings):
+            if _is_small_fry(octave, found, settings):
                 break
-            for hit, weight in self._octave_proposals(octave):
+            step, neighbors = settings.octave_step, settings.octave_neighbors
+            hits = self._proposals(octave, "default", step, neighbors, settings.place_threshold)
+            for hit, weight in hits:
                 box = _back(hit, octave.to_photo)
-                if any(_overlap(box, face.box_xywh)[0] > SAME_FACE for face in found):
+                if _is_known(box, found):
                     continue
-                score = self._score(view.grey, _forth(box, view.to_photo), weight)
-                if score >= self.settings.frontal_threshold:
+                threshold = settings.frontal_threshold
+                score = self._score(view.grey, _forth(box, view.to_photo), weight, threshold)
+                if score >= threshold:
                     found.append(Detection(box, score))
         return found
 
-    def _octave_proposals(self, octave: _View) -> list[tuple[Box, float]]:
-        """Return the boxes of the first cascade in one copy and their weights, heaviest first."""
-        proposals = _run(
-            self._cascades()["default"],
-            octave.grey,
-            step=self.settings.octave_step,
-            neighbors=self.settings.octave_neighbors,
-            smallest_px=octave.smallest_face_px,
-            largest_px=octave.largest_face_px,
-        )
-        return sorted(proposals, key=lambda proposal: (-proposal[1], proposal[0]))
-
     def _frontal(self, view: _View, cascade: str, threshold: float) -> list[Detection]:
         """Return the boxes of one frontal cascade that score high enough, in photo pixels."""
+        settings = self.settings
+        step, neighbors = settings.scale_step, settings.minimum_neighbors
+        place_threshold = settings.fallback_place_threshold
         return [
             Detection(_back(box, view.to_photo), score)
-            for box, weight in self._proposals(view, cascade)
-            if (score := self._score(view.grey, box, weight)) >= threshold
+            for box, weight in self._proposals(view, cascade, step, neighbors, place_threshold)
+            if (score := self._score(view.grey, box, weight, threshold)) >= threshold
         ]
 
     def _profiles(self, view: _View) -> list[Detection]:
         """Return the boxes of faces that look to either side, in photo pixels."""
         found = []
+        threshold = self.settings.profile_threshold
+        confirmers = ("profile", *CONFIRMERS)
         for side in (view, _mirrored(view)):
-            for box, weight in self._proposals(side, "profile"):
-                score = self._score(side.grey, box, weight, ("profile", *CONFIRMERS))
-                if score >= self.settings.profile_threshold:
+            step, neighbors = self.settings.scale_step, self.settings.minimum_neighbors
+            for box, weight in self._proposals(side, "profile", step, neighbors):
+                score = self._score(side.grey, box, weight, threshold, confirmers)
+                if score >= threshold:
                     found.append(Detection(_back(box, side.to_photo), score))
         return found
 
@@ -368,22 +403,33 @@ class FaceDetector:
         return [
             replace(face, roll_degrees=self._roll(heights))
             for face, heights in fits
-            if max(heights) >= self.settings.template_threshold
+            if max(heights.values()) >= self.settings.template_threshold
         ]
 
-    def _fits(self, grey: np.ndarray, box_xywh: Box) -> list[float]:
-        """Return how well the template fits a box at each tilt that is tried."""
+    def _fits(self, grey: np.ndarray, box_xywh: Box) -> dict[float, float]:
+        """Return how well the template fits a box at the tilts that are tried.
+
+        Where it fits an upright head better than one tilted a little, larger tilts are not tried.
+        """
         # the template's 48 pixels need no more of a large face
         step = max(1, int(max(box_xywh[2:])) // (4 * TEMPLATE_SIDE_PX))
         thinned, box = grey[::step, ::step], [value / step for value in box_xywh]
-        return [
-            self._fit(_square_crop(thinned, box, 0.0, TEMPLATE_SIDE_PX, degrees))
-            for degrees in self.settings.roll_degrees
-        ]
+        heights: dict[float, float] = {}
+        for degrees in sorted(self.settings.roll_degrees, key=abs):
+            if len(heights) >= 3 and self._is_upright(heights):
+                break
+            crop = _square_crop(thinned, box, 0.0, TEMPLATE_SIDE_PX, degrees)
+            heights[degrees] = self._fit(crop)
+        return heights
 
-    def _roll(self, heights: Sequence[float]) -> float:
+    def _is_upright(self, heights: dict[float, float]) -> bool:
+        """Tell whether the template fits a face, and best of all upright."""
+        best = max(heights, key=heights.get)
+        return best == 0 and heights[best] >= self.settings.template_threshold
+
+    def _roll(self, heights: dict[float, float]) -> float:
         """Return the tilt that fits best, 0 where it is too small to matter."""
-        roll_degrees = _peak(self.settings.roll_degrees, heights)
+        roll_degrees = _peak(list(heights), list(heights.values()))
         return roll_degrees if abs(roll_degrees) >= self.settings.least_roll_degrees else 0.0
 
     def _fit(self, crop: np.ndarray) -> float:
@@ -391,46 +437,85 @@ class FaceDetector:
         _, scores = self._template().detect(crop, hitThreshold=-1000.0)
         return float(np.ravel(scores)[0])
 
-    def _proposals(self, view: _View, cascade: str) -> list[tuple[Box, float]]:
-        """Return the boxes of one cascade on a view and their level weights."""
-        return _run(
-            self._cascades()[cascade],
-            view.grey,
-            step=self.settings.scale_step,
-            neighbors=self.settings.minimum_neighbors,
-            smallest_px=view.smallest_face_px,
-        )
+    def _proposals(
+        self,
+        view: _View,
+        cascade: str,
+        step: float,
+        neighbors: int,
+        place_threshold: float = -math.inf,
+    ) -> list[tuple[Box, float]]:
+        """Return the boxes of one cascade in pixels of a view and their weights, heaviest first.
+
+        Args:
+            view: what is searched.
+            cascade: one of `CASCADE_FILES`.
+            step: factor from one box size to the next.
+            neighbors: overlapping hits that a box needs.
+            place_threshold: it looks only where the network sees so much of a face; by default
+                everywhere.
+        """
+        hits = [
+            (_back(box, part.to_photo), weight)
+            for part in self._parts(view, place_threshold)
+            for box, weight in _run(
+                self._cascades()[cascade],
+                part.grey,
+                step=step,
+                neighbors=neighbors,
+                smallest_px=part.smallest_face_px,
+                largest_px=part.largest_face_px,
+            )
+        ]
+        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+
+    def _parts(self, view: _View, place_threshold: float) -> list[_View]:
+        """Return close views of the places in a view where faces may be, or all of it as it is.
+
+        Their `to_photo` leads to pixels of the view.
+        """
+        if not self._places or place_threshold == -math.inf:
+            return [replace(view, to_photo=np.eye(2, 3))]
+        smallest_px, largest_px = view.smallest_face_px, view.largest_face_px
+        places = find_places(self._places, view.grey, smallest_px, largest_px, place_threshold)
+        return [_close_up(view.grey, place, self.settings) for place in places]
 
     def _score(
         self,
         grey: np.ndarray,
         box: Box,
         weight: float,
+        threshold: float,
         confirmers: Sequence[str] = CONFIRMERS,
     ) -> float:
-        """Return how sure the confirming cascades are of a box, or its own weight without them."""
+        """Return how sure the confirming cascades are of a box, or its own weight without them.
+
+        A glance settles most boxes; the rest get a close look.
+        """
         if not self.settings.second_opinion:
             return weight
-        side_px = self.settings.opinion_face_px
-        margin = self.settings.opinion_margin_share
-        crop = _square_crop(grey, box, margin, round(side_px * (1 + 2 * margin)))
-        return sum(self._opinion(name, crop) for name in confirmers)
+        for look in self.settings.opinion_looks:
+            crop = _square_crop(grey, box, look.margin_share, look.crop_px)
+            score = sum(self._opinion(name, crop, look) for name in confirmers)
+            if not threshold - self.settings.opinion_doubt < score < threshold:
+                break
+        return score
 
-    def _opinion(self, cascade: str, crop: np.ndarray) -> float:
+    def _opinion(self, cascade: str, crop: np.ndarray, look: OpinionLook) -> float:
         """Return 0 when a cascade sees no face amid a crop, else 1 + its weight above its bar."""
-        settings = self.settings
-        side_px = settings.opinion_face_px
+        side_px = look.face_px
         start = (crop.shape[0] - side_px) / 2
         hits = _run(
             self._cascades()[cascade],
             crop,
-            step=settings.opinion_scale_step,
+            step=look.scale_step,
             neighbors=0,
-            smallest_px=round(side_px * 0.65),
+            smallest_px=round(side_px * 0.75),
             largest_px=round(side_px * 1.4),
         )
         middle = (start, start, side_px, side_px)
-        agreeing = [w for box, w in hits if _overlap(middle, box)[0] > settings.opinion_overlap]
+        overlap = self.settings.opinion_overlap
+        agreeing = [weight for box, weight in hits if _overlap(middle, box)[0] > overlap]
         return 1 + max(agreeing) - WEIGHT_BAR[cascade] if agreeing else 0.0
 
     def _cascades(self) -> dict[str, "cv2.CascadeClassifier"]:
@@ -547,9 +632,12 @@ def _square_crop(
     cut = max(1, round(max(width, height) * (1 + 2 * margin)))
     left, top = round(x + width / 2 - cut / 2), round(y + height / 2 - cut / 2)
     piece = _replicated_cut(image, left, top, cut)
-    grey = cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY) if piece.ndim == 3 else piece
-    shrinking = side < cut
-    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    return _resized(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY) if piece.ndim == 3 else piece, side)
+
+
+def _resized(grey: np.ndarray, side: int) -> np.ndarray:
+    """Return a square grey picture with another side."""
+    method = cv2.INTER_AREA if side < grey.shape[0] else cv2.INTER_LINEAR
     return cv2.resize(grey, (side, side), interpolation=method)
 
 
@@ -631,6 +719,24 @@ def _scaled(grey: np.ndarray, scale: float) -> np.ndarray:
     """Return a grey photo made smaller, or as it is at a scale of 1."""
     size_wh = [max(1, round(side * scale)) for side in grey.shape[::-1]]
     return grey if scale == 1 else cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def _close_up(grey: np.ndarray, place: Box, settings: DetectorSettings) -> _View:
+    """Return a place and what is around it as a view, scaled so that faces have a standard size."""
+    x, y, side, _ = place
+    spread = 1 + 2 * settings.place_margin_share
+    size_px, cut = round(settings.place_face_px * spread), max(1, round(side * spread))
+    left, top = round(x + side / 2 - cut / 2), round(y + side / 2 - cut / 2)
+    close = _resized(_replicated_cut(grey, left, top, cut), size_px)
+    step = cut / size_px
+    return _View(
+        close, np.array([[step, 0, left], [0, step, top]]), settings.smallest_face_px, size_px
+    )
+
+
+def _is_known(box: Box, found: Iterable[Detection]) -> bool:
+    """Tell whether a box is about a face that was found already."""
+    return any(_overlap(box, face.box_xywh)[0] > SAME_FACE for face in found)
 
 
 def _is_small_fry(octave: _View, found: Sequence[Detection], settings: DetectorSettings) -> bool:

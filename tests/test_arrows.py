@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"labels", "errors", "files", "machine"},
+    {"face_places"},
     {"images", "faces", "keras_pair", "quality", "results"},
     {"model", "drawing", "yunet"},
     {"recognizer", "explain"},

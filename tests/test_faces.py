@@ -82,6 +82,35 @@ def test_the_second_opinion_is_what_refuses_the_flower():
     assert len(FaceDetector(plain).detect(flower)) > 0
 
 
+def test_looking_everywhere_finds_the_same_face(detector, astronaut):
+    everywhere = FaceDetector(replace(detector.settings, places=False))
+    near, far = only(detector.detect(astronaut)), only(everywhere.detect(astronaut))
+    assert holds(near, middle(far))
+    assert 0.7 < near[2] / far[2] < 1.4
+
+
+def test_without_places_nobody_is_found_by_the_first_pass(detector, astronaut):
+    blind = replace(detector.settings, place_threshold=float("inf"), fallbacks=())
+    assert FaceDetector(blind).detect(astronaut) == ()
+
+
+@pytest.mark.parametrize(
+    ("threshold", "looks"), [(4.0, 1), (7.0, 2), (9.0, 1)], ids=["clear", "doubtful", "hopeless"]
+)
+def test_only_a_doubtful_box_gets_a_close_look(monkeypatch, detector, astronaut, threshold, looks):
+    seen, crop_px = [], faces.GLANCE.crop_px
+    opinions = {crop_px: 2.75, faces.CLOSE_LOOK.crop_px: 4.0}
+    monkeypatch.setattr(
+        detector,
+        "_opinion",
+        lambda name, crop, look: seen.append(name) or opinions[crop.shape[0]],
+    )
+    grey = cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)
+    score = detector._score(grey, ASTRONAUT_BOX, 0.0, threshold)
+    assert seen == list(faces.CONFIRMERS) * looks
+    assert score == (5.5 if looks == 1 else 8.0)
+
+
 def test_a_face_that_fills_the_photo_is_found_thanks_to_the_border(detector, hopper):
     x, y, width, height = HOPPER_BOX
     tight = hopper[y : y + height, x : x + width].copy()
@@ -405,7 +434,7 @@ def test_a_mirrored_view_maps_back_to_the_photo():
 def test_a_profile_to_either_side_is_searched_in_both_mirrorings(monkeypatch, detector):
     seen = []
     monkeypatch.setattr(
-        detector, "_proposals", lambda view, cascade: seen.append((view, cascade)) or []
+        detector, "_proposals", lambda view, cascade, *_: seen.append((view, cascade)) or []
     )
     grey = np.arange(300 * 300, dtype=np.uint32).astype(np.uint8).reshape(300, 300)
     assert detector._profiles(faces._view(grey, detector.settings, 90000)) == []
