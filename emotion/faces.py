@@ -95,6 +95,13 @@ class Detection:
     roll_degrees: float = 0.0
 
 
+PART_OF_FACE = 0.8
+"""Share of a small box inside a face that was found from which it is a part of that face."""
+
+SAME_HIT = 0.5
+"""Intersection over union from which hits of a cascade are one face: their mean is its box."""
+
+
 @dataclass(frozen=True)
 class OpinionLook:
     """How closely a second opinion looks at a box.
@@ -293,15 +300,19 @@ class FaceDetector:
             if _is_small_fry(octave, found, settings):
                 break
             step, neighbors = settings.octave_step, settings.octave_neighbors
-            hits = self._proposals(octave, "default", step, neighbors, settings.place_threshold)
-            for hit, weight in hits:
-                box = _back(hit, octave.to_photo)
+            hits = [
+                (_back(hit, octave.to_photo), weight)
+                for hit, weight in self._proposals(
+                    octave, "default", step, neighbors, settings.place_threshold
+                )
+            ]
+            for box, weight in hits:
                 if _is_known(box, found):
                     continue
                 threshold = settings.frontal_threshold
                 score = self._score(view.grey, _forth(box, view.to_photo), weight, threshold)
                 if score >= threshold:
-                    found.append(Detection(box, score))
+                    found.append(Detection(_mean_around(box, [one for one, _ in hits]), score))
         return found
 
     def _frontal(self, view: _View, cascade: str, threshold: float) -> list[Detection]:
@@ -734,9 +745,16 @@ def _close_up(grey: np.ndarray, place: Box, settings: DetectorSettings) -> _View
     )
 
 
+def _mean_around(box: Box, hits: Sequence[Box]) -> Box:
+    """Return the mean of the hits that are much the same as one of them: steadier than each."""
+    same = [hit for hit in hits if _overlap(box, hit)[0] > SAME_HIT]
+    return tuple(float(side) for side in np.mean(same, axis=0))
+
+
 def _is_known(box: Box, found: Iterable[Detection]) -> bool:
-    """Tell whether a box is about a face that was found already."""
-    return any(_overlap(box, face.box_xywh)[0] > SAME_FACE for face in found)
+    """Tell whether a box is about a face that was found already, or about a part of one."""
+    overlaps = [_overlap(box, face.box_xywh) for face in found]
+    return any(union > SAME_FACE or inside > PART_OF_FACE for union, inside in overlaps)
 
 
 def _is_small_fry(octave: _View, found: Sequence[Detection], settings: DetectorSettings) -> bool:

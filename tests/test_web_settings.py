@@ -58,7 +58,7 @@ def test_a_relative_path_starts_at_the_project_wherever_one_is(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("KEEP_HOURS", text) for text in ("0", "-1", "soon", "nan", "inf", "1e99", " ", "24h", "1,5")]
+    [("KEEP_HOURS", text) for text in ("-1", "soon", "nan", "inf", "1e99", " ", "24h", "1,5")]
     + [("PORT", text) for text in ("65536", "-1", "80.5", "http", "1" * 5000)]
     + [("THREADS", "0"), ("MAX_UPLOAD_MB", "0"), ("MAX_MEGAPIXELS", "-3"), ("HOST", " ")]
     + [("UPLOADS", "a\0b"), ("MODEL", " "), ("UPLOADS", "~nobody-of-this-name/x")],
