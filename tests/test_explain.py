@@ -4,6 +4,7 @@ import cv2
 import matplotlib.cbook
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from emotion.errors import ModelError
 from emotion.explain import (
@@ -246,8 +247,10 @@ def test_hiding_what_spoke_for_an_answer_lowers_it_on_real_photographs(recognize
     crop = crop_face(image, detection.box_xywh, roll_degrees=detection.roll_degrees)
     found = explain(recognizer.model, crop, face.emotion)
     assert found.before == pytest.approx(face.confidence, abs=1e-4)
-    assert found.hidden < found.before - 0.2
-    assert found.hidden < found.elsewhere - 0.2
+    # by its log-odds, for a laugh is recognized by less than a mouth
+    before, hidden, elsewhere = map(logit, (found.before, found.hidden, found.elsewhere))
+    assert hidden < before - 1
+    assert hidden < elsewhere - 1
     assert found.holds
 
 
