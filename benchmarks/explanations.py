@@ -57,14 +57,15 @@ WAYS = (
 
 def main() -> None:
     parser = options_parser(__doc__)
-    parser.add_argument("--compared", type=int, default=40, help="tiles to compare the ways on")
+    parser.add_argument("--compared", type=int, default=40, help="tiles to compare the ways on; 0: none")
     options = parser.parse_args()
     tiles, _ = read_tiles(options)
     model = load_model(options.model)
     crops = tiles[..., None].astype(np.float32) / 255
     print(f"{len(crops)} tiles of the split {options.split}")
     print_explanations(model, crops)
-    print_ways(model, crops[: options.compared])
+    if options.compared > 0:
+        print_ways(model, crops[: options.compared])
 
 
 def print_ways(model: EmotionModel, crops: np.ndarray) -> None:
