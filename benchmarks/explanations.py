@@ -57,7 +57,9 @@ WAYS = (
 
 def main() -> None:
     parser = options_parser(__doc__)
-    parser.add_argument("--compared", type=int, default=40, help="tiles to compare the ways on; 0: none")
+    parser.add_argument(
+        "--compared", type=int, default=40, help="tiles to compare ways on; 0: none"
+    )
     options = parser.parse_args()
     tiles, _ = read_tiles(options)
     model = load_model(options.model)
