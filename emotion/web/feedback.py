@@ -14,7 +14,7 @@ from emotion.files import whole_file
 from emotion.results import Face
 from emotion.web.analysis import Services, current_services
 from emotion.web.database import DatabaseError, Opinion
-from emotion.web.problems import UploadError
+from emotion.web.problems import ChoiceError
 from emotion.web.storage import Analysis, GoneError, StorageError
 
 feedback = Blueprint("feedback", __name__)
@@ -51,7 +51,7 @@ def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face
 
     Raises:
         GoneError: there is no such face.
-        UploadError: `chosen` is none of the model's emotions.
+        ChoiceError: `chosen` is none of the model's emotions.
         StorageError: the face cannot be kept, or the earlier one not removed; nothing is noted.
         DatabaseError: the opinion cannot be noted; then the face is not kept either.
     """
@@ -113,7 +113,7 @@ def _opinion(analysis: Analysis, number: int, chosen: str, now_s: float) -> Opin
     """Return an opinion on a face that is there, in words that the model knows."""
     face = find_face(analysis, number)
     if chosen not in face.probabilities:
-        raise UploadError(f"expected one of {', '.join(face.probabilities)}; received another word")
+        raise ChoiceError(f"expected one of {', '.join(face.probabilities)}; received another word")
     sha256 = analysis.results["model"]["sha256"]
     return Opinion(analysis.id, number, face.emotion, chosen, sha256, said_s=now_s)
 

@@ -21,7 +21,7 @@ from emotion.errors import ModelError
 from emotion.files import sha256_of
 from emotion.keras_pair import ModelFiles
 from emotion.recognizer import Detector, Recognizer
-from emotion.web.problems import UploadError
+from emotion.web.problems import ChoiceError
 
 LOOK_EVERY_S = 3.0
 """How long what the folder holds is believed."""
@@ -95,14 +95,14 @@ class Models:
         """Return the offered model with this key; "" is the default.
 
         Raises:
-            UploadError: no offered model has this key.
+            ChoiceError: no offered model has this key.
         """
         offered = self.offered()
         for model in offered:
             if model.key == key or (not key and model.is_default):
                 return model
         keys = " or ".join(model.key for model in offered)
-        raise UploadError(f"expected {keys} as the model; received a name that is not offered")
+        raise ChoiceError(f"expected {keys} as the model; received a name that is not offered")
 
     def get(self, key: str = "") -> Recognizer:
         """Return the recognizer with an offered model; the first call for a model loads it.
@@ -110,7 +110,7 @@ class Models:
         Call it before a place among the photos in hand is taken: loading may take a while.
 
         Raises:
-            UploadError: no offered model has this key.
+            ChoiceError: no offered model has this key.
             ModelError: the model cannot be loaded.
         """
         model = self.find(key)

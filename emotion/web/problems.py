@@ -34,6 +34,10 @@ class UploadError(EmotionError):
     """A request does not bring one photo in the field that is expected."""
 
 
+class ChoiceError(UploadError):
+    """A request chooses something, such as a model or an emotion, that is not offered."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What went wrong, for a person and for a program.
@@ -56,6 +60,12 @@ class Problem:
 
 
 UPLOAD_PROBLEMS = (
+    (
+        ChoiceError,
+        400,
+        "This cannot be chosen",
+        "Go back and choose one that is offered.",
+    ),
     (UploadError, 400, "No photo arrived", "Choose one photo, then press the button again."),
     (EmptyImageError, 400, "The file is empty", "Open it on your device first: is it whole?"),
     (ImageTooLargeError, 413, "The file is too large", "A smaller copy of the photo does as well."),
