@@ -91,7 +91,7 @@ def ensemble(options: argparse.Namespace) -> None:
     from emotion.training.ensembles import average_models
     from emotion.training.publishing import publish_average, publish_untested
 
-    network, class_names = average_models(stems)
+    network, class_names = average_models(stems, options.mirrored)
     if "dataset" not in options:
         publish_untested(network, class_names, stems, settings)
         print(f"Wrote {Path(settings.models) / settings.name}.json, .h5 and its card")
@@ -431,6 +431,11 @@ def build_parser() -> argparse.ArgumentParser:
     command_compare.add_argument("members", nargs="+", metavar="model", help=MODEL_HELP)
     _add_measuring_flags(command_compare)
     command_ensemble.add_argument("members", nargs="+", metavar="model", help=MODEL_HELP)
+    command_ensemble.add_argument(
+        "--mirrored",
+        action="store_true",
+        help="each model also sees each face mirrored; one model is enough then",
+    )
     add_flags(command_ensemble, (*DATA, *SPLITS, "models", "name"))
     command_convert.add_argument("model", help=MODEL_HELP)
     return parser

@@ -80,6 +80,17 @@ def test_ensemble_of_ensembles(tiny_model, ours, tmp_path):
     np.testing.assert_allclose(network.predict_on_batch(FACES), expected, atol=LARGEST_GAP)
 
 
+def test_one_model_with_the_mirrored_face(ours, tmp_path):
+    network, class_names = average_models([ours.stem], mirrored=True)
+    files = save(network, tmp_path / "mirrored", list(class_names))
+    member, served = load_model(ours.stem), load_model(files.stem)
+    expected = (member.predict(FACES) + member.predict(FACES[:, :, ::-1])) / 2
+    np.testing.assert_allclose(served.predict(FACES), expected, atol=LARGEST_GAP)
+    np.testing.assert_allclose(
+        served.predict(FACES[:, :, ::-1]), served.predict(FACES), atol=LARGEST_GAP
+    )
+
+
 def test_last_layer_takes_a_temperature(tiny_model, ours):
     from emotion.training.evaluation import apply_temperature
 
@@ -101,7 +112,9 @@ def test_impossible_probabilities_stay_finite(tmp_path):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_members(tiny_model, count):
-    with pytest.raises(ModelError, match=f"two models or more to average; received {count}"):
+    with pytest.raises(
+        ModelError, match=f"two models or more to average, or --mirrored; received {count}"
+    ):
         average_models([tiny_model] * count)
 
 

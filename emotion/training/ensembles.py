@@ -15,7 +15,9 @@ SMALLEST_PROBABILITY = 1e-7
 CHUNK_SIZE = 512
 
 
-def average_models(stems: Sequence[Path]) -> tuple[keras.Model, tuple[str, ...]]:
+def average_models(
+    stems: Sequence[Path], mirrored: bool = False
+) -> tuple[keras.Model, tuple[str, ...]]:
     """Return one network that answers with the mean of what saved models answer.
 
     It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
@@ -23,6 +25,7 @@ def average_models(stems: Sequence[Path]) -> tuple[keras.Model, tuple[str, ...]]
 
     Args:
         stems: two models or more, each a folder and name without suffix; one may come twice.
+        mirrored: show each model the mirror image of each face as well; one model is enough then.
 
     Returns:
         The network, (N, 48, 48, 1) in [0, 1] -> (N, classes), and its class names, which are in
@@ -31,16 +34,20 @@ def average_models(stems: Sequence[Path]) -> tuple[keras.Model, tuple[str, ...]]
     Raises:
         ModelError: there are too few models, one cannot be loaded, or their classes differ.
     """
-    if len(stems) < 2:
-        raise ModelError(f"expected two models or more to average; received {len(stems)}")
+    if len(stems) < 2 and not (stems and mirrored):
+        raise ModelError(
+            f"expected two models or more to average, or --mirrored; received {len(stems)}"
+        )
     models = [load_model(Path(stem)) for stem in stems]
     class_names = models[0].class_names
     orders = [_order(model, class_names, models[0].name) for model in models]
     faces = keras.Input(INPUT_SHAPE, name="faces")
-    answers = [
-        _member(Path(stem), number, order)(faces)
+    views = (faces, ops.flip(faces, axis=2)) if mirrored else (faces,)
+    members = [
+        _member(Path(stem), number, order)
         for number, (stem, order) in enumerate(zip(stems, orders, strict=True), start=1)
     ]
+    answers = [member(view) for member in members for view in views]
     mean = layers.Average(name="mean", dtype="float32")(answers)
     logarithms = ops.log(ops.maximum(mean, SMALLEST_PROBABILITY))
     emotion = layers.Dense(

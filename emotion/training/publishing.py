@@ -35,6 +35,9 @@ LABELS_FOLDER = "fer2013"
 """Where the model that answers as the labels goes, where another one answers as the voters."""
 
 MANTISSA_BITS = 11
+SAME_ANSWER = 1e-4
+"""Probabilities that differ by less are one answer, computed in another order."""
+
 LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "onnxruntime", "scikit-learn")
 NOT_ON_THE_CARD = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
 """Tables that are too long for a card; they stand in the report."""
@@ -121,7 +124,18 @@ def publish_average(
     """
     dataset = match_classes(dataset, class_names)
     facts = {"average_of": [_named_with_hash(member) for member in members]}
+    answers = _common_answers(members)
+    if answers == "votes" and settings.votes:
+        dataset = with_majority_labels(dataset, Path(settings.votes))
+    if answers == "labels" or settings.votes:
+        facts["answers"] = answers
     return _publish_measured(FitResult(network, (), 0), dataset, leaks, settings, facts)
+
+
+def _common_answers(members: Sequence[Path]) -> str:
+    """Return "votes" where all models answer as most voters do, else "labels"."""
+    kinds = {(load_model(Path(member)).card or {}).get("answers", "labels") for member in members}
+    return "votes" if kinds == {"votes"} else "labels"
 
 
 def publish_untested(
@@ -248,14 +262,15 @@ def _choose_serving(network: keras.Model, validation: Dataset) -> tuple[dict, np
     """Return the card's `serving`, and the answers that photos get with it, (N, classes).
 
     Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw
-    any.
+    any, or changes nothing, as for one that looks at the mirror image itself.
     """
     plain = _predict_with_keras(network, validation.images)
-    mean = (plain + _predict_with_keras(network, validation.images[:, :, ::-1])) / 2
+    mirrored = _predict_with_keras(network, validation.images[:, :, ::-1])
+    mean = (plain + mirrored) / 2
     right_plain, right_mean = (
         np.mean(answers.argmax(axis=1) == validation.labels) for answers in (plain, mean)
     )
-    if right_mean < right_plain:
+    if right_mean < right_plain or np.allclose(plain, mirrored, atol=SAME_ANSWER):
         return asdict(Serving()), plain
     temperature = fit_temperature(validation.labels, mean)
     return asdict(Serving(True, temperature)), apply_temperature(mean, temperature)
