@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from emotion.errors import ModelError
+from emotion.files import models_folder
 
-FACE_PLACES = Path(__file__).resolve().parent.parent / "models" / "face_places.onnx"
+FACE_PLACES = models_folder() / "face_places.onnx"
 """The network's weights, as ONNX."""
 
 PLACE_WINDOW_PX = 21

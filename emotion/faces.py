@@ -8,9 +8,11 @@ gradients, fitted to FER2013, and looks for one face that fills the photo. The s
 how far a head is tilted. `benchmarks/face_detection.md` has the measurements behind every default.
 """
 
+import functools
+import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +21,8 @@ import numpy as np
 
 from emotion.errors import ImageError, ModelError
 from emotion.face_places import find_places, load_places
+from emotion.files import models_folder
+from emotion.helper_thread import HelperThread
 
 CROP_MARGIN = 0.0
 """Share of the box's side that the model's crop adds on each side of the box."""
@@ -42,7 +46,7 @@ CASCADE_FILES = {
 }
 """The cascades in use and their files in OpenCV's wheel."""
 
-FACE_TEMPLATE = Path(__file__).resolve().parent.parent / "models" / "face_template.yml"
+FACE_TEMPLATE = models_folder() / "face_template.yml"
 """Histogram of oriented gradients and its linear classifier (Dalal and Triggs, 2005), as OpenCV
 saves them; `benchmarks/face_template.py` fits it."""
 
@@ -249,6 +253,7 @@ class FaceDetector:
         self._cascades()
         self._template()
         self._places = load_places() if settings.places else None
+        self._helper = HelperThread(lambda: (self._cascades(), self._template()))
 
     def __reduce__(self):
         # neither classifiers nor thread-local storage can be pickled: the other side loads its own
@@ -296,15 +301,11 @@ class FaceDetector:
         """
         settings = self.settings
         found: list[Detection] = []
-        for octave in _octaves(view, settings):
-            if _is_small_fry(octave, found, settings):
-                break
+        for octave, parts in self._octave_parts(view, found):
             step, neighbors = settings.octave_step, settings.octave_neighbors
             hits = [
                 (_back(hit, octave.to_photo), weight)
-                for hit, weight in self._proposals(
-                    octave, "default", step, neighbors, settings.place_threshold
-                )
+                for hit, weight in self._hits(parts, "default", step, neighbors)
             ]
             for box, weight in hits:
                 if _is_known(box, found):
@@ -314,6 +315,25 @@ class FaceDetector:
                 if score >= threshold:
                     found.append(Detection(_mean_around(box, [one for one, _ in hits]), score))
         return found
+
+    def _octave_parts(
+        self, view: _View, found: Sequence[Detection]
+    ) -> Iterator[tuple[_View, list[_View]]]:
+        """Yield each octave and the parts of it where faces may be, up to those that do not matter.
+
+        While one is searched, the helper looks for the parts of the next.
+        """
+        threshold = self.settings.place_threshold
+        octaves = list(_octaves(view, self.settings))
+        look = functools.partial(self._parts, octaves[0], threshold)
+        for octave, following in itertools.zip_longest(octaves, octaves[1:]):
+            look_next = functools.partial(self._parts, following, threshold)
+            is_last = following is None or _is_small_fry(following, found, self.settings)
+            coming = look_next if is_last else self._helper.start(look_next)
+            yield octave, look()
+            if following and _is_small_fry(following, found, self.settings):
+                return
+            look = coming
 
     def _frontal(self, view: _View, cascade: str, threshold: float) -> list[Detection]:
         """Return the boxes of one frontal cascade that score high enough, in photo pixels."""
@@ -425,13 +445,16 @@ class FaceDetector:
         # the template's 48 pixels need no more of a large face
         step = max(1, int(max(box_xywh[2:])) // (4 * TEMPLATE_SIDE_PX))
         thinned, box = grey[::step, ::step], [value / step for value in box_xywh]
-        heights: dict[float, float] = {}
-        for degrees in sorted(self.settings.roll_degrees, key=abs):
-            if len(heights) >= 3 and self._is_upright(heights):
-                break
-            crop = _square_crop(thinned, box, 0.0, TEMPLATE_SIDE_PX, degrees)
-            heights[degrees] = self._fit(crop)
-        return heights
+
+        def fit(degrees: float) -> float:
+            return self._fit(_square_crop(thinned, box, 0.0, TEMPLATE_SIDE_PX, degrees))
+
+        tilts = sorted(self.settings.roll_degrees, key=abs)
+        near, far = tilts[:3], tilts[3:]
+        heights = dict(zip(near, self._helper.each(fit, near), strict=True))
+        if self._is_upright(heights):
+            return heights
+        return heights | dict(zip(far, self._helper.each(fit, far), strict=True))
 
     def _is_upright(self, heights: dict[float, float]) -> bool:
         """Tell whether the template fits a face, and best of all upright."""
@@ -466,10 +489,15 @@ class FaceDetector:
             place_threshold: it looks only where the network sees so much of a face; by default
                 everywhere.
         """
-        hits = [
-            (_back(box, part.to_photo), weight)
-            for part in self._parts(view, place_threshold)
-            for box, weight in _run(
+        return self._hits(self._parts(view, place_threshold), cascade, step, neighbors)
+
+    def _hits(
+        self, parts: Sequence[_View], cascade: str, step: float, neighbors: int
+    ) -> list[tuple[Box, float]]:
+        """Return the boxes of one cascade in parts of a view, in pixels of that, heaviest first."""
+
+        def search(part: _View) -> list[tuple[Box, float]]:
+            found = _run(
                 self._cascades()[cascade],
                 part.grey,
                 step=step,
@@ -477,7 +505,9 @@ class FaceDetector:
                 smallest_px=part.smallest_face_px,
                 largest_px=part.largest_face_px,
             )
-        ]
+            return [(_back(box, part.to_photo), weight) for box, weight in found]
+
+        hits = itertools.chain.from_iterable(self._helper.each(search, parts))
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
     def _parts(self, view: _View, place_threshold: float) -> list[_View]:
@@ -507,7 +537,8 @@ class FaceDetector:
             return weight
         for look in self.settings.opinion_looks:
             crop = _square_crop(grey, box, look.margin_share, look.crop_px)
-            score = sum(self._opinion(name, crop, look) for name in confirmers)
+            ask = functools.partial(self._opinion, crop=crop, look=look)
+            score = sum(self._helper.each(ask, confirmers))
             if not threshold - self.settings.opinion_doubt < score < threshold:
                 break
         return score

@@ -7,6 +7,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+PACKAGE = Path(__file__).resolve().parent
+"""The folder of this package."""
+
+
+def models_folder(package: Path = PACKAGE) -> Path:
+    """Return where the models are: in the package where pip has put it, beside it in the project.
+
+    Args:
+        package: the folder of the package.
+    """
+    inside = package / "models"
+    return inside if inside.is_dir() else package.parent / "models"
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"labels", "errors", "files", "machine"},
+    {"labels", "errors", "files", "machine", "helper_thread"},
     {"face_places"},
     {"images", "faces", "keras_pair", "quality", "results"},
     {"model", "drawing", "yunet"},
