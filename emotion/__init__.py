@@ -1,1 +1,61 @@
-"""Find faces in photos and read their emotions; importing this package loads no TensorFlow."""
+"""Find faces in photos and read their emotions: `Recognizer.load().recognize("photo.jpg")`.
+
+What is named here is the public API (docs/python.md). Each name is imported when it is first used,
+so that importing this package loads no OpenCV, ONNX Runtime or TensorFlow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emotion.errors import EmotionError, ImageError, ModelError
+    from emotion.explain import Explanation
+    from emotion.faces import Detection
+    from emotion.labels import EMOTIONS
+    from emotion.recognition import Recognition, Recognitions
+    from emotion.recognizer import Detector, Recognizer
+    from emotion.results import Face
+    from emotion.yunet import YunetDetector
+
+__version__ = "1.0.0"
+
+__all__ = [
+    "EMOTIONS",
+    "Detection",
+    "Detector",
+    "EmotionError",
+    "Explanation",
+    "Face",
+    "ImageError",
+    "ModelError",
+    "Recognition",
+    "Recognitions",
+    "Recognizer",
+    "YunetDetector",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    homes = {
+        "EMOTIONS": "labels",
+        "Detection": "faces",
+        "Detector": "recognizer",
+        "EmotionError": "errors",
+        "Explanation": "explain",
+        "Face": "results",
+        "ImageError": "errors",
+        "ModelError": "errors",
+        "Recognition": "recognition",
+        "Recognitions": "recognition",
+        "Recognizer": "recognizer",
+        "YunetDetector": "yunet",
+    }
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{homes[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

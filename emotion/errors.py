@@ -43,3 +43,7 @@ class SourceError(EmotionError):
 
 class TrainingError(EmotionError):
     """Training cannot start, or cannot be resumed with these settings."""
+
+
+class TableError(EmotionError):
+    """A table cannot be written, or is not one that was written here."""

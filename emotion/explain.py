@@ -3,13 +3,18 @@
 `benchmarks/explanations.md` has the measurements behind every number here.
 """
 
-from dataclasses import dataclass
+import base64
+from dataclasses import dataclass, field
+from html import escape
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from emotion.errors import ModelError
+from emotion.images import encode_png
 from emotion.model import INPUT_SHAPE, EmotionModel
+from emotion.results import percent
 
 SIDE_PX = INPUT_SHAPE[0]
 
@@ -58,18 +63,37 @@ class Explanation:
         before: its probability with the whole face in view.
         hidden: its probability with the parts that spoke for it hidden, a fifth of the face.
         elsewhere: its mean probability with as much hidden elsewhere.
+        crop: (48, 48, 1) float32 in [0, 1], the face as the model saw it.
     """
 
     class_name: str
-    heat: np.ndarray
+    heat: np.ndarray = field(repr=False)
     before: float
     hidden: float
     elsewhere: float
+    crop: np.ndarray = field(repr=False)
 
     @property
     def holds(self) -> bool:
         """Return whether hiding those parts lowers the probability, and more than elsewhere."""
         return self.hidden < min(self.before, self.elsewhere)
+
+    def to_image(self, *, side: int = 320) -> Image.Image:
+        """Return the face with its parts in warm colours as an image of Pillow's; see `draw_heat`.
+
+        Args:
+            side: width and height in pixels.
+        """
+        return Image.fromarray(draw_heat(self.crop, self.heat, side))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the picture above what the check found."""
+        data = base64.b64encode(encode_png(np.asarray(self.to_image()))).decode("ascii")
+        words = escape(
+            f"{self.class_name} {percent(self.before)}; {percent(self.hidden)} with the outlined "
+            f"parts hidden, {percent(self.elsewhere)} with as much hidden elsewhere"
+        )
+        return f'<div><img alt="{words}" src="data:image/png;base64,{data}"><p>{words}</p></div>'
 
 
 def explain(model: EmotionModel, crop: np.ndarray, class_name: str) -> Explanation:
@@ -88,7 +112,7 @@ def explain(model: EmotionModel, crop: np.ndarray, class_name: str) -> Explanati
     masks = np.stack([np.zeros_like(parts), parts, *parts_elsewhere(parts)])
     answers = model.answer(cover(crop, masks))[:, _position(model, class_name)]
     before, hidden, elsewhere = answers[0], answers[1], answers[2:].mean()
-    return Explanation(class_name, heat, float(before), float(hidden), float(elsewhere))
+    return Explanation(class_name, heat, float(before), float(hidden), float(elsewhere), crop)
 
 
 def occlusion_map(model: EmotionModel, crop: np.ndarray, class_name: str) -> np.ndarray:

@@ -221,6 +221,11 @@ def read_photo(
     path: Path, limits: ImageLimits = DEFAULT_LIMITS, enough_pixels: int | None = None
 ) -> Photo:
     """Read an image file into a photo; see `read_image` and `decode_photo`."""
+    return decode_photo(read_content(path, limits), limits, enough_pixels)
+
+
+def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
+    """Return the bytes of an image file; see `read_image`."""
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
@@ -228,11 +233,10 @@ def read_photo(
         _check_bytes(status.st_size, limits)
         with Path(path).open("rb") as file:
             # One byte more than allowed: a file that grew since `stat` is still refused.
-            content = file.read(limits.max_bytes + 1)
+            return file.read(limits.max_bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"expected a readable image file; received {path}: {reason}") from error
-    return decode_photo(content, limits, enough_pixels)
 
 
 def decode_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
@@ -284,6 +288,25 @@ def decode_photo(
         return Photo(pixels, pixels.shape[1::-1], limits=limits)
     size_wh = stored_wh[::-1] if orientation in _SIDEWAYS else stored_wh
     return Photo(pixels, size_wh, content, limits)
+
+
+def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
+    """Return an image of Pillow's as an upright photo; the image is left as it is.
+
+    Colours are settled as by `decode_photo`. The orientation that its EXIF block names is applied:
+    Pillow's own operations, but for `ImageOps.exif_transpose`, leave it there.
+
+    Raises:
+        ImageDimensionsError: too many pixels, or a side too long or too short.
+        DamagedImageError: its file cannot be decoded to its end, or is closed.
+    """
+    _check_size(image.size, limits)
+    with _decoding(image.format or "Pillow", limits):
+        image.load()
+        orientation = _orientation(image.format or "", image)
+        flat = _flat_rgb(_eight_bit(image, b""))
+        pixels = np.ascontiguousarray(_turned(flat, orientation))
+    return Photo(pixels, pixels.shape[1::-1], limits=limits)
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
@@ -713,9 +736,13 @@ def _grey_from_numbers(values: np.ndarray) -> np.ndarray:
 
 
 def _with_eight_bit_transparency(image: Image.Image, content: bytes) -> Image.Image:
-    """Bring the transparent colour of a PNG to the eight bits of the pixels it is compared with."""
+    """Bring the transparent colour of a PNG to the eight bits of the pixels it is compared with.
+
+    Without the content (an image that Pillow opened elsewhere) the depth is not known.
+    """
     transparent = image.info.get("transparency")
-    if image.format != "PNG" or image.mode not in ("L", "RGB") or transparent is None:
+    is_plain = image.mode in ("L", "RGB") and transparent is not None
+    if image.format != "PNG" or not is_plain or not content:
         return image
     depth = content[24]
     if depth == 16:

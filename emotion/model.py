@@ -144,12 +144,13 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def load_model(stem: Path, keras_alone: bool = False) -> EmotionModel:
+def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
     """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
 
     Args:
         stem: folder and name without suffix, such as `models/detection_model`.
         keras_alone: run the pair itself in Keras, to compare the fast form with it.
+        threads: how many threads the fast form uses; None: one a processor.
 
     Raises:
         ModelError: a file is missing or damaged, or the card or the shapes disagree with it.
@@ -162,7 +163,7 @@ def load_model(stem: Path, keras_alone: bool = False) -> EmotionModel:
     if keras_alone:
         run, runtime, notes = _keras_runner(files), "Keras", ()
     else:
-        run, runtime, notes = _choose_runtime(files, hashes)
+        run, runtime, notes = _choose_runtime(files, hashes, threads)
     if card is None:
         notes = ("no card: the seven FER2013 class names in alphabetical order", *notes)
     class_names = EMOTIONS if card is None else tuple(card["class_names"])
@@ -204,7 +205,7 @@ def _read_card(files: ModelFiles, hashes: dict[str, str]) -> dict | None:
     return card
 
 
-def _choose_runtime(files: ModelFiles, hashes: dict[str, str]):
+def _choose_runtime(files: ModelFiles, hashes: dict[str, str], threads: int | None):
     """Return (run, runtime, notes): the fast form, a new one, or Keras."""
     notes = []
     reason = _why_not_fast(files, hashes)
@@ -214,7 +215,7 @@ def _choose_runtime(files: ModelFiles, hashes: dict[str, str]):
         if failure:
             notes[-1] = f"{reason}; not made anew ({failure}), so Keras runs the pair, more slowly"
             return _keras_runner(files), "Keras", tuple(notes)
-    return _onnx_runner(files.fast_form), "ONNX Runtime", tuple(notes)
+    return _onnx_runner(files.fast_form, threads), "ONNX Runtime", tuple(notes)
 
 
 def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
@@ -253,12 +254,12 @@ def _convert(files: ModelFiles) -> str | None:
     return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
-def _onnx_runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _onnx_runner(path: Path, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that runs an ONNX file; safe to call from many threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cpus()
+    options.intra_op_num_threads = threads or available_cpus()
     # Threads that spin while they wait for the next batch take the processor from the search for
     # faces and from other requests: a single face then costs twice the processor time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 from emotion.errors import ModelError
 
@@ -81,7 +82,7 @@ class Face:
             raise ValueError(f"expected probabilities that sum to 1; received a sum of {total}")
         object.__setattr__(self, "probabilities", MappingProxyType(dict(self.probabilities)))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # a mappingproxy cannot be pickled, and faces travel between processes
         return Face, (self.box_xywh, self.score, dict(self.probabilities), self.notes, self.sure)
 
@@ -111,7 +112,7 @@ class Face:
         return self.candidates[1] if len(self.candidates) > 1 else None
 
 
-def face_to_dict(face: Face) -> dict:
+def face_to_dict(face: Face) -> dict[str, Any]:
     """Return a face as plain types for JSON."""
     return {
         "box": dict(zip(("x", "y", "width", "height"), map(int, face.box_xywh), strict=True)),
@@ -127,7 +128,7 @@ def face_to_dict(face: Face) -> dict:
     }
 
 
-def face_from_dict(content: Mapping) -> Face:
+def face_from_dict(content: Mapping[str, Any]) -> Face:
     """Return the face that `face_to_dict` made `content` from, up to rounding.
 
     Before there was `sure`, an answer was unsure when it had a `runner_up`.
@@ -144,7 +145,7 @@ def face_from_dict(content: Mapping) -> Face:
 
 def results_to_dict(
     faces: Sequence[Face], size_wh: tuple[int, int], model_name: str, model_sha256: str
-) -> dict:
+) -> dict[str, Any]:
     """Return the results of one photo as plain types: the JSON schema of API, files and shell.
 
     Args:
@@ -161,7 +162,7 @@ def results_to_dict(
     }
 
 
-def results_to_csv(photos: Iterable[tuple[str, Mapping | str]]) -> str:
+def results_to_csv(photos: Iterable[tuple[str, Mapping[str, Any] | str]]) -> str:
     """Return the results of photos as CSV (RFC 4180), one row a face.
 
     A photo without a face or with a problem has one row without a face. For spreadsheets that
@@ -183,7 +184,7 @@ def results_to_csv(photos: Iterable[tuple[str, Mapping | str]]) -> str:
     return text.getvalue()
 
 
-def csv_rows(results: Mapping | str, photo_name: str) -> list[dict]:
+def csv_rows(results: Mapping[str, Any] | str, photo_name: str) -> list[dict[str, Any]]:
     """Return the rows of one photo, column -> value; columns that do not apply are not there.
 
     Args:
@@ -198,7 +199,7 @@ def csv_rows(results: Mapping | str, photo_name: str) -> list[dict]:
     return rows or [photo]
 
 
-def _csv_face(face: Face) -> dict:
+def _csv_face(face: Face) -> dict[str, Any]:
     """Return the columns of one face, column -> value."""
     chances = {f"probability_{name}": round(p, 6) for name, p in face.probabilities.items()}
     return {
@@ -222,7 +223,7 @@ def safe_cell(text: str) -> str:
     return f"'{visible}" if visible.lstrip().startswith(FORMULA_STARTS) else visible
 
 
-def read_thresholds(card: Mapping | None) -> Thresholds:
+def read_thresholds(card: Mapping[str, Any] | None) -> Thresholds:
     """Return when answers are sure, from the `verdict` of a model's card or else by default.
 
     Raises:

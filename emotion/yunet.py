@@ -64,7 +64,7 @@ class YunetSettings:
 class YunetDetector:
     """Finds the faces of a photo; safe to share between threads, and picklable."""
 
-    def __init__(self, path: Path, settings: YunetSettings = YunetSettings()):
+    def __init__(self, path: str | Path, settings: YunetSettings = YunetSettings()):
         """Load the network and try it on a drawn face, so that what is wrong is known now.
 
         Args:

@@ -9,12 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"labels", "errors", "files", "machine", "helper_thread"},
-    {"face_places"},
+    {"labels", "errors", "files", "machine", "helper_thread", "progress"},
+    {"face_places", "photo_lists"},
     {"images", "faces", "keras_pair", "quality", "results"},
-    {"model", "drawing", "yunet"},
-    {"recognizer", "explain"},
-    {"video", "batch", "training", "web"},
+    {"model", "drawing", "yunet", "opening", "tables"},
+    {"recognition", "explain"},
+    {"recognizer"},
+    {"video", "batch", "training"},
+    {"sources", "web"},
+    {"shell"},
 )
 SCRIPTS = ("app", "emotion_detector", "emotion_model_training")
 KERAS_ROOMS = ("training",)

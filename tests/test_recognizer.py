@@ -1,14 +1,19 @@
 """The pipeline on photos of a reduced scale: boxes of the full size, crops with enough detail."""
 
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from web_support import StandInDetector, looking_model, picture, stand_in_model
 
+from emotion.errors import DamagedImageError, EmptyImageError, ImageError, ModelError
 from emotion.images import ENOUGH_PIXELS, decode_photo, encode_jpeg
-from emotion.recognizer import LEAST_SIDE_PX, Recognizer
+from emotion.recognition import Recognitions
+from emotion.recognizer import LEAST_SIDE_PX, Recognizer, stem_of
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +82,168 @@ def test_all_faces_of_all_photos_are_one_batch(content):
     found = Recognizer(watched, StandInDetector()).recognize_many(photos)
     assert [len(faces) for faces in found] == [2, 2]
     assert sizes == [4]
+
+
+# lists and errors
+
+
+def recognizer_of(*rows):
+    return Recognizer(stand_in_model(*rows), StandInDetector())
+
+
+@pytest.mark.parametrize("pack", [list, tuple, iter, lambda photos: (each for each in photos)])
+def test_lists_tuples_and_iterators_are_read_as_many(content, pack):
+    photos = [content, np.zeros((120, 160, 3), np.uint8)]
+    found = recognizer_of().recognize(pack(photos))
+    assert isinstance(found, Recognitions)
+    assert [each.size_wh for each in found] == [(640, 480), (160, 120)]
+    assert found == recognizer_of().recognize_many(photos)
+
+
+def test_an_array_of_arrays_is_many_only_where_that_is_said():
+    frames = np.zeros((3, 120, 160, 3), np.uint8)
+    assert len(recognizer_of().recognize_many(frames)) == 3
+    with pytest.raises(ImageError, match=r"give list\(array\)"):
+        recognizer_of().recognize(frames)
+
+
+def photos_one_by_one(count, alive):
+    """Yield photos; after each, note how many are alive."""
+    shown = []
+    for _ in range(count):
+        photo = np.zeros((120, 160, 3), np.uint8)
+        shown.append(weakref.ref(photo))
+        alive.append(sum(each() is not None for each in shown))
+        yield photo
+        del photo
+
+
+def test_photos_of_an_iterator_are_let_go_one_by_one():
+    alive = []
+    found = recognizer_of().recognize(photos_one_by_one(6, alive))
+    assert len(found) == 6
+    assert max(alive) <= 2
+    with pytest.raises(ImageError, match="iterators and without_photo leave it out"):
+        found[0].annotated()
+
+
+def test_photos_of_a_list_and_paths_of_an_iterator_can_be_drawn(content, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    for found in (recognizer_of().recognize([content]), recognizer_of().recognize(iter([path]))):
+        assert found[0].annotated().shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind", "message"),
+    [
+        (b"", EmptyImageError, r"^images\[1\]: expected an image; received an empty file$"),
+        ("no/such.jpg", ImageError, r"^images\[1\], no/such.jpg: expected a readable image"),
+        (None, ImageError, r"^images\[1\]: expected a path.*received NoneType$"),
+        (np.zeros((20, 10)), ImageError, r"^images\[1\]: expected an array of at least 16"),
+    ],
+)
+def test_a_bad_photo_among_many(content, bad, kind, message):
+    with pytest.raises(kind, match=message):
+        recognizer_of().recognize([content, bad])
+    found = recognizer_of().recognize([content, bad, content], errors="keep")
+    assert [len(each) for each in found] == [2, 0, 2]
+    assert [each.problem is None for each in found] == [True, False, True]
+    assert found[1].size_wh is None
+    assert found[0] == found[2]
+
+
+def test_the_error_of_one_photo_names_no_position():
+    with pytest.raises(EmptyImageError, match=r"^expected an image"):
+        recognizer_of().recognize(b"")
+
+
+def test_the_error_of_one_photo_says_its_name(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encode_jpeg(np.asarray(picture()))[:-500])
+    with pytest.raises(DamagedImageError, match=f"^{path}: expected a whole JPEG image"):
+        recognizer_of().recognize(path)
+    with pytest.raises(ImageError, match=r"^expected a readable image file; received .*none.jpg"):
+        recognizer_of().recognize(tmp_path / "none.jpg")
+
+
+def test_other_choices_for_errors_are_refused(content):
+    with pytest.raises(ValueError, match="received 'ignore'"):
+        recognizer_of().recognize(content, errors="ignore")
+
+
+def test_answers_stay_with_their_photos(content):
+    detectors = iter([(), ((10, 10, 60, 60),), (), ((10, 10, 60, 60), (90, 20, 30, 30))])
+
+    class Varied:
+        def detect(self, image):
+            return StandInDetector(next(detectors)).detect(image)
+
+    rows = np.eye(7)[[3, 0, 6]] * 0.93 + 0.01
+    found = Recognizer(stand_in_model(*rows), Varied()).recognize([content] * 4)
+    assert [[face.emotion for face in each] for each in found] == [
+        [],
+        ["happy"],
+        [],
+        ["angry", "surprise"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "stem"),
+    [
+        ("models/mine", "models/mine"),
+        ("models/mine.h5", "models/mine"),
+        ("models/mine.json", "models/mine"),
+        ("models/mine.card.json", "models/mine"),
+        ("models/mine.onnx.json", "models/mine"),
+        ("models/mine.v2", "models/mine.v2"),
+    ],
+)
+def test_a_model_is_named_by_any_of_its_files(given, stem):
+    assert stem_of(given) == stem_of(Path(given)) == Path(stem)
+
+
+def test_a_missing_model_is_one_sentence(tmp_path):
+    with pytest.raises(ModelError, match=r"expected a model as none\.json and none\.h5"):
+        Recognizer.load(str(tmp_path / "none.h5"))
+
+
+def test_threads_may_share_a_recognizer(content):
+    shared = Recognizer(looking_model(), StandInDetector())
+    photos = [encode_jpeg(np.asarray(picture(seed=seed))) for seed in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        at_once = list(pool.map(shared.recognize, photos))
+    assert at_once == list(shared.recognize(photos))
+
+
+# explanations
+
+
+def test_a_face_is_explained(content):
+    recognizer = Recognizer(looking_model(), StandInDetector())
+    second = recognizer.explain(content, face=2)
+    (sights,) = recognizer.look_many([decode_photo(content)])
+    assert second.class_name == sights[1].face.emotion
+    np.testing.assert_array_equal(second.crop, sights[1].crop)
+    assert recognizer.explain(content, emotion="sad").class_name == "sad"
+    assert second.to_image(side=100).size == (100, 100)
+    assert second._repr_html_().startswith(f'<div><img alt="{second.class_name} ')
+
+
+@pytest.mark.parametrize("face", [0, 3, -1])
+def test_a_face_that_is_not_there(content, face):
+    with pytest.raises(
+        ImageError, match=f"expected face {face} of a photo; received a photo with 2$"
+    ):
+        recognizer_of().explain(content, face=face)
+
+
+def test_no_face_to_explain(content):
+    with pytest.raises(ImageError, match="received a photo without a face"):
+        Recognizer(stand_in_model(), StandInDetector(())).explain(content)
+
+
+def test_a_class_to_explain_that_the_model_does_not_know(content):
+    with pytest.raises(ModelError, match="expected a class of the model"):
+        recognizer_of().explain(content, emotion="bored")

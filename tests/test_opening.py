@@ -1,0 +1,321 @@
+"""Whatever may hold a photo in Python becomes the same upright RGB photo."""
+
+import io
+import pathlib
+import tempfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from web_support import encoded, picture
+
+from emotion.errors import EmptyImageError, ImageDimensionsError, ImageError
+from emotion.images import ENOUGH_PIXELS, ImageLimits, decode_photo, read_image
+from emotion.opening import check_many, holds_many, name_of, open_photo, rgb_from_array
+
+RGB = np.asarray(picture())
+ORIENTATION_TAG = 0x0112
+
+
+class Trickle(io.RawIOBase):
+    """A file without a buffer that gives a few bytes at a time, as a pipe may."""
+
+    def __init__(self, content):
+        self.content = io.BytesIO(content)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return self.content.readinto(memoryview(buffer)[:1000])
+
+
+@pytest.fixture
+def path(tmp_path):
+    place = tmp_path / "a photo é.png"
+    place.write_bytes(encoded("PNG"))
+    return place
+
+
+WAYS = {
+    "path": lambda path: path,
+    "text": str,
+    "relative": lambda path: path.name,
+    "bytes": lambda path: path.read_bytes(),
+    "bytearray": lambda path: bytearray(path.read_bytes()),
+    "memoryview": lambda path: memoryview(path.read_bytes()),
+    "file in memory": lambda path: io.BytesIO(path.read_bytes()),
+    "file without buffer": lambda path: Trickle(path.read_bytes()),
+    "array": lambda path: RGB.copy(),
+    "floats": lambda path: RGB / 255,
+    "float32": lambda path: (RGB / 255).astype(np.float32),
+    "another order in memory": lambda path: np.asfortranarray(RGB),
+    "view of BGR": lambda path: RGB[..., ::-1].copy()[..., ::-1],
+    "opaque RGBA": lambda path: np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)]),
+    "Pillow": lambda path: picture(),
+    "Pillow, opaque RGBA": lambda path: picture().convert("RGBA"),
+    "photo": lambda path: decode_photo(path.read_bytes()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_the_same_photo(way, path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    photo = open_photo(WAYS[way](path))
+    assert photo.size_wh == (160, 120)
+    assert photo.pixels.dtype == np.uint8
+    assert photo.pixels.flags.c_contiguous
+    np.testing.assert_array_equal(photo.full, RGB)
+
+
+def test_an_open_file_is_read_from_where_it_stands(path):
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(open_photo(file).pixels, RGB)
+
+
+def test_a_member_of_a_zip_is_a_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a.png", encoded("PNG"))
+    with zipfile.ZipFile(tmp_path / "photos.zip") as archive, archive.open("a.png") as member:
+        np.testing.assert_array_equal(open_photo(member).pixels, RGB)
+        assert name_of(member) == "a.png"
+
+
+def test_a_usual_array_is_not_copied():
+    assert rgb_from_array(RGB) is RGB
+
+
+GREY = np.asarray(picture().convert("L"))
+
+
+@pytest.mark.parametrize("array", [GREY, GREY[..., None], GREY / 255], ids=["2d", "3d", "float"])
+def test_grey_arrays_have_three_equal_channels(array):
+    np.testing.assert_array_equal(open_photo(array).pixels, np.dstack([GREY] * 3))
+
+
+def test_alpha_of_an_array_is_flattened_on_white():
+    array = np.zeros((20, 20, 4), np.uint8)
+    array[10:, :, 3] = 255
+    pixels = open_photo(array).pixels
+    assert (pixels[:10] == 255).all()
+    assert (pixels[10:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 20, 30), np.uint8), r"\(3, 20, 30\): give np.moveaxis\(array, 0, -1\)"),
+        (np.zeros((5, 20, 30, 3), np.uint8), r"give list\(array\) for several photos"),
+        (np.zeros((20, 30, 2), np.uint8), r"received \(20, 30, 2\)$"),
+        (np.zeros(7, np.uint8), r"received \(7,\): give list\(array\) for several photos"),
+        (np.array(["a.jpg", "b.jpg"]), r"give list\(array\)"),
+        (np.zeros((640, 3), np.uint8), "at least 16 pixels a side; received 3x640"),
+        (np.zeros((0, 30, 3), np.uint8), r"received \(0, 30, 3\)$"),
+        (np.zeros((), np.uint8), r"received \(\)$"),
+        (np.zeros((20, 30, 3), np.uint16), "received uint16: scale it to 0 to 255"),
+        (np.zeros((20, 30, 3), int), "received int64"),
+        (np.zeros((20, 30, 3), bool), "received bool"),
+        (np.array([["a"] * 20] * 20), "received <U1"),
+        (np.full((20, 30, 3), 255.0), r"received 255 to 255: give array.astype\(np.uint8\)"),
+        (np.full((20, 30, 3), -0.5), "received -0.5 to -0.5"),
+        (np.full((20, 30, 3), np.nan), "received nan to nan"),
+    ],
+)
+def test_arrays_that_are_refused(array, message):
+    with pytest.raises(ImageError, match=message):
+        open_photo(array)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (None, "expected a path, .* received NoneType"),
+        (3, "received int"),
+        ("https://example.org/a.jpg", "received the address https://example.org/a.jpg: download"),
+        ("HTTP://example.org/a.jpg", "download it first"),
+        ("file:///tmp/a.jpg", "download it first"),
+        ("data:image/png;base64,AAAA", "download it first"),
+        ("missing.jpg", "expected a readable image file; received .*missing.jpg: No such file"),
+        ("a\0b.jpg", "expected a readable image file"),
+        ("", r"the folder : give its files"),
+        (io.StringIO("text"), "opened with mode 'rb'; received one that gives str"),
+        (b"no image", "it begins with no image"),
+    ],
+)
+def test_others_are_refused_with_a_sentence(image, message):
+    with pytest.raises(ImageError, match=message):
+        open_photo(image)
+
+
+def test_a_folder_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(ImageError, match=r"the folder .*: give its files, list\(Path\('"):
+        open_photo(tmp_path)
+
+
+def test_empty_bytes_and_files():
+    for nothing in (b"", io.BytesIO(b"")):
+        with pytest.raises(EmptyImageError):
+            open_photo(nothing)
+
+
+def test_a_closed_file_is_told(path):
+    file = path.open("rb")
+    file.close()
+    with pytest.raises(ImageError, match="one that fails: read of closed file"):
+        open_photo(file)
+
+
+def test_no_more_of_a_file_is_read_than_allowed():
+    file = io.BytesIO(b"\xff" * 5000)
+    with pytest.raises(ImageError, match="at most"):
+        open_photo(file, ImageLimits(max_bytes=1000))
+    assert file.tell() == 1001
+
+
+def test_files_are_decoded_no_larger_than_needed():
+    content = encoded("JPEG", 3000, 2000)
+    photo = open_photo(content)
+    assert photo.size_wh == (3000, 2000)
+    assert photo.pixels.shape[0] * photo.pixels.shape[1] < 3000 * 2000
+    assert photo.pixels.shape == decode_photo(content, enough_pixels=ENOUGH_PIXELS).pixels.shape
+
+
+def with_orientation(orientation, kind="JPEG"):
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = orientation
+    return encoded(kind, exif=exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pillow_images_come_upright_as_their_files_do(kind, orientation):
+    content = with_orientation(orientation, kind)
+    with Image.open(io.BytesIO(content)) as image:
+        photo = open_photo(image)
+    np.testing.assert_array_equal(photo.pixels, decode_photo(content).pixels)
+
+
+def test_a_pillow_image_is_left_as_it_is():
+    image = Image.open(io.BytesIO(with_orientation(6)))
+    before = image.size, image.mode, image.getexif()[ORIENTATION_TAG]
+    open_photo(image)
+    assert (image.size, image.mode, image.getexif()[ORIENTATION_TAG]) == before
+
+
+def test_a_pillow_image_turned_by_its_owner_is_not_turned_again():
+    content = with_orientation(6)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(open_photo(turned).pixels, decode_photo(content).pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_pillow_modes(mode):
+    source = picture().convert("RGBA" if mode == "PA" else "RGB")
+    image = source.convert("P").convert("PA") if mode == "PA" else source.convert(mode)
+    pixels = open_photo(image).pixels
+    assert pixels.shape == (120, 160, 3)
+    difference = np.abs(pixels.astype(int) - np.asarray(image.convert("RGB"), int))
+    assert difference.mean() < 2
+
+
+def test_sixteen_bit_pillow_images_keep_their_high_byte():
+    words = Image.fromarray(GREY.astype(np.uint16) * 257)
+    assert words.mode == "I;16"
+    np.testing.assert_array_equal(open_photo(words).pixels[..., 0], GREY)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pillow_images_of_numbers(mode):
+    image = Image.fromarray(GREY.astype(np.int32 if mode == "I" else np.float32))
+    assert image.mode == mode
+    np.testing.assert_array_equal(open_photo(image).pixels[..., 0], GREY)
+
+
+def test_transparent_pillow_images_become_white():
+    pixels = open_photo(Image.new("RGBA", (20, 20), (9, 9, 9, 0))).pixels
+    assert (pixels == 255).all()
+
+
+def test_pillow_images_have_limits():
+    with pytest.raises(ImageDimensionsError, match="at least 16 pixels"):
+        open_photo(Image.new("RGB", (100, 5)))
+
+
+def test_a_damaged_file_behind_a_pillow_image():
+    image = Image.open(io.BytesIO(encoded("JPEG")[:-2000]))
+    with pytest.raises(ImageError, match="expected a whole JPEG image"):
+        open_photo(image)
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("a/b.jpg", "a/b.jpg"),
+        (pathlib.PurePosixPath("a/b.jpg"), "a/b.jpg"),
+        (b"bytes", None),
+        (RGB, None),
+        (io.BytesIO(), None),
+        (Image.new("L", (20, 20)), None),
+        (None, None),
+    ],
+)
+def test_names(image, name):
+    assert name_of(image) == name
+
+
+def test_names_of_files(path):
+    with path.open("rb") as file, Image.open(path) as image, tempfile.TemporaryFile() as other:
+        assert name_of(file) == str(path)
+        assert name_of(image) == str(path)
+        assert name_of(other) is None  # opened by number
+
+
+class Tensor:
+    """An array of another library, whose rows can be iterated over."""
+
+    ndim = 3
+
+    def __array__(self, dtype=None, copy=None):
+        return RGB
+
+    def __iter__(self):
+        return iter(RGB)
+
+
+def test_arrays_of_other_libraries_are_refused_with_the_way_out():
+    assert not holds_many(Tensor())
+    with pytest.raises(ImageError, match=r"received Tensor: give np\.asarray\(\.\.\.\) of it"):
+        open_photo(Tensor())
+    np.testing.assert_array_equal(open_photo(np.asarray(Tensor())).pixels, RGB)
+
+
+def test_a_column_of_paths_holds_many():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    assert holds_many(pandas.Series(["a.jpg", "b.jpg"]))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_photo_is_not_many(way, path):
+    assert not holds_many(WAYS[way](path))
+
+
+@pytest.mark.parametrize(
+    "many", [[], (), ["a"], iter("ab"), (c for c in "ab"), {"a": 1}.keys(), map(str, "ab")]
+)
+def test_lists_tuples_and_iterators_hold_many(many):
+    assert holds_many(many)
+
+
+@pytest.mark.parametrize("one", ["a.jpg", b"ab", io.BytesIO(b"a\nb"), RGB, GREY, picture(), None])
+def test_one_photo_in_place_of_many_is_refused(one):
+    with pytest.raises(ImageError, match=f"received one {type(one).__name__}: give it to recogn"):
+        check_many(one)
+
+
+def test_none_is_not_many():
+    assert not holds_many(None)
+
+
+def test_a_path_reads_as_its_file(path):
+    np.testing.assert_array_equal(open_photo(path).pixels, read_image(path))

@@ -1,0 +1,296 @@
+"""The public API: its names, their signatures and types, and the page that describes them."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import emotion
+from emotion.files import models_folder
+from emotion.recognizer import DEFAULT_MODEL
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENTRIES = re.findall(r"^#{3,4} `(.+)`$", PAGE, re.MULTILINE)
+TYPED = "__init__ recognition recognizer results labels errors opening".split()
+INTERNAL = {"Recognizer.look_many", "Recognizer.read_faces"}
+"""Public by their form alone: what other modules of the package use."""
+
+
+def run(code, *options):
+    command = [sys.executable, *options, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def public_members(name):
+    """Return the names of what a public class itself offers, inherited ones of ours included."""
+    thing = getattr(emotion, name)
+    if not inspect.isclass(thing) or issubclass(thing, Exception):
+        return set()
+    own = {each for each in vars(thing) if not each.startswith("_")}
+    if is_dataclass(thing):
+        own |= {field.name for field in fields(thing)}
+    return {f"{name}.{each}" for each in own} - INTERNAL
+
+
+def default_of(parameter):
+    if parameter.default is parameter.empty:
+        return ""
+    value = parameter.default
+    if isinstance(value, Path):
+        value = value.relative_to(ROOT).as_posix()
+    return f'="{value}"' if isinstance(value, str) else f"={value!r}"
+
+
+def signature(dotted):
+    """Return a public name as the page writes it."""
+    owner, _, member = dotted.partition(".")
+    if not member or not callable(getattr(getattr(emotion, owner), member, None)):
+        return dotted
+    shown, keyword_only = [], False
+    for name, parameter in inspect.signature(
+        getattr(getattr(emotion, owner), member)
+    ).parameters.items():
+        if name == "self":
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not keyword_only:
+            keyword_only = True
+            shown.append("*")
+        shown.append(name + default_of(parameter))
+    return f"{dotted}({', '.join(shown)})"
+
+
+PUBLIC = sorted(
+    {*emotion.__all__, *(each for name in emotion.__all__ for each in public_members(name))}
+)
+
+
+@pytest.mark.parametrize("dotted", PUBLIC)
+def test_every_public_name_has_an_entry_with_its_signature(dotted):
+    assert signature(dotted) in ENTRIES
+
+
+def test_every_entry_is_of_something_public():
+    assert sorted(ENTRIES) == sorted(map(signature, PUBLIC))
+
+
+@pytest.mark.parametrize("name", emotion.__all__)
+def test_public_names(name):
+    assert getattr(emotion, name) is not None
+    assert name in dir(emotion)
+
+
+def test_all_is_sorted_and_complete():
+    # capitals before words, as ruff sorts it
+    assert sorted(emotion.__all__) == sorted(set(emotion.__all__))
+    namespace = {}
+    exec("from emotion import *", namespace)
+    assert set(emotion.__all__) <= set(namespace)
+
+
+def test_an_unknown_name_is_told():
+    with pytest.raises(AttributeError, match="module 'emotion' has no attribute 'recognise'"):
+        emotion.recognise  # noqa: B018
+
+
+def test_submodules_are_imported_as_ever():
+    code = "import emotion.labels, emotion; from emotion import errors; emotion.labels.EMOTIONS"
+    assert run(code).returncode == 0
+
+
+LIGHT = "import sys, emotion; emotion.EMOTIONS; emotion.Face; emotion.EmotionError"
+HEAVY = {"cv2", "PIL", "onnxruntime", "tensorflow", "keras", "pandas", "flask", "av", "matplotlib"}
+
+
+def test_importing_the_package_loads_little():
+    ran = run(f"{LIGHT}; sys.stdout.write(' '.join(sys.modules))")
+    assert ran.returncode == 0, ran.stderr
+    assert not HEAVY & set(ran.stdout.split())
+    assert "numpy" not in ran.stdout.split()
+
+
+def test_the_recognizer_loads_no_more_than_it_needs():
+    ran = run("import sys; from emotion import Recognizer; sys.stdout.write(' '.join(sys.modules))")
+    assert ran.returncode == 0, ran.stderr
+    assert not (HEAVY - {"cv2", "PIL"}) & set(ran.stdout.split())
+
+
+def test_without_pandas_a_frame_says_what_is_missing():
+    code = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "from emotion.recognition import Origin, Recognition\n"
+        "faces = Recognition((), Origin('a', (), 'm', 's', (1, 1)))\n"
+        "faces.to_dict(), repr(faces), str(faces)\n"
+        "faces.to_dataframe()"
+    )
+    last = run(code).stderr.strip().splitlines()[-1]
+    assert last == (
+        "emotion.errors.TableError: expected the package pandas for a DataFrame; "
+        "it is not installed: pip install pandas"
+    )
+
+
+# documentation
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path, astronaut):
+    """Return a folder with the photos that the examples read."""
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(astronaut).save(tmp_path / "photo.jpg")
+    for name in ("a", "b"):
+        Image.fromarray(astronaut[::2, ::2]).save(tmp_path / "photos" / f"{name}.jpg")
+    (tmp_path / "photos" / "c.jpg").write_text("no photo")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(tmp_path / "photo.jpg", "photo.jpg")
+    return tmp_path
+
+
+def test_the_examples_of_the_page_run(folder):
+    # the recipe for threads raises for the damaged photo, as it should; here it is mended first
+    whole = "import shutil; shutil.copy('photo.jpg', 'photos/c.jpg')\n"
+    parts = [(whole if "ThreadPool" in part else "") + part for part in blocks("python")]
+    script = folder / "examples.py"
+    script.write_text("\n".join(parts), encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", script.name],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("happy 0.9")
+    assert "problem" in (folder / "emotions.csv").read_text().splitlines()[0]
+    assert np.asarray(Image.open(folder / "boxes.jpg")).shape == (512, 512, 3)
+
+
+def check_types(folder, cache):
+    """Return what mypy says about the public modules and the examples in a folder, in its words."""
+    modules = [str(ROOT / "emotion" / f"{name}.py") for name in TYPED]
+    options = "--strict --follow-imports=silent --no-error-summary --no-color-output".split()
+    command = [sys.executable, "-m", "mypy", *options, "--config-file", "", "--cache-dir", cache]
+    return subprocess.run(
+        [*command, *modules, *sorted(path.name for path in folder.glob("*.py"))],
+        cwd=folder,  # so that errors in the cache have names that stay
+        env=os.environ | {"MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_types_hold_for_users_and_in_the_public_modules(tmp_path, request):
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    examples = "\n".join(blocks("python") + blocks("py"))
+    for name, code in {"examples": examples, "usage": USAGE, "wrong": WRONG}.items():
+        (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
+    ran = check_types(tmp_path, request.config.cache.mkdir("mypy"))
+    told = [line.split(": error:")[0] for line in ran.stdout.splitlines() if ": note:" not in line]
+    wrong = [n for n, line in enumerate(WRONG.splitlines(), 1) if line.endswith("# wrong")]
+    assert told == [f"wrong.py:{number}" for number in wrong], ran.stdout
+    assert not ran.stderr
+
+
+USAGE = """\
+from io import BytesIO
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+import emotion
+from emotion import EMOTIONS, Face, Recognition, Recognitions, Recognizer
+
+recognizer: emotion.Recognizer = Recognizer.load("a")
+assert_type(recognizer.recognize("a.jpg"), Recognition)
+assert_type(recognizer.recognize(Path("a.jpg")), Recognition)
+assert_type(recognizer.recognize(b"bytes"), Recognition)
+assert_type(recognizer.recognize(BytesIO()), Recognition)
+assert_type(recognizer.recognize(np.zeros((9, 9, 3), np.uint8)), Recognition)
+assert_type(recognizer.recognize(Image.new("L", (9, 9))), Recognition)
+with open("a.jpg", "rb") as file:
+    assert_type(recognizer.recognize(file, errors="keep"), Recognition)
+assert_type(recognizer.recognize(["a.jpg", Path("b.jpg"), b"bytes"]), Recognitions)
+assert_type(recognizer.recognize(Path(".").glob("*.jpg"), errors="keep"), Recognitions)
+assert_type(recognizer.recognize_many(np.zeros((2, 9, 9, 3), np.uint8)), Recognitions)
+found = recognizer.recognize(["a.jpg"])
+assert_type(found[0], Recognition)
+assert_type(found[:1], Recognitions)
+assert_type(found[0].annotated(), npt.NDArray[np.uint8])
+assert_type(found[0].to_dict(), dict[str, Any])
+assert_type([face for faces in found for face in faces], list[Face])
+assert_type(found[0][0].candidates, tuple[str, ...])
+as_tuple: tuple[Face, ...] = found[0]
+assert_type(recognizer.explain("a.jpg", face=2, emotion="sad").before, float)
+names: tuple[str, ...] = EMOTIONS
+version: str = emotion.__version__
+"""
+
+WRONG = """\
+from emotion import Recognizer
+
+recognizer = Recognizer.load(3)  # wrong
+recognizer.recognize(3)  # wrong
+recognizer.recognize("a.jpg", errors="ignore")  # wrong
+recognizer.recognize("a.jpg", "keep")  # wrong
+recognizer.recognize("a.jpg").emotion  # wrong
+"""
+
+
+def test_the_readme_leads_to_the_page():
+    assert "docs/python.md" in README
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (ROOT / "emotion" / "py.typed").read_bytes() == b""
+
+
+# where the models are
+
+
+def test_models_lie_beside_the_package_or_in_it(tmp_path):
+    package = tmp_path / "emotion"
+    package.mkdir()
+    assert models_folder(package) == tmp_path / "models"
+    (package / "models").mkdir()
+    assert models_folder(package) == package / "models"
+    assert DEFAULT_MODEL == ROOT / "models" / "detection_model"
+
+
+# the package as pip installs it
+
+
+def packaging() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_package_ships_every_room_but_the_app_and_the_training():
+    inits = (ROOT / "emotion").rglob("__init__.py")
+    rooms = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in inits}
+    rooms -= {"emotion.web", "emotion.training"}
+    assert set(packaging()["tool"]["setuptools"]["packages"]) == rooms | {"emotion.models"}
+
+
+def test_the_package_asks_for_what_the_project_does():
+    texts = [(ROOT / name).read_text() for name in ("requirements.txt", "requirements-serve.txt")]
+    lines = {re.sub(r"\s*#.*", "", line) for text in texts for line in text.splitlines()}
+    project = packaging()["project"]
+    asked = set(project["dependencies"]).union(*project["optional-dependencies"].values())
+    assert len(asked) > 5
+    assert asked <= lines
