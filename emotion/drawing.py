@@ -1,5 +1,10 @@
-"""Draw faces on a copy of a photo: numbered boxes with labels legible at any size, or blurred."""
+"""Draw faces on a copy of a photo: numbered boxes with labels legible at any size, or blurred.
 
+Moving pictures are drawn here as well, so only the pixels that change are touched, and words are
+drawn once and kept.
+"""
+
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
@@ -26,12 +31,32 @@ of finer cells (McPherson et al. 2016, "Defeating image obfuscation with deep le
 BLUR_CELL_PX = 8
 """Side of a cell while it is blurred."""
 
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
+BARS_INK_RGB = (205, 205, 205)
+BARS_TRACK_RGB = (75, 75, 75)
+BARS_PLATE_RGB = (22, 22, 22)
+BARS_OPACITY = 0.85
+"""How much of the plate under the bars hides the picture, 0 to 1."""
+
+BAR_LENGTHS = (5.0, 2.0)
+"""How long a bar of 100 % is, in text sizes: the first length that finds a free place."""
+
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
 
+Color = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
 
-def annotate(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
-    """Return a copy of a photo with every face boxed, numbered from 1 and labelled.
+
+def annotate(
+    image: np.ndarray,
+    faces: Sequence[Face],
+    numbers: Sequence[int] | None = None,
+    bars: bool = False,
+    sides: dict[int, int] | None = None,
+) -> np.ndarray:
+    """Return a copy of a photo with every face boxed, numbered and labelled.
 
     A sure answer has the colour of its class; an unsure one is white and dashed and says so.
     Labels stand where they cover neither a face nor another label; where a crowd leaves no room
@@ -39,23 +64,31 @@ def annotate(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
 
     Args:
         image: (H, W, 3) uint8 RGB; left as it is.
-        faces: the faces, in the order of their numbers.
+        faces: the faces.
+        numbers: the number of each face, such as that of its track; from 1 where not given.
+        bars: whether to draw the probabilities of all classes beside each face that leaves room.
+        sides: of moving pictures: remembers on which side of each number the bars stood, so that
+            they stay there while there is room.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    canvas = Image.fromarray(image)
-    pen = ImageDraw.Draw(canvas)
-    thickness = _thickness(canvas.size)
+    canvas = image.copy()
+    size_wh = canvas.shape[1::-1]
+    thickness = _thickness(size_wh)
     boxes = [_rectangle(face.box_xywh) for face in faces]
+    names = list(range(1, len(faces) + 1)) if numbers is None else numbers
     for face, box in zip(faces, boxes, strict=True):
-        _draw_box(pen, box, face, thickness)
+        _draw_box(canvas, box, face, thickness)
     taken: list[Rectangle] = []
     for index in _largest_first(faces):
-        label = _place_label(index, faces[index], boxes, taken, canvas.size, thickness)
-        _draw_label(pen, *label, faces[index])
+        obstacles = [*taken, *(box for other, box in enumerate(boxes) if other != index)]
+        label = _place_label(names[index], faces[index], boxes[index], obstacles, size_wh)
+        _draw_label(canvas, *label, faces[index])
         taken.append(label[2])
-    return np.asarray(canvas).copy()
+    if bars:
+        _draw_all_bars(canvas, faces, boxes, taken, names, {} if sides is None else sides)
+    return canvas
 
 
 def blur_faces(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
@@ -128,22 +161,44 @@ def _rectangle(box_xywh: tuple[int, int, int, int]) -> Rectangle:
     return (x, y, x + width - 1, y + height - 1)
 
 
-def _color(face: Face) -> tuple[int, int, int]:
+def _color(face: Face) -> Color:
     """Return the colour of a face's box and label."""
     return color_rgb(face.emotion, tuple(face.probabilities)) if face.sure else UNSURE_COLOR_RGB
 
 
-def _draw_box(pen: ImageDraw.ImageDraw, box: Rectangle, face: Face, thickness: int) -> None:
+def _draw_box(canvas: np.ndarray, box: Rectangle, face: Face, thickness: int) -> None:
     """Draw a coloured box with a dark rim, so that it shows on any background."""
     rim = max(1, thickness // 2)
     left, top, right, bottom = box
-    outer = (left - rim, top - rim, right + rim, bottom + rim)
-    pen.rectangle(outer, outline=(0, 0, 0), width=thickness + 2 * rim)
+    _outline(canvas, (left - rim, top - rim, right + rim, bottom + rim), BLACK, thickness + 2 * rim)
     if face.sure:
-        pen.rectangle(box, outline=_color(face), width=thickness)
+        _outline(canvas, box, _color(face), thickness)
         return
     for dash in _dashes(box, thickness):
-        pen.rectangle(dash, fill=_color(face))
+        _fill(canvas, dash, _color(face))
+
+
+def _outline(canvas: np.ndarray, box: Rectangle, color_rgb: Color, width: int) -> None:
+    """Draw the four sides of a rectangle, as thick as asked for towards its inside."""
+    left, top, right, bottom = box
+    _fill(canvas, (left, top, right, top + width - 1), color_rgb)
+    _fill(canvas, (left, bottom - width + 1, right, bottom), color_rgb)
+    _fill(canvas, (left, top, left + width - 1, bottom), color_rgb)
+    _fill(canvas, (right - width + 1, top, right, bottom), color_rgb)
+
+
+def _fill(canvas: np.ndarray, box: Rectangle, color_rgb: Color) -> None:
+    """Fill the part of a rectangle that is in the picture; all four sides belong to it."""
+    left, top, right, bottom = (max(0, round(side)) for side in (*box[:2], box[2] + 1, box[3] + 1))
+    canvas[top:bottom, left:right] = color_rgb
+
+
+def _paste(canvas: np.ndarray, patch: np.ndarray, left: float, top: float) -> None:
+    """Put a small picture on a large one; what would stand outside is cut off."""
+    x, y = round(left), round(top)
+    inside = patch[max(0, -y) :, max(0, -x) :]
+    part = canvas[max(0, y) :, max(0, x) :][: inside.shape[0], : inside.shape[1]]
+    part[:] = inside[: part.shape[0], : part.shape[1]]
 
 
 def _dashes(box: Rectangle, thickness: int) -> Iterator[Rectangle]:
@@ -166,26 +221,35 @@ def _strokes(start: float, end: float, length: float) -> Iterator[tuple[float, f
         yield start + 2 * number * step, start + (2 * number + 1) * step
 
 
-def _place_label(index, face: Face, boxes, taken, size_wh, thickness):
-    """Return (text, font, rectangle) of the longest label that finds a free place.
+def _place_label(number: int, face: Face, box: Rectangle, obstacles, size_wh: tuple[int, int]):
+    """Return (text, text size, rectangle) of the longest label that finds a free place.
 
     Where none does, the number alone goes where it covers least.
     """
-    texts = _texts(index + 1, face)
     largest = _text_size(size_wh, face.box_xywh[2])
-    obstacles = [*taken, *(box for other, box in enumerate(boxes) if other != index)]
     options = []
-    for text in texts:
+    for text in _texts(number, face):
         for size in dict.fromkeys((largest, max(SMALLEST_TEXT_PX, largest * 2 // 3))):
-            font = ImageFont.load_default(size)
-            places = list(_places(boxes[index], _label_size(text, font), size_wh, thickness))
-            covered, place = min(
-                ((_covered(place, obstacles), place) for place in places), key=lambda o: o[0]
-            )
+            places = _places(box, _label_size(text, size), size_wh, _thickness(size_wh))
+            covered, place = _freest(places, obstacles)
             if covered == 0 and place[2] < size_wh[0] and place[3] < size_wh[1]:
-                return text, font, place
-            options.append((covered, text, font, place))
+                return text, size, place
+            options.append((covered, text, size, place))
     return min(options[-2:], key=lambda option: option[0])[1:]
+
+
+def _freest(
+    places: Iterable[Rectangle], obstacles: Sequence[Rectangle]
+) -> tuple[float, Rectangle | None]:
+    """Return (covered area, place) of the first place that is free, else of the freest."""
+    best = (np.inf, None)
+    for place in places:
+        covered = _covered(place, obstacles)
+        if covered < best[0]:
+            best = (covered, place)
+        if covered == 0:
+            break
+    return best
 
 
 def _texts(number: int, face: Face) -> tuple[str, ...]:
@@ -201,10 +265,17 @@ def _texts(number: int, face: Face) -> tuple[str, ...]:
     )
 
 
-def _label_size(text: str, font) -> tuple[float, float]:
+@functools.lru_cache(maxsize=32)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _label_size(text: str, size: int) -> tuple[float, float]:
     """Return the width and height of a label in pixels, with its padding."""
+    font = _font(size)
     ascent, descent = font.getmetrics()
-    return font.getlength(text) + font.size * 0.6, (ascent + descent) * 1.15
+    return font.getlength(text) + size * 0.6, (ascent + descent) * 1.15
 
 
 def _places(box: Rectangle, label_wh, size_wh, thickness: int) -> Iterable[Rectangle]:
@@ -239,15 +310,24 @@ def _covered(place: Rectangle, obstacles: Iterable[Rectangle]) -> float:
     )
 
 
-def _draw_label(pen: ImageDraw.ImageDraw, text: str, font, place: Rectangle, face: Face) -> None:
-    """Draw text on a plate of the face's colour, in black or white, whichever contrasts more."""
-    color = _color(face)
-    pen.rectangle(place, fill=color, outline=(0, 0, 0), width=max(1, font.size // 14))
-    middle = (place[1] + place[3]) / 2
-    pen.text((place[0] + font.size * 0.3, middle), text, font=font, fill=_ink(color), anchor="lm")
+def _draw_label(canvas: np.ndarray, text: str, size: int, place: Rectangle, face: Face) -> None:
+    """Draw text on a plate of the face's colour."""
+    _paste(canvas, _plate(text, size, _color(face)), place[0], place[1])
 
 
-def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:
+@functools.lru_cache(maxsize=512)
+def _plate(text: str, size: int, color: Color) -> np.ndarray:
+    """Return a plate with text in black or white, whichever contrasts more; not to be changed."""
+    width, height = _label_size(text, size)
+    plate = Image.new("RGB", (round(width) + 1, round(height) + 1), color)
+    pen = ImageDraw.Draw(plate)
+    corner = (plate.width - 1, plate.height - 1)
+    pen.rectangle((0, 0, *corner), outline=BLACK, width=max(1, size // 14))
+    pen.text((size * 0.3, height / 2), text, font=_font(size), fill=_ink(color), anchor="lm")
+    return np.asarray(plate)
+
+
+def _ink(color: Color) -> Color:
     """Return black or white, whichever has more contrast on a colour (WCAG 2 luminance)."""
     linear = [
         part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4
@@ -255,3 +335,114 @@ def _ink(color: tuple[int, int, int]) -> tuple[int, int, int]:
     ]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+
+
+def _draw_all_bars(
+    canvas: np.ndarray,
+    faces: Sequence[Face],
+    boxes: Sequence[Rectangle],
+    taken: Sequence[Rectangle],
+    numbers: Sequence[int],
+    sides: dict[int, int],
+) -> None:
+    """Draw the bars of every face that leaves room for them, the largest faces first."""
+    obstacles = [*boxes, *taken]
+    for index in _largest_first(faces):
+        found = _place_bars(
+            faces[index], boxes[index], obstacles, canvas, sides.get(numbers[index])
+        )
+        if found:
+            panel, place, sides[numbers[index]] = found
+            _blend(canvas, panel, place)
+            obstacles.append(place)
+
+
+def _place_bars(face: Face, box: Rectangle, obstacles, canvas: np.ndarray, last_side: int | None):
+    """Return (panel, place, side) of the longest bars that find a free place, else None."""
+    size_wh = canvas.shape[1::-1]
+    size, names = _bars_text_size(size_wh), tuple(face.probabilities)
+    for bar_length in BAR_LENGTHS:
+        panel_wh = _bars_template(names, size, bar_length).shape[1::-1]
+        places = _bars_places(box, panel_wh, size_wh, 2 * _thickness(size_wh))
+        for side in sorted(places, key=lambda side: (side != last_side, side)):
+            if _covered(places[side], obstacles) == 0:
+                return _bars(face, size, bar_length), places[side], side
+    return None
+
+
+def _bars_text_size(size_wh: tuple[int, int]) -> int:
+    return max(SMALLEST_TEXT_PX, round(max(size_wh) / 85))
+
+
+def _bars_places(box: Rectangle, panel_wh, size_wh, gap: int) -> dict[int, Rectangle]:
+    """Return where the bars of a face may stand, best side first: beside it, below it, above it."""
+    left, top, right, bottom = box
+    width, height = panel_wh
+    beside = (right + gap + 1, left - gap - width)
+    corners = [
+        *((x, y) for x in beside for y in (top, bottom - height + 1)),
+        *((x, bottom + gap + 1) for x in (left, right - width + 1)),
+        *((x, top - gap - height) for x in (left, right - width + 1)),
+    ]
+    places = {}
+    for side, (x, y) in enumerate(corners):
+        # slid along the side at which they stand, never over the face
+        x_inside, y_inside = min(max(0, x), size_wh[0] - width), min(max(0, y), size_wh[1] - height)
+        slides_down = x in beside
+        is_free = x_inside == x if slides_down else y_inside == y
+        if is_free and x_inside >= 0 and y_inside >= 0:
+            places[side] = (x_inside, y_inside, x_inside + width - 1, y_inside + height - 1)
+    return places
+
+
+def _bars(face: Face, size: int, bar_length: float) -> np.ndarray:
+    """Return the bars of a face: a row a class with name, bar and percentage."""
+    names, candidates = tuple(face.probabilities), face.candidates
+    panel = _bars_template(names, size, bar_length).copy()
+    row, bar_left, full = _bars_measures(names, size, bar_length)
+    for number, (name, probability) in enumerate(face.probabilities.items()):
+        top = size // 3 + number * row
+        bar = (bar_left, top + row // 5, bar_left + round(full * probability), top + row * 4 // 5)
+        _fill(panel, bar, WHITE)  # an edge that shows the dark colours too
+        _fill(panel, (bar[0], bar[1] + 1, bar[2] - 1, bar[3] - 1), color_rgb(name, names))
+        ink = WHITE if name in candidates else BARS_INK_RGB
+        text = _words(percent(probability), size, row, ink)
+        _paste(panel, text, panel.shape[1] - size // 2 - text.shape[1], top)
+    return panel
+
+
+@functools.lru_cache(maxsize=32)
+def _bars_template(names: tuple[str, ...], size: int, bar_length: float) -> np.ndarray:
+    """Return the bars before there is anything in them; not to be changed."""
+    row, bar_left, full = _bars_measures(names, size, bar_length)
+    width = bar_left + full + 1 + size // 2 + round(_font(size).getlength("<99 %")) + size // 2
+    panel = np.full((row * len(names) + 2 * (size // 3), width, 3), BARS_PLATE_RGB, np.uint8)
+    for number, name in enumerate(names):
+        top = size // 3 + number * row
+        _paste(panel, _words(name, size, row, BARS_INK_RGB), size // 2, top)
+        track = (bar_left, top + row // 5, bar_left + full, top + row * 4 // 5)
+        _fill(panel, track, BARS_TRACK_RGB)
+    return panel
+
+
+@functools.lru_cache(maxsize=32)
+def _bars_measures(names: tuple[str, ...], size: int, bar_length: float) -> tuple[int, int, int]:
+    """Return in pixels: the height of a row, where bars begin, and the length of one of 100 %."""
+    longest = max(_font(size).getlength(name) for name in names)
+    return round(size * 1.3), round(longest) + size, round(size * bar_length)
+
+
+@functools.lru_cache(maxsize=512)
+def _words(text: str, size: int, height: int, ink: Color) -> np.ndarray:
+    """Return text on the colour of the bars' plate; not to be changed."""
+    font = _font(size)
+    picture = Image.new("RGB", (round(font.getlength(text)) + 1, height), BARS_PLATE_RGB)
+    ImageDraw.Draw(picture).text((0, height / 2), text, font=font, fill=ink, anchor="lm")
+    return np.asarray(picture)
+
+
+def _blend(canvas: np.ndarray, panel: np.ndarray, place: Rectangle) -> None:
+    """Put a panel on a picture that shows through a little."""
+    left, top = round(place[0]), round(place[1])
+    part = canvas[top : top + panel.shape[0], left : left + panel.shape[1]]
+    part[:] = cv2.addWeighted(part, 1 - BARS_OPACITY, panel, BARS_OPACITY, 0)

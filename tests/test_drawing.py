@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from emotion.drawing import (
+    BARS_PLATE_RGB,
     UNSURE_COLOR_RGB,
     _place_label,
     _rectangle,
-    _thickness,
     annotate,
     blur_faces,
 )
@@ -32,8 +32,8 @@ def labels_of(faces, width, height):
     """Return the (text, rectangle) of each label, placed in turn as `annotate` places them."""
     boxes, taken, labels = [_rectangle(face.box_xywh) for face in faces], [], []
     for index, face in enumerate(faces):
-        args = (boxes, taken, (width, height), _thickness((width, height)))
-        text, _, place = _place_label(index, face, *args)
+        others = [*taken, *boxes[:index], *boxes[index + 1 :]]
+        text, _, place = _place_label(index + 1, face, boxes[index], others, (width, height))
         taken.append(place)
         labels.append((text, place))
     return labels
@@ -153,6 +153,107 @@ def test_colors_differ_in_lightness_or_hue_for_the_color_blind():
         seen = colors @ np.array(matrix).T
         gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)[~np.eye(7, dtype=bool)]
         assert gaps.min() > 0.15
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> tuple[slice, slice]:
+    """Return the smallest rectangle in which two images differ."""
+    rows, columns = np.nonzero((one != other).any(axis=2))
+    return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+
+
+def test_numbers_of_tracks_take_the_place_of_positions():
+    image, faces = grey(400, 300), [make_face((50, 60, 80, 80)), make_face((250, 60, 80, 80))]
+    assert np.array_equal(annotate(image, faces, numbers=[1, 2]), annotate(image, faces))
+    tracks = annotate(image, faces, numbers=[1, 12])
+    rows, columns = difference(tracks, annotate(image, faces))
+    assert rows.stop <= 62  # the label of the second face, no box
+    assert columns.start >= 245
+
+
+def plates(drawn: np.ndarray, without: np.ndarray) -> np.ndarray:
+    """Return where bars were drawn, as a mask."""
+    return (drawn != without).any(axis=2)
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "box"),
+    [
+        ((640, 480), (240, 120, 160, 160)),
+        ((640, 480), (0, 0, 150, 150)),
+        ((640, 480), (520, 350, 120, 130)),
+        ((640, 480), (160, 40, 320, 400)),
+        ((1280, 720), (700, 100, 300, 300)),
+        ((480, 640), (100, 100, 280, 280)),  # beside it there is no room
+    ],
+)
+def test_bars_stand_beside_a_face_and_never_on_it(size_wh, box):
+    image, face = grey(*size_wh), make_face(box)
+    bars = plates(annotate(image, [face], bars=True), annotate(image, [face]))
+    x, y, width, height = box
+    assert bars.sum() > 100 * 60
+    assert not bars[y : y + height, x : x + width].any()
+    rows, _ = difference(annotate(image, [face], bars=True), annotate(image, [face]))
+    assert (rows.stop - rows.start) / len(EMOTIONS) >= 14  # letters of 12 pixels and more
+
+
+def test_bars_of_many_cover_neither_faces_nor_each_other():
+    boxes = [(20 + 250 * column, 80 + 330 * row, 110, 110) for row in range(2) for column in (0, 1)]
+    boxes += [(900, 250, 110, 110)]
+    faces = [make_face(box) for box in boxes]
+    image = grey(1280, 720)
+    bars = plates(annotate(image, faces, bars=True), annotate(image, faces))
+    for x, y, width, height in boxes:
+        assert not bars[y : y + height, x : x + width].any()
+    alone = [
+        plates(annotate(image, [face], bars=True), annotate(image, [face])).sum() for face in faces
+    ]
+    assert bars.sum() == pytest.approx(sum(alone), rel=0.02)
+
+
+def test_bars_of_a_track_stay_on_their_side_while_there_is_room():
+    image, sides = grey(640, 480), {}
+
+    def middle(x: int) -> float:
+        """Return where the bars stand, from the middle of the face."""
+        faces = [make_face((x, 200, 100, 100))]
+        drawn = annotate(image, faces, [7], True, sides)
+        columns = np.nonzero(plates(drawn, annotate(image, faces, [7])))[1]
+        return columns.mean() - x - 50
+
+    assert middle(100) > 0
+    assert middle(500) < 0  # on the right there is no room
+    assert middle(350) < 0  # now there is, but they stay
+    assert middle(20) > 0
+
+
+def test_where_there_is_no_room_for_bars_there_are_none():
+    faces = [make_face((10, 10, 300, 220))]
+    image = grey(320, 240)
+    assert np.array_equal(annotate(image, faces, bars=True), annotate(image, faces))
+
+
+def test_a_bar_is_as_long_as_its_class_is_probable():
+    image = grey(640, 480)
+
+    def yellow_pixels(probability: float) -> int:
+        face = make_face((240, 120, 160, 160), "happy", probability)
+        panel = annotate(image, [face], bars=True)[:, 408:]  # beside the box
+        level = np.array(COLORS_RGB["happy"]) * 0.85 + 128 * 0.15
+        return int((np.abs(panel - level).max(axis=2) < 4).sum())
+
+    third, whole = yellow_pixels(0.33), yellow_pixels(0.99)
+    assert whole > 300
+    assert third / whole == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_bars_let_the_picture_through_a_little():
+    face = make_face((240, 120, 160, 160))
+    on_black, on_white = (
+        annotate(np.full((480, 640, 3), level, np.uint8), [face], bars=True) for level in (0, 255)
+    )
+    corner = slice(124, 126), slice(412, 414)
+    assert on_black[corner].max() <= max(BARS_PLATE_RGB)
+    assert 20 < on_white[corner].max() < 90
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:

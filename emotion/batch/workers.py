@@ -1,0 +1,308 @@
+"""Where photos are recognized: in a pool of processes here, or on the workers of a Dask cluster.
+
+Both are a `concurrent.futures.Executor` to the batch; what differs is told by `Workers`.
+"""
+
+import contextlib
+import functools
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from emotion.errors import SourceError
+from emotion.machine import available_cpus
+
+CONNECT_TIMEOUT_S = 10
+"""How long a scheduler may take to answer, and to have a worker."""
+
+LAST_PHOTOS_S = 5
+"""How long the photos in hand may still take when a run is interrupted."""
+
+ASK_AGAIN_S = 2
+"""How long what a cluster said of its size is taken for true."""
+
+MOST_SILENT_S = 60
+"""How long a cluster may be without any worker in the middle of a run."""
+
+
+MOST_WORKERS = 61 if sys.platform == "win32" else 4096
+"""Windows waits for no more processes at a time; `ProcessPoolExecutor` refuses more there."""
+
+
+class Workers(Protocol):
+    """What a batch must know of an executor.
+
+    Attributes:
+        is_remote: tasks may run on another machine.
+        sends_files: photos travel with their tasks.
+        threads: how many processors each photo may use; None: as the process has it.
+        ends_late_photos: a worker may end itself when a photo takes too long.
+    """
+
+    is_remote: bool
+    sends_files: bool
+    threads: int | None
+    ends_late_photos: bool
+
+    def opened(self) -> contextlib.AbstractContextManager[Executor]:
+        """Give an executor; after one broke, another."""
+
+    def in_hand(self) -> int:
+        """Return how many photos may be under way at a time, so that no worker waits."""
+
+    def check(self) -> None:
+        """Raise a `SourceError` where no answer can come any more."""
+
+    def is_loss(self, error: BaseException) -> bool:
+        """Return whether an error says that a worker died, not that a call failed."""
+
+
+class LocalWorkers:
+    """Processes on this machine; each loads the model once."""
+
+    is_remote = sends_files = False
+    ends_late_photos = True
+
+    def __init__(self, count: int | None = None):
+        """Take how many; None: one a processor.
+
+        Raises:
+            SourceError: less than one.
+        """
+        if count is not None and count < 1:
+            raise SourceError(f"expected at least 1 worker; received {count}")
+        self.count = min(count or available_cpus(), MOST_WORKERS)
+        # workers that each start a thread a processor take the processors from each other
+        self.threads = max(1, available_cpus() // self.count)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Executor]:
+        before = set(multiprocessing.active_children())
+        executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+            _end(set(multiprocessing.active_children()) - before)
+
+    def in_hand(self) -> int:
+        return 2 * self.count + 1
+
+    def check(self) -> None:
+        """Nothing to check: a pool says itself when it breaks."""
+
+    def is_loss(self, error: BaseException) -> bool:
+        return isinstance(error, BrokenExecutor)
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes leave Ctrl-C to their parent, also while they still start."""
+
+    def submit(self, function: Callable, /, *arguments, **options) -> Future:
+        """Schedule a call, and start a process for it if need be; see `Executor.submit`."""
+        if not hasattr(signal, "pthread_sigmask"):
+            return super().submit(function, *arguments, **options)  # Windows
+        # a process inherits what its parent holds back
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(function, *arguments, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end(processes: Iterable[BaseProcess]) -> None:
+    """Wait for processes whose work is over; end those that go on, as on a photo that hangs."""
+    until_s = time.monotonic() + LAST_PHOTOS_S
+    for process in processes:
+        process.join(max(0.0, until_s - time.monotonic()))
+        if process.is_alive():
+            process.terminate()
+
+
+def start_worker() -> None:
+    """Make a process of a pool leave Ctrl-C to its parent, and end when that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+class ClusterWorkers:
+    """The workers of a Dask cluster."""
+
+    is_remote = ends_late_photos = True
+    threads = 1
+
+    def __init__(
+        self, address: str, send_files: bool = False, timeout_s: float = CONNECT_TIMEOUT_S
+    ):
+        """Take the scheduler's address; nothing is connected yet.
+
+        Args:
+            address: such as tcp://host:8786, or tls://host:8786 with certificates from Dask's
+                configuration (`distributed.comm.tls`).
+            send_files: photos travel with their tasks, for workers that share no folder.
+            timeout_s: how long the scheduler may take to answer, and to have a worker.
+        """
+        self.sends_files = send_files
+        self._address, self._timeout_s = address, timeout_s
+        self._client = None
+        self._threads, self._asked_s = 0, -math.inf
+        self._silent_since_s: float | None = None
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Executor]:
+        """Give the executor of a client.
+
+        Raises:
+            SourceError: dask is missing, the scheduler does not answer, or it has no worker.
+        """
+        self._client = self._connected()
+        try:
+            # every photo is a task of its own, also where the same one comes again
+            yield SelfContained(self._client.get_executor(pure=False))
+        finally:
+            self._client.close()
+
+    def in_hand(self) -> int:
+        # workers come and go; to ask before each photo would take as long as a small one
+        if time.monotonic() - self._asked_s > ASK_AGAIN_S:
+            self._threads, self._asked_s = self._threads_there(), time.monotonic()
+        return max(4, 3 * self._threads)
+
+    def is_loss(self, error: BaseException) -> bool:
+        return isinstance(error, CancelledError | _distributed().KilledWorker)
+
+    def check(self) -> None:
+        if self._client.status != "running":
+            raise SourceError(
+                f"expected the scheduler at {self._address} to stay; it went away: start it again, "
+                "and the same command goes on"
+            )
+        if self._threads_there():
+            self._silent_since_s = None
+        elif self._silent_since_s is None:
+            self._silent_since_s = time.monotonic()
+        elif time.monotonic() - self._silent_since_s > MOST_SILENT_S:
+            raise SourceError(
+                f"expected a worker at {self._address}; there was none for {MOST_SILENT_S} s: "
+                "start workers, and the same command goes on"
+            )
+
+    def _threads_there(self) -> int:
+        """Return how many photos the cluster can work on at once, 0 where it does not answer."""
+        try:
+            return sum(self._client.nthreads().values())
+        except OSError:
+            return 0  # distributed's CommClosedError is one
+
+    def _connected(self):
+        """Return a client of a scheduler that has a worker."""
+        distributed = _distributed()
+        _probe(self._address, self._timeout_s)
+        try:
+            client = distributed.Client(self._address, timeout=self._timeout_s)
+        except TypeError as error:
+            raise SourceError(
+                f"expected certificates for {self._address}; received none: name them in Dask's "
+                "configuration (distributed.comm.tls), see docs/batch.md"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise SourceError(
+                f"expected a Dask scheduler at {self._address}; received: {_first_line(error)}"
+            ) from error
+        try:
+            client.wait_for_workers(1, timeout=self._timeout_s)
+        except TimeoutError as error:
+            client.close()
+            raise SourceError(
+                f"expected a worker at {self._address}; there is none: start one on each machine "
+                f"with `dask worker {self._address}`"
+            ) from error
+        return client
+
+
+class SelfContained(Executor):
+    """Hands on calls as bytes, so that a scheduler need not have the code that its workers have."""
+
+    def __init__(self, executor: Executor):
+        self._executor = executor
+
+    def submit(self, function: Callable, /, *arguments, **options) -> Future:
+        """Schedule a call; see `Executor.submit`."""
+        call = pickle.dumps(_Call(functools.partial(function, *arguments, **options)))
+        with warnings.catch_warnings():
+            # photos that travel are large, which is meant
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            return self._executor.submit(pickle.loads, call)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End as `Executor.shutdown` says."""
+        self._executor.shutdown(wait and not cancel_futures)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What pickle replaces by the value of a call when it is loaded."""
+
+    call: functools.partial
+
+    def __reduce__(self):
+        return self.call, ()
+
+
+def _distributed():
+    """Return Dask's package for clusters, imported where it is asked for: it is large."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise SourceError(
+            "expected the package distributed for --scheduler; it is not installed: "
+            'pip install "dask[distributed]"'
+        ) from error
+    return distributed
+
+
+def _probe(address: str, timeout_s: float) -> None:
+    """Raise a `SourceError` unless something that may be a scheduler answers in time."""
+    parts = urlsplit(address)
+    try:
+        scheme, place = parts.scheme, (parts.hostname, parts.port)
+    except ValueError:
+        scheme, place = "", (None, None)
+    if scheme not in ("tcp", "tls") or None in place:
+        raise SourceError(
+            f"expected a scheduler such as tcp://host:8786 or tls://host:8786; received {address}"
+        )
+    try:
+        with socket.create_connection(place, timeout_s) as connection:
+            # a scheduler speaks first; without TLS that tells it from a web page such as its own
+            if scheme == "tcp" and not connection.recv(1):
+                raise ConnectionResetError("the connection was closed")
+    except OSError as error:
+        is_silent = isinstance(error, TimeoutError)
+        reason = f"no answer in {timeout_s:g} s" if is_silent else error.strerror or error
+        raise SourceError(
+            f"expected a Dask scheduler at {address}; received {reason}: "
+            "start one with `dask scheduler`, and give the address that it prints"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Videos, cameras and windows: frames in, faces followed over time, videos and tables out."""

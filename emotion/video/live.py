@@ -1,0 +1,139 @@
+"""The newest frame of a source that does not wait: a thread reads on, what nobody took is passed
+over.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from emotion.errors import SourceError
+
+FRAME_TIMEOUT_S = 10.0
+"""A source that gives nothing for so long has stopped."""
+
+CLOSE_TIMEOUT_S = 2.0
+LARGEST_LAG_S = 5.0
+"""Where a stream's own times and the clock part by more, the stream has jumped."""
+
+
+class NewestFrame:
+    """Reads a live source in a thread and hands out its newest frame.
+
+    with NewestFrame("camera 0", grab, close) as newest:
+        timestamp_s, frame = newest.take()
+    """
+
+    def __init__(
+        self,
+        name: str,
+        grab: Callable[[], tuple[float | None, Any] | None],
+        close: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        timeout_s: float = FRAME_TIMEOUT_S,
+    ):
+        """Take the source; nothing is read yet.
+
+        Args:
+            name: of the source, for messages.
+            grab: waits for the next frame; returns it with the source's own time in seconds (None
+                where it has none), or None at the end; raises SourceError.
+            close: frees the source; the thread calls it, after its last `grab`.
+            clock: tells the time in seconds.
+            timeout_s: how long to wait for a frame.
+        """
+        self.dropped = 0
+        self._name, self._grab, self._close = name, grab, close
+        self._timeline, self._timeout_s = _Timeline(clock), timeout_s
+        self._newest, self._taken, self._problem = None, 0, None
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._read, name=f"read {name}", daemon=True)
+
+    def __enter__(self) -> "NewestFrame":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stopping.set()
+        # a source that hangs is left to its thread, which frees it when it wakes
+        self._thread.join(CLOSE_TIMEOUT_S)
+
+    def take(self) -> tuple[float, Any]:
+        """Wait for a frame that was not taken yet and return it with its time from 0 in seconds.
+
+        Raises:
+            SourceError: the source ended, failed, or gave nothing for too long.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._problem, self._timeout_s)
+            if self._newest is None:
+                raise SourceError(self._problem or self._why_silent())
+            newest, self._newest = self._newest, None
+            self._taken += 1
+        return newest
+
+    def take_all(self) -> Iterator[tuple[float, Any]]:
+        """Yield the newest frame again and again."""
+        while True:
+            yield self.take()
+
+    def _read(self) -> None:
+        """Read on until the end, an error, or the wish to stop."""
+        problem = None
+        try:
+            while not self._stopping.is_set() and (grabbed := self._grab()) is not None:
+                timestamp_s, wait_s = self._timeline.place(grabbed[0])
+                # what comes in bursts, as segments over HTTP do, is shown at its pace
+                self._stopping.wait(wait_s)
+                self._keep(timestamp_s, grabbed[1])
+        except SourceError as error:
+            problem = str(error)
+        finally:
+            self._close()
+            self._end(problem)
+
+    def _keep(self, timestamp_s: float, frame: Any) -> None:
+        with self._changed:
+            self.dropped += self._newest is not None
+            self._newest = (timestamp_s, frame)
+            self._changed.notify_all()
+
+    def _end(self, problem: str | None) -> None:
+        with self._changed:
+            self._problem = problem or (
+                f"expected more frames from {self._name}; it stopped after "
+                f"{self._taken + self.dropped + (self._newest is not None)}: is it still connected?"
+            )
+            self._changed.notify_all()
+
+    def _why_silent(self) -> str:
+        return (
+            f"expected a frame from {self._name}; none came for {self._timeout_s:g} s: is it still "
+            "connected?"
+        )
+
+
+class _Timeline:
+    """Gives each frame its time from the first one on, which never runs backwards."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self._clock = clock
+        self._start_s, self._offset_s, self._last_s = None, None, -1e-3
+
+    def place(self, own_s: float | None) -> tuple[float, float]:
+        """Return a frame's time, and how long to wait until it is due, both in seconds."""
+        read_s = self._clock()
+        if self._start_s is None:
+            self._start_s = read_s
+        now_s = read_s - self._start_s
+        if own_s is None:
+            return self._after_last(now_s), 0.0
+        if self._offset_s is None or abs(own_s - self._offset_s - now_s) > LARGEST_LAG_S:
+            self._offset_s = own_s - now_s
+        timestamp_s = self._after_last(own_s - self._offset_s)
+        return timestamp_s, max(0.0, timestamp_s - now_s)
+
+    def _after_last(self, timestamp_s: float) -> float:
+        self._last_s = max(timestamp_s, self._last_s + 1e-3)
+        return self._last_s

@@ -1,0 +1,433 @@
+"""Frames in: cameras, video files and streams, as upright RGB with their real times.
+
+Files and streams are read by PyAV (FFmpeg), cameras by OpenCV. Only what is asked for is in memory:
+a frame at a time.
+"""
+
+import contextlib
+import itertools
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from emotion.errors import SourceError
+from emotion.video.decoding import (
+    FILE_FORMATS,
+    NO_CODECS,
+    Decoder,
+    open_container,
+    open_stream,
+    picture_stream,
+    stream_name,
+)
+from emotion.video.live import NewestFrame
+from emotion.video.upright import letterboxed, upright_size_wh
+
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".gif"),
+)
+"""Suffixes that mean a video; a file of any other name is looked into."""
+
+WEB_FORMATS = tuple("mov matroska avi mpeg mpegts ogg".split())
+WEB_CODECS = tuple("h264 hevc vp8 vp9 libdav1d av1 mpeg4 mpeg2video mjpeg h263 theora".split())
+"""FFmpeg's names of what phones, cameras and browsers make."""
+
+FALLBACK_FPS = 30.0
+HIGHEST_FPS = 480.0
+"""Files that claim more have frames at uneven times, such as a browser's recordings."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known about a video before its end.
+
+    Attributes:
+        fps: average frames per second, always a usable number.
+        size_wh: width and height of the upright frames in pixels.
+        frame_count: how many frames the file promises, None where it does not say.
+        duration_s: how long the file promises to last, None where it does not say.
+        is_steady: whether frames come evenly, `fps` a second; not so from a camera.
+        has_sound: whether there is sound beside the picture.
+        start_s: when the first frame is shown by the clock of the file, which its sound shares.
+    """
+
+    fps: float
+    size_wh: tuple[int, int]
+    frame_count: int | None = None
+    duration_s: float | None = None
+    is_steady: bool = True
+    has_sound: bool = False
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: its number from 0, its time from the first one in seconds, and (H, W, 3) uint8
+    RGB, upright.
+    """
+
+    index: int
+    timestamp_s: float
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class VideoLimits:
+    """What a file from outside may hold; the rest is refused before memory is spent on it.
+
+    Attributes:
+        most_pixels: of a frame.
+        most_frames: of the file, promised or found.
+        longest_s: of the file, promised or found.
+        allowed_formats: FFmpeg's names of containers.
+        allowed_codecs: FFmpeg's names of how pictures are packed.
+    """
+
+    most_pixels: int = 4096 * 2304
+    most_frames: int = 36_000
+    longest_s: float = 600.0
+    allowed_formats: tuple[str, ...] = WEB_FORMATS
+    allowed_codecs: tuple[str, ...] = WEB_CODECS
+
+
+@dataclass
+class Video:
+    """An opened video file, stream or camera; `frames` may be taken from it once.
+
+    Attributes:
+        name: for messages; without folder, and without a stream's credentials.
+        is_live: whether it goes on while nobody reads.
+        info: what is known before its end.
+        path: of a file.
+        dropped: frames of a live source that nobody took.
+        problem: after the last frame of a file: one sentence where it was damaged or ended early.
+        reader: gives the frames.
+    """
+
+    name: str
+    is_live: bool
+    info: VideoInfo
+    path: Path | None = None
+    dropped: int = 0
+    problem: str | None = None
+    reader: Iterable[Frame] = field(default=(), repr=False)
+
+
+def silence_opencv() -> None:
+    """Keep OpenCV and FFmpeg from writing on stderr, unless the environment asks for it."""
+    if "OPENCV_LOG_LEVEL" not in os.environ:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
+
+
+@contextlib.contextmanager
+def open_video(
+    source: int | str | Path,
+    open_capture: Callable = cv2.VideoCapture,
+    limits: VideoLimits | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Video]:
+    """Open a camera (its number), a stream (its URL) or a video file, and close it at the end.
+
+    Args:
+        source: what to open.
+        open_capture: opens a camera.
+        limits: for a file from outside.
+        clock: tells the time of live frames, in seconds.
+
+    Raises:
+        SourceError: it cannot be opened, gives no frame, or is beyond the limits.
+    """
+    if isinstance(source, int):
+        opened = _open_camera(source, open_capture, clock)
+    elif isinstance(source, str):
+        opened = _open_stream(source, clock)
+    else:
+        opened = _open_file(source, limits)
+    with opened as video:
+        yield video
+
+
+def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
+    """Yield every frame of a file up to its end or its damage, or always the newest of a live
+    source.
+
+    Args:
+        video: what `open_video` gave; it is used up.
+        is_mirrored: swap left and right.
+
+    Raises:
+        SourceError: a live source stopped, or a file is beyond its limits.
+    """
+    for frame in video.reader:
+        if is_mirrored:
+            frame = Frame(frame.index, frame.timestamp_s, cv2.flip(frame.image, 1))
+        yield frame
+
+
+@contextlib.contextmanager
+def _open_file(path: Path, limits: VideoLimits | None) -> Iterator[Video]:
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise SourceError(f"expected a video file; {path} {found}")
+    formats = limits.allowed_formats if limits else FILE_FORMATS
+    # no frame of a stranger's file is unpacked before its size is known
+    with open_container(path, formats, NO_CODECS if limits else ()) as container:
+        yield _recorded_video(container, path.name, path, limits)
+
+
+def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits | None) -> Video:
+    """Return a video that waits for its reader, described by its container and first frame."""
+    stream = picture_stream(container, name)
+    decoder = Decoder(container, stream)
+    if limits:
+        _check_promises(container, stream, name, limits)
+        # a file may promise less than it unpacks to; decoders round sides up to their blocks
+        stream.codec_context.options = {"max_pixels": str(2 * limits.most_pixels)}
+    pictures = decoder.pictures()
+    first = next(pictures, None)
+    if first is None:
+        raise SourceError(f"expected a video; no frame of {name} can be decoded: it is damaged")
+    video = Video(name, False, _info(container, stream, first, decoder), path)
+    _check_size(video.info.size_wh, name, limits)
+    video.reader = _recorded_frames(video, decoder, first, pictures, limits)
+    return video
+
+
+def _recorded_frames(
+    video: Video, decoder: Decoder, first, pictures: Iterator, limits: VideoLimits | None
+) -> Iterator[Frame]:
+    """Yield the frames of a file in time; at the end say in the video what was wrong."""
+    info, index, timestamp_s = video.info, 0, 0.0
+    for picture in itertools.chain([first], pictures):
+        if index:
+            timestamp_s = _next_time_s(decoder.time_s(picture), info, timestamp_s)
+        _check_length(index + 1, timestamp_s, video.name, limits)
+        decoder.note(index, timestamp_s, picture)
+        image = decoder.rgb(picture, info.size_wh)
+        if image is not None:
+            yield Frame(index, timestamp_s, image)
+            index += 1
+    video.problem = _problem(info, decoder, index, timestamp_s + 1 / info.fps)
+
+
+def _next_time_s(own_s: float | None, info: VideoInfo, last_s: float) -> float:
+    """Return a frame's time from the first one; where it has none, or time would run backwards, a
+    frame's length after the last.
+    """
+    time_s = -1.0 if own_s is None else own_s - info.start_s
+    return time_s if time_s > last_s else last_s + 1 / info.fps
+
+
+def _problem(info: VideoInfo, decoder: Decoder, frame_count: int, end_s: float) -> str | None:
+    """Return in one sentence what was wrong with a file that was read to its end, or None."""
+    if _is_cut_off(info, decoder, frame_count, end_s):
+        expected = f"{info.frame_count} frames" if info.frame_count else "a video"
+        return (
+            f"expected {expected} ({_promised_end_s(info):.1f} s); the video can be read only up "
+            f"to frame {frame_count} ({end_s:.1f} s), where it is damaged or cut off"
+        )
+    if decoder.damages:
+        index, timestamp_s = decoder.first_damage
+        return (
+            f"expected only whole frames; the video is damaged near frame {index + 1} "
+            f"({timestamp_s:.1f} s), where frames are missing or partly wrong"
+            + (f", and in {decoder.damages - 1} more places" if decoder.damages > 1 else "")
+        )
+    return None
+
+
+def _is_cut_off(info: VideoInfo, decoder: Decoder, frame_count: int, end_s: float) -> bool:
+    """Return whether a file ends well before the end it promises.
+
+    Many round the number of their frames or guess it from their length, so being short of a few is
+    no damage; nor is a picture that ends before its sound.
+    """
+    if info.frame_count and info.frame_count - frame_count <= max(2, 0.02 * info.frame_count):
+        return False
+    # where a file counts its frames it times its pictures alone, else with their sound
+    packets_s = 0.0 if info.frame_count else decoder.packets_reach_s - info.start_s
+    promised_s = _promised_end_s(info)
+    return promised_s - max(end_s, packets_s) > max(2 / info.fps, 0.02 * promised_s)
+
+
+def _promised_end_s(info: VideoInfo) -> float:
+    return info.duration_s or (info.frame_count or 0) / info.fps
+
+
+@contextlib.contextmanager
+def _open_camera(number: int, open_capture: Callable, clock: Callable) -> Iterator[Video]:
+    capture = open_capture(number)
+    if not capture.isOpened():
+        capture.release()
+        raise SourceError(_why_no_camera(number))
+    # without this a slow reader sees what the camera saw several frames ago
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    name, fps = f"camera {number}", _usable_fps(capture.get(cv2.CAP_PROP_FPS))
+
+    def grab():
+        try:
+            grabbed, bgr = capture.read()
+        except cv2.error as error:
+            raise SourceError(f"expected a frame from {name}; OpenCV failed: {error.err}") from None
+        return (None, bgr) if grabbed and bgr is not None else None
+
+    with NewestFrame(name, grab, capture.release, clock) as newest:
+        try:
+            first = newest.take()
+        except SourceError as error:
+            raise SourceError(_why_no_camera(number)) from error
+        video = Video(name, True, VideoInfo(fps, first[1].shape[1::-1], is_steady=False))
+        video.reader = _live_frames(video, newest, first, _rgb_of_bgr)
+        yield video
+
+
+@contextlib.contextmanager
+def _open_stream(url: str, clock: Callable) -> Iterator[Video]:
+    container, name = open_stream(url), stream_name(url)
+    with contextlib.ExitStack() as stack:
+        stack.callback(container.close)
+        if url.startswith("http") and container.duration:
+            # a file on a server waits, as one on the disk does
+            yield _recorded_video(container, name, None, None)
+            return
+        stream = picture_stream(container, name)
+        # more threads would hold back a frame each
+        decoder = Decoder(container, stream, threading="SLICE")
+        pictures = decoder.pictures()
+
+        def grab():
+            picture = next(pictures, None)
+            return None if picture is None else (decoder.time_s(picture), picture)
+
+        stack.pop_all()
+        newest = stack.enter_context(NewestFrame(name, grab, container.close, clock))
+        first = newest.take()
+        size_wh = upright_size_wh(first[1], decoder.aspect)
+        info = VideoInfo(_stream_fps(stream), size_wh, is_steady=False, has_sound=False)
+        video = Video(name, True, info)
+        video.reader = _live_frames(
+            video, newest, first, lambda picture: decoder.rgb(picture, size_wh)
+        )
+        yield video
+
+
+def _live_frames(
+    video: Video, newest: NewestFrame, first: tuple, to_rgb: Callable
+) -> Iterator[Frame]:
+    """Yield the first frame and then always the newest."""
+    start_s, taken, index = first[0], first, 0
+    while True:
+        video.dropped = newest.dropped
+        image = to_rgb(taken[1])
+        if image is not None:
+            if image.shape[1::-1] != video.info.size_wh:
+                image = letterboxed(image, video.info.size_wh)
+            yield Frame(index, taken[0] - start_s, image)
+            index += 1
+        taken = newest.take()
+
+
+def _info(container, stream, first, decoder: Decoder) -> VideoInfo:
+    """Describe a file by what it says where that can be true."""
+    fps = _stream_fps(stream)
+    has_rate = 0 < float(stream.average_rate or 0) <= HIGHEST_FPS
+    frame_count, duration_s = _promises(container, stream)
+    return VideoInfo(
+        fps=fps,
+        size_wh=upright_size_wh(first, decoder.aspect),
+        frame_count=frame_count if has_rate else None,
+        duration_s=duration_s,
+        is_steady=has_rate and _is_steady(stream),
+        has_sound=bool(container.streams.audio),
+        start_s=decoder.time_s(first) or 0.0,
+    )
+
+
+def _promises(container, stream) -> tuple[int | None, float | None]:
+    """Return how many frames a file says it shows, and for how long, each None where it does not.
+
+    The edit list of an MP4, such as a phone writes when a video is trimmed, hides some of its
+    frames.
+    """
+    count, seconds = stream.frames, _stated_s(container, stream)
+    if container.format.name.startswith("mov"):
+        shown = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
+        if 0 < len(shown) < count:
+            span_s = float((max(shown) - min(shown)) * stream.time_base)
+            count, seconds = len(shown), span_s + 1 / _stream_fps(stream)
+    return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
+
+
+def _stated_s(container, stream) -> float:
+    """Return how long a file says that its pictures, or else all of it, last; 0 if it does not."""
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tag:
+        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    if stream.duration and stream.duration > 0:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / 1e6
+
+
+def _stream_fps(stream) -> float:
+    rates = (stream.average_rate, stream.guessed_rate)
+    return next((float(rate) for rate in rates if rate and 0 < rate <= HIGHEST_FPS), FALLBACK_FPS)
+
+
+def _usable_fps(fps: float) -> float:
+    return fps if math.isfinite(fps) and 0 < fps <= HIGHEST_FPS else FALLBACK_FPS
+
+
+def _is_steady(stream) -> bool:
+    """Return whether the frames come evenly, as far as the file says before it is read."""
+    average, base = stream.average_rate, stream.base_rate
+    return bool(average and base and abs(average - base) <= Fraction(1, 100) * average)
+
+
+def _rgb_of_bgr(bgr: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB)
+
+
+def _check_promises(container, stream, name: str, limits: VideoLimits) -> None:
+    """Raise where a file says itself that it is beyond the limits."""
+    if stream.codec_context.codec.name not in limits.allowed_codecs:
+        raise SourceError(
+            f"expected a video of {', '.join(limits.allowed_codecs)}; {name} is "
+            f"{stream.codec_context.codec.name}: convert it to an .mp4 of H.264"
+        )
+    size_wh = (stream.codec_context.width, stream.codec_context.height)
+    _check_size(size_wh, name, limits)
+    _check_length(stream.frames, _stated_s(container, stream), name, limits)
+
+
+def _check_size(size_wh: tuple[int, int], name: str, limits: VideoLimits | None) -> None:
+    if limits and math.prod(size_wh) > limits.most_pixels:
+        raise SourceError(
+            f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
+            f"{size_wh[0]}x{size_wh[1]}: make it smaller"
+        )
+
+
+def _check_length(frame_count: int, seconds: float, name: str, limits: VideoLimits | None) -> None:
+    if limits and (frame_count > limits.most_frames or seconds > limits.longest_s):
+        raise SourceError(
+            f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
+            f"frames; {name} is longer: cut it into parts"
+        )
+
+
+def _why_no_camera(number: int) -> str:
+    return (
+        f"expected a camera with number {number}; none could be opened: is it connected, free and "
+        "allowed to be used?"
+    )

@@ -1,0 +1,166 @@
+"""Stand-ins for what the shell uses of the machine: a camera, a desktop, a model; and a photo."""
+
+# ruff: noqa: N802 - the stand-ins answer to OpenCV's names
+
+import functools
+import hashlib
+import json
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from emotion.labels import EMOTIONS
+from emotion.model import EmotionModel
+from emotion.recognizer import Recognizer
+from emotion.shell.tools import Tools
+from emotion.video.windows import Window
+
+WEIGHTS = (0.02, 0.02, 0.02, 0.8, 0.06, 0.04, 0.04)
+VIDEO_SIZE_WH = (320, 240)
+
+
+class FakeCamera:
+    """Stands in for cv2.VideoCapture on a camera: gives some frames, at a camera's pace."""
+
+    def __init__(self, image, count=100_000):
+        self.image, self.count, self.is_released = image, count, False
+
+    def __call__(self, *source):
+        return self
+
+    def isOpened(self):
+        return True
+
+    def read(self):
+        time.sleep(0.02)
+        self.count -= 1
+        return (False, None) if self.count < 0 else (True, self.image[:, :, ::-1])
+
+    def grab(self):
+        return self.read()[0]
+
+    def get(self, key):
+        return 30.0 if key == cv2.CAP_PROP_FPS else 0.0
+
+    def set(self, key, value):
+        return True
+
+    def release(self):
+        self.is_released = True
+
+
+class FakeGui:
+    """Stands in for OpenCV's windows: keeps what is shown, and presses a key at some picture."""
+
+    def __init__(self, key=-1, at=1):
+        self.key, self.at, self.shown = key, at, []
+
+    def imshow(self, title, image):
+        self.shown.append(image)
+
+    def waitKey(self, delay_ms):
+        if len(self.shown) < self.at or self.key == -1:
+            time.sleep(delay_ms / 1000)
+            return -1
+        if isinstance(self.key, int):
+            return self.key
+        raise self.key
+
+    def getWindowProperty(self, title, key):
+        return 1.0
+
+    def namedWindow(self, title, flags):
+        pass
+
+    def resizeWindow(self, title, width, height):
+        pass
+
+    def destroyWindow(self, title):
+        pass
+
+
+def stand_in_model(notes=()):
+    """Return a model that answers every face with the same probabilities."""
+    return EmotionModel(
+        name="stand-in",
+        sha256="0" * 64,
+        class_names=EMOTIONS,
+        runtime="numpy",
+        card=None,
+        notes=notes,
+        run=lambda faces: np.tile(np.float32(WEIGHTS), (len(faces), 1)),
+    )
+
+
+def tools(capture=None, gui=None, problem="nothing can be shown", notes=()):
+    """Return tools with the stand-in model; with a `gui`, windows open."""
+    return Tools(
+        load_recognizer=lambda stem, detector: Recognizer(stand_in_model(notes), detector),
+        open_capture=capture or cv2.VideoCapture,
+        open_window=functools.partial(Window, gui=gui),
+        window_problem=lambda: None if gui else problem,
+    )
+
+
+def portrait(left=0):
+    """Return (240, 320, 3) RGB: the astronaut's face, moved to the right by `left` pixels."""
+    image = np.full((VIDEO_SIZE_WH[1], VIDEO_SIZE_WH[0], 3), 90, np.uint8)
+    face = data.astronaut()[0:240, 100:340]
+    image[:, left : left + 240] = face
+    return image
+
+
+def interrupted_tools(capture=None, gui=None, after=4):
+    """Return tools whose model is interrupted by Ctrl-C when it has answered some times."""
+    calls = iter(range(after))
+
+    def load_recognizer(stem, detector):
+        model = stand_in_model()
+
+        def run(faces):
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            return model.run(faces)
+
+        return Recognizer(replace(model, run=run), detector)
+
+    return replace(tools(capture, gui), load_recognizer=load_recognizer)
+
+
+def write_model(stem):
+    """Write a model whose fast form answers every face with the same probabilities."""
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    total = make.make_node("ReduceSum", ["faces", "axes"], ["total"], keepdims=0)
+    column = make.make_node("Unsqueeze", ["total", "last"], ["column"])
+    answer = make.make_node("Mul", ["column", "nothing"], ["none"])
+    add = make.make_node("Add", ["none", "weights"], ["probabilities"])
+    numbers = {
+        "axes": np.array([1, 2, 3]),
+        "last": np.array([1]),
+        "nothing": np.zeros((1, 7), np.float32),
+        "weights": np.float32([WEIGHTS]),
+    }
+    graph = make.make_graph(
+        [total, column, answer, add],
+        "stand-in",
+        [make.make_tensor_value_info("faces", onnx.TensorProto.FLOAT, ["n", 48, 48, 1])],
+        [make.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["n", 7])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in numbers.items()],
+    )
+    opset = [make.make_opsetid("", 17)]
+    content = make.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    parts = {".json": b"{}", ".h5": b"weights", ".onnx": content}
+    for suffix, part in parts.items():
+        stem.with_name(stem.name + suffix).write_bytes(part)
+    hashes = {suffix: hashlib.sha256(part).hexdigest() for suffix, part in parts.items()}
+    seal = {
+        "sha256": hashes[".onnx"],
+        "architecture_sha256": hashes[".json"],
+        "weights_sha256": hashes[".h5"],
+    }
+    stem.with_name(stem.name + ".onnx.json").write_text(json.dumps(seal))

@@ -1,0 +1,619 @@
+"""Many photos to one table, in threads, in processes, interrupted and killed."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from batch_support import (
+    FAILS,
+    HANGS,
+    KILLS,
+    SLOW,
+    NoFaces,
+    OtherDetector,
+    SignDetector,
+    ThreadWorkers,
+    photos_of,
+    read_table,
+    write_photo,
+    write_photos,
+)
+from model_folder import write_pair
+
+from emotion.batch import BatchOutputs, BatchSettings, LocalWorkers, run_batch
+from emotion.batch.journal import Journal, Record, Stamp
+from emotion.batch.outputs import copy_path, photo_columns
+from emotion.batch.running import Meter
+from emotion.batch.tasks import Worker, WorkerSettings, code_sha256, portable_stem
+from emotion.errors import ModelError, SourceError, TableError
+from emotion.images import read_image, read_photo
+from emotion.labels import EMOTIONS
+from emotion.photo_lists import PhotoFile, find_photos
+from emotion.recognizer import Recognizer
+from emotion.tables import read_rows
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """Return the stem of a model that runs."""
+    return write_pair(tmp_path_factory.mktemp("model") / "one").stem
+
+
+@pytest.fixture
+def batch(model, tmp_path):
+    """Return a function that runs a batch over the photos in tmp_path/photos."""
+
+    def run(workers=None, copies=None, tables=("t.csv",), **options):
+        calls = {name: options.pop(name) for name in ("on_progress", "on_photo") if name in options}
+        settings = BatchSettings(**{"model": model, "make_detector": SignDetector} | options)
+        outputs = BatchOutputs(tuple(tmp_path / table for table in tables), copies)
+        photos = find_photos(tmp_path / "photos", leave_out=[copies] if copies else [])
+        return run_batch(photos, outputs, settings, workers or ThreadWorkers(), **calls)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with three photos."""
+    return write_photos(tmp_path / "photos", 3)
+
+
+# what comes out
+
+
+def test_rows_are_those_of_the_recognizer(batch, folder, model, tmp_path):
+    report = batch()
+    assert (report.photos, report.done, report.faces, report.problems) == (3, 3, 3, 0)
+    assert report.is_complete
+    rows = read_table(tmp_path / "t.csv")
+    recognizer = Recognizer.load(model, SignDetector())
+    for row, path in zip(rows, sorted(folder.iterdir()), strict=True):
+        (face,) = recognizer.recognize(read_photo(path))
+        assert row["photo"] == path.name
+        assert (row["face"], row["width"]) == ("1", str(face.box_xywh[2]))
+        assert row["emotion"] == face.emotion
+        assert float(row["probability_happy"]) == pytest.approx(face.probabilities["happy"], 1e-3)
+        assert row["sure"] == str(face.sure)
+        assert row["problem"] == ""
+
+
+def test_a_photo_without_a_face_has_a_row(batch, folder, tmp_path):
+    report = batch(make_detector=NoFaces)
+    assert report.faces == 0
+    rows = read_table(tmp_path / "t.csv")
+    assert [(row["photo"], row["face"]) for row in rows] == [
+        (f"{number:03}.png", "") for number in range(3)
+    ]
+
+
+def test_bad_files_are_rows_with_their_reason(batch, folder, tmp_path):
+    (folder / "empty.jpg").touch()
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "text.jpg").write_text("hello")
+    (folder / "cut.png").write_bytes((folder / "000.png").read_bytes()[:60])
+    (folder / "bomb.webp").write_bytes(
+        b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\xfe\xff\xff\x0f" + b"\0" * 8
+    )
+    write_photo(folder / "mistake.png", FAILS)
+    os.mkfifo(folder / "pipe.jpg")
+    report = batch()
+    problems = {row["photo"]: row["problem"] for row in read_table(tmp_path / "t.csv")}
+    assert report.problems == 7
+    assert len(report.first_problems) == 5
+    for name, words in {
+        "empty.jpg": "received an empty file",
+        "loop.jpg": "Too many levels of symbolic links",
+        "text.jpg": "none of them (it begins with hello)",
+        "cut.png": "without its end",
+        "bomb.webp": "megapixels",
+        "mistake.png": "ZeroDivisionError: a mistake",
+        "pipe.jpg": "not a file",
+        "000.png": "",
+    }.items():
+        assert words in problems[name]
+        assert problems[name].startswith("expected") or not words
+
+
+def test_vanished_and_unopened_are_rows(model, tmp_path, folder):
+    photos = [
+        *find_photos(folder),
+        PhotoFile(folder / "gone.jpg", "gone.jpg"),
+        PhotoFile(folder / "closed", "closed/", "expected a folder that can be read; no"),
+    ]
+    settings = BatchSettings(model=model, make_detector=SignDetector)
+    outputs = BatchOutputs((tmp_path / "t.csv",))
+    report = run_batch(photos, outputs, settings, ThreadWorkers())
+    rows = {row["photo"]: row["problem"] for row in read_table(tmp_path / "t.csv")}
+    assert report.problems == 2
+    assert "No such file" in rows["gone.jpg"]
+    assert rows["closed/"] == "expected a folder that can be read; no"
+
+
+def test_odd_names_survive(batch, tmp_path):
+    folder = tmp_path / "photos"
+    for name in (b"new\nline.png", b"not-utf8-\xff.png", b"=1+1.png", "张三.png".encode()):
+        write_photo(folder / os.fsdecode(name))
+    batch(tables=("t.csv", "t.jsonl"))
+    assert sorted(photos_of(tmp_path / "t.csv")) == sorted(
+        ["'=1+1.png", "new line.png", r"not-utf8-\xff.png", "张三.png"]
+    )
+    lines = (tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["photo"] for line in lines} == {
+        "=1+1.png", "new\nline.png", r"not-utf8-\xff.png", "张三.png"
+    }  # fmt: skip
+    assert batch(tables=("t.csv", "t.jsonl")).skipped == 4
+
+
+def test_tables_of_each_kind_hold_the_same(batch, folder, tmp_path):
+    tables = ("t.csv", "t.jsonl", "t.parquet")
+    batch(tables=tables)
+    csv, lines, parquet = (
+        list(read_rows(tmp_path / table, photo_columns(EMOTIONS))) for table in tables
+    )
+    assert csv == lines == parquet
+    assert len(csv) == 3
+
+
+def test_photos_come_in_their_order_however_they_were_done(batch, tmp_path):
+    folder = tmp_path / "photos"
+    for number in range(8):
+        write_photo(folder / f"{number}.png", SLOW if number % 3 == 0 else (1, 2, 3), number)
+    done = []
+    batch(ThreadWorkers(4), on_photo=lambda name, results: done.append(name))
+    assert photos_of(tmp_path / "t.csv") == sorted(done)
+
+
+def test_results_come_as_they_are_made(batch, folder, tmp_path):
+    heard = []
+
+    def on_photo(name, results):
+        heard.append((name, results["faces"][0]["emotion"], photos_of(tmp_path / "t.csv")))
+
+    batch(on_photo=on_photo)
+    assert [(name, rows[-1]) for name, _, rows in heard] == [
+        (f"{number:03}.png", f"{number:03}.png") for number in range(3)
+    ]
+    assert [len(rows) for _, _, rows in heard] == [1, 2, 3]
+
+
+def test_few_photos_are_in_hand_at_a_time(batch, tmp_path):
+    write_photos(tmp_path / "photos", 20)
+    workers = ThreadWorkers(2)
+    progress = []
+    batch(workers, on_progress=progress.append)
+    assert [step.done for step in progress] == list(range(21))
+    assert progress[-1].share == 1
+    assert progress[-1].left_s == 0
+    assert workers.opened_times == 1
+
+
+# run again
+
+
+def test_done_and_unchanged_is_skipped(batch, folder, tmp_path):
+    batch()
+    before = (tmp_path / "t.csv").stat()
+    workers = ThreadWorkers()
+    report = batch(workers)
+    assert (report.skipped, report.done, report.faces) == (3, 3, 3)
+    assert workers.opened_times == 0
+    after = (tmp_path / "t.csv").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_new_changed_and_vanished_photos(batch, folder, tmp_path):
+    batch()
+    write_photo(folder / "001.png", number=200)
+    os.utime(folder / "001.png", ns=(1, 1))
+    write_photo(folder / "000b.png", number=9)
+    (folder / "002.png").unlink()
+    done = []
+    report = batch(on_photo=lambda name, results: done.append(name))
+    assert sorted(done) == ["000b.png", "001.png"]
+    assert (report.skipped, report.gone, report.photos) == (1, 1, 3)
+    rows = read_table(tmp_path / "t.csv")
+    assert [row["photo"] for row in rows] == ["000.png", "000b.png", "001.png"]
+    assert rows[2]["width"] == str(20 + 200 % 20)
+
+
+@pytest.mark.parametrize("difference", ["again", "model", "detector", "limits"])
+def test_what_was_made_otherwise_is_done_again(batch, folder, tmp_path, difference):
+    batch()
+    options = {
+        "again": {"again": True},
+        "model": {"model": write_pair(tmp_path / "other" / "one", seed=5).stem},
+        "detector": {"make_detector": OtherDetector},
+        "limits": {"limits": replace(BatchSettings().limits, max_side=1000)},
+    }[difference]
+    report = batch(**options)
+    assert report.skipped == 0
+    assert len(read_table(tmp_path / "t.csv")) == 3
+    assert batch(**options | {"again": False}).skipped == 3
+
+
+def test_problems_of_the_machine_are_tried_again_those_of_the_photo_are_not(batch, folder):
+    (folder / "text.jpg").write_text("hello")
+    (folder / "later.png").symlink_to("not-yet.png")
+    assert batch().problems == 2
+    write_photo(folder / "not-yet.png")
+    done = []
+    report = batch(on_photo=lambda name, results: done.append(name))
+    assert sorted(done) == ["later.png", "not-yet.png"]
+    assert report.problems == 1
+
+
+def test_tables_are_made_of_what_is_known(batch, folder, tmp_path):
+    batch()
+    (tmp_path / "t.csv").unlink()
+    workers = ThreadWorkers()
+    batch(workers, tables=("new.parquet", "t.csv"))
+    assert workers.opened_times == 0
+    assert len(photos_of(tmp_path / "t.csv")) == 3
+    assert (tmp_path / "new.parquet").is_file()
+
+
+def test_stopped_run_has_no_rows_of_changed_photos(batch, folder, tmp_path):
+    batch()
+    os.utime(folder / "002.png", ns=(1, 1))
+    for name in ("000a.png", "000b.png", "001a.png"):
+        write_photo(folder / name)
+    report = batch(on_progress=stop_after(2))
+    assert report.done == 4
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "000a.png", "000b.png", "001.png"]
+    assert batch().skipped == 4
+
+
+def test_a_table_that_was_left_out_for_a_while_is_brought_up_to_date(batch, folder, tmp_path):
+    batch(tables=("t.csv", "u.csv"))
+    (folder / "001.png").rename(folder / "003.png")
+    batch(tables=("t.csv",))
+    assert batch(tables=("t.csv", "u.csv")).skipped == 3
+    assert photos_of(tmp_path / "u.csv") == ["000.png", "002.png", "003.png"]
+
+
+def stop_after(count):
+    return lambda progress: progress.done - progress.skipped < count
+
+
+def test_stopped_run_keeps_what_is_done_and_goes_on(batch, folder, tmp_path):
+    report = batch(on_progress=stop_after(2), tables=("t.csv", "t.parquet"))
+    assert not report.is_complete
+    assert report.done == 2
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
+    assert len(list(tmp_path.glob("t.parquet"))) == 1
+    report = batch(tables=("t.csv", "t.parquet"))
+    assert (report.skipped, report.is_complete) == (2, True)
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png", "002.png"]
+
+
+def test_ctrl_c_keeps_what_is_done(batch, folder, tmp_path):
+    def interrupt(name, results):
+        if name == "001.png":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch(on_photo=interrupt, tables=("t.csv", "t.parquet"))
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
+    assert (tmp_path / "t.parquet").is_file()
+    assert batch().skipped == 2
+
+
+def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, tmp_path):
+    batch()
+    good = (tmp_path / "t.csv").read_bytes()
+    seen = []
+
+    def look(name, results):
+        seen.append(((tmp_path / "t.csv").read_bytes(), photos_of(tmp_path / "t.part.csv")))
+
+    report = batch(make_detector=OtherDetector, on_progress=stop_after(2), on_photo=look)
+    assert [content for content, _ in seen] == [good, good]
+    assert [len(rows) for _, rows in seen] == [1, 2]
+    assert (tmp_path / "t.csv").read_bytes() == good
+    assert "still holds what it held before" in report.notes[-1]
+    report = batch(make_detector=OtherDetector)
+    assert (report.skipped, report.is_complete) == (2, True)
+    assert len(photos_of(tmp_path / "t.csv")) == 3
+    assert not (tmp_path / "t.part.csv").exists()
+
+
+def test_a_table_that_is_not_ours_gives_way_to_a_whole_one_only(batch, folder, tmp_path):
+    (tmp_path / "t.csv").write_text("mine\n")
+    batch(on_progress=stop_after(1))
+    assert (tmp_path / "t.csv").read_text() == "mine\n"
+    batch()
+    assert len(photos_of(tmp_path / "t.csv")) == 3
+
+
+def test_a_run_that_cannot_start_changes_nothing(batch, folder, tmp_path):
+    class Absent(ThreadWorkers):
+        def opened(self):
+            raise SourceError("expected a scheduler; received none")
+
+    with pytest.raises(SourceError):
+        batch(Absent())
+    assert not list(tmp_path.glob("t.csv*"))
+    batch()
+    with pytest.raises(SourceError):
+        batch(Absent(), again=True)
+    assert batch().skipped == 3
+
+
+# annotated copies
+
+
+def test_copies_stand_where_the_photos_did(batch, folder, tmp_path):
+    write_photo(folder / "sub" / "a.png")
+    write_photo(folder / "sub" / "a.gif")
+    copies = tmp_path / "photos" / "annotated"
+    batch(copies=copies)
+    found = sorted(path.relative_to(copies).as_posix() for path in copies.rglob("*.*"))
+    assert found == ["000.png", "001.png", "002.png", "sub/a.gif.jpg", "sub/a.png"]
+    original, copy = (read_image(path / "000.png") for path in (folder, copies))
+    assert original.shape == copy.shape
+    assert (original != copy).any()
+    (copies / "001.png").unlink()
+    assert batch(copies=copies).skipped == 4
+    assert (copies / "001.png").is_file()
+
+
+def test_copies_alone_have_a_journal_too(batch, folder, tmp_path):
+    copies = tmp_path / "copies"
+    batch(copies=copies, tables=())
+    assert batch(copies=copies, tables=()).skipped == 3
+
+
+@pytest.mark.parametrize("place", ["photos", "."])
+def test_copies_never_replace_photos(model, folder, tmp_path, place):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    outputs = BatchOutputs(copies=tmp_path / place)
+    with pytest.raises(SourceError, match="holds no photos"):
+        run_batch(find_photos(folder), outputs, BatchSettings(model=model), ThreadWorkers())
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_copies_do_not_follow_links_to_photos(batch, folder, tmp_path):
+    original = write_photo(folder / "sub" / "a.png")
+    before = original.read_bytes()
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "sub").symlink_to(folder / "sub", target_is_directory=True)
+    assert batch(copies=tmp_path / "copies").problems == 1
+    assert original.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "expected"),
+    [
+        ("a.jpg", (), "a.jpg"),
+        ("sub/a.JPG", (), "sub/a.JPG"),
+        ("a.heic", ("a.jpg",), "a.heic.jpg"),
+        ("a.heic", ("a.heic.jpg",), "a.heic.jpg.jpg"),
+        ("/elsewhere/a.png", (), "elsewhere/a.png"),
+        ("C:/photos/a.png", (), "C_/photos/a.png"),
+    ],
+)
+def test_place_of_a_copy(name, others, expected):
+    assert copy_path(Path("out"), name, {name, *others}) == Path("out", expected)
+
+
+def test_copies_travel_where_workers_are_elsewhere(batch, folder, tmp_path):
+    copies = tmp_path / "copies"
+    batch(ThreadWorkers(is_remote=True, sends_files=True), copies=copies)
+    assert sorted(path.name for path in copies.glob("*.png")) == ["000.png", "001.png", "002.png"]
+
+
+# what cannot be
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [((), "received neither"), (("t.xlsx",), "ending in"), (("no/t.csv",), "there is no")],
+)
+def test_outputs_are_checked_first(batch, folder, tables, words):
+    with pytest.raises((SourceError, TableError), match=words):
+        batch(tables=tables)
+
+
+def test_a_worker_with_another_model_is_told(model, tmp_path):
+    def worker(**differences):
+        settings = WorkerSettings(
+            portable_stem(model), Recognizer.load(model).model.sha256, code_sha256(), SignDetector
+        )
+        return Worker(replace(settings, **differences))
+
+    assert worker().recognizer.model.name == "one"
+    for differences, words in [
+        ({"model_sha256": "ab" * 32}, "expected a model with SHA-256 abab"),
+        ({"code_sha256": "cd" * 32, "is_remote": True}, "another version"),
+        ({"model": str(tmp_path / "none"), "is_remote": True}, "the worker on .* cannot start"),
+    ]:
+        with pytest.raises(ModelError, match=words):
+            worker(**differences)
+
+
+def test_models_of_the_checkout_are_found_in_any_checkout():
+    assert portable_stem(ROOT / "models" / "detection_model") == "models/detection_model"
+
+
+def test_a_shared_file_that_a_worker_lacks_names_the_way_out(model, tmp_path):
+    missing = PhotoFile(tmp_path / "elsewhere" / "a.jpg", "a.jpg")
+    outputs = BatchOutputs((tmp_path / "t.csv",))
+    settings = BatchSettings(model=model, make_detector=SignDetector)
+    run_batch([missing], outputs, settings, ThreadWorkers(is_remote=True))
+    (row,) = read_table(tmp_path / "t.csv")
+    assert "--send-files" in row["problem"]
+
+
+def test_two_runs_at_once_are_refused(batch, folder, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / "t.csv.journal").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(TableError, match="another one has"):
+            batch()
+
+
+# journal and meter
+
+
+def test_journal_forgets_a_torn_line_alone(tmp_path):
+    path = tmp_path / "t.csv.journal"
+    with Journal(path, {"model": "a"}) as journal:
+        for name in ("one.jpg", "two.jpg", "x\udcff.jpg"):
+            journal.add(Record(name, Stamp(1, 2), problem="no"))
+    content = path.read_bytes()
+    damaged = content.replace(b'"two.jpg"', b'"two.jp') + b'{"photo":"three'
+    path.write_bytes(damaged)
+    with Journal(path, {"model": "a"}) as journal:
+        assert journal.find("one.jpg").stamp == Stamp(1, 2)
+        assert journal.find("two.jpg") is None
+        assert journal.find("three.jpg") is None
+        journal.add(Record("four.jpg", None))
+        names = ["four.jpg", "two.jpg", "x\udcff.jpg"]
+        assert [record.name for record in journal.records(names)] == ["four.jpg", "x\udcff.jpg"]
+        journal.compact(names, [])
+    with Journal(path, {"model": "a"}) as journal:
+        assert journal.find("one.jpg") is None
+        assert journal.find("four.jpg") is not None
+
+
+def test_another_file_is_no_journal(tmp_path):
+    path = tmp_path / "t.csv.journal"
+    path.write_text("my diary\n")
+    with pytest.raises(TableError, match="received another file"), Journal(path, {}):
+        pass
+    assert path.read_text() == "my diary\n"
+
+
+def test_meter_tells_the_rate_of_late():
+    now = [0.0]
+    meter = Meter(100, lambda: now[0])
+    assert meter.progress().left_s is None
+    for _ in range(20):
+        meter.skip(1, False)
+    for _ in range(40):
+        now[0] += 2
+        meter.add(2, False)
+    progress = meter.progress()
+    assert progress.rate == pytest.approx(0.5, rel=0.1)
+    assert progress.left_s == pytest.approx(80, rel=0.1)
+    assert (progress.done, progress.skipped, progress.faces) == (60, 20, 100)
+
+
+# processes
+
+
+def test_workers_that_die_and_photos_that_hang(batch, tmp_path):
+    folder = tmp_path / "photos"
+    write_photos(folder, 6)
+    write_photo(folder / "001a.png", KILLS)
+    write_photo(folder / "003a.png", HANGS)
+    heard = []
+
+    def on_photo(name, results):
+        heard.append(name)
+        if len(heard) == 1:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    report = batch(
+        LocalWorkers(2), photo_timeout_s=1.0, copies=tmp_path / "copies", on_photo=on_photo
+    )
+    rows = read_table(tmp_path / "t.csv")
+    assert [row["photo"] for row in rows] == sorted(path.name for path in folder.iterdir())
+    ended = [row["photo"] for row in rows if "received none, twice" in row["problem"]]
+    assert ended == ["001a.png", "003a.png"]
+    assert sorted(heard) == [row["photo"] for row in rows]
+    assert (report.problems, report.faces) == (2, 6)
+
+
+def test_workers_that_cannot_start_are_told(batch, folder):
+    with pytest.raises(SourceError, match="end before the first photo"):
+        batch(LocalWorkers(1), make_detector=partial(_detector_for, os.getpid()))
+
+
+def _detector_for(process):
+    """Return a detector in one process; end any other."""
+    if os.getpid() != process:
+        os._exit(3)
+    return SignDetector()
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_number_of_workers(count):
+    with pytest.raises(SourceError, match="at least 1 worker"):
+        LocalWorkers(count)
+
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path[:0] = {paths!r}
+from batch_support import SignDetector
+from emotion.batch import *
+from emotion.photo_lists import find_photos
+if __name__ == "__main__":
+    folder = Path({folder!r})
+    settings = BatchSettings(Path({model!r}), SignDetector)
+    outputs = BatchOutputs((folder / "t.csv",))
+    run_batch(find_photos(folder / "photos"), outputs, settings, LocalWorkers(2))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_killed_run_loses_the_photos_in_hand_alone(batch, model, tmp_path, name):
+    write_photos(tmp_path / "photos", 24, SLOW)
+    paths = [str(ROOT), str(ROOT / "tests")]
+    script = tmp_path / "run.py"
+    script.write_text(RUN.format(paths=paths, folder=str(tmp_path), model=str(model)))
+    process = subprocess.Popen(
+        [sys.executable, script], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    journal = tmp_path / "t.csv.journal"
+    wait_for(lambda: journal.exists() and journal.read_bytes().count(b'"photo"') >= 6)
+    if name == "SIGINT":
+        # as a terminal sends it: to the workers too, which must say nothing
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGKILL)
+    _, said = process.communicate()
+    assert said.count("Traceback") == (name == "SIGINT")
+    done = photos_of(tmp_path / "t.csv")
+    assert 5 <= len(done) < 24
+    assert len(set(done)) == len(done)
+    wait_for(lambda: not processes_of(process.pid))
+    report = batch(ThreadWorkers(4))
+    assert report.skipped >= len(done)
+    assert photos_of(tmp_path / "t.csv") == [f"{number:03}.png" for number in range(24)]
+
+
+def wait_for(condition, timeout_s=30):
+    """Wait until something is so."""
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
+def processes_of(group):
+    """Return whether any process of a group is alive."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_documentation_names_every_column():
+    text = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+    for column in photo_columns(["<class>"]):
+        assert f"`{column}`" in text

@@ -1,0 +1,261 @@
+"""The script in processes of its own, as a user starts it: pipes, signals, stderr, start-up."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from shell_stand_ins import portrait, write_model
+from video_files import write_pictures
+
+import emotion_detector
+from emotion.images import write_image
+from emotion.video.reading import frames, open_video
+
+ROOT = Path(emotion_detector.__file__).resolve().parent
+HEAVY = "av pyarrow pandas matplotlib scipy dask distributed tqdm tensorflow keras".split()
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """Return a folder with a model, a photo and a short video of one face."""
+    folder = tmp_path_factory.mktemp("originals")
+    write_model(folder / "model")
+    write_image(folder / "photo.png", portrait())
+    write_pictures(folder / "film.mp4", [portrait(8 * index) for index in range(5)])
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path, originals):
+    """Return a working folder with links to the model, the photo and the video."""
+    for path in originals.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    return tmp_path
+
+
+def read_video(path):
+    with open_video(Path(path)) as video:
+        return list(frames(video))
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def command(*options):
+    return [sys.executable, ROOT / "emotion_detector.py", "--model", "model", *options]
+
+
+def run_script(folder, *options, environment=None):
+    """Run the script as a user does and return the finished process."""
+    return subprocess.run(
+        command(*options), cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_a_video_is_read_from_another_folder(folder):
+    done = run_script(folder, "--source", "film.mp4", "--json", "--output", "out.webm")
+    assert done.returncode == 0
+    assert [line["faces"][0]["emotion"] for line in lines_of(done.stdout)] == ["happy"] * 5
+    # nothing but the note: neither OpenCV nor FFmpeg speaks
+    assert done.stderr.startswith("emotion_detector: note: model: no card")
+    assert done.stderr.count("\n") == 1
+    assert len(read_video(folder / "out.webm")) == 5
+
+
+def test_frames_before_damage_are_kept(folder):
+    path = write_pictures(folder / "cut.avi", [portrait(index) for index in range(40)])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
+    done = run_script(folder, "--source", "cut.avi", "--json", "--output", "out.avi")
+    count = len(lines_of(done.stdout))
+    assert done.returncode == 0
+    assert 5 <= count <= 15
+    assert len(read_video(folder / "out.avi")) == count
+    warning = done.stderr.splitlines()[1:]
+    assert len(warning) == 1
+    assert warning[0].startswith("emotion_detector: warning: cut.avi: ")
+
+
+def test_opencv_and_ffmpeg_never_speak(folder):
+    (folder / "bad.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + b"no film" * 1000)
+    for source in ("bad.mp4", "97", "rtsp://127.0.0.1:9/live"):
+        done = run_script(folder, "--source", source, "--json", "--headless")
+        assert done.returncode == 1
+        assert done.stdout == ""
+        *notes, line = done.stderr.splitlines()
+        assert len(notes) == 1
+        assert line.startswith("emotion_detector: expected ")
+
+
+def test_without_a_display_there_is_one_line(folder):
+    done = run_script(folder, environment={"PATH": "", "HOME": str(folder)})
+    assert done.returncode == 1
+    assert done.stderr.startswith("emotion_detector: expected to open a window; ")
+    assert "--headless" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_reader_of_the_pipe_may_leave(folder):
+    process = subprocess.Popen(
+        command("--source", "film.mp4", "--json", "--output", "out.mp4"),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()
+    with process.stderr as stream:
+        err = stream.read()
+    assert process.wait(120) == 1
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+    assert len(err.splitlines()) == 1
+    assert len(read_video(folder / "out.mp4")) == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_streams_are_streams_that_nobody_reads(folder, closed):
+    line = " ".join(map(str, command("--source", "photo.png", "--output", "out.png")))
+    done = subprocess.run(
+        f"{line} {closed}", shell=True, cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert (folder / "out.png").exists()
+
+
+def started(folder, *options):
+    """Start the script and wait until it has written its first rows."""
+    process = subprocess.Popen(
+        command(*options),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # tests that run as a background job would hand on that they ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    table = folder / "faces.csv"
+    while process.poll() is None and not (table.exists() and table.read_bytes().count(b"\n") > 5):
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_whole_files(folder, stop):
+    write_pictures(folder / "long.mp4", [portrait(index // 8) for index in range(400)])
+    results = "out.mp4 faces.csv faces.parquet summary.json timeline.png".split()
+    options = ["--output", results[0], "--table", results[1], "--table", results[2]]
+    options += ["--summary", results[3], "--timeline", results[4]]
+    process = started(folder, "--source", "long.mp4", *options)
+    process.send_signal(stop)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "emotion_detector: interrupted; what was finished is kept"
+    assert "Traceback" not in err
+    counts = {
+        len(read_video(folder / "out.mp4")),
+        pd.read_csv(folder / "faces.csv")["frame"].nunique(),
+        pd.read_parquet(folder / "faces.parquet")["frame"].nunique(),
+        json.loads((folder / "summary.json").read_text())["frames"],
+    }
+    # the signal may come between the writing of one file and the next
+    assert max(counts) - min(counts) <= 1
+    assert 5 <= max(counts) < 400
+    assert (folder / "timeline.png").stat().st_size > 1000
+    assert out.startswith("long.mp4: ")
+    assert not list(folder.glob(".part*"))
+
+
+def test_a_folder_of_photos_becomes_a_table_and_copies(folder):
+    (folder / "photos" / "deeper").mkdir(parents=True)
+    write_image(folder / "photos" / "a.png", portrait())
+    write_image(folder / "photos" / "deeper" / "b.jpg", portrait(20))
+    write_image(folder / "photos" / "none.png", np.full((200, 200, 3), 128, np.uint8))
+    (folder / "photos" / "bad.jpg").write_bytes(b"no photo")
+    (folder / "photos" / "film.mp4").symlink_to(folder / "film.mp4")
+    options = ["--source", "photos", "--workers", "1", "--table", "faces.csv", "--output", "copies"]
+    done = run_script(folder, *options)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert "1 video in photos was left out" in lines[0]
+    assert any(line.startswith("emotion_detector: bad.jpg: expected one of") for line in lines)
+    assert lines[-1].startswith("emotion_detector: 4 photos: 2 faces, 1 problem; ")
+    assert lines[-1].endswith("; table faces.csv; copies in copies")
+    table = pd.read_csv(folder / "faces.csv")
+    assert list(table["photo"]) == ["a.png", "bad.jpg", "deeper/b.jpg", "none.png"]
+    assert list(table["emotion"].dropna()) == ["happy", "happy"]
+    for name in ("a.png", "deeper/b.jpg", "none.png"):
+        assert (folder / "copies" / name).is_file()
+    assert not (folder / "copies" / "bad.jpg").exists()
+    again = run_script(folder, *options)
+    assert again.returncode == 0
+    assert "4 done before and unchanged" in again.stderr.splitlines()[-1]
+
+
+def test_photos_without_a_table_have_a_line_each(folder):
+    (folder / "bad.jpg").write_bytes(b"no photo")
+    before = {path.name for path in folder.iterdir()}
+    done = run_script(folder, "--source", "photo.png", "bad.jpg", "--workers", "1")
+    assert done.returncode == 0
+    lines = sorted(done.stdout.splitlines())
+    assert lines[0].startswith("bad.jpg: expected one of JPEG")
+    assert lines[1] == "photo.png: 1 face: happy 80 %"
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_photos_as_json_have_a_line_each(folder):
+    (folder / "bad.jpg").write_bytes(b"no photo")
+    options = ["--source", "photo.png", "bad.jpg", "--workers", "1", "--json", "out.jsonl"]
+    assert run_script(folder, *options).returncode == 0
+    found = {line["photo"]: line for line in lines_of((folder / "out.jsonl").read_text())}
+    assert set(found) == {"photo.png", "bad.jpg"}
+    assert found["photo.png"]["faces"][0]["emotion"] == "happy"
+    assert found["photo.png"]["schema"] == 1
+    assert found["bad.jpg"]["problem"].startswith("expected one of JPEG")
+
+
+def test_where_no_photo_can_be_read_the_exit_code_tells(folder):
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(b"no photo")
+    options = ["--source", "a.jpg", "b.jpg", "--workers", "1", "--table", "faces.csv"]
+    assert run_script(folder, *options).returncode == 1
+    assert len(pd.read_csv(folder / "faces.csv")) == 2
+
+
+@pytest.mark.parametrize("options", [["--help"], ["--source", "photo.png"]])
+def test_photos_and_help_start_without_what_only_others_need(folder, options):
+    code = (
+        "import sys, contextlib; sys.path.insert(0, sys.argv.pop(1)); import emotion_detector\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    emotion_detector.main(sys.argv[1:])\n"
+        f"print(*set({HEAVY}) & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, ROOT, *options, "--model", "model"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith(("usage:", "face 1: happy 80 %"))
+    assert done.stderr.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("reason", ["libGL.so.1: cannot open shared object file", "No module"])
+def test_a_library_that_cannot_be_loaded_is_one_line(folder, reason):
+    (folder / "cv2.py").write_text(f"raise ImportError({reason!r})")
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    done = run_script(folder, "--source", "photo.png", environment=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"emotion_detector: a library cannot be loaded ({reason}")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,143 @@
+"""The photos of folders, patterns and lists."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from emotion.errors import SourceError
+from emotion.photo_lists import find_photos, is_photo_list
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with photos, and with what must be passed over."""
+    for name in (
+        "b.JPG a.png sub/c.jpeg sub/deep/d.heic notes.txt .hidden.jpg .cache/e.jpg sub/film.mp4"
+    ).split():
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return tmp_path / "photos"
+
+
+def names(*arguments, **options):
+    return [photo.name for photo in find_photos(*arguments, **options)]
+
+
+def test_folder_is_searched_to_its_depth_in_a_fixed_order(folder):
+    photos = find_photos(folder)
+    assert [photo.name for photo in photos] == ["a.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.heic"]
+    assert all(photo.path.is_file() and photo.problem is None for photo in photos)
+
+
+def test_folder_of_copies_is_left_out(folder):
+    assert names(folder, leave_out=[folder / "sub"]) == ["a.png", "b.JPG"]
+    assert names(f"{folder}/**", leave_out=[folder / "sub"]) == ["a.png", "b.JPG"]
+
+
+def test_links_are_followed_once(folder, tmp_path):
+    (folder / "sub" / "up").symlink_to(folder, target_is_directory=True)
+    (folder / "again").symlink_to(folder / "sub", target_is_directory=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "z.jpg").write_bytes(b"x")
+    (folder / "there").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    found = names(folder)
+    assert len(found) == 5
+    assert "there/z.jpg" in found
+
+
+def test_link_to_itself_is_a_photo_that_cannot_be_read(folder):
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    assert "loop.jpg" in names(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_folder_without_permission_is_told(folder, monkeypatch):
+    real = os.scandir
+
+    def scandir(place):
+        if str(place).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return real(place)
+
+    # root, as in a container, may open every folder
+    monkeypatch.setattr(os, "scandir", scandir)
+    problem = find_photos(folder)[-1]
+    assert problem.name == "sub/deep/"
+    assert problem.problem == "expected a folder that can be read; Permission denied"
+
+
+def test_names_with_odd_letters(tmp_path):
+    for name in (b"new\nline.jpg", b"not-utf8-\xff.jpg", b"=1+1.jpg"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    assert sorted(names(tmp_path)) == ["=1+1.jpg", "new\nline.jpg", "not-utf8-\udcff.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*", ["a.png", "b.JPG"]),
+        ("*.png", ["a.png"]),
+        ("*.txt", ["notes.txt"]),
+        ("**/*", ["a.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.heic"]),
+        ("s?b/[a-c].*", ["sub/c.jpeg"]),
+        ("sub/*.jpeg", ["c.jpeg"]),
+    ],
+)
+def test_pattern(folder, pattern, expected):
+    assert names(str(folder / pattern)) == expected
+
+
+def test_folder_with_a_name_like_a_pattern(tmp_path):
+    (tmp_path / "[2026]").mkdir()
+    (tmp_path / "[2026]" / "a.jpg").write_bytes(b"x")
+    assert names(tmp_path / "[2026]") == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a.png\n# no photo\n\nsub/c.jpeg\nsub/../a.png\n",
+        b"\xef\xbb\xbfa.png\r\nsub/c.jpeg\r\n",
+        b"sub/c.jpeg\0a.png\0",
+        "a.png\r\nsub/c.jpeg\r\n".encode("utf-16"),
+    ],
+    ids=["lines", "Windows", "NUL", "UTF-16"],
+)
+def test_list(folder, content):
+    (folder / "mine.txt").write_bytes(content)
+    assert names(folder / "mine.txt") == ["a.png", "sub/c.jpeg"]
+
+
+def test_list_names_photos_anywhere_and_missing_ones(folder, tmp_path):
+    (tmp_path / "mine.lst").write_text(f"{folder}/a.png\nmissing.jpg\n/elsewhere/b.jpg\n")
+    assert names(tmp_path / "mine.lst") == ["/elsewhere/b.jpg", "missing.jpg", "photos/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (".", True),
+        ("photos/*.jpg", True),
+        ("list.txt", True),
+        ("missing.txt", False),
+        ("a.jpg", False),
+        ("0", False),
+        ("rtsp://camera/stream", False),
+        ("x" * 5000, False),
+    ],
+)
+def test_what_names_many_photos(tmp_path, monkeypatch, text, expected):
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.jpg\n")
+    Path("a.jpg").write_bytes(b"x")
+    assert is_photo_list(text) is expected
+
+
+@pytest.mark.parametrize("source", ["empty", "empty/*", "empty.txt", "missing"])
+def test_no_photos_is_an_error(tmp_path, source):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("# none\n")
+    with pytest.raises(SourceError, match=r"^expected .*(received none|there is no)"):
+        find_photos(tmp_path / source)

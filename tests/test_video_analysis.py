@@ -1,0 +1,207 @@
+"""A whole video to its files: what they hold at the end, when stopped, and when interrupted."""
+
+import json
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from video_files import moving_faces, write_pictures
+
+from emotion.errors import EmotionError, SourceError
+from emotion.faces import FaceDetector
+from emotion.recognizer import Recognizer
+from emotion.video.analysis import Progress, VideoOutputs, analyse_video
+from emotion.video.following import VIDEO_SEARCH, FollowSettings
+from emotion.video.reading import frames, open_video
+from emotion.video.summary import SummaryBuilder
+
+SIZE_WH = (240, 180)
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """Return a video of 12 frames, 10 a second, of one face."""
+    path = tmp_path_factory.mktemp("films") / "film.mp4"
+    return write_pictures(path, moving_faces(COUNT, SIZE_WH))
+
+
+@pytest.fixture
+def recognizer(stand_in_model):
+    return Recognizer(stand_in_model, FaceDetector(VIDEO_SEARCH))
+
+
+def everything(folder):
+    return VideoOutputs(
+        folder / "out.mp4",
+        (folder / "faces.csv", folder / "faces.jsonl", folder / "faces.parquet"),
+        folder / "summary.json",
+        folder / "timeline.png",
+    )
+
+
+def analyse(recognizer, film, outputs=None, **options):
+    with open_video(film) as video:
+        return analyse_video(recognizer, video, outputs or VideoOutputs(), **options)
+
+
+def frames_of(path):
+    with open_video(path) as video:
+        return list(frames(video))
+
+
+def table_frames(folder):
+    """Return the numbers of the frames in each table."""
+    return [
+        sorted(set(table["frame"]))
+        for table in (
+            pd.read_csv(folder / "faces.csv"),
+            pd.read_json(folder / "faces.jsonl", lines=True),
+            pd.read_parquet(folder / "faces.parquet"),
+        )
+    ]
+
+
+def test_a_video_becomes_all_its_files(recognizer, film, tmp_path):
+    outputs = everything(tmp_path)
+    report = analyse(recognizer, film, outputs)
+    assert (report.is_complete, report.problem) == (True, None)
+    assert report.summary.frames == COUNT
+    (track,) = report.summary.tracks
+    assert track.seconds == pytest.approx(1.2, abs=0.01)
+    assert table_frames(tmp_path) == [list(range(COUNT))] * 3
+    assert [frame.timestamp_s for frame in frames_of(outputs.video)] == pytest.approx(
+        [index / 10 for index in range(COUNT)], abs=0.01
+    )
+    summary = json.loads(outputs.summary.read_text())
+    assert summary["video"] == "film.mp4"
+    assert summary["model"]["name"] == "stand_in"
+    assert (summary["is_complete"], summary["problem"], summary["frames"]) == (True, None, COUNT)
+    assert outputs.timeline.read_bytes().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_boxes_and_bars_are_drawn_when_asked(recognizer, tmp_path):
+    film = write_pictures(tmp_path / "film.mp4", moving_faces(2, (640, 240))[:1] * 4)
+    pictures = []
+    for bars in (True, False):
+        path = tmp_path / f"{bars}.mp4"
+        analyse(recognizer, film, VideoOutputs(video=path, bars=bars))
+        pictures.append(frames_of(path)[0].image.astype(int))
+    original = frames_of(film)[0].image
+    assert all(abs(picture - original).max() > 100 for picture in pictures)
+    with_bars, without = pictures
+    assert abs(with_bars - without).mean() > 5
+
+
+def test_progress_tells_how_far_it_is(recognizer, film):
+    told = []
+    analyse(recognizer, film, on_progress=lambda progress: told.append(progress) or True)
+    assert [progress.frames_done for progress in told] == list(range(1, COUNT + 1))
+    assert {progress.frame_count for progress in told} == {COUNT}
+    assert told[-1].share == 1
+    assert told[-1].position_s == pytest.approx(1.1)
+    assert told[-1].rate > 0
+
+
+@pytest.mark.parametrize(
+    ("progress", "share"),
+    [
+        (Progress(5, 20, 1.0, 4.0, 0.0), 0.25),
+        (Progress(25, 20, 1.0, 4.0, 0.0), 1.0),
+        (Progress(5, None, 1.0, 4.0, 0.0), 0.25),
+        (Progress(5, None, 1.0, None, 0.0), None),
+    ],
+)
+def test_share_is_told_where_the_end_is_known(progress, share):
+    assert progress.share == share
+
+
+@pytest.mark.parametrize("who", ["viewer", "progress"])
+def test_stopped_in_the_middle_all_files_hold_what_is_done(recognizer, film, tmp_path, who):
+    outputs = everything(tmp_path)
+    options = {
+        "viewer": {"viewers": [lambda seen: seen.index < 3, lambda seen: True]},
+        "progress": {"on_progress": lambda progress: progress.frames_done < 4},
+    }
+    report = analyse(recognizer, film, outputs, **options[who])
+    assert not report.is_complete
+    assert report.summary.frames == 4
+    assert table_frames(tmp_path) == [[0, 1, 2, 3]] * 3
+    assert len(frames_of(outputs.video)) == 4
+    assert json.loads(outputs.summary.read_text())["is_complete"] is False
+    assert outputs.timeline.exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SourceError("the camera is gone")])
+def test_interrupted_all_files_hold_what_is_done(recognizer, film, tmp_path, error):
+    outputs, builder = everything(tmp_path), SummaryBuilder()
+
+    def interrupt(seen):
+        if seen.index == 5:
+            raise error
+        return True
+
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        analyse(recognizer, film, outputs, viewers=[interrupt], builder=builder)
+    assert table_frames(tmp_path) == [[0, 1, 2, 3, 4, 5]] * 3
+    assert len(frames_of(outputs.video)) == 6
+    assert json.loads(outputs.summary.read_text())["frames"] == 6
+    assert builder.result().frames == 6
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_damaged_file_is_reported(recognizer, film, tmp_path):
+    path = tmp_path / "cut.avi"
+    write_pictures(path, moving_faces(40, SIZE_WH))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    report = analyse(recognizer, path, VideoOutputs(summary=tmp_path / "summary.json"))
+    assert not report.is_complete
+    assert 10 < report.summary.frames < 30
+    assert report.problem
+    assert json.loads((tmp_path / "summary.json").read_text())["problem"] == report.problem
+
+
+def test_mirrored_boxes_are_on_the_other_side(recognizer, film):
+    middles = []
+    for is_mirrored in (False, True):
+        boxes = []
+        keep = SimpleNamespace(view=lambda seen, boxes=boxes: boxes.append(seen) or True)
+        analyse(recognizer, film, viewers=[keep.view], is_mirrored=is_mirrored)
+        x, _, width, _ = boxes[3].faces[0].face.box_xywh
+        middles.append(x + width / 2)
+    assert middles[1] == pytest.approx(SIZE_WH[0] - middles[0], abs=12)
+
+
+def test_detect_every_is_kept(recognizer, film):
+    found = []
+    settings = FollowSettings(detect_every=4)
+    analyse(recognizer, film, settings=settings, viewers=[lambda seen: found.append(seen) or True])
+    detected = [seen.index for seen in found if any(face.is_detected for face in seen.faces)]
+    assert 3 <= len(detected) <= 5  # the first again at once, to be sure of it
+    assert all(seen.faces for seen in found)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        VideoOutputs(video="out.gif"),
+        VideoOutputs(tables=("out.xls",)),
+        VideoOutputs(summary="out.txt"),
+        VideoOutputs(timeline="out.pdf"),
+    ],
+)
+def test_unknown_kinds_of_files_are_refused_before_the_first_frame(
+    recognizer, film, tmp_path, outputs
+):
+    changes = {
+        name: tuple(tmp_path / part for part in value) if name == "tables" else tmp_path / value
+        for name, value in vars(outputs).items()
+        if value and name != "bars"
+    }
+    seen = []
+    with pytest.raises(EmotionError, match="expected"):
+        analyse(recognizer, film, VideoOutputs(**changes), viewers=[seen.append])
+    assert not seen
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,455 @@
+"""Faces through frames: how often is looked, what is shown when, and what the labels do."""
+
+import gc
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from emotion.faces import Detection, FaceDetector
+from emotion.labels import EMOTIONS
+from emotion.recognizer import Recognizer
+from emotion.results import Face
+from emotion.video.following import (
+    CAMERA_SEARCH,
+    VIDEO_SEARCH,
+    Answer,
+    FollowSettings,
+    FramePace,
+    LivePace,
+    TimePace,
+    choose_pace,
+    follow,
+)
+from emotion.video.reading import Frame
+
+SIDE = 48
+NOISE = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
+TILE = cv2.normalize(cv2.GaussianBlur(NOISE, (0, 0), 3), None, 60, 230, cv2.NORM_MINMAX)
+
+
+def picture(x: int = 60, y: int = 40, light: float = 1.0) -> np.ndarray:
+    """Return a picture of one textured square that stands for a face."""
+    image = np.full((120, 160, 3), 90, np.uint8)
+    image[y : y + SIDE, x : x + SIDE] = np.clip(light * TILE, 0, 255).astype(np.uint8)[..., None]
+    return image
+
+
+def seen(x: int = 60, y: int = 40) -> Detection:
+    return Detection((x, y, SIDE, SIDE), 9.0)
+
+
+class ScriptedDetector:
+    """Finds what a script says for the frame whose number is in its first pixel."""
+
+    def __init__(self, script=lambda number: (seen(),)):
+        self._script = script
+        self.looked: list[int] = []
+
+    def detect(self, image: np.ndarray) -> Sequence[Detection]:
+        number = int(image[0, 0, 0]) + 256 * int(image[0, 1, 0])
+        self.looked.append(number)
+        return self._script(number)
+
+
+def film(images: Iterable[np.ndarray], fps: float = 30.0) -> Iterable[Frame]:
+    """Yield frames that carry their number in their first two pixels."""
+    for number, image in enumerate(images):
+        numbered = image.copy()
+        numbered[0, 0], numbered[0, 1] = number % 256, number // 256
+        yield Frame(number, number / fps, numbered)
+
+
+def tracks(results) -> list[list[int]]:
+    return [[face.track for face in frame.faces] for frame in results]
+
+
+@pytest.fixture
+def recognizer(stand_in_model) -> Recognizer:
+    return Recognizer(stand_in_model, ScriptedDetector())
+
+
+def with_script(recognizer: Recognizer, script) -> Recognizer:
+    return Recognizer(recognizer.model, ScriptedDetector(script))
+
+
+# how often is looked
+
+
+@pytest.mark.parametrize(
+    ("settings", "fps", "looked"),
+    [
+        # the second look confirms what the first one found
+        (FollowSettings(), 30, [0, 1, 4, 7, 10, 13]),
+        (FollowSettings(), 29.97, [0, 1, 4, 7, 10, 13]),
+        (FollowSettings(), 60, [0, 1, 7, 13]),
+        (FollowSettings(), 10, list(range(15))),
+        (FollowSettings(detect_every=1), 30, list(range(15))),
+        (FollowSettings(detect_every=5), 30, [0, 1, 6, 11]),
+        (FollowSettings(detect_every=100), 30, [0, 1]),
+    ],
+)
+def test_looks(recognizer, settings, fps, looked):
+    results = list(follow(recognizer, film([picture()] * 15, fps), settings))
+    assert recognizer.detector.looked == looked
+    assert tracks(results) == [[1]] * 15
+    assert [f.faces[0].is_detected for f in results] == [n in looked for n in range(15)]
+
+
+def test_times_rounded_to_milliseconds_change_nothing(recognizer):
+    frames = [
+        replace(frame, timestamp_s=round(frame.timestamp_s, 3)) for frame in film([picture()] * 15)
+    ]
+    list(follow(recognizer, frames))
+    assert recognizer.detector.looked == [0, 1, 4, 7, 10, 13]
+
+
+def test_a_cut_is_looked_at_at_once(recognizer):
+    other = np.random.default_rng(5).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    other = cv2.resize(other, (160, 120), interpolation=cv2.INTER_NEAREST)
+    recognizer = with_script(recognizer, lambda number: () if number >= 5 else (seen(),))
+    results = list(follow(recognizer, film([picture()] * 5 + [other] * 5)))
+    assert recognizer.detector.looked == [0, 1, 4, 5, 8]
+    assert tracks(results) == [[1]] * 5 + [[]] * 5
+
+
+def test_a_file_gives_the_same_on_a_slow_machine(recognizer):
+    def shift(number):
+        return 60 + number // 2
+
+    def run(clock):
+        moving = with_script(recognizer, lambda number: (seen(shift(number)),))
+        images = [picture(shift(number)) for number in range(20)]
+        return [frame.faces for frame in follow(moving, film(images), clock=clock)]
+
+    slow = iter(range(0, 10**6, 7))
+    assert run(lambda: 0.0) == run(lambda: float(next(slow)))
+
+
+# what is shown when
+
+
+def test_a_face_of_a_file_is_there_from_its_first_frame(recognizer):
+    recognizer = with_script(recognizer, lambda number: (seen(),) if number >= 3 else ())
+    images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 6
+    assert tracks(follow(recognizer, film(images))) == [[]] * 3 + [[1]] * 6
+
+
+def test_a_box_that_flickers_up_once_is_never_shown(recognizer):
+    recognizer = with_script(recognizer, lambda number: (seen(),) if number == 4 else ())
+    assert tracks(follow(recognizer, film([picture()] * 9))) == [[]] * 9
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_film_of_one_frame(recognizer, is_live):
+    (result,) = follow(recognizer, film([picture()]), is_live=is_live)
+    assert [face.track for face in result.faces] == [1]
+    assert result.faces[0].is_detected
+    assert result.faces[0].raw == pytest.approx(dict(result.faces[0].face.probabilities))
+
+
+def test_a_film_without_frames(recognizer):
+    assert list(follow(recognizer, [])) == []
+
+
+def test_pictures_that_change_with_every_frame_lose_no_face(recognizer):
+    scenes = np.random.default_rng(3).integers(0, 255, (4, 6, 8, 3)).astype(np.uint8)
+    images = [cv2.resize(one, (160, 120), interpolation=cv2.INTER_NEAREST) for one in scenes]
+    results = list(follow(recognizer, film(images, fps=1)))
+    assert [len(frame.faces) for frame in results] == [1] * 4
+
+
+def test_live_frames_do_not_wait(recognizer):
+    recognizer = with_script(recognizer, lambda number: (seen(),) if number != 1 else ())
+    given = []
+
+    def camera():
+        for frame in film([picture()] * 4):
+            given.append(frame.index)
+            yield frame
+
+    results = follow(recognizer, camera(), FollowSettings(detect_every=1), is_live=True)
+    first = next(results)
+    assert given == [0]
+    assert [face.track for face in first.faces] == [1]
+    assert tracks(results) == [[1]] * 3
+
+
+def test_a_new_live_face_is_shown_one_frame_late(recognizer):
+    recognizer = with_script(recognizer, lambda number: (seen(),) if number >= 3 else ())
+    images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 3
+    results = follow(recognizer, film(images), FollowSettings(detect_every=1), is_live=True)
+    assert tracks(results) == [[], [], [], [], [1], [1]]
+
+
+def test_a_file_waits_for_no_more_than_one_frame(recognizer):
+    # a new face in every frame: each is somewhere else
+    def script(number):
+        return (seen(10 + 100 * (number % 2), 4 + 60 * (number // 2 % 2)),)
+
+    given = 0
+    for frame in follow(with_script(recognizer, script), film([picture()] * 12)):
+        given += 1
+        assert frame.index == given - 1
+    assert given == 12
+
+
+def test_frames_go_on_as_they_come(recognizer):
+    frames = list(film([picture()] * 6))
+    results = list(follow(recognizer, frames))
+    assert [(f.index, f.timestamp_s) for f in results] == [(f.index, f.timestamp_s) for f in frames]
+    assert all(f.image is g.image for f, g in zip(results, frames, strict=True))
+
+
+def test_boxes_are_whole_and_inside_the_frame(recognizer):
+    recognizer = with_script(recognizer, lambda number: (seen(0, 0),))
+    images = [picture(max(0, 8 - 2 * number), 0) for number in range(12)]
+    for frame in follow(recognizer, film(images)):
+        x, y, width, height = frame.faces[0].face.box_xywh
+        assert all(isinstance(value, int) for value in (x, y, width, height))
+        assert min(x, y) >= 0
+        assert x + width <= 160
+        assert y + height <= 120
+
+
+def test_stopping_early_closes_everything(recognizer):
+    closed = []
+
+    def frames():
+        try:
+            yield from film([picture()] * 50)
+        finally:
+            closed.append(True)
+
+    source = frames()
+    results = follow(recognizer, source)
+    next(results)
+    results.close()
+    source.close()
+    assert closed == [True]
+    assert list(results) == []
+
+
+def test_a_problem_of_the_source_comes_through(recognizer):
+    def frames():
+        yield from film([picture()] * 3)
+        raise KeyboardInterrupt
+
+    results = follow(recognizer, frames())
+    shown = []
+    with pytest.raises(KeyboardInterrupt):
+        shown.extend(results)
+    gc.collect()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"detect_every": 0}, {"half_life_s": -1}, {"slack": -0.1}, {"keep_lost_s": float("nan")}],
+)
+def test_settings_that_make_no_sense(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        FollowSettings(**wrong)
+
+
+def test_a_real_face(stand_in_model, astronaut):
+    recognizer = Recognizer(stand_in_model, FaceDetector(VIDEO_SEARCH))
+    crop = astronaut[0:240, 100:420]
+    images = [np.roll(crop, 2 * number, axis=1).copy() for number in range(8)]
+    results = list(follow(recognizer, film(images)))
+    assert tracks(results) == [[1]] * 8
+    first, last = results[0].faces[0].face, results[-1].faces[0].face
+    assert last.box_xywh[0] - first.box_xywh[0] == pytest.approx(14, abs=4)
+
+
+def test_cameras_are_searched_in_less_depth_than_videos():
+    assert CAMERA_SEARCH.working_pixels < VIDEO_SEARCH.working_pixels
+    assert not CAMERA_SEARCH.fallbacks
+    assert not VIDEO_SEARCH.fallbacks
+
+
+# labels
+
+
+def read(**probabilities: float) -> Face:
+    return Face((0, 0, 9, 9), 1.0, probabilities)
+
+
+def test_an_answer_forgets_by_half_in_its_half_life():
+    answer = Answer(half_life_s=0.5, slack=0.0)
+    answer.add(read(happy=1.0, sad=0.0), 0.0)
+    answer.add(read(happy=0.0, sad=1.0), 0.5)
+    assert answer.probabilities["happy"] == pytest.approx(1 / 3)
+    assert answer.last.probabilities["happy"] == 0
+
+
+@pytest.mark.parametrize("fps", [5, 10, 30, 60])
+def test_the_delay_does_not_depend_on_the_frame_rate(fps):
+    answer = Answer(half_life_s=0.4, slack=0.0)
+    for number in range(4 * fps):
+        answer.add(read(happy=1.0, sad=0.0), number / fps)
+    changed_s = None
+    for number in range(4 * fps, 8 * fps):
+        answer.add(read(happy=0.0, sad=1.0), number / fps)
+        if changed_s is None and answer.probabilities["sad"] > 0.5:
+            changed_s = number / fps - 4
+    assert changed_s == pytest.approx(0.4, abs=1 / fps + 0.01)
+
+
+def test_classes_that_are_level_do_not_take_turns():
+    generator = np.random.default_rng(0)
+
+    def changes(slack: float) -> int:
+        answer, labels = Answer(0.35, slack), []
+        for number in range(300):
+            happy = float(np.clip(0.5 + generator.normal(0, 0.1), 0, 1))
+            answer.add(read(happy=happy, sad=1 - happy), number / 10)
+            labels.append(max(answer.probabilities, key=answer.probabilities.get))
+        return sum(one != other for one, other in itertools.pairwise(labels))
+
+    assert changes(0.0) > 20
+    assert changes(0.05) < changes(0.0) / 3
+
+
+def test_slack_keeps_close_to_the_average():
+    loose, exact = Answer(0.35, 0.05), Answer(0.35, 0.0)
+    generator = np.random.default_rng(0)
+    for number in range(100):
+        values = generator.dirichlet(np.ones(3)).tolist()
+        face = read(**dict(zip("abc", values, strict=True)))
+        loose.add(face, number / 10)
+        exact.add(face, number / 10)
+        differences = np.subtract(
+            list(loose.probabilities.values()), list(exact.probabilities.values())
+        )
+        assert np.abs(differences).max() <= 0.05 + 1e-9
+        assert sum(loose.probabilities.values()) == pytest.approx(1)
+
+
+def flickering_model(stand_in_model):
+    """Return a model that answers the first class for bright faces, else the second."""
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        rows = np.full((len(faces), len(EMOTIONS)), 0.1 / (len(EMOTIONS) - 2), np.float32)
+        is_bright = faces.mean(axis=(1, 2, 3)) > 0.5
+        rows[:, 0], rows[:, 1] = np.where(is_bright, 0.8, 0.1), np.where(is_bright, 0.1, 0.8)
+        return rows
+
+    return replace(stand_in_model, run=run)
+
+
+def test_labels_are_steadier_than_what_they_are_made_of(stand_in_model):
+    recognizer = Recognizer(flickering_model(stand_in_model), ScriptedDetector())
+    images = [picture(light=0.75 if number % 3 == 2 else 1.0) for number in range(40)]
+    results = list(follow(recognizer, film(images), FollowSettings(detect_every=1)))
+    faces = [frame.faces[0] for frame in results]
+    raw = [max(face.raw, key=face.raw.get) for face in faces]
+    assert {*raw} == {*EMOTIONS[:2]}
+    assert {face.face.emotion for face in faces} == {EMOTIONS[0]}
+    assert all(sum(face.raw.values()) == pytest.approx(1) for face in faces)
+
+
+def test_whether_an_answer_is_sure_is_said_of_the_smoothed_one(stand_in_model):
+    recognizer = Recognizer(flickering_model(stand_in_model), ScriptedDetector())
+    images = [picture(light=0.75 if number % 2 else 1.0) for number in range(40)]
+    face = list(follow(recognizer, film(images), FollowSettings(detect_every=1)))[-1].faces[0]
+    assert max(face.raw.values()) == pytest.approx(0.8)
+    assert not face.face.sure
+    assert recognizer.thresholds.met_by(face.raw.values())
+
+
+def test_where_nothing_was_read_the_last_reading_is_kept(stand_in_model):
+    recognizer = Recognizer(flickering_model(stand_in_model), ScriptedDetector())
+    images = [picture(light=1.0 if number < 6 else 0.75) for number in range(12)]
+    results = list(follow(recognizer, film(images), FollowSettings(detect_every=5)))
+    bright = [frame.faces[0].raw[EMOTIONS[0]] > 0.5 for frame in results]
+    # looks at 0, 1, 6, 11
+    assert bright == [True] * 6 + [False] * 6
+
+
+# pace
+
+
+def test_which_pace():
+    assert choose_pace(FollowSettings(detect_every=4), is_live=True) == FramePace(4)
+    assert isinstance(choose_pace(FollowSettings(), is_live=False), TimePace)
+    assert isinstance(choose_pace(FollowSettings(), is_live=True), LivePace)
+
+
+def settle(look_s: float, plain_s: float, camera_s: float = 1 / 30, frames: int = 200) -> float:
+    """Run a live pace with a clock of its own; return after how many frames it looks."""
+    pace, now_s, looks = LivePace(), 0.0, 0
+    for number in range(frames):
+        # the newest frame of the camera, at once or when it comes
+        now_s = max(now_s, camera_s * np.ceil(now_s / camera_s - 1e-9))
+        is_look = pace.is_due(now_s)
+        spent_s = look_s if is_look else plain_s
+        now_s += spent_s
+        pace.worked(spent_s, is_look)
+        looks += is_look and number >= frames // 2
+    return frames / 2 / looks
+
+
+@pytest.mark.parametrize(
+    ("look_s", "plain_s", "camera_s", "interval"),
+    [
+        pytest.param(0.020, 0.008, 1 / 30, 1, id="fast enough for every frame"),
+        pytest.param(0.050, 0.010, 1 / 30, 2, id="two"),
+        pytest.param(0.060, 0.012, 1 / 30, 3, id="three"),
+        pytest.param(0.050, 0.012, 1 / 15, 1, id="a slow camera leaves time"),
+        pytest.param(0.500, 0.012, 1 / 30, 10, id="very slow: the longest blind time"),
+        pytest.param(0.200, 0.080, 1 / 30, 4, id="hopeless: as often as the blind time says"),
+    ],
+)
+def test_a_live_pace_makes_up_for_its_looks(look_s, plain_s, camera_s, interval):
+    assert settle(look_s, plain_s, camera_s) == pytest.approx(interval, rel=0.35)
+
+
+def test_a_live_pace_notices_that_the_machine_became_slow():
+    pace = LivePace()
+    for number in range(30):
+        is_look = pace.is_due(number / 30)
+        pace.worked(0.02 if is_look else 0.01, is_look)
+    assert pace.interval == 1
+    for number in range(30, 90):
+        is_look = pace.is_due(number / 30)
+        pace.worked(0.08 if is_look else 0.01, is_look)
+    assert pace.interval >= 3
+
+
+def test_the_time_of_what_is_done_with_a_frame_counts(recognizer):
+    now_s = 0.0
+    looked = recognizer.detector.looked
+    results = follow(recognizer, film([picture()] * 60), is_live=True, clock=lambda: now_s)
+    for frame in results:
+        # drawing and showing a frame, and what a look takes
+        now_s += 0.02 + (0.03 if looked and looked[-1] == frame.index else 0)
+    assert len([number for number in looked if number >= 30]) <= 12
+
+
+# an hour
+
+
+def test_memory_does_not_grow_with_the_film(recognizer):
+    # somebody comes and goes, somewhere else each time
+    def script(number):
+        return (seen(10 + 7 * (number // 40 % 12), 20),) if number % 40 < 20 else ()
+
+    def images(count):
+        for number in range(count):
+            is_there = number % 40 < 20
+            yield picture(10 + 7 * (number // 40 % 12), 20) if is_there else picture(0, 72)
+
+    settings = FollowSettings(keep_lost_s=0.5)
+    recognizer, blocks = with_script(recognizer, script), []
+    for frame in follow(recognizer, film(images(2500)), settings):
+        if frame.index % 1000 == 490:
+            recognizer.detector.looked.clear()
+            gc.collect()
+            blocks.append(sys.getallocatedblocks())
+    assert frame.index == 2499
+    # what one more object a frame, or a track, would leave behind
+    assert blocks[-1] - blocks[-2] < 250

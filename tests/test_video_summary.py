@@ -1,0 +1,194 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from tracked_faces import frame, frames_at, tracked
+
+from emotion.errors import TableError
+from emotion.video.summary import (
+    MOST_LINES,
+    SummaryBuilder,
+    check_summary_suffix,
+    clock_time,
+    seconds_text,
+    summary_lines,
+    summary_rows,
+    write_summary,
+)
+
+
+def summary_of(frames):
+    builder = SummaryBuilder()
+    for each in frames:
+        builder.add(each)
+    return builder.result()
+
+
+def test_a_frame_lasts_until_the_next_and_the_last_as_long_as_the_mean():
+    faces = {0.0: [tracked(1)], 1.0: [tracked(1, "angry")], 5.0: [tracked(1, "neutral")]}
+    (track,) = summary_of(frames_at([0.0, 1.0, 5.0], faces)).tracks
+    assert track.seconds_by_emotion == pytest.approx({"happy": 1, "angry": 4, "neutral": 2.5})
+    assert (track.first_s, track.last_s, track.seconds) == pytest.approx((0, 7.5, 7.5))
+    assert track.emotion == "angry"
+
+
+def test_the_end_of_a_frame_may_be_told():
+    builder = SummaryBuilder()
+    builder.add(frame(0, 0.0, tracked(1)), 0.25)
+    builder.add(frame(1, 2.0, tracked(1)), 2.5)
+    summary = builder.result()
+    assert summary.duration_s == summary.tracks[0].seconds == 0.75
+
+
+def test_frames_at_uneven_times_count_by_their_time():
+    times_s = np.cumsum([0, *np.random.default_rng(0).uniform(0.01, 0.3, 200)]).tolist()
+    frames = [frame(i, t, tracked(1, "happy" if i % 2 else "angry")) for i, t in enumerate(times_s)]
+    (track,) = summary_of(frames).tracks
+    gaps = np.diff([*times_s, times_s[-1] + times_s[-1] / 200])
+    assert track.seconds_by_emotion["happy"] == pytest.approx(gaps[1::2].sum())
+    assert track.seconds == pytest.approx(gaps.sum())
+
+
+def test_unsure_time_is_no_emotions_time():
+    faces = {0.0: [tracked(1, "happy")], 1.0: [tracked(1, "angry", 0.4, sure=False)]}
+    (track,) = summary_of(frames_at([0.0, 1.0], faces)).tracks
+    assert track.unsure_s == 1
+    assert track.seconds_by_emotion == {"angry": 0, "happy": 1, "neutral": 0}
+    assert track.shares == {"angry": 0, "happy": 0.5, "neutral": 0, "unsure": 0.5}
+    assert track.mean_probabilities == pytest.approx({"angry": 0.25, "happy": 0.55, "neutral": 0.2})
+
+
+def test_a_track_that_is_never_sure_has_no_emotion():
+    (track,) = summary_of([frame(0, 0.0, tracked(1, sure=False))]).tracks
+    assert track.emotion is None
+    assert track.shares["unsure"] == 1
+
+
+def test_a_gap_is_not_time_seen():
+    faces = {0.0: [tracked(1)], 3.0: [tracked(1)]}
+    (track,) = summary_of(frames_at([0.0, 1.0, 2.0, 3.0], faces)).tracks
+    assert (track.first_s, track.last_s, track.seconds, track.frames) == (0, 4, 2, 2)
+
+
+def test_the_whole_video_is_told_by_the_number_of_faces():
+    faces = {1.0: [tracked(2)], 2.0: [tracked(1), tracked(2), tracked(3)], 3.0: [tracked(1)]}
+    summary = summary_of(frames_at([0.0, 1.0, 2.0, 3.0], faces))
+    presence = summary.no_face_s, summary.one_face_s, summary.several_faces_s
+    assert presence == (1, 2, 1)
+    assert (summary.duration_s, summary.frames, summary.most_faces) == (4, 4, 3)
+    assert [track.track for track in summary.tracks] == [1, 2, 3]
+
+
+def test_a_video_of_one_frame_and_of_none():
+    assert summary_of([]).to_dict()["tracks"] == []
+    summary = summary_of([frame(0, 0.0, tracked(1))])
+    assert 0 < summary.tracks[0].seconds == summary.duration_s < 0.1
+
+
+def test_the_result_may_be_asked_for_on_the_way():
+    frames = frames_at([0.0, 1.0, 2.0, 3.0], {t: [tracked(1)] for t in (0.0, 1.0, 2.0, 3.0)})
+    builder = SummaryBuilder()
+    for each in frames:
+        builder.add(each)
+        assert builder.result() == builder.result()
+    assert builder.result() == summary_of(frames)
+
+
+def two_tracks():
+    faces = {t: [tracked(1), tracked(7, "angry", sure=t > 0)] for t in (0.0, 1.0)}
+    return summary_of(frames_at([0.0, 1.0], faces))
+
+
+def test_json_has_the_summary_and_what_it_is_of(tmp_path):
+    path = tmp_path / "a.json"
+    write_summary(path, two_tracks(), {"video": "film.mp4"})
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content == {"video": "film.mp4"} | two_tracks().to_dict()
+    assert content["tracks"][1]["shares"] == {"angry": 0.5, "happy": 0, "neutral": 0, "unsure": 0.5}
+
+
+def test_csv_opens_in_pandas_with_a_row_a_track(tmp_path):
+    path = tmp_path / "a.csv"
+    write_summary(path, two_tracks())
+    table = pd.read_csv(path)
+    assert table["track"].tolist() == [1, 7]
+    assert table["seconds_unsure"].tolist() == [0, 1]
+    assert table.loc[1, "share_angry"] == 0.5
+    assert table.columns.tolist() == list(summary_rows(two_tracks())[0])
+    assert all(pd.api.types.is_numeric_dtype(table[name]) for name in table if name != "emotion")
+
+
+def test_csv_without_a_track_is_a_table(tmp_path):
+    path = tmp_path / "a.csv"
+    write_summary(path, summary_of(frames_at([0.0, 1.0])))
+    assert pd.read_csv(path).empty
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.parquet"])
+def test_another_suffix_is_a_sentence(tmp_path, name):
+    for refused in (check_summary_suffix, lambda path: write_summary(path, two_tracks())):
+        with pytest.raises(TableError, match=r"expected a summary ending in \.json or \.csv; rec"):
+            refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv"])
+def test_a_summary_that_cannot_be_written_is_a_sentence(tmp_path, name):
+    with pytest.raises(TableError, match=f"expected to write the summary .*{name}; received: No"):
+        write_summary(tmp_path / "no" / name, two_tracks())
+
+
+def test_lines_for_a_terminal():
+    assert summary_lines(two_tracks()) == [
+        "2.0 s, 2 frames; of the time: several faces 100 %",
+        "",
+        "  face      from        to      seen   share of the time seen",
+        "     1     0.0 s     2.0 s     2.0 s   ########## happy 100 %",
+        "     7     0.0 s     2.0 s     2.0 s   #####      angry 50 %, unsure 50 %",
+    ]
+
+
+def test_lines_without_a_face():
+    assert summary_lines(summary_of(frames_at([0.0, 1.0]))) == [
+        "2.0 s, 2 frames; of the time: no face 100 %"
+    ]
+    assert summary_lines(summary_of([])) == ["0.0 s, 0 frames"]
+
+
+def test_thousands_of_short_tracks_are_few_lines_and_little_memory():
+    builder = SummaryBuilder()
+    for index in range(3000):
+        builder.add(frame(index, index / 10, tracked(1), tracked(index + 2)))
+    lines = summary_lines(builder.result())
+    assert len(lines) == MOST_LINES + 4
+    assert lines[3].split()[:1] == ["1"]
+    assert lines[-1] == "  and 2,989 more faces, seen for 4:59 in all"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_summary_has_the_same_size_after_more_frames():
+    builder = SummaryBuilder()
+    for index in range(50):
+        builder.add(frame(index, index / 10, tracked(1)))
+    before = len(builder._tracks), builder._tracks[1]._sums.nbytes
+    for index in range(50, 5000):
+        builder.add(frame(index, index / 10, tracked(1)))
+    assert (len(builder._tracks), builder._tracks[1]._sums.nbytes) == before
+    assert builder.result().tracks[0].seconds == pytest.approx(500)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clock", "text"),
+    [
+        (0, "0:00", "0.0 s"),
+        (0.04, "0:00", "0.04 s"),
+        (7.24, "0:07", "7.2 s"),
+        (59.94, "1:00", "59.9 s"),
+        (59.96, "1:00", "1:00"),
+        (3599.6, "1:00:00", "1:00:00"),
+        (7325, "2:02:05", "2:02:05"),
+    ],
+)
+def test_times_read_as_on_a_clock(seconds, clock, text):
+    assert clock_time(seconds) == clock
+    assert seconds_text(seconds) == text

@@ -1,0 +1,309 @@
+"""Which face is which: tracks on pictures of two textured squares that stand for faces."""
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from emotion.faces import Detection
+from emotion.results import Face
+from emotion.video.flow import Motion
+from emotion.video.tracking import (
+    BoxFilter,
+    FrameFaces,
+    TrackedFace,
+    Tracker,
+    assign,
+    looks_apart,
+    looks_of,
+    overlap_of,
+)
+
+SIDE = 60
+STEP_S = 1 / 30
+
+
+def person(seed: int, color: tuple[int, int, int]) -> np.ndarray:
+    """Return a textured tile in one colour, twice as high as the face in its middle is wide."""
+    noise = np.random.default_rng(seed).normal(size=(2 * SIDE, SIDE)).astype(np.float32)
+    grey = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0.3, 1, cv2.NORM_MINMAX)
+    return (grey[..., None] * color).astype(np.uint8)
+
+
+RED, BLUE = person(1, (250, 60, 40)), person(2, (40, 80, 250))
+
+
+def picture(*people: tuple[np.ndarray, float, float], background: int = 90) -> np.ndarray:
+    """Return a picture of people, each with the left and top of the face; the last in front."""
+    image = np.full((240, 400, 3), background, np.uint8)
+    for tile, x, y in people:
+        left, top = round(x), round(y) - SIDE // 3
+        part = image[max(0, top) : top + 2 * SIDE, max(0, left) : left + SIDE]
+        part[:] = tile[max(0, -top) : max(0, -top) + part.shape[0], : part.shape[1]]
+    return image
+
+
+def seen(x: float, y: float, score: float = 9.0) -> Detection:
+    return Detection((round(x), round(y), SIDE, SIDE), score)
+
+
+def feed(tracker: Tracker, steps, start: int = 0) -> list[dict[int, tuple[float, ...]]]:
+    """Show frames to a tracker, each a picture and its detections (None: no look); return the
+    boxes in sight by track number.
+    """
+    shown = []
+    for number, (image, detections) in enumerate(steps, start):
+        tracker.advance(image, number * STEP_S)
+        if detections is not None:
+            tracker.update(image, detections)
+        shown.append({track.number: tuple(track.box.box_xywh) for track in tracker.in_sight()})
+    return shown
+
+
+def standing(count: int, x: float = 100, y: float = 60):
+    """Yield frames of one person who stands still and is detected."""
+    for _ in range(count):
+        yield picture((RED, x, y)), [seen(x, y)]
+
+
+@pytest.fixture
+def tracker() -> Tracker:
+    return Tracker(carry_s=0.7, keep_lost_s=2.0)
+
+
+# boxes
+
+
+def test_a_filter_settles_on_the_speed_of_a_box():
+    box = BoxFilter((100, 50, 60, 60))
+    for step in range(1, 31):
+        box.predict(STEP_S)
+        box.measure_box((100 + 3 * step, 50, 60, 60))
+    assert box.box_xywh == pytest.approx((190, 50, 60, 60), abs=2)
+    box.predict(10 * STEP_S)
+    assert box.box_xywh[0] == pytest.approx(220, abs=6)
+
+
+def test_a_filter_takes_the_word_of_the_flow_for_the_last_step():
+    box = BoxFilter((100, 50, 60, 60))
+    box.predict(STEP_S)
+    box.measure_motion(Motion((4.0, -2.0), 1.05), np.array([60.0, 60.0]), STEP_S)
+    x, y, width, height = box.box_xywh
+    assert (x + width / 2, y + height / 2) == pytest.approx((134, 78), abs=0.5)
+    assert (width, height) == pytest.approx((63, 63), abs=0.7)
+
+
+def test_a_filter_smooths_boxes_that_jump():
+    generator = np.random.default_rng(0)
+    box, errors, jumps = BoxFilter((100, 50, 60, 60)), [], []
+    for _ in range(90):
+        jump = generator.normal(0, 3)
+        box.predict(STEP_S)
+        box.measure_motion(Motion((0.0, 0.0), 1.0), np.array([60.0, 60.0]), STEP_S)
+        box.measure_box((100 + jump, 50, 60, 60))
+        errors.append(abs(box.box_xywh[0] - 100))
+        jumps.append(abs(jump))
+    assert np.mean(errors[10:]) < 0.6 * np.mean(jumps[10:])
+
+
+def test_no_box_shrinks_to_nothing():
+    box = BoxFilter((100, 50, 2, 2))
+    for _ in range(30):
+        box.predict(0.5)
+        box.measure_motion(Motion((0.0, 0.0), 0.8), np.array([2.0, 2.0]), STEP_S)
+    assert box.box_xywh[2:].min() >= 1
+    assert np.isfinite(box.mean).all()
+
+
+@pytest.mark.parametrize(
+    ("other", "share"),
+    [((0, 0, 10, 10), 1), ((5, 0, 10, 10), 1 / 3), ((10, 0, 10, 10), 0), ((40, 40, 2, 2), 0)],
+)
+def test_overlap(other, share):
+    assert overlap_of((0, 0, 10, 10), other) == pytest.approx(share)
+
+
+# the Hungarian method
+
+
+@pytest.mark.parametrize(
+    ("costs", "pairs"),
+    [
+        pytest.param([[0.1, 0.5], [0.2, 2.0]], [(0, 1), (1, 0)], id="least in all, not first come"),
+        pytest.param([[np.inf, 0.5]], [(0, 1)], id="more detections"),
+        pytest.param([[0.3], [0.2]], [(1, 0)], id="more tracks"),
+        pytest.param([[np.inf]], [], id="impossible"),
+        pytest.param(np.zeros((0, 3)), [], id="no track"),
+        pytest.param(np.zeros((2, 0)), [], id="no detection"),
+    ],
+)
+def test_assignment(costs, pairs):
+    assert assign(np.array(costs)) == pairs
+
+
+# looks
+
+
+def test_looks_tell_people_apart():
+    image = picture((RED, 60, 60), (BLUE, 250, 60))
+    red, blue = looks_of(image, (60, 60, SIDE, SIDE)), looks_of(image, (250, 60, SIDE, SIDE))
+    elsewhere = looks_of(picture((RED, 200, 90)), (202, 88, SIDE, SIDE))
+    assert looks_apart(red, red) == pytest.approx(0, abs=1e-3)
+    assert looks_apart(red, elsewhere) < 0.3
+    assert looks_apart(red, blue) > 0.6
+
+
+def test_looks_compare_only_what_is_in_view():
+    image = picture((RED, 100, 0))
+    beyond = looks_of(image, (100, 0, SIDE, SIDE))
+    assert beyond[0].sum() == 0  # the hair is above the picture
+    inside = looks_of(picture((RED, 100, 60)), (100, 60, SIDE, SIDE))
+    assert looks_apart(beyond, inside) < 0.45
+    assert looks_apart(np.zeros_like(beyond), inside) == 0.5
+
+
+# tracks
+
+
+def test_a_face_has_a_number_from_its_second_detection_on(tracker):
+    shown = feed(tracker, standing(3))
+    assert [set(frame) for frame in shown] == [{None}, {1}, {1}]
+
+
+def test_a_box_that_flickers_up_once_never_counts(tracker):
+    empty = picture()
+    shown = feed(tracker, [(empty, [seen(50, 80)]), (empty, []), *standing(2)])
+    assert [set(frame) for frame in shown[1:]] == [set(), {None}, {1}]
+
+
+def test_faces_that_cross_keep_their_numbers(tracker):
+    steps = []
+    for number in range(60):
+        left, right = 20 + 5 * number, 320 - 5 * number
+        is_hidden = abs(left - right) < 0.7 * SIDE
+        detections = [seen(right, 70)] if is_hidden else [seen(left, 60), seen(right, 70)]
+        steps.append((picture((RED, left, 60), (BLUE, right, 70)), detections))
+    shown = feed(tracker, steps)
+    assert shown[1][1][0] < shown[1][2][0]
+    assert set(shown[-1]) == {1, 2}
+    assert shown[-1][1] == pytest.approx((315, 60, SIDE, SIDE), abs=8)
+    assert {number for frame in shown[1:] for number in frame} == {1, 2}
+
+
+def test_a_face_hidden_behind_another_is_not_shown(tracker):
+    image = picture((RED, 100, 60), (BLUE, 115, 60))
+    both = [(image, [seen(100, 60), seen(115, 60)])] * 3
+    shown = feed(tracker, [*both, (image, [seen(115, 60)])])
+    assert set(shown[-2]) == {1, 2}
+    assert set(shown[-1]) == {2}
+
+
+def test_a_missed_face_is_carried_on_by_its_points(tracker):
+    steps = list(standing(3))
+    steps += [(picture((RED, 100 + 4 * k, 60 + k)), []) for k in range(1, 11)]
+    shown = feed(tracker, steps)
+    assert shown[-1][1] == pytest.approx((140, 70, SIDE, SIDE), abs=3)
+    assert not tracker.is_detected(tracker.tracks[0])
+
+
+def test_a_face_is_not_carried_on_for_ever(tracker):
+    steps = [*standing(3), *[(picture((RED, 100, 60)), [])] * 30]
+    shown = feed(tracker, steps)
+    assert set(shown[15]) == {1}
+    assert shown[-1] == {}
+
+
+@pytest.mark.parametrize(
+    ("gone_frames", "number"), [(30, 1), (50, 1), (70, 2)], ids=["1 s", "1.7 s", "too long"]
+)
+def test_a_face_that_comes_back_has_its_old_number(tracker, gone_frames, number):
+    steps = [*standing(5), *[(picture(), [])] * gone_frames, *standing(2, x=130, y=70)]
+    shown = feed(tracker, steps)
+    assert shown[-3] == {}
+    assert set(shown[-1]) == {number}
+
+
+def test_another_face_in_the_same_place_has_another_number(tracker):
+    other = [(picture((BLUE, 100, 60)), [seen(100, 60)])] * 2
+    shown = feed(tracker, [*standing(5), *[(picture(), [])] * 5, *other])
+    assert set(shown[-1]) == {2}
+
+
+def test_a_face_far_off_has_another_number(tracker):
+    shown = feed(tracker, [*standing(5, x=10), *[(picture(), [])] * 3, *standing(2, x=330)])
+    assert set(shown[-1]) == {2}
+
+
+def test_a_cut_carries_no_box_on(tracker):
+    feed(tracker, standing(5))
+    scene = np.random.default_rng(5).integers(0, 255, (8, 10, 3)).astype(np.uint8)
+    scene = cv2.resize(scene, (400, 240), interpolation=cv2.INTER_NEAREST)
+    is_cut = tracker.advance(scene, 6 * STEP_S)
+    assert is_cut
+    assert tracker.in_sight() == []
+
+
+def test_a_face_that_is_there_after_a_cut_is_known_by_its_looks(tracker):
+    def scene(tile, x):
+        image = picture((tile, x, 60), background=90)
+        image[:, :40] = image[:, -40:] = 255
+        image[200:] = 0
+        return image
+
+    feed(tracker, standing(5))
+    (red,) = feed(tracker, [(scene(RED, 250), [seen(250, 60)])], start=5)
+    assert set(red) == {1}
+    image = cv2.bitwise_not(picture())
+    image[60:180, 300:360] = BLUE
+    (blue,) = feed(tracker, [(image, [seen(300, 80)])], start=6)
+    assert set(blue) == {None}
+
+
+def test_what_was_seen_once_before_a_cut_is_believed(tracker):
+    feed(tracker, standing(1))
+    tracker.advance(np.full((120, 90, 3), 90, np.uint8), STEP_S)
+    assert [track.number for track in tracker.tracks] == [1]
+
+
+def test_numbers_are_never_used_again_and_nothing_piles_up():
+    tracker = Tracker(carry_s=0.1, keep_lost_s=0.2)
+    numbers = []
+    for visit in range(40):
+        shown = feed(tracker, [*standing(2), *[(picture(), [])] * 9], start=11 * visit)
+        numbers += [number for frame in shown for number in frame if number]
+        assert len(tracker.tracks) <= 1
+    assert sorted(set(numbers)) == list(range(1, 41))
+
+
+def test_a_face_that_leaves_the_picture_is_not_shown(tracker):
+    steps = [(picture((RED, 340 + 4 * k, 60)), [seen(340 + 4 * k, 60)]) for k in range(5)]
+    steps += [(picture((RED, 360 + 6 * k, 60)), []) for k in range(1, 12)]
+    assert feed(tracker, steps)[-1] == {}
+
+
+def test_a_frame_of_another_size_is_a_cut(tracker):
+    feed(tracker, standing(3))
+    assert tracker.advance(np.zeros((64, 48, 3), np.uint8), 0.2)
+    assert tracker.in_sight() == []
+
+
+# results
+
+
+def test_results_travel_between_processes():
+    face = Face((1, 2, 3, 4), 5.0, {"happy": 0.75, "sad": 0.25})
+    tracked = TrackedFace(7, face, {"happy": 0.5, "sad": 0.5}, True)
+    frame = FrameFaces(3, 0.1, np.zeros((2, 2, 3), np.uint8), (tracked,))
+    assert pickle.loads(pickle.dumps(tracked)) == tracked
+    assert pickle.loads(pickle.dumps(frame)).faces == frame.faces
+
+
+def test_raw_probabilities_cannot_be_changed():
+    face = Face((1, 2, 3, 4), 5.0, {"happy": 1.0})
+    raw = {"happy": 1.0}
+    tracked = TrackedFace(1, face, raw, True)
+    raw["happy"] = 0.0
+    assert tracked.raw == {"happy": 1.0}
+    with pytest.raises(TypeError):
+        tracked.raw["happy"] = 0.0

@@ -1,0 +1,582 @@
+"""Videos out: times, sizes, colours and sound read back, what interrupts them, and a browser."""
+
+import errno
+import functools
+import http.server
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from video_files import (
+    clicks,
+    noisy_pictures,
+    picture,
+    steady_video,
+    truncated_video,
+    turned_video,
+    video_with_sound,
+    write_pictures,
+)
+
+from emotion.errors import SourceError
+from emotion.video import writing
+from emotion.video.reading import VideoInfo, frames, open_video
+from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES, VideoSink, kept_file
+
+ROOT = Path(__file__).resolve().parent.parent
+H264_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+PATCHES = (
+    *((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128)),
+    *((224, 172, 150), (60, 40, 30), (255, 255, 0), (0, 255, 255), (255, 0, 255), (16, 16, 16)),
+)
+
+
+def info(fps=10.0, size_wh=(64, 48), **more):
+    return VideoInfo(fps, size_wh, **more)
+
+
+def write(path, count=10, fps=10.0, size_wh=(64, 48), times_s=None, **more):
+    with VideoSink(path, info(fps, size_wh, is_steady=times_s is None), **more) as sink:
+        for index in range(count if times_s is None else len(times_s)):
+            sink.write(picture(index, size_wh), None if times_s is None else times_s[index])
+    return path
+
+
+def read_all(path):
+    with open_video(path) as video:
+        return video, list(frames(video))
+
+
+def carry(source, target, part=slice(None)):
+    """Write the frames of a file, or some of them, into another, with its sound."""
+    with open_video(source) as video, VideoSink(target, video.info, sound_of=source) as sink:
+        for frame in list(frames(video))[part]:
+            sink.write(frame.image, frame.timestamp_s)
+    return sink
+
+
+def clicks_heard_s(path):
+    """Return when loud clicks begin in the sound of a file, after its first frame, and its end."""
+    start_s = read_all(path)[0].info.start_s
+    with av.open(str(path)) as container:
+        loud_s, end_s = [], 0.0
+        for frame in container.decode(audio=0):
+            samples = frame.to_ndarray().astype(float)
+            samples = samples.mean(0) if frame.format.is_planar else samples.reshape(-1)
+            level = 0.3 * (32768 if frame.format.name.startswith("s16") else 1)
+            places = np.flatnonzero(np.abs(samples) > level)
+            loud_s.extend(frame.time + places / frame.sample_rate - start_s)
+            end_s = frame.time + frame.samples / frame.sample_rate - start_s
+    return [
+        moment for i, moment in enumerate(loud_s) if i == 0 or moment - loud_s[i - 1] > 0.1
+    ], end_s
+
+
+def stream_of(path, kind="video"):
+    with av.open(str(path)) as container:
+        stream = container.streams.best(kind)
+        return stream.codec_context.codec.canonical_name, getattr(stream, "pix_fmt", None)
+
+
+@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+@pytest.mark.parametrize(
+    ("size_wh", "written_wh"), [((64, 48), (64, 48)), ((65, 49), (66, 50)), ((99, 40), (100, 40))]
+)
+def test_what_is_written_reads_back(tmp_path, suffix, size_wh, written_wh):
+    path = write(tmp_path / f"out{suffix}", count=7, fps=20.0, size_wh=size_wh)
+    video, found = read_all(path)
+    assert video.info.size_wh == written_wh
+    assert video.info.fps == 20
+    assert video.info.duration_s == pytest.approx(0.35, abs=0.002)
+    assert [frame.timestamp_s for frame in found] == pytest.approx([i / 20 for i in range(7)])
+    for index, frame in enumerate(found):
+        # compressed colours differ a little; swapped ones would differ by 100
+        cut = frame.image[: size_wh[1], : size_wh[0]].astype(int)
+        assert abs(cut - picture(index, size_wh)).mean() < 8
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("first_s", [0.0, 3.0])
+def test_uneven_times_are_kept(tmp_path, suffix, first_s):
+    times_s = [0.0, 0.1, 0.15, 0.5, 1.2, 1.25]
+    path = write(tmp_path / f"out{suffix}", times_s=[first_s + time_s for time_s in times_s])
+    video, found = read_all(path)
+    assert [frame.timestamp_s for frame in found] == pytest.approx(times_s, abs=0.001)
+    assert video.info.start_s == 0
+    tail_s = 0.01 if suffix == ".avi" else 0.1
+    assert video.info.duration_s == pytest.approx(1.25 + tail_s, abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_frames_at_one_time_are_all_kept(tmp_path, suffix):
+    found = read_all(write(tmp_path / f"out{suffix}", times_s=[0.0, 0.0, 0.0, 0.2]))[1]
+    assert len(found) == 4
+    assert found[-1].timestamp_s == pytest.approx(0.2, abs=0.001)
+
+
+@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+def test_writing_and_reading_leave_stderr_alone(tmp_path, capfd, suffix):
+    source = video_with_sound(tmp_path / "in.mp4")
+    carry(source, tmp_path / f"out{suffix}")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_capital_suffix_is_written(tmp_path):
+    assert len(read_all(write(tmp_path / "OUT.MP4"))[1]) == 10
+
+
+@pytest.mark.parametrize("name", ["out.wmv", "out", "out.jpg"])
+def test_other_suffixes_are_refused(tmp_path, name):
+    with pytest.raises(SourceError, match=r"\.mp4, .*\.webm, .*; received"):
+        VideoSink(tmp_path / name, info())
+
+
+@pytest.mark.parametrize("suffix", H264_SUFFIXES)
+def test_packing_is_what_browsers_play(tmp_path, suffix):
+    path = write(tmp_path / f"out{suffix}")
+    assert stream_of(path) == ("h264", "yuv420p")
+    if suffix != ".mkv":
+        content = path.read_bytes()
+        assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_webm_is_vp9(tmp_path):
+    assert stream_of(write(tmp_path / "out.webm")) == ("vp9", "yuv420p")
+
+
+def patches(size_wh):
+    image = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+    for place, colour in zip(np.array_split(np.arange(size_wh[0]), 12), PATCHES, strict=True):
+        image[:, place] = colour
+    return image
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
+@pytest.mark.parametrize("size_wh", [(480, 48), (1440, 730)])
+@pytest.mark.parametrize("reader", ["here", "OpenCV"])
+def test_colours_do_not_shift(tmp_path, suffix, size_wh, reader):
+    path, image = tmp_path / f"out{suffix}", patches(size_wh)
+    with VideoSink(path, info(size_wh=size_wh)) as sink:
+        sink.write(image, 0.0)
+    if reader == "here":
+        found = read_all(path)[1][0].image
+    else:
+        found = cv2.VideoCapture(str(path)).read()[1][..., ::-1]
+    step = size_wh[0] // 12
+    for index, colour in enumerate(PATCHES):
+        middle = found[8:-8, index * step + step // 3 : index * step + 2 * step // 3]
+        assert np.abs(middle.mean((0, 1)) - colour).max() <= 3, colour
+
+
+def test_turned_video_is_written_upright(tmp_path):
+    carry(turned_video(tmp_path / "phone.mp4"), tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.width, frame.height, frame.rotation) == (120, 160, 0)
+
+
+def test_frame_of_another_size_is_fitted(tmp_path):
+    with VideoSink(tmp_path / "out.mp4", info()) as sink:
+        sink.write(picture(size_wh=(64, 48)))
+        sink.write(picture(size_wh=(128, 128)))
+    found = read_all(tmp_path / "out.mp4")[1]
+    assert [frame.image.shape for frame in found] == [(48, 64, 3)] * 2
+    assert found[1].image[:, :6].mean() < 20
+
+
+def test_live_frames_are_packed_quickly_and_whole(tmp_path):
+    assert len(read_all(write(tmp_path / "out.mp4", is_live=True))[1]) == 10
+
+
+# --- sound ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        *((".mp4", target) for target in VIDEO_OUTPUT_SUFFIXES),
+        *((source, ".mp4") for source in (".webm", ".avi", ".mkv", ".ts", ".mpg")),
+        *((".webm", ".webm"), (".ts", ".mkv"), (".avi", ".avi")),
+    ],
+)
+def test_sound_stays_in_time(tmp_path, source, target):
+    path, out = video_with_sound(tmp_path / f"in{source}"), tmp_path / f"out{target}"
+    sink = carry(path, out)
+    moments_s, end_s = clicks_heard_s(out)
+    assert moments_s == pytest.approx(clicks_heard_s(path)[0], abs=0.003)
+    assert moments_s == pytest.approx([0.5, 1.5], abs=0.03)
+    assert end_s == pytest.approx(2.0, abs=0.06)
+    assert sink.sound_problem is None
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "codec"),
+    [
+        (".mp4", ".mp4", "aac"),
+        (".ts", ".mp4", "aac"),
+        (".webm", ".webm", "opus"),
+        (".webm", ".mp4", "aac"),
+        (".mp4", ".webm", "opus"),
+        (".mpg", ".mkv", "aac"),
+        (".mp4", ".avi", "pcm_s16le"),
+    ],
+)
+def test_sound_is_copied_where_it_can_be(tmp_path, source, target, codec):
+    path, out = video_with_sound(tmp_path / f"in{source}"), tmp_path / f"out{target}"
+    carry(path, out)
+    assert stream_of(out, "audio")[0] == codec
+    if stream_of(path, "audio")[0] == codec and source != ".ts":
+        with av.open(str(path)) as before, av.open(str(out)) as after:
+            wanted = [bytes(packet) for packet in before.demux(audio=0) if packet.size]
+            found = [bytes(packet) for packet in after.demux(audio=0) if packet.size]
+        assert len(found) > 90
+        assert found == wanted[: len(found)]
+
+
+@pytest.mark.parametrize(
+    ("target", "codec"),
+    [(".mp4", "aac"), (".mp4", "mp2"), (".webm", "aac"), (".mkv", "aac"), (".avi", "aac")],
+)
+def test_sound_that_starts_later_stays_in_time(tmp_path, target, codec):
+    path, out = tmp_path / "in.mkv", tmp_path / f"out{target}"
+    pictures = [picture(i) for i in range(20)]
+    sound = clicks(1.2, [0.3])
+    write_pictures(path, pictures, sound=sound, sound_from_s=0.7, sound_codec=codec)
+    carry(path, out)
+    assert clicks_heard_s(out)[0] == pytest.approx(clicks_heard_s(path)[0], abs=0.004)
+    assert clicks_heard_s(out)[0] == pytest.approx([1.0], abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("target", "codec"),
+    [(".mp4", "aac"), (".mp4", "mp2"), (".webm", "aac"), (".mkv", "aac"), (".avi", "aac")],
+)
+def test_picture_that_starts_later_stays_in_time(tmp_path, target, codec):
+    path, out = tmp_path / "in.mkv", tmp_path / f"out{target}"
+    times_s = [0.7 + i / 10 for i in range(13)]
+    write_pictures(
+        path, [picture(i) for i in range(13)], 10.0, times_s, clicks(2.0, [1.5]), sound_codec=codec
+    )
+    carry(path, out)
+    assert clicks_heard_s(out)[0] == pytest.approx([0.8], abs=0.03)
+    assert read_all(out)[1][0].timestamp_s == 0
+
+
+@pytest.mark.parametrize("target", [".mp4", ".webm", ".avi"])
+def test_sound_of_a_part_is_that_of_the_part(tmp_path, target):
+    path, out = video_with_sound(tmp_path / "in.mp4", count=40, click_s=(0.5, 1.5, 3.5)), None
+    out = tmp_path / f"out{target}"
+    carry(path, out, slice(10, 25))
+    moments_s, end_s = clicks_heard_s(out)
+    assert moments_s == pytest.approx([0.5], abs=0.03)
+    assert end_s == pytest.approx(1.5, abs=0.06)
+
+
+def test_many_channels_become_two(tmp_path):
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        speaker = container.add_stream("flac", rate=44_100, layout="5.1")
+        for index in range(10):
+            image = av.VideoFrame.from_ndarray(picture(index, (64, 48)), format="rgb24")
+            container.mux(stream.encode(image))
+        silence = np.zeros((1, 6 * 44_100), np.int16)
+        sound = av.AudioFrame.from_ndarray(silence, format="s16", layout="5.1")
+        sound.sample_rate, sound.pts = 44_100, 0
+        container.mux([*speaker.encode(sound), *speaker.encode(None), *stream.encode(None)])
+    carry(path, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.audio[0].codec_context.layout.name == "stereo"
+
+
+def test_source_without_sound_gives_none(tmp_path):
+    sink = carry(steady_video(tmp_path / "in.mp4", count=3), tmp_path / "out.mp4")
+    assert not read_all(tmp_path / "out.mp4")[0].info.has_sound
+    assert sink.sound_problem is None
+
+
+def test_sound_that_is_gone_is_told(tmp_path):
+    path = tmp_path / "out.mp4"
+    source = steady_video(tmp_path / "in.mp4", count=3)
+    with VideoSink(path, info(has_sound=True), sound_of=source) as sink:
+        sink.write(picture(size_wh=(64, 48)))
+    assert "found none, so the new video has no sound" in sink.sound_problem
+    assert len(read_all(path)[1]) == 1
+
+
+def test_cut_off_source_gives_its_sound_up_to_the_cut(tmp_path):
+    path = tmp_path / "in.mkv"
+    write_pictures(path, noisy_pictures(), sound=clicks(5.0, [1.0, 4.0]))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    carry(path, tmp_path / "out.mp4")
+    moments_s, end_s = clicks_heard_s(tmp_path / "out.mp4")
+    assert moments_s == pytest.approx([1.0], abs=0.03)
+    assert 2.0 < end_s < 3.0
+
+
+def test_damaged_sound_is_read_over_and_told(tmp_path):
+    path = tmp_path / "in.mp4"
+    pictures = [picture(i, (64, 48)) for i in range(40)]
+    write_pictures(path, pictures, sound=clicks(4.0, [1.0, 3.5]), sound_codec="mp2")
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(audio=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for place in places[80:90]:
+        content[place : place + 200] = bytes(200)
+    path.write_bytes(content)
+    sink = carry(path, tmp_path / "out.mp4")
+    assert clicks_heard_s(tmp_path / "out.mp4")[0] == pytest.approx([1.0, 3.5], abs=0.05)
+    assert "damaged near 1.9 s" in sink.sound_problem or "damaged near 2." in sink.sound_problem
+
+
+# --- interruptions and failures -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+def test_interrupted_video_is_kept(tmp_path, suffix):
+    source, path = video_with_sound(tmp_path / "in.mp4"), tmp_path / "out" / f"out{suffix}"
+    path.parent.mkdir()
+
+    def write_and_interrupt():
+        with open_video(source) as video, VideoSink(path, video.info, sound_of=source) as sink:
+            for frame in frames(video):
+                sink.write(frame.image, frame.timestamp_s)
+                if frame.index == 11:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_interrupt()
+    assert len(read_all(path)[1]) == 12
+    moments_s, end_s = clicks_heard_s(path)
+    assert moments_s == pytest.approx([0.5], abs=0.03)
+    assert end_s == pytest.approx(1.2, abs=0.06)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize("delay_s", [0.05, 0.08, 0.11])
+def test_interruption_at_any_moment_loses_no_frame(tmp_path, suffix, delay_s):
+    """The alarm strikes anywhere in the writing, as Ctrl-C does."""
+    path, image = tmp_path / f"out{suffix}", picture()
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def write_on():
+        with VideoSink(path, info(30.0, (160, 120))) as sink:
+            sink.write(image)
+            signal.setitimer(signal.ITIMER_REAL, delay_s)
+            while True:
+                sink.write(image)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_on()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    video, found = read_all(path)
+    assert video.problem is None
+    assert len(found) == round(video.info.duration_s * 30)
+
+
+def test_video_without_frames_leaves_what_was_there(tmp_path):
+    path = tmp_path / "out.mp4"
+    path.write_bytes(b"before")
+    with VideoSink(path, info()):
+        pass
+    assert path.read_bytes() == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize(("name", "size_wh"), [("out.webm", (70_000, 2)), ("out.mp4", (40_000, 2))])
+def test_video_that_cannot_be_written_says_so(tmp_path, name, size_wh):
+    with (
+        pytest.raises(SourceError, match=rf"{name} of \d+x2 pixels .* could not be written"),
+        VideoSink(tmp_path / name, info(size_wh=size_wh)) as sink,
+    ):
+        sink.write(picture(size_wh=size_wh))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_name_that_is_a_folder_says_so(tmp_path):
+    (tmp_path / "out.mp4").mkdir()
+    with (
+        pytest.raises(SourceError, match=r"expected a file to write; .*out\.mp4 is a folder"),
+        VideoSink(tmp_path / "out.mp4", info()),
+    ):
+        pass
+
+
+def test_missing_folder_says_so(tmp_path):
+    with (
+        pytest.raises(SourceError, match=r"none cannot \(No such file"),
+        VideoSink(tmp_path / "none" / "out.mp4", info()),
+    ):
+        pass
+
+
+def test_folder_that_cannot_be_written_to_says_so(tmp_path, monkeypatch):
+    def refuse(**arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(writing.tempfile, "TemporaryDirectory", refuse)
+    with (
+        pytest.raises(SourceError, match=r"can be written to; .* \(Permission denied\)"),
+        VideoSink(tmp_path / "out.mp4", info()),
+    ):
+        pass
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from emotion.errors import SourceError
+from emotion.video.reading import VideoInfo
+from emotion.video.writing import VideoSink
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+random = np.random.default_rng(0)
+try:
+    with VideoSink(Path(sys.argv[1]), VideoInfo(10.0, (160, 120))) as sink:
+        for _ in range(40):
+            sink.write(random.integers(0, 256, (120, 160, 3), np.uint8))
+except SourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
+def test_full_disk_says_so(tmp_path, suffix):
+    """A limit on the size of files stands in for a disk that is full."""
+    path = tmp_path / f"out{suffix}"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"out{suffix} of 160x120 pixels" in done.stdout
+    assert "could not be written (File too large)" in done.stdout
+    assert done.stderr == ""
+    # what is left plays, or is not there
+    assert suffix == ".mp4" or len(read_all(path)[1]) > 0
+    assert path.exists() is (suffix != ".mp4")
+
+
+def test_kept_file_keeps_what_an_error_interrupts(tmp_path):
+    path = tmp_path / "lines.jsonl"
+
+    def write_and_interrupt():
+        with kept_file(path) as part:
+            part.write_text("one\n")
+            assert not path.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_interrupt()
+    assert path.read_text() == "one\n"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with (
+        pytest.raises(SourceError, match="pip install av"),
+        VideoSink(tmp_path / "out.mp4", info()),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_off_source_is_carried_up_to_the_cut(tmp_path):
+    carry(truncated_video(tmp_path / "in.mp4"), tmp_path / "out.mp4")
+    assert 20 <= len(read_all(tmp_path / "out.mp4")[1]) < 30
+
+
+# --- a browser ------------------------------------------------------------------------------------
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+LOOK = """async (name) => {
+  const video = document.createElement('video');
+  video.muted = true; video.src = name;
+  await new Promise((done, failed) => {
+    video.onloadeddata = done; video.onerror = () => failed(video.error.message);
+  });
+  const seek = (time) => new Promise(done => { video.onseeked = done; video.currentTime = time; });
+  await seek(%s);
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  const pen = canvas.getContext('2d'); pen.drawImage(video, 0, 0);
+  const data = Array.from(pen.getImageData(0, 0, canvas.width, canvas.height).data);
+  await new Promise((done, failed) => {
+    video.onended = done; video.onerror = () => failed(video.error.message); video.play();
+  });
+  return [video.duration, canvas.width, canvas.height, video.currentTime, data,
+          video.webkitAudioDecodedByteCount];
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Give a page of a browser, and the folder that it is served from."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("Chromium is not installed")
+    folder = tmp_path_factory.mktemp("served")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+            opened = browser.new_page()
+            opened.set_default_timeout(90_000)
+            (folder / "index.html").write_text("<title>videos</title>")
+            opened.goto(f"http://127.0.0.1:{server.server_address[1]}/")
+            yield opened, folder
+            browser.close()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_videos_play_in_a_browser(page, suffix):
+    opened, folder = page
+    source = folder / "in.mkv"
+    times_s = [0.0, *(0.3 + i / 20 for i in range(11))]
+    write_pictures(
+        source, [picture(0, (480, 96))] * 12, 20.0, times_s, clicks(0.9), sound_from_s=0.1
+    )
+    with open_video(source) as video:
+        told = video.info
+    with VideoSink(folder / f"out{suffix}", told, sound_of=source) as sink:
+        for time_s in times_s:
+            sink.write(patches((480, 96)), time_s)
+    duration_s, width, height, end_s, data, sound_bytes = opened.evaluate(
+        LOOK % 0.5, f"out{suffix}"
+    )
+    assert (width, height) == (480, 96)
+    assert duration_s == pytest.approx(0.85, abs=0.04)
+    assert end_s == pytest.approx(duration_s, abs=0.01)
+    assert sound_bytes > 0
+    found = np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+    for index, colour in enumerate(PATCHES):
+        middle = found[20:-20, index * 40 + 14 : index * 40 + 26].mean((0, 1))
+        # without a graphics card Chromium reckons pure blue of BT.709 as 243
+        assert np.abs(middle - colour).max() <= (13 if max(colour) - min(colour) > 200 else 3)
