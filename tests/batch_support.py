@@ -1,0 +1,106 @@
+"""What the tests of the batch share: tiny photos whose corner says what befalls who reads them."""
+
+import contextlib
+import csv
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from emotion.faces import Detection
+
+PLAIN, KILLS, HANGS, FAILS, SLOW = (
+    (90, 90, 90),
+    (255, 0, 0),
+    (0, 0, 255),
+    (0, 255, 0),
+    (255, 255, 0),
+)
+
+
+class SignDetector:
+    """Finds one face in a plain photo; others kill, stop, break or delay the worker."""
+
+    def detect(self, image):
+        sign = tuple(int(value) for value in image[0, 0])
+        if sign == KILLS:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if sign == HANGS:
+            time.sleep(600)
+        if sign == FAILS:
+            raise ZeroDivisionError("a mistake")
+        if sign == SLOW:
+            time.sleep(0.1)
+        side = 20 + int(image[-1, -1, 0]) % 20
+        return (Detection((4, 4, side, side), 5.0),)
+
+
+class OtherDetector(SignDetector):
+    """Another one."""
+
+
+class NoFaces:
+    """Finds none."""
+
+    def detect(self, image):
+        return ()
+
+
+class ThreadWorkers:
+    """An executor of threads in this process, as quick to start as a test wants it."""
+
+    is_remote = sends_files = ends_late_photos = False
+    threads = None
+
+    def __init__(self, count=1, **differences):
+        self.count, self.opened_times = count, 0
+        for name, value in differences.items():
+            setattr(self, name, value)
+
+    @contextlib.contextmanager
+    def opened(self):
+        self.opened_times += 1
+        with ThreadPoolExecutor(self.count) as executor:
+            yield executor
+            executor.shutdown(cancel_futures=True)
+
+    def in_hand(self):
+        return self.count + 1
+
+    def check(self):
+        pass
+
+    def is_loss(self, error):
+        return False
+
+
+def write_photo(path, sign=PLAIN, number=0):
+    """Write a photo, 64x48, lossless; photos of different numbers differ."""
+    pixels = np.full((48, 64, 3), 120, np.uint8)
+    pixels[8:20, 8:20] = number * 7 % 256
+    pixels[-1, -1] = number % 256
+    pixels[0, 0] = sign
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+def write_photos(folder, count, sign=PLAIN):
+    """Write photos 000.png and so on."""
+    for number in range(count):
+        write_photo(folder / f"{number:03}.png", sign, number)
+    return folder
+
+
+def read_table(path):
+    """Return the rows of a CSV, column -> text."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def photos_of(path):
+    """Return the photo of each row of a CSV."""
+    return [row["photo"] for row in read_table(path)]
