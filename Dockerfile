@@ -6,6 +6,8 @@ FROM python:3.11-slim
 
 # 1 adds the reader of phone photos (HEIC), whose wheel carries parts under the GPL
 ARG HEIC=0
+# 1 adds the reader and writer of videos (av), whose wheel carries such parts, too
+ARG VIDEO=0
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
@@ -15,6 +17,10 @@ RUN pip install --no-cache-dir -r requirements-serve.txt \
     && if [ "$HEIC" = 1 ]; then \
         grep '^pillow-heif' requirements.txt > heic.txt \
         && pip install --no-cache-dir -r heic.txt -r requirements-serve.txt; \
+    fi \
+    && if [ "$VIDEO" = 1 ]; then \
+        grep '^av[<>=]' requirements.txt > video.txt \
+        && pip install --no-cache-dir -r video.txt -r requirements-serve.txt; \
     fi
 
 COPY app.py ./
@@ -28,6 +34,8 @@ RUN useradd --uid 10001 --no-create-home emotion \
     && mkdir -p -m 0700 uploads instance dataset/feedback \
     && chown -R emotion: uploads instance dataset
 USER emotion
+# what is being received lies on the volume, without a name: it may be too large for memory
+ENV TMPDIR=/app/uploads
 VOLUME ["/app/uploads", "/app/instance", "/app/dataset/feedback"]
 
 EXPOSE 5000

@@ -9,11 +9,19 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import waitress.server
 from flask import Flask
 
-from emotion.web import SWEEPER, build_app, load_services, most_form_bytes
+from emotion.web import (
+    SWEEPER,
+    VIDEO_PATHS,
+    build_app,
+    load_services,
+    most_form_bytes,
+    most_video_form_bytes,
+)
 from emotion.web.analysis import Services
 from emotion.web.database import DatabaseError
 from emotion.web.logs import show_log
@@ -117,14 +125,13 @@ def open_server(app: Flask, settings: Settings):
     wait is bounded by the number of connections, each of which has one request in hand at most.
     """
     threads = max(settings.threads, settings.max_in_hand + SPARE_THREADS)
+    channel_class = channel_of(app, settings)
     server = waitress.server.create_server(
         app,
         _dispatcher=PatientDispatcher(threads),
         host=settings.host,
         port=settings.port,
-        # A browser shows our page about a file that is too large only if its body is read to the
-        # end; so a few times what is allowed is read, and only beyond that is the line cut.
-        max_request_body_size=most_form_bytes(settings) + 4 * app.config["MAX_CONTENT_LENGTH"],
+        max_request_body_size=max(channel_class.most_bytes_of.values()),
         # a slow or silent client must not keep others out
         connection_limit=500,
         channel_timeout=10,
@@ -135,8 +142,20 @@ def open_server(app: Flask, settings: Settings):
     # a name may stand for several addresses, each with a server of its own
     for each in getattr(server, "map", {0: server}).values():
         if hasattr(each, "channel_class"):
-            each.channel_class = PacedChannel
+            each.channel_class = channel_class
     return server
+
+
+def channel_of(app: Flask, settings: Settings) -> type[PacedChannel]:
+    """Return what takes in requests: videos may bring more than anything else does.
+
+    A browser shows our page about a file that is too large only if its body is read to the end; so
+    a few times what is allowed is read, of videos a quarter more; beyond that the line is cut.
+    """
+    spare = 4 * app.config["MAX_CONTENT_LENGTH"]
+    videos, others = most_video_form_bytes(settings), most_form_bytes(settings)
+    limits = dict.fromkeys(VIDEO_PATHS, videos + max(spare, videos // 4)) | {"": others + spare}
+    return type("Channel", (PacedChannel,), {"most_bytes_of": MappingProxyType(limits)})
 
 
 def serve(server, app: Flask) -> None:
@@ -146,10 +165,15 @@ def serve(server, app: Flask) -> None:
     stop = threading.Event()
     sweeper = app.extensions[SWEEPER]
     threading.Thread(target=_keep_sweeping, args=(sweeper, stop), daemon=True).start()
+    videos = app.extensions["emotion"].videos
+    if not videos.refusal():
+        # what waited or was in work when the app ended goes on
+        videos.workers.start()
     try:
         server.run()
     finally:
         stop.set()
+        videos.workers.stop()
         server.close()
 
 

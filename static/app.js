@@ -3,7 +3,7 @@
 
 const AT_A_TIME = 2;
 
-const form = document.querySelector("form.upload");
+const form = document.querySelector("form.upload[data-max-photos]");
 if (form) setUpForm(form);
 
 function setUpForm(form) {
@@ -35,7 +35,8 @@ function setUpForm(form) {
     if (!event.dataTransfer.files.length) return;
     event.preventDefault();
     form.classList.remove("over");
-    add([...event.dataTransfer.files]);
+    // videos have a form of their own
+    add([...event.dataTransfer.files].filter((file) => !isVideo(file)));
   });
   document.addEventListener("paste", (event) => {
     const files = [...event.clipboardData.files];

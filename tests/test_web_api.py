@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import video_job_stand_in
 from web_support import (
     SHA256,
     StandInDetector,
@@ -229,7 +230,7 @@ def test_photos_of_time_gone_by(tmp_path):
     now[0] += 25 * 3600
     for path in (f"photos/{content['id']}", f"sets/{content['set']}"):
         assert client.get(f"/api/v1/{path}").status_code == 404
-    assert client.get("/api/v1/mine").json == {"photos": []}
+    assert client.get("/api/v1/mine").json == {"photos": [], "videos": []}
 
 
 def test_a_server_that_keeps_nothing(tmp_path):
@@ -290,14 +291,14 @@ def test_a_set_that_is_full(tmp_path):
 def test_mine(tmp_path):
     app = make_app(tmp_path)
     one, other = app.test_client(), app.test_client()
-    assert one.get("/api/v1/mine").json == {"photos": []}
+    assert one.get("/api/v1/mine").json == {"photos": [], "videos": []}
     first, second, third = keep(one), keep(one), keep(other)
     listed = one.get("/api/v1/mine").json["photos"]
     assert {photo["id"] for photo in listed} == {first["id"], second["id"]}
     assert listed[0]["emotions"] == ["happy", "angry"]
     assert app.test_client().delete("/api/v1/mine").status_code == 204
     assert one.delete("/api/v1/mine").status_code == 204
-    assert one.get("/api/v1/mine").json == {"photos": []}
+    assert one.get("/api/v1/mine").json == {"photos": [], "videos": []}
     assert other.get(third["links"]["self"]).status_code == 200
     assert one.get(first["links"]["self"]).status_code == 404
 
@@ -436,10 +437,14 @@ def server(tmp_path):
     thread.start()
     for name in ("photo.jpg", "other.jpg"):
         (tmp_path / name).write_bytes(encoded())
+    (tmp_path / "film.mp4").write_bytes(video_job_stand_in.sent())
+    workers = app.extensions["emotion"].videos.workers
+    workers.command = (sys.executable, video_job_stand_in.__file__)
     yield f"http://127.0.0.1:{live.port}", tmp_path
     live.shutdown()
     thread.join()
     live.server_close()
+    workers.stop()
 
 
 def blocks_of_text(language):
@@ -466,12 +471,14 @@ def test_python_examples_run(server):
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
 def test_curl_examples_run(server):
-    one, several = blocks_of_text("sh")
+    one, several, video = blocks_of_text("sh")
     shell = ["bash", "-euo", "pipefail", "-c"]
     assert len(json.loads(run_example(server, shell, one))["faces"]) == 2
     printed = run_example(server, shell, several)
     assert '"share"' in printed
     assert printed.strip().endswith("2")
+    assert '"emotion": "happy"' in run_example(server, shell, video)
+    assert (server[1] / "emotions.parquet").exists()
     assert everything_under(server[1] / "server") == []
 
 

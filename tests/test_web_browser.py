@@ -22,12 +22,15 @@ BOXES = tuple((x, 10 + x // 8, 30, 30) for x in range(0, 125, 40))
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Serve an app with a stand-in model that finds four faces; return its address."""
-    app = make_app(tmp_path_factory.mktemp("web"), detector=StandInDetector(BOXES), PORT=0)
+    detector = StandInDetector(BOXES)
+    settings = {"PORT": 0, "VIDEO_RATE_LIMIT": "1000 per minute"}
+    app = make_app(tmp_path_factory.mktemp("web"), detector=detector, **settings)
     server = open_server(app, app.extensions["emotion"].settings)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
     server.close()
+    app.extensions["emotion"].videos.workers.stop()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def page(request, browser):
     )
     page = context.new_page()
     page.set_default_timeout(90_000)  # the machine may be busy
-    page.complaints = []
+    page.complaints, page.has_scripts = [], has_scripts
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("console", lambda message: page.complaints.append(message.text))
     yield page
@@ -63,7 +66,9 @@ def send(page, address, content):
 def fits(page):
     """Tell whether nothing sticks out at the side, measured from outside the page's scripts."""
     width = page.viewport_size["width"]
-    boxes = [element.bounding_box() for element in page.query_selector_all("main *:not(.unseen *)")]
+    # a timeline moves below a thumb in a frame of its own
+    elements = page.query_selector_all("main *:not(.unseen *):not(.timeline *)")
+    boxes = [element.bounding_box() for element in elements]
     return all(box["x"] + box["width"] <= width + 0.5 for box in boxes if box)
 
 
@@ -215,11 +220,150 @@ def test_the_keyboard_alone_does_everything(scripted, address):
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("() => document.activeElement.textContent.trim().slice(0, 12)"))
-    for words in ("To the conte", "Photos", "Download pho", "Delete now", "Face 1"):
+    for words in ("To the conte", "Photos and v", "Download pho", "Delete now", "Face 1"):
         assert words in reached
     page.focus("text=Delete now")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=are deleted")
+
+
+# Videos
+
+
+@pytest.fixture(scope="module")
+def face_film(tmp_path_factory):
+    """Return a video of two seconds, with a face and with sound."""
+    pytest.importorskip("av")
+    video_files = pytest.importorskip("video_files")
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    pictures = video_files.moving_faces(20, (320, 240))
+    return video_files.write_pictures(path, pictures, sound=video_files.clicks(2.0, [1.0]))
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory):
+    """Return a video that takes a while."""
+    pytest.importorskip("av")
+    video_files = pytest.importorskip("video_files")
+    pictures = video_files.moving_faces(60, (320, 240)) * 30
+    return video_files.write_pictures(tmp_path_factory.mktemp("film") / "long.mp4", pictures)
+
+
+def send_video(page, address, path):
+    page.goto(address)
+    page.set_input_files("#video", path)
+    page.click("#video-form button.primary")
+    page.wait_for_url("**/videos/*")
+
+
+def play(page):
+    """Play the video of a page, jump to 1.5 s; return its size, where it is, and what is wrong."""
+    return page.evaluate(
+        """async () => {
+          const player = document.querySelector("video");
+          const until = (what) => new Promise((resolve) => {
+            player.addEventListener(what, resolve, { once: true });
+          });
+          player.muted = true;
+          await player.play();
+          await until("timeupdate");
+          player.pause();
+          player.currentTime = 1.5;
+          await until("seeked");
+          return [player.videoWidth, player.videoHeight, player.currentTime, player.error];
+        }"""
+    )
+
+
+def test_a_video_is_watched_and_played(page, address, face_film):
+    send_video(page, address, face_film)
+    page.wait_for_selector("video.player", timeout=240_000)
+    assert page.inner_text("h1") == "1 face in your video"
+    assert page.locator(".track-times tbody tr").count() == 1
+    assert page.locator(".timeline img").get_attribute("alt").startswith("Timeline of emotions:")
+    assert fits(page)
+    assert not page.complaints
+    if page.has_scripts:
+        assert play(page) == [320, 240, 1.5, None]
+    page.goto(f"{address}/mine")
+    page.click("text=Video 1: 1 face")
+    page.wait_for_selector("video.player", timeout=240_000)
+    page.click("text=Delete now")
+    page.wait_for_selector("text=nothing of it is kept")
+
+
+def test_progress_is_shown_and_work_is_cancelled(page, address, long_film):
+    send_video(page, address, long_film)
+    page.wait_for_selector("[data-show=share]:has-text('%')")
+    assert page.inner_text("h1") == "Faces are being followed"
+    assert 0 < float(page.locator("progress").get_attribute("value")) < 1
+    assert page.inner_text("[data-show=position]").endswith("of 3:00")
+    assert fits(page)
+    work = page.url
+    page.click("text=Cancel and delete")
+    page.wait_for_selector("text=nothing of it is kept")
+    assert page.goto(work).status == 404
+    page.goto(f"{address}/mine")
+    assert page.locator("text=is worked on").count() == 0
+
+
+def test_a_dropped_video_goes_to_its_own_form(scripted, address, face_film):
+    page = scripted
+    page.goto(address)
+    drop(page, ("one.jpg", encoded(seed=1)), ("film.mp4", face_film.read_bytes()))
+    assert page.locator(".chosen li").count() == 1
+    assert page.evaluate("() => document.querySelector('#video').files[0].name") == "film.mp4"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/videos/*")
+    page.wait_for_selector("video.player", timeout=240_000)
+    page.focus("video.player")
+    page.keyboard.press("Space")
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => document.querySelector('video').currentTime") > 0
+    assert not page.errors
+
+
+def test_what_is_no_video_is_told_beside_the_form(page, address):
+    page.goto(address)
+    photo = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": encoded()}
+    page.set_input_files("#video", photo)
+    page.click("#video-form button.primary")
+    page.wait_for_selector("text=Expected a video as MP4")
+    assert page.locator("#video-form").count() == 1
+    assert fits(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_on_pages_of_videos(
+    browser, address, width, scheme, face_film, long_film, tmp_path
+):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(90_000)  # the machine may be busy
+    send_video(page, address, face_film)
+    page.wait_for_selector("video.player", timeout=240_000)
+    found = {"done": axe.run(page)}
+    send_video(page, address, long_film)
+    page.wait_for_selector("[data-show=share]:has-text('%')")
+    found["work"] = axe.run(page)
+    page.click("text=Cancel and delete")
+    page.wait_for_selector("text=nothing of it is kept")
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(face_film.read_bytes()[:3000])
+    send_video(page, address, broken)
+    page.wait_for_selector("text=could not be used")
+    assert fits(page)
+    found["failed"] = axe.run(page)
+    page.goto(f"{address}/mine")
+    assert fits(page)
+    found["mine"] = axe.run(page)
+    context.close()
+    reports = {name: result.generate_report() for name, result in found.items()}
+    assert {name: result.violations_count for name, result in found.items()} == dict.fromkeys(
+        found, 0
+    ), "\n".join(reports.values())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -452,7 +452,7 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path):
     place = SqlitePlace(tmp_path)
     database = Database(place.url)
     database.remember(photo(1))
-    with database._transaction(writes=True) as connection:
+    with database.transaction(writes=True) as connection:
         connection.execute(text("DELETE FROM photos"))
         assert len(database.photos_of_set(key(900), NOW_S)) == 1
     assert database.photos_of_set(key(900), NOW_S) == ()
@@ -485,7 +485,7 @@ def test_a_process_that_forked_opens_connections_of_its_own(database, monkeypatc
 
 def test_a_database_of_another_version_is_refused(database, place):
     database.remember(photo(1))
-    with database._transaction(writes=True) as connection:
+    with database.transaction(writes=True) as connection:
         connection.execute(
             text("UPDATE emotion_schema SET version = :v"), {"v": SCHEMA_VERSION + 1}
         )

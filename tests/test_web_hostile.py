@@ -475,6 +475,19 @@ def test_a_length_beyond_all_bounds_is_answered_before_it_comes(small_app):
         assert answer_to(port, head, pause_s=DEADLINE_S).startswith("HTTP/1.1 413 ")
 
 
+def test_only_where_videos_are_sent_to_may_as_much_come_as_a_video_has(tmp_path):
+    app = make_app(tmp_path, PORT=0, MAX_UPLOAD_MB=0.02, MAX_VIDEO_MB=2)
+    length = f"Content-Length: {2**20}\r\nConnection: close\r\n"
+    body = FILE_HEAD.replace(b"photo", b"video") + bytes(2**20)
+    with served(app) as port:
+        for door in (*DOORS, "/live/frame", "/mine/delete"):
+            start = HEAD.format(door, length).encode()
+            assert answer_to(port, start, pause_s=DEADLINE_S).startswith("HTTP/1.1 413 ")
+        for door in ("/videos", "/api/v1/videos"):
+            start = HEAD.format(door, length).encode() + body[: 2**20 - 7] + b"\r\n--x--\r\n"
+            assert " 415 " in answer_to(port, start, pause_s=DEADLINE_S)
+
+
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_a_connection_that_trickles_is_told_so_and_closed(small_app, monkeypatch, part):
     monkeypatch.setattr(patience, "GRACE_S", 0.2)
@@ -491,7 +504,7 @@ def test_a_connection_that_trickles_is_told_so_and_closed(small_app, monkeypatch
 
 @pytest.mark.parametrize(
     ("received_bytes", "seconds"),
-    [(0, 30), (2048, 31), (2048 * 100, 130), (20 * 2**20, 600)],
+    [(0, 30), (2048, 31), (2048 * 100, 130), (20 * 2**20, 600), (150 * 2**20, 1200)],
 )
 def test_patience(received_bytes, seconds):
     assert patience.patience_s(received_bytes) == seconds

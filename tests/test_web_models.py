@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from model_folder import write_card, write_pair
-from web_support import StandInDetector, stand_in_model
+from web_support import StandInDetector, make_app, photo_form, stand_in_model
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of
@@ -295,3 +295,14 @@ def test_without_a_default_none_is_served(folder):
             models.get(key)
     with pytest.raises(UploadError):
         models.get("nothing")
+
+
+def test_a_damaged_model_that_is_chosen_is_named_as_that(folder):
+    write_card(models_module.ModelFiles(folder / OTHER), weights_sha256="00" * 32)
+    client = make_app(folder, MODEL=folder / "detection_model").test_client()
+    reply = client.post("/", data=photo_form() | {"model": OTHER})
+    assert reply.status_code == 503
+    assert "This model cannot be used" in reply.text
+    assert f"the model {OTHER} to be whole; they are damaged" in reply.text
+    assert str(folder) not in reply.text
+    assert client.post("/", data=photo_form()).status_code == 303

@@ -317,7 +317,7 @@ def test_percentage(value, words):
 
 def test_report_of_an_unused_app(database):
     lines = report_lines(database, CARD, now_s=NOW_S)
-    assert lines[0] == "No photo has been read yet."
+    assert lines[0] == "No photo and no video has been read yet."
     assert "Too little is known yet to say whether retraining is due." in lines
 
 

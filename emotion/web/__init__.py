@@ -22,6 +22,8 @@ from emotion.web.security import protect
 from emotion.web.sessions import use_sessions
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.sweeping import Sweeper
+from emotion.web.video_errors import VIDEO_ENDPOINTS
+from emotion.web.video_pages import videos
 from emotion.yunet import YunetDetector
 
 ENVELOPE_BYTES = 64 * 1024
@@ -38,6 +40,9 @@ FORM_PHOTOS = 10
 """How many photos of the largest size may come with one form; smaller ones may be more."""
 
 FORM_FIELDS = 20
+VIDEO_PATHS = ("/videos", "/api/v1/videos")
+"""Where videos are sent to, as the addresses of requests begin."""
+
 SWEEPER = "emotion_sweeper"
 
 
@@ -76,11 +81,11 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     log_requests(app, settings.trusted_proxies)
     app.before_request(_begin)
     if settings.metrics:
-        measure(app, services.gate)
+        measure(app, services)
     use_sessions(app, settings)
     protect(app, without_forms=api)
     handle_problems(app)
-    for blueprint in (pages, live, feedback, model_page, monitoring, api):
+    for blueprint in (pages, videos, live, feedback, model_page, monitoring, api):
         app.register_blueprint(blueprint)
     limit_rates(app, settings)
     trust_proxies(app, settings.trusted_proxies)
@@ -104,8 +109,15 @@ def most_form_bytes(settings: Settings) -> int:
     return photos * settings.image_limits.max_bytes + ENVELOPE_BYTES
 
 
+def most_video_form_bytes(settings: Settings) -> int:
+    """Return how much a form with a video may bring."""
+    return settings.most_video_bytes + ENVELOPE_BYTES
+
+
 def _begin() -> None:
     """Let any server sweep, whether or not it has a thread for that, and measure the form."""
     current_app.extensions[SWEEPER].sweep()
     if request.endpoint == "pages.upload":
         request.max_content_length = most_form_bytes(current_services().settings)
+    if request.endpoint in VIDEO_ENDPOINTS:
+        request.max_content_length = most_video_form_bytes(current_services().settings)

@@ -24,9 +24,10 @@ from emotion.web.database import Database, DatabaseError, PhotoRow
 from emotion.web.gate import Gate
 from emotion.web.logs import LOGGER, note_photo
 from emotion.web.models import Models
-from emotion.web.problems import UploadError
+from emotion.web.problems import ChosenModelError, UploadError
 from emotion.web.settings import Settings
 from emotion.web.storage import GoneError, Storage, StorageError
+from emotion.web.videos import Videos
 
 PHOTO_FIELD = "photo"
 MODEL_FIELD = "model"
@@ -51,6 +52,7 @@ class Services:
         database: whose photos are whose, and statistics.
         gate: how many photos may be in hand.
         models: what a visitor may choose among.
+        videos: the videos that wait, are worked on, or are kept.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Services:
     database: Database
     gate: Gate
     models: Models
+    videos: Videos
 
     @classmethod
     def make(
@@ -70,14 +73,18 @@ class Services:
         clock: Callable[[], float] = time.time,
     ) -> "Services":
         """Return the services around a recognizer; nothing is opened or written yet."""
+        database = Database(settings.database)
+        detector = recognizer.detector if recognizer else None
+        models = Models(recognizer, settings.model, detector)
         return cls(
             settings,
             Storage(settings.uploads, settings.keep_s, clock),
             recognizer,
             model_problem,
-            Database(settings.database),
+            database,
             Gate(settings.max_in_hand, available_cpus()),
-            Models(recognizer, settings.model, recognizer.detector if recognizer else None),
+            models,
+            Videos(settings, database, models, clock),
         )
 
     def require_recognizer(self) -> Recognizer:
@@ -134,7 +141,14 @@ def chosen_recognizer(services: Services) -> Recognizer:
         EmotionError: there is no model, or no such one.
     """
     services.require_recognizer()
-    return services.models.get(request.form.get(MODEL_FIELD, ""))
+    key = request.form.get(MODEL_FIELD, "")
+    try:
+        return services.models.get(key)
+    except ModelError as error:
+        raise ChosenModelError(
+            f"expected the files of the model {key} to be whole; they are damaged, incomplete or "
+            "being replaced"
+        ) from error
 
 
 def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Reading:
@@ -200,31 +214,32 @@ def count(services: Services, reading: Reading) -> None:
         logging.getLogger(LOGGER).warning("a photo is missing in the statistics: %s", error)
 
 
-def uploaded_files(most: int) -> list[FileStorage]:
-    """Return the files, one at least, in the field `photo` of the current request.
+def uploaded_files(most: int, field: str = PHOTO_FIELD) -> list[FileStorage]:
+    """Return the files, one at least, in a field of the current request.
 
     Args:
         most: how many there may be.
+        field: `photo`, or `video`.
 
     Raises:
         UploadError: there are none or too many.
         EmptyImageError: the only one is empty.
     """
-    files = request.files.getlist(PHOTO_FIELD)
+    files = request.files.getlist(field)
     if len(files) > most:
-        at_a_time = "one photo" if most == 1 else f"up to {most} photos"
+        at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
         raise UploadError(f"expected {at_a_time} at a time; received {len(files)} files")
     if not files:
-        raise UploadError(f"expected a file in the field {PHOTO_FIELD!r}; received {_received()}")
+        raise UploadError(f"expected a file in the field {field!r}; received {_received(field)}")
     if not files[0].filename and not files[0].read(1):
-        raise UploadError("expected a photo; none was chosen")
+        raise UploadError(f"expected a {field}; none was chosen")
     files[0].seek(0)
     return files
 
 
-def _received() -> str:
-    """Return what a request without a photo brought, without repeating its words."""
-    if PHOTO_FIELD in request.form:
+def _received(field: str) -> str:
+    """Return what a request without its file brought, without repeating its words."""
+    if field in request.form:
         return "text"
     if request.mimetype != "multipart/form-data":
         return "a request that is not multipart/form-data"

@@ -34,15 +34,21 @@ from emotion.web.openapi import describe
 from emotion.web.problems import Problem, UploadError, as_json
 from emotion.web.sets import (
     Shown,
+    chosen_emotion,
     reasons_of,
     remove,
+    remove_all_of_visitor,
     remove_rows,
     rows_of,
     rows_of_visitor,
     shown_of,
+    videos_of_visitor,
 )
 from emotion.web.storage import Analysis, GoneError, is_id, new_id
 from emotion.web.summary import summarize
+from emotion.web.video_documents import sent_file, video_document
+from emotion.web.video_pages import received_video
+from emotion.web.video_rows import VideoRow
 from emotion.web.visitors import new_visitor
 
 api = Blueprint("api", __name__)
@@ -198,8 +204,8 @@ def explanation(photo_id: str, number: int) -> ResponseReturnValue:
     services = current_services()
     analysis = services.storage.load(photo_id)
     face = find_face(analysis, number)
-    emotion = request.args.get("emotion", face.emotion)
-    if emotion not in face.probabilities:
+    emotion = chosen_emotion(face)
+    if emotion is None:
         known = ", ".join(face.probabilities)
         raise UploadError(f"expected one of {known} as emotion; received another word")
     reasons = reasons_of(services, analysis, number, emotion)
@@ -336,13 +342,17 @@ def _set_links(set_id: str) -> Mapping[str, str]:
 @api.get(f"{ROOT}/mine")
 def mine() -> ResponseReturnValue:
     """Answer with what the sender, known by the cookie, has sent and is still kept."""
-    return jsonify({"photos": [_row_document(row) for row in rows_of_visitor()]}), NO_STORE
+    content = {
+        "photos": [_row_document(row) for row in rows_of_visitor()],
+        "videos": [_video_row_document(row) for row in videos_of_visitor()],
+    }
+    return jsonify(content), NO_STORE
 
 
 @api.delete(f"{ROOT}/mine")
 def delete_mine() -> ResponseReturnValue:
     """Remove everything that the sender, known by the cookie, has sent."""
-    remove_rows(rows_of_visitor())
+    remove_all_of_visitor()
     return _nothing()
 
 
@@ -358,6 +368,49 @@ def _row_document(row: PhotoRow) -> dict:
         "emotions": row.emotions.split(",") if row.emotions else [],
         "problem": row.problem or None,
     }
+
+
+def _video_row_document(row: VideoRow) -> dict:
+    """Return what the list of the sender's own tells about a video."""
+    return {
+        "id": row.id,
+        "state": row.state,
+        "created": _moment(row.created_s),
+        "expires": _moment(row.expires_s),
+        "faces": row.faces,
+        "emotions": row.emotions.split(",") if row.emotions else [],
+        "problem": row.problem or None,
+    }
+
+
+# Videos
+
+
+@api.post(f"{ROOT}/videos")
+def add_video() -> ResponseReturnValue:
+    """Put a video into the queue; the work is done outside of the request."""
+    view = current_services().videos.view(received_video().id)
+    headers = NO_STORE | {"Location": url_for("api.video", video_id=view.row.id)}
+    return jsonify(video_document(view, _moment)), 202, headers
+
+
+@api.get(f"{ROOT}/videos/<video_id>")
+def video(video_id: str) -> ResponseReturnValue:
+    """Answer how far the work on a video is, or what came of it."""
+    return jsonify(video_document(current_services().videos.view(video_id), _moment)), NO_STORE
+
+
+@api.delete(f"{ROOT}/videos/<video_id>")
+def delete_video(video_id: str) -> ResponseReturnValue:
+    """Remove a video at once; work on it stops."""
+    current_services().videos.remove(video_id)
+    return _nothing()
+
+
+@api.get(f"{ROOT}/videos/<video_id>/files/<name>")
+def video_file(video_id: str, name: str) -> ResponseReturnValue:
+    """Send a file of a video that is done, or a part of it."""
+    return sent_file(current_services().videos.file(video_id, name))
 
 
 # The server

@@ -125,6 +125,17 @@ OPINION_COUNTS = Table(
     Column("opinions", sql.BigInteger, nullable=False),
 )
 
+VIDEO_COUNTS = Table(
+    "video_counts",
+    TABLES,
+    Column("day", sql.String(10), primary_key=True),
+    Column("model_sha256", sql.String(64), primary_key=True),
+    Column("videos", sql.BigInteger, nullable=False),
+    Column("without_face", sql.BigInteger, nullable=False),
+    Column("faces", sql.BigInteger, nullable=False),
+    Column("seconds", sql.Double, nullable=False),
+)
+
 
 class DatabaseError(EmotionError):
     """The database cannot be reached or written."""
@@ -215,12 +226,25 @@ class OpinionCount:
 
 
 @dataclass(frozen=True)
+class VideoCount:
+    """Videos that one model read on one day; `faces` are people followed, not frames of them."""
+
+    day: str
+    model_sha256: str
+    videos: int
+    without_face: int
+    faces: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Counts:
     """All statistics, oldest day first."""
 
     photos: tuple[PhotoCount, ...]
     faces: tuple[FaceCount, ...]
     opinions: tuple[OpinionCount, ...]
+    videos: tuple[VideoCount, ...] = ()
 
 
 def day_of(time_s: float) -> str:
@@ -248,7 +272,7 @@ class Database:
 
     def remember(self, row: PhotoRow) -> None:
         """Note a photo; one of the same id is replaced."""
-        with self._transaction(writes=True) as connection:
+        with self.transaction(writes=True) as connection:
             connection.execute(self._upsert(PHOTOS, lambda old, new: new), asdict(row))
 
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
@@ -268,7 +292,7 @@ class Database:
         """Remove what is known of a photo; opinions on its faces become numbers alone."""
         if not ID_PATTERN.fullmatch(photo_id):
             return
-        with self._transaction(writes=True, alone=True) as connection:
+        with self.transaction(writes=True, alone=True) as connection:
             self._make_anonymous(connection, OPINIONS.c.photo_id == photo_id)
             connection.execute(PHOTOS.delete().where(PHOTOS.c.id == photo_id))
 
@@ -276,7 +300,7 @@ class Database:
         """Forget every photo whose time is up; return how many."""
         expired = PHOTOS.c.expires_s <= now_s
         ids = sql.select(PHOTOS.c.id)
-        with self._transaction(writes=True, alone=True) as connection:
+        with self.transaction(writes=True, alone=True) as connection:
             is_due = OPINIONS.c.photo_id.in_(ids.where(expired))
             is_lost = OPINIONS.c.photo_id.not_in(ids) & (
                 OPINIONS.c.said_s <= now_s - LONGEST_KEPT_S
@@ -294,13 +318,18 @@ class Database:
         key = {"day": day_of(now_s), "model_sha256": results["model"]["sha256"]}
         faces = results["faces"]
         photo = {**key, "photos": 1, "without_face": int(not faces)}
-        with self._transaction(writes=True) as connection:
-            self._add(connection, PHOTO_COUNTS, [photo])
-            self._add(connection, FACE_COUNTS, [key | row for row in _face_rows(faces)])
+        with self.transaction(writes=True) as connection:
+            self.add_numbers(connection, PHOTO_COUNTS, [photo])
+            self.add_numbers(connection, FACE_COUNTS, [key | row for row in _face_rows(faces)])
+
+    def count_video(self, video: VideoCount) -> None:
+        """Add a video to the statistics of its day."""
+        with self.transaction(writes=True) as connection:
+            self.add_numbers(connection, VIDEO_COUNTS, [asdict(video)])
 
     def say(self, opinion: Opinion) -> Opinion | None:
         """Note what a visitor says about a face; return what it replaces."""
-        with self._transaction(writes=True, alone=True) as connection:
+        with self.transaction(writes=True, alone=True) as connection:
             replaced = self._take(connection, opinion.photo_id, opinion.number)
             row = asdict(opinion) | {"day": day_of(opinion.said_s)}
             connection.execute(OPINIONS.insert(), row)
@@ -311,7 +340,7 @@ class Database:
         if not _is_face(photo_id, number):
             return None
         query = sql.select(*_opinion_columns()).where(*_names_face(photo_id, number))
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute(query).mappings().first()
         return Opinion(**row) if row else None
 
@@ -319,7 +348,7 @@ class Database:
         """Remove what was said about a face, from the statistics too; return what it was."""
         if not _is_face(photo_id, number):
             return None
-        with self._transaction(writes=True, alone=True) as connection:
+        with self.transaction(writes=True, alone=True) as connection:
             return self._take(connection, photo_id, number)
 
     def counts(self) -> Counts:
@@ -328,16 +357,17 @@ class Database:
             *(OPINIONS.c[name] for name in ("day", "model_sha256", "given", "chosen")),
             sql.func.count().label("opinions"),
         ).group_by(OPINIONS.c.day, OPINIONS.c.model_sha256, OPINIONS.c.given, OPINIONS.c.chosen)
-        with self._transaction() as connection:
-            photos, faces, past = (
+        with self.transaction() as connection:
+            photos, faces, past, videos = (
                 connection.execute(sql.select(table)).mappings().all()
-                for table in (PHOTO_COUNTS, FACE_COUNTS, OPINION_COUNTS)
+                for table in (PHOTO_COUNTS, FACE_COUNTS, OPINION_COUNTS, VIDEO_COUNTS)
             )
             opinions = _summed([*past, *connection.execute(live).mappings()])
         return Counts(
             tuple(sorted((PhotoCount(**row) for row in photos), key=_by_day)),
             tuple(sorted((FaceCount(**row) for row in faces), key=_by_day)),
             tuple(sorted(opinions, key=_by_day)),
+            tuple(sorted((VideoCount(**row) for row in videos), key=_by_day)),
         )
 
     def close(self) -> None:
@@ -347,7 +377,7 @@ class Database:
     def _photos(self, condition, now_s: float, order: Iterable) -> tuple[PhotoRow, ...]:
         """Return the photos that meet a condition and whose time is not up."""
         query = sql.select(PHOTOS).where(condition, PHOTOS.c.expires_s > now_s).order_by(*order)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return tuple(PhotoRow(**row) for row in connection.execute(query).mappings())
 
     def _take(self, connection: Connection, photo_id: str, number: int) -> Opinion | None:
@@ -363,9 +393,9 @@ class Database:
         taken = connection.execute(statement.returning(*(OPINIONS.c[name] for name in names)))
         times = Counter(tuple(row) for row in taken)
         rows = [dict(zip(names, key, strict=True)) | {"opinions": n} for key, n in times.items()]
-        self._add(connection, OPINION_COUNTS, rows)
+        self.add_numbers(connection, OPINION_COUNTS, rows)
 
-    def _add(self, connection: Connection, table: Table, rows: list[dict]) -> None:
+    def add_numbers(self, connection: Connection, table: Table, rows: list[dict]) -> None:
         """Add numbers to those of the same key; in one order, so that no writers wait in a ring."""
         keys = [column.name for column in table.primary_key]
         ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
@@ -380,7 +410,7 @@ class Database:
         return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new)
 
     @contextmanager
-    def _transaction(self, writes: bool = False, alone: bool = False) -> Iterator[Connection]:
+    def transaction(self, writes: bool = False, alone: bool = False) -> Iterator[Connection]:
         """Give a connection whose work is done as a whole or not at all.
 
         Args:
@@ -575,5 +605,5 @@ def _summed(rows: Iterable[Mapping]) -> list[OpinionCount]:
     return [OpinionCount(*key, opinions) for key, opinions in sums.items()]
 
 
-def _by_day(row: PhotoCount | FaceCount | OpinionCount) -> str:
+def _by_day(row: PhotoCount | FaceCount | OpinionCount | VideoCount) -> str:
     return row.day

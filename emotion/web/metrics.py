@@ -1,5 +1,8 @@
 """Figures for Prometheus at /metrics, where the settings ask for them; none is about a person."""
 
+import math
+from collections.abc import Iterator
+
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import (
@@ -11,10 +14,16 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
-from emotion.web.gate import Gate
+from emotion.web.analysis import Services
+from emotion.web.database import DatabaseError
 from emotion.web.logs import elapsed_s, route
+from emotion.web.video_rows import WAITING
+from emotion.web.video_workers import VideoWorkers
 
+ENDS = ("done", "failed", "cancelled")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -22,7 +31,7 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 class Metrics:
     """What is counted in one process; each worker has its own."""
 
-    def __init__(self, gate: Gate):
+    def __init__(self, services: Services):
         """Count into a registry of one's own, so that several apps fit into one process."""
         self.registry = CollectorRegistry()
         # of what a request says, only what is one of a few words becomes a label
@@ -41,7 +50,14 @@ class Metrics:
         in_hand = Gauge(
             "emotion_photos_in_hand", "Photos read or waiting to be", registry=self.registry
         )
-        in_hand.set_function(lambda: gate.in_hand)
+        in_hand.set_function(lambda: services.gate.in_hand)
+        in_work = Gauge(
+            "emotion_videos_in_work", "Videos that are worked on", registry=self.registry
+        )
+        in_work.set_function(lambda: len(services.videos.workers.in_work))
+        waiting = Gauge("emotion_videos_waiting", "Videos that wait", registry=self.registry)
+        waiting.set_function(lambda: _waiting(services))
+        self.registry.register(EndedVideos(services.videos.workers))
         ProcessCollector(registry=self.registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -65,8 +81,30 @@ class Metrics:
         return generate_latest(self.registry), headers
 
 
-def measure(app: Flask, gate: Gate) -> None:
+def _waiting(services: Services) -> float:
+    """Return how many videos wait, in all processes together; NaN where that cannot be known."""
+    try:
+        return services.videos.rows.count(WAITING)
+    except DatabaseError:
+        return math.nan
+
+
+class EndedVideos(Collector):
+    """How many videos ended in which way; threads count them, not requests."""
+
+    def __init__(self, workers: VideoWorkers):
+        self._workers = workers
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the figures as they are now."""
+        ended = CounterMetricFamily("emotion_videos", "Videos that ended", labels=("outcome",))
+        for outcome in ENDS:
+            ended.add_metric((outcome,), self._workers.ended[outcome])
+        yield ended
+
+
+def measure(app: Flask, services: Services) -> None:
     """Count every request of an app, and answer /metrics."""
-    metrics = Metrics(gate)
+    metrics = Metrics(services)
     app.after_request(metrics.count)
     app.add_url_rule("/metrics", "metrics", metrics.show)

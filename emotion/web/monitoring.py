@@ -62,7 +62,11 @@ def report_lines(
     """
     facts = monitoring_facts(database, model_card, feedback, now_s)
     if facts["since"] is None:
-        return ["No photo has been read yet.", "", *_retraining_lines(facts["retraining"])]
+        return [
+            "No photo and no video has been read yet.",
+            "",
+            *_retraining_lines(facts["retraining"]),
+        ]
     return [
         *_retraining_lines(facts["retraining"]),
         *_use_lines(facts),
@@ -96,6 +100,12 @@ def _use_lines(facts: Mapping) -> list[str]:
             f"{words}: {use['photos']:,} photos ({use['without_face']:,} without a face), "
             f"{use['faces']:,} faces, {percentage(use['unsure_share'])} unsure, "
             f"mean confidence {percentage(use['mean_confidence'])}"
+        )
+    videos = facts["videos"]
+    if videos["videos"]:
+        lines.append(
+            f"Videos: {videos['videos']:,} ({videos['without_face']:,} without a face), "
+            f"{videos['faces']:,} faces followed, {videos['seconds'] / 60:,.1f} minutes"
         )
     return lines
 

@@ -7,6 +7,7 @@ from emotion.web.openapi_schemas import (
     EXAMPLE_ID,
     EXAMPLE_MODEL,
     EXAMPLE_SET,
+    EXAMPLE_VIDEO,
     count,
     key,
     ref,
@@ -15,6 +16,7 @@ from emotion.web.openapi_schemas import (
 )
 from emotion.web.sessions import COOKIE
 from emotion.web.settings import Settings
+from emotion.web.video_files import FILE_TYPES
 
 VERSION = "1.0.0"
 
@@ -33,12 +35,17 @@ PROBLEMS = {
         {"Allow": {"description": "the methods it has", "schema": {"type": "string"}}},
     ),
     409: ("Conflict", "The server as it runs now cannot do this; the detail says why.", {}),
-    413: ("ContentTooLarge", "The body or the photo has too many bytes.", {}),
+    413: ("ContentTooLarge", "The body or the file has too many bytes.", {}),
     415: ("UnsupportedMediaType", "The file or the body is of no type that can be read.", {}),
+    416: (
+        "RangeNotSatisfiable",
+        "The file ends before the part that is asked for.",
+        {"Content-Range": {"description": "how long it is", "schema": {"type": "string"}}},
+    ),
     422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
     429: (
         "TooManyRequests",
-        "More photos than one address may send.",
+        "More photos or videos than one address may send.",
         {"Retry-After": RETRY_AFTER},
     ),
     500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
@@ -53,6 +60,9 @@ PROBLEMS = {
 
 SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
 """What may come of sending a photo."""
+
+SENDING_VIDEO = (400, 403, 409, 413, 415, 429, 503, 507)
+"""What may come of sending a video, whose work comes later."""
 
 CHANGING = (403, 404, 503)
 """What may come of changing what is kept."""
@@ -90,6 +100,7 @@ TAGS = {
     "photos": "Send photos; see and delete what is kept of them.",
     "faces": "Why a face got its answer, and what people say about it.",
     "sets": "Photos that belong together.",
+    "videos": "Send videos; see how far the work is; see and delete what came of it.",
     "mine": "What this sender has sent, known by a cookie.",
     "server": "The models, the use of the server, and this description.",
 }
@@ -98,9 +109,9 @@ TAGS = {
 def _info(settings: Settings) -> dict:
     """Return what the API is, in words."""
     lines = [
-        "Finds the faces in photos and reads their expressions. An address with a key of 22 "
-        "characters is known to its sender alone and is all that is needed to see or delete what "
-        "lies there. A cookie is needed only to add to a set of one's own and for `/mine`.",
+        "Finds the faces in photos and videos and reads their expressions. An address with a key "
+        "of 22 characters is known to its sender alone and is all that is needed to see or delete "
+        "what lies there. A cookie is needed only to add to a set of one's own and for `/mine`.",
         _keeping(settings),
         "Each problem is a Problem (RFC 9457, `application/problem+json`), also those of addresses "
         "that do not exist (404) and of methods that an address does not have (405). Every GET "
@@ -109,7 +120,7 @@ def _info(settings: Settings) -> dict:
     return {
         "title": "Facial emotion recognition",
         "version": VERSION,
-        "summary": "Faces and their emotions in photos",
+        "summary": "Faces and their emotions in photos and videos",
         "description": "\n\n".join(lines),
         "license": {"name": "MIT", "identifier": "MIT"},
     }
@@ -118,7 +129,7 @@ def _info(settings: Settings) -> dict:
 def _keeping(settings: Settings) -> str:
     """Return how long this server keeps what it finds."""
     if settings.keeps_nothing:
-        return "This server keeps nothing: only `/recognize` reads photos."
+        return "This server keeps nothing: only `/recognize` reads photos, and it takes no videos."
     return f"This server removes what it kept after {settings.keep_hours:g} hours."
 
 
@@ -187,13 +198,20 @@ def parameter(name: str, schema: Mapping, place: str = "path") -> dict:
 PHOTO_ID = parameter("photo_id", key("key of the photo", EXAMPLE_ID))
 SET_ID = parameter("set_id", key("key of the set", EXAMPLE_SET))
 NUMBER = parameter("number", count("number of the face in the photo", least=1) | {"examples": [1]})
+VIDEO_ID = parameter("video_id", key("key of the video", EXAMPLE_VIDEO))
 WITH_COOKIE = [{"visitor": []}, {}]
 """The cookie is used where there is one; without it there is simply nothing of one's own."""
 
 
 def _paths(settings: Settings) -> dict:
     """Return path -> operations."""
-    return {**_photo_paths(settings), **_face_paths(), **_set_paths(), **_server_paths()}
+    return {
+        **_photo_paths(settings),
+        **_face_paths(),
+        **_set_paths(),
+        **_video_paths(settings),
+        **_server_paths(),
+    }
 
 
 # Photos
@@ -255,11 +273,16 @@ def _form(settings: Settings, more: Mapping[str, dict] | None = None) -> dict:
         f"{settings.max_megapixels:g} million pixels; read are {types}",
         format="binary",
     )
+    return form_with("photo", photo, more)
+
+
+def form_with(name: str, file: Mapping, more: Mapping[str, dict] | None = None) -> dict:
+    """Return a form that brings a file, and may choose a model."""
     model = text("key of an offered model; else the default", examples=[EXAMPLE_MODEL])
     schema = {
         "type": "object",
-        "properties": {"photo": photo, "model": model, **(more or {})},
-        "required": ["photo"],
+        "properties": {name: file, "model": model, **(more or {})},
+        "required": [name],
     }
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
@@ -383,6 +406,81 @@ def _delete_mine() -> dict:
         done("All of it is gone; without the cookie there is nothing to delete."),
         (403, 503),
         security=WITH_COOKIE,
+    )
+
+
+# Videos
+
+
+def _video_paths(settings: Settings) -> dict:
+    of_video = {"parameters": [VIDEO_ID]}
+    return {
+        "/videos": {"post": _add_video(settings)},
+        "/videos/{video_id}": of_video | {"get": _get_video(), "delete": _delete_video()},
+        "/videos/{video_id}/files/{name}": of_video | {"get": _get_video_file()},
+    }
+
+
+def _add_video(settings: Settings) -> dict:
+    file = text(
+        f"one file of at most {settings.max_video_mb:g} MB (of 1,048,576 bytes) and "
+        f"{settings.max_video_minutes:g} minutes; read are MP4, MOV, WebM, MKV, AVI, MPEG and Ogg",
+        format="binary",
+    )
+    content = {"application/json": {"schema": ref("Video")}}
+    where = {"description": "the video's address", "schema": text(format="uri-reference")}
+    taken = {
+        "description": "It waits for its turn; its address tells how far the work is.",
+        "headers": {"Location": where},
+        "content": content,
+    }
+    return operation(
+        "addVideo",
+        "videos",
+        "Follow the faces of a video; the work goes on after the answer",
+        {"202": taken},
+        SENDING_VIDEO,
+        form_with("video", file),
+        description="Ask its address until `state` is `done` or `failed`; what is wrong with the "
+        "file is in `problem` then. 409: this server takes no videos. 503: too many wait.",
+        security=WITH_COOKIE,
+    )
+
+
+def _get_video() -> dict:
+    words = "Where it is in the queue, how far the work is, or what came of it."
+    return operation("getVideo", "videos", "A video", answer("Video", words), (404, 503))
+
+
+def _delete_video() -> dict:
+    words = "It and its results are gone; work on it stops."
+    return operation(
+        "deleteVideo", "videos", "Cancel or delete a video at once", done(words), CHANGING
+    )
+
+
+def _get_video_file() -> dict:
+    content = {kind: {"schema": text(format="binary")} for kind in FILE_TYPES.values()}
+    part = {"description": "which part it is", "schema": {"type": "string"}}
+    return operation(
+        "getVideoFile",
+        "videos",
+        "A file that a video became",
+        {
+            "200": {"description": "The whole file.", "content": content},
+            "206": {
+                "description": "The part that the header `Range` asks for.",
+                "headers": {"Content-Range": part},
+                "content": content,
+            },
+        },
+        (404, 416, 503),
+        description="The annotated video, a picture of it, the timeline, the tables with a row a "
+        "face a frame, and the summary; 404 until it is done.",
+        parameters=[
+            parameter("name", {"enum": list(FILE_TYPES), "type": "string"}),
+            parameter("Range", text(examples=["bytes=0-1023"]), "header"),
+        ],
     )
 
 

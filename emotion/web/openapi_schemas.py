@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from emotion.results import SCHEMA, Face, results_to_dict
 from emotion.web.storage import ID_PATTERN
+from emotion.web.video_files import LINKS
+from emotion.web.video_rows import STATES
 
 EXAMPLE_ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 EXAMPLE_SET = "rY7cHc2LpE5uJd9oNf6iKA"
+EXAMPLE_VIDEO = "Qv8xTn3LrWc0yGm5KhB2sA"
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
 EXAMPLE_MODEL = "detection_model"
+SUMMARY_SCHEMA = 1
+"""What `emotion.video.summary` writes; its module needs more than a description does."""
 
 
 def schemas() -> dict:
@@ -17,6 +22,7 @@ def schemas() -> dict:
         "Results": _results(),
         "Face": _face(),
         "Photo": _photo(),
+        "VideoFiles": _links(*LINKS),
         "FaceLinks": _links("page", "picture", "explanation", "feedback"),
         "Explanation": _explanation(),
         "Opinion": _opinion(),
@@ -24,6 +30,9 @@ def schemas() -> dict:
         "PhotoSet": _photo_set(),
         "EmotionShare": _emotion_share(),
         "Mine": _mine(),
+        "Video": _video(),
+        "VideoProgress": _video_progress(),
+        "VideoSummary": _video_summary(),
         "Model": _model(),
         "ModelWithCard": _model_with_card(),
         "Models": thing({"models": list_of(ref("Model"))}, "The default comes first."),
@@ -60,6 +69,12 @@ def count(description: str = "", least: int = 0) -> dict:
     """Return the schema of a whole number."""
     content = {"type": "integer", "minimum": least}
     return content | ({"description": description} if description else {})
+
+
+def seconds(description: str = "") -> dict:
+    """Return the schema of a length of time."""
+    content = {"type": "number", "minimum": 0}
+    return content | ({"description": f"{description}, in seconds".lstrip(", ")})
 
 
 def share(description: str = "") -> dict:
@@ -266,7 +281,111 @@ def _mine() -> dict:
             "problem": or_null(text("why it could not be read: then there is nothing behind it")),
         }
     )
-    return thing({"photos": list_of(one, "newest first")}, "What the sender has sent.")
+    video = thing(
+        {
+            "id": key("the video's key", EXAMPLE_VIDEO),
+            **_video_state(),
+            "faces": count("how many people were followed"),
+            "emotions": list_of(text(), "the longest emotion of each, the first few"),
+            "problem": or_null(text("why it failed, or which part could not be read")),
+        }
+    )
+    lists = {"photos": list_of(one, "newest first"), "videos": list_of(video, "newest first")}
+    return thing(lists, "What the sender has sent.")
+
+
+# Videos
+
+
+def _video_state() -> dict:
+    return {
+        "state": {"enum": list(STATES)},
+        "created": moment("when it came"),
+        "expires": moment("when it is removed; counted from the end of the work"),
+    }
+
+
+def _video() -> dict:
+    facts = {
+        "width": count("of the upright pictures, in pixels", least=1),
+        "height": count(least=1),
+        "fps": {"type": "number", "description": "pictures a second, on average"},
+        "frames": count("that were read"),
+        "duration_s": seconds(),
+        "has_sound": yes_or_no("whether it has sound, which is in the annotated video too"),
+    }
+    model = {
+        "name": text(),
+        "sha256": sha256(),
+        "runtime": text(),
+        "notes": list_of(text()),
+    }
+    links = _links("self", "page")
+    links["properties"]["files"] = or_null(ref("VideoFiles"))
+    links["required"].append("files")
+    return thing(
+        {
+            "id": key("the video's key: who knows it can see and delete it", EXAMPLE_VIDEO),
+            **_video_state(),
+            "before": count("videos that wait before it"),
+            "progress": or_null(ref("VideoProgress")),
+            "problem": or_null(text("why it failed, or which part could not be read")),
+            "links": links,
+            "video": or_null(thing(facts, "Null until it is done.")),
+            "model": or_null(thing(model, "Null until it is done.")),
+            "summary": or_null(ref("VideoSummary")),
+        },
+        "A video that waits, is worked on, or is kept.",
+    )
+
+
+def _video_progress() -> dict:
+    number = {"type": "number", "minimum": 0}
+    content = {
+        "share": share("how much is done"),
+        "frames": count("that are done"),
+        "frame_count": count("that there will be"),
+        "position_s": seconds("time of the last one in the video"),
+        "duration_s": seconds("length of the video"),
+        "frames_per_s": {**number, "description": "that are done in a second, of late"},
+        "left_s": seconds("how long the work will still take"),
+        "faces": count("people that were followed so far"),
+    }
+    words = "How far the work is; null where it cannot be known, or while nothing is told yet."
+    return thing({name: or_null(schema) for name, schema in content.items()}, words)
+
+
+def _video_summary() -> dict:
+    by_name = {"type": "object", "additionalProperties": seconds()}
+    shares = {"type": "object", "additionalProperties": share()}
+    track = thing(
+        {
+            "track": count("its number", least=1),
+            "first_s": seconds("when it was first seen, in the video"),
+            "last_s": seconds("when it was last seen"),
+            "frames": count("that it is in"),
+            "seconds": seconds("how long it was seen"),
+            "emotion": or_null(text("that it showed for longest; null where none was ever sure")),
+            "seconds_by_emotion": by_name,
+            "unsure_s": seconds("how long no single expression stood out"),
+            "shares": shares,
+            "mean_probabilities": shares,
+        },
+        "One face.",
+    )
+    return thing(
+        {
+            "schema": {"const": SUMMARY_SCHEMA, "description": "version of this form"},
+            "frames": count(),
+            "duration_s": seconds(),
+            "no_face_s": seconds("how long no face was seen"),
+            "one_face_s": seconds(),
+            "several_faces_s": seconds(),
+            "most_faces": count("at once"),
+            "tracks": list_of(track, "by number"),
+        },
+        "How long each face showed each emotion.",
+    )
 
 
 # The server
@@ -306,6 +425,18 @@ def _use() -> dict:
     }
 
 
+def _video_use() -> dict:
+    return thing(
+        {
+            "videos": count(),
+            "without_face": count("videos in which no face was found"),
+            "faces": count("people that were followed"),
+            "seconds": seconds("how long the videos were together"),
+        },
+        "Videos since the start; their faces are not among those of photos.",
+    )
+
+
 def _monitoring() -> dict:
     model = thing({"name": text(), "sha256": text()}, "Null without a card.")
     return thing(
@@ -316,6 +447,7 @@ def _monitoring() -> dict:
             "since": or_null(text("the first day", format="date")),
             "total": thing(_use()),
             "recent": thing(_use()),
+            "videos": _video_use(),
             "days": list_of(thing({"day": text(format="date"), **_use()}), "recent ones"),
             "months": list_of(thing({"month": text(pattern="^[0-9]{4}-[0-9]{2}$"), **_use()})),
             "emotions": list_of(_expected_emotion()),

@@ -42,13 +42,16 @@ from emotion.web.feedback import feedback_context, find_face
 from emotion.web.problems import NO_MODEL, Problem, problem_of
 from emotion.web.sets import (
     Shown,
+    chosen_emotion,
     named_analyses,
     reasons_of,
     remove,
+    remove_all_of_visitor,
     remove_rows,
     rows_of,
     rows_of_visitor,
     shown_of,
+    videos_of_visitor,
 )
 from emotion.web.settings import Settings
 from emotion.web.storage import Analysis, new_id
@@ -85,7 +88,7 @@ def words_for_templates() -> dict:
 def _navigation(settings: Settings) -> list[tuple[str, str]]:
     """Return the pages that every page leads to: endpoint and words."""
     shown = {
-        "pages.form": "Photos",
+        "pages.form": "Photos and videos",
         "live.page": "Live camera",
         "pages.mine": "My results",
         "model_page.page": "The model",
@@ -103,7 +106,7 @@ def form() -> ResponseReturnValue:
     """Show the form, or say that there is no model to read photos with."""
     if current_services().recognizer is None:
         return render_template("form.html", no_model=NO_MODEL), 503, {"Cache-Control": "no-store"}
-    return render_template("form.html", deleted="deleted" in request.args), PRIVATE
+    return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
 
 
 # From photos to pages
@@ -255,9 +258,7 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     services = current_services()
     analysis = services.storage.load(analysis_id)
     seen = find_face(analysis, number)
-    chosen = request.args.get("emotion", seen.emotion)
-    if chosen not in seen.probabilities:
-        chosen = seen.emotion
+    chosen = chosen_emotion(seen) or seen.emotion
     return render_template(
         "face.html",
         analysis=analysis,
@@ -347,14 +348,18 @@ def mine() -> ResponseReturnValue:
     """Show what this browser has sent and what is still kept of it."""
     now_s = current_services().storage.clock()
     return render_template(
-        "mine.html", rows=rows_of_visitor(), now_s=now_s, deleted="deleted" in request.args
+        "mine.html",
+        rows=rows_of_visitor(),
+        videos=videos_of_visitor(),
+        now_s=now_s,
+        deleted="deleted" in request.args,
     ), PRIVATE
 
 
 @pages.post("/mine/delete")
 def delete_mine() -> ResponseReturnValue:
     """Remove everything that this browser has sent."""
-    remove_rows(rows_of_visitor())
+    remove_all_of_visitor()
     return redirect(url_for("pages.mine", deleted=1), 303)
 
 

@@ -26,6 +26,13 @@ from emotion.web.gate import BusyError
 from emotion.web.logs import request_id
 from emotion.web.rates import seconds_to_wait
 from emotion.web.storage import GoneError, StorageError
+from emotion.web.video_errors import (
+    VIDEO_ENDPOINTS,
+    EmptyVideoError,
+    NoVideosError,
+    QueueFullError,
+    VideoTypeError,
+)
 
 DATABASE_RETRY_AFTER_S = 10
 
@@ -38,6 +45,10 @@ class ChoiceError(UploadError):
     """A request chooses something, such as a model or an emotion, that is not offered."""
 
 
+class ChosenModelError(ModelError):
+    """A model that a visitor chose, other than the default, cannot be loaded."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What went wrong, for a person and for a program.
@@ -48,6 +59,7 @@ class Problem:
         detail: one sentence: what was expected and what was received.
         advice: what to do about it, in one or two sentences.
         is_upload: whether sending another photo may help.
+        is_video: whether that would be a video.
         retry_after_s: when the same request may be sent again; None where that helps nothing.
     """
 
@@ -56,6 +68,7 @@ class Problem:
     detail: str = ""
     advice: str = ""
     is_upload: bool = False
+    is_video: bool = False
     retry_after_s: int | None = None
 
 
@@ -69,7 +82,12 @@ UPLOAD_PROBLEMS = (
     (UploadError, 400, "No photo arrived", "Choose one photo, then press the button again."),
     (EmptyImageError, 400, "The file is empty", "Open it on your device first: is it whole?"),
     (ImageTooLargeError, 413, "The file is too large", "A smaller copy of the photo does as well."),
-    (ImageTypeError, 415, "Not a photo we can read", "Save or export it as JPEG and try again."),
+    (
+        ImageTypeError,
+        415,
+        "Not a photo we can read",
+        "Save or export it as JPEG and try again. Videos have a form of their own.",
+    ),
     (
         ImageDimensionsError,
         422,
@@ -86,6 +104,18 @@ UPLOAD_PROBLEMS = (
 )
 """Kind, status, title and advice; the first kind that fits counts."""
 
+VIDEO_PROBLEMS = (
+    (EmptyVideoError, 400, "The file is empty", "Play it on your device first: is it whole?"),
+    (
+        VideoTypeError,
+        415,
+        "Not a video we can read",
+        "Save or export it as MP4 and try again; photos have a form of their own.",
+    ),
+)
+QUEUE_RETRY_AFTER_S = 60
+"""When somebody for whose video there was no room may try again: each takes a minute or more."""
+
 HTTP_PROBLEMS = {
     403: ("Not from this site", "Open the start page here and send the photo from there."),
     404: ("Page not found", "The address may be mistyped."),
@@ -101,13 +131,20 @@ HTTP_PROBLEMS = {
 
 def problem_of(error: Exception) -> Problem:
     """Return what to tell about an error."""
+    if isinstance(error, UploadError) and request.endpoint in VIDEO_ENDPOINTS:
+        return _no_video(error)
     for kind, status, title, advice in UPLOAD_PROBLEMS:
         if isinstance(error, kind):
-            return Problem(status, title, _sentence(error), advice, is_upload=True)
+            return Problem(status, title, sentence(error), advice, is_upload=True)
+    for kind, status, title, advice in VIDEO_PROBLEMS:
+        if isinstance(error, kind):
+            return Problem(status, title, sentence(error), advice, is_video=True)
+    if isinstance(error, NoVideosError):
+        return Problem(409, "No videos here", sentence(error))
     if isinstance(error, GoneError):
         advice = "Results are removed when their time is up, or when their owner deletes them."
-        return Problem(404, "This result is gone", _sentence(error), advice)
-    if isinstance(error, BusyError | DatabaseError | RateLimitExceeded):
+        return Problem(404, "This result is gone", sentence(error), advice)
+    if isinstance(error, BusyError | QueueFullError | DatabaseError | RateLimitExceeded):
         return _problem_that_passes(error)
     if isinstance(error, StorageError):
         return _storage_problem(error)
@@ -115,6 +152,9 @@ def problem_of(error: Exception) -> Problem:
         return _storage_problem(StorageError(error))
     if isinstance(error, CSRFError):
         return _expired_form()
+    if isinstance(error, ChosenModelError):
+        advice = "Choose another model, or try again later."
+        return Problem(503, "This model cannot be used", sentence(error), advice)
     if isinstance(error, ModelError):
         return Problem(503, "No model is loaded", NO_MODEL, "Please try again later.")
     if isinstance(error, RequestEntityTooLarge):
@@ -127,11 +167,16 @@ def problem_of(error: Exception) -> Problem:
 NO_MODEL = "Photos cannot be read at the moment: the server runs, but without its model."
 
 
-def _problem_that_passes(error: BusyError | DatabaseError | RateLimitExceeded) -> Problem:
+def _problem_that_passes(error: Exception) -> Problem:
     """Return the problem of a request that may well succeed a little later."""
+    if isinstance(error, QueueFullError):
+        detail = "Many videos wait for their turn, so no further one is taken at the moment."
+        advice, wait_s = "Please try again in a minute.", QUEUE_RETRY_AFTER_S
+        return Problem(503, "Busy", detail, advice, is_video=True, retry_after_s=wait_s)
     if isinstance(error, BusyError):
         detail = "Many photos are being read at the moment."
-        return Problem(503, "Busy", detail, "Please try again.", True, gate.RETRY_AFTER_S)
+        advice, wait_s = "Please try again.", gate.RETRY_AFTER_S
+        return Problem(503, "Busy", detail, advice, is_upload=True, retry_after_s=wait_s)
     if isinstance(error, DatabaseError):
         detail = "The database cannot be reached at the moment."
         advice = "Please try again in a minute."
@@ -166,7 +211,10 @@ def _storage_problem(error: StorageError) -> Problem:
 
 def _too_large() -> Problem:
     """Return the problem of a request that is refused before the photos in it are looked at."""
-    most_mb = current_app.extensions["emotion"].settings.max_upload_mb
+    settings = current_app.extensions["emotion"].settings
+    if request.endpoint in VIDEO_ENDPOINTS:
+        return _too_large_video(settings.max_video_mb)
+    most_mb = settings.max_upload_mb
     together_mb = (request.max_content_length or 0) // 2**20
     allowed = f"one photo of at most {most_mb:g} MB"
     if together_mb >= 2 * most_mb:
@@ -183,18 +231,38 @@ def _too_large() -> Problem:
     )
 
 
+def _no_video(error: UploadError) -> Problem:
+    """Return the problem of a request that should bring a video and does not."""
+    title, advice = "No video arrived", "Choose one video, then press the button again."
+    if isinstance(error, ChoiceError):
+        title, advice = "This cannot be chosen", "Go back and choose one that is offered."
+    return Problem(400, title, sentence(error), advice, is_video=True)
+
+
+def _too_large_video(most_mb: float) -> Problem:
+    """Return the problem of a video that is refused before it is looked at."""
+    return Problem(
+        413,
+        "The file is too large",
+        f"Expected one video of at most {most_mb:g} MB; received more.",
+        "Cut it, or save it with a smaller picture: faces need no more than a hundred pixels.",
+        is_video=True,
+    )
+
+
 def _http_problem(status: int, detail: str) -> Problem:
     """Return the problem of a status that Flask or Werkzeug gave."""
     phrase = http.HTTPStatus(status).phrase
     title, advice = HTTP_PROBLEMS.get(status, (phrase, ""))
     advice = advice.format(code=request_id())
-    return Problem(status, title, _sentence(detail) if status == 403 else "", advice)
+    return Problem(status, title, sentence(detail) if status == 403 else "", advice)
 
 
-def _sentence(words: object) -> str:
-    """Return words as a sentence: a capital at the start, a full stop at the end."""
+def sentence(words: object) -> str:
+    """Return words as a sentence: a capital at the start, a full stop at the end; "" stays."""
     text = str(words).strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    end = "" if not text or text.endswith((".", "!", "?")) else "."
+    return text[:1].upper() + text[1:] + end
 
 
 def handle_problems(app: Flask) -> None:
@@ -207,8 +275,8 @@ def answer(error: Exception) -> ResponseReturnValue:
     problem = problem_of(error)
     if not isinstance(error, HTTPException | EmotionError):
         current_app.logger.error("unexpected error, code %s", request_id(), exc_info=error)
-    if isinstance(error, BusyError | RateLimitExceeded):
-        g.refused = "busy" if isinstance(error, BusyError) else "rate"
+    if isinstance(error, BusyError | QueueFullError | RateLimitExceeded):
+        g.refused = "rate" if isinstance(error, RateLimitExceeded) else "busy"
     headers = {"Cache-Control": "no-store"}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)

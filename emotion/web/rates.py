@@ -9,6 +9,7 @@ from limits.errors import ConfigurationError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from emotion.web.settings import Settings, SettingsError
+from emotion.web.video_errors import VIDEO_ENDPOINTS
 
 EXTENSION = "emotion_rates"
 
@@ -28,7 +29,9 @@ def limit_rates(app: Flask, settings: Settings) -> None:
     limiter = _limiter(app, settings.rate_limit_storage)
     photos = limiter.shared_limit(settings.rate_limit, scope="photos", cost=photos_in_request)
     frames = limiter.shared_limit(settings.live_rate_limit, scope="frames")
+    videos = limiter.shared_limit(settings.video_rate_limit, scope="videos")
     limits = {"pages.upload": photos, "api": photos, "live": frames}
+    limits |= dict.fromkeys(VIDEO_ENDPOINTS, videos)
     app.before_request(read_form)
     app.extensions[EXTENSION] = limiter
     for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:

@@ -13,6 +13,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         # blob: is the preview of a photo that has not left the visitor's machine yet, data: a
         # picture in a page that is not kept
         "img-src 'self' blob: data:",
+        "media-src 'self'",
         "style-src 'self'",
         "script-src 'self'",
         "connect-src 'self'",

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from flask import request
 
 from emotion.explain import Explanation, explain
 from emotion.recognizer import Recognizer
+from emotion.results import Face
 from emotion.web.analysis import Services, crop_from_picture, current_services
 from emotion.web.database import PhotoRow
 from emotion.web.problems import UploadError
 from emotion.web.storage import Analysis, GoneError, is_id
+from emotion.web.video_rows import VideoRow
 from emotion.web.visitors import visitor_key
 
 
@@ -77,6 +80,19 @@ def named_analyses(set_id: str) -> list[tuple[str, Analysis]]:
     ]
 
 
+def videos_of_visitor() -> tuple[VideoRow, ...]:
+    """Return the videos of this visitor that are still kept, newest first."""
+    services, visitor = current_services(), visitor_key()
+    return services.videos.rows.of_visitor(visitor, services.videos.clock())
+
+
+def remove_all_of_visitor() -> None:
+    """Remove everything that this visitor has sent; work that goes on stops."""
+    remove_rows(rows_of_visitor())
+    for row in videos_of_visitor():
+        current_services().videos.remove_known(row.id)
+
+
 def remove(analysis_id: str) -> None:
     """Remove a photo from the folder and from the database.
 
@@ -95,6 +111,15 @@ def remove_rows(rows: Sequence[PhotoRow]) -> None:
         with contextlib.suppress(GoneError):
             services.storage.delete(row.id)
         services.database.forget(row.id)
+
+
+def chosen_emotion(face: Face) -> str | None:
+    """Return the emotion whose reasons the current request asks for; None where there is none such.
+
+    Without a word about it, that is the model's answer.
+    """
+    emotion = request.args.get("emotion", face.emotion)
+    return emotion if emotion in face.probabilities else None
 
 
 def reasons_of(

@@ -153,6 +153,34 @@ class Settings:
         default=50,
         metadata=_row(_number(float, 0.001, 1000), "largest photo in millions of pixels"),
     )
+    video_workers: int = field(
+        default=1,
+        metadata=_row(
+            _number(int, 0, 64), "videos that are worked on at the same time; 0 takes no videos"
+        ),
+    )
+    max_videos_waiting: int = field(
+        default=10,
+        metadata=_row(
+            _number(int, 1, 1000), "videos that wait for their turn; further ones are refused"
+        ),
+    )
+    max_video_mb: float = field(
+        default=500,
+        metadata=_row(
+            _number(float, 0.001, 65536), "largest video file in megabytes (of 1,048,576 bytes)"
+        ),
+    )
+    max_video_minutes: float = field(
+        default=10,
+        metadata=_row(_number(float, 0.001, 1440), "longest video in minutes"),
+    )
+    video_memory_mb: int = field(
+        default=4096,
+        metadata=_row(
+            _number(int, 512, 1048576), "memory that the work on one video may take, in megabytes"
+        ),
+    )
     instance: Path = field(
         default=PROJECT_FOLDER / "instance",
         metadata=_row(PATH, "folder of the secret key and of the SQLite database"),
@@ -172,6 +200,10 @@ class Settings:
     live_rate_limit: str = field(
         default="2400 per minute",
         metadata=_row(RATE, "frames of a live camera that one client may send"),
+    )
+    video_rate_limit: str = field(
+        default="20 per hour",
+        metadata=_row(RATE, "videos that one client may send"),
     )
     rate_limit_storage: str = field(
         default="memory://",
@@ -232,6 +264,16 @@ class Settings:
         return ImageLimits(
             max_bytes=int(self.max_upload_mb * 2**20), max_pixels=int(self.max_megapixels * 1e6)
         )
+
+    @property
+    def most_video_bytes(self) -> int:
+        """Return how large the file of a video may be."""
+        return int(self.max_video_mb * 2**20)
+
+    @property
+    def longest_video_s(self) -> float:
+        """Return how long a video may be, in seconds."""
+        return self.max_video_minutes * 60
 
 
 def setting_names() -> tuple[str, ...]:

@@ -32,8 +32,9 @@ class Sweeper:
         if self._is_turn_of_database():
             try:
                 self._services.database.forget_expired(self._services.storage.clock())
-            except DatabaseError as error:
-                _warn("cannot forget expired photos: %s", error)
+                self._services.videos.sweep()
+            except (DatabaseError, StorageError) as error:
+                _warn("cannot forget what expired: %s", error)
 
     def _is_turn_of_database(self) -> bool:
         """Tell whether the database is due, to one of several threads that ask."""

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from emotion.web.database import BUCKETS, Counts, FaceCount, OpinionCount, PhotoCount, day_of
+from emotion.web.database import (
+    BUCKETS,
+    Counts,
+    FaceCount,
+    OpinionCount,
+    PhotoCount,
+    VideoCount,
+    day_of,
+)
 
 RECENT_DAYS = 30
 LEAST_FACES = 200
@@ -123,9 +131,10 @@ def usage_facts(
         "as_of": datetime.fromtimestamp(now_s, UTC).isoformat(timespec="seconds"),
         "recent_days": RECENT_DAYS,
         "model": {"name": expected.name, "sha256": expected.sha256} if expected.sha256 else None,
-        "since": min((row.day for row in counts.photos), default=None),
+        "since": min((row.day for row in (*counts.photos, *counts.videos)), default=None),
         "total": _use(counts, lambda row: True).as_dict(),
         "recent": recent.as_dict(),
+        "videos": _video_facts(counts.videos),
         "days": _by_day(counts, days),
         "months": _by_month(counts),
         "emotions": _emotion_facts(of_model, expected),
@@ -244,6 +253,17 @@ def _use(counts: Counts, is_meant) -> Use:
     for row in filter(is_meant, counts.faces):
         use.add_faces(row)
     return use
+
+
+def _video_facts(rows: Iterable[VideoCount]) -> dict:
+    """Return how many videos were read since the start; their faces are people, not frames."""
+    rows = tuple(rows)
+    return {
+        "videos": sum(row.videos for row in rows),
+        "without_face": sum(row.without_face for row in rows),
+        "faces": sum(row.faces for row in rows),
+        "seconds": round(sum(row.seconds for row in rows), 1),
+    }
 
 
 def _by_day(counts: Counts, days: Sequence[str]) -> list[dict]:

@@ -1,0 +1,109 @@
+"""Stands in for `emotion.web.video_job`: does what the "video" says, without looking at pictures.
+
+The file that is sent is the head of an MP4 and then JSON: {"steps": how many times to tell its
+progress, "pause_s": between them, "say": a last line, "status": exit status, "kill": a signal}.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+HEAD = b"\0\0\0\x18ftypisom" + b"\0" * 12
+FACES = 2
+MODEL = {"name": "stand_in", "sha256": "ab" * 32, "runtime": "Stand-in", "notes": []}
+FACTS = {
+    "problem": "",
+    "width": 160,
+    "height": 120,
+    "fps": 10.0,
+    "has_sound": False,
+    "frames": 20,
+    "duration_s": 2.0,
+    "model": MODEL,
+}
+
+
+def track(number: int, emotion: str | None) -> dict:
+    """Return the summary of one face."""
+    return {
+        "track": number,
+        "first_s": 0.0,
+        "last_s": 2.0,
+        "frames": 20,
+        "seconds": 2.0,
+        "emotion": emotion,
+        "seconds_by_emotion": {"happy": 1.5 if emotion else 0.0, "sad": 0.0},
+        "unsure_s": 0.5 if emotion else 2.0,
+        "shares": {"happy": 0.75 if emotion else 0.0, "sad": 0.0, "unsure": 0.25},
+        "mean_probabilities": {"happy": 0.8, "sad": 0.2},
+    }
+
+
+SUMMARY = {
+    "schema": 1,
+    "frames": 20,
+    "duration_s": 2.0,
+    "no_face_s": 0.0,
+    "one_face_s": 0.0,
+    "several_faces_s": 2.0,
+    "most_faces": 2,
+    "tracks": [track(1, "happy"), track(2, None)],
+}
+
+
+def sent(**orders) -> bytes:
+    """Return a "video" with orders in it."""
+    return HEAD + json.dumps(orders).encode()
+
+
+def tell(kind: str, content: object) -> None:
+    print(json.dumps({kind: content}), flush=True)
+
+
+def main() -> int:
+    job = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
+    orders = json.loads(Path(job["source"]).read_bytes()[len(HEAD) :])
+    steps = orders.get("steps", 2)
+    for step in range(steps):
+        time.sleep(orders.get("pause_s", 0))
+        tell("progress", progress(step / steps))
+    if "kill" in orders:
+        os.kill(os.getpid(), orders["kill"])
+    if "say" in orders:
+        print(json.dumps(orders["say"]), flush=True)
+        return orders.get("status", 0)
+    write_files(Path(job["room"]))
+    emotions = ["happy", "unsure"]
+    facts = {**FACTS, "problem": orders.get("problem", "")}
+    tell("done", facts | {"faces": FACES, "emotions": emotions})
+    return orders.get("status", 0)
+
+
+def progress(share: float) -> dict:
+    return {
+        "share": share,
+        "frames": int(share * 20),
+        "frame_count": 20,
+        "position_s": share * 2,
+        "duration_s": 2.0,
+        "frames_per_s": 10.0,
+        "left_s": 3.0,
+        "faces": 1,
+    }
+
+
+def write_files(room: Path) -> None:
+    for name in "annotated.mp4 timeline.png poster.jpg".split():
+        (room / name).write_bytes(bytes(range(256)) * 40)
+    for name in "emotions.csv emotions.jsonl emotions.parquet".split():
+        (room / name).write_text("frame\n0\n")
+    (room / "facts.json").write_text(json.dumps(FACTS))
+    (room / "summary.json").write_text(json.dumps(SUMMARY))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
