@@ -173,7 +173,11 @@ def test_forms_need_their_token_and_get_it_through_the_server(tmp_path, model):
 def test_monitoring(tmp_path, model, flags):
     done = finished(["monitoring", "--model", str(model), *flags], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["total"] if flags else "No photo and no video has been" in done.stdout
+    assert (
+        json.loads(done.stdout)["total"]
+        if flags
+        else "No photo and no video has been" in done.stdout
+    )
 
 
 @pytest.mark.parametrize(

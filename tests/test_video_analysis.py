@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from video_files import moving_faces, write_pictures
+from video_files import moving_faces, video_with_sound, write_pictures
 
 from emotion.errors import EmotionError, SourceError
 from emotion.faces import FaceDetector
@@ -205,3 +205,16 @@ def test_unknown_kinds_of_files_are_refused_before_the_first_frame(
         analyse(recognizer, film, VideoOutputs(**changes), viewers=[seen.append])
     assert not seen
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_became_of_the_sound_is_told(recognizer, tmp_path, monkeypatch, fails):
+    def no_sound(*_):
+        raise SourceError("expected sound; received noise")
+
+    if fails:
+        monkeypatch.setattr("emotion.video.writing.open_sound", no_sound)
+    film = video_with_sound(tmp_path / "film.mp4")
+    report = analyse(recognizer, film, VideoOutputs(tmp_path / "out.mp4"))
+    assert report.is_complete
+    assert report.sound_problem == ("expected sound; received noise" if fails else None)

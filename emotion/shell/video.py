@@ -37,7 +37,7 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
             tell("no window can be opened here; Ctrl-C stops")
         stack.callback(tell_summary, video, builder, options)
         viewers = list(_viewers(stack, recognizer, video, options, wants_window, tools))
-        analyse_video(
+        report = analyse_video(
             recognizer,
             video,
             outputs,
@@ -47,6 +47,8 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
             options.mirror,
             builder,
         )
+    if report.sound_problem:
+        tell(f"warning: {video.name}: {report.sound_problem}")
     return 0
 
 

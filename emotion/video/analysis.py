@@ -78,11 +78,13 @@ class VideoReport:
         summary: the tracks and their emotions.
         problem: where and why a file ended early, one sentence; None where it did not.
         is_complete: whether all of the video was done: neither stopped nor ended early.
+        sound_problem: why the annotated video has not all of the sound; None where it has.
     """
 
     summary: VideoSummary
     problem: str | None
     is_complete: bool
+    sound_problem: str | None = None
 
 
 def analyse_video(
@@ -127,7 +129,7 @@ def analyse_video(
                 break
         else:
             course.is_complete = video.problem is None
-    return VideoReport(builder.result(), video.problem, course.is_complete)
+    return VideoReport(builder.result(), video.problem, course.is_complete, course.sound_problem)
 
 
 def _followed(
@@ -158,7 +160,10 @@ def _takers(
         yield _table(stack, path, recognizer, video.name)
     if outputs.video:
         sound = video.path if video.info.has_sound else None
-        sink = stack.enter_context(VideoSink(outputs.video, video.info, sound, video.is_live))
+        sink = VideoSink(outputs.video, video.info, sound, video.is_live)
+        # what became of the sound is known when the file is closed
+        stack.callback(lambda: course.heard(sink.sound_problem))
+        stack.enter_context(sink)
         sides: dict[int, int] = {}
         yield lambda seen: sink.write(annotated(seen, outputs.bars, sides), seen.timestamp_s)
 
@@ -205,7 +210,12 @@ class _Course:
 
     def __init__(self, video: Video):
         self.is_complete = False
+        self.sound_problem: str | None = None
         self._info, self._rate, self._done = video.info, FrameRate(smoothing_s=5.0), 0
+
+    def heard(self, problem: str | None) -> None:
+        """Take in what became of the sound."""
+        self.sound_problem = problem
 
     def after(self, seen: FrameFaces) -> Progress:
         """Return how far the work is after a frame."""

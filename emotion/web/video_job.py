@@ -27,6 +27,7 @@ from emotion.images import encode_jpeg
 from emotion.model import EmotionModel
 from emotion.recognizer import Recognizer
 from emotion.video.analysis import Progress, VideoOutputs, VideoReport, analyse_video
+from emotion.video.following import VIDEO_SEARCH, YUNET_VIDEO_SEARCH
 from emotion.video.reading import VideoInfo, VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
@@ -121,6 +122,7 @@ def facts_of(job: Job, info: VideoInfo, report: VideoReport, model: EmotionModel
         "height": info.size_wh[1],
         "fps": round(info.fps, 3),
         "has_sound": info.has_sound,
+        "sound_problem": without_paths(report.sound_problem or "", job),
         "frames": report.summary.frames,
         "duration_s": round(report.summary.duration_s, 3),
         "model": model_facts(model, Path(job.model).parent),
@@ -157,7 +159,6 @@ class Poster:
 
     def write(self, room: Path) -> None:
         """Write it as JPEG, if there was a frame."""
-
         if self._picture is not None:
             (room / POSTER).write_bytes(encode_jpeg(self._picture))
 
@@ -225,14 +226,14 @@ def limit_process(job: Job) -> None:
 
 def without_paths(text: str, job: Job) -> str:
     """Return a message that speaks of the video, not of where it lies on this server."""
-
     return without_folders(text.replace(job.source, SOURCE), Path(job.model).parent)
 
 
 def _recognizer_of(job: Job) -> Recognizer:
-
-    is_yunet = job.detector == "yunet"
-    detector = YunetDetector(Path(job.detector_model)) if is_yunet else FaceDetector()
+    if job.detector == "yunet":
+        detector = YunetDetector(Path(job.detector_model), YUNET_VIDEO_SEARCH)
+    else:
+        detector = FaceDetector(VIDEO_SEARCH)
     return Recognizer.load(Path(job.model), detector)
 
 
