@@ -555,7 +555,10 @@ def test_number_of_workers(count):
 
 
 RUN = """
+import signal
 import sys
+# tests that a shell began in the background would hand on that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 sys.path[:0] = {paths!r}
 from batch_support import SignDetector

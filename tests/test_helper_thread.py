@@ -74,4 +74,4 @@ def test_an_error_of_the_helper_reaches_the_caller():
         time.sleep(0.01)
 
     with pytest.raises(ValueError, match="there"):
-        helper.each(fail_elsewhere, range(1000))
+        helper.each(fail_elsewhere, range(100))

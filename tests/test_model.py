@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,23 @@ def test_photos_are_answered_with_their_mirror_image_where_the_card_says_so(file
     np.testing.assert_allclose(answers, mean**2 / (mean**2).sum(axis=1, keepdims=True), rtol=1e-4)
     np.testing.assert_allclose(model.answer(faces[:, :, ::-1]), answers, rtol=1e-4)
     assert model.answer(faces[:0]).shape == (0, 7)
+
+
+def test_an_answer_beyond_doubt_needs_no_mirror_image(files):
+    """The three faces: beyond doubt, in doubt, and in doubt with the mirror image for another."""
+    shown = []
+
+    def run(faces):
+        shown.append(len(faces))
+        kinds = faces[:, 0, 0, 0].astype(int) + 10 * faces[:, 0, -1, 0].astype(int)
+        firsts = {1: 0.96, 2: 0.9, 3: 0.6, 10: 0.1, 20: 0.7, 30: 0.2}
+        return np.array([[firsts[kind], 1 - firsts[kind]] for kind in kinds], np.float32)
+
+    model = replace(with_card(files, serving={"mirrored": True, "temperature": 1.0}), run=run)
+    faces = np.zeros((3, 48, 48, 1), np.float32)
+    faces[:, 0, 0, 0] = 1, 2, 3
+    np.testing.assert_allclose(model.answer(faces)[:, 0], [0.96, 0.8, 0.4], atol=1e-6)
+    assert shown == [3, 2]
 
 
 def test_photos_are_answered_as_they_are_without_a_word_on_the_card(files):
