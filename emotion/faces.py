@@ -323,17 +323,21 @@ class FaceDetector:
 
         While one is searched, the helper looks for the parts of the next.
         """
-        threshold = self.settings.place_threshold
-        octaves = list(_octaves(view, self.settings))
-        look = functools.partial(self._parts, octaves[0], threshold)
+        settings = self.settings
+
+        def look(octave: _View) -> Callable[[], list[_View]]:
+            return functools.partial(self._parts, octave, settings.place_threshold)
+
+        octaves = list(_octaves(view, settings))
+        parts = look(octaves[0])
         for octave, following in itertools.zip_longest(octaves, octaves[1:]):
-            look_next = functools.partial(self._parts, following, threshold)
-            is_last = following is None or _is_small_fry(following, found, self.settings)
-            coming = look_next if is_last else self._helper.start(look_next)
-            yield octave, look()
-            if following and _is_small_fry(following, found, self.settings):
+            # what is begun in vain keeps the helper from its share of the search
+            is_last = following is None or _is_small_fry(following, found, settings)
+            coming = None if is_last else self._helper.start(look(following))
+            yield octave, parts()
+            if coming is None or _is_small_fry(following, found, settings):
                 return
-            look = coming
+            parts = coming
 
     def _frontal(self, view: _View, cascade: str, threshold: float) -> list[Detection]:
         """Return the boxes of one frontal cascade that score high enough, in photo pixels."""
