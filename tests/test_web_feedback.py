@@ -240,8 +240,9 @@ def test_two_at_once_leave_one_face(visit, monkeypatch):
 
 def test_context_of_the_page(visit, monkeypatch):
     names = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-    content = {"opinion": None, "class_names": names, "can_say": True}
-    with visit.app.app_context():
+    content = {"is_own": True, "opinion": None, "class_names": names, "can_say": True}
+    with visit.client:
+        visit.client.get("/mine")
         assert feedback_context(visit.photo_id, 1) == content
         visit.say(emotion="sad")
         assert feedback_context(visit.photo_id, 1)["opinion"].chosen == "sad"

@@ -275,6 +275,13 @@ class Database:
         with self.transaction(writes=True) as connection:
             connection.execute(self._upsert(PHOTOS, lambda old, new: new), asdict(row))
 
+    def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
+        """Return a photo that is still kept."""
+        if not ID_PATTERN.fullmatch(photo_id):
+            return None
+        found = self._photos(PHOTOS.c.id == photo_id, now_s, ())
+        return found[0] if found else None
+
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos that were sent together and are still kept, in their order."""
         if not ID_PATTERN.fullmatch(set_id):

@@ -14,8 +14,9 @@ from emotion.files import whole_file
 from emotion.results import Face
 from emotion.web.analysis import Services, current_services
 from emotion.web.database import DatabaseError, Opinion
-from emotion.web.problems import ChoiceError
+from emotion.web.problems import ChoiceError, NotSenderError
 from emotion.web.storage import Analysis, GoneError, StorageError
+from emotion.web.visitors import own_photo
 
 feedback = Blueprint("feedback", __name__)
 
@@ -51,10 +52,12 @@ def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face
 
     Raises:
         GoneError: there is no such face.
+        NotSenderError: somebody else sent the photo.
         ChoiceError: `chosen` is none of the model's emotions.
         StorageError: the face cannot be kept, or the earlier one not removed; nothing is noted.
         DatabaseError: the opinion cannot be noted; then the face is not kept either.
     """
+    own_photo(photo_id)
     analysis = services.storage.load(photo_id)
     opinion = _opinion(analysis, number, chosen, services.storage.clock())
     if keeps_face:
@@ -69,9 +72,11 @@ def take_back(services: Services, photo_id: str, number: int) -> None:
 
     Raises:
         GoneError: there is no such face.
+        NotSenderError: somebody else sent the photo.
         StorageError: the kept face cannot be removed; then what was said stays too.
         DatabaseError: the database cannot be reached.
     """
+    own_photo(photo_id)
     find_face(services.storage.load(photo_id), number)
     opinion = services.database.opinion_on(photo_id, number)
     if opinion is not None:
@@ -84,14 +89,19 @@ def feedback_context(photo_id: str, number: int) -> dict:
     """Return what the page of a face shows of feedback.
 
     Returns:
-        opinion: what was said about the face, or None; class_names: what can be said; and
-        can_say: whether the database can take it.
+        is_own: whether this visitor sent the photo and so may say something; opinion: what was
+        said about the face, or None; class_names: what can be said; and can_say: whether the
+        database can take it.
     """
     services = current_services()
     face = find_face(services.storage.load(photo_id), number)
-    content = {"opinion": None, "class_names": tuple(face.probabilities), "can_say": True}
+    names = tuple(face.probabilities)
+    content = {"is_own": True, "opinion": None, "class_names": names, "can_say": True}
     try:
+        own_photo(photo_id)
         return content | {"opinion": services.database.opinion_on(photo_id, number)}
+    except (GoneError, NotSenderError):
+        return content | {"is_own": False}
     except DatabaseError:
         # the page is about the face; it is worth showing without this part
         return content | {"can_say": False}

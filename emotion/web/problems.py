@@ -49,6 +49,10 @@ class ChosenModelError(ModelError):
     """A model that a visitor chose, other than the default, cannot be loaded."""
 
 
+class NotSenderError(EmotionError):
+    """Somebody else than the sender asks for what is the sender's alone."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """What went wrong, for a person and for a program.
@@ -144,6 +148,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, GoneError):
         advice = "Results are removed when their time is up, or when their owner deletes them."
         return Problem(404, "This result is gone", sentence(error), advice)
+    if isinstance(error, NotSenderError):
+        advice = "Use the browser that sent it. The link of a single photo or video works for all."
+        return Problem(403, "Only for the sender", sentence(error), advice)
     if isinstance(error, BusyError | QueueFullError | DatabaseError | RateLimitExceeded):
         return _problem_that_passes(error)
     if isinstance(error, StorageError):
