@@ -94,7 +94,8 @@ def describe(settings: Settings, root: str) -> dict:
                     "type": "apiKey",
                     "in": "cookie",
                     "name": COOKIE,
-                    "description": "The session cookie that the first kept photo or video brings.",
+                    "description": "The session cookie that the first kept photo or video brings; "
+                    "over TLS its name begins with `__Host-`.",
                 }
             },
         },
