@@ -321,6 +321,7 @@ CHOSEN = {
     ("addVideo", 413): {"MAX_VIDEO_MB": "0.01"},
     ("addVideo", 409): {"VIDEO_WORKERS": "0"},
     ("addVideo", 429): {"VIDEO_RATE_LIMIT": "1 per minute"},
+    ("putFeedback", 429): {"FEEDBACK_RATE_LIMIT": "1 per day"},
     ("recognize", 429): {"RATE_LIMIT": "2 per minute"},  # the photo of the world is the first
     ("addPhoto", 429): {"RATE_LIMIT": "2 per minute"},
 }

@@ -351,6 +351,14 @@ class Database:
             row = connection.execute(query).mappings().first()
         return Opinion(**row) if row else None
 
+    def kept_faces(self, photo_id: str) -> tuple[str, ...]:
+        """Return the names of the files of a photo's faces that are kept for training."""
+        query = sql.select(OPINIONS.c.kept).where(
+            OPINIONS.c.photo_id == photo_id, OPINIONS.c.kept != ""
+        )
+        with self.transaction() as connection:
+            return tuple(connection.execute(query).scalars())
+
     def withdraw(self, photo_id: str, number: int) -> Opinion | None:
         """Remove what was said about a face, from the statistics too; return what it was."""
         if not _is_face(photo_id, number):

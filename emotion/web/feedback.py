@@ -5,7 +5,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from flask import Blueprint, redirect, request, url_for
+from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from PIL import Image
 
@@ -15,6 +15,7 @@ from emotion.results import Face
 from emotion.web.analysis import Services, current_services
 from emotion.web.database import DatabaseError, Opinion
 from emotion.web.problems import ChoiceError, NotSenderError
+from emotion.web.rates import KEPT_FACES
 from emotion.web.storage import Analysis, GoneError, StorageError
 from emotion.web.visitors import own_photo
 
@@ -54,6 +55,7 @@ def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face
         GoneError: there is no such face.
         NotSenderError: somebody else sent the photo.
         ChoiceError: `chosen` is none of the model's emotions.
+        RateLimitExceeded: one client gave too many faces; nothing is noted.
         StorageError: the face cannot be kept, or the earlier one not removed; nothing is noted.
         DatabaseError: the opinion cannot be noted; then the face is not kept either.
     """
@@ -61,9 +63,17 @@ def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face
     analysis = services.storage.load(photo_id)
     opinion = _opinion(analysis, number, chosen, services.storage.clock())
     if keeps_face:
-        crop = services.storage.read_picture(photo_id, f"input-{number}.png")
-        opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
+        with current_app.extensions[KEPT_FACES]:
+            crop = services.storage.read_picture(photo_id, f"input-{number}.png")
+            opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
     _note(services, opinion)
+    try:
+        services.storage.load(photo_id)
+    except GoneError:
+        # deleted in the meantime, perhaps before there was an opinion to delete with it
+        remove(services.settings.feedback, opinion.kept)
+        services.database.withdraw(photo_id, number)
+        raise
     return opinion
 
 
@@ -82,7 +92,9 @@ def take_back(services: Services, photo_id: str, number: int) -> None:
     if opinion is not None:
         # the file first: where that fails, the opinion still knows of it
         remove(services.settings.feedback, opinion.kept)
-        services.database.withdraw(photo_id, number)
+        withdrawn = services.database.withdraw(photo_id, number)
+        # somebody with the same cookie may have said something else in the meantime
+        remove(services.settings.feedback, withdrawn.kept if withdrawn else "")
 
 
 def feedback_context(photo_id: str, number: int) -> dict:
@@ -140,7 +152,7 @@ def _note(services: Services, opinion: Opinion) -> None:
         remove(folder, opinion.kept)
         raise
     if replaced is not None and replaced != earlier:
-        # somebody with the same key said something in the meantime
+        # somebody with the same cookie said something in the meantime
         remove(folder, replaced.kept)
 
 

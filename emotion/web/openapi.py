@@ -50,7 +50,7 @@ PROBLEMS = {
     422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
     429: (
         "TooManyRequests",
-        "More photos or videos than one address may send.",
+        "More photos, videos or faces for training than one address may send.",
         {"Retry-After": RETRY_AFTER},
     ),
     500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
@@ -305,7 +305,7 @@ def _get_photo() -> dict:
 
 
 def _delete_photo() -> dict:
-    words = "It and its results are gone."
+    words = "It, its results and the faces kept from it for training are gone."
     return operation(
         "deletePhoto",
         "photos",
@@ -376,7 +376,7 @@ def _put_opinion() -> dict:
         "faces",
         "Say which emotion a face shows; an earlier word is replaced",
         answer("Opinion", "The opinion as it is noted."),
-        (*AS_SENDER, 400, 413, 415, 507),
+        (*AS_SENDER, 400, 413, 415, 429, 507),
         {"required": True, "content": {"application/json": {"schema": ref("NewOpinion")}}},
         security=ONLY_SENDER,
     )
@@ -414,7 +414,7 @@ def _get_set() -> dict:
 
 def _delete_set() -> dict:
     summary = "Delete all photos of a set"
-    words = "All of them are gone."
+    words = "All of them are gone, and the faces kept from them for training."
     return operation("deleteSet", "sets", summary, done(words), AS_SENDER, security=ONLY_SENDER)
 
 
@@ -434,7 +434,7 @@ def _delete_mine() -> dict:
         "deleteMine",
         "mine",
         "Delete all that the sender has sent",
-        done("All of it is gone; without the cookie there is nothing to delete."),
+        done("All of it is gone, kept faces too; without the cookie there is nothing to delete."),
         (403, 503),
         security=WITH_COOKIE,
     )

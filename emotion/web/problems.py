@@ -2,6 +2,7 @@
 
 import errno
 import http
+import math
 from dataclasses import dataclass
 
 from flask import Flask, current_app, g, json, render_template, request
@@ -190,8 +191,13 @@ def _problem_that_passes(error: Exception) -> Problem:
         title = "Not possible at the moment"
         return Problem(503, title, detail, advice, retry_after_s=DATABASE_RETRY_AFTER_S)
     wait_s = seconds_to_wait()
-    detail = f"Expected at most {error.limit.limit} from one address; received more."
+    detail = (
+        error.limit.error_message
+        or f"Expected at most {error.limit.limit} from one address; received more."
+    )
     advice = f"Please wait {wait_s} second{'' if wait_s == 1 else 's'}, then go on."
+    if wait_s > 2 * 3600:
+        advice = f"Please come back in {math.ceil(wait_s / 3600)} hours."
     return Problem(429, "Too many at once", detail, advice, retry_after_s=wait_s)
 
 

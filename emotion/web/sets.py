@@ -12,6 +12,7 @@ from emotion.recognizer import Recognizer
 from emotion.results import Face
 from emotion.web.analysis import Services, crop_from_picture, current_services
 from emotion.web.database import PhotoRow
+from emotion.web.feedback import remove as remove_face
 from emotion.web.problems import UploadError
 from emotion.web.storage import Analysis, GoneError, is_id
 from emotion.web.video_rows import VideoRow
@@ -109,11 +110,14 @@ def remove_own_video(video_id: str) -> None:
 
 
 def remove_rows(rows: Sequence[PhotoRow]) -> None:
-    """Remove photos from the folder and from the database, also such as are half gone."""
+    """Remove photos with what was kept of them for training, also such as are half gone."""
     services = current_services()
     for row in rows:
         with contextlib.suppress(GoneError):
             services.storage.delete(row.id)
+        # the row last: while it is there, deleting can be tried again
+        for kept in services.database.kept_faces(row.id):
+            remove_face(services.settings.feedback, kept)
         services.database.forget(row.id)
 
 
