@@ -247,10 +247,10 @@ def test_a_server_that_keeps_nothing(tmp_path):
 
 def test_a_set_over_several_requests(tmp_path):
     app = make_app(tmp_path)
-    client, other = app.test_client(), app.test_client()
+    client = app.test_client()
     first = keep(client)
     second = keep(client, set=first["set"])
-    content = other.get(f"/api/v1/sets/{first['set']}").json
+    content = client.get(f"/api/v1/sets/{first['set']}").json
     assert [one["position"] for one in content["photos"]] == [1, 2]
     assert [one["photo"] for one in content["photos"]] == [first, second]
     assert content["faces"] == 4
@@ -301,6 +301,40 @@ def test_mine(tmp_path):
     assert one.get("/api/v1/mine").json == {"photos": [], "videos": []}
     assert other.get(third["links"]["self"]).status_code == 200
     assert one.get(first["links"]["self"]).status_code == 404
+
+
+def test_a_stranger_with_the_link_sees_the_photo_and_no_more(tmp_path):
+    app = make_app(tmp_path)
+    client, stranger = app.test_client(), app.test_client()
+    keep(stranger)  # a cookie of its own does not help
+    first = keep(client)
+    second = keep(client, set=first["set"])
+    face = first["links"]["faces"][0]
+    client.put(face["feedback"], json={"emotion": "sad", "keep": True})
+    of_photo, of_set = first["links"]["self"], f"/api/v1/sets/{first['set']}"
+    asked = [
+        ("DELETE", of_photo),
+        ("GET", of_set),
+        ("DELETE", of_set),
+        ("GET", face["feedback"]),
+        ("PUT", face["feedback"]),
+        ("DELETE", face["feedback"]),
+    ]
+    before = everything_under(tmp_path)
+    for method, address in asked:
+        for other in (stranger, app.test_client()):
+            reply = other.open(address, method=method, json={"emotion": "fear", "keep": True})
+            assert (reply.status_code, reply.mimetype) == (403, "application/problem+json"), address
+    assert everything_under(tmp_path) == before
+    assert client.get(face["feedback"]).json["emotion"] == "sad"
+    seen = stranger.get(of_photo).json
+    assert (seen["set"], seen["links"]["set"]) == (None, None)
+    assert seen["results"] == first["results"]
+    for link in (first["links"]["annotated"], first["links"]["blurred"], face["explanation"]):
+        assert stranger.get(link).status_code == 200
+    assert client.get(of_photo).json == first
+    assert client.delete(of_set).status_code == 204
+    assert client.get(second["links"]["self"]).status_code == 404
 
 
 @pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site"])

@@ -14,6 +14,7 @@ from emotion.errors import ModelError
 from emotion.training.layouts import read_layout, resolve_dataset
 from emotion.web.database import DatabaseError, Opinion
 from emotion.web.feedback import feedback_context, give, keep, without_metadata
+from emotion.web.sessions import COOKIE
 from emotion.web.storage import StorageError
 
 NOBODY = "A" * 22
@@ -28,6 +29,7 @@ class Visit:
         self.services = self.app.extensions["emotion"]
         self.folder = self.services.settings.feedback
         self.photo_id = upload(self.client).rsplit("/", 1)[-1]
+        self.set_id = self.services.storage.load(self.photo_id).set_id
 
     def say(self, number=1, path="", photo_id=None, **fields):
         rule = f"/results/{photo_id or self.photo_id}/faces/{number}/feedback{path}"
@@ -150,21 +152,68 @@ def test_faces_that_are_not_there(visit, number, photo_id, path):
     assert not visit.folder.exists()
 
 
-@pytest.mark.parametrize("way", ["deleted", "expired"])
-def test_a_given_face_and_a_number_stay_when_the_photo_goes(tmp_path, way):
+def test_a_given_face_and_a_number_stay_when_the_photos_time_is_up(tmp_path):
     now_s = [1_795_260_000.0]
     visit = Visit(tmp_path, clock=lambda: now_s[0])
     visit.say(emotion="sad", keep="yes")
     files = visit.files()
-    if way == "deleted":
-        visit.client.post(f"/results/{visit.photo_id}/delete")
-    else:
-        now_s[0] += 25 * 3600
-        visit.services.database.forget_expired(now_s[0])
+    now_s[0] += 25 * 3600
+    visit.services.database.forget_expired(now_s[0])
     assert visit.say(emotion="fear").status_code == 404
     assert visit.opinion() is None
     assert visit.counted() == [("happy", "sad", 1)]
     assert visit.files() == files
+
+
+WAYS_TO_DELETE = {
+    "photo": lambda visit: visit.client.post(f"/results/{visit.photo_id}/delete"),
+    "set": lambda visit: visit.client.post(f"/sets/{visit.set_id}/delete"),
+    "mine": lambda visit: visit.client.post("/mine/delete"),
+    "API, photo": lambda visit: visit.client.delete(f"/api/v1/photos/{visit.photo_id}"),
+    "API, set": lambda visit: visit.client.delete(f"/api/v1/sets/{visit.set_id}"),
+    "API, mine": lambda visit: visit.client.delete("/api/v1/mine"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_DELETE)
+def test_given_faces_are_deleted_with_the_photo_and_numbers_stay(visit, way):
+    visit.say(1, emotion="sad", keep="yes")
+    visit.say(2, emotion="fear", keep="yes")
+    assert WAYS_TO_DELETE[way](visit).status_code in (204, 303)
+    assert visit.files() == []
+    assert visit.opinion(1) is visit.opinion(2) is None
+    assert sorted(visit.counted()) == [("angry", "fear", 1), ("happy", "sad", 1)]
+
+
+def test_a_photo_whose_face_cannot_be_removed_can_be_deleted_again(visit, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    visit.say(emotion="sad", keep="yes")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        assert WAYS_TO_DELETE["photo"](visit).status_code == 503
+    assert len(visit.files()) == 1
+    assert WAYS_TO_DELETE["photo"](visit).status_code == 303
+    assert visit.files() == []
+
+
+def test_a_client_gives_so_many_faces_a_day_whatever_its_cookie(tmp_path):
+    visit = Visit(tmp_path, FEEDBACK_RATE_LIMIT="2 per day")
+    for number in (1, 2):
+        assert visit.say(number, emotion="sad", keep="yes").status_code == 303
+    files = visit.files()
+    address = f"/api/v1/photos/{visit.photo_id}/faces/1/feedback"
+    refused = visit.client.put(address, json={"emotion": "fear", "keep": True})
+    assert (refused.status_code, refused.mimetype) == (429, "application/problem+json")
+    assert int(refused.headers["Retry-After"]) > 3600
+    assert "2 per day" in refused.json["detail"]
+    visit.client = visit.app.test_client()
+    visit.photo_id = upload(visit.client).rsplit("/", 1)[-1]
+    assert visit.say(emotion="fear", keep="yes").status_code == 429
+    assert visit.opinion() is None
+    assert visit.files() == files
+    assert visit.say(emotion="fear").status_code == 303
 
 
 def test_a_disk_that_is_full(visit, monkeypatch):
@@ -238,10 +287,46 @@ def test_two_at_once_leave_one_face(visit, monkeypatch):
     assert visit.counted() == [("happy", "fear", 1)]
 
 
+@pytest.mark.parametrize("way", ["photo", "API, set"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_photo_deleted_while_something_is_said_leaves_no_face(visit, monkeypatch, way, moment):
+    database, say = visit.services.database, visit.services.database.say
+
+    def say_while_another_deletes(opinion):
+        monkeypatch.setattr(database, "say", say)
+        replaced = say(opinion) if moment == "after" else None
+        other = visit.app.test_client()
+        other.set_cookie(COOKIE, visit.client.get_cookie(COOKIE).value)
+        visit.client, client = other, visit.client
+        WAYS_TO_DELETE[way](visit)
+        visit.client = client
+        return say(opinion) if moment == "before" else replaced
+
+    monkeypatch.setattr(database, "say", say_while_another_deletes)
+    assert visit.say(emotion="sad", keep="yes").status_code == 404
+    assert visit.files() == []
+    assert visit.opinion() is None
+
+
+def test_a_face_given_while_the_one_before_is_withdrawn_is_known_or_gone(visit, monkeypatch):
+    database, withdraw = visit.services.database, visit.services.database.withdraw
+    visit.say(emotion="sad", keep="yes")
+
+    def withdraw_after_another_said_something(photo_id, number):
+        give(visit.services, photo_id, number, "disgust", True)
+        return withdraw(photo_id, number)
+
+    monkeypatch.setattr(database, "withdraw", withdraw_after_another_said_something)
+    visit.say(1, "/withdraw")
+    assert visit.opinion() is None
+    assert visit.files() == []
+
+
 def test_context_of_the_page(visit, monkeypatch):
     names = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-    content = {"opinion": None, "class_names": names, "can_say": True}
-    with visit.app.app_context():
+    content = {"is_own": True, "opinion": None, "class_names": names, "can_say": True}
+    with visit.client:
+        visit.client.get("/mine")
         assert feedback_context(visit.photo_id, 1) == content
         visit.say(emotion="sad")
         assert feedback_context(visit.photo_id, 1)["opinion"].chosen == "sad"

@@ -25,6 +25,7 @@ from web_support import encoded, looking_model, make_app, make_app_without_model
 
 from emotion.web.database import Database, DatabaseError
 from emotion.web.openapi import PROBLEMS, describe
+from emotion.web.sessions import COOKIE
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.video_rows import VideoRow, VideoRows
@@ -69,7 +70,8 @@ class World:
     def keep_video(self):
         """Keep a video that is done, without any work on it."""
         videos, now_s = self.services.videos, self.services.videos.clock()
-        row = VideoRow(new_id(), "", now_s, now_s + 3600)
+        (photo, *_) = self.services.database.photos_of_set(self.places["set_id"], now_s)
+        row = VideoRow(new_id(), photo.visitor, now_s, now_s + 3600)
         videos.rows.add(row, 1000)
         row = videos.rows.claim(new_id(), now_s)
         videos.files.receive(row.id, io.BytesIO(video_job_stand_in.sent()))
@@ -258,7 +260,7 @@ def not_now(world, name, monkeypatch):
     def fail(*_):
         raise DatabaseError("expected a database; it cannot be reached")
 
-    for method in "count counts forget opinion_on photos_of_set photos_of_visitor".split():
+    for method in "count counts forget opinion_on photo photos_of_set photos_of_visitor".split():
         monkeypatch.setattr(Database, method, fail)
     for method in "add find".split():
         monkeypatch.setattr(VideoRows, method, fail)
@@ -278,6 +280,14 @@ def disk_full(world, name, monkeypatch):
     return world.send(name)
 
 
+def from_elsewhere(world, name):
+    """Ask without the sender's cookie, or where none is needed, from a page of another site."""
+    if OPERATIONS[name][2].get("security") == [{"visitor": []}]:
+        world.client = world.app.test_client()
+        return world.send(name)
+    return world.send(name, headers={"Origin": "http://elsewhere.example"})
+
+
 def well(world, name):
     """Send what is expected."""
     if name == "getFeedback":
@@ -292,7 +302,7 @@ CAUSES = {
     204: well,
     206: lambda world, name: world.send(name, headers={"Range": "bytes=0-2"}),
     400: wrong,
-    403: lambda world, name: world.send(name, headers={"Origin": "http://elsewhere.example"}),
+    403: from_elsewhere,
     404: missing,
     409: another_model,
     413: too_large,
@@ -311,6 +321,7 @@ CHOSEN = {
     ("addVideo", 413): {"MAX_VIDEO_MB": "0.01"},
     ("addVideo", 409): {"VIDEO_WORKERS": "0"},
     ("addVideo", 429): {"VIDEO_RATE_LIMIT": "1 per minute"},
+    ("putFeedback", 429): {"FEEDBACK_RATE_LIMIT": "1 per day"},
     ("recognize", 429): {"RATE_LIMIT": "2 per minute"},  # the photo of the world is the first
     ("addPhoto", 429): {"RATE_LIMIT": "2 per minute"},
 }
@@ -403,7 +414,11 @@ def test_requests_for_what_is_kept(fuzzed, name):
     world.keep()
     method, path, _ = OPERATIONS[name]
     places = {key: world.places[key] for key in re.findall(r"{(\w+)}", path)}
-    try_all(cases_of(schema[path][method], path_parameters=places))
+    cookies = {COOKIE: world.client.get_cookie(COOKIE).value}
+    try_all(
+        cases_of(schema[path][method], path_parameters=places),
+        lambda case: setattr(case, "cookies", cookies),
+    )
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -187,11 +187,23 @@ def test_every_form_that_posts_has_its_token(template):
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_the_cookie_is_for_this_site_and_no_script(client, scheme):
     cookie = client.get("/", base_url=f"{scheme}://localhost").headers["Set-Cookie"]
-    assert cookie.startswith(f"{COOKIE}=")
+    assert cookie.startswith(f"{COOKIE}=" if scheme == "http" else f"__Host-{COOKIE}=")
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
     assert "Path=/" in cookie
     assert ("Secure" in cookie) == (scheme == "https")
+
+
+def test_a_planted_cookie_counts_for_nothing_over_tls(client):
+    upload(client)
+    planted = client.get_cookie(COOKIE).value
+    victim = client.application.test_client()
+    victim.set_cookie(COOKIE, planted)
+    tls = {"base_url": "https://localhost"}
+    reply = victim.post("/", data=photo_form(), **tls)
+    assert reply.headers["Set-Cookie"].startswith(f"__Host-{COOKIE}=")
+    assert len(victim.get("/api/v1/mine", **tls).json["photos"]) == 1
+    assert len(client.get("/api/v1/mine").json["photos"]) == 1
 
 
 def test_no_cookie_comes_with_static_files_and_the_api(client):

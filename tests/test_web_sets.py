@@ -201,6 +201,49 @@ def test_delete_a_set(tmp_path, client):
     assert stored(tmp_path) == []
 
 
+def test_a_stranger_with_the_link_sees_the_photo_and_no_more(tmp_path):
+    app = make_app(tmp_path, looking_model())
+    sender, stranger = app.test_client(), app.test_client()
+    of_set = send(sender, encoded(seed=1), encoded(seed=2)).headers["Location"]
+    path = re.findall(r"/results/[\w-]{22}", sender.get(of_set).text)[0]
+    face = f"{path}/faces/1"
+    upload(stranger)  # a cookie of its own does not help
+    before = stored(tmp_path)
+    for rest in ("", "/annotated.zip", "/blurred.zip", "/emotions.csv", "/emotions.json"):
+        assert stranger.get(of_set + rest).status_code == 403
+    for rest in (f"{of_set}/delete", f"{path}/delete", f"{face}/feedback"):
+        assert stranger.post(rest, data={"emotion": "sad", "keep": "yes"}).status_code == 403
+    assert stranger.post(f"{face}/feedback/withdraw").status_code == 403
+    assert stored(tmp_path) == before
+    assert not (tmp_path / "feedback").exists()
+    pages = {}
+    for client in (sender, stranger):
+        pages[client] = client.get(path).text + client.get(face).text
+    for hidden in (of_set, f"{path}/delete", "#feedback", f"{face}/feedback"):
+        assert hidden in pages[sender]
+        assert hidden not in pages[stranger]
+    links = set(re.findall(r'(?:src|href)="(/results/[^"]*)"', pages[stranger]))
+    assert len(links) >= 10
+    for link in links:
+        with stranger.get(html.unescape(link)) as answer:
+            assert answer.status_code == 200, link
+
+
+def test_a_photo_is_shown_while_the_database_is_away(tmp_path, monkeypatch):
+    from emotion.web.database import Database, DatabaseError
+
+    def fail(*_):
+        raise DatabaseError("expected a database; it cannot be reached")
+
+    client = make_app(tmp_path).test_client()
+    path = upload(client)
+    monkeypatch.setattr(Database, "photo", fail)
+    assert client.get(path).status_code == 200
+    assert client.get(f"{path}/faces/1").status_code == 200
+    assert client.post(f"{path}/delete").status_code == 503
+    assert len(stored(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("set_id", ["x", "../../etc/passwd", "A" * 22, "A" * 23])
 def test_sets_that_are_not_there(client, set_id):
     for rest in ("", "/emotions.csv", "/annotated.zip"):

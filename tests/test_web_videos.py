@@ -424,6 +424,23 @@ def test_one_that_waits_can_be_cancelled(make):
     assert client.delete(video["links"]["self"]).status_code == 404
 
 
+def test_a_stranger_with_the_link_sees_a_video_and_cannot_delete_it(make):
+    app = make()
+    client, stranger = app.test_client(), app.test_client()
+    videos = [(send(client), "done"), (send(client, kill=signal.SIGKILL), FAILED)]
+    videos = [wait_for(client, video, state) for video, state in videos]
+    videos.append(wait_for(client, send(client, **SLOW), RUNNING))
+    for video in videos:
+        page, api = video["links"]["page"], video["links"]["self"]
+        assert f"{page}/delete" in client.get(page).text
+        assert f"{page}/delete" not in stranger.get(page).text
+        assert stranger.post(f"{page}/delete").status_code == 403
+        assert stranger.delete(api).status_code == 403
+        assert stranger.get(api).status_code == 200
+        assert client.delete(api).status_code == 204
+        assert stranger.get(api).status_code == 404
+
+
 def test_results_go_when_their_time_is_up(make, tmp_path):
     clock = Clock()
     app = make(clock=clock, KEEP_HOURS=1)

@@ -36,8 +36,8 @@ from emotion.web.sets import (
     Shown,
     chosen_emotion,
     reasons_of,
-    remove,
     remove_all_of_visitor,
+    remove_own_video,
     remove_rows,
     rows_of,
     rows_of_visitor,
@@ -49,7 +49,7 @@ from emotion.web.summary import summarize
 from emotion.web.video_documents import sent_file, video_document
 from emotion.web.video_pages import received_video
 from emotion.web.video_rows import VideoRow
-from emotion.web.visitors import new_visitor
+from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
 api = Blueprint("api", __name__)
 
@@ -103,7 +103,7 @@ def add_photo() -> ResponseReturnValue:
         reading = read_photo(services, recognizer, file.read())
         photo_id = keep(services, reading, new_visitor(), set_id, position)
     headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
-    return jsonify(photo_document(services.storage.load(photo_id))), 201, headers
+    return jsonify(photo_document(services.storage.load(photo_id), True)), 201, headers
 
 
 def _place_in_set() -> tuple[str, int]:
@@ -140,13 +140,14 @@ def _position(rows: tuple[PhotoRow, ...], most: int) -> int:
 @api.get(f"{ROOT}/photos/<photo_id>")
 def photo(photo_id: str) -> ResponseReturnValue:
     """Answer with what was found in a photo that is kept."""
-    return jsonify(photo_document(current_services().storage.load(photo_id))), NO_STORE
+    analysis = current_services().storage.load(photo_id)
+    return jsonify(photo_document(analysis, is_own_photo(photo_id))), NO_STORE
 
 
 @api.delete(f"{ROOT}/photos/<photo_id>")
 def delete_photo(photo_id: str) -> ResponseReturnValue:
     """Remove a photo and its results at once."""
-    remove(photo_id)
+    remove_rows([own_photo(photo_id)])
     return _nothing()
 
 
@@ -160,24 +161,25 @@ def picture(photo_id: str, kind: str) -> ResponseReturnValue:
     return Response(data, mimetype="image/jpeg", headers=NO_STORE)
 
 
-def photo_document(analysis: Analysis) -> dict:
-    """Return what is told about a photo that is kept."""
+def photo_document(analysis: Analysis, is_own: bool) -> dict:
+    """Return what is told about a photo that is kept; its set is told to the sender alone."""
+    set_id = analysis.set_id if is_own else None
     return {
         "id": analysis.id,
-        "set": analysis.set_id,
+        "set": set_id,
         "created": _moment(analysis.created_s),
         "expires": _moment(analysis.expires_s),
-        "links": _links(analysis.id, analysis.set_id, len(analysis.faces)),
+        "links": _links(analysis.id, set_id, len(analysis.faces)),
         "results": analysis.results,
     }
 
 
-def _links(photo_id: str, set_id: str, face_count: int) -> Mapping[str, object]:
+def _links(photo_id: str, set_id: str | None, face_count: int) -> Mapping[str, object]:
     """Return the addresses of a photo, of its pages and files, and of its faces."""
     return {
         "self": url_for("api.photo", photo_id=photo_id),
         "page": url_for("pages.result", analysis_id=photo_id),
-        "set": url_for("pages.photo_set", set_id=set_id),
+        "set": url_for("pages.photo_set", set_id=set_id) if set_id else None,
         "annotated": url_for("api.picture", photo_id=photo_id, kind="annotated"),
         "blurred": url_for("api.picture", photo_id=photo_id, kind="blurred"),
         "thumbnail": url_for("pages.picture", analysis_id=photo_id, name="thumb"),
@@ -221,6 +223,7 @@ def explanation(photo_id: str, number: int) -> ResponseReturnValue:
 def opinion(photo_id: str, number: int) -> ResponseReturnValue:
     """Answer what was said about a face."""
     services = current_services()
+    own_photo(photo_id)
     find_face(services.storage.load(photo_id), number)
     said = services.database.opinion_on(photo_id, number)
     if said is None:
@@ -324,7 +327,7 @@ def _photo_in_set(one: Shown) -> dict:
     return {
         "position": one.position,
         "problem": one.problem or None,
-        "photo": photo_document(one.analysis) if one.analysis else None,
+        "photo": photo_document(one.analysis, True) if one.analysis else None,
     }
 
 
@@ -403,7 +406,7 @@ def video(video_id: str) -> ResponseReturnValue:
 @api.delete(f"{ROOT}/videos/<video_id>")
 def delete_video(video_id: str) -> ResponseReturnValue:
     """Remove a video at once; work on it stops."""
-    current_services().videos.remove(video_id)
+    remove_own_video(video_id)
     return _nothing()
 
 

@@ -275,6 +275,13 @@ class Database:
         with self.transaction(writes=True) as connection:
             connection.execute(self._upsert(PHOTOS, lambda old, new: new), asdict(row))
 
+    def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
+        """Return a photo that is still kept."""
+        if not ID_PATTERN.fullmatch(photo_id):
+            return None
+        found = self._photos(PHOTOS.c.id == photo_id, now_s, ())
+        return found[0] if found else None
+
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos that were sent together and are still kept, in their order."""
         if not ID_PATTERN.fullmatch(set_id):
@@ -343,6 +350,14 @@ class Database:
         with self.transaction() as connection:
             row = connection.execute(query).mappings().first()
         return Opinion(**row) if row else None
+
+    def kept_faces(self, photo_id: str) -> tuple[str, ...]:
+        """Return the names of the files of a photo's faces that are kept for training."""
+        query = sql.select(OPINIONS.c.kept).where(
+            OPINIONS.c.photo_id == photo_id, OPINIONS.c.kept != ""
+        )
+        with self.transaction() as connection:
+            return tuple(connection.execute(query).scalars())
 
     def withdraw(self, photo_id: str, number: int) -> Opinion | None:
         """Remove what was said about a face, from the statistics too; return what it was."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from flask import Blueprint, redirect, request, url_for
+from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from PIL import Image
 
@@ -14,8 +14,10 @@ from emotion.files import whole_file
 from emotion.results import Face
 from emotion.web.analysis import Services, current_services
 from emotion.web.database import DatabaseError, Opinion
-from emotion.web.problems import ChoiceError
+from emotion.web.problems import ChoiceError, NotSenderError
+from emotion.web.rates import KEPT_FACES
 from emotion.web.storage import Analysis, GoneError, StorageError
+from emotion.web.visitors import own_photo
 
 feedback = Blueprint("feedback", __name__)
 
@@ -51,16 +53,27 @@ def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face
 
     Raises:
         GoneError: there is no such face.
+        NotSenderError: somebody else sent the photo.
         ChoiceError: `chosen` is none of the model's emotions.
+        RateLimitExceeded: one client gave too many faces; nothing is noted.
         StorageError: the face cannot be kept, or the earlier one not removed; nothing is noted.
         DatabaseError: the opinion cannot be noted; then the face is not kept either.
     """
+    own_photo(photo_id)
     analysis = services.storage.load(photo_id)
     opinion = _opinion(analysis, number, chosen, services.storage.clock())
     if keeps_face:
-        crop = services.storage.read_picture(photo_id, f"input-{number}.png")
-        opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
+        with current_app.extensions[KEPT_FACES]:
+            crop = services.storage.read_picture(photo_id, f"input-{number}.png")
+            opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
     _note(services, opinion)
+    try:
+        services.storage.load(photo_id)
+    except GoneError:
+        # deleted in the meantime, perhaps before there was an opinion to delete with it
+        remove(services.settings.feedback, opinion.kept)
+        services.database.withdraw(photo_id, number)
+        raise
     return opinion
 
 
@@ -69,29 +82,38 @@ def take_back(services: Services, photo_id: str, number: int) -> None:
 
     Raises:
         GoneError: there is no such face.
+        NotSenderError: somebody else sent the photo.
         StorageError: the kept face cannot be removed; then what was said stays too.
         DatabaseError: the database cannot be reached.
     """
+    own_photo(photo_id)
     find_face(services.storage.load(photo_id), number)
     opinion = services.database.opinion_on(photo_id, number)
     if opinion is not None:
         # the file first: where that fails, the opinion still knows of it
         remove(services.settings.feedback, opinion.kept)
-        services.database.withdraw(photo_id, number)
+        withdrawn = services.database.withdraw(photo_id, number)
+        # somebody with the same cookie may have said something else in the meantime
+        remove(services.settings.feedback, withdrawn.kept if withdrawn else "")
 
 
 def feedback_context(photo_id: str, number: int) -> dict:
     """Return what the page of a face shows of feedback.
 
     Returns:
-        opinion: what was said about the face, or None; class_names: what can be said; and
-        can_say: whether the database can take it.
+        is_own: whether this visitor sent the photo and so may say something; opinion: what was
+        said about the face, or None; class_names: what can be said; and can_say: whether the
+        database can take it.
     """
     services = current_services()
     face = find_face(services.storage.load(photo_id), number)
-    content = {"opinion": None, "class_names": tuple(face.probabilities), "can_say": True}
+    names = tuple(face.probabilities)
+    content = {"is_own": True, "opinion": None, "class_names": names, "can_say": True}
     try:
+        own_photo(photo_id)
         return content | {"opinion": services.database.opinion_on(photo_id, number)}
+    except (GoneError, NotSenderError):
+        return content | {"is_own": False}
     except DatabaseError:
         # the page is about the face; it is worth showing without this part
         return content | {"can_say": False}
@@ -130,7 +152,7 @@ def _note(services: Services, opinion: Opinion) -> None:
         remove(folder, opinion.kept)
         raise
     if replaced is not None and replaced != earlier:
-        # somebody with the same key said something in the meantime
+        # somebody with the same cookie said something in the meantime
         remove(folder, replaced.kept)
 
 

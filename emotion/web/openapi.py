@@ -27,7 +27,12 @@ RETRY_AFTER = {
 
 PROBLEMS = {
     400: ("BadRequest", "The request lacks something, or asks for what there is not.", {}),
-    403: ("Forbidden", "A browser sent this from a page of another site.", {}),
+    403: (
+        "Forbidden",
+        "The sender alone may do this, and the sender's cookie is missing; or a browser sent this "
+        "from a page of another site.",
+        {},
+    ),
     404: ("NotFound", "There is no such thing, its time is up, or it was deleted.", {}),
     405: (
         "MethodNotAllowed",
@@ -45,7 +50,7 @@ PROBLEMS = {
     422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
     429: (
         "TooManyRequests",
-        "More photos or videos than one address may send.",
+        "More photos, videos or faces for training than one address may send.",
         {"Retry-After": RETRY_AFTER},
     ),
     500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
@@ -64,8 +69,8 @@ SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
 SENDING_VIDEO = (400, 403, 409, 413, 415, 429, 503, 507)
 """What may come of sending a video, whose work comes later."""
 
-CHANGING = (403, 404, 503)
-"""What may come of changing what is kept."""
+AS_SENDER = (403, 404, 503)
+"""What may come of what the sender alone may do with what is kept."""
 
 
 def describe(settings: Settings, root: str) -> dict:
@@ -89,7 +94,8 @@ def describe(settings: Settings, root: str) -> dict:
                     "type": "apiKey",
                     "in": "cookie",
                     "name": COOKIE,
-                    "description": "The session cookie that the first kept photo brings.",
+                    "description": "The session cookie that the first kept photo or video brings; "
+                    "over TLS its name begins with `__Host-`.",
                 }
             },
         },
@@ -110,8 +116,9 @@ def _info(settings: Settings) -> dict:
     """Return what the API is, in words."""
     lines = [
         "Finds the faces in photos and videos and reads their expressions. An address with a key "
-        "of 22 characters is known to its sender alone and is all that is needed to see or delete "
-        "what lies there. A cookie is needed only to add to a set of one's own and for `/mine`.",
+        "of 22 characters shows its photo or video to everybody who has it. Sets, feedback, "
+        "`/mine` and deleting are for the sender alone: send back the cookie that came with the "
+        "first upload; without it the answer is 403, and `/mine` is empty.",
         _keeping(settings),
         "Each problem is a Problem (RFC 9457, `application/problem+json`), also those of addresses "
         "that do not exist (404) and of methods that an address does not have (405). Every GET "
@@ -202,6 +209,9 @@ VIDEO_ID = parameter("video_id", key("key of the video", EXAMPLE_VIDEO))
 WITH_COOKIE = [{"visitor": []}, {}]
 """The cookie is used where there is one; without it there is simply nothing of one's own."""
 
+ONLY_SENDER = [{"visitor": []}]
+"""Without the cookie of who sent it, the answer is 403."""
+
 
 def _paths(settings: Settings) -> dict:
     """Return path -> operations."""
@@ -289,12 +299,21 @@ def form_with(name: str, file: Mapping, more: Mapping[str, dict] | None = None) 
 
 def _get_photo() -> dict:
     words = "What was found in it, until when it is kept, and its links."
-    return operation("getPhoto", "photos", "A kept photo", answer("Photo", words), (404,))
+    return operation(
+        "getPhoto", "photos", "A kept photo", answer("Photo", words), (404,), security=WITH_COOKIE
+    )
 
 
 def _delete_photo() -> dict:
-    words = "It and its results are gone."
-    return operation("deletePhoto", "photos", "Delete a photo at once", done(words), CHANGING)
+    words = "It, its results and the faces kept from it for training are gone."
+    return operation(
+        "deletePhoto",
+        "photos",
+        "Delete a photo at once",
+        done(words),
+        AS_SENDER,
+        security=ONLY_SENDER,
+    )
 
 
 def _get_picture() -> dict:
@@ -346,7 +365,8 @@ def _get_opinion() -> dict:
         "faces",
         "What was said about a face",
         answer("Opinion", "The opinion; 404 where there is none."),
-        (404, 503),
+        AS_SENDER,
+        security=ONLY_SENDER,
     )
 
 
@@ -356,14 +376,22 @@ def _put_opinion() -> dict:
         "faces",
         "Say which emotion a face shows; an earlier word is replaced",
         answer("Opinion", "The opinion as it is noted."),
-        (*CHANGING, 400, 413, 415, 507),
+        (*AS_SENDER, 400, 413, 415, 429, 507),
         {"required": True, "content": {"application/json": {"schema": ref("NewOpinion")}}},
+        security=ONLY_SENDER,
     )
 
 
 def _delete_opinion() -> dict:
     words = "What was said is gone, and the face if it was kept; so it is if nothing was said."
-    return operation("deleteFeedback", "faces", "Take back what was said", done(words), CHANGING)
+    return operation(
+        "deleteFeedback",
+        "faces",
+        "Take back what was said",
+        done(words),
+        AS_SENDER,
+        security=ONLY_SENDER,
+    )
 
 
 # Sets, and the sender's own
@@ -379,12 +407,15 @@ def _set_paths() -> dict:
 def _get_set() -> dict:
     words = "The photos by position, and what all their faces show together."
     summary = "The photos of a set and their summary"
-    return operation("getSet", "sets", summary, answer("PhotoSet", words), (404, 503))
+    return operation(
+        "getSet", "sets", summary, answer("PhotoSet", words), AS_SENDER, security=ONLY_SENDER
+    )
 
 
 def _delete_set() -> dict:
     summary = "Delete all photos of a set"
-    return operation("deleteSet", "sets", summary, done("All of them are gone."), CHANGING)
+    words = "All of them are gone, and the faces kept from them for training."
+    return operation("deleteSet", "sets", summary, done(words), AS_SENDER, security=ONLY_SENDER)
 
 
 def _get_mine() -> dict:
@@ -403,7 +434,7 @@ def _delete_mine() -> dict:
         "deleteMine",
         "mine",
         "Delete all that the sender has sent",
-        done("All of it is gone; without the cookie there is nothing to delete."),
+        done("All of it is gone, kept faces too; without the cookie there is nothing to delete."),
         (403, 503),
         security=WITH_COOKIE,
     )
@@ -455,7 +486,12 @@ def _get_video() -> dict:
 def _delete_video() -> dict:
     words = "It and its results are gone; work on it stops."
     return operation(
-        "deleteVideo", "videos", "Cancel or delete a video at once", done(words), CHANGING
+        "deleteVideo",
+        "videos",
+        "Cancel or delete a video at once",
+        done(words),
+        AS_SENDER,
+        security=ONLY_SENDER,
     )
 
 

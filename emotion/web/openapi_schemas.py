@@ -173,12 +173,13 @@ def _face() -> dict:
 
 def _photo() -> dict:
     links = _links("self", "page", "set", "annotated", "blurred", "thumbnail")
+    links["properties"]["set"] = or_null(links["properties"]["set"])
     links["properties"]["faces"] = list_of(ref("FaceLinks"), "in the order of the faces")
     links["required"].append("faces")
     return thing(
         {
-            "id": key("the photo's key: who knows it can see and delete it", EXAMPLE_ID),
-            "set": key("key of the photos that belong together", EXAMPLE_SET),
+            "id": key("the photo's key: who knows it can see the photo", EXAMPLE_ID),
+            "set": or_null(key("key of its set; null unless the sender asks", EXAMPLE_SET)),
             "created": moment("when it came"),
             "expires": moment("when it is removed"),
             "links": links,
@@ -245,7 +246,7 @@ def _photo_set() -> dict:
     )
     return thing(
         {
-            "id": key("the set's key: who knows it can see and delete it", EXAMPLE_SET),
+            "id": key("the set's key, of use to the sender alone", EXAMPLE_SET),
             "links": _links("self", "page", "csv", "annotated", "blurred"),
             "photos": list_of(one, "by position"),
             "faces": count("in all photos together"),
@@ -325,7 +326,7 @@ def _video() -> dict:
     links["required"].append("files")
     return thing(
         {
-            "id": key("the video's key: who knows it can see and delete it", EXAMPLE_VIDEO),
+            "id": key("the video's key: who knows it can see the video", EXAMPLE_VIDEO),
             **_video_state(),
             "before": count("videos that wait before it"),
             "progress": or_null(ref("VideoProgress")),

@@ -45,7 +45,6 @@ from emotion.web.sets import (
     chosen_emotion,
     named_analyses,
     reasons_of,
-    remove,
     remove_all_of_visitor,
     remove_rows,
     rows_of,
@@ -56,7 +55,7 @@ from emotion.web.sets import (
 from emotion.web.settings import Settings
 from emotion.web.storage import Analysis, new_id
 from emotion.web.summary import summarize
-from emotion.web.visitors import new_visitor
+from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
 pages = Blueprint("pages", __name__)
 
@@ -206,7 +205,8 @@ def _data_uri(name: str, data: bytes) -> str:
 def result(analysis_id: str) -> ResponseReturnValue:
     """Show what was found in a photo."""
     analysis = current_services().storage.load(analysis_id)
-    return render_template("result.html", analysis=analysis, shown=None), PRIVATE
+    is_own = is_own_photo(analysis_id)
+    return render_template("result.html", analysis=analysis, shown=None, is_own=is_own), PRIVATE
 
 
 @pages.get("/results/<analysis_id>/<name>.jpg")
@@ -243,7 +243,7 @@ def results_table(analysis_id: str) -> Response:
 @pages.post("/results/<analysis_id>/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
     """Remove a photo and its results at once."""
-    remove(analysis_id)
+    remove_rows([own_photo(analysis_id)])
     if request.args.get("back") == "mine":
         return redirect(url_for("pages.mine", deleted=1), 303)
     return redirect(url_for("pages.form", deleted=1), 303)

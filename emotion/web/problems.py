@@ -2,6 +2,7 @@
 
 import errno
 import http
+import math
 from dataclasses import dataclass
 
 from flask import Flask, current_app, g, json, render_template, request
@@ -47,6 +48,10 @@ class ChoiceError(UploadError):
 
 class ChosenModelError(ModelError):
     """A model that a visitor chose, other than the default, cannot be loaded."""
+
+
+class NotSenderError(EmotionError):
+    """Somebody else than the sender asks for what is the sender's alone."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, GoneError):
         advice = "Results are removed when their time is up, or when their owner deletes them."
         return Problem(404, "This result is gone", sentence(error), advice)
+    if isinstance(error, NotSenderError):
+        advice = "Use the browser that sent it. The link of a single photo or video works for all."
+        return Problem(403, "Only for the sender", sentence(error), advice)
     if isinstance(error, BusyError | QueueFullError | DatabaseError | RateLimitExceeded):
         return _problem_that_passes(error)
     if isinstance(error, StorageError):
@@ -183,8 +191,13 @@ def _problem_that_passes(error: Exception) -> Problem:
         title = "Not possible at the moment"
         return Problem(503, title, detail, advice, retry_after_s=DATABASE_RETRY_AFTER_S)
     wait_s = seconds_to_wait()
-    detail = f"Expected at most {error.limit.limit} from one address; received more."
+    detail = (
+        error.limit.error_message
+        or f"Expected at most {error.limit.limit} from one address; received more."
+    )
     advice = f"Please wait {wait_s} second{'' if wait_s == 1 else 's'}, then go on."
+    if wait_s > 2 * 3600:
+        advice = f"Please come back in {math.ceil(wait_s / 3600)} hours."
     return Problem(429, "Too many at once", detail, advice, retry_after_s=wait_s)
 
 

@@ -12,6 +12,7 @@ from emotion.web.settings import Settings, SettingsError
 from emotion.web.video_errors import VIDEO_ENDPOINTS
 
 EXTENSION = "emotion_rates"
+KEPT_FACES = "emotion_kept_faces"
 
 
 def trust_proxies(app: Flask, count: int) -> None:
@@ -32,6 +33,12 @@ def limit_rates(app: Flask, settings: Settings) -> None:
     videos = limiter.shared_limit(settings.video_rate_limit, scope="videos")
     limits = {"pages.upload": photos, "api": photos, "live": frames}
     limits |= dict.fromkeys(VIDEO_ENDPOINTS, videos)
+    app.extensions[KEPT_FACES] = limiter.shared_limit(
+        settings.feedback_rate_limit,
+        scope="kept faces",
+        error_message="Expected faces to keep for training from one address at most "
+        f"{settings.feedback_rate_limit}; received more. Send the opinion without the face.",
+    )
     app.before_request(read_form)
     app.extensions[EXTENSION] = limiter
     for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:

@@ -21,7 +21,12 @@ COOKIE = "emotion_session"
 
 
 class OwnSessions(SecureCookieSessionInterface):
-    """Sessions whose cookie is Secure whenever the request came by TLS."""
+    """Sessions whose cookie is Secure, and cannot be planted, whenever the request came by TLS."""
+
+    def get_cookie_name(self, app: Flask) -> str:
+        # with this prefix, browsers take no cookie from plain HTTP or from a neighbouring name: one
+        # that was planted would show a visitor's results to whoever planted it
+        return f"__Host-{COOKIE}" if request.is_secure else COOKIE
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure
@@ -43,7 +48,6 @@ def use_sessions(app: Flask, settings: Settings) -> None:
     # are kept
     lifetime = timedelta(hours=max(LEAST_LIFETIME_H, settings.keep_hours))
     app.config.update(
-        SESSION_COOKIE_NAME=COOKIE,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=lifetime,

@@ -12,10 +12,11 @@ from emotion.recognizer import Recognizer
 from emotion.results import Face
 from emotion.web.analysis import Services, crop_from_picture, current_services
 from emotion.web.database import PhotoRow
+from emotion.web.feedback import remove as remove_face
 from emotion.web.problems import UploadError
 from emotion.web.storage import Analysis, GoneError, is_id
 from emotion.web.video_rows import VideoRow
-from emotion.web.visitors import visitor_key
+from emotion.web.visitors import require_sender, visitor_key
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ class Shown:
 
 
 def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
-    """Return the photos of a set, by position.
+    """Return the photos of a set of this visitor, by position.
 
     Raises:
         GoneError: there is no such set, or its time is up.
+        NotSenderError: somebody else sent it.
     """
     services = current_services()
     rows = (
@@ -47,6 +49,8 @@ def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
     )
     if not rows:
         raise GoneError("expected photos that are still kept; these are gone or never were")
+    for row in rows:
+        require_sender(row.visitor)
     return rows
 
 
@@ -93,23 +97,27 @@ def remove_all_of_visitor() -> None:
         current_services().videos.remove_known(row.id)
 
 
-def remove(analysis_id: str) -> None:
-    """Remove a photo from the folder and from the database.
+def remove_own_video(video_id: str) -> None:
+    """Remove a video of this visitor at once; work on it stops.
 
     Raises:
         GoneError: there is none.
+        NotSenderError: somebody else sent it.
     """
-    services = current_services()
-    services.storage.delete(analysis_id)
-    services.database.forget(analysis_id)
+    videos = current_services().videos
+    require_sender(videos.find(video_id).visitor)
+    videos.remove_known(video_id)
 
 
 def remove_rows(rows: Sequence[PhotoRow]) -> None:
-    """Remove photos from the folder and from the database, also such as are half gone."""
+    """Remove photos with what was kept of them for training, also such as are half gone."""
     services = current_services()
     for row in rows:
         with contextlib.suppress(GoneError):
             services.storage.delete(row.id)
+        # the row last: while it is there, deleting can be tried again
+        for kept in services.database.kept_faces(row.id):
+            remove_face(services.settings.feedback, kept)
         services.database.forget(row.id)
 
 

@@ -205,6 +205,10 @@ class Settings:
         default="20 per hour",
         metadata=_row(RATE, "videos that one client may send"),
     )
+    feedback_rate_limit: str = field(
+        default="50 per day",
+        metadata=_row(RATE, "faces for training that one client may give"),
+    )
     rate_limit_storage: str = field(
         default="memory://",
         metadata=_row(TEXT, "where the rates are counted, such as redis://host:6379"),

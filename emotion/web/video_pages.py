@@ -4,6 +4,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from emotion.web.analysis import MODEL_FIELD, current_services, uploaded_files
+from emotion.web.sets import remove_own_video
 from emotion.web.video_documents import (
     PRIVATE,
     clock,
@@ -14,7 +15,7 @@ from emotion.web.video_documents import (
 )
 from emotion.web.video_rows import DONE, FAILED, VideoRow
 from emotion.web.videos import VIDEO_FIELD
-from emotion.web.visitors import new_visitor
+from emotion.web.visitors import is_sender, new_visitor
 
 videos = Blueprint("videos", __name__)
 
@@ -61,16 +62,18 @@ def received_video() -> VideoRow:
 def page(video_id: str) -> ResponseReturnValue:
     """Show how far the work on a video is, what came of it, or why nothing did."""
     view = current_services().videos.view(video_id)
+    is_own = is_sender(view.row.visitor)
     if view.row.state == FAILED:
-        return render_template("video_failed.html", row=view.row), PRIVATE
+        return render_template("video_failed.html", row=view.row, is_own=is_own), PRIVATE
     if view.row.state != DONE:
         return render_template(
-            "video_work.html", view=view, clock=clock, refresh_s=REFRESH_S
+            "video_work.html", view=view, is_own=is_own, clock=clock, refresh_s=REFRESH_S
         ), PRIVATE
     tracks = sorted(view.summary["tracks"], key=lambda track: -track["seconds"])
     return render_template(
         "video.html",
         view=view,
+        is_own=is_own,
         tracks=tracks[:MOST_TRACKS],
         faces=len(tracks),
         timeline=timeline_words(tracks),
@@ -88,7 +91,7 @@ def file(video_id: str, name: str) -> Response:
 @videos.post("/videos/<video_id>/delete")
 def delete(video_id: str) -> ResponseReturnValue:
     """Remove a video at once; work on it stops."""
-    current_services().videos.remove(video_id)
+    remove_own_video(video_id)
     if request.args.get("back") == "mine":
         return redirect(url_for("pages.mine", deleted=1), 303)
     return redirect(url_for("pages.form", deleted="video"), 303)

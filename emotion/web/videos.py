@@ -161,17 +161,8 @@ class Videos:
             raise GoneError("expected a file of a video that is done; there is no such file")
         return self.files.file(row.id, row.attempt, name)
 
-    def remove(self, video_id: str) -> None:
-        """Remove a video at once; work on it stops.
-
-        Raises:
-            GoneError: there is none.
-        """
-        self.find(video_id)
-        self.remove_known(video_id)
-
     def remove_known(self, video_id: str) -> None:
-        """Remove a video that may be half gone."""
+        """Remove a video at once, also one that is half gone; work on it stops."""
         self.rows.remove(video_id)
         self.workers.wake()
         self.files.remove(video_id)
