@@ -19,6 +19,7 @@ from emotion.web.analysis import (
     current_services,
     keep,
     model_facts,
+    note,
     read_photo,
     read_request,
     uploaded_files,
@@ -86,7 +87,7 @@ def recognize() -> ResponseReturnValue:
     """Answer with the faces of a photo, in the schema of `results_to_dict`; nothing is stored."""
     services = current_services()
     reading = read_request(services)
-    count(services, reading)
+    count(services, [reading.results])
     return jsonify(reading.results), NO_STORE
 
 
@@ -101,9 +102,10 @@ def add_photo() -> ResponseReturnValue:
     set_id, position = _place_in_set()
     with services.gate.place():
         reading = read_photo(services, recognizer, file.read())
-        photo_id = keep(services, reading, new_visitor(), set_id, position)
-    headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
-    return jsonify(photo_document(services.storage.load(photo_id))), 201, headers
+        row = keep(services, reading, new_visitor(), set_id, position)
+    note(services, [row], [reading.results])
+    headers = NO_STORE | {"Location": url_for("api.photo", photo_id=row.id)}
+    return jsonify(photo_document(services.storage.load(row.id))), 201, headers
 
 
 def _place_in_set() -> tuple[str, int]:
