@@ -28,6 +28,7 @@ from emotion.web.analysis import (
 from emotion.web.database import Opinion, PhotoRow
 from emotion.web.feedback import find_face, give, take_back
 from emotion.web.health import trouble
+from emotion.web.logs import log_cause
 from emotion.web.model_page import view_of
 from emotion.web.models import OfferedModel
 from emotion.web.monitoring import monitoring_facts
@@ -76,6 +77,7 @@ class ApiError(EmotionError):
 @api.errorhandler(ApiError)
 def answer(error: ApiError) -> ResponseReturnValue:
     """Answer a problem of the API's own; all others have the app's handler."""
+    log_cause(error.problem.status, error.__cause__ or error)
     return as_json(error.problem, dict(NO_STORE))
 
 

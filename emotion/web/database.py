@@ -26,6 +26,7 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from emotion.errors import EmotionError
+from emotion.files import make_private
 from emotion.web.settings import SettingsError
 
 SCHEMA_VERSION = 1
@@ -429,8 +430,11 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             # it may come back empty
             self._ready_for = None
+            # of several lines, the further ones hold a statement's values
+            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise DatabaseError(
-                "expected an answer of the database; it cannot be reached or written at the moment"
+                "expected an answer of the database; it cannot be reached or written at the moment "
+                f"({cause})"
             ) from error
 
     @contextmanager
@@ -532,10 +536,12 @@ def _identity_of(file: Path) -> tuple:
 
 
 def _make_private_file(file: Path) -> None:
-    """Make a file that only its owner can read, and the folder it is in, if there is none yet."""
+    """Let only its owner read a file and its logs; make it, and its folder, if there is none."""
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.touch(mode=0o600, exist_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        make_private(file.with_name(file.name + suffix))
 
 
 def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:

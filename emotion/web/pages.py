@@ -41,6 +41,7 @@ from emotion.web.analysis import (
 )
 from emotion.web.database import PhotoRow
 from emotion.web.feedback import feedback_context, find_face
+from emotion.web.logs import log_cause
 from emotion.web.problems import NO_MODEL, Problem, problem_of
 from emotion.web.sets import (
     Shown,
@@ -107,6 +108,7 @@ def _navigation(settings: Settings) -> list[tuple[str, str]]:
 def form() -> ResponseReturnValue:
     """Show the form, or say that there is no model to read photos with."""
     if current_services().recognizer is None:
+        log_cause(503, current_services().model_problem)
         return render_template("form.html", no_model=NO_MODEL), 503, {"Cache-Control": "no-store"}
     return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
 
