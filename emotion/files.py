@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         part = Path(folder) / path.name
         yield part
         part.replace(path)
+
+
+def make_private(path: Path) -> None:
+    """Take the rights of everybody else from a file or folder that is there and ours.
+
+    What somebody else owns stays as it is, and so does a folder that all may use, like /tmp.
+    """
+    # it is not there, or its file system knows no rights
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        is_ours = hasattr(os, "geteuid") and found.st_uid == os.geteuid()
+        if is_ours and not found.st_mode & stat.S_ISVTX:
+            path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -452,7 +452,8 @@ def test_models_that_are_not_offered(client, key):
     assert "passwd" not in reply.text
 
 
-def test_monitoring(client):
+def test_monitoring(tmp_path):
+    client = make_app(tmp_path, MONITORING="on").test_client()
     keep(client)
     client.post(ADDRESS, data=photo_form())
     content = client.get("/api/v1/monitoring").json

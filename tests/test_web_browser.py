@@ -24,7 +24,7 @@ BOXES = tuple((x, 10 + x // 8, 30, 30) for x in range(0, 125, 40))
 def address(tmp_path_factory):
     """Serve an app with a stand-in model that finds four faces; return its address."""
     detector = StandInDetector(BOXES)
-    settings = {"PORT": 0, "VIDEO_RATE_LIMIT": "1000 per minute"}
+    settings = {"PORT": 0, "MONITORING": "on", "VIDEO_RATE_LIMIT": "1000 per minute"}
     app = make_app(tmp_path_factory.mktemp("web"), detector=detector, **settings)
     server = open_server(app, app.extensions["emotion"].settings)
     thread = threading.Thread(target=server.run, daemon=True)

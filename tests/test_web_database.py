@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -457,6 +459,47 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path):
         assert len(database.photos_of_set(key(900), NOW_S)) == 1
     assert database.photos_of_set(key(900), NOW_S) == ()
     database.close()
+
+
+def test_while_another_program_writes_all_can_read_and_nobody_can_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.05)
+    place = SqlitePlace(tmp_path)
+    first, second = Database(place.url), Database(place.url)
+    first.remember(photo(1))
+    with closing(sqlite3.connect(place.file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for database in (first, second):
+            for work in (
+                lambda database=database: database.remember(photo(2)),
+                lambda database=database: database.count(results(), NOW_S),
+                lambda database=database: database.forget(key(1)),
+            ):
+                with pytest.raises(DatabaseError):
+                    work()
+                assert database.photos_of_set(key(900), NOW_S) == (photo(1),)
+    for database in (first, second):
+        database.remember(photo(2))
+        database.close()
+
+
+def test_readers_find_a_connection_however_many_writers_wait(tmp_path):
+    database = Database(SqlitePlace(tmp_path).url)
+    database.remember(photo(1))
+    with ExitStack() as waiting:
+        for _ in range(40):
+            waiting.enter_context(database.transaction())
+        assert len(database.photos_of_set(key(900), NOW_S)) == 1
+    database.close()
+
+
+def test_tables_that_are_gone_are_made_anew(database):
+    database.remember(photo(1))
+    with database.transaction(writes=True) as connection:
+        database_module.TABLES.drop_all(connection)
+    with pytest.raises(DatabaseError):
+        database.remember(photo(2))
+    database.remember(photo(3))
+    assert database.photos_of_set(key(900), NOW_S) == (photo(3),)
 
 
 def test_work_that_fails_half_way_leaves_nothing(database):

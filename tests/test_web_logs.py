@@ -1,14 +1,20 @@
 """The log: one line a request, as text or JSON, and nothing in it about a visitor."""
 
+import errno
 import io
 import json
 import logging
 import re
 
 import pytest
-from web_support import StandInDetector, make_app, photo_form, upload
+from sqlalchemy import text
+from web_support import StandInDetector, make_app, make_app_without_model, photo_form, upload
 
+from emotion.errors import ModelError
+from emotion.web.analysis import Services
+from emotion.web.gate import BusyError, Gate
 from emotion.web.logs import LOGGER, JsonLines, TextLines, request_id, short_path, show_log
+from emotion.web.storage import Storage, StorageError
 
 
 class Broken(StandInDetector):
@@ -121,6 +127,94 @@ def test_the_id_of_a_proxy_is_kept_where_it_is_trusted_and_sane(tmp_path, proxie
     client = make_app(tmp_path, TRUSTED_PROXIES=proxies).test_client()
     received = client.get("/", headers={"X-Request-ID": given}).headers["X-Request-ID"]
     assert (received == given) == is_kept
+
+
+def no_database(folder, monkeypatch):
+    for file in (folder / "instance").glob("emotion.sqlite*"):
+        file.unlink()
+    (folder / "instance" / "emotion.sqlite").write_text("no database, as anybody can see " * 50)
+
+
+def full_disk(folder, monkeypatch):
+    def fail(*_):
+        raise StorageError(OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(Storage, "save", fail)
+
+
+def no_model(folder, monkeypatch):
+    monkeypatch.setattr(Services, "require_recognizer", broken_model)
+
+
+def broken_model(*_):
+    raise ModelError("expected a model as a.json; it is missing")
+
+
+def busy(folder, monkeypatch):
+    monkeypatch.setattr(Gate, "_enter", refuse)
+
+
+def refuse(*_):
+    raise BusyError("expected a free place")
+
+
+@pytest.mark.parametrize(
+    ("harm", "path", "status", "cause"),
+    [
+        (no_database, "/", 503, "file is not a database"),
+        (no_database, "/healthz", 503, "file is not a database"),
+        (no_database, "/api/v1/mine", 503, "file is not a database"),
+        (full_disk, "/", 507, "No space left"),
+        (full_disk, "/api/v1/photos", 507, "No space left"),
+        (no_model, "/api/v1/recognize", 503, "a.json"),
+        (no_model, "/healthz", 503, "a.json"),
+        (busy, "/", 503, None),  # the metrics count it
+    ],
+)
+def test_the_cause_of_503_and_507_is_logged_once(
+    tmp_path, log, monkeypatch, harm, path, status, cause
+):
+    lines = log(JsonLines)
+    client = make_app(tmp_path).test_client()
+    client.post("/", data=photo_form())
+    harm(tmp_path, monkeypatch)
+    reads = path in ("/healthz", "/api/v1/mine")
+    reply = client.get(path) if reads else client.post(path, data=photo_form())
+    assert reply.status_code == status
+    found = [line for line in map(json.loads, lines()) if line["level"] == "WARNING"]
+    assert len(found) == (cause is not None)
+    for line in found:
+        code = reply.headers["X-Request-ID"]
+        assert line["request_id"] == code
+        assert code in line["message"]
+        assert cause in line["message"]
+        assert cause not in reply.text or harm is no_model
+
+
+@pytest.mark.parametrize("path", ["/", "/live"])
+def test_a_page_that_needs_a_model_logs_why_there_is_none(tmp_path, log, path):
+    lines = log(TextLines)
+    client = make_app_without_model(tmp_path, "expected a.json; it is missing").test_client()
+    code = client.get(path).headers["X-Request-ID"]
+    (warning,) = [line for line in lines() if "a.json" in line]
+    assert code in warning
+
+
+def test_no_key_of_a_photo_is_in_the_cause(tmp_path, log):
+    lines = log(TextLines)
+    app = make_app(tmp_path)
+    client = app.test_client()
+    key = upload(client).rpartition("/")[2]
+    with app.extensions["emotion"].database.transaction(writes=True) as connection:
+        connection.execute(
+            text(
+                "CREATE TRIGGER t BEFORE DELETE ON photos BEGIN "
+                "SELECT RAISE(ABORT, 'a trigger'); END"
+            )
+        )
+    assert client.post(f"/results/{key}/delete").status_code == 503
+    assert any("a trigger" in line for line in lines())
+    assert key not in "\n".join(lines())
 
 
 @pytest.mark.parametrize("door", ["/", "/api/v1/recognize"])

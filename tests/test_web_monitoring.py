@@ -351,7 +351,8 @@ def test_report_needs_no_card(database):
 
 @pytest.fixture
 def app(tmp_path):
-    return make_app(tmp_path, replace(stand_in_model(), card=CARD), clock=lambda: NOW_S)
+    model = replace(stand_in_model(), card=CARD)
+    return make_app(tmp_path, model, clock=lambda: NOW_S, MONITORING="on")
 
 
 def test_page_of_an_unused_app(app):
@@ -410,9 +411,12 @@ def test_names_of_classes_are_escaped(app):
     assert "<i>y" not in page
 
 
-def test_no_page_where_monitoring_is_off(tmp_path):
-    app = make_app(tmp_path, MONITORING="off")
-    assert app.test_client().get("/monitoring").status_code == 404
+@pytest.mark.parametrize(("chosen", "status"), [({}, 404), ({"MONITORING": "on"}, 200)])
+def test_the_figures_are_for_everybody_only_where_that_is_set(tmp_path, chosen, status):
+    client = make_app(tmp_path, **chosen).test_client()
+    for path in ("/monitoring", "/api/v1/monitoring"):
+        assert client.get(path).status_code == status
+    assert ('href="/monitoring"' in client.get("/").text) == bool(chosen)
 
 
 def test_page_while_the_database_is_away(app, tmp_path):

@@ -53,8 +53,8 @@ class World:
     """An app that keeps a photo, and a client who sent it."""
 
     def __init__(self, folder, **chosen):
-        rate = {"VIDEO_RATE_LIMIT": "1000000 per minute"}
-        self.app = make_app(folder, looking_model(), **rate | chosen)
+        usual = {"VIDEO_RATE_LIMIT": "1000000 per minute", "MONITORING": "on"}
+        self.app = make_app(folder, looking_model(), **usual | chosen)
         self.services = self.app.extensions["emotion"]
         self.client = self.app.test_client()
         self.services.videos.workers.command = (sys.executable, video_job_stand_in.__file__)
@@ -351,7 +351,7 @@ def test_every_described_answer_can_be_had(make_world, monkeypatch, name, status
 
 
 def test_unavailable_for_want_of_a_model(tmp_path):
-    client = make_app_without_model(tmp_path).test_client()
+    client = make_app_without_model(tmp_path, MONITORING="on").test_client()
     for path in ("/recognize", "/photos"):
         reply = client.post(ROOT + path, data=photo_form())
         assert reply.status_code == 503

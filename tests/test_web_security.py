@@ -1,5 +1,7 @@
 """Security: headers, pages without anything inline, posts from elsewhere, tokens, the cookie."""
 
+import io
+import os
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +10,11 @@ import pytest
 from flask import session
 from web_support import make_app, photo_form, upload
 
+from emotion.files import make_private
 from emotion.web import sessions
 from emotion.web.sessions import COOKIE, secret_key_in
 from emotion.web.settings import PROJECT_FOLDER, SettingsError
+from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor, visitor_key
 
 TEMPLATES = sorted((PROJECT_FOLDER / "templates").glob("*.html"))
@@ -247,6 +251,62 @@ def test_a_key_is_made_once_and_kept(tmp_path):
     assert stat.S_IMODE((folder / "secret_key").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert [path.name for path in folder.iterdir()] == ["secret_key"]
+
+
+@pytest.fixture
+def no_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("no_umask")
+@pytest.mark.parametrize("was_open", [False, True])
+def test_what_is_kept_is_for_its_owner_alone(tmp_path, was_open):
+    kept = [tmp_path / name for name in ("uploads", "instance", "feedback")]
+    if was_open:
+        secret_key_in(kept[1])
+        for folder in kept:
+            folder.mkdir(exist_ok=True, mode=0o777)
+            folder.chmod(0o777)
+        for name in ("secret_key", "emotion.sqlite"):
+            (kept[1] / name).touch()
+            (kept[1] / name).chmod(0o666)
+    app = make_app(tmp_path)
+    client, videos = app.test_client(), app.extensions["emotion"].videos
+    # videos first: their folder is inside that of the photos
+    videos.files.receive(id_of_video := new_id(), io.BytesIO(b"video"))
+    videos.files.make_room(id_of_video, new_id())
+    said = {"emotion": "sad", "keep": "yes"}
+    assert client.post(f"{upload(client)}/faces/1/feedback", data=said).status_code == 303
+    found = [path for folder in kept for path in (folder, *folder.rglob("*"))]
+    assert {"your video", "result.json", "emotion.sqlite-wal", "secret_key"} <= {
+        path.name for path in found
+    }
+    assert list(kept[2].rglob("*.png"))
+    for path in found:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+@pytest.mark.parametrize(
+    ("before", "is_ours", "after"),
+    [
+        (0o755, True, 0o700),
+        (0o644, True, 0o600),
+        (0o500, True, 0o500),
+        (0o1777, True, 0o1777),
+        (0o755, False, 0o755),
+    ],
+)
+def test_only_what_is_ours_alone_is_made_private(tmp_path, monkeypatch, before, is_ours, after):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(before)
+    if not is_ours:
+        monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    make_private(folder)
+    make_private(tmp_path / "nothing")
+    assert stat.S_IMODE(folder.stat().st_mode) == after
 
 
 def test_workers_that_start_at_once_agree_on_a_key(tmp_path, monkeypatch):

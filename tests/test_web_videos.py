@@ -547,7 +547,7 @@ def test_deleting_one_leads_back_to_the_list(make):
 
 
 def test_videos_are_counted_without_anything_they_could_be_known_by(make, caplog):
-    app = make(METRICS="on")
+    app = make(METRICS="on", MONITORING="on")
     client = app.test_client()
     with caplog.at_level("INFO"):
         video = wait_for(client, send(client), "done")
@@ -893,6 +893,8 @@ def test_a_real_video(real, tmp_path):
     assert len(files["jsonl"].splitlines()) == 20
     assert files["parquet"].startswith(b"PAR1")
     assert json.loads(files["summary"])["tracks"] == video["summary"]["tracks"]
+    for path in (tmp_path / "uploads").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
 
 
 def send_bytes(client, content):

@@ -76,9 +76,10 @@ def folders(folder):
     return {name.upper(): folder / name for name in ("uploads", "instance", "feedback")}
 
 
-def make_app_without_model(folder, reason="expected a model as a.json; it is missing"):
+def make_app_without_model(folder, reason="expected a model as a.json; it is missing", **settings):
     """Return an app whose model could not be loaded."""
-    return build_app(Services.make(read_settings(folders(folder)), None, reason), NO_TOKENS)
+    chosen = read_settings({**folders(folder), **settings})
+    return build_app(Services.make(chosen, None, reason), NO_TOKENS)
 
 
 def picture(width=160, height=120, seed=0):

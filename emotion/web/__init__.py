@@ -6,6 +6,7 @@ from flask import Flask, current_app, request
 
 from emotion.errors import EmotionError
 from emotion.faces import FaceDetector
+from emotion.files import make_private
 from emotion.recognizer import Detector, Recognizer
 from emotion.web.analysis import Services, current_services
 from emotion.web.api import api
@@ -72,6 +73,8 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
         SettingsError: there is no secret key, or rates cannot be counted.
     """
     settings = services.settings
+    for folder in (settings.uploads, settings.instance, settings.feedback):
+        make_private(folder)
     app = Flask(LOGGER, root_path=str(PROJECT_FOLDER))
     app.config.update(limits_of_forms(settings))
     app.config.update(flask_config or {})

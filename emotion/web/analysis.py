@@ -4,7 +4,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,17 +176,18 @@ def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Re
     return Reading(photo, sights, results, facts)
 
 
-def keep(services: Services, reading: Reading, visitor: str, set_id: str, position: int) -> str:
-    """Keep a photo that was read, count it, and return its id; nothing stays where that fails.
+def keep(
+    services: Services, reading: Reading, visitor: str, set_id: str, position: int
+) -> PhotoRow:
+    """Write the pictures of a photo that was read; return the row to `note`.
 
     Raises:
-        StorageError: its pictures cannot be written.
-        DatabaseError: the database cannot be written.
+        StorageError: they cannot be written.
     """
-    storage, database = services.storage, services.database
+    storage = services.storage
     photo_id = storage.save(reading.results, reading.model, pictures_of(reading), set_id)
     created_s = storage.clock()
-    row = PhotoRow(
+    return PhotoRow(
         id=photo_id,
         set_id=set_id,
         position=position,
@@ -196,20 +197,41 @@ def keep(services: Services, reading: Reading, visitor: str, set_id: str, positi
         faces=len(reading.sights),
         emotions=",".join(face.emotion for face in reading.faces),
     )
+
+
+def note(services: Services, rows: Sequence[PhotoRow], results: Sequence[Mapping]) -> None:
+    """Note photos in the database and count them; nothing of them stays where that fails.
+
+    To be called outside the gate: other photos must not wait for the database.
+
+    Args:
+        services: what the app is made of.
+        rows: of all photos of a set.
+        results: what `results_to_dict` gave for those that could be read.
+
+    Raises:
+        DatabaseError: the database cannot be written.
+    """
     try:
-        database.remember(row)
+        services.database.remember(*rows)
     except DatabaseError:
-        with contextlib.suppress(GoneError, StorageError):
-            storage.delete(photo_id)
+        drop(services, rows)
         raise
-    count(services, reading)
-    return photo_id
+    count(services, results)
 
 
-def count(services: Services, reading: Reading) -> None:
-    """Count a photo; where that fails, its answer is worth giving all the same."""
+def drop(services: Services, rows: Sequence[PhotoRow]) -> None:
+    """Remove the pictures of photos that could not be noted, as far as they can be removed."""
+    for row in rows:
+        with contextlib.suppress(GoneError, StorageError):
+            services.storage.delete(row.id)
+
+
+def count(services: Services, results: Sequence[Mapping]) -> None:
+    """Count photos, outside the gate; where that fails, the answer is worth giving all the same."""
     try:
-        services.database.count(reading.results, services.storage.clock())
+        for each in results:
+            services.database.count(each, services.storage.clock())
     except DatabaseError as error:
         logging.getLogger(LOGGER).warning("a photo is missing in the statistics: %s", error)
 

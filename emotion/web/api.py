@@ -19,6 +19,7 @@ from emotion.web.analysis import (
     current_services,
     keep,
     model_facts,
+    note,
     read_photo,
     read_request,
     uploaded_files,
@@ -27,6 +28,7 @@ from emotion.web.analysis import (
 from emotion.web.database import Opinion, PhotoRow
 from emotion.web.feedback import find_face, give, take_back
 from emotion.web.health import trouble
+from emotion.web.logs import log_cause
 from emotion.web.model_page import view_of
 from emotion.web.models import OfferedModel
 from emotion.web.monitoring import monitoring_facts
@@ -75,6 +77,7 @@ class ApiError(EmotionError):
 @api.errorhandler(ApiError)
 def answer(error: ApiError) -> ResponseReturnValue:
     """Answer a problem of the API's own; all others have the app's handler."""
+    log_cause(error.problem.status, error.__cause__ or error)
     return as_json(error.problem, dict(NO_STORE))
 
 
@@ -86,7 +89,7 @@ def recognize() -> ResponseReturnValue:
     """Answer with the faces of a photo, in the schema of `results_to_dict`; nothing is stored."""
     services = current_services()
     reading = read_request(services)
-    count(services, reading)
+    count(services, [reading.results])
     return jsonify(reading.results), NO_STORE
 
 
@@ -101,9 +104,10 @@ def add_photo() -> ResponseReturnValue:
     set_id, position = _place_in_set()
     with services.gate.place():
         reading = read_photo(services, recognizer, file.read())
-        photo_id = keep(services, reading, new_visitor(), set_id, position)
-    headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
-    return jsonify(photo_document(services.storage.load(photo_id), True)), 201, headers
+        row = keep(services, reading, new_visitor(), set_id, position)
+    note(services, [row], [reading.results])
+    headers = NO_STORE | {"Location": url_for("api.photo", photo_id=row.id)}
+    return jsonify(photo_document(services.storage.load(row.id), True)), 201, headers
 
 
 def _place_in_set() -> tuple[str, int]:

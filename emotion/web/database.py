@@ -7,7 +7,6 @@ on their faces) goes when the photo goes; of an opinion a number in the statisti
 import os
 import re
 import sqlite3
-import threading
 import time
 import weakref
 from collections import Counter
@@ -27,17 +26,21 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from emotion.errors import EmotionError
+from emotion.files import make_private
 from emotion.web.settings import SettingsError
 
 SCHEMA_VERSION = 1
-BUSY_TIMEOUT_S = 10
+BUSY_TIMEOUT_S = 3
 """How long SQLite waits for another writer; each writes for a few milliseconds."""
 
-POOL = {"pool_size": 5, "max_overflow": 15, "pool_timeout": 10}
-"""How many connections wait for work, how many more there may be, seconds to wait for one."""
+SQLITE_POOL = {"pool_size": 5, "max_overflow": -1}
+"""How many idle connections stay open; a thread that reads never waits for one that writes."""
 
 POSTGRESQL_DRIVER = "postgresql+psycopg"
 POSTGRESQL = {
+    "pool_size": 5,
+    "max_overflow": 15,
+    "pool_timeout": 10,
     # a connection that a restarted server closed is replaced before it is used
     "pool_pre_ping": True,
     "pool_recycle": 1800,
@@ -267,13 +270,13 @@ class Database:
         self._identity = partial(_identity_of, Path(address.database)) if is_file else _same
         self._engine = _make_engine(address, self._identity)
         self._ready_for: object = None
-        self._preparing = threading.Lock()
         weakref.finalize(self, self._engine.dispose)
 
-    def remember(self, row: PhotoRow) -> None:
-        """Note a photo; one of the same id is replaced."""
+    def remember(self, *rows: PhotoRow) -> None:
+        """Note photos, all or none; one of the same id is replaced."""
+        statement = self._upsert(PHOTOS, lambda old, new: new)
         with self.transaction(writes=True) as connection:
-            connection.execute(self._upsert(PHOTOS, lambda old, new: new), asdict(row))
+            connection.execute(statement, [asdict(row) for row in rows])
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
         """Return a photo that is still kept."""
@@ -442,8 +445,11 @@ class Database:
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             # it may come back empty
             self._ready_for = None
+            # of several lines, the further ones hold a statement's values
+            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise DatabaseError(
-                "expected an answer of the database; it cannot be reached or written at the moment"
+                "expected an answer of the database; it cannot be reached or written at the moment "
+                f"({cause})"
             ) from error
 
     @contextmanager
@@ -456,18 +462,27 @@ class Database:
             yield connection
 
     def _make_ready(self) -> None:
-        """Make the tables if there are none yet; several processes may do so at once."""
+        """Make the tables if there are none; several threads and processes may do so at once."""
         if self._ready_for == self._identity():
             return
-        with self._preparing:
-            if self._ready_for == self._identity():
-                return
+        if not self._is_prepared():
             if self._dialect is sqlite:
                 _switch_to_write_ahead_log(self._engine)
             with self._begin(writes=True, alone=True) as connection:
                 TABLES.create_all(connection)
                 _check_version(connection)
-            self._ready_for = self._identity()
+        self._ready_for = self._identity()
+
+    def _is_prepared(self) -> bool:
+        """True if nothing is left to prepare; only reads, so it does not wait for a writer."""
+        with self._begin(writes=False, alone=False) as connection:
+            if (
+                self._dialect is sqlite
+                and connection.exec_driver_sql("PRAGMA journal_mode").scalar() != "wal"
+            ):
+                return False
+            has_table = sql.inspect(connection).has_table
+            return all(map(has_table, TABLES.tables)) and _version(connection) == SCHEMA_VERSION
 
 
 def _address_of(url: str) -> URL:
@@ -492,9 +507,9 @@ def _is_file(address: URL) -> bool:
 def _make_engine(address: URL, identity: Callable[[], object]) -> Engine:
     """Return SQLAlchemy's engine of an address."""
     if address.drivername == POSTGRESQL_DRIVER:
-        engine = sql.create_engine(address, **POSTGRESQL, **POOL)
+        engine = sql.create_engine(address, **POSTGRESQL)
     else:
-        engine = sql.create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S}, **POOL)
+        engine = sql.create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S}, **SQLITE_POOL)
         file = Path(address.database)
         event.listen(engine, "do_connect", lambda *_: _make_private_file(file))
         event.listen(engine, "connect", _leave_transactions_to_us)
@@ -536,10 +551,12 @@ def _identity_of(file: Path) -> tuple:
 
 
 def _make_private_file(file: Path) -> None:
-    """Make a file that only its owner can read, and the folder it is in, if there is none yet."""
+    """Let only its owner read a file and its logs; make it, and its folder, if there is none."""
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.touch(mode=0o600, exist_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        make_private(file.with_name(file.name + suffix))
 
 
 def _leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
@@ -575,7 +592,7 @@ def _switch_to_write_ahead_log(engine: Engine) -> None:
 
 def _check_version(connection: Connection) -> None:
     """Note the version of the tables, or raise a `DatabaseError` if they are of another one."""
-    found = connection.execute(sql.select(SCHEMA.c.version).where(SCHEMA.c.id == 1)).scalar()
+    found = _version(connection)
     if found is None:
         connection.execute(SCHEMA.insert(), {"id": 1, "version": SCHEMA_VERSION})
     elif found != SCHEMA_VERSION:
@@ -583,6 +600,10 @@ def _check_version(connection: Connection) -> None:
             f"expected a database of version {SCHEMA_VERSION}; received version {found}: "
             "run the program that made it, or name another database"
         )
+
+
+def _version(connection: Connection) -> int | None:
+    return connection.execute(sql.select(SCHEMA.c.version).where(SCHEMA.c.id == 1)).scalar()
 
 
 def _opinion_columns() -> tuple[Column, ...]:

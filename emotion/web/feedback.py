@@ -169,8 +169,10 @@ def keep(folder: Path, class_name: str, crop: bytes) -> str:
     """
     name = f"{_folder_name(class_name)}/{secrets.token_hex(NAME_BYTES)}.png"
     try:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
         with whole_file(folder / name) as part:
+            part.touch(mode=0o600)
             part.write_bytes(without_metadata(crop))
     except OSError as error:
         raise StorageError(error) from error

@@ -4,21 +4,21 @@ import os
 from pathlib import Path
 
 from emotion.web.analysis import Services
-from emotion.web.database import DatabaseError
 
 NOBODY = "nobody"
 
 
 def trouble(services: Services) -> str:
-    """Return what keeps the app from its work, in words without paths; "" where all is well."""
+    """Return what keeps the app from its work, in words without paths; "" where all is well.
+
+    Raises:
+        DatabaseError: the database cannot be reached.
+    """
     settings = services.settings
     if not settings.keeps_nothing and not can_be_written(settings.uploads):
         return "The folder for results cannot be written to."
-    try:
-        # any question that has to reach the database
-        services.database.photos_of_visitor(NOBODY, services.storage.clock())
-    except DatabaseError:
-        return "The database cannot be reached."
+    # any question that has to reach the database
+    services.database.photos_of_visitor(NOBODY, services.storage.clock())
     return ""
 
 

@@ -12,6 +12,7 @@ from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
 from emotion.results import CANDIDATE_SHARE, MOST_CANDIDATES, results_to_dict
 from emotion.web.analysis import current_services, uploaded_files
+from emotion.web.logs import log_cause
 from emotion.web.problems import NO_MODEL
 
 live = Blueprint("live", __name__)
@@ -29,6 +30,7 @@ def page() -> ResponseReturnValue:
     """Show the page of the live camera, or say that there is no model to read its frames with."""
     recognizer = current_services().recognizer
     if recognizer is None:
+        log_cause(503, current_services().model_problem)
         return render_template("live.html", no_model=NO_MODEL), 503, NO_STORE
     return render_template("live.html", words=words_for_script(recognizer)), NO_STORE
 

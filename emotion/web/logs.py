@@ -91,6 +91,12 @@ def log_request(response: Response) -> Response:
     return response
 
 
+def log_cause(status: int, cause: object) -> None:
+    """Write why the current request is answered 503 or 507; other answers say it themselves."""
+    if status in (503, 507):
+        logging.getLogger(LOGGER).warning("%d, code %s: %s", status, request_id(), cause)
+
+
 def short_path(path: str) -> str:
     """Return a path: quoted, not too long, and with every id cut, for an id is a key."""
     cut = re.sub(r"([A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}", r"\1...", path)

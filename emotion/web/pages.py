@@ -32,13 +32,16 @@ from emotion.web.analysis import (
     chosen_recognizer,
     count,
     current_services,
+    drop,
     keep,
+    note,
     pictures_of,
     read_photo,
     uploaded_files,
 )
 from emotion.web.database import PhotoRow
 from emotion.web.feedback import feedback_context, find_face
+from emotion.web.logs import log_cause
 from emotion.web.problems import NO_MODEL, Problem, problem_of
 from emotion.web.sets import (
     Shown,
@@ -53,7 +56,7 @@ from emotion.web.sets import (
     videos_of_visitor,
 )
 from emotion.web.settings import Settings
-from emotion.web.storage import Analysis, new_id
+from emotion.web.storage import Analysis, StorageError, new_id
 from emotion.web.summary import summarize
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
@@ -104,6 +107,7 @@ def _navigation(settings: Settings) -> list[tuple[str, str]]:
 def form() -> ResponseReturnValue:
     """Show the form, or say that there is no model to read photos with."""
     if current_services().recognizer is None:
+        log_cause(503, current_services().model_problem)
         return render_template("form.html", no_model=NO_MODEL), 503, {"Cache-Control": "no-store"}
     return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
 
@@ -125,15 +129,17 @@ def upload() -> ResponseReturnValue:
         if len(problems) == len(readings):
             return _nothing_readable(problems)
         if services.settings.keeps_nothing:
-            return _shown_once(readings)
-        set_id = new_id()
-        kept = [
-            _keep_or_note(services, reading, set_id, position)
-            for position, reading in enumerate(readings, start=1)
-        ]
-    if len(kept) == 1:
-        return redirect(url_for("pages.result", analysis_id=kept[0]), 303)
-    return redirect(url_for("pages.photo_set", set_id=set_id), 303)
+            answer = _shown_once(readings)
+        else:
+            rows = _keep_all(services, readings)
+    results = [reading.results for reading in readings if isinstance(reading, Reading)]
+    if services.settings.keeps_nothing:
+        count(services, results)
+        return answer
+    note(services, rows, results)
+    if len(rows) == 1:
+        return redirect(url_for("pages.result", analysis_id=rows[0].id), 303)
+    return redirect(url_for("pages.photo_set", set_id=rows[0].set_id), 303)
 
 
 def _read_or_problem(
@@ -148,20 +154,25 @@ def _read_or_problem(
         return problem_of(error)
 
 
-def _keep_or_note(
-    services: Services, reading: Reading | Problem, set_id: str, position: int
-) -> str:
-    """Keep a photo, or note why it could not be read; return its id."""
-    if isinstance(reading, Reading):
-        return keep(services, reading, new_visitor(), set_id, position)
-    photo_id, now_s = new_id(), services.storage.clock()
-    expires_s = now_s + services.storage.keep_s
-    services.database.remember(
-        PhotoRow(
-            photo_id, set_id, position, new_visitor(), now_s, expires_s, 0, problem=reading.detail
-        )
-    )
-    return photo_id
+def _keep_all(services: Services, readings: Sequence[Reading | Problem]) -> list[PhotoRow]:
+    """Write the pictures of the photos of a set, all or none; return the rows to `note`."""
+    set_id, visitor, rows = new_id(), new_visitor(), []
+    try:
+        for position, reading in enumerate(readings, start=1):
+            if isinstance(reading, Reading):
+                rows.append(keep(services, reading, visitor, set_id, position))
+                continue
+            now_s = services.storage.clock()
+            expires_s = now_s + services.storage.keep_s
+            rows.append(
+                PhotoRow(
+                    new_id(), set_id, position, visitor, now_s, expires_s, 0, problem=reading.detail
+                )
+            )
+    except StorageError:
+        drop(services, rows)
+        raise
+    return rows
 
 
 def _nothing_readable(problems: Sequence[Problem]) -> ResponseReturnValue:
@@ -182,7 +193,6 @@ def _shown_once(readings: Sequence[Reading | Problem]) -> ResponseReturnValue:
         if isinstance(reading, Problem):
             shown.append(Shown(position, problem=reading.detail))
             continue
-        count(services, reading)
         analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
         pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
         shown.append(Shown(position, analysis, pictures=pictures))

@@ -24,7 +24,7 @@ from emotion.errors import (
 from emotion.web import gate
 from emotion.web.database import DatabaseError
 from emotion.web.gate import BusyError
-from emotion.web.logs import request_id
+from emotion.web.logs import log_cause, request_id
 from emotion.web.rates import seconds_to_wait
 from emotion.web.storage import GoneError, StorageError
 from emotion.web.video_errors import (
@@ -288,8 +288,11 @@ def answer(error: Exception) -> ResponseReturnValue:
     problem = problem_of(error)
     if not isinstance(error, HTTPException | EmotionError):
         current_app.logger.error("unexpected error, code %s", request_id(), exc_info=error)
-    if isinstance(error, BusyError | QueueFullError | RateLimitExceeded):
+    elif isinstance(error, BusyError | QueueFullError | RateLimitExceeded):
+        # the metrics count them
         g.refused = "rate" if isinstance(error, RateLimitExceeded) else "busy"
+    else:
+        log_cause(problem.status, error)
     headers = {"Cache-Control": "no-store"}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)

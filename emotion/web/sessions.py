@@ -10,6 +10,7 @@ from pathlib import Path
 from flask import Flask, request
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
+from emotion.files import make_private
 from emotion.web.settings import Settings, SettingsError
 
 KEY_FILE = "secret_key"
@@ -64,6 +65,7 @@ def secret_key_in(folder: Path) -> str:
     try:
         if not path.exists():
             _make_key(path)
+        make_private(path)
         key = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "other bytes than letters"

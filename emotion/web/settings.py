@@ -220,8 +220,8 @@ class Settings:
         ),
     )
     monitoring: bool = field(
-        default=True,
-        metadata=_row(SWITCH, "show the page that says how the app is used"),
+        default=False,
+        metadata=_row(SWITCH, "show everybody how the app is used: a page, and in the API"),
     )
     metrics: bool = field(
         default=False,

@@ -117,7 +117,7 @@ class Storage:
         }
         files = {**pictures, RESULT_FILE: json.dumps(content, indent=1).encode()}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             part.mkdir(mode=0o700)
             for name, data in files.items():
                 _write(part / name, data)
@@ -296,6 +296,6 @@ def _modified_s(path: Path) -> float:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file that is not there yet."""
-    with path.open("xb") as file:
-        file.write(data)
+    """Write a file that is not there yet, for its owner alone."""
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(data)

@@ -30,11 +30,15 @@ class Sweeper:
         except StorageError as error:
             _warn("cannot remove expired results: %s", error)
         if self._is_turn_of_database():
-            try:
-                self._services.database.forget_expired(self._services.storage.clock())
-                self._services.videos.sweep()
-            except (DatabaseError, StorageError) as error:
-                _warn("cannot forget what expired: %s", error)
+            # a thread of its own, as a request must not wait for whoever writes to the database
+            threading.Thread(target=self._sweep_database, daemon=True).start()
+
+    def _sweep_database(self) -> None:
+        try:
+            self._services.database.forget_expired(self._services.storage.clock())
+            self._services.videos.sweep()
+        except (DatabaseError, StorageError) as error:
+            _warn("cannot forget what expired: %s", error)
 
     def _is_turn_of_database(self) -> bool:
         """Tell whether the database is due, to one of several threads that ask."""

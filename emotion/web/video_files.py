@@ -61,9 +61,11 @@ class VideoFiles:
         """
         part = self.folder / f"{PART_PREFIX}{video_id}"
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
             part.mkdir(mode=0o700)
-            with (part / SOURCE).open("xb") as source:
+            (part / SOURCE).touch(mode=0o600)
+            with (part / SOURCE).open("wb") as source:
                 shutil.copyfileobj(file, source, CHUNK_BYTES)
             part.rename(self.folder / video_id)
         except OSError as error:

@@ -68,6 +68,8 @@ def main() -> int:
     job = Job(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=_end_with_the_app, daemon=True).start()
     return_memory_early()
+    # the results are for the app's user alone
+    os.umask(0o077)
     try:
         limit_process(job)
         tell("done", do(job, lambda progress: tell("progress", progress)))

@@ -1,0 +1,123 @@
+"""While another program writes to the database, reads go on and writes soon fail."""
+
+import errno
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+import video_job_stand_in as stand_in
+from web_support import encoded, make_app, photo_form
+
+from emotion.web import database as database_module
+from emotion.web.database import Database
+from emotion.web.storage import Storage, StorageError, new_id
+from emotion.web.video_rows import VideoRow
+
+
+@pytest.fixture
+def app(tmp_path, monkeypatch):
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.05)
+    app = make_app(tmp_path)
+    yield app
+    app.extensions["emotion"].videos.workers.stop()
+    app.extensions["emotion"].database.close()
+
+
+def two_photos():
+    return {"photo": [photo_form(encoded(seed=seed))["photo"] for seed in (1, 2)]}
+
+
+def a_video():
+    return {"video": photo_form(stand_in.sent(), "video.mp4")["photo"]}
+
+
+def stored(folder):
+    return sorted(path.name for path in (folder / "uploads").glob("*") if path.name != "videos")
+
+
+def test_reads_go_on_and_writes_are_answered_503(app, tmp_path):
+    client, services = app.test_client(), app.extensions["emotion"]
+    first = client.post("/", data=two_photos()).location
+    now_s = services.storage.clock()
+    services.videos.rows.add(video := VideoRow(new_id(), "", now_s, now_s + 100), 1)
+    before = stored(tmp_path)
+    reads = (first, "/healthz", "/mine", "/api/v1/mine", f"/api/v1/videos/{video.id}")
+    writes = {
+        "/": two_photos,
+        "/api/v1/photos": photo_form,
+        "/api/v1/videos": a_video,
+        "/mine/delete": dict,
+    }
+    with closing(sqlite3.connect(tmp_path / "instance" / "emotion.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for path, form in writes.items():
+            assert client.post(path, data=form()).status_code == 503, path
+            if path != "/mine/delete":
+                assert stored(tmp_path) == before
+            assert [client.get(read).status_code for read in reads] == [200] * len(reads)
+        # only its numbers are missing
+        assert client.post("/api/v1/recognize", data=photo_form()).status_code == 200
+        started_meanwhile = make_app(tmp_path).test_client()
+        assert started_meanwhile.get("/healthz").status_code == 200
+        assert started_meanwhile.get(first).status_code == 200
+    assert client.post("/", data=two_photos()).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "keep_hours"),
+    [
+        ("/", photo_form, 24),
+        ("/", two_photos, 24),
+        ("/", two_photos, 0),
+        ("/api/v1/photos", photo_form, 24),
+        ("/api/v1/recognize", photo_form, 24),
+    ],
+)
+def test_no_photo_holds_its_turn_while_it_waits_for_the_database(
+    tmp_path, monkeypatch, path, form, keep_hours
+):
+    app = make_app(tmp_path, KEEP_HOURS=keep_hours)
+    services, in_hand = app.extensions["emotion"], []
+    begin = services.database.transaction
+
+    def transaction(**options):
+        in_hand.append(services.gate.in_hand)
+        return begin(**options)
+
+    monkeypatch.setattr(services.database, "transaction", transaction)
+    assert app.test_client().post(path, data=form()).status_code < 400
+    assert set(in_hand) == {0}
+
+
+def test_no_request_waits_for_what_expired_to_be_forgotten(tmp_path, monkeypatch):
+    now, answered, waited = [1_700_000_000.0], threading.Event(), []
+    app = make_app(tmp_path, clock=lambda: now[0])
+    forgotten = threading.Event()
+
+    def forget_expired(*_):
+        waited.append(answered.wait(20))
+        forgotten.set()
+
+    monkeypatch.setattr(Database, "forget_expired", forget_expired)
+    now[0] += 3600
+    assert app.test_client().get("/healthz").status_code == 200
+    answered.set()
+    assert forgotten.wait(20)
+    assert waited == [True]
+
+
+def test_of_a_set_that_does_not_fit_on_the_disk_nothing_stays(tmp_path, monkeypatch):
+    save, saved = Storage.save, []
+
+    def save_one(*arguments):
+        if saved:
+            raise StorageError(OSError(errno.ENOSPC, "No space left on device"))
+        saved.append(save(*arguments))
+        return saved[0]
+
+    monkeypatch.setattr(Storage, "save", save_one)
+    client = make_app(tmp_path).test_client()
+    assert client.post("/", data=two_photos()).status_code == 507
+    assert saved
+    assert stored(tmp_path) == []
