@@ -120,8 +120,8 @@ def current_services() -> Services:
     return current_app.extensions["emotion"]
 
 
-def read_request(services: Services) -> Reading:
-    """Return the faces of the one photo that the current request brings.
+def read_request(services: Services) -> Mapping:
+    """Return the results of the one photo that the current request brings, not its pixels.
 
     Raises:
         EmotionError: there is no model, not one photo, or it cannot be used.
@@ -129,7 +129,7 @@ def read_request(services: Services) -> Reading:
     recognizer = chosen_recognizer(services)
     (file,) = uploaded_files(most=1)
     with services.gate.place():
-        return read_photo(services, recognizer, file.read())
+        return read_photo(services, recognizer, file.read()).results
 
 
 def chosen_recognizer(services: Services) -> Recognizer:
@@ -202,14 +202,14 @@ def keep(services: Services, reading: Reading, visitor: str, set_id: str, positi
         with contextlib.suppress(GoneError, StorageError):
             storage.delete(photo_id)
         raise
-    count(services, reading)
+    count(services, reading.results)
     return photo_id
 
 
-def count(services: Services, reading: Reading) -> None:
+def count(services: Services, results: Mapping) -> None:
     """Count a photo; where that fails, its answer is worth giving all the same."""
     try:
-        services.database.count(reading.results, services.storage.clock())
+        services.database.count(results, services.storage.clock())
     except DatabaseError as error:
         logging.getLogger(LOGGER).warning("a photo is missing in the statistics: %s", error)
 

@@ -85,9 +85,9 @@ def answer(error: ApiError) -> ResponseReturnValue:
 def recognize() -> ResponseReturnValue:
     """Answer with the faces of a photo, in the schema of `results_to_dict`; nothing is stored."""
     services = current_services()
-    reading = read_request(services)
-    count(services, reading)
-    return jsonify(reading.results), NO_STORE
+    results = read_request(services)
+    count(services, results)
+    return jsonify(results), NO_STORE
 
 
 @api.post(f"{ROOT}/photos")
@@ -100,8 +100,14 @@ def add_photo() -> ResponseReturnValue:
     (file,) = uploaded_files(most=1)
     set_id, position = _place_in_set()
     with services.gate.place():
-        reading = read_photo(services, recognizer, file.read())
-        photo_id = keep(services, reading, new_visitor(), set_id, position)
+        # no name holds the photo: its pixels go before another photo has this place
+        photo_id = keep(
+            services,
+            read_photo(services, recognizer, file.read()),
+            new_visitor(),
+            set_id,
+            position,
+        )
     headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
     return jsonify(photo_document(services.storage.load(photo_id))), 201, headers
 

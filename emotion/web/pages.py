@@ -1,6 +1,7 @@
 """HTML views: the form, photos and sets of them, faces, their pictures, and "my results"."""
 
 import base64
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,6 @@ from emotion.results import percent, short_verdict, verdict
 from emotion.web import exports
 from emotion.web.analysis import (
     PHOTO_FIELD,
-    Reading,
     Services,
     chosen_recognizer,
     count,
@@ -37,9 +37,9 @@ from emotion.web.analysis import (
     read_photo,
     uploaded_files,
 )
-from emotion.web.database import PhotoRow
+from emotion.web.database import DatabaseError, PhotoRow
 from emotion.web.feedback import feedback_context, find_face
-from emotion.web.problems import NO_MODEL, Problem, problem_of
+from emotion.web.problems import NO_MODEL, problem_of
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -54,7 +54,7 @@ from emotion.web.sets import (
     videos_of_visitor,
 )
 from emotion.web.settings import Settings
-from emotion.web.storage import Analysis, new_id
+from emotion.web.storage import Analysis, GoneError, StorageError, new_id
 from emotion.web.summary import summarize
 from emotion.web.visitors import new_visitor
 
@@ -118,79 +118,68 @@ def upload() -> ResponseReturnValue:
     services = current_services()
     recognizer = chosen_recognizer(services)
     files = uploaded_files(services.settings.max_photos)
-    with services.gate.place():
-        readings = [
-            _read_or_problem(services, recognizer, file.read(), len(files)) for file in files
-        ]
-        problems = [reading for reading in readings if isinstance(reading, Problem)]
-        if len(problems) == len(readings):
-            return _nothing_readable(problems)
-        if services.settings.keeps_nothing:
-            return _shown_once(readings)
-        set_id = new_id()
-        kept = [
-            _keep_or_note(services, reading, set_id, position)
-            for position, reading in enumerate(readings, start=1)
-        ]
-    if len(kept) == 1:
-        return redirect(url_for("pages.result", analysis_id=kept[0]), 303)
+    set_id, shown, statuses = new_id(), [], []
+    try:
+        with services.gate.place():
+            for position, file in enumerate(files, start=1):
+                try:
+                    shown.append(_read_one(services, recognizer, file.read(), set_id, position))
+                except ImageError as error:
+                    if len(files) == 1:
+                        raise
+                    problem = problem_of(error)
+                    statuses.append(problem.status)
+                    shown.append(Shown(position, problem=problem.detail))
+        if len(statuses) == len(files):
+            return _set_page(shown, None), statuses[0], {"Cache-Control": "no-store"}
+        if not services.settings.keeps_nothing:
+            _note_problems(services, shown, set_id)
+    except Exception:
+        if shown:
+            _remove_kept(services, shown, set_id)
+        raise
+    if services.settings.keeps_nothing and len(files) == 1:
+        return render_template("result.html", analysis=shown[0].analysis, shown=shown[0]), PRIVATE
+    if services.settings.keeps_nothing:
+        return _set_page(shown, None), PRIVATE
+    if len(files) == 1:
+        return redirect(url_for("pages.result", analysis_id=shown[0].analysis.id), 303)
     return redirect(url_for("pages.photo_set", set_id=set_id), 303)
 
 
-def _read_or_problem(
-    services: Services, recognizer: Recognizer, content: bytes, count: int
-) -> Reading | Problem:
-    """Return what was read; of several photos, one that cannot be read is no error."""
-    try:
-        return read_photo(services, recognizer, content)
-    except ImageError as error:
-        if count == 1:
-            raise
-        return problem_of(error)
-
-
-def _keep_or_note(
-    services: Services, reading: Reading | Problem, set_id: str, position: int
-) -> str:
-    """Keep a photo, or note why it could not be read; return its id."""
-    if isinstance(reading, Reading):
-        return keep(services, reading, new_visitor(), set_id, position)
-    photo_id, now_s = new_id(), services.storage.clock()
-    expires_s = now_s + services.storage.keep_s
-    services.database.remember(
-        PhotoRow(
-            photo_id, set_id, position, new_visitor(), now_s, expires_s, 0, problem=reading.detail
-        )
-    )
-    return photo_id
-
-
-def _nothing_readable(problems: Sequence[Problem]) -> ResponseReturnValue:
-    """Answer that none of several photos could be read; nothing is kept."""
-    shown = [
-        Shown(position, problem=problem.detail)
-        for position, problem in enumerate(problems, start=1)
-    ]
-    return _set_page(shown, None), problems[0].status, {"Cache-Control": "no-store"}
-
-
-def _shown_once(readings: Sequence[Reading | Problem]) -> ResponseReturnValue:
-    """Answer with the pictures inside the page itself, for nothing is kept."""
-    services = current_services()
+def _read_one(
+    services: Services, recognizer: Recognizer, content: bytes, set_id: str, position: int
+) -> Shown:
+    """Return a photo, kept or with its pictures; its pixels, 150 MB of them, end with this call."""
+    reading = read_photo(services, recognizer, content)
+    if not services.settings.keeps_nothing:
+        photo_id = keep(services, reading, new_visitor(), set_id, position)
+        return Shown(position, services.storage.load(photo_id))
+    count(services, reading.results)
     now_s = services.storage.clock()
-    shown = []
-    for position, reading in enumerate(readings, start=1):
-        if isinstance(reading, Problem):
-            shown.append(Shown(position, problem=reading.detail))
-            continue
-        count(services, reading)
-        analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
-        pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
-        shown.append(Shown(position, analysis, pictures=pictures))
-    if len(shown) == 1:
-        page = render_template("result.html", analysis=shown[0].analysis, shown=shown[0])
-        return page, PRIVATE
-    return _set_page(shown, None), PRIVATE
+    analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
+    pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
+    return Shown(position, analysis, pictures=pictures)
+
+
+def _note_problems(services: Services, shown: Sequence[Shown], set_id: str) -> None:
+    """Note the photos of a set that could not be read, each with the reason."""
+    now_s = services.storage.clock()
+    expires_s = now_s + services.storage.keep_s
+    for one in shown:
+        if one.problem:
+            place = (new_id(), set_id, one.position, new_visitor(), now_s, expires_s)
+            services.database.remember(PhotoRow(*place, faces=0, problem=one.problem))
+
+
+def _remove_kept(services: Services, shown: Sequence[Shown], set_id: str) -> None:
+    """Remove what was kept of a set before it failed, as far as folder and database allow."""
+    for one in shown:
+        if one.analysis:
+            with contextlib.suppress(GoneError, StorageError):
+                services.storage.delete(one.analysis.id)
+    with contextlib.suppress(GoneError, StorageError, DatabaseError):
+        remove_rows(rows_of(set_id))
 
 
 def _data_uri(name: str, data: bytes) -> str:
