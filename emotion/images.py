@@ -12,7 +12,6 @@ import importlib.util
 import re
 import stat
 import struct
-import threading
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -178,17 +177,28 @@ _TIFF_VALUE_BYTES = MappingProxyType(
 """Bytes of one value of each TIFF field type (TIFF 6.0, section 2, and BigTIFF)."""
 
 _TIFF_BYTE_TYPES = frozenset({1, 2, 6, 7})
-_TIFF_MAX_VALUES = 2**20
-"""Far more numbers than any field of a picture within the limits holds."""
+_TIFF_MAX_VALUES = 2**18
+"""More numbers than any field of a picture within the limits holds, such as a place for each tile
+of 16x16 pixels; Pillow takes a second for so many."""
 
 _TIFF_NEW_SUBFILE_TYPE = 254
 _TIFF_DNG_VERSION = 50706
 
 _MAX_PROFILE_BYTES = 4 * 2**20
 
-_WARNING_FILTERS = threading.Lock()
-"""Holds no data: Python's warning filters belong to the process, so only one thread may swap them
-at a time. It is held while headers are parsed, never while pixels are decoded."""
+_JPEG_MAX_SEGMENTS = 1000
+_JPEG_MAX_SCANS = 100
+"""Photos have some ten of each; Pillow and libjpeg take seconds for thousands, however small."""
+
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_JPEG_MARKER_BETWEEN_SCANS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""Coded pixels hold \\xff only before a zero or a restart marker (ITU-T T.81, B.1.1)."""
+
+_JPEG_BARE_MARKERS = frozenset([*range(1, 0xC0), 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)])
+"""Markers after which Pillow and libjpeg, if they go on at all, look for the next one at once."""
+
+_REMARKS = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif)(\.|$)"), 0)
+"""The warning filter, as Python keeps it, for what Pillow's parsers say about odd metadata."""
 
 
 def readable_types() -> tuple[str, ...]:
@@ -272,6 +282,7 @@ def decode_photo(
         ImageTypeError: none of the types that are read here.
         ImageDimensionsError: too many pixels, or a side too long or too short.
         DamagedImageError: of a known type, but cannot be decoded to its end.
+        ImageError: a JPEG in far more pieces than any photo.
     """
     content = bytes(content)
     _check_bytes(len(content), limits)
@@ -477,6 +488,10 @@ def _beginning(content: bytes) -> str:
 @contextmanager
 def _decoding(kind: str, limits: ImageLimits) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile or broken bytes into an ImageError."""
+    # The filters belong to the process, so that swapping them for each photo would need a lock,
+    # under which one slow header stops all photos. So they are set once, unless others do.
+    if warnings.filters[:1] != [_REMARKS]:
+        warnings.filterwarnings("ignore", module=_REMARKS[3].pattern)
     try:
         yield
     except ImageError:
@@ -490,14 +505,6 @@ def _decoding(kind: str, limits: ImageLimits) -> Iterator[None]:
         # tells more than this: nothing is swallowed, the cause stays attached for the log.
         message = f"expected a whole {kind} image; received one that is damaged or cut off"
         raise DamagedImageError(message) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the remarks that Pillow's parsers make about odd metadata."""
-    with _WARNING_FILTERS, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)(\.|$)")
-        yield
 
 
 def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
@@ -517,10 +524,37 @@ def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
         raise DamagedImageError("expected a whole PNG image; received one without its end")
     if kind == "AVIF":
         _check_boxes(kind, content, limits)
-    with _quiet():
-        image = _PLUGINS[kind](BytesIO(content))
+    if kind == "JPEG":
+        _check_jpeg_segments(content)
+    if kind == "BMP" and int.from_bytes(content[14:18], "little") > 12 and content[30] in (1, 2):
+        raise ImageTypeError("expected a BMP without compression; received a run-length coded one")
+    image = _PLUGINS[kind](BytesIO(content))
     _check_size(image.size, limits)
     return image
+
+
+def _check_jpeg_segments(content: bytes) -> None:
+    """Refuse a JPEG with more segments or scans than any photo has.
+
+    They are counted to the end of the picture, so that a video behind it, as in phones' moving
+    photos, counts for nothing. Junk before the pixels, which Pillow skips byte by byte, counts too.
+    """
+    at, segments, scans = 2, 0, 0
+    while found := (_JPEG_MARKER_BETWEEN_SCANS if scans else _JPEG_MARKER).search(content, at):
+        code = content[found.start() + 1]
+        if scans and code == 0xD9:
+            return
+        segments += 1 if scans else 1 + found.start() - at
+        scans += code == 0xDA
+        if segments > _JPEG_MAX_SEGMENTS or scans > _JPEG_MAX_SCANS:
+            raise ImageError(
+                f"expected a JPEG of at most {_JPEG_MAX_SEGMENTS} segments and "
+                f"{_JPEG_MAX_SCANS} scans; received one of more"
+            )
+        at = found.end()
+        if code not in _JPEG_BARE_MARKERS:
+            # the length counts its own two bytes
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))
 
 
 def _reduce(kind: str, image: Image.Image, enough_pixels: int | None) -> bool:
@@ -547,8 +581,7 @@ def _open_heic(content: bytes, limits: ImageLimits) -> Image.Image:
         message = "expected a working pillow-heif to read HEIC photos; received one that fails"
         raise ImageTypeError(message) from error
     _check_boxes("HEIC", content, limits)
-    with _quiet():
-        heif = pillow_heif.open_heif(content)
+    heif = pillow_heif.open_heif(content)
     _check_size(heif.size, limits)
     return heif.to_pillow()
 
@@ -584,15 +617,13 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _open_tiff(content: bytes, limits: ImageLimits) -> Image.Image:
     """Parse the first page of a TIFF and check its size and that of its tiles."""
     _check_tiff_directory(content)
-    with _quiet():
-        image = _PLUGINS["TIFF"](BytesIO(content))
-        exif = image.getexif()
-        # Pillow turns the page while it decodes it, and would parse all other tags with it.
-        for tag in set(exif) - {ExifTags.Base.Orientation}:
-            del exif[tag]
-        exif.get(ExifTags.Base.Orientation)  # parsed here, where remarks are held back
-        _check_size(image.size, limits)
-        _check_tiff_tiles(image, limits)
+    image = _PLUGINS["TIFF"](BytesIO(content))
+    exif = image.getexif()
+    # Pillow turns the page while it decodes it, and would parse all other tags with it.
+    for tag in set(exif) - {ExifTags.Base.Orientation}:
+        del exif[tag]
+    _check_size(image.size, limits)
+    _check_tiff_tiles(image, limits)
     return image
 
 
@@ -669,8 +700,7 @@ def _orientation(kind: str, image: Image.Image) -> int:
     if kind in ("HEIC", "TIFF"):
         return 1
     try:
-        with _quiet():
-            orientation = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
         # A broken EXIF block, which can raise as many kinds as a broken picture, must not cost
         # the photo: such a photo is shown as it lies by every viewer.

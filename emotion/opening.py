@@ -103,16 +103,15 @@ def name_of(image: object) -> str | None:
     return os.fsdecode(name) if isinstance(name, str | os.PathLike) and name else None
 
 
-def lasting(image: PhotoLike, photo: Photo) -> PhotoLike:
-    """Return what `open_photo` can open again later, in no more memory than the caller holds.
+def lasting(image: PhotoLike) -> PhotoLike:
+    """Return what `open_photo` can open again and again: a file, read only once, as its bytes.
 
-    Args:
-        image: what was opened; a file can be read only once.
-        photo: the photo that it held.
+    Raises:
+        ImageError: it cannot be read.
     """
     if isinstance(image, str | os.PathLike):
         return path_of(image)
-    return photo if hasattr(image, "read") else image
+    return _content_of(image, DEFAULT_LIMITS) if hasattr(image, "read") else image
 
 
 def path_of(image: str | os.PathLike[str]) -> Path:

@@ -203,13 +203,14 @@ class Recognizer:
         model, name = self.model, name_of(image)
         origin = Origin(name or place, model.class_names, model.name, model.sha256)
         try:
-            photo = open_photo(image)
+            held = lasting(image)
+            photo = open_photo(held)
             found = self._find(photo)
         except ImageError as error:
             if errors == "raise":
                 raise _at_place(error, place, name) from error
             return replace(origin, problem=str(error)), Found((0, 0))
-        origin = replace(origin, size_wh=photo.size_wh, photo=lasting(image, photo))
+        origin = replace(origin, size_wh=photo.size_wh, photo=held)
         return origin if keeps_photo else origin.travelling(), found
 
     def _find(self, photo: Photo) -> Found:

@@ -5,6 +5,7 @@ import random
 import struct
 import subprocess
 import sys
+import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -646,6 +647,23 @@ def with_bytes(content: bytes, at: int, new: bytes) -> bytes:
     return content[:at] + new + content[at + len(new) :]
 
 
+def jpeg_with(first: bytes = b"", scans: int = 0, last: bytes = b"") -> bytes:
+    """Return a JPEG of ten scans and some more, with bytes before its first segment and its end."""
+    content = encoded(PICTURE, "JPEG", progressive=True)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    return content[:2] + first + content[2:-2] + scan * scans + last + content[-2:]
+
+
+def segment(code: int, data: bytes = b"") -> bytes:
+    return struct.pack(">BBH", 0xFF, code, len(data) + 2) + data
+
+
+def run_length_bmp() -> bytes:
+    header = struct.pack("<IiiHHIIiiII", 40, 16, 16, 1, 8, 1, 0, 0, 0, 256, 0)
+    pixels = b"\x10\x07\0\0" * 16 + b"\0\1"
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + 1024) + header + bytes(1024) + pixels
+
+
 def huge_jpeg() -> bytes:
     content = encoded(PICTURE, "JPEG")
     return with_bytes(content, content.index(b"\xff\xc0") + 5, struct.pack(">HH", 60000, 60000))
@@ -815,6 +833,20 @@ DAMAGED = {
     "heic grid cut off": lambda: cut("HEIC", 0.9, tile_size=32),
 }
 
+IN_PIECES = {
+    "jpeg of many exif segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 1001),
+    "jpeg of many comments": lambda: jpeg_with(segment(0xFE) * 1001),
+    "jpeg of many segments between scans": lambda: jpeg_with(last=segment(0xE0) * 1001),
+    "jpeg with an end before many segments": lambda: jpeg_with(b"\xff\xd9" + segment(0xE0) * 1001),
+    "jpeg with restarts before its scan": lambda: jpeg_with(b"\xff\xd0" * 1001),
+    "jpeg with many fill bytes": lambda: jpeg_with(b"\xff" * 1001),
+    "jpeg with much junk": lambda: jpeg_with(segment(0xE0) + bytes(1001)),
+    "jpeg of many scans": lambda: jpeg_with(scans=91),
+    "jpeg of many scans behind an unknown marker": lambda: jpeg_with(
+        last=b"\xff\x02\xff\xff" + segment(0xDA) * 91
+    ),
+}
+
 TOO_SMALL = {
     "one pixel gif": lambda: encoded(GREY[:1, :1], "GIF"),
     "png of 15 pixels": lambda: encoded(PICTURE[:15], "PNG"),
@@ -830,6 +862,8 @@ BAD_INPUTS = (
         for name, content in OTHER_TYPES.items()
     ]
     + [(name, make, ImageDimensionsError) for name, make in (BOMBS | TOO_SMALL).items()]
+    + [("bmp, run-length coded", run_length_bmp, ImageTypeError)]
+    + [(name, make, ImageError) for name, make in IN_PIECES.items()]
     + [(name, make, DamagedImageError) for name, make in (METADATA_BOMBS | DAMAGED).items()]
 )
 
@@ -845,6 +879,21 @@ def test_every_bad_input_ends_in_its_own_error(make, expected):
     assert message.startswith("expected ")
     assert "; received " in message
     assert not set("<>&\"'\n") & set(message)
+
+
+MARKERS = b"\xff\xda\xff\xe0" * 1001
+
+WHOLE_JPEGS = {
+    "many segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 900),
+    "many scans": lambda: jpeg_with(scans=90),
+    "markers in a segment, as of a thumbnail": lambda: jpeg_with(segment(0xE1, MARKERS)),
+    "a video behind the picture": lambda: jpeg_with() + MARKERS,
+}
+
+
+@pytest.mark.parametrize("make", WHOLE_JPEGS.values(), ids=WHOLE_JPEGS)
+def test_a_jpeg_in_a_bearable_number_of_pieces_is_read(make):
+    np.testing.assert_array_equal(decode_image(make()), decode_image(jpeg_with()))
 
 
 def test_at_least_fifty_kinds_of_bad_input_are_tried():
@@ -1020,9 +1069,10 @@ def test_a_tiff_that_lost_its_profile_is_damaged():
         decode_image(content[:-1])
 
 
-def test_threads_agree_and_leave_the_warning_filters_alone():
+def test_threads_agree_and_set_the_warning_filters_once():
     corner = PICTURE[8:24, 8:24].copy()
     contents = [encoded(corner, "TIFF")] * 1000
+    decode_image(contents[0])
     before, interval = list(warnings.filters), sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # so that threads interrupt each other where it could hurt
     try:
@@ -1032,6 +1082,27 @@ def test_threads_agree_and_leave_the_warning_filters_alone():
         sys.setswitchinterval(interval)
     assert all(np.array_equal(image, corner) for image in decoded)
     assert warnings.filters == before
+
+
+def test_one_slow_header_stops_no_other_photo(monkeypatch):
+    began, go_on = threading.Event(), threading.Event()
+    plugins = dict(images._PLUGINS)
+
+    def slow(file):
+        began.set()
+        assert go_on.wait(30)
+        return plugins["JPEG"](file)
+
+    monkeypatch.setattr(images, "_PLUGINS", plugins | {"JPEG": slow})
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(decode_image, encoded(PICTURE, "JPEG"))
+        try:
+            assert began.wait(30)
+            second = executor.submit(decode_image, encoded(PICTURE, "PNG"))
+            assert second.result(30).shape == PICTURE.shape
+        finally:
+            go_on.set()
+        assert first.result().shape == PICTURE.shape
 
 
 def test_pillow_is_left_as_it_was():

@@ -1,5 +1,6 @@
 """The pipeline on photos of a reduced scale: boxes of the full size, crops with enough detail."""
 
+import io
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ from web_support import StandInDetector, looking_model, picture, stand_in_model
 
 from emotion.errors import DamagedImageError, EmptyImageError, ImageError, ModelError
 from emotion.images import ENOUGH_PIXELS, decode_photo, encode_jpeg
+from emotion.opening import open_photo
 from emotion.recognition import Recognitions
 from emotion.recognizer import LEAST_SIDE_PX, Recognizer, stem_of
 
@@ -125,6 +127,20 @@ def test_photos_of_an_iterator_are_let_go_one_by_one():
     assert max(alive) <= 2
     with pytest.raises(ImageError, match="iterators and without_photo leave it out"):
         found[0].annotated()
+
+
+def test_files_of_a_list_are_kept_as_their_bytes_not_as_pixels(content, monkeypatch):
+    read = []
+
+    def watched(image, *arguments):
+        photo = open_photo(image, *arguments)
+        read.append(weakref.ref(photo))
+        return photo
+
+    monkeypatch.setattr("emotion.recognizer.open_photo", watched)
+    found = recognizer_of().recognize([io.BytesIO(content) for _ in range(3)])
+    assert [photo() for photo in read] == [None] * 3
+    assert found[2].annotated().shape == (480, 640, 3)
 
 
 def test_photos_of_a_list_and_paths_of_an_iterator_can_be_drawn(content, tmp_path):

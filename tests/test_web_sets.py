@@ -1,10 +1,12 @@
 """Several photos at once, faces of their own, exports, "my results", and keeping nothing."""
 
 import csv
+import errno
 import html
 import io
 import json
 import re
+import weakref
 import zipfile
 
 import numpy as np
@@ -14,6 +16,8 @@ from web_support import StandInDetector, encoded, looking_model, make_app, photo
 
 from emotion.images import decode_photo
 from emotion.results import Face
+from emotion.web import storage as storage_module
+from emotion.web.database import Database, DatabaseError
 from emotion.web.summary import summarize
 
 BOXES = ((10, 10, 60, 60), (90, 20, 30, 30))
@@ -68,6 +72,60 @@ def test_only_bad_photos_leave_nothing(tmp_path, KEEP_HOURS):  # noqa: N803
     assert reply.status_code == 415
     assert text_of(reply).count("Not read.") == 2
     assert stored(tmp_path) == []
+
+
+@pytest.mark.parametrize("KEEP_HOURS", ["24", "0"])
+def test_the_pixels_of_one_photo_at_a_time_are_in_memory(tmp_path, monkeypatch, KEEP_HOURS):  # noqa: N803
+    read, alive = [], []
+
+    def watched(*arguments):
+        alive.append(sum(photo() is not None for photo in read))
+        photo = decode_photo(*arguments)
+        read.append(weakref.ref(photo.pixels))
+        return photo
+
+    monkeypatch.setattr("emotion.web.analysis.decode_photo", watched)
+    client = make_app(tmp_path, KEEP_HOURS=KEEP_HOURS).test_client()
+    damaged = encoded(seed=4)[:-500]
+    reply = send(client, encoded(seed=1), damaged, encoded(seed=2), damaged, encoded(seed=3))
+    assert alive == [0] * 5
+    page = client.get(reply.headers["Location"]) if KEEP_HOURS == "24" else reply
+    assert page.status_code == 200
+    assert re.findall(r"<h3>Photo (\d)</h3>|Not (read)\.", page.text) == [
+        ("1", ""), ("2", ""), ("", "read"), ("3", ""), ("4", ""), ("", "read"), ("5", "")
+    ]  # fmt: skip
+
+
+def second_photo_fails(monkeypatch):
+    """Let the disk be full when the second photo is kept."""
+    write, names = storage_module._write, []
+
+    def written(path, data):
+        names.append(path.name)
+        if names.count("annotated.jpg") > 1:
+            raise OSError(errno.ENOSPC, "no room")
+        write(path, data)
+
+    monkeypatch.setattr(storage_module, "_write", written)
+
+
+def database_fails(monkeypatch):
+    """Let the database be out of reach when the photos are noted."""
+
+    def remember(self, *rows):
+        raise DatabaseError("expected a database; it cannot be reached")
+
+    monkeypatch.setattr(Database, "remember", remember)
+
+
+@pytest.mark.parametrize(("fail", "status"), [(second_photo_fails, 507), (database_fails, 503)])
+def test_a_set_that_cannot_be_kept_whole_leaves_nothing(tmp_path, monkeypatch, fail, status):
+    client = make_app(tmp_path).test_client()
+    fail(monkeypatch)
+    contents = [encoded(seed=1), b"no photo", b"nor this", encoded(seed=2)]
+    assert send(client, *contents).status_code == status
+    assert stored(tmp_path) == []
+    assert client.get("/api/v1/mine").json == {"photos": [], "videos": []}
 
 
 def test_more_photos_than_are_taken(tmp_path):
@@ -309,8 +367,6 @@ def test_sets_without_a_proper_name(client, set_id):
 
 
 def test_the_database_going_away_leaves_no_photo_behind(tmp_path, monkeypatch):
-    from emotion.web.database import Database, DatabaseError
-
     def fail(*_):
         raise DatabaseError("expected a database; it cannot be reached")
 

@@ -120,8 +120,8 @@ def current_services() -> Services:
     return current_app.extensions["emotion"]
 
 
-def read_request(services: Services) -> Reading:
-    """Return the faces of the one photo that the current request brings.
+def read_request(services: Services) -> Mapping:
+    """Return the results of the one photo that the current request brings, not its pixels.
 
     Raises:
         EmotionError: there is no model, not one photo, or it cannot be used.
@@ -129,7 +129,7 @@ def read_request(services: Services) -> Reading:
     recognizer = chosen_recognizer(services)
     (file,) = uploaded_files(most=1)
     with services.gate.place():
-        return read_photo(services, recognizer, file.read())
+        return read_photo(services, recognizer, file.read()).results
 
 
 def chosen_recognizer(services: Services) -> Recognizer:

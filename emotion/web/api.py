@@ -88,9 +88,9 @@ def answer(error: ApiError) -> ResponseReturnValue:
 def recognize() -> ResponseReturnValue:
     """Answer with the faces of a photo, in the schema of `results_to_dict`; nothing is stored."""
     services = current_services()
-    reading = read_request(services)
-    count(services, [reading.results])
-    return jsonify(reading.results), NO_STORE
+    results = read_request(services)
+    count(services, [results])
+    return jsonify(results), NO_STORE
 
 
 @api.post(f"{ROOT}/photos")
@@ -104,8 +104,9 @@ def add_photo() -> ResponseReturnValue:
     set_id, position = _place_in_set()
     with services.gate.place():
         reading = read_photo(services, recognizer, file.read())
-        row = keep(services, reading, new_visitor(), set_id, position)
-    note(services, [row], [reading.results])
+        row, results = keep(services, reading, new_visitor(), set_id, position), reading.results
+        del reading  # its pixels go before another photo has this place
+    note(services, [row], [results])
     headers = NO_STORE | {"Location": url_for("api.photo", photo_id=row.id)}
     return jsonify(photo_document(services.storage.load(row.id), True)), 201, headers
 

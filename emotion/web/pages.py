@@ -27,7 +27,6 @@ from emotion.results import percent, short_verdict, verdict
 from emotion.web import exports
 from emotion.web.analysis import (
     PHOTO_FIELD,
-    Reading,
     Services,
     chosen_recognizer,
     count,
@@ -56,7 +55,7 @@ from emotion.web.sets import (
     videos_of_visitor,
 )
 from emotion.web.settings import Settings
-from emotion.web.storage import Analysis, StorageError, new_id
+from emotion.web.storage import Analysis, new_id
 from emotion.web.summary import summarize
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
@@ -121,85 +120,71 @@ def upload() -> ResponseReturnValue:
     services = current_services()
     recognizer = chosen_recognizer(services)
     files = uploaded_files(services.settings.max_photos)
-    with services.gate.place():
-        readings = [
-            _read_or_problem(services, recognizer, file.read(), len(files)) for file in files
-        ]
-        problems = [reading for reading in readings if isinstance(reading, Problem)]
-        if len(problems) == len(readings):
-            return _nothing_readable(problems)
-        if services.settings.keeps_nothing:
-            answer = _shown_once(readings)
-        else:
-            rows = _keep_all(services, readings)
-    results = [reading.results for reading in readings if isinstance(reading, Reading)]
-    if services.settings.keeps_nothing:
-        count(services, results)
-        return answer
-    note(services, rows, results)
-    if len(rows) == 1:
-        return redirect(url_for("pages.result", analysis_id=rows[0].id), 303)
-    return redirect(url_for("pages.photo_set", set_id=rows[0].set_id), 303)
-
-
-def _read_or_problem(
-    services: Services, recognizer: Recognizer, content: bytes, count: int
-) -> Reading | Problem:
-    """Return what was read; of several photos, one that cannot be read is no error."""
+    set_id, visitor = new_id(), new_visitor()
+    answers, rows, problems = [], [], []
     try:
-        return read_photo(services, recognizer, content)
-    except ImageError as error:
-        if count == 1:
-            raise
-        return problem_of(error)
-
-
-def _keep_all(services: Services, readings: Sequence[Reading | Problem]) -> list[PhotoRow]:
-    """Write the pictures of the photos of a set, all or none; return the rows to `note`."""
-    set_id, visitor, rows = new_id(), new_visitor(), []
-    try:
-        for position, reading in enumerate(readings, start=1):
-            if isinstance(reading, Reading):
-                rows.append(keep(services, reading, visitor, set_id, position))
-                continue
-            now_s = services.storage.clock()
-            expires_s = now_s + services.storage.keep_s
-            rows.append(
-                PhotoRow(
-                    new_id(), set_id, position, visitor, now_s, expires_s, 0, problem=reading.detail
-                )
-            )
-    except StorageError:
-        drop(services, rows)
+        with services.gate.place():
+            for position, file in enumerate(files, start=1):
+                try:
+                    answer, row = _read_one(
+                        services, recognizer, file.read(), visitor, set_id, position
+                    )
+                except ImageError as error:
+                    if len(files) == 1:
+                        raise
+                    problem = problem_of(error)
+                    problems.append(problem)
+                    answer = Shown(position, problem=problem.detail)
+                    row = _unread_row(services, problem, visitor, set_id, position)
+                answers.append(answer)
+                rows.append(row)
+    except Exception:
+        drop(services, [row for row in rows if row])
         raise
-    return rows
-
-
-def _nothing_readable(problems: Sequence[Problem]) -> ResponseReturnValue:
-    """Answer that none of several photos could be read; nothing is kept."""
-    shown = [
-        Shown(position, problem=problem.detail)
-        for position, problem in enumerate(problems, start=1)
-    ]
-    return _set_page(shown, None), problems[0].status, {"Cache-Control": "no-store"}
-
-
-def _shown_once(readings: Sequence[Reading | Problem]) -> ResponseReturnValue:
-    """Answer with the pictures inside the page itself, for nothing is kept."""
-    services = current_services()
-    now_s = services.storage.clock()
-    shown = []
-    for position, reading in enumerate(readings, start=1):
-        if isinstance(reading, Problem):
-            shown.append(Shown(position, problem=reading.detail))
-            continue
-        analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
-        pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
-        shown.append(Shown(position, analysis, pictures=pictures))
-    if len(shown) == 1:
-        page = render_template("result.html", analysis=shown[0].analysis, shown=shown[0])
+    if len(problems) == len(files):
+        return _set_page(answers, None), problems[0].status, {"Cache-Control": "no-store"}
+    results = [answer.analysis.results for answer in answers if answer.analysis]
+    if not services.settings.keeps_nothing:
+        note(services, rows, results)
+        if len(files) == 1:
+            return redirect(url_for("pages.result", analysis_id=rows[0].id), 303)
+        return redirect(url_for("pages.photo_set", set_id=set_id), 303)
+    count(services, results)
+    if len(files) == 1:
+        page = render_template("result.html", analysis=answers[0].analysis, shown=answers[0])
         return page, PRIVATE
-    return _set_page(shown, None), PRIVATE
+    return _set_page(answers, None), PRIVATE
+
+
+def _read_one(
+    services: Services,
+    recognizer: Recognizer,
+    content: bytes,
+    visitor: str,
+    set_id: str,
+    position: int,
+) -> tuple[Shown, PhotoRow | None]:
+    """Return a photo with its pictures, or with the row of what was kept.
+
+    Its pixels, up to 150 MB, go at the end of this call: of a form one photo is in memory.
+    """
+    reading = read_photo(services, recognizer, content)
+    now_s = services.storage.clock()
+    analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
+    if not services.settings.keeps_nothing:
+        row = keep(services, reading, visitor, set_id, position)
+        return Shown(position, analysis), row
+    pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
+    return Shown(position, analysis, pictures=pictures), None
+
+
+def _unread_row(
+    services: Services, problem: Problem, visitor: str, set_id: str, position: int
+) -> PhotoRow:
+    """Return the row of a photo that could not be read, with the reason."""
+    now_s = services.storage.clock()
+    place = (new_id(), set_id, position, visitor, now_s, now_s + services.storage.keep_s)
+    return PhotoRow(*place, faces=0, problem=problem.detail)
 
 
 def _data_uri(name: str, data: bytes) -> str:
