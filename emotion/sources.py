@@ -208,17 +208,24 @@ def _part(text: str, leave_out: Sequence[Path]) -> PhotosSource:
 
 
 def _together(parts: Sequence[PhotosSource]) -> PhotosSource:
-    """Return all photos under names below the one folder that holds them all."""
+    """Return all photos under names below the one folder that holds them all; where that is the
+    root of the file system, under their whole paths.
+    """
     known = [file for part in parts for file in part.files]
     if not known:
         raise SourceError(
             "expected one video, or photos; received several videos: they are read one at a time"
         )
-    files = {file.path.parent.resolve() / file.path.name: file for file in known}
-    root = Path(os.path.commonpath([path.parent for path in files]))
+    files = {}
+    for file in known:
+        # a file and links to it are one photo
+        files.setdefault(os.path.realpath(file.path), file)
+    places = [file.path.parent.resolve() / file.path.name for file in files.values()]
+    root = Path(os.path.commonpath([place.parent for place in places]))
+    is_shared = root != root.parent
     named = (
-        replace(file, path=path, name=path.relative_to(root).as_posix())
-        for path, file in files.items()
+        replace(file, path=place, name=(place.relative_to(root) if is_shared else place).as_posix())
+        for place, file in zip(places, files.values(), strict=True)
     )
     notes = tuple(note for part in parts for note in part.notes)
     return PhotosSource(tuple(named), notes)

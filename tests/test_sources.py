@@ -104,6 +104,16 @@ def test_several_sources_are_one_list_with_names_below_what_they_share(folder):
     assert len(source.notes) == 2
 
 
+def test_sources_without_a_folder_in_common_have_whole_paths(folder):
+    (folder / "far.txt").write_text("/elsewhere/far.jpg\n")
+    assert names(find_source(["one.png", "far.txt"])) == [f"{folder}/one.png", "/elsewhere/far.jpg"]
+
+
+def test_a_link_beside_its_photo_is_the_same_photo(folder):
+    (folder / "link.png").symlink_to("one.png")
+    assert names(find_source(["one.png", "link.png"])) == ["one.png"]
+
+
 def test_a_photo_among_several_need_not_be_readable(folder):
     (folder / "bad.jpg").write_bytes(b"no photo")
     assert names(find_source(["one.png", "bad.jpg"])) == ["one.png", "bad.jpg"]
