@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotion.errors import ImageError, ImageTypeError, SourceError
+from emotion.files import user_path
 from emotion.images import ENOUGH_PIXELS, Photo, read_photo
 from emotion.photo_lists import LIST_SUFFIXES, PhotoFile, find_photos, is_photo_list
 from emotion.video.decoding import STREAM_SCHEMES
@@ -89,7 +90,7 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
         return VideoSource(_stream(text))
     if not text.strip():
         raise SourceError(f"expected {EXPECTED}; received an empty text")
-    path = Path(text).expanduser()
+    path = user_path(text)
     if text.startswith("@") and not path.exists():
         return _photos(_named_list(text[1:]), leave_out)
     return _photos(path, leave_out) if is_photo_list(str(path)) else _file(path, text)
@@ -143,7 +144,7 @@ def _is_video(path: Path) -> bool:
 
 def _named_list(text: str) -> Path:
     """Return the path of a list that stands after an @."""
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         found = f"{text} is none" if path.is_file() else f"there is no file {text}"
         raise SourceError(f"expected a list ({', '.join(LIST_SUFFIXES)}) after @; {found}")
@@ -193,7 +194,7 @@ def _counted(count: int) -> str:
 
 def _part(text: str, leave_out: Sequence[Path]) -> PhotosSource:
     """Return the photos that one of several texts names; a photo is not opened yet."""
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_file() and not is_photo_list(str(path)):
         if path.suffix.lower() in MOVING_SUFFIXES:
             return PhotosSource((), (_left_out(text, 1),))

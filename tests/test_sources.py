@@ -93,6 +93,16 @@ def test_a_tilde_is_the_home_folder(folder, monkeypatch):
     assert isinstance(find_source(["~/one.png"]), PhotoSource)
 
 
+@pytest.mark.parametrize("text", ["~one.png", "./~one.png", "~nobody-of-this-name/one.png"])
+def test_a_tilde_that_is_no_home_folder_is_part_of_a_name(folder, text):
+    (folder / text).parent.mkdir(exist_ok=True)
+    write_image(folder / text, GREY)
+    assert isinstance(find_source([text]), PhotoSource)
+    assert names(find_source([text, "album/two.png"]))[0].endswith("one.png")
+    (folder / "~list.txt").write_text("one.png\n")
+    assert names(find_source(["@~list.txt"])) == ["one.png"]
+
+
 def test_folders_can_be_left_out(folder):
     assert names(find_source(["album"], [folder / "album" / "2026"])) == ["two.png"]
 
