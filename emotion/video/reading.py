@@ -372,11 +372,15 @@ def _promises(container, stream) -> tuple[int | None, float | None]:
 def _stated_s(container, stream) -> float:
     """Return how long a file says that its pictures, or else all of it, last; 0 if it does not."""
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if tag:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    if stream.duration and stream.duration > 0:
+    if stream.duration and stream.duration > 0 and not tag:
         return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6
+    end_s = (container.duration or 0) / 1e6
+    if tag:
+        end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    elif "matroska" not in container.format.name:
+        end_s += (container.start_time or 0) / 1e6
+    # Matroska says when pictures end, counted from 0; they may begin later
+    return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
 
 
 def _stream_fps(stream) -> float:
