@@ -706,6 +706,14 @@ def test_file_on_a_server_is_read_like_a_file(tmp_path, server):
         assert len(list(frames(video))) == 20
 
 
+def test_index_at_the_end_of_a_file_on_a_server_that_sends_no_parts_is_told(tmp_path, server):
+    address, handler = server
+    path = write_pictures(tmp_path / "film.mp4", noisy_pictures(10, (640, 480)))
+    handler.film = path.read_bytes()
+    with pytest.raises(SourceError, match="download it"), open_video(f"http://{address}/film.mp4"):
+        pass
+
+
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "concat:a|b", "subfile:,,:x", "lavfi://x"])
 def test_other_addresses_are_no_streams(url):
     with pytest.raises(SourceError, match="expected a stream's URL"), open_video(url):

@@ -197,7 +197,10 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
     pictures = decoder.pictures()
     first = next(pictures, None)
     if first is None:
-        raise SourceError(f"expected a video; no frame of {name} can be decoded: it is damaged")
+        why = "it is damaged"
+        if path is None:
+            why += ", or its index comes last and its server sends no parts: download it first"
+        raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
     video = Video(name, False, _info(container, stream, first, decoder), path)
     _check_size(video.info.size_wh, name, limits)
     video.reader = _recorded_frames(video, decoder, first, pictures, limits)
