@@ -23,6 +23,16 @@ def models_folder(package: Path = PACKAGE) -> Path:
     return inside if inside.is_dir() else package.parent / "models"
 
 
+def user_path(text: str) -> Path:
+    """Return the path of a text that begins with ~ or ~name where those are home folders; any other
+    name that begins with ~ is as plain as the rest.
+    """
+    try:
+        return Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:
+        return Path(text)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path of the same name beside `path` to write to; rename it there if all went well."""

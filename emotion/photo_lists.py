@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from emotion.errors import SourceError
 
@@ -34,6 +34,13 @@ class PhotoFile:
     name: str
     problem: str | None = None
 
+    @property
+    def root(self) -> Path | None:
+        """The folder in which the name begins, None where the name is the whole path."""
+        if Path(self.name).is_absolute():
+            return None
+        return self.path.absolute().parents[len(PurePosixPath(self.name).parts) - 1]
+
 
 def is_photo_list(text: str) -> bool:
     """Return whether a text names many photos: a folder, a pattern or a list."""
@@ -56,7 +63,7 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     """
     text = os.fspath(source)
     if _is_folder(text):
-        found = _in_folder(Path(text), leave_out)
+        found = _each_once(_in_folder(Path(text), leave_out))
     elif _is_pattern(text):
         found = _each_once(_matching(text, leave_out))
     elif _is_list(text):
@@ -187,14 +194,21 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _each_once(photos: Iterable[PhotoFile]) -> Iterator[PhotoFile]:
-    """Yield each photo once, by its shortest name, however many links and lines lead to it."""
-    real_folders: dict[Path, str] = {}
-    seen = set()
-    for photo in sorted(photos, key=lambda photo: (photo.name.count("/"), photo.name)):
+    """Yield each photo once, however many links and lines lead to it: by the name of the file
+    before that of a link to it, and by the shortest of several names.
+    """
+    photos, real_folders, seen = list(photos), {}, set()
+    # `Path.is_symlink` raises where a line of a list is too long for a name
+    links = {photo for photo in photos if os.path.islink(photo.path)}  # noqa: PTH114
+    for photo in sorted(
+        photos, key=lambda photo: (photo in links, photo.name.count("/"), photo.name)
+    ):
         folder = photo.path.parent
         if folder not in real_folders:
-            real_folders[folder] = os.path.realpath(folder)
-        identity = (real_folders[folder], photo.path.name)
+            real_folders[folder] = Path(os.path.realpath(folder))
+        identity = real_folders[folder] / photo.path.name
+        if photo in links:
+            identity = Path(os.path.realpath(identity))
         if identity not in seen:
             seen.add(identity)
             yield photo

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotion.errors import ImageError, ImageTypeError, SourceError
+from emotion.files import user_path
 from emotion.images import ENOUGH_PIXELS, Photo, read_photo
 from emotion.photo_lists import LIST_SUFFIXES, PhotoFile, find_photos, is_photo_list
 from emotion.video.decoding import STREAM_SCHEMES
@@ -89,7 +90,7 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
         return VideoSource(_stream(text))
     if not text.strip():
         raise SourceError(f"expected {EXPECTED}; received an empty text")
-    path = Path(text).expanduser()
+    path = user_path(text)
     if text.startswith("@") and not path.exists():
         return _photos(_named_list(text[1:]), leave_out)
     return _photos(path, leave_out) if is_photo_list(str(path)) else _file(path, text)
@@ -143,7 +144,7 @@ def _is_video(path: Path) -> bool:
 
 def _named_list(text: str) -> Path:
     """Return the path of a list that stands after an @."""
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         found = f"{text} is none" if path.is_file() else f"there is no file {text}"
         raise SourceError(f"expected a list ({', '.join(LIST_SUFFIXES)}) after @; {found}")
@@ -193,7 +194,7 @@ def _counted(count: int) -> str:
 
 def _part(text: str, leave_out: Sequence[Path]) -> PhotosSource:
     """Return the photos that one of several texts names; a photo is not opened yet."""
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_file() and not is_photo_list(str(path)):
         if path.suffix.lower() in MOVING_SUFFIXES:
             return PhotosSource((), (_left_out(text, 1),))
@@ -208,17 +209,24 @@ def _part(text: str, leave_out: Sequence[Path]) -> PhotosSource:
 
 
 def _together(parts: Sequence[PhotosSource]) -> PhotosSource:
-    """Return all photos under names below the one folder that holds them all."""
+    """Return all photos under names below the one folder that holds them all; where that is the
+    root of the file system, under their whole paths.
+    """
     known = [file for part in parts for file in part.files]
     if not known:
         raise SourceError(
             "expected one video, or photos; received several videos: they are read one at a time"
         )
-    files = {file.path.parent.resolve() / file.path.name: file for file in known}
-    root = Path(os.path.commonpath([path.parent for path in files]))
+    files = {}
+    for file in known:
+        # a file and links to it are one photo
+        files.setdefault(os.path.realpath(file.path), file)
+    places = [file.path.parent.resolve() / file.path.name for file in files.values()]
+    root = Path(os.path.commonpath([place.parent for place in places]))
+    is_shared = root != root.parent
     named = (
-        replace(file, path=path, name=path.relative_to(root).as_posix())
-        for path, file in files.items()
+        replace(file, path=place, name=(place.relative_to(root) if is_shared else place).as_posix())
+        for place, file in zip(places, files.values(), strict=True)
     )
     notes = tuple(note for part in parts for note in part.notes)
     return PhotosSource(tuple(named), notes)

@@ -36,7 +36,7 @@ from emotion.batch.tasks import Worker, WorkerSettings, code_sha256, portable_st
 from emotion.errors import ModelError, SourceError, TableError
 from emotion.images import read_image, read_photo
 from emotion.labels import EMOTIONS
-from emotion.photo_lists import PhotoFile, find_photos
+from emotion.photo_lists import PhotoFile, find_photos, is_photo_list
 from emotion.recognizer import Recognizer
 from emotion.tables import read_rows
 
@@ -51,13 +51,17 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def batch(model, tmp_path):
-    """Return a function that runs a batch over the photos in tmp_path/photos."""
+    """Return a function that runs a batch over the photos in tmp_path/photos, or another source."""
 
-    def run(workers=None, copies=None, tables=("t.csv",), **options):
+    def run(workers=None, copies=None, tables=("t.csv",), source="photos", **options):
         calls = {name: options.pop(name) for name in ("on_progress", "on_photo") if name in options}
         settings = BatchSettings(**{"model": model, "make_detector": SignDetector} | options)
         outputs = BatchOutputs(tuple(tmp_path / table for table in tables), copies)
-        photos = find_photos(tmp_path / "photos", leave_out=[copies] if copies else [])
+        path = tmp_path / source
+        if is_photo_list(str(path)):
+            photos = find_photos(path, leave_out=[copies] if copies else [])
+        else:
+            photos = [PhotoFile(path, path.name)]
         return run_batch(photos, outputs, settings, workers or ThreadWorkers(), **calls)
 
     return run
@@ -244,12 +248,12 @@ def test_what_was_made_otherwise_is_done_again(batch, folder, tmp_path, differen
 
 def test_problems_of_the_machine_are_tried_again_those_of_the_photo_are_not(batch, folder):
     (folder / "text.jpg").write_text("hello")
-    (folder / "later.png").symlink_to("not-yet.png")
+    (folder / "later.png").symlink_to("../not-yet.png")
     assert batch().problems == 2
-    write_photo(folder / "not-yet.png")
+    write_photo(folder.parent / "not-yet.png")
     done = []
     report = batch(on_photo=lambda name, results: done.append(name))
-    assert sorted(done) == ["later.png", "not-yet.png"]
+    assert done == ["later.png"]
     assert report.problems == 1
 
 
@@ -348,6 +352,122 @@ def test_a_run_that_cannot_start_changes_nothing(batch, folder, tmp_path):
     with pytest.raises(SourceError):
         batch(Absent(), again=True)
     assert batch().skipped == 3
+
+
+# several sources, one table
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return two folders whose photos have equal names, sizes and times, but other faces."""
+    made = []
+    for number, name in ((0, "one"), (9, "two")):
+        made.append(tmp_path / name)
+        for photo in ("a.png", "b.png"):
+            path = write_photo(made[-1] / photo, number=number)
+            path.write_bytes(path.read_bytes().ljust(2000, b"\0"))
+            os.utime(path, (1, 1))
+    return made
+
+
+def widths_of(table):
+    return {row["photo"]: row["width"] for row in read_table(table)}
+
+
+def test_another_source_adds_its_rows(batch, folders, tmp_path):
+    one, two = folders
+    expected = {"a.png": "20", "b.png": "20", f"{two}/a.png": "29", f"{two}/b.png": "29"}
+    assert batch(source="one").skipped == 0
+    report = batch(source="two")
+    assert (report.photos, report.done, report.skipped, report.gone) == (2, 2, 0, 0)
+    assert widths_of(tmp_path / "t.csv") == expected
+    before = (tmp_path / "t.csv").stat().st_mtime_ns
+    assert [batch(source=name).skipped for name in ("one", "two")] == [2, 2]
+    assert (tmp_path / "t.csv").stat().st_mtime_ns == before
+    # a folder that is gone is no business of a run on another one
+    (two / "b.png").unlink()
+    one.rename(tmp_path / "away")
+    assert batch(source="two").gone == 1
+    assert expected.items() - widths_of(tmp_path / "t.csv").items() == {(f"{two}/b.png", "29")}
+
+
+def test_photos_one_by_one_share_a_table(batch, folders, tmp_path):
+    for source in ("one/a.png", "one/b.png", "two/a.png"):
+        assert (batch(source=source).skipped, batch(source=source).skipped) == (0, 1)
+    assert photos_of(tmp_path / "t.csv") == [f"{folders[1]}/a.png", "a.png", "b.png"]
+    # a photo is the same one by whatever source it comes
+    assert batch(source="one").skipped == 2
+    assert batch(source=".").skipped == 3
+    assert len(photos_of(tmp_path / "t.csv")) == 4
+
+
+def test_photos_that_vanish_from_a_list_elsewhere_lose_their_rows(batch, folders, tmp_path):
+    (tmp_path / "lists").mkdir()
+    mine = tmp_path / "lists" / "mine.txt"
+    places = [f"{folders[1]}/a.png", f"{folders[1]}/b.png"]
+    mine.write_text("\n".join(places))
+    batch(source="lists/mine.txt")
+    assert batch(source="two").skipped == 2
+    assert photos_of(tmp_path / "t.csv") == places
+    mine.write_text(places[0])
+    assert batch(source="lists/mine.txt").gone == 0
+    (folders[1] / "b.png").unlink()
+    assert batch(source="lists/mine.txt").gone == 1
+    assert photos_of(tmp_path / "t.csv") == places[:1]
+
+
+def test_again_is_for_the_photos_of_the_run(batch, folders, tmp_path):
+    batch(source="one")
+    batch(source="two")
+    done = []
+    batch(source="two", again=True, on_photo=lambda name, results: done.append(name))
+    assert sorted(done) == [f"{folders[1]}/a.png", f"{folders[1]}/b.png"]
+    assert len(photos_of(tmp_path / "t.csv")) == 4
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_table_does_not_mix_settings(batch, folders, tmp_path, again):
+    batch(source="one")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("t.*")}
+    with pytest.raises(TableError, match="name another table"):
+        batch(source="two", make_detector=OtherDetector, again=again)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("t.*")} == before
+    report = batch(source=".", make_detector=OtherDetector, again=again)
+    assert (report.photos, report.skipped) == (4, 0)
+
+
+def test_a_stopped_run_keeps_the_rows_of_other_sources(batch, folders, tmp_path):
+    batch(source="one")
+    batch(source="two", on_progress=stop_after(1))
+    assert photos_of(tmp_path / "t.csv") == [f"{folders[1]}/a.png", "a.png", "b.png"]
+    assert batch(source="two").skipped == 1
+    assert len(photos_of(tmp_path / "t.csv")) == 4
+
+
+def test_a_link_in_place_of_a_photo_takes_its_row(batch, folder, tmp_path):
+    batch()
+    (folder / "002.png").unlink()
+    (folder / "002.png").symlink_to("001.png")
+    assert batch().gone == 1
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
+
+
+def test_copies_of_several_sources_do_not_meet(batch, folders, tmp_path):
+    for source in ("one", "two"):
+        batch(source=source, copies=tmp_path / "copies")
+    assert len(list((tmp_path / "copies").rglob("*.png"))) == 4
+
+
+def test_a_journal_without_its_folder_is_left_alone(batch, folder, tmp_path):
+    batch()
+    journal = tmp_path / "t.csv.journal"
+    head, *rest = journal.read_bytes().splitlines(keepends=True)
+    settings = json.dumps({"settings": json.loads(head)["settings"]}).encode() + b"\n"
+    journal.write_bytes(b"".join([settings, *rest]))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("t.*")}
+    with pytest.raises(TableError, match="earlier version"):
+        batch()
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("t.*")} == before
 
 
 # annotated copies

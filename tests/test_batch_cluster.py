@@ -183,6 +183,25 @@ def test_scheduler_that_goes_away_is_told_and_what_is_done_is_kept(cluster, mode
     assert 5 <= len(photos_of(tmp_path / "t.csv")) < 20
 
 
+def test_scheduler_that_goes_away_is_one_line(cluster, model, tmp_path):
+    cluster.add_worker("--no-nanny")
+    cluster.wait_for_workers(1)
+    write_photos(tmp_path / "photos", 400)
+    table = tmp_path / "t.csv"
+    options = ["--source", tmp_path / "photos", "--table", table, "--model", model]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "emotion_detector.py", *options, "--scheduler", cluster.address],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: table.exists() and table.read_bytes().count(b"\n") > 5)
+    cluster.processes[0].kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert [line.split(" ")[0] for line in err.splitlines()] == ["emotion_detector:"]
+    assert 5 <= len(photos_of(table)) < 400
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

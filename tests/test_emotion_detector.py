@@ -336,6 +336,10 @@ def folder_named_a(folder):
     (folder / "a.mp4").mkdir()
 
 
+def loop(folder):
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+
+
 def nothing(folder):
     pass
 
@@ -346,6 +350,7 @@ def nothing(folder):
         (nothing, ["--source", "no.jpg"], 1, "there is no file no.jpg"),
         (nothing, ["--source", "empty"], 1, "received none"),
         (nothing, ["--source", ""], 1, "received an empty text"),
+        (loop, ["--source", "loop.jpg", "--output", "empty"], 1, "there is no file loop.jpg"),
         (nothing, ["--source", "-1"], 1, "there is no file -1"),
         (nothing, ["--source", "100"], 1, "camera number up to 99"),
         (nothing, ["--source", "98", "--json"], 1, "camera with number 98"),
@@ -423,6 +428,20 @@ def test_errors_are_one_line(folder, capsys, prepare, options, code, message):
     assert err.count("\n") == 1
     assert message in err
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_source_in_the_home_folder_is_not_replaced(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    before = (folder / "photo.png").read_bytes()
+    assert main(["--source", "~/photo.png", "--output", "photo.png"], tools()) == 2
+    assert (folder / "photo.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["~photo.png", "./~photo.png"])
+def test_names_that_begin_with_a_tilde(folder, capsys, name):
+    (folder / "photo.png").rename(name)
+    assert main(["--source", name, "--output", "~out.png"], tools()) == 0
+    assert (folder / "~out.png").is_file()
 
 
 def test_display_is_looked_for_before_the_camera(folder):

@@ -47,6 +47,17 @@ def test_links_are_followed_once(folder, tmp_path):
     assert "there/z.jpg" in found
 
 
+def test_links_to_a_photo_are_that_photo(folder, tmp_path):
+    (folder / "link.jpg").symlink_to("sub/c.jpeg")
+    (tmp_path / "outside.jpg").write_bytes(b"x")
+    for name in ("y.jpg", "z.jpg"):
+        (folder / name).symlink_to(tmp_path / "outside.jpg")
+    (folder / "mine.txt").write_text("link.jpg\nsub/c.jpeg\n")
+    assert names(folder) == ["a.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.heic", "y.jpg"]
+    assert names(f"{folder}/*.jpg") == ["link.jpg", "y.jpg"]
+    assert names(folder / "mine.txt") == ["sub/c.jpeg"]
+
+
 def test_link_to_itself_is_a_photo_that_cannot_be_read(folder):
     (folder / "loop.jpg").symlink_to("loop.jpg")
     assert "loop.jpg" in names(folder)

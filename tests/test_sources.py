@@ -93,6 +93,16 @@ def test_a_tilde_is_the_home_folder(folder, monkeypatch):
     assert isinstance(find_source(["~/one.png"]), PhotoSource)
 
 
+@pytest.mark.parametrize("text", ["~one.png", "./~one.png", "~nobody-of-this-name/one.png"])
+def test_a_tilde_that_is_no_home_folder_is_part_of_a_name(folder, text):
+    (folder / text).parent.mkdir(exist_ok=True)
+    write_image(folder / text, GREY)
+    assert isinstance(find_source([text]), PhotoSource)
+    assert names(find_source([text, "album/two.png"]))[0].endswith("one.png")
+    (folder / "~list.txt").write_text("one.png\n")
+    assert names(find_source(["@~list.txt"])) == ["one.png"]
+
+
 def test_folders_can_be_left_out(folder):
     assert names(find_source(["album"], [folder / "album" / "2026"])) == ["two.png"]
 
@@ -102,6 +112,16 @@ def test_several_sources_are_one_list_with_names_below_what_they_share(folder):
     assert sorted(names(source)) == ["album/2026/three.jpg", "album/two.png", "one.png"]
     assert all(file.path.is_file() for file in source.files)
     assert len(source.notes) == 2
+
+
+def test_sources_without_a_folder_in_common_have_whole_paths(folder):
+    (folder / "far.txt").write_text("/elsewhere/far.jpg\n")
+    assert names(find_source(["one.png", "far.txt"])) == [f"{folder}/one.png", "/elsewhere/far.jpg"]
+
+
+def test_a_link_beside_its_photo_is_the_same_photo(folder):
+    (folder / "link.png").symlink_to("one.png")
+    assert names(find_source(["one.png", "link.png"])) == ["one.png"]
 
 
 def test_a_photo_among_several_need_not_be_readable(folder):

@@ -23,6 +23,7 @@ from video_files import (
     clicks,
     damaged_video,
     moving_faces,
+    noisy_pictures,
     picture,
     steady_video,
     truncated_video,
@@ -337,6 +338,20 @@ def test_sound_longer_than_the_picture_is_no_damage(tmp_path, suffix):
     path = tmp_path / f"film{suffix}"
     write_pictures(path, [picture(i) for i in range(10)], sound=clicks(4.0))
     assert read_all(path)[0].problem is None
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".flv"])
+@pytest.mark.parametrize("tag", [b"DURATION", b"SOMEWHAT"])
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_pictures_that_begin_late_are_whole(tmp_path, suffix, tag, share):
+    path = tmp_path / f"film{suffix}"
+    times_s = [2.5 + index / 10 for index in range(50)]
+    write_pictures(path, noisy_pictures(), times_s=times_s, sound=clicks(0.1))
+    content = path.read_bytes().replace(b"DURATION", tag)
+    path.write_bytes(content[: round(len(content) * share)])
+    video, found = read_all(path)
+    assert video.info.duration_s == pytest.approx(5.0, abs=0.05)
+    assert (len(found) == 50) == (share == 1) == (video.problem is None)
 
 
 def test_video_is_closed_when_left_early(tmp_path):
@@ -689,6 +704,14 @@ def test_file_on_a_server_is_read_like_a_file(tmp_path, server):
     with open_video(f"http://{address}/film.mp4") as video:
         assert not video.is_live
         assert len(list(frames(video))) == 20
+
+
+def test_index_at_the_end_of_a_file_on_a_server_that_sends_no_parts_is_told(tmp_path, server):
+    address, handler = server
+    path = write_pictures(tmp_path / "film.mp4", noisy_pictures(10, (640, 480)))
+    handler.film = path.read_bytes()
+    with pytest.raises(SourceError, match="download it"), open_video(f"http://{address}/film.mp4"):
+        pass
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "concat:a|b", "subfile:,,:x", "lavfi://x"])

@@ -40,6 +40,7 @@ def test_defaults():
         ("MAX_UPLOAD_MB", "1e1", 10),
         ("MAX_MEGAPIXELS", "0.25", 0.25),
         ("UPLOADS", "kept", PROJECT_FOLDER / "kept"),
+        ("UPLOADS", "~nobody-of-this-name/x", PROJECT_FOLDER / "~nobody-of-this-name/x"),
         ("MODEL", "/models/other", PROJECT_FOLDER / "/models/other"),
         ("DETECTOR", " haar ", "haar"),
         ("DETECTOR_MODEL", "", None),
@@ -61,7 +62,10 @@ def test_a_relative_path_starts_at_the_project_wherever_one_is(tmp_path, monkeyp
     [("KEEP_HOURS", text) for text in ("-1", "soon", "nan", "inf", "1e99", " ", "24h", "1,5")]
     + [("PORT", text) for text in ("65536", "-1", "80.5", "http", "1" * 5000)]
     + [("THREADS", "0"), ("MAX_UPLOAD_MB", "0"), ("MAX_MEGAPIXELS", "-3"), ("HOST", " ")]
-    + [("UPLOADS", "a\0b"), ("MODEL", " "), ("UPLOADS", "~nobody-of-this-name/x")],
+    + [
+        ("UPLOADS", "a\0b"),
+        ("MODEL", " "),
+    ],
 )
 def test_wrong_values_say_what_was_expected_in_one_line(name, value):
     with pytest.raises(SettingsError) as caught:

@@ -2,17 +2,18 @@
 
 Every photo is one line, on its way to the disk before anything else hears of it, so that a process
 that is killed loses no photo but those in hand. Tables are made from the journal and can be made
-again. Lines are of three kinds:
+again. A photo's name is its path below the folder of the first photos, or else its whole path, so
+that photos of several folders are told apart. Lines are of three kinds:
 
-    {"settings": {...}}                    what follows was made with this model and search
-    {"photo": name, "size": ..., ...}      a photo; a later line of the same name replaces it
+    {"settings": {...}, "root": folder}    what follows was made with this model and search
+    {"photo": name, "stamp": ..., ...}     a photo; a later line of the same name replaces it
     {"tables": {"faces.csv": 120}}         from here on these tables hold so many photos
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -106,20 +107,21 @@ class Journal:
     """The journal of one table; one process may write it at a time.
 
     Attributes:
+        root: the folder in which names begin; None: all names are whole paths.
         is_settled: nothing was written down since the tables were.
     """
 
-    def __init__(self, path: Path, settings: Mapping, again: bool = False):
+    def __init__(self, path: Path, settings: Mapping, root: Path | None = None):
         """Take the file and what the photos of this run are made with.
 
         Args:
             path: the file; made when it is opened.
             settings: plain types; photos made with others do not count.
-            again: no photo of an earlier run counts.
+            root: where names begin, unless the file knows that already.
         """
-        self.is_settled = False
+        self.is_settled, self.root = False, root
         self._held: dict[str, int] = {}
-        self._path, self._settings, self._again = path, dict(settings), again
+        self._path, self._settings = path, dict(settings)
         self._entries: dict[str, Entry] = {}
 
     def __enter__(self) -> "Journal":
@@ -139,10 +141,7 @@ class Journal:
             _lock(self._file, self._path)
             settings = self._load()
             # written with the first photo: a run that cannot start forgets nothing
-            self._begins_anew = settings != self._settings or self._again
-            if self._begins_anew:
-                self._entries.clear()
-                self.is_settled = False
+            self._begins_anew = settings != self._settings
             stack.pop_all()
         return self
 
@@ -155,7 +154,7 @@ class Journal:
         """Read all lines, cut off a torn last one; return the last settings.
 
         Raises:
-            TableError: the file is no journal.
+            TableError: the file is no journal, or one of an earlier version.
         """
         settings, end, torn = None, 0, 0
         self._file.seek(0)
@@ -176,8 +175,15 @@ class Journal:
     def _take(self, content: Mapping, offset: int, settings: Mapping | None) -> Mapping | None:
         """Take in what a line says; return the settings that hold from there on."""
         if "settings" in content:
+            if "root" not in content:
+                raise TableError(
+                    f"expected a journal that says which folder its photos are in; {self._path} is "
+                    "of an earlier version: name another table, or remove this file to read all "
+                    "photos again"
+                )
             self._entries.clear()
             self.is_settled = False
+            self.root = content["root"] and Path(content["root"])
             return content["settings"]
         if "tables" in content:
             self._held, self.is_settled = content["tables"], True
@@ -190,6 +196,31 @@ class Journal:
     def find(self, name: str) -> Entry | None:
         """Return what is known of a photo, made with these settings."""
         return self._entries.get(name)
+
+    def names(self) -> set[str]:
+        """Return the names of all photos that are known."""
+        return set(self._entries)
+
+    def start(self, names: Collection[str], again: bool) -> list[str]:
+        """Return the names of photos that are done, but for these; photos made otherwise are not.
+
+        Args:
+            names: the photos of this run, and those that are gone.
+            again: none of them counts as done.
+
+        Raises:
+            TableError: others were made with other settings, which one table cannot hold.
+        """
+        others = [name for name in self._entries if name not in names]
+        if others and self._begins_anew:
+            raise TableError(
+                f"expected the model, detector and limits of {self._path}, which holds "
+                f"{len(others):,} photos of other sources; received others: name another table, or "
+                "give all sources in one command"
+            )
+        if again or self._begins_anew:
+            self.forget(names)
+        return others
 
     def forget(self, names: Iterable[str]) -> None:
         """Count photos as not done, whose rows are of another time; their lines stay for now."""
@@ -229,10 +260,6 @@ class Journal:
                     file.seek(entry.offset)
                     yield file.readline()
 
-    def gone(self, names: Iterable[str]) -> int:
-        """Return how many photos are known that are not among the names."""
-        return len(self._entries) - sum(name in self._entries for name in set(names))
-
     def compact(self, names: Iterable[str], tables: Iterable[Path]) -> None:
         """Leave out what counts no more, and close the file.
 
@@ -242,16 +269,19 @@ class Journal:
         """
         held = {self._name_of(table): self.held_by(table) for table in tables}
         with whole_file(self._path) as part, part.open("wb") as file:
-            file.write(_line({"settings": self._settings}))
+            file.write(self._head())
             file.writelines(self._lines(names))
             file.write(_line({"tables": held}))
             self._file.close()  # Windows replaces no file that is open
+
+    def _head(self) -> bytes:
+        return _line({"settings": self._settings, "root": self.root and str(self.root)})
 
     def _append(self, line: bytes) -> int:
         """Write a line; return where it begins."""
         if self._begins_anew:
             self._begins_anew = False
-            self._append(_line({"settings": self._settings}))
+            self._append(self._head())
         offset = self._end
         try:
             self._file.write(line)

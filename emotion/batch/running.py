@@ -3,11 +3,12 @@
 import contextlib
 import hashlib
 import itertools
+import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotion.batch.dispatch import Answers, Dispatcher, Job
@@ -95,7 +96,8 @@ class BatchReport:
         faces: faces in those.
         problems: those that could not be read.
         skipped: those done in an earlier run and unchanged.
-        gone: photos of an earlier run that are not there any more; their rows are left out.
+        gone: photos of an earlier run that are no longer in the folders of this one; their rows are
+            left out.
         seconds: how long it took.
         is_complete: whether every photo has an answer.
         notes: what a user should know.
@@ -125,7 +127,8 @@ def run_batch(
     """Recognize photos and write what is found as it comes; skip those that are done.
 
     Args:
-        photos: from `find_photos`; each has a name of its own.
+        photos: from `find_photos`; each has a name of its own. A table that began with photos of
+            another folder keeps their rows, and calls those outside of it by their whole paths.
         outputs: what is written.
         settings: how photos are recognized.
         workers: `LocalWorkers`, `ClusterWorkers`, or another source of executors.
@@ -137,14 +140,47 @@ def run_batch(
     Raises:
         ModelError: the model cannot be loaded, or a worker has another one or another program.
         SourceError: there is nothing to write to, or no worker to do it.
-        TableError: a table cannot be written.
+        TableError: a table cannot be written, or holds other photos made with other settings.
     """
     outputs.prepare(photos)
     model = load_model(settings.model)
     identity = _identity(model, settings)
-    with Journal(outputs.journal, identity, settings.again) as journal:
-        run = _Run(photos, outputs, settings, workers, model, journal)
+    roots = {photo.root: photo.root.resolve() for photo in photos if photo.root is not None}
+    with Journal(outputs.journal, identity, next(iter(roots.values()), None)) as journal:
+        named = []
+        for photo in photos:
+            place = roots.get(photo.root, Path()) / photo.name
+            name = _name_below(journal.root, place) + "/" * photo.name.endswith("/")
+            named.append(replace(photo, name=name))
+        folders = {roots.get(photo.root, photo.path.parent) for photo in photos}
+        gone = _gone(journal, {photo.name for photo in named}, folders)
+        run = _Run(named, gone, outputs, settings, workers, model, journal)
         return run.go(on_progress or _nobody, on_photo or _nobody)
+
+
+def _name_below(root: Path | None, place: Path) -> str:
+    """Return the path of a photo below a folder; the whole path where it is elsewhere."""
+    is_below = root is not None and place.is_relative_to(root)
+    return (place.relative_to(root) if is_below else place).as_posix()
+
+
+def _gone(journal: Journal, names: Collection[str], folders: set[Path]) -> set[str]:
+    """Return the names of earlier photos below some folders that are not there any more.
+
+    Args:
+        journal: knows the earlier photos.
+        names: the photos that were found, also by their links.
+        folders: those of this run; what is elsewhere may be on a disk that is not plugged in.
+    """
+    gone = set()
+    for name in journal.names() - names:
+        place = (journal.root or Path()) / name
+        if not folders.isdisjoint(place.parents):
+            real = _name_below(journal.root, Path(os.path.realpath(place)))
+            # a name with / at its end is a folder that could not be opened
+            if name.endswith("/") or Stamp.of(place) is None or real in names:
+                gone.add(name)
+    return gone
 
 
 def _nobody(*_) -> None:
@@ -172,6 +208,7 @@ class _Run:
     def __init__(
         self,
         photos: Sequence[PhotoFile],
+        gone: Collection[str],
         outputs: BatchOutputs,
         settings: BatchSettings,
         workers: Workers,
@@ -180,11 +217,13 @@ class _Run:
     ):
         self._photos, self._outputs, self._settings = photos, outputs, settings
         self._workers, self._model, self._journal = workers, model, journal
-        self._names = frozenset(photo.name for photo in photos)
+        names = {photo.name for photo in photos}
+        self._others = journal.start(names.union(gone), settings.again)
+        self._names = names.union(self._others)
         self._worker_settings = pickle.dumps(self._settings_of_workers())
         self._meter = Meter(len(photos))
         self._first_problems: list[tuple[str, str]] = []
-        self._gone = journal.gone(self._names)
+        self._gone = len(gone)
         metadata = {"model": model.name, "model_sha256": model.sha256}
         columns = photo_columns(model.class_names)
         self._tables = Tables(outputs.tables, columns, journal, metadata)
@@ -209,7 +248,7 @@ class _Run:
     def _filled(self, kept: list[str], first, answers: Answers, on_progress, on_photo):
         """Fill the tables with answers; return those that keep what they held before."""
         try:
-            with self._tables.growing(kept, len(self._photos)):
+            with self._tables.growing([*self._others, *kept], len(self._names)):
                 self._work(itertools.chain([first], answers), on_progress, on_photo)
         finally:
             held_back = self._finish()
@@ -242,7 +281,7 @@ class _Run:
             self._journal.is_settled
             and not self._gone
             and all(table.exists() for table in tables)
-            and all(self._journal.held_by(table) == len(self._photos) for table in tables)
+            and all(self._journal.held_by(table) == len(self._names) for table in tables)
         )
 
     def _work(self, answers: Answers, on_progress, on_photo) -> None:
@@ -302,8 +341,8 @@ class _Run:
 
     def _finish(self) -> tuple[Path, ...]:
         """Write the tables in the order of the photos; return those that keep what they held."""
-        names = [photo.name for photo in self._photos]
-        done = self._meter.done
+        names = sorted(self._names, key=lambda name: name.split("/"))
+        done = len(self._others) + self._meter.done
         held_back = self._tables.finish(names, done, len(names))
         if done == len(names):
             self._journal.compact(names, self._outputs.tables)
@@ -312,6 +351,8 @@ class _Run:
     def _report(self, held_back: tuple[Path, ...]) -> BatchReport:
         progress = self._meter.progress()
         notes = [f"{self._model.name}: {note}" for note in self._model.notes]
+        if self._others:
+            notes.append(f"photos of other sources that stay in the table: {len(self._others):,}")
         notes += [
             f"{table} still holds what it held before: the same command goes on and then replaces "
             "it"

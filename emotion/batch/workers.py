@@ -5,6 +5,7 @@ Both are a `concurrent.futures.Executor` to the batch; what differs is told by `
 
 import contextlib
 import functools
+import logging
 import math
 import multiprocessing
 import os
@@ -276,6 +277,9 @@ def _distributed():
             "expected the package distributed for --scheduler; it is not installed: "
             'pip install "dask[distributed]"'
         ) from error
+    # what it logs of a scheduler that goes away is told in one sentence; importing it sets levels
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from emotion.errors import EmotionError, SourceError
+from emotion.files import user_path
 from emotion.shell.telling import is_stdout
 from emotion.shell.tools import Tools
 from emotion.sources import PhotoSource, PhotosSource, Source, VideoSource, as_photos, find_source
@@ -89,8 +90,9 @@ def open_source(options: argparse.Namespace) -> Source:
 
 def _is_in(folder: Path, sources: Sequence[str]) -> bool:
     """Return whether a source is in a folder, which is then no place for results."""
-    inside = folder.resolve()
-    return any(Path(text).resolve().is_relative_to(inside) for text in sources)
+    inside = os.path.realpath(folder)
+    # `Path.resolve` raises where a link leads to itself
+    return any(Path(os.path.realpath(user_path(text))).is_relative_to(inside) for text in sources)
 
 
 def check_kind(options: argparse.Namespace, source: Source) -> None:
@@ -140,13 +142,15 @@ def _check_file(
         raise SourceError(f"expected a folder for {option} to be in; there is no {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise SourceError(f"expected a folder that can be written to; {path.parent} cannot")
-    if path.exists() and any(Path(text).exists() and path.samefile(text) for text in sources):
+    if path.exists() and any(
+        place.exists() and path.samefile(place) for place in map(user_path, sources)
+    ):
         raise UsageError(f"expected {option} to differ from --source; both are {path}")
 
 
 def _check_each_once(paths: Sequence[Path]) -> None:
     """Raise where two results would be the same file."""
-    places = [path.resolve() for path in paths]
+    places = [os.path.realpath(path) for path in paths]
     for number, place in enumerate(places):
         if place in places[:number]:
             raise UsageError(f"expected a file of its own for each result; received {place} twice")

@@ -197,7 +197,10 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
     pictures = decoder.pictures()
     first = next(pictures, None)
     if first is None:
-        raise SourceError(f"expected a video; no frame of {name} can be decoded: it is damaged")
+        why = "it is damaged"
+        if path is None:
+            why += ", or its index comes last and its server sends no parts: download it first"
+        raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
     video = Video(name, False, _info(container, stream, first, decoder), path)
     _check_size(video.info.size_wh, name, limits)
     video.reader = _recorded_frames(video, decoder, first, pictures, limits)
@@ -372,11 +375,15 @@ def _promises(container, stream) -> tuple[int | None, float | None]:
 def _stated_s(container, stream) -> float:
     """Return how long a file says that its pictures, or else all of it, last; 0 if it does not."""
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if tag:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    if stream.duration and stream.duration > 0:
+    if stream.duration and stream.duration > 0 and not tag:
         return float(stream.duration * stream.time_base)
-    return (container.duration or 0) / 1e6
+    end_s = (container.duration or 0) / 1e6
+    if tag:
+        end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    elif "matroska" not in container.format.name:
+        end_s += (container.start_time or 0) / 1e6
+    # Matroska says when pictures end, counted from 0; they may begin later
+    return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
 
 
 def _stream_fps(stream) -> float:

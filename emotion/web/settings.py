@@ -10,6 +10,7 @@ import click
 import limits
 
 from emotion.errors import EmotionError
+from emotion.files import user_path
 from emotion.images import ImageLimits
 from emotion.yunet import EXPECTED_NETWORK
 
@@ -32,7 +33,7 @@ def _path(value: object) -> Path:
     """Return an absolute path; a relative one starts at the project folder, wherever one is."""
     if not str(value).strip() or "\0" in str(value):
         raise ValueError("no path")
-    return PROJECT_FOLDER / Path(str(value)).expanduser()
+    return PROJECT_FOLDER / user_path(str(value))
 
 
 def _text(value: object) -> str:
@@ -346,7 +347,7 @@ def _parse(row: dataclasses.Field, value: object):
     kind = row.metadata["kind"]
     try:
         return kind.parse(value)
-    except (ValueError, LookupError, OverflowError, RuntimeError) as error:
+    except (ValueError, LookupError, OverflowError) as error:
         raise SettingsError(
             f"expected {row.name.upper()} to be {kind.expected}; received {str(value)!r}"
         ) from error
