@@ -17,7 +17,7 @@ import numpy as np
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of
-from emotion.keras_pair import ModelFiles, import_keras, load_keras_model
+from emotion.keras_pair import ModelFiles, import_keras, keras_version, load_keras_model
 from emotion.labels import EMOTIONS
 from emotion.machine import available_cpus
 
@@ -162,6 +162,9 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
         run, runtime, notes = _keras_runner(files), "Keras", ()
     else:
         run, runtime, notes = _choose_runtime(files, hashes, threads)
+    version = keras_version(files.architecture)
+    if version.startswith("2."):
+        notes = (f"a model of Keras {version}, read by Keras 3", *notes)
     if card is None:
         notes = ("no card: the seven FER2013 class names in alphabetical order", *notes)
     class_names = EMOTIONS if card is None else tuple(card["class_names"])
