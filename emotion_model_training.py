@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from emotion.errors import EmotionError, TrainingError
@@ -108,27 +109,24 @@ def ensemble(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure a saved model, as it is served, on a split of a dataset."""
-    from emotion.model import load_model
-    from emotion.training.evaluation import evaluate_model
+    """Measure a saved model on a split of a dataset, answered as photos are."""
+    from emotion.model import Serving, load_model
     from emotion.training.measurement import measure_split
     from emotion.training.report import summary_lines, write_report
 
     settings = settings_from(options, _settings_of(Path(options.model)))
     model = load_model(Path(options.model), keras_alone=options.runtime == "keras")
+    if options.flip and not model.serving.mirrored:
+        model = replace(model, card={**(model.card or {}), "serving": asdict(Serving(True))})
     split = read_split(settings, options, model.class_names)
-    if options.report:
-        result = measure_split(model, split)
-        evaluation = result.flipped if options.flip else result.evaluation
-    else:
-        evaluation = evaluate_model(model, split, flip=options.flip)
+    result = measure_split(model, split, robustness=bool(options.report))
     if options.json:
-        print(json.dumps(evaluation.summary(), indent=1))
+        print(json.dumps(result.summary(), indent=1))
     else:
-        mirrored = ", averaged with the mirrored faces" if options.flip else ""
+        mirrored = ", averaged with the mirrored faces" if model.serving.mirrored else ""
         print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}")
         print("\n".join(f"Note: {note}" for note in model.notes), end="\n" * bool(model.notes))
-        _print_split(options.split, summary_lines(evaluation), split.notes)
+        _print_split(options.split, summary_lines(result.evaluation, result.one_crop), split.notes)
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
         print(f"\nWrote {path}", file=sys.stderr)
@@ -379,7 +377,7 @@ def _print_published(published) -> None:
     if published.answers == "votes":
         print("\nThe model that answers as most people who saw the faces (FER+) do:")
     for name, result in published.results.items():
-        _print_split(name, summary_lines(result.evaluation))
+        _print_split(name, summary_lines(result.evaluation, result.one_crop))
     stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
 
@@ -446,7 +444,9 @@ def _add_evaluation_flags(parser: argparse.ArgumentParser) -> None:
     _add_measuring_flags(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
-        "--flip", action="store_true", help="average each answer with that to the mirrored face"
+        "--flip",
+        action="store_true",
+        help="average with the mirrored face also where the model's card does not ask for it",
     )
     parser.add_argument(
         "--runtime",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of, whole_file, write_json
+from emotion.keras_2 import in_keras_3_form
 
 LOAD_ERRORS = (
     OSError,
@@ -99,16 +100,46 @@ def load_keras_model(files: ModelFiles):
     """
     files.require_pair()
     keras = import_keras()
+    version = keras_version(files.architecture)
     try:
-        model = keras.models.model_from_json(files.architecture.read_text(encoding="utf-8"))
+        content = read_architecture(files.architecture)
+        if version.startswith("2."):
+            content = in_keras_3_form(content)
+        with warnings.catch_warnings():  # of arguments that have new names
+            warnings.simplefilter("ignore", UserWarning)
+            model = keras.models.model_from_json(json.dumps(content))
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"{files.architecture.name} does not describe a model")
         _load_weights(model, files.weights)
     except LOAD_ERRORS as error:
+        is_old = version.startswith(("1.", "2."))
+        age = f"written by Keras {version}, which Keras 3 reads in part: " if is_old else ""
         raise ModelError(
             f"expected a Keras architecture in {files.architecture.name} and its weights in "
-            f"{files.weights.name}; they cannot be loaded "
-            f"({_age_of(files.architecture)}{_first_line(error)})"
+            f"{files.weights.name}; they cannot be loaded ({age}{_first_line(error)})"
         ) from error
     return model
+
+
+def read_architecture(path: Path) -> object:
+    """Return the content of an architecture's file.
+
+    `json.dump(model.to_json(), file)`, a frequent slip, encodes it twice.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(content) if isinstance(content, str) else content
+
+
+def keras_version(path: Path) -> str:
+    """Return the version of Keras that wrote an architecture, "" where it does not say."""
+    try:
+        return str(read_architecture(path).get("keras_version", ""))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def save_keras_model(model, files: ModelFiles) -> None:
@@ -275,18 +306,9 @@ def _load_weights(model, path: Path) -> None:
         model.load_weights(renamed)
 
 
-def _age_of(architecture: Path) -> str:
-    """Return a remark on an architecture that an older Keras wrote, else an empty text."""
-    try:
-        version = str(json.loads(architecture.read_text(encoding="utf-8")).get("keras_version", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
-    return f"written by Keras {version}, expected Keras 3: " if version[:2] in ("1.", "2.") else ""
-
-
 def _first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, shortened, with its kind."""
-    lines = str(error).strip().splitlines() or [""]
+    """Return the first line of an error's message, or of its cause's, shortened, with its kind."""
+    lines = str(error).rpartition("Exception encountered:")[2].strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}".rstrip(": ")
 
 

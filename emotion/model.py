@@ -17,7 +17,7 @@ import numpy as np
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of
-from emotion.keras_pair import ModelFiles, import_keras, load_keras_model
+from emotion.keras_pair import ModelFiles, import_keras, keras_version, load_keras_model
 from emotion.labels import EMOTIONS
 from emotion.machine import available_cpus
 
@@ -87,32 +87,17 @@ class EmotionModel:
         probabilities = self.predict(faces)
         if not self.serving.mirrored:
             return probabilities
-        mirrored, doubtful = probabilities.copy(), _is_doubtful(probabilities)
-        mirrored[doubtful] = self.predict(faces[doubtful][:, :, ::-1])
-        return self.average(probabilities, mirrored)
-
-    def average(self, probabilities: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-        """Return the mean of the answers to faces and to their mirror images, made honest.
-
-        A mean is less sure than what it is the mean of, so it has a temperature of its own. An
-        answer that is beyond doubt stays as it is.
-
-        Args:
-            probabilities: (N, classes), the answers to the faces.
-            mirrored: (N, classes), the answers to their mirror images.
-        """
-        mean = apply_temperature((probabilities + mirrored) / 2, self.serving.temperature)
-        return np.where(_is_doubtful(probabilities)[:, np.newaxis], mean, probabilities)
+        doubtful = probabilities.max(axis=1) < BEYOND_DOUBT
+        mean = (probabilities[doubtful] + self.predict(faces[doubtful][:, :, ::-1])) / 2
+        answers = probabilities.astype(np.float64)
+        # a mean is less sure than what it is the mean of, so it has a temperature of its own
+        answers[doubtful] = apply_temperature(mean, self.serving.temperature)
+        return answers
 
     @property
     def serving(self) -> "Serving":
         """Return how photos are answered."""
         return read_serving(self.card)
-
-
-def _is_doubtful(probabilities: np.ndarray) -> np.ndarray:
-    """Return of which answers, (N,), the mirror image may change something."""
-    return probabilities.max(axis=1) < BEYOND_DOUBT
 
 
 @dataclass(frozen=True)
@@ -177,6 +162,9 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
         run, runtime, notes = _keras_runner(files), "Keras", ()
     else:
         run, runtime, notes = _choose_runtime(files, hashes, threads)
+    version = keras_version(files.architecture)
+    if version.startswith("2."):
+        notes = (f"a model of Keras {version}, read by Keras 3", *notes)
     if card is None:
         notes = ("no card: the seven FER2013 class names in alphabetical order", *notes)
     class_names = EMOTIONS if card is None else tuple(card["class_names"])

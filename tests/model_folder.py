@@ -59,8 +59,8 @@ def report_content(result, seed=0):
         for name in ("blur", "noise")
         for level in LEVELS
     ]
-    flipped = result.figures() | {"accuracy": 0.71 + seed / 100}
-    return result.summary() | {"flip_averaged": flipped, "robustness": rows}
+    one_crop = result.figures() | {"accuracy": 0.71 + seed / 100}
+    return result.summary() | {"one_crop": one_crop, "robustness": rows}
 
 
 def write_measured(stem, seed=0, **facts):
@@ -70,8 +70,7 @@ def write_measured(stem, seed=0, **facts):
     folder = stem.with_name(f"{stem.name}_report") / "test"
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text(json.dumps(summary))
-    left_out = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
-    left_out += ("flip_averaged", "robustness")
+    left_out = ("confusion_matrix", "confusion_matrix_normalised", "reliability", "robustness")
     figures = {name: value for name, value in summary.items() if name not in left_out}
     card = write_card(
         files,

@@ -233,19 +233,21 @@ def test_model_is_measured_in_its_own_class_order(stand_in_model):
     assert ours.accuracy == theirs.accuracy
 
 
-def test_flip_averages_face_and_mirror_image(stand_in_model):
+def test_answers_are_those_that_photos_get_or_those_of_one_crop(stand_in_model):
     def run(faces):
         left = faces[:, :, :24].mean(axis=(1, 2, 3))
         return np.stack([0.05 + 0.9 * left, 0.95 - 0.9 * left], axis=1).astype(np.float32)
 
-    model = replace(stand_in_model, class_names=EMOTIONS[:2], run=run)
+    card = {"serving": {"mirrored": True, "temperature": 1}}
+    model = replace(stand_in_model, class_names=EMOTIONS[:2], card=card, run=run)
     images = np.zeros((2, 48, 48), np.uint8)
     images[0, :, :24] = 250
     images[1, :, :24] = 5
     dataset = Dataset(images, np.array([0, 1]), np.array(["test"] * 2), EMOTIONS[:2])
-    alone, averaged = (evaluate_model(model, dataset, flip=flip) for flip in (False, True))
+    alone, averaged = (evaluate_model(model, dataset, one_crop=one) for one in (True, False))
     np.testing.assert_allclose(alone.probabilities[:, 0], [0.932, 0.068], atol=1e-3)
     np.testing.assert_allclose(averaged.probabilities[:, 0], [0.491, 0.059], atol=1e-3)
+    assert evaluate_model(replace(model, card=None), dataset).accuracy == alone.accuracy
 
 
 def test_votes_and_twins_come_with_the_dataset(stand_in_model):

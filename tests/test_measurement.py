@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from training_data import make_dataset
 
-from emotion.training.evaluation import Evaluation, evaluate_model
+from emotion.training.evaluation import Evaluation
 from emotion.training.measurement import (
     SAMPLE_COUNT,
     SplitResult,
@@ -30,13 +30,21 @@ def make_result(votes=None, names=None) -> SplitResult:
 def test_measures_everything_of_a_split(stand_in_model):
     split = make_dataset().split("test")
     split = replace(split, names=np.array([f"{number}.png" for number in range(len(split))]))
-    result = measure_split(stand_in_model, split)
-    expected = evaluate_model(stand_in_model, split, flip=True)
-    np.testing.assert_array_equal(result.flipped.probabilities, expected.probabilities)
-    assert result.evaluation.accuracy == evaluate_model(stand_in_model, split).accuracy
+    model = replace(stand_in_model, card={"serving": {"mirrored": True, "temperature": 0.5}})
+    result = measure_split(model, split)
+    faces = split.images[..., None].astype(np.float32) / 255
+    np.testing.assert_array_equal(result.evaluation.probabilities, model.answer(faces))
+    np.testing.assert_array_equal(result.one_crop.probabilities, model.predict(faces))
     assert result.robustness[0].accuracy == result.evaluation.accuracy
+    assert result.robustness[0].accuracy_one_crop == result.one_crop.accuracy
+    assert result.summary()["one_crop"]["log_loss"] == result.one_crop.log_loss
     assert result.images is split.images
     assert result.names is split.names
+
+
+def test_one_crop_stands_beside_it_only_where_it_is_another_answer(stand_in_model):
+    result = measure_split(stand_in_model, make_dataset(0, 0, 7), robustness=False)
+    assert (result.one_crop, result.summary()["one_crop"]) == (None, None)
 
 
 def test_robustness_can_be_left_out(stand_in_model):

@@ -178,7 +178,10 @@ def test_truncated_weights(files, no_conversion, keep):
         load_model(files.stem)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"class_name": "Lambda"}', "\x00"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[]", "null", '"{"', '"text"', '{"class_name": "Lambda"}', "\x00", "[" * 9999],
+)
 def test_damaged_architecture(files, no_conversion, content):
     files.architecture.write_text(content)
     with pytest.raises(ModelError, match=r"tiny\.json"):
@@ -188,7 +191,7 @@ def test_damaged_architecture(files, no_conversion, content):
 def test_architecture_of_an_older_keras_is_named(files, no_conversion):
     content = {"class_name": "Sequential", "config": {"layers": []}, "keras_version": "2.4.0"}
     files.architecture.write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"written by Keras 2\.4\.0, expected Keras 3"):
+    with pytest.raises(ModelError, match=r"Keras 2\.4\.0"):
         load_model(files.stem)
 
 

@@ -52,6 +52,7 @@ CARD = {
     "started_from": {"name": "older_model", "weights_sha256": "f" * 64},
     "selection": {"by": "validation accuracy", "epoch": 2, "epochs": 3},
     "calibration": {"method": "temperature", "split": "validation", "temperature": 0.87},
+    "serving": {"mirrored": True, "temperature": 0.9},
     "settings": {"batch_size": 128, "augmentation": "light"},
     "versions": {"keras": "3.15"},
 }
@@ -163,6 +164,7 @@ def test_page_tells_the_figures(full_report, full_result):
         evaluation.top_2_accuracy,
         evaluation.leak_free().accuracy,
         evaluation.coverage_row(0.8)["accuracy"],
+        full_result.one_crop.accuracy,
         agreement.mean_share,
         agreement.best_mean_share,
     ):
@@ -202,7 +204,7 @@ def test_every_number_lies_beside_the_page(full_report):
     assert numbers["images"] == 70
     assert numbers["leak_free"]["images"] == 60
     assert numbers["vote_agreement"]["images"] == 70
-    assert numbers["flip_averaged"]["images"] == 70
+    assert numbers["one_crop"]["images"] == 70
     assert len(numbers["robustness"]) == 19
     for stem in (
         "confusion_matrix",
@@ -237,7 +239,7 @@ def test_foreign_model_without_history(card, tmp_path, model):
 
 
 def test_report_without_faces_shows_none(tmp_path, model, full_result):
-    result = replace(full_result, robustness=(), flipped=None)
+    result = replace(full_result, robustness=(), one_crop=None)
     path = write_report(tmp_path, model, {"test": result}, faces=False)
     assert "The mistakes it is surest of" not in path.read_text(encoding="utf-8")
     assert not list(tmp_path.rglob("samples_*.png"))
@@ -336,12 +338,12 @@ def test_write_evaluation_keeps_its_files(tmp_path, full_result):
 
 def test_lines_for_the_terminal_tell_what_is_known(full_result):
     evaluation = full_result.evaluation
-    full = "\n".join(summary_lines(evaluation))
+    full = "\n".join(summary_lines(evaluation, full_result.one_crop))
     bare = "\n".join(summary_lines(replace(evaluation, votes=None, twins=None)))
     for text in ("two best answers", "20 % least sure", f"accuracy {evaluation.accuracy:.2%}"):
         assert text in full
         assert text in bare
-    for text in ("of the voters", "on the 60 images"):
+    for text in ("of the voters", "on the 60 images", "one crop"):
         assert text in full
         assert text not in bare
     pair = Evaluation(("a", "b"), np.array([0, 0]), np.array([[0.9, 0.1], [0.8, 0.2]]))

@@ -87,6 +87,7 @@ def test_evaluate_repeats_the_figures_of_the_card(trained, capsys):
         summary = json.loads(capsys.readouterr().out)
         card = json.loads(stem.with_name("detection_model.card.json").read_text())
         assert summary["accuracy"] == card["metrics"][split]["accuracy"]
+        assert summary["one_crop"] == card["metrics"][split]["one_crop"]
 
 
 def test_report_is_one_page(trained):

@@ -121,8 +121,11 @@ def time_models(
     batch = np.resize(images, (BATCH_SIZE, *INPUT_SHAPE)).astype(np.float32) / 255
     samples = np.array(
         [
-            [[_milliseconds(model, faces) for faces in (batch[:1], batch)] for model in models]
-            for _ in range(rounds + 1)
+            [
+                [_milliseconds(model, faces) for faces in (face[np.newaxis], batch)]
+                for model in models
+            ]
+            for face in np.resize(batch, (rounds + 1, *INPUT_SHAPE))
         ]
     )
     return [tuple(map(float, medians)) for medians in np.median(samples[1:], axis=0)]
@@ -235,7 +238,7 @@ def _names(stems: Sequence[Path]) -> list[str]:
 def _milliseconds(model: EmotionModel, faces: np.ndarray) -> float:
     """Return how long a model takes for a face of a batch."""
     started = time.perf_counter()
-    model.predict(faces)
+    model.answer(faces)
     return (time.perf_counter() - started) * 1000 / len(faces)
 
 

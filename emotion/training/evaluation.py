@@ -322,13 +322,13 @@ class Evaluation:
         }
 
 
-def evaluate_model(model: EmotionModel, dataset: Dataset, flip: bool = False) -> Evaluation:
-    """Evaluate a loaded model, as it is served, on all images of a dataset.
+def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False) -> Evaluation:
+    """Evaluate a loaded model on all images of a dataset, answered as photos are.
 
     Args:
         model: the model, as it is served.
         dataset: the images; its votes and twins are taken over.
-        flip: average the answers to a face and to its mirror image.
+        one_crop: leave the mirror image out, also where the model's card asks for it.
 
     Raises:
         DatasetError: the dataset has no images, or a class that the model does not know.
@@ -342,35 +342,18 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, flip: bool = False) ->
     if not len(dataset):
         raise DatasetError("expected images to evaluate the model on; received none")
     positions = np.array([model.class_names.index(name) for name in dataset.class_names])
-    evaluation = Evaluation(
+    answer, images = model.predict if one_crop else model.answer, dataset.images
+    batches = [
+        answer(images[start : start + IMAGES_AT_ONCE, ..., None].astype(np.float32) / 255)
+        for start in range(0, len(images), IMAGES_AT_ONCE)
+    ]
+    return Evaluation(
         class_names=model.class_names,
         labels=positions[dataset.labels],
-        probabilities=predict_images(model, dataset.images),
+        probabilities=np.concatenate(batches),
         votes=_in_columns(dataset.votes, positions, len(model.class_names)),
         twins=dataset.twins,
     )
-    return flip_averaged(model, evaluation, dataset.images) if flip else evaluation
-
-
-def flip_averaged(model: EmotionModel, evaluation: Evaluation, images: np.ndarray) -> Evaluation:
-    """Return an evaluation whose answers are averaged with those to the mirror images.
-
-    Args:
-        model: the model that was evaluated.
-        evaluation: its answers to the images as they are.
-        images: (N, 48, 48) uint8, those images.
-    """
-    mirrored = predict_images(model, images[:, :, ::-1])
-    return replace(evaluation, probabilities=model.average(evaluation.probabilities, mirrored))
-
-
-def predict_images(model: EmotionModel, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities of (N, 48, 48) uint8 faces, (N, classes) float32."""
-    batches = [
-        model.predict(images[start : start + IMAGES_AT_ONCE, ..., None].astype(np.float32) / 255)
-        for start in range(0, len(images), IMAGES_AT_ONCE)
-    ]
-    return np.concatenate(batches)
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from emotion.model import EmotionModel
 from emotion.training.datasets import Dataset
-from emotion.training.evaluation import Evaluation, evaluate_model, flip_averaged
+from emotion.training.evaluation import Evaluation, evaluate_model
 from emotion.training.robustness import RobustnessRow, measure_robustness
 
 SAMPLE_COUNT = 24
@@ -18,19 +18,23 @@ class SplitResult:
     """What was measured on one split.
 
     Attributes:
-        evaluation: the metrics of the model as it is served.
-        flipped: the metrics where the answers to face and mirror image are averaged; None where
-            that was not measured.
+        evaluation: the metrics of the model as photos are answered.
+        one_crop: the metrics without the mirror image; None where photos are answered so.
         robustness: the accuracy under each corruption; empty where it was not measured.
         images: (N, 48, 48) uint8, in the order of the evaluation.
         names: (N,) str, where each image comes from; None where that is not known.
     """
 
     evaluation: Evaluation
-    flipped: Evaluation | None
+    one_crop: Evaluation | None
     robustness: tuple[RobustnessRow, ...]
     images: np.ndarray
     names: np.ndarray | None
+
+    def summary(self) -> dict:
+        """Return every figure of the evaluation, and those of one crop, as plain types for JSON."""
+        one_crop = self.one_crop.figures() if self.one_crop else None
+        return self.evaluation.summary() | {"one_crop": one_crop}
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Sample:
 
 
 def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
-    """Measure a model, as it is served, on one split.
+    """Measure a model on one split, answered as photos are.
 
     Args:
         model: the model.
@@ -73,10 +77,10 @@ def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) 
     Raises:
         DatasetError: the split has no images, or a class that the model does not know.
     """
-    evaluation = evaluate_model(model, split)
+    is_mirrored = model.serving.mirrored
     return SplitResult(
-        evaluation=evaluation,
-        flipped=flip_averaged(model, evaluation, split.images),
+        evaluation=evaluate_model(model, split),
+        one_crop=evaluate_model(model, split, one_crop=True) if is_mirrored else None,
         robustness=measure_robustness(model, split) if robustness else (),
         images=split.images,
         names=split.names,

@@ -19,7 +19,7 @@ import numpy as np
 from emotion.errors import TrainingError
 from emotion.files import whole_file, write_json
 from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
-from emotion.model import EmotionModel, Serving, apply_temperature, load_model
+from emotion.model import EmotionModel, Serving, load_model
 from emotion.training.datasets import Dataset, match_classes
 from emotion.training.evaluation import fit_temperature
 from emotion.training.fitting import FitResult
@@ -250,16 +250,14 @@ def _calibrate_and_save(network: keras.Model, dataset: Dataset, staged: ModelFil
     round_weights(network)
     temperature = calibrate(network, validation)
     _save(network, staged)
-    serving, probabilities = _choose_serving(network, validation)
     return {
         "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
-        "serving": serving,
-        "verdict": verdict_facts(validation.labels, probabilities),
+        "serving": _choose_serving(network, validation),
     }
 
 
-def _choose_serving(network: keras.Model, validation: Dataset) -> tuple[dict, np.ndarray]:
-    """Return the card's `serving`, and the answers that photos get with it, (N, classes).
+def _choose_serving(network: keras.Model, validation: Dataset) -> dict:
+    """Return the card's `serving`.
 
     Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw
     any, or changes nothing, as for one that looks at the mirror image itself.
@@ -271,9 +269,8 @@ def _choose_serving(network: keras.Model, validation: Dataset) -> tuple[dict, np
         np.mean(answers.argmax(axis=1) == validation.labels) for answers in (plain, mean)
     )
     if right_mean < right_plain or np.allclose(plain, mirrored, atol=SAME_ANSWER):
-        return asdict(Serving()), plain
-    temperature = fit_temperature(validation.labels, mean)
-    return asdict(Serving(True, temperature)), apply_temperature(mean, temperature)
+        return asdict(Serving())
+    return asdict(Serving(True, fit_temperature(validation.labels, mean)))
 
 
 def _save(network: keras.Model, staged: ModelFiles) -> None:
@@ -294,7 +291,11 @@ def _measure(
         name: measure_split(model, dataset.split(name), robustness=name != "validation")
         for name in names
     }
-    card = card | {"metrics": {name: _figures(result) for name, result in results.items()}}
+    validation = results["validation"].evaluation
+    card = card | {
+        "verdict": verdict_facts(validation.labels, validation.probabilities),
+        "metrics": {name: _figures(result) for name, result in results.items()},
+    }
     write_json(staged.card, card)
     model = _with_card(model, card)
     write_report(
@@ -386,7 +387,7 @@ def _versions() -> dict[str, str]:
 
 def _figures(result: SplitResult) -> dict:
     """Return the figures of a split without the tables that stand in the report."""
-    summary = result.evaluation.summary()
+    summary = result.summary()
     return {key: value for key, value in summary.items() if key not in NOT_ON_THE_CARD}
 
 

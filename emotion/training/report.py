@@ -79,8 +79,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation, images: np.ndarray) -
     _write_split(folder, SplitResult(evaluation, None, (), images, None), faces=True)
 
 
-def summary_lines(evaluation: Evaluation) -> list[str]:
-    """Return the figures as lines of text for a terminal."""
+def summary_lines(evaluation: Evaluation, one_crop: Evaluation | None = None) -> list[str]:
+    """Return the figures as lines of text for a terminal, with those of one crop if there are."""
     low, high = evaluation.accuracy_interval
     width = max(len(name) for name in evaluation.class_names)
     lines = [
@@ -89,6 +89,7 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
         f"macro F1 {evaluation.macro_f1:.3f}   log loss {evaluation.log_loss:.3f}   "
         f"expected calibration error {evaluation.expected_calibration_error:.3f}",
         *_more_lines(evaluation),
+        *([f"accuracy {one_crop.accuracy:.2%} with one crop"] if one_crop else []),
         "",
         f"{'':{width}}  precision  recall     F1  images",
     ]
@@ -127,7 +128,8 @@ def _more_lines(evaluation: Evaluation) -> list[str]:
 def _write_split(folder: Path, result: SplitResult, faces: bool) -> None:
     """Write the numbers, tables and figures of one split."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "evaluation.json", _numbers(result))
+    numbers = result.summary() | {"robustness": [asdict(row) for row in result.robustness]}
+    write_json(folder / "evaluation.json", numbers)
     for name, rows in _tables(result).items():
         _write_csv(folder / f"{name}.csv", rows)
     for name, (figure_of, arguments) in figures_of(result).items():
@@ -137,14 +139,6 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> None:
         if faces:
             figure = draw(sample_sheet, samples, f"Surest {name} answers")
             _write_figure(folder / f"samples_{name}.png", figure)
-
-
-def _numbers(result: SplitResult) -> dict:
-    """Return every number of a split as plain types."""
-    return result.evaluation.summary() | {
-        "flip_averaged": result.flipped.figures() if result.flipped else None,
-        "robustness": [asdict(row) for row in result.robustness],
-    }
 
 
 def _tables(result: SplitResult) -> dict[str, Sequence[dict]]:

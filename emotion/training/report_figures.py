@@ -80,7 +80,7 @@ def figures_of(result: SplitResult) -> dict[str, tuple]:
         "confusion_matrix": (confusion_matrix, (evaluation,)),
         "classification_report": (classification_report, (evaluation,)),
         "reliability": (reliability, (evaluation,)),
-        "risk_coverage": (risk_coverage, (evaluation, result.flipped)),
+        "risk_coverage": (risk_coverage, (evaluation, result.one_crop)),
     }
     if result.robustness:
         figures["robustness"] = (robustness, (result.robustness,))
@@ -188,12 +188,12 @@ def reliability(evaluation: Evaluation, palette: Palette) -> Figure:
     return figure
 
 
-def risk_coverage(evaluation: Evaluation, flipped: Evaluation | None, palette: Palette) -> Figure:
+def risk_coverage(evaluation: Evaluation, one_crop: Evaluation | None, palette: Palette) -> Figure:
     """Draw the accuracy of the surest answers over the share of images answered."""
     figure = _figure(3.4)
     axes = figure.subplots()
     for measured, label, colour, style in (
-        (flipped, "with flip averaging", palette.second, "--"),
+        (one_crop, "one crop", palette.second, "--"),
         (evaluation, "as served", palette.first, "-"),
     ):
         if measured is None:
@@ -214,7 +214,7 @@ def risk_coverage(evaluation: Evaluation, flipped: Evaluation | None, palette: P
 
 
 def robustness(rows: Sequence[RobustnessRow], palette: Palette) -> Figure:
-    """Draw the accuracy over the levels of each corruption, with and without flip averaging."""
+    """Draw the accuracy over the levels of each corruption, as served and with one crop."""
     figure = _figure(5.4)
     panels = figure.subplots(3, 2, sharex=True, sharey=True).flat
     unchanged = next(row for row in rows if row.corruption == UNCHANGED)
@@ -222,11 +222,11 @@ def robustness(rows: Sequence[RobustnessRow], palette: Palette) -> Figure:
         shown = [unchanged, *(row for row in rows if row.corruption == corruption)]
         for key, colour, style in (
             ("accuracy", palette.first, "-"),
-            ("accuracy_flip", palette.second, "--"),
+            ("accuracy_one_crop", palette.second, "--"),
         ):
             values = [getattr(row, key) for row in shown]
             if None not in values:
-                label = "as served" if key == "accuracy" else "with flip averaging"
+                label = "as served" if key == "accuracy" else "one crop"
                 line = {"color": colour, "label": label, "zorder": 3 if style == "-" else 2}
                 axes.plot(range(len(shown)), values, style, marker=".", **line)
         axes.set_title(corruption[0].upper() + corruption[1:])

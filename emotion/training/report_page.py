@@ -85,7 +85,7 @@ def _split(folder: Path, name: str, result: SplitResult, faces: bool) -> dict:
         "name": SPLIT_NAMES.get(name, f"images of the split {name}"),
         "warning": SPLIT_WARNINGS.get(name),
         "evaluation": evaluation,
-        "flipped": result.flipped,
+        "one_crop": result.one_crop,
         "leak_free": evaluation.leak_free(),
         "twins": 0 if evaluation.twins is None else int(evaluation.twins.sum()),
         "agreement": evaluation.vote_agreement(),
@@ -145,7 +145,7 @@ def _variants(result: SplitResult) -> list[tuple[str, Evaluation]]:
     has_leaks = evaluation.twins is not None and evaluation.twins.any()
     variants = [
         ("without leaks", evaluation.leak_free() if has_leaks else None),
-        ("with flip averaging", result.flipped),
+        ("one crop", result.one_crop),
     ]
     return [(name, variant) for name, variant in variants if variant is not None]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from emotion.model import EmotionModel
 from emotion.training.datasets import Dataset
-from emotion.training.evaluation import evaluate_model, flip_averaged
+from emotion.training.evaluation import evaluate_model
 
 LEVELS = ("mild", "medium", "strong")
 SAMPLE_IMAGES = 500
@@ -37,9 +37,8 @@ class RobustnessRow:
         corruption: a name in `CORRUPTIONS`, or "none" for the images as they are.
         level: one of `LEVELS`; "" where nothing is changed.
         description: what was done, with its strength.
-        accuracy: share of right answers.
-        accuracy_flip: the same with the answers to face and mirror image averaged; None where that
-            was not asked for.
+        accuracy: share of right answers, answered as photos are.
+        accuracy_one_crop: the same without the mirror image; None where photos are answered so.
         images: how many images it was measured on.
     """
 
@@ -47,7 +46,7 @@ class RobustnessRow:
     level: str
     description: str
     accuracy: float
-    accuracy_flip: float | None
+    accuracy_one_crop: float | None
     images: int
 
 
@@ -108,22 +107,19 @@ DESCRIPTIONS = {
 }
 
 
-def measure_robustness(
-    model: EmotionModel, dataset: Dataset, flip: bool = True
-) -> tuple[RobustnessRow, ...]:
+def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[RobustnessRow, ...]:
     """Measure the accuracy under every corruption at every level.
 
     Args:
         model: the model, as it is served.
         dataset: the images; of more than `SAMPLE_IMAGES`, so many chosen by a fixed seed.
-        flip: measure the average over face and mirror image as well.
 
     Returns:
         The images as they are, then a row a corruption and level, in the order of `CORRUPTIONS`.
     """
     sample = sample_of(dataset)
     return tuple(
-        _measured(model, replace(sample, images=images), flip, *names)
+        _measured(model, replace(sample, images=images), *names)
         for images, *names in _conditions(sample.images)
     )
 
@@ -157,16 +153,17 @@ def _conditions(images: np.ndarray) -> Iterator[tuple[np.ndarray, str, str, str]
 
 
 def _measured(
-    model: EmotionModel, sample: Dataset, flip: bool, corruption: str, level: str, description: str
+    model: EmotionModel, sample: Dataset, corruption: str, level: str, description: str
 ) -> RobustnessRow:
     """Return the row of one condition."""
-    plain = evaluate_model(model, sample)
+    is_mirrored = model.serving.mirrored
+    one_crop = evaluate_model(model, sample, one_crop=True).accuracy if is_mirrored else None
     return RobustnessRow(
         corruption=corruption,
         level=level,
         description=description,
-        accuracy=plain.accuracy,
-        accuracy_flip=flip_averaged(model, plain, sample.images).accuracy if flip else None,
+        accuracy=evaluate_model(model, sample).accuracy,
+        accuracy_one_crop=one_crop,
         images=len(sample),
     )
 

@@ -64,6 +64,7 @@ class Measurement:
         classes: figures of each class, in output order.
         also_in_training: how many of the images also stand in the training data.
         leak_free: the others, where there are such.
+        one_crop: without the mirror image, where photos are answered with it.
     """
 
     split: str
@@ -76,6 +77,7 @@ class Measurement:
     classes: tuple[ClassFigures, ...]
     also_in_training: int
     leak_free: Part | None
+    one_crop: Part | None
 
     @property
     def hardest(self) -> tuple[ClassFigures, ...]:
@@ -141,14 +143,12 @@ class Report:
     Attributes:
         matrix: a row a true class, a column an answer, both in output order.
         bins: of the reliability diagram, the least sure first.
-        mirrored: where the answers to face and mirror image are averaged; None where not told.
         unchanged: the images on which worsened pictures were tried, as they are; None where not.
         worsened: the same images made worse.
     """
 
     matrix: tuple[tuple[Cell, ...], ...]
     bins: tuple[Bin, ...]
-    mirrored: Part | None
     unchanged: Part | None
     worsened: tuple[Worsened, ...]
 
@@ -195,7 +195,7 @@ def read_report(stem: Path, card: Mapping | None, measurement: Measurement | Non
 def _measurement(split: str, content: Mapping) -> Measurement:
     """Return the figures of a split; what is missing or no number raises one of `UNUSABLE`."""
     low, high = map(_share, content["accuracy_interval_95"])
-    leak_free = content.get("leak_free")
+    leak_free, one_crop = content.get("leak_free"), content.get("one_crop")
     return Measurement(
         split=split,
         images=_count(content["images"]),
@@ -207,6 +207,7 @@ def _measurement(split: str, content: Mapping) -> Measurement:
         classes=tuple(_class_figures(row) for row in content["per_class"]),
         also_in_training=_count(content.get("images_also_in_training") or 0),
         leak_free=_part(leak_free) if leak_free else None,
+        one_crop=_part(one_crop) if one_crop else None,
     )
 
 
@@ -218,12 +219,11 @@ def _class_figures(content: Mapping) -> ClassFigures:
 
 def _report(content: Mapping, measurement: Measurement) -> Report:
     """Return what a report adds; what is missing or does not fit raises one of `UNUSABLE`."""
-    flipped, rows = content.get("flip_averaged"), content.get("robustness") or ()
+    rows = content.get("robustness") or ()
     unchanged = [row for row in rows if not row["level"]]
     return Report(
         matrix=_matrix(content["confusion_matrix"], measurement),
         bins=_bins(content["reliability"]),
-        mirrored=_part(flipped) if flipped else None,
         unchanged=_part(unchanged[0]) if unchanged else None,
         worsened=_worsened([row for row in rows if row["level"]]),
     )

@@ -1,0 +1,85 @@
+"""Architectures that Keras 2 (TensorFlow before 2.16) wrote, in the form that Keras 3 reads."""
+
+import inspect
+from collections.abc import Collection
+
+MODELS = ("Sequential", "Functional", "Model")
+"""Classes of models; the last is what Keras before 2.4 called a functional one."""
+
+MODULES = ("layers", "initializers", "regularizers", "constraints")
+"""Parts of Keras with the other classes that an architecture names."""
+
+IDLE = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
+"""Settings that Keras 2 also wrote for layers that do not use them; Keras 3 then refuses them."""
+
+
+def in_keras_3_form(content: object) -> object:
+    """Return an architecture that Keras 2 wrote, or a part of one, as Keras 3 would write it.
+
+    Keras 3 reads the old form itself, but without a safe mode. In the new form it is read like any
+    other model: in safe mode, and with classes of Keras alone.
+
+    Raises:
+        ValueError: it names a class that is not Keras' own, or one that brings code along.
+    """
+    if isinstance(content, list):
+        return [in_keras_3_form(part) for part in content]
+    if not isinstance(content, dict):
+        return content
+    content = {key: in_keras_3_form(part) for key, part in content.items()}
+    if not {"class_name", "config"} <= set(content):
+        return content
+    name, config = content["class_name"], content["config"]
+    if name == "Policy":  # the precision of a layer, which Keras 3 also takes by its name
+        return config["name"]
+    if name == "Sequential":
+        found = {"module": "keras"}
+        if isinstance(config, list):  # before Keras 2.2.3
+            config = {"name": "sequential", "layers": config}
+    elif name in MODELS:
+        found = {"module": "keras.src.models.functional", "class_name": "Functional"}
+        layers = config["layers"]
+        models = {layer["name"] for layer in layers if layer["class_name"] in MODELS}
+        for layer in layers:
+            layer["inbound_nodes"] = _without_own_call(layer["inbound_nodes"], models)
+        config["output_layers"] = _without_own_call(config["output_layers"], models)
+    else:
+        module, known = _find_class(content)
+        found = {"module": module}
+        config = {key: value for key, value in config.items() if key in known or key not in IDLE}
+        shape, axis = config.pop("batch_input_shape", None), config.get("axis")
+        if shape:
+            config |= {"batch_shape": shape} if name == "InputLayer" else {"input_shape": shape[1:]}
+        if isinstance(axis, list) and len(axis) == 1:
+            config["axis"] = axis[0]
+    return content | found | {"config": config, "registered_name": None}
+
+
+def _without_own_call(nodes: object, models: set[str]) -> object:
+    """Return references to calls of layers, [name, number, ...]; those of inner models from 0 on.
+
+    In Keras 2 they count from 1, because a model's first call is the one it was made by.
+    """
+    if not isinstance(nodes, list):
+        return nodes
+    if len(nodes) > 2 and isinstance(nodes[0], str) and nodes[0] in models:
+        return [nodes[0], nodes[1] - 1, *nodes[2:]]
+    return [_without_own_call(part, models) for part in nodes]
+
+
+def _find_class(content: dict) -> tuple[str, Collection[str]]:
+    """Return the module of a class, and the settings that it knows.
+
+    Raises:
+        ValueError: it is not Keras' own, or brings code along.
+    """
+    import keras
+
+    name = str(content["class_name"])
+    is_own = str(content.get("module", "keras.")).startswith(("keras.", "tf_keras."))
+    is_safe = is_own and not content.get("registered_name") and name != "Lambda"
+    for module in MODULES if is_safe else ():
+        found = getattr(getattr(keras, module), name, None)
+        if isinstance(found, type):
+            return f"keras.{module}", inspect.signature(found).parameters
+    raise ValueError(f"expected layers of Keras' own, without code in the file; received {name}")

@@ -1,0 +1,253 @@
+"""Pairs that Keras 2 (TensorFlow before 2.16) wrote: they answer as they did, and run no code."""
+
+import codecs
+import json
+import marshal
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from emotion.errors import ModelError
+from emotion.keras_pair import (
+    LARGEST_GAP,
+    ModelFiles,
+    import_keras,
+    load_keras_model,
+    save_keras_model,
+)
+from emotion.model import load_model
+
+SHAPE = [None, 48, 48, 1]
+FACES = np.random.default_rng(0).random((3, 48, 48, 1), dtype=np.float32)
+
+
+def part(class_name, form="2.11", module="layers", **config):
+    """Return a layer or another part of an architecture as Keras 2.11 or 2.15 wrote it."""
+    content = {"class_name": class_name, "config": config}
+    if form == "2.15":
+        content |= {"module": f"keras.{module}", "registered_name": None}
+    return content
+
+
+def settings_of_a_convolution(form):
+    """Return what Keras 2 wrote for each convolution, with the settings that stayed unused."""
+    return {
+        "dtype": "float32",
+        "strides": [1, 1],
+        "padding": "valid",
+        "data_format": "channels_last",
+        "dilation_rate": [1, 1],
+        "groups": 1,
+        "activation": "relu",
+        "kernel_initializer": part("GlorotUniform", form, "initializers", seed=None),
+        "kernel_regularizer": part("L2", form, "regularizers", l2=0.001),
+        "kernel_constraint": None,
+    }
+
+
+def sequential_json(form):
+    settings = settings_of_a_convolution(form)
+    policy = part("Policy", form, "mixed_precision", name="float32")
+    norm = {"axis": [3], "momentum": 0.99, "epsilon": 0.01, "dtype": policy}
+    layers = [
+        part(
+            "InputLayer", form, batch_input_shape=SHAPE, dtype="float32", sparse=False, ragged=False
+        ),
+        part("Conv2D", form, batch_input_shape=SHAPE, filters=4, kernel_size=[3, 3], **settings),
+        part("BatchNormalization", form, **norm),
+        part("SeparableConv2D", form, filters=5, kernel_size=[3, 3], **settings),
+        part("DepthwiseConv2D", form, kernel_size=[3, 3], **settings),
+        part("MaxPooling2D", form, pool_size=[4, 4], padding="valid", strides=[4, 4]),
+        part("Dropout", form, rate=0.25, noise_shape=None, seed=None),
+        part("Flatten", form, data_format="channels_last"),
+        part("Dense", form, units=7, activation="softmax", use_bias=True),
+    ]
+    return part("Sequential", name="sequential", layers=layers)
+
+
+def sequential_network(keras):
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((48, 48, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.BatchNormalization(epsilon=0.01),
+            layers.SeparableConv2D(5, 3, activation="relu"),
+            layers.DepthwiseConv2D(3, activation="relu"),
+            layers.MaxPooling2D(4),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(7, activation="softmax"),
+        ]
+    )
+
+
+def functional_json(form):
+    """Return a model that uses another one twice: its calls count from 1 in Keras 2."""
+    settings = settings_of_a_convolution(form) | {"padding": "same"}
+
+    def node(content, name, *sources):
+        content["config"]["name"] = name
+        nodes = [[[source, call, 0, {}] for source, call in sources]] if sources else []
+        return content | {"name": name, "inbound_nodes": nodes}
+
+    def model(name, layers, source, target):
+        ends = {"input_layers": [[source, 0, 0]], "output_layers": [[*target, 0]]}
+        return part("Functional", name=name, layers=layers, **ends)
+
+    inner = [
+        node(part("InputLayer", form, batch_input_shape=SHAPE, dtype="float32"), "input_1"),
+        node(
+            part("Conv2D", form, filters=1, kernel_size=[3, 3], **settings), "conv", ("input_1", 0)
+        ),
+        node(part("Add", form), "add", ("input_1", 0), ("conv", 0)),
+    ]
+    base = model("base", inner, "input_1", ("add", 0)) | {"name": "base"}
+    twice = [[["input_2", 0, 0, {}]], [["base", 1, 0, {}]]]
+    outer = [
+        node(part("InputLayer", form, batch_input_shape=SHAPE, dtype="float32"), "input_2"),
+        base | {"inbound_nodes": twice},
+        node(part("Flatten", form), "flatten", ("base", 2)),
+        node(part("Dense", form, units=7, activation="softmax"), "dense", ("flatten", 0)),
+    ]
+    return model("model", outer, "input_2", ("dense", 0))
+
+
+def functional_network(keras):
+    layers = keras.layers
+    faces = keras.Input((48, 48, 1))
+    conv = layers.Conv2D(1, 3, padding="same", activation="relu", name="conv")
+    base = keras.Model(faces, layers.Add(name="add")([faces, conv(faces)]), name="base")
+    faces = keras.Input((48, 48, 1))
+    features = layers.Flatten()(base(base(faces)))
+    return keras.Model(faces, layers.Dense(7, activation="softmax")(features))
+
+
+def write_json(files, content, version="2.11.0"):
+    content = content | {"keras_version": version, "backend": "tensorflow"}
+    files.architecture.write_text(json.dumps(content))
+
+
+def write_weights(files, network, whole):
+    """Write weights in the layout of Keras 2: alone, or in the file of a whole model."""
+    with h5py.File(files.weights, "w") as file:
+        group = file.create_group("model_weights") if whole else file
+        group.attrs["layer_names"] = [layer.name.encode() for layer in network.layers]
+        group.attrs["keras_version"] = b"2.11.0"
+        for layer in network.layers:
+            saved = group.create_group(layer.name)
+            # of an inner model, trainable weights first
+            weights = [*layer.trainable_weights, *layer.non_trainable_weights]
+            names = [f"{layer.name}/weight_{number}:0" for number in range(len(weights))]
+            saved.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, weights, strict=True):
+                saved.create_dataset(name, data=np.asarray(weight))
+
+
+def fill(network):
+    """Give every weight a value of its own, moving averages included."""
+    random = np.random.default_rng(1)
+    network.set_weights(
+        [random.uniform(0.01, 0.3, weights.shape) for weights in network.get_weights()]
+    )
+    return network
+
+
+@pytest.fixture
+def files(tmp_path) -> ModelFiles:
+    return ModelFiles(tmp_path / "old")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["weights", "whole"])
+@pytest.mark.parametrize("form", ["2.11", "2.15"])
+@pytest.mark.parametrize(
+    ("described", "build"),
+    [(sequential_json, sequential_network), (functional_json, functional_network)],
+    ids=["sequential", "functional"],
+)
+def test_a_pair_of_keras_2_answers_as_it_did(files, described, build, form, whole):
+    network = fill(build(import_keras()))
+    write_json(files, described(form), f"{form}.0")
+    write_weights(files, network, whole)
+    expected = network.predict_on_batch(FACES)
+    assert np.ptp(expected, axis=0).max() > 1e-4, "the faces must tell models apart"
+    answers = load_keras_model(files).predict_on_batch(FACES)
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
+
+
+def test_layers_in_a_list_and_no_input_layer(files):
+    """As Keras wrote a Sequential model before 2.2.3."""
+    content = sequential_json("2.11")
+    write_json(files, content | {"config": content["config"]["layers"][1:]}, "2.0.6")
+    network = fill(sequential_network(import_keras()))
+    write_weights(files, network, whole=False)
+    answers = load_keras_model(files).predict_on_batch(FACES)
+    np.testing.assert_allclose(answers, network.predict_on_batch(FACES), atol=1e-6)
+
+
+def test_it_is_served_with_a_note(files):
+    network = fill(sequential_network(import_keras()))
+    write_json(files, sequential_json("2.11"))
+    write_weights(files, network, whole=True)
+    model = load_model(files.stem)
+    assert model.runtime == "ONNX Runtime"
+    assert any("2.11.0" in note for note in model.notes)
+    expected = network.predict_on_batch(FACES)
+    np.testing.assert_allclose(model.predict(FACES), expected, atol=LARGEST_GAP)
+
+
+def test_a_model_of_keras_3_has_no_such_note(tiny_model):
+    assert not any("Keras" in note for note in load_model(tiny_model).notes)
+
+
+def hostile(path):
+    """Return layers, by what is wrong with them, that make a file where their code is run."""
+    source = f"lambda x: __import__('pathlib').Path({str(path)!r}).touch() or x"
+    code = codecs.encode(marshal.dumps(eval(source).__code__), "base64").decode()
+    function = {"class_name": "__lambda__", "config": {"code": code, "defaults": None}}
+    function["config"] |= {"closure": None, "value": code}
+    shell = {"module": "os", "class_name": "function", "config": "system"}
+    return {
+        "lambda": part("Lambda", function=[code, None, None], function_type="lambda"),
+        "lambda of 2.15": part("Lambda", "2.15", function=function, function_type="lambda"),
+        "lambda as activation": part("Activation", activation=function),
+        "function": part("Activation", activation=shell | {"registered_name": "system"}),
+        "module": shell | {"class_name": "system", "config": {"command": f"touch {path}"}},
+        "foreign module": part("Dense", units=7) | {"module": "os"},
+        "registered": part("Dense", units=7) | {"registered_name": "Custom>Dense"},
+        "saved model": part("TFSMLayer", filepath=str(path.parent)),
+        "torch": part("TorchModuleWrapper", module=code),
+        "function of the module": part("deserialize", config=part("Dense", units=7)),
+        "builtins": part("__builtins__", name="eval"),
+        "unknown": part("TFOpLambda", function="math.multiply"),
+    }
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["alone", "wrapped"])
+@pytest.mark.parametrize("version", ["2.11.0", "3.0.0", ""])
+@pytest.mark.parametrize("kind", hostile(Path()))
+def test_code_is_refused_and_not_run(files, tmp_path, kind, version, nested):
+    made = tmp_path / "made"
+    layer = hostile(made)[kind]
+    if nested:
+        layer = part("TimeDistributed", layer=layer)
+    layers = [part("InputLayer", batch_input_shape=SHAPE), layer]
+    write_json(files, part("Sequential", name="sequential", layers=layers), version)
+    save_keras_model(sequential_network(import_keras()), ModelFiles(tmp_path / "other"))
+    ModelFiles(tmp_path / "other").weights.rename(files.weights)
+    with pytest.raises(ModelError, match=r"old\.json") as caught:
+        load_keras_model(files)
+    assert not made.exists()
+    if version.startswith("2."):
+        assert "2.11.0" in str(caught.value)
+        assert len(str(caught.value)) < 400
+
+
+def test_an_architecture_that_was_encoded_twice(files):
+    network = fill(sequential_network(import_keras()))
+    save_keras_model(network, files)
+    files.architecture.write_text(json.dumps(files.architecture.read_text()))
+    answers = load_keras_model(files).predict_on_batch(FACES)
+    np.testing.assert_allclose(answers, network.predict_on_batch(FACES), atol=1e-6)
