@@ -14,7 +14,11 @@ function setUpForm(form) {
   const idleText = button.textContent;
   const maxBytes = Number(form.dataset.maxBytes);
   const maxPhotos = Number(form.dataset.maxPhotos);
+  const setId = newId();
+  const taken = new Set();  // numbers in the set, also of photos that the server has yet to forget
   let photos = [];
+  let isSending = false;
+  const leaving = [];
 
   form.querySelector(".drop-hint").hidden = false;
 
@@ -47,7 +51,7 @@ function setUpForm(form) {
     for (const file of files) {
       const known = photos.some((one) => one.file.name === file.name && one.file.size === file.size
         && one.file.lastModified === file.lastModified);
-      if (!known) photos.push({ file, row: null, done: false });
+      if (!known) photos.push({ file, row: null, state: "waiting" });
     }
     const tooMany = photos.length - maxPhotos;
     if (tooMany > 0) photos = photos.slice(0, maxPhotos);
@@ -58,8 +62,30 @@ function setUpForm(form) {
   function remove(photo) {
     photos = photos.filter((one) => one !== photo);
     photo.row.remove();
+    photo.isRemoved = true;
+    // one that is being sent is forgotten when its request has ended
+    if (photo.position && photo.state !== "sending") leaving.push(forget(photo));
     show();
     input.focus();
+    if (photo.position && !isSending) finish();
+  }
+
+  // deletes what the server keeps of a photo
+  async function forget(photo) {
+    try {
+      const { photos: kept } = await (await fetch(form.dataset.mine, { cache: "no-store" })).json();
+      for (const row of kept.filter((one) => one.set === setId && one.position === photo.position)) {
+        const reply = await fetch(`${form.dataset.api}/${row.id}`, { method: "DELETE" });
+        if (!reply.ok && reply.status !== 404) throw new Error(reply.status);
+      }
+      taken.delete(photo.position);
+    } catch {
+      photo.isRemoved = false;
+      if (!photo.reply) photo.state = "failed";
+      photo.words.textContent = "⚠ Not removed: the server cannot delete it at the moment.";
+      photos.push(photo);
+      list.append(photo.row);
+    }
   }
 
   // the form itself carries the choice, so that it can also be sent as it is
@@ -74,6 +100,7 @@ function setUpForm(form) {
     if (alone) status.textContent = input.validationMessage;
     list.hidden = photos.length === 0;
     for (const photo of photos) if (!photo.row) list.append(rowOf(photo));
+    if (isSending) return;
     button.textContent = photos.length > 1 ? `Find faces in ${photos.length} photos` : idleText;
   }
 
@@ -112,6 +139,8 @@ function setUpForm(form) {
     if (photos.length > 1 && form.dataset.api) {
       event.preventDefault();
       sendAll();
+    } else {
+      for (const photo of photos) photo.button.hidden = true;
     }
   });
 
@@ -119,34 +148,49 @@ function setUpForm(form) {
   window.addEventListener("pageshow", () => {
     button.disabled = false;
     status.textContent = "";
+    // what was read is deleted on its own page
+    for (const photo of photos) photo.button.hidden = photo.state === "read";
     show();
   });
 
   async function sendAll() {
-    const setId = photos.find((photo) => photo.reply)?.reply.set ?? newId();
-    const waiting = photos.filter((photo) => !photo.reply);
-    for (const photo of waiting) photo.button.hidden = true;
-    let next = 0;
+    isSending = true;
+    for (const photo of photos) if (photo.state === "failed") photo.state = "waiting";
     const work = async () => {
-      while (next < waiting.length) {
-        const photo = waiting[next++];
-        await send(photo, setId, photos.indexOf(photo) + 1);
-        const done = photos.filter((one) => one.done).length;
+      let photo;
+      while ((photo = photos.find((one) => one.state === "waiting"))) {
+        for (const one of photos) one.position ??= freeNumber();
+        await send(photo);
+        const done = photos.filter((one) => ["read", "failed"].includes(one.state)).length;
         status.textContent = `${done} of ${photos.length} photos`;
       }
     };
     await Promise.all(Array.from({ length: AT_A_TIME }, work));
+    isSending = false;
     finish();
   }
 
-  function finish() {
+  function freeNumber() {
+    let number = 1;
+    while (taken.has(number)) number += 1;
+    taken.add(number);
+    return number;
+  }
+
+  async function finish() {
+    await Promise.all(leaving);
     const read = photos.filter((photo) => photo.reply);
+    const lost = photos.length - read.length;
     const target = read.length === 1 ? read[0].reply.links.page : read[0]?.reply.links.set;
-    if (read.length === photos.length) {
+    if (target && !lost) {
       window.location.assign(target);
       return;
     }
-    const lost = photos.length - read.length;
+    button.disabled = false;
+    show();
+    status.textContent = "";
+    if (!lost) return;
+    button.textContent = "Try those again";
     status.textContent = `${lost} of ${photos.length} photos could not be read: the reasons are beside them. `;
     if (target) {
       const link = document.createElement("a");
@@ -156,36 +200,36 @@ function setUpForm(form) {
       status.append(link);
       link.focus();
     }
-    for (const photo of photos) if (!photo.reply) Object.assign(photo, { done: false }).button.hidden = false;
-    button.disabled = false;
-    button.textContent = "Try those again";
   }
 
   // a busy server says when to come back; a photo waits a few times, then gives up
-  async function send(photo, setId, position) {
+  async function send(photo) {
+    photo.state = "sending";
     photo.progress.hidden = false;
     for (let attempt = 0; ; attempt += 1) {
       photo.words.textContent = "";
-      const reply = await post(photo, setId, position);
+      const reply = await post(photo);
       const wait = [429, 503].includes(reply.status) ? reply.retryAfter : 0;
-      if (!wait || attempt >= 8) {
-        photo.done = true;
-        photo.progress.hidden = true;
-        photo.reply = reply.status === 201 ? reply.content : null;
-        photo.row.classList.toggle("failed", !photo.reply);
-        photo.words.textContent = photo.reply ? facesIn(reply.content.results) : `⚠ ${reply.detail}`;
-        return;
+      if (!photo.isRemoved && wait && attempt < 8) {
+        photo.words.textContent = "The server is busy, waiting…";
+        await new Promise((resolve) => { setTimeout(resolve, wait * 1000 * (1 + Math.random())); });
+        if (!photo.isRemoved) continue;
       }
-      photo.words.textContent = "The server is busy, waiting…";
-      await new Promise((resolve) => { setTimeout(resolve, wait * 1000 * (1 + Math.random())); });
+      if (photo.isRemoved) return forget(photo);
+      photo.progress.hidden = true;
+      photo.reply = reply.status === 201 ? reply.content : null;
+      photo.state = photo.reply ? "read" : "failed";
+      photo.row.classList.toggle("failed", !photo.reply);
+      photo.words.textContent = photo.reply ? facesIn(reply.content.results) : `⚠ ${reply.detail}`;
+      return;
     }
   }
 
-  function post(photo, setId, position) {
+  function post(photo) {
     const body = new FormData();
     for (const [name, value] of new FormData(form)) if (name !== input.name) body.append(name, value);
     body.append("set", setId);
-    body.append("position", position);
+    body.append("position", photo.position);
     body.append(input.name, photo.file);
     return new Promise((resolve) => {
       const request = new XMLHttpRequest();
@@ -193,8 +237,11 @@ function setUpForm(form) {
       request.responseType = "json";
       request.upload.addEventListener("progress", (event) => {
         if (event.lengthComputable) photo.progress.value = event.loaded / event.total;
+        // a photo that the server has whole may be kept by now: its answer is waited for
+        if (photo.isRemoved && event.loaded < event.total) request.abort();
       });
       request.upload.addEventListener("load", () => { photo.progress.removeAttribute("value"); });
+      request.addEventListener("abort", () => resolve({ status: 0 }));
       request.addEventListener("load", () => resolve({
         status: request.status,
         content: request.response,

@@ -193,6 +193,75 @@ def test_the_busy_server_is_asked_again(scripted, address):
     assert len(refused) == 2
 
 
+@pytest.mark.parametrize("moment", ["on its way", "sent", "read"])
+def test_a_photo_removed_while_photos_are_sent_is_kept_nowhere(scripted, address, moment):
+    page, held = scripted, []
+    page.goto(address)
+    # the first one takes a while on its way
+    contents = [encoded() + bytes(300_000), *(encoded(seed=seed) for seed in range(1, 4))]
+    files = [
+        {"name": f"{index}.jpg", "mimeType": "image/jpeg", "buffer": content}
+        for index, content in enumerate(contents)
+    ]
+    page.set_input_files("#photo", files)
+    if moment == "on its way":
+        slow_network(page, 100_000)
+        page.click("button.primary")
+        page.wait_for_selector(".chosen progress[value]:not([value='0'])")
+        with page.expect_event("requestfailed"):
+            page.click("[aria-label='Remove 0.jpg']")
+        slow_network(page, -1)
+    else:
+        page.route("**/api/v1/photos", lambda route: held.append(route))
+        page.click("button.primary")
+        while len(held) < 2:
+            page.wait_for_timeout(20)
+        if moment == "read":
+            held.pop(0).continue_()
+            page.wait_for_selector(".chosen li:has-text('4 faces')")
+        page.click("[aria-label='Remove 0.jpg']")
+        while page.url.strip("/") == address:
+            while held:
+                held.pop().continue_()
+            page.wait_for_timeout(20)
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "3 photos, 12 faces"
+    assert page.locator(".tile h3").all_inner_texts() == ["Photo 1", "Photo 2", "Photo 3"]
+    kept = page.request.get(f"{address}/api/v1/mine").json()["photos"]
+    assert len({photo["position"] for photo in kept}) == len(kept) == 3
+    assert not page.errors
+
+
+def slow_network(page, upload_bytes_per_s):
+    page.context.new_cdp_session(page).send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1,
+         "uploadThroughput": upload_bytes_per_s},
+    )  # fmt: skip
+
+
+def test_a_photo_that_cannot_be_removed_stays_in_the_list(scripted, address):
+    page = scripted
+    page.goto(address)
+    page.route("**/api/v1/mine", lambda route: route.fulfill(status=503, json={}))
+    drop(page, ("one.jpg", encoded(seed=1)), ("bad.jpg", b"no photo"), ("two.jpg", encoded(seed=2)))
+    page.click("button.primary")
+    page.wait_for_selector("text=See the other 2")
+    page.click("[aria-label='Remove one.jpg']")
+    page.wait_for_selector(".chosen li:has-text('Not removed')")
+    assert page.locator(".chosen li").count() == 3
+
+
+@pytest.mark.parametrize("path", ["/", "/live", "/mine"])
+def test_what_is_hidden_is_not_shown(scripted, address, path):
+    scripted.goto(address + path)
+    shown = """() => [...document.querySelectorAll("body *")].filter((element) => {
+      element.hidden = true;
+      return element instanceof HTMLElement && getComputedStyle(element).display !== "none";
+    }).length"""
+    assert scripted.evaluate(shown) == 0
+
+
 def test_face_feedback_and_my_results(page, address):
     send(page, address, encoded())
     page.wait_for_url("**/results/*")

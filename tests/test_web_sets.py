@@ -348,6 +348,20 @@ def test_photos_added_one_by_one_to_a_set(client):
     assert page.index("Photo 1") < page.index("Photo 2")
 
 
+def test_photos_of_a_set_are_numbered_without_gaps_and_twins(client):
+    form = {"set": "A" * 22, "position": "3"}
+    for _ in range(2):
+        assert client.post("/api/v1/photos", data=photo_form() | form).status_code == 201
+    with client.get(f"/sets/{form['set']}/annotated.zip") as reply:
+        names = zipfile.ZipFile(io.BytesIO(reply.data)).namelist()
+    assert names == ["photo-1.jpg", "photo-2.jpg", "emotions.csv"]
+    for path in (f"/sets/{form['set']}", "/mine"):
+        page = client.get(path).text
+        assert "Photo 1" in page
+        assert "Photo 2" in page
+        assert "Photo 3" not in page
+
+
 def test_nobody_adds_to_the_set_of_another(tmp_path):
     app = make_app(tmp_path)
     set_id = "A" * 22

@@ -271,7 +271,7 @@ def _set_fields(settings: Settings) -> dict:
     most = settings.max_photos
     return {
         "set": key(f"a set of one's own, of up to {most} photos", EXAMPLE_SET),
-        "position": count("number in the set; else the next one", least=1) | {"maximum": most},
+        "position": count("place in the order of the set, else last", least=1) | {"maximum": most},
     }
 
 

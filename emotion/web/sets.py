@@ -63,15 +63,18 @@ def rows_of_visitor() -> tuple[PhotoRow, ...]:
 
 
 def shown_of(set_id: str) -> list[Shown]:
-    """Return the photos of a set as its page shows them; those gone meanwhile are left out."""
+    """Return the photos of a set as its page shows them; those gone meanwhile are left out.
+
+    They are numbered without gaps, also where one was removed or two were sent as the same number.
+    """
     shown = []
-    for row in rows_of(set_id):
+    for position, row in enumerate(rows_of(set_id), start=1):
         if row.problem:
-            shown.append(Shown(row.position, problem=row.problem))
+            shown.append(Shown(position, problem=row.problem))
             continue
         with contextlib.suppress(GoneError):
             analysis = current_services().storage.load(row.id)
-            shown.append(Shown(row.position, analysis))
+            shown.append(Shown(position, analysis))
     return shown
 
 
