@@ -14,6 +14,7 @@ from types import MappingProxyType
 import waitress.server
 from flask import Flask
 
+from emotion.pipes import stdout_was_closed
 from emotion.web import (
     SWEEPER,
     VIDEO_PATHS,
@@ -80,6 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError as error:
+        if not stdout_was_closed():
+            print(f"app.py: {error}", file=sys.stderr)
+        return 1
 
 
 def show_monitoring(arguments: Sequence[str]) -> int:
@@ -94,6 +99,7 @@ def show_monitoring(arguments: Sequence[str]) -> int:
             print(json.dumps(monitoring_facts(services.database, card, feedback), indent=1))
         else:
             print("\n".join(report_lines(services.database, card, feedback)))
+        sys.stdout.flush()
     except DatabaseError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ try:
     import cv2
 
     from emotion.errors import EmotionError
+    from emotion.pipes import stdout_was_closed
     from emotion.recognizer import DEFAULT_MODEL
     from emotion.shell.checks import (
         PHOTO_SUFFIXES,
@@ -28,7 +29,7 @@ try:
         check_source,
         open_source,
     )
-    from emotion.shell.telling import forget_stdout, one_line, tell
+    from emotion.shell.telling import one_line, tell
     from emotion.shell.tools import Tools
     from emotion.sources import PhotoSource, VideoSource
     from emotion.tables import TABLE_SUFFIXES
@@ -88,11 +89,9 @@ def main(arguments: Sequence[str] | None = None, tools: Tools = MACHINE) -> int:
     except KeyboardInterrupt:
         tell("interrupted; what was finished is kept")
         return 130
-    except BrokenPipeError:
-        forget_stdout()
-        return 1
     except (EmotionError, OSError, cv2.error) as error:
-        tell(one_line(error))
+        if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
+            tell(one_line(error))
         return 1
 
 

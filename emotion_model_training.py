@@ -7,7 +7,6 @@ python emotion_model_training.py evaluate models/detection_model --dataset fer20
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from emotion.errors import EmotionError, TrainingError
 from emotion.keras_pair import ModelFiles, import_keras, write_fast_form
+from emotion.pipes import stdout_was_closed
 from emotion.training.flags import ALL, DATA, SPLITS, add_flags, settings_from
 from emotion.training.settings import TrainingSettings
 
@@ -34,11 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
-    except EmotionError as error:
-        print(f"emotion_model_training: {error}", file=sys.stderr)
+    except (EmotionError, BrokenPipeError) as error:
+        if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
+            print(f"emotion_model_training: {error}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)

@@ -301,6 +301,22 @@ def test_no_tensorflow_in_the_serving_process(tmp_path, model):
     assert done.returncode == 0, done.stderr.decode()
 
 
+@pytest.mark.parametrize("arguments", [["monitoring"], ["monitoring", "--json"], ["--port", "0"]])
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path, model, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "app.py", *arguments, "--model", str(model)],
+        cwd=PROJECT_FOLDER,
+        env=environment(tmp_path),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=DEADLINE_S,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 SLOW_APP = """
 import sys, time
 from pathlib import Path

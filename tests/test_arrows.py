@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"labels", "errors", "files", "machine", "helper_thread", "progress"},
+    {"labels", "errors", "files", "machine", "helper_thread", "pipes", "progress"},
     {"face_places", "photo_lists", "keras_2"},
     {"images", "faces", "keras_pair", "quality", "results"},
     {"model", "drawing", "yunet", "opening", "tables"},

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -659,6 +660,17 @@ def test_workers_that_die_and_photos_that_hang(batch, tmp_path):
 def test_workers_that_cannot_start_are_told(batch, folder):
     with pytest.raises(SourceError, match="end before the first photo"):
         batch(LocalWorkers(1), make_detector=partial(_detector_for, os.getpid()))
+
+
+@pytest.mark.parametrize("name", ["__init__", "submit"])
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(11, "no room")])
+def test_workers_whose_processes_cannot_start_are_told(batch, folder, monkeypatch, name, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(ProcessPoolExecutor, name, fail)
+    with pytest.raises(SourceError, match=error.strerror):
+        batch(LocalWorkers(1))
 
 
 def _detector_for(process):

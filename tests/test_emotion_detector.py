@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -457,6 +458,15 @@ def test_missing_model_is_one_line(folder, capsys, stem):
     err = capsys.readouterr().err
     assert err.startswith("emotion_detector: expected a model as gone.json and gone.h5 in ")
     assert err.count("\n") == 1
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_told(folder, capfd):
+    def load_recognizer(stem, detector):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    broken = replace(tools(), load_recognizer=load_recognizer)
+    assert main(["--source", "photo.png"], broken) == 1
+    assert capfd.readouterr().err == "emotion_detector: Broken pipe\n"
 
 
 def test_help_explains_itself(capsys):

@@ -314,6 +314,15 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(trained):
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def test_a_broken_pipe_that_is_not_stdout_is_told(monkeypatch, capsys, tmp_path):
+    def break_pipe(settings):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(emotion_model_training, "read_for_training", break_pipe)
+    assert emotion_model_training.main(["--models", str(tmp_path)]) == 1
+    assert "Broken pipe" in capsys.readouterr().err
+
+
 def test_interruption_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     def interrupt(settings):
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from emotion.batch.journal import Stamp
 from emotion.batch.tasks import PhotoAnswer, PhotoTask, check_worker, recognize_photo
-from emotion.batch.workers import Workers
+from emotion.batch.workers import NO_START, Workers
 from emotion.errors import EmotionError, SourceError
 from emotion.photo_lists import PhotoFile
 
@@ -74,10 +74,7 @@ class Dispatcher:
         future = executor.submit(check_worker, self._settings)
         yield from self._ticks({future})
         if self._outcome(future) is None:
-            raise SourceError(
-                "expected workers that start; they end before the first photo: use fewer with "
-                "--workers, or look for their message above"
-            )
+            raise SourceError(NO_START)
 
     def _together(
         self, executor: Executor, jobs: Iterator[Job]

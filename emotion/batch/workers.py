@@ -39,6 +39,11 @@ MOST_SILENT_S = 60
 """How long a cluster may be without any worker in the middle of a run."""
 
 
+NO_START = (
+    "expected workers that start; they end before the first photo: use fewer with --workers, or "
+    "look for their message above"
+)
+
 MOST_WORKERS = 61 if sys.platform == "win32" else 4096
 """Windows waits for no more processes at a time; `ProcessPoolExecutor` refuses more there."""
 
@@ -92,7 +97,8 @@ class LocalWorkers:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
         before = set(multiprocessing.active_children())
-        executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
+        with _start_told():
+            executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
         try:
             yield executor
         finally:
@@ -114,14 +120,22 @@ class _Pool(ProcessPoolExecutor):
 
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
         """Schedule a call, and start a process for it if need be; see `Executor.submit`."""
-        if not hasattr(signal, "pthread_sigmask"):
-            return super().submit(function, *arguments, **options)  # Windows
-        # a process inherits what its parent holds back
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_start_told())
+            if hasattr(signal, "pthread_sigmask"):  # Windows has none
+                # a process inherits what its parent holds back
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             return super().submit(function, *arguments, **options)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _start_told() -> Iterator[None]:
+    """Turn what the system says of a process that cannot start into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"{NO_START} ({error.strerror})") from error
 
 
 def _end(processes: Iterable[BaseProcess]) -> None:

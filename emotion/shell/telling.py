@@ -1,7 +1,6 @@
 """What the shell says, and where JSON goes: stdout is for results, stderr for all else."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,12 +34,6 @@ def write_lines(lines: Sequence[str]) -> None:
     """Write lines on stdout, at once."""
     sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
     sys.stdout.flush()
-
-
-def forget_stdout() -> None:
-    """Send what is still to be flushed nowhere: the reader of the pipe, such as head, has gone."""
-    with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def results_of(recognizer: Recognizer, size_wh: tuple[int, int], faces: Sequence[Face]) -> dict:
