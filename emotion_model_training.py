@@ -39,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     except EmotionError as error:
         print(f"emotion_model_training: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except OSError as error:  # such as a full disk while a report is written
+        sentence = f"expected to read and to write files; received: {error}"
+        print(f"emotion_model_training: {sentence}", file=sys.stderr)
+        return EXIT_ERROR
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
         return EXIT_INTERRUPTED

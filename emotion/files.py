@@ -1,10 +1,10 @@
-"""Files that appear whole or not at all, and their hashes."""
+"""Files that appear whole or not at all, alone or together, and their hashes."""
 
 import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -28,6 +28,20 @@ def whole_file(path: Path) -> Iterator[Path]:
         part = Path(folder) / path.name
         yield part
         part.replace(path)
+
+
+def rename_all(renames: Sequence[tuple[Path, Path]]) -> None:
+    """Rename each first path to its second, in turn; undo all of it where one fails."""
+    begun = []
+    try:
+        for source, target in renames:
+            begun.append((source, target))
+            source.rename(target)
+    except BaseException:  # Ctrl-C too
+        for source, target in reversed(begun):
+            with contextlib.suppress(OSError):  # the one that failed left nothing to undo
+                target.rename(source)
+        raise
 
 
 def write_json(path: Path, content: object) -> None:

@@ -153,7 +153,11 @@ def write_fast_form(files: ModelFiles) -> None:
     # a model rebuilt from JSON must be called once before it is exported
     model(import_keras().ops.zeros((1, *model.input_shape[1:])))
     try:
-        with whole_file(files.fast_form) as part, warnings.catch_warnings():
+        with (
+            whole_file(files.fast_form_seal) as seal,
+            whole_file(files.fast_form) as part,
+            warnings.catch_warnings(),
+        ):
             # Keras' own exporter touches a NumPy name that is going away
             warnings.simplefilter("ignore", FutureWarning)
             model.export(part, format="onnx", verbose=False)
@@ -162,12 +166,15 @@ def write_fast_form(files: ModelFiles) -> None:
             _halve_weights(part)
             if not _largest_gap(model, part) <= LARGEST_GAP / 2:
                 part.write_bytes(whole)
+            write_json(seal, {"sha256": sha256_of(part)} | hashes)
+    except OSError as error:
+        raise ModelError(
+            f"expected to write {files.fast_form}; received: {error.strerror or error}"
+        ) from error
     except LOAD_ERRORS as error:
         raise ModelError(
             f"expected {files.name} to be convertible to ONNX; it is not ({_first_line(error)})"
         ) from error
-    seal = {"sha256": sha256_of(files.fast_form)} | hashes
-    write_json(files.fast_form_seal, seal)
 
 
 def _halve_weights(fast_form: Path) -> None:

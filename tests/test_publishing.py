@@ -1,13 +1,18 @@
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from model_folder import write_card, write_pair
 from narrow_networks import build_small
 from training_data import make_dataset, write_csv, write_votes
 
 import emotion_model_training
-from emotion.keras_pair import import_keras
+from emotion.errors import ModelError
+from emotion.keras_pair import ModelFiles, import_keras
 from emotion.labels import EMOTIONS
 from emotion.model import load_model
 from emotion.training.architectures import ARCHITECTURES
@@ -16,6 +21,7 @@ from emotion.training.publishing import (
     _choose_serving,
     _without_folders,
     blend_last_layers,
+    move_into_place,
     round_weights,
 )
 from emotion.training.settings import TrainingSettings
@@ -183,3 +189,93 @@ def test_card_names_models_without_their_folders():
     kept = _without_folders(settings)
     assert (kept["weights"], kept["teachers"]) == ("first", ["one"])
     assert _without_folders(TrainingSettings(architecture="vgg16"))["weights"] == "imagenet"
+
+
+OLD_CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
+
+
+def write_model(stem: Path, seed: int, class_names=EMOTIONS) -> ModelFiles:
+    files = write_pair(stem, seed)
+    write_card(files, class_names=class_names)
+    report = stem.with_name(f"{stem.name}_report") / "test"
+    report.mkdir(parents=True)
+    (report / "evaluation.json").write_text(str(seed))
+    return files
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.fixture
+def replacement(tmp_path):
+    """Return two finished models, each with the present one whose place it is to take."""
+    finished, models = tmp_path / "finished", tmp_path / "models"
+    return [
+        (write_model(finished / stem, 1), write_model(models / stem, 0, OLD_CLASSES))
+        for stem in ("m", "fer2013/m")
+    ]
+
+
+def fail_at(monkeypatch, number: int, for_good: bool) -> list[str]:
+    """Let the disk be full at one write, or at it and at each one after it, as after a kill."""
+    writes = []
+
+    def failing(write):
+        def counted(*arguments):
+            writes.append(write.__name__)
+            if len(writes) == number or (for_good and len(writes) > number):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(shutil, "copyfile", failing(shutil.copyfile))
+    monkeypatch.setattr(Path, "rename", failing(Path.rename))
+    return writes
+
+
+def test_models_are_replaced_together(replacement, tmp_path):
+    move_into_place(replacement)
+    assert contents(tmp_path / "models") == contents(tmp_path / "finished")
+
+
+def test_a_disk_that_is_full_at_any_write_changes_nothing(replacement, tmp_path):
+    before, number = contents(tmp_path / "models"), 0
+    while True:
+        number += 1
+        with pytest.MonkeyPatch.context() as patch:
+            writes = fail_at(patch, number, for_good=False)
+            try:
+                move_into_place(replacement)
+            except OSError:
+                assert contents(tmp_path / "models") == before, f"{number}: {writes[-1]}"
+                continue
+        break
+    assert {"copyfile", "rename"} <= set(writes)
+    assert contents(tmp_path / "models") == contents(tmp_path / "finished")
+
+
+def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_path):
+    models = [load_model(files.stem) for pair in replacement for files in pair]
+    whole = {(model.sha256, model.class_names) for model in models}
+    kept, refused, number = shutil.copytree(tmp_path / "models", tmp_path / "kept"), 0, 0
+    while True:
+        number += 1
+        with pytest.MonkeyPatch.context() as patch:
+            fail_at(patch, number, for_good=True)
+            try:
+                move_into_place(replacement)
+                break
+            except OSError:
+                pass
+        for _, target in replacement:
+            try:
+                model = load_model(target.stem)
+                assert (model.sha256, model.class_names) in whole
+            except ModelError:
+                refused += 1
+        shutil.rmtree(tmp_path / "models")
+        shutil.copytree(kept, tmp_path / "models")
+    assert refused > 0

@@ -1,12 +1,13 @@
 """From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish.
 
-Everything is made in the run's own folder first and moved to `models/` at the end, so that a model
-in use is never half replaced.
+Everything is made in the run's own folder first and moved to `models/` at the end, all of it or
+nothing: `move_into_place` says in which order.
 """
 
 import contextlib
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ import keras
 import numpy as np
 
 from emotion.errors import TrainingError
-from emotion.files import whole_file, write_json
+from emotion.files import rename_all, write_json
 from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
 from emotion.model import EmotionModel, Serving, apply_temperature, load_model
 from emotion.training.datasets import Dataset, match_classes
@@ -92,12 +93,14 @@ def publish(
             "epochs": len(fitted.history),
         },
     }
-    published = [
-        _publish_measured(head, data, leaks, where, facts | {"answers": answers})
-        for answers, head, data, where in _heads(fitted, dataset, settings)
-    ]
+    with _staged(settings) as folder:
+        finished = [
+            _finish(stem, head, data, leaks, settings, facts | {"answers": answers})
+            for stem, answers, head, data in _heads(folder, fitted, dataset, settings)
+        ]
+        published = _publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
-    return tuple(published)
+    return published
 
 
 def publish_average(
@@ -129,7 +132,10 @@ def publish_average(
         dataset = with_majority_labels(dataset, Path(settings.votes))
     if answers == "labels" or settings.votes:
         facts["answers"] = answers
-    return _publish_measured(FitResult(network, (), 0), dataset, leaks, settings, facts)
+    with _staged(settings) as folder:
+        fitted, stem = FitResult(network, (), 0), folder / settings.name
+        finished = _finish(stem, fitted, dataset, leaks, settings, facts)
+        return _publish_finished([finished], folder, settings)[0]
 
 
 def _common_answers(members: Sequence[Path]) -> str:
@@ -146,25 +152,28 @@ def publish_untested(
 ) -> None:
     """Save the average of several models without data to calibrate or to measure it on."""
     facts = {"average_of": [_named_with_hash(member) for member in members]}
-    with _staged(settings) as staged:
+    with _staged(settings) as folder:
+        staged = ModelFiles(folder / settings.name)
         _save(network, staged)
         write_json(staged.card, _card(staged, class_names, settings, facts))
         load_model(staged.stem)
-        _move_into_place(staged, Path(settings.models))
+        _publish_finished([Published(staged.stem, {})], folder, settings)
 
 
-def _heads(fitted: FitResult, dataset: Dataset, settings: TrainingSettings) -> Iterator[tuple]:
-    """Yield what each head answers as, the head, the data it is measured on, and where it goes."""
+def _heads(
+    folder: Path, fitted: FitResult, dataset: Dataset, settings: TrainingSettings
+) -> Iterator[tuple]:
+    """Yield where each head is saved, what it answers as, the head, and the data to measure on."""
+    stem = folder / settings.name
     if fitted.votes_network is None:
-        yield "labels", fitted, dataset, settings
+        yield stem, "labels", fitted, dataset
         return
     crowd = with_majority_labels(dataset, Path(settings.votes))
     calibrate(fitted.network, dataset.split("validation"))
     calibrate(fitted.votes_network, crowd.split("validation"))
     blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
-    yield "votes", replace(fitted, network=fitted.votes_network), crowd, settings
-    beside = str(Path(settings.models) / LABELS_FOLDER)
-    yield "labels", fitted, dataset, replace(settings, models=beside)
+    yield stem, "votes", replace(fitted, network=fitted.votes_network), crowd
+    yield folder / LABELS_FOLDER / settings.name, "labels", fitted, dataset
 
 
 def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
@@ -207,23 +216,37 @@ def _rounded(weights: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(mantissa * steps) / steps, exponent).astype(weights.dtype)
 
 
-def _publish_measured(
-    fitted: FitResult, dataset: Dataset, leaks: Leaks, settings: TrainingSettings, facts: dict
+def _finish(
+    stem: Path,
+    fitted: FitResult,
+    dataset: Dataset,
+    leaks: Leaks,
+    settings: TrainingSettings,
+    facts: dict,
 ) -> Published:
-    """Calibrate, save and measure a network, then move it."""
-    with _staged(settings) as staged:
-        honesty = _calibrate_and_save(fitted.network, dataset, staged)
-        facts = facts | honesty | _data_facts(dataset, leaks, settings)
-        card = _card(staged, dataset.class_names, settings, facts)
-        results = _measure(staged, card, dataset, fitted)
-        _move_into_place(staged, Path(settings.models))
-    stem = Path(settings.models) / settings.name
+    """Calibrate, save and measure a network; its files are whole, but not yet in their place."""
+    staged = ModelFiles(stem)
+    honesty = _calibrate_and_save(fitted.network, dataset, staged)
+    facts = facts | honesty | _data_facts(dataset, leaks, settings)
+    card = _card(staged, dataset.class_names, settings, facts)
+    results = _measure(staged, card, dataset, fitted)
     return Published(stem, results, facts.get("answers", "labels"))
 
 
+def _publish_finished(
+    finished: Sequence[Published], folder: Path, settings: TrainingSettings
+) -> tuple[Published, ...]:
+    """Move finished models to the places in `models/` that they have in their folder."""
+    models = Path(settings.models)
+    targets = [models / model.stem.relative_to(folder) for model in finished]
+    pairs = list(zip(finished, targets, strict=True))
+    move_into_place([(ModelFiles(model.stem), ModelFiles(target)) for model, target in pairs])
+    return tuple(replace(model, stem=target) for model, target in pairs)
+
+
 @contextlib.contextmanager
-def _staged(settings: TrainingSettings) -> Iterator[ModelFiles]:
-    """Give the files in an empty folder beside the run, to be moved when all is well.
+def _staged(settings: TrainingSettings) -> Iterator[Path]:
+    """Give an empty folder beside the run, for files that are moved when all is well.
 
     The folder goes afterwards; a checkpoint of the same name stays, also that of another training.
     A disk that fills, or a folder that cannot be written to, becomes one sentence.
@@ -232,16 +255,22 @@ def _staged(settings: TrainingSettings) -> Iterator[ModelFiles]:
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        yield ModelFiles(folder / settings.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()  # only where it is empty
+        yield folder
     except OSError as error:
+        _remove_staged(folder)
         raise TrainingError(
             f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
-            f"{error.strerror or error}; the training is kept: make room and run the same command "
-            "again"
+            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
+            "and run the same command again"
         ) from error
+    _remove_staged(folder)
+
+
+def _remove_staged(folder: Path) -> None:
+    """Remove a folder, and the one that it is in where that is empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
 
 
 def _calibrate_and_save(network: keras.Model, dataset: Dataset, staged: ModelFiles) -> dict:
@@ -390,20 +419,52 @@ def _figures(result: SplitResult) -> dict:
     return {key: value for key, value in summary.items() if key not in NOT_ON_THE_CARD}
 
 
-def _move_into_place(staged: ModelFiles, models: Path) -> None:
-    """Move the finished files into the models folder; the card goes last, so it never lies."""
-    target = ModelFiles(models / staged.name)
-    models.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(_report_of(target), ignore_errors=True)
-    if _report_of(staged).exists():
-        shutil.copytree(_report_of(staged), _report_of(target))
-    target.card.unlink(missing_ok=True)
-    for source, place in zip(_served_files(staged), _served_files(target), strict=True):
-        if not source.exists():  # no fast form without TensorFlow
-            place.unlink(missing_ok=True)
-            continue
-        with whole_file(place) as part:
-            shutil.copyfile(source, part)
+def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
+    """Put finished models into the places of the present ones: all of them, or none.
+
+    1. Copy the finished files into a hidden folder beside each target. A full disk shows here,
+       where nothing has changed yet.
+    2. Rename the present files away, the weights first.
+    3. Rename the finished files into their places, the weights last.
+
+    Where a step fails, the renames are undone in reverse. Where the process is killed between two
+    of them, the target has no weights, so `load_model` refuses it: a loadable pair always has its
+    own card.
+
+    Args:
+        models: the files of each finished model, and those it is to have.
+
+    Raises:
+        OSError: the disk is full or cannot be written to; everything is as it was.
+    """
+    renames = []
+    with contextlib.ExitStack() as hidden_folders:
+        for finished, target in models:
+            target.stem.parent.mkdir(parents=True, exist_ok=True)
+            hidden = tempfile.TemporaryDirectory(prefix=".part-", dir=target.stem.parent)
+            folder = Path(hidden_folders.enter_context(hidden))
+            copies = ModelFiles(folder / finished.name)
+            _copy(finished, copies)
+            away = ModelFiles(folder / "replaced" / target.name)
+            away.stem.parent.mkdir()
+            renames += _renames(target, away) + _renames(copies, target)[::-1]
+        rename_all(renames)
+
+
+def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
+    """Return from where to where what exists of a model goes, the weights first."""
+    pairs = zip(_parts(files), _parts(others), strict=True)
+    return [(source, place) for source, place in pairs if source.exists()]
+
+
+def _copy(files: ModelFiles, copies: ModelFiles) -> None:
+    """Copy what exists of a model."""
+    for source, copy in _renames(files, copies):
+        for path in (source, *sorted(source.rglob("*"))):
+            if path.is_dir():
+                (copy / path.relative_to(source)).mkdir()
+            else:
+                shutil.copyfile(path, copy / path.relative_to(source))
 
 
 def _report_of(files: ModelFiles) -> Path:
@@ -411,9 +472,10 @@ def _report_of(files: ModelFiles) -> Path:
     return files.stem.with_name(f"{files.name}_report")
 
 
-def _served_files(files: ModelFiles) -> tuple[Path, ...]:
-    """Return the files of a model in the order in which they are put into place."""
-    return (files.architecture, files.weights, files.fast_form, files.fast_form_seal, files.card)
+def _parts(files: ModelFiles) -> tuple[Path, ...]:
+    """Return the files of a model and its report, the weights first."""
+    fast_form = (files.fast_form, files.fast_form_seal)
+    return (files.weights, files.architecture, files.card, *fast_form, _report_of(files))
 
 
 def _predict_with_keras(network: keras.Model, images: np.ndarray) -> np.ndarray:
