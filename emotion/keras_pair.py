@@ -33,6 +33,9 @@ LOAD_ERRORS = (
 """What Keras and h5py were seen to raise for files that are damaged or not theirs."""
 
 
+PREVIOUS_SUFFIX = ".previous"
+"""What is added to the name of a model that another one has replaced."""
+
 LARGE_WEIGHTS_BYTES = 4096
 """Weights of fewer bytes are not worth halving."""
 
@@ -70,6 +73,11 @@ class ModelFiles:
     @property
     def fast_form_seal(self) -> Path:
         return self._with(".onnx.json")
+
+    @property
+    def previous(self) -> "ModelFiles":
+        """Return the files of the model that this one replaced."""
+        return ModelFiles(self._with(PREVIOUS_SUFFIX))
 
     def _with(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)

@@ -242,6 +242,50 @@ def test_cross_validate_and_tune(trained, small_network, capsys):
     assert (folder / "runs" / "fast_study" / "trials.csv").exists()
 
 
+def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
+    trained, small_network, capsys, tmp_path
+):
+    models = shutil.copytree(trained[0] / "models", tmp_path / "models")
+    before = (models / "detection_model.h5").read_bytes()
+
+    def train(runs: str, *more: str) -> int:
+        where = ["--models", f"{models}", "--runs", f"{tmp_path}/{runs}", "--epochs", "1"]
+        return emotion_model_training.main(command(trained[0], *where, *more))
+
+    assert train("runs") == 1
+    shown = capsys.readouterr()
+    assert "detection_model.previous" in shown.out
+    assert shown.err.count("%") == 2
+    assert (models / "detection_model.h5").read_bytes() == before
+    new = load_model(tmp_path / "runs" / "detection_model" / "finished" / "detection_model")
+    faces = make_dataset().images[..., None].astype(np.float32) / 255
+    shutil.copytree(tmp_path / "runs", tmp_path / "same_runs")
+
+    for runs, more, name in (
+        ("runs", ("--name", "another"), "another"),
+        ("same_runs", ("--overwrite",), "detection_model"),
+    ):
+        assert train(runs, *more) == 0
+        assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
+        published = load_model(models / name)
+        np.testing.assert_allclose(published.predict(faces), new.predict(faces), atol=1e-6)
+        assert published.card["name"] == name
+        assert [path.name for path in (tmp_path / runs).iterdir()] == [".cache"]
+    assert (models / "detection_model.previous.h5").read_bytes() == before
+
+
+def test_an_average_without_data_replaces_nothing_unasked(trained, tiny_model, tmp_path, capsys):
+    models = shutil.copytree(trained[0] / "models", tmp_path / "models")
+    before = (models / "detection_model.h5").read_bytes()
+    arguments = ["ensemble", str(tiny_model), "--mirrored", "--models", str(models)]
+    arguments += ["--runs", f"{tmp_path}/runs"]
+    assert emotion_model_training.main(arguments) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (models / "detection_model.h5").read_bytes() == before
+    assert emotion_model_training.main([*arguments, "--overwrite"]) == 0
+    assert (models / "detection_model.previous.h5").read_bytes() == before
+
+
 def test_a_full_models_folder_is_one_sentence_and_leaves_no_files(
     trained, small_network, capsys, monkeypatch, tmp_path
 ):

@@ -17,12 +17,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from emotion.errors import TrainingError
+from emotion.errors import ModelError, TrainingError
 from emotion.files import rename_all, write_json
 from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
 from emotion.model import EmotionModel, Serving, apply_temperature, load_model
 from emotion.training.datasets import Dataset, match_classes
-from emotion.training.evaluation import fit_temperature
+from emotion.training.evaluation import evaluate_model, fit_temperature
 from emotion.training.fitting import FitResult
 from emotion.training.measurement import SplitResult, measure_split
 from emotion.training.report import write_report
@@ -78,7 +78,8 @@ def publish(
         What was put into place, the model of the settings' name first.
 
     Raises:
-        TrainingError: the files cannot be written; the checkpoint is kept.
+        TrainingError: the files cannot be written, or the present model is better; the checkpoint
+            is kept.
     """
     facts = {
         "started_from": _started_from(settings),
@@ -98,7 +99,7 @@ def publish(
             _finish(stem, head, data, leaks, settings, facts | {"answers": answers})
             for stem, answers, head, data in _heads(folder, fitted, dataset, settings)
         ]
-        published = _publish_finished(finished, folder, settings)
+        published = publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
     return published
 
@@ -123,7 +124,7 @@ def publish_average(
 
     Raises:
         DatasetError: the data has classes that the models do not know.
-        TrainingError: the files cannot be written.
+        TrainingError: the files cannot be written, or the present model is better.
     """
     dataset = match_classes(dataset, class_names)
     facts = {"average_of": [_named_with_hash(member) for member in members]}
@@ -135,7 +136,7 @@ def publish_average(
     with _staged(settings) as folder:
         fitted, stem = FitResult(network, (), 0), folder / settings.name
         finished = _finish(stem, fitted, dataset, leaks, settings, facts)
-        return _publish_finished([finished], folder, settings)[0]
+        return publish_finished([finished], folder, settings)[0]
 
 
 def _common_answers(members: Sequence[Path]) -> str:
@@ -150,14 +151,18 @@ def publish_untested(
     members: Sequence[Path],
     settings: TrainingSettings,
 ) -> None:
-    """Save the average of several models without data to calibrate or to measure it on."""
+    """Save the average of several models without data to calibrate or to measure it on.
+
+    Raises:
+        TrainingError: the files cannot be written, or there is a model of this name.
+    """
     facts = {"average_of": [_named_with_hash(member) for member in members]}
     with _staged(settings) as folder:
         staged = ModelFiles(folder / settings.name)
         _save(network, staged)
         write_json(staged.card, _card(staged, class_names, settings, facts))
         load_model(staged.stem)
-        _publish_finished([Published(staged.stem, {})], folder, settings)
+        publish_finished([Published(staged.stem, {})], folder, settings)
 
 
 def _heads(
@@ -233,15 +238,63 @@ def _finish(
     return Published(stem, results, facts.get("answers", "labels"))
 
 
-def _publish_finished(
+def publish_finished(
     finished: Sequence[Published], folder: Path, settings: TrainingSettings
 ) -> tuple[Published, ...]:
-    """Move finished models to the places in `models/` that they have in their folder."""
+    """Move finished models to the places in `models/` that they have in their folder.
+
+    Raises:
+        TrainingError: the present ones are better; the finished ones stay in their folder.
+    """
     models = Path(settings.models)
     targets = [models / model.stem.relative_to(folder) for model in finished]
     pairs = list(zip(finished, targets, strict=True))
+    if not settings.overwrite:
+        reasons = [_why_not_replace(ModelFiles(target), model) for model, target in pairs]
+        if any(reasons):
+            raise TrainingError(
+                "expected a model at least as good as the present one; "
+                f"{'; '.join(filter(None, reasons))}. Nothing was replaced; the new model is in "
+                f"{folder}: to publish it, run the same command again with --overwrite, or with "
+                "another --name"
+            )
     move_into_place([(ModelFiles(model.stem), ModelFiles(target)) for model, target in pairs])
     return tuple(replace(model, stem=target) for model, target in pairs)
+
+
+def _why_not_replace(present: ModelFiles, finished: Published) -> str | None:
+    """Return why a finished model should not replace a present one, None where it may."""
+    if not present.weights.exists():
+        return None
+    if "validation" not in finished.results:
+        return f"{present.stem} cannot be compared with it without --dataset"
+    result = finished.results["validation"]
+    evaluation = result.evaluation
+    try:
+        model = load_model(present.stem)
+    except ModelError as error:
+        return f"{present.stem} cannot be compared with it ({error})"
+    if set(model.class_names) != set(evaluation.class_names):
+        classes, new_classes = (", ".join(one.class_names) for one in (model, evaluation))
+        return (
+            f"{present.stem} cannot be compared with it: its classes are {classes}, those of the "
+            f"new one {new_classes}"
+        )
+    answers = (model.card or {}).get("answers", "labels")
+    if answers != finished.answers:
+        return (
+            f"{present.stem} cannot be compared with it: it learned to answer as the {answers} "
+            f"do, the new one as the {finished.answers} do"
+        )
+    splits = np.full(len(evaluation.labels), "validation")
+    validation = Dataset(result.images, evaluation.labels, splits, evaluation.class_names)
+    accuracy = evaluate_model(model, validation).accuracy
+    if evaluation.accuracy >= accuracy:
+        return None
+    return (
+        f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one "
+        f"on {evaluation.accuracy:.2%}"
+    )
 
 
 @contextlib.contextmanager
@@ -422,14 +475,15 @@ def _figures(result: SplitResult) -> dict:
 def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
     """Put finished models into the places of the present ones: all of them, or none.
 
-    1. Copy the finished files into a hidden folder beside each target. A full disk shows here,
-       where nothing has changed yet.
-    2. Rename the present files away, the weights first.
-    3. Rename the finished files into their places, the weights last.
+    1. Copy the finished files into a hidden folder beside each target, and the present ones, which
+       become NAME.previous. A full disk shows here, where nothing has changed yet.
+    2. For NAME.previous: rename what it has away, the weights first, and the copies into their
+       places, the weights last.
+    3. The same for NAME.
 
     Where a step fails, the renames are undone in reverse. Where the process is killed between two
-    of them, the target has no weights, so `load_model` refuses it: a loadable pair always has its
-    own card.
+    of them, one of the two has no weights, so `load_model` refuses it: a loadable pair always has
+    its own card. A target without weights is not worth keeping as NAME.previous.
 
     Args:
         models: the files of each finished model, and those it is to have.
@@ -443,28 +497,29 @@ def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
             target.stem.parent.mkdir(parents=True, exist_ok=True)
             hidden = tempfile.TemporaryDirectory(prefix=".part-", dir=target.stem.parent)
             folder = Path(hidden_folders.enter_context(hidden))
-            copies = ModelFiles(folder / finished.name)
-            _copy(finished, copies)
-            away = ModelFiles(folder / "replaced" / target.name)
-            away.stem.parent.mkdir()
-            renames += _renames(target, away) + _renames(copies, target)[::-1]
+            if target.weights.exists():
+                renames += _replacement(target, target.previous, folder / "previous")
+            renames += _replacement(finished, target, folder / "finished")
         rename_all(renames)
+
+
+def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[tuple[Path, Path]]:
+    """Copy a model into a new folder; return the renames that then put it into a place."""
+    copies, away = ModelFiles(folder / source.name), ModelFiles(folder / "away" / target.name)
+    away.stem.parent.mkdir(parents=True)
+    for path, copy in _renames(source, copies):
+        for part in (path, *sorted(path.rglob("*"))):
+            if part.is_dir():
+                (copy / part.relative_to(path)).mkdir()
+            else:
+                shutil.copyfile(part, copy / part.relative_to(path))
+    return _renames(target, away) + _renames(copies, target)[::-1]
 
 
 def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
     """Return from where to where what exists of a model goes, the weights first."""
     pairs = zip(_parts(files), _parts(others), strict=True)
     return [(source, place) for source, place in pairs if source.exists()]
-
-
-def _copy(files: ModelFiles, copies: ModelFiles) -> None:
-    """Copy what exists of a model."""
-    for source, copy in _renames(files, copies):
-        for path in (source, *sorted(source.rglob("*"))):
-            if path.is_dir():
-                (copy / path.relative_to(source)).mkdir()
-            else:
-                shutil.copyfile(path, copy / path.relative_to(source))
 
 
 def _report_of(files: ModelFiles) -> Path:
