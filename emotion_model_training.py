@@ -38,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
             print(f"emotion_model_training: {error}", file=sys.stderr)
         return EXIT_ERROR
+    except OSError as error:  # such as a full disk while a report is written
+        sentence = f"expected to read and to write files; received: {error}"
+        print(f"emotion_model_training: {sentence}", file=sys.stderr)
+        return EXIT_ERROR
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -52,14 +56,19 @@ def train(options: argparse.Namespace) -> None:
     settings = settings_from(options)
     _require_writable(Path(settings.models))
     _require_teachers(settings)
+    _print_present(settings)
     dataset, leaks = read_for_training(settings)
     _print_dataset(dataset, leaks)
     print(f"Checkpoint after each epoch: {settings.run_folder()}", flush=True)
     import_keras()
+    from emotion.training.checkpoints import take_over_finished_run
     from emotion.training.devices import is_first_host
     from emotion.training.fitting import fit
     from emotion.training.publishing import publish
 
+    finished = take_over_finished_run(dataset, settings)
+    if finished:
+        print(f"Going on from {finished}, a finished run of the same data and settings")
     fitted = fit(dataset, settings)
     if not is_first_host(settings.devices):
         print("The first host saves and measures the model")
@@ -86,6 +95,7 @@ def ensemble(options: argparse.Namespace) -> None:
     settings = settings_from(options, _settings_of(stems[0]))
     _require_writable(Path(settings.models))
     _require_no_member(stems, ModelFiles(Path(settings.models) / settings.name))
+    _print_present(settings)
     import_keras()
     from emotion.training.ensembles import average_models
     from emotion.training.publishing import publish_average, publish_untested
@@ -343,6 +353,14 @@ def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
+def _print_present(settings: TrainingSettings) -> None:
+    """Print what will become of a model that has the name of the new one."""
+    present = ModelFiles(Path(settings.models) / settings.name)
+    if present.weights.exists():
+        when = "it is" if settings.overwrite else "if the new model is at least as good, it is"
+        print(f"{present.stem} exists; {when} replaced and kept as {present.previous.name}")
+
+
 def _print_dataset(dataset, leaks) -> None:
     """Print what will be learned from."""
     counts = ", ".join(
@@ -414,8 +432,10 @@ def build_parser() -> argparse.ArgumentParser:
     command_distill = command("distill", distill, "train one network on the answers of several")
     command_convert = command("convert", convert, "write the fast form (.onnx) of a model")
 
-    for parser_of_settings in (command_train, command_validate, command_tune, command_distill):
-        add_flags(parser_of_settings, ALL)
+    for publishing in (command_train, command_distill):
+        add_flags(publishing, ALL)
+    for measuring in (command_validate, command_tune):
+        add_flags(measuring, [name for name in ALL if name != "overwrite"])
     command_tune.add_argument(
         "--trials", type=_positive, default=20, metavar="INT", help="how many to try (default: 20)"
     )
@@ -432,7 +452,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="each model also sees each face mirrored; one model is enough then",
     )
-    add_flags(command_ensemble, (*DATA, *SPLITS, "models", "name"))
+    add_flags(command_ensemble, (*DATA, *SPLITS, "models", "name", "overwrite"))
     command_convert.add_argument("model", help=MODEL_HELP)
     return parser
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their hashes."""
+"""Files that appear whole or not at all, alone or together, and their hashes."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -53,6 +53,20 @@ def make_private(path: Path) -> None:
         is_ours = hasattr(os, "geteuid") and found.st_uid == os.geteuid()
         if is_ours and not found.st_mode & stat.S_ISVTX:
             path.chmod(stat.S_IMODE(found.st_mode) & 0o700)
+
+
+def rename_all(renames: Sequence[tuple[Path, Path]]) -> None:
+    """Rename each first path to its second, in turn; undo all of it where one fails."""
+    begun = []
+    try:
+        for source, target in renames:
+            begun.append((source, target))
+            source.rename(target)
+    except BaseException:  # Ctrl-C too
+        for source, target in reversed(begun):
+            with contextlib.suppress(OSError):  # the one that failed left nothing to undo
+                target.rename(source)
+        raise
 
 
 def write_json(path: Path, content: object) -> None:

@@ -34,6 +34,9 @@ LOAD_ERRORS = (
 """What Keras and h5py were seen to raise for files that are damaged or not theirs."""
 
 
+PREVIOUS_SUFFIX = ".previous"
+"""What is added to the name of a model that another one has replaced."""
+
 LARGE_WEIGHTS_BYTES = 4096
 """Weights of fewer bytes are not worth halving."""
 
@@ -71,6 +74,11 @@ class ModelFiles:
     @property
     def fast_form_seal(self) -> Path:
         return self._with(".onnx.json")
+
+    @property
+    def previous(self) -> "ModelFiles":
+        """Return the files of the model that this one replaced."""
+        return ModelFiles(self._with(PREVIOUS_SUFFIX))
 
     def _with(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)
@@ -184,7 +192,11 @@ def write_fast_form(files: ModelFiles) -> None:
     # a model rebuilt from JSON must be called once before it is exported
     model(import_keras().ops.zeros((1, *model.input_shape[1:])))
     try:
-        with whole_file(files.fast_form) as part, warnings.catch_warnings():
+        with (
+            whole_file(files.fast_form_seal) as seal,
+            whole_file(files.fast_form) as part,
+            warnings.catch_warnings(),
+        ):
             # Keras' own exporter touches a NumPy name that is going away
             warnings.simplefilter("ignore", FutureWarning)
             model.export(part, format="onnx", verbose=False)
@@ -193,12 +205,15 @@ def write_fast_form(files: ModelFiles) -> None:
             _halve_weights(part)
             if not _largest_gap(model, part) <= LARGEST_GAP / 2:
                 part.write_bytes(whole)
+            write_json(seal, {"sha256": sha256_of(part)} | hashes)
+    except OSError as error:
+        raise ModelError(
+            f"expected to write {files.fast_form}; received: {error.strerror or error}"
+        ) from error
     except LOAD_ERRORS as error:
         raise ModelError(
             f"expected {files.name} to be convertible to ONNX; it is not ({_first_line(error)})"
         ) from error
-    seal = {"sha256": sha256_of(files.fast_form)} | hashes
-    write_json(files.fast_form_seal, seal)
 
 
 def _halve_weights(fast_form: Path) -> None:

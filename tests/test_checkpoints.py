@@ -8,7 +8,7 @@ from training_data import make_dataset
 
 from emotion.errors import TrainingError
 from emotion.training import checkpoints
-from emotion.training.checkpoints import STATE_FILE, Checkpoint
+from emotion.training.checkpoints import STATE_FILE, Checkpoint, take_over_finished_run
 from emotion.training.settings import TrainingSettings
 
 
@@ -170,3 +170,25 @@ def test_what_a_killed_run_left_half_written_goes(settings):
     (checkpoint.folder / ".part-abc").mkdir()
     (checkpoint.folder / ".part-abc" / "epoch-002.npz").write_bytes(b"half")
     assert not list(opened(settings).folder.glob(".part-*"))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "change", "taken"),
+    [
+        (5, {}, True),
+        (4, {}, False),
+        (5, {"mixup": 0.2}, False),
+        (5, {"devices": "hosts"}, False),
+        (5, {"name": "begun"}, False),
+    ],
+)
+def test_a_finished_run_of_other_name_is_taken_over(settings, tmp_path, epochs, change, taken):
+    first, begun = opened(settings), opened(replace(settings, name="begun"))
+    for epoch in range(epochs):
+        keep(first, epoch / 10)
+    keep(begun, 0.5)
+    settings = replace(settings, **{"name": "other", **change})
+    folder = take_over_finished_run(make_dataset(), settings)
+    assert folder == (first.folder if taken else None)
+    assert first.folder.exists() != taken
+    assert len(opened(settings).history) == (5 if taken else 1 if "name" in change else 0)

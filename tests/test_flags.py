@@ -119,7 +119,9 @@ def test_precision_of_the_processor(flags, precision, monkeypatch, tmp_path):
 
 def test_a_resumed_run_may_differ_in_places_but_not_in_what_shapes_it():
     settings = TrainingSettings()
-    moved = TrainingSettings(models="m", runs="r", tensorboard="t", patience=3, dataset=("d",))
+    moved = TrainingSettings(
+        models="m", overwrite=True, runs="r", tensorboard="t", patience=3, dataset=("d",)
+    )
     assert settings.shaping() == moved.shaping()
     assert settings.shaping() != TrainingSettings(mixup=0.2).shaping()
     plateaus = [TrainingSettings(schedule="plateau", patience=count) for count in (3, 4)]

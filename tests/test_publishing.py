@@ -1,24 +1,34 @@
+import errno
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from conftest import build_tiny_network
+from model_folder import write_card, write_pair
 from narrow_networks import build_small
 from training_data import make_dataset, write_csv, write_votes
 
 import emotion_model_training
-from emotion.keras_pair import import_keras
+from emotion.errors import ModelError, TrainingError
+from emotion.keras_pair import ModelFiles, import_keras
 from emotion.labels import EMOTIONS
 from emotion.model import load_model
 from emotion.training import publishing
 from emotion.training.architectures import ARCHITECTURES
 from emotion.training.datasets import Dataset
 from emotion.training.evaluation import Evaluation
+from emotion.training.measurement import SplitResult
 from emotion.training.publishing import (
+    Published,
     _choose_serving,
     _without_folders,
     blend_last_layers,
+    move_into_place,
+    publish_finished,
     round_weights,
 )
 from emotion.training.selective import verdict_facts
@@ -207,3 +217,175 @@ def test_card_names_models_without_their_folders():
     kept = _without_folders(settings)
     assert (kept["weights"], kept["teachers"]) == ("first", ["one"])
     assert _without_folders(TrainingSettings(architecture="vgg16"))["weights"] == "imagenet"
+
+
+OLDEST_CLASSES = EMOTIONS[::-1]
+OLD_CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
+
+
+def write_model(stem: Path, seed: int, class_names=EMOTIONS) -> ModelFiles:
+    files = write_pair(stem, seed)
+    write_card(files, class_names=class_names)
+    report = stem.with_name(f"{stem.name}_report") / "test"
+    report.mkdir(parents=True)
+    (report / "evaluation.json").write_text(str(seed))
+    return files
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+STEMS = ("m", "fer2013/m")
+
+
+@pytest.fixture
+def replacement(tmp_path):
+    """Return two finished models, each with the present one; one of those replaced another."""
+    finished, models = tmp_path / "finished", tmp_path / "models"
+    write_model(models / "m.previous", 2, OLDEST_CLASSES)
+    return [
+        (write_model(finished / stem, 1), write_model(models / stem, 0, OLD_CLASSES))
+        for stem in STEMS
+    ]
+
+
+def after_replacement(folder: Path) -> dict[str, bytes]:
+    """Return what is in the models folder when all went well."""
+    present = contents(folder / "models").items()
+    kept = {name.replace("m", "m.previous"): data for name, data in present if "prev" not in name}
+    return contents(folder / "finished") | kept
+
+
+def fail_at(monkeypatch, number: int, for_good: bool) -> list[str]:
+    """Let the disk be full at one write, or at it and at each one after it, as after a kill."""
+    writes = []
+
+    def failing(write):
+        def counted(*arguments):
+            writes.append(write.__name__)
+            if len(writes) == number or (for_good and len(writes) > number):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(shutil, "copyfile", failing(shutil.copyfile))
+    monkeypatch.setattr(Path, "rename", failing(Path.rename))
+    return writes
+
+
+def test_models_are_replaced_together_and_kept(replacement, tmp_path):
+    expected = after_replacement(tmp_path)
+    move_into_place(replacement)
+    assert contents(tmp_path / "models") == expected
+    previous = load_model(tmp_path / "models" / "m.previous")
+    assert (previous.class_names, previous.notes) == (OLD_CLASSES, ())
+
+
+def test_what_a_killed_replacement_left_does_not_become_the_previous_model(replacement, tmp_path):
+    previous = load_model(tmp_path / "models" / "m.previous").sha256
+    replacement[0][1].weights.unlink()
+    move_into_place(replacement)
+    assert load_model(tmp_path / "models" / "m.previous").sha256 == previous
+    assert load_model(tmp_path / "models" / "m").class_names == EMOTIONS
+
+
+def test_a_disk_that_is_full_at_any_write_changes_nothing(replacement, tmp_path):
+    before, after = contents(tmp_path / "models"), after_replacement(tmp_path)
+    number = 0
+    while True:
+        number += 1
+        with pytest.MonkeyPatch.context() as patch:
+            writes = fail_at(patch, number, for_good=False)
+            try:
+                move_into_place(replacement)
+            except OSError:
+                assert contents(tmp_path / "models") == before, f"{number}: {writes[-1]}"
+                continue
+        break
+    assert {"copyfile", "rename"} <= set(writes)
+    assert contents(tmp_path / "models") == after
+
+
+def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_path):
+    stems = [tmp_path / "models" / f"{stem}{more}" for stem in STEMS for more in ("", ".previous")]
+    models = [load_model(files.stem) for files in (*replacement[0], ModelFiles(stems[1]))]
+    whole = {(model.sha256, model.class_names) for model in models}
+    kept, refused, number = shutil.copytree(tmp_path / "models", tmp_path / "kept"), 0, 0
+    while True:
+        number += 1
+        with pytest.MonkeyPatch.context() as patch:
+            fail_at(patch, number, for_good=True)
+            try:
+                move_into_place(replacement)
+                break
+            except OSError:
+                pass
+        for stem in stems:
+            try:
+                model = load_model(stem)
+                assert (model.sha256, model.class_names) in whole
+            except ModelError:
+                refused += 1
+        shutil.rmtree(tmp_path / "models")
+        shutil.copytree(kept, tmp_path / "models")
+    assert refused > 0
+
+
+@pytest.fixture
+def present(tmp_path):
+    """Return a model that is in use."""
+    return write_model(tmp_path / "models" / "m", 0)
+
+
+def finished(tmp_path, stem: str, present: ModelFiles, rights: int) -> Published:
+    """Return a new model that is right on so many of 20 images, the present one on 10."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
+    labels = load_model(present.stem).predict(images[..., None] / np.float32(255)).argmax(axis=1)
+    labels[10:] = (labels[10:] + 1) % 7
+    answers = np.where(np.arange(20) < rights, labels, (labels + 2) % 7)
+    evaluation = Evaluation(EMOTIONS, labels, np.eye(7)[answers])
+    result = SplitResult(evaluation, None, (), images, None)
+    stem = write_model(tmp_path / "finished" / stem, 1).stem
+    return Published(stem, {"validation": result})
+
+
+@pytest.mark.parametrize(
+    ("rights", "card", "refused"),
+    [
+        (10, {}, ()),
+        (11, {"class_names": EMOTIONS}, ()),
+        (9, {}, ("50.00%", "45.00%")),
+        (20, {"class_names": OLD_CLASSES}, ("contempt", "neutral")),
+        (20, {"answers": "votes"}, ("votes", "labels")),
+        (20, {"weights_sha256": "0"}, ("SHA-256",)),
+    ],
+)
+def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, present, rights, card, refused):
+    new = finished(tmp_path, "m", present, rights)
+    write_card(present, **card)
+    before, folder = contents(tmp_path / "models"), tmp_path / "finished"
+    settings = TrainingSettings(models=str(tmp_path / "models"), name="m")
+    if refused:
+        with pytest.raises(TrainingError) as error:
+            publish_finished([new], folder, settings)
+        for word in (*refused, str(folder), "--overwrite", "--name"):
+            assert word in str(error.value)
+        assert contents(tmp_path / "models") == before
+        settings = replace(settings, overwrite=True)
+    (published,) = publish_finished([new], folder, settings)
+    assert published.stem == present.stem
+    assert load_model(present.stem).sha256 == load_model(new.stem).sha256
+    assert present.previous.card.read_bytes() == before["m.card.json"]
+
+
+def test_of_two_models_both_are_published_or_neither(tmp_path, present):
+    write_model(tmp_path / "models" / "fer2013" / "m", 0)
+    new = [finished(tmp_path, "m", present, 15), finished(tmp_path, "fer2013/m", present, 5)]
+    before = contents(tmp_path / "models")
+    settings = TrainingSettings(models=str(tmp_path / "models"), name="m")
+    with pytest.raises(TrainingError, match=r"fer2013.*25\.00%"):
+        publish_finished(new, tmp_path / "finished", settings)
+    assert contents(tmp_path / "models") == before

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -240,6 +241,91 @@ def test_cross_validate_and_tune(trained, small_network, capsys):
     assert emotion_model_training.main(["tune", *arguments, "--trials", "2"]) == 0
     assert "python3 run.py train" in capsys.readouterr().out
     assert (folder / "runs" / "fast_study" / "trials.csv").exists()
+
+
+def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
+    trained, small_network, capsys, tmp_path
+):
+    models = shutil.copytree(trained[0] / "models", tmp_path / "models")
+    before = (models / "detection_model.h5").read_bytes()
+
+    def train(runs: str, *more: str) -> int:
+        where = ["--models", f"{models}", "--runs", f"{tmp_path}/{runs}", "--epochs", "1"]
+        return emotion_model_training.main(command(trained[0], *where, *more))
+
+    assert train("runs") == 1
+    shown = capsys.readouterr()
+    assert "detection_model.previous" in shown.out
+    assert shown.err.count("%") == 2
+    assert (models / "detection_model.h5").read_bytes() == before
+    new = load_model(tmp_path / "runs" / "detection_model" / "finished" / "detection_model")
+    faces = make_dataset().images[..., None].astype(np.float32) / 255
+    shutil.copytree(tmp_path / "runs", tmp_path / "same_runs")
+
+    for runs, more, name in (
+        ("runs", ("--name", "another"), "another"),
+        ("same_runs", ("--overwrite",), "detection_model"),
+    ):
+        assert train(runs, *more) == 0
+        assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
+        published = load_model(models / name)
+        np.testing.assert_allclose(published.predict(faces), new.predict(faces), atol=1e-6)
+        assert published.card["name"] == name
+        assert [path.name for path in (tmp_path / runs).iterdir()] == [".cache"]
+    assert (models / "detection_model.previous.h5").read_bytes() == before
+
+
+def test_an_average_without_data_replaces_nothing_unasked(trained, tiny_model, tmp_path, capsys):
+    models = shutil.copytree(trained[0] / "models", tmp_path / "models")
+    before = (models / "detection_model.h5").read_bytes()
+    arguments = ["ensemble", str(tiny_model), "--mirrored", "--models", str(models)]
+    arguments += ["--runs", f"{tmp_path}/runs"]
+    assert emotion_model_training.main(arguments) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (models / "detection_model.h5").read_bytes() == before
+    assert emotion_model_training.main([*arguments, "--overwrite"]) == 0
+    assert (models / "detection_model.previous.h5").read_bytes() == before
+
+
+def test_a_full_models_folder_is_one_sentence_and_leaves_no_files(
+    trained, small_network, capsys, monkeypatch, tmp_path
+):
+    def full(source, copy):
+        if Path(copy).is_relative_to(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device", source, None, copy)
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    arguments = ["--name", "crowded", "--models", str(tmp_path), "--epochs", "1"]
+    assert emotion_model_training.main(command(trained[0], *arguments)) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines[-1]) < 400
+    assert "No space left" in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_while_a_table_is_written_is_one_sentence(trained, capsys, monkeypatch):
+    def full(folder, rows):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr("emotion.training.comparison.write_comparison", full)
+    model = str(trained[0] / "models" / "detection_model")
+    arguments = ["compare", model, "--dataset", f"{trained[0]}/data", "--report", "comparison"]
+    assert emotion_model_training.main(arguments) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()[-1].split("No space left")) == 2
+
+
+def test_a_full_disk_while_converting_keeps_the_old_fast_form(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained[0] / "models", tmp_path / "models")
+    kept = {path.name: path.read_bytes() for path in folder.glob("*.*")}
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emotion.keras_pair.write_json", full)
+        assert emotion_model_training.main(["convert", f"{folder}/detection_model"]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == kept
 
 
 def test_a_full_disk_loses_nothing(trained, small_network, capsys, monkeypatch):

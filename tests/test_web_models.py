@@ -78,7 +78,16 @@ def test_the_default_comes_first_then_the_others_by_name(folder, models):
 
 
 @pytest.mark.parametrize(
-    "stem", ["deep/er/model", ".hidden/model", "sub/.hidden", "new\nline", "dot/\x1b[31m"]
+    "stem",
+    [
+        "deep/er/model",
+        ".hidden/model",
+        "sub/.hidden",
+        "new\nline",
+        "dot/\x1b[31m",
+        "detection_model.previous",
+        f"{OTHER}.previous",
+    ],
 )
 def test_what_is_not_offered(folder, models, stem):
     write_pair(folder / stem)

@@ -1,5 +1,6 @@
 """The state of a run after each epoch, so that it goes on as if it had never been stopped."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -51,6 +52,14 @@ class Checkpoint:
             raise TrainingError(
                 f"expected a folder for checkpoints; {self.folder}: {error.strerror}"
             ) from error
+        self.read()
+
+    def read(self) -> None:
+        """Read how far the run in the folder came, if there is one.
+
+        Raises:
+            TrainingError: it is a run of other settings or data.
+        """
         state = _read_state(self.folder / STATE_FILE)
         if state:
             self._require_same(state["identity"])
@@ -144,6 +153,26 @@ class Checkpoint:
             for path in self.folder.glob(pattern):
                 if path.name not in files.values():
                     path.unlink()
+
+
+def take_over_finished_run(dataset: Dataset, settings: TrainingSettings) -> Path | None:
+    """Give this run what another one of the same data and settings has learned.
+
+    It would learn the very same. Such a run is there when its model was not published.
+
+    Returns:
+        The folder that was renamed; None where there is no such run, or this one has begun.
+    """
+    if settings.devices == "hosts" or any(settings.run_folder().glob("*")):
+        return None
+    for path in sorted(Path(settings.runs).glob(f"*/{STATE_FILE}")):
+        run = Checkpoint(dataset, settings, path.parent)
+        with contextlib.suppress(TrainingError):  # other settings or data
+            run.read()
+        if run.finished():
+            path.parent.rename(settings.run_folder())
+            return path.parent
+    return None
 
 
 def best_epoch(history: Sequence[dict]) -> int:

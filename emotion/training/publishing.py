@@ -1,12 +1,13 @@
 """From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish.
 
-Everything is made in the run's own folder first and moved to `models/` at the end, so that a model
-in use is never half replaced.
+Everything is made in the run's own folder first and moved to `models/` at the end, all of it or
+nothing: `move_into_place` says in which order.
 """
 
 import contextlib
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,12 +17,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from emotion.errors import TrainingError
-from emotion.files import whole_file, write_json
+from emotion.errors import ModelError, TrainingError
+from emotion.files import rename_all, write_json
 from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
 from emotion.model import EmotionModel, Serving, load_model
 from emotion.training.datasets import Dataset, match_classes
-from emotion.training.evaluation import fit_temperature
+from emotion.training.evaluation import evaluate_model, fit_temperature
 from emotion.training.fitting import FitResult
 from emotion.training.measurement import SplitResult, measure_split
 from emotion.training.report import write_report
@@ -77,7 +78,8 @@ def publish(
         What was put into place, the model of the settings' name first.
 
     Raises:
-        TrainingError: the files cannot be written; the checkpoint is kept.
+        TrainingError: the files cannot be written, or the present model is better; the checkpoint
+            is kept.
     """
     facts = {
         "started_from": _started_from(settings),
@@ -92,12 +94,14 @@ def publish(
             "epochs": len(fitted.history),
         },
     }
-    published = [
-        _publish_measured(head, data, leaks, where, facts | {"answers": answers})
-        for answers, head, data, where in _heads(fitted, dataset, settings)
-    ]
+    with _staged(settings) as folder:
+        finished = [
+            _finish(stem, head, data, leaks, settings, facts | {"answers": answers})
+            for stem, answers, head, data in _heads(folder, fitted, dataset, settings)
+        ]
+        published = publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
-    return tuple(published)
+    return published
 
 
 def publish_average(
@@ -120,7 +124,7 @@ def publish_average(
 
     Raises:
         DatasetError: the data has classes that the models do not know.
-        TrainingError: the files cannot be written.
+        TrainingError: the files cannot be written, or the present model is better.
     """
     dataset = match_classes(dataset, class_names)
     facts = {"average_of": [_named_with_hash(member) for member in members]}
@@ -129,7 +133,10 @@ def publish_average(
         dataset = with_majority_labels(dataset, Path(settings.votes))
     if answers == "labels" or settings.votes:
         facts["answers"] = answers
-    return _publish_measured(FitResult(network, (), 0), dataset, leaks, settings, facts)
+    with _staged(settings) as folder:
+        fitted, stem = FitResult(network, (), 0), folder / settings.name
+        finished = _finish(stem, fitted, dataset, leaks, settings, facts)
+        return publish_finished([finished], folder, settings)[0]
 
 
 def _common_answers(members: Sequence[Path]) -> str:
@@ -144,27 +151,34 @@ def publish_untested(
     members: Sequence[Path],
     settings: TrainingSettings,
 ) -> None:
-    """Save the average of several models without data to calibrate or to measure it on."""
+    """Save the average of several models without data to calibrate or to measure it on.
+
+    Raises:
+        TrainingError: the files cannot be written, or there is a model of this name.
+    """
     facts = {"average_of": [_named_with_hash(member) for member in members]}
-    with _staged(settings) as staged:
+    with _staged(settings) as folder:
+        staged = ModelFiles(folder / settings.name)
         _save(network, staged)
         write_json(staged.card, _card(staged, class_names, settings, facts))
         load_model(staged.stem)
-        _move_into_place(staged, Path(settings.models))
+        publish_finished([Published(staged.stem, {})], folder, settings)
 
 
-def _heads(fitted: FitResult, dataset: Dataset, settings: TrainingSettings) -> Iterator[tuple]:
-    """Yield what each head answers as, the head, the data it is measured on, and where it goes."""
+def _heads(
+    folder: Path, fitted: FitResult, dataset: Dataset, settings: TrainingSettings
+) -> Iterator[tuple]:
+    """Yield where each head is saved, what it answers as, the head, and the data to measure on."""
+    stem = folder / settings.name
     if fitted.votes_network is None:
-        yield "labels", fitted, dataset, settings
+        yield stem, "labels", fitted, dataset
         return
     crowd = with_majority_labels(dataset, Path(settings.votes))
     calibrate(fitted.network, dataset.split("validation"))
     calibrate(fitted.votes_network, crowd.split("validation"))
     blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
-    yield "votes", replace(fitted, network=fitted.votes_network), crowd, settings
-    beside = str(Path(settings.models) / LABELS_FOLDER)
-    yield "labels", fitted, dataset, replace(settings, models=beside)
+    yield stem, "votes", replace(fitted, network=fitted.votes_network), crowd
+    yield folder / LABELS_FOLDER / settings.name, "labels", fitted, dataset
 
 
 def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
@@ -207,23 +221,85 @@ def _rounded(weights: np.ndarray) -> np.ndarray:
     return np.ldexp(np.round(mantissa * steps) / steps, exponent).astype(weights.dtype)
 
 
-def _publish_measured(
-    fitted: FitResult, dataset: Dataset, leaks: Leaks, settings: TrainingSettings, facts: dict
+def _finish(
+    stem: Path,
+    fitted: FitResult,
+    dataset: Dataset,
+    leaks: Leaks,
+    settings: TrainingSettings,
+    facts: dict,
 ) -> Published:
-    """Calibrate, save and measure a network, then move it."""
-    with _staged(settings) as staged:
-        honesty = _calibrate_and_save(fitted.network, dataset, staged)
-        facts = facts | honesty | _data_facts(dataset, leaks, settings)
-        card = _card(staged, dataset.class_names, settings, facts)
-        results = _measure(staged, card, dataset, fitted)
-        _move_into_place(staged, Path(settings.models))
-    stem = Path(settings.models) / settings.name
+    """Calibrate, save and measure a network; its files are whole, but not yet in their place."""
+    staged = ModelFiles(stem)
+    honesty = _calibrate_and_save(fitted.network, dataset, staged)
+    facts = facts | honesty | _data_facts(dataset, leaks, settings)
+    card = _card(staged, dataset.class_names, settings, facts)
+    results = _measure(staged, card, dataset, fitted)
     return Published(stem, results, facts.get("answers", "labels"))
 
 
+def publish_finished(
+    finished: Sequence[Published], folder: Path, settings: TrainingSettings
+) -> tuple[Published, ...]:
+    """Move finished models to the places in `models/` that they have in their folder.
+
+    Raises:
+        TrainingError: the present ones are better; the finished ones stay in their folder.
+    """
+    models = Path(settings.models)
+    targets = [models / model.stem.relative_to(folder) for model in finished]
+    pairs = list(zip(finished, targets, strict=True))
+    if not settings.overwrite:
+        reasons = [_why_not_replace(ModelFiles(target), model) for model, target in pairs]
+        if any(reasons):
+            raise TrainingError(
+                "expected a model at least as good as the present one; "
+                f"{'; '.join(filter(None, reasons))}. Nothing was replaced; the new model is in "
+                f"{folder}: to publish it, run the same command again with --overwrite, or with "
+                "another --name"
+            )
+    move_into_place([(ModelFiles(model.stem), ModelFiles(target)) for model, target in pairs])
+    return tuple(replace(model, stem=target) for model, target in pairs)
+
+
+def _why_not_replace(present: ModelFiles, finished: Published) -> str | None:
+    """Return why a finished model should not replace a present one, None where it may."""
+    if not present.weights.exists():
+        return None
+    if "validation" not in finished.results:
+        return f"{present.stem} cannot be compared with it without --dataset"
+    result = finished.results["validation"]
+    evaluation = result.evaluation
+    try:
+        model = load_model(present.stem)
+    except ModelError as error:
+        return f"{present.stem} cannot be compared with it ({error})"
+    if set(model.class_names) != set(evaluation.class_names):
+        classes, new_classes = (", ".join(one.class_names) for one in (model, evaluation))
+        return (
+            f"{present.stem} cannot be compared with it: its classes are {classes}, those of the "
+            f"new one {new_classes}"
+        )
+    answers = (model.card or {}).get("answers", "labels")
+    if answers != finished.answers:
+        return (
+            f"{present.stem} cannot be compared with it: it learned to answer as the {answers} "
+            f"do, the new one as the {finished.answers} do"
+        )
+    splits = np.full(len(evaluation.labels), "validation")
+    validation = Dataset(result.images, evaluation.labels, splits, evaluation.class_names)
+    accuracy = evaluate_model(model, validation).accuracy
+    if evaluation.accuracy >= accuracy:
+        return None
+    return (
+        f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one "
+        f"on {evaluation.accuracy:.2%}"
+    )
+
+
 @contextlib.contextmanager
-def _staged(settings: TrainingSettings) -> Iterator[ModelFiles]:
-    """Give the files in an empty folder beside the run, to be moved when all is well.
+def _staged(settings: TrainingSettings) -> Iterator[Path]:
+    """Give an empty folder beside the run, for files that are moved when all is well.
 
     The folder goes afterwards; a checkpoint of the same name stays, also that of another training.
     A disk that fills, or a folder that cannot be written to, becomes one sentence.
@@ -232,16 +308,22 @@ def _staged(settings: TrainingSettings) -> Iterator[ModelFiles]:
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        yield ModelFiles(folder / settings.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()  # only where it is empty
+        yield folder
     except OSError as error:
+        _remove_staged(folder)
         raise TrainingError(
             f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
-            f"{error.strerror or error}; the training is kept: make room and run the same command "
-            "again"
+            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
+            "and run the same command again"
         ) from error
+    _remove_staged(folder)
+
+
+def _remove_staged(folder: Path) -> None:
+    """Remove a folder, and the one that it is in where that is empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
 
 
 def _calibrate_and_save(network: keras.Model, dataset: Dataset, staged: ModelFiles) -> dict:
@@ -391,20 +473,54 @@ def _figures(result: SplitResult) -> dict:
     return {key: value for key, value in summary.items() if key not in NOT_ON_THE_CARD}
 
 
-def _move_into_place(staged: ModelFiles, models: Path) -> None:
-    """Move the finished files into the models folder; the card goes last, so it never lies."""
-    target = ModelFiles(models / staged.name)
-    models.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(_report_of(target), ignore_errors=True)
-    if _report_of(staged).exists():
-        shutil.copytree(_report_of(staged), _report_of(target))
-    target.card.unlink(missing_ok=True)
-    for source, place in zip(_served_files(staged), _served_files(target), strict=True):
-        if not source.exists():  # no fast form without TensorFlow
-            place.unlink(missing_ok=True)
-            continue
-        with whole_file(place) as part:
-            shutil.copyfile(source, part)
+def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
+    """Put finished models into the places of the present ones: all of them, or none.
+
+    1. Copy the finished files into a hidden folder beside each target, and the present ones, which
+       become NAME.previous. A full disk shows here, where nothing has changed yet.
+    2. For NAME.previous: rename what it has away, the weights first, and the copies into their
+       places, the weights last.
+    3. The same for NAME.
+
+    Where a step fails, the renames are undone in reverse. Where the process is killed between two
+    of them, one of the two has no weights, so `load_model` refuses it: a loadable pair always has
+    its own card. A target without weights is not worth keeping as NAME.previous.
+
+    Args:
+        models: the files of each finished model, and those it is to have.
+
+    Raises:
+        OSError: the disk is full or cannot be written to; everything is as it was.
+    """
+    renames = []
+    with contextlib.ExitStack() as hidden_folders:
+        for finished, target in models:
+            target.stem.parent.mkdir(parents=True, exist_ok=True)
+            hidden = tempfile.TemporaryDirectory(prefix=".part-", dir=target.stem.parent)
+            folder = Path(hidden_folders.enter_context(hidden))
+            if target.weights.exists():
+                renames += _replacement(target, target.previous, folder / "previous")
+            renames += _replacement(finished, target, folder / "finished")
+        rename_all(renames)
+
+
+def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[tuple[Path, Path]]:
+    """Copy a model into a new folder; return the renames that then put it into a place."""
+    copies, away = ModelFiles(folder / source.name), ModelFiles(folder / "away" / target.name)
+    away.stem.parent.mkdir(parents=True)
+    for path, copy in _renames(source, copies):
+        for part in (path, *sorted(path.rglob("*"))):
+            if part.is_dir():
+                (copy / part.relative_to(path)).mkdir()
+            else:
+                shutil.copyfile(part, copy / part.relative_to(path))
+    return _renames(target, away) + _renames(copies, target)[::-1]
+
+
+def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
+    """Return from where to where what exists of a model goes, the weights first."""
+    pairs = zip(_parts(files), _parts(others), strict=True)
+    return [(source, place) for source, place in pairs if source.exists()]
 
 
 def _report_of(files: ModelFiles) -> Path:
@@ -412,9 +528,10 @@ def _report_of(files: ModelFiles) -> Path:
     return files.stem.with_name(f"{files.name}_report")
 
 
-def _served_files(files: ModelFiles) -> tuple[Path, ...]:
-    """Return the files of a model in the order in which they are put into place."""
-    return (files.architecture, files.weights, files.fast_form, files.fast_form_seal, files.card)
+def _parts(files: ModelFiles) -> tuple[Path, ...]:
+    """Return the files of a model and its report, the weights first."""
+    fast_form = (files.fast_form, files.fast_form_seal)
+    return (files.weights, files.architecture, files.card, *fast_form, _report_of(files))
 
 
 def _predict_with_keras(network: keras.Model, images: np.ndarray) -> np.ndarray:

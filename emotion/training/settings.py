@@ -60,6 +60,11 @@ class TrainingSettings:
     # Where things are
     models: str = _setting("models", "folder the model, its card and its report are written to")
     name: str = _setting("detection_model", "name of the model's files")
+    overwrite: bool = _setting(
+        False,
+        "replace the present model of this name, even by one that is worse or cannot be compared, "
+        "which otherwise ends with exit code 1",
+    )
     runs: str = _setting("runs", "folder for checkpoints of unfinished training and cached data")
     tensorboard: str = _setting("", "folder for TensorBoard logs; none are written without it")
 
@@ -193,7 +198,7 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = {"models", "name", "runs", "tensorboard", "dataset", "votes", "devices"}
+        free = {"models", "name", "overwrite", "runs", "tensorboard", "dataset", "votes", "devices"}
         free |= set() if self.schedule == "plateau" else {"patience"}
         shaping = {key: value for key, value in asdict(self).items() if key not in free}
         resolved = {

@@ -1,10 +1,10 @@
 """The models that a visitor may choose among: every pair beside the default one.
 
 What is offered are the pairs (NAME.json and NAME.h5) in the folder of the default model and in its
-subfolders one level down; a pair that is added while the app runs appears at the next look. A model
-is loaded when a photo first asks for it and then stays in memory: where its files are replaced
-meanwhile, what was loaded goes on being served, under the SHA-256 of its own weights, until the app
-is started again.
+subfolders one level down, but not those that were replaced (NAME.previous); a pair that is added
+while the app runs appears at the next look. A model is loaded when a photo first asks for it and
+then stays in memory: where its files are replaced meanwhile, what was loaded goes on being served,
+under the SHA-256 of its own weights, until the app is started again.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of
-from emotion.keras_pair import ModelFiles
+from emotion.keras_pair import PREVIOUS_SUFFIX, ModelFiles
 from emotion.recognizer import Detector, Recognizer
 from emotion.web.problems import ChoiceError
 
@@ -249,6 +249,8 @@ def _pair_at(folder: Path, architecture: Path) -> Iterator[str]:
     """Yield the key of the pair that a file belongs to, nothing where it belongs to none."""
     stem = architecture.with_name(architecture.name.removesuffix(".json"))
     if not architecture.name.endswith(".json") or not stem.name:
+        return
+    if stem.name.endswith(PREVIOUS_SUFFIX):
         return
     files, key = ModelFiles(stem), stem.relative_to(folder).as_posix()
     if key.isprintable() and files.architecture.is_file() and files.weights.is_file():
