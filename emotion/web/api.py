@@ -10,7 +10,7 @@ from flask import Blueprint, Response, json, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from emotion.errors import EmotionError, ModelError
+from emotion.errors import EmotionError, ImageError, ModelError
 from emotion.web import exports
 from emotion.web.analysis import (
     Services,
@@ -21,6 +21,7 @@ from emotion.web.analysis import (
     model_facts,
     read_photo,
     read_request,
+    unread_row,
     uploaded_files,
     without_folders,
 )
@@ -31,7 +32,7 @@ from emotion.web.model_page import view_of
 from emotion.web.models import OfferedModel
 from emotion.web.monitoring import monitoring_facts
 from emotion.web.openapi import describe
-from emotion.web.problems import Problem, UploadError, as_json
+from emotion.web.problems import Problem, UploadError, as_json, problem_of
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -92,22 +93,34 @@ def recognize() -> ResponseReturnValue:
 
 @api.post(f"{ROOT}/photos")
 def add_photo() -> ResponseReturnValue:
-    """Read a photo and keep what was found, in a new set or in one of the sender's own."""
+    """Read a photo and keep what was found, in a new set or in one of the sender's own.
+
+    Of a photo that cannot be read, the set that it names keeps the reason until it is sent again.
+    """
     services = current_services()
     if services.settings.keeps_nothing:
         raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
     recognizer = chosen_recognizer(services)
     (file,) = uploaded_files(most=1)
-    set_id, position = _place_in_set()
+    set_id, position, unread = _place_in_set()
     with services.gate.place():
-        reading = read_photo(services, recognizer, file.read())
+        remove_rows(unread)
+        try:
+            reading = read_photo(services, recognizer, file.read())
+        except ImageError as error:
+            if request.form.get("set"):
+                problem = problem_of(error).detail
+                services.database.remember(
+                    unread_row(services, problem, new_visitor(), set_id, position)
+                )
+            raise
         photo_id = keep(services, reading, new_visitor(), set_id, position)
     headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
     return jsonify(photo_document(services.storage.load(photo_id))), 201, headers
 
 
-def _place_in_set() -> tuple[str, int]:
-    """Return the set that a new photo goes to and its number there.
+def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
+    """Return the set that a new photo goes to, its place there, and the notes that it replaces.
 
     Raises:
         UploadError: the set is another visitor's, is full, or has no proper name.
@@ -122,9 +135,11 @@ def _place_in_set() -> tuple[str, int]:
     if any(row.visitor != visitor for row in rows):
         raise UploadError("expected a set of your own; received one of somebody else")
     most = services.settings.max_photos
-    if len(rows) >= most:
+    position = _position(rows, most)
+    unread = [row for row in rows if row.problem and row.position == position]
+    if len(rows) - len(unread) >= most:
         raise UploadError(f"expected up to {most} photos in a set; this one is full")
-    return set_id, _position(rows, most)
+    return set_id, position, unread
 
 
 def _position(rows: tuple[PhotoRow, ...], most: int) -> int:

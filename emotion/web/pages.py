@@ -35,9 +35,9 @@ from emotion.web.analysis import (
     keep,
     pictures_of,
     read_photo,
+    unread_row,
     uploaded_files,
 )
-from emotion.web.database import PhotoRow
 from emotion.web.feedback import feedback_context, find_face
 from emotion.web.problems import NO_MODEL, Problem, problem_of
 from emotion.web.sets import (
@@ -155,14 +155,9 @@ def _keep_or_note(
     """Keep a photo, or note why it could not be read; return its id."""
     if isinstance(reading, Reading):
         return keep(services, reading, new_visitor(), set_id, position)
-    photo_id, now_s = new_id(), services.storage.clock()
-    expires_s = now_s + services.storage.keep_s
-    services.database.remember(
-        PhotoRow(
-            photo_id, set_id, position, new_visitor(), now_s, expires_s, 0, problem=reading.detail
-        )
-    )
-    return photo_id
+    row = unread_row(services, reading.detail, new_visitor(), set_id, position)
+    services.database.remember(row)
+    return row.id
 
 
 def _nothing_readable(problems: Sequence[Problem]) -> ResponseReturnValue:

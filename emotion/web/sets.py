@@ -103,7 +103,9 @@ def remove(analysis_id: str) -> None:
         GoneError: there is none.
     """
     services = current_services()
-    services.storage.delete(analysis_id)
+    # of a photo that could not be read there is nothing but the row
+    if not any(row.id == analysis_id and row.problem for row in rows_of_visitor()):
+        services.storage.delete(analysis_id)
     services.database.forget(analysis_id)
 
 
