@@ -51,7 +51,8 @@ function setUpForm(form) {
     for (const file of files) {
       const known = photos.some((one) => one.file.name === file.name && one.file.size === file.size
         && one.file.lastModified === file.lastModified);
-      if (!known) photos.push({ file, row: null, state: "waiting" });
+      const isLarge = file.size > maxBytes;
+      if (!known) photos.push({ file, isLarge, row: null, state: isLarge ? "failed" : "waiting" });
     }
     const tooMany = photos.length - maxPhotos;
     if (tooMany > 0) photos = photos.slice(0, maxPhotos);
@@ -66,8 +67,8 @@ function setUpForm(form) {
     // one that is being sent is forgotten when its request has ended
     if (photo.position && photo.state !== "sending") leaving.push(forget(photo));
     show();
-    input.focus();
-    if (photo.position && !isSending) finish();
+    input.focus({ preventScroll: true });
+    if (taken.size && !isSending) finish();
   }
 
   // deletes what the server keeps of a photo
@@ -93,15 +94,16 @@ function setUpForm(form) {
     const choice = new DataTransfer();
     for (const photo of photos) choice.items.add(photo.file);
     input.files = choice.files;
-    const large = photos.some((photo) => photo.file.size > maxBytes);
-    const alone = photos.length === 1 && large;
+    // large ones stay behind where photos are sent one by one; a form would send them as well
+    const small = photos.filter((photo) => !photo.isLarge);
+    const isStopped = small.length < photos.length && (!small.length || !form.dataset.api);
     input.setCustomValidity(
-      alone ? `This file is too large: expected at most ${form.dataset.maxWords}.` : "");
-    if (alone) status.textContent = input.validationMessage;
+      isStopped ? `A file is too large: expected at most ${form.dataset.maxWords}. Remove it.` : "");
+    if (isStopped) status.textContent = input.validationMessage;
     list.hidden = photos.length === 0;
     for (const photo of photos) if (!photo.row) list.append(rowOf(photo));
     if (isSending) return;
-    button.textContent = photos.length > 1 ? `Find faces in ${photos.length} photos` : idleText;
+    button.textContent = small.length > 1 ? `Find faces in ${small.length} photos` : idleText;
   }
 
   function rowOf(photo) {
@@ -121,7 +123,11 @@ function setUpForm(form) {
     progress.setAttribute("aria-label", `Sending ${photo.file.name}`);
     const words = document.createElement("span");
     words.className = "words";
-    if (photo.file.size > maxBytes) words.textContent = `too large, at most ${form.dataset.maxWords}`;
+    row.classList.toggle("failed", photo.isLarge);
+    if (photo.isLarge) {
+      const size = (photo.file.size / 2 ** 20).toFixed(1);
+      words.textContent = `⚠ Not sent: expected at most ${form.dataset.maxWords}; received ${size} MB.`;
+    }
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = "Remove";
@@ -155,14 +161,15 @@ function setUpForm(form) {
 
   async function sendAll() {
     isSending = true;
-    for (const photo of photos) if (photo.state === "failed") photo.state = "waiting";
+    for (const photo of photos) if (photo.state === "failed" && !photo.isLarge) photo.state = "waiting";
     const work = async () => {
       let photo;
       while ((photo = photos.find((one) => one.state === "waiting"))) {
-        for (const one of photos) one.position ??= freeNumber();
+        for (const one of photos) if (!one.isLarge) one.position ??= freeNumber();
         await send(photo);
-        const done = photos.filter((one) => ["read", "failed"].includes(one.state)).length;
-        status.textContent = `${done} of ${photos.length} photos`;
+        const sent = photos.filter((one) => !one.isLarge);
+        const done = sent.filter((one) => ["read", "failed"].includes(one.state));
+        status.textContent = `${done.length} of ${sent.length} photos`;
       }
     };
     await Promise.all(Array.from({ length: AT_A_TIME }, work));
@@ -180,18 +187,21 @@ function setUpForm(form) {
   async function finish() {
     await Promise.all(leaving);
     const read = photos.filter((photo) => photo.reply);
-    const lost = photos.length - read.length;
+    const failed = photos.filter((photo) => !photo.reply);
     const target = read.length === 1 ? read[0].reply.links.page : read[0]?.reply.links.set;
-    if (target && !lost) {
+    if (target && !failed.length) {
       window.location.assign(target);
       return;
     }
     button.disabled = false;
-    show();
     status.textContent = "";
-    if (!lost) return;
-    button.textContent = "Try those again";
-    status.textContent = `${lost} of ${photos.length} photos could not be read: the reasons are beside them. `;
+    show();
+    if (!failed.length) return;
+    if (!failed.every((photo) => photo.isLarge)) button.textContent = "Try those again";
+    status.textContent =
+      `${failed.length} of ${photos.length} photos could not be read: the reasons are beside them. `;
+    list.append(...failed.map((photo) => photo.row));
+    list.scrollTop = list.scrollHeight;
     if (target) {
       const link = document.createElement("a");
       link.href = target;

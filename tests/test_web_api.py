@@ -271,6 +271,37 @@ def test_photos_of_a_set_that_could_not_be_read(client):
     assert client.get("/api/v1/mine").json["photos"][0]["problem"] == second["problem"]
 
 
+def test_a_set_notes_a_photo_that_cannot_be_read_until_it_is_sent_again(tmp_path):
+    client = make_app(tmp_path, MAX_PHOTOS=2).test_client()
+    fields = {"set": keep(client)["set"], "position": "2"}
+    for _ in range(2):
+        reply = client.post("/api/v1/photos", data=photo_form(b"no photo") | fields)
+        assert reply.status_code == 415
+        photos = client.get(f"/api/v1/sets/{fields['set']}").json["photos"]
+        assert [one["problem"] for one in photos] == [None, reply.json["detail"]]
+    assert keep(client, **fields)
+    photos = client.get(f"/api/v1/sets/{fields['set']}").json["photos"]
+    assert [one["problem"] for one in photos] == [None, None]
+
+
+def test_the_note_on_a_photo_is_deleted_by_its_sender_alone(tmp_path):
+    app = make_app(tmp_path)
+    client, other = app.test_client(), app.test_client()
+    form = photo_form(b"no photo") | {"set": "A" * 22}
+    assert client.post("/api/v1/photos", data=form).status_code == 415
+    (noted,) = client.get("/api/v1/mine").json["photos"]
+    address = f"/api/v1/photos/{noted['id']}"
+    assert other.delete(address).status_code >= 400
+    assert [client.delete(address).status_code for _ in range(2)] == [204, 404]
+    assert client.get("/api/v1/mine").json["photos"] == []
+
+
+def test_a_photo_that_cannot_be_read_begins_no_set(client):
+    client.get("/")
+    assert client.post("/api/v1/photos", data=photo_form(b"no photo")).status_code == 415
+    assert client.get("/api/v1/mine").json["photos"] == []
+
+
 @pytest.mark.parametrize("position", ["0", "-1", "51", "first", "1.5"])
 def test_positions_that_there_are_not(client, tmp_path, position):
     reply = client.post("/api/v1/photos", data={**photo_form(), "position": position})

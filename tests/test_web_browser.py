@@ -170,6 +170,41 @@ def test_one_bad_photo_keeps_its_reason_beside_it(scripted, address):
     assert page.locator(".chosen li", has_text="4 faces").count() == 2
     page.click("text=See the other 2")
     page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "3 photos, 8 faces"
+    assert page.locator(".tile:has(.unread) h3").inner_text() == "Photo 2"
+
+
+def test_a_photo_that_failed_is_sent_again_or_removed(scripted, address):
+    page = scripted
+    page.goto(address)
+    drop(page, ("one.jpg", encoded(seed=1)), ("bad.jpg", b"no photo"), ("two.jpg", encoded(seed=2)))
+    for _ in range(2):
+        page.click("button.primary:not([disabled])")
+        page.wait_for_selector("text=See the other 2")
+    problems = [
+        one["problem"] for one in page.request.get(f"{address}/api/v1/mine").json()["photos"]
+    ]
+    assert sorted(map(bool, problems)) == [False, False, True]
+    page.click("[aria-label='Remove bad.jpg']")
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "2 photos, 8 faces"
+
+
+def test_a_file_that_is_too_large_is_not_sent(scripted, address):
+    page, sent = scripted, []
+    page.goto(address)
+    page.on("request", lambda one: sent.append(one) if one.url.endswith("/photos") else None)
+    large = encoded() + bytes(20 * 2**20)
+    for name, content in (("one", encoded(seed=1)), ("large", large), ("two", encoded(seed=2))):
+        file = {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": content}
+        page.set_input_files("#photo", file)
+    assert page.inner_text("button.primary") == "Find faces in 2 photos"
+    page.click("button.primary")
+    page.wait_for_selector("text=See the other 2")
+    assert len(sent) == 2
+    assert "20 MB" in page.inner_text(".chosen li.failed")
+    page.click("[aria-label='Remove large.jpg']")
+    page.wait_for_url("**/sets/*")
     assert page.inner_text("h1") == "2 photos, 8 faces"
 
 

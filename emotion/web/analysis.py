@@ -26,7 +26,7 @@ from emotion.web.logs import LOGGER, note_photo
 from emotion.web.models import Models
 from emotion.web.problems import ChosenModelError, UploadError
 from emotion.web.settings import Settings
-from emotion.web.storage import GoneError, Storage, StorageError
+from emotion.web.storage import GoneError, Storage, StorageError, new_id
 from emotion.web.videos import Videos
 
 PHOTO_FIELD = "photo"
@@ -225,6 +225,15 @@ def drop(services: Services, rows: Sequence[PhotoRow]) -> None:
     for row in rows:
         with contextlib.suppress(GoneError, StorageError):
             services.storage.delete(row.id)
+
+
+def unread_row(
+    services: Services, problem: str, visitor: str, set_id: str, position: int
+) -> PhotoRow:
+    """Return the row that notes of a photo in a set why it could not be read."""
+    now_s = services.storage.clock()
+    expires_s = now_s + services.storage.keep_s
+    return PhotoRow(new_id(), set_id, position, visitor, now_s, expires_s, 0, problem=problem)
 
 
 def count(services: Services, results: Sequence[Mapping]) -> None:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, json, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from emotion.errors import EmotionError, ModelError
+from emotion.errors import EmotionError, ImageError, ModelError
 from emotion.web import exports
 from emotion.web.analysis import (
     Services,
@@ -22,6 +22,7 @@ from emotion.web.analysis import (
     note,
     read_photo,
     read_request,
+    unread_row,
     uploaded_files,
     without_folders,
 )
@@ -33,7 +34,7 @@ from emotion.web.model_page import view_of
 from emotion.web.models import OfferedModel
 from emotion.web.monitoring import monitoring_facts
 from emotion.web.openapi import describe
-from emotion.web.problems import Problem, UploadError, as_json
+from emotion.web.problems import Problem, UploadError, as_json, problem_of
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -95,24 +96,37 @@ def recognize() -> ResponseReturnValue:
 
 @api.post(f"{ROOT}/photos")
 def add_photo() -> ResponseReturnValue:
-    """Read a photo and keep what was found, in a new set or in one of the sender's own."""
+    """Read a photo and keep what was found, in a new set or in one of the sender's own.
+
+    Of a photo that cannot be read, the set that it names keeps the reason until it is sent again.
+    """
     services = current_services()
     if services.settings.keeps_nothing:
         raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
     recognizer = chosen_recognizer(services)
     (file,) = uploaded_files(most=1)
-    set_id, position = _place_in_set()
-    with services.gate.place():
-        reading = read_photo(services, recognizer, file.read())
-        row, results = keep(services, reading, new_visitor(), set_id, position), reading.results
-        del reading  # its pixels go before another photo has this place
+    set_id, position, unread = _place_in_set()
+    try:
+        with services.gate.place():
+            reading = read_photo(services, recognizer, file.read())
+            row, results = keep(services, reading, new_visitor(), set_id, position), reading.results
+            del reading  # its pixels go before another photo has this place
+    except ImageError as error:
+        if request.form.get("set"):
+            problem = problem_of(error).detail
+            remove_rows(unread)
+            services.database.remember(
+                unread_row(services, problem, new_visitor(), set_id, position)
+            )
+        raise
+    remove_rows(unread)
     note(services, [row], [results])
     headers = NO_STORE | {"Location": url_for("api.photo", photo_id=row.id)}
     return jsonify(photo_document(services.storage.load(row.id), True)), 201, headers
 
 
-def _place_in_set() -> tuple[str, int]:
-    """Return the set that a new photo goes to and its number there.
+def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
+    """Return the set that a new photo goes to, its place there, and the notes that it replaces.
 
     Raises:
         UploadError: the set is another visitor's, is full, or has no proper name.
@@ -127,9 +141,11 @@ def _place_in_set() -> tuple[str, int]:
     if any(row.visitor != visitor for row in rows):
         raise UploadError("expected a set of your own; received one of somebody else")
     most = services.settings.max_photos
-    if len(rows) >= most:
+    position = _position(rows, most)
+    unread = [row for row in rows if row.problem and row.position == position]
+    if len(rows) - len(unread) >= most:
         raise UploadError(f"expected up to {most} photos in a set; this one is full")
-    return set_id, _position(rows, most)
+    return set_id, position, unread
 
 
 def _position(rows: tuple[PhotoRow, ...], most: int) -> int:

@@ -261,7 +261,8 @@ def _add_photo(settings: Settings) -> dict:
         (*SENDING, 409),
         _form(settings, _set_fields(settings)),
         description="Without `set`, the photo begins one. To add to it, send the key from the "
-        "first reply and the cookie that came with it. 409: this server keeps nothing.",
+        "first reply and the cookie that came with it. The set keeps why a photo could not be read "
+        "until that position is sent again. 409: this server keeps nothing.",
         security=WITH_COOKIE,
     )
 

@@ -36,12 +36,13 @@ from emotion.web.analysis import (
     note,
     pictures_of,
     read_photo,
+    unread_row,
     uploaded_files,
 )
 from emotion.web.database import PhotoRow
 from emotion.web.feedback import feedback_context, find_face
 from emotion.web.logs import log_cause
-from emotion.web.problems import NO_MODEL, Problem, problem_of
+from emotion.web.problems import NO_MODEL, problem_of
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -135,7 +136,7 @@ def upload() -> ResponseReturnValue:
                     problem = problem_of(error)
                     problems.append(problem)
                     answer = Shown(position, problem=problem.detail)
-                    row = _unread_row(services, problem, visitor, set_id, position)
+                    row = unread_row(services, problem.detail, visitor, set_id, position)
                 answers.append(answer)
                 rows.append(row)
     except Exception:
@@ -176,15 +177,6 @@ def _read_one(
         return Shown(position, analysis), row
     pictures = {name: _data_uri(name, data) for name, data in pictures_of(reading).items()}
     return Shown(position, analysis, pictures=pictures), None
-
-
-def _unread_row(
-    services: Services, problem: Problem, visitor: str, set_id: str, position: int
-) -> PhotoRow:
-    """Return the row of a photo that could not be read, with the reason."""
-    now_s = services.storage.clock()
-    place = (new_id(), set_id, position, visitor, now_s, now_s + services.storage.keep_s)
-    return PhotoRow(*place, faces=0, problem=problem.detail)
 
 
 def _data_uri(name: str, data: bytes) -> str:
