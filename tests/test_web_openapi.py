@@ -313,6 +313,9 @@ CHOSEN = {
     ("addVideo", 429): {"VIDEO_RATE_LIMIT": "1 per minute"},
     ("recognize", 429): {"RATE_LIMIT": "2 per minute"},  # the photo of the world is the first
     ("addPhoto", 429): {"RATE_LIMIT": "2 per minute"},
+    ("getPicture", 429): {"WORK_RATE_LIMIT": "1 per minute"},
+    ("explainFace", 429): {"WORK_RATE_LIMIT": "1 per minute"},
+    ("putFeedback", 429): {"WORK_RATE_LIMIT": "1 per minute"},
 }
 
 

@@ -32,6 +32,7 @@ from emotion.web.models import OfferedModel
 from emotion.web.monitoring import monitoring_facts
 from emotion.web.openapi import describe
 from emotion.web.problems import Problem, UploadError, as_json
+from emotion.web.rates import client_key
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -99,7 +100,7 @@ def add_photo() -> ResponseReturnValue:
     recognizer = chosen_recognizer(services)
     (file,) = uploaded_files(most=1)
     set_id, position = _place_in_set()
-    with services.gate.place():
+    with services.gate.place(client_key()):
         # no name holds the photo: its pixels go before another photo has this place
         photo_id = keep(
             services,
@@ -161,7 +162,7 @@ def picture(photo_id: str, kind: str) -> ResponseReturnValue:
     """Send the photo with boxes, or with boxes and faces that nobody can recognize."""
     services = current_services()
     analysis = services.storage.load(photo_id)
-    with services.gate.place():
+    with services.gate.place(client_key()):
         data = PICTURES[kind](services.storage, analysis)
     return Response(data, mimetype="image/jpeg", headers=NO_STORE)
 

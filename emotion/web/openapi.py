@@ -45,7 +45,7 @@ PROBLEMS = {
     422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
     429: (
         "TooManyRequests",
-        "More photos or videos than one address may send.",
+        "More than one address may send or ask for in a while.",
         {"Retry-After": RETRY_AFTER},
     ),
     500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
@@ -309,7 +309,7 @@ def _get_picture() -> dict:
                 "content": {"image/jpeg": {"schema": text(format="binary")}},
             }
         },
-        (404, 503),
+        (404, 429, 503),
         parameters=[parameter("kind", kind)],
     )
 
@@ -334,7 +334,7 @@ def _explain() -> dict:
         "faces",
         "Which parts of a face spoke for an emotion",
         answer("Explanation", "The parts, and a check that hiding them counts."),
-        (400, 404, 409, 503),
+        (400, 404, 409, 429, 503),
         description="409: the model that read the photo is not in use any more.",
         parameters=[parameter("emotion", emotion, "query")],
     )
@@ -356,7 +356,7 @@ def _put_opinion() -> dict:
         "faces",
         "Say which emotion a face shows; an earlier word is replaced",
         answer("Opinion", "The opinion as it is noted."),
-        (*CHANGING, 400, 413, 415, 507),
+        (*CHANGING, 400, 413, 415, 429, 507),
         {"required": True, "content": {"application/json": {"schema": ref("NewOpinion")}}},
     )
 

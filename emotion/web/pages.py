@@ -40,6 +40,7 @@ from emotion.web.analysis import (
 from emotion.web.database import DatabaseError, PhotoRow
 from emotion.web.feedback import feedback_context, find_face
 from emotion.web.problems import NO_MODEL, problem_of
+from emotion.web.rates import client_key
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -120,7 +121,7 @@ def upload() -> ResponseReturnValue:
     files = uploaded_files(services.settings.max_photos)
     set_id, shown, statuses = new_id(), [], []
     try:
-        with services.gate.place():
+        with services.gate.place(client_key()):
             for position, file in enumerate(files, start=1):
                 try:
                     shown.append(_read_one(services, recognizer, file.read(), set_id, position))
@@ -210,7 +211,7 @@ def blurred(analysis_id: str) -> Response:
     """Send the photo with its faces hidden, to share what was found without showing who."""
     services = current_services()
     analysis = services.storage.load(analysis_id)
-    with services.gate.place():
+    with services.gate.place(client_key()):
         data = exports.blurred_picture(services.storage, analysis)
     return _private_file(data, "image/jpeg", "emotions-blurred.jpg")
 
@@ -295,7 +296,7 @@ def set_zip(set_id: str, kind: str) -> Response:
     services = current_services()
     pictures = {"annotated": exports.annotated_picture, "blurred": exports.blurred_picture}
     analyses = named_analyses(set_id)
-    with services.gate.place():
+    with services.gate.place(client_key()):
         archive = exports.as_zip(services.storage, analyses, pictures[kind])
     return _private_file(archive, "application/zip", f"emotions-{kind}.zip")
 

@@ -205,6 +205,12 @@ class Settings:
         default="20 per hour",
         metadata=_row(RATE, "videos that one client may send"),
     )
+    work_rate_limit: str = field(
+        default="120 per minute",
+        metadata=_row(
+            RATE, "pictures, zips, explanations and opinions on faces that one client may ask for"
+        ),
+    )
     rate_limit_storage: str = field(
         default="memory://",
         metadata=_row(TEXT, "where the rates are counted, such as redis://host:6379"),
