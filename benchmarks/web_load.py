@@ -101,12 +101,13 @@ def memory_mb(process: subprocess.Popen, what: str = "VmRSS") -> float:
 
 @dataclass
 class Client:
-    """A browser without JavaScript: a cookie, a form's token, one photo at a time."""
+    """A browser without JavaScript: a cookie, a form's token, an address of its own (Linux)."""
 
     port: int
     photo: bytes
     cookie: str = ""
     token: str = ""
+    address: str = "127.0.0.1"
     answers: list = field(default_factory=list)
 
     def open_form(self) -> None:
@@ -134,7 +135,9 @@ class Client:
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None):
         """Return status, headers and body of a reply."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=TIMEOUT_S, source_address=(self.address, 0)
+        )
         try:
             cookie = {"Cookie": self.cookie} if self.cookie else {}
             connection.request(method, path, body, (headers or {}) | cookie)
@@ -161,7 +164,10 @@ def percentile(values: list[float], share: float) -> float:
 def flood(folder: Path, photo: bytes, options: argparse.Namespace) -> bool:
     """Send many photos from many clients at once; tell statuses, times and memory."""
     with serving(folder, options.model) as (process, port):
-        clients = [Client(port, photo) for _ in range(options.clients)]
+        clients = [
+            Client(port, photo, address=f"127.0.0.{number}")
+            for number in range(1, options.clients + 1)
+        ]
         for client in clients:
             client.open_form()
         Client(port, photo, clients[0].cookie, clients[0].token).upload()
@@ -200,7 +206,7 @@ def kill(folder: Path, photo: bytes, options: argparse.Namespace) -> bool:
     finished, ok = [], True
     for turn in range(options.kills):
         with serving(folder, options.model) as (process, port):
-            clients = [Client(port, photo) for _ in range(4)]
+            clients = [Client(port, photo, address=f"127.0.0.{number}") for number in range(1, 5)]
             for client in clients:
                 client.open_form()
             threads = [threading.Thread(target=until_it_breaks, args=[each]) for each in clients]

@@ -2,12 +2,19 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from flask import request
-from web_support import StandInDetector, make_app, make_app_without_model, photo_form
+from web_support import (
+    StandInDetector,
+    looking_model,
+    make_app,
+    make_app_without_model,
+    photo_form,
+)
 
-from emotion.web.gate import BusyError, Gate
+from emotion.web.gate import BusyError, ClientBusyError, Gate
 from emotion.web.rates import client_key
 from emotion.web.settings import SettingsError
 
@@ -16,18 +23,31 @@ DOORS = ("/", "/api/v1/recognize")
 
 def test_the_gate_lets_in_as_many_as_it_may_and_then_refuses_at_once():
     gate = Gate(2, 2)
-    with gate.place(), gate.place():
+    with gate.place("one"), gate.place("other"):
         assert gate.in_hand == 2
-        with pytest.raises(BusyError, match="while 2 others are in hand"), gate.place():
+        with pytest.raises(BusyError, match="while 2 others are in hand"), gate.place("third"):
             pass
         assert gate.in_hand == 2
+    assert gate.in_hand == 0
+
+
+def test_one_client_holds_two_places_at_most():
+    gate = Gate(8, 8)
+    with gate.place("one"), gate.place("other"):
+        with gate.place("one"):
+            with pytest.raises(ClientBusyError), gate.place("one"):
+                pass
+            with gate.place("other"):
+                assert gate.in_hand == 4
+        with gate.place("one"):
+            assert gate.in_hand == 3
     assert gate.in_hand == 0
 
 
 def test_a_place_is_given_back_after_an_error():
     gate = Gate(1, 1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), gate.place():
+        with pytest.raises(ZeroDivisionError), gate.place("one"):
             raise ZeroDivisionError
     assert gate.in_hand == 0
 
@@ -36,9 +56,9 @@ def test_fewer_are_worked_on_at_the_same_time_than_are_let_in():
     gate, lock, at_work, most_at_work = Gate(8, 2), threading.Lock(), [0], [0]
     everybody_is_in = threading.Barrier(8)
 
-    def work():
+    def work(client):
         everybody_is_in.wait()
-        with gate.place():
+        with gate.place(client):
             with lock:
                 at_work[0] += 1
                 most_at_work[0] = max(most_at_work[0], at_work[0])
@@ -47,7 +67,7 @@ def test_fewer_are_worked_on_at_the_same_time_than_are_let_in():
                 at_work[0] -= 1
 
     with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(work) for _ in range(8)]:
+        for done in [pool.submit(work, f"client {number}") for number in range(8)]:
             done.result()
     assert 1 <= most_at_work[0] <= 2
 
@@ -87,7 +107,67 @@ def test_beyond_the_places_there_is_503_at_once_and_then_all_is_well(tmp_path):
     assert client.post(DOORS[1], data=photo_form()).status_code == 200
 
 
+WORK = {
+    "explanation": ("GET", "/api/v1/photos/{photo}/faces/1/explanation"),
+    "feedback": ("PUT", "/api/v1/photos/{photo}/faces/1/feedback"),
+    "feedback form": ("POST", "/results/{photo}/faces/1/feedback"),
+    "face page": ("GET", "/results/{photo}/faces/1"),
+    "blurred": ("GET", "/results/{photo}/blurred.jpg"),
+    "blurred of the API": ("GET", "/api/v1/photos/{photo}/blurred.jpg"),
+    "zip": ("GET", "/sets/{set}/blurred.zip"),
+}
+
+
+def kept_photo(client):
+    """Keep a photo and return the keys of it and of its set."""
+    reply = client.post("/api/v1/photos", data=photo_form(), environ_overrides=address(9)).json
+    return {"photo": reply["id"], "set": reply["set"]}
+
+
+def address(number):
+    return {"REMOTE_ADDR": f"192.0.2.{number}"}
+
+
+def ask(client, name, keys, number):
+    """Ask for something that makes work, from the address of that number."""
+    method, path = WORK[name]
+    said = {"data": {"emotion": "sad"}} if method == "POST" else {"json": {"emotion": "sad"}}
+    said = {} if method == "GET" else said
+    with client.open(
+        path.format(**keys), method=method, environ_overrides=address(number), **said
+    ) as reply:
+        return reply.status_code, reply.headers.get("Retry-After")
+
+
+def test_one_client_takes_the_places_of_no_other(tmp_path):
+    app = make_app(tmp_path, looking_model())
+    gate, client = Gate(8, 8), app.test_client()
+    app.extensions["emotion"] = replace(app.extensions["emotion"], gate=gate)
+    keys = kept_photo(client)
+    with gate.place("192.0.2.1"), gate.place("192.0.2.1"):
+        for name in ("explanation", "face page", "blurred", "blurred of the API", "zip"):
+            assert ask(client, name, keys, 1) == (503, "2"), name
+            assert ask(client, name, keys, 2) == (200, None), name
+        for door in (*DOORS, "/api/v1/photos", "/live/frame"):
+            assert post_from(client, "192.0.2.1", door).status_code == 503, door
+            assert post_from(client, "192.0.2.2", door).status_code < 400, door
+    assert ask(client, "zip", keys, 1) == (200, None)
+
+
 # Rates
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_work_without_a_photo_has_a_rate_of_its_own(tmp_path, name):
+    app = make_app(tmp_path, looking_model(), WORK_RATE_LIMIT="2 per hour", RATE_LIMIT="1 per hour")
+    client = app.test_client()
+    keys = kept_photo(client)
+    statuses = [ask(client, one, keys, 1)[0] for one in (name, "blurred", name)]
+    assert max(statuses[:2]) < 400
+    assert statuses[2] == 429
+    assert int(ask(client, name, keys, 1)[1]) >= 1
+    assert ask(client, name, keys, 2)[0] < 400
+    assert post_from(client, "192.0.2.1").status_code == 200
 
 
 def post_from(client, address, door="/api/v1/recognize", **options):

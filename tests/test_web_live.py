@@ -84,7 +84,7 @@ def files_in(folder):
 
 
 def test_a_full_house_is_said_at_once_and_passes(app, client):
-    with app.extensions["emotion"].gate.place():
+    with app.extensions["emotion"].gate.place("somebody"):
         reply = post_frame(client)
         assert reply.status_code == 503
         assert int(reply.headers["Retry-After"]) >= 1

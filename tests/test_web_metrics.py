@@ -77,7 +77,7 @@ def test_refusals_are_counted(tmp_path, settings, reason):
         statuses = [client.post(address, data=photo_form()).status_code for _ in range(2)]
         assert statuses == [200, 429]
     else:
-        with app.extensions["emotion"].gate.place():
+        with app.extensions["emotion"].gate.place("somebody"):
             assert client.post(address, data=photo_form()).status_code == 503
     assert samples(client)["emotion_refused_total", (("reason", reason),)] == 1
 

@@ -324,6 +324,8 @@ CHOSEN = {
     ("putFeedback", 429): {"FEEDBACK_RATE_LIMIT": "1 per day"},
     ("recognize", 429): {"RATE_LIMIT": "2 per minute"},  # the photo of the world is the first
     ("addPhoto", 429): {"RATE_LIMIT": "2 per minute"},
+    ("getPicture", 429): {"WORK_RATE_LIMIT": "1 per minute"},
+    ("explainFace", 429): {"WORK_RATE_LIMIT": "1 per minute"},
 }
 
 

@@ -22,7 +22,8 @@ CLOSE = (0.41, 0.01, 0.38, 0.05, 0.05, 0.05, 0.05)
 TWO_BOXES = ((10, 10, 60, 60), (90, 20, 30, 30))
 SHA256 = "ab" * 32
 NO_TOKENS = {"WTF_CSRF_ENABLED": False}
-NO_RATES = {"RATE_LIMIT": "1000000 per minute", "LIVE_RATE_LIMIT": "1000000 per minute"}
+RATES = ("RATE_LIMIT", "LIVE_RATE_LIMIT", "WORK_RATE_LIMIT")
+NO_RATES = dict.fromkeys(RATES, "1000000 per minute")
 
 
 class StandInDetector:

@@ -25,6 +25,7 @@ from emotion.web.gate import Gate
 from emotion.web.logs import LOGGER, note_photo
 from emotion.web.models import Models
 from emotion.web.problems import ChosenModelError, UploadError
+from emotion.web.rates import client_key
 from emotion.web.settings import Settings
 from emotion.web.storage import GoneError, Storage, StorageError, new_id
 from emotion.web.videos import Videos
@@ -128,7 +129,7 @@ def read_request(services: Services) -> Mapping:
     """
     recognizer = chosen_recognizer(services)
     (file,) = uploaded_files(most=1)
-    with services.gate.place():
+    with services.gate.place(client_key()):
         return read_photo(services, recognizer, file.read()).results
 
 

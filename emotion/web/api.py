@@ -35,6 +35,7 @@ from emotion.web.models import OfferedModel
 from emotion.web.monitoring import monitoring_facts
 from emotion.web.openapi import describe
 from emotion.web.problems import Problem, UploadError, as_json, problem_of
+from emotion.web.rates import client_key
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -107,7 +108,7 @@ def add_photo() -> ResponseReturnValue:
     (file,) = uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
     try:
-        with services.gate.place():
+        with services.gate.place(client_key()):
             reading = read_photo(services, recognizer, file.read())
             row, results = keep(services, reading, new_visitor(), set_id, position), reading.results
             del reading  # its pixels go before another photo has this place
@@ -177,7 +178,7 @@ def picture(photo_id: str, kind: str) -> ResponseReturnValue:
     """Send the photo with boxes, or with boxes and faces that nobody can recognize."""
     services = current_services()
     analysis = services.storage.load(photo_id)
-    with services.gate.place():
+    with services.gate.place(client_key()):
         data = PICTURES[kind](services.storage, analysis)
     return Response(data, mimetype="image/jpeg", headers=NO_STORE)
 

@@ -14,6 +14,7 @@ from emotion.results import CANDIDATE_SHARE, MOST_CANDIDATES, results_to_dict
 from emotion.web.analysis import current_services, uploaded_files
 from emotion.web.logs import log_cause
 from emotion.web.problems import NO_MODEL
+from emotion.web.rates import client_key
 
 live = Blueprint("live", __name__)
 
@@ -46,7 +47,7 @@ def frame() -> ResponseReturnValue:
     recognizer = services.require_recognizer()
     content = received_frame()
     started_s = time.perf_counter()
-    with services.gate.place():
+    with services.gate.place(client_key()):
         photo = decode_photo(content, frame_limits(services.settings.image_limits))
         faces = recognizer.recognize(photo)
     model = recognizer.model

@@ -50,7 +50,7 @@ PROBLEMS = {
     422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
     429: (
         "TooManyRequests",
-        "More photos, videos or faces for training than one address may send.",
+        "More than one address may send or ask for in a while.",
         {"Retry-After": RETRY_AFTER},
     ),
     500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
@@ -329,7 +329,7 @@ def _get_picture() -> dict:
                 "content": {"image/jpeg": {"schema": text(format="binary")}},
             }
         },
-        (404, 503),
+        (404, 429, 503),
         parameters=[parameter("kind", kind)],
     )
 
@@ -354,7 +354,7 @@ def _explain() -> dict:
         "faces",
         "Which parts of a face spoke for an emotion",
         answer("Explanation", "The parts, and a check that hiding them counts."),
-        (400, 404, 409, 503),
+        (400, 404, 409, 429, 503),
         description="409: the model that read the photo is not in use any more.",
         parameters=[parameter("emotion", emotion, "query")],
     )

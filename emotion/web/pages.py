@@ -43,6 +43,7 @@ from emotion.web.database import PhotoRow
 from emotion.web.feedback import feedback_context, find_face
 from emotion.web.logs import log_cause
 from emotion.web.problems import NO_MODEL, problem_of
+from emotion.web.rates import client_key
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -124,7 +125,7 @@ def upload() -> ResponseReturnValue:
     set_id, visitor = new_id(), new_visitor()
     answers, rows, problems = [], [], []
     try:
-        with services.gate.place():
+        with services.gate.place(client_key()):
             for position, file in enumerate(files, start=1):
                 try:
                     answer, row = _read_one(
@@ -208,7 +209,7 @@ def blurred(analysis_id: str) -> Response:
     """Send the photo with its faces hidden, to share what was found without showing who."""
     services = current_services()
     analysis = services.storage.load(analysis_id)
-    with services.gate.place():
+    with services.gate.place(client_key()):
         data = exports.blurred_picture(services.storage, analysis)
     return _private_file(data, "image/jpeg", "emotions-blurred.jpg")
 
@@ -293,7 +294,7 @@ def set_zip(set_id: str, kind: str) -> Response:
     services = current_services()
     pictures = {"annotated": exports.annotated_picture, "blurred": exports.blurred_picture}
     analyses = named_analyses(set_id)
-    with services.gate.place():
+    with services.gate.place(client_key()):
         archive = exports.as_zip(services.storage, analyses, pictures[kind])
     return _private_file(archive, "application/zip", f"emotions-{kind}.zip")
 

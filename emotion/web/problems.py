@@ -23,7 +23,7 @@ from emotion.errors import (
 )
 from emotion.web import gate
 from emotion.web.database import DatabaseError
-from emotion.web.gate import BusyError
+from emotion.web.gate import BusyError, ClientBusyError
 from emotion.web.logs import log_cause, request_id
 from emotion.web.rates import seconds_to_wait
 from emotion.web.storage import GoneError, StorageError
@@ -183,6 +183,8 @@ def _problem_that_passes(error: Exception) -> Problem:
         return Problem(503, "Busy", detail, advice, is_video=True, retry_after_s=wait_s)
     if isinstance(error, BusyError):
         detail = "Many photos are being read at the moment."
+        if isinstance(error, ClientBusyError):
+            detail = sentence(error)
         advice, wait_s = "Please try again.", gate.RETRY_AFTER_S
         return Problem(503, "Busy", detail, advice, is_upload=True, retry_after_s=wait_s)
     if isinstance(error, DatabaseError):

@@ -1,4 +1,4 @@
-"""How many photos one client may send in a while; proxies are believed only when told to."""
+"""How much one client may send and ask for in a while; proxies are believed only when told to."""
 
 import ipaddress
 import time
@@ -14,6 +14,12 @@ from emotion.web.video_errors import VIDEO_ENDPOINTS
 EXTENSION = "emotion_rates"
 KEPT_FACES = "emotion_kept_faces"
 
+WORK_ENDPOINTS = (
+    *("pages.blurred", "pages.set_zip", "pages.face", "feedback.say"),
+    *("api.picture", "api.explanation", "api.say"),
+)
+"""What makes pictures, explains or writes, although it brings no photo."""
+
 
 def trust_proxies(app: Flask, count: int) -> None:
     """Take address, scheme and host of a request from the last `count` proxies in front."""
@@ -22,7 +28,7 @@ def trust_proxies(app: Flask, count: int) -> None:
 
 
 def limit_rates(app: Flask, settings: Settings) -> None:
-    """Limit what one client may post; to be called when all blueprints are registered.
+    """Limit what one client may send and ask for; to be called when all blueprints are registered.
 
     Raises:
         SettingsError: the rates cannot be counted where they should be.
@@ -39,12 +45,15 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         error_message="Expected faces to keep for training from one address at most "
         f"{settings.feedback_rate_limit}; received more. Send the opinion without the face.",
     )
+    work = limiter.shared_limit(settings.work_rate_limit, scope="work")
     app.before_request(read_form)
     app.extensions[EXTENSION] = limiter
     for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:
         limit = limits.get(endpoint) or limits.get(endpoint.partition(".")[0])
         if limit:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+    for endpoint in WORK_ENDPOINTS:
+        app.view_functions[endpoint] = work(app.view_functions[endpoint])
 
 
 def read_form() -> None:

@@ -14,6 +14,7 @@ from emotion.web.analysis import Services, crop_from_picture, current_services
 from emotion.web.database import PhotoRow
 from emotion.web.feedback import remove as remove_face
 from emotion.web.problems import UploadError
+from emotion.web.rates import client_key
 from emotion.web.storage import Analysis, GoneError, is_id
 from emotion.web.video_rows import VideoRow
 from emotion.web.visitors import require_sender, visitor_key
@@ -144,13 +145,13 @@ def reasons_of(
 
     Raises:
         GoneError: what the model saw is not kept.
-        BusyError: too many photos are in hand.
+        BusyError: too many photos are in hand, or too many of this client.
     """
     recognizer = recognizer_of(services, analysis)
     if recognizer is None:
         return None
     content = services.storage.read_picture(analysis.id, f"input-{number}.png")
-    with services.gate.place():
+    with services.gate.place(client_key()):
         crop = crop_from_picture(content)
         return crop, explain(recognizer.model, crop, emotion)
 

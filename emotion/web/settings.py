@@ -210,6 +210,12 @@ class Settings:
         default="50 per day",
         metadata=_row(RATE, "faces for training that one client may give"),
     )
+    work_rate_limit: str = field(
+        default="120 per minute",
+        metadata=_row(
+            RATE, "pictures, zips, explanations and opinions on faces that one client may ask for"
+        ),
+    )
     rate_limit_storage: str = field(
         default="memory://",
         metadata=_row(TEXT, "where the rates are counted, such as redis://host:6379"),
