@@ -14,7 +14,7 @@ from types import MappingProxyType
 import waitress.server
 from flask import Flask
 
-from emotion.pipes import stdout_was_closed
+from emotion.files import stdout_was_closed
 from emotion.web import (
     SWEEPER,
     VIDEO_PATHS,
@@ -26,9 +26,7 @@ from emotion.web import (
 from emotion.web.analysis import Services
 from emotion.web.database import DatabaseError
 from emotion.web.logs import show_log
-from emotion.web.memory import return_memory_early
-from emotion.web.monitoring import monitoring_facts, report_lines
-from emotion.web.patience import PacedChannel, PatientDispatcher
+from emotion.web.server import PacedChannel, PatientDispatcher, return_memory_early
 from emotion.web.settings import (
     Settings,
     SettingsError,
@@ -37,6 +35,7 @@ from emotion.web.settings import (
     setting_names,
 )
 from emotion.web.sweeping import Sweeper
+from emotion.web.usage.views import monitoring_facts, report_lines
 
 SPARE_THREADS = 4
 """How many threads there are at least that photos do not keep busy."""

@@ -19,25 +19,25 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_
 try:
     import cv2
 
-    from emotion.errors import EmotionError
-    from emotion.pipes import stdout_was_closed
-    from emotion.recognizer import DEFAULT_MODEL
-    from emotion.shell.checks import (
+    from emotion.cli.options import (
         PHOTO_SUFFIXES,
         UsageError,
         check_options,
         check_source,
         open_source,
     )
-    from emotion.shell.telling import one_line, tell
-    from emotion.shell.tools import Tools
-    from emotion.sources import PhotoSource, VideoSource
+    from emotion.cli.output import one_line, tell
+    from emotion.cli.sources import PhotoSource, VideoSource
+    from emotion.cli.tools import Tools
+    from emotion.detection.yunet import EXPECTED_NETWORK
+    from emotion.errors import EmotionError
+    from emotion.files import stdout_was_closed
+    from emotion.recognizer import DEFAULT_MODEL
     from emotion.tables import TABLE_SUFFIXES
     from emotion.video.reading import silence_opencv
     from emotion.video.summary import SUMMARY_SUFFIXES
     from emotion.video.timeline import TIMELINE_SUFFIXES
     from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES
-    from emotion.yunet import EXPECTED_NETWORK
 except ImportError as problem:
     sys.exit(
         f"emotion_detector: a library cannot be loaded ({problem}): pip install -r "
@@ -102,14 +102,14 @@ def run(options: argparse.Namespace, tools: Tools) -> int:
     check_source(options, source)
     # each is imported when it is needed, so that a photo and --help start at once
     if isinstance(source, VideoSource):
-        from emotion.shell.video import read_video
+        from emotion.cli.video import read_video
 
         return read_video(source, options, tools)
     if isinstance(source, PhotoSource):
-        from emotion.shell.photo import read_photo
+        from emotion.cli.photo import read_photo
 
         return read_photo(source, options, tools)
-    from emotion.shell.photos import read_photos
+    from emotion.cli.photos import read_photos
 
     return read_photos(source, options)
 

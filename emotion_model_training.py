@@ -13,10 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from emotion.errors import EmotionError, TrainingError
-from emotion.keras_pair import ModelFiles, import_keras, write_fast_form
-from emotion.pipes import stdout_was_closed
-from emotion.training.flags import ALL, DATA, SPLITS, add_flags, settings_from
-from emotion.training.settings import TrainingSettings
+from emotion.files import stdout_was_closed
+from emotion.model.keras import ModelFiles, import_keras, write_fast_form
+from emotion.training.settings import ALL, DATA, SPLITS, TrainingSettings, add_flags, settings_from
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 RUNTIMES = ("served", "keras")
@@ -61,9 +60,9 @@ def train(options: argparse.Namespace) -> None:
     _print_dataset(dataset, leaks)
     print(f"Checkpoint after each epoch: {settings.run_folder()}", flush=True)
     import_keras()
-    from emotion.training.checkpoints import take_over_finished_run
-    from emotion.training.devices import is_first_host
-    from emotion.training.fitting import fit
+    from emotion.training.fitting.checkpoints import take_over_finished_run
+    from emotion.training.fitting.devices import is_first_host
+    from emotion.training.fitting.fitting import fit
     from emotion.training.publishing import publish
 
     finished = take_over_finished_run(dataset, settings)
@@ -97,7 +96,7 @@ def ensemble(options: argparse.Namespace) -> None:
     _require_no_member(stems, ModelFiles(Path(settings.models) / settings.name))
     _print_present(settings)
     import_keras()
-    from emotion.training.ensembles import average_models
+    from emotion.training.networks.ensembles import average_models
     from emotion.training.publishing import publish_average, publish_untested
 
     network, class_names = average_models(stems, options.mirrored)
@@ -118,9 +117,9 @@ def ensemble(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a saved model on a split of a dataset, answered as photos are."""
-    from emotion.model import Serving, load_model
-    from emotion.training.measurement import measure_split
-    from emotion.training.report import summary_lines, write_report
+    from emotion.model.runtime import Serving, load_model
+    from emotion.training.measuring.measurement import measure_split
+    from emotion.training.measuring.report import summary_lines, write_report
 
     settings = settings_from(options, _settings_of(Path(options.model)))
     model = load_model(Path(options.model), keras_alone=options.runtime == "keras")
@@ -142,8 +141,12 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Put several models side by side on one split."""
-    from emotion.model import load_model
-    from emotion.training.comparison import compare_models, comparison_lines, write_comparison
+    from emotion.model.runtime import load_model
+    from emotion.training.measuring.comparison import (
+        compare_models,
+        comparison_lines,
+        write_comparison,
+    )
 
     stems = [Path(stem) for stem in options.members]
     settings = settings_from(options, _settings_of(stems[0]))
@@ -158,8 +161,8 @@ def compare(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> None:
     """Show a dataset before training."""
-    from emotion.training.datasets import read_datasets
-    from emotion.training.inspection import inspect_dataset, inspection_lines, write_inspection
+    from emotion.training.data.datasets import read_datasets
+    from emotion.training.data.inspection import inspect_dataset, inspection_lines, write_inspection
 
     dataset = read_datasets(settings_from(options), reading_line())
     inspection = inspect_dataset(dataset)
@@ -170,14 +173,14 @@ def inspect(options: argparse.Namespace) -> None:
 
 def download(options: argparse.Namespace) -> None:
     """Fetch FER2013 from Kaggle."""
-    from emotion.training.download import download_fer2013
+    from emotion.training.data.download import download_fer2013
 
     print("\n".join(download_fer2013(Path(options.to), options.kind, options.overwrite)))
 
 
 def cross_validate(options: argparse.Namespace) -> None:
     """Train and test on each fold of a dataset in turn."""
-    from emotion.training.datasets import read_datasets
+    from emotion.training.data.datasets import read_datasets
 
     settings = settings_from(options)
     dataset = read_datasets(settings, reading_line())
@@ -224,8 +227,8 @@ def read_for_training(settings: TrainingSettings):
     Returns:
         (Dataset, Leaks).
     """
-    from emotion.training.datasets import read_datasets
-    from emotion.training.splits import make_splits
+    from emotion.training.data.datasets import read_datasets
+    from emotion.training.data.splits import make_splits
 
     _print_line(f"Reading {', '.join(settings.dataset)}")
     return make_splits(read_datasets(settings, reading_line()), settings)
@@ -239,9 +242,9 @@ def read_split(
     Returns:
         Dataset.
     """
-    from emotion.training.datasets import match_classes, read_datasets
-    from emotion.training.splits import make_splits
-    from emotion.training.votes import with_majority_labels
+    from emotion.training.data.datasets import match_classes, read_datasets
+    from emotion.training.data.splits import make_splits
+    from emotion.training.data.votes import with_majority_labels
 
     dataset = read_datasets(settings, reading_line())
     if options.split != "all":
@@ -388,7 +391,7 @@ def _leak_lines(leaks) -> list[str]:
 
 def _print_published(published) -> None:
     """Print the figures of each split and where the model is."""
-    from emotion.training.report import summary_lines
+    from emotion.training.measuring.report import summary_lines
 
     if published.answers == "votes":
         print("\nThe model that answers as most people who saw the faces (FER+) do:")

@@ -31,7 +31,7 @@ from emotion.explain import (
     spread,
     strongest_parts,
 )
-from emotion.model import EmotionModel, load_model
+from emotion.model.runtime import EmotionModel, load_model
 
 INPAINT_RADIUS_PX = 3
 

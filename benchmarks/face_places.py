@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from face_template import disc, read_faces
 
-from emotion.face_places import PLACE_STRIDE_PX as STRIDE_PX
-from emotion.face_places import PLACE_WINDOW_PX as WINDOW_PX
-from emotion.face_places import even_contrast
+from emotion.detection.places import PLACE_STRIDE_PX as STRIDE_PX
+from emotion.detection.places import PLACE_WINDOW_PX as WINDOW_PX
+from emotion.detection.places import even_contrast
 
 CANVAS_PX = 2 * WINDOW_PX - 1
 """What is made of each example: the contrast of a window depends on what is around it."""

@@ -159,7 +159,7 @@ def run_local(folder: Path, count: int) -> Turn:
 def run_ours(folder: Path, workers, count: int) -> Turn:
     """Return a turn of ours, timed from the answer by which every worker has its model."""
     from emotion.batch import BatchOutputs, BatchSettings, run_batch
-    from emotion.photo_lists import find_photos
+    from emotion.images.folders import find_photos
 
     answers: list[tuple[float, int]] = []
 

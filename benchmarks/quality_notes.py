@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from crop_margin import options_parser, read_tiles
 
-from emotion.faces import crop_face
-from emotion.images import read_image
-from emotion.model import load_model
+from emotion.detection.crop import crop_face
+from emotion.images.decoding import read_image
+from emotion.model.runtime import load_model
 from emotion.quality import quality_notes
 from emotion.recognizer import Recognizer
 

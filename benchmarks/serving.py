@@ -169,9 +169,10 @@ def work(name: str) -> int:
 def load_ours(name: str, watch: Stopwatch) -> Callable[[bytes], int]:
     """Return what the web app's API does with the bytes of a photo."""
     sys.path.insert(0, str(ROOT))
-    from emotion.images import DEFAULT_LIMITS, ENOUGH_PIXELS, decode_photo
+    from emotion.faces import results_to_dict
+    from emotion.images.decoding import ENOUGH_PIXELS, decode_photo
+    from emotion.images.guards import DEFAULT_LIMITS
     from emotion.recognizer import Recognizer
-    from emotion.results import results_to_dict
 
     recognizer = Recognizer.load()
     run = keras_predict() if name == OURS_KERAS else recognizer.model.run
@@ -192,7 +193,7 @@ def load_ours(name: str, watch: Stopwatch) -> Callable[[bytes], int]:
 
 def keras_predict() -> Callable[[np.ndarray], np.ndarray]:
     """Return our model as tutorials call it."""
-    from emotion.keras_pair import ModelFiles, load_keras_model
+    from emotion.model.keras import ModelFiles, load_keras_model
     from emotion.recognizer import DEFAULT_MODEL
 
     model = load_keras_model(ModelFiles(DEFAULT_MODEL))

@@ -3,9 +3,10 @@
 python benchmarks/training_speed.py
 
 The classic way is what tutorials do: a folder of .jpg files, ImageDataGenerator with turns, shifts,
-zoom and flips, flow_from_directory, model.fit in float32. Ours is `emotion.training.fitting` at
-float32 and at --precision auto. The ways take turns, an epoch each, timed from start to end; the
-first epoch of each, which compiles, does not count. Run it on an otherwise idle machine.
+zoom and flips, flow_from_directory, model.fit in float32. Ours is
+`emotion.training.fitting.fitting` at float32 and at --precision auto. The ways take turns, an epoch
+each, timed from start to end; the first epoch of each, which compiles, does not count. Run it on an
+otherwise idle machine.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 def _make_dataset(count: int):
     """Return generated faces: noise that JPEG compresses as badly as a real face."""
     from emotion.labels import EMOTIONS
-    from emotion.training.datasets import Dataset
+    from emotion.training.data.datasets import Dataset
 
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (count, 12, 12), dtype=np.uint8)
@@ -91,7 +92,7 @@ def _build_classic(architecture: str, folder: Path, options) -> Callable:
     import keras
     import tensorflow as tf
 
-    from emotion.training.architectures import build_network
+    from emotion.training.networks.architectures import build_network
 
     generator = tf.keras.preprocessing.image.ImageDataGenerator(
         rescale=1 / 255,
@@ -123,8 +124,8 @@ def _build_classic(architecture: str, folder: Path, options) -> Callable:
 
 def _build_run(architecture: str, dataset, folder: Path, precision: str, options):
     """Return our way, and the arithmetic that it computes in."""
-    from emotion.training.devices import Devices
-    from emotion.training.fitting import Run
+    from emotion.training.fitting.devices import Devices
+    from emotion.training.fitting.fitting import Run
     from emotion.training.settings import TrainingSettings
 
     settings = TrainingSettings(

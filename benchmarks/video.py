@@ -184,8 +184,8 @@ def load_ours(watch: Stopwatch, is_live: bool) -> Callable[[Path], list[int]]:
 
     For a live picture the frames come from the file as fast as they are asked for.
     """
+    from emotion.detection.haar import FaceDetector
     from emotion.drawing import annotate
-    from emotion.faces import FaceDetector
     from emotion.recognizer import Recognizer
     from emotion.video.following import CAMERA_SEARCH, VIDEO_SEARCH, follow
     from emotion.video.reading import frames, open_video
@@ -348,7 +348,7 @@ def print_identity() -> None:
 
 def measure_film(film: Film, shots: Sequence[Truth], settings) -> Score:
     """Return how well tracks fit the faces of a film."""
-    from emotion.faces import FaceDetector
+    from emotion.detection.haar import FaceDetector
     from emotion.recognizer import Recognizer
     from emotion.video.following import VIDEO_SEARCH, follow
     from emotion.video.reading import Frame
@@ -488,7 +488,7 @@ def wander(generator: np.random.Generator, count: int, memory_s: float) -> np.nd
 
 def smoothed(way: Way, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the answer after each reading of a sequence."""
-    from emotion.results import Face
+    from emotion.faces import Face
     from emotion.video.following import Answer
 
     answer = Answer(way.half_life_s, way.slack)

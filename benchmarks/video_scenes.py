@@ -108,7 +108,7 @@ def _recoloured(picture: np.ndarray, chin: int, hue: int, gamma: float) -> np.nd
 
 def _cut_out(picture: np.ndarray) -> Person:
     """Return a person with soft edges, and the face that the detector for photos finds."""
-    from emotion.faces import FaceDetector
+    from emotion.detection.haar import FaceDetector
 
     (face,) = FaceDetector().detect(np.ascontiguousarray(picture))
     x, y, width, height = face.box_xywh

@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from crop_margin import accuracy, enlarge, largest_box, options_parser, read_tiles
 from face_detection import scenes
 
-from emotion.faces import FaceDetector, crop_face
-from emotion.model import load_model
-from emotion.yunet import YunetDetector, YunetSettings
+from emotion.detection.crop import crop_face
+from emotion.detection.haar import FaceDetector
+from emotion.detection.yunet import YunetDetector, YunetSettings
+from emotion.model.runtime import load_model
 
 SQUARES = ((0.9, 0.03), (0.95, 0.03), (1.0, 0.0), (1.0, 0.03), (1.0, 0.06), (1.05, 0.03))
 """Side of the square and its lift, both in heights of YuNet's box."""

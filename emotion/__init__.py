@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from emotion.detection.boxes import Detection
+    from emotion.detection.yunet import YunetDetector
     from emotion.errors import EmotionError, ImageError, ModelError
     from emotion.explain import Explanation
-    from emotion.faces import Detection
+    from emotion.faces import Face
     from emotion.labels import EMOTIONS
-    from emotion.recognition import Recognition, Recognitions
+    from emotion.notebook import Recognition, Recognitions
     from emotion.recognizer import Detector, Recognizer
-    from emotion.results import Face
-    from emotion.yunet import YunetDetector
 
 __version__ = "1.0.0"
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from emotion.faces import Face, percent, short_verdict
 from emotion.labels import color_rgb
-from emotion.results import Face, percent, short_verdict
 
 SMALLEST_TEXT_PX = 12
 """Letters smaller than this cannot be read."""

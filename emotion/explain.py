@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from emotion.errors import ModelError
-from emotion.images import encode_png
-from emotion.model import INPUT_SHAPE, EmotionModel
-from emotion.results import percent
+from emotion.faces import percent
+from emotion.images.encoding import encode_png
+from emotion.model.runtime import INPUT_SHAPE, EmotionModel
 
 SIDE_PX = INPUT_SHAPE[0]
 

@@ -3,8 +3,11 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
+import select
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -79,3 +82,62 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+
+
+OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def available_cpus(groups: Path = CONTROL_GROUPS, own_groups: Path = OWN_GROUPS) -> int:
+    """Return how many processors this process may use, at least 1.
+
+    That is what its affinity allows (`taskset`, a scheduler of jobs), and in a container no more
+    than its share (`docker run --cpus`), rounded up.
+
+    Args:
+        groups: where Linux shows control groups (version 2).
+        own_groups: where it names the one of this process.
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")
+    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, min(allowed, math.ceil(_share(groups, own_groups))))
+
+
+def _share(groups: Path, own_groups: Path) -> float:
+    """Return how many processors' time the control groups of this process may use."""
+    try:
+        lines = own_groups.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return os.cpu_count() or 1
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = groups / own.lstrip("/")
+    # a group never has more than those that hold it
+    return min(_quota(level / "cpu.max") for level in (folder, *folder.parents))
+
+
+def _quota(path: Path) -> float:
+    """Return the processors that a `cpu.max` ("QUOTA PERIOD" or "max PERIOD") grants."""
+    try:
+        quota, period = path.read_text(encoding="utf-8").split()
+        return int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return os.cpu_count() or 1  # no such file, or no limit
+
+
+def stdout_was_closed() -> bool:
+    """Return whether the reader of stdout has gone; what is still to be flushed then goes nowhere.
+
+    For whoever meets a BrokenPipeError: pipes to other processes break too.
+    """
+    with contextlib.suppress(OSError):  # a stdout that is no file has no reader either
+        if hasattr(select, "poll"):  # Windows has none
+            watch = select.poll()
+            watch.register(sys.stdout.fileno(), 0)
+            if not watch.poll(0):
+                return False
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return True
+    return False

@@ -9,17 +9,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from emotion.detection.boxes import Detection
+from emotion.detection.crop import CROP_SIDE_PX, crop_face
+from emotion.detection.haar import FaceDetector
 from emotion.errors import ImageError
 from emotion.explain import Explanation, explain
-from emotion.faces import CROP_SIDE_PX, Detection, FaceDetector, crop_face
-from emotion.files import models_folder
-from emotion.images import Photo
-from emotion.machine import available_cpus
-from emotion.model import EmotionModel, load_model
-from emotion.opening import PhotoLike, check_many, holds_many, lasting, name_of, open_photo
+from emotion.faces import Face, read_thresholds
+from emotion.files import available_cpus, models_folder
+from emotion.images.decoding import Photo
+from emotion.images.sources import PhotoLike, check_many, holds_many, lasting, name_of, open_photo
+from emotion.model.runtime import EmotionModel, load_model
+from emotion.notebook import Origin, Recognition, Recognitions
 from emotion.quality import quality_notes
-from emotion.recognition import Origin, Recognition, Recognitions
-from emotion.results import Face, read_thresholds
 
 DEFAULT_MODEL = models_folder() / "detection_model"
 
@@ -39,7 +40,7 @@ OnError: TypeAlias = Literal["raise", "keep"]
 
 
 class Detector(Protocol):
-    """Finds faces: `emotion.faces.FaceDetector`, or another such as `emotion.yunet`'s."""
+    """Finds faces: `FaceDetector` of `emotion.detection.haar`, or another such as YuNet's."""
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Sequence[Detection]:
         """Return the faces of a photo, (H, W, 3) uint8 RGB, left to right."""

@@ -82,7 +82,7 @@ function nearer(old, fresh, elapsedMs) {
   return old + (1 - Math.exp(-elapsedMs / BOX_MS)) * (fresh - old);
 }
 
-// an answer in words, as emotion/results.py puts it
+// an answer in words, as emotion/faces.py puts it
 
 export function read(track, words) {
   const ranking = Object.entries(track.probabilities).sort((one, other) => other[1] - one[1]);

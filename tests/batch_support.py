@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from emotion.faces import Detection
+from emotion.detection.boxes import Detection
 
 PLAIN, KILLS, HANGS, FAILS, SLOW = (
     (90, 90, 90),

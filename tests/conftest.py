@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion.keras_pair import ModelFiles, import_keras, save_keras_model, write_fast_form
 from emotion.labels import EMOTIONS
-from emotion.model import EmotionModel
+from emotion.model.keras import ModelFiles, import_keras, save_keras_model, write_fast_form
+from emotion.model.runtime import EmotionModel
 
 
 def build_tiny_network(class_count: int = 7, activation: str = "softmax", shape=(48, 48, 1)):

@@ -7,8 +7,8 @@ import numpy as np
 from web_support import write_fast_model
 
 from emotion.files import sha256_of
-from emotion.keras_pair import ModelFiles
 from emotion.labels import EMOTIONS
+from emotion.model.keras import ModelFiles
 
 IMAGES = 700
 LEVELS = ("mild", "medium", "strong")
@@ -36,7 +36,7 @@ def write_card(files, **facts):
 
 def evaluation(seed=0, few="disgust"):
     """Return the evaluation of made-up answers: most are right, one class is rare."""
-    from emotion.training.evaluation import Evaluation
+    from emotion.training.measuring.evaluation import Evaluation
 
     random = np.random.default_rng(seed)
     labels = random.integers(0, len(EMOTIONS), IMAGES)

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from emotion.keras_pair import import_keras
+from emotion.model.keras import import_keras
 
 MOBILENET_BLOCKS = 4
 

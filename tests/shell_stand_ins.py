@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from skimage import data
 
+from emotion.cli.tools import Tools
 from emotion.labels import EMOTIONS
-from emotion.model import EmotionModel
+from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
-from emotion.shell.tools import Tools
 from emotion.video.windows import Window
 
 WEIGHTS = (0.02, 0.02, 0.02, 0.8, 0.06, 0.04, 0.04)

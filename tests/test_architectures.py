@@ -6,15 +6,15 @@ import pytest
 from narrow_networks import build_narrow, make_faces, settle
 
 from emotion.files import write_json
-from emotion.keras_pair import (
+from emotion.model.keras import (
     LARGEST_GAP,
     ModelFiles,
     load_keras_model,
     save_keras_model,
     write_fast_form,
 )
-from emotion.model import load_model
-from emotion.training.architectures import (
+from emotion.model.runtime import load_model
+from emotion.training.networks.architectures import (
     ARCHITECTURES,
     backbone_of,
     build_network,
@@ -134,7 +134,7 @@ def test_float32_copy_of_a_bfloat16_network(architecture):
 def test_backbone_sees_what_its_weights_were_made_for(architecture):
     import keras
 
-    from emotion.training.pretrained import APPLICATIONS
+    from emotion.training.networks.pretrained import APPLICATIONS
 
     network = build_narrow(build_network, architecture, 7)
     seen = keras.Model(network.input, before_backbone(network, 1).output)

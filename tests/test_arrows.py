@@ -9,15 +9,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"labels", "errors", "files", "machine", "helper_thread", "pipes", "progress"},
-    {"face_places", "photo_lists", "keras_2"},
-    {"images", "faces", "keras_pair", "quality", "results"},
-    {"model", "drawing", "yunet", "opening", "tables"},
-    {"recognition", "explain"},
+    {"labels", "errors", "files", "progress"},
+    {"images", "faces", "model"},
+    {"detection", "quality", "tables", "drawing"},
+    {"explain", "notebook"},
     {"recognizer"},
     {"video", "batch", "training"},
-    {"sources", "web"},
-    {"shell"},
+    {"cli", "web"},
 )
 SCRIPTS = ("app", "emotion_detector", "emotion_model_training")
 KERAS_ROOMS = ("training",)

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion.training import augmentation
-from emotion.training.augmentation import STRENGTHS, Strength, augment
+from emotion.training.fitting import augmentation
+from emotion.training.fitting.augmentation import STRENGTHS, Strength, augment
 
 STILL = {"degrees": 0, "shift_share": 0, "zoom_share": 0, "contrast": 0, "brightness": 0}
 

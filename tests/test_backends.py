@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_devices import run_python
 
-from emotion.keras_pair import ModelFiles, load_keras_model
+from emotion.model.keras import ModelFiles, load_keras_model
 
 TRAIN_AND_SAVE = """
 import json, sys
@@ -15,9 +15,9 @@ from pathlib import Path
 import keras
 import numpy as np
 from training_data import make_dataset
-from emotion.keras_pair import ModelFiles, save_keras_model
-from emotion.training.architectures import ARCHITECTURES
-from emotion.training.fitting import fit
+from emotion.model.keras import ModelFiles, save_keras_model
+from emotion.training.networks.architectures import ARCHITECTURES
+from emotion.training.fitting.fitting import fit
 from emotion.training.settings import TrainingSettings
 
 def build(faces):

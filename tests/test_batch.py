@@ -35,9 +35,9 @@ from emotion.batch.outputs import copy_path, photo_columns
 from emotion.batch.running import Meter
 from emotion.batch.tasks import Worker, WorkerSettings, code_sha256, portable_stem
 from emotion.errors import ModelError, SourceError, TableError
-from emotion.images import read_image, read_photo
+from emotion.images.decoding import read_image, read_photo
+from emotion.images.folders import PhotoFile, find_photos, is_photo_list
 from emotion.labels import EMOTIONS
-from emotion.photo_lists import PhotoFile, find_photos, is_photo_list
 from emotion.recognizer import Recognizer
 from emotion.tables import read_rows
 
@@ -695,7 +695,7 @@ from pathlib import Path
 sys.path[:0] = {paths!r}
 from batch_support import SignDetector
 from emotion.batch import *
-from emotion.photo_lists import find_photos
+from emotion.images.folders import find_photos
 if __name__ == "__main__":
     folder = Path({folder!r})
     settings = BatchSettings(Path({model!r}), SignDetector)

@@ -24,7 +24,7 @@ from model_folder import write_pair
 
 from emotion.batch import BatchOutputs, BatchSettings, ClusterWorkers, run_batch
 from emotion.errors import SourceError
-from emotion.photo_lists import PhotoFile, find_photos
+from emotion.images.folders import PhotoFile, find_photos
 
 distributed = pytest.importorskip("distributed")
 

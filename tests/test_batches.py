@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from training_data import make_dataset
 
-from emotion.training.batches import FaceBatches, mix
+from emotion.training.fitting.batches import FaceBatches, mix
+from emotion.training.fitting.targets import Targets, build_targets
 from emotion.training.settings import TrainingSettings
-from emotion.training.targets import Targets, build_targets
 
 PLAIN = TrainingSettings(label_smoothing=0.0)
 

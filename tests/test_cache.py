@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from training_data import make_dataset, write_csv, write_folder, write_zip
 
-from emotion.training import cache
-from emotion.training.cache import read_cached
-from emotion.training.layouts import read_layout
+from emotion.training.data import cache
+from emotion.training.data.cache import read_cached
+from emotion.training.data.layouts import read_layout
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from training_data import make_dataset
 
 from emotion.errors import TrainingError
-from emotion.training import checkpoints
-from emotion.training.checkpoints import STATE_FILE, Checkpoint, take_over_finished_run
+from emotion.training.fitting import checkpoints
+from emotion.training.fitting.checkpoints import STATE_FILE, Checkpoint, take_over_finished_run
 from emotion.training.settings import TrainingSettings
 
 

@@ -12,11 +12,11 @@ from training_data import make_dataset
 
 from emotion.errors import DatasetError, ModelError
 from emotion.files import write_json
-from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
 from emotion.labels import EMOTIONS
-from emotion.model import load_model
-from emotion.training import comparison
-from emotion.training.comparison import (
+from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
+from emotion.model.runtime import load_model
+from emotion.training.measuring import comparison
+from emotion.training.measuring.comparison import (
     ComparisonRow,
     compare_models,
     comparison_lines,
@@ -24,8 +24,8 @@ from emotion.training.comparison import (
     time_models,
     write_comparison,
 )
-from emotion.training.ensembles import average_models
-from emotion.training.evaluation import evaluate_model
+from emotion.training.measuring.evaluation import evaluate_model
+from emotion.training.networks.ensembles import average_models
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models" / "detection_model"
 TINY_MULTIPLY_ADDS = 46 * 46 * 4 * 9 + 11 * 11 * 4 * 7
@@ -233,7 +233,7 @@ def test_labels_of_the_plot_do_not_overlap(row, count):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
-    from emotion.training.report_figures import draw
+    from emotion.training.measuring.report_figures import draw
 
     rows = [replace(row, name=f"model_{n}", accuracy=0.66 + n / 1e4) for n in range(count)]
     figure = draw(comparison._figure, rows)

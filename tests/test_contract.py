@@ -25,7 +25,7 @@ from web_support import encoded, make_app, make_app_without_model, photo_form
 import app
 import emotion_detector
 import emotion_model_training
-from emotion.images import write_image
+from emotion.images.encoding import write_image
 
 RECORDED = Path(__file__).with_name("contract.json")
 TRAINING = (

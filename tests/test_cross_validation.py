@@ -10,13 +10,13 @@ from training_data import make_image
 from emotion.errors import DatasetError, TrainingError
 from emotion.labels import EMOTIONS
 from emotion.training import cross_validation
-from emotion.training.architectures import ARCHITECTURES
 from emotion.training.cross_validation import (
     cross_validate,
     cross_validation_lines,
     write_cross_validation,
 )
-from emotion.training.layouts import Dataset
+from emotion.training.data.layouts import Dataset
+from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.settings import TrainingSettings
 
 FOLDS = 3

@@ -15,7 +15,7 @@ from training_data import (
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS, FERPLUS_COLUMNS, SYNONYMS, common_name
-from emotion.training.datasets import (
+from emotion.training.data.datasets import (
     Dataset,
     load_dataset,
     make_splits,
@@ -223,7 +223,7 @@ def test_settings_reach_the_reading(tmp_path, voted, settings, monkeypatch):
     assert len(majority) == 46
     people = settings(write_classes(tmp_path / "ck"), subject_pattern="S00[0-3]")
     assert set(people.groups) == {"", "S000", "S001", "S002", "S003"}
-    monkeypatch.setattr("emotion.training.layouts.FaceDetector", FindsNothing)
+    monkeypatch.setattr("emotion.training.data.layouts.FaceDetector", FindsNothing)
     with pytest.raises(DatasetError, match="expected a face; none was found"):
         settings(tmp_path / "ck", crop_faces=True)
 
@@ -244,7 +244,7 @@ def test_a_pattern_that_tells_some_people_is_noted(tmp_path, settings):
 
 def test_a_second_read_comes_from_the_cache(tmp_path, voted, settings, monkeypatch):
     first = settings(voted[0], votes=voted[1])
-    monkeypatch.setattr("emotion.training.datasets.read_layout", None)
+    monkeypatch.setattr("emotion.training.data.datasets.read_layout", None)
     second = settings(voted[0], votes=voted[1])
     assert first.fingerprint() == second.fingerprint()
     assert (first.votes == second.votes).all()

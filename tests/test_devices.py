@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from emotion.errors import TrainingError
-from emotion.training import devices
-from emotion.training.devices import Devices, use_devices
+from emotion.training.fitting import devices
+from emotion.training.fitting.devices import Devices, use_devices
 
 ROOT = Path(__file__).resolve().parent.parent
 TWO_CPUS = {
@@ -35,7 +35,7 @@ from dataclasses import replace
 import keras
 from training_data import make_dataset
 from emotion.training import fitting
-from emotion.training.architectures import ARCHITECTURES
+from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.settings import TrainingSettings
 
 def build(faces):
@@ -128,7 +128,7 @@ def test_hosts_that_nobody_names_are_a_sentence(monkeypatch):
     [("mini_xception", "3", 3), ("mobilenetv2", "5", 5), ("cnn", "3", 1)],
 )
 def test_batches_of_depthwise_networks_part_evenly(architecture, threads, expected, monkeypatch):
-    from emotion.training.devices import threads_to_feed_alike
+    from emotion.training.fitting.devices import threads_to_feed_alike
 
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
     assert threads_to_feed_alike(architecture) == expected
@@ -137,8 +137,8 @@ def test_batches_of_depthwise_networks_part_evenly(architecture, threads, expect
 def test_depthwise_networks_are_those_with_such_a_layer():
     import keras
 
-    from emotion.training.architectures import ARCHITECTURES, build_network
-    from emotion.training.devices import DEPTHWISE_NETWORKS
+    from emotion.training.fitting.devices import DEPTHWISE_NETWORKS
+    from emotion.training.networks.architectures import ARCHITECTURES, build_network
 
     kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 
@@ -157,7 +157,7 @@ def test_depthwise_networks_are_those_with_such_a_layer():
     [("one", "1", True), ("hosts", "0", True), ("hosts", "1", False)],
 )
 def test_the_first_host_saves(devices, process, expected, monkeypatch):
-    from emotion.training.devices import is_first_host
+    from emotion.training.fitting.devices import is_first_host
 
     monkeypatch.setenv("KERAS_DISTRIBUTION_PROCESS_ID", process)
     assert is_first_host(devices) == expected

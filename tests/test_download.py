@@ -15,9 +15,9 @@ import requests
 from training_data import make_dataset, write_csv, write_zip
 
 from emotion.errors import DatasetError
-from emotion.training import download
-from emotion.training.download import SOURCES, download_fer2013
-from emotion.training.layouts import read_layout
+from emotion.training.data import download
+from emotion.training.data.download import SOURCES, download_fer2013
+from emotion.training.data.layouts import read_layout
 
 kagglehub = pytest.importorskip("kagglehub")
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from emotion.detection.haar import FaceDetector
+from emotion.detection.settings import DetectorSettings
 from emotion.drawing import (
     BARS_PLATE_RGB,
     UNSURE_COLOR_RGB,
@@ -9,9 +11,8 @@ from emotion.drawing import (
     annotate,
     blur_faces,
 )
-from emotion.faces import DetectorSettings, FaceDetector
+from emotion.faces import Face
 from emotion.labels import COLORS_RGB, EMOTIONS, color_rgb
-from emotion.results import Face
 
 
 def make_face(box, emotion="happy", probability=0.6) -> Face:

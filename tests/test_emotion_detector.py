@@ -25,14 +25,15 @@ from shell_stand_ins import (
 from video_files import write_pictures
 from yunet_network import write_yunet_stand_in
 
+from emotion.cli.photo import describe
+from emotion.cli.tools import Tools
+from emotion.detection.yunet import YunetSettings
 from emotion.drawing import annotate
-from emotion.images import read_image, write_image
+from emotion.faces import Face
+from emotion.images.decoding import read_image
+from emotion.images.encoding import write_image
 from emotion.recognizer import Recognizer
-from emotion.results import Face
-from emotion.shell.photo import describe
-from emotion.shell.tools import Tools
 from emotion.video.reading import frames, open_video
-from emotion.yunet import YunetSettings
 from emotion_detector import main
 
 SUMMARY = re.compile(r"film\.mp4: .*\b5 frames.*\bhappy 100 ?%\n", re.DOTALL)

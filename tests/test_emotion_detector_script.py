@@ -15,7 +15,7 @@ from shell_stand_ins import portrait, write_model
 from video_files import write_pictures
 
 import emotion_detector
-from emotion.images import write_image
+from emotion.images.encoding import write_image
 from emotion.video.reading import frames, open_video
 
 ROOT = Path(emotion_detector.__file__).resolve().parent

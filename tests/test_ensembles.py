@@ -6,17 +6,17 @@ from training_data import make_dataset
 
 from emotion.errors import ModelError
 from emotion.files import write_json
-from emotion.keras_pair import (
+from emotion.labels import EMOTIONS
+from emotion.model.keras import (
     LARGEST_GAP,
     ModelFiles,
     load_keras_model,
     save_keras_model,
     write_fast_form,
 )
-from emotion.labels import EMOTIONS
-from emotion.model import load_model
-from emotion.training.architectures import build_network
-from emotion.training.ensembles import average_models, teacher_answers
+from emotion.model.runtime import load_model
+from emotion.training.networks.architectures import build_network
+from emotion.training.networks.ensembles import average_models, teacher_answers
 
 FACES = make_faces(4)
 IMAGES = (FACES[..., 0] * 255).astype(np.uint8)
@@ -92,7 +92,7 @@ def test_one_model_with_the_mirrored_face(ours, tmp_path):
 
 
 def test_last_layer_takes_a_temperature(tiny_model, ours):
-    from emotion.training.evaluation import apply_temperature
+    from emotion.training.measuring.evaluation import apply_temperature
 
     network, _ = average_models([tiny_model, ours.stem])
     last = network.layers[-1]

@@ -7,8 +7,8 @@ from training_data import make_dataset
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
-from emotion.training.datasets import Dataset
-from emotion.training.evaluation import (
+from emotion.training.data.datasets import Dataset
+from emotion.training.measuring.evaluation import (
     Evaluation,
     apply_temperature,
     evaluate_model,

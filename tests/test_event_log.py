@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from emotion.errors import TrainingError
-from emotion.training.event_log import TAGS, EventLog
+from emotion.training.fitting.event_log import TAGS, EventLog
 from emotion.training.settings import TrainingSettings
 
 ROWS = [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
+from emotion.detection.crop import crop_face
 from emotion.errors import ModelError
 from emotion.explain import (
     CHECKED_SHARE,
@@ -19,7 +20,6 @@ from emotion.explain import (
     patch_masks,
     strongest_parts,
 )
-from emotion.faces import crop_face
 from emotion.recognizer import Recognizer
 
 FIFTH = round(CHECKED_SHARE * 48 * 48)

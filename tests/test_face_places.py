@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from emotion import face_places
+from emotion.detection import places
+from emotion.detection.places import even_contrast, find_places, load_places
 from emotion.errors import ModelError
-from emotion.face_places import even_contrast, find_places, load_places
 
 FACE_MIDDLE = (224, 118)
 FACE_SIDE_PX = 105
@@ -69,7 +69,7 @@ def test_light_and_contrast_do_not_matter(astronaut):
 def test_places_side_by_side_or_of_another_size_are_two():
     like = (1.0, (0.0, 0.0, 20.0, 20.0)), (2.0, (6.0, 6.0, 20.0, 20.0))
     beside, larger = (0.5, (16.0, 0.0, 20.0, 20.0)), (0.2, (-5.0, -5.0, 30.0, 30.0))
-    assert face_places._apart([*like, beside, larger]) == [like[1][1], beside[1], larger[1]]
+    assert places._apart([*like, beside, larger]) == [like[1][1], beside[1], larger[1]]
 
 
 def test_many_threads_share_one_network(network, astronaut):

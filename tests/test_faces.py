@@ -12,9 +12,12 @@ import pytest
 import skimage.data
 import sklearn.datasets
 
-from emotion import faces
+from emotion.detection import haar
+from emotion.detection.boxes import Detection
+from emotion.detection.crop import crop_face
+from emotion.detection.haar import FaceDetector
+from emotion.detection.settings import DetectorSettings
 from emotion.errors import ImageError, ModelError
-from emotion.faces import Detection, DetectorSettings, FaceDetector, crop_face
 
 ASTRONAUT_BOX = (172, 66, 105, 105)
 HOPPER_BOX = (164, 84, 190, 190)
@@ -98,8 +101,8 @@ def test_without_places_nobody_is_found_by_the_first_pass(detector, astronaut):
     ("threshold", "looks"), [(4.0, 1), (7.0, 2), (9.0, 1)], ids=["clear", "doubtful", "hopeless"]
 )
 def test_only_a_doubtful_box_gets_a_close_look(monkeypatch, detector, astronaut, threshold, looks):
-    seen, crop_px = [], faces.GLANCE.crop_px
-    opinions = {crop_px: 2.75, faces.CLOSE_LOOK.crop_px: 4.0}
+    seen, crop_px = [], haar.GLANCE.crop_px
+    opinions = {crop_px: 2.75, haar.CLOSE_LOOK.crop_px: 4.0}
     monkeypatch.setattr(
         detector,
         "_opinion",
@@ -107,7 +110,7 @@ def test_only_a_doubtful_box_gets_a_close_look(monkeypatch, detector, astronaut,
     )
     grey = cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)
     score = detector._score(grey, ASTRONAUT_BOX, 0.0, threshold)
-    assert seen == list(faces.CONFIRMERS) * looks
+    assert seen == list(haar.CONFIRMERS) * looks
     assert score == (5.5 if looks == 1 else 8.0)
 
 
@@ -162,9 +165,9 @@ def test_round_things_have_no_eyes_so_the_portrait_pass_refuses_them(detector, n
     ],
 )
 def test_eyes_count_once_a_side_and_only_where_eyes_are(middles, sides):
-    face_px, start_px = faces.EYES_FACE_PX, 14.4
+    face_px, start_px = haar.EYES_FACE_PX, 14.4
     boxes = [(start_px + x * face_px - 15, start_px + y * face_px - 10, 30, 20) for x, y in middles]
-    assert faces._eye_sides(boxes, start_px) == sides
+    assert haar._eye_sides(boxes, start_px) == sides
 
 
 @pytest.mark.parametrize("degrees", [-30, -20, 0, 20, 30])
@@ -297,7 +300,7 @@ def test_each_thread_has_its_own_classifiers(detector):
         thread.start()
         thread.join()
     used = [id(cascade) for one in (*seen, detector._cascades()) for cascade in one.values()]
-    assert len(used) == len(set(used)) == 3 * len(faces.CASCADE_FILES)
+    assert len(used) == len(set(used)) == 3 * len(haar.CASCADE_FILES)
     assert detector._cascades() is detector._cascades()
 
 
@@ -347,7 +350,7 @@ def test_an_opencv_without_cascades_is_named(monkeypatch):
 )
 def test_a_missing_or_damaged_cascade_is_named(monkeypatch, tmp_path, content):
     if content is not None:
-        for file in faces.CASCADE_FILES.values():
+        for file in haar.CASCADE_FILES.values():
             (tmp_path / file).write_bytes(content)
     monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
     with pytest.raises(ModelError, match=r"expected a Haar cascade.*haarcascade_frontalface"):
@@ -367,7 +370,7 @@ def test_a_missing_or_damaged_cascade_is_named(monkeypatch, tmp_path, content):
     ids=["middle", "side", "end", "other end", "between", "flat"],
 )
 def test_the_tilt_is_where_the_fits_peak(heights, peak):
-    assert faces._peak((-20, -10, 0, 10, 20), heights) == pytest.approx(peak, abs=1)
+    assert haar._peak((-20, -10, 0, 10, 20), heights) == pytest.approx(peak, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +383,7 @@ def test_a_missing_or_damaged_template_is_named(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ModelError, match=r"expected (a|the) face template.*face_template\.yml"):
-        faces.load_template(path)
+        haar.load_template(path)
 
 
 def test_a_template_of_another_size_is_refused(tmp_path):
@@ -389,7 +392,7 @@ def test_a_template_of_another_size_is_refused(tmp_path):
     other.setSVMDetector(np.zeros((other.getDescriptorSize() + 1, 1), np.float32))
     other.save(str(path))
     with pytest.raises(ModelError, match="expected a face template of 48 pixels"):
-        faces.load_template(path)
+        haar.load_template(path)
 
 
 @pytest.mark.parametrize(
@@ -405,28 +408,28 @@ def test_a_template_of_another_size_is_refused(tmp_path):
 )
 def test_boxes_of_one_face_are_merged_to_the_strongest(boxes, kept):
     found = [Detection(box, score) for box, score in boxes]
-    assert faces.merge_boxes(found, DetectorSettings()) == [found[index] for index in kept]
+    assert haar.merge_boxes(found, DetectorSettings()) == [found[index] for index in kept]
 
 
 @pytest.mark.parametrize("degrees", [30, -30, 90, 180])
 def test_a_turned_view_maps_back_to_the_photo(degrees):
     grey = np.zeros((300, 400), np.uint8)
     grey[100:120, 250:270] = 255
-    view = faces._view(grey, DetectorSettings(), 400 * 300)
-    turned = faces._turned(view, degrees)
+    view = haar._view(grey, DetectorSettings(), 400 * 300)
+    turned = haar._turned(view, degrees)
     rows, columns = np.nonzero(turned.grey > 128)
     box = (columns.mean() - 9.5, rows.mean() - 9.5, 20, 20)
-    back = faces._back(box, turned.to_photo)
+    back = haar._back(box, turned.to_photo)
     assert middle(back) == pytest.approx((260, 110), abs=1.5)
     assert back[2:] == pytest.approx((20, 20), rel=0.05)
 
 
 def test_a_mirrored_view_maps_back_to_the_photo():
     grey = np.zeros((500, 800), np.uint8)
-    mirrored = faces._mirrored(faces._view(grey, DetectorSettings(), 400 * 250))
+    mirrored = haar._mirrored(haar._view(grey, DetectorSettings(), 400 * 250))
     border = round(0.2 * 250)
     x_in_view = (400 + 2 * border) - (border + 100 + 20)
-    assert faces._back((x_in_view, border + 50, 20, 20), mirrored.to_photo) == pytest.approx(
+    assert haar._back((x_in_view, border + 50, 20, 20), mirrored.to_photo) == pytest.approx(
         (200, 100, 40, 40)
     )
 
@@ -437,7 +440,7 @@ def test_a_profile_to_either_side_is_searched_in_both_mirrorings(monkeypatch, de
         detector, "_proposals", lambda view, cascade, *_: seen.append((view, cascade)) or []
     )
     grey = np.arange(300 * 300, dtype=np.uint32).astype(np.uint8).reshape(300, 300)
-    assert detector._profiles(faces._view(grey, detector.settings, 90000)) == []
+    assert detector._profiles(haar._view(grey, detector.settings, 90000)) == []
     (left, first), (right, second) = seen
     assert first == second == "profile"
     assert np.array_equal(left.grey, right.grey[:, ::-1])

@@ -8,12 +8,17 @@ import pytest
 from training_data import make_dataset
 
 from emotion.errors import TrainingError
-from emotion.keras_pair import ModelFiles, save_keras_model
-from emotion.training import checkpoints, fitting
-from emotion.training.architectures import ARCHITECTURES, BACKBONE, build_network, single_head
-from emotion.training.batches import FaceBatches
-from emotion.training.devices import Devices
-from emotion.training.fitting import fit
+from emotion.model.keras import ModelFiles, save_keras_model
+from emotion.training.fitting import checkpoints, fitting
+from emotion.training.fitting.batches import FaceBatches
+from emotion.training.fitting.devices import Devices
+from emotion.training.fitting.fitting import fit
+from emotion.training.networks.architectures import (
+    ARCHITECTURES,
+    BACKBONE,
+    build_network,
+    single_head,
+)
 from emotion.training.settings import TrainingSettings
 
 

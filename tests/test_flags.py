@@ -4,8 +4,16 @@ from dataclasses import fields
 import pytest
 
 from emotion.errors import TrainingError
-from emotion.training.flags import ALL, DATA, SPLITS, add_flags, flag_of, settings_from, shown
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import (
+    ALL,
+    DATA,
+    SPLITS,
+    TrainingSettings,
+    add_flags,
+    flag_of,
+    settings_from,
+    shown,
+)
 
 
 def parse(*arguments: str, names=ALL) -> argparse.Namespace:

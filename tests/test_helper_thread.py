@@ -4,7 +4,7 @@ import time
 import cv2
 import pytest
 
-from emotion.helper_thread import HelperThread
+from emotion.detection.helper_thread import HelperThread
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile, features
 
-from emotion import images
+from emotion.detection.settings import DetectorSettings
+from emotion.detection.yunet import YunetSettings
 from emotion.errors import (
     DamagedImageError,
     EmptyImageError,
@@ -25,22 +26,17 @@ from emotion.errors import (
     ImageTooLargeError,
     ImageTypeError,
 )
-from emotion.faces import DetectorSettings
-from emotion.images import (
-    DEFAULT_LIMITS,
+from emotion.images import decoding
+from emotion.images.decoding import (
     ENOUGH_PIXELS,
-    ImageLimits,
     Photo,
     decode_image,
     decode_photo,
-    encode_jpeg,
-    encode_png,
     read_image,
     read_photo,
-    readable_types,
-    write_image,
 )
-from emotion.yunet import YunetSettings
+from emotion.images.encoding import encode_jpeg, encode_png, write_image
+from emotion.images.guards import DEFAULT_LIMITS, ImageLimits, readable_types
 
 ROOT = Path(__file__).resolve().parent.parent
 ORIENTATION = 0x0112
@@ -956,7 +952,7 @@ READ_BOMBS = """
 import sys
 from pathlib import Path
 from emotion.errors import ImageError
-from emotion.images import decode_image, read_image
+from emotion.images.decoding import decode_image, read_image
 
 def peak_kib():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -1086,14 +1082,14 @@ def test_threads_agree_and_set_the_warning_filters_once():
 
 def test_one_slow_header_stops_no_other_photo(monkeypatch):
     began, go_on = threading.Event(), threading.Event()
-    plugins = dict(images._PLUGINS)
+    plugins = dict(decoding._PLUGINS)
 
     def slow(file):
         began.set()
         assert go_on.wait(30)
         return plugins["JPEG"](file)
 
-    monkeypatch.setattr(images, "_PLUGINS", plugins | {"JPEG": slow})
+    monkeypatch.setattr(decoding, "_PLUGINS", plugins | {"JPEG": slow})
     with ThreadPoolExecutor(2) as executor:
         first = executor.submit(decode_image, encoded(PICTURE, "JPEG"))
         try:
@@ -1124,7 +1120,7 @@ def test_importing_loads_nothing_heavy():
         "PIL.ImageCms",
         "onnxruntime",
     ]
-    code = f"import sys, emotion.images; print([n for n in {heavy} if n in sys.modules])"
+    code = f"import sys, emotion.images.decoding; print([n for n in {heavy} if n in sys.modules])"
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -1133,13 +1129,13 @@ def test_importing_loads_nothing_heavy():
 def test_heic_without_pillow_heif_says_how_to_enable_it(monkeypatch):
     content = brand(b"heic", b"mif1") + box(b"meta")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert readable_types() == images.READ_TYPES[:-1]
+    assert readable_types() == decoding.READ_TYPES[:-1]
     with pytest.raises(ImageTypeError, match="pip install pillow-heif"):
         decode_image(content)
 
 
 def test_avif_without_pillows_support_is_said(monkeypatch):
-    monkeypatch.setattr(images.features, "check", lambda name: False)
+    monkeypatch.setattr(decoding.features, "check", lambda name: False)
     assert "AVIF" not in readable_types()
     with pytest.raises(ImageTypeError, match="an AVIF image, which this build"):
         decode_image(brand(b"avif", b"mif1"))

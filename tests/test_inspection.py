@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from training_data import make_dataset
 
-from emotion.training.inspection import (
+from emotion.training.data.inspection import (
     findings,
     inspect_dataset,
     inspection_lines,
@@ -191,5 +191,5 @@ def test_same_data_give_the_same_sheet(data, tmp_path):
 
 
 def test_importing_loads_no_keras():
-    code = "import sys, emotion.training.inspection; sys.exit('keras' in sys.modules)"
+    code = "import sys, emotion.training.data.inspection; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from emotion.errors import ModelError
-from emotion.keras_pair import (
+from emotion.model.keras import (
     LARGEST_GAP,
     ModelFiles,
     import_keras,
     load_keras_model,
     save_keras_model,
 )
-from emotion.model import load_model
+from emotion.model.runtime import load_model
 
 SHAPE = [None, 48, 48, 1]
 FACES = np.random.default_rng(0).random((3, 48, 48, 1), dtype=np.float32)

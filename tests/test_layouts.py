@@ -8,16 +8,12 @@ import pytest
 from PIL import Image
 from training_data import encode, make_dataset, write_classes, write_csv, write_folder, write_zip
 
+from emotion.detection.crop import crop_face
+from emotion.detection.haar import FaceDetector
 from emotion.errors import DatasetError
-from emotion.faces import FaceDetector, crop_face
-from emotion.images import encode_png
+from emotion.images.encoding import encode_png
 from emotion.labels import EMOTIONS
-from emotion.training.layouts import (
-    csv_row_index,
-    list_files,
-    read_layout,
-    resolve_dataset,
-)
+from emotion.training.data.layouts import csv_row_index, list_files, read_layout, resolve_dataset
 
 
 def dataset_without_validation():

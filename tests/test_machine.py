@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from emotion.machine import available_cpus
+from emotion.files import available_cpus
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from training_data import make_dataset
 
-from emotion.training.evaluation import Evaluation
-from emotion.training.measurement import (
+from emotion.training.measuring.evaluation import Evaluation
+from emotion.training.measuring.measurement import (
     SAMPLE_COUNT,
     SplitResult,
     measure_split,

@@ -13,7 +13,8 @@ import pytest
 from conftest import build_tiny_network
 
 from emotion.errors import ModelError
-from emotion.keras_pair import (
+from emotion.labels import EMOTIONS
+from emotion.model.keras import (
     LARGEST_GAP,
     ModelFiles,
     import_keras,
@@ -22,8 +23,7 @@ from emotion.keras_pair import (
     save_keras_model,
     write_fast_form,
 )
-from emotion.labels import EMOTIONS
-from emotion.model import Serving, apply_temperature, load_model, read_serving
+from emotion.model.runtime import Serving, apply_temperature, load_model, read_serving
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +39,9 @@ def files(tiny_model, tmp_path) -> ModelFiles:
 @pytest.fixture
 def no_conversion(monkeypatch):
     """Make the conversion fail at once, as it does without TensorFlow."""
-    monkeypatch.setattr("emotion.model._convert", lambda files: "TensorFlow is not installed")
+    monkeypatch.setattr(
+        "emotion.model.runtime._convert", lambda files: "TensorFlow is not installed"
+    )
 
 
 def faces(count: int) -> np.ndarray:
@@ -55,7 +57,7 @@ def write_card(files: ModelFiles, **changes) -> None:
 def test_weights_are_halved_where_the_answers_do_not_tell(
     files, monkeypatch, largest_gap, is_halved
 ):
-    monkeypatch.setattr("emotion.keras_pair.LARGEST_GAP", largest_gap)
+    monkeypatch.setattr("emotion.model.keras.LARGEST_GAP", largest_gap)
     write_fast_form(files)
     kinds = {one.data_type for one in onnx.load(files.fast_form).graph.initializer}
     assert (onnx.TensorProto.FLOAT16 in kinds) == is_halved
@@ -161,7 +163,7 @@ def test_fast_form_that_cannot_be_trusted_falls_back_to_keras(files, no_conversi
 def test_plain_pair_is_converted_without_tensorflow_in_this_process(files):
     files.fast_form.unlink()
     code = (
-        "import sys; from emotion.model import load_model;"
+        "import sys; from emotion.model.runtime import load_model;"
         f"print(load_model({str(files.stem)!r}).runtime, 'tensorflow' in sys.modules)"
     )
     done = subprocess.run(
@@ -272,7 +274,7 @@ def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeyp
             super().__init__(path, options, **others)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-    monkeypatch.setattr("emotion.model.available_cpus", lambda: 3)
+    monkeypatch.setattr("emotion.model.runtime.available_cpus", lambda: 3)
     assert load_model(files.stem).runtime == "ONNX Runtime"
     (options,) = made
     assert options.intra_op_num_threads == 3

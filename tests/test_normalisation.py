@@ -1,15 +1,12 @@
 import numpy as np
 import pytest
 
-from emotion.keras_pair import import_keras
+from emotion.model.keras import import_keras
 
 keras = import_keras()
 
-from emotion.training.architectures import ARCHITECTURES, build_network  # noqa: E402
-from emotion.training.normalisation import (  # noqa: E402
-    FastBatchNormalization,
-    use_fast_normalisation,
-)
+from emotion.training.networks.architectures import ARCHITECTURES, build_network  # noqa: E402
+from emotion.training.networks.normalisation import FastBatchNormalization, use_fast_normalisation  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="it is for TensorFlow alone"

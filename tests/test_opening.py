@@ -11,8 +11,9 @@ from PIL import Image, ImageOps
 from web_support import encoded, picture
 
 from emotion.errors import EmptyImageError, ImageDimensionsError, ImageError
-from emotion.images import ENOUGH_PIXELS, ImageLimits, decode_photo, read_image
-from emotion.opening import check_many, holds_many, name_of, open_photo, rgb_from_array
+from emotion.images.decoding import ENOUGH_PIXELS, decode_photo, read_image
+from emotion.images.guards import ImageLimits
+from emotion.images.sources import check_many, holds_many, name_of, open_photo, rgb_from_array
 
 RGB = np.asarray(picture())
 ORIENTATION_TAG = 0x0112

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emotion.errors import SourceError
-from emotion.photo_lists import find_photos, is_photo_list
+from emotion.images.folders import find_photos, is_photo_list
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 from narrow_networks import build_narrow, make_faces, settle
 
 from emotion.errors import ModelError, TrainingError
-from emotion.keras_pair import ModelFiles, load_keras_model, save_keras_model
-from emotion.training import pretrained
-from emotion.training.architectures import backbone_of, build_network
+from emotion.model.keras import ModelFiles, load_keras_model, save_keras_model
+from emotion.training.networks import pretrained
+from emotion.training.networks.architectures import backbone_of, build_network
 from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
 
 FACES = make_faces()

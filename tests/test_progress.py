@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from emotion.training import progress
-from emotion.training.progress import Progress, live_lines, summary_lines
+from emotion.training.fitting import progress
+from emotion.training.fitting.progress import Progress, live_lines, summary_lines
 
 STATE = {
     "epoch": 3,

@@ -128,7 +128,7 @@ def test_the_recognizer_loads_no_more_than_it_needs():
 def test_without_pandas_a_frame_says_what_is_missing():
     code = (
         "import sys; sys.modules['pandas'] = None\n"
-        "from emotion.recognition import Origin, Recognition\n"
+        "from emotion.notebook import Origin, Recognition\n"
         "faces = Recognition((), Origin('a', (), 'm', 's', (1, 1)))\n"
         "faces.to_dict(), repr(faces), str(faces)\n"
         "faces.to_dataframe()"

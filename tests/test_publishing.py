@@ -14,14 +14,17 @@ from training_data import make_dataset, write_csv, write_votes
 
 import emotion_model_training
 from emotion.errors import ModelError, TrainingError
-from emotion.keras_pair import ModelFiles, import_keras
 from emotion.labels import EMOTIONS
-from emotion.model import load_model
+from emotion.model.keras import ModelFiles, import_keras
+from emotion.model.runtime import load_model
 from emotion.training import publishing
-from emotion.training.architectures import ARCHITECTURES
-from emotion.training.datasets import Dataset
-from emotion.training.evaluation import Evaluation
-from emotion.training.measurement import SplitResult
+from emotion.training.data.datasets import Dataset
+from emotion.training.data.splits import Leaks
+from emotion.training.data.votes import FERPLUS_COLUMNS, VOTE_COLUMNS
+from emotion.training.measuring.evaluation import Evaluation
+from emotion.training.measuring.measurement import SplitResult
+from emotion.training.measuring.selective import verdict_facts
+from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.publishing import (
     Published,
     _choose_serving,
@@ -31,10 +34,7 @@ from emotion.training.publishing import (
     publish_finished,
     round_weights,
 )
-from emotion.training.selective import verdict_facts
 from emotion.training.settings import TrainingSettings
-from emotion.training.splits import Leaks
-from emotion.training.votes import FERPLUS_COLUMNS, VOTE_COLUMNS
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
 

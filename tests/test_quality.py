@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 from web_support import StandInDetector, stand_in_model
 
-from emotion.faces import FaceDetector, crop_face
+from emotion.detection.crop import crop_face
+from emotion.detection.haar import FaceDetector
 from emotion.quality import blur, mirror_likeness, quality_notes
 from emotion.recognizer import Recognizer
 

@@ -10,8 +10,7 @@ import pytest
 import emotion_detector
 import emotion_model_training
 import run
-from emotion.training.flags import flag_of, shown
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import TrainingSettings, flag_of, shown
 from emotion.web.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,9 +17,10 @@ from web_support import CLOSE, HAPPY, SHA256, StandInDetector, encoded, picture,
 
 from emotion.drawing import annotate
 from emotion.errors import EmotionError, ImageError
-from emotion.images import ENOUGH_PIXELS, decode_photo, read_image
+from emotion.faces import results_to_csv, results_to_dict
+from emotion.images.decoding import ENOUGH_PIXELS, decode_photo, read_image
 from emotion.labels import EMOTIONS
-from emotion.recognition import (
+from emotion.notebook import (
     MOST_THUMBNAILS,
     SHOWN_HEIGHT_PX,
     SHOWN_WIDTH_PX,
@@ -29,7 +30,6 @@ from emotion.recognition import (
     Recognitions,
 )
 from emotion.recognizer import Recognizer
-from emotion.results import results_to_csv, results_to_dict
 
 ARRAY = np.asarray(picture())
 PROBABILITIES = [f"probability_{name}" for name in EMOTIONS]

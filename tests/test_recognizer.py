@@ -12,9 +12,10 @@ import pytest
 from web_support import StandInDetector, looking_model, picture, stand_in_model
 
 from emotion.errors import DamagedImageError, EmptyImageError, ImageError, ModelError
-from emotion.images import ENOUGH_PIXELS, decode_photo, encode_jpeg
-from emotion.opening import open_photo
-from emotion.recognition import Recognitions
+from emotion.images.decoding import ENOUGH_PIXELS, decode_photo
+from emotion.images.encoding import encode_jpeg
+from emotion.images.sources import open_photo
+from emotion.notebook import Recognitions
 from emotion.recognizer import LEAST_SIDE_PX, Recognizer, stem_of
 
 

@@ -14,11 +14,16 @@ from PIL import Image
 from training_data import make_dataset
 
 from emotion.labels import EMOTIONS
-from emotion.model import EmotionModel
-from emotion.training.evaluation import Evaluation
-from emotion.training.measurement import SplitResult, measure_split
-from emotion.training.report import summary_lines, write_evaluation, write_history, write_report
-from emotion.training.report_figures import (
+from emotion.model.runtime import EmotionModel
+from emotion.training.measuring.evaluation import Evaluation
+from emotion.training.measuring.measurement import SplitResult, measure_split
+from emotion.training.measuring.report import (
+    summary_lines,
+    write_evaluation,
+    write_history,
+    write_report,
+)
+from emotion.training.measuring.report_figures import (
     DARK,
     LIGHT,
     classification_report,

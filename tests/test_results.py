@@ -6,8 +6,7 @@ import pickle
 import pytest
 
 from emotion.errors import ModelError
-from emotion.labels import EMOTIONS
-from emotion.results import (
+from emotion.faces import (
     CSV_COLUMNS,
     Face,
     Thresholds,
@@ -21,6 +20,7 @@ from emotion.results import (
     short_verdict,
     verdict,
 )
+from emotion.labels import EMOTIONS
 
 
 def make_face(sure=True, notes=(), **chances) -> Face:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from training_data import make_dataset
 
-from emotion.training.robustness import (
+from emotion.training.measuring.robustness import (
     CORRUPTIONS,
     LEVELS,
     SAMPLE_IMAGES,

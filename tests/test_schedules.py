@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emotion.training.schedules import (
+from emotion.training.fitting.schedules import (
     Stage,
     build_optimizer,
     current_rate,

@@ -6,9 +6,9 @@ import pytest
 from web_support import StandInDetector, stand_in_model
 
 from emotion.errors import ModelError
+from emotion.faces import Thresholds, read_thresholds
 from emotion.recognizer import Recognizer
-from emotion.results import Thresholds, read_thresholds
-from emotion.training.selective import (
+from emotion.training.measuring.selective import (
     LEAST_COVERAGE,
     TARGET_ACCURACY,
     WIDEST_MARGIN,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from emotion.labels import EMOTIONS
-from emotion.model import load_model
-from emotion.training.datasets import Dataset
-from emotion.training.evaluation import evaluate_model
+from emotion.model.runtime import load_model
+from emotion.training.data.datasets import Dataset
+from emotion.training.measuring.evaluation import evaluate_model
 
 STEM = Path(__file__).resolve().parent.parent / "models" / "detection_model"
 

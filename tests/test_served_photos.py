@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 import sklearn.datasets
 
-from emotion.images import ENOUGH_PIXELS, decode_photo
+from emotion.images.decoding import ENOUGH_PIXELS, decode_photo
 from emotion.recognizer import Recognizer
 
 EXPECTED = {

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from video_files import moving_faces, write_pictures
 
+from emotion.cli.sources import PhotoSource, PhotosSource, VideoSource, as_photos, find_source
 from emotion.errors import SourceError
-from emotion.images import write_image
-from emotion.sources import PhotoSource, PhotosSource, VideoSource, as_photos, find_source
+from emotion.images.encoding import write_image
 
 GREY = np.full((40, 50, 3), 128, np.uint8)
 

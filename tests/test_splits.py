@@ -7,9 +7,8 @@ from PIL import Image
 from training_data import make_dataset, write_classes
 
 from emotion.errors import DatasetError
-from emotion.training.layouts import read_layout
-from emotion.training.settings import TrainingSettings
-from emotion.training.splits import (
+from emotion.training.data.layouts import read_layout
+from emotion.training.data.splits import (
     choose_fold,
     hash_images,
     hold_out_test,
@@ -17,6 +16,7 @@ from emotion.training.splits import (
     make_splits,
     remove_leaks,
 )
+from emotion.training.settings import TrainingSettings
 
 
 def dataset_without_validation():
@@ -326,7 +326,7 @@ def test_a_few_images_without_a_person_are_no_obstacle(settings):
 
 
 def test_many_images_without_a_person_are_divided_by_themselves(monkeypatch):
-    monkeypatch.setattr("emotion.training.splits.MOST_LIKE_PEOPLE", 50)
+    monkeypatch.setattr("emotion.training.data.splits.MOST_LIKE_PEOPLE", 50)
     dataset = people_dataset()
     dataset.groups[:70] = ""
     divided = hold_out_test(dataset, 0.2, 1)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from training_data import make_dataset
 
+from emotion.training.fitting.targets import balance_classes, build_targets
 from emotion.training.settings import TrainingSettings
-from emotion.training.targets import balance_classes, build_targets
 
 PLAIN = TrainingSettings(label_smoothing=0.0)
 

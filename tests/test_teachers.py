@@ -7,10 +7,10 @@ import pytest
 from training_data import make_dataset
 
 from emotion.errors import TrainingError
-from emotion.model import apply_temperature
-from emotion.training import teachers
+from emotion.model.runtime import apply_temperature
+from emotion.training.fitting import teachers
+from emotion.training.fitting.teachers import expected_annotation, what_teachers_say
 from emotion.training.settings import TrainingSettings
-from emotion.training.teachers import expected_annotation, what_teachers_say
 
 CLASSES = 7
 

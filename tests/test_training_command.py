@@ -12,9 +12,9 @@ from narrow_networks import build_small
 from training_data import make_dataset, write_folder
 
 import emotion_model_training
-from emotion.keras_pair import ModelFiles, load_keras_model
-from emotion.model import load_model
-from emotion.training.architectures import ARCHITECTURES
+from emotion.model.keras import ModelFiles, load_keras_model
+from emotion.model.runtime import load_model
+from emotion.training.networks.architectures import ARCHITECTURES
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def test_a_full_disk_while_a_table_is_written_is_one_sentence(trained, capsys, m
     def full(folder, rows):
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
-    monkeypatch.setattr("emotion.training.comparison.write_comparison", full)
+    monkeypatch.setattr("emotion.training.measuring.comparison.write_comparison", full)
     model = str(trained[0] / "models" / "detection_model")
     arguments = ["compare", model, "--dataset", f"{trained[0]}/data", "--report", "comparison"]
     assert emotion_model_training.main(arguments) == 1
@@ -322,7 +322,7 @@ def test_a_full_disk_while_converting_keeps_the_old_fast_form(trained, tmp_path,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("emotion.keras_pair.write_json", full)
+        patch.setattr("emotion.model.keras.write_json", full)
         assert emotion_model_training.main(["convert", f"{folder}/detection_model"]) == 1
     assert "No space left" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == kept

@@ -9,10 +9,10 @@ from training_data import make_dataset
 
 import emotion_model_training
 from emotion.errors import TrainingError
-from emotion.training import checkpoints, tuning
-from emotion.training.architectures import ARCHITECTURES
-from emotion.training.flags import settings_from
-from emotion.training.settings import TrainingSettings
+from emotion.training import tuning
+from emotion.training.fitting import checkpoints
+from emotion.training.networks.architectures import ARCHITECTURES
+from emotion.training.settings import TrainingSettings, settings_from
 from emotion.training.tuning import (
     command_of,
     search_space,

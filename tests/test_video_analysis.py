@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from video_files import moving_faces, video_with_sound, write_pictures
 
+from emotion.detection.haar import FaceDetector
 from emotion.errors import EmotionError, SourceError
-from emotion.faces import FaceDetector
 from emotion.recognizer import Recognizer
 from emotion.video.analysis import Progress, VideoOutputs, analyse_video
 from emotion.video.following import VIDEO_SEARCH, FollowSettings

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion.video.flow import (
-    CutFinder,
-    Glance,
-    correlation,
-    follow_boxes,
-    patch_of,
-)
+from emotion.video.flow import CutFinder, Glance, correlation, follow_boxes, patch_of
 
 BOX = (60.0, 50.0, 60.0, 60.0)
 

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion.faces import Detection, FaceDetector
+from emotion.detection.boxes import Detection
+from emotion.detection.haar import FaceDetector
+from emotion.faces import Face
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
-from emotion.results import Face
 from emotion.video.following import (
     CAMERA_SEARCH,
     VIDEO_SEARCH,

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from tracked_faces import NAMES, frame, tracked
 
-from emotion.results import Face
+from emotion.faces import Face
 from emotion.tables import TABLE_SUFFIXES, TableSink, pandas_types, read_rows
 from emotion.video.rows import COLUMNS, frame_rows, video_columns
 

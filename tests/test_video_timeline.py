@@ -11,12 +11,7 @@ from tracked_faces import NAMES, frame, tracked
 
 from emotion.errors import TableError
 from emotion.video import timeline_picture
-from emotion.video.timeline import (
-    MOST_KEPT,
-    MOST_SHOWN,
-    Timeline,
-    check_timeline_suffix,
-)
+from emotion.video.timeline import MOST_KEPT, MOST_SHOWN, Timeline, check_timeline_suffix
 from emotion.video.timeline_picture import draw, headline, render, tick_label, time_ticks
 
 SIDES = ("width", "height")

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion.faces import Detection
-from emotion.results import Face
+from emotion.detection.boxes import Detection
+from emotion.faces import Face
 from emotion.video.flow import Motion
 from emotion.video.tracking import (
     BoxFilter,

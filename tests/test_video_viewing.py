@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from emotion.errors import SourceError
-from emotion.images import read_image
+from emotion.faces import Face
+from emotion.images.decoding import read_image
 from emotion.labels import EMOTIONS
-from emotion.results import Face
 from emotion.video import viewing
 from emotion.video.overlays import (
     annotated,

@@ -6,8 +6,8 @@ from training_data import make_dataset, write_csv, write_votes
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
-from emotion.training.layouts import read_layout
-from emotion.training.votes import VOTE_COLUMNS, apply_votes, with_majority_labels
+from emotion.training.data.layouts import read_layout
+from emotion.training.data.votes import VOTE_COLUMNS, apply_votes, with_majority_labels
 
 CLASSES = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 EIGHT = tuple(sorted((*EMOTIONS, "contempt")))

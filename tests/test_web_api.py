@@ -27,10 +27,11 @@ from web_support import (
 )
 from werkzeug.serving import make_server
 
-from emotion.faces import FaceDetector
-from emotion.images import decode_photo, encode_jpeg
-from emotion.keras_pair import ModelFiles
+from emotion.detection.haar import FaceDetector
+from emotion.images.decoding import decode_photo
+from emotion.images.encoding import encode_jpeg
 from emotion.labels import EMOTIONS
+from emotion.model.keras import ModelFiles
 from emotion.web.openapi import PROBLEMS, describe
 from emotion.web.settings import Settings
 

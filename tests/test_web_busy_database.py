@@ -12,7 +12,7 @@ from web_support import encoded, make_app, photo_form
 from emotion.web import database as database_module
 from emotion.web.database import Database
 from emotion.web.storage import Storage, StorageError, new_id
-from emotion.web.video_rows import VideoRow
+from emotion.web.videos.queue import VideoRow
 
 
 @pytest.fixture

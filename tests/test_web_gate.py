@@ -14,8 +14,8 @@ from web_support import (
     photo_form,
 )
 
-from emotion.web.gate import BusyError, ClientBusyError, Gate
-from emotion.web.rates import client_key
+from emotion.web.errors import BusyError
+from emotion.web.limits import ClientBusyError, Gate, client_key
 from emotion.web.settings import SettingsError
 
 DOORS = ("/", "/api/v1/recognize")

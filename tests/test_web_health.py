@@ -3,8 +3,8 @@
 import pytest
 from web_support import make_app
 
+from emotion.web.api import trouble
 from emotion.web.database import Database, DatabaseError
-from emotion.web.health import trouble
 
 
 def test_all_is_well_even_before_the_first_photo(tmp_path):

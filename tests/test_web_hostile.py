@@ -24,7 +24,7 @@ from PIL import Image
 from web_support import encoded, make_app, photo_form, write_fast_model
 
 import app as front_door
-from emotion.web import patience
+from emotion.web import server
 from emotion.web.database import Database, DatabaseError
 from emotion.web.settings import PROJECT_FOLDER
 
@@ -490,8 +490,8 @@ def test_only_where_videos_are_sent_to_may_as_much_come_as_a_video_has(tmp_path)
 
 @pytest.mark.parametrize("part", ["head", "body"])
 def test_a_connection_that_trickles_is_told_so_and_closed(small_app, monkeypatch, part):
-    monkeypatch.setattr(patience, "GRACE_S", 0.2)
-    monkeypatch.setattr(patience, "LEAST_BYTES_PER_S", 10**9)
+    monkeypatch.setattr(server, "GRACE_S", 0.2)
+    monkeypatch.setattr(server, "LEAST_BYTES_PER_S", 10**9)
     start = HEAD.format("/", "Content-Length: 9999\r\n").encode() + FILE_HEAD
     with served(small_app) as port:
         answer = answer_to(port, start if part == "body" else b"GET / HT", b"P", pause_s=0.02)
@@ -507,7 +507,7 @@ def test_a_connection_that_trickles_is_told_so_and_closed(small_app, monkeypatch
     [(0, 30), (2048, 31), (2048 * 100, 130), (20 * 2**20, 600), (150 * 2**20, 1200)],
 )
 def test_patience(received_bytes, seconds):
-    assert patience.patience_s(received_bytes) == seconds
+    assert server.patience_s(received_bytes) == seconds
 
 
 def test_a_line_that_breaks_in_an_upload_leaves_nothing(small_app):

@@ -15,9 +15,9 @@ from skimage.data import astronaut
 from web_support import StandInDetector, encoded, make_app, make_app_without_model, photo_form
 
 from app import open_server
+from emotion.faces import Face, percent, results_to_dict, short_verdict
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
-from emotion.results import Face, percent, results_to_dict, short_verdict
 from emotion.web.live import words_for_script
 
 EYES_AND_MOUTH = ((0.40, 0.235), (0.485, 0.235), (0.44, 0.37))

@@ -12,7 +12,8 @@ from web_support import StandInDetector, make_app, make_app_without_model, photo
 
 from emotion.errors import ModelError
 from emotion.web.analysis import Services
-from emotion.web.gate import BusyError, Gate
+from emotion.web.errors import BusyError
+from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER, JsonLines, TextLines, request_id, short_path, show_log
 from emotion.web.storage import Storage, StorageError
 

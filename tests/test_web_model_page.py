@@ -18,8 +18,8 @@ from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
 from emotion.web import build_app
 from emotion.web.analysis import Services
-from emotion.web.model_figures import read_measurement, read_report
-from emotion.web.model_page import points, share
+from emotion.web.models.card import read_measurement, read_report
+from emotion.web.models.page import points, share
 from emotion.web.settings import PROJECT_FOLDER, read_settings
 
 OTHER = "fer2013/detection_model"

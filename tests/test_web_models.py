@@ -9,9 +9,9 @@ from web_support import StandInDetector, make_app, photo_form, stand_in_model
 from emotion.errors import ModelError
 from emotion.files import sha256_of
 from emotion.recognizer import Recognizer
-from emotion.web import models as models_module
-from emotion.web.models import LOOK_EVERY_S, Models, data_names, title_of
-from emotion.web.problems import UploadError
+from emotion.web.errors import UploadError
+from emotion.web.models import offered as models_module
+from emotion.web.models.offered import LOOK_EVERY_S, Models, data_names, title_of
 
 OTHER = "fer2013/detection_model"
 

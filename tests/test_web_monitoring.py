@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from web_support import SHA256, make_app, stand_in_model, upload
 
-from emotion.web import usage
 from emotion.web.database import Counts, Database, FaceCount, Opinion, OpinionCount, PhotoCount
-from emotion.web.monitoring import monitoring_facts, report_lines
-from emotion.web.usage import percentage, read_expected, stability_index, wilson_interval
+from emotion.web.usage.figures import percentage, read_expected, stability_index, wilson_interval
+from emotion.web.usage.views import monitoring_facts, report_lines
 
 NOW_S = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
 DAY_S = 86400
@@ -223,12 +222,12 @@ def test_chance_alone_rarely_looks_like_drift():
 
     chance, expected = random.Random(1), read_expected(CARD).answers
     names, weights = zip(*expected.items(), strict=True)
-    samples = [chance.choices(names, weights, k=usage.LEAST_FACES) for _ in range(300)]
+    samples = [chance.choices(names, weights, k=figures.LEAST_FACES) for _ in range(300)]
     indices = [
         stability_index({name: sample.count(name) for name in names}, expected)
         for sample in samples
     ]
-    assert sum(index > usage.SOME_DRIFT for index in indices) < 0.05 * len(indices)
+    assert sum(index > figures.SOME_DRIFT for index in indices) < 0.05 * len(indices)
 
 
 # When to train again
@@ -436,7 +435,7 @@ def test_counts_of_many_years_are_put_together_quickly():
         tuple(FaceCount(day, SHA256, "sad", True, 9, 7, 6.5) for day in days),
         tuple(OpinionCount(day, SHA256, "sad", "sad", 1) for day in days),
     )
-    facts = usage.usage_facts(counts, CARD, None, NOW_S)
+    facts = figures.usage_facts(counts, CARD, None, NOW_S)
     assert len(facts["months"]) == 84
     assert facts["total"]["faces"] == 7 * 84
     assert facts["opinions"]["said"] == 84

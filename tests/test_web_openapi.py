@@ -25,10 +25,10 @@ from web_support import encoded, looking_model, make_app, make_app_without_model
 
 from emotion.web.database import Database, DatabaseError
 from emotion.web.openapi import PROBLEMS, describe
-from emotion.web.sessions import COOKIE
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, new_id
-from emotion.web.video_rows import VideoRow, VideoRows
+from emotion.web.videos.queue import VideoRow, VideoRows
+from emotion.web.visitors import COOKIE
 
 ROOT = "/api/v1"
 METHODS = ("get", "post", "put", "delete", "patch")

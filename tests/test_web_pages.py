@@ -25,11 +25,12 @@ from web_support import (
     upload,
 )
 
+from emotion.detection.haar import FaceDetector
 from emotion.errors import ModelError
-from emotion.faces import FaceDetector
-from emotion.images import encode_jpeg, readable_types
+from emotion.faces import Face
+from emotion.images.encoding import encode_jpeg
+from emotion.images.guards import readable_types
 from emotion.labels import COLORS_RGB, EMOTIONS
-from emotion.results import Face
 from emotion.web import storage as storage_module
 from emotion.web.analysis import face_picture, without_folders
 from emotion.web.pages import duration

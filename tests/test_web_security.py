@@ -11,11 +11,10 @@ from flask import session
 from web_support import make_app, photo_form, upload
 
 from emotion.files import make_private
-from emotion.web import sessions
-from emotion.web.sessions import COOKIE, secret_key_in
+from emotion.web import visitors
 from emotion.web.settings import PROJECT_FOLDER, SettingsError
 from emotion.web.storage import new_id
-from emotion.web.visitors import new_visitor, visitor_key
+from emotion.web.visitors import COOKIE, new_visitor, secret_key_in, visitor_key
 
 TEMPLATES = sorted((PROJECT_FOLDER / "templates").glob("*.html"))
 
@@ -311,7 +310,7 @@ def test_only_what_is_ours_alone_is_made_private(tmp_path, monkeypatch, before, 
 
 def test_workers_that_start_at_once_agree_on_a_key(tmp_path, monkeypatch):
     # so that none of them sees the key of another before it makes its own
-    monkeypatch.setattr(sessions.Path, "exists", lambda path: False)
+    monkeypatch.setattr(visitors.Path, "exists", lambda path: False)
     with ThreadPoolExecutor(8) as pool:
         keys = set(pool.map(secret_key_in, [tmp_path] * 40))
     assert len(keys) == 1

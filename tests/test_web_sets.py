@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from web_support import StandInDetector, encoded, looking_model, make_app, photo_form, upload
 
-from emotion.images import decode_photo
-from emotion.results import Face
+from emotion.faces import Face
+from emotion.images.decoding import decode_photo
 from emotion.web import storage as storage_module
 from emotion.web.database import Database, DatabaseError
-from emotion.web.summary import summarize
+from emotion.web.sets import summarize
 
 BOXES = ((10, 10, 60, 60), (90, 20, 30, 30))
 

@@ -6,8 +6,9 @@ import pytest
 from yunet_network import write_yunet_stand_in
 
 from app import create_app
+from emotion.detection.haar import FaceDetector
+from emotion.detection.yunet import YunetDetector
 from emotion.errors import EmotionError
-from emotion.faces import FaceDetector
 from emotion.web import load_detector
 from emotion.web.settings import (
     PROJECT_FOLDER,
@@ -17,7 +18,6 @@ from emotion.web.settings import (
     read_settings,
     setting_names,
 )
-from emotion.yunet import YunetDetector
 
 
 def test_defaults():

@@ -24,13 +24,13 @@ import video_job_stand_in as stand_in
 from test_web_database import postgresql  # noqa: F401  (a fixture)
 from web_support import make_app, make_app_without_model, photo_form, upload
 
-from emotion.web import video_workers
 from emotion.web.database import Database, DatabaseError
+from emotion.web.errors import QueueFullError
 from emotion.web.settings import PROJECT_FOLDER
 from emotion.web.storage import PART_AGE_S, new_id
-from emotion.web.video_errors import QueueFullError
-from emotion.web.video_rows import FAILED, RUNNING, SILENT_S, WAITING, VideoRow, VideoRows
-from emotion.web.videos import UNFINISHED_S, looks_like_video
+from emotion.web.videos import workers
+from emotion.web.videos.queue import FAILED, RUNNING, SILENT_S, WAITING, VideoRow, VideoRows
+from emotion.web.videos.service import UNFINISHED_S, looks_like_video
 
 ROOT = "/api/v1/videos"
 COMMAND = (sys.executable, stand_in.__file__)
@@ -327,13 +327,13 @@ SENTENCE = "Expected a video; it is none."
     [
         ({"say": {"problem": "expected a video; it is none"}}, SENTENCE),
         ({"say": {"problem": "a" * 5000}}, "A" + "a" * 999),
-        ({"say": {"mistake": "Traceback: /a/secret/path"}}, video_workers.DIED),
-        ({"kill": signal.SIGKILL}, video_workers.DIED),
-        ({"kill": signal.SIGSEGV}, video_workers.DIED),
-        ({"kill": signal.SIGXCPU}, video_workers.TOO_LONG),
-        ({"say": {"done": {"faces": "many"}}}, video_workers.DIED),
-        ({"say": ["no object"]}, video_workers.DIED),
-        ({"say": {"progress": {"share": {}, "left_s": "x"}}, "status": 3}, video_workers.DIED),
+        ({"say": {"mistake": "Traceback: /a/secret/path"}}, workers.DIED),
+        ({"kill": signal.SIGKILL}, workers.DIED),
+        ({"kill": signal.SIGSEGV}, workers.DIED),
+        ({"kill": signal.SIGXCPU}, workers.TOO_LONG),
+        ({"say": {"done": {"faces": "many"}}}, workers.DIED),
+        ({"say": ["no object"]}, workers.DIED),
+        ({"say": {"progress": {"share": {}, "left_s": "x"}}, "status": 3}, workers.DIED),
     ],
 )
 def test_a_work_that_fails_is_told_and_harms_nobody(make, orders, words, caplog):
@@ -359,17 +359,17 @@ def test_a_part_that_could_not_be_read_is_told(make):
 
 @pytest.mark.parametrize("name", ["SILENCE_S", "START_S"])
 def test_a_work_that_takes_too_long_is_ended(make, monkeypatch, name):
-    monkeypatch.setattr(video_workers, name, 0.0)
-    monkeypatch.setattr(video_workers, "TIMES_ITS_LENGTH", 0.0)
+    monkeypatch.setattr(workers, name, 0.0)
+    monkeypatch.setattr(workers, "TIMES_ITS_LENGTH", 0.0)
     client = make().test_client()
     pause_s = 5 if name == "SILENCE_S" else 0.05
     video = wait_for(client, send(client, steps=100_000, pause_s=pause_s), FAILED)
-    assert video["problem"] == video_workers.TOO_LONG
+    assert video["problem"] == workers.TOO_LONG
 
 
 def test_a_program_that_cannot_be_started_is_told(make):
     client = make(command=("/no/such/program",)).test_client()
-    assert wait_for(client, send(client), FAILED)["problem"] == video_workers.CANNOT_START
+    assert wait_for(client, send(client), FAILED)["problem"] == workers.CANNOT_START
 
 
 # Cancelling, deleting, and time
@@ -587,7 +587,7 @@ def test_a_disk_that_is_full_when_the_work_begins_is_told(make, monkeypatch):
     app = make()
 
     def fail(*_):
-        raise video_workers.StorageError(OSError(errno.ENOSPC, "No space left on device"))
+        raise workers.StorageError(OSError(errno.ENOSPC, "No space left on device"))
 
     monkeypatch.setattr(videos_of(app).files, "make_room", fail)
     client = app.test_client()
@@ -669,13 +669,13 @@ def test_a_video_on_which_the_app_ends_again_and_again_is_given_up(make):
     row = VideoRow(new_id(), "", clock(), clock() + UNFINISHED_S)
     videos.files.receive(row.id, io.BytesIO(stand_in.sent()))
     videos.rows.add(row, 10)
-    for _ in range(video_workers.MOST_ATTEMPTS):
+    for _ in range(workers.MOST_ATTEMPTS):
         assert videos.rows.claim(new_id(), clock())
         clock.ahead_s += SILENT_S + 1
     videos.workers.start()
     client = app.test_client()
     video = wait_for(client, {"links": {"self": f"{ROOT}/{row.id}"}}, FAILED)
-    assert video["problem"] == video_workers.TOO_OFTEN
+    assert video["problem"] == workers.TOO_OFTEN
     wait_until(lambda: left_on_disk(app) == [row.id])
 
 
@@ -853,7 +853,7 @@ def test_an_app_that_is_ended_leaves_no_process_and_loses_no_video(tmp_path, mak
 def real(make):
     """Return a client of an app that really works on videos, with the model of the repository."""
     pytest.importorskip("av")
-    return make(command=video_workers.COMMAND).test_client()
+    return make(command=workers.COMMAND).test_client()
 
 
 def film(tmp_path, write, *arguments, **options):
@@ -930,7 +930,7 @@ def test_hostile_files_end_their_own_work_alone(real, tmp_path):
         for word in ("/", "passwd", "Traceback", "your video: "):
             assert word not in told["problem"], (name, told["problem"])
         assert told["problem"].endswith(".")
-        assert told["problem"] != video_workers.DIED, name
+        assert told["problem"] != workers.DIED, name
     assert real.get("/").status_code == 200
 
 
@@ -944,7 +944,7 @@ def nested(kind, depth):
 def test_a_video_beyond_the_limits_is_refused_in_a_sentence(make, tmp_path):
     pytest.importorskip("av")
     video_files = pytest.importorskip("video_files")
-    client = make(command=video_workers.COMMAND, MAX_VIDEO_MINUTES=0.01).test_client()
+    client = make(command=workers.COMMAND, MAX_VIDEO_MINUTES=0.01).test_client()
     content = film(tmp_path, video_files.steady_video)
     video = wait_for(client, send_bytes(client, content), "done", FAILED)
     assert "at most 0.6 s" in video["problem"]
@@ -953,9 +953,9 @@ def test_a_video_beyond_the_limits_is_refused_in_a_sentence(make, tmp_path):
 def test_work_beyond_its_memory_ends_alone(make, tmp_path, monkeypatch):
     pytest.importorskip("av")
     # a library that gets no memory may wait for a thread that it could not start
-    monkeypatch.setattr(video_workers, "SILENCE_S", 8.0)
+    monkeypatch.setattr(workers, "SILENCE_S", 8.0)
     video_files = pytest.importorskip("video_files")
-    client = make(command=video_workers.COMMAND, VIDEO_MEMORY_MB=512).test_client()
+    client = make(command=workers.COMMAND, VIDEO_MEMORY_MB=512).test_client()
     content = film(tmp_path, video_files.steady_video, count=3, size_wh=(3840, 2160))
     video = wait_for(client, send_bytes(client, content), "done", FAILED)
     assert video["state"] == FAILED

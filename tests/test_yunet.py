@@ -18,10 +18,10 @@ import skimage.data
 import sklearn.datasets
 from yunet_network import BOX_WH, write_yunet_stand_in
 
-from emotion import yunet
+from emotion.detection import yunet
+from emotion.detection.haar import FaceDetector
+from emotion.detection.yunet import NETWORK_FILE, YunetDetector, YunetSettings
 from emotion.errors import ImageError, ModelError
-from emotion.faces import FaceDetector
-from emotion.yunet import NETWORK_FILE, YunetDetector, YunetSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_PX = 32

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from emotion.results import Face
+from emotion.faces import Face
 from emotion.video.tracking import FrameFaces, TrackedFace
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)

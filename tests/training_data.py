@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from emotion.labels import EMOTIONS, FER2013_CODES
-from emotion.training.datasets import Dataset
+from emotion.training.data.datasets import Dataset
 
 
 def make_image(label: int, random: np.random.Generator) -> np.ndarray:

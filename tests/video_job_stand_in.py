@@ -1,4 +1,4 @@
-"""Stands in for `emotion.web.video_job`: does what the "video" says, without looking at pictures.
+"""Stands in for `emotion.web.videos.job`: does what the "video" says, without looking at pictures.
 
 The file that is sent is the head of an MP4 and then JSON: {"steps": how many times to tell its
 progress, "pause_s": between them, "say": a last line, "status": exit status, "kill": a signal}.

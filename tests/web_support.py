@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from emotion.faces import Detection
-from emotion.keras_pair import ModelFiles, sha256_of
+from emotion.detection.boxes import Detection
 from emotion.labels import EMOTIONS
-from emotion.model import EmotionModel
+from emotion.model.keras import ModelFiles, sha256_of
+from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
 from emotion.web import build_app
 from emotion.web.analysis import Services

@@ -13,7 +13,7 @@ from emotion.batch.journal import Stamp
 from emotion.batch.tasks import PhotoAnswer, PhotoTask, check_worker, recognize_photo
 from emotion.batch.workers import NO_START, Workers
 from emotion.errors import EmotionError, SourceError
-from emotion.photo_lists import PhotoFile
+from emotion.images.folders import PhotoFile
 
 TICK_S = 1.0
 """How often the caller hears that nothing came, to show the time or to stop."""

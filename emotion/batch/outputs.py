@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from emotion.batch.journal import SUFFIX, Journal, Record
 from emotion.errors import SourceError
-from emotion.photo_lists import PhotoFile
+from emotion.images.folders import PhotoFile
 from emotion.tables import TableSink, check_suffix
 
 GROWING_SUFFIXES = (".csv", ".jsonl")

@@ -24,11 +24,12 @@ from emotion.batch.tasks import (
     write_copy,
 )
 from emotion.batch.workers import Workers
+from emotion.detection.haar import FaceDetector
 from emotion.errors import ImageError
-from emotion.faces import FaceDetector
-from emotion.images import DEFAULT_LIMITS, ImageLimits, read_content
-from emotion.model import EmotionModel, load_model
-from emotion.photo_lists import PhotoFile
+from emotion.images.decoding import read_content
+from emotion.images.folders import PhotoFile
+from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
+from emotion.model.runtime import EmotionModel, load_model
 from emotion.recognizer import DEFAULT_MODEL, Detector
 
 SCHEMA = 1

@@ -24,7 +24,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from emotion.errors import SourceError
-from emotion.machine import available_cpus
+from emotion.files import available_cpus
 
 CONNECT_TIMEOUT_S = 10
 """How long a scheduler may take to answer, and to have a worker."""

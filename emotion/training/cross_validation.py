@@ -14,12 +14,12 @@ import numpy as np
 
 from emotion.errors import TrainingError
 from emotion.files import whole_file, write_json
-from emotion.training.datasets import Dataset
-from emotion.training.evaluation import Evaluation, apply_temperature, fit_temperature
-from emotion.training.fitting import fit
-from emotion.training.report import summary_lines, write_evaluation
+from emotion.training.data.datasets import Dataset
+from emotion.training.data.splits import make_splits
+from emotion.training.fitting.fitting import fit
+from emotion.training.measuring.evaluation import Evaluation, apply_temperature, fit_temperature
+from emotion.training.measuring.report import summary_lines, write_evaluation
 from emotion.training.settings import TrainingSettings
-from emotion.training.splits import make_splits
 
 PREDICTION_BATCH_SIZE = 512
 FIGURES = ("accuracy", "macro_f1")

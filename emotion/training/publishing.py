@@ -19,17 +19,17 @@ import numpy as np
 
 from emotion.errors import ModelError, TrainingError
 from emotion.files import rename_all, write_json
-from emotion.keras_pair import ModelFiles, save_keras_model, write_fast_form
-from emotion.model import EmotionModel, Serving, load_model
-from emotion.training.datasets import Dataset, match_classes
-from emotion.training.evaluation import evaluate_model, fit_temperature
-from emotion.training.fitting import FitResult
-from emotion.training.measurement import SplitResult, measure_split
-from emotion.training.report import write_report
-from emotion.training.selective import verdict_facts
+from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
+from emotion.model.runtime import EmotionModel, Serving, load_model
+from emotion.training.data.datasets import Dataset, match_classes
+from emotion.training.data.splits import Leaks
+from emotion.training.data.votes import with_majority_labels
+from emotion.training.fitting.fitting import FitResult
+from emotion.training.measuring.evaluation import evaluate_model, fit_temperature
+from emotion.training.measuring.measurement import SplitResult, measure_split
+from emotion.training.measuring.report import write_report
+from emotion.training.measuring.selective import verdict_facts
 from emotion.training.settings import TrainingSettings
-from emotion.training.splits import Leaks
-from emotion.training.votes import with_majority_labels
 
 CARD_VERSION = 1
 LABELS_FOLDER = "fer2013"

@@ -27,10 +27,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from emotion.errors import TrainingError
 from emotion.files import whole_file
-from emotion.training.datasets import Dataset
-from emotion.training.fitting import fit
-from emotion.training.flags import flag_of
-from emotion.training.settings import BEST_RATES, TrainingSettings
+from emotion.training.data.datasets import Dataset
+from emotion.training.fitting.fitting import fit
+from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
 
 STUDY_FILE = "trials.db"
 STUDY_NAME = "emotion"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion.errors import SourceError
-from emotion.machine import available_cpus
+from emotion.files import available_cpus
 from emotion.video.upright import upright_rgb
 
 STREAM_SCHEMES = tuple("rtsp rtsps rtmp rtmps http https udp rtp srt tcp".split())

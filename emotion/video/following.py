@@ -13,12 +13,13 @@ from typing import Protocol
 
 import numpy as np
 
-from emotion.faces import Detection, DetectorSettings
+from emotion.detection.boxes import Detection
+from emotion.detection.settings import DetectorSettings
+from emotion.detection.yunet import YunetSettings
+from emotion.faces import Face
 from emotion.recognizer import Recognizer
-from emotion.results import Face
 from emotion.video.reading import Frame
 from emotion.video.tracking import FrameFaces, Track, TrackedFace, Tracker
-from emotion.yunet import YunetSettings
 
 VIDEO_SEARCH = DetectorSettings(working_pixels=640 * 480, fallbacks=())
 CAMERA_SEARCH = DetectorSettings(working_pixels=400 * 300, smallest_face_share=0.1, fallbacks=())

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from emotion.drawing import annotate
-from emotion.results import Face
+from emotion.faces import Face
 from emotion.video.summary import clock_time
 from emotion.video.tracking import FrameFaces
 

@@ -16,8 +16,8 @@ from types import MappingProxyType
 import numpy as np
 
 from emotion.errors import TableError
+from emotion.faces import CANDIDATE_SHARE
 from emotion.labels import color_rgb
-from emotion.results import CANDIDATE_SHARE
 from emotion.video.summary import UNSURE, clock_time, seconds_text
 
 MOST_LANES = 24

@@ -18,8 +18,8 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from emotion.faces import Detection
-from emotion.results import Face
+from emotion.detection.boxes import Detection
+from emotion.faces import Face
 from emotion.video.flow import CutFinder, Glance, Motion, correlation, follow_boxes, patch_of
 
 VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion.errors import EmotionError
-from emotion.images import write_image
+from emotion.images.encoding import write_image
 from emotion.video.overlays import (
     annotated,
     mirrored,

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from emotion.errors import SourceError
-from emotion.machine import available_cpus
+from emotion.files import available_cpus
 from emotion.video.decoding import import_av, open_container
 from emotion.video.reading import VideoInfo
 from emotion.video.sound import Sound, open_sound

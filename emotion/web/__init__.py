@@ -4,28 +4,27 @@ from collections.abc import Mapping
 
 from flask import Flask, current_app, request
 
+from emotion.detection.haar import FaceDetector
+from emotion.detection.yunet import YunetDetector
 from emotion.errors import EmotionError
-from emotion.faces import FaceDetector
 from emotion.files import make_private
 from emotion.recognizer import Detector, Recognizer
 from emotion.web.analysis import Services, current_services
 from emotion.web.api import api
+from emotion.web.errors import VIDEO_ENDPOINTS, handle_problems
 from emotion.web.feedback import feedback
+from emotion.web.limits import limit_rates, trust_proxies
 from emotion.web.live import live
 from emotion.web.logs import LOGGER, log_requests
-from emotion.web.metrics import measure
-from emotion.web.model_page import model_page
-from emotion.web.monitoring import monitoring
+from emotion.web.models.page import model_page
 from emotion.web.pages import pages
-from emotion.web.problems import handle_problems
-from emotion.web.rates import limit_rates, trust_proxies
 from emotion.web.security import protect
-from emotion.web.sessions import use_sessions
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.sweeping import Sweeper
-from emotion.web.video_errors import VIDEO_ENDPOINTS
-from emotion.web.video_pages import videos
-from emotion.yunet import YunetDetector
+from emotion.web.usage.metrics import measure
+from emotion.web.usage.views import monitoring
+from emotion.web.videos.pages import videos
+from emotion.web.visitors import use_sessions
 
 ENVELOPE_BYTES = 64 * 1024
 """What a form may add to the photos in it."""

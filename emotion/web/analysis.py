@@ -15,20 +15,20 @@ from werkzeug.datastructures import FileStorage
 
 from emotion.drawing import annotate
 from emotion.errors import EmptyImageError, ModelError
-from emotion.images import ENOUGH_PIXELS, Photo, decode_photo, encode_jpeg, encode_png
-from emotion.machine import available_cpus
-from emotion.model import EmotionModel
+from emotion.faces import Face, results_to_dict
+from emotion.files import available_cpus
+from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
+from emotion.images.encoding import encode_jpeg, encode_png
+from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer, Sight
-from emotion.results import Face, results_to_dict
 from emotion.web.database import Database, DatabaseError, PhotoRow
-from emotion.web.gate import Gate
+from emotion.web.errors import ChosenModelError, UploadError
+from emotion.web.limits import Gate, client_key
 from emotion.web.logs import LOGGER, note_photo
-from emotion.web.models import Models
-from emotion.web.problems import ChosenModelError, UploadError
-from emotion.web.rates import client_key
+from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import GoneError, Storage, StorageError, new_id
-from emotion.web.videos import Videos
+from emotion.web.videos.service import Videos
 
 PHOTO_FIELD = "photo"
 MODEL_FIELD = "model"

@@ -1,6 +1,7 @@
 """JSON views: what the pages can do, for programs; `openapi` describes it."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,15 +28,13 @@ from emotion.web.analysis import (
     without_folders,
 )
 from emotion.web.database import Opinion, PhotoRow
+from emotion.web.errors import Problem, UploadError, as_json, problem_of
 from emotion.web.feedback import find_face, give, take_back
-from emotion.web.health import trouble
+from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
-from emotion.web.model_page import view_of
-from emotion.web.models import OfferedModel
-from emotion.web.monitoring import monitoring_facts
+from emotion.web.models.offered import OfferedModel
+from emotion.web.models.page import view_of
 from emotion.web.openapi import describe
-from emotion.web.problems import Problem, UploadError, as_json, problem_of
-from emotion.web.rates import client_key
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -46,24 +45,35 @@ from emotion.web.sets import (
     rows_of,
     rows_of_visitor,
     shown_of,
+    summarize,
     videos_of_visitor,
 )
 from emotion.web.storage import Analysis, GoneError, is_id, new_id
-from emotion.web.summary import summarize
-from emotion.web.video_documents import sent_file, video_document
-from emotion.web.video_pages import received_video
-from emotion.web.video_rows import VideoRow
+from emotion.web.usage.views import monitoring_facts
+from emotion.web.videos.pages import received_video, sent_file, video_document
+from emotion.web.videos.queue import VideoRow
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
 api = Blueprint("api", __name__)
 
+
 ROOT = "/api/v1"
+
+
 FACE = f"{ROOT}/photos/<photo_id>/faces/<int:number>"
+
+
 NO_STORE = {"Cache-Control": "no-store"}
+
+
 ALWAYS_CHECKED = {"Cache-Control": "no-cache"}
 
+
 MOST_OPINION_BYTES = 4096
+
+
 HEAT_DIGITS = 3
+
 
 PICTURES = {"annotated": exports.annotated_picture, "blurred": exports.blurred_picture}
 
@@ -536,3 +546,26 @@ def _nothing() -> Response:
     response = Response(status=204, headers=NO_STORE)
     del response.headers["Content-Type"]
     return response
+
+
+NOBODY = "nobody"
+
+
+def trouble(services: Services) -> str:
+    """Return what keeps the app from its work, in words without paths; "" where all is well.
+
+    Raises:
+        DatabaseError: the database cannot be reached.
+    """
+    settings = services.settings
+    if not settings.keeps_nothing and not can_be_written(settings.uploads):
+        return "The folder for results cannot be written to."
+    # any question that has to reach the database
+    services.database.photos_of_visitor(NOBODY, services.storage.clock())
+    return ""
+
+
+def can_be_written(folder: Path) -> bool:
+    """Tell whether files can be made in a folder, which may still have to be made itself."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -10,12 +10,12 @@ from flask.typing import ResponseReturnValue
 from PIL import Image
 
 from emotion.errors import ModelError
+from emotion.faces import Face
 from emotion.files import whole_file
-from emotion.results import Face
 from emotion.web.analysis import Services, current_services
 from emotion.web.database import DatabaseError, Opinion
-from emotion.web.problems import ChoiceError, NotSenderError
-from emotion.web.rates import KEPT_FACES
+from emotion.web.errors import ChoiceError, NotSenderError
+from emotion.web.limits import KEPT_FACES
 from emotion.web.storage import Analysis, GoneError, StorageError
 from emotion.web.visitors import own_photo
 

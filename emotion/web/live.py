@@ -7,14 +7,15 @@ from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import EmptyImageError
-from emotion.images import ImageLimits, decode_photo
+from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, results_to_dict
+from emotion.images.decoding import decode_photo
+from emotion.images.guards import ImageLimits
 from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
-from emotion.results import CANDIDATE_SHARE, MOST_CANDIDATES, results_to_dict
 from emotion.web.analysis import current_services, uploaded_files
+from emotion.web.errors import NO_MODEL
+from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
-from emotion.web.problems import NO_MODEL
-from emotion.web.rates import client_key
 
 live = Blueprint("live", __name__)
 
@@ -82,7 +83,7 @@ def server_timing(read_s: float) -> dict[str, str]:
 
 
 def words_for_script(recognizer: Recognizer) -> dict:
-    """Return what the script needs to put averaged answers in the words of `emotion.results`."""
+    """Return what the script needs to put averaged answers in the words of `emotion.faces`."""
     names = recognizer.model.class_names
     return {
         "classes": [

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from emotion.images import readable_types
+from emotion.images.guards import readable_types
 from emotion.web.openapi_schemas import (
     EXAMPLE_ID,
     EXAMPLE_MODEL,
@@ -14,9 +14,9 @@ from emotion.web.openapi_schemas import (
     schemas,
     text,
 )
-from emotion.web.sessions import COOKIE
 from emotion.web.settings import Settings
-from emotion.web.video_files import FILE_TYPES
+from emotion.web.videos.files import FILE_TYPES
+from emotion.web.visitors import COOKIE
 
 VERSION = "1.0.0"
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from emotion.results import SCHEMA, Face, results_to_dict
+from emotion.faces import SCHEMA, Face, results_to_dict
 from emotion.web.storage import ID_PATTERN
-from emotion.web.video_files import LINKS
-from emotion.web.video_rows import STATES
+from emotion.web.videos.files import LINKS
+from emotion.web.videos.queue import STATES
 
 EXAMPLE_ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 EXAMPLE_SET = "rY7cHc2LpE5uJd9oNf6iKA"

@@ -20,10 +20,11 @@ from flask.typing import ResponseReturnValue
 
 from emotion.errors import ImageError
 from emotion.explain import Explanation, draw_heat
-from emotion.images import encode_png, readable_types
+from emotion.faces import percent, short_verdict, verdict
+from emotion.images.encoding import encode_png
+from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
-from emotion.results import percent, short_verdict, verdict
 from emotion.web import exports
 from emotion.web.analysis import (
     PHOTO_FIELD,
@@ -40,10 +41,10 @@ from emotion.web.analysis import (
     uploaded_files,
 )
 from emotion.web.database import PhotoRow
+from emotion.web.errors import NO_MODEL, problem_of
 from emotion.web.feedback import feedback_context, find_face
+from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
-from emotion.web.problems import NO_MODEL, problem_of
-from emotion.web.rates import client_key
 from emotion.web.sets import (
     Shown,
     chosen_emotion,
@@ -54,11 +55,11 @@ from emotion.web.sets import (
     rows_of,
     rows_of_visitor,
     shown_of,
+    summarize,
     videos_of_visitor,
 )
 from emotion.web.settings import Settings
 from emotion.web.storage import Analysis, new_id
-from emotion.web.summary import summarize
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
 pages = Blueprint("pages", __name__)

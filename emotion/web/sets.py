@@ -8,15 +8,15 @@ import numpy as np
 from flask import request
 
 from emotion.explain import Explanation, explain
+from emotion.faces import Face
 from emotion.recognizer import Recognizer
-from emotion.results import Face
 from emotion.web.analysis import Services, crop_from_picture, current_services
 from emotion.web.database import PhotoRow
+from emotion.web.errors import UploadError
 from emotion.web.feedback import remove as remove_face
-from emotion.web.problems import UploadError
-from emotion.web.rates import client_key
+from emotion.web.limits import client_key
 from emotion.web.storage import Analysis, GoneError, is_id
-from emotion.web.video_rows import VideoRow
+from emotion.web.videos.queue import VideoRow
 from emotion.web.visitors import require_sender, visitor_key
 
 
@@ -168,3 +168,44 @@ def recognizer_of(services: Services, analysis: Analysis) -> Recognizer | None:
         return None  # its files are gone
     is_same = recognizer.model.sha256 == analysis.results["model"]["sha256"]
     return recognizer if is_same else None
+
+
+@dataclass(frozen=True)
+class EmotionShare:
+    """One emotion over many faces.
+
+    Attributes:
+        emotion: its name.
+        sure: faces whose answer it is.
+        unsure: faces for which it is the most probable of several.
+        share: sure and unsure together, of all faces, 0 to 1.
+        mean_probability: over all faces, 0 to 1.
+    """
+
+    emotion: str
+    sure: int
+    unsure: int
+    share: float
+    mean_probability: float
+
+    @property
+    def faces(self) -> int:
+        return self.sure + self.unsure
+
+
+def summarize(faces: Sequence[Face]) -> tuple[EmotionShare, ...]:
+    """Return the share of each emotion, in the order of the classes; () without a face.
+
+    Args:
+        faces: of one model or of several; a class that some lack counts 0 for those.
+    """
+    names = list(dict.fromkeys(name for face in faces for name in face.probabilities))
+    return tuple(_share_of(name, faces) for name in names)
+
+
+def _share_of(name: str, faces: Sequence[Face]) -> EmotionShare:
+    """Return the share of one emotion."""
+    sure = sum(face.sure and face.emotion == name for face in faces)
+    unsure = sum(not face.sure and face.emotion == name for face in faces)
+    mean = sum(face.probabilities.get(name, 0) for face in faces) / len(faces)
+    return EmotionShare(name, sure, unsure, (sure + unsure) / len(faces), mean)

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import limits
 
+from emotion.detection.yunet import EXPECTED_NETWORK
 from emotion.errors import EmotionError
 from emotion.files import user_path
-from emotion.images import ImageLimits
-from emotion.yunet import EXPECTED_NETWORK
+from emotion.images.guards import ImageLimits
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 

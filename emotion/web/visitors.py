@@ -1,17 +1,29 @@
 """Who a browser is: a random id in its signed session cookie, known to the database by a digest."""
 
+import contextlib
 import hashlib
+import os
 import secrets
+import tempfile
+from datetime import timedelta
+from pathlib import Path
 
-from flask import current_app, session
+from flask import Flask, current_app, request, session
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
+from emotion.files import make_private
 from emotion.web.analysis import current_services
 from emotion.web.database import DatabaseError, PhotoRow
-from emotion.web.problems import NotSenderError
+from emotion.web.errors import NotSenderError
+from emotion.web.settings import Settings, SettingsError
 from emotion.web.storage import GoneError
 
 FIELD = "visitor"
+
+
 ID_BYTES = 32
+
+
 DIGEST_CHARACTERS = 32
 
 
@@ -74,3 +86,92 @@ def is_own_photo(photo_id: str) -> bool:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+KEY_FILE = "secret_key"
+
+
+KEY_BYTES = 32
+
+
+LEAST_KEY_CHARACTERS = 32
+
+
+LEAST_LIFETIME_H = 24
+
+
+COOKIE = "emotion_session"
+"""A name of our own: browsers share cookies between all ports of a host."""
+
+
+class OwnSessions(SecureCookieSessionInterface):
+    """Sessions whose cookie is Secure, and cannot be planted, whenever the request came by TLS."""
+
+    def get_cookie_name(self, app: Flask) -> str:
+        # with this prefix, browsers take no cookie from plain HTTP or from a neighbouring name: one
+        # that was planted would show a visitor's results to whoever planted it
+        return f"__Host-{COOKIE}" if request.is_secure else COOKIE
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return request.is_secure
+
+    def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
+        # a stylesheet that sets a cookie can be kept by no cache
+        return request.endpoint != "static" and super().should_set_cookie(app, session)
+
+
+def use_sessions(app: Flask, settings: Settings) -> None:
+    """Give an app its key and its cookie.
+
+    Raises:
+        SettingsError: the key can be neither read nor made.
+    """
+    app.secret_key = app.secret_key or secret_key_in(settings.instance)
+    app.session_interface = OwnSessions()
+    # a browser that forgets who it is loses its list of results, so it remembers as long as they
+    # are kept
+    lifetime = timedelta(hours=max(LEAST_LIFETIME_H, settings.keep_hours))
+    app.config.update(
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=lifetime,
+    )
+
+
+def secret_key_in(folder: Path) -> str:
+    """Return the key that is kept in a folder; the first process to ask makes it.
+
+    Raises:
+        SettingsError: it can be neither read nor made, or is too short to be one.
+    """
+    path = folder / KEY_FILE
+    try:
+        if not path.exists():
+            _make_key(path)
+        make_private(path)
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "other bytes than letters"
+        raise SettingsError(f"expected a secret key in {path}; received: {reason}") from error
+    if len(key) < LEAST_KEY_CHARACTERS:
+        raise SettingsError(
+            f"expected a secret key of at least {LEAST_KEY_CHARACTERS} characters in {path}; "
+            f"received {len(key)}: remove the file and a new one is made"
+        )
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Write a new key, whole and readable to its owner alone, unless another was quicker."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # mkstemp makes files with mode 0600
+    number, name = tempfile.mkstemp(prefix=f".{KEY_FILE}-", dir=path.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(number, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+        # unlike a rename, a link never replaces the key that another worker has made by now
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
+    finally:
+        part.unlink()

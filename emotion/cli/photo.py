@@ -1,0 +1,52 @@
+"""One photo: lines of text, JSON, an annotated copy, a window."""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from emotion.cli.options import choose_window
+from emotion.cli.output import is_stdout, json_stream, results_of, write_lines
+from emotion.cli.sources import PhotoSource
+from emotion.cli.tools import TITLE, Tools, load
+from emotion.drawing import annotate
+from emotion.faces import Face, verdict
+from emotion.images.encoding import write_image
+from emotion.video.windows import QUIT, fitted
+
+
+def read_photo(source: PhotoSource, options: argparse.Namespace, tools: Tools) -> int:
+    """Recognize a photo and write, print and show what was found."""
+    wants_window = choose_window(options, source, tools)
+    recognizer = load(options, source, tools)
+    faces = recognizer.recognize(source.photo)
+    if options.output:
+        write_image(options.output, annotate(source.photo.full, faces))
+    if options.json:
+        with json_stream(options.json) as stream:
+            content = results_of(recognizer, source.photo.size_wh, faces)
+            stream.write(json.dumps(content, indent=2) + "\n")
+    if not options.json or not is_stdout(options.json):
+        write_lines(describe(faces))
+    if wants_window:
+        hold(annotate(source.photo.full, faces), tools)
+    return 0
+
+
+def describe(faces: Sequence[Face]) -> list[str]:
+    """Return one line a face: its number, emotion, box and notes."""
+    lines = []
+    for number, face in enumerate(faces, 1):
+        x, y, width, height = face.box_xywh
+        notes = "".join(f"; {note}" for note in face.notes)
+        lines.append(f"face {number}: {verdict(face)} (x {x}, y {y}, {width}x{height}){notes}")
+    return lines or ["no face found"]
+
+
+def hold(picture: np.ndarray, tools: Tools) -> None:
+    """Show a photo until the user quits."""
+    view = fitted(picture)
+    with tools.open_window(TITLE) as window:
+        while window.show(view, wait_s=0.05) != QUIT:
+            pass

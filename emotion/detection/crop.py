@@ -1,0 +1,80 @@
+"""The crop of a face that the model sees: 48x48, grey, upright."""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from emotion.detection.boxes import check_image
+from emotion.detection.views import replicated_cut, resized
+from emotion.errors import ImageError
+
+CROP_MARGIN = 0.0
+"""Share of the box's side that the model's crop adds on each side of the box."""
+
+
+CROP_SIDE_PX = 48
+"""Side of the model's crop in pixels."""
+
+
+def crop_face(
+    image: np.ndarray,
+    box_xywh: Sequence[float],
+    margin: float = CROP_MARGIN,
+    side: int = CROP_SIDE_PX,
+    roll_degrees: float = 0.0,
+) -> np.ndarray:
+    """Return what the model sees of a face: a square around the middle of its box, in grey.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, upright.
+        box_xywh: left, top, width and height in pixels of `image`; its longer side counts.
+        margin: share of the box's side added on each side; negative takes away; above -0.5.
+        side: width and height of the result in pixels.
+        roll_degrees: tilt of the head (`Detection.roll_degrees`), which the crop undoes.
+
+    Returns:
+        (side, side, 1) float32 in [0, 1]; beyond the photo's edge its last pixels repeat.
+
+    Raises:
+        ImageError: `image` is no such array, or nothing is left of the box.
+    """
+    check_image(image)
+    if margin <= -0.5 or min(box_xywh[2:]) <= 0:
+        raise ImageError(
+            "expected a box with a width and height above 0 and a margin above -0.5; "
+            f"received {tuple(box_xywh)} and {margin}"
+        )
+    grey = square_crop(image, box_xywh, margin, side, roll_degrees)
+    return grey.astype(np.float32)[:, :, np.newaxis] / np.float32(255)
+
+
+def square_crop(
+    image: np.ndarray,
+    box_xywh: Sequence[float],
+    margin: float,
+    side: int,
+    roll_degrees: float = 0.0,
+) -> np.ndarray:
+    """Return a square around the middle of a box, turned upright, as (side, side) uint8 grey."""
+    if roll_degrees:
+        # the wider square still fills the corners after the turn
+        wide_side = math.ceil(side * math.sqrt(2))
+        wide_margin = (0.5 + margin) * wide_side / side - 0.5
+        return _turned_middle(
+            square_crop(image, box_xywh, wide_margin, wide_side), side, roll_degrees
+        )
+    x, y, width, height = box_xywh
+    cut = max(1, round(max(width, height) * (1 + 2 * margin)))
+    left, top = round(x + width / 2 - cut / 2), round(y + height / 2 - cut / 2)
+    piece = replicated_cut(image, left, top, cut)
+    return resized(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY) if piece.ndim == 3 else piece, side)
+
+
+def _turned_middle(grey: np.ndarray, side: int, roll_degrees: float) -> np.ndarray:
+    """Return the (side, side) middle of a square picture turned clockwise."""
+    middle = (grey.shape[0] - 1) / 2
+    turn = cv2.getRotationMatrix2D((middle, middle), -roll_degrees, 1.0)
+    turn[:, 2] += (side - 1) / 2 - middle
+    return cv2.warpAffine(grey, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,139 @@
+"""Where in a photo faces may be, by a network so small that looking everywhere costs next to
+nothing; the cascades of `emotion.detection.haar` then look at those places alone.
+
+The network is a fully convolutional one in the manner of the first stage of Zhang et al. (2016),
+"Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks".
+`benchmarks/face_places.py` fits it.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from emotion.errors import ModelError
+from emotion.files import models_folder
+
+FACE_PLACES = models_folder() / "face_places.onnx"
+"""The network's weights, as ONNX."""
+
+PLACE_WINDOW_PX = 21
+"""Side of the window that the network sees, which a face fills, chin to hairline."""
+
+PLACE_STRIDE_PX = 4
+"""Distance of one window to the next."""
+
+PLACE_FACE_PX = 17.5
+"""Side of the box that a cascade draws around the face in such a window."""
+
+PLACE_STEP = 2**0.5
+"""Factor between the sizes of faces that are looked for."""
+
+SAME_PLACE = 0.5
+"""Share of a face's side within which a weaker place of the same size is the same one."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, width, height in pixels."""
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""What takes a grey copy, (H, W) float32, and returns how much each window looks like a face."""
+
+
+def load_places(path: Path = FACE_PLACES) -> Network:
+    """Return the network of a file; safe to call from many threads.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    # other detectors do without it
+    import onnxruntime
+
+    if not path.is_file():
+        raise ModelError(f"expected the network of face places at {path}; found no file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # it is done before a second thread wakes
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (source,), (target,) = session.get_inputs(), session.get_outputs()
+    except Exception as error:  # its errors share no base below Exception
+        raise ModelError(
+            f"expected the network of face places in {path}; it is damaged: {error}"
+        ) from error
+    if len(source.shape) != 4 or len(target.shape) != 4:
+        raise ModelError(f"expected the network of face places in {path}; received another")
+    return lambda copy: session.run([target.name], {source.name: copy[None, None]})[0][0, 0]
+
+
+def find_places(
+    network: Network, grey: np.ndarray, smallest_px: float, largest_px: float, threshold: float
+) -> list[Box]:
+    """Return where faces of some sizes may be in a grey picture, the likeliest first.
+
+    Args:
+        network: see `load_places`.
+        grey: (H, W) uint8.
+        smallest_px: smallest side of a face in pixels of `grey`.
+        largest_px: largest, 0 for any.
+        threshold: how much a window must look like a face (a logit).
+    """
+    found: list[tuple[float, Box]] = []
+    for copy, scale in _levels(grey, smallest_px, largest_px or max(grey.shape)):
+        heights = network(even_contrast(copy))
+        peaks = (heights > threshold) & (heights == cv2.dilate(heights, np.ones((3, 3), np.uint8)))
+        for row, column in zip(*np.nonzero(peaks), strict=True):
+            found.append((float(heights[row, column]), _box(row, column, scale)))
+    return _apart(found)
+
+
+def even_contrast(grey: np.ndarray) -> np.ndarray:
+    """Return a grey picture whose light and contrast are much the same everywhere.
+
+    Args:
+        grey: (H, W) uint8.
+
+    Returns:
+        (H, W) float32 around 0.
+    """
+    size_wh = (PLACE_WINDOW_PX, PLACE_WINDOW_PX)
+    light = grey.astype(np.float32)
+    mean = cv2.blur(light, size_wh)
+    spread = cv2.sqrt(cv2.max(cv2.sqrBoxFilter(light, cv2.CV_32F, size_wh) - mean * mean, 0))
+    return (light - mean) / (spread + np.float32(4))
+
+
+def _levels(
+    grey: np.ndarray, smallest_px: float, largest_px: float
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield (copy, its scale) of a picture, the smallest faces first."""
+    face_px = smallest_px * PLACE_STEP**0.5
+    while face_px <= largest_px and (scale := PLACE_FACE_PX / face_px) * min(grey.shape) >= (
+        PLACE_WINDOW_PX
+    ):
+        size_wh = [round(side * scale) for side in grey.shape[::-1]]
+        yield cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA), scale
+        face_px *= PLACE_STEP
+
+
+def _box(row: int, column: int, scale: float) -> Box:
+    """Return the box, in pixels of the picture, of a window at some scale."""
+    corner = (PLACE_WINDOW_PX - PLACE_FACE_PX) / 2
+    x, y = (column * PLACE_STRIDE_PX + corner) / scale, (row * PLACE_STRIDE_PX + corner) / scale
+    return float(x), float(y), PLACE_FACE_PX / scale, PLACE_FACE_PX / scale
+
+
+def _apart(found: list[tuple[float, Box]]) -> list[Box]:
+    """Return the boxes, likeliest first, without those beside a likelier one of about its size."""
+    kept: list[Box] = []
+    for _, box in sorted(found, key=lambda one: (-one[0], one[1])):
+        if not any(_is_same(box, other) for other in kept):
+            kept.append(box)
+    return kept
+
+
+def _is_same(one: Box, other: Box) -> bool:
+    """Tell whether two boxes are one place."""
+    near_px = SAME_PLACE * min(one[2], other[2])
+    offs = ((one[i] + one[2] / 2) - (other[i] + other[2] / 2) for i in (0, 1))
+    is_like = max(one[2], other[2]) < 1.2 * min(one[2], other[2])
+    return is_like and all(abs(off) < near_px for off in offs)

@@ -1,0 +1,302 @@
+"""Load a model and predict: (N, 48, 48, 1) grey faces -> (N, classes) probabilities.
+
+The fast form (ONNX) is served when it fits the pair; otherwise it is made in a process of its own,
+and where that fails the pair is run by Keras.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emotion.errors import ModelError
+from emotion.files import available_cpus, sha256_of
+from emotion.labels import EMOTIONS
+from emotion.model.keras import ModelFiles, import_keras, keras_version, load_keras_model
+
+BEYOND_DOUBT = 0.95
+"""An answer from this probability on is not compared with that to the mirror image. It holds for
+45 % of the faces of FER2013's PublicTest, none of whose answers would change
+(`models/EXPERIMENTS.md`)."""
+
+INPUT_SHAPE = (48, 48, 1)
+BATCH_SIZE = 128
+CONVERSION_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class EmotionModel:
+    """A loaded model; one may be shared by any number of threads.
+
+    Attributes:
+        name: name of the model's files.
+        sha256: SHA-256 of the weights file, in hexadecimal.
+        class_names: the classes in output order.
+        runtime: what computes: "ONNX Runtime" or "Keras".
+        card: the content of the card, None where the model came without one.
+        notes: what a user should know about how the model was loaded.
+        run: (N, 48, 48, 1) float32 -> (N, classes) float32, for one batch.
+    """
+
+    name: str
+    sha256: str
+    class_names: tuple[str, ...]
+    runtime: str
+    card: dict | None
+    notes: tuple[str, ...]
+    run: Callable[[np.ndarray], np.ndarray]
+
+    def predict(self, faces: np.ndarray) -> np.ndarray:
+        """Return the probabilities of each face.
+
+        Args:
+            faces: (N, 48, 48, 1) float32, grey, in [0, 1]; N may be 0.
+
+        Returns:
+            (N, classes) float32; each row sums to 1.
+        """
+        if faces.ndim != 4 or faces.shape[1:] != INPUT_SHAPE:
+            raise ValueError(f"expected faces of shape (N, 48, 48, 1); received {faces.shape}")
+        faces = np.ascontiguousarray(faces, dtype=np.float32)
+        batches = [
+            self.run(faces[start : start + BATCH_SIZE])
+            for start in range(0, len(faces), BATCH_SIZE)
+        ]
+        empty = np.zeros((0, len(self.class_names)), np.float32)
+        return np.concatenate(batches) if batches else empty
+
+    def answer(self, faces: np.ndarray) -> np.ndarray:
+        """Return the probabilities of each face as a photo is answered.
+
+        Where the card says so, faces are also shown mirrored, which makes the answers a little
+        better, for one more pass; but not those whose answer is beyond doubt.
+
+        Args:
+            faces: as for `predict`.
+
+        Returns:
+            (N, classes); each row sums to 1.
+        """
+        probabilities = self.predict(faces)
+        if not self.serving.mirrored:
+            return probabilities
+        doubtful = probabilities.max(axis=1) < BEYOND_DOUBT
+        mean = (probabilities[doubtful] + self.predict(faces[doubtful][:, :, ::-1])) / 2
+        answers = probabilities.astype(np.float64)
+        # a mean is less sure than what it is the mean of, so it has a temperature of its own
+        answers[doubtful] = apply_temperature(mean, self.serving.temperature)
+        return answers
+
+    @property
+    def serving(self) -> "Serving":
+        """Return how photos are answered."""
+        return read_serving(self.card)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How the answers for a photo are made, from the card's `serving`.
+
+    Attributes:
+        mirrored: average the answers to each face and to its mirror image.
+        temperature: of the mean, fitted like that of the answers (Guo et al. 2017); 1 changes
+            nothing.
+    """
+
+    mirrored: bool = False
+    temperature: float = 1.0
+
+
+def read_serving(card: dict | None) -> Serving:
+    """Return how photos are answered by the model of a card; as they are, where it says nothing.
+
+    Raises:
+        ModelError: the card says it in no usable way.
+    """
+    content = (card or {}).get("serving")
+    if content is None:
+        return Serving()
+    try:
+        serving = Serving(content["mirrored"] is True, float(content["temperature"]))
+    except (KeyError, TypeError, ValueError):
+        serving = Serving(temperature=math.nan)
+    if not 0 < serving.temperature < math.inf:
+        raise ModelError(
+            "expected mirrored (true or false) and a temperature above 0 as serving on the model's "
+            f"card; received {content}"
+        )
+    return serving
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return softmax(log(probabilities) / temperature), (N, classes)."""
+    logits = np.log(np.clip(probabilities.astype(np.float64), 1e-12, 1)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
+    """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
+
+    Args:
+        stem: folder and name without suffix, such as `models/detection_model`.
+        keras_alone: run the pair itself in Keras, to compare the fast form with it.
+        threads: how many threads the fast form uses; None: one a processor.
+
+    Raises:
+        ModelError: a file is missing or damaged, or the card or the shapes disagree with it.
+    """
+    files = ModelFiles(Path(stem))
+    files.require_pair()
+    hashes = files.hashes()
+    card = _read_card(files, hashes)
+    read_serving(card)  # so that a damaged card is known before the first photo
+    if keras_alone:
+        run, runtime, notes = _keras_runner(files), "Keras", ()
+    else:
+        run, runtime, notes = _choose_runtime(files, hashes, threads)
+    version = keras_version(files.architecture)
+    if version.startswith("2."):
+        notes = (f"a model of Keras {version}, read by Keras 3", *notes)
+    if card is None:
+        notes = ("no card: the seven FER2013 class names in alphabetical order", *notes)
+    class_names = EMOTIONS if card is None else tuple(card["class_names"])
+    model = EmotionModel(
+        name=files.name,
+        sha256=hashes["weights_sha256"],
+        class_names=class_names,
+        runtime=runtime,
+        card=card,
+        notes=notes,
+        run=run,
+    )
+    _check_output(model)
+    return model
+
+
+def _read_card(files: ModelFiles, hashes: dict[str, str]) -> dict | None:
+    """Return the card, checked against the pair, or None where there is none."""
+    if not files.card.exists():
+        return None
+    try:
+        card = json.loads(files.card.read_text(encoding="utf-8"))
+        names, shape, sha256 = card["class_names"], card["input_shape"], card["weights_sha256"]
+        well_formed = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"expected class_names, input_shape and weights_sha256 as JSON in {files.card.name}; "
+            f"it cannot be used ({type(error).__name__}: {error})"
+        ) from error
+    if not well_formed or len(names) < 2:
+        raise ModelError(f"expected different class names in {files.card.name}; received {names}")
+    if tuple(shape) != INPUT_SHAPE:
+        raise ModelError(f"expected input_shape {list(INPUT_SHAPE)}; {files.card.name} has {shape}")
+    if sha256 != hashes["weights_sha256"]:
+        raise ModelError(
+            f"{files.card.name} belongs to weights with SHA-256 {sha256}; "
+            f"{files.weights.name} has {hashes['weights_sha256']}"
+        )
+    return card
+
+
+def _choose_runtime(files: ModelFiles, hashes: dict[str, str], threads: int | None):
+    """Return (run, runtime, notes): the fast form, a new one, or Keras."""
+    notes = []
+    reason = _why_not_fast(files, hashes)
+    if reason:
+        notes.append(f"{reason}; made anew from the pair")
+        failure = _convert(files)
+        if failure:
+            notes[-1] = f"{reason}; not made anew ({failure}), so Keras runs the pair, more slowly"
+            return _keras_runner(files), "Keras", tuple(notes)
+    return _onnx_runner(files.fast_form, threads), "ONNX Runtime", tuple(notes)
+
+
+def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
+    """Return why the fast form must not be served, None where it may."""
+    if not files.fast_form.exists() or not files.fast_form_seal.exists():
+        return "no fast form"
+    try:
+        seal = json.loads(files.fast_form_seal.read_text(encoding="utf-8"))
+        came_from = {key: seal[key] for key in hashes}
+        sha256 = seal["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{files.fast_form_seal.name} cannot be read"
+    if came_from != hashes:
+        return f"{files.fast_form.name} is stale: it came from another pair"
+    if sha256 != sha256_of(files.fast_form):
+        return f"{files.fast_form.name} is damaged"
+    return None
+
+
+def _convert(files: ModelFiles) -> str | None:
+    """Write the fast form in another process; return why that failed, None where it did not."""
+    command = [sys.executable, "-m", "emotion.model.keras", str(files.stem.resolve())]
+    try:
+        done = subprocess.run(
+            command,
+            env=os.environ | {"KERAS_BACKEND": "tensorflow"},  # the one that writes ONNX alone
+            cwd=Path(__file__).resolve().parents[2],
+            capture_output=True,
+            text=True,
+            timeout=CONVERSION_TIMEOUT_S,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{type(error).__name__}"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+
+
+def _onnx_runner(path: Path, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs an ONNX file; safe to call from many threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cpus()
+    # Threads that spin while they wait for the next batch take the processor from the search for
+    # faces and from other requests: a single face then costs twice the processor time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        source, target = session.get_inputs()[0], session.get_outputs()[0]
+    except Exception as error:  # its errors share no base below Exception
+        raise ModelError(f"expected an ONNX model in {path.name}; received {error}") from error
+    _check_input_shape(tuple(source.shape[1:]))
+    return lambda faces: session.run([target.name], {source.name: faces})[0]
+
+
+def _keras_runner(files: ModelFiles) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs the pair in Keras, in this process."""
+    model = load_keras_model(files)
+    _check_input_shape(tuple(model.input_shape[1:]))
+    to_numpy = import_keras().ops.convert_to_numpy
+    return lambda faces: to_numpy(model.predict_on_batch(faces))
+
+
+def _check_input_shape(shape: tuple) -> None:
+    """Raise unless the model takes 48x48 grey faces."""
+    if shape != INPUT_SHAPE:
+        raise ModelError(f"expected a model with input (N, 48, 48, 1); received (N, {shape})")
+
+
+def _check_output(model: EmotionModel) -> None:
+    """Raise unless the model answers with one probability for each class."""
+    batch = np.linspace(0, 1, 2 * 48 * 48, dtype=np.float32).reshape(2, *INPUT_SHAPE)
+    output = model.run(batch)
+    if output.shape != (2, len(model.class_names)):
+        raise ModelError(
+            f"expected {len(model.class_names)} outputs for the classes "
+            f"{', '.join(model.class_names)}; {model.name} has outputs of shape {output.shape[1:]}"
+        )
+    if not np.isfinite(output).all() or (output < 0).any() or abs(output.sum(1) - 1).max() > 1e-3:
+        raise ModelError(
+            f"expected {model.name} to answer with probabilities that sum to 1 (a softmax at its "
+            f"end); received {np.round(output[0], 3).tolist()}"
+        )

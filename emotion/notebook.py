@@ -1,0 +1,418 @@
+"""What `Recognizer` returns: the faces of a photo as a tuple that shows itself in notebooks."""
+
+import base64
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from emotion.drawing import annotate, blur_faces
+from emotion.errors import ImageError, TableError
+from emotion.faces import Face, percent, results_to_dict, short_verdict, verdict
+from emotion.images.decoding import Photo
+from emotion.images.encoding import encode_jpeg, write_image
+from emotion.images.sources import PhotoLike, open_photo
+from emotion.labels import EMOTIONS
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped, unused-ignore]
+
+SHOWN_WIDTH_PX = 640
+"""Width of a photo in a notebook, at most."""
+
+SHOWN_HEIGHT_PX = 640
+"""Height of a photo in a notebook, at most: portraits leave room for their table."""
+
+SHOWN_QUALITY = 85
+"""Quality of the JPEGs in notebooks, which are not for keeping."""
+
+THUMBNAIL_PX = 240
+"""Width and height of a photo in a contact sheet, at most."""
+
+MOST_THUMBNAILS = 24
+"""Photos that a contact sheet shows; each adds about 15 KB to a notebook."""
+
+MOST_NAMED = 3
+"""Faces that the one-line form of a photo tells."""
+
+TYPES = MappingProxyType(
+    {
+        "photo": "str",
+        "face": "Int64",
+        "x": "Int64",
+        "y": "Int64",
+        "width": "Int64",
+        "height": "Int64",
+        "score": "float64",
+        "emotion": "str",
+        "confidence": "float64",
+        "sure": "boolean",
+        "candidates": "str",
+        "notes": "str",
+        "problem": "str",
+    }
+)
+"""Column -> type in pandas, beside the probabilities; whole numbers and truth may be missing."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the faces of a photo come from.
+
+    Attributes:
+        name: the photo's path as it was given, or what else it is called.
+        class_names: the model's classes in their order.
+        model_name: name of the model that read the emotions.
+        model_sha256: SHA-256 of its weights file, in hexadecimal.
+        size_wh: width and height of the upright photo in pixels; None where it could not be read.
+        photo: what held the photo, to be opened again; None where it is not kept.
+        problem: a sentence that says why it could not be read, or None.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    model_name: str
+    model_sha256: str
+    size_wh: tuple[int, int] | None = None
+    photo: PhotoLike | None = field(default=None, repr=False)
+    problem: str | None = None
+
+    def travelling(self) -> "Origin":
+        """Return the same without pixels or bytes; a path stays."""
+        return self if isinstance(self.photo, Path) else replace(self, photo=None)
+
+
+class Recognition(tuple[Face, ...]):
+    """The faces of one photo, left to right: a tuple that also draws, tabulates and shows itself.
+
+    To be drawn, a photo is opened again from its path, or from the very bytes, array or image that
+    was given, which are kept, not copied. Pickles carry the faces and a path, never pixels.
+    """
+
+    _origin: Origin
+
+    def __new__(cls, faces: Iterable[Face], origin: Origin) -> "Recognition":
+        """Put faces together with where they come from; `Recognizer.recognize` does this."""
+        recognition = super().__new__(cls, tuple(faces))
+        recognition._origin = origin
+        return recognition
+
+    @property
+    def name(self) -> str:
+        """Return what the photo is called: its path as it was given, or "photo"."""
+        return self._origin.name
+
+    @property
+    def size_wh(self) -> tuple[int, int] | None:
+        """Return width and height of the upright photo in pixels, None where there is a problem."""
+        return self._origin.size_wh
+
+    @property
+    def problem(self) -> str | None:
+        """Return why the photo could not be read (with `errors="keep"`), else None."""
+        return self._origin.problem
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain types for JSON, in the schema of the web API and the shell.
+
+        Where there is a problem, `image` is None and `problem` says it.
+        """
+        origin = self._origin
+        results = results_to_dict(
+            self, origin.size_wh or (0, 0), origin.model_name, origin.model_sha256
+        )
+        if origin.problem is None:
+            return results
+        return results | {"image": None, "problem": origin.problem}
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return a pandas DataFrame with one row a face; the columns are there without one too.
+
+        Raises:
+            TableError: pandas is not installed.
+        """
+        table = _table(_rows(self), self._origin.class_names)
+        return table.drop(columns=["photo", "problem"])
+
+    def annotated(self, *, blur: bool = False) -> npt.NDArray[np.uint8]:
+        """Return a copy of the photo with every face boxed, numbered from 1 and labelled.
+
+        Args:
+            blur: make the faces unrecognisable first.
+
+        Returns:
+            (H, W, 3) uint8 RGB, upright, of the full size.
+
+        Raises:
+            ImageError: the photo is not kept, or its file is gone or another one by now.
+        """
+        return _drawn(self._photo().full, self, blur)
+
+    def to_image(self, *, blur: bool = False) -> Image.Image:
+        """Return the annotated photo as an image of Pillow's; see `annotated`."""
+        return Image.fromarray(self.annotated(blur=blur))
+
+    def save(self, path: str | Path, *, blur: bool = False) -> None:
+        """Write the annotated photo to a .jpg, .png or .webp file, without metadata.
+
+        Args:
+            path: an existing file is replaced; the photo itself is refused.
+            blur: make the faces unrecognisable first.
+
+        Raises:
+            ImageError: as for `annotated`, or the file cannot be written.
+        """
+        photo = self._origin.photo
+        if isinstance(photo, Path) and photo.resolve() == Path(path).resolve():
+            raise ImageError(
+                f"expected another file than the photo itself; received {path}, "
+                "which would be overwritten"
+            )
+        write_image(Path(path), self.annotated(blur=blur))
+
+    def without_photo(self) -> "Recognition":
+        """Return the same faces without the pixels or bytes of the photo, to save memory."""
+        return Recognition(self, self._origin.travelling())
+
+    def __repr__(self) -> str:
+        return f"<Recognition of {_title(self)}: {_summary(self)}>"
+
+    def __str__(self) -> str:
+        lines = [_title(self), *map(_line, range(1, len(self) + 1), self)]
+        if not self:
+            lines.append(self.problem or "no face found")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Recognition, (tuple(self), self._origin.travelling())
+
+    def __copy__(self) -> "Recognition":
+        return self  # nothing in it changes, and a pickle's way would lose the photo
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recognition":
+        return self
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the annotated photo above a table of percentages."""
+        size_wh = (SHOWN_WIDTH_PX, SHOWN_HEIGHT_PX)
+        return f"<div>{_picture(self, size_wh)}{_html_table(self)}</div>"
+
+    def _photo(self) -> Photo:
+        """Return the photo, opened again."""
+        photo = self._origin.photo
+        if self.problem is not None:
+            raise ImageError(self.problem)
+        if photo is None:
+            raise ImageError(
+                f"expected the photo of {self.name}; received a result without it (pickles, "
+                "iterators and without_photo leave it out): recognize the photo again"
+            )
+        read = open_photo(photo)
+        if read.size_wh != self.size_wh:
+            raise ImageError(
+                "expected the photo of {}x{} pixels that was recognized; "
+                "received {}x{}: {} has changed".format(
+                    *self.size_wh or (), *read.size_wh, self.name
+                )
+            )
+        return read
+
+
+class Recognitions(tuple[Recognition, ...]):
+    """The faces of many photos, in their order: a tuple of `Recognition`."""
+
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """Return a pandas DataFrame with one row a face and the photo's name in `photo`.
+
+        A photo without a face has one row in which only `photo` and, where it could not be read,
+        `problem` are filled, so that no photo is lost; `dropna(subset="face")` leaves them out.
+
+        Raises:
+            TableError: pandas is not installed.
+        """
+        rows = [
+            row for recognition in self for row in _rows(recognition) or [_no_face(recognition)]
+        ]
+        known = [name for recognition in self for name in recognition._origin.class_names]
+        return _table(rows, tuple(dict.fromkeys(known)) or EMOTIONS)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Recognition: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Recognitions": ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> "Recognition | Recognitions":
+        """Return a photo's recognition, or those of a slice."""
+        if isinstance(place, slice):
+            return Recognitions(super().__getitem__(place))
+        return super().__getitem__(place)
+
+    def __repr__(self) -> str:
+        return f"<Recognitions of {_totals(self)}>"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{_title(each)}: {_summary(each)}" for each in self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the annotated photos side by side, with their answers."""
+        cells = "".join(map(_cell, self[:MOST_THUMBNAILS]))
+        rest = len(self) - MOST_THUMBNAILS
+        more = f"<p>… and {rest} more; <code>to_dataframe()</code> has all</p>" if rest > 0 else ""
+        sheet = f'<div style="display:flex;flex-wrap:wrap;gap:12px">{cells}</div>'
+        return f"<div><p>{escape(_totals(self))}</p>{sheet}{more}</div>"
+
+
+def _rows(recognition: Recognition) -> list[dict[str, Any]]:
+    """Return a row a face, column -> value, in the columns of the CSV form."""
+    return [
+        {
+            "photo": recognition.name,
+            "face": number,
+            **dict(zip(("x", "y", "width", "height"), map(int, face.box_xywh), strict=True)),
+            "score": float(face.score),
+            "emotion": face.emotion,
+            "confidence": face.confidence,
+            "sure": face.sure,
+            "candidates": ", ".join(face.candidates),
+            **{f"probability_{name}": value for name, value in face.probabilities.items()},
+            "notes": "; ".join(face.notes),
+        }
+        for number, face in enumerate(recognition, 1)
+    ]
+
+
+def _no_face(recognition: Recognition) -> dict[str, Any]:
+    """Return the row of a photo in which there is no face."""
+    return {"photo": recognition.name, "problem": recognition.problem}
+
+
+def _table(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "pandas.DataFrame":
+    """Return rows as a DataFrame, with every column and its type even without a row."""
+    try:
+        import pandas  # not needed for anything else here, and slow to load
+    except ImportError as error:
+        raise TableError(
+            "expected the package pandas for a DataFrame; it is not installed: pip install pandas"
+        ) from error
+    probabilities = {f"probability_{name}": "float64" for name in class_names}
+    types: dict[str, str] = {}
+    for column, kind in TYPES.items():
+        types |= (probabilities if column == "notes" else {}) | {column: kind}
+    columns = {
+        column: pandas.Series([row.get(column) for row in rows], dtype=kind)
+        for column, kind in types.items()
+    }
+    return pandas.DataFrame(columns)
+
+
+def _drawn(
+    image: npt.NDArray[np.uint8], faces: Sequence[Face], blur: bool
+) -> npt.NDArray[np.uint8]:
+    """Return a copy of a photo with its faces boxed, blurred first where that is asked for."""
+    return annotate(blur_faces(image, faces) if blur else image, faces)
+
+
+def _preview(recognition: Recognition, most_wh: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Return the annotated photo at a small size; it is drawn there, so that text stays legible."""
+    photo = recognition._photo()
+    scale = min(1.0, *(most / side for most, side in zip(most_wh, photo.size_wh, strict=True)))
+    width, height = (max(1, round(side * scale)) for side in photo.size_wh)
+    small = cv2.resize(photo.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return annotate(small, [_scaled(face, scale) for face in recognition])
+
+
+def _scaled(face: Face, scale: float) -> Face:
+    """Return a face with its box in pixels of a photo of another scale."""
+    x, y, width, height = (round(value * scale) for value in face.box_xywh)
+    return replace(face, box_xywh=(x, y, max(1, width), max(1, height)))
+
+
+def _picture(recognition: Recognition, most_wh: tuple[int, int]) -> str:
+    """Return the annotated photo as HTML; a sentence where it cannot be shown."""
+    try:
+        content = encode_jpeg(_preview(recognition, most_wh), SHOWN_QUALITY)
+    except ImageError as error:
+        return f"<p>{escape(str(error))}</p>"
+    text = escape(f"{recognition.name}: {_summary(recognition)}", quote=True)
+    data = base64.b64encode(content).decode("ascii")
+    return f'<img alt="{text}" src="data:image/jpeg;base64,{data}" style="max-width:100%">'
+
+
+def _html_table(recognition: Recognition) -> str:
+    """Return the percentages of each face as an HTML table, or that there is none."""
+    if not recognition:
+        return "" if recognition.problem else "<p>no face found</p>"
+    notes = ("notes",) if any(face.notes for face in recognition) else ()
+    titles = ("face", "answer", *recognition._origin.class_names, *notes)
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    rows = (_html_cells(number, face) for number, face in enumerate(recognition, 1))
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _html_cells(number: int, face: Face) -> Iterator[str]:
+    """Yield the cells of a face; the percentages of what its answer names are bold."""
+    yield f"<td>{number}</td><td>{escape(short_verdict(face))}</td>"
+    for name, value in face.probabilities.items():
+        text = percent(value).replace("<", "&lt;").replace(">", "&gt;").replace(" ", "&nbsp;")
+        yield f"<td>{f'<b>{text}</b>' if name in face.candidates else text}</td>"
+    if face.notes:
+        yield f'<td style="text-align:left">{escape("; ".join(face.notes))}</td>'
+
+
+def _cell(recognition: Recognition) -> str:
+    """Return one photo of a contact sheet as HTML."""
+    thumbnail_wh = (THUMBNAIL_PX, THUMBNAIL_PX)
+    picture = "" if recognition.problem else _picture(recognition, thumbnail_wh)
+    name, summary = escape(Path(recognition.name).name), escape(_summary(recognition))
+    caption = f"<figcaption><b>{name}</b><br>{summary}</figcaption>"
+    style = f"width:{THUMBNAIL_PX}px;margin:0;overflow-wrap:anywhere"
+    return f'<figure style="{style}">{picture}{caption}</figure>'
+
+
+def _title(recognition: Recognition) -> str:
+    """Return name and size of a photo; names may hold what would steer a terminal."""
+    name = "".join(letter if letter.isprintable() else "?" for letter in recognition.name)
+    size_wh = recognition.size_wh
+    return name if size_wh is None else f"{name} ({size_wh[0]}x{size_wh[1]})"
+
+
+def _line(number: int, face: Face) -> str:
+    """Return a face as a line of text."""
+    x, y, width, height = face.box_xywh
+    notes = "".join(f"; {note}" for note in face.notes)
+    return f"face {number}: {verdict(face)} (x {x}, y {y}, {width}x{height}){notes}"
+
+
+def _summary(recognition: Recognition) -> str:
+    """Return the answers of a photo in one line."""
+    if not recognition:
+        return recognition.problem or "no face found"
+    told = [f"{number}: {verdict(face)}" for number, face in enumerate(recognition, 1)]
+    rest = len(told) - MOST_NAMED
+    return ", ".join(told[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _totals(recognitions: Recognitions) -> str:
+    """Return how many photos and faces there are, and their answers, in one line."""
+    faces = [face for recognition in recognitions for face in recognition]
+    answers = Counter(face.emotion if face.sure else "unsure" for face in faces)
+    problems = sum(recognition.problem is not None for recognition in recognitions)
+    text = f"{_count(len(recognitions), 'photo')}, {_count(len(faces), 'face')}"
+    if answers:
+        text += ": " + ", ".join(f"{count} {name}" for name, count in answers.most_common())
+    return text + (f"; {_count(problems, 'photo')} could not be read" if problems else "")
+
+
+def _count(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,392 @@
+"""Training, validation and test images that share no picture and, where known, no person."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+from emotion.errors import DatasetError
+from emotion.training.data.layouts import IMAGE_SIDE, Dataset
+from emotion.training.settings import TrainingSettings
+
+TEST_SPLITS = ("test", "private_test")
+SIMILAR = 0.95
+"""Correlation of the pixels above which two images are one picture.
+
+Measured: a picture of FER2013 and its JPEG copy correlate above 0.995; all of the 267 pairs of
+PublicTest and Training above 0.94 are one photograph, cut or stretched otherwise; two different
+people come to 0.917 in FER2013 and to 0.926 in CK+, one person with two expressions to 0.981.
+"""
+
+SMALL_SIDE = 16
+TEST_IMAGES_AT_ONCE = 256
+MOST_PARTS = 20
+
+MOST_LIKE_PEOPLE = 1000
+"""Among images of known people, as many without one count as a person each. More are divided by
+themselves, which is much faster, but needs a few of each class."""
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """How many images stand in two splits; all but the last copy of each was removed.
+
+    Attributes:
+        identical: training and validation images that equal a test image in every pixel.
+        similar: those that are the same picture as a test image, stored or cut otherwise.
+        in_validation: training images that are the same picture as a validation image.
+        kept: they were left where they are, on the user's wish.
+    """
+
+    identical: int
+    similar: int
+    in_validation: int = 0
+    kept: bool = False
+
+    def __int__(self) -> int:
+        """Return how many training and validation images also stand in a test split."""
+        return self.identical + self.similar
+
+
+def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, Leaks]:
+    """Return the dataset with training, validation and test images that share no picture.
+
+    Test images are those of `settings.fold`, else those the data brings, else a share held out.
+
+    Raises:
+        DatasetError: there are too few images or people, or too few classes to learn.
+    """
+    _require_two_classes(dataset)
+    if settings.fold:
+        dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
+    else:
+        dataset = hold_out_test(dataset, settings.test_share, settings.seed)
+    keep = settings.keep_duplicates
+    dataset, identical = _without_identical(dataset, keep)
+    dataset = hold_out_validation(dataset, settings.validation_share, settings.seed)
+    # Only now, so that which images are held out depends on equal pixels and the seed alone.
+    dataset, similar = _without_similar(dataset, keep)
+    dataset, in_validation = _without_validation_images(dataset, keep)
+    _require_classes(dataset)
+    return dataset, Leaks(identical, similar, in_validation, keep)
+
+
+def remove_leaks(dataset: Dataset, keep: bool = False) -> tuple[Dataset, Leaks]:
+    """Remove training and validation images that also stand in a test split, and training images
+    that also stand in validation.
+
+    Args:
+        dataset: with its splits; validation images are best held out before, see `make_splits`.
+        keep: only count them, and mark the test images.
+
+    Returns:
+        The dataset without them, its test images marked in `twins`, and the counts.
+    """
+    dataset, identical = _without_identical(dataset, keep)
+    dataset, similar = _without_similar(dataset, keep)
+    dataset, in_validation = _without_validation_images(dataset, keep)
+    return dataset, Leaks(identical, similar, in_validation, keep)
+
+
+def hash_images(images: np.ndarray) -> np.ndarray:
+    """Return a digest an image, (N,) S16, equal where every pixel is equal."""
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).hexdigest() for image in images]
+    return np.array(digests, dtype="S16")
+
+
+def hold_out_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """Move a share of the training images to validation, stratified by class.
+
+    Identical images move together, and so do all images of a person where people are known. A
+    dataset that brings its own validation split keeps it.
+    """
+    if "validation" in dataset.split_names():
+        return dataset
+    return _hold_out(dataset, dataset.splits == "train", "validation", share, seed)
+
+
+def hold_out_test(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """Move a share of the images that are in no split to "test", the others to "train".
+
+    A dataset that brings splits but no test split has it held out of its training images.
+    """
+    unsplit = dataset.splits == ""
+    if unsplit.any():
+        splits = dataset.splits.astype("U16")
+        splits[unsplit] = "train"
+        return _hold_out(replace(dataset, splits=splits), unsplit, "test", share, seed)
+    if np.isin(dataset.splits, TEST_SPLITS).any():
+        return dataset
+    return _hold_out(dataset, dataset.splits == "train", "test", share, seed)
+
+
+def choose_fold(dataset: Dataset, folds: int, fold: int, seed: int) -> Dataset:
+    """Cut all images but private_test into parts, stratified by class; one of them is the test.
+
+    Identical images, and all images of a person, are in one part.
+
+    Args:
+        dataset: with or without splits; its own are given up.
+        folds: number of parts.
+        fold: the part that becomes "test", counted from 1; the others become "train".
+        seed: fixes the parts.
+
+    Raises:
+        DatasetError: there are too few images or people for so many parts.
+    """
+    pool = np.flatnonzero(dataset.splits != "private_test")
+    units = _find_units(dataset.where(dataset.splits != "private_test"))
+    parts = np.zeros(len(pool), dtype=np.int64)
+    for chosen in (units.has_person, ~units.has_person):
+        if chosen.any():
+            parts[chosen] = _cut(units.where(chosen), folds, seed)
+    splits = dataset.splits.astype("U16")
+    splits[pool] = np.where(parts == fold - 1, "test", "train")
+    return replace(dataset, splits=splits)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """What must stay together: a number an image, equal for identical images and for one person.
+
+    Attributes:
+        numbers: (N,) int64.
+        labels: (N,) int64.
+        has_person: (N,) bool, whether the unit is divided with those whose person is known.
+    """
+
+    numbers: np.ndarray
+    labels: np.ndarray
+    has_person: np.ndarray
+
+    def where(self, mask: np.ndarray) -> "_Units":
+        """Return the units of some images."""
+        return _Units(self.numbers[mask], self.labels[mask], self.has_person[mask])
+
+    def count(self) -> int:
+        """Return how many units there are."""
+        return len(np.unique(self.numbers))
+
+    def kind(self) -> str:
+        """Return what a unit is, for messages."""
+        return "people" if self.has_person.any() else "different images"
+
+
+def _find_units(dataset: Dataset) -> _Units:
+    """Join identical images and images of one person, over any number of steps."""
+    digests = hash_images(dataset.images)
+    _, numbers = np.unique(digests, return_inverse=True)
+    groups = np.zeros(len(dataset), "U1") if dataset.groups is None else dataset.groups
+    known = groups != ""
+    if known.any():
+        _, people = np.unique(groups[known], return_inverse=True)
+        numbers = _join(numbers, np.flatnonzero(known), people)
+    has_person = np.isin(numbers, np.unique(numbers[known]))
+    if known.any() and np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE:
+        has_person[:] = True
+    return _Units(numbers, dataset.labels, has_person)
+
+
+def _join(pictures: np.ndarray, known: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Return a number an image, equal where pictures and people link them.
+
+    Args:
+        pictures: (N,) a number a picture.
+        known: the images whose person is known.
+        people: a number a person, one for each of `known`.
+    """
+    offset = pictures.max() + 1
+    size = offset + people.max() + 1
+    links = coo_array((np.ones(len(known)), (pictures[known], offset + people)), (size, size))
+    _, components = connected_components(links, directed=False)
+    return components[pictures].astype(np.int64)
+
+
+def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed: int) -> Dataset:
+    """Return the dataset with a share of the images of `pool` (bool, (N,)) in the split `name`."""
+    rows = np.flatnonzero(pool)
+    units = _find_units(dataset.where(pool))
+    held_out = np.zeros(len(rows), dtype=bool)
+    if units.has_person.any():
+        held_out |= _some_people(units, name, share, seed)
+    if not units.has_person.all():
+        unknown = ~units.has_person
+        digests = hash_images(dataset.images[rows[unknown]])
+        held_out[unknown] = _some_images(digests, dataset.labels[rows[unknown]], name, share, seed)
+    splits = dataset.splits.astype("U16")
+    splits[rows[held_out]] = name
+    return replace(dataset, splits=splits)
+
+
+def _some_images(
+    digests: np.ndarray, labels: np.ndarray, name: str, share: float, seed: int
+) -> np.ndarray:
+    """Return which images are held out, (N,) bool; equal digests together."""
+    unique, first = np.unique(digests, return_index=True)
+    try:
+        _, held_out = train_test_split(
+            unique, test_size=share, random_state=seed, stratify=labels[first]
+        )
+    except ValueError as error:
+        counts = np.bincount(labels[first])
+        raise DatasetError(
+            f"expected enough images of each class to hold {share:.0%} out for {name}; "
+            f"received {len(unique)} different images, the smallest class with "
+            f"{counts[counts > 0].min()} ({error})"
+        ) from error
+    return np.isin(digests, held_out)
+
+
+def _some_people(units: _Units, name: str, share: float, seed: int) -> np.ndarray:
+    """Return which images are held out, (N,) bool; all images of a person together."""
+    people = units.where(units.has_person)
+    most = min(MOST_PARTS, people.count())
+    if most < 2:
+        raise DatasetError(
+            f"expected at least two people to hold {share:.0%} out for {name}; received one"
+        )
+    part = Fraction(share).limit_denominator(most)
+    part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
+    held_out = np.zeros(len(units.numbers), dtype=bool)
+    held_out[units.has_person] = _cut(people, part.denominator, seed) < part.numerator
+    return held_out
+
+
+def _cut(units: _Units, folds: int, seed: int) -> np.ndarray:
+    """Return the part of each image, from 0 to `folds` - 1, stratified by class.
+
+    Raises:
+        DatasetError: there are fewer units than parts, or too few of each class.
+    """
+    numbers, first = np.unique(units.numbers, return_index=True)
+    if len(numbers) < folds:
+        raise DatasetError(
+            f"expected at least {folds} {units.kind()} for {folds} parts; received {len(numbers)}"
+        )
+    if not units.has_person.any():
+        cutter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        return _number_parts(cutter, units.labels[first])[np.searchsorted(numbers, units.numbers)]
+    cutter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return _number_parts(cutter, units.labels, units.numbers)
+
+
+def _number_parts(cutter, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Return which part of a cross-validation each row is tested in, (N,) int64."""
+    parts = np.empty(len(labels), dtype=np.int64)
+    try:
+        with warnings.catch_warnings():
+            # A class with fewer images than parts is missing from some of them, which may be.
+            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+            for part, (_, rows) in enumerate(cutter.split(labels, labels, groups)):
+                parts[rows] = part
+    except ValueError as error:
+        raise DatasetError(
+            f"expected a class with at least as many images as parts; received {error}"
+        ) from error
+    return parts
+
+
+def _without_identical(dataset: Dataset, keep: bool) -> tuple[Dataset, int]:
+    """Return the dataset without images that equal a test image, and their number."""
+    testing = np.isin(dataset.splits, TEST_SPLITS)
+    leaked, twins = _find_identical(dataset.images, ~testing, testing)
+    return _marked(dataset, twins).where(keep | ~leaked), int(leaked.sum())
+
+
+def _without_similar(dataset: Dataset, keep: bool) -> tuple[Dataset, int]:
+    """Return the dataset without images that nearly equal a test image, and their number."""
+    testing = np.isin(dataset.splits, TEST_SPLITS)
+    leaked, twins = _find_similar(dataset.images, ~testing, testing)
+    return _marked(dataset, twins).where(keep | ~leaked), int(leaked.sum())
+
+
+def _without_validation_images(dataset: Dataset, keep: bool) -> tuple[Dataset, int]:
+    """Return the dataset without training images that validation holds, and their number."""
+    training, validation = dataset.splits == "train", dataset.splits == "validation"
+    leaked = np.zeros(len(dataset), dtype=bool)
+    for find in (_find_identical, _find_similar):
+        leaked |= find(dataset.images, training, validation)[0]
+    return dataset.where(keep | ~leaked), int(leaked.sum())
+
+
+def _marked(dataset: Dataset, twins: np.ndarray) -> Dataset:
+    """Return the dataset with more of its test images marked as twins."""
+    return replace(dataset, twins=twins if dataset.twins is None else twins | dataset.twins)
+
+
+def _find_identical(
+    images: np.ndarray, learning: np.ndarray, testing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which images equal one on the other side, of each side, two (N,) bool."""
+    digests = hash_images(images)
+    leaked = learning & np.isin(digests, digests[testing])
+    return leaked, testing & np.isin(digests, digests[leaked])
+
+
+def _find_similar(
+    images: np.ndarray, learning: np.ndarray, testing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which images nearly equal one on the other side, of each side, two (N,) bool.
+
+    Small copies are compared first, all with all; only the pairs that are alike there are compared
+    pixel by pixel. Equal images are left to `_find_identical`.
+    """
+    leaked, twins = (np.zeros(len(images), dtype=bool) for _ in range(2))
+    small = _standardized(_shrunk(images))
+    learned, tested = np.flatnonzero(learning), np.flatnonzero(testing)
+    for start in range(0, len(tested), TEST_IMAGES_AT_ONCE):
+        block = tested[start : start + TEST_IMAGES_AT_ONCE]
+        ours, theirs = np.nonzero(small[block] @ small[learned].T > SIMILAR)
+        ours, theirs = block[ours], learned[theirs]
+        alike = _are_similar(images, ours, theirs)
+        twins[ours[alike]] = True
+        leaked[theirs[alike]] = True
+    return leaked, twins
+
+
+def _are_similar(images: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Return which pairs of images are nearly, but not wholly, the same, (pairs,) bool."""
+    first, second = (images[rows].reshape(len(rows), IMAGE_SIDE**2) for rows in (ours, theirs))
+    correlation = (_standardized(first) * _standardized(second)).sum(axis=1)
+    return (correlation > SIMILAR) & (first != second).any(axis=1)
+
+
+def _shrunk(images: np.ndarray) -> np.ndarray:
+    """Return the means of small squares of each image, (N, 16 * 16) float32."""
+    step = IMAGE_SIDE // SMALL_SIDE
+    squares = images.reshape(len(images), SMALL_SIDE, step, SMALL_SIDE, step)
+    return squares.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
+
+
+def _standardized(rows: np.ndarray) -> np.ndarray:
+    """Return rows with mean 0 and length 1, so that a product is a correlation; flat ones are 0."""
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float32)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    return centred / np.maximum(lengths, 1)
+
+
+def _require_two_classes(dataset: Dataset) -> None:
+    """Raise where there is nothing to tell apart."""
+    learned = dataset.where(np.isin(dataset.splits, ("train", "")))
+    names = [dataset.class_names[label] for label in np.unique(learned.labels)]
+    if len(names) < 2:
+        raise DatasetError(
+            "expected training images of at least two classes; "
+            f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
+        )
+
+
+def _require_classes(dataset: Dataset) -> None:
+    """Raise unless there are training images of each class."""
+    learned = np.unique(dataset.split("train").labels)
+    missing = [dataset.class_names[label] for label in np.setdiff1d(dataset.labels, learned)]
+    if missing:
+        raise DatasetError(
+            f"expected training images of each class; received none of {', '.join(missing)}, whose "
+            "images are all in other splits: more of them, or another --seed, would help"
+        )

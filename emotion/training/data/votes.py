@@ -1,0 +1,266 @@
+"""FER+: the votes of ten people for each row of fer2013.csv, and what is learned from them.
+
+The rules are those of Barsoum, Zhang, Ferrer and Zhang 2016, "Training deep networks for facial
+expression recognition with crowd-sourced label distribution" (arXiv:1608.01041), and of the code
+they published (github.com/microsoft/FERPlus, src/ferplus.py): a single vote for a class is an
+outlier and counts as none; "unknown" and "not a face" are classes that nothing is learned from.
+
+What `Dataset.votes` holds afterwards:
+
+second-head   the share of the votes for each class, beside FER2013's label; zeros where nobody
+              voted for one of the classes. No row is removed.
+blend         the same; `emotion.training.fitting.targets` mixes these shares with the label.
+majority      None: the label is the class with more than half of the votes, other rows are removed.
+distribution  the distribution that the paper's cross-entropy mode learns from; the label is its
+              highest class. Test rows also need a majority, as in the published code.
+"""
+
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from emotion.errors import DatasetError
+from emotion.labels import CONTEMPT, FERPLUS_COLUMNS
+from emotion.training.data.layouts import CSV_SPLITS, Dataset, csv_row_index
+
+VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")
+"""The vote columns of fer2013new.csv, in its order."""
+
+UNKNOWN, NOT_A_FACE = len(VOTE_COLUMNS) - 2, len(VOTE_COLUMNS) - 1
+CSV_ROW = re.compile(r" row \d+$")
+"""How the name of an image ends that came from a csv."""
+
+LEAST_VOTES = 2
+MAJORITY = 0.5
+ENOUGH = 0.75
+MOST_CLASSES = 3
+
+EXPECTED_AGREEMENT = 0.64
+"""Share of the rows of fer2013.csv whose label most people chose, measured."""
+
+LEAST_AGREEMENT = 0.4
+FEWEST_ROWS_TO_JUDGE = 100
+
+
+def apply_votes(
+    dataset: Dataset,
+    path: Path,
+    votes_as: str = "second-head",
+    contempt: bool = False,
+) -> Dataset:
+    """Return a dataset that was read from fer2013.csv with what people voted.
+
+    Args:
+        dataset: as `read_layout` returned it.
+        path: fer2013new.csv, row for row beside the csv; rows beyond the last image may follow.
+        votes_as: one of the uses that the module describes.
+        contempt: keep contempt as an eighth class; without it, its share is left out, and in
+            "majority" and "distribution" so are the rows where it comes first.
+
+    Raises:
+        DatasetError: the file is no such csv, or does not belong to these rows.
+    """
+    usages, counts = _read_votes(path)
+    rows = csv_row_index(dataset.names)
+    _require_same_rows(dataset, rows, usages, path)
+    counts = counts[rows]
+    dataset = dataset.noting(*_doubts(dataset, counts))
+    dataset = _with_contempt(dataset) if contempt else dataset
+    if votes_as in ("majority", "distribution"):
+        return _with_crowd_labels(dataset, counts, votes_as)
+    return replace(dataset, votes=_normalized(_by_class(counts, dataset.class_names)))
+
+
+def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
+    """Return a dataset, read as "second-head", labelled as in "majority"; its votes stay.
+
+    So a model is measured on what most people saw, on the very splits it was trained with. Rows on
+    which most people do not agree are removed; images of other datasets keep their labels.
+
+    Args:
+        dataset: with rows of fer2013.csv, in any splits.
+        path: fer2013new.csv.
+
+    Raises:
+        DatasetError: the file is no such csv, or has too few rows.
+    """
+    voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
+    rows = csv_row_index(dataset.names[voted])
+    _, counts = _read_votes(path)
+    if len(rows) and len(counts) <= rows.max():
+        raise DatasetError(f"expected votes for {rows.max() + 1} rows; {path} has {len(counts)}")
+    majority = _by_class(_each(counts[rows], _majority), dataset.class_names)
+    labels, keep = dataset.labels.copy(), np.ones(len(dataset), bool)
+    labels[voted], keep[voted] = majority.argmax(axis=1), majority.any(axis=1)
+    note = f"FER+ majority: left out {np.count_nonzero(~keep):,} of {len(dataset):,} images"
+    return replace(dataset, labels=labels).where(keep).noting(note)
+
+
+def _read_votes(path: Path) -> tuple[list[str], np.ndarray]:
+    """Return the Usage and the votes, (N, 10) int64, of each row of fer2013new.csv."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            reader = csv.DictReader(file)
+            _require_columns(reader.fieldnames or (), path)
+            rows = list(reader)
+    except (OSError, csv.Error) as error:
+        raise DatasetError(f"expected a csv of votes; {path} cannot be read: {error}") from error
+    try:
+        counts = [[int(row[name]) for name in VOTE_COLUMNS] for row in rows]
+    except (TypeError, ValueError) as error:
+        number = next(index for index, row in enumerate(rows, start=2) if not _is_counted(row))
+        raise DatasetError(
+            f"expected a whole number of votes in each of {', '.join(VOTE_COLUMNS)}; "
+            f"row {number} of {path} has something else"
+        ) from error
+    return [row["Usage"] for row in rows], np.array(counts, dtype=np.int64).reshape(
+        -1, len(VOTE_COLUMNS)
+    )
+
+
+def _require_columns(names, path: Path) -> None:
+    """Raise unless the header names every column."""
+    missing = [name for name in ("Usage", *VOTE_COLUMNS) if name not in names]
+    if missing:
+        raise DatasetError(
+            f"expected the columns Usage, {', '.join(VOTE_COLUMNS)} in the votes; "
+            f"{path} is without {', '.join(missing)}"
+        )
+
+
+def _is_counted(row: dict) -> bool:
+    """Tell whether every vote of a row is a whole number."""
+    return all((row[name] or "").strip().isdecimal() for name in VOTE_COLUMNS)
+
+
+def _require_same_rows(dataset: Dataset, rows: np.ndarray, usages: list[str], path: Path) -> None:
+    """Raise at the first row of the csv that is another row in the votes."""
+    if len(usages) <= rows.max():
+        raise DatasetError(
+            f"expected votes for {rows.max() + 1} rows; {path} has {len(usages)}: it belongs to "
+            "another csv"
+        )
+    for row, split in zip(rows, dataset.splits, strict=True):
+        if CSV_SPLITS.get(usages[row]) != split:
+            usage = next(name for name, value in CSV_SPLITS.items() if value == split)
+            raise DatasetError(
+                f"expected votes row for row beside the csv; row {row + 2} has the Usage {usage} "
+                f"there and {usages[row]} in {path}"
+            )
+
+
+def _doubts(dataset: Dataset, counts: np.ndarray) -> tuple[str, ...]:
+    """Return a note where labels and votes differ so often that the rows can hardly be the same."""
+    shares = _by_class(counts, dataset.class_names)
+    voted = shares.any(axis=1)
+    if np.count_nonzero(voted) < FEWEST_ROWS_TO_JUDGE:
+        return ()
+    agreement = (shares.argmax(axis=1) == dataset.labels)[voted].mean()
+    if agreement >= LEAST_AGREEMENT:
+        return ()
+    return (
+        f"Only {agreement:.0%} of the labels are what most people voted, where "
+        f"{EXPECTED_AGREEMENT:.0%} are usual: do the votes belong to this csv?",
+    )
+
+
+def _with_contempt(dataset: Dataset) -> Dataset:
+    """Return the dataset with contempt among its classes, in its alphabetical place."""
+    names = tuple(sorted({*dataset.class_names, CONTEMPT}))
+    places = np.array([names.index(name) for name in dataset.class_names])
+    return replace(dataset, class_names=names, labels=places[dataset.labels])
+
+
+def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> Dataset:
+    """Return the rows on which people agree, labelled by them, and notes on the others."""
+    majority = _each(counts, _majority)
+    chosen = majority if votes_as == "majority" else _each(counts, _distribution)
+    if votes_as == "distribution":
+        tested = np.isin(dataset.splits, ("test", "private_test"))
+        chosen[tested & ~majority.any(axis=1)] = 0
+    targets = _by_class(chosen, dataset.class_names)
+    removed = _reasons(chosen, dataset.class_names)
+    keep = removed == ""
+    if not keep.any():
+        raise DatasetError("expected votes in which people agree; received none in any row")
+    kept = dataset.where(keep).noting(_removal_note(removed, votes_as))
+    votes = _normalized(targets[keep])
+    labels = votes.argmax(axis=1).astype(np.int64)
+    return replace(kept, labels=labels, votes=None if votes_as == "majority" else votes)
+
+
+def _each(counts: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return `rule` of each row of votes; equal rows, which are many, are worked out once."""
+    unique, place = np.unique(counts, axis=0, return_inverse=True)
+    return np.array([rule(row) for row in unique])[place.ravel()]
+
+
+def _without_outliers(counts: np.ndarray) -> np.ndarray:
+    """Return votes without those that one person alone gave to a class."""
+    return np.where(counts >= LEAST_VOTES, counts, 0)
+
+
+def _majority(counts: np.ndarray) -> np.ndarray:
+    """Return the votes of the class that has more than half of them, (10,); else zeros."""
+    counts = _without_outliers(counts)
+    first = counts.argmax()
+    chosen = np.zeros_like(counts)
+    if counts[first] > MAJORITY * counts.sum():
+        chosen[first] = counts[first]
+    return chosen
+
+
+def _distribution(counts: np.ndarray) -> np.ndarray:
+    """Return the votes that the paper's cross-entropy mode keeps, (10,); else zeros.
+
+    The highest classes are taken until they hold three quarters of the votes; classes with equally
+    many come together. More than three of them, or half of the votes or less, is no agreement, and
+    with "unknown" or "not a face" it ends.
+    """
+    counts = _without_outliers(counts)
+    chosen = np.zeros_like(counts)
+    while counts.any() and chosen.sum() < ENOUGH * counts.sum():
+        if np.count_nonzero(chosen) >= MOST_CLASSES:
+            break
+        left = counts - chosen
+        chosen = np.where(left == left.max(), counts, chosen)
+        if chosen[UNKNOWN:].any():
+            chosen[UNKNOWN:] *= chosen[:UNKNOWN].sum() == 0
+            break
+    agreed = chosen.sum() > MAJORITY * counts.sum() and np.count_nonzero(chosen) <= MOST_CLASSES
+    return chosen if agreed else np.zeros_like(counts)
+
+
+def _by_class(counts: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
+    """Return the votes for each of the classes, in their order."""
+    columns = [*FERPLUS_COLUMNS.values(), CONTEMPT]
+    return counts[:, [columns.index(name) for name in class_names]]
+
+
+def _reasons(chosen: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
+    """Return why each row is removed, "" where it is kept."""
+    names = np.array([*FERPLUS_COLUMNS.values(), CONTEMPT, "unknown", "not a face"])
+    first = names[chosen.argmax(axis=1)]
+    reasons = np.where(np.isin(first, class_names), "", first)
+    return np.where(chosen.any(axis=1), reasons, "no agreement")
+
+
+def _removal_note(reasons: np.ndarray, votes_as: str) -> str:
+    """Return a line on how many rows were removed, and why."""
+    names, counts = np.unique(reasons[reasons != ""], return_counts=True)
+    parts = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+    return (
+        f"FER+ {votes_as}: removed {counts.sum():,} of {len(reasons):,} rows"
+        f"{f' ({parts})' if parts else ''}"
+    )
+
+
+def _normalized(counts: np.ndarray) -> np.ndarray:
+    """Return votes as shares, float32; a row of zeros stays one."""
+    votes = counts.astype(np.float32)
+    totals = votes.sum(axis=1, keepdims=True)
+    return np.divide(votes, totals, out=np.zeros_like(votes), where=totals > 0)

@@ -1,0 +1,127 @@
+"""What saved models say of the faces that a network is to learn from.
+
+With `--votes-teachers` they also know what the other annotators of a face said: FER2013's label is
+one person's choice and FER+'s votes are ten people's, both are noisy, and each tells something of
+the other. A network that sees the face alone learns best from what is to be expected of each, given
+the other and what the saved models see. Lopez-Paz, Bottou, Schölkopf and Vapnik 2016, "Unifying
+distillation and privileged information" (arXiv:1511.03643).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+
+from emotion.errors import TrainingError
+from emotion.files import whole_file
+from emotion.model.runtime import apply_temperature
+from emotion.training.data.layouts import Dataset
+from emotion.training.fitting.targets import has_votes_head
+from emotion.training.networks.ensembles import teacher_answers
+from emotion.training.settings import TrainingSettings
+
+SMALLEST_PROBABILITY = 1e-4
+VOTERS = 10
+"""People who voted on each face of FER+."""
+
+KEPT_ANSWERS = "{head}-teachers.npz"
+"""The answers, kept in the folder of a run so that it goes on at once after an interruption."""
+
+
+def what_teachers_say(
+    training: Dataset, validation: Dataset, settings: TrainingSettings
+) -> tuple[np.ndarray, ...]:
+    """Return what the teachers say of the label of each face and, with their own, of its votes.
+
+    Args:
+        training: the faces to learn from.
+        validation: the faces on which the teachers are weighed against the other annotation.
+        settings: the teachers and their temperature.
+
+    Returns:
+        One array or two, (N, classes) float32, rows sum to 1.
+
+    Raises:
+        ModelError: a teacher cannot be loaded or has other classes.
+        TrainingError: there are teachers of the votes, but the votes are no second head.
+    """
+    if not settings.votes_teachers:
+        answers = _kept_answers(training, settings, "label")
+        return (apply_temperature(answers, settings.teacher_temperature).astype(np.float32),)
+    if not has_votes_head(training, settings):
+        raise TrainingError(
+            "expected --votes as a second head with --votes-teachers; received no such votes"
+        )
+    faces = (training, validation)
+    of_label = [_log(_kept_answers(part, settings, "label")) for part in faces]
+    of_votes = [_log(_kept_answers(part, settings, "votes")) for part in faces]
+    labels = [_one_hot(part) for part in faces]
+    votes = [part.votes for part in faces]
+    voted = [np.log((VOTERS * shares + 1 / shares.shape[1]) / (VOTERS + 1)) for shares in votes]
+    return (
+        expected_annotation(of_label, voted, labels),
+        expected_annotation(of_votes, labels, votes),
+    )
+
+
+def expected_annotation(
+    seen: Sequence[np.ndarray], others: Sequence[np.ndarray], annotation: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Return what is to be expected of one annotation of faces, given another and their looks.
+
+    A logistic regression says what the other annotation tells; it is multiplied with what a saved
+    model sees, each to a power that suits the validation faces best, which neither has learned.
+
+    Args:
+        seen: logarithms of a saved model's probabilities, for training and validation faces, each
+            (N, classes).
+        others: facts of the other annotation of the same faces, each (N, F).
+        annotation: the shares of the classes, each (N, classes); a row of zeros is without any.
+
+    Returns:
+        (N, classes) float32 for the training faces, rows sum to 1.
+    """
+    regression = _regress(others[0], annotation[0])
+    told = [_log(regression.predict_proba(facts)) for facts in others]
+
+    def cross_entropy(powers: np.ndarray) -> float:
+        expected = softmax(powers[0] * seen[1] + powers[1] * told[1], axis=1)
+        return float(-np.sum(annotation[1] * _log(expected)) / annotation[1].sum())
+
+    powers = minimize(cross_entropy, [0.5, 0.5], method="Nelder-Mead").x
+    return softmax(powers[0] * seen[0] + powers[1] * told[0], axis=1).astype(np.float32)
+
+
+def _regress(facts: np.ndarray, shares: np.ndarray) -> LogisticRegression:
+    """Return the multinomial logistic regression of shares of classes, (N, classes), on facts."""
+    rows, classes = np.nonzero(shares)
+    regression = LogisticRegression(max_iter=2000)
+    return regression.fit(facts[rows], classes, sample_weight=shares[rows, classes])
+
+
+def _kept_answers(faces: Dataset, settings: TrainingSettings, head: str) -> np.ndarray:
+    """Return the mean answer of a head's teachers, (N, classes), kept with the run."""
+    stems = settings.teachers if head == "label" else settings.votes_teachers
+    kept = settings.run_folder() / KEPT_ANSWERS.format(head=f"{head}-{len(faces)}")
+    try:
+        with kept.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return arrays["answers"]
+    except Exception:
+        # None yet, or damaged, for which numpy and zipfile have many words: they are asked again.
+        pass
+    answers = teacher_answers([Path(stem) for stem in stems], faces.images, faces.class_names, 1.0)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(kept) as part, part.open("wb") as file:
+        np.savez(file, answers=answers)
+    return answers
+
+
+def _one_hot(faces: Dataset) -> np.ndarray:
+    return np.eye(len(faces.class_names), dtype=np.float32)[faces.labels]
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))

@@ -1,0 +1,300 @@
+"""The figures of a report: one theme, a light and a dark palette, no files.
+
+All are narrow, so that their text can still be read on a phone. The colour of a class never stands
+without its name.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from emotion.labels import color_rgb
+from emotion.training.measuring.evaluation import Evaluation, wilson_interval
+from emotion.training.measuring.measurement import Sample, SplitResult
+from emotion.training.measuring.robustness import CORRUPTIONS, LEVELS, UNCHANGED, RobustnessRow
+
+WIDTH_INCHES = 4.2
+DOTS_PER_INCH = 160
+SAMPLE_COLUMNS = 6
+LONGEST_NAME = 16
+LONGEST_CAPTION = 12
+FIRST_COVERAGE = 0.02
+"""Below that share of the images an accuracy rests on too few of them to be drawn."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a figure but for the classes: paper, text, lines."""
+
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    first: str
+    second: str
+
+
+LIGHT = Palette("#ffffff", "#1b1f24", "#626a73", "#e3e6ea", "#0b62a8", "#c8590a")
+DARK = Palette("#1a1e23", "#e8eaed", "#9aa3ad", "#333a42", "#6cb6f5", "#f2a25c")
+
+
+def theme(palette: Palette) -> dict:
+    """Return the matplotlib settings that every figure is drawn with."""
+    return {
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "text.color": palette.ink,
+        "axes.labelcolor": palette.muted,
+        "axes.edgecolor": palette.muted,
+        "axes.facecolor": palette.paper,
+        "axes.titlesize": 9.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": palette.grid,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+        "xtick.labelcolor": palette.ink,
+        "ytick.labelcolor": palette.ink,
+        "figure.facecolor": palette.paper,
+        "figure.dpi": DOTS_PER_INCH,
+        "legend.frameon": False,
+        "legend.fontsize": 8,
+        "lines.linewidth": 1.8,
+    }
+
+
+def figures_of(result: SplitResult) -> dict[str, tuple]:
+    """Return name -> (function, its arguments but the palette) of each figure of a split."""
+    evaluation = result.evaluation
+    figures = {
+        "confusion_matrix": (confusion_matrix, (evaluation,)),
+        "classification_report": (classification_report, (evaluation,)),
+        "reliability": (reliability, (evaluation,)),
+        "risk_coverage": (risk_coverage, (evaluation, result.one_crop)),
+    }
+    if result.robustness:
+        figures["robustness"] = (robustness, (result.robustness,))
+    return figures
+
+
+def draw(figure_of, *arguments, palette: Palette = LIGHT) -> Figure:
+    """Return `figure_of(*arguments, palette)` drawn in the theme, ready to be saved."""
+    with matplotlib.rc_context(theme(palette)):
+        return figure_of(*arguments, palette)
+
+
+def curves(history: Sequence[dict], selected_epoch: int | None, palette: Palette) -> Figure:
+    """Draw loss and accuracy over the epochs, of training and validation where both are known."""
+    figure = _figure(4.4)
+    epochs = [row["epoch"] for row in history]
+    panels = (("loss", "Loss"), ("accuracy", "Accuracy"))
+    for axes, (key, title) in zip(figure.subplots(2, 1, sharex=True), panels, strict=True):
+        for name, label, colour, style in (
+            (key, "training", palette.second, "--"),
+            (f"val_{key}", "validation", palette.first, "-"),
+        ):
+            if all(row.get(name) is not None for row in history):
+                values = [row[name] for row in history]
+                marker = "o" if len(history) < 3 else ""
+                axes.plot(epochs, values, style, color=colour, label=label, marker=marker)
+        if selected_epoch is not None:
+            axes.axvline(selected_epoch, color=palette.muted, linewidth=1, label="selected epoch")
+        axes.set_title(title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, None))
+    axes.set_xlabel("epoch")
+    _legend_below(figure, axes)
+    return figure
+
+
+def confusion_matrix(evaluation: Evaluation, palette: Palette) -> Figure:
+    """Draw the confusion matrix: colour and percentage a true class, the count beneath."""
+    names = [wrapped(name) for name in evaluation.class_names]
+    width = max(WIDTH_INCHES, 1.1 + 0.45 * len(names))
+    figure = _figure(width, width)
+    axes = figure.subplots()
+    shares = evaluation.confusion_normalised
+    colours = LinearSegmentedColormap.from_list("shares", [palette.paper, palette.first])
+    axes.set_facecolor(palette.grid)  # shows where a class has no images
+    axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        _write_cell(axes, (row, column), share, evaluation.confusion[row, column], palette)
+    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 6 else 0)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="answer", ylabel="true class")
+    title = "Confusion matrix: % of each true class, images beneath"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, weight="bold")
+    _frameless(axes)
+    return figure
+
+
+def classification_report(evaluation: Evaluation, palette: Palette) -> Figure:
+    """Draw the F1 of each class as a bar, its precision and recall as marks on it."""
+    rows = evaluation.per_class()[::-1]
+    figure = _figure(1.5 + 0.42 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        colour = np.array(color_rgb(row["class"], evaluation.class_names)) / 255
+        score = row["f1"] or 0
+        axes.barh(place, score, 0.6, color=colour, edgecolor=palette.muted, linewidth=0.6)
+        text = "no images" if not row["support"] else f"{score:.2f}"
+        axes.text(1.02, place, text, va="center", color=palette.ink)
+        for key, mark in (("precision", ">"), ("recall", "<")):
+            if row["support"] and row[key] is not None:
+                axes.plot(row[key], place, mark, color=palette.ink, mec=palette.paper, ms=6.5)
+    for label, mark in (("precision", ">"), ("recall", "<")):
+        axes.plot([], [], mark, color=palette.ink, mec=palette.paper, label=label)
+    axes.set_yticks(range(len(rows)), [wrapped(row["class"]) for row in rows])
+    axes.set(xlim=(0, 1.0), ylim=(-0.6, len(rows) - 0.4))
+    axes.set_title(f"F1 of each class (macro F1 {evaluation.macro_f1:.2f})")
+    axes.grid(axis="y", visible=False)
+    _legend_below(figure, axes)
+    return figure
+
+
+def reliability(evaluation: Evaluation, palette: Palette) -> Figure:
+    """Draw how often the answers are right against how sure they are (Guo et al. 2017)."""
+    rows = [row for row in evaluation.reliability() if row["images"]]
+    figure = _figure(4.4)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], ":", color=palette.muted, label="perfectly honest")
+    confidence = [row["confidence"] for row in rows]
+    bounds = np.array([_bounds(row) for row in rows]).T
+    upper.vlines(confidence, *bounds, color=palette.first, linewidth=1, alpha=0.6)
+    label = "this model, with 95 % interval"
+    upper.plot(confidence, [row["accuracy"] for row in rows], "o-", ms=4, color=palette.first)
+    upper.plot([], [], "o-", ms=4, color=palette.first, label=label)
+    upper.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="answers that are right")
+    error = evaluation.expected_calibration_error
+    upper.set_title(f"Reliability (calibration error {error:.3f})")
+    _legend_below(figure, upper)
+    left, width = [row["lower"] for row in rows], rows[0]["upper"] - rows[0]["lower"]
+    counts = [row["images"] for row in rows]
+    lower.bar(left, counts, width, align="edge", color=palette.first, edgecolor=palette.paper)
+    lower.set(xlabel="how sure the answer is", ylabel="images")
+    lower.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    upper.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    return figure
+
+
+def risk_coverage(evaluation: Evaluation, one_crop: Evaluation | None, palette: Palette) -> Figure:
+    """Draw the accuracy of the surest answers over the share of images answered."""
+    figure = _figure(3.4)
+    axes = figure.subplots()
+    for measured, label, colour, style in (
+        (one_crop, "one crop", palette.second, "--"),
+        (evaluation, "as served", palette.first, "-"),
+    ):
+        if measured is None:
+            continue
+        coverage, risk = measured.risk_coverage()
+        drawn = coverage >= FIRST_COVERAGE
+        axes.plot(coverage[drawn], 1 - risk[drawn], style, color=colour, label=label)
+    rows = evaluation.accuracy_by_coverage()
+    covered = [row["images"] / len(evaluation.labels) for row in rows]
+    axes.plot(covered, [row["accuracy"] for row in rows], "o", ms=4.5, color=palette.first)
+    axes.set(xlim=(0, 1.02), xlabel="share of the images answered, the surest first")
+    axes.set_ylim(top=1.005)
+    axes.set_title("Accuracy when the unsure answers are left out")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, 0))
+    axes.legend(loc="lower left", reverse=True)
+    return figure
+
+
+def robustness(rows: Sequence[RobustnessRow], palette: Palette) -> Figure:
+    """Draw the accuracy over the levels of each corruption, as served and with one crop."""
+    figure = _figure(5.4)
+    panels = figure.subplots(3, 2, sharex=True, sharey=True).flat
+    unchanged = next(row for row in rows if row.corruption == UNCHANGED)
+    for axes, corruption in zip(panels, CORRUPTIONS, strict=True):
+        shown = [unchanged, *(row for row in rows if row.corruption == corruption)]
+        for key, colour, style in (
+            ("accuracy", palette.first, "-"),
+            ("accuracy_one_crop", palette.second, "--"),
+        ):
+            values = [getattr(row, key) for row in shown]
+            if None not in values:
+                label = "as served" if key == "accuracy" else "one crop"
+                line = {"color": colour, "label": label, "zorder": 3 if style == "-" else 2}
+                axes.plot(range(len(shown)), values, style, marker=".", **line)
+        axes.set_title(corruption[0].upper() + corruption[1:])
+        axes.set_xticks(range(4), ["none", *LEVELS], fontsize=7.5)
+        axes.set_ylim(0, 1)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    _legend_below(figure, axes)
+    return figure
+
+
+def sample_sheet(samples: Sequence[Sample], title: str, palette: Palette) -> Figure:
+    """Draw faces in a grid, each with its true class and its answer above it."""
+    lines = max(1, -(-len(samples) // SAMPLE_COLUMNS))
+    figure = _figure(0.4 + 1.45 * lines, 1.15 * SAMPLE_COLUMNS)
+    figure.suptitle(title if samples else f"{title}: none", x=0.01, ha="left", weight="bold")
+    # one set of axes for all: a set for each face takes ten times as long to lay out
+    axes = figure.subplots()
+    axes.axis("off")
+    for position, sample in enumerate(samples):
+        line, column = divmod(position, SAMPLE_COLUMNS)
+        left, top = column * 1.08, line * 1.36
+        extent = (left, left + 1, top + 1, top)
+        axes.imshow(sample.image, cmap="gray", vmin=0, vmax=255, extent=extent)
+        caption = f"{_cut(sample.true_class)}\n→ {_cut(sample.answer)} {sample.probability:.0%}"
+        axes.text(left + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize=6.5)
+    axes.set(xlim=(0, 1.08 * SAMPLE_COLUMNS), ylim=(1.36 * lines - 0.3, -0.3), aspect="equal")
+    return figure
+
+
+def wrapped(name: str) -> str:
+    """Return a class name on at most two lines, cut short where it is longer still."""
+    lines = textwrap.wrap(name.replace("_", " "), LONGEST_NAME, max_lines=2, placeholder="…")
+    return "\n".join(lines)
+
+
+def _cut(name: str) -> str:
+    """Return a class name short enough for half a line of a caption."""
+    return name if len(name) <= LONGEST_CAPTION else name[: LONGEST_CAPTION - 1] + "…"
+
+
+def _figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figure:
+    return Figure(figsize=(width_inches, height_inches), layout="constrained")
+
+
+def _legend_below(figure: Figure, axes) -> None:
+    """Put the legend of one of the axes under the figure, where it covers nothing."""
+    entries = axes.get_legend_handles_labels()
+    figure.legend(*entries, loc="outside lower left", ncols=3, handlelength=1.8)
+
+
+def _frameless(axes) -> None:
+    """Take away the frame and the grid of axes that hold a matrix."""
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _write_cell(axes, cell: tuple[int, int], share: float, count: int, palette: Palette) -> None:
+    """Write the percentage and the count into one cell of the confusion matrix."""
+    row, column = cell
+    known = not np.isnan(share)
+    colour = palette.paper if known and share > 0.5 else palette.ink
+    middle = {"ha": "center", "color": colour}
+    axes.text(column, row, f"{share:.0%}"[:-1] if known else "–", va="bottom", **middle)
+    axes.text(column, row + 0.06, f"{count}", va="top", fontsize=6.5, alpha=0.8, **middle)
+
+
+def _bounds(row: dict) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy of one bin of the reliability table."""
+    return wilson_interval(round(row["accuracy"] * row["images"]), row["images"])

@@ -1,0 +1,136 @@
+"""Several models as one: their average as a network, or as answers to learn from."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from emotion.errors import ModelError
+from emotion.model.keras import ModelFiles, load_keras_model
+from emotion.model.runtime import INPUT_SHAPE, EmotionModel, apply_temperature, load_model
+
+SMALLEST_PROBABILITY = 1e-7
+CHUNK_SIZE = 512
+
+
+def average_models(
+    stems: Sequence[Path], mirrored: bool = False
+) -> tuple[keras.Model, tuple[str, ...]]:
+    """Return one network that answers with the mean of what saved models answer.
+
+    It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
+    lets a temperature be folded in, as in any other network.
+
+    Args:
+        stems: two models or more, each a folder and name without suffix; one may come twice.
+        mirrored: show each model the mirror image of each face as well; one model is enough then.
+
+    Returns:
+        The network, (N, 48, 48, 1) in [0, 1] -> (N, classes), and its class names, which are in
+        the order of the first model.
+
+    Raises:
+        ModelError: there are too few models, one cannot be loaded, or their classes differ.
+    """
+    if len(stems) < 2 and not (stems and mirrored):
+        raise ModelError(
+            f"expected two models or more to average, or --mirrored; received {len(stems)}"
+        )
+    models = [load_model(Path(stem)) for stem in stems]
+    class_names = models[0].class_names
+    orders = [_order(model, class_names, models[0].name) for model in models]
+    faces = keras.Input(INPUT_SHAPE, name="faces")
+    views = (faces, ops.flip(faces, axis=2)) if mirrored else (faces,)
+    members = [
+        _member(Path(stem), number, order)
+        for number, (stem, order) in enumerate(zip(stems, orders, strict=True), start=1)
+    ]
+    answers = [member(view) for member in members for view in views]
+    mean = layers.Average(name="mean", dtype="float32")(answers)
+    logarithms = ops.log(ops.maximum(mean, SMALLEST_PROBABILITY))
+    emotion = layers.Dense(
+        len(class_names),
+        activation="softmax",
+        kernel_initializer="identity",
+        dtype="float32",
+        name="emotion",
+    )(logarithms)
+    return keras.Model(faces, emotion, name="ensemble"), class_names
+
+
+def teacher_answers(
+    stems: Sequence[Path],
+    images: np.ndarray,
+    class_names: Sequence[str],
+    temperature: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Return what saved models answer on the mean, softened for a network that learns from them.
+
+    Each model sees each face and its mirror image (Hinton, Vinyals, Dean 2015, for the softening).
+
+    Args:
+        stems: one model or more, each a folder and name without suffix.
+        images: (N, 48, 48) uint8.
+        class_names: the order of the columns.
+        temperature: above 1 softens, 1 leaves the answers as they are.
+        progress: called with (images done, images in all) from time to time.
+
+    Returns:
+        (N, classes) float32; each row sums to 1.
+
+    Raises:
+        ModelError: there is no model, one cannot be loaded, or it has other classes.
+    """
+    if not stems:
+        raise ModelError("expected one model or more to learn from; received none")
+    models = [load_model(Path(stem)) for stem in stems]
+    orders = [_order(model, class_names, "the dataset") for model in models]
+    softened = np.empty((len(images), len(class_names)), np.float32)
+    for start in range(0, len(images), CHUNK_SIZE):
+        chunk = slice(start, start + CHUNK_SIZE)
+        faces = images[chunk, ..., None].astype(np.float32) / 255
+        softened[chunk] = apply_temperature(_mean_answer(models, orders, faces), temperature)
+        if progress:
+            progress(min(start + CHUNK_SIZE, len(images)), len(images))
+    return softened
+
+
+def _mean_answer(
+    models: Sequence[EmotionModel], orders: Sequence[list[int]], faces: np.ndarray
+) -> np.ndarray:
+    """Return the mean answer over models, and over faces and their mirror images."""
+    views = (faces, faces[:, :, ::-1])
+    answers = [
+        model.predict(view)[:, order]
+        for model, order in zip(models, orders, strict=True)
+        for view in views
+    ]
+    return np.mean(answers, axis=0)
+
+
+def _order(model: EmotionModel, class_names: Sequence[str], whose: str) -> list[int]:
+    """Return where each class stands in a model's answer."""
+    if set(model.class_names) != set(class_names):
+        raise ModelError(
+            f"expected the same classes; {model.name} has {', '.join(model.class_names)}, "
+            f"{whose} has {', '.join(class_names)}"
+        )
+    return [model.class_names.index(name) for name in class_names]
+
+
+def _member(stem: Path, number: int, order: list[int]) -> Callable:
+    """Return a saved model as one layer of a name of its own, its answers put into an order."""
+    member = load_keras_model(ModelFiles(stem))
+    member.name = f"member_{number}"
+    if order == sorted(order):
+        return member
+    # a dense layer, because picking columns is no layer that a plain Keras installation loads
+    reorder = layers.Dense(
+        len(order), use_bias=False, trainable=False, dtype="float32", name=f"order_{number}"
+    )
+    reorder.build((None, len(order)))
+    reorder.set_weights([np.eye(len(order), dtype=np.float32)[:, order]])
+    return lambda faces: reorder(member(faces))

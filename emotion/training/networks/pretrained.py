@@ -1,0 +1,166 @@
+"""Weights to start from: ImageNet's for a backbone, or those of a model saved earlier."""
+
+import contextlib
+import io
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from emotion.errors import TrainingError
+from emotion.model.keras import LOAD_ERRORS, ModelFiles, load_keras_model
+from emotion.training.networks.architectures import backbone_of
+from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
+
+CONNECT_TIMEOUT_S = 10
+APPLICATIONS = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenetv2": "MobileNetV2"}
+"""Name of each network in `keras.applications`."""
+
+FILES = {
+    "vgg16": "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "resnet50": "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    "mobilenetv2": "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5",
+}
+"""Name of the file that Keras fetches for each network, by which it is known elsewhere."""
+
+
+def start_from(network: keras.Model, settings: TrainingSettings) -> None:
+    """Give a new network the weights that the settings ask for.
+
+    Raises:
+        ModelError: the saved model cannot be loaded.
+        TrainingError: the weights cannot be had, or belong to another network.
+    """
+    weights = settings.starting_weights()
+    if weights == "none":
+        return
+    if weights == "imagenet":
+        load_imagenet_weights(network, settings.architecture, None)
+    elif Path(weights).suffix == ".h5":
+        load_imagenet_weights(network, settings.architecture, Path(weights))
+    else:
+        load_saved_weights(network, ModelFiles(Path(weights)))
+
+
+def load_imagenet_weights(network: keras.Model, architecture: str, file: Path | None) -> None:
+    """Give the backbone of a network the weights it learned on ImageNet, without their last layer.
+
+    Args:
+        network: of the architecture.
+        architecture: one of `TRANSFER_NETWORKS`.
+        file: the .h5 that Keras fetches, kept at hand; None lets Keras fetch it.
+
+    Raises:
+        TrainingError: the network takes no such weights, they cannot be fetched, or the file is
+            not theirs.
+    """
+    backbone = backbone_of(network)
+    if backbone is None:
+        raise TrainingError(
+            f"expected one of {', '.join(TRANSFER_NETWORKS)} for weights from ImageNet; received "
+            f"{architecture}: give --weights none, or a saved model (folder and name, no suffix)"
+        )
+    if file is None:
+        backbone.set_weights(_fetched_weights(architecture, backbone.input_shape[1:]))
+    else:
+        _load_backbone_file(backbone, architecture, file)
+
+
+def load_saved_weights(network: keras.Model, files: ModelFiles) -> None:
+    """Give a network the weights of a saved model; a second head starts as the first.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        TrainingError: it is of another architecture or of other classes.
+    """
+    values = load_keras_model(files).get_weights()
+    values += values[-2:] if len(network.outputs) > 1 else []
+    expected = [weights.shape for weights in network.get_weights()]
+    received = [weights.shape for weights in values]
+    if expected != received:
+        raise TrainingError(
+            f"expected --weights of the same architecture and number of classes; {files.name} has "
+            f"{len(received)} arrays ending in {received[-1:]}, the network {len(expected)} "
+            f"ending in {expected[-1:]}"
+        )
+    network.set_weights(values)
+
+
+def _fetched_weights(architecture: str, input_shape: tuple[int, int, int]) -> list:
+    """Return the arrays of a backbone that Keras fetches, or finds where it keeps them."""
+    application = getattr(keras.applications, APPLICATIONS[architecture])
+    try:
+        with _short_timeout(), _first_message_held():
+            backbone = application(include_top=False, weights="imagenet", input_shape=input_shape)
+    except Exception as error:  # Keras raises a bare Exception where it cannot fetch
+        name = FILES[architecture]
+        raise TrainingError(
+            f"expected to fetch the ImageNet weights of {architecture}; that failed "
+            f"({_one_line(error)}): give --weights none, or get the file {name} from elsewhere "
+            f"and give --weights PATH/{name} or put it into {_kept_in()}"
+        ) from error
+    return backbone.get_weights()
+
+
+def _load_backbone_file(backbone: keras.Model, architecture: str, file: Path) -> None:
+    """Load an .h5 of Keras' applications into a backbone, by the order of its layers."""
+    expected = f"expected the ImageNet weights of {architecture} without its last layer"
+    if not file.is_file():
+        raise TrainingError(f"{expected} in {file}; there is no such file")
+    try:
+        backbone.load_weights(str(file))
+    except LOAD_ERRORS as error:
+        raise TrainingError(
+            f"{expected}, such as {FILES[architecture]}; {file} cannot be used as such "
+            f"({_one_line(error)}); a whole model is given by its name without .h5"
+        ) from error
+
+
+@contextlib.contextmanager
+def _short_timeout() -> Iterator[None]:
+    """Give up on a server that does not answer; Keras itself would wait for minutes."""
+    kept = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(CONNECT_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(kept)
+
+
+@contextlib.contextmanager
+def _first_message_held() -> Iterator[None]:
+    """Show Keras' download bar once bytes arrive, and nothing of an attempt that fails."""
+    with contextlib.redirect_stdout(_HeldFirst(sys.stdout)):
+        yield
+
+
+class _HeldFirst(io.TextIOBase):
+    """A text stream that passes on the first message only when a second one follows."""
+
+    def __init__(self, target: io.TextIOBase):
+        self.target, self.held = target, None
+
+    def write(self, text: str) -> int:
+        if self.held is None:
+            self.held = text
+            return len(text)
+        self.target.write(self.held + text)
+        self.held = ""
+        return len(text)
+
+    def flush(self) -> None:
+        self.target.flush()
+
+
+def _kept_in() -> str:
+    """Return the folder in which Keras looks for fetched weights, as a person would type it."""
+    return f"{os.environ.get('KERAS_HOME', '~/.keras')}/models"
+
+
+def _one_line(error: Exception) -> str:
+    """Return the first line of an error's message, shortened, or its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:250] if lines else type(error).__name__

@@ -1,0 +1,159 @@
+"""How much one client, and all together, may ask for; which proxies are believed."""
+
+import ipaddress
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Flask, request
+from flask_limiter import Limiter
+from limits.errors import ConfigurationError
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from emotion.web.errors import EXTENSION, VIDEO_ENDPOINTS, BusyError, ClientBusyError
+from emotion.web.settings import Settings, SettingsError
+
+MOST_OF_A_CLIENT = 2
+"""Places that one client may hold, so that nobody takes them all: a browser asks for no more."""
+
+
+class Gate:
+    """Lets in a bounded number of photos, and works on fewer at the same time.
+
+    More at once than there are processors would answer none of them sooner, and each photo in work
+    takes the memory of its pixels.
+    """
+
+    def __init__(self, most: int, at_once: int):
+        """Let `most` photos in, `at_once` of which are worked on at the same time."""
+        self.most = most
+        self.in_hand = 0
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(at_once)
+
+    @contextmanager
+    def place(self, client: str) -> Iterator[None]:
+        """Hold a place and then a turn; who holds one must not ask for a second.
+
+        Args:
+            client: who asks, such as an address.
+
+        Raises:
+            BusyError: there is no place, or none for this client; nothing waits.
+        """
+        self._enter(client)
+        try:
+            with self._turns:
+                yield
+        finally:
+            self._leave(client)
+
+    def _enter(self, client: str) -> None:
+        with self._lock:
+            if self.in_hand >= self.most:
+                raise BusyError(
+                    "expected a free place for the photo; "
+                    f"received it while {self.most} others are in hand"
+                )
+            if self._held[client] >= MOST_OF_A_CLIENT:
+                raise ClientBusyError(
+                    f"expected at most {MOST_OF_A_CLIENT} photos in hand from one address; "
+                    "received another"
+                )
+            self.in_hand += 1
+            self._held[client] += 1
+
+    def _leave(self, client: str) -> None:
+        with self._lock:
+            self.in_hand -= 1
+            self._held[client] -= 1
+            # a client that holds nothing is forgotten
+            self._held += Counter()
+
+
+KEPT_FACES = "emotion_kept_faces"
+
+
+WORK_ENDPOINTS = (
+    *("pages.blurred", "pages.set_zip", "pages.face", "feedback.say"),
+    *("api.picture", "api.explanation", "api.say"),
+)
+"""What makes pictures, explains or writes, although it brings no photo."""
+
+
+def trust_proxies(app: Flask, count: int) -> None:
+    """Take address, scheme and host of a request from the last `count` proxies in front."""
+    if count:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)
+
+
+def limit_rates(app: Flask, settings: Settings) -> None:
+    """Limit what one client may send and ask for; to be called when all blueprints are registered.
+
+    Raises:
+        SettingsError: the rates cannot be counted where they should be.
+    """
+    limiter = _limiter(app, settings.rate_limit_storage)
+    photos = limiter.shared_limit(settings.rate_limit, scope="photos", cost=photos_in_request)
+    frames = limiter.shared_limit(settings.live_rate_limit, scope="frames")
+    videos = limiter.shared_limit(settings.video_rate_limit, scope="videos")
+    limits = {"pages.upload": photos, "api": photos, "live": frames}
+    limits |= dict.fromkeys(VIDEO_ENDPOINTS, videos)
+    app.extensions[KEPT_FACES] = limiter.shared_limit(
+        settings.feedback_rate_limit,
+        scope="kept faces",
+        error_message="Expected faces to keep for training from one address at most "
+        f"{settings.feedback_rate_limit}; received more. Send the opinion without the face.",
+    )
+    work = limiter.shared_limit(settings.work_rate_limit, scope="work")
+    app.before_request(read_form)
+    app.extensions[EXTENSION] = limiter
+    for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:
+        limit = limits.get(endpoint) or limits.get(endpoint.partition(".")[0])
+        if limit:
+            app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+    for endpoint in WORK_ENDPOINTS:
+        app.view_functions[endpoint] = work(app.view_functions[endpoint])
+
+
+def read_form() -> None:
+    """Read what a request brings before it is counted: a form that is too large ends it here."""
+    if request.method == "POST":
+        _ = request.files
+
+
+def _limiter(app: Flask, storage: str) -> Limiter:
+    """Return what counts; when its storage is out of reach, each process counts for itself."""
+    try:
+        return Limiter(
+            client_key,
+            app=app,
+            storage_uri=storage,
+            strategy="fixed-window",
+            in_memory_fallback_enabled=True,
+        )
+    except (ConfigurationError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            "expected RATE_LIMIT_STORAGE to be memory:// or an address that the package limits "
+            f"knows and whose client is installed; received {storage!r} ({reason})"
+        ) from error
+
+
+def client_key() -> str:
+    """Return who sends a request: an address, of IPv6 the network of one subscriber."""
+    address = request.remote_addr or "unknown"
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+
+
+def photos_in_request() -> int:
+    """Return how many photos a request brings; one without any counts as one, too."""
+    return max(1, sum(map(len, request.files.listvalues())))

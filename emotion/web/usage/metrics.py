@@ -1,0 +1,110 @@
+"""Figures for Prometheus at /metrics, where the settings ask for them; none is about a person."""
+
+import math
+from collections.abc import Iterator
+
+from flask import Flask, Response, g, request
+from flask.typing import ResponseReturnValue
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from emotion.web.analysis import Services
+from emotion.web.database import DatabaseError
+from emotion.web.logs import elapsed_s, route
+from emotion.web.videos.queue import WAITING
+from emotion.web.videos.workers import VideoWorkers
+
+ENDS = ("done", "failed", "cancelled")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """What is counted in one process; each worker has its own."""
+
+    def __init__(self, services: Services):
+        """Count into a registry of one's own, so that several apps fit into one process."""
+        self.registry = CollectorRegistry()
+        # of what a request says, only what is one of a few words becomes a label
+        labels = ("method", "route", "status")
+        self._requests = self._counter("requests", "Requests answered", labels)
+        self._seconds = Histogram(
+            "emotion_request_seconds",
+            "Time to an answer",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._photos = self._counter("photos", "Photos and frames read")
+        self._faces = self._counter("faces", "Faces found")
+        self._refused = self._counter("refused", "Requests told to wait", ("reason",))
+        in_hand = Gauge(
+            "emotion_photos_in_hand", "Photos read or waiting to be", registry=self.registry
+        )
+        in_hand.set_function(lambda: services.gate.in_hand)
+        in_work = Gauge(
+            "emotion_videos_in_work", "Videos that are worked on", registry=self.registry
+        )
+        in_work.set_function(lambda: len(services.videos.workers.in_work))
+        waiting = Gauge("emotion_videos_waiting", "Videos that wait", registry=self.registry)
+        waiting.set_function(lambda: _waiting(services))
+        self.registry.register(EndedVideos(services.videos.workers))
+        ProcessCollector(registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"emotion_{name}", text, labels, registry=self.registry)
+
+    def count(self, response: Response) -> Response:
+        """Count the current request."""
+        method = request.method if request.method in METHODS else "other"
+        where = route() or "none"
+        self._requests.labels(method, where, response.status_code).inc()
+        self._seconds.labels(where).observe(elapsed_s())
+        self._photos.inc(g.get("photos", 0))
+        self._faces.inc(g.get("faces", 0))
+        if g.get("refused"):
+            self._refused.labels(g.refused).inc()
+        return response
+
+    def show(self) -> ResponseReturnValue:
+        """Answer with all figures in Prometheus' text form."""
+        headers = {"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
+        return generate_latest(self.registry), headers
+
+
+def _waiting(services: Services) -> float:
+    """Return how many videos wait, in all processes together; NaN where that cannot be known."""
+    try:
+        return services.videos.rows.count(WAITING)
+    except DatabaseError:
+        return math.nan
+
+
+class EndedVideos(Collector):
+    """How many videos ended in which way; threads count them, not requests."""
+
+    def __init__(self, workers: VideoWorkers):
+        self._workers = workers
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the figures as they are now."""
+        ended = CounterMetricFamily("emotion_videos", "Videos that ended", labels=("outcome",))
+        for outcome in ENDS:
+            ended.add_metric((outcome,), self._workers.ended[outcome])
+        yield ended
+
+
+def measure(app: Flask, services: Services) -> None:
+    """Count every request of an app, and answer /metrics."""
+    metrics = Metrics(services)
+    app.after_request(metrics.count)
+    app.add_url_rule("/metrics", "metrics", metrics.show)
