@@ -191,7 +191,7 @@ def flood(folder: Path, photo: bytes, options: argparse.Namespace) -> bool:
     print(f"\n{len(answers)} requests by {options.clients} clients at once, {elapsed_s:.0f} s")
     print(f"statuses: {dict(sorted(statuses.items()))}")
     print(f"answered with a result: {statuses[303] / elapsed_s:.1f} a second")
-    print("\n| status | median s | 95 % | 99 % | longest |\n| --- | --- | --- | --- | --- |")
+    print("\n| status | median s | 95% | 99% | longest |\n| --- | --- | --- | --- | --- |")
     for status in sorted(statuses):
         seconds = [each for got, each, _ in answers if got == status]
         cells = [f"{percentile(seconds, share):.2f}" for share in (0.5, 0.95, 0.99, 1)]

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from emotion.faces import Face, percent, short_verdict
+from emotion.faces import Face, short_verdict
 from emotion.labels import color_rgb
+from emotion.text import percent
 
 SMALLEST_TEXT_PX = 12
 """Letters smaller than this cannot be read."""
@@ -40,7 +41,7 @@ BARS_OPACITY = 0.85
 """How much of the plate under the bars hides the picture, 0 to 1."""
 
 BAR_LENGTHS = (5.0, 2.0)
-"""How long a bar of 100 % is, in text sizes: the first length that finds a free place."""
+"""How long a bar of 100% is, in text sizes: the first length that finds a free place."""
 
 Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -415,7 +416,7 @@ def _bars(face: Face, size: int, bar_length: float) -> np.ndarray:
 def _bars_template(names: tuple[str, ...], size: int, bar_length: float) -> np.ndarray:
     """Return the bars before there is anything in them; not to be changed."""
     row, bar_left, full = _bars_measures(names, size, bar_length)
-    width = bar_left + full + 1 + size // 2 + round(_font(size).getlength("<99 %")) + size // 2
+    width = bar_left + full + 1 + size // 2 + round(_font(size).getlength("<99%")) + size // 2
     panel = np.full((row * len(names) + 2 * (size // 3), width, 3), BARS_PLATE_RGB, np.uint8)
     for number, name in enumerate(names):
         top = size // 3 + number * row
@@ -427,7 +428,7 @@ def _bars_template(names: tuple[str, ...], size: int, bar_length: float) -> np.n
 
 @functools.lru_cache(maxsize=32)
 def _bars_measures(names: tuple[str, ...], size: int, bar_length: float) -> tuple[int, int, int]:
-    """Return in pixels: the height of a row, where bars begin, and the length of one of 100 %."""
+    """Return in pixels: the height of a row, where bars begin, and the length of one of 100%."""
     longest = max(_font(size).getlength(name) for name in names)
     return round(size * 1.3), round(longest) + size, round(size * bar_length)
 

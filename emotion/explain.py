@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from emotion.errors import ModelError
-from emotion.faces import percent
 from emotion.images.encoding import encode_png
 from emotion.model.runtime import INPUT_SHAPE, EmotionModel
+from emotion.text import percent
 
 SIDE_PX = INPUT_SHAPE[0]
 

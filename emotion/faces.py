@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emotion.errors import ModelError
+from emotion.text import percent
 
 SCHEMA = 1
 """Version of the JSON form; it grows when a field changes its meaning or goes away."""
@@ -254,7 +255,7 @@ def _ranked(probabilities: Mapping[str, float]) -> tuple[tuple[str, float], ...]
 
 
 def verdict(face: Face) -> str:
-    """Return the answer in a few words: "happy 93 %", or "unsure: angry 41 % or fear 38 %"."""
+    """Return the answer in a few words: "happy 93%", or "unsure: angry 41% or fear 38%"."""
     return _in_words(
         face, [f"{name} {percent(face.probabilities[name])}" for name in face.candidates]
     )
@@ -272,12 +273,3 @@ def _in_words(face: Face, names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"unsure: perhaps {names[0]}"
     return f"unsure: {', '.join(names[:-1])} or {names[-1]}"
-
-
-def percent(probability: float) -> str:
-    """Return a probability as a whole percentage that never claims certainty: 1 % to 99 %."""
-    if probability > 0.99:
-        return ">99 %"
-    if probability < 0.01:
-        return "<1 %"
-    return f"{probability * 100:.0f} %"

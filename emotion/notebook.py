@@ -16,11 +16,12 @@ from PIL import Image
 
 from emotion.drawing import annotate, blur_faces
 from emotion.errors import ImageError, TableError
-from emotion.faces import Face, percent, results_to_dict, short_verdict, verdict
+from emotion.faces import Face, results_to_dict, short_verdict, verdict
 from emotion.images.decoding import Photo
 from emotion.images.encoding import encode_jpeg, write_image
 from emotion.images.sources import PhotoLike, open_photo
 from emotion.labels import EMOTIONS
+from emotion.text import percent
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]

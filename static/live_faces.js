@@ -101,6 +101,6 @@ function inWords(names, sure) {
 }
 
 export function percent(value) {
-  if (value > 0.99) return ">99 %";
-  return value < 0.01 ? "<1 %" : `${Math.round(100 * value)} %`;
+  if (value > 0.99) return ">99%";
+  return value < 0.01 ? "<1%" : `${Math.round(100 * value)}%`;
 }

@@ -109,7 +109,7 @@ function followWork(page) {
     shown.lead.textContent = waits ? queueWords(video.before) : workWords(progress, share);
     if (share === null) bar.removeAttribute("value");
     else bar.value = share;
-    const percent = share === null ? "–" : `${Math.floor(share * 100)} %`;
+    const percent = share === null ? "–" : `${Math.floor(share * 100)}%`;
     shown.share.textContent = percent;
     shown.left.textContent = progress?.left_s == null ? "–" : timeLeft(progress.left_s);
     shown.position.textContent = progress

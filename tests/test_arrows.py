@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"labels", "errors", "files", "progress"},
+    {"labels", "errors", "files", "text", "progress"},
     {"images", "faces", "model"},
     {"detection", "quality", "tables", "drawing"},
     {"explain", "notebook"},

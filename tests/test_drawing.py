@@ -104,7 +104,7 @@ def test_tiny_unsure_boxes_are_drawn(side):
 )
 def test_labels_stay_inside_and_legible(width, height, box):
     ((text, place),) = labels_of([make_face(box)], width, height)
-    assert text == "1 happy 60 %"
+    assert text == "1 happy 60%"
     assert place[0] >= 0
     assert place[1] >= 0
     assert place[2] <= width

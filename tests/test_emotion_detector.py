@@ -69,7 +69,7 @@ def lines_of(text):
 def test_photo_prints_a_line_a_face(folder, capsys):
     assert main(["--source", "photo.png"], tools()) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("face 1: happy 80 % (x ")
+    assert out.startswith("face 1: happy 80% (x ")
     assert out.count("\n") == 1
     assert err == ""
 
@@ -84,8 +84,8 @@ def test_lines_tell_number_box_and_notes():
     sure = Face((1, 2, 30, 40), 5.0, {"happy": 0.9, "sad": 0.1}, ("small", "dark"))
     unsure = Face((5, 6, 70, 80), 5.0, {"happy": 0.52, "sad": 0.48}, sure=False)
     assert describe([sure, unsure]) == [
-        "face 1: happy 90 % (x 1, y 2, 30x40); small; dark",
-        "face 2: unsure: happy 52 % or sad 48 % (x 5, y 6, 70x80)",
+        "face 1: happy 90% (x 1, y 2, 30x40); small; dark",
+        "face 2: unsure: happy 52% or sad 48% (x 5, y 6, 70x80)",
     ]
 
 

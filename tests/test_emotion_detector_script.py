@@ -208,7 +208,7 @@ def test_photos_without_a_table_have_a_line_each(folder):
     assert done.returncode == 0
     lines = sorted(done.stdout.splitlines())
     assert lines[0].startswith("bad.jpg: expected one of JPEG")
-    assert lines[1] == "photo.png: 1 face: happy 80 %"
+    assert lines[1] == "photo.png: 1 face: happy 80%"
     assert {path.name for path in folder.iterdir()} == before
 
 
@@ -247,7 +247,7 @@ def test_photos_and_help_start_without_what_only_others_need(folder, options):
         timeout=120,
     )
     assert done.returncode == 0
-    assert done.stdout.startswith(("usage:", "face 1: happy 80 %"))
+    assert done.stdout.startswith(("usage:", "face 1: happy 80%"))
     assert done.stderr.splitlines()[-1] == ""
 
 

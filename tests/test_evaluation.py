@@ -48,7 +48,7 @@ def test_figures_by_hand(evaluation):
 
 
 def test_calibration_error_by_hand():
-    # four answers at 90 %, three of them right: 0.9 against 0.75
+    # four answers at 90%, three of them right: 0.9 against 0.75
     probabilities = np.array([[0.9, 0.1]] * 4)
     evaluation = Evaluation(("a", "b"), np.array([0, 0, 0, 1]), probabilities)
     assert evaluation.expected_calibration_error == pytest.approx(0.15)

@@ -56,7 +56,7 @@ def train(stream: io.StringIO, is_live: bool, logs=LOGS, steps: int = 4) -> None
 def test_live_line_tells_where_it_is_and_how_long_it_takes():
     line = live_lines(STATE, LOGS)[0]
     assert line == (
-        "Epoch 3/40  [############............] 120/225  loss 1.234  accuracy 54.1 %  "
+        "Epoch 3/40  [############............] 120/225  loss 1.234  accuracy 54.1%  "
         "274 images/s  epoch 0:42 left, run 31 min left"
     )
 
@@ -71,8 +71,8 @@ def test_lines_grow_shorter():
 
 def test_summary_tells_of_the_best_epoch():
     assert summary_lines(HISTORY, 40, 132)[0] == (
-        "Epoch  2/40  loss 1.200  accuracy 54.1 %  validation loss 1.300  accuracy 50.0 %  "
-        "best 51.0 % (epoch 1)  2:12"
+        "Epoch  2/40  loss 1.200  accuracy 54.1%  validation loss 1.300  accuracy 50.0%  "
+        "best 51.0% (epoch 1)  2:12"
     )
 
 
@@ -105,7 +105,7 @@ def test_two_heads_show_the_emotion(columns):
     stream = Terminal()
     logs = {"loss": 2.0, "emotion_accuracy": 0.25, "votes_accuracy": 0.75}
     train(stream, is_live=True, logs=logs)
-    assert "accuracy 25.0 %" in stream.getvalue()
+    assert "accuracy 25.0%" in stream.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -369,11 +369,11 @@ def test_many_are_a_tuple_whose_slices_are_many(recognizer):
 def test_words_of_one(recognizer, path, blind):
     recognition = recognizer.recognize(path)
     assert repr(recognition) == (
-        f"<Recognition of {path} (160x120): 1: happy 90 %, 2: unsure: angry 41 % or fear 38 %>"
+        f"<Recognition of {path} (160x120): 1: happy 90%, 2: unsure: angry 41% or fear 38%>"
     )
     lines = str(recognition).splitlines()
     assert lines[0] == f"{path} (160x120)"
-    assert lines[1].startswith("face 1: happy 90 % (x 10, y 10, 60x60)")
+    assert lines[1].startswith("face 1: happy 90% (x 10, y 10, 60x60)")
     assert "Small face" in lines[2]
     assert str(blind.recognize(ARRAY)) == "photo (160x120)\nno face found"
 
@@ -387,7 +387,7 @@ def test_words_steer_no_terminal(recognizer):
 def test_words_of_a_crowd_stay_short():
     boxes = tuple((10 * n, 10, 9, 9) for n in range(12))
     recognition = Recognizer(stand_in_model(HAPPY), StandInDetector(boxes)).recognize(ARRAY)
-    assert repr(recognition).endswith("3: happy 90 % and 9 more>")
+    assert repr(recognition).endswith("3: happy 90% and 9 more>")
     assert len(str(recognition).splitlines()) == 13
 
 
@@ -396,7 +396,7 @@ def test_words_of_many(recognizer):
     assert repr(many) == (
         "<Recognitions of 2 photos, 2 faces: 1 happy, 1 unsure; 1 photo could not be read>"
     )
-    assert str(many).splitlines()[0].startswith("images[0] (160x120): 1: happy 90 %")
+    assert str(many).splitlines()[0].startswith("images[0] (160x120): 1: happy 90%")
     assert str(many).splitlines()[1].startswith("images[1]: expected one of JPEG")
     assert repr(recognizer.recognize([])) == "<Recognitions of 0 photos, 0 faces>"
 
@@ -407,7 +407,7 @@ def test_words_of_many(recognizer):
 def test_a_notebook_shows_photo_and_percentages(recognizer):
     page = Page(recognizer.recognize(ARRAY)._repr_html_())
     assert page.sizes() == [(160, 120)]
-    assert page.pictures[0]["alt"].startswith("photo: 1: happy 90 %")
+    assert page.pictures[0]["alt"].startswith("photo: 1: happy 90%")
     assert page.tags.count("tr") == 3
     assert [text for text in page.texts if text == "disgust"]
     assert "90\N{NO-BREAK SPACE}%" in page.texts

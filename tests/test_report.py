@@ -345,7 +345,7 @@ def test_lines_for_the_terminal_tell_what_is_known(full_result):
     evaluation = full_result.evaluation
     full = "\n".join(summary_lines(evaluation, full_result.one_crop))
     bare = "\n".join(summary_lines(replace(evaluation, votes=None, twins=None)))
-    for text in ("two best answers", "20 % least sure", f"accuracy {evaluation.accuracy:.2%}"):
+    for text in ("two best answers", "20% least sure", f"accuracy {evaluation.accuracy:.2%}"):
         assert text in full
         assert text in bare
     for text in ("of the voters", "on the 60 images", "one crop"):

@@ -13,7 +13,6 @@ from emotion.faces import (
     csv_rows,
     face_from_dict,
     face_to_dict,
-    percent,
     read_thresholds,
     results_to_csv,
     results_to_dict,
@@ -21,6 +20,7 @@ from emotion.faces import (
     verdict,
 )
 from emotion.labels import EMOTIONS
+from emotion.text import percent
 
 
 def make_face(sure=True, notes=(), **chances) -> Face:
@@ -38,19 +38,19 @@ def test_face_knows_its_emotion():
 @pytest.mark.parametrize(
     ("sure", "chances", "long", "short"),
     [
-        (True, {"happy": 0.93}, "happy 93 %", "happy"),
-        (True, {"sad": 0.5, "fear": 0.4}, "sad 50 %", "sad"),
+        (True, {"happy": 0.93}, "happy 93%", "happy"),
+        (True, {"sad": 0.5, "fear": 0.4}, "sad 50%", "sad"),
         (
             False,
             {"angry": 0.41, "fear": 0.38},
-            "unsure: angry 41 % or fear 38 %",
+            "unsure: angry 41% or fear 38%",
             "unsure: angry or fear",
         ),
-        (False, {"sad": 0.5, "fear": 0.2}, "unsure: perhaps sad 50 %", "unsure: perhaps sad"),
+        (False, {"sad": 0.5, "fear": 0.2}, "unsure: perhaps sad 50%", "unsure: perhaps sad"),
         (
             False,
             {"sad": 0.3, "fear": 0.2, "angry": 0.28},
-            "unsure: sad 30 %, angry 28 % or fear 20 %",
+            "unsure: sad 30%, angry 28% or fear 20%",
             "unsure: sad, angry or fear",
         ),
     ],
@@ -166,7 +166,7 @@ def test_json_schema():
     (face,) = content["faces"]
     assert face["box"] == {"x": 1, "y": 2, "width": 30, "height": 40}
     assert (face["emotion"], face["confidence"], face["score"]) == ("fear", 0.5, 5.5)
-    assert (face["sure"], face["verdict"]) == (False, "unsure: fear 50 % or sad 30 %")
+    assert (face["sure"], face["verdict"]) == (False, "unsure: fear 50% or sad 30%")
     assert (face["candidates"], face["runner_up"]) == (["fear", "sad"], "sad")
     assert face["notes"] == []
     assert list(face["probabilities"]) == list(EMOTIONS)
@@ -175,7 +175,7 @@ def test_json_schema():
 
 @pytest.mark.parametrize(
     ("probability", "text"),
-    [(0.0, "<1 %"), (0.009, "<1 %"), (0.01, "1 %"), (0.5, "50 %"), (0.99, "99 %"), (1.0, ">99 %")],
+    [(0.0, "<1%"), (0.009, "<1%"), (0.01, "1%"), (0.5, "50%"), (0.99, "99%"), (1.0, ">99%")],
 )
 def test_percent_never_claims_certainty(probability, text):
     assert percent(probability) == text

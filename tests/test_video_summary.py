@@ -140,17 +140,17 @@ def test_a_summary_that_cannot_be_written_is_a_sentence(tmp_path, name):
 
 def test_lines_for_a_terminal():
     assert summary_lines(two_tracks()) == [
-        "2.0 s, 2 frames; of the time: several faces 100 %",
+        "2.0 s, 2 frames; of the time: several faces 100%",
         "",
         "  face      from        to      seen   share of the time seen",
-        "     1     0.0 s     2.0 s     2.0 s   ########## happy 100 %",
-        "     7     0.0 s     2.0 s     2.0 s   #####      angry 50 %, unsure 50 %",
+        "     1     0.0 s     2.0 s     2.0 s   ########## happy 100%",
+        "     7     0.0 s     2.0 s     2.0 s   #####      angry 50%, unsure 50%",
     ]
 
 
 def test_lines_without_a_face():
     assert summary_lines(summary_of(frames_at([0.0, 1.0]))) == [
-        "2.0 s, 2 frames; of the time: no face 100 %"
+        "2.0 s, 2 frames; of the time: no face 100%"
     ]
     assert summary_lines(summary_of([])) == ["0.0 s, 0 frames"]
 

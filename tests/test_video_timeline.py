@@ -64,7 +64,7 @@ def test_an_svg_is_told_by_screen_readers():
     assert svg.get("aria-labelledby").split() == [title.get("id"), words.get("id")]
     assert title.text == "Emotions over time: <a> & b.mp4"
     assert words.text == (
-        "2.0 s of video · 1 face. Face 1, seen for 2.0 s: angry 40 %, happy 40 %, neutral 20 %."
+        "2.0 s of video · 1 face. Face 1, seen for 2.0 s: angry 40%, happy 40%, neutral 20%."
     )
 
 
@@ -82,7 +82,7 @@ def test_few_faces_have_a_lane_for_each_emotion():
 def test_many_faces_have_ribbons_with_the_names_on_them():
     written = texts(draw(timeline_of(film(tracks=range(1, 10))).data()))
     assert [written.count(name) for name in NAMES] == [9 * 2 + 1, 9 * 2 + 1, 9 + 1]
-    assert {"unsure", "not seen", "Face 9", "angry 40 %"} <= set(written)
+    assert {"unsure", "not seen", "Face 9", "angry 40%"} <= set(written)
 
 
 def test_the_longest_faces_are_shown_and_the_others_counted():

@@ -58,9 +58,9 @@ def test_recognize(client, tmp_path):
     assert first["box"] == {"x": 10, "y": 10, "width": 60, "height": 60}
     assert (first["emotion"], first["confidence"]) == ("happy", 0.9)
     assert list(first["probabilities"]) == list(EMOTIONS)
-    assert (first["sure"], first["verdict"]) == (True, "happy 90 %")
+    assert (first["sure"], first["verdict"]) == (True, "happy 90%")
     assert (first["candidates"], first["runner_up"]) == (["happy"], None)
-    assert (second["sure"], second["verdict"]) == (False, "unsure: angry 41 % or fear 38 %")
+    assert (second["sure"], second["verdict"]) == (False, "unsure: angry 41% or fear 38%")
     assert (second["candidates"], second["runner_up"]) == (["angry", "fear"], "fear")
     assert second["notes"] == ["Small face (30 px): use a larger photo or move closer"]
 

@@ -163,7 +163,7 @@ def test_a_photo_is_remembered_whole(database):
 
 
 def test_a_photo_that_could_not_be_read_is_remembered(database):
-    row = photo(1, faces=0, emotions="", problem="Expected a photo; “x” is 張. It's 100 %.")
+    row = photo(1, faces=0, emotions="", problem="Expected a photo; “x” is 張. It's 100%.")
     database.remember(row)
     assert database.photos_of_visitor("visitor", NOW_S) == (row,)
 

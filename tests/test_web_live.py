@@ -15,9 +15,10 @@ from skimage.data import astronaut
 from web_support import StandInDetector, encoded, make_app, make_app_without_model, photo_form
 
 from app import open_server
-from emotion.faces import Face, percent, results_to_dict, short_verdict
+from emotion.faces import Face, results_to_dict, short_verdict
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
+from emotion.text import percent
 from emotion.web.live import words_for_script
 
 EYES_AND_MOUTH = ((0.40, 0.235), (0.485, 0.235), (0.44, 0.37))
@@ -436,7 +437,7 @@ def crowded(tmp_path_factory):
 def test_several_faces_are_labelled_in_the_words_of_the_results(open_page, crowded):
     page = start(open_page(at=crowded))
     labels = page.locator(".face-label").all_text_contents()
-    assert [label.split(" ", 1)[1] for label in labels] == ["happy 90 %", "unsure: angry or fear"]
+    assert [label.split(" ", 1)[1] for label in labels] == ["happy 90%", "unsure: angry or fear"]
     assert "unsure: angry or fear" in page.inner_text("#others")
     dashes = page.locator(".face-box").evaluate_all(
         "boxes => boxes.map(box => box.hasAttribute('stroke-dasharray'))"

@@ -305,7 +305,7 @@ def test_wilson_interval(successes, trials, interval):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(None, "–"), (0, "0 %"), (0.004, "0.4 %"), (0.01, "1 %"), (0.425, "42 %"), (1, "100 %")],
+    [(None, "–"), (0, "0%"), (0.004, "0.4%"), (0.01, "1%"), (0.425, "42%"), (1, "100%")],
 )
 def test_percentage(value, words):
     assert percentage(value) == words
@@ -327,15 +327,15 @@ def test_report(database):
     say(database, "happy", "happy", 1)
     lines = report_lines(database, CARD, now_s=NOW_S)
     text = "\n".join(lines)
-    assert "Since 2026-10-12: 2 photos (0 without a face), 5 faces, 20 % unsure" in text
-    assert "Last 30 days: 1 photos (0 without a face), 4 faces, 25 % unsure" in text
-    assert "2 of 3 who said anything disagreed (67 %)" in text
+    assert "Since 2026-10-12: 2 photos (0 without a face), 5 faces, 20% unsure" in text
+    assert "Last 30 days: 1 photos (0 without a face), 4 faces, 25% unsure" in text
+    assert "2 of 3 who said anything disagreed (67%)" in text
     for row in (
-        ["happy", "3", "75 %", "45 %", "50 %"],
+        ["happy", "3", "75%", "45%", "50%"],
         ["happy", "sad", "2"],
-        ["2026-11", "0 %", "75 %", "25 %"],
-        ["2026-10", "1", "1", "0 %", "80 %"],
-        ["2026-11-21", "1", "4", "25 %", "80 %"],
+        ["2026-11", "0%", "75%", "25%"],
+        ["2026-10", "1", "1", "0%", "80%"],
+        ["2026-11-21", "1", "4", "25%", "80%"],
     ):
         assert any(re.split(r"  +", line.strip()) == row for line in lines), row
 
@@ -370,9 +370,9 @@ def test_page_after_photos_and_opinions(app):
     text = text_of(page)
     assert "Counted since 2026-11-21" in text
     assert "Photos 1 0 without a face Faces 2" in text
-    assert "1 of 1 who said anything about an answer (100 %) saw another emotion" in text
+    assert "1 of 1 who said anything about an answer (100%) saw another emotion" in text
     assert "Too few faces to tell: 2 in 30 days, of at least 200 that are needed." in text
-    assert re.search(r"happy 1 50 % 45 % 50 %", text)
+    assert re.search(r"happy 1 50% 45% 50%", text)
     assert photo_id not in page.text
 
 

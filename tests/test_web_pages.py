@@ -99,7 +99,7 @@ def test_result_shows_every_face(client):
     reply = client.get(path)
     text = text_of(reply)
     assert "<h1>2 faces found</h1>" in reply.text
-    assert "Face 1 😊 Happy 90 %" in text
+    assert "Face 1 😊 Happy 90%" in text
     assert "Face 2 😠😨 Unsure: angry or fear No single expression stands out." in text
     assert "first guess" not in text
     assert "Small face (30 px): use a larger photo or move closer." in text
@@ -118,8 +118,8 @@ def test_result_has_all_percentages_as_words_and_bars(client):
         color = re.search(r'fill="(rgb\([^)]*\))"', row)[1]
         shown[words[1]] = (" ".join(words[2:]), float(width), color)
     assert list(shown) == list(EMOTIONS)
-    assert shown["happy"] == ("90 %", 90.0, f"rgb{COLORS_RGB['happy']}")
-    assert shown["disgust"][:2] == ("1 %", 1.0)
+    assert shown["happy"] == ("90%", 90.0, f"rgb{COLORS_RGB['happy']}")
+    assert shown["disgust"][:2] == ("1%", 1.0)
 
 
 def test_result_says_when_it_is_removed(tmp_path):
@@ -141,7 +141,7 @@ def test_result_says_how_often_unsure_answers_are_right(tmp_path):
     client = make_app(tmp_path, model=model).test_client()
     text = text_of(client.get(upload(client)))
     assert "Face 1 😊 Unsure: perhaps happy No single expression stands out." in text
-    assert "left the model unsure, its first guess was right 49 % of the time." in text
+    assert "left the model unsure, its first guess was right 49% of the time." in text
 
 
 def test_results_of_an_earlier_version_are_shown(client, tmp_path):
@@ -154,7 +154,7 @@ def test_results_of_an_earlier_version_are_shown(client, tmp_path):
             del face[later]
     stored.write_text(json.dumps(content))
     text = text_of(client.get(path))
-    assert "Face 1 😊 Happy 90 %" in text
+    assert "Face 1 😊 Happy 90%" in text
     assert "Face 2 😠😨 Unsure: angry or fear No single expression stands out." in text
 
 
@@ -368,7 +368,7 @@ def test_other_class_names(tmp_path):
     client = make_app(tmp_path, model).test_client()
     text = text_of(client.get(upload(client)))
     assert "divides its belief among 2 posed expressions" in text
-    assert "contempt 20 %" in text
+    assert "contempt 20%" in text
 
 
 def test_notes_of_the_model_are_shown_without_folders(tmp_path):

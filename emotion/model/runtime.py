@@ -22,7 +22,7 @@ from emotion.model.keras import ModelFiles, import_keras, keras_version, load_ke
 
 BEYOND_DOUBT = 0.95
 """An answer from this probability on is not compared with that to the mirror image. It holds for
-45 % of the faces of FER2013's PublicTest, none of whose answers would change
+45% of the faces of FER2013's PublicTest, none of whose answers would change
 (`models/EXPERIMENTS.md`)."""
 
 INPUT_SHAPE = (48, 48, 1)

@@ -329,7 +329,7 @@ def _presence_line(summary: VideoSummary) -> str:
         "several faces": summary.several_faces_s,
     }
     total_s = summary.duration_s or 1
-    shares = ", ".join(f"{name} {s / total_s * 100:.0f} %" for name, s in parts.items() if s)
+    shares = ", ".join(f"{name} {s / total_s * 100:.0f}%" for name, s in parts.items() if s)
     length = f"{seconds_text(summary.duration_s)}, {summary.frames:,} frames"
     return f"{length}; of the time: {shares}" if shares else length
 
@@ -337,7 +337,7 @@ def _presence_line(summary: VideoSummary) -> str:
 def _track_line(track: TrackSummary, when: Callable[[float], str]) -> str:
     """Return one face as a line of the table: times, a bar, and up to three entries."""
     entries = sorted(track.shares.items(), key=lambda item: -item[1])[:MOST_ENTRIES]
-    words = [f"{name} {share * 100:.0f} %" for name, share in entries if share >= 0.005]
+    words = [f"{name} {share * 100:.0f}%" for name, share in entries if share >= 0.005]
     bar = "#" * round(BAR_LETTERS * entries[0][1])
     times = (when(track.first_s), when(track.last_s), seconds_text(track.seconds))
     cells = "".join(f"{text:>10}" for text in times)

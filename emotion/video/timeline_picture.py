@@ -197,7 +197,7 @@ def _extent(data: TimelineData) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}%"
 
 
 def _figure(height_px: float):
@@ -463,7 +463,7 @@ def _legend_entries(data: TimelineData, has_lanes: bool) -> Iterator[tuple[str, 
             yield _short_name(name), {"facecolor": color, "edgecolor": INK, "linewidth": 0.6}
         yield UNSURE, unsure
     yield "not seen", {"facecolor": PAPER, "edgecolor": MUTED, "linewidth": 0.6}
-    yield "height: probability, a full strip is 100 %", {"facecolor": "none", "linewidth": 0}
+    yield "height: probability, a full strip is 100%", {"facecolor": "none", "linewidth": 0}
 
 
 def _shortened(text: str) -> str:

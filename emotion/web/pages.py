@@ -20,11 +20,12 @@ from flask.typing import ResponseReturnValue
 
 from emotion.errors import ImageError
 from emotion.explain import Explanation, draw_heat
-from emotion.faces import percent, short_verdict, verdict
+from emotion.faces import short_verdict, verdict
 from emotion.images.encoding import encode_png
 from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
+from emotion.text import percent
 from emotion.web import exports
 from emotion.web.analysis import (
     PHOTO_FIELD,

@@ -40,7 +40,7 @@ class ComparisonRow:
         runtime: what computed: "ONNX Runtime" or "Keras".
         images: how many images it was measured on.
         accuracy: share of right answers.
-        accuracy_interval: the 95 % interval of the accuracy.
+        accuracy_interval: the 95% interval of the accuracy.
         macro_f1: mean F1 of the classes that have images.
         f1: F1 of each class of the dataset; None where it is not defined.
         log_loss: mean negative logarithm of the probability of the true class.
@@ -151,7 +151,7 @@ def comparison_lines(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return the rows as a table for a terminal of 100 columns, in blocks under each other."""
     quality = {
         "accuracy": [f"{row.accuracy:.2%}" for row in rows],
-        "95 % interval": ["{:.2%} to {:.2%}".format(*row.accuracy_interval) for row in rows],
+        "95% interval": ["{:.2%} to {:.2%}".format(*row.accuracy_interval) for row in rows],
         "macro F1": [f"{row.macro_f1:.3f}" for row in rows],
         "log loss": [f"{row.log_loss:.3f}" for row in rows],
         "calibration error": [f"{row.expected_calibration_error:.3f}" for row in rows],
@@ -376,7 +376,7 @@ def _draw_trade(axes, rows: Sequence[ComparisonRow], colors) -> None:
     axes.xaxis.set_minor_locator(LogLocator(subs=()))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.margins(y=0.1)
-    axes.set_title(f"Accuracy and 95 % interval on {rows[0].images:,} images")
+    axes.set_title(f"Accuracy and 95% interval on {rows[0].images:,} images")
     axes.set_xlabel("milliseconds a face, one at a time (area and label: parameters)")
 
 

@@ -117,7 +117,7 @@ class Evaluation:
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the accuracy (Wilson 1927)."""
+        """Return the 95% interval of the accuracy (Wilson 1927)."""
         return wilson_interval(int(self.right.sum()), len(self.labels))
 
     @property
@@ -357,7 +357,7 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of the share `right / count` (Wilson 1927); count is above 0."""
+    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0."""
     interval = binomtest(right, count).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 

@@ -84,7 +84,7 @@ def summary_lines(evaluation: Evaluation, one_crop: Evaluation | None = None) ->
     low, high = evaluation.accuracy_interval
     width = max(len(name) for name in evaluation.class_names)
     lines = [
-        f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) "
+        f"accuracy {evaluation.accuracy:.2%} (95% interval {low:.2%} to {high:.2%}) "
         f"on {len(evaluation.labels):,} images",
         f"macro F1 {evaluation.macro_f1:.3f}   log loss {evaluation.log_loss:.3f}   "
         f"expected calibration error {evaluation.expected_calibration_error:.3f}",
@@ -105,7 +105,7 @@ def _more_lines(evaluation: Evaluation) -> list[str]:
     """Return the lines on the second choice, unsure answers, leaks and votes, where they apply."""
     confident = evaluation.coverage_row(CONFIDENT_COVERAGE)
     lines = [
-        f"accuracy {confident['accuracy']:.2%} when the 20 % least sure answers are left out "
+        f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out "
         f"(those below {confident['threshold']:.0%})"
     ]
     if len(evaluation.class_names) > 2:

@@ -171,7 +171,7 @@ def reliability(evaluation: Evaluation, palette: Palette) -> Figure:
     confidence = [row["confidence"] for row in rows]
     bounds = np.array([_bounds(row) for row in rows]).T
     upper.vlines(confidence, *bounds, color=palette.first, linewidth=1, alpha=0.6)
-    label = "this model, with 95 % interval"
+    label = "this model, with 95% interval"
     upper.plot(confidence, [row["accuracy"] for row in rows], "o-", ms=4, color=palette.first)
     upper.plot([], [], "o-", ms=4, color=palette.first, label=label)
     upper.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="answers that are right")
@@ -296,5 +296,5 @@ def _write_cell(axes, cell: tuple[int, int], share: float, count: int, palette: 
 
 
 def _bounds(row: dict) -> tuple[float, float]:
-    """Return the 95 % interval of the accuracy of one bin of the reliability table."""
+    """Return the 95% interval of the accuracy of one bin of the reliability table."""
     return wilson_interval(round(row["accuracy"] * row["images"]), row["images"])

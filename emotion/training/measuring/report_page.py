@@ -155,7 +155,7 @@ def _figure_rows(*variants: Evaluation) -> list[tuple[str, list[str]]]:
     writers = {
         "images": lambda e: _count(len(e.labels)),
         "accuracy ↑": lambda e: _percent(e.accuracy),
-        "its 95 % interval": lambda e: "–".join(
+        "its 95% interval": lambda e: "–".join(
             _percent(end) for end in e.accuracy_interval
         ).replace("\u00a0%–", "–"),
         "macro F1 ↑": lambda e: _decimal(e.macro_f1),
@@ -350,7 +350,7 @@ def _environment() -> Environment:
 
 def _percent(share: float | None, digits: int = 1) -> str:
     """Return a share as a percentage, a dash where it is not defined."""
-    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
+    return "–" if share is None else f"{100 * share:.{digits}f}%"
 
 
 def _points(difference: float) -> str:

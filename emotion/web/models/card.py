@@ -57,7 +57,7 @@ class Measurement:
         split: "test", "private_test" or "validation".
         images: how many.
         accuracy: share of right answers, 0 to 1.
-        interval: its 95 % interval.
+        interval: its 95% interval.
         top_2_accuracy: how often the label is among the two best answers, None where not told.
         macro_f1: mean F1 of the classes.
         calibration_error: expected calibration error (Guo et al. 2017), 0 to 1.

@@ -106,7 +106,7 @@ def view_of(services: Services, model: OfferedModel) -> ModelView:
 
 
 def share(value: float | None, digits: int = 0) -> str:
-    """Return a share as a percentage; neither 0 % nor 100 % unless it is exactly that."""
+    """Return a share as a percentage; neither 0% nor 100% unless it is exactly that."""
     if value is None:
         return "–"
     smallest = 10**-digits / 2

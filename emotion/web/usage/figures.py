@@ -32,7 +32,7 @@ LARGE_DRIFT = 0.25
 LEAST_OPINIONS = 30
 DISAGREED_DUE = 0.5
 """Those who disagree speak up more often than the others, so a smaller share would say little.
-The lower end of its 95 % interval must lie above this."""
+The lower end of its 95% interval must lie above this."""
 
 UNSURE_TIMES_DUE = 2
 """As many times as on the model's own labelled faces may be unsure: beyond, the faces are of a
@@ -194,7 +194,7 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927)."""
+    """Return the 95% interval of a share (Wilson 1927)."""
     centre = (successes + Z_95**2 / 2) / (trials + Z_95**2)
     spread = successes * (trials - successes) / trials + Z_95**2 / 4
     half = Z_95 * math.sqrt(spread) / (trials + Z_95**2)
@@ -207,10 +207,10 @@ def share(part: float, whole: float) -> float | None:
 
 
 def percentage(value: float | None) -> str:
-    """Return a share as words: "12 %", "0.4 %", or "–" where there is none."""
+    """Return a share as words: "12%", "0.4%", or "–" where there is none."""
     if value is None:
         return "–"
-    return f"{value * 100:.1f} %" if 0 < value < 0.01 else f"{value * 100:.0f} %"
+    return f"{value * 100:.1f}%" if 0 < value < 0.01 else f"{value * 100:.0f}%"
 
 
 def _labels(measurements: Iterable[Mapping]) -> Counter:
@@ -412,7 +412,7 @@ def _disagreement_check(opinions: Mapping) -> dict:
         return {"title": "Disagreement", "name": name, "due": None, "words": words}
     low, high = opinions["interval_95"]
     words = (
-        f"{percentage(opinions['disagreed_share'])} of {said} disagreed (95 % interval "
+        f"{percentage(opinions['disagreed_share'])} of {said} disagreed (95% interval "
         f"{percentage(low)} to {percentage(high)}); due when all of that is above "
         f"{percentage(DISAGREED_DUE)}, as those who disagree speak up more often."
     )
