@@ -45,7 +45,7 @@ def merge_boxes(found: Iterable[Detection], settings: DetectorSettings) -> list[
     """Return one box a face: of boxes that overlap or hold each other, the strongest."""
     kept: list[Detection] = []
     for face in sorted(found, key=lambda face: (-face.score, face.box_xywh)):
-        overlaps = [overlap(face.box_xywh, other.box_xywh) for other in kept]
+        overlaps = [overlap_of(face.box_xywh, other.box_xywh) for other in kept]
         if all(
             union <= settings.merge_overlap and inside <= settings.merge_containment
             for union, inside in overlaps
@@ -54,7 +54,7 @@ def merge_boxes(found: Iterable[Detection], settings: DetectorSettings) -> list[
     return kept
 
 
-def overlap(one: Box, other: Box) -> tuple[float, float]:
+def overlap_of(one: Box, other: Box) -> tuple[float, float]:
     """Return the intersection of two boxes over their union, and over the smaller of them."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion.detection.boxes import Box, Detection, check_image, clip_boxes, merge_boxes, overlap
+from emotion.detection.boxes import Box, Detection, check_image, clip_boxes, merge_boxes, overlap_of
 from emotion.detection.crop import square_crop
 from emotion.detection.helper_thread import HelperThread
 from emotion.detection.places import find_places, load_places
@@ -425,7 +425,7 @@ class FaceDetector:
         )
         middle = (start, start, side_px, side_px)
         overlap = self.settings.opinion_overlap
-        agreeing = [weight for box, weight in hits if overlap(middle, box)[0] > overlap]
+        agreeing = [weight for box, weight in hits if overlap_of(middle, box)[0] > overlap]
         return 1 + max(agreeing) - WEIGHT_BAR[cascade] if agreeing else 0.0
 
     def _cascades(self) -> dict[str, "cv2.CascadeClassifier"]:
@@ -493,13 +493,13 @@ def _load_cascade(path: Path) -> "cv2.CascadeClassifier":
 
 def _mean_around(box: Box, hits: Sequence[Box]) -> Box:
     """Return the mean of the hits that are much the same as one of them: steadier than each."""
-    same = [hit for hit in hits if overlap(box, hit)[0] > SAME_HIT]
+    same = [hit for hit in hits if overlap_of(box, hit)[0] > SAME_HIT]
     return tuple(float(side) for side in np.mean(same, axis=0))
 
 
 def _is_known(box: Box, found: Iterable[Detection]) -> bool:
     """Tell whether a box is about a face that was found already, or about a part of one."""
-    overlaps = [overlap(box, face.box_xywh) for face in found]
+    overlaps = [overlap_of(box, face.box_xywh) for face in found]
     return any(union > SAME_FACE or inside > PART_OF_FACE for union, inside in overlaps)
 
 
@@ -536,7 +536,7 @@ def _peak(places: Sequence[float], heights: Sequence[float]) -> float:
 
 def _mean_box(hits: Iterable[tuple[Box, float]], best: Box) -> Box:
     """Return the mean of the boxes that lie about where the best one does."""
-    near = [box for box, _ in hits if overlap(box, best)[0] > 0.6]
+    near = [box for box, _ in hits if overlap_of(box, best)[0] > 0.6]
     return tuple(float(value) for value in np.mean(near, axis=0))
 
 
