@@ -169,10 +169,10 @@ def work(name: str) -> int:
 def load_ours(name: str, watch: Stopwatch) -> Callable[[bytes], int]:
     """Return what the web app's API does with the bytes of a photo."""
     sys.path.insert(0, str(ROOT))
-    from emotion.faces import results_to_dict
     from emotion.images.decoding import ENOUGH_PIXELS, decode_photo
     from emotion.images.guards import DEFAULT_LIMITS
     from emotion.recognizer import Recognizer
+    from emotion.rows import results_to_dict
 
     recognizer = Recognizer.load()
     run = keras_predict() if name == OURS_KERAS else recognizer.model.run

@@ -1,7 +1,5 @@
-"""What was found: the `Face`, and its forms as JSON, CSV and as a line of text."""
+"""A face that was found and read, and what is said of it."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -10,22 +8,11 @@ from typing import Any
 from emotion.errors import ModelError
 from emotion.text import percent
 
-SCHEMA = 1
-"""Version of the JSON form; it grows when a field changes its meaning or goes away."""
-
 CANDIDATE_SHARE = 0.5
 """An unsure answer names the classes with at least this share of the first one's probability."""
 
 MOST_CANDIDATES = 3
 """More classes than this are no answer any more."""
-
-CSV_COLUMNS = (
-    "photo face x y width height score emotion confidence sure candidates notes problem".split()
-)
-"""The columns of the CSV form beside the probabilities, which stand before the notes."""
-
-FORMULA_STARTS = tuple("=+-@＝＋－＠")
-"""A spreadsheet may run a cell of text that begins so as a formula, in Asia the wide forms too."""
 
 
 @dataclass(frozen=True)
@@ -111,117 +98,6 @@ class Face:
     def runner_up(self) -> str | None:
         """Return the second class that an unsure answer names, None where it names one."""
         return self.candidates[1] if len(self.candidates) > 1 else None
-
-
-def face_to_dict(face: Face) -> dict[str, Any]:
-    """Return a face as plain types for JSON."""
-    return {
-        "box": dict(zip(("x", "y", "width", "height"), map(int, face.box_xywh), strict=True)),
-        "score": round(float(face.score), 4),
-        "emotion": face.emotion,
-        "confidence": round(face.confidence, 6),
-        "probabilities": {name: round(value, 6) for name, value in face.probabilities.items()},
-        "sure": face.sure,
-        "verdict": verdict(face),
-        "candidates": list(face.candidates),
-        "runner_up": face.runner_up,
-        "notes": list(face.notes),
-    }
-
-
-def face_from_dict(content: Mapping[str, Any]) -> Face:
-    """Return the face that `face_to_dict` made `content` from, up to rounding.
-
-    Before there was `sure`, an answer was unsure when it had a `runner_up`.
-    """
-    box = content["box"]
-    return Face(
-        box_xywh=(box["x"], box["y"], box["width"], box["height"]),
-        score=content["score"],
-        probabilities=content["probabilities"],
-        notes=tuple(content["notes"]),
-        sure=content.get("sure", content["runner_up"] is None),
-    )
-
-
-def results_to_dict(
-    faces: Sequence[Face], size_wh: tuple[int, int], model_name: str, model_sha256: str
-) -> dict[str, Any]:
-    """Return the results of one photo as plain types: the JSON schema of API, files and shell.
-
-    Args:
-        faces: the faces, in order.
-        size_wh: width and height of the upright photo in pixels.
-        model_name: name of the model that read the emotions.
-        model_sha256: SHA-256 of its weights file, in hexadecimal.
-    """
-    return {
-        "schema": SCHEMA,
-        "model": {"name": model_name, "sha256": model_sha256},
-        "image": {"width": int(size_wh[0]), "height": int(size_wh[1])},
-        "faces": [face_to_dict(face) for face in faces],
-    }
-
-
-def results_to_csv(photos: Iterable[tuple[str, Mapping[str, Any] | str]]) -> str:
-    """Return the results of photos as CSV (RFC 4180), one row a face.
-
-    A photo without a face or with a problem has one row without a face. For spreadsheets that
-    expect a byte order mark, encode it as `utf-8-sig`, which pandas reads as well.
-
-    Args:
-        photos: name of each photo, and its results from `results_to_dict` or, where it could not be
-            read, a sentence that says why.
-    """
-    rows = [row for name, results in photos for row in csv_rows(results, name)]
-    known = dict.fromkeys(column for row in rows for column in row)
-    probabilities = [column for column in known if column not in CSV_COLUMNS]
-    place = CSV_COLUMNS.index("notes")
-    columns = [*CSV_COLUMNS[:place], *probabilities, *CSV_COLUMNS[place:]]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, quoting=csv.QUOTE_NONNUMERIC)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def csv_rows(results: Mapping[str, Any] | str, photo_name: str) -> list[dict[str, Any]]:
-    """Return the rows of one photo, column -> value; columns that do not apply are not there.
-
-    Args:
-        results: from `results_to_dict`, or a sentence that says why there are none.
-        photo_name: name of the photo.
-    """
-    photo = {"photo": safe_cell(photo_name)}
-    if isinstance(results, str):
-        return [photo | {"problem": safe_cell(results)}]
-    faces = [face_from_dict(content) for content in results["faces"]]
-    rows = [photo | {"face": number} | _csv_face(face) for number, face in enumerate(faces, 1)]
-    return rows or [photo]
-
-
-def _csv_face(face: Face) -> dict[str, Any]:
-    """Return the columns of one face, column -> value."""
-    chances = {f"probability_{name}": round(p, 6) for name, p in face.probabilities.items()}
-    return {
-        **dict(zip(("x", "y", "width", "height"), face.box_xywh, strict=True)),
-        "score": face.score,
-        "emotion": safe_cell(face.emotion),
-        "confidence": round(face.confidence, 6),
-        "sure": face.sure,
-        "candidates": safe_cell(", ".join(face.candidates)),
-        **chances,
-        "notes": safe_cell("; ".join(face.notes)),
-    }
-
-
-def safe_cell(text: str) -> str:
-    """Return text that a spreadsheet shows as it is and never runs (OWASP, "CSV Injection").
-
-    Control characters become spaces, and an apostrophe stands before what would be a formula.
-    """
-    visible = "".join(letter if letter.isprintable() else " " for letter in text)
-    return f"'{visible}" if visible.lstrip().startswith(FORMULA_STARTS) else visible
 
 
 def read_thresholds(card: Mapping[str, Any] | None) -> Thresholds:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import cv2
@@ -16,12 +15,14 @@ from PIL import Image
 
 from emotion.drawing import annotate, blur_faces
 from emotion.errors import ImageError, TableError
-from emotion.faces import Face, results_to_dict, short_verdict, verdict
+from emotion.faces import Face, short_verdict, verdict
 from emotion.images.decoding import Photo
 from emotion.images.encoding import encode_jpeg, write_image
 from emotion.images.sources import PhotoLike, open_photo
 from emotion.labels import EMOTIONS
-from emotion.text import percent
+from emotion.rows import photo_columns, photo_rows, results_to_dict
+from emotion.tables import PANDAS_TYPES
+from emotion.text import counted, percent, printable
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
@@ -43,25 +44,6 @@ MOST_THUMBNAILS = 24
 
 MOST_NAMED = 3
 """Faces that the one-line form of a photo tells."""
-
-TYPES = MappingProxyType(
-    {
-        "photo": "str",
-        "face": "Int64",
-        "x": "Int64",
-        "y": "Int64",
-        "width": "Int64",
-        "height": "Int64",
-        "score": "float64",
-        "emotion": "str",
-        "confidence": "float64",
-        "sure": "boolean",
-        "candidates": "str",
-        "notes": "str",
-        "problem": "str",
-    }
-)
-"""Column -> type in pandas, beside the probabilities; whole numbers and truth may be missing."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +122,8 @@ class Recognition(tuple[Face, ...]):
         Raises:
             TableError: pandas is not installed.
         """
-        table = _table(_rows(self), self._origin.class_names)
-        return table.drop(columns=["photo", "problem"])
+        rows = _rows(self) if self else []
+        return _table(rows, self._origin.class_names).drop(columns=["photo", "problem"])
 
     def annotated(self, *, blur: bool = False) -> npt.NDArray[np.uint8]:
         """Return a copy of the photo with every face boxed, numbered from 1 and labelled.
@@ -239,9 +221,7 @@ class Recognitions(tuple[Recognition, ...]):
         Raises:
             TableError: pandas is not installed.
         """
-        rows = [
-            row for recognition in self for row in _rows(recognition) or [_no_face(recognition)]
-        ]
+        rows = [row for recognition in self for row in _rows(recognition)]
         known = [name for recognition in self for name in recognition._origin.class_names]
         return _table(rows, tuple(dict.fromkeys(known)) or EMOTIONS)
 
@@ -273,27 +253,8 @@ class Recognitions(tuple[Recognition, ...]):
 
 
 def _rows(recognition: Recognition) -> list[dict[str, Any]]:
-    """Return a row a face, column -> value, in the columns of the CSV form."""
-    return [
-        {
-            "photo": recognition.name,
-            "face": number,
-            **dict(zip(("x", "y", "width", "height"), map(int, face.box_xywh), strict=True)),
-            "score": float(face.score),
-            "emotion": face.emotion,
-            "confidence": face.confidence,
-            "sure": face.sure,
-            "candidates": ", ".join(face.candidates),
-            **{f"probability_{name}": value for name, value in face.probabilities.items()},
-            "notes": "; ".join(face.notes),
-        }
-        for number, face in enumerate(recognition, 1)
-    ]
-
-
-def _no_face(recognition: Recognition) -> dict[str, Any]:
-    """Return the row of a photo in which there is no face."""
-    return {"photo": recognition.name, "problem": recognition.problem}
+    """Return the rows of a photo in a table."""
+    return photo_rows(recognition.name, recognition.problem or recognition.to_dict())
 
 
 def _table(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "pandas.DataFrame":
@@ -304,15 +265,12 @@ def _table(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "panda
         raise TableError(
             "expected the package pandas for a DataFrame; it is not installed: pip install pandas"
         ) from error
-    probabilities = {f"probability_{name}": "float64" for name in class_names}
-    types: dict[str, str] = {}
-    for column, kind in TYPES.items():
-        types |= (probabilities if column == "notes" else {}) | {column: kind}
-    columns = {
-        column: pandas.Series([row.get(column) for row in rows], dtype=kind)
-        for column, kind in types.items()
-    }
-    return pandas.DataFrame(columns)
+    return pandas.DataFrame(
+        {
+            column: pandas.Series([row.get(column) for row in rows], dtype=PANDAS_TYPES[kind])
+            for column, kind in photo_columns(class_names).items()
+        }
+    )
 
 
 def _drawn(
@@ -382,7 +340,7 @@ def _cell(recognition: Recognition) -> str:
 
 def _title(recognition: Recognition) -> str:
     """Return name and size of a photo; names may hold what would steer a terminal."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in recognition.name)
+    name = printable(recognition.name)
     size_wh = recognition.size_wh
     return name if size_wh is None else f"{name} ({size_wh[0]}x{size_wh[1]})"
 
@@ -408,12 +366,7 @@ def _totals(recognitions: Recognitions) -> str:
     faces = [face for recognition in recognitions for face in recognition]
     answers = Counter(face.emotion if face.sure else "unsure" for face in faces)
     problems = sum(recognition.problem is not None for recognition in recognitions)
-    text = f"{_count(len(recognitions), 'photo')}, {_count(len(faces), 'face')}"
+    text = f"{counted(len(recognitions), 'photo')}, {counted(len(faces), 'face')}"
     if answers:
         text += ": " + ", ".join(f"{count} {name}" for name, count in answers.most_common())
-    return text + (f"; {_count(problems, 'photo')} could not be read" if problems else "")
-
-
-def _count(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return text + (f"; {counted(problems, 'photo')} could not be read" if problems else "")

@@ -20,8 +20,8 @@ from types import MappingProxyType
 import numpy as np
 
 from emotion.errors import TableError
-from emotion.faces import safe_cell
 from emotion.files import whole_file
+from emotion.rows import safe_cell
 
 SCHEMA = 1
 """Version of the columns' meaning; it grows when one changes its meaning or goes away."""

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"labels", "errors", "files", "text", "progress"},
     {"images", "faces", "model"},
-    {"detection", "quality", "tables", "drawing"},
+    {"detection", "quality", "rows", "drawing"},
+    {"tables"},
     {"explain", "notebook"},
     {"recognizer"},
     {"video", "batch", "training"},

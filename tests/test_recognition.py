@@ -17,7 +17,6 @@ from web_support import CLOSE, HAPPY, SHA256, StandInDetector, encoded, picture,
 
 from emotion.drawing import annotate
 from emotion.errors import EmotionError, ImageError
-from emotion.faces import results_to_csv, results_to_dict
 from emotion.images.decoding import ENOUGH_PIXELS, decode_photo, read_image
 from emotion.labels import EMOTIONS
 from emotion.notebook import (
@@ -30,6 +29,7 @@ from emotion.notebook import (
     Recognitions,
 )
 from emotion.recognizer import Recognizer
+from emotion.rows import results_to_csv, results_to_dict
 
 ARRAY = np.asarray(picture())
 PROBABILITIES = [f"probability_{name}" for name in EMOTIONS]

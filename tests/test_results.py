@@ -6,20 +6,16 @@ import pickle
 import pytest
 
 from emotion.errors import ModelError
-from emotion.faces import (
+from emotion.faces import Face, Thresholds, read_thresholds, short_verdict, verdict
+from emotion.labels import EMOTIONS
+from emotion.rows import (
     CSV_COLUMNS,
-    Face,
-    Thresholds,
     csv_rows,
     face_from_dict,
     face_to_dict,
-    read_thresholds,
     results_to_csv,
     results_to_dict,
-    short_verdict,
-    verdict,
 )
-from emotion.labels import EMOTIONS
 from emotion.text import percent
 
 

@@ -15,9 +15,10 @@ from skimage.data import astronaut
 from web_support import StandInDetector, encoded, make_app, make_app_without_model, photo_form
 
 from app import open_server
-from emotion.faces import Face, results_to_dict, short_verdict
+from emotion.faces import Face, short_verdict
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
+from emotion.rows import results_to_dict
 from emotion.text import percent
 from emotion.web.live import words_for_script
 

@@ -23,13 +23,13 @@ import numpy as np
 
 from emotion.drawing import annotate
 from emotion.errors import EmotionError, ImageError, ModelError
-from emotion.faces import results_to_dict
 from emotion.files import whole_file
 from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo, read_photo
 from emotion.images.encoding import write_image
 from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 from emotion.model.runtime import load_model
 from emotion.recognizer import Detector, Recognizer
+from emotion.rows import results_to_dict
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

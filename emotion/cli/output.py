@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from emotion.faces import Face, results_to_dict
+from emotion.faces import Face
 from emotion.recognizer import Recognizer
+from emotion.rows import results_to_dict
 from emotion.video.writing import kept_file
 
 

@@ -12,9 +12,9 @@ from emotion.cli.options import choose_window, has_output
 from emotion.cli.output import is_stdout, json_stream, results_of, tell, write_lines
 from emotion.cli.sources import VideoSource
 from emotion.cli.tools import TITLE, Tools, load
-from emotion.faces import face_to_dict
 from emotion.progress import ProgressBar
 from emotion.recognizer import Recognizer
+from emotion.rows import face_to_dict
 from emotion.video.analysis import Progress, VideoOutputs, analyse_video
 from emotion.video.following import FollowSettings
 from emotion.video.reading import Video, open_video

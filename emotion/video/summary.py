@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from emotion.errors import TableError
-from emotion.faces import safe_cell
 from emotion.files import whole_file, write_json
+from emotion.rows import safe_cell
 from emotion.video.tracking import FrameFaces, TrackedFace
 
 SCHEMA = 1

@@ -15,12 +15,13 @@ from werkzeug.datastructures import FileStorage
 
 from emotion.drawing import annotate
 from emotion.errors import EmptyImageError, ModelError
-from emotion.faces import Face, results_to_dict
+from emotion.faces import Face
 from emotion.files import available_cpus
 from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
 from emotion.images.encoding import encode_jpeg, encode_png
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer, Sight
+from emotion.rows import results_to_dict
 from emotion.web.database import Database, DatabaseError, PhotoRow
 from emotion.web.errors import ChosenModelError, UploadError
 from emotion.web.limits import Gate, client_key

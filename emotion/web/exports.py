@@ -9,10 +9,10 @@ from typing import BinaryIO
 from flask import json
 
 from emotion.drawing import annotate, blur_faces
-from emotion.faces import results_to_csv
 from emotion.images.decoding import decode_photo
 from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import ImageLimits
+from emotion.rows import results_to_csv
 from emotion.web.storage import Analysis, Storage
 
 IN_MEMORY_BYTES = 16 * 2**20

@@ -7,11 +7,12 @@ from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import EmptyImageError
-from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, results_to_dict
+from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES
 from emotion.images.decoding import decode_photo
 from emotion.images.guards import ImageLimits
 from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
+from emotion.rows import results_to_dict
 from emotion.web.analysis import current_services, uploaded_files
 from emotion.web.errors import NO_MODEL
 from emotion.web.limits import client_key

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from emotion.faces import SCHEMA, Face, results_to_dict
+from emotion.faces import Face
+from emotion.rows import SCHEMA, results_to_dict
 from emotion.web.storage import ID_PATTERN
 from emotion.web.videos.files import LINKS
 from emotion.web.videos.queue import STATES

@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from emotion.errors import EmotionError
-from emotion.faces import Face, face_from_dict
+from emotion.faces import Face
+from emotion.rows import face_from_dict
 
 RESULT_FILE = "result.json"
 ID_BYTES = 16

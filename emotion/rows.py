@@ -1,0 +1,148 @@
+"""A face as JSON and as the columns of a table: spelled once for API, files and notebooks."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from emotion.faces import Face, verdict
+from emotion.text import printable
+
+SCHEMA = 1
+"""Version of the JSON form; it grows when a field changes its meaning or goes away."""
+
+BOX = ("x", "y", "width", "height")
+
+FORMULA_STARTS = tuple("=+-@＝＋－＠")
+"""A spreadsheet may run a cell of text that begins so as a formula, in Asia the wide forms too."""
+
+
+def face_to_dict(face: Face) -> dict[str, Any]:
+    """Return a face as plain types for JSON."""
+    return {
+        "box": dict(zip(BOX, map(int, face.box_xywh), strict=True)),
+        "score": round(float(face.score), 4),
+        "emotion": face.emotion,
+        "confidence": round(face.confidence, 6),
+        "probabilities": {name: round(value, 6) for name, value in face.probabilities.items()},
+        "sure": face.sure,
+        "verdict": verdict(face),
+        "candidates": list(face.candidates),
+        "runner_up": face.runner_up,
+        "notes": list(face.notes),
+    }
+
+
+def face_from_dict(content: Mapping[str, Any]) -> Face:
+    """Return the face that `face_to_dict` made `content` from, up to rounding."""
+    return Face(
+        box_xywh=tuple(content["box"][name] for name in BOX),
+        score=content["score"],
+        probabilities=content["probabilities"],
+        notes=tuple(content["notes"]),
+        sure=content["sure"],
+    )
+
+
+def results_to_dict(
+    faces: Sequence[Face], size_wh: tuple[int, int], model_name: str, model_sha256: str
+) -> dict[str, Any]:
+    """Return the results of one photo as plain types: the JSON of API, files and shell.
+
+    Args:
+        faces: the faces, in order.
+        size_wh: width and height of the upright photo in pixels.
+        model_name: name of the model that read the emotions.
+        model_sha256: SHA-256 of its weights file, in hexadecimal.
+    """
+    return {
+        "schema": SCHEMA,
+        "model": {"name": model_name, "sha256": model_sha256},
+        "image": {"width": int(size_wh[0]), "height": int(size_wh[1])},
+        "faces": [face_to_dict(face) for face in faces],
+    }
+
+
+def face_columns(class_names: Iterable[str], raw: bool = False) -> dict[str, type]:
+    """Return the columns of a face, name -> type.
+
+    Args:
+        class_names: the model's classes, each with a column for its probability.
+        raw: with the columns of a video: whether the face was found in this very frame, and the
+            probabilities of this frame alone.
+    """
+    names = tuple(class_names)
+    return {
+        **dict.fromkeys(BOX, int),
+        "score": float,
+        **({"detected": bool} if raw else {}),
+        "emotion": str,
+        "confidence": float,
+        "sure": bool,
+        "candidates": str,
+        "verdict": str,
+        **{f"probability_{name}": float for name in names},
+        **({f"raw_probability_{name}": float for name in names} if raw else {}),
+        "notes": str,
+    }
+
+
+def face_cells(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cells of a face, column -> value, from what `face_to_dict` gave."""
+    return {
+        **content["box"],
+        **{name: content[name] for name in ("score", "emotion", "confidence", "sure", "verdict")},
+        "candidates": ", ".join(content["candidates"]),
+        **{f"probability_{name}": value for name, value in content["probabilities"].items()},
+        "notes": "; ".join(content["notes"]) or None,
+    }
+
+
+def photo_columns(class_names: Iterable[str]) -> dict[str, type]:
+    """Return the columns of a table of photos, name -> type."""
+    return {"photo": str, "face": int, **face_columns(class_names), "problem": str}
+
+
+def photo_rows(name: str, results: Mapping[str, Any] | str) -> list[dict[str, Any]]:
+    """Return the rows of a photo, one a face; a photo without a face has one without a face.
+
+    Args:
+        name: what the photo is called.
+        results: from `results_to_dict`, or a sentence that says why there are none.
+    """
+    if isinstance(results, str):
+        return [{"photo": name, "problem": results}]
+    faces = enumerate(results["faces"], 1)
+    rows = [{"photo": name, "face": number} | face_cells(face) for number, face in faces]
+    return rows or [{"photo": name}]
+
+
+def results_to_csv(photos: Iterable[tuple[str, Mapping[str, Any] | str]]) -> str:
+    """Return the results of photos as CSV (RFC 4180), one row a face.
+
+    For spreadsheets that expect a byte order mark encode it as `utf-8-sig`; pandas reads that too.
+
+    Args:
+        photos: the name of each photo and its results, as for `photo_rows`.
+    """
+    rows = [row for name, results in photos for row in photo_rows(name, results)]
+    chances = [column for row in rows for column in row if column.startswith("probability_")]
+    names = [column.removeprefix("probability_") for column in dict.fromkeys(chances)]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, photo_columns(names), quoting=csv.QUOTE_NONNUMERIC)
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: safe_cell(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def safe_cell(value: Any) -> Any:
+    """Return text that a spreadsheet shows as it is and never runs (OWASP, "CSV Injection").
+
+    Control characters become spaces, and an apostrophe stands before what would be a formula;
+    numbers stay as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    visible = printable(value, " ")
+    return f"'{visible}" if visible.lstrip().startswith(FORMULA_STARTS) else visible
