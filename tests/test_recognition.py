@@ -34,7 +34,7 @@ from emotion.rows import results_to_csv, results_to_dict
 ARRAY = np.asarray(picture())
 PROBABILITIES = [f"probability_{name}" for name in EMOTIONS]
 COLUMNS = [
-    *"face x y width height score emotion confidence sure candidates".split(),
+    *"face x y width height score emotion confidence sure candidates verdict".split(),
     *PROBABILITIES,
     "notes",
 ]
