@@ -47,7 +47,6 @@ Rectangle = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
 
 Color = tuple[int, int, int]
-"""Red, green, blue, 0 to 255."""
 
 
 def annotate(
@@ -84,11 +83,23 @@ def annotate(
     taken: list[Rectangle] = []
     for index in _largest_first(faces):
         obstacles = [*taken, *(box for other, box in enumerate(boxes) if other != index)]
-        label = _place_label(names[index], faces[index], boxes[index], obstacles, size_wh)
-        _draw_label(canvas, *label, faces[index])
-        taken.append(label[2])
-    if bars:
-        _draw_all_bars(canvas, faces, boxes, taken, names, {} if sides is None else sides)
+        face = faces[index]
+        text, size, place = _place_label(names[index], face, boxes[index], obstacles, size_wh)
+        _paste(canvas, _plate(text, size, _color(face)), place[0], place[1])
+        taken.append(place)
+    if not bars:
+        return canvas
+    sides = {} if sides is None else sides
+    obstacles = [*boxes, *taken]
+    for index in _largest_first(faces):
+        last_side = sides.get(names[index])
+        placed = _place_bars(faces[index], boxes[index], obstacles, size_wh, last_side)
+        if placed:
+            panel, place, sides[names[index]] = placed
+            left, top = round(place[0]), round(place[1])
+            part = canvas[top : top + panel.shape[0], left : left + panel.shape[1]]
+            part[:] = cv2.addWeighted(part, 1 - BARS_OPACITY, panel, BARS_OPACITY, 0)
+            obstacles.append(place)
     return canvas
 
 
@@ -101,31 +112,21 @@ def blur_faces(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     Args:
         image: (H, W, 3) uint8 RGB; left as it is.
         faces: the faces.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     copy = image.copy()
     for face in faces:
-        _blur_oval(copy, face.box_xywh)
+        x, y, width, height = face.box_xywh
+        middle, half = (x + width / 2, y + height / 2), (width, height) * np.array(BLUR_HALF_AXES)
+        left, top = np.maximum(0, np.floor(middle - half)).astype(int)
+        right, bottom = np.ceil(middle + half).astype(int)
+        part = copy[top:bottom, left:right]
+        down, across = np.ogrid[: part.shape[0], : part.shape[1]]
+        from_middle_x = (across + left + 0.5 - middle[0]) / half[0]
+        from_middle_y = (down + top + 0.5 - middle[1]) / half[1]
+        inside = from_middle_x**2 + from_middle_y**2 <= 1
+        mosaic = _mosaic(part, (width / BLUR_CELLS, height / BLUR_CELLS))
+        np.copyto(part, mosaic, where=inside[..., None])
     return copy
-
-
-def _blur_oval(image: np.ndarray, box_xywh: tuple[int, int, int, int]) -> None:
-    """Blur the oval around a box, in place."""
-    x, y, width, height = box_xywh
-    middle, half = (x + width / 2, y + height / 2), (width, height) * np.array(BLUR_HALF_AXES)
-    left, top = np.maximum(0, np.floor(middle - half)).astype(int)
-    right, bottom = np.ceil(middle + half).astype(int)
-    part = image[top:bottom, left:right]
-    down, across = np.ogrid[: part.shape[0], : part.shape[1]]
-    from_middle = (
-        (across + left + 0.5 - middle[0]) / half[0],
-        (down + top + 0.5 - middle[1]) / half[1],
-    )
-    inside = from_middle[0] ** 2 + from_middle[1] ** 2 <= 1
-    mosaic = _mosaic(part, (width / BLUR_CELLS, height / BLUR_CELLS))
-    np.copyto(part, mosaic, where=inside[..., None])
 
 
 def _mosaic(part: np.ndarray, cell_wh: tuple[float, float]) -> np.ndarray:
@@ -146,14 +147,12 @@ def _thickness(size_wh: tuple[int, int]) -> int:
 
 
 def _text_size(size_wh: tuple[int, int], face_width: float) -> int:
-    """Return the height of letters in pixels, from the photo's size and a little the face's."""
     by_photo = max(size_wh) / 36
     by_face = face_width / 7
     return round(max(SMALLEST_TEXT_PX, by_photo, min(by_face, 1.5 * by_photo)))
 
 
 def _largest_first(faces: Sequence[Face]) -> list[int]:
-    """Return the positions of the faces, the largest first: they get the best places."""
     return sorted(range(len(faces)), key=lambda index: -faces[index].box_xywh[2])
 
 
@@ -163,7 +162,6 @@ def _rectangle(box_xywh: tuple[int, int, int, int]) -> Rectangle:
 
 
 def _color(face: Face) -> Color:
-    """Return the colour of a face's box and label."""
     return color_rgb(face.emotion, tuple(face.probabilities)) if face.sure else UNSURE_COLOR_RGB
 
 
@@ -182,10 +180,11 @@ def _draw_box(canvas: np.ndarray, box: Rectangle, face: Face, thickness: int) ->
 def _outline(canvas: np.ndarray, box: Rectangle, color_rgb: Color, width: int) -> None:
     """Draw the four sides of a rectangle, as thick as asked for towards its inside."""
     left, top, right, bottom = box
-    _fill(canvas, (left, top, right, top + width - 1), color_rgb)
-    _fill(canvas, (left, bottom - width + 1, right, bottom), color_rgb)
-    _fill(canvas, (left, top, left + width - 1, bottom), color_rgb)
-    _fill(canvas, (right - width + 1, top, right, bottom), color_rgb)
+    inner = width - 1
+    for side in ((left, top, right, top + inner), (left, bottom - inner, right, bottom)):
+        _fill(canvas, side, color_rgb)
+    for side in ((left, top, left + inner, bottom), (right - inner, top, right, bottom)):
+        _fill(canvas, side, color_rgb)
 
 
 def _fill(canvas: np.ndarray, box: Rectangle, color_rgb: Color) -> None:
@@ -206,20 +205,20 @@ def _dashes(box: Rectangle, thickness: int) -> Iterator[Rectangle]:
     """Yield the dashes of a box: all sides begin and end with one, so its corners are whole."""
     left, top, right, bottom = box
     inner = thickness - 1
-    for start, end in _strokes(left, right, 4 * thickness):
+
+    def strokes(start: float, end: float) -> Iterator[tuple[float, float]]:
+        # two or more, each about four times as long as thick, with gaps as long
+        count = max(2, round((end - start) / (8 * thickness) + 0.5))
+        step = (end - start) / (2 * count - 1)
+        for number in range(count):
+            yield start + 2 * number * step, start + (2 * number + 1) * step
+
+    for start, end in strokes(left, right):
         yield (start, top, end, top + inner)
         yield (start, bottom - inner, end, bottom)
-    for start, end in _strokes(top, bottom, 4 * thickness):
+    for start, end in strokes(top, bottom):
         yield (left, start, left + inner, end)
         yield (right - inner, start, right, end)
-
-
-def _strokes(start: float, end: float, length: float) -> Iterator[tuple[float, float]]:
-    """Yield where dashes of about a length begin and end, two or more, with gaps as long."""
-    count = max(2, round((end - start) / length / 2 + 0.5))
-    step = (end - start) / (2 * count - 1)
-    for number in range(count):
-        yield start + 2 * number * step, start + (2 * number + 1) * step
 
 
 def _place_label(number: int, face: Face, box: Rectangle, obstacles, size_wh: tuple[int, int]):
@@ -311,11 +310,6 @@ def _covered(place: Rectangle, obstacles: Iterable[Rectangle]) -> float:
     )
 
 
-def _draw_label(canvas: np.ndarray, text: str, size: int, place: Rectangle, face: Face) -> None:
-    """Draw text on a plate of the face's colour."""
-    _paste(canvas, _plate(text, size, _color(face)), place[0], place[1])
-
-
 @functools.lru_cache(maxsize=512)
 def _plate(text: str, size: int, color: Color) -> np.ndarray:
     """Return a plate with text in black or white, whichever contrasts more; not to be changed."""
@@ -330,38 +324,14 @@ def _plate(text: str, size: int, color: Color) -> np.ndarray:
 
 def _ink(color: Color) -> Color:
     """Return black or white, whichever has more contrast on a colour (WCAG 2 luminance)."""
-    linear = [
-        part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4
-        for part in color
-    ]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
+    parts = np.array(color) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return BLACK if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else WHITE
 
 
-def _draw_all_bars(
-    canvas: np.ndarray,
-    faces: Sequence[Face],
-    boxes: Sequence[Rectangle],
-    taken: Sequence[Rectangle],
-    numbers: Sequence[int],
-    sides: dict[int, int],
-) -> None:
-    """Draw the bars of every face that leaves room for them, the largest faces first."""
-    obstacles = [*boxes, *taken]
-    for index in _largest_first(faces):
-        found = _place_bars(
-            faces[index], boxes[index], obstacles, canvas, sides.get(numbers[index])
-        )
-        if found:
-            panel, place, sides[numbers[index]] = found
-            _blend(canvas, panel, place)
-            obstacles.append(place)
-
-
-def _place_bars(face: Face, box: Rectangle, obstacles, canvas: np.ndarray, last_side: int | None):
+def _place_bars(face: Face, box: Rectangle, obstacles, size_wh, last_side: int | None):
     """Return (panel, place, side) of the longest bars that find a free place, else None."""
-    size_wh = canvas.shape[1::-1]
-    size, names = _bars_text_size(size_wh), tuple(face.probabilities)
+    size, names = max(SMALLEST_TEXT_PX, round(max(size_wh) / 85)), tuple(face.probabilities)
     for bar_length in BAR_LENGTHS:
         panel_wh = _bars_template(names, size, bar_length).shape[1::-1]
         places = _bars_places(box, panel_wh, size_wh, 2 * _thickness(size_wh))
@@ -369,10 +339,6 @@ def _place_bars(face: Face, box: Rectangle, obstacles, canvas: np.ndarray, last_
             if _covered(places[side], obstacles) == 0:
                 return _bars(face, size, bar_length), places[side], side
     return None
-
-
-def _bars_text_size(size_wh: tuple[int, int]) -> int:
-    return max(SMALLEST_TEXT_PX, round(max(size_wh) / 85))
 
 
 def _bars_places(box: Rectangle, panel_wh, size_wh, gap: int) -> dict[int, Rectangle]:
@@ -440,10 +406,3 @@ def _words(text: str, size: int, height: int, ink: Color) -> np.ndarray:
     picture = Image.new("RGB", (round(font.getlength(text)) + 1, height), BARS_PLATE_RGB)
     ImageDraw.Draw(picture).text((0, height / 2), text, font=font, fill=ink, anchor="lm")
     return np.asarray(picture)
-
-
-def _blend(canvas: np.ndarray, panel: np.ndarray, place: Rectangle) -> None:
-    """Put a panel on a picture that shows through a little."""
-    left, top = round(place[0]), round(place[1])
-    part = canvas[top : top + panel.shape[0], left : left + panel.shape[1]]
-    part[:] = cv2.addWeighted(part, 1 - BARS_OPACITY, panel, BARS_OPACITY, 0)

@@ -1,6 +1,6 @@
 """The one pipeline: a photo -> detect -> crop -> classify -> faces."""
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, overload
@@ -128,8 +128,7 @@ class Recognizer:
         """
         if holds_many(image):
             return self.recognize_many(image, errors=errors)
-        (recognition,) = self._recognize([(ONE_PHOTO, image)], errors, keeps_photos=True)
-        return recognition
+        return self._recognize([(ONE_PHOTO, image)], errors, keeps_photos=True)[0]
 
     def recognize_many(
         self, images: Iterable[PhotoLike], *, errors: OnError = "raise"
@@ -181,7 +180,7 @@ class Recognizer:
             image: a photo, as for `recognize`.
             detections: the faces, in pixels of its full size.
         """
-        (sights,) = self._read([self._cropped(open_photo(image), detections)])
+        (sights,) = self._read([self._find(open_photo(image), detections)])
         return tuple(sight.face for sight in sights)
 
     def _recognize(
@@ -200,7 +199,7 @@ class Recognizer:
     def _open(
         self, place: str, image: Any, errors: OnError, keeps_photo: bool
     ) -> tuple[Origin, Found]:
-        """Return where the faces of a photo come from, and what was found in it."""
+        """Return where the faces of a photo come from, and what was found; its pixels go."""
         model, name = self.model, name_of(image)
         origin = Origin(name or place, model.class_names, model.name, model.sha256)
         try:
@@ -214,44 +213,39 @@ class Recognizer:
         origin = replace(origin, size_wh=photo.size_wh, photo=held)
         return origin if keeps_photo else origin.travelling(), found
 
-    def _find(self, photo: Photo) -> Found:
-        """Return the faces of a photo and their crops."""
-        return self._cropped(photo, self._detect(photo))
-
-    def _cropped(self, photo: Photo, detections: Sequence[Detection]) -> Found:
-        """Return faces of a photo and their crops."""
-        crops = (
+    def _find(self, photo: Photo, detections: Sequence[Detection] | None = None) -> Found:
+        """Return the faces of a photo and their crops; those given, or else those detected."""
+        if detections is None:
+            detections = tuple(
+                replace(detection, box_xywh=photo.at_full_size(detection.box_xywh))
+                for detection in self.detector.detect(photo.pixels)
+            )
+        crops = tuple(
             crop_face(
                 *photo.showing(detection.box_xywh, LEAST_SIDE_PX),
                 roll_degrees=detection.roll_degrees,
             )
             for detection in detections
         )
-        return Found(photo.size_wh, tuple(detections), tuple(crops))
+        return Found(photo.size_wh, tuple(detections), crops)
 
     def _read(self, photos: Sequence[Found]) -> tuple[tuple[Sight, ...], ...]:
         """Return the faces of photos, all classified in one batch."""
         crops = [crop for found in photos for crop in found.crops]
-        rows = iter(self.model.answer(np.stack(crops)) if crops else ())
-        return tuple(tuple(self._sights(found, rows)) for found in photos)
-
-    def _sights(self, found: Found, rows: Iterator[np.ndarray]) -> Iterator[Sight]:
-        """Yield the faces of a photo; each takes the next row of answers."""
-        for detection, crop in zip(found.detections, found.crops, strict=True):
-            yield self._sight(detection, crop, next(rows), found.size_wh)
-
-    def _detect(self, photo: Photo) -> tuple[Detection, ...]:
-        """Return the faces of a photo, in pixels of its full size."""
+        answers = iter(self.model.answer(np.stack(crops)) if crops else ())
         return tuple(
-            replace(detection, box_xywh=photo.at_full_size(detection.box_xywh))
-            for detection in self.detector.detect(photo.pixels)
+            tuple(
+                self._sight(detection, crop, next(answers), found.size_wh)
+                for detection, crop in zip(found.detections, found.crops, strict=True)
+            )
+            for found in photos
         )
 
     def _sight(
-        self, detection: Detection, crop: np.ndarray, row: np.ndarray, photo_wh: tuple[int, int]
+        self, detection: Detection, crop: np.ndarray, answer: np.ndarray, photo_wh: tuple[int, int]
     ) -> Sight:
-        """Return the face of a detection, of what the model saw of it and of what it answered."""
-        values = row.astype(float) / row.astype(float).sum()
+        """Return a face, and what the model saw of it."""
+        values = answer.astype(float) / answer.astype(float).sum()
         face = Face(
             box_xywh=detection.box_xywh,
             score=detection.score,
