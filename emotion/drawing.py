@@ -1,7 +1,6 @@
 """Draw faces on a copy of a photo: numbered boxes with labels legible at any size, or blurred.
 
-Moving pictures are drawn here as well, so only the pixels that change are touched, and words are
-drawn once and kept.
+For videos, only the pixels that change are touched, and words are drawn once and kept.
 """
 
 import functools
@@ -134,7 +133,7 @@ def _mosaic(part: np.ndarray, cell_wh: tuple[float, float]) -> np.ndarray:
     size_wh = part.shape[1::-1]
     counts = [max(1, round(side / cell)) for side, cell in zip(size_wh, cell_wh, strict=True)]
     cells = cv2.resize(part, counts, interpolation=cv2.INTER_AREA)
-    # blurred while it is small: on a face of thousands of pixels that would take seconds
+    # blurred while it is small: a large face would take seconds
     small_wh = [BLUR_CELL_PX * count for count in counts]
     mosaic = cv2.resize(cells, small_wh, interpolation=cv2.INTER_NEAREST)
     soft = cv2.GaussianBlur(mosaic, (0, 0), BLUR_CELL_PX / 2, borderType=cv2.BORDER_REPLICATE)
@@ -342,7 +341,7 @@ def _place_bars(face: Face, box: Rectangle, obstacles, size_wh, last_side: int |
 
 
 def _bars_places(box: Rectangle, panel_wh, size_wh, gap: int) -> dict[int, Rectangle]:
-    """Return where the bars of a face may stand, best side first: beside it, below it, above it."""
+    """Return where bars may stand, best side first: beside the face, below it, above it."""
     left, top, right, bottom = box
     width, height = panel_wh
     beside = (right + gap + 1, left - gap - width)
@@ -355,8 +354,7 @@ def _bars_places(box: Rectangle, panel_wh, size_wh, gap: int) -> dict[int, Recta
     for side, (x, y) in enumerate(corners):
         # slid along the side at which they stand, never over the face
         x_inside, y_inside = min(max(0, x), size_wh[0] - width), min(max(0, y), size_wh[1] - height)
-        slides_down = x in beside
-        is_free = x_inside == x if slides_down else y_inside == y
+        is_free = x_inside == x if x in beside else y_inside == y
         if is_free and x_inside >= 0 and y_inside >= 0:
             places[side] = (x_inside, y_inside, x_inside + width - 1, y_inside + height - 1)
     return places
@@ -395,7 +393,7 @@ def _bars_template(names: tuple[str, ...], size: int, bar_length: float) -> np.n
 @functools.lru_cache(maxsize=32)
 def _bars_measures(names: tuple[str, ...], size: int, bar_length: float) -> tuple[int, int, int]:
     """Return in pixels: the height of a row, where bars begin, and the length of one of 100%."""
-    longest = max(_font(size).getlength(name) for name in names)
+    longest = max(map(_font(size).getlength, names))
     return round(size * 1.3), round(longest) + size, round(size * bar_length)
 
 
