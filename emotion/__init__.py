@@ -40,17 +40,17 @@ def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
     homes = {
         "EMOTIONS": "labels",
-        "Detection": "faces",
+        "Detection": "detection.boxes",
         "Detector": "recognizer",
         "EmotionError": "errors",
         "Explanation": "explain",
-        "Face": "results",
+        "Face": "faces",
         "ImageError": "errors",
         "ModelError": "errors",
-        "Recognition": "recognition",
-        "Recognitions": "recognition",
+        "Recognition": "notebook",
+        "Recognitions": "notebook",
         "Recognizer": "recognizer",
-        "YunetDetector": "yunet",
+        "YunetDetector": "detection.yunet",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,17 +15,19 @@ from emotion.web.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+GUIDES = [
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("training.md", "shell.md")
+]
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (README + TRAINING).splitlines()
+    for line in "\n".join((README, *GUIDES)).splitlines()
 ]
 
 
 def row_of(flag: str) -> list[str]:
     """Return the cells of the one table row that explains a flag."""
     rows = [row for row in ROWS if any(f"`{flag}`" in cell for cell in row[:2])]
-    assert rows, f"README.md explains no {flag}"
+    assert rows, f"no guide explains {flag}"
     return rows[0]
 
 
