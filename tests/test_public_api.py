@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENTRIES = re.findall(r"^#{3,4} `(.+)`$", PAGE, re.MULTILINE)
-TYPED = "__init__ recognition recognizer results labels errors opening".split()
+TYPED = ("__init__", "recognizer", "notebook", "faces", "rows", "images/sources", "errors", "labels")
 INTERNAL = {"Recognizer.look_many", "Recognizer.read_faces"}
 """Public by their form alone: what other modules of the package use."""
 
@@ -283,7 +283,7 @@ def packaging() -> dict:
 def test_the_package_ships_every_room_but_the_app_and_the_training():
     inits = (ROOT / "emotion").rglob("__init__.py")
     rooms = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in inits}
-    rooms -= {"emotion.web", "emotion.training"}
+    rooms = {room for room in rooms if room.split(".")[1:2] not in (["web"], ["training"])}
     assert set(packaging()["tool"]["setuptools"]["packages"]) == rooms | {"emotion.models"}
 
 
