@@ -7,7 +7,7 @@ move before a background; a frame knows whose face is where.
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -157,6 +157,8 @@ def films() -> list[Film]:
         Actor("c", three, sway((190, 205, 110), 30, 3.0)),
         Actor("d", four, sway((460, 210, 110), 30, 2.5)),
     )
+    # who is back after a cut counts as somebody new
+    pair_again = tuple(replace(actor, name=f"{actor.name}, after two cuts") for actor in pair)
     restless = (
         Actor("a", one, sway((220, 200, 100), 110, 1.6)),
         Actor("b", two, sway((420, 220, 130), 60, 1.1)),
@@ -171,7 +173,7 @@ def films() -> list[Film]:
         Film("behind a pillar", (Scene(6, first, passing, (270, 0, 130, 480)),), miss_share=0.1),
         Film(
             "cuts",
-            (Scene(2, first, pair), Scene(2, second, others), Scene(2, first, pair)),
+            (Scene(2, first, pair), Scene(2, second, others), Scene(2, first, pair_again)),
             miss_share=0.1,
         ),
     ]

@@ -1,14 +1,16 @@
 """Where the content of a box goes, and cuts, on pictures of noise and blobs."""
 
 import cv2
+import matplotlib.cbook
 import numpy as np
 import pytest
+from PIL import Image
 
 from emotion.video.flow import (
+    CutFinder,
     Glance,
     correlation,
     follow_boxes,
-    is_cut,
     patch_of,
 )
 
@@ -98,24 +100,100 @@ def test_points_where_boxes_overlap_belong_to_the_face_in_front(ranks, followed)
     assert tuple(motion is not None for motion in motions) == followed
 
 
+FIRST, SECOND = textured(1), textured(3)
+BLACK = np.zeros_like(FIRST)
+SLOPE = np.linspace(0.3, 1.4, FIRST.shape[1])[None, :, None]
+LARGE = cv2.resize(textured(1, (500, 40)), (2000, 160))
+
+
+def cuts(*images: np.ndarray) -> list[int]:
+    """Return the numbers of the pictures before which a cut is found."""
+    finder = CutFinder()
+    return [index for index, image in enumerate(images) if finder.is_cut(Glance.of(image))]
+
+
+def lit(image: np.ndarray, share, more: float = 0.0) -> np.ndarray:
+    """Return a picture in another light, clipped as a camera does."""
+    return np.clip(image * share + more, 0, 255).astype(np.uint8)
+
+
+def window(image: np.ndarray, left: int) -> np.ndarray:
+    return image[:, left : left + 200]
+
+
 @pytest.mark.parametrize(
-    ("now", "cut"),
+    ("images", "found"),
     [
-        pytest.param(textured(1), False, id="the same"),
-        pytest.param(moved(textured(1), (8, 5)), False, id="moved"),
-        pytest.param(cv2.convertScaleAbs(textured(1), alpha=0.5, beta=100), False, id="flash"),
-        pytest.param(textured(3), True, id="another scene"),
-        pytest.param(np.zeros_like(textured(1)), True, id="black"),
-        pytest.param(textured(1, (160, 200)), True, id="another size"),
+        pytest.param([FIRST, FIRST], [], id="the same"),
+        pytest.param([FIRST, moved(FIRST, (12, 7))], [], id="moved"),
+        pytest.param([FIRST, moved(FIRST, growth=1.06)], [], id="zoomed"),
+        pytest.param([window(LARGE, 36 * k) for k in range(30)], [], id="fast pan"),
+        pytest.param([moved(FIRST, (-6, 4)), moved(FIRST, (6, -4))] * 3, [], id="shaken"),
+        pytest.param([FIRST, lit(FIRST, 0.5, 100), FIRST], [], id="pale"),
+        pytest.param([FIRST, lit(FIRST, 2.2, 60), FIRST], [], id="flash that clips"),
+        pytest.param([FIRST, lit(FIRST, 0, 255), FIRST], [], id="white flash"),
+        pytest.param([lit(FIRST, 0.12), FIRST, lit(FIRST, 0.12)], [], id="lamp on and off"),
+        pytest.param([lit(FIRST, 0.3), lit(FIRST, SLOPE)], [], id="lamp at one side"),
+        pytest.param([lit(FIRST, k / 9) for k in (9, 6, 3, 0, 3, 6, 9)], [], id="fade and back"),
+        pytest.param([FIRST, SECOND], [1], id="another scene"),
+        pytest.param([FIRST, lit(SECOND, 0.5)], [1], id="a darker scene"),
+        pytest.param([FIRST, SECOND, textured(4), textured(5)], [1, 2, 3], id="one after another"),
+        pytest.param([FIRST, BLACK, BLACK, FIRST], [], id="black between"),
+        pytest.param([FIRST, BLACK, BLACK, SECOND], [3], id="black, then another scene"),
+        pytest.param(
+            [window(LARGE, 20 * k) for k in range(9)]
+            + [window(LARGE, 1900 - 20 * k) for k in (5, 6)],
+            [9],
+            id="cut from pan to pan",
+        ),
+        pytest.param([FIRST, textured(1, (160, 200))], [1], id="another size"),
+        pytest.param([FIRST, np.zeros((64, 48, 3), np.uint8)], [1], id="black of another size"),
     ],
 )
-def test_cuts(now, cut):
-    assert is_cut(Glance.of(textured(1)), Glance.of(now)) is cut
+def test_cuts(images, found):
+    assert cuts(*images) == found
+
+
+@pytest.fixture
+def heads(astronaut) -> list[np.ndarray]:
+    """Two close-ups in grey, the faces of one size in one place."""
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        hopper = np.asarray(Image.open(file).convert("RGB"))
+    pictures = astronaut[38:193, 121:327][:, ::-1], hopper[44:395, 29:497]
+    greys = [cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2GRAY) for one in pictures]
+    return [
+        cv2.cvtColor(cv2.resize(one, (200, 150), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2RGB)
+        for one in greys
+    ]
+
+
+def test_a_cut_from_one_close_up_to_another_is_found(heads):
+    one, other = heads
+    assert cuts(one, moved(one, (2, 1)), moved(other, (3, 1)), other, one) == [2, 4]
+
+
+def test_a_cut_to_somebody_else_in_the_same_place_is_found(heads):
+    images = []
+    for head in heads:
+        room = textured(9, (400, 240))
+        room[90:, 100:300] = head
+        images += [room] * 3
+    assert cuts(*images, *images) == [3, 6, 9]
+
+
+def test_a_head_that_moves_fast_makes_no_cut(heads):
+    images = []
+    for step in range(30):
+        room = textured(9, (400, 240))
+        left = round(100 + 80 * np.sin(step / 3))
+        room[90:, left : left + 200] = heads[0]
+        images.append(room)
+    assert cuts(*images) == []
 
 
 def test_noise_in_the_dark_is_no_cut():
-    one, other = (np.random.default_rng(seed).integers(0, 9, (90, 120, 3)) for seed in (1, 2))
-    assert not is_cut(Glance.of(one.astype(np.uint8)), Glance.of(other.astype(np.uint8)))
+    random = np.random.default_rng(1)
+    assert cuts(*random.integers(0, 9, (4, 90, 120, 3)).astype(np.uint8)) == []
 
 
 def test_correlation_of_a_flat_picture_is_nothing():
@@ -127,7 +205,7 @@ def test_tiny_frames(size_wh):
     image = textured(1, size_wh)
     glance = Glance.of(image)
     box = np.array([[0.0, 0.0, *size_wh]])
-    assert not is_cut(glance, glance)
+    assert cuts(image, image) == []
     assert len(follow_boxes(glance, glance, box, [0], [patch_of(glance, box[0])])) == 1
 
 

@@ -117,6 +117,34 @@ def test_a_cut_is_looked_at_at_once(recognizer):
     assert tracks(results) == [[1]] * 5 + [[]] * 5
 
 
+def test_a_cut_starts_numbers_and_smoothing_anew(stand_in_model):
+    other = np.random.default_rng(5).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    other = cv2.resize(other, (160, 120), interpolation=cv2.INTER_NEAREST)
+    other[40 : 40 + SIDE, 60 : 60 + SIDE] = 0.75 * TILE[..., None]
+    recognizer = Recognizer(flickering_model(stand_in_model), ScriptedDetector())
+    results = list(follow(recognizer, film([picture()] * 9 + [other] * 9 + [picture()] * 9)))
+    assert tracks(results) == [[1]] * 9 + [[2]] * 9 + [[3]] * 9
+    for frame in results[0], results[9], results[18]:
+        (face,) = frame.faces
+        assert dict(face.face.probabilities) == pytest.approx(dict(face.raw))
+    assert results[9].faces[0].raw != results[18].faces[0].raw
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+@pytest.mark.parametrize("before", [0.12, 0.4], ids=["in the dark", "in half light"])
+@pytest.mark.parametrize("end", [1.0, 1.4], ids=["even", "from one side"])
+def test_a_lamp_switched_on_and_off_is_no_cut(recognizer, astronaut, is_live, before, end):
+    room = astronaut[0:240, 100:420]
+    lit = np.clip(room * np.linspace(2 - end, end, 320)[None, :, None], 0, 255).astype(np.uint8)
+    dark = np.random.default_rng(0).normal(before * room, 4).clip(0, 255).astype(np.uint8)
+    face = Detection((73, 64, 103, 103), 9.0)
+    recognizer = with_script(recognizer, lambda number: (face,))
+    images = [dark] * 10 + [lit] * 10 + [dark] * 10
+    settings = FollowSettings(detect_every=1)
+    results = list(follow(recognizer, film(images), settings, is_live=is_live))
+    assert tracks(results) == [[1]] * 30
+
+
 def test_a_file_gives_the_same_on_a_slow_machine(recognizer):
     def shift(number):
         return 60 + number // 2
@@ -157,7 +185,7 @@ def test_a_film_without_frames(recognizer):
 
 
 def test_pictures_that_change_with_every_frame_lose_no_face(recognizer):
-    scenes = np.random.default_rng(3).integers(0, 255, (4, 6, 8, 3)).astype(np.uint8)
+    scenes = np.random.default_rng(3).integers(0, 255, (4, 24, 32, 3)).astype(np.uint8)
     images = [cv2.resize(one, (160, 120), interpolation=cv2.INTER_NEAREST) for one in scenes]
     results = list(follow(recognizer, film(images, fps=1)))
     assert [len(frame.faces) for frame in results] == [1] * 4

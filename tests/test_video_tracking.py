@@ -244,26 +244,27 @@ def test_a_cut_carries_no_box_on(tracker):
     assert tracker.in_sight() == []
 
 
-def test_a_face_that_is_there_after_a_cut_is_known_by_its_looks(tracker):
-    def scene(tile, x):
-        image = picture((tile, x, 60), background=90)
-        image[:, :40] = image[:, -40:] = 255
-        image[200:] = 0
-        return image
+@pytest.mark.parametrize("gone_frames", [0, 30], ids=["in sight", "lost before the cut"])
+def test_after_a_cut_numbers_are_new_even_for_who_looks_the_same(tracker, gone_frames):
+    background = cv2.resize(person(7, (90, 200, 90)), (400, 240))
 
-    feed(tracker, standing(5))
-    (red,) = feed(tracker, [(scene(RED, 250), [seen(250, 60)])], start=5)
-    assert set(red) == {1}
-    image = cv2.bitwise_not(picture())
-    image[60:180, 300:360] = BLUE
-    (blue,) = feed(tracker, [(image, [seen(300, 80)])], start=6)
-    assert set(blue) == {None}
+    def scene(x):
+        image = background.copy()
+        image[40:160, x : x + SIDE] = RED
+        return image, [seen(x, 60)]
+
+    steps = [*standing(5), *[(picture(), [])] * gone_frames, scene(100), scene(101)]
+    shown = feed(tracker, steps)
+    assert set(shown[4]) == {1}
+    assert [set(frame) for frame in shown[-2:]] == [{None}, {2}]
 
 
 def test_what_was_seen_once_before_a_cut_is_believed(tracker):
     feed(tracker, standing(1))
+    (track,) = tracker.tracks
     tracker.advance(np.full((120, 90, 3), 90, np.uint8), STEP_S)
-    assert [track.number for track in tracker.tracks] == [1]
+    assert track.number == 1
+    assert tracker.tracks == []
 
 
 def test_numbers_are_never_used_again_and_nothing_piles_up():

@@ -3,6 +3,9 @@
 Median Flow (Kalal, Mikolajczyk and Matas 2010, "Forward-backward error: automatic detection of
 tracking failures"): points in a box are followed by pyramidal Lucas-Kanade, forth and back; the
 points that come back to where they started say how the box moved and grew.
+
+Cuts are found by block matching (Shahraray 1995, "Scene change detection and content-based sampling
+of video sequences"): after a cut the blocks of a frame are found nowhere near in the next one.
 """
 
 import functools
@@ -45,16 +48,25 @@ LARGEST_GROWTH = 1.25
 PATCH_SIDE_PX = 24
 """Side of the contents that are compared."""
 
-THUMBNAIL_WH = (32, 18)
-CUT_LIKENESS = 0.45
-"""Correlation of the thumbnails of two frames below which they may be of different scenes."""
+THUMBNAIL_WH = (64, 48)
+BLOCK_PX = 16
+BLOCK_REACH_PX = 12
+"""Cuts are looked for in a small copy: its size, the side of its blocks, and how far a block may
+have moved from one frame to the next."""
 
-PAN_BORDER_WH = (6, 4)
-PAN_LIKENESS = 0.65
-"""How far a thumbnail may have moved, and the correlation from which it has only moved."""
+FLAT_LEVELS = 4.0
+"""A copy whose grey levels deviate by less, a black frame or a white one, shows nothing."""
 
-CUT_DIFFERENCE = 12.0
-"""Mean difference in grey levels that a cut makes at least: dark noise correlates with nothing."""
+FLAT_BLOCK_LEVELS = 3.0
+"""The same for a block."""
+
+SAME_VIEW = 0.98
+"""Correlation of two copies from which their blocks need not be compared."""
+
+CUT_CHANGE = 0.12
+"""At a cut a frame changes (see `change_between`) by so much more than the frame before did: fast
+pans and shaking change frame after frame. They change by less than twice this, so no more of what
+the frame before did is taken off."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +108,62 @@ class Motion:
     growth: float
 
 
-def is_cut(before: Glance, now: Glance) -> bool:
-    """Tell whether two frames show different scenes: they do not look alike, and not moved either.
+@dataclass
+class CutFinder:
+    """Finds cuts: much of the picture is new, all at once.
 
-    A flash or a fade changes the brightness and leaves the correlation; a fast pan moves it.
+    A frame that shows nothing is passed over, and the next is compared with the last that showed
+    something: after a flash the scene goes on, after a fade through black it may be another.
     """
-    if before.grey.shape != now.grey.shape:
-        return True
+
+    _last: Glance | None = None
+    _change: float = 0.0
+
+    def is_cut(self, now: Glance) -> bool:
+        """Tell whether the scene was cut between the frame of the last call and this one."""
+        before = self._last
+        if before is None or before.grey.shape != now.grey.shape:
+            self._last, self._change = now, 0.0
+            return before is not None
+        if float(now.thumbnail.std()) < FLAT_LEVELS:
+            return False
+        steady = min(self._change, CUT_CHANGE)
+        self._last, self._change = now, change_between(before, now)
+        return self._change - steady > CUT_CHANGE
+
+
+def change_between(before: Glance, now: Glance) -> float:
+    """Return the share of a frame, 0 to 1, that is not in the other, moved or in another light."""
     one, other = before.thumbnail, now.thumbnail
-    if float(np.abs(one - other).mean()) < CUT_DIFFERENCE or correlation(one, other) > CUT_LIKENESS:
-        return False
-    across, down = PAN_BORDER_WH
-    middle = one[down:-down, across:-across]
-    return float(cv2.matchTemplate(other, middle, cv2.TM_CCOEFF_NORMED).max()) < PAN_LIKENESS
+    if correlation(one, other) > SAME_VIEW:
+        return 0.0
+    one, other = _clipped_like(one, other), _clipped_like(other, one)
+    return min(_share_missing(one, other), _share_missing(other, one))
+
+
+def _clipped_like(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return a copy without what a flash or the dark would take from it, as they did in another."""
+    black, white = float((other < 6).mean()), float((other > 249).mean())
+    return np.clip(one, *np.quantile(one, (black, 1 - white)).astype(np.float32))
+
+
+def _share_missing(one: np.ndarray, other: np.ndarray) -> float:
+    """Return how little the blocks of a copy are like any place near in another, by contrast."""
+    border = [BLOCK_REACH_PX] * 4
+    padded = cv2.copyMakeBorder(other, *border, cv2.BORDER_REFLECT)
+    missing = total = 0.0
+    for top in range(0, one.shape[0], BLOCK_PX):
+        for left in range(0, one.shape[1], BLOCK_PX):
+            block = one[top : top + BLOCK_PX, left : left + BLOCK_PX]
+            contrast = float(block.std())
+            if contrast < FLAT_BLOCK_LEVELS:
+                continue
+            reach = BLOCK_PX + 2 * BLOCK_REACH_PX
+            near = padded[top : top + reach, left : left + reach]
+            likeness = float(cv2.matchTemplate(near, block, cv2.TM_CCOEFF_NORMED).max())
+            missing += contrast * (1 - max(0.0, likeness))
+            total += contrast
+    return missing / total if total else 0.0
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:

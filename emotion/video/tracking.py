@@ -20,7 +20,7 @@ import numpy as np
 
 from emotion.faces import Detection
 from emotion.results import Face
-from emotion.video.flow import Glance, Motion, follow_boxes, is_cut, patch_of
+from emotion.video.flow import CutFinder, Glance, Motion, correlation, follow_boxes, patch_of
 
 VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)
 """How much the velocity of (middle x, middle y, width, height) wanders within a second, in sides of
@@ -49,11 +49,12 @@ LOOKS_MEMORY = 0.8
 ALIKE = 0.45
 """Distance of looks (see `looks_apart`) up to which a face that comes may be one that was lost."""
 
-ALIKE_ACROSS_CUT = 0.35
-"""The same after a cut, where the place says nothing."""
-
 UNLIKE = 0.75
-"""Distance of looks from which even a face in the right place is another."""
+"""Distance of looks from which even a face in the right place is another..."""
+
+RELIT_LIKENESS = 0.8
+"""...unless the grey content of its box correlates by so much with that at the last detection: a
+lamp changes the colours alone."""
 
 SAME_PLACE = 0.3
 """Intersection over union from which a face is where it was expected."""
@@ -206,7 +207,6 @@ class Track:
         detected_s: time of the last detection.
         held_s: the last time that the detector or the flow knew where it is.
         number: from 1, or None until it is confirmed by a second detection.
-        is_placed: whether its place means anything; not so after a cut.
         is_gone: whether it is given up.
         anchor: the box at the last detection, predicted without what the flow said since: before a
             face is lost behind another, its points often stick to that.
@@ -219,7 +219,6 @@ class Track:
     detected_s: float
     held_s: float
     number: int | None = None
-    is_placed: bool = True
     is_gone: bool = False
     anchor: BoxFilter = field(init=False)
 
@@ -243,20 +242,24 @@ class Tracker:
     tracks: list[Track] = field(default_factory=list)
     now_s: float = 0.0
     _glance: Glance | None = None
+    _cuts: CutFinder = field(default_factory=CutFinder)
     _size_wh: tuple[int, int] = (0, 0)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def advance(self, image: np.ndarray, timestamp_s: float) -> bool:
-        """Carry every track on to the next frame; return whether the scene was cut before it."""
+        """Carry every track on to the next frame; return whether the scene was cut before it.
+
+        No track outlives a cut: nobody can tell who of the new scene was in the one before.
+        """
         before, now = self._glance, Glance.of(image)
         step_s = min(LONGEST_STEP_S, max(1e-3, timestamp_s - self.now_s))
         in_sight = self.in_sight()
         self._glance, self.now_s, self._size_wh = now, timestamp_s, image.shape[1::-1]
-        if before is None:
-            return False
         self._give_up(lambda track: timestamp_s - track.held_s > self.keep_lost_s)
-        if is_cut(before, now):
-            self._lose_places()
+        if self._cuts.is_cut(now):
+            # what was seen once is believed: nobody can look again
+            self.confirm()
+            self._give_up(lambda track: True)
             return True
         self._carry(in_sight, before, now, step_s)
         return False
@@ -301,12 +304,6 @@ class Tracker:
             track.is_gone = is_hopeless(track)
         self.tracks = [track for track in self.tracks if not track.is_gone]
 
-    def _lose_places(self) -> None:
-        """Forget where everything was; what was seen once is believed: nobody can look again."""
-        self.confirm()
-        for track in self.tracks:
-            track.is_placed = False
-
     def _carry(self, in_sight: list[Track], before: Glance, now: Glance, step_s: float) -> None:
         """Predict every track, and correct those that the flow can follow."""
         boxes = np.array([track.box.box_xywh for track in in_sight]).reshape(-1, 4)
@@ -326,9 +323,6 @@ class Tracker:
 
     def _cost(self, track: Track, detection: Detection, looks: np.ndarray) -> float:
         """Return how badly a detection fits a track, infinite where it cannot be the same face."""
-        if not track.is_placed:
-            apart = looks_apart(track.looks, looks)
-            return 2 + LOOKS_WEIGHT * apart if apart <= ALIKE_ACROSS_CUT else math.inf
         is_held = self.now_s - track.held_s <= BRIDGED_S
         box = (track.box if is_held else track.anchor).box_xywh.tolist()
         resize = abs(math.log(_side(detection.box_xywh) / _side(box)))
@@ -336,8 +330,11 @@ class Tracker:
             return math.inf
         overlap = overlap_of(box, detection.box_xywh)
         apart = looks_apart(track.looks, looks)
-        if apart > (UNLIKE if is_held and overlap > SAME_PLACE else ALIKE):
-            return math.inf
+        is_in_place = is_held and overlap > SAME_PLACE
+        if apart > (UNLIKE if is_in_place else ALIKE):
+            patch = patch_of(self._glance, detection.box_xywh)
+            if not is_in_place or correlation(track.patch, patch) < RELIT_LIKENESS:
+                return math.inf
         return 1 - overlap + LOOKS_WEIGHT * apart + SIZE_WEIGHT * resize
 
     def _is_in_reach(self, track: Track, detection: Detection, box: Sequence[float]) -> bool:
@@ -350,7 +347,7 @@ class Tracker:
     def _found(self, track: Track, detection: Detection, looks: np.ndarray) -> None:
         """Take in that the face of a track was detected."""
         out_of_sight_s = self.now_s - track.held_s
-        if not track.is_placed or out_of_sight_s > BRIDGED_S:
+        if out_of_sight_s > BRIDGED_S:
             track.box = BoxFilter(detection.box_xywh)
         else:
             track.box.measure_box(detection.box_xywh)
@@ -358,7 +355,6 @@ class Tracker:
         track.looks = _mixed(track.looks, looks)
         track.patch = patch_of(self._glance, track.box.box_xywh)
         track.detection, track.detected_s, track.held_s = detection, self.now_s, self.now_s
-        track.is_placed = True
         if track.number is None:
             track.number = next(self._numbers)
 
@@ -382,8 +378,7 @@ class Tracker:
         """Tell whether it is known where the face of a track is, and that is in the frame."""
         x, y = track.box.mean[:2]
         return (
-            track.is_placed
-            and self.now_s - track.held_s <= BRIDGED_S
+            self.now_s - track.held_s <= BRIDGED_S
             and self.now_s - track.detected_s <= self.carry_s
             and 0 <= x < self._size_wh[0]
             and 0 <= y < self._size_wh[1]
