@@ -37,7 +37,7 @@ from emotion.web.analysis import (
     read_photo,
     uploaded_files,
 )
-from emotion.web.database import PhotoRow
+from emotion.web.database import Answers, PhotoRow
 from emotion.web.feedback import feedback_context, find_face
 from emotion.web.problems import NO_MODEL, Problem, problem_of
 from emotion.web.sets import (
@@ -81,6 +81,7 @@ def words_for_templates() -> dict:
         "percent": percent,
         "short_verdict": short_verdict,
         "verdict": verdict,
+        "answers_from": Answers.from_text,
         "duration": duration,
     }
 
