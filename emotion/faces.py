@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emotion.errors import ModelError
-from emotion.text import percent
+from emotion.text import listed, percent
 
 SCHEMA = 1
 """Version of the JSON form; it grows when a field changes its meaning or goes away."""
@@ -20,8 +20,8 @@ MOST_CANDIDATES = 3
 """More classes than this are no answer any more."""
 
 CSV_COLUMNS = (
-    "photo face x y width height score emotion confidence sure candidates notes problem".split()
-)
+    "photo face x y width height score emotion confidence sure candidates notes problem verdict"
+).split()
 """The columns of the CSV form beside the probabilities, which stand before the notes."""
 
 FORMULA_STARTS = tuple("=+-@＝＋－＠")
@@ -212,6 +212,7 @@ def _csv_face(face: Face) -> dict[str, Any]:
         "candidates": safe_cell(", ".join(face.candidates)),
         **chances,
         "notes": safe_cell("; ".join(face.notes)),
+        "verdict": safe_cell(verdict(face)),
     }
 
 
@@ -256,20 +257,17 @@ def _ranked(probabilities: Mapping[str, float]) -> tuple[tuple[str, float], ...]
 
 def verdict(face: Face) -> str:
     """Return the answer in a few words: "happy 93%", or "unsure: angry 41% or fear 38%"."""
-    return _in_words(
-        face, [f"{name} {percent(face.probabilities[name])}" for name in face.candidates]
-    )
+    names = [f"{name} {percent(face.probabilities[name])}" for name in face.candidates]
+    return in_words(names, face.sure)
 
 
 def short_verdict(face: Face) -> str:
     """Return the answer without percentages: "happy", or "unsure: angry or fear"."""
-    return _in_words(face, face.candidates)
+    return in_words(face.candidates, face.sure)
 
 
-def _in_words(face: Face, names: Sequence[str]) -> str:
+def in_words(names: Sequence[str], sure: bool) -> str:
     """Return the names of an answer as one phrase."""
-    if face.sure:
+    if sure:
         return names[0]
-    if len(names) == 1:
-        return f"unsure: perhaps {names[0]}"
-    return f"unsure: {', '.join(names[:-1])} or {names[-1]}"
+    return "unsure: " + (listed(names, "or") if len(names) > 1 else f"perhaps {names[0]}")

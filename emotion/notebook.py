@@ -59,6 +59,7 @@ TYPES = MappingProxyType(
         "candidates": "str",
         "notes": "str",
         "problem": "str",
+        "verdict": "str",
     }
 )
 """Column -> type in pandas, beside the probabilities; whole numbers and truth may be missing."""
@@ -286,6 +287,7 @@ def _rows(recognition: Recognition) -> list[dict[str, Any]]:
             "candidates": ", ".join(face.candidates),
             **{f"probability_{name}": value for name, value in face.probabilities.items()},
             "notes": "; ".join(face.notes),
+            "verdict": verdict(face),
         }
         for number, face in enumerate(recognition, 1)
     ]

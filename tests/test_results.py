@@ -206,12 +206,13 @@ def test_csv_has_one_row_a_face():
     assert [row["sure"] for row in rows] == ["True", "False", "True"]
     assert row["candidates"] == "sad, fear"
     assert (row["notes"], row["problem"]) == ("Dark face; Small", "")
+    assert row["verdict"] == verdict(unsure)
     chances = [float(row[f"probability_{name}"]) for name in EMOTIONS]
     assert chances == pytest.approx(list(unsure.probabilities.values()), abs=1e-6)
     assert list(row) == [
-        *CSV_COLUMNS[:-2],
+        *CSV_COLUMNS[:-3],
         *(f"probability_{name}" for name in EMOTIONS),
-        *CSV_COLUMNS[-2:],
+        *CSV_COLUMNS[-3:],
     ]
 
 
