@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emotion.errors import ModelError
-from emotion.text import percent
+from emotion.text import listed, percent
 
 CANDIDATE_SHARE = 0.5
 """An unsure answer names the classes with at least this share of the first one's probability."""
@@ -132,20 +132,17 @@ def _ranked(probabilities: Mapping[str, float]) -> tuple[tuple[str, float], ...]
 
 def verdict(face: Face) -> str:
     """Return the answer in a few words: "happy 93%", or "unsure: angry 41% or fear 38%"."""
-    return _in_words(
-        face, [f"{name} {percent(face.probabilities[name])}" for name in face.candidates]
-    )
+    names = [f"{name} {percent(face.probabilities[name])}" for name in face.candidates]
+    return in_words(names, face.sure)
 
 
 def short_verdict(face: Face) -> str:
     """Return the answer without percentages: "happy", or "unsure: angry or fear"."""
-    return _in_words(face, face.candidates)
+    return in_words(face.candidates, face.sure)
 
 
-def _in_words(face: Face, names: Sequence[str]) -> str:
+def in_words(names: Sequence[str], sure: bool) -> str:
     """Return the names of an answer as one phrase."""
-    if face.sure:
+    if sure:
         return names[0]
-    if len(names) == 1:
-        return f"unsure: perhaps {names[0]}"
-    return f"unsure: {', '.join(names[:-1])} or {names[-1]}"
+    return "unsure: " + (listed(names, "or") if len(names) > 1 else f"perhaps {names[0]}")

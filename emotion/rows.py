@@ -80,10 +80,10 @@ def face_columns(class_names: Iterable[str], raw: bool = False) -> dict[str, typ
         "confidence": float,
         "sure": bool,
         "candidates": str,
-        "verdict": str,
         **{f"probability_{name}": float for name in names},
         **({f"raw_probability_{name}": float for name in names} if raw else {}),
         "notes": str,
+        "verdict": str,
     }
 
 
@@ -100,7 +100,8 @@ def face_cells(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def photo_columns(class_names: Iterable[str]) -> dict[str, type]:
     """Return the columns of a table of photos, name -> type."""
-    return {"photo": str, "face": int, **face_columns(class_names), "problem": str}
+    columns = {"photo": str, "face": int, **face_columns(class_names), "problem": str}
+    return columns | {"verdict": columns.pop("verdict")}
 
 
 def photo_rows(name: str, results: Mapping[str, Any] | str) -> list[dict[str, Any]]:

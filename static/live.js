@@ -34,7 +34,7 @@ function draw(tracks) {
   const taken = answers.map(({ box }) => box);
   const boxes = answers.map((each) => boxOf(each, answers.length > 1 && each.track === largest));
   const labels = answers.map((each) => labelOf(each, taken, width, height));
-  const panels = answers.map((each) => barsOf(each, taken, width, height, each.track === largest));
+  const panels = answers.map((each) => barsOf(each, taken, width, height));
   marks.replaceChildren(...[...boxes, ...panels, ...labels].flat());
 }
 
@@ -92,10 +92,10 @@ function labelOf(answer, taken, width, height) {
   return [rectangle(at, { rx: 4, fill, stroke: "#000", "stroke-opacity": 0.6 }), text];
 }
 
-function barsOf(answer, taken, width, height, isLargest) {
+// the panel beside the video has them too, so they need not cover a face
+function barsOf(answer, taken, width, height) {
   const panel = [0, 0, Math.min(width, Math.max(196, Math.min(answer.box[2], 240))), BARS * BAR_ROW + 10];
-  const wishes = isLargest ? ["below", "right", "left", "inside"] : ["below", "right", "left"];
-  const found = place(answer.box, panel, taken, width, height, wishes);
+  const found = place(answer.box, panel, taken, width, height, ["below", "right", "left"]);
   if (!found) return [];
   const [x, y] = found;
   const at = [x, y, panel[2], panel[3]];
@@ -156,12 +156,14 @@ const bars = [...byId("bars").rows];
 const SPEAK_EVERY_MS = 5000;
 let spokenAt = -SPEAK_EVERY_MS;
 let spoken = "";
+const NO_ANSWER = "No answer from the server";
+let withoutFace = "No face yet";  // what is told while there is no face to tell of
 
 function tell(tracks, now) {
   const largest = tracks.largest;
   const answer = largest && read(largest, words);
   write("verdict-emoji", answer ? emoji(answer.names) : "");
-  write("verdict-words", answer ? verdictOf(answer) : isRunning() ? "No face in view" : "No face yet");
+  write("verdict-words", answer ? verdictOf(answer) : withoutFace);
   bars.forEach((row, index) => fillBar(row, words.classes[index].name, answer));
   advise(largest);
   const others = tracks.list.filter((track) => track !== largest).map((track) => {
@@ -169,7 +171,8 @@ function tell(tracks, now) {
     return `${emoji(names)} ${text}`;
   });
   write("others", others.length ? `Also in view: ${others.join("; ")}` : "");
-  if (isRunning()) speak(answer, tracks.list.length, now);
+  // what keeps the answers away is read aloud from the line of the state
+  if (isRunning() && withoutFace !== NO_ANSWER) speak(answer, tracks.list.length, now);
 }
 
 const verdictOf = (answer) =>
@@ -196,7 +199,7 @@ function advise(track) {
 
 // a voice that speaks of every change would never be silent
 function speak(answer, count, now) {
-  const text = !answer ? "No face in view."
+  const text = !answer ? `${withoutFace}.`
     : `${count > 1 ? `${count} faces; the largest: ` : ""}${answer.words}.`;
   if (text === spoken || now - spokenAt < SPEAK_EVERY_MS) return;
   [spoken, spokenAt] = [text, now];
@@ -356,6 +359,7 @@ function stopTracks(of) { of?.getTracks().forEach((track) => track.stop()); }
 // ends what is underway and wipes what is drawn
 function halt() {
   epoch += 1;
+  withoutFace = "No face yet";
   clearTimeout(timer);
   underway.forEach((controller) => controller.abort());
   underway = new Set();
@@ -402,7 +406,7 @@ function setMirror() {
 
 function fitStage() {
   if (!video.videoWidth) return;
-  stage.style.setProperty("--ratio", (video.videoWidth / video.videoHeight).toFixed(4));
+  root.style.setProperty("--ratio", (video.videoWidth / video.videoHeight).toFixed(4));
   draw(tracks);
 }
 
@@ -477,18 +481,24 @@ function answered(reply, results, number, startedAt) {
   pace.answered(now - startedAt, serverMs ? Number(serverMs) : null, now);
   lastAnswerAt = now;
   renewals = 0;
-  say("The camera is on.");
+  withoutFace = "No face in view";
+  const size = `${results.image.width} × ${results.image.height}`;
+  const isSmall = pace.isReduced && results.image.width < video.videoWidth;
+  say(isSmall ? `To keep up, pictures are sent smaller (${size}): small faces may be missed.`
+    : "The camera is on.");
   if (number < shown) return;  // a later picture was answered before
   shown = number;
   tracks.update(results, now);
   draw(tracks);
   tell(tracks, now);
-  write("frame", `${results.image.width} × ${results.image.height}`);
+  write("frame", size);
 }
 
 function wait(ms, message) {
   earliest = performance.now() + ms;
   say(message, true);
+  withoutFace = NO_ANSWER;
+  tell(tracks, performance.now());
 }
 
 // what proves that a request comes from this page may run out
@@ -513,7 +523,8 @@ function tick() {
   const now = performance.now();
   write("rate", `${pace.framesPerSecond(now).toFixed(1)} per second`);
   if (pace.roundTripMs !== null) write("answered", `${Math.round(pace.roundTripMs)} ms`);
-  if (now - lastAnswerAt > Math.max(STALE_MS, 2 * (pace.roundTripMs ?? 0)) && tracks.list.length) {
+  if (now - lastAnswerAt > Math.max(STALE_MS, 2 * (pace.roundTripMs ?? 0))) {
+    withoutFace = NO_ANSWER;
     clear();
   }
 }
@@ -547,6 +558,7 @@ if (navigator.mediaDevices?.getUserMedia) {
   setMirror();
   listen();
 } else {
-  document.querySelectorAll(".live-view, .live-face").forEach((part) => { part.hidden = true; });
+  document.querySelectorAll(".live-bar, .live-controls, .live-facts, .live-face")
+    .forEach((part) => { part.hidden = true; });
   complain(window.isSecureContext ? "missing" : "insecure");
 }

@@ -22,11 +22,13 @@ export class Pace {
   failures = 0;
   #answeredAt = [];
   #sinceChange = 0;
+  #largest = this.level;
   #beforeMs = null;  // how long the last size took, until it is known what a smaller one gains
   #slowMs = SLOW_MS;
   #patience = 30;  // grows each time that larger pictures prove too slow
 
   get frame() { return LEVELS[this.level]; }
+  get isReduced() { return this.level < this.#largest; }
   get intervalMs() { return 1000 / this.perSecond; }
 
   // while most of the time goes by on the way, a second picture may be on it
@@ -66,6 +68,7 @@ export class Pace {
 
   #change(by) {
     this.level += by;
+    this.#largest = Math.max(this.#largest, this.level);
     this.#sinceChange = 0;
     this.#beforeMs = null;
     this.roundTripMs = null;

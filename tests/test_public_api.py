@@ -22,7 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENTRIES = re.findall(r"^#{3,4} `(.+)`$", PAGE, re.MULTILINE)
-TYPED = ("__init__", "recognizer", "notebook", "faces", "rows", "images/sources", "errors", "labels")
+TYPED = (
+    "__init__",
+    "recognizer",
+    "notebook",
+    "faces",
+    "rows",
+    "images/sources",
+    "errors",
+    "labels",
+)
 INTERNAL = {"Recognizer.look_many", "Recognizer.read_faces"}
 """Public by their form alone: what other modules of the package use."""
 

@@ -34,9 +34,10 @@ from emotion.rows import results_to_csv, results_to_dict
 ARRAY = np.asarray(picture())
 PROBABILITIES = [f"probability_{name}" for name in EMOTIONS]
 COLUMNS = [
-    *"face x y width height score emotion confidence sure candidates verdict".split(),
+    *"face x y width height score emotion confidence sure candidates".split(),
     *PROBABILITIES,
     "notes",
+    "verdict",
 ]
 
 
@@ -145,6 +146,7 @@ def test_the_frame_has_a_row_a_face(recognizer):
     assert frame["emotion"].tolist() == ["happy", "angry"]
     assert frame["candidates"].tolist() == ["happy", "angry, fear"]
     assert frame["sure"].tolist() == [True, False]
+    assert frame["verdict"].tolist() == ["happy 90%", "unsure: angry 41% or fear 38%"]
     np.testing.assert_allclose(frame[PROBABILITIES], [HAPPY, CLOSE], atol=1e-6)
 
 
@@ -174,7 +176,7 @@ def test_the_frame_of_other_classes():
 def test_the_frame_of_many_has_their_names_and_loses_no_photo(recognizer, path):
     wide = encoded("PNG", 15, 40)  # too small: the one that cannot be read
     frame = recognizer.recognize([path, ARRAY, wide], errors="keep").to_dataframe()
-    assert list(frame) == ["photo", *COLUMNS, "problem"]
+    assert list(frame) == ["photo", *COLUMNS[:-1], "problem", "verdict"]
     assert frame["photo"].tolist() == [str(path)] * 2 + ["images[1]"] * 2 + ["images[2]"]
     assert frame["problem"].notna().tolist() == [False] * 4 + [True]
     assert frame["emotion"].isna().tolist() == [False] * 4 + [True]

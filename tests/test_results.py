@@ -183,6 +183,7 @@ def test_csv_has_one_row_a_face():
     assert [row["sure"] for row in rows] == ["True", "False", "True"]
     assert row["candidates"] == "sad, fear"
     assert (row["notes"], row["problem"]) == ("Dark face; Small", "")
+    assert row["verdict"] == verdict(unsure)
     chances = [float(row[f"probability_{name}"]) for name in EMOTIONS]
     assert chances == pytest.approx(list(unsure.probabilities.values()), abs=1e-6)
     assert list(row) == list(photo_columns(EMOTIONS))

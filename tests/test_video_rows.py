@@ -15,7 +15,8 @@ def test_columns_are_these_and_stay_in_this_order():
     assert list(video_columns(["a", "b"])) == [
         *("frame", "timestamp_s", "track", "x", "y", "width", "height", "score", "detected"),
         *("emotion", "confidence", "sure", "candidates"),
-        *("probability_a", "probability_b", "raw_probability_a", "raw_probability_b", "notes"),
+        *("probability_a", "probability_b", "raw_probability_a", "raw_probability_b"),
+        *("notes", "verdict"),
     ]
 
 
@@ -53,6 +54,7 @@ def test_a_face_is_a_row_with_smoothed_and_raw_probabilities():
             "raw_probability_a": 0.1,
             "raw_probability_b": 0.9,
             "notes": "small; dark",
+            "verdict": "a 70%",
         }
     ]
 

@@ -9,6 +9,7 @@ from emotion.errors import TableError
 from emotion.video.summary import (
     MOST_LINES,
     SummaryBuilder,
+    TrackSummary,
     check_summary_suffix,
     clock_time,
     seconds_text,
@@ -65,6 +66,21 @@ def test_a_track_that_is_never_sure_has_no_emotion():
     assert track.shares["unsure"] == 1
 
 
+@pytest.mark.parametrize(
+    ("seconds", "unsure_s", "verdict"),
+    [
+        ({"happy": 3.0, "sad": 1.0}, 2.0, "happy"),
+        ({"happy": 1.0, "sad": 0.0}, 1.0, "happy"),
+        ({"happy": 1.0, "sad": 0.9}, 2.0, "unsure: happy or sad"),
+        ({"happy": 0.0, "sad": 0.0}, 2.0, "unsure: happy or sad"),
+    ],
+)
+def test_the_verdict_is_what_was_seen_for_longest(seconds, unsure_s, verdict):
+    means = {"happy": 0.6, "sad": 0.4}
+    track = TrackSummary(1, 0.0, 9.0, 9, 9.0, seconds, unsure_s, means)
+    assert track.verdict == track.to_dict()["verdict"] == verdict
+
+
 def test_a_gap_is_not_time_seen():
     faces = {0.0: [tracked(1)], 3.0: [tracked(1)]}
     (track,) = summary_of(frames_at([0.0, 1.0, 2.0, 3.0], faces)).tracks
@@ -116,7 +132,9 @@ def test_csv_opens_in_pandas_with_a_row_a_track(tmp_path):
     assert table["seconds_unsure"].tolist() == [0, 1]
     assert table.loc[1, "share_angry"] == 0.5
     assert table.columns.tolist() == list(summary_rows(two_tracks())[0])
-    assert all(pd.api.types.is_numeric_dtype(table[name]) for name in table if name != "emotion")
+    assert table["verdict"].tolist() == ["happy", "angry"]
+    numbers = table.drop(columns=["emotion", "verdict"])
+    assert all(pd.api.types.is_numeric_dtype(numbers[name]) for name in numbers)
 
 
 def test_csv_without_a_track_is_a_table(tmp_path):

@@ -52,7 +52,8 @@ def test_recognize(client, tmp_path):
     content = reply.json
     assert list(content) == ["schema", "model", "image", "faces"]
     assert content["schema"] == 1
-    assert content["model"] == {"name": "stand_in", "sha256": SHA256}
+    names = {"key": "detection_model", "title": "detection_model"}
+    assert content["model"] == {"name": "stand_in", "sha256": SHA256} | names
     assert content["image"] == {"width": 160, "height": 120}
     first, second = content["faces"]
     assert first["box"] == {"x": 10, "y": 10, "width": 60, "height": 60}
@@ -120,6 +121,8 @@ def test_health(tmp_path):
     assert reply.json == {
         "status": "ok",
         "model": {
+            "key": "detection_model",
+            "title": "detection_model",
             "name": "stand_in",
             "sha256": SHA256,
             "runtime": "Stand-in",
@@ -331,6 +334,8 @@ def test_mine(tmp_path):
     listed = one.get("/api/v1/mine").json["photos"]
     assert {photo["id"] for photo in listed} == {first["id"], second["id"]}
     assert listed[0]["emotions"] == ["happy", "angry"]
+    assert listed[0]["verdicts"] == ["happy 90%", "unsure: angry 41% or fear 38%"]
+    assert listed[0]["model"] == {"key": "detection_model", "title": "detection_model"}
     assert app.test_client().delete("/api/v1/mine").status_code == 204
     assert one.delete("/api/v1/mine").status_code == 204
     assert one.get("/api/v1/mine").json == {"photos": [], "videos": []}
@@ -461,7 +466,8 @@ def test_models(tmp_path):
     assert first["classes"] == list(EMOTIONS)
     assert (second["key"], second["default"]) == (stem.name, False)
     reply = client.post(ADDRESS, data={**photo_form(), "model": second["key"]})
-    assert reply.json["model"] == {"name": stem.name, "sha256": second["sha256"]}
+    names = {name: second[name] for name in ("key", "title")}
+    assert reply.json["model"] == {"name": stem.name, "sha256": second["sha256"]} | names
 
 
 def test_a_card_has_neither_folders_nor_what_json_has_not(tmp_path):
@@ -547,7 +553,7 @@ def test_curl_examples_run(server):
     printed = run_example(server, shell, several)
     assert '"share"' in printed
     assert printed.strip().endswith("2")
-    assert '"emotion": "happy"' in run_example(server, shell, video)
+    assert '"verdict": "happy"' in run_example(server, shell, video)
     assert (server[1] / "emotions.parquet").exists()
     assert everything_under(server[1] / "server") == []
 

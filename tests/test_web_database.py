@@ -19,6 +19,7 @@ from emotion.web import database as database_module
 from emotion.web.database import (
     LONGEST_KEPT_S,
     SCHEMA_VERSION,
+    Answers,
     Database,
     DatabaseError,
     FaceCount,
@@ -166,6 +167,25 @@ def test_a_photo_that_could_not_be_read_is_remembered(database):
     row = photo(1, faces=0, emotions="", problem="Expected a photo; “x” is 張. It's 100%.")
     database.remember(row)
     assert database.photos_of_visitor("visitor", NOW_S) == (row,)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        Answers((), (), {"key": "a/b", "title": "as nobody does"}),
+        Answers((("a, b",), ("c", "d")), ("a, b 90%", "unsure: c 45% or d 41%"), {}),
+    ],
+)
+def test_answers_come_back_from_the_database(database, answers):
+    database.remember(photo(1, emotions=answers.to_text()))
+    (row,) = database.photos_of_set(key(900), NOW_S)
+    assert Answers.from_text(row.emotions) == answers
+
+
+def test_emotions_from_before_there_were_verdicts_are_read():
+    answers = Answers.from_text("sad,happy")
+    assert answers == Answers((("sad",), ("happy",)), ("sad", "happy"), {})
+    assert Answers.from_text("") == Answers((), (), {})
 
 
 def test_a_photo_that_comes_again_replaces_itself(database):

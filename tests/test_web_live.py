@@ -7,6 +7,7 @@ import dataclasses
 import re
 import shutil
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -200,8 +201,8 @@ def open_page(browser, address):
     """Give a function that opens the page as it is wished; complaints of the page are collected."""
     contexts = []
 
-    def open_page(width=1280, script=None, at=address, **options):
-        context = browser.new_context(viewport={"width": width, "height": 844}, **options)
+    def open_page(width=1280, script=None, at=address, height=844, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -327,6 +328,7 @@ def test_trouble_is_said_and_passes(open_page, status, words):
     page.route("**/live/frame", refuse)
     page.click("text=Start the camera")
     page.wait_for_selector(f".trouble:has-text('{words}')")
+    assert page.inner_text("#verdict-words") == "No answer from the server"
     refused = len(page.posts)
     page.wait_for_timeout(500)
     assert len(page.posts) <= refused + 1, "a page that is told to wait must wait"
@@ -334,6 +336,76 @@ def test_trouble_is_said_and_passes(open_page, status, words):
     page.wait_for_selector(".face-label")
     assert page.locator(".trouble").count() == 0
     assert page.inner_text("#state") == "The camera is on."
+
+
+@needs_browser
+def test_a_server_that_says_nothing_is_not_taken_for_an_empty_room(open_page):
+    page = start(open_page())
+    page.route("**/live/frame", lambda route: None)
+    page.wait_for_selector("#verdict-words:has-text('No answer')")
+    assert page.locator(".face-label").count() == 0
+
+
+def one_face(x, y, side, width=640, height=480):
+    """Return what the server answers to a frame with one face."""
+    box = {"x": x, "y": y, "width": side, "height": side}
+    face = {"box": box, "notes": [], "probabilities": dict.fromkeys(EMOTIONS, 1 / 7)}
+    return {"image": {"width": width, "height": height}, "faces": [face]}
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_bars_cover_no_face(open_page, width):
+    page = open_page(width)
+    page.route("**/live/frame", lambda route: route.fulfill(json=one_face(150, 100, 340)))
+    start(page)
+    page.wait_for_timeout(500)
+    covered = """() => {
+        const face = document.querySelector(".face-box").getBoundingClientRect();
+        return [...document.querySelectorAll(".face-bars")].filter((bars) => {
+            const {left, right, top, bottom} = bars.getBoundingClientRect();
+            return left < face.right && right > face.left && top < face.bottom && bottom > face.top;
+        }).length;
+    }"""
+    assert page.evaluate(covered) == 0
+
+
+@needs_browser
+def test_frames_that_are_sent_smaller_are_told_of(open_page):
+    page = open_page()
+
+    def answer_late(route):
+        time.sleep(0.4)
+        route.fulfill(json=one_face(100, 100, 100, width=480, height=360))
+
+    page.route("**/live/frame", answer_late)
+    start(page)
+    page.wait_for_selector("#state:has-text('480 × 360')")
+
+
+REFUSED = """navigator.mediaDevices.getUserMedia =
+    () => Promise.reject(new DOMException('', 'NotAllowedError'))"""
+
+
+@needs_browser
+@pytest.mark.parametrize("size", [(1366, 768), (1280, 800), (1536, 730), (390, 844)], ids=str)
+def test_start_errors_and_state_are_seen_without_scrolling(open_page, size):
+    width, height = size
+    for script, shown in ((REFUSED, "#live-problem"), (None, "#state.trouble")):
+        page = open_page(width, script, height=height)
+        page.route("**/live/frame", lambda route: route.abort())
+        assert lies_within(page, "#switch", height)
+        page.click("#switch")
+        page.wait_for_selector(shown)
+        assert lies_within(page, shown, height)
+        assert lies_within(page, "#switch", height)
+
+
+def lies_within(page, selector, height):
+    """Tell whether a part lies in the frame of the camera and can be seen."""
+    part, frame = (page.locator(one).bounding_box() for one in (selector, ".live-frame"))
+    lowest = min(height, frame["y"] + frame["height"])
+    return frame["y"] <= part["y"] and part["y"] + part["height"] <= lowest
 
 
 @needs_browser
@@ -556,7 +628,7 @@ PACE = """({Pace}, answers) => {
     const pace = new Pace();
     for (const [times, roundTripMs, serverMs] of answers)
         for (let time = 0; time < times; time += 1) pace.answered(roundTripMs, serverMs, time);
-    return [pace.frame.side, pace.mostUnderway];
+    return [pace.frame.side, pace.mostUnderway, pace.isReduced];
 }"""
 
 
@@ -564,14 +636,15 @@ PACE = """({Pace}, answers) => {
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
-        ([(4, 900, 800)], (640, 1)),
-        ([(5, 900, 800), (5, 500, 400)], (320, 1)),
-        ([(2, 4000, 3900)], (480, 1)),
-        ([(40, 50, 40)], (960, 1)),
+        ([(4, 900, 800)], (640, 1, False)),
+        ([(5, 900, 800), (5, 500, 400)], (320, 1, True)),
+        ([(2, 4000, 3900)], (480, 1, True)),
+        ([(40, 50, 40)], (960, 1, False)),
+        ([(40, 50, 40), (5, 900, 800)], (640, 1, True)),
         # a long way makes all sizes slow: smaller ones would be a loss
-        ([(60, 600, 30)], (640, 2)),
+        ([(60, 600, 30)], (640, 2, False)),
     ],
-    ids=["at first", "slow", "very slow", "fast", "far"],
+    ids=["at first", "slow", "very slow", "fast", "fast, then slow", "far"],
 )
 def test_the_size_of_frames_follows_the_server(reckon, answers, expected):
     assert reckon("live_pace.js", PACE, answers) == list(expected)

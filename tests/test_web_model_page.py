@@ -10,7 +10,14 @@ from html.parser import HTMLParser
 import pytest
 from flask import render_template_string
 from model_folder import write_card, write_measured, write_pair
-from web_support import NO_RATES, NO_TOKENS, StandInDetector, folders, make_app_without_model
+from web_support import (
+    NO_RATES,
+    NO_TOKENS,
+    StandInDetector,
+    folders,
+    make_app_without_model,
+    photo_form,
+)
 
 from app import open_server
 from emotion.errors import ModelError
@@ -411,6 +418,22 @@ def test_the_choice_of_a_model(served, chosen, selected):
     assert (found and found[1]) == selected
     assert '<label for="model">' in html
     assert 'id="model" name="model"' in html
+
+
+@pytest.mark.parametrize("key", ["detection_model", OTHER])
+def test_a_model_has_one_title_and_one_key_everywhere(served, key):
+    client = served[1].test_client()
+    listed = client.get("/api/v1/models").json["models"]
+    assert len({model["title"] for model in listed}) == len(listed)
+    (names,) = ({n: model[n] for n in ("key", "title")} for model in listed if model["key"] == key)
+    chosen = "" if key == "detection_model" else key
+    photo = client.post("/api/v1/photos", data=photo_form() | {"model": chosen}).json
+    assert photo["results"]["model"].items() >= names.items()
+    assert client.get("/api/v1/mine").json["photos"][0]["model"] == names
+    result = words_of(client.get(photo["links"]["page"]).text)
+    assert f"{names['title']} ({key}), run by" in result
+    for page in ("/", "/mine", f"/model/{key}"):
+        assert names["title"] in unescape(client.get(page).text)
 
 
 def test_no_choice_where_there_is_one_model(own, tmp_path):

@@ -104,7 +104,7 @@ def test_result_shows_every_face(client):
     assert "first guess" not in text
     assert "Small face (30 px): use a larger photo or move closer." in text
     assert "not what a person feels" in text
-    assert "stand_in, run by Stand-in" in text
+    assert "detection_model, run by Stand-in" in text
     assert "160 × 120 pixels" in text
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import weakref
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,6 +236,26 @@ def test_mine_lists_what_this_browser_sent_and_nobody_elses(tmp_path):
     assert mine in page
     assert theirs not in page
     assert "Nothing is kept" in text_of(app.test_client().get("/mine"))
+
+
+def test_mine_says_unsure_where_an_answer_is(tmp_path):
+    client = make_app(tmp_path).test_client()
+    upload(client)
+    text = text_of(client.get("/mine"))
+    assert "😊 happy 90%; 😠😨 unsure: angry 41% or fear 38%" in text
+
+
+def test_mine_shows_what_was_kept_before_there_were_verdicts(tmp_path):
+    app = make_app(tmp_path)
+    client = app.test_client()
+    upload(client)
+    database = app.extensions["emotion"].database
+    (row,) = database.photos_of_set(client.get("/api/v1/mine").json["photos"][0]["set"], 0)
+    database.remember(replace(row, emotions="sad,happy"))
+    assert "😢 sad; 😊 happy" in text_of(client.get("/mine"))
+    (listed,) = client.get("/api/v1/mine").json["photos"]
+    assert listed["emotions"] == listed["verdicts"] == ["sad", "happy"]
+    assert listed["model"] is None
 
 
 def test_delete_one_and_all_of_mine(tmp_path):

@@ -525,8 +525,17 @@ def test_my_results_list_videos_and_delete_them(make):
         each["id"] for each in (waiting, running, broken, done)
     ]
     assert mine["videos"][-1]["emotions"] == ["happy", "unsure"]
+    assert mine["videos"][-1]["verdicts"] == ["happy", "unsure: happy or sad"]
+    assert mine["videos"][-1]["model"] == {"key": "stand_in", "title": "as nobody does"}
+    assert (mine["videos"][0]["verdicts"], mine["videos"][0]["model"]) == ([], None)
     text = " ".join(client.get("/mine").text.split())
-    for words in ("waits for its turn", "is worked on", "could not be used", "2 faces"):
+    for words in (
+        "waits for its turn",
+        "is worked on",
+        "could not be used",
+        "2 faces",
+        "happy or sad",
+    ):
         assert words in text
     other = app.test_client()
     assert other.get("/api/v1/mine").json["videos"] == []

@@ -14,6 +14,7 @@ from pathlib import Path
 HEAD = b"\0\0\0\x18ftypisom" + b"\0" * 12
 FACES = 2
 MODEL = {"name": "stand_in", "sha256": "ab" * 32, "runtime": "Stand-in", "notes": []}
+MODEL |= {"key": "stand_in", "title": "as nobody does"}
 FACTS = {
     "problem": "",
     "width": 160,
@@ -35,6 +36,7 @@ def track(number: int, emotion: str | None) -> dict:
         "frames": 20,
         "seconds": 2.0,
         "emotion": emotion,
+        "verdict": emotion or "unsure: happy or sad",
         "seconds_by_emotion": {"happy": 1.5 if emotion else 0.0, "sad": 0.0},
         "unsure_s": 0.5 if emotion else 2.0,
         "shares": {"happy": 0.75 if emotion else 0.0, "sad": 0.0, "unsure": 0.25},
@@ -77,9 +79,9 @@ def main() -> int:
         print(json.dumps(orders["say"]), flush=True)
         return orders.get("status", 0)
     write_files(Path(job["room"]))
-    emotions = ["happy", "unsure"]
+    answers = {"emotions": ["happy", "unsure"], "verdicts": ["happy", "unsure: happy or sad"]}
     facts = {**FACTS, "problem": orders.get("problem", "")}
-    tell("done", facts | {"faces": FACES, "emotions": emotions})
+    tell("done", facts | {"faces": FACES} | answers)
     return orders.get("status", 0)
 
 

@@ -121,6 +121,7 @@ def photo_columns(class_names: Iterable[str]) -> dict[str, type]:
         **{f"probability_{name}": float for name in class_names},
         "notes": str,
         "problem": str,
+        "verdict": str,
     }
 
 
@@ -145,6 +146,7 @@ def _face_cells(face: Mapping) -> dict:
         "candidates": ", ".join(face["candidates"]),
         **{f"probability_{name}": value for name, value in face["probabilities"].items()},
         "notes": "; ".join(face["notes"]) or None,
+        "verdict": face["verdict"],
     }
 
 

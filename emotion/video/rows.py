@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from emotion.faces import verdict
 from emotion.video.tracking import FrameFaces, TrackedFace
 
 COLUMNS = (
@@ -21,6 +22,7 @@ COLUMNS = (
     ("probability_", float, "probability of each emotion, smoothed over the track, 0 to 1"),
     ("raw_probability_", float, "the same from this frame alone; repeated until read again"),
     ("notes", str, "what may make the answer unreliable"),
+    ("verdict", str, "the answer in a few words, such as unsure: neutral 45% or sad 41%"),
 )
 """Name, type and meaning of each column; one that ends in `_` stands for one a class."""
 
@@ -56,4 +58,5 @@ def _face_row(tracked: TrackedFace) -> dict:
         **{f"probability_{name}": round(p, 6) for name, p in face.probabilities.items()},
         **{f"raw_probability_{name}": round(p, 6) for name, p in tracked.raw.items()},
         "notes": "; ".join(face.notes) or None,
+        "verdict": verdict(face),
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion.errors import TableError
+from emotion.faces import in_words, likely_classes
 from emotion.files import whole_file, write_json
 from emotion.rows import safe_cell
 from emotion.video.tracking import FrameFaces, TrackedFace
@@ -109,6 +110,13 @@ class TrackSummary:
         return name if name and self.seconds_by_emotion[name] > 0 else None
 
     @property
+    def verdict(self) -> str:
+        """Return what was seen for longest: an emotion, or "unsure: neutral or sad"."""
+        if self.emotion and self.seconds_by_emotion[self.emotion] >= self.unsure_s:
+            return self.emotion
+        return in_words(likely_classes(self.mean_probabilities), sure=False)
+
+    @property
     def shares(self) -> dict[str, float]:
         """Return the share of the time seen of each emotion and of "unsure", 0 to 1."""
         entries = dict(self.seconds_by_emotion) | {UNSURE: self.unsure_s}
@@ -123,6 +131,7 @@ class TrackSummary:
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
             "emotion": self.emotion,
+            "verdict": self.verdict,
             "seconds_by_emotion": _rounded(self.seconds_by_emotion, 3),
             "unsure_s": round(self.unsure_s, 3),
             "shares": _rounded(self.shares, 4),
@@ -293,6 +302,7 @@ def _row(track: TrackSummary) -> dict:
         **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
         **{f"share_{name}": round(value, 4) for name, value in track.shares.items()},
         **{f"mean_probability_{n}": round(p, 6) for n, p in track.mean_probabilities.items()},
+        "verdict": track.verdict,
     }
 
 

@@ -52,7 +52,7 @@ ALIKE = 0.45
 UNLIKE = 0.75
 """Distance of looks from which even a face in the right place is another..."""
 
-RELIT_LIKENESS = 0.9
+RELIT_LIKENESS = 0.8
 """...unless the grey content of its box correlates by so much with that at the last detection: a
 lamp changes the colours alone."""
 

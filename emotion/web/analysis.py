@@ -15,14 +15,14 @@ from werkzeug.datastructures import FileStorage
 
 from emotion.drawing import annotate
 from emotion.errors import EmptyImageError, ModelError
-from emotion.faces import Face
+from emotion.faces import Face, verdict
 from emotion.files import available_cpus
 from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
 from emotion.images.encoding import encode_jpeg, encode_png
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer, Sight
 from emotion.rows import results_to_dict
-from emotion.web.database import Database, DatabaseError, PhotoRow
+from emotion.web.database import Answers, Database, DatabaseError, PhotoRow
 from emotion.web.errors import ChosenModelError, UploadError
 from emotion.web.limits import Gate, client_key
 from emotion.web.logs import LOGGER, note_photo
@@ -170,11 +170,12 @@ def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Re
     sights = recognizer.look_many([photo])[0]
     note_photo(len(sights))
     faces, model = [sight.face for sight in sights], recognizer.model
-    facts = model_facts(model, services.settings.model.parent) | {
-        "key": request.form.get(MODEL_FIELD, ""),
+    offered = services.models.find(request.form.get(MODEL_FIELD, ""))
+    facts = model_facts(model, offered.stem.parent, offered.names) | {
         "accuracy_when_unsure": recognizer.thresholds.accuracy_when_unsure,
     }
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    results["model"] |= offered.names
     return Reading(photo, sights, results, facts)
 
 
@@ -189,6 +190,11 @@ def keep(
     storage = services.storage
     photo_id = storage.save(reading.results, reading.model, pictures_of(reading), set_id)
     created_s = storage.clock()
+    answers = Answers(
+        candidates=tuple(face.candidates for face in reading.faces),
+        verdicts=tuple(map(verdict, reading.faces)),
+        model={name: reading.model[name] for name in ("key", "title")},
+    )
     return PhotoRow(
         id=photo_id,
         set_id=set_id,
@@ -197,7 +203,7 @@ def keep(
         created_s=created_s,
         expires_s=created_s + storage.keep_s,
         faces=len(reading.sights),
-        emotions=",".join(face.emotion for face in reading.faces),
+        emotions=answers.to_text(),
     )
 
 
@@ -332,9 +338,10 @@ def reduced(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(picture)
 
 
-def model_facts(model: EmotionModel, folder: Path) -> dict:
-    """Return what may be told about a model: name, SHA-256, runtime and notes without paths."""
+def model_facts(model: EmotionModel, folder: Path, names: Mapping[str, str]) -> dict:
+    """Return what may be told about a model: its names, SHA-256, runtime, notes without paths."""
     return {
+        **names,
         "name": model.name,
         "sha256": model.sha256,
         "runtime": model.runtime,

@@ -27,7 +27,7 @@ from emotion.web.analysis import (
     uploaded_files,
     without_folders,
 )
-from emotion.web.database import Opinion, PhotoRow
+from emotion.web.database import Answers, Opinion, PhotoRow
 from emotion.web.errors import Problem, UploadError, as_json, problem_of
 from emotion.web.feedback import find_face, give, take_back
 from emotion.web.limits import client_key
@@ -400,8 +400,18 @@ def _row_document(row: PhotoRow) -> dict:
         "created": _moment(row.created_s),
         "expires": _moment(row.expires_s),
         "faces": row.faces,
-        "emotions": row.emotions.split(",") if row.emotions else [],
+        **_answers_document(row.emotions),
         "problem": row.problem or None,
+    }
+
+
+def _answers_document(text: str) -> dict:
+    """Return what the list of the sender's own tells about the faces of a photo or a video."""
+    answers = Answers.from_text(text)
+    return {
+        "emotions": [names[0] for names in answers.candidates],
+        "verdicts": list(answers.verdicts),
+        "model": dict(answers.model) or None,
     }
 
 
@@ -413,7 +423,7 @@ def _video_row_document(row: VideoRow) -> dict:
         "created": _moment(row.created_s),
         "expires": _moment(row.expires_s),
         "faces": row.faces,
-        "emotions": row.emotions.split(",") if row.emotions else [],
+        **_answers_document(row.emotions),
         "problem": row.problem or None,
     }
 
@@ -475,8 +485,7 @@ def model_document(services: Services, offered: OfferedModel) -> dict:
     """Return what the list of models tells about one of them."""
     view = view_of(services, offered)
     return {
-        "key": offered.key,
-        "title": offered.title,
+        **offered.names,
         "default": offered.is_default,
         "classes": list(view.class_names),
         "sha256": services.models.sha256(offered),
@@ -512,6 +521,8 @@ def use() -> ResponseReturnValue:
     facts = monitoring_facts(
         services.database, card, services.settings.feedback, services.storage.clock()
     )
+    if facts["model"]:
+        facts["model"] |= services.models.find().names
     return jsonify(facts), NO_STORE
 
 
@@ -526,14 +537,14 @@ def description() -> ResponseReturnValue:
 def health() -> ResponseReturnValue:
     """Answer that the app can do its work, and with which model, or why not."""
     services = current_services()
-    folder = services.settings.model.parent
+    folder, offered = services.settings.model.parent, services.models.find()
     try:
         model = services.require_recognizer().model
     except ModelError as error:
         raise ApiError(503, without_folders(str(error), folder)) from error
     if problem := trouble(services):
         raise ApiError(503, problem)
-    return jsonify({"status": "ok", "model": model_facts(model, folder)}), NO_STORE
+    return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE
 
 
 def _moment(seconds: float) -> str:

@@ -4,13 +4,14 @@ SQLite serves one machine, PostgreSQL several. What a visitor can be known by (p
 on their faces) goes when the photo goes; of an opinion a number in the statistics stays.
 """
 
+import json
 import os
 import re
 import sqlite3
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -156,7 +157,7 @@ class PhotoRow:
         created_s: when it came, in seconds since 1970.
         expires_s: when it is removed, in seconds since 1970.
         faces: how many were found.
-        emotions: the first emotion of each face, in order, with commas between.
+        emotions: the answer for each face, as the text of `Answers`.
         problem: why the photo could not be read, "" where it could.
     """
 
@@ -169,6 +170,35 @@ class PhotoRow:
     faces: int
     emotions: str = ""
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the list of a visitor's results tells of a photo or a video: the answers for its faces.
+
+    Attributes:
+        candidates: the emotions that each answer names, the first one first.
+        verdicts: each answer in a few words.
+        model: key and title of the model; empty where that is not known.
+    """
+
+    candidates: tuple[Sequence[str], ...]
+    verdicts: tuple[str, ...]
+    model: Mapping[str, str]
+
+    def to_text(self) -> str:
+        """Return the text that the column `emotions` holds."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> "Answers":
+        """Return what `to_text` wrote, or else a list of emotions as they were written before."""
+        if text.startswith("{"):
+            content = json.loads(text)
+            candidates = tuple(map(tuple, content["candidates"]))
+            return cls(candidates, tuple(content["verdicts"]), content["model"])
+        names = tuple(name for name in text.split(",") if name)
+        return cls(tuple((name,) for name in names), names, {})
 
 
 @dataclass(frozen=True)

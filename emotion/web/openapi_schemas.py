@@ -13,6 +13,7 @@ EXAMPLE_SET = "rY7cHc2LpE5uJd9oNf6iKA"
 EXAMPLE_VIDEO = "Qv8xTn3LrWc0yGm5KhB2sA"
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
 EXAMPLE_MODEL = "detection_model"
+EXAMPLE_TITLE = "as most people see a face (FER+)"
 SUMMARY_SCHEMA = 1
 """What `emotion.video.summary` writes; its module needs more than a description does."""
 
@@ -131,14 +132,18 @@ def example_results() -> dict:
     values = (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01)
     names = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
     face = Face((412, 160, 236, 236), 8.4127, dict(zip(names, values, strict=True)))
-    return results_to_dict([face], (1024, 768), EXAMPLE_MODEL, EXAMPLE_SHA256)
+    results = results_to_dict([face], (1024, 768), EXAMPLE_MODEL, EXAMPLE_SHA256)
+    results["model"] |= {"key": EXAMPLE_MODEL, "title": EXAMPLE_TITLE}
+    return results
 
 
 def _results() -> dict:
     content = thing(
         {
             "schema": {"const": SCHEMA, "description": "version of this form"},
-            "model": thing({"name": text(), "sha256": sha256()}, "What read the emotions."),
+            "model": thing(
+                {"name": text(), "sha256": sha256(), **_model_names()}, "What read the emotions."
+            ),
             "image": thing({"width": count(least=1), "height": count(least=1)}, "In pixels."),
             "faces": list_of(ref("Face"), "from left to right; the first has the number 1"),
         },
@@ -280,6 +285,8 @@ def _mine() -> dict:
             "expires": moment("when it is removed"),
             "faces": count("how many were found"),
             "emotions": list_of(text(), "the first emotion of each face"),
+            "verdicts": list_of(text(), "the answer for each face in a few words"),
+            "model": or_null(thing(_model_names(), "What read them.")),
             "problem": or_null(text("why it could not be read: then there is nothing behind it")),
         }
     )
@@ -289,6 +296,8 @@ def _mine() -> dict:
             **_video_state(),
             "faces": count("how many people were followed"),
             "emotions": list_of(text(), "the longest emotion of each, the first few"),
+            "verdicts": list_of(text(), "what each showed for longest, in a few words"),
+            "model": or_null(thing(_model_names(), "Null until it is done.")),
             "problem": or_null(text("why it failed, or which part could not be read")),
         }
     )
@@ -317,6 +326,7 @@ def _video() -> dict:
         "has_sound": yes_or_no("whether it has sound, which is in the annotated video too"),
     }
     model = {
+        **_model_names(),
         "name": text(),
         "sha256": sha256(),
         "runtime": text(),
@@ -368,6 +378,7 @@ def _video_summary() -> dict:
             "frames": count("that it is in"),
             "seconds": seconds("how long it was seen"),
             "emotion": or_null(text("that it showed for longest; null where none was ever sure")),
+            "verdict": text("that emotion, or what it may be where it was unsure for longer"),
             "seconds_by_emotion": by_name,
             "unsure_s": seconds("how long no single expression stood out"),
             "shares": shares,
@@ -393,10 +404,16 @@ def _video_summary() -> dict:
 # The server
 
 
-def _model_properties() -> dict:
+def _model_names() -> dict:
     return {
         "key": text("what a photo asks for it by", examples=[EXAMPLE_MODEL]),
-        "title": text("what it answers as", examples=["as most people see a face (FER+)"]),
+        "title": text("what it answers as", examples=[EXAMPLE_TITLE]),
+    }
+
+
+def _model_properties() -> dict:
+    return {
+        **_model_names(),
         "default": yes_or_no("whether it reads the photos that ask for none"),
         "classes": list_of(text(), "the emotions that it tells apart"),
         "sha256": or_null(sha256()),
@@ -440,7 +457,7 @@ def _video_use() -> dict:
 
 
 def _monitoring() -> dict:
-    model = thing({"name": text(), "sha256": text()}, "Null without a card.")
+    model = thing({"name": text(), "sha256": text(), **_model_names()}, "Null without a card.")
     return thing(
         {
             "as_of": moment("now"),

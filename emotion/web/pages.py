@@ -41,7 +41,7 @@ from emotion.web.analysis import (
     unread_row,
     uploaded_files,
 )
-from emotion.web.database import PhotoRow
+from emotion.web.database import Answers, PhotoRow
 from emotion.web.errors import NO_MODEL, problem_of
 from emotion.web.feedback import feedback_context, find_face
 from emotion.web.limits import client_key
@@ -86,6 +86,7 @@ def words_for_templates() -> dict:
         "percent": percent,
         "short_verdict": short_verdict,
         "verdict": verdict,
+        "answers_from": Answers.from_text,
         "duration": duration,
     }
 

@@ -52,6 +52,11 @@ class OfferedModel:
     stem: Path
     is_default: bool
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Return what every answer calls it: its key for programs, its title for people."""
+        return {"key": self.key, "title": self.title}
+
 
 class Models:
     """The models around the default one; safe to share between threads."""

@@ -102,8 +102,12 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     poster.write(room)
     facts = facts_of(job, video.info, report, recognizer.model)
     write_json(room / FACTS, facts)
-    emotions = [track.emotion or UNSURE for track in report.summary.tracks]
-    return facts | {"faces": len(emotions), "emotions": emotions[:MOST_EMOTIONS]}
+    tracks = report.summary.tracks
+    return facts | {
+        "faces": len(tracks),
+        "emotions": [track.emotion or UNSURE for track in tracks[:MOST_EMOTIONS]],
+        "verdicts": [track.verdict for track in tracks[:MOST_EMOTIONS]],
+    }
 
 
 def outputs_in(room: Path) -> VideoOutputs:
@@ -127,7 +131,7 @@ def facts_of(job: Job, info: VideoInfo, report: VideoReport, model: EmotionModel
         "sound_problem": without_paths(report.sound_problem or "", job),
         "frames": report.summary.frames,
         "duration_s": round(report.summary.duration_s, 3),
-        "model": model_facts(model, Path(job.model).parent),
+        "model": model_facts(model, Path(job.model).parent, job.model_names),
     }
 
 

@@ -105,7 +105,8 @@ def timeline_words(tracks: list[Mapping], most: int = 5) -> str:
     longest = sorted(tracks, key=lambda track: -track["seconds"])[:most]
     words = [
         f"face {track['track']} from {clock(track['first_s'])} to {clock(track['last_s'])}, "
-        + (f"most of the time {track['emotion']}" if track["emotion"] else "never with certainty")
+        # summaries kept since before there were verdicts have none
+        f"most of the time {track.get('verdict') or track['emotion'] or UNSURE}"
         for track in longest
     ]
     more = f"; and {len(tracks) - most} more" if len(tracks) > most else ""

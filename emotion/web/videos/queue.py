@@ -54,7 +54,7 @@ class VideoRow:
         progress: how far the work is, as JSON; "" before it tells.
         problem: why it failed, or what part of the video could not be read; else "".
         faces: how many people were followed in it.
-        emotions: the longest emotion of each, with commas between, the first few.
+        emotions: what each face showed for longest, the first few, as the text of `Answers`.
     """
 
     id: str

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from emotion.errors import EmotionError
 from emotion.files import available_cpus
-from emotion.web.database import Database, DatabaseError, VideoCount, day_of
+from emotion.web.database import Answers, Database, DatabaseError, VideoCount, day_of
 from emotion.web.errors import ChoiceError, sentence
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
@@ -77,6 +77,7 @@ class Job:
         source: the file that was sent.
         room: the folder that the results go to.
         model: folder and name of the model's files.
+        model_names: its key and its title.
         detector: what finds the faces: haar or yunet.
         detector_model: file of the network that yunet needs, or None.
         longest_s: how long the video may be.
@@ -88,6 +89,7 @@ class Job:
     source: str
     room: str
     model: str
+    model_names: Mapping[str, str]
     detector: str
     detector_model: str | None
     longest_s: float
@@ -220,11 +222,12 @@ class VideoWorkers:
             sent_bytes = source.stat().st_size
         except OSError as error:
             raise StorageError(error) from error
-        detector_model = settings.detector_model
+        detector_model, model = settings.detector_model, self._models.find(row.model_key)
         return Job(
             source=str(source),
             room=str(room),
-            model=str(self._models.find(row.model_key).stem),
+            model=str(model.stem),
+            model_names=model.names,
             detector=settings.detector,
             detector_model=str(detector_model) if detector_model else None,
             longest_s=settings.longest_video_s,
@@ -298,7 +301,7 @@ class VideoWorkers:
             state=DONE,
             problem=sentence(told.done["problem"]),
             faces=int(told.done["faces"]),
-            emotions=",".join(told.done["emotions"]),
+            emotions=_answers_of(told.done).to_text(),
             expires_s=expires_s,
         )
 
@@ -392,13 +395,14 @@ def numbers_of(progress: Mapping) -> dict[str, float | None]:
 
 def is_result(content: object) -> bool:
     """Tell whether the end of the work is told in the form that is expected."""
-    kinds = {"problem": str, "faces": int, "frames": int, "emotions": list, "model": Mapping}
+    kinds = {"problem": str, "faces": int, "frames": int, "model": Mapping}
+    kinds |= {"emotions": list, "verdicts": list}
     return (
         isinstance(content, Mapping)
         and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
         and isinstance(content.get("duration_s"), int | float)
-        and isinstance(content["model"].get("sha256"), str)
-        and all(isinstance(name, str) for name in content["emotions"])
+        and all(isinstance(content["model"].get(name), str) for name in ("sha256", "key", "title"))
+        and all(isinstance(name, str) for name in (*content["emotions"], *content["verdicts"]))
     )
 
 
@@ -414,6 +418,15 @@ def why_ended(status: int) -> str:
     if status == 0:
         return ""
     return TOO_LONG if status == -getattr(signal, "SIGXCPU", 0) else DIED
+
+
+def _answers_of(done: Mapping) -> Answers:
+    """Return what the list of a visitor's results tells of a video."""
+    return Answers(
+        candidates=tuple((name,) for name in done["emotions"]),
+        verdicts=tuple(done["verdicts"]),
+        model={name: done["model"][name] for name in ("key", "title")},
+    )
 
 
 def _words_of(error: StorageError) -> str:
