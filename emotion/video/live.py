@@ -1,10 +1,8 @@
-"""The newest frame of a source that does not wait: a thread reads on, what nobody took is passed
-over.
-"""
+"""The newest frame of a source that does not wait: a thread reads on and drops what nobody took."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from emotion.errors import SourceError
@@ -68,15 +66,14 @@ class NewestFrame:
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._problem, self._timeout_s)
             if self._newest is None:
-                raise SourceError(self._problem or self._why_silent())
+                raise SourceError(
+                    self._problem
+                    or f"expected a frame from {self._name}; none came for {self._timeout_s:g} s: "
+                    "is it still connected?"
+                )
             newest, self._newest = self._newest, None
             self._taken += 1
         return newest
-
-    def take_all(self) -> Iterator[tuple[float, Any]]:
-        """Yield the newest frame again and again."""
-        while True:
-            yield self.take()
 
     def _read(self) -> None:
         """Read on until the end, an error, or the wish to stop."""
@@ -86,32 +83,21 @@ class NewestFrame:
                 timestamp_s, wait_s = self._timeline.place(grabbed[0])
                 # what comes in bursts, as segments over HTTP do, is shown at its pace
                 self._stopping.wait(wait_s)
-                self._keep(timestamp_s, grabbed[1])
+                with self._changed:
+                    self.dropped += self._newest is not None
+                    self._newest = (timestamp_s, grabbed[1])
+                    self._changed.notify_all()
         except SourceError as error:
             problem = str(error)
         finally:
             self._close()
-            self._end(problem)
-
-    def _keep(self, timestamp_s: float, frame: Any) -> None:
-        with self._changed:
-            self.dropped += self._newest is not None
-            self._newest = (timestamp_s, frame)
-            self._changed.notify_all()
-
-    def _end(self, problem: str | None) -> None:
-        with self._changed:
-            self._problem = problem or (
-                f"expected more frames from {self._name}; it stopped after "
-                f"{self._taken + self.dropped + (self._newest is not None)}: is it still connected?"
-            )
-            self._changed.notify_all()
-
-    def _why_silent(self) -> str:
-        return (
-            f"expected a frame from {self._name}; none came for {self._timeout_s:g} s: is it still "
-            "connected?"
-        )
+            with self._changed:
+                count = self._taken + self.dropped + (self._newest is not None)
+                self._problem = problem or (
+                    f"expected more frames from {self._name}; it stopped after {count}: is it "
+                    "still connected?"
+                )
+                self._changed.notify_all()
 
 
 class _Timeline:
