@@ -165,13 +165,6 @@ def test_a_film_of_one_frame(recognizer, is_live):
     assert result.faces[0].raw == pytest.approx(dict(result.faces[0].face.probabilities))
 
 
-def test_pictures_that_change_with_every_frame_lose_no_face(recognizer):
-    scenes = np.random.default_rng(3).integers(0, 255, (4, 24, 32, 3)).astype(np.uint8)
-    images = [cv2.resize(one, (160, 120), interpolation=cv2.INTER_NEAREST) for one in scenes]
-    results = list(follow(recognizer, film(images, fps=1)))
-    assert [len(frame.faces) for frame in results] == [1] * 4
-
-
 def test_live_frames_do_not_wait(recognizer):
     recognizer = with_script(recognizer, lambda number: (seen(),) if number != 1 else ())
     given = []
@@ -193,25 +186,6 @@ def test_a_new_live_face_is_shown_one_frame_late(recognizer):
     images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 3
     results = follow(recognizer, film(images), FollowSettings(detect_every=1), is_live=True)
     assert tracks(results) == [[], [], [], [], [1], [1]]
-
-
-def test_a_file_waits_for_no_more_than_one_frame(recognizer):
-    # a new face in every frame: each is somewhere else
-    def script(number):
-        return (seen(10 + 100 * (number % 2), 4 + 60 * (number // 2 % 2)),)
-
-    given = 0
-    for frame in follow(with_script(recognizer, script), film([picture()] * 12)):
-        given += 1
-        assert frame.index == given - 1
-    assert given == 12
-
-
-def test_frames_go_on_as_they_come(recognizer):
-    frames = list(film([picture()] * 6))
-    results = list(follow(recognizer, frames))
-    assert [(f.index, f.timestamp_s) for f in results] == [(f.index, f.timestamp_s) for f in frames]
-    assert all(f.image is g.image for f, g in zip(results, frames, strict=True))
 
 
 def test_boxes_are_whole_and_inside_the_frame(recognizer):
@@ -259,7 +233,7 @@ def test_an_answer_forgets_by_half_in_its_half_life():
     assert answer.last.probabilities["happy"] == 0
 
 
-@pytest.mark.parametrize("fps", [5, 10, 30, 60])
+@pytest.mark.parametrize("fps", [5, 60])
 def test_the_delay_does_not_depend_on_the_frame_rate(fps):
     answer = Answer(half_life_s=0.4, slack=0.0)
     for number in range(4 * fps):
@@ -285,21 +259,6 @@ def test_classes_that_are_level_do_not_take_turns():
 
     assert changes(0.0) > 20
     assert changes(0.05) < changes(0.0) / 3
-
-
-def test_slack_keeps_close_to_the_average():
-    loose, exact = Answer(0.35, 0.05), Answer(0.35, 0.0)
-    generator = np.random.default_rng(0)
-    for number in range(100):
-        values = generator.dirichlet(np.ones(3)).tolist()
-        face = read(**dict(zip("abc", values, strict=True)))
-        loose.add(face, number / 10)
-        exact.add(face, number / 10)
-        differences = np.subtract(
-            list(loose.probabilities.values()), list(exact.probabilities.values())
-        )
-        assert np.abs(differences).max() <= 0.05 + 1e-9
-        assert sum(loose.probabilities.values()) == pytest.approx(1)
 
 
 def flickering_model(stand_in_model):

@@ -292,9 +292,15 @@ def test_sound_longer_than_the_picture_is_no_damage(tmp_path, suffix):
     assert read_all(path)[0].problem is None
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".flv"])
-@pytest.mark.parametrize("tag", [b"DURATION", b"SOMEWHAT"])
-@pytest.mark.parametrize("share", [1.0, 0.6])
+@pytest.mark.parametrize(
+    ("suffix", "tag", "share"),
+    [
+        (".mkv", b"DURATION", 1.0),
+        (".mkv", b"SOMEWHAT", 0.6),
+        (".webm", b"DURATION", 0.6),
+        (".flv", b"SOMEWHAT", 1.0),
+    ],
+)
 def test_pictures_that_begin_late_are_whole(tmp_path, suffix, tag, share):
     path = tmp_path / f"film{suffix}"
     times_s = [2.5 + index / 10 for index in range(50)]
@@ -334,13 +340,6 @@ def test_memory_does_not_grow_with_the_frames(tmp_path):
     count, grown_mb = map(int, done.stdout.split())
     assert count == 90
     assert grown_mb < 30  # the last 60 frames are 55 MB
-
-
-def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    (tmp_path / "film.mp4").write_bytes(b"x")
-    with pytest.raises(SourceError, match="pip install av"):
-        read_all(tmp_path / "film.mp4")
 
 
 def test_importing_loads_no_av():

@@ -446,6 +446,8 @@ def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
         VideoSink(tmp_path / "out.mp4", info()),
     ):
         pass
+    with pytest.raises(SourceError, match="pip install av"):
+        read_all(ROOT / "README.md")
     assert list(tmp_path.iterdir()) == []
 
 

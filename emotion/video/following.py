@@ -1,7 +1,7 @@
-"""Faces through the frames of a video: detect and read now and then, track in every frame, smooth.
+"""Faces through the frames of a video: detect and read in some frames, track in all, smooth.
 
-A frame in which the detector looks is one in which the classifier reads too: every visible face, in
-one batch. Between them the flow of points carries the boxes on.
+Where the detector looks at a frame, the classifier reads every visible face of it, in one batch.
+Between these frames the flow of points moves the boxes.
 """
 
 import math
@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -32,16 +31,16 @@ FILE_LOOK_S = 0.1
 the frames count, so that the result is the same on every machine."""
 
 LIVE_FRAME_S = 1 / 30
-"""What a frame of a live picture may take, unless the camera itself is slower."""
+"""Time for a frame of a live picture, unless the camera itself is slower."""
 
 LONGEST_BLIND_S = 0.35
 """However slow the machine, the detector looks at a live picture about as often as this."""
 
 LIVE_RESERVE = 0.9
-"""Share of that time which is planned for."""
+"""Share of a frame's time that is planned for."""
 
 PACE_MEMORY = 0.8
-"""Weight of what is known of the machine's speed against what is measured now."""
+"""Weight of earlier measurements of the machine's speed against the newest."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,13 @@ class FollowSettings:
     """How faces are followed.
 
     Attributes:
-        detect_every: the detector looks at one frame of so many; None for every tenth of a second
-            of a file, and in a live picture as often as the machine allows.
-        half_life_s: after so long a reading counts half as much in the smoothed probabilities.
-        slack: what the smoothed probabilities leave unfollowed, so that labels do not flicker.
-        carry_s: so long a face is shown that the flow carries and the detector does not see.
-        keep_lost_s: so long a track whose face is out of sight waits for it to come back.
+        detect_every: the detector looks at every N-th frame; None: ten times a second in a file,
+            and in a live picture as often as the machine allows.
+        half_life_s: age at which a reading counts half in the smoothed probabilities.
+        slack: changes of the probabilities smaller than this are ignored, so that labels do not
+            flicker.
+        carry_s: how long a face is shown that the flow follows and the detector does not find.
+        keep_lost_s: how long a track waits for a face that is out of sight.
     """
 
     detect_every: int | None = None
@@ -82,19 +82,20 @@ def follow(
     """Yield every frame with its faces, each with its track and smoothed probabilities.
 
     A face becomes a track when it is detected a second time, for which the detector looks at the
-    very next frame: false boxes flicker up once. A file's frames wait for that, so that a face is
-    there from its first frame on; no more than one waits at a time. Live frames do not wait; there
-    the faces of the first frame are believed at once, and a later one is shown one frame late.
+    very next frame: most false boxes appear once. A frame of a file waits for that, so that a face
+    is there from its first frame on. Live frames do not wait: the faces of the first frame are
+    believed at once, and a later one is shown one frame late.
 
     Args:
         recognizer: finds and reads faces; its detector should search as `VIDEO_SEARCH` does.
         frames: the frames, in order of time.
         settings: how to follow.
         is_live: whether the frames come from a camera or stream, which does not wait.
-        clock: tells the time in seconds, for the pace of a live picture.
+        clock: returns the time in seconds, for the pace of a live picture.
     """
     follower = _Follower(recognizer, settings)
-    pace = choose_pace(settings, is_live)
+    is_free = is_live and settings.detect_every is None
+    pace = LivePace() if is_free else SteadyPace(settings.detect_every)
     waiting: deque[_Waiting] = deque()
     for frame in frames:
         start_s = clock()
@@ -182,9 +183,8 @@ def place_of(track: Track, image: np.ndarray) -> Detection:
 class Answer:
     """The readings of a track as one answer that does not flicker.
 
-    Readings are averaged, weighed by their age; the answer follows the average at a small distance,
-    so that what sways by less than that does not move it (backlash), and two classes that are level
-    do not take turns.
+    Readings are averaged, weighed by their age. The answer follows the average at a small distance,
+    so that small changes do not move it, and two equally probable classes do not take turns.
     """
 
     half_life_s: float
@@ -196,7 +196,7 @@ class Answer:
     _values: np.ndarray | None = None
 
     def add(self, face: Face, timestamp_s: float) -> None:
-        """Take in what was read at a time."""
+        """Add what was read at a time."""
         age_s = max(0.0, timestamp_s - self._last_s)
         share = 0.5 ** (age_s / self.half_life_s) if self.half_life_s else 0.0
         self._sum = share * self._sum + np.array(list(face.probabilities.values()))
@@ -213,63 +213,35 @@ class Answer:
         return dict(zip(self.last.probabilities, values.tolist(), strict=True))
 
 
-class Pace(Protocol):
-    """Says in which frames the detector looks."""
-
-    def is_due(self, timestamp_s: float) -> bool:
-        """Return whether it should look at the next frame, whose time is given in seconds."""
-
-    def worked(self, spent_s: float, is_look: bool) -> None:
-        """Learn how long that frame took, and whether the detector looked after all."""
-
-
-def choose_pace(settings: FollowSettings, is_live: bool) -> Pace:
-    """Return how often the detector looks."""
-    if settings.detect_every is not None:
-        return FramePace(settings.detect_every)
-    return LivePace() if is_live else TimePace()
-
-
 @dataclass
-class FramePace:
-    """Looks at one frame of so many."""
+class SteadyPace:
+    """Looks at one of every `every` frames; None: ten times a second of the video."""
 
-    every: int
+    every: int | None = None
     _since: int = field(default=0, init=False)
-
-    def is_due(self, timestamp_s: float) -> bool:
-        self._since += 1
-        return self._since >= self.every
-
-    def worked(self, spent_s: float, is_look: bool) -> None:
-        if is_look:
-            self._since = 0
-
-
-@dataclass
-class TimePace:
-    """Looks at a frame when so much of the video has passed, whatever the machine."""
-
-    every_s: float = FILE_LOOK_S
     _now_s: float = field(default=-math.inf, init=False)
     _last_s: float = field(default=-math.inf, init=False)
 
     def is_due(self, timestamp_s: float) -> bool:
-        self._now_s = timestamp_s
+        """Return whether the detector should look at the next frame."""
+        self._since, self._now_s = self._since + 1, timestamp_s
+        if self.every is not None:
+            return self._since >= self.every
         # times are rounded, to a millisecond in some files
-        return timestamp_s - self._last_s >= self.every_s - 2e-3
+        return timestamp_s - self._last_s >= FILE_LOOK_S - 2e-3
 
     def worked(self, spent_s: float, is_look: bool) -> None:
+        """Note how long that frame took, and whether the detector looked after all."""
         if is_look:
-            self._last_s = self._now_s
+            self._since, self._last_s = 0, self._now_s
 
 
 @dataclass
 class LivePace:
     """Looks as often as the machine allows without falling behind the camera.
 
-    A frame with a look takes longer by some time, and a frame without one leaves some time to
-    spare before the next one comes: the spare times between two looks must make up for the look.
+    A frame with a look takes longer than one without, which leaves time to spare before the next
+    one comes: the spare times between two looks must make up for the look.
     """
 
     frame_s: float = LIVE_FRAME_S

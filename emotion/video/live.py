@@ -8,11 +8,11 @@ from typing import Any
 from emotion.errors import SourceError
 
 FRAME_TIMEOUT_S = 10.0
-"""A source that gives nothing for so long has stopped."""
+"""A source that gives nothing for this long has stopped."""
 
 CLOSE_TIMEOUT_S = 2.0
 LARGEST_LAG_S = 5.0
-"""Where a stream's own times and the clock part by more, the stream has jumped."""
+"""Where a stream's own times and the clock differ by more, the stream has jumped."""
 
 
 class NewestFrame:
@@ -30,14 +30,14 @@ class NewestFrame:
         clock: Callable[[], float] = time.monotonic,
         timeout_s: float = FRAME_TIMEOUT_S,
     ):
-        """Take the source; nothing is read yet.
+        """Prepare to read a source.
 
         Args:
             name: of the source, for messages.
             grab: waits for the next frame; returns it with the source's own time in seconds (None
                 where it has none), or None at the end; raises SourceError.
             close: frees the source; the thread calls it, after its last `grab`.
-            clock: tells the time in seconds.
+            clock: returns the time in seconds.
             timeout_s: how long to wait for a frame.
         """
         self.dropped = 0
@@ -58,7 +58,7 @@ class NewestFrame:
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def take(self) -> tuple[float, Any]:
-        """Wait for a frame that was not taken yet and return it with its time from 0 in seconds.
+        """Wait for a new frame; return its time from the first one, in seconds, and the frame.
 
         Raises:
             SourceError: the source ended, failed, or gave nothing for too long.

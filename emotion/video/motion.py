@@ -32,20 +32,19 @@ GRID_SHARE = 0.7
 """Share of the box's sides that the points span; its corners show background."""
 
 LEAST_POINTS = 8
-"""Fewer points that came back say nothing."""
+"""With fewer points that came back, a box is lost."""
 
 LARGEST_ERROR_PX = 1.0
 """A point that comes back farther from its start was lost; in pixels of the copy."""
 
 LEAST_LIKENESS = 0.5
-"""Correlation of the box's content with that at the last detection below which something else is in
-the box, or before it."""
+"""Below this correlation with its content at the last detection, a box holds something else."""
 
 OWN_MARGIN = 0.2
 """What a face in front covers around its box, as a share of its sides."""
 
 LARGEST_GROWTH = 1.25
-"""No face grows or shrinks by more from one frame to the next."""
+"""A face grows or shrinks by at most this factor from one frame to the next."""
 
 PATCH_SIDE_PX = 24
 """Side of the contents that are compared."""
@@ -57,7 +56,7 @@ BLOCK_REACH_PX = 12
 have moved from one frame to the next."""
 
 FLAT_LEVELS = 4.0
-"""A copy whose grey levels deviate by less, a black frame or a white one, shows nothing."""
+"""A copy whose grey levels vary by less, such as a black or white frame, shows nothing."""
 
 FLAT_BLOCK_LEVELS = 3.0
 """The same for a block."""
@@ -66,9 +65,9 @@ SAME_VIEW = 0.98
 """Correlation of two copies from which their blocks need not be compared."""
 
 CUT_CHANGE = 0.12
-"""At a cut a frame changes (see `change_between`) by so much more than the frame before did: fast
-pans and shaking change frame after frame. They change by less than twice this, so no more of what
-the frame before did is taken off."""
+"""At a cut a frame changes (see `change_between`) by this much more than the frame before did. Fast
+pans and shaking change every frame, but by less than twice this: no more than this is subtracted
+for the frame before."""
 
 VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)
 """How much the velocity of (middle x, middle y, width, height) wanders within a second, in sides of
@@ -117,7 +116,7 @@ class GreyFrame:
 
 @dataclass(frozen=True)
 class Motion:
-    """How a box moved: its shift in pixels of the frame, and its size as a factor."""
+    """How a box moved: its shift in pixels, and its growth as a factor."""
 
     shift_xy: tuple[float, float]
     growth: float
@@ -127,7 +126,7 @@ class Motion:
 class CutFinder:
     """Finds cuts: much of the picture is new, all at once.
 
-    A frame that shows nothing is passed over, and the next is compared with the last that showed
+    A frame that shows nothing is skipped, and the next is compared with the last that showed
     something: after a flash the scene goes on, after a fade through black it may be another.
     """
 
@@ -135,7 +134,7 @@ class CutFinder:
     _change: float = 0.0
 
     def is_cut(self, now: GreyFrame) -> bool:
-        """Tell whether the scene was cut between the frame of the last call and this one."""
+        """Return whether the scene was cut between the frame of the last call and this one."""
         before = self._last
         if before is None or before.grey.shape != now.grey.shape:
             self._last, self._change = now, 0.0
@@ -200,8 +199,8 @@ def follow_boxes(
         before: the frame that the boxes are of.
         now: the next frame.
         boxes: (N, 4) left, top, width, height in pixels of the frame.
-        ranks: where boxes overlap, the points are of the lowest rank, and of nobody where ranks are
-            equal: two faces that cross must not swap their points.
+        ranks: where boxes overlap, the points belong to the lowest rank, and to no box where ranks
+            are equal: two faces that cross must not swap their points.
         patches: what each box should hold (see `patch_of`).
     """
     if not len(boxes):

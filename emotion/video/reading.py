@@ -82,14 +82,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What a file from outside may hold; the rest is refused before memory is spent on it.
+    """Limits for a file from outside; what exceeds them is refused before memory is spent on it.
 
     Attributes:
         most_pixels: of a frame.
-        most_frames: of the file, promised or found.
-        longest_s: of the file, promised or found.
+        most_frames: of the file, whether it states them or not.
+        longest_s: likewise, in seconds.
         allowed_formats: FFmpeg's names of containers.
-        allowed_codecs: FFmpeg's names of how pictures are packed.
+        allowed_codecs: FFmpeg's names of codecs.
     """
 
     most_pixels: int = 4096 * 2304
@@ -105,10 +105,10 @@ class Video:
 
     Attributes:
         name: for messages; without folder, and without a stream's credentials.
-        is_live: whether it goes on while nobody reads.
+        is_live: whether it goes on while its frames are not read.
         info: what is known before its end.
         path: of a file.
-        dropped: frames of a live source that nobody took.
+        dropped: frames of a live source that were skipped.
         problem: after the last frame of a file: one sentence where it was damaged or ended early.
         reader: gives the frames.
     """
@@ -143,7 +143,7 @@ def open_video(
         source: what to open.
         open_capture: opens a camera.
         limits: for a file from outside.
-        clock: tells the time of live frames, in seconds.
+        clock: returns the time of live frames, in seconds.
 
     Raises:
         SourceError: it cannot be opened, gives no frame, or is beyond the limits.

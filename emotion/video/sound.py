@@ -28,7 +28,7 @@ class Sound:
     """
 
     def __init__(self, source, stream, name: str, start_s: float):
-        """Take the sound.
+        """Prepare to read a stream of sound.
 
         Args:
             source: the opened container that holds it.
@@ -42,7 +42,7 @@ class Sound:
         self._packets, self._next = iter(()), None
 
     def send_to(self, container, copied: tuple[str, ...], encoder: str) -> None:
-        """Add a stream to a container that is written: the sound as it is, or packed anew.
+        """Add a stream to a container that is written: the sound as it is, or encoded again.
 
         Args:
             container: PyAV's.

@@ -40,7 +40,7 @@ MOST_SHOWN = 20
 """Faces on the timeline: those seen for longest."""
 
 MOST_KEPT, FORGET_AFTER_S = 300, 60
-"""Beyond this many faces with bins, those unseen for so long lose theirs, the shortest first."""
+"""Beyond twice this many faces with bins, those unseen for that long lose theirs."""
 
 
 @dataclass(frozen=True)

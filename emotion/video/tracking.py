@@ -40,7 +40,7 @@ COLOR_BINS = (8, 3, 3)
 """Pixels across a zone, and bins of hue, saturation and brightness of its histogram."""
 
 LOOKS_MEMORY = 0.8
-"""Weight of what is known of a track's looks against what is seen now."""
+"""Weight of the earlier looks of a track against the present ones."""
 
 ALIKE = 0.45
 """Distance of looks (see `looks_apart`) up to which a face that comes may be one that was lost."""
@@ -49,8 +49,7 @@ UNLIKE = 0.75
 """Distance of looks from which even a face in the right place is another..."""
 
 RELIT_LIKENESS = 0.9
-"""...unless the grey content of its box correlates by so much with that at the last detection: a
-lamp changes the colours alone."""
+"""...unless the grey content of its box still correlates this much: a lamp changes only colours."""
 
 SAME_PLACE = 0.3
 """Intersection over union from which a face is where it was expected."""
@@ -60,26 +59,26 @@ REACH_PER_S = 2.0
 """How far from its place a face may be found, in sides, and how much farther with each second."""
 
 LARGEST_RESIZE = 1.8
-"""A face that is found again is at most so many times as large or as small."""
+"""A face that is found again is at most this many times as large or as small."""
 
 LOOKS_WEIGHT = 1.5
 SIZE_WEIGHT = 0.5
 """Weights of the distance of looks and of the logarithm of sizes, against 1 minus the overlap."""
 
 UNMATCHED_COST = 3.0
-"""Cost of leaving a track and a detection alone; dearer than any pair that can be."""
+"""Cost of leaving a track and a detection unpaired; higher than of any possible pair."""
 
 HIDDEN_OVERLAP = 0.4
-"""A box that is not detected and overlaps a detected one by so much is behind that face."""
+"""A box without detection that overlaps a detected one by this much is behind that face."""
 
 BRIDGED_S = 0.12
-"""A box is shown for so long after the flow lost it: the detector looks again soon."""
+"""A box is shown for this long after the flow lost it: the detector looks again soon."""
 
 LONGEST_STEP_S = 0.5
 """Boxes are not predicted further than this."""
 
 LOST_HALF_LIFE_S = 1.0
-"""After so long without sight the velocity of a track counts half as much."""
+"""Out of sight, the velocity of a track halves in this time."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class TrackedFace:
         track: number of the person's track, from 1; never used again.
         face: its box in this frame; its probabilities are smoothed over the track.
         raw: the probabilities of this frame alone; the last read ones where it was not read.
-        is_detected: whether the detector saw it in this frame; else tracking carried it on.
+        is_detected: whether the detector found it in this frame; else it was tracked here.
     """
 
     track: int
@@ -159,8 +158,8 @@ class Tracker:
     """The tracks of a video.
 
     Attributes:
-        carry_s: for so long a face is shown that the flow carries and the detector does not see.
-        keep_lost_s: for so long a track that is out of sight waits for its face.
+        carry_s: how long a face is shown that the flow follows and the detector does not find.
+        keep_lost_s: how long a track waits for a face that is out of sight.
         tracks: those that are alive, oldest first.
         now_s: time of the frame.
     """
@@ -177,14 +176,14 @@ class Tracker:
     def advance(self, image: np.ndarray, timestamp_s: float) -> bool:
         """Carry every track on to the next frame; return whether the scene was cut before it.
 
-        No track outlives a cut: nobody can tell who of the new scene was in the one before.
+        No track continues over a cut: who was in the scene before cannot be known.
         """
         before, in_sight = self._grey, self.in_sight()
         step_s = min(LONGEST_STEP_S, max(1e-3, timestamp_s - self.now_s))
         self._grey, self.now_s, self._size_wh = GreyFrame.of(image), timestamp_s, image.shape[1::-1]
         self._forget([t for t in self.tracks if timestamp_s - t.held_s > self.keep_lost_s])
         if self._cuts.is_cut(self._grey):
-            # what was seen once is believed: nobody can look again
+            # a face that was detected once is believed: there is no second look
             self.confirm()
             self._forget(list(self.tracks))
             return True

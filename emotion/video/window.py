@@ -61,7 +61,7 @@ FIRST_HELP_S, MESSAGE_S = 6.0, 3.0
 """How long the caption names the keys, and how long a message stands."""
 
 LONGEST_WAIT_S = 0.05
-"""A key is waited for at most so long before the window is checked again: it may be closed."""
+"""Longest wait for a key before the window is checked again: it may be closed."""
 
 PLATE_RGB, INK_RGB, KEY_RGB = (20, 20, 20), (255, 255, 255), (240, 228, 66)
 RECORDING_RGB = (230, 30, 30)
@@ -130,14 +130,14 @@ class Viewer:
         folder: Path = Path(),
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Take the window and what is needed to pace and to record the video.
+        """Prepare to show a video.
 
         Args:
             window: where to show.
             video: the video; a file's frames are not shown before their time.
             bars: whether to begin with the bars.
-            folder: where snapshots and recordings go.
-            clock: tells the time in seconds.
+            folder: for snapshots and recordings.
+            clock: returns the time in seconds.
         """
         self.saved: list[Path] = []
         self._window, self._video, self._folder, self._clock = window, video, folder, clock

@@ -26,7 +26,7 @@ MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class Encoder:
-    """How pictures are packed.
+    """How pictures are encoded.
 
     Attributes:
         name: FFmpeg's name of the encoder.
@@ -55,7 +55,7 @@ class Container:
         copied_sounds: FFmpeg's names of sound that it takes, and that its players play, as it is.
         sound_encoder: for any other sound.
         options: of the container.
-        has_free_times: whether each frame may have any time; else they lie on a grid.
+        has_free_times: whether a frame may have any time; else times lie on a grid.
     """
 
     format: str
@@ -145,7 +145,7 @@ class VideoSink:
     def __init__(
         self, path: Path, info: VideoInfo, sound_of: Path | None = None, is_live: bool = False
     ):
-        """Take the file and what it will hold; nothing is written yet.
+        """Prepare to write a file.
 
         Args:
             path: the file; its suffix says its format.
