@@ -32,10 +32,8 @@ from emotion.video.window import (
     fitted,
     mirrored,
     window_problem,
-    with_caption,
-    with_help,
-    with_message,
     with_recording,
+    with_words,
 )
 
 LINUX_BUILD = "  GUI:                           QT5\n"
@@ -206,10 +204,11 @@ def test_a_file_that_cannot_be_written_is_told_in_the_window(tmp_path, monkeypat
 
 
 def test_keys_are_told_at_first_and_the_rate_later(monkeypatch):
-    captions = []
-    draw = window.with_caption
+    captions, draw = [], window.with_words
     monkeypatch.setattr(
-        window, "with_caption", lambda view, text: captions.append(text) or draw(view, text)
+        window,
+        "with_words",
+        lambda view, lines, *rest: captions.append(lines[0][1]) or draw(view, lines, *rest),
     )
     desk = FakeDesk()
     with viewer_of(desk) as viewer:
@@ -223,10 +222,10 @@ def test_keys_are_told_at_first_and_the_rate_later(monkeypatch):
 @pytest.mark.parametrize(
     ("draw", "rows", "columns"),
     [
-        (lambda view: with_caption(view, "25.0 frames per second"), (440, 480), (0, 320)),
-        (lambda view: with_message(view, "saved a.png"), (440, 480), (400, 640)),
+        (lambda view: with_words(view, [("", "25.0 frames")], (0, 1)), (440, 480), (0, 320)),
+        (lambda view: with_words(view, [("", "saved a.png")], (1, 1)), (440, 480), (400, 640)),
         (lambda view: with_recording(view, 65), (0, 60), (480, 640)),
-        (lambda view: with_help(view, [("q", "quit"), ("space", "pause")]), (140, 340), (120, 520)),
+        (lambda view: with_words(view, KEY_HELP, (0.5, 0.5), 1.3), (100, 380), (120, 520)),
     ],
 )
 def test_words_stand_in_their_place(draw, rows, columns):
@@ -244,8 +243,7 @@ def test_words_stand_in_their_place(draw, rows, columns):
 
 def test_words_wider_than_the_picture_are_cut_off():
     view = np.zeros((20, 30, 3), np.uint8)
-    for drawn in (with_caption(view, "a" * 80), with_help(view, [("q", "quit")] * 9)):
-        assert drawn.shape == view.shape
+    assert with_words(view, [("q", "a" * 80)] * 9, (0.5, 1)).shape == view.shape
 
 
 PICTURE = np.full((48, 64, 3), (200, 100, 0), np.uint8)

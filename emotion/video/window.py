@@ -205,12 +205,12 @@ class Viewer:
             caption = "paused: space goes on, n shows the next frame"
         elif self._clock() - self._opened_s < FIRST_HELP_S:
             caption = "q quits, space pauses, h shows all keys"
-        view = with_caption(view, caption)
+        view = with_words(view, [("", caption)], (0, 1))
         if self._recording:
             view = with_recording(view, timestamp_s - self._recording_start_s)
         if self._clock() < self._message_until_s:
-            view = with_message(view, self._message)
-        return with_help(view) if self._is_on[HELP] else view
+            view = with_words(view, [("", self._message)], (1, 1))
+        return with_words(view, KEY_HELP, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
 
     def _try(self, write: Callable, *arguments) -> None:
         """Try to write a file; the window says what went wrong and goes on."""
@@ -281,19 +281,19 @@ def fitted(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def with_caption(view: np.ndarray, text: str) -> np.ndarray:
-    """Return a copy of an RGB picture with a few words in its lower left corner."""
-    return _with_plate(view, _plate((("", text),), _text_px(view)), (0, 1))
+def with_words(
+    view: np.ndarray, lines: Sequence[tuple[str, str]], place: tuple[float, float], scale: float = 1
+) -> np.ndarray:
+    """Return a copy of an RGB picture with words on a dark plate.
 
-
-def with_message(view: np.ndarray, text: str) -> np.ndarray:
-    """Return a copy of an RGB picture with a sentence in its lower right corner."""
-    return _with_plate(view, _plate((("", text),), _text_px(view)), (1, 1))
-
-
-def with_help(view: np.ndarray, lines: Sequence[tuple[str, str]] = KEY_HELP) -> np.ndarray:
-    """Return a copy of an RGB picture with (keys, what they do) in its middle."""
-    return _with_plate(view, _plate(tuple(lines), round(1.3 * _text_px(view))), (0.5, 0.5))
+    Args:
+        view: the picture, (H, W, 3) uint8.
+        lines: two columns, such as keys and what they do; the first may be "".
+        place: (0, 0) is the upper left corner of the picture, (1, 1) the lower right one.
+        scale: of the letters.
+    """
+    plate = _plate(tuple(lines), round(scale * _text_px(view)))
+    return _with_plate(view, plate, place)
 
 
 def with_recording(view: np.ndarray, seconds: float) -> np.ndarray:
@@ -326,9 +326,7 @@ def _plate(lines: tuple[tuple[str, str], ...], size: int) -> np.ndarray:
 
 
 def _with_plate(view: np.ndarray, plate: np.ndarray, place: tuple[float, float]) -> np.ndarray:
-    """Return a copy of a picture with a plate at a place, (0, 0) the upper left corner, (1, 1) the
-    lower right one; cut off where the picture ends.
-    """
+    """Return a copy of a picture with a plate on it, cut off where the picture ends."""
     copy = view.copy()
     left = max(0, int((view.shape[1] - plate.shape[1]) * place[0]))
     top = max(0, int((view.shape[0] - plate.shape[0]) * place[1]))
