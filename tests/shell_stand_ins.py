@@ -17,7 +17,7 @@ from emotion.cli.tools import Tools
 from emotion.labels import EMOTIONS
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
-from emotion.video.windows import Window
+from emotion.video.window import Window
 
 WEIGHTS = (0.02, 0.02, 0.02, 0.8, 0.06, 0.04, 0.04)
 VIDEO_SIZE_WH = (320, 240)

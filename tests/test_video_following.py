@@ -16,14 +16,10 @@ from emotion.faces import Face
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
 from emotion.video.following import (
-    CAMERA_SEARCH,
     VIDEO_SEARCH,
     Answer,
     FollowSettings,
-    FramePace,
     LivePace,
-    TimePace,
-    choose_pace,
     follow,
 )
 from emotion.video.reading import Frame
@@ -86,7 +82,8 @@ def with_script(recognizer: Recognizer, script) -> Recognizer:
     [
         # the second look confirms what the first one found
         (FollowSettings(), 30, [0, 1, 4, 7, 10, 13]),
-        (FollowSettings(), 29.97, [0, 1, 4, 7, 10, 13]),
+        # some files round their times to milliseconds
+        (FollowSettings(), 30.0003, [0, 1, 4, 7, 10, 13]),
         (FollowSettings(), 60, [0, 1, 7, 13]),
         (FollowSettings(), 10, list(range(15))),
         (FollowSettings(detect_every=1), 30, list(range(15))),
@@ -101,23 +98,6 @@ def test_looks(recognizer, settings, fps, looked):
     assert [f.faces[0].is_detected for f in results] == [n in looked for n in range(15)]
 
 
-def test_times_rounded_to_milliseconds_change_nothing(recognizer):
-    frames = [
-        replace(frame, timestamp_s=round(frame.timestamp_s, 3)) for frame in film([picture()] * 15)
-    ]
-    list(follow(recognizer, frames))
-    assert recognizer.detector.looked == [0, 1, 4, 7, 10, 13]
-
-
-def test_a_cut_is_looked_at_at_once(recognizer):
-    other = np.random.default_rng(5).integers(0, 255, (6, 8, 3)).astype(np.uint8)
-    other = cv2.resize(other, (160, 120), interpolation=cv2.INTER_NEAREST)
-    recognizer = with_script(recognizer, lambda number: () if number >= 5 else (seen(),))
-    results = list(follow(recognizer, film([picture()] * 5 + [other] * 5)))
-    assert recognizer.detector.looked == [0, 1, 4, 5, 8]
-    assert tracks(results) == [[1]] * 5 + [[]] * 5
-
-
 def test_a_cut_starts_numbers_and_smoothing_anew(stand_in_model):
     other = np.random.default_rng(5).integers(0, 255, (6, 8, 3)).astype(np.uint8)
     other = cv2.resize(other, (160, 120), interpolation=cv2.INTER_NEAREST)
@@ -125,15 +105,18 @@ def test_a_cut_starts_numbers_and_smoothing_anew(stand_in_model):
     recognizer = Recognizer(flickering_model(stand_in_model), ScriptedDetector())
     results = list(follow(recognizer, film([picture()] * 9 + [other] * 9 + [picture()] * 9)))
     assert tracks(results) == [[1]] * 9 + [[2]] * 9 + [[3]] * 9
+    assert {9, 18} <= set(recognizer.detector.looked)  # at once
     for frame in results[0], results[9], results[18]:
         (face,) = frame.faces
         assert dict(face.face.probabilities) == pytest.approx(dict(face.raw))
     assert results[9].faces[0].raw != results[18].faces[0].raw
 
 
-@pytest.mark.parametrize("is_live", [False, True])
-@pytest.mark.parametrize("before", [0.12, 0.4], ids=["in the dark", "in half light"])
-@pytest.mark.parametrize("end", [1.0, 1.4], ids=["even", "from one side"])
+@pytest.mark.parametrize(
+    ("is_live", "before", "end"),
+    [(False, 0.12, 1.0), (True, 0.4, 1.4), (False, 0.4, 1.4)],
+    ids=["in the dark", "live, from one side", "in half light, from one side"],
+)
 def test_a_lamp_switched_on_and_off_is_no_cut(recognizer, astronaut, is_live, before, end):
     room = astronaut[0:240, 100:420]
     lit = np.clip(room * np.linspace(2 - end, end, 320)[None, :, None], 0, 255).astype(np.uint8)
@@ -175,21 +158,11 @@ def test_a_box_that_flickers_up_once_is_never_shown(recognizer):
 
 @pytest.mark.parametrize("is_live", [False, True])
 def test_a_film_of_one_frame(recognizer, is_live):
+    assert list(follow(recognizer, [], is_live=is_live)) == []
     (result,) = follow(recognizer, film([picture()]), is_live=is_live)
     assert [face.track for face in result.faces] == [1]
     assert result.faces[0].is_detected
     assert result.faces[0].raw == pytest.approx(dict(result.faces[0].face.probabilities))
-
-
-def test_a_film_without_frames(recognizer):
-    assert list(follow(recognizer, [])) == []
-
-
-def test_pictures_that_change_with_every_frame_lose_no_face(recognizer):
-    scenes = np.random.default_rng(3).integers(0, 255, (4, 24, 32, 3)).astype(np.uint8)
-    images = [cv2.resize(one, (160, 120), interpolation=cv2.INTER_NEAREST) for one in scenes]
-    results = list(follow(recognizer, film(images, fps=1)))
-    assert [len(frame.faces) for frame in results] == [1] * 4
 
 
 def test_live_frames_do_not_wait(recognizer):
@@ -215,25 +188,6 @@ def test_a_new_live_face_is_shown_one_frame_late(recognizer):
     assert tracks(results) == [[], [], [], [], [1], [1]]
 
 
-def test_a_file_waits_for_no_more_than_one_frame(recognizer):
-    # a new face in every frame: each is somewhere else
-    def script(number):
-        return (seen(10 + 100 * (number % 2), 4 + 60 * (number // 2 % 2)),)
-
-    given = 0
-    for frame in follow(with_script(recognizer, script), film([picture()] * 12)):
-        given += 1
-        assert frame.index == given - 1
-    assert given == 12
-
-
-def test_frames_go_on_as_they_come(recognizer):
-    frames = list(film([picture()] * 6))
-    results = list(follow(recognizer, frames))
-    assert [(f.index, f.timestamp_s) for f in results] == [(f.index, f.timestamp_s) for f in frames]
-    assert all(f.image is g.image for f, g in zip(results, frames, strict=True))
-
-
 def test_boxes_are_whole_and_inside_the_frame(recognizer):
     recognizer = with_script(recognizer, lambda number: (seen(0, 0),))
     images = [picture(max(0, 8 - 2 * number), 0) for number in range(12)]
@@ -243,36 +197,6 @@ def test_boxes_are_whole_and_inside_the_frame(recognizer):
         assert min(x, y) >= 0
         assert x + width <= 160
         assert y + height <= 120
-
-
-def test_stopping_early_closes_everything(recognizer):
-    closed = []
-
-    def frames():
-        try:
-            yield from film([picture()] * 50)
-        finally:
-            closed.append(True)
-
-    source = frames()
-    results = follow(recognizer, source)
-    next(results)
-    results.close()
-    source.close()
-    assert closed == [True]
-    assert list(results) == []
-
-
-def test_a_problem_of_the_source_comes_through(recognizer):
-    def frames():
-        yield from film([picture()] * 3)
-        raise KeyboardInterrupt
-
-    results = follow(recognizer, frames())
-    shown = []
-    with pytest.raises(KeyboardInterrupt):
-        shown.extend(results)
-    gc.collect()
 
 
 @pytest.mark.parametrize(
@@ -294,12 +218,6 @@ def test_a_real_face(stand_in_model, astronaut):
     assert last.box_xywh[0] - first.box_xywh[0] == pytest.approx(14, abs=4)
 
 
-def test_cameras_are_searched_in_less_depth_than_videos():
-    assert CAMERA_SEARCH.working_pixels < VIDEO_SEARCH.working_pixels
-    assert not CAMERA_SEARCH.fallbacks
-    assert not VIDEO_SEARCH.fallbacks
-
-
 # labels
 
 
@@ -315,7 +233,7 @@ def test_an_answer_forgets_by_half_in_its_half_life():
     assert answer.last.probabilities["happy"] == 0
 
 
-@pytest.mark.parametrize("fps", [5, 10, 30, 60])
+@pytest.mark.parametrize("fps", [5, 60])
 def test_the_delay_does_not_depend_on_the_frame_rate(fps):
     answer = Answer(half_life_s=0.4, slack=0.0)
     for number in range(4 * fps):
@@ -341,21 +259,6 @@ def test_classes_that_are_level_do_not_take_turns():
 
     assert changes(0.0) > 20
     assert changes(0.05) < changes(0.0) / 3
-
-
-def test_slack_keeps_close_to_the_average():
-    loose, exact = Answer(0.35, 0.05), Answer(0.35, 0.0)
-    generator = np.random.default_rng(0)
-    for number in range(100):
-        values = generator.dirichlet(np.ones(3)).tolist()
-        face = read(**dict(zip("abc", values, strict=True)))
-        loose.add(face, number / 10)
-        exact.add(face, number / 10)
-        differences = np.subtract(
-            list(loose.probabilities.values()), list(exact.probabilities.values())
-        )
-        assert np.abs(differences).max() <= 0.05 + 1e-9
-        assert sum(loose.probabilities.values()) == pytest.approx(1)
 
 
 def flickering_model(stand_in_model):
@@ -402,12 +305,6 @@ def test_where_nothing_was_read_the_last_reading_is_kept(stand_in_model):
 # pace
 
 
-def test_which_pace():
-    assert choose_pace(FollowSettings(detect_every=4), is_live=True) == FramePace(4)
-    assert isinstance(choose_pace(FollowSettings(), is_live=False), TimePace)
-    assert isinstance(choose_pace(FollowSettings(), is_live=True), LivePace)
-
-
 def settle(look_s: float, plain_s: float, camera_s: float = 1 / 30, frames: int = 200) -> float:
     """Run a live pace with a clock of its own; return after how many frames it looks."""
     pace, now_s, looks = LivePace(), 0.0, 0
@@ -437,18 +334,6 @@ def test_a_live_pace_makes_up_for_its_looks(look_s, plain_s, camera_s, interval)
     assert settle(look_s, plain_s, camera_s) == pytest.approx(interval, rel=0.35)
 
 
-def test_a_live_pace_notices_that_the_machine_became_slow():
-    pace = LivePace()
-    for number in range(30):
-        is_look = pace.is_due(number / 30)
-        pace.worked(0.02 if is_look else 0.01, is_look)
-    assert pace.interval == 1
-    for number in range(30, 90):
-        is_look = pace.is_due(number / 30)
-        pace.worked(0.08 if is_look else 0.01, is_look)
-    assert pace.interval >= 3
-
-
 def test_the_time_of_what_is_done_with_a_frame_counts(recognizer):
     now_s = 0.0
     looked = recognizer.detector.looked
@@ -474,11 +359,11 @@ def test_memory_does_not_grow_with_the_film(recognizer):
 
     settings = FollowSettings(keep_lost_s=0.5)
     recognizer, blocks = with_script(recognizer, script), []
-    for frame in follow(recognizer, film(images(2500)), settings):
-        if frame.index % 1000 == 490:
+    for frame in follow(recognizer, film(images(1500)), settings):
+        if frame.index % 500 == 490:
             recognizer.detector.looked.clear()
             gc.collect()
             blocks.append(sys.getallocatedblocks())
-    assert frame.index == 2499
+    assert frame.index == 1499
     # what one more object a frame, or a track, would leave behind
     assert blocks[-1] - blocks[-2] < 250

@@ -22,12 +22,10 @@ from video_files import (
     SIZE_WH,
     clicks,
     damaged_video,
-    moving_faces,
     noisy_pictures,
     picture,
     steady_video,
     truncated_video,
-    turned_video,
     uneven_video,
     video_with_sound,
     write_pictures,
@@ -35,10 +33,9 @@ from video_files import (
 
 from emotion.errors import SourceError
 from emotion.video import decoding
-from emotion.video.decoding import open_container, stream_name
+from emotion.video.decoding import stream_name, upright_rgb
 from emotion.video.live import NewestFrame
 from emotion.video.reading import VideoInfo, VideoLimits, frames, open_video
-from emotion.video.upright import upright_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE = 1 << 16
@@ -78,8 +75,7 @@ def test_uneven_times_are_real(tmp_path, suffix):
     assert video.info.is_steady is (suffix in (".mkv", ".webm"))  # those state a rate all the same
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_times_count_from_the_first_frame(tmp_path, is_kept):
+def test_times_count_from_the_first_frame(tmp_path):
     path = tmp_path / "late.mkv"
     write_pictures(path, [picture(i) for i in range(5)], times_s=[3 + i / 10 for i in range(5)])
     video, found = read_all(path)
@@ -122,24 +118,17 @@ def test_edit_list_hides_frames(tmp_path):
     assert video.problem is None
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+TURNS = ((ONE, 0, 0, ONE), (0, ONE, -ONE, 0), (-ONE, 0, 0, -ONE), (0, -ONE, ONE, 0))
+MIRRORS = ((-ONE, 0, 0, ONE), (ONE, 0, 0, -ONE), (0, ONE, ONE, 0), (0, -ONE, -ONE, 0))
+
+
 @pytest.mark.parametrize(
-    "matrix",
-    [
-        (ONE, 0, 0, ONE),
-        (0, ONE, -ONE, 0),
-        (-ONE, 0, 0, -ONE),
-        (0, -ONE, ONE, 0),
-        (-ONE, 0, 0, ONE),
-        (ONE, 0, 0, -ONE),
-        (0, ONE, ONE, 0),
-        (0, -ONE, -ONE, 0),
-    ],
+    # Matroska knows turns, no mirroring
+    ("suffix", "matrix"),
+    [*((".mp4", matrix) for matrix in (*TURNS, *MIRRORS)), *((".mkv", turn) for turn in TURNS)],
 )
 def test_frames_come_upright(tmp_path, suffix, matrix):
     a, b, c, d = matrix
-    if suffix == ".mkv" and a * d - b * c < 0:
-        pytest.skip("Matroska knows turns, no mirroring")
     columns = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
     video, found = read_all(write_pictures(tmp_path / f"film{suffix}", [picture()], matrix=columns))
     expected = turned_as_defined(picture(), np.sign(matrix))
@@ -158,14 +147,6 @@ def turned_as_defined(image, matrix):
     return result
 
 
-def test_phone_video_comes_upright(tmp_path):
-    video, found = read_all(turned_video(tmp_path / "phone.mp4"))
-    assert video.info.size_wh == SIZE_WH[::-1]
-    top, bottom = found[0].image[:20].mean((0, 1)), found[0].image[-20:].mean((0, 1))
-    assert top[0] > 60 > top[2]
-    assert bottom[2] > 60 > bottom[0]
-
-
 @pytest.mark.parametrize(
     ("aspect", "size_wh"),
     [((4, 3), (213, 120)), ((2, 3), (160, 180)), ((1, 1), (160, 120)), ((99, 1), (160, 120))],
@@ -178,44 +159,31 @@ def test_pixels_come_square(tmp_path, aspect, size_wh):
     assert difference(found[0].image, expected) < 5
 
 
-@pytest.mark.parametrize("size_wh", [(161, 121), (33, 64), (2, 2)])
-def test_odd_sizes_come_whole(tmp_path, size_wh):
-    path = write_pictures(
-        tmp_path / "film.mkv", [picture(0, size_wh)], codec="ffv1", pixel_format="yuv444p"
-    )
-    video, found = read_all(path)
-    assert video.info.size_wh == size_wh
-    assert difference(found[0].image, picture(0, size_wh)) < 3
-
-
 @pytest.mark.parametrize(
-    ("codec", "pixel_format"),
+    ("codec", "pixel_format", "size_wh"),
     [
-        *(("libx264", kind) for kind in ("yuv420p10le", "yuv444p", "yuvj420p", "yuv422p")),
-        *(("ffv1", kind) for kind in ("bgr0", "yuv420p16le", "gbrp10le", "yuva420p")),
+        *(("libx264", kind, SIZE_WH) for kind in ("yuv420p10le", "yuv444p", "yuvj420p")),
+        *(("ffv1", kind, SIZE_WH) for kind in ("bgr0", "yuv420p16le", "yuva420p", "gray16le")),
+        *(("ffv1", "yuv444p", size_wh) for size_wh in ((161, 121), (33, 64), (2, 2))),
     ],
 )
-def test_ways_to_keep_pixels(tmp_path, codec, pixel_format):
-    path = tmp_path / "film.mkv"
-    write_pictures(path, [picture()], codec=codec, pixel_format=pixel_format)
-    assert difference(read_all(path)[1][0].image, picture()) < 3
+def test_ways_to_keep_pixels_and_odd_sizes(tmp_path, codec, pixel_format, size_wh):
+    path, expected = tmp_path / "film.mkv", picture(0, size_wh)
+    write_pictures(path, [expected], codec=codec, pixel_format=pixel_format)
+    if pixel_format.startswith("gray"):
+        expected = cv2.cvtColor(expected, cv2.COLOR_RGB2GRAY)[..., None]
+    video, found = read_all(path)
+    assert video.info.size_wh == size_wh
+    assert difference(found[0].image, expected) < 3
 
 
-@pytest.mark.parametrize("colours", [*range(18), 99])
-@pytest.mark.parametrize("colour_range", [0, 1, 2, 9])
-def test_any_tag_of_colours_is_read(colours, colour_range):
-    frame = av.VideoFrame.from_ndarray(picture(), format="rgb24").reformat(format="yuv420p")
-    frame.colorspace, frame.color_range = colours, colour_range
+def test_any_tag_of_colours_is_read():
     reformatter = av.video.reformatter.VideoReformatter()
-    assert difference(upright_rgb(frame, None, SIZE_WH, reformatter), picture()) < 15
-
-
-@pytest.mark.parametrize("pixel_format", ["gray", "gray10le", "gray16le"])
-def test_grey_video_is_grey(tmp_path, pixel_format):
-    path = tmp_path / "film.mkv"
-    write_pictures(path, [picture()], codec="ffv1", pixel_format=pixel_format)
-    image = read_all(path)[1][0].image
-    assert difference(image, cv2.cvtColor(picture(), cv2.COLOR_RGB2GRAY)[..., None]) < 3
+    frame = av.VideoFrame.from_ndarray(picture(), format="rgb24").reformat(format="yuv420p")
+    for colours, colour_range in itertools.product([*range(18), 99], [0, 1, 2, 9]):
+        frame.colorspace, frame.color_range = colours, colour_range
+        image = upright_rgb(frame, None, SIZE_WH, reformatter)
+        assert difference(image, picture()) < 15, (colours, colour_range)
 
 
 def test_mirrored_frames_swap_left_and_right(tmp_path):
@@ -233,10 +201,6 @@ def test_frame_size_that_changes_is_fitted(tmp_path):
     assert {frame.image.shape for frame in found} == {(120, 160, 3)}
     assert found[-1].image[:, :15].max() == 0  # the square has black bars at its sides
     assert found[-1].image[:, 30:70, 0].mean() > 80
-
-
-def test_sound_is_noticed(tmp_path):
-    assert read_all(video_with_sound(tmp_path / "film.mp4"))[0].info.has_sound
 
 
 def test_best_of_several_streams_is_read(tmp_path):
@@ -269,60 +233,48 @@ def song_with_cover(path):
 
 
 def test_cover_of_a_song_is_no_video(tmp_path):
-    with pytest.raises(SourceError, match=r"song\.m4a holds only sound"):
+    with pytest.raises(SourceError, match="only sound"):
         read_all(song_with_cover(tmp_path / "song.m4a"))
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "word"),
     [
-        (b"", r"film\.mp4 is empty"),
-        (b"no video" * 1000, r"film\.mp4 cannot be decoded"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), r"film\.mp4 cannot be decoded"),
+        (b"", "empty"),
+        (b"no video" * 1000, "decoded"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "decoded"),
+        (cv2.imencode(".png", picture())[1].tobytes(), "decoded"),
+        (None, "exist"),
     ],
+    ids=["empty", "text", "half a photo", "photo", "missing"],
 )
-def test_unreadable_file_says_so(tmp_path, content, message):
-    (tmp_path / "film.mp4").write_bytes(content)
-    with pytest.raises(SourceError, match=message):
+def test_unreadable_file_says_so(tmp_path, content, word):
+    if content is not None:
+        (tmp_path / "film.mp4").write_bytes(content)
+    with pytest.raises(SourceError, match=word):
         read_all(tmp_path / "film.mp4")
-
-
-@pytest.mark.parametrize(("name", "message"), [("none.mp4", "does not exist"), ("", "is a folder")])
-def test_missing_file_says_so(tmp_path, name, message):
-    with pytest.raises(SourceError, match=message):
-        read_all(tmp_path / name)
-
-
-def test_photo_is_no_video(tmp_path):
-    cv2.imwrite(str(tmp_path / "photo.png"), picture())
-    (tmp_path / "photo.png").rename(tmp_path / "film.mp4")
-    with pytest.raises(SourceError, match="cannot be decoded"):
-        read_all(tmp_path / "film.mp4")
-
-
-def test_renamed_video_is_read(tmp_path):
-    steady_video(tmp_path / "film.webm").rename(tmp_path / "film.jpg")
-    assert len(read_all(tmp_path / "film.jpg")[1]) == 20
+    with pytest.raises(SourceError, match="folder"):
+        read_all(tmp_path)
 
 
 @pytest.mark.parametrize("cut_bytes", [300, 5000])
 def test_unfinished_recording_says_so(tmp_path, cut_bytes):
     path = steady_video(tmp_path / "film.mp4")
     path.write_bytes(path.read_bytes()[:-cut_bytes])
-    with pytest.raises(SourceError, match="lacks its index"):
+    with pytest.raises(SourceError, match="index"):
         read_all(path)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".flv"])
-@pytest.mark.parametrize("share", [0.3, 0.8])
+@pytest.mark.parametrize(
+    ("suffix", "share"),
+    [(".mp4", 0.3), (".mov", 0.8), (".mkv", 0.3), (".webm", 0.8), (".flv", 0.3)],
+)
 def test_cut_off_video_gives_the_frames_before_the_cut(tmp_path, suffix, share):
     path = truncated_video(tmp_path / f"film{suffix}", share=share)
     video, found = read_all(path)
     assert 50 * share - 5 < len(found) < 50 * share + 3
-    count, seconds = len(found), len(found) / 10
-    assert f"(5.0 s); the video can be read only up to frame {count} ({seconds:.1f} s)" in (
-        video.problem
-    )
+    for part in ("5.0 s", f"frame {len(found)}", f"{len(found) / 10:.1f} s"):
+        assert part in video.problem
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mpg"])
@@ -330,7 +282,7 @@ def test_damage_is_told_and_read_over(tmp_path, suffix):
     video, found = read_all(damaged_video(tmp_path / f"film{suffix}"))
     assert 44 <= len(found) < 50
     assert found[-1].timestamp_s == pytest.approx(4.9, abs=0.3)
-    assert "the video is damaged near frame " in video.problem
+    assert "damaged" in video.problem
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv"])
@@ -340,9 +292,15 @@ def test_sound_longer_than_the_picture_is_no_damage(tmp_path, suffix):
     assert read_all(path)[0].problem is None
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".flv"])
-@pytest.mark.parametrize("tag", [b"DURATION", b"SOMEWHAT"])
-@pytest.mark.parametrize("share", [1.0, 0.6])
+@pytest.mark.parametrize(
+    ("suffix", "tag", "share"),
+    [
+        (".mkv", b"DURATION", 1.0),
+        (".mkv", b"SOMEWHAT", 0.6),
+        (".webm", b"DURATION", 0.6),
+        (".flv", b"SOMEWHAT", 1.0),
+    ],
+)
 def test_pictures_that_begin_late_are_whole(tmp_path, suffix, tag, share):
     path = tmp_path / f"film{suffix}"
     times_s = [2.5 + index / 10 for index in range(50)]
@@ -375,20 +333,13 @@ def test_memory_does_not_grow_with_the_frames(tmp_path):
         "        early = peak() if frame.index == 30 else None or locals().get('early')\n"
         "print(frame.index + 1, (peak() - early) // 1024)\n"
     )
-    path = steady_video(tmp_path / "film.mp4", count=150, size_wh=(640, 480))
+    path = steady_video(tmp_path / "film.mp4", count=90, size_wh=(640, 480))
     done = subprocess.run(
         [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True
     )
     count, grown_mb = map(int, done.stdout.split())
-    assert count == 150
-    assert grown_mb < 30  # all frames are 138 MB
-
-
-def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    (tmp_path / "film.mp4").write_bytes(b"x")
-    with pytest.raises(SourceError, match="pip install av"):
-        read_all(tmp_path / "film.mp4")
+    assert count == 90
+    assert grown_mb < 30  # the last 60 frames are 55 MB
 
 
 def test_importing_loads_no_av():
@@ -454,17 +405,9 @@ def test_lists_of_other_files_are_refused(tmp_path, kind, suffix, limits):
         for target in TARGETS:
             address = target.format(folder=tmp_path, port=port)
             path.write_text(LISTS[kind].format(target=address))
-            with pytest.raises(SourceError, match="cannot be decoded"):
+            with pytest.raises(SourceError, match="decoded"):
                 read_all(path, limits)
     assert calls == []
-
-
-def test_ffmpeg_alone_would_follow_a_list(tmp_path):
-    steady_video(tmp_path / "outside.mp4", count=3)
-    path = tmp_path / "upload.mp4"
-    path.write_text(LISTS["concat"].format(target="outside.mp4"))
-    with av.open(str(path)) as container:
-        assert len(list(container.decode(video=0))) == 3
 
 
 def with_outside_data(path, outside):
@@ -499,7 +442,7 @@ def test_data_in_another_file_are_not_read(tmp_path):
     path.write_bytes(content[:start] + bytes(end - start) + content[end:])
     with_outside_data(path, outside)
     for limits in (None, VideoLimits()):
-        with pytest.raises(SourceError, match=r"no frame of upload\.mp4 can be decoded"):
+        with pytest.raises(SourceError, match="no frame"):
             read_all(path, limits)
 
 
@@ -513,11 +456,11 @@ def test_name_of_a_file_is_only_a_name(tmp_path, name, monkeypatch):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (VideoLimits(most_pixels=160 * 120 - 1), "at most 19,199 pixels; film.mp4 has 160x120"),
-        (VideoLimits(most_frames=19), "at most 600 s and 19 frames"),
-        (VideoLimits(longest_s=1.9), r"at most 1\.9 s and 36,000 frames"),
-        (VideoLimits(allowed_formats=("matroska",)), "cannot be decoded"),
-        (VideoLimits(allowed_codecs=("vp9",)), "convert it to an .mp4 of H.264"),
+        (VideoLimits(most_pixels=160 * 120 - 1), r"19,199.*160x120"),
+        (VideoLimits(most_frames=19), "19 frames"),
+        (VideoLimits(longest_s=1.9), r"1\.9 s"),
+        (VideoLimits(allowed_formats=("matroska",)), "decoded"),
+        (VideoLimits(allowed_codecs=("vp9",)), r"vp9.*H\.264"),
     ],
 )
 def test_limits_refuse_what_is_beyond_them(tmp_path, limits, message):
@@ -528,32 +471,23 @@ def test_limits_refuse_what_is_beyond_them(tmp_path, limits, message):
 
 def test_limits_let_pass_what_is_within(tmp_path):
     limits = VideoLimits(most_pixels=160 * 120, most_frames=20, longest_s=2.0)
-    for suffix in (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".ts"):
+    for suffix in (".mp4", ".webm", ".avi", ".mpg"):
         video, found = read_all(video_with_sound(tmp_path / f"film{suffix}"), limits)
         assert (len(found), video.problem) == (20, None)
 
 
-@pytest.mark.parametrize(
-    "limits", [VideoLimits(most_frames=15), VideoLimits(longest_s=1.5)], ids=["frames", "seconds"]
-)
-def test_limits_hold_where_a_file_promises_nothing(tmp_path, limits):
-    path = tmp_path / "film.h264"
-    with av.open(str(steady_video(tmp_path / "film.mkv"))) as source:
-        path.write_bytes(b"".join(bytes(packet) for packet in source.demux() if packet.size))
-    found = []
-    limits = VideoLimits(
-        limits.most_pixels, limits.most_frames, limits.longest_s, ("mov", "matroska")
-    )
-    live = tmp_path / "film.webm"
-    steady_video(live)
-    content = live.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88")  # Duration -> Void
-    live.write_bytes(content.replace(b"DURATION", b"SOMEWHAT"))
-    with (
-        pytest.raises(SourceError, match="is longer: cut it"),
-        open_video(live, limits=limits) as video,
-    ):
-        found.extend(frames(video))
-    assert 14 <= len(found) <= 16
+def test_limits_hold_where_a_file_promises_nothing(tmp_path):
+    path, found = steady_video(tmp_path / "film.webm"), []
+    content = path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88")  # Duration -> Void
+    path.write_bytes(content.replace(b"DURATION", b"SOMEWHAT"))
+    for limits in (VideoLimits(most_frames=15), VideoLimits(longest_s=1.45)):
+        found.clear()
+        with (
+            pytest.raises(SourceError, match="longer"),
+            open_video(path, limits=limits) as video,
+        ):
+            found.extend(frames(video))
+        assert len(found) == 15
 
 
 def test_pixels_that_grow_in_mid_stream_are_not_unpacked(tmp_path):
@@ -562,12 +496,11 @@ def test_pixels_that_grow_in_mid_stream_are_not_unpacked(tmp_path):
     (tmp_path / "both.ts").write_bytes(small + large)
     video, found = read_all(tmp_path / "both.ts", VideoLimits(most_pixels=160 * 120))
     assert len(found) == 80
-    assert "damaged near frame 80 " in video.problem
+    assert "frame 80 " in video.problem
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
-def test_too_many_pixels_are_refused_before_any_is_unpacked(tmp_path, suffix):
-    path = steady_video(tmp_path / f"film{suffix}", count=1, size_wh=(3072, 3072))
+def test_too_many_pixels_are_refused_before_any_is_unpacked(tmp_path):
+    path = steady_video(tmp_path / "film.ts", count=1, size_wh=(3072, 3072))
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -588,16 +521,8 @@ def test_too_many_pixels_are_refused_before_any_is_unpacked(tmp_path, suffix):
         [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True
     )
     grown_mb, message = done.stdout.split(maxsplit=1)
-    assert "has 3072x3072: make it smaller" in message
+    assert "3072x3072" in message
     assert int(grown_mb) < 10  # one such frame takes 14 MB as YUV
-
-
-def test_strange_streams_are_not_decoded(tmp_path):
-    path = tmp_path / "film.mkv"
-    write_pictures(path, [picture()], codec="ffv1", pixel_format="yuv444p")
-    assert len(read_all(path)[1]) == 1
-    with pytest.raises(SourceError, match="convert it"):
-        read_all(path, VideoLimits())
 
 
 def test_text_that_is_no_text_does_no_harm(tmp_path):
@@ -656,7 +581,7 @@ def test_stream_gives_frames_until_it_stops(server):
     handler.hold.set()
     url, found = f"http://user:secret@{address}/live?token=secret", []
     with (
-        pytest.raises(SourceError, match=r"expected more frames from http://127.* stopped") as told,
+        pytest.raises(SourceError, match=r"http://127.* stopped") as told,
         open_video(url) as video,
     ):
         assert (video.is_live, video.path, video.info.size_wh) == (True, None, SIZE_WH)
@@ -670,7 +595,7 @@ def test_stream_gives_frames_until_it_stops(server):
 def test_silent_stream_is_given_up(server, monkeypatch):
     monkeypatch.setattr(decoding, "READ_TIMEOUT_S", 0.3)
     with (
-        pytest.raises(SourceError, match="expected more frames"),
+        pytest.raises(SourceError, match="more frames"),
         open_video(f"http://{server[0]}/live") as video,
     ):
         for _ in frames(video):
@@ -716,7 +641,7 @@ def test_index_at_the_end_of_a_file_on_a_server_that_sends_no_parts_is_told(tmp_
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "concat:a|b", "subfile:,,:x", "lavfi://x"])
 def test_other_addresses_are_no_streams(url):
-    with pytest.raises(SourceError, match="expected a stream's URL"), open_video(url):
+    with pytest.raises(SourceError, match="stream"), open_video(url):
         pass
 
 
@@ -773,7 +698,7 @@ class FakeCapture:
 
 @pytest.mark.parametrize("capture", [FakeCapture([], is_open=False), FakeCapture([])])
 def test_camera_that_gives_nothing_says_so(capture):
-    with pytest.raises(SourceError, match="camera with number 3"), open_video(3, capture):
+    with pytest.raises(SourceError, match="number 3"), open_video(3, capture):
         pass
     assert capture.is_released
 
@@ -783,7 +708,7 @@ def test_camera_gives_rgb_and_the_time_of_the_clock():
     capture.gate = threading.Semaphore(1)
     ticks, found = iter([100.0, 100.5, 102.0]), []
     with (
-        pytest.raises(SourceError, match=r"camera 0; it stopped after 3: is it still connected"),
+        pytest.raises(SourceError, match=r"camera 0.* after 3"),
         open_video(0, capture, clock=lambda: next(ticks)) as video,
     ):
         for frame in frames(video):
@@ -833,7 +758,7 @@ def test_failing_camera_is_told():
         def read(self):
             raise cv2.error("no")
 
-    with pytest.raises(SourceError, match="camera with number 0"), open_video(0, Broken([1])):
+    with pytest.raises(SourceError, match="number 0"), open_video(0, Broken([1])):
         pass
 
 
@@ -844,7 +769,7 @@ def test_camera_that_hangs_is_given_up():
         hanging.wait(10)
 
     with NewestFrame("camera 0", grab, lambda: None, timeout_s=0.05) as newest:
-        with pytest.raises(SourceError, match=r"none came for 0\.05 s"):
+        with pytest.raises(SourceError, match=r"0\.05 s"):
             newest.take()
         hanging.set()
 
@@ -858,22 +783,11 @@ def test_stream_that_jumps_in_time_goes_on():
         return next(own)
 
     with NewestFrame("x", grab, lambda: None) as newest, pytest.raises(SourceError):
-        for taken in newest.take_all():
-            found.append(taken)
+        while True:
+            found.append(newest.take())
             gate.release()
     times_s = [time_s for time_s, _ in found]
     assert [name for _, name in found] == list("abcde")
     assert times_s == sorted(set(times_s))
     assert times_s[:2] == pytest.approx([0.0, 0.02])
     assert times_s[-1] < 60
-
-
-def test_container_is_closed_at_the_end(tmp_path):
-    with open_container(steady_video(tmp_path / "film.mp4", count=1)) as container:
-        assert len(container.streams) == 1
-    assert len(container.streams) == 0
-
-
-def test_faces_of_the_helpers_move():
-    pictures = moving_faces(3)
-    assert len({image.tobytes() for image in pictures}) == 3

@@ -10,11 +10,7 @@ from emotion.video.summary import (
     MOST_LINES,
     SummaryBuilder,
     TrackSummary,
-    check_summary_suffix,
-    clock_time,
-    seconds_text,
     summary_lines,
-    summary_rows,
     write_summary,
 )
 
@@ -32,14 +28,6 @@ def test_a_frame_lasts_until_the_next_and_the_last_as_long_as_the_mean():
     assert track.seconds_by_emotion == pytest.approx({"happy": 1, "angry": 4, "neutral": 2.5})
     assert (track.first_s, track.last_s, track.seconds) == pytest.approx((0, 7.5, 7.5))
     assert track.emotion == "angry"
-
-
-def test_the_end_of_a_frame_may_be_told():
-    builder = SummaryBuilder()
-    builder.add(frame(0, 0.0, tracked(1)), 0.25)
-    builder.add(frame(1, 2.0, tracked(1)), 2.5)
-    summary = builder.result()
-    assert summary.duration_s == summary.tracks[0].seconds == 0.75
 
 
 def test_frames_at_uneven_times_count_by_their_time():
@@ -102,15 +90,6 @@ def test_a_video_of_one_frame_and_of_none():
     assert 0 < summary.tracks[0].seconds == summary.duration_s < 0.1
 
 
-def test_the_result_may_be_asked_for_on_the_way():
-    frames = frames_at([0.0, 1.0, 2.0, 3.0], {t: [tracked(1)] for t in (0.0, 1.0, 2.0, 3.0)})
-    builder = SummaryBuilder()
-    for each in frames:
-        builder.add(each)
-        assert builder.result() == builder.result()
-    assert builder.result() == summary_of(frames)
-
-
 def two_tracks():
     faces = {t: [tracked(1), tracked(7, "angry", sure=t > 0)] for t in (0.0, 1.0)}
     return summary_of(frames_at([0.0, 1.0], faces))
@@ -125,52 +104,44 @@ def test_json_has_the_summary_and_what_it_is_of(tmp_path):
 
 
 def test_csv_opens_in_pandas_with_a_row_a_track(tmp_path):
-    path = tmp_path / "a.csv"
+    path, empty = tmp_path / "a.csv", tmp_path / "empty.csv"
     write_summary(path, two_tracks())
     table = pd.read_csv(path)
+    write_summary(empty, summary_of(frames_at([0.0, 1.0])))
+    assert pd.read_csv(empty).empty
     assert table["track"].tolist() == [1, 7]
     assert table["seconds_unsure"].tolist() == [0, 1]
     assert table.loc[1, "share_angry"] == 0.5
-    assert table.columns.tolist() == list(summary_rows(two_tracks())[0])
+    assert table.columns.tolist() == list(two_tracks().tracks[0].row())
     assert table["verdict"].tolist() == ["happy", "angry"]
     numbers = table.drop(columns=["emotion", "verdict"])
     assert all(pd.api.types.is_numeric_dtype(numbers[name]) for name in numbers)
 
 
-def test_csv_without_a_track_is_a_table(tmp_path):
-    path = tmp_path / "a.csv"
-    write_summary(path, summary_of(frames_at([0.0, 1.0])))
-    assert pd.read_csv(path).empty
-
-
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.parquet"])
 def test_another_suffix_is_a_sentence(tmp_path, name):
-    for refused in (check_summary_suffix, lambda path: write_summary(path, two_tracks())):
-        with pytest.raises(TableError, match=r"expected a summary ending in \.json or \.csv; rec"):
-            refused(tmp_path / name)
+    with pytest.raises(TableError, match=r"\.json or \.csv"):
+        write_summary(tmp_path / name, two_tracks())
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.csv"])
 def test_a_summary_that_cannot_be_written_is_a_sentence(tmp_path, name):
-    with pytest.raises(TableError, match=f"expected to write the summary .*{name}; received: No"):
+    with pytest.raises(TableError, match=name):
         write_summary(tmp_path / "no" / name, two_tracks())
 
 
 def test_lines_for_a_terminal():
-    assert summary_lines(two_tracks()) == [
-        "2.0 s, 2 frames; of the time: several faces 100%",
-        "",
-        "  face      from        to      seen   share of the time seen",
+    head, _, columns, *rows = summary_lines(two_tracks())
+    assert head.startswith("2.0 s, 2 frames")
+    assert head.endswith("several faces 100%")
+    assert columns.split()[:4] == ["face", "from", "to", "seen"]
+    assert rows == [
         "     1     0.0 s     2.0 s     2.0 s   ########## happy 100%",
         "     7     0.0 s     2.0 s     2.0 s   #####      angry 50%, unsure 50%",
     ]
-
-
-def test_lines_without_a_face():
-    assert summary_lines(summary_of(frames_at([0.0, 1.0]))) == [
-        "2.0 s, 2 frames; of the time: no face 100%"
-    ]
-    assert summary_lines(summary_of([])) == ["0.0 s, 0 frames"]
+    (line,) = summary_lines(summary_of(frames_at([0.0, 1.0])))
+    assert line.endswith("no face 100%")
+    assert len(summary_lines(summary_of([]))) == 1
 
 
 def test_thousands_of_short_tracks_are_few_lines_and_little_memory():
@@ -180,33 +151,6 @@ def test_thousands_of_short_tracks_are_few_lines_and_little_memory():
     lines = summary_lines(builder.result())
     assert len(lines) == MOST_LINES + 4
     assert lines[3].split()[:1] == ["1"]
-    assert lines[-1] == "  and 2,989 more faces, seen for 4:59 in all"
+    assert "2,989" in lines[-1]
+    assert "4:59" in lines[-1]
     assert max(map(len, lines)) <= 80
-
-
-def test_a_summary_has_the_same_size_after_more_frames():
-    builder = SummaryBuilder()
-    for index in range(50):
-        builder.add(frame(index, index / 10, tracked(1)))
-    before = len(builder._tracks), builder._tracks[1]._sums.nbytes
-    for index in range(50, 5000):
-        builder.add(frame(index, index / 10, tracked(1)))
-    assert (len(builder._tracks), builder._tracks[1]._sums.nbytes) == before
-    assert builder.result().tracks[0].seconds == pytest.approx(500)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "clock", "text"),
-    [
-        (0, "0:00", "0.0 s"),
-        (0.04, "0:00", "0.04 s"),
-        (7.24, "0:07", "7.2 s"),
-        (59.94, "1:00", "59.9 s"),
-        (59.96, "1:00", "1:00"),
-        (3599.6, "1:00:00", "1:00:00"),
-        (7325, "2:02:05", "2:02:05"),
-    ],
-)
-def test_times_read_as_on_a_clock(seconds, clock, text):
-    assert clock_time(seconds) == clock
-    assert seconds_text(seconds) == text

@@ -3,6 +3,7 @@
 import errno
 import functools
 import http.server
+import itertools
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,6 @@ from video_files import (
     noisy_pictures,
     picture,
     steady_video,
-    truncated_video,
     turned_video,
     video_with_sound,
     write_pictures,
@@ -28,7 +28,7 @@ from video_files import (
 from emotion.errors import SourceError
 from emotion.video import writing
 from emotion.video.reading import VideoInfo, frames, open_video
-from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES, VideoSink, kept_file
+from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES, VideoSink
 
 ROOT = Path(__file__).resolve().parent.parent
 H264_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -85,12 +85,14 @@ def stream_of(path, kind="video"):
         return stream.codec_context.codec.canonical_name, getattr(stream, "pix_fmt", None)
 
 
-@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", [*VIDEO_OUTPUT_SUFFIXES, ".MP4"])
 @pytest.mark.parametrize(
-    ("size_wh", "written_wh"), [((64, 48), (64, 48)), ((65, 49), (66, 50)), ((99, 40), (100, 40))]
+    ("size_wh", "written_wh", "is_live"),
+    [((64, 48), (64, 48), True), ((65, 49), (66, 50), False)],
+    ids=["live", "odd"],
 )
-def test_what_is_written_reads_back(tmp_path, suffix, size_wh, written_wh):
-    path = write(tmp_path / f"out{suffix}", count=7, fps=20.0, size_wh=size_wh)
+def test_what_is_written_reads_back(tmp_path, suffix, size_wh, written_wh, is_live):
+    path = write(tmp_path / f"out{suffix}", 7, 20.0, size_wh, is_live=is_live)
     video, found = read_all(path)
     assert video.info.size_wh == written_wh
     assert video.info.fps == 20
@@ -104,10 +106,9 @@ def test_what_is_written_reads_back(tmp_path, suffix, size_wh, written_wh):
 
 
 @pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
-@pytest.mark.parametrize("first_s", [0.0, 3.0])
-def test_uneven_times_are_kept(tmp_path, suffix, first_s):
+def test_uneven_times_are_kept(tmp_path, suffix):
     times_s = [0.0, 0.1, 0.15, 0.5, 1.2, 1.25]
-    path = write(tmp_path / f"out{suffix}", times_s=[first_s + time_s for time_s in times_s])
+    path = write(tmp_path / f"out{suffix}", times_s=[3.0 + time_s for time_s in times_s])
     video, found = read_all(path)
     assert [frame.timestamp_s for frame in found] == pytest.approx(times_s, abs=0.001)
     assert video.info.start_s == 0
@@ -122,20 +123,16 @@ def test_frames_at_one_time_are_all_kept(tmp_path, suffix):
     assert found[-1].timestamp_s == pytest.approx(0.2, abs=0.001)
 
 
-@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
 def test_writing_and_reading_leave_stderr_alone(tmp_path, capfd, suffix):
     source = video_with_sound(tmp_path / "in.mp4")
     carry(source, tmp_path / f"out{suffix}")
     assert capfd.readouterr() == ("", "")
 
 
-def test_capital_suffix_is_written(tmp_path):
-    assert len(read_all(write(tmp_path / "OUT.MP4"))[1]) == 10
-
-
 @pytest.mark.parametrize("name", ["out.wmv", "out", "out.jpg"])
 def test_other_suffixes_are_refused(tmp_path, name):
-    with pytest.raises(SourceError, match=r"\.mp4, .*\.webm, .*; received"):
+    with pytest.raises(SourceError, match=r"\.mp4.*\.webm"):
         VideoSink(tmp_path / name, info())
 
 
@@ -146,9 +143,6 @@ def test_packing_is_what_browsers_play(tmp_path, suffix):
     if suffix != ".mkv":
         content = path.read_bytes()
         assert content.index(b"moov") < content.index(b"mdat")
-
-
-def test_webm_is_vp9(tmp_path):
     assert stream_of(write(tmp_path / "out.webm")) == ("vp9", "yuv420p")
 
 
@@ -161,17 +155,13 @@ def patches(size_wh):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
 @pytest.mark.parametrize("size_wh", [(480, 48), (1440, 730)])
-@pytest.mark.parametrize("reader", ["here", "OpenCV"])
-def test_colours_do_not_shift(tmp_path, suffix, size_wh, reader):
+def test_colours_do_not_shift(tmp_path, suffix, size_wh):
     path, image = tmp_path / f"out{suffix}", patches(size_wh)
     with VideoSink(path, info(size_wh=size_wh)) as sink:
         sink.write(image, 0.0)
-    if reader == "here":
-        found = read_all(path)[1][0].image
-    else:
-        found = cv2.VideoCapture(str(path)).read()[1][..., ::-1]
     step = size_wh[0] // 12
-    for index, colour in enumerate(PATCHES):
+    readers = read_all(path)[1][0].image, cv2.VideoCapture(str(path)).read()[1][..., ::-1]
+    for found, (index, colour) in itertools.product(readers, enumerate(PATCHES)):
         middle = found[8:-8, index * step + step // 3 : index * step + 2 * step // 3]
         assert np.abs(middle.mean((0, 1)) - colour).max() <= 3, colour
 
@@ -192,22 +182,21 @@ def test_frame_of_another_size_is_fitted(tmp_path):
     assert found[1].image[:, :6].mean() < 20
 
 
-def test_live_frames_are_packed_quickly_and_whole(tmp_path):
-    assert len(read_all(write(tmp_path / "out.mp4", is_live=True))[1]) == 10
-
-
 # --- sound ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("source", "target"),
+    ("source", "target", "codec"),
     [
-        *((".mp4", target) for target in VIDEO_OUTPUT_SUFFIXES),
-        *((source, ".mp4") for source in (".webm", ".avi", ".mkv", ".ts", ".mpg")),
-        *((".webm", ".webm"), (".ts", ".mkv"), (".avi", ".avi")),
+        *((".mp4", target, "aac") for target in (".mp4", ".mov", ".mkv")),
+        *((source, ".mp4", "aac") for source in (".webm", ".avi", ".ts")),
+        (".mp4", ".avi", "pcm_s16le"),
+        (".mp4", ".webm", "opus"),
+        (".webm", ".webm", "opus"),
+        (".mpg", ".mkv", "aac"),
     ],
 )
-def test_sound_stays_in_time(tmp_path, source, target):
+def test_sound_stays_in_time_and_is_copied_where_it_can_be(tmp_path, source, target, codec):
     path, out = video_with_sound(tmp_path / f"in{source}"), tmp_path / f"out{target}"
     sink = carry(path, out)
     moments_s, end_s = clicks_heard_s(out)
@@ -215,23 +204,6 @@ def test_sound_stays_in_time(tmp_path, source, target):
     assert moments_s == pytest.approx([0.5, 1.5], abs=0.03)
     assert end_s == pytest.approx(2.0, abs=0.06)
     assert sink.sound_problem is None
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "codec"),
-    [
-        (".mp4", ".mp4", "aac"),
-        (".ts", ".mp4", "aac"),
-        (".webm", ".webm", "opus"),
-        (".webm", ".mp4", "aac"),
-        (".mp4", ".webm", "opus"),
-        (".mpg", ".mkv", "aac"),
-        (".mp4", ".avi", "pcm_s16le"),
-    ],
-)
-def test_sound_is_copied_where_it_can_be(tmp_path, source, target, codec):
-    path, out = video_with_sound(tmp_path / f"in{source}"), tmp_path / f"out{target}"
-    carry(path, out)
     assert stream_of(out, "audio")[0] == codec
     if stream_of(path, "audio")[0] == codec and source != ".ts":
         with av.open(str(path)) as before, av.open(str(out)) as after:
@@ -241,32 +213,16 @@ def test_sound_is_copied_where_it_can_be(tmp_path, source, target, codec):
         assert found == wanted[: len(found)]
 
 
-@pytest.mark.parametrize(
-    ("target", "codec"),
-    [(".mp4", "aac"), (".mp4", "mp2"), (".webm", "aac"), (".mkv", "aac"), (".avi", "aac")],
-)
-def test_sound_that_starts_later_stays_in_time(tmp_path, target, codec):
+@pytest.mark.parametrize(("target", "codec"), [(".mp4", "aac"), (".mp4", "mp2"), (".webm", "aac")])
+@pytest.mark.parametrize(("picture_s", "sound_s"), [(0.0, 0.7), (0.7, 0.0)])
+def test_what_starts_later_stays_in_time(tmp_path, target, codec, picture_s, sound_s):
     path, out = tmp_path / "in.mkv", tmp_path / f"out{target}"
-    pictures = [picture(i) for i in range(20)]
-    sound = clicks(1.2, [0.3])
-    write_pictures(path, pictures, sound=sound, sound_from_s=0.7, sound_codec=codec)
+    times_s = [picture_s + i / 10 for i in range(13)]
+    sound = clicks(2.0 - sound_s, [1.0 - sound_s])
+    pictures = [picture(i) for i in range(13)]
+    write_pictures(path, pictures, 10.0, times_s, sound, sound_s, sound_codec=codec)
     carry(path, out)
-    assert clicks_heard_s(out)[0] == pytest.approx(clicks_heard_s(path)[0], abs=0.004)
-    assert clicks_heard_s(out)[0] == pytest.approx([1.0], abs=0.03)
-
-
-@pytest.mark.parametrize(
-    ("target", "codec"),
-    [(".mp4", "aac"), (".mp4", "mp2"), (".webm", "aac"), (".mkv", "aac"), (".avi", "aac")],
-)
-def test_picture_that_starts_later_stays_in_time(tmp_path, target, codec):
-    path, out = tmp_path / "in.mkv", tmp_path / f"out{target}"
-    times_s = [0.7 + i / 10 for i in range(13)]
-    write_pictures(
-        path, [picture(i) for i in range(13)], 10.0, times_s, clicks(2.0, [1.5]), sound_codec=codec
-    )
-    carry(path, out)
-    assert clicks_heard_s(out)[0] == pytest.approx([0.8], abs=0.03)
+    assert clicks_heard_s(out)[0] == pytest.approx([1.0 - picture_s], abs=0.03)
     assert read_all(out)[1][0].timestamp_s == 0
 
 
@@ -298,18 +254,12 @@ def test_many_channels_become_two(tmp_path):
         assert container.streams.audio[0].codec_context.layout.name == "stereo"
 
 
-def test_source_without_sound_gives_none(tmp_path):
-    sink = carry(steady_video(tmp_path / "in.mp4", count=3), tmp_path / "out.mp4")
-    assert not read_all(tmp_path / "out.mp4")[0].info.has_sound
-    assert sink.sound_problem is None
-
-
 def test_sound_that_is_gone_is_told(tmp_path):
     path = tmp_path / "out.mp4"
     source = steady_video(tmp_path / "in.mp4", count=3)
     with VideoSink(path, info(has_sound=True), sound_of=source) as sink:
         sink.write(picture(size_wh=(64, 48)))
-    assert "found none, so the new video has no sound" in sink.sound_problem
+    assert "no sound" in sink.sound_problem
     assert len(read_all(path)[1]) == 1
 
 
@@ -341,7 +291,7 @@ def test_damaged_sound_is_read_over_and_told(tmp_path):
 # --- interruptions and failures -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
 def test_interrupted_video_is_kept(tmp_path, suffix):
     source, path = video_with_sound(tmp_path / "in.mp4"), tmp_path / "out" / f"out{suffix}"
     path.parent.mkdir()
@@ -363,7 +313,7 @@ def test_interrupted_video_is_kept(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-@pytest.mark.parametrize("delay_s", [0.05, 0.08, 0.11])
+@pytest.mark.parametrize("delay_s", [0.06, 0.1])
 def test_interruption_at_any_moment_loses_no_frame(tmp_path, suffix, delay_s):
     """The alarm strikes anywhere in the writing, as Ctrl-C does."""
     path, image = tmp_path / f"out{suffix}", picture()
@@ -399,37 +349,25 @@ def test_video_without_frames_leaves_what_was_there(tmp_path):
 @pytest.mark.parametrize(("name", "size_wh"), [("out.webm", (70_000, 2)), ("out.mp4", (40_000, 2))])
 def test_video_that_cannot_be_written_says_so(tmp_path, name, size_wh):
     with (
-        pytest.raises(SourceError, match=rf"{name} of \d+x2 pixels .* could not be written"),
+        pytest.raises(SourceError, match=name),
         VideoSink(tmp_path / name, info(size_wh=size_wh)) as sink,
     ):
         sink.write(picture(size_wh=size_wh))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_name_that_is_a_folder_says_so(tmp_path):
-    (tmp_path / "out.mp4").mkdir()
-    with (
-        pytest.raises(SourceError, match=r"expected a file to write; .*out\.mp4 is a folder"),
-        VideoSink(tmp_path / "out.mp4", info()),
-    ):
-        pass
+def test_place_that_cannot_be_written_to_says_so(tmp_path, monkeypatch):
+    (tmp_path / "folder.mp4").mkdir()
+    for name, word in (("folder.mp4", "folder"), ("none/out.mp4", "No such file")):
+        with pytest.raises(SourceError, match=word), VideoSink(tmp_path / name, info()):
+            pass
 
-
-def test_missing_folder_says_so(tmp_path):
-    with (
-        pytest.raises(SourceError, match=r"none cannot \(No such file"),
-        VideoSink(tmp_path / "none" / "out.mp4", info()),
-    ):
-        pass
-
-
-def test_folder_that_cannot_be_written_to_says_so(tmp_path, monkeypatch):
     def refuse(**arguments):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(writing.tempfile, "TemporaryDirectory", refuse)
     with (
-        pytest.raises(SourceError, match=r"can be written to; .* \(Permission denied\)"),
+        pytest.raises(SourceError, match="Permission denied"),
         VideoSink(tmp_path / "out.mp4", info()),
     ):
         pass
@@ -462,27 +400,12 @@ def test_full_disk_says_so(tmp_path, suffix):
         [sys.executable, "-c", FULL_DISK, path], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert f"out{suffix} of 160x120 pixels" in done.stdout
-    assert "could not be written (File too large)" in done.stdout
+    assert f"out{suffix}" in done.stdout
+    assert "File too large" in done.stdout
     assert done.stderr == ""
     # what is left plays, or is not there
     assert suffix == ".mp4" or len(read_all(path)[1]) > 0
     assert path.exists() is (suffix != ".mp4")
-
-
-def test_kept_file_keeps_what_an_error_interrupts(tmp_path):
-    path = tmp_path / "lines.jsonl"
-
-    def write_and_interrupt():
-        with kept_file(path) as part:
-            part.write_text("one\n")
-            assert not path.exists()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_and_interrupt()
-    assert path.read_text() == "one\n"
-    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
@@ -492,12 +415,9 @@ def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
         VideoSink(tmp_path / "out.mp4", info()),
     ):
         pass
+    with pytest.raises(SourceError, match="pip install av"):
+        read_all(ROOT / "README.md")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_cut_off_source_is_carried_up_to_the_cut(tmp_path):
-    carry(truncated_video(tmp_path / "in.mp4"), tmp_path / "out.mp4")
-    assert 20 <= len(read_all(tmp_path / "out.mp4")[1]) < 30
 
 
 # --- a browser ------------------------------------------------------------------------------------

@@ -131,11 +131,6 @@ def steady_video(path: Path, count: int = 20, fps: float = 10.0, size_wh=SIZE_WH
     return write_pictures(path, [picture(index, size_wh) for index in range(count)], fps)
 
 
-def face_video(path: Path, count: int = 20, fps: float = 10.0, size_wh=SIZE_WH) -> Path:
-    """Write a video of one face that moves from left to right."""
-    return write_pictures(path, moving_faces(count, size_wh), fps)
-
-
 def uneven_video(path: Path, times_s: Sequence[float] = (0.0, 0.1, 0.15, 0.5, 1.2, 1.25)) -> Path:
     """Write a video whose frames come at uneven times."""
     return write_pictures(path, [picture(i) for i in range(len(times_s))], times_s=times_s)

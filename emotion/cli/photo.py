@@ -13,7 +13,7 @@ from emotion.cli.tools import TITLE, Tools, load
 from emotion.drawing import annotate
 from emotion.faces import Face, verdict
 from emotion.images.encoding import write_image
-from emotion.video.windows import QUIT, fitted
+from emotion.video.window import QUIT, fitted
 
 
 def read_photo(source: PhotoSource, options: argparse.Namespace, tools: Tools) -> int:

@@ -13,7 +13,7 @@ from emotion.cli.sources import Source, VideoSource
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector, YunetSettings
 from emotion.recognizer import Detector, Recognizer
-from emotion.video.windows import Window, window_problem
+from emotion.video.window import Window, window_problem
 
 TITLE = "Emotions: h shows all keys, q or Esc quits"
 

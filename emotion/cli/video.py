@@ -15,12 +15,12 @@ from emotion.cli.tools import TITLE, Tools, load
 from emotion.progress import ProgressBar
 from emotion.recognizer import Recognizer
 from emotion.rows import face_to_dict
-from emotion.video.analysis import Progress, VideoOutputs, analyse_video
 from emotion.video.following import FollowSettings
+from emotion.video.outputs import Progress, VideoOutputs, analyse_video
 from emotion.video.reading import Video, open_video
 from emotion.video.summary import SummaryBuilder, summary_lines
 from emotion.video.tracking import FrameFaces
-from emotion.video.viewing import Viewer
+from emotion.video.window import Viewer
 
 
 def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -> int:

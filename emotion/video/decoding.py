@@ -1,5 +1,5 @@
-"""Files and streams opened by PyAV (FFmpeg), so that they can open nothing else, and decoded over
-damage.
+"""Files and streams by PyAV (FFmpeg): opened so that they can open nothing else, decoded over
+damage, their frames as upright RGB with square pixels.
 """
 
 import contextlib
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
-from emotion.video.upright import upright_rgb
 
 STREAM_SCHEMES = tuple("rtsp rtsps rtmp rtmps http https udp rtp srt tcp".split())
 
@@ -34,7 +34,20 @@ MOST_THREADS = 8
 MOST_FAILED_PACKETS = 50
 """So many packets in a row that cannot be read are the end of a file."""
 
-MISSING_AV = "expected the package av to read and write videos; it is not installed: pip install av"
+FALLBACK_FPS, HIGHEST_FPS = 30.0, 480.0
+"""Files that claim more have frames at uneven times, such as a browser's recordings."""
+
+FLATTEST, TALLEST = Fraction(1, 4), Fraction(4)
+"""Pixels of any other shape are a mistake of the file; true ones are between 1:2 and 2:1."""
+
+KNOWN_COLOURS = (0, 1, 4, 5, 6, 7, 9)
+"""FFmpeg's numbers of the colour matrices that it converts: RGB, BT.709, FCC, BT.601 twice,
+SMPTE 240M, BT.2020. Others are unspecified, rare or nonsense."""
+BT601, BT709, BT2020 = "ITU601", "ITU709", "BT2020"
+CONSTANT_LUMINANCE = 10
+HIGHEST_RANGE = 2
+LARGEST_SD_WH = (1024, 576)
+"""Frames that do not say have the colours of BT.601 up to this size, above it those of BT.709."""
 
 
 def import_av():
@@ -46,7 +59,9 @@ def import_av():
     try:
         import av
     except ImportError as error:
-        raise SourceError(MISSING_AV) from error
+        raise SourceError(
+            "expected the package av to read and write videos; it is not installed: pip install av"
+        ) from error
     return av
 
 
@@ -133,7 +148,10 @@ def picture_stream(container, name: str):
     Raises:
         SourceError: there is none that can be decoded.
     """
-    films = [stream for stream in container.streams.video if not _is_cover(stream)]
+    from av.stream import Disposition
+
+    covers = Disposition.attached_pic | Disposition.timed_thumbnails
+    films = [stream for stream in container.streams.video if not stream.disposition & covers]
     readable = [stream for stream in films if stream.codec_context is not None]
     best = container.streams.best("video")
     if readable:
@@ -144,12 +162,41 @@ def picture_stream(container, name: str):
     raise SourceError(f"expected a video; {name} holds {found}")
 
 
-def pixel_aspect(stream) -> Fraction | None:
-    """Return the width of a pixel by its height, None where a file does not say."""
-    for aspect in (stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio):
-        if aspect and aspect > 0:
-            return aspect
-    return None
+def promises_of(container, stream) -> tuple[int | None, float | None]:
+    """Return how many frames a file says it shows, and for how long, each None where it does not.
+
+    The edit list of an MP4, such as a phone writes when a video is trimmed, hides some of its
+    frames.
+    """
+    count, seconds = stream.frames, stated_s(container, stream)
+    if container.format.name.startswith("mov"):
+        shown = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
+        if 0 < len(shown) < count:
+            span_s = float((max(shown) - min(shown)) * stream.time_base)
+            count, seconds = (
+                len(shown),
+                span_s + 1 / usable_fps(stream.average_rate, stream.guessed_rate),
+            )
+    return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
+
+
+def stated_s(container, stream) -> float:
+    """Return how long a file says that its pictures, or else all of it, last; 0 if it does not."""
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if stream.duration and stream.duration > 0 and not tag:
+        return float(stream.duration * stream.time_base)
+    end_s = (container.duration or 0) / 1e6
+    if tag:
+        end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+    elif "matroska" not in container.format.name:
+        end_s += (container.start_time or 0) / 1e6
+    # Matroska says when pictures end, counted from 0; they may begin later
+    return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
+
+
+def usable_fps(*rates: float | Fraction | None) -> float:
+    """Return the first number of frames per second that can be true, else a usual one."""
+    return next((float(rate) for rate in rates if rate and 0 < rate <= HIGHEST_FPS), FALLBACK_FPS)
 
 
 class Decoder:
@@ -176,12 +223,17 @@ class Decoder:
     @functools.cached_property
     def aspect(self) -> Fraction | None:
         """The width of a pixel by its height, None where a file does not say; after a frame."""
-        return pixel_aspect(self._stream)
+        for known in (self._stream, self._stream.codec_context):
+            if known.sample_aspect_ratio and known.sample_aspect_ratio > 0:
+                return known.sample_aspect_ratio
+        return None
 
     def pictures(self) -> Iterator:
         """Yield decoded frames."""
         for packet in packets_over_damage(self._container, None, self._note_damage):
-            self._note_reach(packet)
+            if packet.pts is not None and packet.time_base:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self.packets_reach_s = max(self.packets_reach_s, end_s)
             if packet.stream_index == self._stream.index:
                 yield from self._decoded(packet)
         # what the decoder holds back
@@ -201,7 +253,7 @@ class Decoder:
             return None
 
     def note(self, index: int, timestamp_s: float, picture) -> None:
-        """Take notice of a frame: where it is, and whether FFmpeg had to guess parts of it."""
+        """Remember where a frame is, and count it where FFmpeg had to guess parts of it."""
         self._position = (index, timestamp_s)
         if picture.is_corrupt:
             self._note_damage()
@@ -212,11 +264,6 @@ class Decoder:
         except self._errors:
             self._note_damage()
             return []
-
-    def _note_reach(self, packet) -> None:
-        if packet.pts is not None and packet.time_base:
-            end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-            self.packets_reach_s = max(self.packets_reach_s, end_s)
 
     def _note_damage(self) -> None:
         self.damages += 1
@@ -248,26 +295,81 @@ def packets_over_damage(container, stream, on_damage: Callable[[], None]) -> Ite
                 return
 
 
-def _is_cover(stream) -> bool:
-    from av.stream import Disposition
+def upright_size_wh(frame, aspect: Fraction | None) -> tuple[int, int]:
+    """Return the size of a decoded frame when its pixels are square and it is turned upright."""
+    width, height = _square_size_wh(frame, aspect)
+    a, b, c, d = _display_matrix(frame)
+    return (height, width) if abs(b) + abs(c) > abs(a) + abs(d) else (width, height)
 
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    return bool(stream.disposition & covers)
+
+def upright_rgb(
+    frame, aspect: Fraction | None, size_wh: tuple[int, int], reformatter
+) -> np.ndarray:
+    """Return a decoded frame as (H, W, 3) uint8 RGB, upright, its pixels square.
+
+    Args:
+        frame: what PyAV decoded.
+        aspect: width of a pixel by its height; None where the file does not say.
+        size_wh: of the result; a frame of another size, as where it changes in mid-stream, is
+            fitted into it with black bars.
+        reformatter: PyAV's, one for all frames: each keeps tables and threads of its own.
+    """
+    width, height = _square_size_wh(frame, aspect)
+    if frame.color_range > HIGHEST_RANGE:
+        frame.color_range = 0
+    colours = None
+    if frame.colorspace == CONSTANT_LUMINANCE:
+        colours = BT2020
+    elif frame.colorspace not in KNOWN_COLOURS:
+        is_sd = frame.width <= LARGEST_SD_WH[0] and frame.height <= LARGEST_SD_WH[1]
+        colours = BT601 if is_sd else BT709
+    options = {"src_colorspace": colours, "threads": 1}
+    image = reformatter.reformat(frame, width, height, "rgb24", **options).to_ndarray()
+    a, b, c, d = _display_matrix(frame)
+    is_mirrored, is_upside_down = a < 0, d < 0
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, is_mirrored, is_upside_down = cv2.transpose(image), c < 0, b < 0
+    if is_mirrored or is_upside_down:
+        image = cv2.flip(image, -1 if is_mirrored and is_upside_down else int(is_mirrored))
+    return image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
+
+
+def _display_matrix(frame) -> tuple[int, int, int, int]:
+    """Return how a decoded frame is to be turned: a, b, c, d of x' = ax + cy and y' = bx + dy."""
+    try:
+        numbers = np.frombuffer(bytes(frame.side_data["DISPLAYMATRIX"]), np.int32)
+    except (KeyError, ValueError):
+        # PyAV refuses to list side data of which one is unknown to it, but tells the angle
+        turns = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+        return turns[round(frame.rotation / 90) % 4]
+    a, b, _, c, d = (int(number) for number in numbers[:5])
+    return a, b, c, d
+
+
+def _square_size_wh(frame, aspect: Fraction | None) -> tuple[int, int]:
+    """Return the size with square pixels: one side grows, none shrinks."""
+    if not aspect or aspect == 1 or not FLATTEST <= aspect <= TALLEST:
+        return frame.width, frame.height
+    if aspect > 1:
+        return round(frame.width * aspect), frame.height
+    return frame.width, round(frame.height / aspect)
+
+
+def letterboxed(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Return a picture scaled to fit into a size, with black bars where its shape differs."""
+    scale = min(size_wh[0] / image.shape[1], size_wh[1] / image.shape[0])
+    inner_wh = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    right, bottom = size_wh[0] - inner_wh[0], size_wh[1] - inner_wh[1]
+    left, top = right // 2, bottom // 2
+    inner = cv2.resize(image, inner_wh, interpolation=method)
+    return cv2.copyMakeBorder(inner, top, bottom - top, left, right - left, cv2.BORDER_CONSTANT)
 
 
 def _why_no_video(path: Path) -> str:
     if path.stat().st_size == 0:
         return f"expected a video; {path.name} is empty"
-    if _lacks_index(path):
-        return (
-            f"expected a whole video; {path.name} lacks its index (moov), which comes last: it was "
-            "cut off while it was recorded or copied"
-        )
-    return f"expected a video; {path.name} cannot be decoded: it is damaged, unfinished or no video"
-
-
-def _lacks_index(path: Path) -> bool:
-    """Return whether a file is an MP4 or MOV without its whole list of where its frames are."""
+    # an MP4 or MOV is a list of boxes; one of them says where its frames are
     start, size, kinds = 0, path.stat().st_size, []
     with path.open("rb") as file:
         while start + 16 <= size and len(kinds) < 1000:
@@ -278,4 +380,9 @@ def _lacks_index(path: Path) -> bool:
             start += length if length >= 8 else size
             if start <= size:
                 kinds.append(head[4:8])
-    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+    if kinds[:1] == [b"ftyp"] and b"moov" not in kinds:
+        return (
+            f"expected a whole video; {path.name} lacks its index (moov), which comes last: it was "
+            "cut off while it was recorded or copied"
+        )
+    return f"expected a video; {path.name} cannot be decoded: it is damaged, unfinished or no video"

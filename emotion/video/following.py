@@ -1,7 +1,7 @@
-"""Faces through the frames of a video: detect and read now and then, track in every frame, smooth.
+"""Faces through the frames of a video: detect and read in some frames, track in all, smooth.
 
-A frame in which the detector looks is one in which the classifier reads too: every visible face, in
-one batch. Between them the flow of points carries the boxes on.
+Where the detector looks at a frame, the classifier reads every visible face of it, in one batch.
+Between these frames the flow of points moves the boxes.
 """
 
 import math
@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -28,20 +27,20 @@ YUNET_VIDEO_SEARCH = YunetSettings(detail_pixels=640 * 480)
 the next, and fallback passes would make every frame without a face the slowest of all."""
 
 FILE_LOOK_S = 0.1
-"""In a file the detector looks so often: at every third frame of 30 a second. It depends on the
-times of the frames alone, so that the result is the same on every machine."""
+"""In a file the detector looks this often: at every third frame of 30 a second. Only the times of
+the frames count, so that the result is the same on every machine."""
 
 LIVE_FRAME_S = 1 / 30
-"""What a frame of a live picture may take, unless the camera itself is slower."""
+"""Time for a frame of a live picture, unless the camera itself is slower."""
 
 LONGEST_BLIND_S = 0.35
 """However slow the machine, the detector looks at a live picture about as often as this."""
 
 LIVE_RESERVE = 0.9
-"""Share of that time which is planned for."""
+"""Share of a frame's time that is planned for."""
 
 PACE_MEMORY = 0.8
-"""Weight of what is known of the machine's speed against what is measured now."""
+"""Weight of earlier measurements of the machine's speed against the newest."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,13 @@ class FollowSettings:
     """How faces are followed.
 
     Attributes:
-        detect_every: the detector looks at one frame of so many; None for every tenth of a second
-            of a file, and in a live picture as often as the machine allows.
-        half_life_s: after so long a reading counts half as much in the smoothed probabilities.
-        slack: what the smoothed probabilities leave unfollowed, so that labels do not flicker.
-        carry_s: so long a face is shown that the flow carries and the detector does not see.
-        keep_lost_s: so long a track whose face is out of sight waits for it to come back.
+        detect_every: the detector looks at every N-th frame; None: ten times a second in a file,
+            and in a live picture as often as the machine allows.
+        half_life_s: age at which a reading counts half in the smoothed probabilities.
+        slack: changes of the probabilities smaller than this are ignored, so that labels do not
+            flicker.
+        carry_s: how long a face is shown that the flow follows and the detector does not find.
+        keep_lost_s: how long a track waits for a face that is out of sight.
     """
 
     detect_every: int | None = None
@@ -82,20 +82,21 @@ def follow(
     """Yield every frame with its faces, each with its track and smoothed probabilities.
 
     A face becomes a track when it is detected a second time, for which the detector looks at the
-    very next frame: false boxes flicker up once. A file's frames wait for that, so that a face is
-    there from its first frame on; no more than one waits at a time. Live frames do not wait; there
-    the faces of the first frame are believed at once, and a later one is shown one frame late.
+    very next frame: most false boxes appear once. A frame of a file waits for that, so that a face
+    is there from its first frame on. Live frames do not wait: the faces of the first frame are
+    believed at once, and a later one is shown one frame late.
 
     Args:
         recognizer: finds and reads faces; its detector should search as `VIDEO_SEARCH` does.
         frames: the frames, in order of time.
         settings: how to follow.
         is_live: whether the frames come from a camera or stream, which does not wait.
-        clock: tells the time in seconds, for the pace of a live picture.
+        clock: returns the time in seconds, for the pace of a live picture.
     """
     follower = _Follower(recognizer, settings)
-    pace = choose_pace(settings, is_live)
-    waiting: deque[_Seen] = deque()
+    is_free = is_live and settings.detect_every is None
+    pace = LivePace() if is_free else SteadyPace(settings.detect_every)
+    waiting: deque[_Waiting] = deque()
     for frame in frames:
         start_s = clock()
         seen = follower.take(frame, pace.is_due(frame.timestamp_s), trusts_new=is_live)
@@ -113,72 +114,77 @@ class _Follower:
 
     def __init__(self, recognizer: Recognizer, settings: FollowSettings):
         self.tracker = Tracker(settings.carry_s, settings.keep_lost_s)
-        self._recognizer = recognizer
-        self._half_life_s, self._slack = settings.half_life_s, settings.slack
+        self._recognizer, self._settings = recognizer, settings
         self._answers: dict[Track, Answer] = {}
         self._is_first = True
 
-    def take(self, frame: Frame, is_due: bool, trusts_new: bool) -> "_Seen":
-        """Return what is to be seen in the next frame."""
-        is_cut = self.tracker.advance(frame.image, frame.timestamp_s)
-        is_look = is_due or is_cut or self._is_first or self.tracker.has_doubts
+    def take(self, frame: Frame, is_due: bool, trusts_new: bool) -> "_Waiting":
+        """Return the next frame with the faces in it."""
+        tracker, image = self.tracker, frame.image
+        is_cut = tracker.advance(image, frame.timestamp_s)
+        is_look = is_due or is_cut or self._is_first or tracker.has_doubts
         if is_look:
-            self._look(frame)
+            tracker.update(image, self._recognizer.detector.detect(image))
         if self._is_first and trusts_new:
-            self.tracker.confirm()
+            tracker.confirm()
         self._is_first = False
-        return _Seen(frame, is_look, tuple(self._glimpses(frame)))
+        tracks = tracker.in_sight()
+        places = [place_of(track, image) for track in tracks]
+        if is_look:
+            alive = set(tracker.tracks)
+            self._answers = {t: answer for t, answer in self._answers.items() if t in alive}
+            read = self._recognizer.read_faces(image, places)
+            for track, face in zip(tracks, read, strict=True):
+                new = Answer(self._settings.half_life_s, self._settings.slack)
+                self._answers.setdefault(track, new).add(face, frame.timestamp_s)
+        faces = []
+        for track, place in zip(tracks, places, strict=True):
+            last, probabilities = self._answers[track].last, self._answers[track].probabilities
+            sure = self._recognizer.thresholds.met_by(probabilities.values())
+            face = Face(place.box_xywh, place.score, probabilities, notes=last.notes, sure=sure)
+            is_detected = track.detected_s == tracker.now_s
+            faces.append((track, TrackedFace(0, face, last.probabilities, is_detected)))
+        return _Waiting(frame, is_look, faces)
 
-    def _look(self, frame: Frame) -> None:
-        """Detect the faces of a frame, give them to the tracks, and read all that are in sight."""
-        self.tracker.update(frame.image, self._recognizer.detector.detect(frame.image))
-        alive = set(self.tracker.tracks)
-        self._answers = {track: self._answers[track] for track in self._answers if track in alive}
-        tracks = self.tracker.in_sight()
-        places = [place_of(track, frame.image) for track in tracks]
-        faces = self._recognizer.read_faces(frame.image, places)
-        for track, face in zip(tracks, faces, strict=True):
-            answer = self._answers.setdefault(track, Answer(self._half_life_s, self._slack))
-            answer.add(face, frame.timestamp_s)
 
-    def _glimpses(self, frame: Frame) -> Iterator["_Glimpse"]:
-        """Yield the faces in sight; their tracks may not have a number yet."""
-        for track in self.tracker.in_sight():
-            answer = self._answers[track]
-            probabilities = answer.probabilities
-            place = place_of(track, frame.image)
-            face = Face(
-                box_xywh=place.box_xywh,
-                score=place.score,
-                probabilities=probabilities,
-                notes=answer.last.notes,
-                sure=self._recognizer.thresholds.met_by(probabilities.values()),
-            )
-            is_detected = self.tracker.is_detected(track)
-            yield _Glimpse(track, face, answer.last.probabilities, is_detected)
+@dataclass(frozen=True)
+class _Waiting:
+    """A frame with its faces, whose tracks may have no number yet, or turn out to be none."""
+
+    frame: Frame
+    is_look: bool
+    faces: list[tuple[Track, TrackedFace]]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is known of every face whether it counts."""
+        return all(track.number or track.is_gone for track, _ in self.faces)
+
+    def result(self) -> FrameFaces:
+        """Return the frame with the faces that have a number."""
+        numbered = [replace(face, track=t.number) for t, face in self.faces if t.number]
+        numbered.sort(key=lambda face: face.track)
+        frame = self.frame
+        return FrameFaces(frame.index, frame.timestamp_s, frame.image, tuple(numbered))
 
 
 def place_of(track: Track, image: np.ndarray) -> Detection:
     """Return where the face of a track is in the present frame, in whole pixels inside it."""
     x, y, width, height = map(float, track.box.box_xywh)
-    left, right = _inside(x, x + width, image.shape[1])
-    top, bottom = _inside(y, y + height, image.shape[0])
-    return replace(track.detection, box_xywh=(left, top, right - left, bottom - top))
-
-
-def _inside(start: float, end: float, size_px: int) -> tuple[int, int]:
-    """Return a stretch as whole pixels of a frame, at least one."""
-    first = min(max(0, round(start)), size_px - 1)
-    return first, max(first + 1, min(size_px, round(end)))
+    corners = []
+    for start, size, limit in ((x, width, image.shape[1]), (y, height, image.shape[0])):
+        first = min(max(0, round(start)), limit - 1)
+        corners.append((first, max(first + 1, min(limit, round(start + size))) - first))
+    (left, width), (top, height) = corners
+    return replace(track.detection, box_xywh=(left, top, width, height))
 
 
 @dataclass
 class Answer:
     """The readings of a track as one answer that does not flicker.
 
-    Readings are averaged, weighed by their age; the answer follows the average at a small distance,
-    so that what sways by less than that does not move it (backlash), and two classes that are level
-    do not take turns.
+    Readings are averaged, weighed by their age. The answer follows the average at a small distance,
+    so that small changes do not move it, and two equally probable classes do not take turns.
     """
 
     half_life_s: float
@@ -190,7 +196,7 @@ class Answer:
     _values: np.ndarray | None = None
 
     def add(self, face: Face, timestamp_s: float) -> None:
-        """Take in what was read at a time."""
+        """Add what was read at a time."""
         age_s = max(0.0, timestamp_s - self._last_s)
         share = 0.5 ** (age_s / self.half_life_s) if self.half_life_s else 0.0
         self._sum = share * self._sum + np.array(list(face.probabilities.values()))
@@ -207,97 +213,35 @@ class Answer:
         return dict(zip(self.last.probabilities, values.tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class _Glimpse:
-    """A face in a frame, whose track may turn out to be none."""
-
-    track: Track
-    face: Face
-    raw: Mapping[str, float]
-    is_detected: bool
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A frame and its faces; settled when it is known of each whether it is one."""
-
-    frame: Frame
-    is_look: bool
-    glimpses: tuple[_Glimpse, ...]
-
-    @property
-    def is_settled(self) -> bool:
-        return all(glimpse.track.number or glimpse.track.is_gone for glimpse in self.glimpses)
-
-    def result(self) -> FrameFaces:
-        """Return the frame with the faces that have a number."""
-        faces = [
-            TrackedFace(glimpse.track.number, glimpse.face, glimpse.raw, glimpse.is_detected)
-            for glimpse in self.glimpses
-            if glimpse.track.number
-        ]
-        faces.sort(key=lambda face: face.track)
-        frame = self.frame
-        return FrameFaces(frame.index, frame.timestamp_s, frame.image, tuple(faces))
-
-
-class Pace(Protocol):
-    """Says in which frames the detector looks."""
-
-    def is_due(self, timestamp_s: float) -> bool:
-        """Tell whether it should look at the next frame, whose time is given in seconds."""
-
-    def worked(self, spent_s: float, is_look: bool) -> None:
-        """Take in how long that frame took, and whether the detector looked after all."""
-
-
-def choose_pace(settings: FollowSettings, is_live: bool) -> Pace:
-    """Return how often the detector looks."""
-    if settings.detect_every is not None:
-        return FramePace(settings.detect_every)
-    return LivePace() if is_live else TimePace()
-
-
 @dataclass
-class FramePace:
-    """Looks at one frame of so many."""
+class SteadyPace:
+    """Looks at one of every `every` frames; None: ten times a second of the video."""
 
-    every: int
+    every: int | None = None
     _since: int = field(default=0, init=False)
-
-    def is_due(self, timestamp_s: float) -> bool:
-        self._since += 1
-        return self._since >= self.every
-
-    def worked(self, spent_s: float, is_look: bool) -> None:
-        if is_look:
-            self._since = 0
-
-
-@dataclass
-class TimePace:
-    """Looks at a frame when so much of the video has passed, whatever the machine."""
-
-    every_s: float = FILE_LOOK_S
     _now_s: float = field(default=-math.inf, init=False)
     _last_s: float = field(default=-math.inf, init=False)
 
     def is_due(self, timestamp_s: float) -> bool:
-        self._now_s = timestamp_s
+        """Return whether the detector should look at the next frame."""
+        self._since, self._now_s = self._since + 1, timestamp_s
+        if self.every is not None:
+            return self._since >= self.every
         # times are rounded, to a millisecond in some files
-        return timestamp_s - self._last_s >= self.every_s - 2e-3
+        return timestamp_s - self._last_s >= FILE_LOOK_S - 2e-3
 
     def worked(self, spent_s: float, is_look: bool) -> None:
+        """Note how long that frame took, and whether the detector looked after all."""
         if is_look:
-            self._last_s = self._now_s
+            self._since, self._last_s = 0, self._now_s
 
 
 @dataclass
 class LivePace:
     """Looks as often as the machine allows without falling behind the camera.
 
-    A frame with a look takes longer by some time, and a frame without one leaves some time to
-    spare before the next one comes: the spare times between two looks must make up for the look.
+    A frame with a look takes longer than one without, which leaves time to spare before the next
+    one comes: the spare times between two looks must make up for the look.
     """
 
     frame_s: float = LIVE_FRAME_S
@@ -322,17 +266,13 @@ class LivePace:
             self._look_s = spent_s if self._look_s is None else _mixed(self._look_s, spent_s)
         else:
             self._plain_s = _mixed(self._plain_s, spent_s) if self._plain_s else spent_s
-        self.interval = self._best_interval()
-
-    def _best_interval(self) -> int:
-        """Return after how many frames the detector should look again."""
         frame_s = max(self.frame_s, self._gap_s)
         most = max(1, int(LONGEST_BLIND_S / max(frame_s, self._plain_s)))
         extra_s = (self._look_s or 0.0) - self._plain_s
         spare_s = LIVE_RESERVE * frame_s - self._plain_s
-        if spare_s <= 0:
-            return most
-        return min(most, max(1, math.ceil(extra_s / spare_s)))
+        self.interval = most
+        if spare_s > 0:
+            self.interval = min(most, max(1, math.ceil(extra_s / spare_s)))
 
 
 def _mixed(known: float, measured: float) -> float:

@@ -1,20 +1,18 @@
-"""The newest frame of a source that does not wait: a thread reads on, what nobody took is passed
-over.
-"""
+"""The newest frame of a source that does not wait: a thread reads on and drops what nobody took."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from emotion.errors import SourceError
 
 FRAME_TIMEOUT_S = 10.0
-"""A source that gives nothing for so long has stopped."""
+"""A source that gives nothing for this long has stopped."""
 
 CLOSE_TIMEOUT_S = 2.0
 LARGEST_LAG_S = 5.0
-"""Where a stream's own times and the clock part by more, the stream has jumped."""
+"""Where a stream's own times and the clock differ by more, the stream has jumped."""
 
 
 class NewestFrame:
@@ -32,14 +30,14 @@ class NewestFrame:
         clock: Callable[[], float] = time.monotonic,
         timeout_s: float = FRAME_TIMEOUT_S,
     ):
-        """Take the source; nothing is read yet.
+        """Prepare to read a source.
 
         Args:
             name: of the source, for messages.
             grab: waits for the next frame; returns it with the source's own time in seconds (None
                 where it has none), or None at the end; raises SourceError.
             close: frees the source; the thread calls it, after its last `grab`.
-            clock: tells the time in seconds.
+            clock: returns the time in seconds.
             timeout_s: how long to wait for a frame.
         """
         self.dropped = 0
@@ -60,7 +58,7 @@ class NewestFrame:
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def take(self) -> tuple[float, Any]:
-        """Wait for a frame that was not taken yet and return it with its time from 0 in seconds.
+        """Wait for a new frame; return its time from the first one, in seconds, and the frame.
 
         Raises:
             SourceError: the source ended, failed, or gave nothing for too long.
@@ -68,15 +66,14 @@ class NewestFrame:
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._problem, self._timeout_s)
             if self._newest is None:
-                raise SourceError(self._problem or self._why_silent())
+                raise SourceError(
+                    self._problem
+                    or f"expected a frame from {self._name}; none came for {self._timeout_s:g} s: "
+                    "is it still connected?"
+                )
             newest, self._newest = self._newest, None
             self._taken += 1
         return newest
-
-    def take_all(self) -> Iterator[tuple[float, Any]]:
-        """Yield the newest frame again and again."""
-        while True:
-            yield self.take()
 
     def _read(self) -> None:
         """Read on until the end, an error, or the wish to stop."""
@@ -86,32 +83,21 @@ class NewestFrame:
                 timestamp_s, wait_s = self._timeline.place(grabbed[0])
                 # what comes in bursts, as segments over HTTP do, is shown at its pace
                 self._stopping.wait(wait_s)
-                self._keep(timestamp_s, grabbed[1])
+                with self._changed:
+                    self.dropped += self._newest is not None
+                    self._newest = (timestamp_s, grabbed[1])
+                    self._changed.notify_all()
         except SourceError as error:
             problem = str(error)
         finally:
             self._close()
-            self._end(problem)
-
-    def _keep(self, timestamp_s: float, frame: Any) -> None:
-        with self._changed:
-            self.dropped += self._newest is not None
-            self._newest = (timestamp_s, frame)
-            self._changed.notify_all()
-
-    def _end(self, problem: str | None) -> None:
-        with self._changed:
-            self._problem = problem or (
-                f"expected more frames from {self._name}; it stopped after "
-                f"{self._taken + self.dropped + (self._newest is not None)}: is it still connected?"
-            )
-            self._changed.notify_all()
-
-    def _why_silent(self) -> str:
-        return (
-            f"expected a frame from {self._name}; none came for {self._timeout_s:g} s: is it still "
-            "connected?"
-        )
+            with self._changed:
+                count = self._taken + self.dropped + (self._newest is not None)
+                self._problem = problem or (
+                    f"expected more frames from {self._name}; it stopped after {count}: is it "
+                    "still connected?"
+                )
+                self._changed.notify_all()
 
 
 class _Timeline:

@@ -1,14 +1,13 @@
 """Frames in: cameras, video files and streams, as upright RGB with their real times.
 
-Files and streams are read by PyAV (FFmpeg), cameras by OpenCV. Only what is asked for is in memory:
-a frame at a time.
+Files and streams are read by PyAV (FFmpeg), cameras by OpenCV; one frame at a time is in memory.
 """
 
 import contextlib
+import functools
 import itertools
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,15 +20,20 @@ import numpy as np
 from emotion.errors import SourceError
 from emotion.video.decoding import (
     FILE_FORMATS,
+    HIGHEST_FPS,
     NO_CODECS,
     Decoder,
+    letterboxed,
     open_container,
     open_stream,
     picture_stream,
+    promises_of,
+    stated_s,
     stream_name,
+    upright_size_wh,
+    usable_fps,
 )
 from emotion.video.live import NewestFrame
-from emotion.video.upright import letterboxed, upright_size_wh
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
@@ -40,10 +44,6 @@ VIDEO_SUFFIXES = (
 WEB_FORMATS = tuple("mov matroska avi mpeg mpegts ogg".split())
 WEB_CODECS = tuple("h264 hevc vp8 vp9 libdav1d av1 mpeg4 mpeg2video mjpeg h263 theora".split())
 """FFmpeg's names of what phones, cameras and browsers make."""
-
-FALLBACK_FPS = 30.0
-HIGHEST_FPS = 480.0
-"""Files that claim more have frames at uneven times, such as a browser's recordings."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """What a file from outside may hold; the rest is refused before memory is spent on it.
+    """Limits for a file from outside; what exceeds them is refused before memory is spent on it.
 
     Attributes:
         most_pixels: of a frame.
-        most_frames: of the file, promised or found.
-        longest_s: of the file, promised or found.
+        most_frames: of the file, whether it states them or not.
+        longest_s: likewise, in seconds.
         allowed_formats: FFmpeg's names of containers.
-        allowed_codecs: FFmpeg's names of how pictures are packed.
+        allowed_codecs: FFmpeg's names of codecs.
     """
 
     most_pixels: int = 4096 * 2304
@@ -105,10 +105,10 @@ class Video:
 
     Attributes:
         name: for messages; without folder, and without a stream's credentials.
-        is_live: whether it goes on while nobody reads.
+        is_live: whether it goes on while its frames are not read.
         info: what is known before its end.
         path: of a file.
-        dropped: frames of a live source that nobody took.
+        dropped: frames of a live source that were skipped.
         problem: after the last frame of a file: one sentence where it was damaged or ended early.
         reader: gives the frames.
     """
@@ -143,7 +143,7 @@ def open_video(
         source: what to open.
         open_capture: opens a camera.
         limits: for a file from outside.
-        clock: tells the time of live frames, in seconds.
+        clock: returns the time of live frames, in seconds.
 
     Raises:
         SourceError: it cannot be opened, gives no frame, or is beyond the limits.
@@ -191,9 +191,16 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
     stream = picture_stream(container, name)
     decoder = Decoder(container, stream)
     if limits:
-        _check_promises(container, stream, name, limits)
+        codec = stream.codec_context
+        if codec.codec.name not in limits.allowed_codecs:
+            raise SourceError(
+                f"expected a video of {', '.join(limits.allowed_codecs)}; {name} is "
+                f"{codec.codec.name}: convert it to an .mp4 of H.264"
+            )
+        _check_size((codec.width, codec.height), name, limits)
+        _check_length(stream.frames, stated_s(container, stream), name, limits)
         # a file may promise less than it unpacks to; decoders round sides up to their blocks
-        stream.codec_context.options = {"max_pixels": str(2 * limits.most_pixels)}
+        codec.options = {"max_pixels": str(2 * limits.most_pixels)}
     pictures = decoder.pictures()
     first = next(pictures, None)
     if first is None:
@@ -201,20 +208,35 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
         if path is None:
             why += ", or its index comes last and its server sends no parts: download it first"
         raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
-    video = Video(name, False, _info(container, stream, first, decoder), path)
-    _check_size(video.info.size_wh, name, limits)
-    video.reader = _recorded_frames(video, decoder, first, pictures, limits)
+    average, base = stream.average_rate, stream.base_rate
+    has_rate = 0 < float(average or 0) <= HIGHEST_FPS
+    frame_count, duration_s = promises_of(container, stream)
+    info = VideoInfo(
+        fps=usable_fps(average, stream.guessed_rate),
+        size_wh=upright_size_wh(first, decoder.aspect),
+        frame_count=frame_count if has_rate else None,
+        duration_s=duration_s,
+        is_steady=bool(has_rate and base and abs(average - base) <= Fraction(1, 100) * average),
+        has_sound=bool(container.streams.audio),
+        start_s=decoder.time_s(first) or 0.0,
+    )
+    _check_size(info.size_wh, name, limits)
+    video = Video(name, False, info, path)
+    video.reader = _recorded_frames(video, decoder, itertools.chain([first], pictures), limits)
     return video
 
 
 def _recorded_frames(
-    video: Video, decoder: Decoder, first, pictures: Iterator, limits: VideoLimits | None
+    video: Video, decoder: Decoder, pictures: Iterator, limits: VideoLimits | None
 ) -> Iterator[Frame]:
     """Yield the frames of a file in time; at the end say in the video what was wrong."""
     info, index, timestamp_s = video.info, 0, 0.0
-    for picture in itertools.chain([first], pictures):
+    for picture in pictures:
         if index:
-            timestamp_s = _next_time_s(decoder.time_s(picture), info, timestamp_s)
+            # without a time, or where time would run backwards: a frame's length after the last
+            own_s = decoder.time_s(picture)
+            own_s = -1.0 if own_s is None else own_s - info.start_s
+            timestamp_s = own_s if own_s > timestamp_s else timestamp_s + 1 / info.fps
         _check_length(index + 1, timestamp_s, video.name, limits)
         decoder.note(index, timestamp_s, picture)
         image = decoder.rgb(picture, info.size_wh)
@@ -224,21 +246,24 @@ def _recorded_frames(
     video.problem = _problem(info, decoder, index, timestamp_s + 1 / info.fps)
 
 
-def _next_time_s(own_s: float | None, info: VideoInfo, last_s: float) -> float:
-    """Return a frame's time from the first one; where it has none, or time would run backwards, a
-    frame's length after the last.
-    """
-    time_s = -1.0 if own_s is None else own_s - info.start_s
-    return time_s if time_s > last_s else last_s + 1 / info.fps
-
-
 def _problem(info: VideoInfo, decoder: Decoder, frame_count: int, end_s: float) -> str | None:
-    """Return in one sentence what was wrong with a file that was read to its end, or None."""
-    if _is_cut_off(info, decoder, frame_count, end_s):
+    """Return in one sentence what was wrong with a file that was read to its end, or None.
+
+    Many files round the number of their frames or guess it from their length, so being short of a
+    few is no damage; nor is a picture that ends before its sound.
+    """
+    promised_s = info.duration_s or (info.frame_count or 0) / info.fps
+    # where a file counts its frames it times its pictures alone, else with their sound
+    packets_s = 0.0 if info.frame_count else decoder.packets_reach_s - info.start_s
+    missing = (info.frame_count or math.inf) - frame_count
+    missing_s = promised_s - max(end_s, packets_s)
+    if missing > max(2, 0.02 * (info.frame_count or 0)) and missing_s > max(
+        2 / info.fps, 0.02 * promised_s
+    ):
         expected = f"{info.frame_count} frames" if info.frame_count else "a video"
         return (
-            f"expected {expected} ({_promised_end_s(info):.1f} s); the video can be read only up "
-            f"to frame {frame_count} ({end_s:.1f} s), where it is damaged or cut off"
+            f"expected {expected} ({promised_s:.1f} s); the video can be read only up to frame "
+            f"{frame_count} ({end_s:.1f} s), where it is damaged or cut off"
         )
     if decoder.damages:
         index, timestamp_s = decoder.first_damage
@@ -250,33 +275,19 @@ def _problem(info: VideoInfo, decoder: Decoder, frame_count: int, end_s: float) 
     return None
 
 
-def _is_cut_off(info: VideoInfo, decoder: Decoder, frame_count: int, end_s: float) -> bool:
-    """Return whether a file ends well before the end it promises.
-
-    Many round the number of their frames or guess it from their length, so being short of a few is
-    no damage; nor is a picture that ends before its sound.
-    """
-    if info.frame_count and info.frame_count - frame_count <= max(2, 0.02 * info.frame_count):
-        return False
-    # where a file counts its frames it times its pictures alone, else with their sound
-    packets_s = 0.0 if info.frame_count else decoder.packets_reach_s - info.start_s
-    promised_s = _promised_end_s(info)
-    return promised_s - max(end_s, packets_s) > max(2 / info.fps, 0.02 * promised_s)
-
-
-def _promised_end_s(info: VideoInfo) -> float:
-    return info.duration_s or (info.frame_count or 0) / info.fps
-
-
 @contextlib.contextmanager
 def _open_camera(number: int, open_capture: Callable, clock: Callable) -> Iterator[Video]:
+    problem = (
+        f"expected a camera with number {number}; none could be opened: is it connected, free and "
+        "allowed to be used?"
+    )
     capture = open_capture(number)
     if not capture.isOpened():
         capture.release()
-        raise SourceError(_why_no_camera(number))
+        raise SourceError(problem)
     # without this a slow reader sees what the camera saw several frames ago
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    name, fps = f"camera {number}", _usable_fps(capture.get(cv2.CAP_PROP_FPS))
+    name, fps = f"camera {number}", usable_fps(capture.get(cv2.CAP_PROP_FPS))
 
     def grab():
         try:
@@ -285,13 +296,16 @@ def _open_camera(number: int, open_capture: Callable, clock: Callable) -> Iterat
             raise SourceError(f"expected a frame from {name}; OpenCV failed: {error.err}") from None
         return (None, bgr) if grabbed and bgr is not None else None
 
+    def to_rgb(bgr: np.ndarray) -> np.ndarray:
+        return cv2.cvtColor(bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB)
+
     with NewestFrame(name, grab, capture.release, clock) as newest:
         try:
             first = newest.take()
         except SourceError as error:
-            raise SourceError(_why_no_camera(number)) from error
+            raise SourceError(problem) from error
         video = Video(name, True, VideoInfo(fps, first[1].shape[1::-1], is_steady=False))
-        video.reader = _live_frames(video, newest, first, _rgb_of_bgr)
+        video.reader = _live_frames(video, newest, first, to_rgb)
         yield video
 
 
@@ -313,15 +327,15 @@ def _open_stream(url: str, clock: Callable) -> Iterator[Video]:
             picture = next(pictures, None)
             return None if picture is None else (decoder.time_s(picture), picture)
 
+        # from here on the thread closes it
         stack.pop_all()
         newest = stack.enter_context(NewestFrame(name, grab, container.close, clock))
         first = newest.take()
         size_wh = upright_size_wh(first[1], decoder.aspect)
-        info = VideoInfo(_stream_fps(stream), size_wh, is_steady=False, has_sound=False)
-        video = Video(name, True, info)
-        video.reader = _live_frames(
-            video, newest, first, lambda picture: decoder.rgb(picture, size_wh)
-        )
+        fps = usable_fps(stream.average_rate, stream.guessed_rate)
+        video = Video(name, True, VideoInfo(fps, size_wh, is_steady=False))
+        to_rgb = functools.partial(decoder.rgb, size_wh=size_wh)
+        video.reader = _live_frames(video, newest, first, to_rgb)
         yield video
 
 
@@ -341,82 +355,6 @@ def _live_frames(
         taken = newest.take()
 
 
-def _info(container, stream, first, decoder: Decoder) -> VideoInfo:
-    """Describe a file by what it says where that can be true."""
-    fps = _stream_fps(stream)
-    has_rate = 0 < float(stream.average_rate or 0) <= HIGHEST_FPS
-    frame_count, duration_s = _promises(container, stream)
-    return VideoInfo(
-        fps=fps,
-        size_wh=upright_size_wh(first, decoder.aspect),
-        frame_count=frame_count if has_rate else None,
-        duration_s=duration_s,
-        is_steady=has_rate and _is_steady(stream),
-        has_sound=bool(container.streams.audio),
-        start_s=decoder.time_s(first) or 0.0,
-    )
-
-
-def _promises(container, stream) -> tuple[int | None, float | None]:
-    """Return how many frames a file says it shows, and for how long, each None where it does not.
-
-    The edit list of an MP4, such as a phone writes when a video is trimmed, hides some of its
-    frames.
-    """
-    count, seconds = stream.frames, _stated_s(container, stream)
-    if container.format.name.startswith("mov"):
-        shown = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
-        if 0 < len(shown) < count:
-            span_s = float((max(shown) - min(shown)) * stream.time_base)
-            count, seconds = len(shown), span_s + 1 / _stream_fps(stream)
-    return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
-
-
-def _stated_s(container, stream) -> float:
-    """Return how long a file says that its pictures, or else all of it, last; 0 if it does not."""
-    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if stream.duration and stream.duration > 0 and not tag:
-        return float(stream.duration * stream.time_base)
-    end_s = (container.duration or 0) / 1e6
-    if tag:
-        end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    elif "matroska" not in container.format.name:
-        end_s += (container.start_time or 0) / 1e6
-    # Matroska says when pictures end, counted from 0; they may begin later
-    return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
-
-
-def _stream_fps(stream) -> float:
-    rates = (stream.average_rate, stream.guessed_rate)
-    return next((float(rate) for rate in rates if rate and 0 < rate <= HIGHEST_FPS), FALLBACK_FPS)
-
-
-def _usable_fps(fps: float) -> float:
-    return fps if math.isfinite(fps) and 0 < fps <= HIGHEST_FPS else FALLBACK_FPS
-
-
-def _is_steady(stream) -> bool:
-    """Return whether the frames come evenly, as far as the file says before it is read."""
-    average, base = stream.average_rate, stream.base_rate
-    return bool(average and base and abs(average - base) <= Fraction(1, 100) * average)
-
-
-def _rgb_of_bgr(bgr: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB)
-
-
-def _check_promises(container, stream, name: str, limits: VideoLimits) -> None:
-    """Raise where a file says itself that it is beyond the limits."""
-    if stream.codec_context.codec.name not in limits.allowed_codecs:
-        raise SourceError(
-            f"expected a video of {', '.join(limits.allowed_codecs)}; {name} is "
-            f"{stream.codec_context.codec.name}: convert it to an .mp4 of H.264"
-        )
-    size_wh = (stream.codec_context.width, stream.codec_context.height)
-    _check_size(size_wh, name, limits)
-    _check_length(stream.frames, _stated_s(container, stream), name, limits)
-
-
 def _check_size(size_wh: tuple[int, int], name: str, limits: VideoLimits | None) -> None:
     if limits and math.prod(size_wh) > limits.most_pixels:
         raise SourceError(
@@ -431,10 +369,3 @@ def _check_length(frame_count: int, seconds: float, name: str, limits: VideoLimi
             f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
             f"frames; {name} is longer: cut it into parts"
         )
-
-
-def _why_no_camera(number: int) -> str:
-    return (
-        f"expected a camera with number {number}; none could be opened: is it connected, free and "
-        "allowed to be used?"
-    )

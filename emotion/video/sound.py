@@ -28,7 +28,7 @@ class Sound:
     """
 
     def __init__(self, source, stream, name: str, start_s: float):
-        """Take the sound.
+        """Prepare to read a stream of sound.
 
         Args:
             source: the opened container that holds it.
@@ -42,7 +42,7 @@ class Sound:
         self._packets, self._next = iter(()), None
 
     def send_to(self, container, copied: tuple[str, ...], encoder: str) -> None:
-        """Add a stream to a container that is written: the sound as it is, or packed anew.
+        """Add a stream to a container that is written: the sound as it is, or encoded again.
 
         Args:
             container: PyAV's.
@@ -61,23 +61,20 @@ class Sound:
 
     def until(self, time_s: float) -> Iterator:
         """Yield the packets that begin before a time of the file that is written, in seconds."""
-        while self._next is not None or self._read():
-            if float(self._next.pts * self._next.time_base) >= time_s:
+        while True:
+            if self._next is None:
+                try:
+                    self._next = next(self._packets, None)
+                except (import_av().FFmpegError, ValueError):
+                    # a sound that changes its form in mid-stream ends there
+                    self._note_damage()
+            if self._next is None or float(self._next.pts * self._next.time_base) >= time_s:
                 return
             packet, self._next = self._next, None
             yield packet
 
-    def _read(self) -> bool:
-        """Read the next packet; return whether there is one."""
-        try:
-            self._next = next(self._packets, None)
-        except (import_av().FFmpegError, ValueError):
-            # a sound that changes its form in mid-stream ends there
-            self._note_damage()
-        return self._next is not None
-
     def _copied(self, target) -> Iterator:
-        """Yield the packets as they are, without damaged ones, at which browsers stop."""
+        """Yield the packets as they are, without damaged ones, where browsers would stop."""
         for packet in self._timed():
             if self._decoded(packet) is not None:
                 packet.stream = target
@@ -144,7 +141,7 @@ def open_sound(path: Path, start_s: float) -> Iterator[Sound]:
         stream = source.streams.best("audio")
         codec = stream and stream.codec_context
         if not codec or codec.codec.name not in SOUND_DECODERS or not codec.sample_rate:
-            found = f"{codec.codec.name}" if codec else "none"
+            found = codec.codec.name if codec else "none"
             raise SourceError(
                 f"expected the usual sound of a video in {path.name}; found {found}, so the new "
                 "video has no sound"

@@ -1,15 +1,14 @@
-"""What a whole video shows: how long each face, and in which emotion.
+"""What a whole video shows: each face, its emotions, for how long and when.
 
-Time is counted as the video keeps it: a face is seen from its frame until the next frame, however
-far away that is; the last frame lasts as long as the others on average. Only sure answers count
-for an emotion; the rest of the time is unsure, an entry of its own, so that nobody reports as an
-emotion what the model itself would not.
+A frame lasts until the next one, however far away that is; the last one lasts as long as the others
+on average. Only sure answers count for an emotion. The rest is the entry "unsure", so that nobody
+reports as an emotion what the model itself would not.
 """
 
-import copy
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from emotion.errors import TableError
 from emotion.faces import in_words, likely_classes
 from emotion.files import whole_file, write_json
 from emotion.rows import safe_cell
+from emotion.text import clock, counted, length, listed, share
 from emotion.video.tracking import FrameFaces, TrackedFace
 
 SCHEMA = 1
@@ -28,55 +28,20 @@ LONE_FRAME_S = 1 / 30
 
 UNSURE = "unsure"
 SUMMARY_SUFFIXES = (".json", ".csv")
-MOST_LINES = 12
-"""More tracks than this are not told one by one on a terminal."""
+MOST_LINES, MOST_ENTRIES, BAR_LETTERS = 12, 3, 10
+"""On a terminal: faces, emotions of a face, and letters of its bar."""
 
-MOST_ENTRIES = 3
-BAR_LETTERS = 10
+MOST_BINS = 1400
+"""The timeline divides a video into at most this many bins: it is 1,600 pixels wide."""
 
+FIRST_BIN_S = 0.02
+"""Width of a bin; it doubles whenever the video outgrows its bins."""
 
-@dataclass(frozen=True)
-class Span:
-    """The faces of one frame and how long it is seen, in seconds of the video."""
+MOST_SHOWN = 20
+"""Faces on the timeline: those seen for longest."""
 
-    start_s: float
-    until_s: float
-    faces: tuple[TrackedFace, ...]
-
-    @property
-    def seconds(self) -> float:
-        return max(0.0, self.until_s - self.start_s)
-
-
-class SpanMaker:
-    """Turns frames into spans: each lasts until the next, the last one as long as the mean."""
-
-    def __init__(self):
-        self._waiting: Span | None = None
-        self._start_s, self._count = 0.0, 0
-
-    def add(self, frame: FrameFaces, until_s: float | None = None) -> Iterator[Span]:
-        """Yield the spans that are known with this frame; `until_s` where its end is known."""
-        if not self._count:
-            self._start_s = frame.timestamp_s
-        self._count += 1
-        yield from self._end_waiting(frame.timestamp_s)
-        if until_s is None:
-            self._waiting = Span(frame.timestamp_s, frame.timestamp_s, frame.faces)
-        else:
-            yield Span(frame.timestamp_s, until_s, frame.faces)
-
-    def finish(self) -> Iterator[Span]:
-        """Yield the span of the last frame."""
-        if self._waiting:
-            elapsed_s = self._waiting.start_s - self._start_s
-            mean_s = elapsed_s / (self._count - 1) if self._count > 1 else LONE_FRAME_S
-            yield from self._end_waiting(self._waiting.start_s + mean_s)
-
-    def _end_waiting(self, until_s: float) -> Iterator[Span]:
-        waiting, self._waiting = self._waiting, None
-        if waiting:
-            yield Span(waiting.start_s, until_s, waiting.faces)
+MOST_KEPT, FORGET_AFTER_S = 300, 60
+"""Beyond twice this many faces with bins, those unseen for that long lose theirs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +70,7 @@ class TrackSummary:
 
     @property
     def emotion(self) -> str | None:
-        """Return the emotion that was seen for longest, None where no answer was ever sure."""
+        """The emotion that was seen for longest, None where no answer was ever sure."""
         name = max(self.seconds_by_emotion, key=self.seconds_by_emotion.get, default=None)
         return name if name and self.seconds_by_emotion[name] > 0 else None
 
@@ -118,12 +83,19 @@ class TrackSummary:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Return the share of the time seen of each emotion and of "unsure", 0 to 1."""
+        """The share of the time seen of each emotion and of "unsure", 0 to 1."""
         entries = dict(self.seconds_by_emotion) | {UNSURE: self.unsure_s}
         return {name: s / self.seconds if self.seconds else 0.0 for name, s in entries.items()}
 
+    @property
+    def largest_shares(self) -> list[tuple[str, float]]:
+        """(emotion or "unsure", share) of those that were seen, largest first."""
+        seen = [entry for entry in self.shares.items() if entry[1]]
+        return sorted(seen, key=lambda entry: -entry[1])
+
     def to_dict(self) -> dict:
         """Return plain types for JSON, times to the millisecond."""
+        means = self.mean_probabilities.items()
         return {
             "track": self.track,
             "first_s": round(self.first_s, 3),
@@ -132,11 +104,43 @@ class TrackSummary:
             "seconds": round(self.seconds, 3),
             "emotion": self.emotion,
             "verdict": self.verdict,
-            "seconds_by_emotion": _rounded(self.seconds_by_emotion, 3),
+            "seconds_by_emotion": {n: round(s, 3) for n, s in self.seconds_by_emotion.items()},
             "unsure_s": round(self.unsure_s, 3),
-            "shares": _rounded(self.shares, 4),
-            "mean_probabilities": _rounded(self.mean_probabilities, 6),
+            "shares": {name: round(value, 4) for name, value in self.shares.items()},
+            "mean_probabilities": {name: round(p, 6) for name, p in means},
         }
+
+    def row(self) -> dict:
+        """Return the same as one row of a table, column -> value."""
+        nested = self.to_dict()
+        verdict = nested.pop("verdict")
+        seconds = nested.pop("seconds_by_emotion") | {UNSURE: nested.pop("unsure_s")}
+        shares, means = nested.pop("shares"), nested.pop("mean_probabilities")
+        return (
+            nested
+            | {f"seconds_{name}": value for name, value in seconds.items()}
+            | {f"share_{name}": value for name, value in shares.items()}
+            | {f"mean_probability_{name}": value for name, value in means.items()}
+            | {"verdict": verdict}
+        )
+
+
+@dataclass(frozen=True)
+class TrackTimeline:
+    """One face over the bins of time, from the first to the last one it was seen in.
+
+    Attributes:
+        summary: the face.
+        edges_s: (bins + 1,) where each bin begins and ends.
+        answers: (bins,) position of the class that was the sure answer for longest, the number of
+            classes where that is unsure, -1 where the face was not seen.
+        chances: (bins, classes) mean probabilities while it was seen.
+    """
+
+    summary: TrackSummary
+    edges_s: np.ndarray
+    answers: np.ndarray
+    chances: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class VideoSummary:
         no_face_s: how long no face was seen; `one_face_s` and `several_faces_s` likewise.
         most_faces: faces at once.
         tracks: the faces, by number.
+        timelines: those seen for longest over time, by number; drawn by `write_timeline`.
     """
 
     frames: int
@@ -158,6 +163,7 @@ class VideoSummary:
     several_faces_s: float
     most_faces: int
     tracks: tuple[TrackSummary, ...]
+    timelines: tuple[TrackTimeline, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self) -> dict:
         """Return plain types for JSON."""
@@ -174,82 +180,137 @@ class VideoSummary:
 
 
 class SummaryBuilder:
-    """Adds frames up to a `VideoSummary`; its size grows with the number of tracks alone."""
+    """Adds frames up to a `VideoSummary`; an hour takes no more memory than a minute."""
 
-    def __init__(self):
-        self._spans = SpanMaker()
-        self._tracks: dict[int, _TrackTimes] = {}
-        self._seconds_by_count = np.zeros(3)
+    def __init__(self, most_bins: int = MOST_BINS):
+        """Start empty; the timelines will have at most `most_bins` bins."""
+        self._most_bins, self._bin_s = most_bins, FIRST_BIN_S
+        self._tracks: dict[int, _TrackSums] = {}
+        self._seconds_by_count = [0.0, 0.0, 0.0]
         self._frames = self._most_faces = 0
+        self._start_s = 0.0
+        self._last: tuple[float, tuple[TrackedFace, ...]] | None = None
 
-    def add(self, frame: FrameFaces, until_s: float | None = None) -> None:
-        """Count a frame.
-
-        Args:
-            frame: the next one.
-            until_s: when it ends; without it, when the next one comes.
-        """
+    def add(self, frame: FrameFaces) -> None:
+        """Count a frame, which lasts until the next one is added."""
+        if not self._frames:
+            self._start_s = frame.timestamp_s
+        self._end_last(frame.timestamp_s)
+        self._last = frame.timestamp_s, frame.faces
         self._frames += 1
-        for span in self._spans.add(frame, until_s):
-            self._count(span)
 
     def result(self) -> VideoSummary:
-        """Return the summary of the frames so far; more may follow."""
-        # the last frame is ended in a copy alone: where more follow, it lasts until the next
-        whole = copy.deepcopy(self)
-        for span in whole._spans.finish():
-            whole._count(span)
-        return whole._summary()
-
-    def _summary(self) -> VideoSummary:
-        none_s, one_s, several_s = self._seconds_by_count.tolist()
-        tracks = tuple(self._tracks[number].summary(number) for number in sorted(self._tracks))
-        total_s = none_s + one_s + several_s
+        """Return the summary of all frames; call it after the last one."""
+        if self._last:
+            elapsed_s = self._last[0] - self._start_s
+            mean_s = elapsed_s / (self._frames - 1) if self._frames > 1 else LONE_FRAME_S
+            self._end_last(self._last[0] + mean_s)
+        tracks = [self._tracks[number].summary(number) for number in sorted(self._tracks)]
+        with_bins = [track for track in tracks if self._tracks[track.track].bins]
+        longest = sorted(with_bins, key=lambda track: -track.seconds)[:MOST_SHOWN]
+        timelines = [
+            self._tracks[track.track].timeline(track, self._bin_s)
+            for track in sorted(longest, key=lambda track: track.track)
+        ]
+        none_s, one_s, several_s = self._seconds_by_count
         return VideoSummary(
-            self._frames, total_s, none_s, one_s, several_s, self._most_faces, tracks
+            frames=self._frames,
+            duration_s=none_s + one_s + several_s,
+            no_face_s=none_s,
+            one_face_s=one_s,
+            several_faces_s=several_s,
+            most_faces=self._most_faces,
+            tracks=tuple(tracks),
+            timelines=tuple(timelines),
         )
 
-    def _count(self, span: Span) -> None:
-        self._seconds_by_count[min(2, len(span.faces))] += span.seconds
-        self._most_faces = max(self._most_faces, len(span.faces))
-        for tracked in span.faces:
+    def _end_last(self, until_s: float) -> None:
+        """Count the last frame, whose end is known now."""
+        if not self._last:
+            return
+        (start_s, faces), self._last = self._last, None
+        until_s = max(start_s, until_s)
+        self._seconds_by_count[min(2, len(faces))] += until_s - start_s
+        self._most_faces = max(self._most_faces, len(faces))
+        while until_s > self._most_bins * self._bin_s:
+            self._bin_s *= 2
+            for sums in self._tracks.values():
+                sums.widen()
+        for tracked in faces:
             if tracked.track not in self._tracks:
+                self._forget_bins(start_s)
                 names = tuple(tracked.face.probabilities)
-                self._tracks[tracked.track] = _TrackTimes(names, span.start_s)
-            self._tracks[tracked.track].add(span, tracked)
+                self._tracks[tracked.track] = _TrackSums(names, start_s)
+            self._tracks[tracked.track].add(tracked, start_s, until_s, self._bin_s)
+
+    def _forget_bins(self, now_s: float) -> None:
+        """Forget the bins of tracks that are over, where there are too many; their sums stay."""
+        with_bins = [sums for sums in self._tracks.values() if sums.bins]
+        if len(with_bins) > 2 * MOST_KEPT:
+            over = [sums for sums in with_bins if sums.last_s < now_s - FORGET_AFTER_S]
+            over.sort(key=lambda sums: sums.seconds)
+            for sums in over[: len(with_bins) - MOST_KEPT]:
+                sums.bins = {}
 
 
-class _TrackTimes:
-    """The sums of one track."""
-
-    __slots__ = ("_first_s", "_frames", "_last_s", "_names", "_sums")
+class _TrackSums:
+    """The sums of one track: seconds of each sure emotion, unsure seconds, then for each class the
+    seconds times its probability; in all, and for each bin of time that the face was seen in.
+    """
 
     def __init__(self, names: tuple[str, ...], first_s: float):
-        self._names, self._first_s, self._last_s, self._frames = names, first_s, first_s, 0
-        # seconds of each sure emotion, unsure seconds, then seconds times each probability
-        self._sums = np.zeros(2 * len(names) + 1)
+        self.names, self.first_s, self.last_s, self.frames = names, first_s, first_s, 0
+        self.total = np.zeros(2 * len(names) + 1)
+        self.bins: dict[int, np.ndarray] = {}
 
-    def add(self, span: Span, tracked: TrackedFace) -> None:
-        self._frames += 1
-        self._last_s = span.until_s
-        face, count = tracked.face, len(self._names)
-        self._sums[self._names.index(face.emotion) if face.sure else count] += span.seconds
-        chances = np.fromiter(face.probabilities.values(), float, count)
-        self._sums[count + 1 :] += span.seconds * chances
+    @property
+    def seconds(self) -> float:
+        return float(self.total[: len(self.names) + 1].sum())
+
+    def add(self, tracked: TrackedFace, start_s: float, until_s: float, bin_s: float) -> None:
+        """Count a face that was seen for a time, which is spread over the bins it touches."""
+        face, count = tracked.face, len(self.names)
+        weights = np.zeros(2 * count + 1)
+        weights[self.names.index(face.emotion) if face.sure else count] = 1
+        weights[count + 1 :] = list(face.probabilities.values())
+        self.frames, self.last_s = self.frames + 1, until_s
+        self.total += (until_s - start_s) * weights
+        first = math.floor(start_s / bin_s)
+        for number in range(first, max(first + 1, math.ceil(until_s / bin_s))):
+            seconds = min(until_s, (number + 1) * bin_s) - max(start_s, number * bin_s)
+            self.bins[number] = self.bins.get(number, 0.0) + max(0.0, seconds) * weights
+
+    def widen(self) -> None:
+        """Put the bins together in pairs: an even one and the next."""
+        narrow, self.bins = self.bins, {}
+        for number, sums in narrow.items():
+            self.bins[number // 2] = self.bins.get(number // 2, 0.0) + sums
 
     def summary(self, number: int) -> TrackSummary:
-        count = len(self._names)
-        seconds = float(self._sums[: count + 1].sum())
-        means = self._sums[count + 1 :] / (seconds or 1)
+        count, seconds = len(self.names), self.seconds
+        means = self.total[count + 1 :] / (seconds or 1)
         return TrackSummary(
             track=number,
-            first_s=self._first_s,
-            last_s=self._last_s,
-            frames=self._frames,
+            first_s=self.first_s,
+            last_s=self.last_s,
+            frames=self.frames,
             seconds=seconds,
-            seconds_by_emotion=dict(zip(self._names, self._sums[:count].tolist(), strict=True)),
-            unsure_s=float(self._sums[count]),
-            mean_probabilities=dict(zip(self._names, means.tolist(), strict=True)),
+            seconds_by_emotion=dict(zip(self.names, self.total[:count].tolist(), strict=True)),
+            unsure_s=float(self.total[count]),
+            mean_probabilities=dict(zip(self.names, means.tolist(), strict=True)),
+        )
+
+    def timeline(self, summary: TrackSummary, bin_s: float) -> TrackTimeline:
+        count, numbers = len(self.names), np.arange(min(self.bins), max(self.bins) + 2)
+        nothing = np.zeros_like(self.total)
+        sums = np.stack([self.bins.get(number, nothing) for number in numbers[:-1].tolist()])
+        seconds = sums[:, : count + 1].sum(axis=1)
+        is_seen = seconds > 0
+        return TrackTimeline(
+            summary=summary,
+            edges_s=numbers * bin_s,
+            answers=np.where(is_seen, sums[:, : count + 1].argmax(axis=1), -1),
+            chances=sums[:, count + 1 :] / np.where(is_seen, seconds, 1)[:, None],
         )
 
 
@@ -264,109 +325,53 @@ def write_summary(path: Path, summary: VideoSummary, about: Mapping | None = Non
     Raises:
         TableError: another suffix, or the file cannot be written.
     """
-    check_summary_suffix(path)
+    check_suffix(path, "summary", SUMMARY_SUFFIXES)
     try:
         if path.suffix.lower() == ".json":
             write_json(path, dict(about or {}) | summary.to_dict())
-        else:
-            _write_csv(path, summary_rows(summary))
+            return
+        rows = [track.row() for track in summary.tracks]
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0] if rows else ["track"])
+            writer.writeheader()
+            for row in rows:
+                writer.writerow({name: safe_cell(value) for name, value in row.items()})
     except OSError as error:
         raise TableError(
             f"expected to write the summary {path}; received: {error.strerror or error}"
         ) from error
 
 
-def check_summary_suffix(path: Path) -> None:
-    """Raise a `TableError` where no summary of this suffix is known."""
-    if path.suffix.lower() not in SUMMARY_SUFFIXES:
+def check_suffix(path: Path, kind: str, suffixes: Sequence[str]) -> None:
+    """Raise a `TableError` where a file's suffix is none of those that can be written."""
+    if path.suffix.lower() not in suffixes:
         raise TableError(
-            f"expected a summary ending in {' or '.join(SUMMARY_SUFFIXES)}; received {path.name}"
+            f"expected a {kind} ending in {listed(suffixes, 'or')}; received {path.name}"
         )
-
-
-def summary_rows(summary: VideoSummary) -> list[dict]:
-    """Return one row a track, column -> value."""
-    return [_row(track) for track in summary.tracks]
-
-
-def _row(track: TrackSummary) -> dict:
-    """Return the row of one track."""
-    seconds = dict(track.seconds_by_emotion) | {UNSURE: track.unsure_s}
-    return {
-        "track": track.track,
-        "first_s": round(track.first_s, 3),
-        "last_s": round(track.last_s, 3),
-        "frames": track.frames,
-        "seconds": round(track.seconds, 3),
-        "emotion": track.emotion,
-        **{f"seconds_{name}": round(value, 3) for name, value in seconds.items()},
-        **{f"share_{name}": round(value, 4) for name, value in track.shares.items()},
-        **{f"mean_probability_{n}": round(p, 6) for n, p in track.mean_probabilities.items()},
-        "verdict": track.verdict,
-    }
-
-
-def _write_csv(path: Path, rows: Sequence[dict]) -> None:
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ["track"])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: safe_cell(v) if isinstance(v, str) else v for k, v in row.items()})
 
 
 def summary_lines(summary: VideoSummary, most: int = MOST_LINES) -> list[str]:
     """Return a summary as lines of text for a terminal: the `most` faces seen for longest."""
-    longest = sorted(summary.tracks, key=lambda track: (-track.seconds, track.track))
-    lines = [_presence_line(summary)]
-    if summary.tracks:
-        lines += ["", f"{'face':>6}{'from':>10}{'to':>10}{'seen':>10}   share of the time seen"]
-    when = clock_time if summary.duration_s >= 60 else seconds_text
-    shown = sorted(longest[:most], key=lambda track: track.track)
-    lines += [_track_line(track, when) for track in shown]
-    if longest[most:]:
-        total_s = sum(track.seconds for track in longest[most:])
-        number = len(longest) - most
-        faces = "1 more face" if number == 1 else f"{number:,} more faces"
-        lines.append(f"  and {faces}, seen for {seconds_text(total_s)} in all")
-    return lines
-
-
-def _presence_line(summary: VideoSummary) -> str:
-    """Return how long the video is, and how much of it shows how many faces."""
     parts = {
         "no face": summary.no_face_s,
         "one face": summary.one_face_s,
         "several faces": summary.several_faces_s,
     }
-    total_s = summary.duration_s or 1
-    shares = ", ".join(f"{name} {s / total_s * 100:.0f}%" for name, s in parts.items() if s)
-    length = f"{seconds_text(summary.duration_s)}, {summary.frames:,} frames"
-    return f"{length}; of the time: {shares}" if shares else length
-
-
-def _track_line(track: TrackSummary, when: Callable[[float], str]) -> str:
-    """Return one face as a line of the table: times, a bar, and up to three entries."""
-    entries = sorted(track.shares.items(), key=lambda item: -item[1])[:MOST_ENTRIES]
-    words = [f"{name} {share * 100:.0f}%" for name, share in entries if share >= 0.005]
-    bar = "#" * round(BAR_LETTERS * entries[0][1])
-    times = (when(track.first_s), when(track.last_s), seconds_text(track.seconds))
-    cells = "".join(f"{text:>10}" for text in times)
-    return f"{track.track:>6}{cells}   {bar:<{BAR_LETTERS}} {', '.join(words)}".rstrip()
-
-
-def clock_time(seconds: float) -> str:
-    """Return a time as m:ss, or h:mm:ss from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def seconds_text(seconds: float) -> str:
-    """Return a length of time: seconds where it is under a minute, else as on a clock."""
-    if round(seconds, 1) >= 60:
-        return clock_time(seconds)
-    return f"{seconds:.1f} s" if seconds >= 1 or not seconds else f"{seconds:.2f} s"
-
-
-def _rounded(values: Mapping[str, float], digits: int) -> dict:
-    return {name: round(value, digits) for name, value in values.items()}
+    shares = ", ".join(f"{n} {share(s / summary.duration_s)}" for n, s in parts.items() if s)
+    head = f"{length(summary.duration_s)}, {counted(summary.frames, 'frame')}"
+    lines = [f"{head}; of the time: {shares}" if shares else head]
+    if summary.tracks:
+        lines += ["", f"{'face':>6}{'from':>10}{'to':>10}{'seen':>10}   share of the time seen"]
+    longest = sorted(summary.tracks, key=lambda track: (-track.seconds, track.track))
+    when = clock if summary.duration_s >= 60 else length
+    for track in sorted(longest[:most], key=lambda track: track.track):
+        entries = track.largest_shares[:MOST_ENTRIES] or [(UNSURE, 0.0)]
+        words = ", ".join(f"{name} {share(value)}" for name, value in entries if value >= 0.005)
+        times = when(track.first_s), when(track.last_s), length(track.seconds)
+        bar = "#" * round(BAR_LETTERS * entries[0][1])
+        cells = "".join(f"{text:>10}" for text in times)
+        lines.append(f"{track.track:>6}{cells}   {bar:<{BAR_LETTERS}} {words}".rstrip())
+    if left_out := longest[most:]:
+        seen = length(sum(track.seconds for track in left_out))
+        lines.append(f"  and {counted(len(left_out), 'more face')}, seen for {seen} in all")
+    return lines

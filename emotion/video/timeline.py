@@ -1,189 +1,383 @@
 """A picture of a whole video: who was seen when, with which emotion, and how probable it was.
 
-Time is divided into bins whose width doubles whenever the video outgrows them, so that an hour
-takes no more memory than a minute.
+A few faces have a lane for each emotion, so that place, and not colour alone, says which one it is.
+More faces have a ribbon each, with the names written on it where there is room. The height of a
+colour is the probability; what is hatched is unsure; where nothing is drawn, the face was not seen.
 """
 
-import copy
-import math
+import importlib.util
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from emotion.errors import TableError
+from emotion.faces import CANDIDATE_SHARE
 from emotion.files import whole_file
-from emotion.video.summary import Span, SpanMaker
-from emotion.video.timeline_picture import Ribbon, TimelineData, description, render
-from emotion.video.tracking import FrameFaces, TrackedFace
+from emotion.labels import color_rgb
+from emotion.text import clock, counted, length, share
+from emotion.video.summary import UNSURE, TrackTimeline, VideoSummary, check_suffix
 
 TIMELINE_SUFFIXES = (".png", ".svg")
 
-MOST_BINS = 1400
-"""A picture of 1,600 pixels shows no more."""
+MOST_LANES = 24
+"""Three faces of eight emotions; more faces have a ribbon each."""
 
-FIRST_BIN_S = 0.02
+WIDTH_PX, LEFT_PX, RIGHT_PX = 1600, 150, 50
+PLOT_PX = WIDTH_PX - LEFT_PX - RIGHT_PX
+TOP_PX, AXIS_PX, LEGEND_PX = 104, 60, 60
+HEAD_PX, PANEL_GAP_PX = 40, 18
+LARGEST_LANE_PX, ALL_LANES_PX, LANE_SHARE = 56, 800, 0.9
+SMALLEST_RIBBON_PX, LARGEST_RIBBON_PX, ALL_RIBBONS_PX, RIBBON_SHARE = 48, 110, 720, 0.78
+"""A lane or ribbon fills this share of its place."""
 
-MOST_SHOWN = 20
-"""Faces that have a place in the picture: those seen for longest."""
+DOTS_PER_INCH = 100
+SMALL_PT, TEXT_PT, TITLE_PT = 10, 11, 17
+LETTER_PX = 0.62 * TEXT_PT / 72 * DOTS_PER_INCH
+"""Mean width of a letter of DejaVu Sans."""
 
-MOST_KEPT = 300
-"""Tracks that are remembered, out of which the longest are chosen at the end."""
+FONT = "DejaVu Sans"
+MORE_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+    *("PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Noto Sans Devanagari"),
+)
+"""Fonts for letters that the first one lacks, where they are installed."""
 
-FORGET_AFTER_S = 60
-"""A track unseen for so long is over and may be forgotten."""
+LONGEST_TITLE, LONGEST_NAME = 90, 12
 
+INK, MUTED, GRID, FIELD, PAPER = "#1b1f24", "#5b636c", "#d5dade", "#f1f3f5", "#ffffff"
+HATCH_INK, HATCH_PT = "#7d868f", 0.8
+UNSURE_LOOK = MappingProxyType({"edgecolor": HATCH_INK, "hatch": "/////", "linewidth": 0})
+CLEAR = MappingProxyType({"facecolor": PAPER, "edgecolor": "none", "pad": 1})
+"""The ground of words that the lines of the grid would cross."""
 
-class Timeline:
-    """Adds frames up to a picture; its size stays the same however long the video is."""
+PALE = 0.28
+"""Opacity of what might be the answer but is not."""
 
-    def __init__(self, title: str = "", most_bins: int = MOST_BINS):
-        """Take the name of the video for the title, and into how many bins time is divided."""
-        self._title, self._most_bins = title, most_bins
-        self._spans = SpanMaker()
-        self._bin_s, self._end_s = FIRST_BIN_S, 0.0
-        self._tracks: dict[int, _TrackBins] = {}
-        self._forgotten = 0
-
-    def add(self, frame: FrameFaces, until_s: float | None = None) -> None:
-        """Add a frame; `until_s` is when it ends, without it when the next one comes."""
-        for span in self._spans.add(frame, until_s):
-            self._add(span)
-
-    def write(self, path: Path) -> None:
-        """Write the picture of the frames so far as .png or .svg.
-
-        Raises:
-            TableError: another suffix, matplotlib is missing, or the file cannot be written.
-        """
-        check_timeline_suffix(path)
-        content = render(self.data(), path.suffix.lower().removeprefix("."))
-        try:
-            with whole_file(path) as part:
-                part.write_bytes(content)
-        except OSError as error:
-            raise TableError(
-                f"expected to write the timeline {path}; received: {error.strerror or error}"
-            ) from error
-
-    def describe(self) -> str:
-        """Return in words what the picture shows, for those who cannot see it."""
-        return description(self.data())
-
-    def data(self) -> TimelineData:
-        """Return what the picture shows: the faces seen for longest, by number."""
-        # the last frame is ended in a copy alone: where more follow, it lasts until the next
-        whole = copy.deepcopy(self)
-        for span in whole._spans.finish():
-            whole._add(span)
-        return whole._data()
-
-    def _data(self) -> TimelineData:
-        longest = sorted(self._tracks.items(), key=lambda item: -item[1].seconds)[:MOST_SHOWN]
-        return TimelineData(
-            title=self._title,
-            end_s=self._end_s,
-            ribbons=tuple(track.ribbon(number, self._bin_s) for number, track in sorted(longest)),
-            left_out=self._forgotten + len(self._tracks) - len(longest),
-        )
-
-    def _add(self, span: Span) -> None:
-        self._end_s = max(self._end_s, span.until_s)
-        while self._end_s > self._most_bins * self._bin_s:
-            self._widen()
-        for tracked in span.faces:
-            if tracked.track not in self._tracks:
-                names = tuple(tracked.face.probabilities)
-                self._tracks[tracked.track] = _TrackBins(names, int(span.start_s / self._bin_s))
-            self._tracks[tracked.track].add(span, tracked, self._bin_s)
-        if len(self._tracks) > 2 * MOST_KEPT:
-            self._forget()
-
-    def _widen(self) -> None:
-        """Make every bin twice as wide."""
-        self._bin_s *= 2
-        for track in self._tracks.values():
-            track.widen()
-
-    def _forget(self) -> None:
-        """Forget tracks that are over, those seen for the shortest time first."""
-        over = [n for n, t in self._tracks.items() if t.last_s < self._end_s - FORGET_AFTER_S]
-        over.sort(key=lambda number: self._tracks[number].seconds)
-        for number in over[: len(self._tracks) - MOST_KEPT]:
-            del self._tracks[number]
-            self._forgotten += 1
+MOST_TICKS = 11
+TICK_STEPS_S = (
+    *(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
+    *(60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400),
+)
 
 
-class _TrackBins:
-    """What one track shows in each bin of time, from the first one it was seen in.
-
-    A row a bin: the seconds of each sure answer, the unsure seconds, and for each class the seconds
-    times its probability.
-    """
-
-    def __init__(self, names: tuple[str, ...], first_bin: int):
-        self._names, self._first = names, first_bin
-        self._sums = np.zeros((0, 2 * len(names) + 1), np.float32)
-        self._used = 0
-        self.seconds = self.last_s = 0.0
-
-    def add(self, span: Span, tracked: TrackedFace, bin_s: float) -> None:
-        """Spread a span over the bins it touches."""
-        first = math.floor(span.start_s / bin_s)
-        last = max(first, math.ceil(span.until_s / bin_s) - 1)
-        edges_s = np.arange(first, last + 2) * bin_s
-        seconds = np.diff(edges_s.clip(span.start_s, span.until_s))
-        self._reach(last - self._first + 1)
-        rows = slice(first - self._first, last - self._first + 1)
-        self._sums[rows] += seconds[:, None] * self._weights(tracked)
-        self.seconds += span.seconds
-        self.last_s = span.until_s
-
-    def _weights(self, tracked: TrackedFace) -> np.ndarray:
-        """Return what each second of a face adds to a row."""
-        face, count = tracked.face, len(self._names)
-        weights = np.zeros(2 * count + 1)
-        weights[self._names.index(face.emotion) if face.sure else count] = 1
-        weights[count + 1 :] = list(face.probabilities.values())
-        return weights
-
-    def _reach(self, rows: int) -> None:
-        """Make room for so many bins, with some to spare."""
-        self._used = max(self._used, rows)
-        if rows > len(self._sums):
-            room = np.zeros((max(rows, 2 * len(self._sums)), self._sums.shape[1]), np.float32)
-            room[: len(self._sums)] = self._sums
-            self._sums = room
-
-    def widen(self) -> None:
-        """Put the bins together in pairs, as all tracks do: an even one and the next."""
-        start = self._first % 2
-        stop = (start + self._used + 1) // 2 * 2
-        padded = np.zeros((stop, self._sums.shape[1]), np.float32)
-        padded[start : start + self._used] = self._sums[: self._used]
-        self._sums = padded[0::2] + padded[1::2]
-        self._first, self._used = self._first // 2, len(self._sums)
-
-    def ribbon(self, number: int, bin_s: float) -> Ribbon:
-        """Return what the picture shows of this track."""
-        count, sums = len(self._names), self._sums[: self._used].astype(float)
-        seconds = sums[:, : count + 1].sum(axis=1)
-        shown = seconds > 0
-        chances = sums[:, count + 1 :] / np.where(shown, seconds, 1)[:, None]
-        answers = np.where(shown, sums[:, : count + 1].argmax(axis=1), -1)
-        return Ribbon(
-            track=number,
-            names=self._names,
-            seconds=self.seconds,
-            answer_seconds=tuple(sums[:, : count + 1].sum(axis=0).tolist()),
-            edges_s=(self._first + np.arange(self._used + 1)) * bin_s,
-            answers=answers,
-            chances=chances,
-        )
-
-
-def check_timeline_suffix(path: Path) -> None:
-    """Raise a `TableError` where no timeline of this suffix can be written."""
-    if path.suffix.lower() not in TIMELINE_SUFFIXES:
+def check_timeline(path: Path) -> None:
+    """Raise a `TableError` where no timeline of this suffix, or none at all, can be drawn."""
+    check_suffix(path, "timeline", TIMELINE_SUFFIXES)
+    if importlib.util.find_spec("matplotlib") is None:
         raise TableError(
-            f"expected a timeline ending in {' or '.join(TIMELINE_SUFFIXES)}; received {path.name}"
+            f"expected the package matplotlib to draw {path.name}; it is not installed: pip "
+            "install matplotlib"
         )
+
+
+def write_timeline(path: Path, summary: VideoSummary, title: str = "") -> None:
+    """Draw the faces of a video over time as .png or .svg; `title` is the name of the video.
+
+    Raises:
+        TableError: another suffix, matplotlib is missing, or the file cannot be written.
+    """
+    check_timeline(path)
+    content = render(summary, title, path.suffix.lower().removeprefix("."))
+    try:
+        with whole_file(path) as part:
+            part.write_bytes(content)
+    except OSError as error:
+        raise TableError(
+            f"expected to write the timeline {path}; received: {error.strerror or error}"
+        ) from error
+
+
+def render(summary: VideoSummary, title: str, form: str) -> bytes:
+    """Return the picture as the bytes of a "png" or "svg" file."""
+    content, figure = io.BytesIO(), draw(summary, title)
+    about = {"Title": _headline(title)}
+    if form == "png":
+        figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata=about)
+        return content.getvalue()
+    figure.savefig(content, format="svg", metadata=about | {"Date": None})
+    faces = (
+        f"Face {track.summary.track}, seen for {length(track.summary.seconds)}: "
+        + ", ".join(f"{name} {share(value)}" for name, value in track.summary.largest_shares)
+        for track in summary.timelines
+    )
+    words = _one_line(" ".join(f"{words}." for words in (_extent(summary), *faces)))
+    # what a screen reader says
+    head = '<svg role="img" aria-labelledby="timeline-title timeline-description" '
+    svg = content.getvalue().decode().replace("<svg ", head, 1)
+    svg = svg.replace("<title>", '<title id="timeline-title">', 1)
+    told = f'</title>\n <desc id="timeline-description">{escape(words)}</desc>'
+    return svg.replace("</title>", told, 1).encode()
+
+
+def draw(summary: VideoSummary, title: str = ""):
+    """Return the matplotlib figure of a timeline; no setting of matplotlib is touched."""
+    # unlike `pyplot` it needs no window and can be used by several threads
+    from matplotlib.figure import Figure
+
+    tracks, end_s = summary.timelines, summary.duration_s or 1
+    lanes = sum(track.chances.shape[1] for track in tracks)
+    has_lanes = 0 < lanes <= MOST_LANES
+    if has_lanes:
+        step = min(LARGEST_LANE_PX, ALL_LANES_PX / lanes)
+        plot_px = lanes * step + len(tracks) * (HEAD_PX + PANEL_GAP_PX) - PANEL_GAP_PX
+    else:
+        count = max(1, len(tracks))
+        step = min(LARGEST_RIBBON_PX, max(SMALLEST_RIBBON_PX, ALL_RIBBONS_PX / count))
+        plot_px = count * step
+    height_px = TOP_PX + plot_px + AXIS_PX + LEGEND_PX
+    size = (WIDTH_PX / DOTS_PER_INCH, height_px / DOTS_PER_INCH)
+    figure = Figure(figsize=size, facecolor=PAPER)
+    axes = _axes(figure, summary.duration_s, plot_px, height_px)
+    words, families = _drawable(_headline(title))
+    if len(words) > LONGEST_TITLE:
+        words = f"{words[: LONGEST_TITLE // 2]}…{words[-LONGEST_TITLE // 2 :]}"
+    look = {"x": 0.02, "ha": "left", "va": "top", "parse_math": False, "family": families}
+    figure.text(y=1 - 22 / height_px, s=words, size=TITLE_PT, weight="bold", color=INK, **look)
+    look["family"] = [FONT]
+    figure.text(y=1 - 58 / height_px, s=_extent(summary), size=TEXT_PT, color=MUTED, **look)
+    if not tracks:
+        look = {"size": TITLE_PT, "color": MUTED, "ha": "center", "va": "center", "bbox": CLEAR}
+        _write(axes, end_s / 2, plot_px / 2, "No face was seen", **look)
+        return figure
+    top = plot_px
+    for track in tracks:
+        if has_lanes:
+            top -= HEAD_PX
+            _write_panel_head(axes, track, top + 14)
+            for index in range(track.chances.shape[1]):
+                _draw_lane(_Strip(axes, track, top - LANE_SHARE * step, top), index)
+                top -= step
+            top -= PANEL_GAP_PX
+        else:
+            gap = step * (1 - RIBBON_SHARE) / 2
+            _draw_ribbon(_Strip(axes, track, top - step + gap, top - gap), end_s / PLOT_PX)
+            top -= step
+    _draw_legend(figure, tracks, has_lanes, height_px)
+    return figure
+
+
+def _headline(title: str) -> str:
+    return _one_line(f"Emotions over time: {title}" if title else "Emotions over time")
+
+
+def _one_line(text: str) -> str:
+    """Return a text without what no file and no screen can hold."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _extent(summary: VideoSummary) -> str:
+    """Return how long the video is, and how many faces are shown of how many."""
+    shown, left_out = len(summary.timelines), len(summary.tracks) - len(summary.timelines)
+    faces = counted(len(summary.tracks), "face") if summary.tracks else "no face was seen"
+    if left_out:
+        faces += f", the {shown} seen for longest are shown and {left_out:,} are left out"
+    return f"{length(summary.duration_s)} of video · {faces}"
+
+
+def _axes(figure, end_s: float, plot_px: float, height_px: float):
+    """Return axes in seconds and pixels, with the times below."""
+    below_px = AXIS_PX + LEGEND_PX
+    place = (LEFT_PX / WIDTH_PX, below_px / height_px, PLOT_PX / WIDTH_PX, plot_px / height_px)
+    axes = figure.add_axes(place)
+    axes.set_facecolor(PAPER)
+    axes.set(xlim=(0, end_s or 1), ylim=(0, plot_px), yticks=[])
+    axes.set_xticks(*time_ticks(end_s))
+    axes.tick_params(axis="x", colors=MUTED, labelcolor=INK, labelsize=TEXT_PT, length=5)
+    axes.tick_params(axis="x", labelfontfamily=FONT)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(MUTED)
+    return axes
+
+
+def time_ticks(end_s: float) -> tuple[list[float], list[str]]:
+    """Return at most a dozen round times for the axis, in seconds, and how each is written:
+    h:mm:ss, m:ss or, where they stand closer, m:ss.s.
+    """
+    step = next((step for step in TICK_STEPS_S if end_s / step <= MOST_TICKS), end_s / MOST_TICKS)
+    ticks = [number * step for number in range(int(end_s / step + 1e-9) + 1)]
+    if step < 1 and len(ticks) > 1:
+        parts = [divmod(round(tick, 3), 60) for tick in ticks]
+        return ticks, [f"{minutes:.0f}:{seconds:04.1f}" for minutes, seconds in parts]
+    is_long = ticks[-1] >= 3600
+    return ticks, [f"0:{clock(t):0>5}" if is_long and t < 3600 else clock(t) for t in ticks]
+
+
+class _Strip:
+    """A lane or ribbon of a face, from `bottom` to `top` in pixels of the plot."""
+
+    def __init__(self, axes, track: TrackTimeline, bottom: float, top: float):
+        self.axes, self.track, self.bottom, self.top = axes, track, bottom, top
+        self.names = tuple(track.summary.mean_probabilities)
+        self.colors = [np.array(color_rgb(name, self.names)) / 255 for name in self.names]
+        self.is_seen, self.is_unsure = track.answers >= 0, track.answers == len(self.names)
+
+    @property
+    def middle(self) -> float:
+        return (self.bottom + self.top) / 2
+
+    def fill(self, mask: np.ndarray, heights, **look):
+        """Fill the bins of a mask up to a share of the strip's height."""
+        times_s, tops = self._stairs(mask, heights)
+        look = {"linewidth": 0} | look
+        return self.axes.fill_between(times_s, self.bottom, tops, where=~np.isnan(tops), **look)
+
+    def hatch(self, mask: np.ndarray, heights) -> None:
+        """Hatch the bins of a mask: what is unsure."""
+        self.fill(mask, heights, facecolor="none", **UNSURE_LOOK).set_hatch_linewidth(HATCH_PT)
+
+    def outline(self, mask: np.ndarray, heights, color: str = INK) -> None:
+        """Draw the probability as a line, so that pale colours show on paper too."""
+        self.axes.plot(*self._stairs(mask, heights), color=color, linewidth=0.7)
+
+    def _stairs(self, mask: np.ndarray, heights) -> tuple[np.ndarray, np.ndarray]:
+        """Return a stair over the bins of a mask: times in seconds, heights in pixels.
+
+        Neighbours within a quarter of a pixel are one step, without which an SVG has megabytes.
+        """
+        tops = self.bottom + np.where(mask, heights, np.nan) * (self.top - self.bottom)
+        tops = np.round(4 * tops) / 4
+        is_same = (tops[1:] == tops[:-1]) | (np.isnan(tops[1:]) & np.isnan(tops[:-1]))
+        starts = np.flatnonzero(np.append(True, ~is_same))
+        edges_s = self.track.edges_s[np.append(starts, len(tops))]
+        return np.repeat(edges_s, 2)[1:-1], np.repeat(tops[starts], 2)
+
+
+def _draw_lane(strip: _Strip, index: int) -> None:
+    """Draw one emotion of a face: strong where it is the answer, pale where it might be."""
+    chances = strip.track.chances
+    color, heights = strip.colors[index], chances[:, index]
+    is_answer = strip.track.answers == index
+    is_other = strip.is_seen & ~is_answer
+    strip.fill(strip.is_seen, 1, color=FIELD)
+    strip.fill(is_other, heights, color=color, alpha=PALE)
+    is_candidate = heights >= CANDIDATE_SHARE * chances.max(axis=1)
+    strip.hatch(strip.is_unsure & is_candidate, heights)
+    strip.fill(is_answer, heights, color=color)
+    strip.outline(is_other, heights, HATCH_INK)
+    strip.outline(is_answer, heights)
+    _write_beside(strip.axes, strip.middle, _short(strip.names[index]), size=TEXT_PT)
+
+
+def _draw_ribbon(strip: _Strip, seconds_a_pixel: float) -> None:
+    """Draw a face as one band, coloured by its answer, whose name stands where there is room."""
+    track = strip.track
+    by_answer = np.column_stack([track.chances, track.chances.max(axis=1)])
+    heights = np.take_along_axis(by_answer, track.answers[:, None], axis=1)[:, 0]
+    strip.fill(strip.is_seen, 1, color=FIELD)
+    for index, color in enumerate(strip.colors):
+        strip.fill(track.answers == index, 1, color=color, alpha=PALE)
+        strip.fill(track.answers == index, heights, color=color)
+    strip.hatch(strip.is_unsure, heights)
+    strip.outline(strip.is_seen, heights)
+    changes = np.flatnonzero(np.diff(track.answers)) + 1
+    for first, last in itertools.pairwise([0, *changes.tolist(), len(track.answers)]):
+        answer, first_s, last_s = track.answers[first], track.edges_s[first], track.edges_s[last]
+        name = _short((*strip.names, UNSURE)[answer])
+        needed_s = (len(name) + 1) * LETTER_PX * seconds_a_pixel
+        if answer < 0 or last_s - first_s < needed_s:
+            continue
+        # on its colour below, or over the hatching above
+        look, height = {"va": "top"}, strip.top - 4
+        if name != UNSURE:
+            is_dark = strip.colors[answer] @ (0.299, 0.587, 0.114) < 0.45
+            look, height = {"va": "bottom", "color": PAPER if is_dark else INK}, strip.bottom + 3
+        _write(strip.axes, (first_s + last_s) / 2, height, name, size=SMALL_PT, ha="center", **look)
+    summary = track.summary
+    _write_beside(
+        strip.axes, strip.middle + 8, f"Face {summary.track}", size=TEXT_PT, weight="bold"
+    )
+    name, value = (summary.largest_shares or [(UNSURE, 1.0)])[0]
+    most = f"{_short(name)} {share(value)}"
+    _write_beside(strip.axes, strip.middle - 10, most, size=SMALL_PT - 1, color=MUTED)
+
+
+def _write_panel_head(axes, track: TrackTimeline, height: float) -> None:
+    """Write a face's number and what it mostly shows above its lanes."""
+    summary = track.summary
+    _write_beside(axes, height, f"Face {summary.track}", size=TEXT_PT + 2, weight="bold")
+    words = "  ".join(f"{name} {share(value)}" for name, value in summary.largest_shares)
+    text = f"seen for {length(summary.seconds)}:  {words}"
+    _write(axes, 0, height, text, size=TEXT_PT, color=MUTED, va="center", bbox=CLEAR)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _write_beside(axes, height: float, text: str, **look) -> None:
+    """Write left of the plot at a height in its pixels."""
+    look = {"ha": "right", "va": "center", "transform": axes.get_yaxis_transform()} | look
+    _write(axes, -14 / PLOT_PX, height, text, **look)
+
+
+def _write(axes, x: float, height: float, text: str, **look) -> None:
+    """Write text at a place of the plot."""
+    drawable, families = _drawable(text)
+    axes.text(x, height, drawable, parse_math=False, **{"color": INK, "family": families} | look)
+
+
+def _draw_legend(
+    figure, tracks: Sequence[TrackTimeline], has_lanes: bool, height_px: float
+) -> None:
+    """Say under the plot what the colours, the hatching and the heights mean."""
+    from matplotlib.patches import Patch
+
+    patches = []
+    for label, look in _legend_entries(tracks, has_lanes):
+        # an unescaped dollar would begin a formula
+        patches.append(Patch(label=_drawable(label)[0].replace("$", r"\$"), **look))
+        patches[-1].set_hatch_linewidth(HATCH_PT)
+    figure.legend(
+        handles=patches,
+        loc="lower left",
+        bbox_to_anchor=(LEFT_PX / WIDTH_PX, 18 / height_px),
+        borderpad=0,
+        borderaxespad=0,
+        ncols=min(len(patches), 11),
+        frameon=False,
+        prop={"family": _drawable("…")[1], "size": TEXT_PT},
+        labelcolor=INK,
+        handlelength=1.4,
+        columnspacing=1.4,
+    )
+
+
+def _legend_entries(tracks: Sequence[TrackTimeline], has_lanes: bool) -> Iterator[tuple[str, dict]]:
+    """Yield the words of the legend and how their patches look."""
+    unsure = {"facecolor": FIELD, **UNSURE_LOOK}
+    if has_lanes:
+        yield "the answer", {"facecolor": MUTED}
+        yield "probability of the others", {"facecolor": MUTED, "alpha": PALE}
+        yield "unsure between these", unsure
+    else:
+        names = tuple(dict.fromkeys(n for t in tracks for n in t.summary.mean_probabilities))
+        for name in names:
+            color = np.array(color_rgb(name, names)) / 255
+            yield _short(name), {"facecolor": color, "edgecolor": INK, "linewidth": 0.6}
+        yield UNSURE, unsure
+    yield "not seen", {"facecolor": PAPER, "edgecolor": MUTED, "linewidth": 0.6}
+    yield "height: probability, a full strip is 100%", {"facecolor": "none", "linewidth": 0}
+
+
+def _drawable(text: str) -> tuple[str, list[str]]:
+    """Return a text with a box for each letter that no font here has, and the fonts to draw it.
+
+    Without, it would be a box all the same, with a warning for each letter.
+    """
+    from matplotlib.font_manager import findfont, get_font, get_font_names
+
+    families = [FONT]
+    if not text.isascii():
+        installed = set(get_font_names())
+        families += [family for family in MORE_FONTS if family in installed]
+    fonts = [get_font(findfont(family)) for family in families]
+    known = {letter for letter in text if any(font.get_char_index(ord(letter)) for font in fonts)}
+    return "".join(letter if letter in known else "□" for letter in text), families

@@ -11,7 +11,7 @@ behind the numbers.
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -20,20 +20,16 @@ import numpy as np
 
 from emotion.detection.boxes import Detection
 from emotion.faces import Face
-from emotion.video.flow import CutFinder, Glance, Motion, correlation, follow_boxes, patch_of
-
-VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)
-"""How much the velocity of (middle x, middle y, width, height) wanders within a second, in sides of
-the box a second."""
-
-BOX_NOISE = (0.05, 0.05, 0.07, 0.07)
-"""Standard deviation of a detected box's middle and size, in sides."""
-
-FLOW_NOISE = (0.3, 0.3, 0.3, 0.3)
-"""Standard deviation of a velocity that the flow measured, in sides a second."""
-
-DRIFT = 0.1
-"""How far a box that the flow carries drifts within a second, in sides."""
+from emotion.video.motion import (
+    BoxFilter,
+    CutFinder,
+    GreyFrame,
+    correlation,
+    follow_boxes,
+    middle_of,
+    patch_of,
+    side_of,
+)
 
 ZONES = ((-0.4, 0.1, 0.1), (0.15, 0.85, 0.0), (1.2, 1.9, 0.0))
 """Hair, face and shoulders: from and to, down from the top of the box, in its heights, and what is
@@ -44,7 +40,7 @@ COLOR_BINS = (8, 3, 3)
 """Pixels across a zone, and bins of hue, saturation and brightness of its histogram."""
 
 LOOKS_MEMORY = 0.8
-"""Weight of what is known of a track's looks against what is seen now."""
+"""Weight of the earlier looks of a track against the present ones."""
 
 ALIKE = 0.45
 """Distance of looks (see `looks_apart`) up to which a face that comes may be one that was lost."""
@@ -53,8 +49,7 @@ UNLIKE = 0.75
 """Distance of looks from which even a face in the right place is another..."""
 
 RELIT_LIKENESS = 0.8
-"""...unless the grey content of its box correlates by so much with that at the last detection: a
-lamp changes the colours alone."""
+"""...unless the grey content of its box still correlates this much: a lamp changes only colours."""
 
 SAME_PLACE = 0.3
 """Intersection over union from which a face is where it was expected."""
@@ -64,26 +59,26 @@ REACH_PER_S = 2.0
 """How far from its place a face may be found, in sides, and how much farther with each second."""
 
 LARGEST_RESIZE = 1.8
-"""A face is found again at no more than so many times its size, or less than one so manieth."""
+"""A face that is found again is at most this many times as large or as small."""
 
 LOOKS_WEIGHT = 1.5
 SIZE_WEIGHT = 0.5
 """Weights of the distance of looks and of the logarithm of sizes, against 1 minus the overlap."""
 
 UNMATCHED_COST = 3.0
-"""Cost of leaving a track and a detection alone; dearer than any pair that can be."""
+"""Cost of leaving a track and a detection unpaired; higher than of any possible pair."""
 
 HIDDEN_OVERLAP = 0.4
-"""A box that is not detected and overlaps a detected one by so much is behind that face."""
+"""A box without detection that overlaps a detected one by this much is behind that face."""
 
 BRIDGED_S = 0.12
-"""A box is shown for so long after the flow lost it, until the detector has looked again."""
+"""A box is shown for this long after the flow lost it: the detector looks again soon."""
 
 LONGEST_STEP_S = 0.5
-"""Longer gaps between frames than this are predicted no further."""
+"""Boxes are not predicted further than this."""
 
 LOST_HALF_LIFE_S = 1.0
-"""After so long without sight the velocity of a track counts half as much."""
+"""Out of sight, the velocity of a track halves in this time."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ class TrackedFace:
         track: number of the person's track, from 1; never used again.
         face: its box in this frame; its probabilities are smoothed over the track.
         raw: the probabilities of this frame alone; the last read ones where it was not read.
-        is_detected: whether the detector saw it in this frame; else tracking carried it on.
+        is_detected: whether the detector found it in this frame; else it was tracked here.
     """
 
     track: int
@@ -125,74 +120,6 @@ class FrameFaces:
     timestamp_s: float
     image: np.ndarray
     faces: tuple[TrackedFace, ...]
-
-
-class BoxFilter:
-    """Where a box is and how fast it moves, by a Kalman filter of constant velocity.
-
-    The state is (middle x, middle y, width, height) and their velocities a second. Detections
-    measure the first half, the flow of points measures the second.
-    """
-
-    def __init__(self, box_xywh: Sequence[float]):
-        """Start at rest, with a box in pixels."""
-        self.mean = np.concatenate([_middle_and_size(box_xywh), np.zeros(4)])
-        spread = np.concatenate([BOX_NOISE, VELOCITY_WANDER])
-        self.covariance = np.diag((spread * self._side) ** 2)
-
-    @property
-    def box_xywh(self) -> np.ndarray:
-        """Left, top, width and height, (4,) float64."""
-        x, y, width, height = self.mean[:4]
-        return np.array([x - width / 2, y - height / 2, width, height])
-
-    @property
-    def _side(self) -> float:
-        return _side(self.box_xywh)
-
-    def predict(self, step_s: float) -> None:
-        """Move on by a time in seconds."""
-        move = np.eye(8)
-        move[:4, 4:] = step_s * np.eye(4)
-        wander = np.square(np.array(VELOCITY_WANDER) * self._side) * step_s
-        # the new velocity holds for the whole step, so that measuring it also corrects the place
-        gain = np.concatenate([step_s * np.eye(4), np.eye(4)])
-        noise = gain @ np.diag(wander) @ gain.T
-        noise[:4, :4] += np.eye(4) * (DRIFT * self._side) ** 2 * step_s
-        self.mean = move @ self.mean
-        self.covariance = move @ self.covariance @ move.T + noise
-        self._keep_size()
-
-    def slow_down(self, share: float) -> None:
-        """Keep a share of the velocity."""
-        self.mean[4:] *= share
-
-    def measure_box(self, box_xywh: Sequence[float]) -> None:
-        """Take in a box that the detector saw."""
-        self._measure(slice(0, 4), _middle_and_size(box_xywh), np.array(BOX_NOISE))
-
-    def measure_motion(self, motion: Motion, size_wh: np.ndarray, step_s: float) -> None:
-        """Take in how the content of the box moved during the last step.
-
-        Args:
-            motion: shift in pixels and growth.
-            size_wh: width and height of the box before the step.
-            step_s: length of the step in seconds.
-        """
-        moved = np.concatenate([motion.shift_xy, size_wh * (motion.growth - 1)])
-        self._measure(slice(4, 8), moved / step_s, np.array(FLOW_NOISE))
-
-    def _measure(self, part: slice, seen: np.ndarray, noise_sides: np.ndarray) -> None:
-        """Correct the state by a measurement of four of its numbers."""
-        noise = np.diag((noise_sides * self._side) ** 2)
-        gain = np.linalg.solve(self.covariance[part, part] + noise, self.covariance[part]).T
-        self.mean = self.mean + gain @ (seen - self.mean[part])
-        self.covariance = self.covariance - gain @ self.covariance[part]
-        self._keep_size()
-
-    def _keep_size(self) -> None:
-        """Keep a box from shrinking to nothing."""
-        self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
 
 
 @dataclass(eq=False)
@@ -231,8 +158,8 @@ class Tracker:
     """The tracks of a video.
 
     Attributes:
-        carry_s: for so long a face is shown that the flow carries and the detector does not see.
-        keep_lost_s: for so long a track that is out of sight waits for its face.
+        carry_s: how long a face is shown that the flow follows and the detector does not find.
+        keep_lost_s: how long a track waits for a face that is out of sight.
         tracks: those that are alive, oldest first.
         now_s: time of the frame.
     """
@@ -241,7 +168,7 @@ class Tracker:
     keep_lost_s: float
     tracks: list[Track] = field(default_factory=list)
     now_s: float = 0.0
-    _glance: Glance | None = None
+    _grey: GreyFrame | None = None
     _cuts: CutFinder = field(default_factory=CutFinder)
     _size_wh: tuple[int, int] = (0, 0)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -249,43 +176,70 @@ class Tracker:
     def advance(self, image: np.ndarray, timestamp_s: float) -> bool:
         """Carry every track on to the next frame; return whether the scene was cut before it.
 
-        No track outlives a cut: nobody can tell who of the new scene was in the one before.
+        No track continues over a cut: who was in the scene before cannot be known.
         """
-        before, now = self._glance, Glance.of(image)
+        before, in_sight = self._grey, self.in_sight()
         step_s = min(LONGEST_STEP_S, max(1e-3, timestamp_s - self.now_s))
-        in_sight = self.in_sight()
-        self._glance, self.now_s, self._size_wh = now, timestamp_s, image.shape[1::-1]
-        self._give_up(lambda track: timestamp_s - track.held_s > self.keep_lost_s)
-        if self._cuts.is_cut(now):
-            # what was seen once is believed: nobody can look again
+        self._grey, self.now_s, self._size_wh = GreyFrame.of(image), timestamp_s, image.shape[1::-1]
+        self._forget([t for t in self.tracks if timestamp_s - t.held_s > self.keep_lost_s])
+        if self._cuts.is_cut(self._grey):
+            # a face that was detected once is believed: there is no second look
             self.confirm()
-            self._give_up(lambda track: True)
+            self._forget(list(self.tracks))
             return True
-        self._carry(in_sight, before, now, step_s)
+        boxes = np.array([track.box.box_xywh for track in in_sight]).reshape(-1, 4)
+        # of two faces that overlap, the one that was detected last is in front
+        ranks = [-track.detected_s for track in in_sight]
+        patches = [track.patch for track in in_sight]
+        motions = follow_boxes(before, self._grey, boxes, ranks, patches)
+        for track in self.tracks:
+            track.box.predict(step_s)
+            track.anchor.predict(step_s)
+        for track, box, motion in zip(in_sight, boxes, motions, strict=True):
+            if motion is not None:
+                track.box.measure_motion(motion, box[2:], step_s)
+                track.held_s = self.now_s
+        for track in self.tracks:
+            track.anchor.mean[4:] *= 0.5 ** (step_s / LOST_HALF_LIFE_S)
         return False
 
     def update(self, image: np.ndarray, detections: Sequence[Detection]) -> None:
         """Give the detections of the present frame to the tracks, and begin new ones."""
         looks = [looks_of(image, detection.box_xywh) for detection in detections]
-        seen = list(zip(detections, looks, strict=True))
-        costs = [[self._cost(track, *one) for one in seen] for track in self.tracks]
-        pairs = assign(np.reshape(costs, (len(self.tracks), len(seen))))
-        for row, column in pairs:
-            self._found(self.tracks[row], *seen[column])
-        self._check_unseen(image, {row for row, _ in pairs})
-        known = {column for _, column in pairs}
-        for column, one in enumerate(seen):
-            if column not in known:
-                self._begin(*one)
+        costs = [
+            [self._cost(t, *d) for d in zip(detections, looks, strict=True)] for t in self.tracks
+        ]
+        pairs = dict(assign(np.reshape(costs, (len(self.tracks), len(detections)))))
+        for row, column in pairs.items():
+            self._correct(self.tracks[row], detections[column], looks[column])
+        unseen = [track for row, track in enumerate(self.tracks) if row not in pairs]
+        for track in unseen:
+            # a box that no longer holds its face is let go
+            if self._is_known(track):
+                apart = looks_apart(track.looks, looks_of(image, track.box.box_xywh))
+                if apart > ALIKE:
+                    track.held_s = min(track.held_s, self.now_s - BRIDGED_S - 1e-6)
+        # what the detector does not see again was no face
+        self._forget([track for track in unseen if track.number is None])
+        for column, detection in enumerate(detections):
+            if column not in pairs.values():
+                box, patch = BoxFilter(detection.box_xywh), self._patch(detection.box_xywh)
+                times_s = self.now_s, self.now_s
+                self.tracks.append(Track(box, detection, looks[column], patch, *times_s))
 
     def in_sight(self) -> list[Track]:
         """Return the tracks whose face is to be seen in the present frame, oldest first."""
         known = [track for track in self.tracks if self._is_known(track)]
-        return [track for track in known if not self._is_hidden(track, known)]
-
-    def is_detected(self, track: Track) -> bool:
-        """Tell whether the detector saw a face in the present frame."""
-        return track.detected_s == self.now_s
+        return [
+            track
+            for track in known
+            # else another face, detected later, is where this one should be
+            if not any(
+                other.detected_s > track.detected_s
+                and overlap_of(track.box.box_xywh, other.box.box_xywh) > HIDDEN_OVERLAP
+                for other in known
+            )
+        ]
 
     @property
     def has_doubts(self) -> bool:
@@ -298,99 +252,60 @@ class Tracker:
             if track.number is None:
                 track.number = next(self._numbers)
 
-    def _give_up(self, is_hopeless: Callable[[Track], bool]) -> None:
-        """Forget the tracks of which that is true."""
-        for track in self.tracks:
-            track.is_gone = is_hopeless(track)
+    def _forget(self, gone: list[Track]) -> None:
+        for track in gone:
+            track.is_gone = True
         self.tracks = [track for track in self.tracks if not track.is_gone]
 
-    def _carry(self, in_sight: list[Track], before: Glance, now: Glance, step_s: float) -> None:
-        """Predict every track, and correct those that the flow can follow."""
-        boxes = np.array([track.box.box_xywh for track in in_sight]).reshape(-1, 4)
-        # of two faces that overlap, the one that was detected last is in front
-        ranks = [-track.detected_s for track in in_sight]
-        patches = [track.patch for track in in_sight]
-        motions = follow_boxes(before, now, boxes, ranks, patches)
-        for track in self.tracks:
-            track.box.predict(step_s)
-            track.anchor.predict(step_s)
-        for track, box, motion in zip(in_sight, boxes, motions, strict=True):
-            if motion is not None:
-                track.box.measure_motion(motion, box[2:], step_s)
-                track.held_s = self.now_s
-        for track in self.tracks:
-            track.anchor.slow_down(0.5 ** (step_s / LOST_HALF_LIFE_S))
+    def _patch(self, box_xywh: Sequence[float]) -> np.ndarray:
+        return patch_of(self._grey, box_xywh)
 
     def _cost(self, track: Track, detection: Detection, looks: np.ndarray) -> float:
         """Return how badly a detection fits a track, infinite where it cannot be the same face."""
         is_held = self.now_s - track.held_s <= BRIDGED_S
         box = (track.box if is_held else track.anchor).box_xywh.tolist()
-        resize = abs(math.log(_side(detection.box_xywh) / _side(box)))
-        if resize > math.log(LARGEST_RESIZE) or not self._is_in_reach(track, detection, box):
+        side, middle = side_of(detection.box_xywh), middle_of(detection.box_xywh)
+        resize = abs(math.log(side / side_of(box)))
+        # it may have come from where it should be, or from where it was
+        places = middle_of(box), middle_of(track.detection.box_xywh)
+        reach = (REACH + REACH_PER_S * (self.now_s - track.detected_s)) * side
+        is_in_reach = min(math.dist(middle, place) for place in places) <= reach
+        if resize > math.log(LARGEST_RESIZE) or not is_in_reach:
             return math.inf
         overlap = overlap_of(box, detection.box_xywh)
         apart = looks_apart(track.looks, looks)
         is_in_place = is_held and overlap > SAME_PLACE
         if apart > (UNLIKE if is_in_place else ALIKE):
-            patch = patch_of(self._glance, detection.box_xywh)
+            patch = self._patch(detection.box_xywh)
             if not is_in_place or correlation(track.patch, patch) < RELIT_LIKENESS:
                 return math.inf
         return 1 - overlap + LOOKS_WEIGHT * apart + SIZE_WEIGHT * resize
 
-    def _is_in_reach(self, track: Track, detection: Detection, box: Sequence[float]) -> bool:
-        """Tell whether a face can have come so far: from where it should be, or where it was."""
-        middle = _middle(detection.box_xywh)
-        places = _middle(box), _middle(track.detection.box_xywh)
-        reach = REACH + REACH_PER_S * (self.now_s - track.detected_s)
-        return min(math.dist(middle, one) for one in places) <= reach * _side(detection.box_xywh)
-
-    def _found(self, track: Track, detection: Detection, looks: np.ndarray) -> None:
-        """Take in that the face of a track was detected."""
-        out_of_sight_s = self.now_s - track.held_s
-        if out_of_sight_s > BRIDGED_S:
+    def _correct(self, track: Track, detection: Detection, looks: np.ndarray) -> None:
+        """Correct a track by the detection of its face."""
+        if self.now_s - track.held_s > BRIDGED_S:
             track.box = BoxFilter(detection.box_xywh)
         else:
             track.box.measure_box(detection.box_xywh)
         track.anchor = copy.deepcopy(track.box)
-        track.looks = _mixed(track.looks, looks)
-        track.patch = patch_of(self._glance, track.box.box_xywh)
+        # looks change slowly; a zone that comes into view counts at once
+        known = track.looks
+        mixed = LOOKS_MEMORY * known + (1 - LOOKS_MEMORY) * looks
+        mixed = np.where(known.sum(axis=1, keepdims=True) > 0, mixed, looks)
+        track.looks = np.where(looks.sum(axis=1, keepdims=True) > 0, mixed, known)
+        track.patch = self._patch(track.box.box_xywh)
         track.detection, track.detected_s, track.held_s = detection, self.now_s, self.now_s
         if track.number is None:
             track.number = next(self._numbers)
 
-    def _check_unseen(self, image: np.ndarray, seen: set[int]) -> None:
-        """Give up what was a false box, and let go of boxes that no longer hold their face."""
-        unseen = [track for row, track in enumerate(self.tracks) if row not in seen]
-        for track in unseen:
-            if self._is_known(track):
-                looks = looks_of(image, track.box.box_xywh)
-                if looks_apart(track.looks, looks) > ALIKE:
-                    track.held_s = min(track.held_s, self.now_s - BRIDGED_S - 1e-6)
-        self._give_up(lambda track: track.number is None and track in unseen)
-
-    def _begin(self, detection: Detection, looks: np.ndarray) -> None:
-        """Begin a track, as yet without a number."""
-        box = BoxFilter(detection.box_xywh)
-        patch = patch_of(self._glance, detection.box_xywh)
-        self.tracks.append(Track(box, detection, looks, patch, self.now_s, self.now_s))
-
     def _is_known(self, track: Track) -> bool:
-        """Tell whether it is known where the face of a track is, and that is in the frame."""
+        """Return whether it is known where the face of a track is, and that is in the frame."""
         x, y = track.box.mean[:2]
         return (
             self.now_s - track.held_s <= BRIDGED_S
             and self.now_s - track.detected_s <= self.carry_s
             and 0 <= x < self._size_wh[0]
             and 0 <= y < self._size_wh[1]
-        )
-
-    def _is_hidden(self, track: Track, others: Iterable[Track]) -> bool:
-        """Tell whether another face, detected later, is where this one should be."""
-        box = track.box.box_xywh
-        return any(
-            other.detected_s > track.detected_s
-            and overlap_of(box, other.box.box_xywh) > HIDDEN_OVERLAP
-            for other in others
         )
 
 
@@ -425,27 +340,21 @@ def looks_of(image: np.ndarray, box_xywh: Sequence[float]) -> np.ndarray:
         box_xywh: the face, in pixels.
 
     Returns:
-        (zones, bins) float32; each row a histogram that sums to 1, or zeros where the zone is out
-        of the picture.
+        (zones, bins) float32; each row a histogram that sums to 1, or zeros where most of the
+        zone is out of the picture.
     """
     x, y, width, height = box_xywh
-    zones = [
-        (x + aside * width, y + top * height, x + (1 - aside) * width, y + bottom * height)
-        for top, bottom, aside in ZONES
-    ]
-    return np.stack([_colors(image, zone, width) for zone in zones])
-
-
-def _colors(image: np.ndarray, corners: Sequence[float], face_px: float) -> np.ndarray:
-    """Return the histogram of the colours between two corners; zeros where most is out of view."""
-    left, top, right, bottom = (round(value) for value in corners)
-    step = max(1, round(face_px / ZONE_SIDE_PX))
-    part = image[max(0, top) : max(0, bottom) : step, max(0, left) : max(0, right) : step]
-    if part.size / 3 * step**2 < 0.5 * (right - left) * (bottom - top):
-        return np.zeros(math.prod(COLOR_BINS), np.float32)
-    colors = cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2HSV_FULL)
-    counts = cv2.calcHist([colors], [0, 1, 2], None, COLOR_BINS, [0, 256] * 3)
-    return counts.ravel() / counts.sum()
+    step = max(1, round(width / ZONE_SIDE_PX))
+    zones = np.zeros((len(ZONES), math.prod(COLOR_BINS)), np.float32)
+    for zone, (from_share, to_share, aside) in zip(zones, ZONES, strict=True):
+        left, right = round(x + aside * width), round(x + (1 - aside) * width)
+        top, bottom = round(y + from_share * height), round(y + to_share * height)
+        part = image[max(0, top) : max(0, bottom) : step, max(0, left) : max(0, right) : step]
+        if part.size / 3 * step**2 >= 0.5 * (right - left) * (bottom - top):
+            colors = cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2HSV_FULL)
+            counts = cv2.calcHist([colors], [0, 1, 2], None, COLOR_BINS, [0, 256] * 3)
+            zone[:] = counts.ravel() / counts.sum()
+    return zones
 
 
 def looks_apart(one: np.ndarray, other: np.ndarray) -> float:
@@ -455,25 +364,3 @@ def looks_apart(one: np.ndarray, other: np.ndarray) -> float:
         return 0.5
     likeness = np.sqrt(one[common] * other[common]).sum(axis=1)
     return float(np.sqrt(np.maximum(0, 1 - likeness)).mean())
-
-
-def _mixed(known: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Return looks that change slowly; a zone that comes into view counts at once."""
-    mixed = LOOKS_MEMORY * known + (1 - LOOKS_MEMORY) * seen
-    mixed = np.where(known.sum(axis=1, keepdims=True) > 0, mixed, seen)
-    return np.where(seen.sum(axis=1, keepdims=True) > 0, mixed, known)
-
-
-def _middle_and_size(box_xywh: Sequence[float]) -> np.ndarray:
-    """Return a box as middle x, middle y, width and height."""
-    return np.array([*_middle(box_xywh), *box_xywh[2:]], float)
-
-
-def _middle(box_xywh: Sequence[float]) -> tuple[float, float]:
-    x, y, width, height = box_xywh
-    return x + width / 2, y + height / 2
-
-
-def _side(box_xywh: Sequence[float]) -> float:
-    """Return the side of the square with the area of a box."""
-    return math.sqrt(box_xywh[2] * box_xywh[3])

@@ -14,10 +14,9 @@ import numpy as np
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
-from emotion.video.decoding import import_av, open_container
+from emotion.video.decoding import import_av, letterboxed, open_container
 from emotion.video.reading import VideoInfo
 from emotion.video.sound import Sound, open_sound
-from emotion.video.upright import letterboxed
 
 TICK_S = Fraction(1, 90_000)
 """The unit of time of MPEG: whole numbers of it for all common frame rates."""
@@ -27,7 +26,7 @@ MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class Encoder:
-    """How pictures are packed.
+    """How pictures are encoded.
 
     Attributes:
         name: FFmpeg's name of the encoder.
@@ -56,7 +55,7 @@ class Container:
         copied_sounds: FFmpeg's names of sound that it takes, and that its players play, as it is.
         sound_encoder: for any other sound.
         options: of the container.
-        has_free_times: whether each frame may have any time; else they lie on a grid.
+        has_free_times: whether a frame may have any time; else times lie on a grid.
     """
 
     format: str
@@ -146,7 +145,7 @@ class VideoSink:
     def __init__(
         self, path: Path, info: VideoInfo, sound_of: Path | None = None, is_live: bool = False
     ):
-        """Take the file and what it will hold; nothing is written yet.
+        """Prepare to write a file.
 
         Args:
             path: the file; its suffix says its format.
@@ -173,11 +172,14 @@ class VideoSink:
 
     def __enter__(self) -> "VideoSink":
         self._av = import_av()
+        kind, options = self._kind, dict(self._kind.options)
         with contextlib.ExitStack() as stack:
             self._part = stack.enter_context(kept_file(self._path))
-            stack.push(self._forget_useless_file)
-            with self._told_in_words():
-                self._container = stack.enter_context(self._open_container())
+            stack.push(self._remove_useless_file)
+            with self._clear_errors():
+                self._container = stack.enter_context(
+                    self._av.open(f"file:{self._part}", "w", format=kind.format, options=options)
+                )
                 self._stream = self._add_pictures()
             self._sounds = stack.enter_context(contextlib.ExitStack())
             stack.callback(self._finish)
@@ -185,7 +187,7 @@ class VideoSink:
         return self
 
     def __exit__(self, *exception) -> None:
-        with self._told_in_words():
+        with self._clear_errors():
             self._stack.close()
 
     def write(self, image: np.ndarray, timestamp_s: float | None = None) -> None:
@@ -200,65 +202,55 @@ class VideoSink:
         """
         if timestamp_s is None:
             timestamp_s = self._written / self._info.fps
-        with self._told_in_words():
+        with self._clear_errors():
             if not self._written:
                 self._first_s = timestamp_s
                 self._add_sound()
                 self._container.start_encoding()
-            frame = self._frame(image, self._tick(timestamp_s))
-            self._pack(frame)
+            unit_s = float(self._stream.codec_context.time_base)
+            tick = round((timestamp_s - self._first_s) / unit_s)
+            self._last_tick = max(tick, self._last_tick + 1)
+            self._encode(self._frame(image, self._last_tick))
             self._written += 1
             self._write_sound(timestamp_s - self._first_s)
 
-    def _pack(self, frame) -> None:
+    def _encode(self, frame) -> None:
         """Encode a frame (None: what is held back) and write what comes out of it."""
         # in one piece: Ctrl-C between the two would lose a packet on which all later ones build
         deque(map(self._container.mux, map(self._stream.encode, (frame,))), maxlen=0)
 
-    def _open_container(self):
-        return self._av.open(
-            f"file:{self._part}", "w", format=self._kind.format, options=dict(self._kind.options)
-        )
-
     def _add_pictures(self):
         """Add the stream of pictures, packed by the first encoder there is."""
-        self._encoder = self._first_encoder()
-        width, height = self._size_wh
-        rate = Fraction(self._grid_fps()).limit_denominator(1001)
-        stream = self._container.add_stream(
-            self._encoder.name, rate=rate, width=width, height=height
-        )
-        stream.pix_fmt = self._encoder.pixel_format
-        stream.options = dict(
-            self._encoder.live_options if self._is_live else self._encoder.options
-        )
+        from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
+
+        kind, known = self._kind, self._av.codecs_available
+        encoder = next((one for one in kind.encoders if one.name in known), None)
+        if encoder is None:
+            raise SourceError(
+                f"expected an FFmpeg with {' or '.join(one.name for one in kind.encoders)} to "
+                f"write {self._path.name}; this one has none: pip install av brings one"
+            )
+        is_even = kind.has_free_times or self._info.is_steady
+        fps = self._info.fps if is_even else UNEVEN_GRID_FPS
+        rate, (width, height) = Fraction(fps).limit_denominator(1001), self._size_wh
+        stream = self._container.add_stream(encoder.name, rate=rate, width=width, height=height)
+        stream.pix_fmt = encoder.pixel_format
+        stream.options = dict(encoder.live_options if self._is_live else encoder.options)
         context = stream.codec_context
-        context.time_base = TICK_S if self._kind.has_free_times else 1 / rate
+        context.time_base = TICK_S if kind.has_free_times else 1 / rate
         context.thread_count = min(available_cpus(), MOST_THREADS)
-        _tag_colours(context, self._encoder)
+        # the colours are tagged, so that no player has to guess
+        context.color_range = ColorRange.JPEG if encoder.is_full_range else ColorRange.MPEG
+        if encoder.colours == "ITU709":
+            context.colorspace = 1  # AVCOL_SPC_BT709; PyAV's own names are those of swscale
+            context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        else:
+            context.colorspace = 6  # AVCOL_SPC_SMPTE170M
+            context.color_primaries = ColorPrimaries.SMPTE170M
+            context.color_trc = ColorTrc.SMPTE170M
+        self._encoder = encoder
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         return stream
-
-    def _first_encoder(self) -> Encoder:
-        for encoder in self._kind.encoders:
-            if encoder.name in self._av.codecs_available:
-                return encoder
-        names = " or ".join(encoder.name for encoder in self._kind.encoders)
-        raise SourceError(
-            f"expected an FFmpeg with {names} to write {self._path.name}; this one has none: pip "
-            "install av brings one"
-        )
-
-    def _grid_fps(self) -> float:
-        is_even = self._kind.has_free_times or self._info.is_steady
-        return self._info.fps if is_even else UNEVEN_GRID_FPS
-
-    def _tick(self, timestamp_s: float) -> int:
-        """Return a time in units of the file, later than the last."""
-        unit_s = self._stream.codec_context.time_base
-        tick = round((timestamp_s - self._first_s) / float(unit_s))
-        self._last_tick = max(tick, self._last_tick + 1)
-        return self._last_tick
 
     def _frame(self, image: np.ndarray, tick: int):
         """Return a frame in the size, colours and time of the file."""
@@ -291,7 +283,7 @@ class VideoSink:
             self.sound_problem = str(error)
         except (self._av.FFmpegError, ValueError) as error:
             self.sound_problem = (
-                f"expected to take over the sound of {self._sound_of.name}; "
+                f"expected to copy the sound of {self._sound_of.name}; "
                 f"{self._path.suffix} cannot hold it ({error})"
             )
 
@@ -305,20 +297,24 @@ class VideoSink:
     def _finish(self) -> None:
         """Write what encoders hold back."""
         if self._written:
-            frame_s = 1 / self._info.fps
-            self._write_sound(
-                float(self._last_tick * self._stream.codec_context.time_base) + frame_s
-            )
-            self._pack(None)
+            last_s = float(self._last_tick * self._stream.codec_context.time_base)
+            self._write_sound(last_s + 1 / self._info.fps)
+            self._encode(None)
 
-    def _forget_useless_file(self, kind, error: BaseException | None, traceback) -> None:
+    def _remove_useless_file(self, kind, error: BaseException | None, traceback) -> None:
         """Remove a file without frames, or one that a full disk left without its index."""
-        has_failed = self._has_failed or isinstance(error, self._av.FFmpegError)
-        if not self._written or (has_failed and not _is_readable(self._part)):
+        is_useless = not self._written
+        if not is_useless and (self._has_failed or isinstance(error, self._av.FFmpegError)):
+            try:
+                with open_container(self._part):
+                    pass
+            except SourceError:
+                is_useless = True
+        if is_useless:
             self._part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _told_in_words(self) -> Iterator[None]:
+    def _clear_errors(self) -> Iterator[None]:
         """Turn what FFmpeg raises into a SourceError."""
         try:
             yield
@@ -330,24 +326,3 @@ class VideoSink:
                 f"expected to write a video; {self._path.name} of {width}x{height} pixels at "
                 f"{self._info.fps:.5g} frames per second could not be written ({reason})"
             ) from error
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        with open_container(path):
-            return True
-    except SourceError:
-        return False
-
-
-def _tag_colours(context, encoder: Encoder) -> None:
-    """Say in a stream how its colours are meant, so that no player has to guess."""
-    from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
-
-    context.color_range = ColorRange.JPEG if encoder.is_full_range else ColorRange.MPEG
-    if encoder.colours == "ITU709":
-        context.colorspace = 1  # AVCOL_SPC_BT709; PyAV's own names are those of swscale
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-    else:
-        context.colorspace = 6  # AVCOL_SPC_SMPTE170M
-        context.color_primaries, context.color_trc = ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M

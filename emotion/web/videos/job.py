@@ -27,8 +27,8 @@ from emotion.files import write_json
 from emotion.images.encoding import encode_jpeg
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
-from emotion.video.analysis import Progress, VideoOutputs, VideoReport, analyse_video
 from emotion.video.following import VIDEO_SEARCH, YUNET_VIDEO_SEARCH
+from emotion.video.outputs import Progress, VideoOutputs, VideoReport, analyse_video
 from emotion.video.reading import VideoInfo, VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces

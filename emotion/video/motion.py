@@ -1,4 +1,6 @@
-"""Where the content of a box went from one frame to the next, and whether the scene was cut.
+"""How boxes move: a filter, the flow of points from one frame to the next, and cuts of the scene.
+
+BoxFilter is the Kalman filter of SORT (Bewley et al. 2016).
 
 Median Flow (Kalal, Mikolajczyk and Matas 2010, "Forward-backward error: automatic detection of
 tracking failures"): points in a box are followed by pyramidal Lucas-Kanade, forth and back; the
@@ -30,20 +32,19 @@ GRID_SHARE = 0.7
 """Share of the box's sides that the points span; its corners show background."""
 
 LEAST_POINTS = 8
-"""Fewer points that came back say nothing."""
+"""With fewer points that came back, a box is lost."""
 
 LARGEST_ERROR_PX = 1.0
 """A point that comes back farther from its start was lost; in pixels of the copy."""
 
 LEAST_LIKENESS = 0.5
-"""Correlation of the box's content with that at the last detection below which something else is in
-the box, or before it."""
+"""Below this correlation with its content at the last detection, a box holds something else."""
 
 OWN_MARGIN = 0.2
 """What a face in front covers around its box, as a share of its sides."""
 
 LARGEST_GROWTH = 1.25
-"""No face grows or shrinks by more from one frame to the next."""
+"""A face grows or shrinks by at most this factor from one frame to the next."""
 
 PATCH_SIDE_PX = 24
 """Side of the contents that are compared."""
@@ -55,7 +56,7 @@ BLOCK_REACH_PX = 12
 have moved from one frame to the next."""
 
 FLAT_LEVELS = 4.0
-"""A copy whose grey levels deviate by less, a black frame or a white one, shows nothing."""
+"""A copy whose grey levels vary by less, such as a black or white frame, shows nothing."""
 
 FLAT_BLOCK_LEVELS = 3.0
 """The same for a block."""
@@ -64,13 +65,26 @@ SAME_VIEW = 0.98
 """Correlation of two copies from which their blocks need not be compared."""
 
 CUT_CHANGE = 0.12
-"""At a cut a frame changes (see `change_between`) by so much more than the frame before did: fast
-pans and shaking change frame after frame. They change by less than twice this, so no more of what
-the frame before did is taken off."""
+"""At a cut a frame changes (see `change_between`) by this much more than the frame before did. Fast
+pans and shaking change every frame, but by less than twice this: no more than this is subtracted
+for the frame before."""
+
+VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)
+"""How much the velocity of (middle x, middle y, width, height) wanders within a second, in sides of
+the box a second."""
+
+BOX_NOISE = (0.05, 0.05, 0.07, 0.07)
+"""Standard deviation of a detected box's middle and size, in sides."""
+
+FLOW_NOISE = (0.3, 0.3, 0.3, 0.3)
+"""Standard deviation of a velocity that the flow measured, in sides a second."""
+
+DRIFT = 0.1
+"""How far a box that the flow carries drifts within a second, in sides."""
 
 
 @dataclass(frozen=True)
-class Glance:
+class GreyFrame:
     """A reduced grey copy of a frame.
 
     Attributes:
@@ -82,8 +96,8 @@ class Glance:
     scale: float
 
     @classmethod
-    def of(cls, image: np.ndarray) -> "Glance":
-        """Return the glance at a frame, (H, W, 3) uint8 RGB."""
+    def of(cls, image: np.ndarray) -> "GreyFrame":
+        """Return the reduced copy of a frame, (H, W, 3) uint8 RGB."""
         height, width = image.shape[:2]
         # means of whole blocks of pixels take a third of the time of other scales
         step = min(height, width, math.ceil(math.sqrt(height * width / WORKING_PIXELS)))
@@ -102,7 +116,7 @@ class Glance:
 
 @dataclass(frozen=True)
 class Motion:
-    """How a box moved: its shift in pixels of the frame, and its size as a factor."""
+    """How a box moved: its shift in pixels, and its growth as a factor."""
 
     shift_xy: tuple[float, float]
     growth: float
@@ -112,15 +126,15 @@ class Motion:
 class CutFinder:
     """Finds cuts: much of the picture is new, all at once.
 
-    A frame that shows nothing is passed over, and the next is compared with the last that showed
+    A frame that shows nothing is skipped, and the next is compared with the last that showed
     something: after a flash the scene goes on, after a fade through black it may be another.
     """
 
-    _last: Glance | None = None
+    _last: GreyFrame | None = None
     _change: float = 0.0
 
-    def is_cut(self, now: Glance) -> bool:
-        """Tell whether the scene was cut between the frame of the last call and this one."""
+    def is_cut(self, now: GreyFrame) -> bool:
+        """Return whether the scene was cut between the frame of the last call and this one."""
         before = self._last
         if before is None or before.grey.shape != now.grey.shape:
             self._last, self._change = now, 0.0
@@ -132,7 +146,7 @@ class CutFinder:
         return self._change - steady > CUT_CHANGE
 
 
-def change_between(before: Glance, now: Glance) -> float:
+def change_between(before: GreyFrame, now: GreyFrame) -> float:
     """Return the share of a frame, 0 to 1, that is not in the other, moved or in another light."""
     one, other = before.thumbnail, now.thumbnail
     if correlation(one, other) > SAME_VIEW:
@@ -142,15 +156,14 @@ def change_between(before: Glance, now: Glance) -> float:
 
 
 def _clipped_like(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return a copy without what a flash or the dark would take from it, as they did in another."""
+    """Return a copy without what a flash or the dark took from the other one."""
     black, white = float((other < 6).mean()), float((other > 249).mean())
     return np.clip(one, *np.quantile(one, (black, 1 - white)).astype(np.float32))
 
 
 def _share_missing(one: np.ndarray, other: np.ndarray) -> float:
-    """Return how little the blocks of a copy are like any place near in another, by contrast."""
-    border = [BLOCK_REACH_PX] * 4
-    padded = cv2.copyMakeBorder(other, *border, cv2.BORDER_REFLECT)
+    """Return how little the blocks of a copy are like any place nearby in another, by contrast."""
+    padded = cv2.copyMakeBorder(other, *[BLOCK_REACH_PX] * 4, cv2.BORDER_REFLECT)
     missing = total = 0.0
     for top in range(0, one.shape[0], BLOCK_PX):
         for left in range(0, one.shape[1], BLOCK_PX):
@@ -174,8 +187,8 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def follow_boxes(
-    before: Glance,
-    now: Glance,
+    before: GreyFrame,
+    now: GreyFrame,
     boxes: np.ndarray,
     ranks: Sequence[float],
     patches: Sequence[np.ndarray],
@@ -186,8 +199,8 @@ def follow_boxes(
         before: the frame that the boxes are of.
         now: the next frame.
         boxes: (N, 4) left, top, width, height in pixels of the frame.
-        ranks: where boxes overlap, the points are of the lowest rank, and of nobody where ranks are
-            equal: two faces that cross must not swap their points.
+        ranks: where boxes overlap, the points belong to the lowest rank, and to no box where ranks
+            are equal: two faces that cross must not swap their points.
         patches: what each box should hold (see `patch_of`).
     """
     if not len(boxes):
@@ -197,16 +210,25 @@ def follow_boxes(
     ends, errors = _there_and_back(before, now, np.concatenate(starts))
     parts = np.cumsum([len(points) for points in starts])[:-1]
     moved = zip(starts, np.split(ends, parts), np.split(errors, parts), strict=True)
-    motions = [_motion(box, *points) for box, points in zip(scaled, moved, strict=True)]
-    return [
-        _in_frame(motion, before.scale) if _still_holds(now, box, motion, patch) else None
-        for box, motion, patch in zip(scaled, motions, patches, strict=True)
-    ]
+    motions = []
+    for box, points, patch in zip(scaled, moved, patches, strict=True):
+        motion = _motion(box, *points)
+        if motion is not None:
+            # does the box hold, where it went, what it should?
+            size = box[2:] * motion.growth
+            corner = box[:2] + box[2:] / 2 + motion.shift_xy - size / 2
+            found = _patch(now.grey, (*corner, *size))
+            shift_x, shift_y = motion.shift_xy
+            is_held = correlation(patch, found) >= LEAST_LIKENESS
+            in_frame = Motion((shift_x / before.scale, shift_y / before.scale), motion.growth)
+            motion = in_frame if is_held else None
+        motions.append(motion)
+    return motions
 
 
-def patch_of(glance: Glance, box_xywh: Sequence[float]) -> np.ndarray:
+def patch_of(frame: GreyFrame, box_xywh: Sequence[float]) -> np.ndarray:
     """Return the content of a box, in pixels of the frame, at a standard size."""
-    return _patch(glance.grey, np.asarray(box_xywh, np.float64) * glance.scale)
+    return _patch(frame.grey, np.asarray(box_xywh, np.float64) * frame.scale)
 
 
 def _own_points(
@@ -228,7 +250,7 @@ def _own_points(
 
 
 def _there_and_back(
-    before: Glance, now: Glance, starts: np.ndarray
+    before: GreyFrame, now: GreyFrame, starts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return where points went, (N, 2), and how far from their start they come back, (N,)."""
     if not len(starts):
@@ -267,15 +289,6 @@ def _motion(
     return Motion((float(shift_x), float(shift_y)), growth)
 
 
-def _still_holds(now: Glance, box: np.ndarray, motion: Motion | None, patch: np.ndarray) -> bool:
-    """Tell whether the box holds, where it went, what it should."""
-    if motion is None:
-        return False
-    wide, high = box[2:] * motion.growth
-    left, top = box[:2] + box[2:] / 2 + motion.shift_xy - (wide / 2, high / 2)
-    return correlation(patch, _patch(now.grey, (left, top, wide, high))) >= LEAST_LIKENESS
-
-
 def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
     """Return the content of a box at a standard size, float32; beyond an edge its pixels repeat."""
     x, y, width, height = box
@@ -287,7 +300,68 @@ def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
     return patch.astype(np.float32)
 
 
-def _in_frame(motion: Motion, scale: float) -> Motion:
-    """Return a motion in pixels of the frame."""
-    shift_x, shift_y = motion.shift_xy
-    return Motion((shift_x / scale, shift_y / scale), motion.growth)
+class BoxFilter:
+    """Where a box is and how fast it moves, by a Kalman filter of constant velocity.
+
+    The state is (middle x, middle y, width, height) and their velocities a second. Detections
+    measure the first half, the flow of points measures the second.
+    """
+
+    def __init__(self, box_xywh: Sequence[float]):
+        """Start at rest, with a box in pixels."""
+        self.mean = np.array([*middle_of(box_xywh), *box_xywh[2:], 0, 0, 0, 0], float)
+        spread = np.concatenate([BOX_NOISE, VELOCITY_WANDER])
+        self.covariance = np.diag((spread * side_of(box_xywh)) ** 2)
+
+    @property
+    def box_xywh(self) -> np.ndarray:
+        """Left, top, width and height, (4,) float64."""
+        x, y, width, height = self.mean[:4]
+        return np.array([x - width / 2, y - height / 2, width, height])
+
+    def predict(self, step_s: float) -> None:
+        """Move on by a time in seconds."""
+        side = side_of(self.box_xywh)
+        move = np.eye(8)
+        move[:4, 4:] = step_s * np.eye(4)
+        wander = np.square(np.array(VELOCITY_WANDER) * side) * step_s
+        # the new velocity holds for the whole step, so that measuring it also corrects the place
+        gain = np.concatenate([step_s * np.eye(4), np.eye(4)])
+        noise = gain @ np.diag(wander) @ gain.T
+        noise[:4, :4] += np.eye(4) * (DRIFT * side) ** 2 * step_s
+        self.mean = move @ self.mean
+        self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
+        self.covariance = move @ self.covariance @ move.T + noise
+
+    def measure_box(self, box_xywh: Sequence[float]) -> None:
+        """Correct the state by a box that the detector saw."""
+        box = np.array([*middle_of(box_xywh), *box_xywh[2:]], float)
+        self._measure(slice(0, 4), box, np.array(BOX_NOISE))
+
+    def measure_motion(self, motion: Motion, size_wh: np.ndarray, step_s: float) -> None:
+        """Correct the state by how the content of the box moved during the last step.
+
+        Args:
+            motion: shift in pixels and growth.
+            size_wh: width and height of the box before the step.
+            step_s: length of the step in seconds.
+        """
+        moved = np.concatenate([motion.shift_xy, size_wh * (motion.growth - 1)])
+        self._measure(slice(4, 8), moved / step_s, np.array(FLOW_NOISE))
+
+    def _measure(self, part: slice, seen: np.ndarray, noise_sides: np.ndarray) -> None:
+        noise = np.diag((noise_sides * side_of(self.box_xywh)) ** 2)
+        gain = np.linalg.solve(self.covariance[part, part] + noise, self.covariance[part]).T
+        self.mean = self.mean + gain @ (seen - self.mean[part])
+        self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
+        self.covariance = self.covariance - gain @ self.covariance[part]
+
+
+def middle_of(box_xywh: Sequence[float]) -> tuple[float, float]:
+    x, y, width, height = box_xywh
+    return x + width / 2, y + height / 2
+
+
+def side_of(box_xywh: Sequence[float]) -> float:
+    """Return the side of the square with the area of a box."""
+    return math.sqrt(box_xywh[2] * box_xywh[3])

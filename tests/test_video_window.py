@@ -1,7 +1,10 @@
-"""A video in a window: its pace, its keys, what they write, and what stands over the picture."""
+"""A video in a window: the window itself, its pace, its keys, and what stands over the picture."""
+
+# ruff: noqa: N802 - the stand-ins answer to OpenCV's names
 
 import re
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,20 +12,31 @@ from emotion.errors import SourceError
 from emotion.faces import Face
 from emotion.images.decoding import read_image
 from emotion.labels import EMOTIONS
-from emotion.video import viewing
-from emotion.video.overlays import (
-    annotated,
-    mirrored,
-    with_caption,
-    with_help,
-    with_message,
-    with_recording,
-)
+from emotion.video import window
+from emotion.video.outputs import FrameRate, annotated
 from emotion.video.reading import Video, VideoInfo, frames, open_video
 from emotion.video.tracking import FrameFaces, TrackedFace
-from emotion.video.viewing import Viewer
-from emotion.video.windows import BARS, HELP, MIRROR, PAUSE, QUIT, RECORD, SNAPSHOT, STEP
+from emotion.video.window import (
+    BARS,
+    HELP,
+    KEY_HELP,
+    KEYS,
+    MIRROR,
+    PAUSE,
+    QUIT,
+    RECORD,
+    SNAPSHOT,
+    STEP,
+    Viewer,
+    Window,
+    fitted,
+    mirrored,
+    window_problem,
+    with_recording,
+    with_words,
+)
 
+LINUX_BUILD = "  GUI:                           QT5\n"
 SIZE_WH = (640, 480)
 BOX = (100, 150, 120, 120)
 
@@ -179,7 +193,7 @@ def test_a_file_that_cannot_be_written_is_told_in_the_window(tmp_path, monkeypat
     def refuse(path, image):
         raise SourceError("the disk is full")
 
-    monkeypatch.setattr(viewing, "write_image", refuse)
+    monkeypatch.setattr(window, "write_image", refuse)
     desk = FakeDesk([PAUSE, None, SNAPSHOT, None, QUIT])
     answers, saved = show_all(desk, 1, tmp_path, is_live=False)
     assert (answers, saved) == ([False], [])
@@ -190,27 +204,28 @@ def test_a_file_that_cannot_be_written_is_told_in_the_window(tmp_path, monkeypat
 
 
 def test_keys_are_told_at_first_and_the_rate_later(monkeypatch):
-    captions = []
-    draw = viewing.with_caption
+    captions, draw = [], window.with_words
     monkeypatch.setattr(
-        viewing, "with_caption", lambda view, text: captions.append(text) or draw(view, text)
+        window,
+        "with_words",
+        lambda view, lines, *rest: captions.append(lines[0][1]) or draw(view, lines, *rest),
     )
     desk = FakeDesk()
     with viewer_of(desk) as viewer:
         for index in range(4):
             viewer.show(seen(index))
             desk.now_s += 2.0
-    assert captions[0] == "q quits, space pauses, h shows all keys"
-    assert captions[-1] == "0.5 frames per second"
+    assert "q quits" in captions[0]
+    assert captions[-1].startswith("0.5 ")
 
 
 @pytest.mark.parametrize(
     ("draw", "rows", "columns"),
     [
-        (lambda view: with_caption(view, "25.0 frames per second"), (440, 480), (0, 320)),
-        (lambda view: with_message(view, "saved a.png"), (440, 480), (400, 640)),
+        (lambda view: with_words(view, [("", "25.0 frames")], (0, 1)), (440, 480), (0, 320)),
+        (lambda view: with_words(view, [("", "saved a.png")], (1, 1)), (440, 480), (400, 640)),
         (lambda view: with_recording(view, 65), (0, 60), (480, 640)),
-        (lambda view: with_help(view, [("q", "quit"), ("space", "pause")]), (140, 340), (120, 520)),
+        (lambda view: with_words(view, KEY_HELP, (0.5, 0.5), 1.3), (100, 380), (120, 520)),
     ],
 )
 def test_words_stand_in_their_place(draw, rows, columns):
@@ -228,5 +243,139 @@ def test_words_stand_in_their_place(draw, rows, columns):
 
 def test_words_wider_than_the_picture_are_cut_off():
     view = np.zeros((20, 30, 3), np.uint8)
-    for drawn in (with_caption(view, "a" * 80), with_help(view, [("q", "quit")] * 9)):
-        assert drawn.shape == view.shape
+    assert with_words(view, [("q", "a" * 80)] * 9, (0.5, 1)).shape == view.shape
+
+
+PICTURE = np.full((48, 64, 3), (200, 100, 0), np.uint8)
+
+
+class FakeGui:
+    """Stands in for OpenCV's windows: remembers what is shown and presses keys."""
+
+    def __init__(self, keys=(), visible=1.0):
+        self.keys, self.visible = list(keys), visible
+        self.shown, self.calls, self.waits = [], [], []
+
+    def namedWindow(self, title, flags):
+        self.calls.append("open")
+
+    def resizeWindow(self, title, width, height):
+        self.calls.append((width, height))
+
+    def imshow(self, title, image):
+        self.shown.append(image)
+
+    def waitKey(self, delay_ms):
+        self.waits.append(delay_ms)
+        return self.keys.pop(0) if self.keys else -1
+
+    def getWindowProperty(self, title, key):
+        if self.visible is None:
+            raise cv2.error("no such window")
+        return self.visible
+
+    def destroyWindow(self, title):
+        self.calls.append("close")
+        if self.visible is None:
+            raise cv2.error("no such window")
+
+
+def ticks(times_s):
+    """Return a rate whose clock tells these times."""
+    now_s = iter(times_s)
+    return FrameRate(clock=lambda: next(now_s))
+
+
+def test_frame_rate_is_smooth_and_follows():
+    gaps = [0.05] * 20 + [0.1] * 100
+    rate = ticks(np.cumsum([0.0, *gaps]))
+    rates = [rate.tick() for _ in range(len(gaps) + 1)]
+    assert rates[20] == pytest.approx(20)
+    assert 15 < rates[21] < 20
+    assert rates[-1] == pytest.approx(10, rel=0.01)
+
+
+def test_frame_rate_leaves_a_pause_out():
+    rate = ticks([0.0, 0.1, 60.0, 60.1])
+    rate.tick()
+    assert rate.tick() == pytest.approx(10)
+    rate.restart()
+    assert [rate.tick(), rate.tick()] == pytest.approx([10, 10])
+
+
+@pytest.mark.parametrize(
+    ("key", "action"),
+    [
+        (-1, None),
+        (ord("x"), None),
+        (0, None),
+        (ord("q"), QUIT),
+        (ord("Q"), QUIT),
+        (27, QUIT),
+        (27 | 0x100000, QUIT),
+        (ord(" "), PAUSE),
+        (ord("n"), STEP),
+        (ord("s"), SNAPSHOT),
+        (ord("r"), RECORD),
+        (ord("b"), BARS),
+        (ord("M"), MIRROR),
+        (ord("h"), HELP),
+        (ord("?"), HELP),
+    ],
+)
+def test_keys_ask_for_something(key, action):
+    with Window("faces", FakeGui([key])) as opened:
+        assert opened.show(PICTURE) == action
+
+
+@pytest.mark.parametrize("visible", [0.0, -1.0, None])
+@pytest.mark.parametrize("key", [-1, ord("s")])
+def test_closed_window_quits(visible, key):
+    with Window("faces", FakeGui([key], visible)) as opened:
+        assert opened.show(PICTURE) == QUIT
+
+
+def test_window_shows_bgr_once_opened_and_closes():
+    gui = FakeGui()
+    with Window("faces", gui) as opened:
+        opened.show(PICTURE)
+        opened.show(PICTURE, wait_s=0.04)
+    assert gui.calls == ["open", (64, 48), "close"]
+    assert gui.waits == [1, 40]
+    assert np.array_equal(gui.shown[0], PICTURE[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "shown_wh"),
+    [
+        ((1280, 720), (1280, 720)),
+        ((4000, 3000), (960, 720)),
+        ((3000, 4000), (540, 720)),
+        ((160, 120), (640, 480)),
+        ((64, 640), (64, 640)),
+        ((20_000, 10), (1280, 1)),
+    ],
+)
+def test_pictures_are_fitted_to_a_window(size_wh, shown_wh):
+    assert fitted(np.zeros((*size_wh[::-1], 3), np.uint8)).shape[1::-1] == shown_wh
+
+
+def test_every_key_is_in_the_help():
+    told = {key for keys, _ in KEY_HELP for key in keys.split(" or ")}
+    assert told == {{" ": "space", "\x1b": "Esc"}.get(key, key) for key in KEYS}
+
+
+@pytest.mark.parametrize(
+    ("environment", "platform", "build", "message"),
+    [
+        ({"DISPLAY": ":0"}, "linux", "  GUI:                           NONE\n", "headless"),
+        ({}, "win32", "  GUI:                           NONE\n", "headless"),
+        ({"DISPLAY": "", "WAYLAND_DISPLAY": ""}, "linux", LINUX_BUILD, "no display"),
+        ({"DISPLAY": ":4711"}, "linux", LINUX_BUILD, "cannot open"),
+        ({}, "darwin", "  GUI: COCOA\n", None),
+        ({}, "win32", "  GUI: WIN32UI\n", None),
+    ],
+)
+def test_window_problem_is_found_without_opening_one(environment, platform, build, message):
+    problem = window_problem(environment, platform, build)
+    assert problem is None if message is None else message in problem

@@ -1,7 +1,7 @@
 """A whole video to its files: what they hold at the end, when stopped, and when interrupted."""
 
+import functools
 import json
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -10,8 +10,8 @@ from video_files import moving_faces, video_with_sound, write_pictures
 from emotion.detection.haar import FaceDetector
 from emotion.errors import EmotionError, SourceError
 from emotion.recognizer import Recognizer
-from emotion.video.analysis import Progress, VideoOutputs, analyse_video
-from emotion.video.following import VIDEO_SEARCH, FollowSettings
+from emotion.video.following import VIDEO_SEARCH
+from emotion.video.outputs import Progress, VideoOutputs, analyse_video
 from emotion.video.reading import frames, open_video
 from emotion.video.summary import SummaryBuilder
 
@@ -64,7 +64,13 @@ def table_frames(folder):
 
 def test_a_video_becomes_all_its_files(recognizer, film, tmp_path):
     outputs = everything(tmp_path)
-    report = analyse(recognizer, film, outputs)
+    told = []
+    options = {"on_progress": lambda progress: told.append(progress) or True}
+    report = analyse(recognizer, film, outputs, **options)
+    assert [progress.frames_done for progress in told] == list(range(1, COUNT + 1))
+    assert (told[-1].frame_count, told[-1].share) == (COUNT, 1)
+    assert told[-1].position_s == pytest.approx(1.1)
+    assert told[-1].rate > 0
     assert (report.is_complete, report.problem) == (True, None)
     assert report.summary.frames == COUNT
     (track,) = report.summary.tracks
@@ -92,16 +98,6 @@ def test_boxes_and_bars_are_drawn_when_asked(recognizer, tmp_path):
     assert all(abs(picture - original).max() > 100 for picture in pictures)
     with_bars, without = pictures
     assert abs(with_bars - without).mean() > 5
-
-
-def test_progress_tells_how_far_it_is(recognizer, film):
-    told = []
-    analyse(recognizer, film, on_progress=lambda progress: told.append(progress) or True)
-    assert [progress.frames_done for progress in told] == list(range(1, COUNT + 1))
-    assert {progress.frame_count for progress in told} == {COUNT}
-    assert told[-1].share == 1
-    assert told[-1].position_s == pytest.approx(1.1)
-    assert told[-1].rate > 0
 
 
 @pytest.mark.parametrize(
@@ -167,20 +163,11 @@ def test_mirrored_boxes_are_on_the_other_side(recognizer, film):
     middles = []
     for is_mirrored in (False, True):
         boxes = []
-        keep = SimpleNamespace(view=lambda seen, boxes=boxes: boxes.append(seen) or True)
-        analyse(recognizer, film, viewers=[keep.view], is_mirrored=is_mirrored)
+        keep = functools.partial(lambda boxes, seen: boxes.append(seen) or True, boxes)
+        analyse(recognizer, film, viewers=[keep], is_mirrored=is_mirrored)
         x, _, width, _ = boxes[3].faces[0].face.box_xywh
         middles.append(x + width / 2)
     assert middles[1] == pytest.approx(SIZE_WH[0] - middles[0], abs=12)
-
-
-def test_detect_every_is_kept(recognizer, film):
-    found = []
-    settings = FollowSettings(detect_every=4)
-    analyse(recognizer, film, settings=settings, viewers=[lambda seen: found.append(seen) or True])
-    detected = [seen.index for seen in found if any(face.is_detected for face in seen.faces)]
-    assert 3 <= len(detected) <= 5  # the first again at once, to be sure of it
-    assert all(seen.faces for seen in found)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,364 @@
+"""A video in a window on the desktop: paced, captioned, and steered by keys."""
+
+import contextlib
+import functools
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from emotion.errors import EmotionError
+from emotion.images.encoding import write_image
+from emotion.text import clock as clock_text
+from emotion.video.outputs import FrameRate, annotated
+from emotion.video.reading import Video, VideoInfo
+from emotion.video.tracking import FrameFaces
+from emotion.video.writing import VideoSink
+
+SMALLEST_VIEW_WH, LARGEST_VIEW_WH = (640, 480), (1280, 720)
+"""A window shows frames enlarged or reduced to between these sizes, in pixels."""
+
+QUIT, PAUSE, STEP, SNAPSHOT, MIRROR, BARS, RECORD, HELP = (
+    "quit pause step snapshot mirror bars record help".split()
+)
+KEYS = MappingProxyType(
+    {
+        "q": QUIT,
+        "\x1b": QUIT,
+        " ": PAUSE,
+        "n": STEP,
+        "s": SNAPSHOT,
+        "r": RECORD,
+        "b": BARS,
+        "m": MIRROR,
+        "h": HELP,
+        "?": HELP,
+    }
+)
+"""Key -> what it does; capitals do the same."""
+
+KEY_HELP = (
+    ("space", "pause, go on"),
+    ("n", "while paused: next frame"),
+    ("s", "save this picture (.png)"),
+    ("r", "start, stop a recording (.mp4)"),
+    ("b", "show, hide the bars"),
+    ("m", "swap left and right"),
+    ("h or ?", "show, hide this help"),
+    ("q or Esc", "quit"),
+)
+
+FIRST_HELP_S, MESSAGE_S = 6.0, 3.0
+"""How long the caption names the keys, and how long a message stands."""
+
+LONGEST_WAIT_S = 0.05
+"""Longest wait for a key before the window is checked again: it may be closed."""
+
+PLATE_RGB, INK_RGB, KEY_RGB = (20, 20, 20), (255, 255, 255), (240, 228, 66)
+RECORDING_RGB = (230, 30, 30)
+PLATE_OPACITY = 0.88
+SMALLEST_TEXT_PX = 12
+PROBE_TIMEOUT_S = 30
+
+
+class Window:
+    """A window on the desktop; `gui` is OpenCV, or what stands in for it in a test."""
+
+    def __init__(self, title: str, gui=cv2):
+        self._title, self._gui = title, gui
+        self._is_open = False
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._is_open:
+            # a window that the user has closed cannot be closed again
+            with contextlib.suppress(cv2.error):
+                self._gui.destroyWindow(self._title)
+
+    def show(self, view: np.ndarray, wait_s: float = 0.0) -> str | None:
+        """Show a picture and return what the user asks for: a value of `KEYS`, or None.
+
+        Args:
+            view: (H, W, 3) uint8 RGB, best of a size that `fitted` gives.
+            wait_s: how long to wait for a key, in seconds; at least a millisecond.
+        """
+        if not self._is_open:
+            flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
+            self._gui.namedWindow(self._title, flags)
+            self._gui.resizeWindow(self._title, *view.shape[1::-1])
+            self._is_open = True
+        self._gui.imshow(self._title, cv2.cvtColor(view, cv2.COLOR_RGB2BGR))
+        key = self._gui.waitKey(max(1, round(wait_s * 1000)))
+        try:
+            is_closed = self._gui.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:
+            is_closed = True
+        if is_closed:
+            return QUIT
+        return None if key < 0 else KEYS.get(chr(key & 0xFF).lower())
+
+
+class Viewer:
+    """Shows the frames of a video in a window and does what the keys ask for.
+
+    A pause holds a file where it is. A live source does not wait: only the picture is held, and the
+    work goes on behind it, so that no track is lost and no file gets a gap.
+
+    with Viewer(window, video) as viewer:
+        viewer.show(frame)
+
+    Attributes:
+        saved: the snapshots and recordings.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        video: Video,
+        bars: bool = True,
+        folder: Path = Path(),
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Prepare to show a video.
+
+        Args:
+            window: where to show.
+            video: the video; a file's frames are not shown before their time.
+            bars: whether to begin with the bars.
+            folder: for snapshots and recordings.
+            clock: returns the time in seconds.
+        """
+        self.saved: list[Path] = []
+        self._window, self._video, self._folder, self._clock = window, video, folder, clock
+        self._is_on = {PAUSE: False, MIRROR: False, BARS: bars, HELP: False}
+        self._opened_s, self._zero_s = clock(), None
+        self._message, self._message_until_s = "", clock()
+        self._rate = FrameRate(clock)
+        self._recording: VideoSink | None = None
+        self._recording_path, self._recording_start_s = Path(), 0.0
+        self._held: FrameFaces | None = None
+        self._sides: dict[int, int] = {}
+
+    def __enter__(self) -> "Viewer":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._recording:
+            self._stop_recording()
+
+    def show(self, frame: FrameFaces) -> bool:
+        """Show a frame for its time, or until a pause ends; return False when the user quits."""
+        rate, due_s = self._rate.tick(), self._due_s(frame.timestamp_s)
+        if self._recording:
+            self._try(self._record, frame)
+        if not (self._held and self._is_on[PAUSE] and self._video.is_live):
+            self._held = frame
+        while True:
+            waits = self._is_on[PAUSE] and not self._video.is_live
+            wait_s = LONGEST_WAIT_S if waits else due_s - self._clock()
+            view = self._view(frame.timestamp_s, rate)
+            action = self._window.show(view, min(max(0.0, wait_s), LONGEST_WAIT_S))
+            if action in (QUIT, STEP):
+                self._is_on[PAUSE], self._held = True, None
+                return action == STEP
+            if action in self._is_on:
+                self._is_on[action] = not self._is_on[action]
+                self._rate.restart()
+            elif action == SNAPSHOT:
+                self._try(self._save_snapshot)
+            elif action == RECORD and self._recording:
+                self._try(self._stop_recording)
+            elif action == RECORD:
+                self._try(self._start_recording, frame)
+            elif not waits and self._clock() >= due_s:
+                return True
+
+    def _due_s(self, timestamp_s: float) -> float:
+        """Return until when a frame is shown: a file plays in its own time, never faster."""
+        now_s = self._clock()
+        if self._video.is_live:
+            return now_s
+        if self._zero_s is None or now_s > self._zero_s + timestamp_s:
+            self._zero_s = now_s - timestamp_s
+        return self._zero_s + timestamp_s
+
+    def _picture(self, frame: FrameFaces) -> np.ndarray:
+        """Return the annotated frame as the person wants to see it."""
+        shown = mirrored(frame) if self._is_on[MIRROR] else frame
+        return annotated(shown, self._is_on[BARS], self._sides)
+
+    def _view(self, timestamp_s: float, rate: float) -> np.ndarray:
+        """Return what stands in the window: the picture and all the words over it."""
+        view, caption = fitted(self._picture(self._held)), f"{rate:.1f} frames per second"
+        if self._is_on[PAUSE]:
+            caption = "paused: space goes on, n shows the next frame"
+        elif self._clock() - self._opened_s < FIRST_HELP_S:
+            caption = "q quits, space pauses, h shows all keys"
+        view = with_words(view, [("", caption)], (0, 1))
+        if self._recording:
+            view = with_recording(view, timestamp_s - self._recording_start_s)
+        if self._clock() < self._message_until_s:
+            view = with_words(view, [("", self._message)], (1, 1))
+        return with_words(view, KEY_HELP, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
+
+    def _try(self, write: Callable, *arguments) -> None:
+        """Try to write a file; the window says what went wrong and goes on."""
+        try:
+            write(*arguments)
+        except (EmotionError, OSError) as error:
+            self._recording = None
+            self._say(str(error))
+
+    def _say(self, sentence: str) -> None:
+        self._message, self._message_until_s = sentence, self._clock() + MESSAGE_S
+
+    def _save_snapshot(self) -> None:
+        path = _new_path(self._folder, "snapshot", ".png")
+        write_image(path, self._picture(self._held))
+        self.saved.append(path)
+        self._say(f"saved {path.name}")
+
+    def _start_recording(self, frame: FrameFaces) -> None:
+        path = _new_path(self._folder, "recording", ".mp4")
+        size_wh = frame.image.shape[1::-1]
+        info = VideoInfo(self._video.info.fps, size_wh, is_steady=False)
+        self._recording = VideoSink(path, info, is_live=True).__enter__()
+        self._recording_path, self._recording_start_s = path, frame.timestamp_s
+        self._record(frame)
+        self._say(f"recording {path.name}; r stops")
+
+    def _record(self, frame: FrameFaces) -> None:
+        self._recording.write(self._picture(frame), frame.timestamp_s - self._recording_start_s)
+
+    def _stop_recording(self) -> None:
+        recording, self._recording = self._recording, None
+        recording.__exit__(None, None, None)
+        self.saved.append(self._recording_path)
+        self._say(f"saved {self._recording_path.name}")
+
+
+def _new_path(folder: Path, kind: str, suffix: str) -> Path:
+    """Return a name with the date and time that no file has yet."""
+    stem = f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    return path
+
+
+def mirrored(frame: FrameFaces) -> FrameFaces:
+    """Return a frame with its boxes as in a mirror."""
+    faces = []
+    for tracked in frame.faces:
+        x, y, width, height = tracked.face.box_xywh
+        box_xywh = (frame.image.shape[1] - x - width, y, width, height)
+        faces.append(replace(tracked, face=replace(tracked.face, box_xywh=box_xywh)))
+    return replace(frame, image=cv2.flip(frame.image, 1), faces=tuple(faces))
+
+
+def fitted(image: np.ndarray) -> np.ndarray:
+    """Return a picture in a size that suits a window; itself where it has one."""
+    size_wh = np.array(image.shape[1::-1])
+    largest = min(np.array(LARGEST_VIEW_WH) / size_wh)
+    smallest = min(np.array(SMALLEST_VIEW_WH) / size_wh)
+    scale = min(largest, max(1.0, smallest))
+    if scale == 1:
+        return image
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    width, height = np.maximum(1, np.round(size_wh * scale)).astype(int).tolist()
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def with_words(
+    view: np.ndarray, lines: Sequence[tuple[str, str]], place: tuple[float, float], scale: float = 1
+) -> np.ndarray:
+    """Return a copy of an RGB picture with words on a dark plate.
+
+    Args:
+        view: the picture, (H, W, 3) uint8.
+        lines: two columns, such as keys and what they do; the first may be "".
+        place: (0, 0) is the upper left corner of the picture, (1, 1) the lower right one.
+        scale: of the letters.
+    """
+    plate = _plate(tuple(lines), round(scale * _text_px(view)))
+    return _with_plate(view, plate, place)
+
+
+def with_recording(view: np.ndarray, seconds: float) -> np.ndarray:
+    """Return a copy of an RGB picture with a red dot and the time in its upper right corner."""
+    size = round(1.3 * _text_px(view))
+    plate = _plate((("   ", clock_text(seconds)),), size).copy()
+    cv2.circle(plate, (size, plate.shape[0] // 2), size // 3, RECORDING_RGB, -1, cv2.LINE_AA)
+    return _with_plate(view, plate, (1, 0))
+
+
+def _text_px(view: np.ndarray) -> int:
+    return max(SMALLEST_TEXT_PX, max(view.shape[:2]) // 55)
+
+
+@functools.lru_cache(maxsize=64)
+def _plate(lines: tuple[tuple[str, str], ...], size: int) -> np.ndarray:
+    """Return a dark plate with two columns of words; not to be changed."""
+    font = ImageFont.load_default(size)
+    row, pad = round(size * 1.5), round(size * 0.6)
+    left = round(max(font.getlength(key) for key, _ in lines))
+    left += 2 * pad if left else pad
+    width = left + round(max(font.getlength(text) for _, text in lines)) + pad
+    plate = Image.new("RGB", (width, row * len(lines) + pad), PLATE_RGB)
+    pen = ImageDraw.Draw(plate)
+    for number, (key, text) in enumerate(lines):
+        middle = pad / 2 + (number + 0.5) * row
+        pen.text((pad, middle), key, font=font, fill=KEY_RGB, anchor="lm")
+        pen.text((left, middle), text, font=font, fill=INK_RGB, anchor="lm")
+    return np.asarray(plate)
+
+
+def _with_plate(view: np.ndarray, plate: np.ndarray, place: tuple[float, float]) -> np.ndarray:
+    """Return a copy of a picture with a plate on it, cut off where the picture ends."""
+    copy = view.copy()
+    left = max(0, int((view.shape[1] - plate.shape[1]) * place[0]))
+    top = max(0, int((view.shape[0] - plate.shape[0]) * place[1]))
+    part = copy[top : top + plate.shape[0], left : left + plate.shape[1]]
+    cut = plate[: part.shape[0], : part.shape[1]]
+    part[:] = cv2.addWeighted(part, 1 - PLATE_OPACITY, cut, PLATE_OPACITY, 0)
+    return copy
+
+
+def window_problem(
+    environment: Mapping[str, str] = os.environ,
+    platform: str = sys.platform,
+    build: str | None = None,
+) -> str | None:
+    """Return why no window can be opened, in words, or None where one can.
+
+    OpenCV ends the whole process, beyond any handler, when it finds no display, so the last test
+    is made by another process.
+    """
+    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation() if build is None else build):
+        return "this OpenCV (opencv-python-headless) cannot open windows"
+    if not platform.startswith("linux"):
+        return None
+    if not environment.get("DISPLAY") and not environment.get("WAYLAND_DISPLAY"):
+        return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+        "import cv2; cv2.namedWindow('.'); cv2.destroyAllWindows()"
+    )
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command, options = [sys.executable, "-c", code], {"timeout": PROBE_TIMEOUT_S}
+        done = subprocess.run(command, env=dict(environment), capture_output=True, **options)
+        if done.returncode == 0:
+            return None
+    return "OpenCV cannot open a window on this display"
