@@ -99,6 +99,21 @@ def exif_of(orientation: int) -> Image.Exif:
     return exif
 
 
+def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Return how a camera stores a picture for the EXIF orientation that brings it upright."""
+    sides_swapped = upright.swapaxes(0, 1)
+    return {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: sides_swapped,
+        6: np.rot90(upright, 1),
+        7: sides_swapped[::-1, ::-1],
+        8: np.rot90(upright, -1),
+    }[orientation]
+
+
 def swapped_profile() -> bytes:
     """Return sRGB with its red and green primaries exchanged, under another name."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -100,15 +100,12 @@ BOMBS = {
     ),
     "webp animated canvas": lambda: webp_extended_header(12000, 12000),
     "png of 400 megapixels": lambda: one_bit_png(20000, 20000),
-    "png of 60 megapixels": lambda: one_bit_png(7800, 7800),
     "png of 170 megapixels": lambda: one_bit_png(13100, 13000),
     "gif screen": lambda: gif_screen(65535, 65535) + b",",
     "gif frame over its screen": lambda: gif_frame(60000, 60000, 2),
-    "gif frame under pillow's limit": lambda: gif_frame(9000, 9000),
     "jpeg": huge_jpeg,
     "bmp": huge_bmp,
     "tiff": lambda: tiff(bytes(64), tiff_fields(60000, 60000)),
-    "tiff deflated": lambda: tiff(zlib.compress(bytes(2**20)), tiff_fields(60000, 900, t259=8)),
     "tiff tile": huge_tiff_tile,
     "avif": lambda: huge_isobmff("AVIF"),
     "heic": lambda: huge_isobmff("HEIC"),
@@ -127,33 +124,17 @@ METADATA_BOMBS = {
 
 OTHER_TYPES = {
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
-    "svg with prolog": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>",
     "html": b"<!DOCTYPE html><script>alert(1)</script>",
-    "html in utf-16": "<html>".encode("utf-16"),
     "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3",
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n(%pipe%id) (w) file\n",
-    "dos eps": b"\xc5\xd0\xd3\xc6" + bytes(40),
     "ico": b"\0\0\x01\0\x01\0\x10\x10\0\0\x01\0\x20\0" + bytes(40),
-    "psd": b"8BPS\0\x01" + bytes(40),
-    "tga": b"\0\0\x02" + bytes(9) + b"\x40\0\x30\0\x18\0" + bytes(100),
     "mp4": brand(b"isom", b"iso2", b"avc1", b"mp41") + box(b"mdat", bytes(100)),
-    "quicktime": brand(b"qt  ") + box(b"mdat", bytes(100)),
-    "canon raw": brand(b"crx ", b"isom") + box(b"mdat", bytes(100)),
     "webm": b"\x1aE\xdf\xa3" + bytes(40),
-    "avi": b"RIFF\x40\0\0\0AVI LIST" + bytes(40),
-    "wav": b"RIFF\x40\0\0\0WAVEfmt " + bytes(40),
     "zip": b"PK\x03\x04" + bytes(40),
-    "gzip": b"\x1f\x8b\x08" + bytes(40),
     "text": b"This is not an image at all.",
     "text with the letters of bmp": b"BMW is a maker of cars and motorcycles.",
-    "json": b'{"image": "photo.jpg"}',
     "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40),
-    "jpeg xl": b"\xff\x0a" + bytes(40),
     "ppm": b"P6\n64 48\n255\n" + bytes(64 * 48 * 3),
-    "xbm": b"#define im_width 16\n#define im_height 16\n",
-    "fits": b"SIMPLE  =                    T" + bytes(50),
-    "dds": b"DDS |" + bytes(120),
-    "wmf": b"\xd7\xcd\xc6\x9a" + bytes(40),
     "elf": b"\x7fELF\x02\x01\x01" + bytes(40),
     "pickle": b"\x80\x04\x95\x1a\0\0\0\0\0\0\0\x8c\x02os",
     "zeros": bytes(1000),
@@ -166,7 +147,6 @@ OTHER_TYPES = {
 
 DAMAGED = {
     "jpeg, first marker only": lambda: b"\xff\xd8\xff\xe0",
-    "jpeg, garbage after the marker": lambda: b"\xff\xd8\xff" + bytes(range(256)) * 4,
     "jpeg cut off": lambda: cut("JPEG"),
     "jpeg progressive cut off": lambda: cut("JPEG", 0.9, progressive=True),
     "png, signature only": lambda: b"\x89PNG\r\n\x1a\n",
@@ -178,7 +158,6 @@ DAMAGED = {
         + png_chunk(b"IEND", b"")
     ),
     "png with a wrong checksum": lambda: with_bytes(encoded(PICTURE, "PNG"), 30, b"\0\0"),
-    "png of an unknown depth": lambda: png(64, 48, 3, 7, bytes(64 * 48)),
     "png with broken pixels": lambda: (
         b"\x89PNG\r\n\x1a\n"
         + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0))
@@ -187,18 +166,14 @@ DAMAGED = {
     ),
     "png with no width": lambda: png(0, 48, 8, 2, bytes(48)),
     "gif, screen only": lambda: gif_screen(64, 48),
-    "gif without a picture": lambda: gif_screen(64, 48) + b";",
     "gif cut off": lambda: cut("GIF"),
-    "bmp, header only": lambda: encoded(PICTURE, "BMP")[:54],
     "bmp cut off": lambda: cut("BMP"),
     "bmp of an unknown compression": lambda: with_bytes(encoded(PICTURE, "BMP"), 30, b"\x63"),
     "webp, header only": lambda: encoded(PICTURE, "WEBP")[:12],
     "webp of an unknown chunk": lambda: riff(b"ABCD", bytes(40)),
-    "webp cut off": lambda: cut("WEBP"),
     "webp without a picture": lambda: webp_extended_header(64, 48),
     "tiff, header only": lambda: b"II*\0\x08\0\0\0",
     "tiff, directory outside": lambda: b"MM\0*\xff\xff\xff\xf0" + bytes(40),
-    "tiff, no tags": lambda: b"II*\0\x08\0\0\0\0\0\0\0\0\0",
     "tiff, pixels outside": lambda: tiff(bytes(10), tiff_fields(64, 48, t273=10**6)),
     "tiff of an unknown compression": lambda: tiff(bytes(64 * 48), tiff_fields(64, 48, t259=999)),
     "tiff with broken lzw": lambda: tiff(bytes(range(1, 200)), tiff_fields(64, 48, t259=5)),
@@ -290,28 +265,18 @@ def test_a_jpeg_in_a_bearable_number_of_pieces_is_read(make):
 @pytest.mark.parametrize(
     ("content", "limits", "parts"),
     [
-        (bytes(3 * 2**20), ImageLimits(max_bytes=2**21), ["at most 2 MB", "received 3.0 MB"]),
-        (
-            webp_lossless_header(16383, 10900),
-            DEFAULT_LIMITS,
-            ["at most 50 megapixels", "16383x10900 (178.6 megapixels)"],
-        ),
-        (one_bit_png(64, 48), ImageLimits(max_side=63), ["at most 63 pixels", "64x48"]),
-        (one_bit_png(64, 48), ImageLimits(min_side=49), ["at least 49 pixels", "64x48"]),
-        (one_bit_png(64, 48), ImageLimits(max_pixels=3071), ["0.003071 megapixels", "64x48"]),
-        (
-            b"%PDF-1.7\n",
-            DEFAULT_LIMITS,
-            ["JPEG, PNG, WebP", "none of them", "begins with %PDF-1.7"],
-        ),
-        (b"\0\x01\xfe" + bytes(40), DEFAULT_LIMITS, ["begins with the bytes 00 01 fe 00"]),
+        (bytes(3 * 2**20), ImageLimits(max_bytes=2**21), ["2 MB", "3.0 MB"]),
+        (webp_lossless_header(16383, 10900), DEFAULT_LIMITS, ["50 megapixels", "178.6"]),
+        (one_bit_png(64, 48), ImageLimits(max_side=63), ["63 pixels", "64x48"]),
+        (one_bit_png(64, 48), ImageLimits(min_side=49), ["49 pixels", "64x48"]),
+        (b"%PDF-1.7\n", DEFAULT_LIMITS, ["JPEG, PNG, WebP", "begins with %PDF-1.7"]),
+        (b"\0\x01\xfe" + bytes(40), DEFAULT_LIMITS, ["bytes 00 01 fe 00"]),
     ],
 )
 def test_messages_say_the_limit_and_what_came(content, limits, parts):
     with pytest.raises(ImageError) as caught:
         decode_image(content, limits)
-    for part in parts:
-        assert part in str(caught.value)
+    assert all(part in str(caught.value) for part in parts)
 
 
 def test_limits_are_inclusive():
@@ -376,22 +341,15 @@ def test_bombs_take_little_memory(tmp_path):
 TRUNCATED = {
     "jpeg": ("JPEG", "RGB", {}),
     "jpeg progressive": ("JPEG", "RGB", {"progressive": True}),
-    "jpeg cmyk": ("JPEG", "CMYK", {}),
-    "jpeg restarts": ("JPEG", "RGB", {"restart_marker_rows": 1}),
     "png": ("PNG", "RGB", {"exif": exif_of(6)}),
-    "png palette": ("PNG", "P", {}),
     "webp": ("WEBP", "RGB", {"exif": exif_of(6)}),
     "webp lossless": ("WEBP", "RGB", {"lossless": True}),
     "bmp": ("BMP", "RGB", {}),
     "gif": ("GIF", "P", {}),
     "tiff": ("TIFF", "RGB", {"exif": exif_of(6), "icc_profile": swapped_profile()}),
-    "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw", "exif": exif_of(6)}),
     "tiff deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
-    "tiff jpeg": ("TIFF", "RGB", {"compression": "jpeg"}),
-    "tiff fax": ("TIFF", "1", {"compression": "group4"}),
     "avif": ("AVIF", "RGB", {"exif": exif_of(6)}),
     "heic": ("HEIC", "RGB", {"exif": exif_of(6)}),
-    "heic grid": ("HEIC", "RGB", {"tile_size": 32}),
 }
 
 
@@ -448,26 +406,20 @@ def test_a_tiff_that_lost_its_profile_is_damaged():
         decode_image(content[:-1])
 
 
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        (lambda folder: folder / "missing.jpg", ImageError),
-        (lambda folder: folder, ImageError),
-        (lambda folder: Path("/dev/zero"), ImageError),
-        (lambda folder: folder / "bad\0name.jpg", ImageError),
-        (lambda folder: written(folder / "empty.jpg", b""), EmptyImageError),
-        (lambda folder: written(folder / "text.jpg", b"just text"), ImageTypeError),
-        (lambda folder: written(folder / "big.jpg", bytes(30 * 2**20)), ImageTooLargeError),
-        (lambda folder: written(folder / "cut.png", cut("PNG")), DamagedImageError),
-    ],
-    ids=["missing", "folder", "device", "null in its name", "empty", "text", "big", "cut off"],
-)
-def test_a_file_that_cannot_be_read_is_an_image_error(tmp_path, make, expected):
-    with pytest.raises(ImageError, match="; received ") as caught:
-        read_image(make(tmp_path))
-    assert type(caught.value) is expected
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
+def test_a_file_that_cannot_be_read_is_an_image_error(tmp_path):
+    contents = {"text": b"just text", "big": bytes(30 * 2**20), "cut": cut("PNG"), "empty": b""}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    for name, expected in {
+        "missing": ImageError,
+        ".": ImageError,
+        "/dev/zero": ImageError,
+        "bad\0name": ImageError,
+        "empty": EmptyImageError,
+        "text": ImageTypeError,
+        "big": ImageTooLargeError,
+        "cut": DamagedImageError,
+    }.items():
+        with pytest.raises(ImageError) as caught:
+            read_image(tmp_path / name)
+        assert type(caught.value) is expected, name

@@ -1,6 +1,5 @@
 """Every type, mode and orientation against known pixels; writing; reduced photos."""
 
-import io
 import subprocess
 import sys
 import threading
@@ -23,28 +22,22 @@ from image_files import (
     exif_of,
     grey_tiff,
     made,
-    noisy_photo,
     png,
     png_chunk,
+    stored,
     swapped_profile,
     tiff,
     tiff_fields,
 )
 from PIL import Image, ImageCms, ImageFile
 
-from emotion.detection.settings import DetectorSettings
-from emotion.detection.yunet import YunetSettings
-from emotion.errors import ImageDimensionsError, ImageError, ImageTypeError
+from emotion.errors import ImageDimensionsError, ImageTypeError
 from emotion.images import decoding, guards
 from emotion.images.decoding import (
-    ENOUGH_PIXELS,
-    Photo,
     decode_image,
-    decode_photo,
     read_image,
-    read_photo,
 )
-from emotion.images.encoding import encode_jpeg, encode_png, write_image
+from emotion.images.encoding import encode_png
 from emotion.images.guards import ImageLimits, readable_types
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,26 +253,12 @@ def test_every_type_and_mode_becomes_the_same_rgb(make, expected, tolerance):
     assert difference.mean() <= min(tolerance, 5)
 
 
-def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """Return how a camera stores a picture for the EXIF orientation that brings it upright."""
-    sides_swapped = upright.swapaxes(0, 1)
-    return {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: sides_swapped,
-        6: np.rot90(upright, 1),
-        7: sides_swapped[::-1, ::-1],
-        8: np.rot90(upright, -1),
-    }[orientation]
-
-
 TURNED_TYPES = {
     "JPEG": FINE,
     "PNG": {},
     "WEBP": {"lossless": True},
     "TIFF": {},
+    "TIFF lzw": {"compression": "tiff_lzw"},
     "AVIF": FINE_AVIF,
     "HEIC": {},
 }
@@ -289,36 +268,29 @@ TURNED_TYPES = {
 @pytest.mark.parametrize(("image_format", "options"), TURNED_TYPES.items(), ids=TURNED_TYPES)
 def test_every_orientation_comes_out_upright(image_format, options, orientation):
     picture = np.ascontiguousarray(stored(PICTURE, orientation))
-    content = encoded(picture, image_format, exif=exif_of(orientation), **options)
+    content = encoded(picture, image_format.split()[0], exif=exif_of(orientation), **options)
     image = decode_image(content)
     assert image.shape == PICTURE.shape
     assert np.abs(image.astype(int) - PICTURE).mean() < 4
 
 
-@pytest.mark.parametrize("orientation", range(2, 9))
-def test_compressed_tiff_is_turned_once(orientation):
-    picture = np.ascontiguousarray(stored(PICTURE, orientation))
-    options = {"exif": exif_of(orientation), "compression": "tiff_lzw"}
-    np.testing.assert_array_equal(decode_image(encoded(picture, "TIFF", **options)), PICTURE)
-
-
-@pytest.mark.parametrize(
-    "exif",
-    [
-        b"Exif\0\0",
-        b"Exif\0\0II*\0\xff\xff\xff\xff",
-        b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
-        b"nonsense",
-    ],
+BROKEN_EXIF = (
+    b"Exif\0\0",
+    b"Exif\0\0II*\0\xff\xff\xff\xff",
+    b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
+    b"nonsense",
 )
-def test_broken_exif_costs_nothing(exif):
+
+
+@pytest.mark.parametrize("exif", [*BROKEN_EXIF, exif_of(0), exif_of(9)])
+def test_broken_exif_and_unknown_orientations_change_nothing(exif):
     np.testing.assert_array_equal(decode_image(encoded(PICTURE, "PNG", exif=exif)), PICTURE)
 
 
-@pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_unknown_orientation_turns_nothing(orientation):
-    content = encoded(PICTURE, "PNG", exif=exif_of(orientation))
-    np.testing.assert_array_equal(decode_image(content), PICTURE)
+def test_odd_tiff_tags_change_nothing():
+    fields = tiff_fields(64, 48) | {274: (3, (1, 1, 1, 1)), 282: (4, (72, 72, 72))}
+    fields[34665] = (4, (9,))  # an EXIF directory that is none
+    np.testing.assert_array_equal(decode_image(tiff(GREY.tobytes(), fields)), grey_rgb(GREY))
 
 
 @pytest.mark.parametrize(
@@ -346,12 +318,6 @@ def test_an_embedded_profile_is_converted_to_srgb(image_format, options, mode):
 def test_a_profile_that_cannot_serve_changes_nothing(profile):
     content = encoded(PICTURE, "TIFF", icc_profile=profile)
     np.testing.assert_array_equal(decode_image(content), PICTURE)
-
-
-def test_odd_tiff_tags_raise_no_warning():
-    fields = tiff_fields(64, 48) | {274: (3, (1, 1, 1, 1)), 282: (4, (72, 72, 72))}
-    fields[34665] = (4, (9,))  # an EXIF directory that is none
-    np.testing.assert_array_equal(decode_image(tiff(GREY.tobytes(), fields)), grey_rgb(GREY))
 
 
 def test_threads_agree_and_set_the_warning_filters_once():
@@ -400,15 +366,7 @@ def test_pillow_is_left_as_it_was():
 
 
 def test_importing_loads_nothing_heavy():
-    heavy = [
-        "cv2",
-        "tensorflow",
-        "keras",
-        "matplotlib",
-        "pillow_heif",
-        "PIL.ImageCms",
-        "onnxruntime",
-    ]
+    heavy = "cv2 tensorflow keras matplotlib pillow_heif PIL.ImageCms onnxruntime".split()
     code = f"import sys, emotion.images.decoding; print([n for n in {heavy} if n in sys.modules])"
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -426,7 +384,7 @@ def test_heic_without_pillow_heif_says_how_to_enable_it(monkeypatch):
 def test_avif_without_pillows_support_is_said(monkeypatch):
     monkeypatch.setattr(guards.features, "check", lambda name: False)
     assert "AVIF" not in readable_types()
-    with pytest.raises(ImageTypeError, match="an AVIF image, which this build"):
+    with pytest.raises(ImageTypeError, match="AVIF"):
         decode_image(brand(b"avif", b"mif1"))
 
 
@@ -434,193 +392,3 @@ def test_a_file_is_told_by_its_content_not_its_name(tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode_png(PICTURE))
     np.testing.assert_array_equal(read_image(path), PICTURE)
-
-
-@pytest.mark.parametrize(
-    ("name", "beginning", "tolerance"),
-    [
-        ("a.jpg", b"\xff\xd8\xff", 80),
-        ("a.JPEG", b"\xff\xd8\xff", 80),
-        ("a.png", b"\x89PNG", 0),
-        ("a.webp", b"RIFF", 80),
-    ],
-)
-def test_written_images_read_back(tmp_path, name, beginning, tolerance):
-    path = tmp_path / name
-    path.write_bytes(b"an older file")
-    write_image(path, PICTURE)
-    assert path.read_bytes().startswith(beginning)
-    assert np.abs(read_image(path).astype(int) - PICTURE).max() <= tolerance
-    assert [each.name for each in tmp_path.iterdir()] == [name]
-
-
-def test_a_view_is_written_as_it_looks(tmp_path):
-    turned = np.rot90(PICTURE)
-    write_image(tmp_path / "turned.png", turned)
-    np.testing.assert_array_equal(read_image(tmp_path / "turned.png"), turned)
-
-
-@pytest.mark.parametrize("name", ["a.gif", "a.tiff", "a", "a.svg", "a.jpg.txt"])
-def test_an_unknown_suffix_names_those_written(tmp_path, name):
-    with pytest.raises(ImageTypeError, match=r"\.jpg, \.jpeg, \.png, \.webp; received"):
-        write_image(tmp_path / name, PICTURE)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_place_that_cannot_be_written_keeps_nothing(tmp_path):
-    with pytest.raises(ImageError, match="expected a place to write to"):
-        write_image(tmp_path / "no folder" / "a.png", PICTURE)
-    (tmp_path / "a.png").mkdir()
-    with pytest.raises(ImageError, match="expected a place to write to"):
-        write_image(tmp_path / "a.png", PICTURE)
-    assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
-
-
-@pytest.mark.parametrize(
-    "image",
-    [GREY, RGBA, PICTURE.astype(float), PICTURE[:0], PICTURE.tolist(), None],
-    ids=["grey", "alpha", "float", "no rows", "list", "nothing"],
-)
-@pytest.mark.parametrize("encode", [encode_jpeg, encode_png])
-def test_only_rgb_arrays_are_encoded(encode, image):
-    with pytest.raises(ImageError, match=r"expected a uint8 array of shape \(height, width, 3\)"):
-        encode(image)
-
-
-def test_an_image_too_wide_for_its_type_is_an_image_error(tmp_path):
-    wide = np.zeros((16, 70_000, 3), np.uint8)
-    for name in ("a.jpg", "a.webp"):
-        with pytest.raises(ImageError, match="70000x16"):
-            write_image(tmp_path / name, wide)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("encode", [encode_jpeg, encode_png])
-def test_encoded_images_carry_no_metadata(encode):
-    exif = exif_of(6)
-    exif[0x010F] = "SecretMaker"
-    options = {"exif": exif, "icc_profile": swapped_profile(), "comment": b"SecretComment"}
-    content = encode(decode_image(encoded(PICTURE, "JPEG", **options)))
-    with Image.open(io.BytesIO(content)) as image:
-        assert not set(image.info) - {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
-    assert b"Secret" not in content
-
-
-def test_jpeg_quality_is_heeded():
-    photo = np.asarray(noisy_photo())
-    assert len(encode_jpeg(photo, quality=30)) < len(encode_jpeg(photo, quality=90))
-
-
-def large_jpeg(orientation: int = 1, size_wh=(403, 301), **options) -> bytes:
-    """Return a smooth picture as a JPEG of odd sides, stored turned."""
-    upright = np.asarray(Image.fromarray(PICTURE).resize(size_wh, Image.Resampling.BICUBIC))
-    picture = np.ascontiguousarray(stored(upright, orientation))
-    return encoded(picture, "JPEG", quality=95, exif=exif_of(orientation), **options)
-
-
-@pytest.mark.parametrize(
-    ("enough_pixels", "sides"),
-    [
-        (None, (403, 301)),
-        (403 * 301, (403, 301)),
-        (201 * 150 + 1, (403, 301)),
-        (201 * 150, (202, 151)),
-        (100 * 75, (101, 76)),
-        (1, (51, 38)),
-        (0, (51, 38)),
-    ],
-)
-def test_a_large_jpeg_is_decoded_no_larger_than_is_enough(enough_pixels, sides):
-    content = large_jpeg()
-    photo = decode_photo(content, enough_pixels=enough_pixels)
-    assert photo.pixels.shape == (*sides[::-1], 3)
-    assert photo.size_wh == (403, 301)
-    np.testing.assert_array_equal(photo.full, decode_image(content))
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_reduced_photo_is_upright_and_knows_its_full_size(orientation):
-    upright = decode_image(large_jpeg())
-    photo = decode_photo(large_jpeg(orientation), enough_pixels=200 * 150)
-    assert photo.size_wh == (403, 301)
-    assert photo.full.shape == upright.shape
-    small = np.asarray(Image.fromarray(upright).resize(photo.pixels.shape[1::-1]))
-    assert np.abs(photo.pixels.astype(int) - small).mean() < 4
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: large_jpeg(progressive=True),
-        lambda: encoded(CMYK.resize((400, 300)), "JPEG", quality=100),
-        lambda: encoded(Image.fromarray(GREY).resize((400, 300)), "JPEG"),
-        lambda: encoded(
-            Image.fromarray(PICTURE).resize((400, 300)), "JPEG", icc_profile=swapped_profile()
-        ),
-    ],
-    ids=["progressive", "cmyk", "grey", "profile"],
-)
-def test_colours_are_those_of_the_full_size(make):
-    photo = decode_photo(make(), enough_pixels=1000)
-    assert photo.pixels.size < photo.full.size / 10
-    small = np.asarray(Image.fromarray(photo.full).resize(photo.pixels.shape[1::-1]))
-    assert np.abs(photo.pixels.astype(int) - small).mean() < 6
-
-
-@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF", "BMP", "GIF"])
-def test_other_types_keep_their_full_size(image_format):
-    photo = decode_photo(encoded(PICTURE, image_format), enough_pixels=1)
-    assert photo.pixels.shape == PICTURE.shape
-    assert photo.full is photo.pixels
-
-
-def test_limits_hold_for_the_full_size():
-    with pytest.raises(ImageDimensionsError, match="403x301"):
-        decode_photo(large_jpeg(), ImageLimits(max_pixels=403 * 301 - 1), enough_pixels=1)
-
-
-@pytest.mark.parametrize(
-    ("box", "full"),
-    [
-        ((0, 0, 202, 151), (0, 0, 403, 301)),
-        ((101, 0, 101, 76), (202, 0, 201, 151)),
-        ((10, 20, 30, 40), (20, 40, 60, 80)),
-    ],
-)
-def test_boxes_at_full_size_stay_inside(box, full):
-    assert decode_photo(large_jpeg(), enough_pixels=100**2).at_full_size(box) == full
-
-
-def test_a_small_face_is_shown_from_the_full_size_alone():
-    photo = decode_photo(large_jpeg(), enough_pixels=200 * 150)
-    pixels, box = photo.showing((40, 60, 100, 120), 49)
-    assert pixels is photo.pixels
-    np.testing.assert_allclose(box, (20, 30, 50, 60), rtol=0.01)
-    pixels, box = photo.showing((40, 60, 100, 120), 51)
-    assert pixels is photo.full
-    assert box == (40, 60, 100, 120)
-
-
-def test_enough_pixels_are_enough_for_every_detector():
-    assert DetectorSettings().working_pixels <= ENOUGH_PIXELS
-    assert YunetSettings().detail_pixels <= ENOUGH_PIXELS
-
-
-def test_an_array_is_a_photo_of_full_size():
-    photo = Photo.of(PICTURE)
-    assert (photo.full is PICTURE, photo.size_wh, Photo.of(photo) is photo) == (
-        True,
-        (64, 48),
-        True,
-    )
-    assert photo.at_full_size((1, 2, 3, 4)) == (1, 2, 3, 4)
-    pixels, box = photo.showing((1, 2, 3, 4), 48)
-    assert (pixels is PICTURE, box) == (True, (1, 2, 3, 4))
-
-
-def test_read_photo_reads_as_decode_photo(tmp_path):
-    (tmp_path / "large.jpg").write_bytes(large_jpeg())
-    photo = read_photo(tmp_path / "large.jpg", enough_pixels=200 * 150)
-    again = decode_photo(large_jpeg(), enough_pixels=200 * 150)
-    np.testing.assert_array_equal(photo.pixels, again.pixels)
-    assert photo.size_wh == again.size_wh
