@@ -190,3 +190,42 @@ def noisy_photo(mode: str = "RGB") -> Image.Image:
     """Return a picture whose every part matters to its bytes, so that any cut is seen."""
     noise = np.random.default_rng(3).integers(0, 256, (60, 72, 3), dtype=np.uint8)
     return Image.fromarray(noise).convert(mode)
+
+
+def small_png(*chunks: bytes) -> bytes:
+    return png(64, 48, 8, 2, PICTURE.tobytes(), *chunks)
+
+
+def huge_jpeg() -> bytes:
+    content = encoded(PICTURE, "JPEG")
+    return with_bytes(content, content.index(b"\xff\xc0") + 5, struct.pack(">HH", 60000, 60000))
+
+
+def huge_isobmff(image_format: str) -> bytes:
+    content = encoded(PICTURE, image_format)
+    at = content.index(b"ispe") + 8
+    return with_bytes(content, at, struct.pack(">II", 12000, 12000))
+
+
+def huge_bmp() -> bytes:
+    return with_bytes(encoded(PICTURE, "BMP"), 18, struct.pack("<ii", 30000, 30000))
+
+
+def huge_tiff_tile() -> bytes:
+    return tiff(bytes(100), tiff_fields(64, 48, t259=8, t322=60000, t323=60000, t324=8, t325=100))
+
+
+def tiff_with_entry(tag: int, field_type: int, count: int, value: int) -> bytes:
+    directory = struct.pack("<HHHII", 1, tag, field_type, count, value) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + directory
+
+
+def gif_screen(width: int, height: int) -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0)
+
+
+def gif_frame(width: int, height: int, dispose: int = 0) -> bytes:
+    """Return a GIF whose frame is larger than its screen, with a disposal to make room for."""
+    control = b"!\xf9\x04" + bytes([dispose << 2, 0, 0, 0, 0])
+    frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x08\x02\x00\x01\x00;"
+    return gif_screen(64, 48) + control + frame

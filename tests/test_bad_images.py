@@ -18,7 +18,13 @@ from image_files import (
     cut,
     encoded,
     exif_of,
+    gif_frame,
+    gif_screen,
     grey_tiff,
+    huge_bmp,
+    huge_isobmff,
+    huge_jpeg,
+    huge_tiff_tile,
     jpeg_with,
     noisy_photo,
     one_bit_png,
@@ -27,9 +33,11 @@ from image_files import (
     riff,
     run_length_bmp,
     segment,
+    small_png,
     swapped_profile,
     tiff,
     tiff_fields,
+    tiff_with_entry,
     webp_extended_header,
     webp_lossless_header,
     with_bytes,
@@ -51,45 +59,6 @@ from emotion.images.guards import DEFAULT_LIMITS, ImageLimits, readable_types
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def small_png(*chunks: bytes) -> bytes:
-    return png(64, 48, 8, 2, PICTURE.tobytes(), *chunks)
-
-
-def huge_jpeg() -> bytes:
-    content = encoded(PICTURE, "JPEG")
-    return with_bytes(content, content.index(b"\xff\xc0") + 5, struct.pack(">HH", 60000, 60000))
-
-
-def huge_isobmff(image_format: str) -> bytes:
-    content = encoded(PICTURE, image_format)
-    at = content.index(b"ispe") + 8
-    return with_bytes(content, at, struct.pack(">II", 12000, 12000))
-
-
-def huge_bmp() -> bytes:
-    return with_bytes(encoded(PICTURE, "BMP"), 18, struct.pack("<ii", 30000, 30000))
-
-
-def huge_tiff_tile() -> bytes:
-    return tiff(bytes(100), tiff_fields(64, 48, t259=8, t322=60000, t323=60000, t324=8, t325=100))
-
-
-def tiff_with_entry(tag: int, field_type: int, count: int, value: int) -> bytes:
-    directory = struct.pack("<HHHII", 1, tag, field_type, count, value) + bytes(4)
-    return b"II*\0" + struct.pack("<I", 8) + directory
-
-
-def gif_screen(width: int, height: int) -> bytes:
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0)
-
-
-def gif_frame(width: int, height: int, dispose: int = 0) -> bytes:
-    """Return a GIF whose frame is larger than its screen, with a disposal to make room for."""
-    control = b"!\xf9\x04" + bytes([dispose << 2, 0, 0, 0, 0])
-    frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x08\x02\x00\x01\x00;"
-    return gif_screen(64, 48) + control + frame
-
-
 TEXT_BOMB = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9))
 PROFILE_BOMB = png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(64 * 2**20), 9))
 
@@ -101,11 +70,14 @@ BOMBS = {
     "webp animated canvas": lambda: webp_extended_header(12000, 12000),
     "png of 400 megapixels": lambda: one_bit_png(20000, 20000),
     "png of 170 megapixels": lambda: one_bit_png(13100, 13000),
+    "png of 60 megapixels": lambda: one_bit_png(7800, 7800),
     "gif screen": lambda: gif_screen(65535, 65535) + b",",
     "gif frame over its screen": lambda: gif_frame(60000, 60000, 2),
+    "gif frame under pillow's limit": lambda: gif_frame(9000, 9000),
     "jpeg": huge_jpeg,
     "bmp": huge_bmp,
     "tiff": lambda: tiff(bytes(64), tiff_fields(60000, 60000)),
+    "tiff deflated": lambda: tiff(zlib.compress(bytes(2**20)), tiff_fields(60000, 900, t259=8)),
     "tiff tile": huge_tiff_tile,
     "avif": lambda: huge_isobmff("AVIF"),
     "heic": lambda: huge_isobmff("HEIC"),
@@ -347,9 +319,11 @@ TRUNCATED = {
     "bmp": ("BMP", "RGB", {}),
     "gif": ("GIF", "P", {}),
     "tiff": ("TIFF", "RGB", {"exif": exif_of(6), "icc_profile": swapped_profile()}),
+    "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw", "exif": exif_of(6)}),
     "tiff deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
     "avif": ("AVIF", "RGB", {"exif": exif_of(6)}),
     "heic": ("HEIC", "RGB", {"exif": exif_of(6)}),
+    "heic grid": ("HEIC", "RGB", {"tile_size": 32}),
 }
 
 
