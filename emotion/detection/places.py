@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emotion.detection.boxes import Box
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
@@ -32,9 +33,6 @@ PLACE_STEP = 2**0.5
 
 SAME_PLACE = 0.5
 """Share of a face's side within which a weaker place of the same size is the same one."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
 
 Network = Callable[[np.ndarray], np.ndarray]
 """What takes a grey copy, (H, W) float32, and returns how much each window looks like a face."""
