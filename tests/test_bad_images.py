@@ -92,6 +92,9 @@ METADATA_BOMBS = {
         GREY.tobytes(), tiff_fields(64, 48) | {258: (3, (8,) * (2**22))}
     ),
     "big tiff tag count": lambda: b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60),
+    "big tiff of many tags": lambda: (
+        b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**19) + bytes(20 * 2**19)
+    ),
 }
 
 OTHER_TYPES = {
@@ -130,12 +133,7 @@ DAMAGED = {
         + png_chunk(b"IEND", b"")
     ),
     "png with a wrong checksum": lambda: with_bytes(encoded(PICTURE, "PNG"), 30, b"\0\0"),
-    "png with broken pixels": lambda: (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0))
-        + png_chunk(b"IDAT", b"\x78\x9c" + bytes(50))
-        + png_chunk(b"IEND", b"")
-    ),
+    "png with broken pixels": lambda: with_bytes(encoded(PICTURE, "PNG"), 43, bytes(9)),
     "png with no width": lambda: png(0, 48, 8, 2, bytes(48)),
     "gif, screen only": lambda: gif_screen(64, 48),
     "gif cut off": lambda: cut("GIF"),

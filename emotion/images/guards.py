@@ -172,7 +172,8 @@ def check_tiff_directory(content: bytes) -> None:
     (entry_count,) = struct.unpack_from(sign + count_format, content, start)
     start += struct.calcsize(sign + count_format)
     end = start + entry_count * struct.calcsize(sign + entry_format)
-    if end > len(content):
+    # there are only so many tags
+    if end > len(content) or entry_count > 2**16:
         raise DamagedImageError("expected a whole TIFF image; received one that is cut off")
     firsts = {}
     for tag, field_type, count, value in struct.iter_unpack(
