@@ -24,7 +24,8 @@ import sklearn.datasets
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emotion.detection.haar import FaceDetector, load_cascades
+from emotion.detection.cascades import load_cascades
+from emotion.detection.haar import FaceDetector
 from emotion.detection.settings import CLOSE_LOOK, DetectorSettings
 
 ANYTHING = float("-inf")

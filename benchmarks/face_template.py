@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emotion.detection.haar import TEMPLATE_SIDE_PX as SIDE_PX
+from emotion.detection.cascades import TEMPLATE_SIDE_PX as SIDE_PX
 
 SHARES = (1.2, 1.0, 0.84, 0.7, 0.58, 0.48, 0.4)
 """Sides of the windows that are mined, as shares of the photo's short side."""

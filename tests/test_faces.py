@@ -1,9 +1,10 @@
 """The detector on real photographs and what is made of them, and the crop on generated pixels."""
 
 import pickle
-import threading
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import matplotlib.cbook
@@ -12,11 +13,12 @@ import pytest
 import skimage.data
 import sklearn.datasets
 
-from emotion.detection import haar
-from emotion.detection.boxes import Detection
+from emotion.detection.boxes import Detection, merge_boxes
+from emotion.detection.cascades import CASCADE_FILES, load_template
 from emotion.detection.crop import crop_face
 from emotion.detection.haar import FaceDetector
 from emotion.detection.settings import DetectorSettings
+from emotion.detection.views import back, mirrored, turned, view_of
 from emotion.errors import ImageError, ModelError
 
 ASTRONAUT_BOX = (172, 66, 105, 105)
@@ -79,39 +81,11 @@ def test_a_photo_without_faces_has_none(detector, load):
     assert detector.detect(load()) == ()
 
 
-def test_the_second_opinion_is_what_refuses_the_flower():
-    flower = sklearn.datasets.load_sample_image("flower.jpg")
-    plain = DetectorSettings(second_opinion=False, frontal_threshold=float("-inf"), fallbacks=())
-    assert len(FaceDetector(plain).detect(flower)) > 0
-
-
 def test_looking_everywhere_finds_the_same_face(detector, astronaut):
     everywhere = FaceDetector(replace(detector.settings, places=False))
     near, far = only(detector.detect(astronaut)), only(everywhere.detect(astronaut))
     assert holds(near, middle(far))
     assert 0.7 < near[2] / far[2] < 1.4
-
-
-def test_without_places_nobody_is_found_by_the_first_pass(detector, astronaut):
-    blind = replace(detector.settings, place_threshold=float("inf"), fallbacks=())
-    assert FaceDetector(blind).detect(astronaut) == ()
-
-
-@pytest.mark.parametrize(
-    ("threshold", "looks"), [(4.0, 1), (7.0, 2), (9.0, 1)], ids=["clear", "doubtful", "hopeless"]
-)
-def test_only_a_doubtful_box_gets_a_close_look(monkeypatch, detector, astronaut, threshold, looks):
-    seen, crop_px = [], haar.GLANCE.crop_px
-    opinions = {crop_px: 2.75, haar.CLOSE_LOOK.crop_px: 4.0}
-    monkeypatch.setattr(
-        detector,
-        "_opinion",
-        lambda name, crop, look: seen.append(name) or opinions[crop.shape[0]],
-    )
-    grey = cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)
-    score = detector._score(grey, ASTRONAUT_BOX, 0.0, threshold)
-    assert seen == list(haar.CONFIRMERS) * looks
-    assert score == (5.5 if looks == 1 else 8.0)
 
 
 def test_a_face_that_fills_the_photo_is_found_thanks_to_the_border(detector, hopper):
@@ -153,23 +127,6 @@ def test_round_things_have_no_eyes_so_the_portrait_pass_refuses_them(detector, n
     assert len(FaceDetector(replace(portrait, portrait_eyes=0)).detect(colour)) == 1
 
 
-@pytest.mark.parametrize(
-    ("middles", "sides"),
-    [
-        ([(0.3, 0.36)], {"left"}),
-        ([(0.3, 0.36), (0.28, 0.4)], {"left"}),
-        ([(0.3, 0.36), (0.7, 0.36)], {"left", "right"}),
-        ([(0.16, 0.36), (0.84, 0.51)], {"left", "right"}),
-        ([(0.5, 0.36), (0.14, 0.36), (0.7, 0.53), (0.3, 0.19)], set()),
-        ([], set()),
-    ],
-)
-def test_eyes_count_once_a_side_and_only_where_eyes_are(middles, sides):
-    face_px, start_px = haar.EYES_FACE_PX, 14.4
-    boxes = [(start_px + x * face_px - 15, start_px + y * face_px - 10, 30, 20) for x, y in middles]
-    assert haar._eye_sides(boxes, start_px) == sides
-
-
 @pytest.mark.parametrize("degrees", [-30, -20, 0, 20, 30])
 def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, degrees):
     turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), degrees, 1.0)
@@ -182,19 +139,6 @@ def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, 
     assert np.abs(turned_back - upright).mean() < 0.03
     if degrees:
         assert np.abs(crop_face(tilted, ASTRONAUT_BOX) - upright).mean() > 0.08
-
-
-def test_no_tilt_is_told_when_none_is_tried(detector, astronaut):
-    turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), 30, 1.0)
-    tilted = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
-    (face,) = FaceDetector(replace(detector.settings, roll_degrees=())).detect(tilted)
-    assert face.roll_degrees == 0
-
-
-def test_a_mirrored_photo_has_its_face_mirrored(detector, astronaut):
-    box = only(detector.detect(astronaut[:, ::-1].copy()))
-    x, y = middle(ASTRONAUT_BOX)
-    assert holds(box, (512 - x, y))
 
 
 @pytest.mark.parametrize("size", [(48, 48), (100, 100)])
@@ -236,9 +180,8 @@ def test_a_face_at_the_edge_is_found_inside_the_photo(detector, astronaut, cut):
     [(16, 16), (1, 1), (240, 320), (20, 3000), (3000, 20), (1, 5000), (40, 4000)],
     ids=lambda shape: "x".join(map(str, shape)),
 )
-@pytest.mark.parametrize("level", [0, 127, 255])
-def test_a_photo_of_one_colour_has_no_face(detector, shape, level):
-    assert detector.detect(np.full((*shape, 3), level, np.uint8)) == ()
+def test_a_photo_of_one_colour_has_no_face(detector, shape):
+    assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == ()
 
 
 def test_a_photo_below_the_smallest_side_is_not_searched(detector, hopper):
@@ -257,21 +200,15 @@ def test_a_face_in_a_very_long_photo_is_found(detector, astronaut, shape):
     assert holds(only(detector.detect(image)), middle(ASTRONAUT_BOX))
 
 
-def test_a_photo_without_colour_has_the_same_faces(detector, astronaut):
-    grey = cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)
-    assert detector.detect(np.repeat(grey[:, :, None], 3, axis=2)) == detector.detect(astronaut)
-
-
-def test_the_photo_is_left_as_it_was(detector, astronaut):
-    copy = astronaut.copy()
-    detector.detect(copy)
-    assert np.array_equal(copy, astronaut)
-
-
 def test_a_read_only_view_with_odd_strides_is_accepted(detector, astronaut):
     view = astronaut[:, ::-1]
     view.flags.writeable = False
-    assert detector.detect(view) == detector.detect(view.copy())
+    copy = view.copy()
+    found = detector.detect(copy)
+    assert detector.detect(view) == found
+    assert np.array_equal(copy, view), "the photo stays as it was"
+    x, y = middle(ASTRONAUT_BOX)
+    assert holds(only(found), (512 - x, y))
 
 
 def test_faces_come_left_to_right_whatever_their_size(detector, astronaut, hopper):
@@ -293,29 +230,11 @@ def test_many_threads_find_what_one_finds(detector, astronaut, hopper):
     assert together == alone
 
 
-def test_each_thread_has_its_own_classifiers(detector):
-    seen = []
-    threads = [threading.Thread(target=lambda: seen.append(detector._cascades())) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-        thread.join()
-    used = [id(cascade) for one in (*seen, detector._cascades()) for cascade in one.values()]
-    assert len(used) == len(set(used)) == 3 * len(haar.CASCADE_FILES)
-    assert detector._cascades() is detector._cascades()
-
-
 def test_a_pickled_detector_finds_the_same(astronaut):
     before = FaceDetector(DetectorSettings(minimum_neighbors=4))
     after = pickle.loads(pickle.dumps(before))
     assert after.settings == before.settings
     assert after.detect(astronaut) == before.detect(astronaut)
-
-
-def test_detections_are_frozen_and_settings_too():
-    with pytest.raises(FrozenInstanceError):
-        Detection((0, 0, 1, 1), 1.0).score = 2.0
-    with pytest.raises(FrozenInstanceError):
-        DetectorSettings().scale_step = 2.0
 
 
 @pytest.mark.parametrize(
@@ -331,9 +250,9 @@ def test_detections_are_frozen_and_settings_too():
     ids=["grey", "alpha", "float", "empty", "list", "none"],
 )
 def test_what_is_no_photo_is_refused(detector, image):
-    with pytest.raises(ImageError, match=r"expected an image .*received"):
+    with pytest.raises(ImageError, match="expected an image"):
         detector.detect(image)
-    with pytest.raises(ImageError, match=r"expected an image .*received"):
+    with pytest.raises(ImageError, match="expected an image"):
         crop_face(image, (0, 0, 10, 10))
 
 
@@ -350,49 +269,11 @@ def test_an_opencv_without_cascades_is_named(monkeypatch):
 )
 def test_a_missing_or_damaged_cascade_is_named(monkeypatch, tmp_path, content):
     if content is not None:
-        for file in haar.CASCADE_FILES.values():
+        for file in CASCADE_FILES.values():
             (tmp_path / file).write_bytes(content)
     monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
-    with pytest.raises(ModelError, match=r"expected a Haar cascade.*haarcascade_frontalface"):
+    with pytest.raises(ModelError, match="haarcascade_frontalface"):
         FaceDetector()
-
-
-@pytest.mark.parametrize(
-    ("heights", "peak"),
-    [
-        ([5, 8, 9, 8, 5], 0.0),
-        ([1, 4, 7, 9, 7], 10.0),
-        ([0, 2, 4, 6, 9], 20.0),
-        ([9, 5, 0, -7, -7], -20.0),
-        ([0, 0, 0, 9, 9], 15.0),
-        ([0, 0, 0, 0, 0], 0.0),
-    ],
-    ids=["middle", "side", "end", "other end", "between", "flat"],
-)
-def test_the_tilt_is_where_the_fits_peak(heights, peak):
-    assert haar._peak((-20, -10, 0, 10, 20), heights) == pytest.approx(peak, abs=1)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [None, b"", b"not YAML: [", b"%YAML:1.0\n---\na: 1\n"],
-    ids=["missing", "empty", "torn", "foreign"],
-)
-def test_a_missing_or_damaged_template_is_named(tmp_path, content):
-    path = tmp_path / "face_template.yml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"expected (a|the) face template.*face_template\.yml"):
-        haar.load_template(path)
-
-
-def test_a_template_of_another_size_is_refused(tmp_path):
-    path = tmp_path / "face_template.yml"
-    other = cv2.HOGDescriptor((64, 64), (16, 16), (8, 8), (8, 8), 9)
-    other.setSVMDetector(np.zeros((other.getDescriptorSize() + 1, 1), np.float32))
-    other.save(str(path))
-    with pytest.raises(ModelError, match="expected a face template of 48 pixels"):
-        haar.load_template(path)
 
 
 @pytest.mark.parametrize(
@@ -408,42 +289,42 @@ def test_a_template_of_another_size_is_refused(tmp_path):
 )
 def test_boxes_of_one_face_are_merged_to_the_strongest(boxes, kept):
     found = [Detection(box, score) for box, score in boxes]
-    assert haar.merge_boxes(found, DetectorSettings()) == [found[index] for index in kept]
+    assert merge_boxes(found, DetectorSettings()) == [found[index] for index in kept]
 
 
-@pytest.mark.parametrize("degrees", [30, -30, 90, 180])
-def test_a_turned_view_maps_back_to_the_photo(degrees):
+@pytest.mark.parametrize("degrees", [30, -30, 90, 180, None], ids=str)
+def test_a_turned_or_mirrored_view_maps_back_to_the_photo(degrees):
     grey = np.zeros((300, 400), np.uint8)
     grey[100:120, 250:270] = 255
-    view = haar._view(grey, DetectorSettings(), 400 * 300)
-    turned = haar._turned(view, degrees)
-    rows, columns = np.nonzero(turned.grey > 128)
+    view = view_of(grey, DetectorSettings(), 400 * 300)
+    other = mirrored(view) if degrees is None else turned(view, degrees)
+    rows, columns = np.nonzero(other.grey > 128)
     box = (columns.mean() - 9.5, rows.mean() - 9.5, 20, 20)
-    back = haar._back(box, turned.to_photo)
-    assert middle(back) == pytest.approx((260, 110), abs=1.5)
-    assert back[2:] == pytest.approx((20, 20), rel=0.05)
+    found = back(box, other.to_photo)
+    assert middle(found) == pytest.approx((260, 110), abs=1.5)
+    assert found[2:] == pytest.approx((20, 20), rel=0.05)
 
 
-def test_a_mirrored_view_maps_back_to_the_photo():
-    grey = np.zeros((500, 800), np.uint8)
-    mirrored = haar._mirrored(haar._view(grey, DetectorSettings(), 400 * 250))
-    border = round(0.2 * 250)
-    x_in_view = (400 + 2 * border) - (border + 100 + 20)
-    assert haar._back((x_in_view, border + 50, 20, 20), mirrored.to_photo) == pytest.approx(
-        (200, 100, 40, 40)
-    )
+def another_template() -> bytes:
+    other = cv2.HOGDescriptor((64, 64), (16, 16), (8, 8), (8, 8), 9)
+    other.setSVMDetector(np.zeros((other.getDescriptorSize() + 1, 1), np.float32))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "other.yml"
+        other.save(str(path))
+        return path.read_bytes()
 
 
-def test_a_profile_to_either_side_is_searched_in_both_mirrorings(monkeypatch, detector):
-    seen = []
-    monkeypatch.setattr(
-        detector, "_proposals", lambda view, cascade, *_: seen.append((view, cascade)) or []
-    )
-    grey = np.arange(300 * 300, dtype=np.uint32).astype(np.uint8).reshape(300, 300)
-    assert detector._profiles(haar._view(grey, detector.settings, 90000)) == []
-    (left, first), (right, second) = seen
-    assert first == second == "profile"
-    assert np.array_equal(left.grey, right.grey[:, ::-1])
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"not YAML: [", b"%YAML:1.0\n---\na: 1\n", another_template()],
+    ids=["missing", "empty", "torn", "foreign", "of another size"],
+)
+def test_a_missing_or_damaged_template_is_named(tmp_path, content):
+    path = tmp_path / "face_template.yml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"face_template\.yml"):
+        load_template(path)
 
 
 def ramp(width=120, height=100):
@@ -474,13 +355,6 @@ def test_a_crop_is_a_square_around_the_box_with_the_edge_repeated(box, margin, f
     assert crop[:, -1, 0] * 255 == pytest.approx(last)
 
 
-def test_a_crop_repeats_rows_above_and_below():
-    image = np.ascontiguousarray(ramp(100, 120).transpose(1, 0, 2))
-    crop = crop_face(image, (20, -20, 48, 48)) * 255
-    assert crop[:20, :, 0] == pytest.approx(0)
-    assert crop[-1, :, 0] == pytest.approx(27)
-
-
 def test_a_shrunken_crop_averages_and_an_enlarged_one_keeps_its_range():
     checks = np.zeros((96, 96, 3), np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 255
@@ -502,7 +376,3 @@ def test_a_crop_weighs_red_green_and_blue_as_the_eye_does():
 def test_a_crop_of_nothing_is_refused(box, margin):
     with pytest.raises(ImageError, match="expected a box"):
         crop_face(ramp(), box, margin)
-
-
-def test_a_crop_can_have_another_side(astronaut):
-    assert crop_face(astronaut, ASTRONAUT_BOX, side=64).shape == (64, 64, 1)

@@ -1,3 +1,5 @@
+"""A pair of files, its card and its fast form: what is served, and what is refused."""
+
 import json
 import shutil
 import subprocess
@@ -7,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from conftest import build_tiny_network
@@ -44,24 +45,18 @@ def no_conversion(monkeypatch):
     )
 
 
-def faces(count: int) -> np.ndarray:
-    return np.random.default_rng(0).random((count, 48, 48, 1), dtype=np.float32)
-
-
 def write_card(files: ModelFiles, **changes) -> None:
     card = {"class_names": list(EMOTIONS), "input_shape": [48, 48, 1]} | files.hashes() | changes
     files.card.write_text(json.dumps(card))
 
 
-@pytest.mark.parametrize(("largest_gap", "is_halved"), [(LARGEST_GAP, True), (5e-6, False)])
-def test_weights_are_halved_where_the_answers_do_not_tell(
-    files, monkeypatch, largest_gap, is_halved
-):
-    monkeypatch.setattr("emotion.model.keras.LARGEST_GAP", largest_gap)
-    write_fast_form(files)
-    kinds = {one.data_type for one in onnx.load(files.fast_form).graph.initializer}
-    assert (onnx.TensorProto.FLOAT16 in kinds) == is_halved
-    assert load_model(files.stem).runtime == "ONNX Runtime"
+def with_card(files: ModelFiles, **changes):
+    write_card(files, **changes)
+    return load_model(files.stem)
+
+
+def faces(count: int) -> np.ndarray:
+    return np.random.default_rng(0).random((count, 48, 48, 1), dtype=np.float32)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 300])
@@ -83,19 +78,20 @@ def test_one_model_serves_many_threads(files):
     np.testing.assert_array_equal(alone, together)
 
 
-def test_without_card_the_fer2013_names_and_a_note(files):
-    model = load_model(files.stem)
-    assert model.class_names == EMOTIONS
-    assert any("no card" in note for note in model.notes)
-
-
 def test_card_names_the_classes(files):
     names = [f"class {number}" for number in range(7)]
-    write_card(files, class_names=names)
-    model = load_model(files.stem)
+    model = with_card(files, class_names=names)
     assert model.class_names == tuple(names)
     assert model.card["class_names"] == names
     assert model.notes == ()
+    assert model.serving == Serving() == read_serving(None) == read_serving({"serving": None})
+    np.testing.assert_array_equal(model.answer(faces(2)), model.predict(faces(2)))
+
+
+def test_without_a_card_the_fer2013_names_and_a_note(files):
+    model = load_model(files.stem)
+    assert model.class_names == EMOTIONS
+    assert "no card" in model.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -119,13 +115,6 @@ def test_card_that_disagrees_is_an_error_with_both_values(files, changes, both):
 def test_damaged_card(files, content):
     files.card.write_text(content)
     with pytest.raises(ModelError, match=r"tiny\.card\.json"):
-        load_model(files.stem)
-
-
-@pytest.mark.parametrize("suffix", [".json", ".h5"])
-def test_missing_file_is_named(files, suffix):
-    files.stem.with_name("tiny" + suffix).unlink()
-    with pytest.raises(ModelError, match=f"tiny{suffix} is missing"):
         load_model(files.stem)
 
 
@@ -173,27 +162,26 @@ def test_plain_pair_is_converted_without_tensorflow_in_this_process(files):
     assert files.fast_form.exists()
 
 
-@pytest.mark.parametrize("keep", [0, 100, 5000])
-def test_truncated_weights(files, no_conversion, keep):
-    files.weights.write_bytes(files.weights.read_bytes()[:keep])
+@pytest.mark.parametrize("keep", [None, 0, 5000])
+def test_missing_or_truncated_weights(files, no_conversion, keep):
+    content = files.weights.read_bytes()
+    files.weights.unlink()
+    if keep is not None:
+        files.weights.write_bytes(content[:keep])
     with pytest.raises(ModelError, match=r"tiny\.h5"):
         load_model(files.stem)
 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{}", "[]", "null", '"{"', '"text"', '{"class_name": "Lambda"}', "\x00", "[" * 9999],
+    [None, "", "{}", "null", '"text"', '{"class_name": "Lambda"}', "\x00", "[" * 9999],
+    ids=str,
 )
-def test_damaged_architecture(files, no_conversion, content):
-    files.architecture.write_text(content)
+def test_missing_or_damaged_architecture(files, no_conversion, content):
+    files.architecture.unlink()
+    if content is not None:
+        files.architecture.write_text(content)
     with pytest.raises(ModelError, match=r"tiny\.json"):
-        load_model(files.stem)
-
-
-def test_architecture_of_an_older_keras_is_named(files, no_conversion):
-    content = {"class_name": "Sequential", "config": {"layers": []}, "keras_version": "2.4.0"}
-    files.architecture.write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"Keras 2\.4\.0"):
         load_model(files.stem)
 
 
@@ -281,25 +269,18 @@ def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeyp
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
-def with_card(files: ModelFiles, **content):
-    """Return the model loaded with a card of its own."""
-    card = {"class_names": EMOTIONS, "input_shape": [48, 48, 1], **files.hashes(), **content}
-    files.card.write_text(json.dumps(card))
-    return load_model(files.stem)
-
-
 def test_photos_are_answered_with_their_mirror_image_where_the_card_says_so(files):
-    faces = np.random.default_rng(0).random((3, 48, 48, 1), dtype=np.float32)
     model = with_card(files, serving={"mirrored": True, "temperature": 0.5})
-    mean = (model.predict(faces) + model.predict(faces[:, :, ::-1])) / 2
-    answers = model.answer(faces)
+    shown, turned = faces(3), faces(3)[:, :, ::-1]
+    mean = (model.predict(shown) + model.predict(turned)) / 2
+    answers = model.answer(shown)
     np.testing.assert_allclose(answers, mean**2 / (mean**2).sum(axis=1, keepdims=True), rtol=1e-4)
-    np.testing.assert_allclose(model.answer(faces[:, :, ::-1]), answers, rtol=1e-4)
-    assert model.answer(faces[:0]).shape == (0, 7)
+    np.testing.assert_allclose(model.answer(turned), answers, rtol=1e-4)
+    assert model.answer(shown[:0]).shape == (0, 7)
 
 
 def test_an_answer_beyond_doubt_needs_no_mirror_image(files):
-    """The three faces: beyond doubt, in doubt, and in doubt with the mirror image for another."""
+    """Three faces: beyond doubt; in doubt; in doubt, and the mirror image shows another."""
     shown = []
 
     def run(faces):
@@ -315,36 +296,20 @@ def test_an_answer_beyond_doubt_needs_no_mirror_image(files):
     assert shown == [3, 2]
 
 
-def test_photos_are_answered_as_they_are_without_a_word_on_the_card(files):
-    faces = np.random.default_rng(0).random((2, 48, 48, 1), dtype=np.float32)
-    model = with_card(files)
-    assert model.serving == Serving()
-    np.testing.assert_array_equal(model.answer(faces), model.predict(faces))
-
-
 @pytest.mark.parametrize(
     "serving",
     [
-        {},
         [],
-        "mirrored",
         {"mirrored": True},
         {"mirrored": True, "temperature": 0},
-        {"mirrored": True, "temperature": -1},
         {"mirrored": True, "temperature": "warm"},
-        {"mirrored": True, "temperature": None},
         {"mirrored": True, "temperature": float("nan")},
     ],
     ids=str,
 )
 def test_damaged_serving_on_the_card(files, serving):
-    with pytest.raises(ModelError, match=r"expected mirrored .* and a temperature above 0"):
+    with pytest.raises(ModelError, match="temperature"):
         with_card(files, serving=serving)
-
-
-@pytest.mark.parametrize("card", [None, {}, {"serving": None}])
-def test_serving_of_a_card_that_says_nothing(card):
-    assert read_serving(card) == Serving(mirrored=False, temperature=1.0)
 
 
 def test_temperature_softens_and_sharpens():

@@ -7,13 +7,13 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 from web_support import encoded, picture
 
-from emotion.errors import EmptyImageError, ImageDimensionsError, ImageError
-from emotion.images.decoding import ENOUGH_PIXELS, decode_photo, read_image
+from emotion.errors import ImageDimensionsError, ImageError
+from emotion.images.decoding import ENOUGH_PIXELS, decode_photo
 from emotion.images.guards import ImageLimits
-from emotion.images.sources import check_many, holds_many, name_of, open_photo, rgb_from_array
+from emotion.images.sources import check_many, holds_many, name_of, open_photo
 
 RGB = np.asarray(picture())
 ORIENTATION_TAG = 0x0112
@@ -68,11 +68,7 @@ def test_every_way_gives_the_same_photo(way, path, monkeypatch):
     assert photo.pixels.dtype == np.uint8
     assert photo.pixels.flags.c_contiguous
     np.testing.assert_array_equal(photo.full, RGB)
-
-
-def test_an_open_file_is_read_from_where_it_stands(path):
-    with path.open("rb") as file:
-        np.testing.assert_array_equal(open_photo(file).pixels, RGB)
+    assert not holds_many(WAYS[way](path))
 
 
 def test_a_member_of_a_zip_is_a_file(tmp_path):
@@ -81,10 +77,6 @@ def test_a_member_of_a_zip_is_a_file(tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.zip") as archive, archive.open("a.png") as member:
         np.testing.assert_array_equal(open_photo(member).pixels, RGB)
         assert name_of(member) == "a.png"
-
-
-def test_a_usual_array_is_not_copied():
-    assert rgb_from_array(RGB) is RGB
 
 
 GREY = np.asarray(picture().convert("L"))
@@ -106,19 +98,17 @@ def test_alpha_of_an_array_is_flattened_on_white():
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((3, 20, 30), np.uint8), r"\(3, 20, 30\): give np.moveaxis\(array, 0, -1\)"),
-        (np.zeros((5, 20, 30, 3), np.uint8), r"give list\(array\) for several photos"),
+        (np.zeros((3, 20, 30), np.uint8), "np.moveaxis"),
+        (np.zeros((5, 20, 30, 3), np.uint8), r"list\(array\)"),
+        (np.array(["a.jpg", "b.jpg"]), r"list\(array\)"),
         (np.zeros((20, 30, 2), np.uint8), r"received \(20, 30, 2\)$"),
-        (np.zeros(7, np.uint8), r"received \(7,\): give list\(array\) for several photos"),
-        (np.array(["a.jpg", "b.jpg"]), r"give list\(array\)"),
-        (np.zeros((640, 3), np.uint8), "at least 16 pixels a side; received 3x640"),
+        (np.zeros((640, 3), np.uint8), "received 3x640"),
         (np.zeros((0, 30, 3), np.uint8), r"received \(0, 30, 3\)$"),
         (np.zeros((), np.uint8), r"received \(\)$"),
-        (np.zeros((20, 30, 3), np.uint16), "received uint16: scale it to 0 to 255"),
-        (np.zeros((20, 30, 3), int), "received int64"),
+        (np.zeros((20, 30, 3), np.uint16), "received uint16: scale"),
         (np.zeros((20, 30, 3), bool), "received bool"),
         (np.array([["a"] * 20] * 20), "received <U1"),
-        (np.full((20, 30, 3), 255.0), r"received 255 to 255: give array.astype\(np.uint8\)"),
+        (np.full((20, 30, 3), 255.0), r"received 255 to 255: .*astype\(np.uint8\)"),
         (np.full((20, 30, 3), -0.5), "received -0.5 to -0.5"),
         (np.full((20, 30, 3), np.nan), "received nan to nan"),
     ],
@@ -128,43 +118,33 @@ def test_arrays_that_are_refused(array, message):
         open_photo(array)
 
 
+def closed_file():
+    with pathlib.Path(__file__).open("rb") as file:
+        return file
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (None, "expected a path, .* received NoneType"),
+        (None, "received NoneType"),
         (3, "received int"),
-        ("https://example.org/a.jpg", "received the address https://example.org/a.jpg: download"),
-        ("HTTP://example.org/a.jpg", "download it first"),
-        ("file:///tmp/a.jpg", "download it first"),
-        ("data:image/png;base64,AAAA", "download it first"),
-        ("missing.jpg", "expected a readable image file; received .*missing.jpg: No such file"),
-        ("a\0b.jpg", "expected a readable image file"),
-        ("", r"the folder : give its files"),
-        (io.StringIO("text"), "opened with mode 'rb'; received one that gives str"),
-        (b"no image", "it begins with no image"),
+        ("https://example.org/a.jpg", "the address https://example.org/a.jpg: download"),
+        ("file:///tmp/a.jpg", "download"),
+        ("data:image/png;base64,AAAA", "download"),
+        ("missing.jpg", "missing.jpg: No such file"),
+        ("a\0b.jpg", "readable image file"),
+        ("", r"the folder : .*list\(Path\('"),
+        (io.StringIO("text"), "mode 'rb'; received one that gives str"),
+        (closed_file(), "closed file"),
+        (b"no image", "begins with no image"),
+        (b"", "empty"),
+        (io.BytesIO(), "empty"),
     ],
+    ids=str,
 )
 def test_others_are_refused_with_a_sentence(image, message):
     with pytest.raises(ImageError, match=message):
         open_photo(image)
-
-
-def test_a_folder_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(ImageError, match=r"the folder .*: give its files, list\(Path\('"):
-        open_photo(tmp_path)
-
-
-def test_empty_bytes_and_files():
-    for nothing in (b"", io.BytesIO(b"")):
-        with pytest.raises(EmptyImageError):
-            open_photo(nothing)
-
-
-def test_a_closed_file_is_told(path):
-    file = path.open("rb")
-    file.close()
-    with pytest.raises(ImageError, match="one that fails: read of closed file"):
-        open_photo(file)
 
 
 def test_no_more_of_a_file_is_read_than_allowed():
@@ -204,12 +184,6 @@ def test_a_pillow_image_is_left_as_it_is():
     assert (image.size, image.mode, image.getexif()[ORIENTATION_TAG]) == before
 
 
-def test_a_pillow_image_turned_by_its_owner_is_not_turned_again():
-    content = with_orientation(6)
-    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    np.testing.assert_array_equal(open_photo(turned).pixels, decode_photo(content).pixels)
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
 def test_pillow_modes(mode):
     source = picture().convert("RGBA" if mode == "PA" else "RGB")
@@ -233,11 +207,6 @@ def test_pillow_images_of_numbers(mode):
     np.testing.assert_array_equal(open_photo(image).pixels[..., 0], GREY)
 
 
-def test_transparent_pillow_images_become_white():
-    pixels = open_photo(Image.new("RGBA", (20, 20), (9, 9, 9, 0))).pixels
-    assert (pixels == 255).all()
-
-
 def test_pillow_images_have_limits():
     with pytest.raises(ImageDimensionsError, match="at least 16 pixels"):
         open_photo(Image.new("RGB", (100, 5)))
@@ -245,7 +214,7 @@ def test_pillow_images_have_limits():
 
 def test_a_damaged_file_behind_a_pillow_image():
     image = Image.open(io.BytesIO(encoded("JPEG")[:-2000]))
-    with pytest.raises(ImageError, match="expected a whole JPEG image"):
+    with pytest.raises(ImageError, match="JPEG"):
         open_photo(image)
 
 
@@ -286,7 +255,7 @@ class Tensor:
 
 def test_arrays_of_other_libraries_are_refused_with_the_way_out():
     assert not holds_many(Tensor())
-    with pytest.raises(ImageError, match=r"received Tensor: give np\.asarray\(\.\.\.\) of it"):
+    with pytest.raises(ImageError, match=r"Tensor: give np\.asarray"):
         open_photo(Tensor())
     np.testing.assert_array_equal(open_photo(np.asarray(Tensor())).pixels, RGB)
 
@@ -294,11 +263,6 @@ def test_arrays_of_other_libraries_are_refused_with_the_way_out():
 def test_a_column_of_paths_holds_many():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     assert holds_many(pandas.Series(["a.jpg", "b.jpg"]))
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_one_photo_is_not_many(way, path):
-    assert not holds_many(WAYS[way](path))
 
 
 @pytest.mark.parametrize(
@@ -310,13 +274,5 @@ def test_lists_tuples_and_iterators_hold_many(many):
 
 @pytest.mark.parametrize("one", ["a.jpg", b"ab", io.BytesIO(b"a\nb"), RGB, GREY, picture(), None])
 def test_one_photo_in_place_of_many_is_refused(one):
-    with pytest.raises(ImageError, match=f"received one {type(one).__name__}: give it to recogn"):
+    with pytest.raises(ImageError, match=f"one {type(one).__name__}: give"):
         check_many(one)
-
-
-def test_none_is_not_many():
-    assert not holds_many(None)
-
-
-def test_a_path_reads_as_its_file(path):
-    np.testing.assert_array_equal(open_photo(path).pixels, read_image(path))

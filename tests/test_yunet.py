@@ -5,7 +5,6 @@ The real file is not in the repository: name it in YUNET_MODEL, or put it into .
 
 import os
 import pickle
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ import skimage.data
 import sklearn.datasets
 from yunet_network import BOX_WH, write_yunet_stand_in
 
-from emotion.detection import yunet
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import NETWORK_FILE, YunetDetector, YunetSettings
 from emotion.errors import ImageError, ModelError
@@ -107,22 +105,20 @@ def test_a_box_at_the_edge_is_cut_to_the_photo(detector, cell):
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_a_large_photo_is_searched_on_a_reduced_copy(stand_in, monkeypatch, scale):
+def test_a_large_photo_is_searched_on_a_reduced_copy(stand_in, scale):
     settings = YunetSettings(detail_pixels=640 * 480, overview_pixels=640 * 480)
-    detector = YunetDetector(stand_in, settings)
-    seen = []
-    monkeypatch.setattr(
-        yunet,
-        "_scaled",
-        lambda image, factor, scaled=yunet._scaled: seen.append(factor) or scaled(image, factor),
-    )
     image = cv2.resize(
         photo_with_red((7, 5)), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST
     )
-    (face,) = detector.detect(image)
-    assert seen == [pytest.approx(1 / scale)]
+    (face,) = YunetDetector(stand_in, settings).detect(image)
     expected = [scale * value for value in middle_of_cell(7, 5, settings)]
     assert middle(face.box_xywh) == pytest.approx(expected, abs=scale)
+
+
+def test_a_face_seen_on_both_copies_is_one(stand_in):
+    image = np.zeros((960, 1280, 3), np.uint8)
+    image[384:512, 512:640] = 255, 0, 0
+    assert len(YunetDetector(stand_in, YunetSettings(detail_pixels=640 * 480)).detect(image)) == 1
 
 
 def test_a_small_photo_is_enlarged(detector):
@@ -130,14 +126,6 @@ def test_a_small_photo_is_enlarged(detector):
     (face,) = detector.detect(image)
     expected = [value / 4 for value in middle_of_cell(3, 3, detector.settings)]
     assert middle(face.box_xywh) == pytest.approx(expected, abs=1)
-
-
-def test_a_face_seen_on_both_copies_is_one(stand_in):
-    image = np.zeros((960, 1280, 3), np.uint8)
-    image[384:512, 512:640] = 255, 0, 0
-    both = YunetDetector(stand_in, YunetSettings(detail_pixels=640 * 480))
-    assert len(list(both._copies(image))) == 2
-    assert len(both.detect(image)) == 1
 
 
 @pytest.mark.parametrize(
@@ -179,15 +167,8 @@ def test_many_threads_find_what_one_finds(detector):
     sizes = [(640, 480), (320, 320), (480, 640), (416, 288)]
     images = [photo_with_red((n % 4 + 3, n % 3 + 3), size_wh=sizes[n % 4]) for n in range(16)]
     alone = [detector.detect(image) for image in images]
-    networks = set()
-
-    def detect(image):
-        networks.add((threading.get_ident(), id(detector._network())))
-        return detector.detect(image)
-
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(detect, images)) == alone
-    assert len(networks) == len({thread for thread, _ in networks})
+        assert list(pool.map(detector.detect, images)) == alone
 
 
 def test_a_copy_in_another_process_needs_no_file(tmp_path, stand_in):
@@ -222,7 +203,7 @@ def test_a_damaged_file_is_known_at_the_start(tmp_path, stand_in, damage, reason
     with pytest.raises(ModelError, match=reason) as caught:
         YunetDetector(path)
     message = str(caught.value)
-    assert message.startswith(f"expected {NETWORK_FILE} of OpenCV's model zoo")
+    assert NETWORK_FILE in message
     assert str(path) in message
     assert "\n" not in message
 
@@ -230,14 +211,12 @@ def test_a_damaged_file_is_known_at_the_start(tmp_path, stand_in, damage, reason
 def test_another_network_is_known_at_the_start(tmp_path):
     pytest.importorskip("onnx")
     path = write_yunet_stand_in(tmp_path / "other.onnx", without="kps_16")
-    with pytest.raises(
-        ModelError, match=r"OpenCV 4\.8 or newer runs; OpenCV .* cannot run .*other"
-    ):
+    with pytest.raises(ModelError, match=r"OpenCV 4\.8 .*other"):
         YunetDetector(path)
 
 
 def test_a_network_that_no_longer_finds_a_face_is_known_at_the_start(stand_in):
-    with pytest.raises(ModelError, match=r"is damaged or another network: .* 0 faces in a drawing"):
+    with pytest.raises(ModelError, match="damaged or another network"):
         YunetDetector(stand_in, YunetSettings(smallest_photo_side_px=1000))
 
 

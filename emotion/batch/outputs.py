@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from emotion.batch.journal import SUFFIX, Journal, Record
 from emotion.errors import SourceError
+from emotion.images.encoding import WRITTEN_SUFFIXES
 from emotion.images.folders import PhotoFile
 from emotion.tables import TableSink, check_suffix
 
 GROWING_SUFFIXES = (".csv", ".jsonl")
-COPY_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """What annotated copies are written as; a photo of another type gets .jpg behind its name."""
 
 
@@ -91,7 +91,7 @@ def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
         name: of the photo.
         names: of all photos, for a photo that needs another suffix must not take another's place.
     """
-    while not name.lower().endswith(COPY_SUFFIXES):
+    while not name.lower().endswith(WRITTEN_SUFFIXES):
         name += ".jpg"
         while name in names:
             name += ".jpg"

@@ -19,12 +19,13 @@ from emotion.cli.tools import Tools
 from emotion.detection.yunet import EXPECTED_NETWORK
 from emotion.errors import EmotionError, SourceError
 from emotion.files import user_path
+from emotion.images.encoding import WRITTEN_SUFFIXES
 from emotion.tables import TABLE_SUFFIXES
 from emotion.video.summary import SUMMARY_SUFFIXES
 from emotion.video.timeline import TIMELINE_SUFFIXES
 from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PHOTO_SUFFIXES = WRITTEN_SUFFIXES
 JSON_SUFFIXES = (".json", ".jsonl")
 
 KINDS = MappingProxyType(

@@ -1,5 +1,6 @@
-"""Where in a photo faces may be, by a network so small that looking everywhere costs next to
-nothing; the cascades of `emotion.detection.haar` then look at those places alone.
+"""Where in a photo faces may be, by a network so small that it can look everywhere.
+
+The cascades of `emotion.detection.haar` then look at those places alone.
 
 The network is a fully convolutional one in the manner of the first stage of Zhang et al. (2016),
 "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks".
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from emotion.detection.boxes import Box
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
@@ -32,9 +34,6 @@ PLACE_STEP = 2**0.5
 
 SAME_PLACE = 0.5
 """Share of a face's side within which a weaker place of the same size is the same one."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
 
 Network = Callable[[np.ndarray], np.ndarray]
 """What takes a grey copy, (H, W) float32, and returns how much each window looks like a face."""
@@ -77,13 +76,21 @@ def find_places(
         largest_px: largest, 0 for any.
         threshold: how much a window must look like a face (a logit).
     """
+    corner = (PLACE_WINDOW_PX - PLACE_FACE_PX) / 2
     found: list[tuple[float, Box]] = []
     for copy, scale in _levels(grey, smallest_px, largest_px or max(grey.shape)):
         heights = network(even_contrast(copy))
         peaks = (heights > threshold) & (heights == cv2.dilate(heights, np.ones((3, 3), np.uint8)))
+        side = PLACE_FACE_PX / scale
         for row, column in zip(*np.nonzero(peaks), strict=True):
-            found.append((float(heights[row, column]), _box(row, column, scale)))
-    return _apart(found)
+            x = (column * PLACE_STRIDE_PX + corner) / scale
+            y = (row * PLACE_STRIDE_PX + corner) / scale
+            found.append((float(heights[row, column]), (float(x), float(y), side, side)))
+    kept: list[Box] = []
+    for _, box in sorted(found, key=lambda one: (-one[0], one[1])):
+        if not any(_is_same(box, other) for other in kept):
+            kept.append(box)
+    return kept
 
 
 def even_contrast(grey: np.ndarray) -> np.ndarray:
@@ -115,24 +122,8 @@ def _levels(
         face_px *= PLACE_STEP
 
 
-def _box(row: int, column: int, scale: float) -> Box:
-    """Return the box, in pixels of the picture, of a window at some scale."""
-    corner = (PLACE_WINDOW_PX - PLACE_FACE_PX) / 2
-    x, y = (column * PLACE_STRIDE_PX + corner) / scale, (row * PLACE_STRIDE_PX + corner) / scale
-    return float(x), float(y), PLACE_FACE_PX / scale, PLACE_FACE_PX / scale
-
-
-def _apart(found: list[tuple[float, Box]]) -> list[Box]:
-    """Return the boxes, likeliest first, without those beside a likelier one of about its size."""
-    kept: list[Box] = []
-    for _, box in sorted(found, key=lambda one: (-one[0], one[1])):
-        if not any(_is_same(box, other) for other in kept):
-            kept.append(box)
-    return kept
-
-
 def _is_same(one: Box, other: Box) -> bool:
-    """Tell whether two boxes are one place."""
+    """Return whether two boxes of about one size lie close enough to be one place."""
     near_px = SAME_PLACE * min(one[2], other[2])
     offs = ((one[i] + one[2] / 2) - (other[i] + other[2] / 2) for i in (0, 1))
     is_like = max(one[2], other[2]) < 1.2 * min(one[2], other[2])

@@ -1,7 +1,6 @@
-"""Where the faces of a photo are, by YuNet, OpenCV's own small face network, from a file of the
-user's.
+"""Where the faces of a photo are, by YuNet, OpenCV's small face network; the user gives its file.
 
-It stands behind the same interface as `emotion.detection.haar.FaceDetector`. The network (Wu, Peng
+Its interface is that of `emotion.detection.haar.FaceDetector`. The network (Wu, Peng
 and Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector") knows faces of about 10 to 300 pixels,
 so a photo is searched on two copies: one for small faces, one for those that fill the photo. Its
 boxes are tall and tight; the model learned on the wider squares of Haar cascades, so each box
@@ -25,10 +24,10 @@ EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection
 """Which file a user needs, for messages."""
 
 OLDEST_OPENCV = "4.8"
-"""The first that runs this form of the network; 4.7 loads the file and fails at the first photo."""
+"""The oldest that runs this network; 4.7 loads the file and fails at the first photo."""
 
 LFS_POINTER = b"version https://git-lfs"
-"""How a file begins that Git LFS left in place of the file itself."""
+"""How the small file begins that Git LFS leaves until it has fetched the real one."""
 
 BOX_OVERLAP = 0.3
 """Boxes of one copy that overlap more (intersection over union) are one face."""
@@ -65,7 +64,7 @@ class YunetDetector:
     """Finds the faces of a photo; safe to share between threads, and picklable."""
 
     def __init__(self, path: str | Path, settings: YunetSettings = YunetSettings()):
-        """Load the network and try it on a drawn face, so that what is wrong is known now.
+        """Load the network and try it on a drawn face, so that a bad file is noticed at once.
 
         Args:
             path: the network's ONNX file.
@@ -137,7 +136,7 @@ class YunetDetector:
         return Detection(box, float(row[14]))
 
     def _network(self) -> "cv2.FaceDetectorYN":
-        """Return this thread's own network: OpenCV's are not safe to share."""
+        """Return this thread's own network: OpenCV's cannot be shared."""
         if not hasattr(self._local, "network"):
             self._local.network = cv2.FaceDetectorYN.create(
                 "onnx", self._content, b"", (320, 320), self.settings.score_threshold, BOX_OVERLAP
@@ -149,9 +148,11 @@ class YunetDetector:
         try:
             found = self.detect(drawn_face())
         except (cv2.error, SystemError) as error:
+            # without the places in OpenCV's source
+            reason = " ".join(str(getattr(error, "err", error)).split())
             raise ModelError(
                 f"expected {EXPECTED_NETWORK}, which OpenCV {OLDEST_OPENCV} or newer runs; OpenCV "
-                f"{cv2.__version__} cannot run {path}: {_reason(error)}"
+                f"{cv2.__version__} cannot run {path}: {reason}"
             ) from error
         if len(found) != 1:
             raise ModelError(
@@ -176,21 +177,20 @@ def drawn_face() -> np.ndarray:
 
 def _read_network(path: Path) -> bytes:
     """Return the bytes of a network's file."""
+    expected = f"expected {EXPECTED_NETWORK} as {path}"
     if not path.is_file():
         found = "that is a folder" if path.is_dir() else "there is no such file"
-        raise ModelError(f"expected {EXPECTED_NETWORK} as {path}; {found}")
+        raise ModelError(f"{expected}; {found}")
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ModelError(
-            f"expected {EXPECTED_NETWORK} as {path}; it cannot be read ({error.strerror})"
-        ) from error
+        raise ModelError(f"{expected}; it cannot be read ({error.strerror})") from error
     if not content:
-        raise ModelError(f"expected {EXPECTED_NETWORK} as {path}; it is empty")
+        raise ModelError(f"{expected}; it is empty")
     if content.startswith(LFS_POINTER):
         raise ModelError(
-            f"expected {EXPECTED_NETWORK} as {path}; received the pointer of Git LFS that stands "
-            "for it: fetch the file itself with `git lfs pull`"
+            f"{expected}; received the pointer of Git LFS that stands for it: fetch the file "
+            "itself with `git lfs pull`"
         )
     return content
 
@@ -205,8 +205,3 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
     size_wh = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return cv2.resize(image, size_wh, interpolation=method)
-
-
-def _reason(error: Exception) -> str:
-    """Return an error of OpenCV without the places in its source."""
-    return " ".join(str(getattr(error, "err", error)).split())

@@ -3,9 +3,7 @@
 import importlib.util
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from PIL import Image, TiffImagePlugin, features
 
@@ -13,6 +11,7 @@ from emotion.errors import (
     DamagedImageError,
     EmptyImageError,
     ImageDimensionsError,
+    ImageError,
     ImageTooLargeError,
     ImageTypeError,
 )
@@ -26,52 +25,46 @@ class ImageLimits:
     max_pixels: int = 50_000_000
     max_side: int = 16_384
     min_side: int = 16
-    """A picture smaller than this cannot hold a face worth reading."""
+    """A smaller picture cannot hold a face worth reading."""
 
 
 DEFAULT_LIMITS = ImageLimits()
 
-
 READ_TYPES = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
-"""The types that are read, by the names people know; see `readable_types` for those read here."""
+"""The types this program knows; `readable_types` gives those that this environment can decode."""
 
+JPEG_MAX_SEGMENTS = 1000
 
-PNG_END = b"IEND\xaeB`\x82"
+JPEG_MAX_SCANS = 100
+"""Photos have about ten of each; Pillow and libjpeg take seconds for thousands, however small."""
 
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
 
-_TIFF_VALUE_BYTES = MappingProxyType(
-    {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-    | {16: 8, 17: 8, 18: 8}
-)
+_JPEG_MARKER_BETWEEN_SCANS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""Coded pixels hold \\xff only before a zero or a restart marker (ITU-T T.81, B.1.1)."""
+
+_JPEG_BARE_MARKERS = frozenset([*range(1, 0xC0), 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)])
+"""Markers without a length: Pillow and libjpeg look for the next marker right after them."""
+
+_TIFF_VALUE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), 1))
 """Bytes of one value of each TIFF field type (TIFF 6.0, section 2, and BigTIFF)."""
 
-
-_TIFF_BYTE_TYPES = frozenset({1, 2, 6, 7})
-
-
 _TIFF_MAX_VALUES = 2**18
-"""More numbers than any field of a picture within the limits holds, such as a place for each tile
-of 16x16 pixels; Pillow takes a second for so many."""
+"""No picture within the limits needs more numbers in one field; Pillow takes a second for these."""
 
-
-_TIFF_NEW_SUBFILE_TYPE = 254
-
-
-_TIFF_DNG_VERSION = 50706
+_TIFF_NEW_SUBFILE_TYPE, _TIFF_DNG_VERSION = 254, 50706
 
 
 def readable_types() -> tuple[str, ...]:
     """Return the names of the types that this environment can read, in the order of READ_TYPES."""
-    missing = set()
-    if not features.check("avif"):
-        missing.add("AVIF")
+    missing = set() if features.check("avif") else {"AVIF"}
     if importlib.util.find_spec("pillow_heif") is None:
         missing.add("HEIC")
     return tuple(name for name in READ_TYPES if name not in missing)
 
 
 def check_bytes(size: int, limits: ImageLimits) -> None:
-    """Refuse a file by its number of bytes, before anything in it is looked at."""
+    """Refuse a file by its number of bytes."""
     if size == 0:
         raise EmptyImageError("expected an image; received an empty file")
     if size > limits.max_bytes:
@@ -81,7 +74,7 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
 
 def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     """Refuse a picture by the width and height it declares, before its pixels are decoded."""
-    _check_pixels(size_wh, limits)
+    check_pixels(size_wh, limits)
     received = "received {}x{}".format(*size_wh)
     if max(size_wh) > limits.max_side:
         allowed = f"{limits.max_side} pixels a side"
@@ -91,8 +84,8 @@ def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
         raise ImageDimensionsError(f"expected an image of at least {allowed}; {received}")
 
 
-def _check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
-    """Refuse more pixels than allowed."""
+def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
+    """Refuse a picture, or a tile of one, with too many pixels."""
     width, height = size_wh
     if width * height > limits.max_pixels:
         allowed = f"{limits.max_pixels / 1e6:g} megapixels"
@@ -100,31 +93,49 @@ def _check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
         raise ImageDimensionsError(f"expected an image of at most {allowed}; received {received}")
 
 
-def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
-    """Refuse a file whose boxes (ISO/IEC 14496-12) run past its end, or code too many pixels.
+def check_jpeg(content: bytes) -> None:
+    """Refuse a JPEG with more segments or scans than any photo has.
 
-    Phones store a photo as a grid of tiles, and libheif leaves out the tiles it does not find.
-    What a picture declares may be a small crop of what is coded, which an `ispe` box tells.
+    Only the picture itself is counted, not a video behind it, as in phones' moving photos. Junk
+    before the pixels, which Pillow skips byte by byte, counts too.
     """
-    for name, start, end in _boxes(content):
-        if end > len(content):
-            message = f"expected a whole {kind} image; received one that is cut off"
-            raise DamagedImageError(message)
-        if name == b"meta":
-            for found in re.finditer(rb"ispe.{4}(.{8})", content[start:end], re.DOTALL):
-                _check_pixels(struct.unpack(">II", found[1]), limits)
+    at, segments, scans = 2, 0, 0
+    while found := (_JPEG_MARKER_BETWEEN_SCANS if scans else _JPEG_MARKER).search(content, at):
+        code = content[found.start() + 1]
+        if scans and code == 0xD9:  # the end of the picture
+            return
+        segments += 1 if scans else 1 + found.start() - at
+        scans += code == 0xDA
+        if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
+            raise ImageError(
+                f"expected a JPEG of at most {JPEG_MAX_SEGMENTS} segments and "
+                f"{JPEG_MAX_SCANS} scans; received one of more"
+            )
+        at = found.end()
+        if code not in _JPEG_BARE_MARKERS:
+            # the length counts its own two bytes
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))
 
 
-def _boxes(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, start, end) of the outermost boxes of a file."""
+def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
+    """Refuse an AVIF or HEIC file that is cut off, or that codes too many pixels.
+
+    Such a file is a row of boxes (ISO/IEC 14496-12). Phones store a photo as a grid of tiles, and
+    libheif silently leaves out tiles that are missing. The picture may also declare a small crop of
+    what is coded; the `ispe` boxes say how large that is.
+    """
     start = 0
     while start < len(content):
         size, name = struct.unpack_from(">I4s", content, start)
         if size == 1:
             (size,) = struct.unpack_from(">Q", content, start + 8)
-        # A size of zero means "to the end of the file"; of other sizes, 8 holds a bare header.
+        # a size of 0 means "to the end of the file"
         end = start + max(size, 8) if size else len(content)
-        yield name, start, end
+        if end > len(content):
+            raise DamagedImageError(f"expected a whole {kind} image; received one that is cut off")
+        if name == b"meta":
+            for found in re.finditer(rb"ispe.{4}(.{8})", content[start:end], re.DOTALL):
+                check_pixels(struct.unpack(">II", found[1]), limits)
         start = end
 
 
@@ -146,45 +157,51 @@ def canvas_size(kind: str, content: bytes) -> tuple[int, int]:
 
 
 def check_tiff_directory(content: bytes) -> None:
-    """Refuse a TIFF whose first directory is cut off, absurdly large, or of a camera raw file.
+    """Refuse a TIFF whose first directory is cut off or absurdly large, and one of a depth that is
+    not read or of a camera raw file.
 
-    Pillow reads on past a directory that is cut off, and then lacks the tags that were in it.
-    A raw file is a TIFF whose first page is a thumbnail, which would be taken for the photo.
+    Pillow reads on past a directory that is cut off, and then lacks the tags that were in it. The
+    first page of a raw file is a thumbnail, which would be taken for the photo.
     """
-    order = "little" if content.startswith(b"II") else "big"
-    for tag, field_type, count, value in _tiff_entries(content, order):
-        size = count * _TIFF_VALUE_BYTES.get(field_type, 0)
-        outside = size > len(value) and int.from_bytes(value, order) + size > len(content)
-        absurd = field_type not in _TIFF_BYTE_TYPES and count > _TIFF_MAX_VALUES
-        if outside or absurd:
-            raise DamagedImageError("expected a whole TIFF image; received one with broken tags")
-        preview = tag == _TIFF_NEW_SUBFILE_TYPE and int.from_bytes(value[:4], order) & 1
-        if preview or tag == _TIFF_DNG_VERSION:
-            readable = ", ".join(readable_types())
-            raise ImageTypeError(f"expected one of {readable}; received a camera raw file")
-
-
-def _tiff_entries(content: bytes, order: str) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield (tag, field type, count, value or offset) of the first directory of a TIFF."""
-    sign = "<" if order == "little" else ">"
+    order, sign = ("little", "<") if content.startswith(b"II") else ("big", ">")
     if content[2:4] in (b"+\x00", b"\x00+"):
-        start_at, count_format, entry_format = (8, "Q"), "Q", "HHQ8s"
+        at, start_format, count_format, entry_format = 8, "Q", "Q", "HHQ8s"
     else:
-        start_at, count_format, entry_format = (4, "I"), "H", "HHI4s"
-    (start,) = struct.unpack_from(sign + start_at[1], content, start_at[0])
-    (count,) = struct.unpack_from(sign + count_format, content, start)
+        at, start_format, count_format, entry_format = 4, "I", "H", "HHI4s"
+    (start,) = struct.unpack_from(sign + start_format, content, at)
+    (entry_count,) = struct.unpack_from(sign + count_format, content, start)
     start += struct.calcsize(sign + count_format)
-    end = start + count * struct.calcsize(sign + entry_format)
-    if end > len(content):
+    end = start + entry_count * struct.calcsize(sign + entry_format)
+    # there are only so many tags
+    if end > len(content) or entry_count > 2**16:
         raise DamagedImageError("expected a whole TIFF image; received one that is cut off")
-    return struct.iter_unpack(sign + entry_format, content[start:end])
+    firsts = {}
+    for tag, field_type, count, value in struct.iter_unpack(
+        sign + entry_format, content[start:end]
+    ):
+        value_bytes = _TIFF_VALUE_BYTES.get(field_type, 0)
+        # a field too large for its entry lies elsewhere in the file
+        is_elsewhere = count * value_bytes > len(value)
+        offset = int.from_bytes(value, order)
+        is_outside = is_elsewhere and offset + count * value_bytes > len(content)
+        if is_outside or (value_bytes != 1 and count > _TIFF_MAX_VALUES):
+            raise DamagedImageError("expected a whole TIFF image; received one with broken tags")
+        first = content[offset : offset + value_bytes] if is_elsewhere else value[:value_bytes]
+        firsts[tag] = int.from_bytes(first, order)
+    if _TIFF_DNG_VERSION in firsts or firsts.get(_TIFF_NEW_SUBFILE_TYPE, 0) & 1:
+        readable = ", ".join(readable_types())
+        raise ImageTypeError(f"expected one of {readable}; received a camera raw file")
+    bits = firsts.get(TiffImagePlugin.BITSPERSAMPLE, 1)
+    numbers = {2: "signed", 3: "float"}.get(firsts.get(TiffImagePlugin.SAMPLEFORMAT), "unsigned")
+    is_read = bits == 32 if numbers == "float" else bits <= 8 or (bits, numbers) == (16, "unsigned")
+    if not is_read:
+        raise ImageTypeError(
+            "expected a TIFF of at most 8 bits, unsigned 16 bits or 32-bit floats a channel; "
+            f"received one of {bits} bits, {numbers}"
+        )
 
 
 def check_tiff_tiles(image: Image.Image, limits: ImageLimits) -> None:
     """Refuse tiles larger than any picture: the decoder makes room for a whole tile at a time."""
     width = image.tag_v2.get(TiffImagePlugin.TILEWIDTH, 0)
-    height = image.tag_v2.get(TiffImagePlugin.TILELENGTH, 0)
-    if width * height > limits.max_pixels:
-        allowed = f"{limits.max_pixels / 1e6:g} megapixels"
-        message = f"expected a TIFF with tiles of at most {allowed}; received {width}x{height}"
-        raise ImageDimensionsError(message)
+    check_pixels((width, image.tag_v2.get(TiffImagePlugin.TILELENGTH, 0)), limits)

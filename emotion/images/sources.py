@@ -1,8 +1,8 @@
-"""Whatever may hold a photo in Python -> `Photo`: path, bytes, file, array or image of Pillow's."""
+"""Whatever may hold a photo in Python (path, bytes, file, array, Pillow image) -> `Photo`."""
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeGuard
 
@@ -22,8 +22,7 @@ from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 
 EXPECTED = "expected a path, the bytes of an image file, a binary file, an array or a Pillow image"
 
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
-"""How an address of the web begins; one letter alone would be a drive."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # one letter would be a drive
 
 
 class BinaryFile(Protocol):
@@ -46,17 +45,16 @@ PhotoLike: TypeAlias = (
 )
 """What `Recognizer.recognize` takes for one photo."""
 
-ALONE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray, Image.Image, Photo)
-"""What holds one photo although some of it can be iterated over."""
+_SINGLE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray, Image.Image, Photo)
 
 
 def holds_many(images: object) -> TypeGuard[Iterable[Any]]:
     """Return whether something is a list, a tuple, an iterator... of photos, not one photo.
 
-    What has rows and columns, such as a tensor, is one: its rows are no photos.
+    A table such as a tensor is one photo, although it can be iterated over by rows.
     """
     is_table = getattr(images, "ndim", 1) > 1
-    is_one = isinstance(images, ALONE) or hasattr(images, "read") or is_table
+    is_one = isinstance(images, _SINGLE) or hasattr(images, "read") or is_table
     return isinstance(images, Iterable) and not is_one
 
 
@@ -76,7 +74,7 @@ def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
     Args:
         image: a path; the bytes of an image file; an open binary file, read from where it stands
             to its end; an array (H, W, 3) or (H, W, 4) in RGB order, or (H, W) grey, uint8 from 0
-            to 255 or float from 0 to 1; or an image of Pillow's.
+            to 255 or float from 0 to 1; or a Pillow image.
         limits: what is refused; arrays may be of any size, as they are decoded already.
 
     Raises:
@@ -89,7 +87,7 @@ def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
     if isinstance(image, Image.Image):
         return photo_from_pillow(image, limits)
     if isinstance(image, str | os.PathLike):
-        return read_photo(path_of(image), limits, ENOUGH_PIXELS)
+        return read_photo(_absolute(image), limits, ENOUGH_PIXELS)
     return decode_photo(_content_of(image, limits), limits, ENOUGH_PIXELS)
 
 
@@ -103,30 +101,14 @@ def name_of(image: object) -> str | None:
 
 
 def lasting(image: PhotoLike) -> PhotoLike:
-    """Return what `open_photo` can open again and again: a file, read only once, as its bytes.
+    """Return what `open_photo` can open again and again: of an open file, its bytes.
 
     Raises:
         ImageError: it cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        return path_of(image)
+        return _absolute(image)
     return _content_of(image, DEFAULT_LIMITS) if hasattr(image, "read") else image
-
-
-def path_of(image: str | os.PathLike[str]) -> Path:
-    """Return a path, absolute, so that it leads there from another working directory too.
-
-    Raises:
-        ImageError: it is an address of the web or a folder.
-    """
-    text = os.fsdecode(image)
-    if ADDRESS.match(text):
-        raise ImageError(f"{EXPECTED}; received the address {text[:80]}: download it first")
-    path = Path(text).absolute()
-    if path.is_dir():
-        example = f"list(Path({text!r}).glob('*.jpg'))"
-        raise ImageError(f"{EXPECTED}; received the folder {text}: give its files, {example}")
-    return path
 
 
 def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -135,79 +117,73 @@ def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: another shape or type, or floats that are not all from 0 to 1.
     """
-    pixels = eight_bit(_with_channels(np.asarray(array)))
-    if pixels.shape[2] == 3:
+    pixels = array[..., None] if array.ndim == 2 else array
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+        way_out = ""
+        if array.ndim in (1, 4):
+            way_out = ": give list(array) for several photos"
+        elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            way_out = ": give np.moveaxis(array, 0, -1)"
+        raise ImageError(
+            "expected an array of shape (height, width), (height, width, 3) or (height, width, 4); "
+            f"received {array.shape}{way_out}"
+        )
+    height, width, channels = pixels.shape
+    if min(height, width) < DEFAULT_LIMITS.min_side:
+        raise ImageDimensionsError(
+            f"expected an array of at least {DEFAULT_LIMITS.min_side} pixels a side; "
+            f"received {width}x{height}"
+        )
+    if pixels.dtype.kind == "f":
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (low >= 0 and high <= 1):  # true of not-a-number too
+            raise ImageError(
+                "expected floats from 0 to 1; "
+                f"received {low:g} to {high:g}: give array.astype(np.uint8) if they go to 255"
+            )
+        # float32 is exact enough for 256 steps, and half as large
+        pixels = np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        raise ImageError(
+            "expected an array of type uint8 (0 to 255) or float (0 to 1); "
+            f"received {pixels.dtype}: scale it to 0 to 255 and give array.astype(np.uint8)"
+        )
+    if channels == 3:
         return np.ascontiguousarray(pixels)
-    if pixels.shape[2] == 1:
+    if channels == 1:
         return np.repeat(pixels, 3, axis=2)
     alpha = pixels[..., 3:].astype(np.float32) / 255
     return np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
-def _with_channels(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return an array as (H, W, channels) with 1, 3 or 4 of them."""
-    pixels = array[..., None] if array.ndim == 2 else array
-    if pixels.ndim == 3 and pixels.shape[2] in (1, 3, 4) and pixels.size:
-        _check_sides(pixels)
-        return pixels
-    way_out = ""
-    if array.ndim in (1, 4):
-        way_out = ": give list(array) for several photos"
-    elif array.ndim == 3 and array.shape[0] in (1, 3, 4):
-        way_out = ": give np.moveaxis(array, 0, -1)"
-    raise ImageError(
-        "expected an array of shape (height, width), (height, width, 3) or (height, width, 4); "
-        f"received {array.shape}{way_out}"
-    )
-
-
-def _check_sides(pixels: npt.NDArray[Any]) -> None:
-    """Refuse what is too small for a face, and so perhaps a row of something else."""
-    if min(pixels.shape[:2]) < DEFAULT_LIMITS.min_side:
-        height, width = pixels.shape[:2]
-        raise ImageDimensionsError(
-            f"expected an array of at least {DEFAULT_LIMITS.min_side} pixels a side; "
-            f"received {width}x{height}"
-        )
-
-
-def eight_bit(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return pixels as uint8; floats from 0 to 1 become 0 to 255."""
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
-    if pixels.dtype.kind != "f":
-        raise ImageError(
-            "expected an array of type uint8 (0 to 255) or float (0 to 1); "
-            f"received {pixels.dtype}: scale it to 0 to 255 and give array.astype(np.uint8)"
-        )
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (low >= 0 and high <= 1):  # true of not-a-number too
-        raise ImageError(
-            "expected floats from 0 to 1; "
-            f"received {low:g} to {high:g}: give array.astype(np.uint8) if they go to 255"
-        )
-    # float32 is exact enough for 256 steps, and half as large
-    return np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
+def _absolute(image: str | os.PathLike[str]) -> Path:
+    """Return a path that leads there from another working directory too."""
+    text = os.fsdecode(image)
+    if _URL.match(text):
+        raise ImageError(f"{EXPECTED}; received the address {text[:80]}: download it first")
+    path = Path(text).absolute()
+    if path.is_dir():
+        example = f"list(Path({text!r}).glob('*.jpg'))"
+        raise ImageError(f"{EXPECTED}; received the folder {text}: give its files, {example}")
+    return path
 
 
 def _content_of(image: object, limits: ImageLimits) -> bytes:
-    """Return the bytes of an image file, of a binary file one more than allowed at most."""
+    """Return the bytes of an image file; of an open file, at most one byte more than allowed."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if not callable(getattr(image, "read", None)):
         way_out = ": give np.asarray(...) of it" if hasattr(image, "__array__") else ""
         raise ImageError(f"{EXPECTED}; received {type(image).__name__}{way_out}")
+    content, missing = [], limits.max_bytes + 1
     try:
-        return b"".join(_parts(image, limits.max_bytes + 1))
+        # unbuffered files give less at a time than they are asked for
+        while missing > 0 and (part := image.read(missing)):
+            if not isinstance(part, bytes):
+                received = f"one that gives {type(part).__name__}"
+                raise ImageError(f"expected a file opened with mode 'rb'; received {received}")
+            content.append(part)
+            missing -= len(part)
     except (OSError, ValueError) as error:
         raise ImageError(f"expected a readable file; received one that fails: {error}") from error
-
-
-def _parts(file: Any, most_bytes: int) -> Iterator[bytes]:
-    """Yield what is in a file; unbuffered ones give less at a time than they are asked for."""
-    while most_bytes > 0 and (part := file.read(most_bytes)):
-        if not isinstance(part, bytes):
-            received = f"one that gives {type(part).__name__}"
-            raise ImageError(f"expected a file opened with mode 'rb'; received {received}")
-        most_bytes -= len(part)
-        yield part
+    return b"".join(content)

@@ -21,9 +21,8 @@ from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles, import_keras, keras_version, load_keras_model
 
 BEYOND_DOUBT = 0.95
-"""An answer from this probability on is not compared with that to the mirror image. It holds for
-45% of the faces of FER2013's PublicTest, none of whose answers would change
-(`models/EXPERIMENTS.md`)."""
+"""From this probability on, an answer is given without looking at the mirror image. That holds for
+45% of the faces of FER2013's PublicTest, and would change no answer (`models/EXPERIMENTS.md`)."""
 
 INPUT_SHAPE = (48, 48, 1)
 BATCH_SIZE = 128
@@ -72,10 +71,10 @@ class EmotionModel:
         return np.concatenate(batches) if batches else empty
 
     def answer(self, faces: np.ndarray) -> np.ndarray:
-        """Return the probabilities of each face as a photo is answered.
+        """Return the probabilities that a user sees.
 
-        Where the card says so, faces are also shown mirrored, which makes the answers a little
-        better, for one more pass; but not those whose answer is beyond doubt.
+        If the card says so, each face is also shown mirrored, unless its answer is beyond doubt:
+        a little better, for one more pass.
 
         Args:
             faces: as for `predict`.
@@ -95,18 +94,17 @@ class EmotionModel:
 
     @property
     def serving(self) -> "Serving":
-        """Return how photos are answered."""
+        """How photos are answered."""
         return read_serving(self.card)
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How the answers for a photo are made, from the card's `serving`.
+    """How photos are answered, from `serving` on the card.
 
     Attributes:
         mirrored: average the answers to each face and to its mirror image.
-        temperature: of the mean, fitted like that of the answers (Guo et al. 2017); 1 changes
-            nothing.
+        temperature: of that mean, fitted on validation data (Guo et al. 2017); 1 changes nothing.
     """
 
     mirrored: bool = False
@@ -114,7 +112,7 @@ class Serving:
 
 
 def read_serving(card: dict | None) -> Serving:
-    """Return how photos are answered by the model of a card; as they are, where it says nothing.
+    """Return how a card says that photos are answered; plainly where it says nothing.
 
     Raises:
         ModelError: the card says it in no usable way.
@@ -157,24 +155,29 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
     hashes = files.hashes()
     card = _read_card(files, hashes)
     read_serving(card)  # so that a damaged card is known before the first photo
-    if keras_alone:
-        run, runtime, notes = _keras_runner(files), "Keras", ()
-    else:
-        run, runtime, notes = _choose_runtime(files, hashes, threads)
+    notes = []
+    if card is None:
+        notes.append("no card: the seven FER2013 class names in alphabetical order")
     version = keras_version(files.architecture)
     if version.startswith("2."):
-        notes = (f"a model of Keras {version}, read by Keras 3", *notes)
-    if card is None:
-        notes = ("no card: the seven FER2013 class names in alphabetical order", *notes)
-    class_names = EMOTIONS if card is None else tuple(card["class_names"])
+        notes.append(f"a model of Keras {version}, read by Keras 3")
+    is_fast = not keras_alone
+    if is_fast and (reason := _why_not_fast(files, hashes)):
+        failure = _convert(files)
+        is_fast = failure is None
+        notes.append(
+            f"{reason}; made anew from the pair"
+            if is_fast
+            else f"{reason}; not made anew ({failure}), so Keras runs the pair, more slowly"
+        )
     model = EmotionModel(
         name=files.name,
         sha256=hashes["weights_sha256"],
-        class_names=class_names,
-        runtime=runtime,
+        class_names=EMOTIONS if card is None else tuple(card["class_names"]),
+        runtime="ONNX Runtime" if is_fast else "Keras",
         card=card,
-        notes=notes,
-        run=run,
+        notes=tuple(notes),
+        run=_onnx_runner(files.fast_form, threads) if is_fast else _keras_runner(files),
     )
     _check_output(model)
     return model
@@ -205,27 +208,13 @@ def _read_card(files: ModelFiles, hashes: dict[str, str]) -> dict | None:
     return card
 
 
-def _choose_runtime(files: ModelFiles, hashes: dict[str, str], threads: int | None):
-    """Return (run, runtime, notes): the fast form, a new one, or Keras."""
-    notes = []
-    reason = _why_not_fast(files, hashes)
-    if reason:
-        notes.append(f"{reason}; made anew from the pair")
-        failure = _convert(files)
-        if failure:
-            notes[-1] = f"{reason}; not made anew ({failure}), so Keras runs the pair, more slowly"
-            return _keras_runner(files), "Keras", tuple(notes)
-    return _onnx_runner(files.fast_form, threads), "ONNX Runtime", tuple(notes)
-
-
 def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
     """Return why the fast form must not be served, None where it may."""
     if not files.fast_form.exists() or not files.fast_form_seal.exists():
         return "no fast form"
     try:
         seal = json.loads(files.fast_form_seal.read_text(encoding="utf-8"))
-        came_from = {key: seal[key] for key in hashes}
-        sha256 = seal["sha256"]
+        came_from, sha256 = {key: seal[key] for key in hashes}, seal["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return f"{files.fast_form_seal.name} cannot be read"
     if came_from != hashes:
@@ -237,18 +226,17 @@ def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
 
 def _convert(files: ModelFiles) -> str | None:
     """Write the fast form in another process; return why that failed, None where it did not."""
-    command = [sys.executable, "-m", "emotion.model.keras", str(files.stem.resolve())]
     try:
         done = subprocess.run(
-            command,
-            env=os.environ | {"KERAS_BACKEND": "tensorflow"},  # the one that writes ONNX alone
+            [sys.executable, "-m", "emotion.model.keras", str(files.stem.resolve())],
+            env=os.environ | {"KERAS_BACKEND": "tensorflow"},  # no other backend writes ONNX
             cwd=Path(__file__).resolve().parents[2],
             capture_output=True,
             text=True,
             timeout=CONVERSION_TIMEOUT_S,
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return f"{type(error).__name__}"
+        return type(error).__name__
     if done.returncode == 0:
         return None
     return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -260,8 +248,8 @@ def _onnx_runner(path: Path, threads: int | None = None) -> Callable[[np.ndarray
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
-    # Threads that spin while they wait for the next batch take the processor from the search for
-    # faces and from other requests: a single face then costs twice the processor time.
+    # threads that spin while they wait take the processor from the search for faces and from other
+    # requests: a single face then costs twice the processor time
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -281,7 +269,6 @@ def _keras_runner(files: ModelFiles) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _check_input_shape(shape: tuple) -> None:
-    """Raise unless the model takes 48x48 grey faces."""
     if shape != INPUT_SHAPE:
         raise ModelError(f"expected a model with input (N, 48, 48, 1); received (N, {shape})")
 

@@ -24,12 +24,11 @@ from emotion.detection.crop import CROP_SIDE_PX, crop_face
 from emotion.detection.haar import FaceDetector
 from emotion.errors import DatasetError, ImageError
 from emotion.images.decoding import decode_image
+from emotion.images.folders import PHOTO_SUFFIXES
 from emotion.images.guards import DEFAULT_LIMITS
 from emotion.labels import EMOTIONS, FER2013_CODES
 
 IMAGE_SIDE = CROP_SIDE_PX
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-IMAGE_SUFFIXES += (".avif", ".heic")
 FOLDER_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 FOLDER_SPLITS |= {"validation": "validation", "val": "validation", "valid": "validation"}
 FOLDER_SPLITS |= {"publictest": "test", "public_test": "test"}
@@ -447,7 +446,7 @@ def _find_places(names: Iterable[str]) -> tuple[list[_Place], tuple[str, ...]]:
 
 def _is_image_name(name: str) -> bool:
     """Tell whether a name is that of a visible image."""
-    if not name.lower().endswith(IMAGE_SUFFIXES):
+    if not name.lower().endswith(PHOTO_SUFFIXES):
         return False
     return not any(
         part == "__MACOSX" or (part.startswith(".") and part != ".") for part in name.split("/")
