@@ -223,7 +223,7 @@ def test_settings_reach_the_reading(tmp_path, voted, settings, monkeypatch):
     assert len(majority) == 46
     people = settings(write_classes(tmp_path / "ck"), subject_pattern="S00[0-3]")
     assert set(people.groups) == {"", "S000", "S001", "S002", "S003"}
-    monkeypatch.setattr("emotion.training.data.layouts.FaceDetector", FindsNothing)
+    monkeypatch.setattr("emotion.training.data.framing.FaceDetector", FindsNothing)
     with pytest.raises(DatasetError, match="expected a face; none was found"):
         settings(tmp_path / "ck", crop_faces=True)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from emotion.files import whole_file
-from emotion.training.data.layouts import COLUMNS, Dataset, list_files
+from emotion.training.data.dataset import COLUMNS, Dataset
+from emotion.training.data.layouts import list_files
 
 CACHE_VERSION = 1
 """To be raised whenever an image would be read differently or `Dataset` changes."""

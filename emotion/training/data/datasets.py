@@ -14,13 +14,8 @@ import numpy as np
 from emotion.errors import DatasetError
 from emotion.labels import common_name
 from emotion.training.data.cache import read_cached
-from emotion.training.data.layouts import (
-    FEEDBACK_FOLDER,
-    Dataset,
-    Progress,
-    read_layout,
-    resolve_dataset,
-)
+from emotion.training.data.dataset import Dataset, Progress
+from emotion.training.data.layouts import FEEDBACK_FOLDER, read_layout, resolve_dataset
 from emotion.training.data.splits import (
     Leaks,
     choose_fold,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emotion.training.data.layouts import Dataset
+from emotion.training.data.dataset import Dataset
 from emotion.training.data.splits import TEST_SPLITS, Leaks, hash_images, remove_leaks
 
 NO_SPLIT = "no split yet"

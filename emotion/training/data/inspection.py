@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from emotion import text
 from emotion.files import whole_file, write_json
+from emotion.training.data.dataset import Dataset
 from emotion.training.data.facts import BLANK_KINDS, NO_SPLIT, Inspection, class_counts, name_of
 from emotion.training.data.facts import inspect_dataset as inspect_dataset
-from emotion.training.data.layouts import Dataset
 from emotion.training.data.splits import TEST_SPLITS
 
 FINE, NOTE, WARNING, STOP = "fine", "note", "warning", "stop"

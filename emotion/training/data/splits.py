@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from emotion.errors import DatasetError
-from emotion.training.data.layouts import IMAGE_SIDE, Dataset
+from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 from emotion.training.settings import TrainingSettings
 
 TEST_SPLITS = ("test", "private_test")

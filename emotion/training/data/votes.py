@@ -25,7 +25,8 @@ import numpy as np
 
 from emotion.errors import DatasetError
 from emotion.labels import CONTEMPT, FERPLUS_COLUMNS
-from emotion.training.data.layouts import CSV_SPLITS, Dataset, csv_row_index
+from emotion.training.data.dataset import Dataset
+from emotion.training.data.fer2013 import CSV_SPLITS, csv_row_index
 
 VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")
 """The vote columns of fer2013new.csv, in its order."""
