@@ -18,10 +18,10 @@ from emotion.labels import EMOTIONS, FERPLUS_COLUMNS, SYNONYMS, common_name
 from emotion.training.data.datasets import (
     Dataset,
     load_dataset,
-    make_splits,
     match_classes,
     read_datasets,
 )
+from emotion.training.data.splits import make_splits
 from emotion.training.settings import TrainingSettings
 
 

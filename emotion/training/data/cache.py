@@ -79,7 +79,7 @@ def _load(entry: Path) -> Dataset | None:
 
 
 def _is_whole(dataset: Dataset) -> bool:
-    """Tell whether every column has a row an image."""
+    """Return whether every column has a row an image."""
     columns = [getattr(dataset, name) for name in COLUMNS]
     return {len(column) for column in columns if column is not None} == {len(dataset)}
 

@@ -336,7 +336,7 @@ def _find_places(names: Iterable[str]) -> tuple[list[_Place], tuple[str, ...]]:
 
 
 def _is_image_name(name: str) -> bool:
-    """Tell whether a name is that of a visible image."""
+    """Return whether a name is that of a visible image."""
     if not name.lower().endswith(IMAGE_SUFFIXES):
         return False
     return not any(
