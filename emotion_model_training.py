@@ -61,7 +61,6 @@ def train(options: argparse.Namespace) -> None:
     print(f"Checkpoint after each epoch: {settings.run_folder()}", flush=True)
     import_keras()
     from emotion.training.fitting.checkpoints import take_over_finished_run
-    from emotion.training.fitting.devices import is_first_host
     from emotion.training.fitting.fitting import fit
     from emotion.training.publishing import publish
 
@@ -69,9 +68,6 @@ def train(options: argparse.Namespace) -> None:
     if finished:
         print(f"Going on from {finished}, a finished run of the same data and settings")
     fitted = fit(dataset, settings)
-    if not is_first_host(settings.devices):
-        print("The first host saves and measures the model")
-        return
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
     print("Saving it, and measuring what was saved on each split", flush=True)
     for published in publish(fitted, dataset, leaks, settings):

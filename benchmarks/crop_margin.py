@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from emotion.detection.crop import crop_face
 from emotion.detection.haar import FaceDetector
 from emotion.model.runtime import load_model
-from emotion.training.data.datasets import load_dataset, make_splits
+from emotion.training.data.datasets import load_dataset
+from emotion.training.data.splits import make_splits
 from emotion.training.settings import TrainingSettings
 
 MARGINS = (-0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2)

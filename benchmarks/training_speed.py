@@ -124,7 +124,6 @@ def _build_classic(architecture: str, folder: Path, options) -> Callable:
 
 def _build_run(architecture: str, dataset, folder: Path, precision: str, options):
     """Return our way, and the arithmetic that it computes in."""
-    from emotion.training.fitting.devices import Devices
     from emotion.training.fitting.fitting import Run
     from emotion.training.settings import TrainingSettings
 
@@ -135,11 +134,12 @@ def _build_run(architecture: str, dataset, folder: Path, precision: str, options
         runs=str(folder),
         name=f"{architecture}_{precision}",
     )
-    run = Run(dataset, settings, Devices())
+    run = Run(dataset, settings)
+    run.enter(run.stages[0])
 
     def train_epoch(epoch: int) -> float:
         start_s = time.perf_counter()
-        run.fit_epoch(epoch, [])
+        run.train_epoch(epoch, [])
         return options.images / (time.perf_counter() - start_s)
 
     return train_epoch, settings.resolved_precision()

@@ -95,7 +95,10 @@ def test_size(architecture, parameters):
     assert (backbone_of(network) is not None) == (architecture in TRANSFER_NETWORKS)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+# cnn, resnet and vgg have no kind of layer that these have not
+@pytest.mark.parametrize(
+    "architecture", ["se_cnn", "mini_xception", "vgg16", "resnet50", "mobilenetv2"]
+)
 def test_obeys_the_contract(architecture, tmp_path):
     network = build_narrow(build_network, architecture, 3, True)
     settle(network, FACES)
@@ -113,7 +116,7 @@ def test_obeys_the_contract(architecture, tmp_path):
     assert np.ptp(answers, axis=0).max() > 1e-2, "a network that ignores the face tests nothing"
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["se_cnn", "vgg", "mobilenetv2"])
 def test_float32_copy_of_a_bfloat16_network(architecture):
     import keras
 

@@ -20,8 +20,6 @@ LAYERS = (
 )
 SCRIPTS = ("app", "emotion_detector", "emotion_model_training")
 KERAS_ROOMS = ("training",)
-DISTRIBUTION = "devices.py"
-"""The one file that may use TensorFlow's own distribution strategies."""
 
 
 def modules() -> list[Path]:
@@ -70,8 +68,7 @@ def test_only_training_imports_keras_at_the_top(path):
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_keras_alone_no_tensorflow_api(path):
-    if path.name != DISTRIBUTION:
-        assert not any(name.split(".")[0] == "tensorflow" for name in imported(path))
+    assert not any(name.split(".")[0] == "tensorflow" for name in imported(path))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

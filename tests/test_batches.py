@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from training_data import make_dataset
 
-from emotion.training.fitting.batches import FaceBatches, mix
+from emotion.training.fitting.batches import DEPTHWISE_NETWORKS, FaceBatches, batch_multiple, mix
 from emotion.training.fitting.targets import Targets, build_targets
+from emotion.training.networks.architectures import ARCHITECTURES, build_network
 from emotion.training.settings import TrainingSettings
 
 PLAIN = TrainingSettings(label_smoothing=0.0)
@@ -71,16 +72,6 @@ def test_added_faces_count_nothing_and_the_mean_stays():
     np.testing.assert_array_equal(faces[50:], faces[:2])
 
 
-def test_hosts_bring_along_parts_of_the_same_batch():
-    data = make_dataset(train=50, validation=0, test=0)
-    options = {"seed": (7, 1), "augmentation": "light", "mixup": 0.2, "multiple_of": 2}
-    whole = batches_of(data, **options)[3]
-    parts = [batches_of(data, share=(host, 2), **options)[3] for host in range(2)]
-    for together, first, second in zip(whole, *parts, strict=True):
-        np.testing.assert_array_equal(together[::2], first)
-        np.testing.assert_array_equal(together[1::2], second)
-
-
 def test_loss_of_a_mixture_is_the_mixture_of_the_losses():
     random = np.random.default_rng(0)
     values = [random.dirichlet(np.ones(7), 8).astype(np.float32) for _ in range(2)]
@@ -122,3 +113,27 @@ def test_smaller_faces_are_means_of_the_given_ones():
     faces, _, _ = FaceBatches(data.images, targets, 5, side=24)[0]
     expected = data.images.reshape(5, 24, 2, 24, 2).mean(axis=(2, 4))
     np.testing.assert_allclose(faces[..., 0] * 255, expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "threads", "expected"),
+    [("mini_xception", "3", 3), ("mobilenetv2", "5", 5), ("cnn", "3", 1)],
+)
+def test_batches_of_depthwise_networks_split_evenly(architecture, threads, expected, monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+    assert batch_multiple(architecture) == expected
+
+
+def test_depthwise_networks_are_those_with_such_a_layer():
+    import keras
+
+    kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+
+    def has_such(network) -> bool:
+        inner = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+        return any(isinstance(layer, kinds) for layer in network.layers) or any(
+            map(has_such, inner)
+        )
+
+    found = {name for name in ARCHITECTURES if has_such(build_network(name, 2))}
+    assert found == set(DEPTHWISE_NETWORKS)

@@ -15,7 +15,7 @@ from emotion.training.cross_validation import (
     cross_validation_lines,
     write_cross_validation,
 )
-from emotion.training.data.layouts import Dataset
+from emotion.training.data.datasets import Dataset
 from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.settings import TrainingSettings
 

@@ -18,10 +18,10 @@ from emotion.labels import EMOTIONS, FERPLUS_COLUMNS, SYNONYMS, common_name
 from emotion.training.data.datasets import (
     Dataset,
     load_dataset,
-    make_splits,
     match_classes,
     read_datasets,
 )
+from emotion.training.data.splits import make_splits
 from emotion.training.settings import TrainingSettings
 
 
@@ -223,7 +223,7 @@ def test_settings_reach_the_reading(tmp_path, voted, settings, monkeypatch):
     assert len(majority) == 46
     people = settings(write_classes(tmp_path / "ck"), subject_pattern="S00[0-3]")
     assert set(people.groups) == {"", "S000", "S001", "S002", "S003"}
-    monkeypatch.setattr("emotion.training.data.layouts.FaceDetector", FindsNothing)
+    monkeypatch.setattr("emotion.training.data.framing.FaceDetector", FindsNothing)
     with pytest.raises(DatasetError, match="expected a face; none was found"):
         settings(tmp_path / "ck", crop_faces=True)
 

@@ -11,7 +11,6 @@ from emotion.errors import TrainingError
 from emotion.model.keras import ModelFiles, save_keras_model
 from emotion.training.fitting import checkpoints, fitting
 from emotion.training.fitting.batches import FaceBatches
-from emotion.training.fitting.devices import Devices
 from emotion.training.fitting.fitting import fit
 from emotion.training.networks.architectures import (
     ARCHITECTURES,
@@ -117,7 +116,6 @@ BACKBONE_RUN = {"architecture": "mobilenetv2", "epochs": 3, "frozen_epochs": 1}
         ({"averaging": 0.9, "optimizer": "adam", "epochs": 3}, 2),
         ({"schedule": "plateau", "patience": 3, "epochs": 4, "votes_as": "blend"}, 2),
         ({"precision": "mixed_float16", "schedule": "constant"}, 1),
-        (BACKBONE_RUN | {"frozen_epochs": 2, "weights": "imagenet"}, 1),
         (BACKBONE_RUN, 1),
         (BACKBONE_RUN | {"averaging": 0.9}, 2),
     ],
@@ -151,7 +149,7 @@ def test_resumed_run_equals_an_unbroken_one_as_compiled(settings, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"batch_size": 10}, "batch_size 20; received 10"), ({"seed": 8}, "seed 7; received 8")],
+    [({"batch_size": 10}, "batch_size 20"), ({"seed": 8}, "seed 7")],
 )
 @pytest.mark.usefixtures("uncompiled")
 def test_resume_with_other_settings_is_refused(settings, change, message):
@@ -181,7 +179,7 @@ def test_full_disk_while_saving_loses_nothing(settings, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "_save_arrays", fill_disk)
-        with pytest.raises(TrainingError, match="No space left on device; the epochs up to 1"):
+        with pytest.raises(TrainingError, match=r"No space left.* up to 1"):
             fit(data, settings, verbose=0)
     resumed = fit(data, settings, verbose=0)
     assert resumed.history == unbroken.history
@@ -200,8 +198,8 @@ def test_progress_counts_to_all_epochs(settings, capsys):
     stream = io.StringIO()
     data = make_dataset(train=42, validation=21, test=0)
     fit(data, replace(settings, epochs=3), stream=stream)
-    shown = [line.split("  ")[0] for line in stream.getvalue().splitlines()]
-    assert shown == ["Epoch 1/3", "Epoch 2/3", "Epoch 3/3"], "a pipe gets one line an epoch"
+    lines = stream.getvalue().splitlines()
+    assert [line[:9] for line in lines] == ["Epoch 1/3", "Epoch 2/3", "Epoch 3/3"]
     assert capsys.readouterr().out == ""
 
 
@@ -263,7 +261,7 @@ def test_averaged_weights_are_measured_and_raw_ones_trained(settings):
 
 @pytest.mark.usefixtures("uncompiled")
 def test_starts_from_a_saved_model(settings, tmp_path):
-    first = fit(make_dataset(), replace(settings, epochs=6, augmentation="none"), verbose=0)
+    first = fit(make_dataset(), replace(settings, epochs=1, augmentation="none"), verbose=0)
     files = ModelFiles(tmp_path / "first")
     save_keras_model(first.network, files)
     votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
@@ -298,21 +296,33 @@ def test_own_loop_counts_an_epoch_as_keras_does(settings, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "cnn", keras.layers.Flatten())  # nothing is dropped out
     votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
     votes[::3] = 0
-    data = make_dataset(votes=votes)
+    own_settings = replace(settings, class_weights="balanced", mixup=0.2, precision="float32")
+    own_settings = replace(own_settings, learning_rate=0.01)
     figures = []
-    for name, way in (("own", "fit_epoch"), ("keras", "_fit_epoch_on_devices")):
-        own_settings = replace(settings, name=name, class_weights="balanced", mixup=0.2)
-        own_settings = replace(own_settings, precision="float32", learning_rate=0.01)
+    for way in ("own", "keras"):
         keras.utils.set_random_seed(7)
-        run = fitting.Run(data, own_settings, Devices())
-        figures.append(getattr(run, way)(0, []))
+        run = fitting.Run(make_dataset(votes=votes), own_settings)
+        run.enter(run.stages[0])
+        if way == "own":
+            figures.append(run.train_epoch(0, []))
+            continue
+        batches = run._batches(0)
+        given = (batches[index] for index in range(len(batches)))
+        logs = run.trainer.fit(
+            given, steps_per_epoch=len(batches), shuffle=False, verbose=0
+        ).history
+        figures.append({key: values[0] for key, values in logs.items()})
     own, theirs = figures
-    assert set(own) == set(theirs)
-    for key, value in theirs.items():
-        assert own[key] == pytest.approx(value, rel=1e-4), key
+    theirs["accuracy"] = theirs.pop("emotion_accuracy")
+    assert own == pytest.approx(theirs, rel=1e-4)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_faces_that_grow(settings, monkeypatch):
+    def averaging(faces):
+        return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 5, strides=4)(faces))
+
+    monkeypatch.setitem(ARCHITECTURES, "cnn", averaging)
     sides = []
     make = FaceBatches.__getitem__
 
@@ -322,7 +332,7 @@ def test_faces_that_grow(settings, monkeypatch):
         return batch
 
     monkeypatch.setattr(FaceBatches, "__getitem__", remember)
-    growing = replace(settings, architecture="mini_xception", smallest_side=32, epochs=3)
+    growing = replace(settings, smallest_side=32, epochs=3)
     result = fit(make_dataset(train=14, validation=7, test=0), growing, verbose=0)
     assert sides == [32, 48, 40, 48, 48, 48], "validation sees the side that is served"
     assert result.network.input_shape == (None, 48, 48, 1)
@@ -337,10 +347,12 @@ def test_a_network_of_one_side_says_so(settings, monkeypatch):
         fit(make_dataset(), replace(settings, smallest_side=32), verbose=0)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_each_head_is_a_network(settings):
     result = fit(small_dataset_with_votes(), settings, verbose=0)
     faces = np.random.default_rng(1).random((2, 48, 48, 1), dtype=np.float32)
     answers = [net.predict_on_batch(faces) for net in (result.network, result.votes_network)]
     assert [answer.shape for answer in answers] == [(2, 7), (2, 7)]
     assert np.abs(answers[0] - answers[1]).max() > 1e-3
-    assert fit(make_dataset(), replace(settings, name="one"), verbose=0).votes_network is None
+    one = fit(make_dataset(42, 21, 0), replace(settings, name="one", epochs=1), verbose=0)
+    assert one.votes_network is None

@@ -13,7 +13,8 @@ from emotion.detection.haar import FaceDetector
 from emotion.errors import DatasetError
 from emotion.images.encoding import encode_png
 from emotion.labels import EMOTIONS
-from emotion.training.data.layouts import csv_row_index, list_files, read_layout, resolve_dataset
+from emotion.training.data.fer2013 import csv_row_index
+from emotion.training.data.layouts import list_files, read_layout, resolve_dataset
 
 
 def dataset_without_validation():

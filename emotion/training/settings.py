@@ -1,49 +1,58 @@
-"""What a training run can be told: one table of name, default and help."""
+"""The settings of a training run: one table of name, default, help and limits."""
 
 import argparse
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from emotion.errors import TrainingError
 
 VOTE_USES = ("second-head", "distribution", "majority", "blend")
-
-
 NATIVE_NETWORKS = ("cnn", "se_cnn", "mini_xception", "vgg", "resnet")
-
-
 TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
-
-
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-
-
 SIDES = (24, 32, 40, 48)
-
-
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
-
-
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
-
-
 CPU_FLAGS_OF_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
-def _setting(default, text: str, choices: tuple[str, ...] = ()):
-    """Return a dataclass field that carries its line of help and its choices."""
-    return field(default=default, metadata={"help": text, "choices": choices})
+def _is_pattern(value: str) -> bool:
+    try:
+        re.compile(value)
+    except re.error:
+        return False
+    return True
+
+
+# What a value must be: in words, and as a test
+AT_LEAST_1 = ("at least 1", lambda value: value >= 1)
+AT_LEAST_2 = ("at least 2", lambda value: value >= 2)
+NOT_NEGATIVE = ("0 or more", lambda value: value >= 0)
+ABOVE_0 = ("above 0", lambda value: value > 0)
+BELOW_1 = ("from 0 to below 1", lambda value: 0 <= value < 1)
+FROM_0_TO_1 = ("from 0 to 1", lambda value: 0 <= value <= 1)
+INSIDE_0_TO_1 = ("between 0 and 1", lambda value: 0 < value < 1)
+A_SIDE = (f"one of {SIDES}", lambda value: value in SIDES)
+A_PATTERN = ("a regular expression", _is_pattern)
+NOT_EMPTY = ("at least one path", lambda value: len(value) > 0)
+
+
+def _setting(default, text: str, choices: tuple[str, ...] = (), limit: tuple | None = None):
+    """Return a row of the table: default, help, and what the value must be."""
+    return field(default=default, metadata={"help": text, "choices": choices, "limit": limit})
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Every setting of a training run; the command line is made from these fields."""
+    """Every setting of a training run; the flags of the command line are made from it."""
 
     # What is learned from
     dataset: tuple[str, ...] = _setting(
-        ("dataset",), "folders, .zip files of them, or fer2013.csv; several are put together"
+        ("dataset",),
+        "folders, .zip files of them, or fer2013.csv; several are put together",
+        limit=NOT_EMPTY,
     )
     votes: str = _setting("", "fer2013new.csv (FER+), the votes of ten people for each row")
     votes_as: str = _setting(
@@ -52,26 +61,37 @@ class TrainingSettings:
         "of FER2013's",
         choices=VOTE_USES,
     )
-    blend: float = _setting(0.5, "share of the votes in --votes-as blend, the rest FER2013's label")
+    blend: float = _setting(
+        0.5, "share of the votes in --votes-as blend, the rest FER2013's label", limit=FROM_0_TO_1
+    )
     labels_share: float = _setting(
         0.2,
         "share of the labels' answer in the model that a second head makes of the votes; it is "
         "then a little less given to neutral",
+        limit=FROM_0_TO_1,
     )
     contempt: bool = _setting(False, "keep FER+'s contempt as an eighth class")
     crop_faces: bool = _setting(
         False, "find the face in each image and crop it as the app does, for photos that are wider"
     )
     subject_pattern: str = _setting(
-        "", "regular expression for the person in a file name; that of CK+ is known"
+        "",
+        "regular expression for the person in a file name; that of CK+ is known",
+        limit=A_PATTERN,
     )
     keep_duplicates: bool = _setting(
         False, "learn from training images that also stand in a test split (they flatter it)"
     )
-    test_share: float = _setting(0.2, "share held out to test on, where the data has no test split")
-    folds: int = _setting(5, "parts the data is cut into by --fold and by cross-validate")
+    test_share: float = _setting(
+        0.2, "share held out to test on, where the data has no test split", limit=INSIDE_0_TO_1
+    )
+    folds: int = _setting(
+        5, "parts the data is cut into by --fold and by cross-validate", limit=AT_LEAST_2
+    )
     fold: int = _setting(0, "part to test on, 1 to --folds; 0 takes the test split or --test-share")
-    validation_share: float = _setting(0.1, "share of the training images held out to select on")
+    validation_share: float = _setting(
+        0.1, "share of the training images held out to select on", limit=INSIDE_0_TO_1
+    )
 
     # Where things are
     models: str = _setting("models", "folder the model, its card and its report are written to")
@@ -94,18 +114,20 @@ class TrainingSettings:
         "of ImageNet weights); auto is imagenet for the networks that have such weights, else none",
     )
     frozen_epochs: int = _setting(
-        3, "first epochs in which weights from ImageNet stay as they are and the rest learns"
+        3,
+        "first epochs in which weights from ImageNet stay as they are and the rest learns",
+        limit=NOT_NEGATIVE,
     )
     fine_tuning_rate: float = _setting(
-        0.1, "learning rate after the frozen epochs, as a share of --learning-rate"
+        0.1, "learning rate after the frozen epochs, as a share of --learning-rate", limit=ABOVE_0
     )
 
     # How it learns
-    epochs: int = _setting(40, "passes over the training images, at most")
-    batch_size: int = _setting(128, "images a step")
+    epochs: int = _setting(40, "passes over the training images, at most", limit=AT_LEAST_1)
+    batch_size: int = _setting(128, "images a step", limit=AT_LEAST_1)
     optimizer: str = _setting("sgd", "sgd (Nesterov momentum 0.9) or adam", choices=("sgd", "adam"))
     learning_rate: float = _setting(
-        0.0, "highest learning rate; 0 takes 0.1 for sgd and 0.001 for adam"
+        0.0, "highest learning rate; 0 takes 0.1 for sgd and 0.001 for adam", limit=NOT_NEGATIVE
     )
     schedule: str = _setting(
         "cosine",
@@ -113,9 +135,15 @@ class TrainingSettings:
         "for a third of --patience), or constant",
         choices=("cosine", "plateau", "constant"),
     )
-    warmup_epochs: float = _setting(3.0, "epochs in which the learning rate rises")
-    weight_decay: float = _setting(5e-3, "share of the weights taken off a step, times the rate")
-    label_smoothing: float = _setting(0.1, "share of each label spread over all classes")
+    warmup_epochs: float = _setting(
+        3.0, "epochs in which the learning rate rises", limit=NOT_NEGATIVE
+    )
+    weight_decay: float = _setting(
+        5e-3, "share of the weights taken off a step, times the rate", limit=BELOW_1
+    )
+    label_smoothing: float = _setting(
+        0.1, "share of each label spread over all classes", limit=BELOW_1
+    )
     class_weights: str = _setting(
         "none", "balanced: rare classes count for more", choices=("none", "balanced")
     )
@@ -128,21 +156,23 @@ class TrainingSettings:
         48,
         "side in pixels of the faces in the first epochs; it grows by 8 up to 48, and small faces "
         "are learned from much faster (Tan and Le 2021)",
+        limit=A_SIDE,
     )
-    mixup: float = _setting(0.0, "alpha of mixup (Zhang et al. 2018), such as 0.2; 0 is without")
+    mixup: float = _setting(
+        0.0, "alpha of mixup (Zhang et al. 2018), such as 0.2; 0 is without", limit=NOT_NEGATIVE
+    )
     averaging: float = _setting(
-        0.0, "momentum of an average of the weights (EMA), such as 0.999; 0 is without"
+        0.0,
+        "momentum of an average of the weights (EMA), such as 0.999; 0 is without",
+        limit=BELOW_1,
     )
-    patience: int = _setting(15, "epochs without a better validation accuracy before stopping")
+    patience: int = _setting(
+        15, "epochs without a better validation accuracy before stopping", limit=AT_LEAST_1
+    )
     precision: str = _setting(
         "auto",
         "arithmetic; auto is mixed_bfloat16 on processors that compute in it, else float32",
         choices=PRECISIONS,
-    )
-    devices: str = _setting(
-        "one",
-        "one, all (every GPU of this machine, else its logical CPUs) or hosts (several, on JAX)",
-        choices=("one", "all", "hosts"),
     )
     seed: int = _setting(7, "number that fixes every random choice")
 
@@ -150,9 +180,11 @@ class TrainingSettings:
     teachers: tuple[str, ...] = _setting(
         (), "saved models whose averaged answers are learned, for the command distill"
     )
-    teacher_share: float = _setting(0.7, "share of the teachers in the target, the rest the label")
+    teacher_share: float = _setting(
+        0.7, "share of the teachers in the target, the rest the label", limit=FROM_0_TO_1
+    )
     teacher_temperature: float = _setting(
-        2.0, "temperature that softens the teachers' answers (Hinton et al. 2015)"
+        2.0, "temperature that softens the teachers' answers (Hinton et al. 2015)", limit=ABOVE_0
     )
     votes_teachers: tuple[str, ...] = _setting(
         (),
@@ -162,31 +194,17 @@ class TrainingSettings:
     )
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("learning_rate", "warmup_epochs", "mixup", "frozen_epochs"):
-            self._require(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("weight_decay", "label_smoothing", "averaging"):
-            self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        for name in ("validation_share", "test_share"):
-            self._require(name, 0 < getattr(self, name) < 1, "between 0 and 1")
-        for name in ("blend", "labels_share", "teacher_share"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        for name in ("fine_tuning_rate", "teacher_temperature"):
-            self._require(name, getattr(self, name) > 0, "above 0")
-        self._require("smallest_side", self.smallest_side in SIDES, f"one of {SIDES}")
-        self._require("folds", self.folds >= 2, "at least 2")
-        self._require("fold", 0 <= self.fold <= self.folds, f"from 0 to folds ({self.folds})")
-        self._require("subject_pattern", _is_pattern(self.subject_pattern), "a regular expression")
-        self._require("dataset", len(self.dataset) > 0, "at least one path")
         for setting in fields(self):
-            choices = setting.metadata["choices"]
-            value = getattr(self, setting.name)
-            self._require(setting.name, not choices or value in choices, f"one of {choices}")
-
-    def _require(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise TrainingError(f"expected {name} {expected}; received {getattr(self, name)!r}")
+            name, value = setting.name, getattr(self, setting.name)
+            choices, limit = setting.metadata["choices"], setting.metadata["limit"]
+            if choices and value not in choices:
+                raise TrainingError(f"expected {name} one of {choices}; received {value!r}")
+            if limit and not limit[1](value):
+                raise TrainingError(f"expected {name} {limit[0]}; received {value!r}")
+        if not 0 <= self.fold <= self.folds:
+            raise TrainingError(
+                f"expected fold from 0 to folds ({self.folds}); received {self.fold}"
+            )
 
     def run_folder(self) -> Path:
         """Return the folder of this run's checkpoint."""
@@ -214,7 +232,7 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = {"models", "name", "overwrite", "runs", "tensorboard", "dataset", "votes", "devices"}
+        free = {"models", "name", "overwrite", "runs", "tensorboard", "dataset", "votes"}
         free |= set() if self.schedule == "plateau" else {"patience"}
         shaping = {key: value for key, value in asdict(self).items() if key not in free}
         resolved = {
@@ -225,15 +243,6 @@ class TrainingSettings:
             "votes_teachers": list(self.votes_teachers),
         }
         return shaping | resolved
-
-
-def _is_pattern(text: str) -> bool:
-    """Tell whether a text is a regular expression."""
-    try:
-        re.compile(text)
-    except re.error:
-        return False
-    return True
 
 
 def _processor_has_bfloat16() -> bool:
@@ -247,7 +256,6 @@ def _processor_has_bfloat16() -> bool:
 
 ALL = tuple(setting.name for setting in fields(TrainingSettings))
 
-
 DATA = (
     "dataset",
     "votes",
@@ -260,10 +268,8 @@ DATA = (
 )
 """What says which images are read and how."""
 
-
 SPLITS = ("test_share", "folds", "fold", "validation_share", "seed")
 """What says which image stands in which split."""
-
 
 OF_TEACHERS = ("teachers", "teacher_share", "teacher_temperature", "votes_teachers")
 """What only `distill` takes."""
@@ -272,8 +278,18 @@ OF_TEACHERS = ("teachers", "teacher_share", "teacher_temperature", "votes_teache
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Add a flag for each named setting; a flag that is not given is left out of the result."""
     settings = {setting.name: setting for setting in fields(TrainingSettings)}
-    for name in names:
-        _add_flag(parser, settings[name])
+    for setting in (settings[name] for name in names):
+        default, choices = setting.default, setting.metadata["choices"]
+        if isinstance(default, bool):
+            how = {"action": "store_true"}
+        elif isinstance(default, tuple):
+            how = {"nargs": "+", "action": _AsTuple, "metavar": "PATH"}
+        elif choices:
+            how = {"choices": choices}
+        else:
+            how = {"type": type(default), "metavar": type(default).__name__.upper()}
+        text = f"{setting.metadata['help']} (default: {shown(default)})".replace("%", "%%")
+        parser.add_argument(flag_of(setting.name), default=argparse.SUPPRESS, help=text, **how)
 
 
 def settings_from(
@@ -291,20 +307,6 @@ def settings_from(
 def flag_of(name: str) -> str:
     """Return the flag of a setting: "batch_size" is --batch-size."""
     return f"--{name.replace('_', '-')}"
-
-
-def _add_flag(parser: argparse.ArgumentParser, setting: Field) -> None:
-    """Add one flag, its kind decided by the setting's default."""
-    default = setting.default
-    if isinstance(default, bool):
-        how = {"action": "store_true"}
-    elif isinstance(default, tuple):
-        how = {"nargs": "+", "action": _AsTuple, "metavar": "PATH"}
-    else:
-        how = {"type": type(default), "choices": setting.metadata["choices"] or None}
-        how |= {} if how["choices"] else {"metavar": type(default).__name__.upper()}
-    text = f"{setting.metadata['help']} (default: {shown(default)})".replace("%", "%%")
-    parser.add_argument(flag_of(setting.name), default=argparse.SUPPRESS, help=text, **how)
 
 
 class _AsTuple(argparse.Action):

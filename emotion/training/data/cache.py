@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from emotion.files import whole_file
-from emotion.training.data.layouts import COLUMNS, Dataset, list_files
+from emotion.training.data.dataset import COLUMNS, Dataset
+from emotion.training.data.layouts import list_files
 
 CACHE_VERSION = 1
 """To be raised whenever an image would be read differently or `Dataset` changes."""
@@ -78,7 +79,7 @@ def _load(entry: Path) -> Dataset | None:
 
 
 def _is_whole(dataset: Dataset) -> bool:
-    """Tell whether every column has a row an image."""
+    """Return whether every column has a row an image."""
     columns = [getattr(dataset, name) for name in COLUMNS]
     return {len(column) for column in columns if column is not None} == {len(dataset)}
 

@@ -1,7 +1,7 @@
-"""The one door to labelled faces: paths and settings in, one `Dataset` out; see also `make_splits`.
+"""The one door to labelled faces: paths and settings in, one `Dataset` out.
 
-`layouts` reads what lies on the disk, `cache` keeps it, `votes` adds what people voted, `splits`
-tells training, validation and test images apart.
+`layouts` reads what is on the disk, `cache` keeps it, `votes` adds what people voted; afterwards
+`splits` separates training, validation and test images.
 """
 
 from collections import Counter
@@ -14,38 +14,10 @@ import numpy as np
 from emotion.errors import DatasetError
 from emotion.labels import common_name
 from emotion.training.data.cache import read_cached
-from emotion.training.data.layouts import (
-    FEEDBACK_FOLDER,
-    Dataset,
-    Progress,
-    read_layout,
-    resolve_dataset,
-)
-from emotion.training.data.splits import (
-    Leaks,
-    choose_fold,
-    hash_images,
-    hold_out_test,
-    hold_out_validation,
-    make_splits,
-    remove_leaks,
-)
+from emotion.training.data.dataset import Dataset, Progress
+from emotion.training.data.layouts import FEEDBACK_FOLDER, read_layout, resolve_dataset
 from emotion.training.data.votes import apply_votes
 from emotion.training.settings import TrainingSettings
-
-__all__ = (
-    "Dataset",
-    "Leaks",
-    "choose_fold",
-    "hash_images",
-    "hold_out_test",
-    "hold_out_validation",
-    "load_dataset",
-    "make_splits",
-    "match_classes",
-    "read_datasets",
-    "remove_leaks",
-)
 
 
 def load_dataset(
@@ -108,7 +80,13 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
             the pattern tells no person.
     """
     paths = [resolve_dataset(Path(path)) for path in settings.dataset]
-    voted = _find_voted(paths, settings)
+    tables = [path for path in paths if path.suffix.lower() == ".csv"]
+    if settings.votes and len(tables) != 1:
+        raise DatasetError(
+            "votes belong row by row to fer2013.csv, expected once; the datasets received are "
+            f"{', '.join(path.name for path in paths)}"
+        )
+    voted = tables[0] if settings.votes else None
     datasets = [
         load_dataset(
             path,
@@ -124,9 +102,19 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
     ]
     dataset = datasets[0]
     if len(datasets) > 1:
-        datasets = [_learned_from(*pair) for pair in zip(datasets, paths, strict=True)]
-        dataset = _put_together(datasets, _distinct(paths))
-    return _told_apart(dataset, settings.subject_pattern)
+        dataset = _put_together(datasets, paths)
+    unknown = np.count_nonzero(dataset.groups == "")
+    if settings.subject_pattern and unknown:
+        example = dataset.names[dataset.groups == ""][0]
+        if unknown == len(dataset):
+            raise DatasetError(
+                f"expected file names that hold a person as {settings.subject_pattern!r} "
+                f"describes; none of {unknown} does, such as {example}"
+            )
+        dataset = dataset.noting(
+            f"The person is not known on {unknown:,} of {len(dataset):,} images, such as {example}"
+        )
+    return dataset
 
 
 def match_classes(
@@ -145,7 +133,14 @@ def match_classes(
     class_names = tuple(class_names)
     if dataset.class_names == class_names:
         return dataset
-    places = np.array([_find_class(name, class_names) for name in dataset.class_names])
+    common = [common_name(name) for name in class_names]
+
+    def place_of(name: str) -> int:
+        if name in class_names:
+            return class_names.index(name)
+        return common.index(common_name(name)) if common_name(name) in common else -1
+
+    places = np.array([place_of(name) for name in dataset.class_names])
     unknown = places[dataset.labels] < 0
     counts = Counter(dataset.class_names[label] for label in dataset.labels[unknown])
     if unknown.all() or (counts and not known_only):
@@ -161,112 +156,46 @@ def match_classes(
     return _relabelled(dataset, places, class_names)
 
 
-def _find_voted(paths: list[Path], settings: TrainingSettings) -> Path | None:
-    """Return the dataset that the votes belong to, None without votes."""
-    if not settings.votes:
-        return None
-    tables = [path for path in paths if path.suffix.lower() == ".csv"]
-    if len(tables) != 1:
-        raise DatasetError(
-            "votes belong row by row to fer2013.csv, expected once; the datasets received are "
-            f"{', '.join(path.name for path in paths)}"
-        )
-    return tables[0]
+def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
+    """Return several datasets as one; each comes before the names of its images.
 
-
-def _distinct(paths: list[Path]) -> list[str]:
-    """Return the names of paths, made to differ: the second "a" becomes "a (2)"."""
-    names = [path.name for path in paths]
-    return [
-        f"{name} ({names[: index + 1].count(name)})" if name in names[:index] else name
-        for index, name in enumerate(names)
-    ]
-
-
-def _told_apart(dataset: Dataset, subject_pattern: str) -> Dataset:
-    """Return the dataset with a note on images whose person the pattern does not tell.
-
-    Raises:
-        DatasetError: there is a pattern and no person is known.
-    """
-    unknown = np.count_nonzero(dataset.groups == "")
-    if not subject_pattern or not unknown:
-        return dataset
-    example = dataset.names[dataset.groups == ""][0]
-    if unknown == len(dataset):
-        raise DatasetError(
-            f"expected file names that hold a person as {subject_pattern!r} describes; none of "
-            f"{unknown} does, such as {example}"
-        )
-    return dataset.noting(
-        f"The person is not known on {unknown:,} of {len(dataset):,} images, such as {example}"
-    )
-
-
-def _learned_from(dataset: Dataset, path: Path) -> Dataset:
-    """Return a dataset; if it is of visitors' faces, with all of them to be learned from.
-
-    They are too few to test on, and what is measured must not change with them.
-    """
-    if path.name != FEEDBACK_FOLDER:
-        return dataset
-    return replace(dataset, splits=np.full(len(dataset), "train"))
-
-
-def _put_together(datasets: list[Dataset], labels: list[str]) -> Dataset:
-    """Return several datasets as one, their classes united under common names.
-
-    Args:
-        datasets: each as `load_dataset` returned it.
-        labels: a name for each, which goes before the names of its images.
+    Their classes are united under common names. Of visitors' faces all are learned from: they are
+    too few to test on, and what is measured must not change with them.
     """
     class_names = tuple(sorted({common_name(n) for data in datasets for n in data.class_names}))
-    parts = [
-        _renamed(data, class_names, label) for data, label in zip(datasets, labels, strict=True)
-    ]
+    names = [path.name for path in paths]
+    parts = []
+    for number, (data, name) in enumerate(zip(datasets, names, strict=True)):
+        before = names[:number].count(name)
+        label = f"{name} ({before + 1})" if before else name
+
+        def prefixed(line: str, label: str = label) -> str:
+            # rows of a csv already have its name
+            return line if line.startswith(f"{label} ") else f"{label}/{line}"
+
+        if name == FEEDBACK_FOLDER:
+            data = replace(data, splits=np.full(len(data), "train"))
+        places = np.array([class_names.index(common_name(name)) for name in data.class_names])
+        parts.append(
+            replace(
+                _relabelled(data, places, class_names),
+                names=np.array([prefixed(name) for name in data.names]),
+                unreadable=tuple(prefixed(line) for line in data.unreadable),
+                notes=tuple(f"{label}: {line}" for line in data.notes),
+            )
+        )
     columns = ("images", "labels", "splits", "names", "groups", "sizes_wh")
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
-    votes = None
     if any(part.votes is not None for part in parts):
-        votes = np.concatenate([_votes_of(part) for part in parts])
+        none = np.zeros((1, len(class_names)), np.float32)
+        votes = [none.repeat(len(p), axis=0) if p.votes is None else p.votes for p in parts]
+        joined["votes"] = np.concatenate(votes)
     return Dataset(
         **joined,
         class_names=class_names,
-        votes=votes,
         unreadable=tuple(line for part in parts for line in part.unreadable),
         notes=tuple(line for part in parts for line in part.notes),
     )
-
-
-def _renamed(dataset: Dataset, class_names: tuple[str, ...], label: str) -> Dataset:
-    """Return a dataset under united class names, `label` before each name and line."""
-    places = np.array([class_names.index(common_name(name)) for name in dataset.class_names])
-    return replace(
-        _relabelled(dataset, places, class_names),
-        names=np.array([_prefixed(name, label) for name in dataset.names]),
-        unreadable=tuple(_prefixed(line, label) for line in dataset.unreadable),
-        notes=tuple(f"{label}: {line}" for line in dataset.notes),
-    )
-
-
-def _prefixed(name: str, label: str) -> str:
-    """Return a name with the dataset before it; rows of a csv already bear it."""
-    return name if name.startswith(f"{label} ") else f"{label}/{name}"
-
-
-def _votes_of(dataset: Dataset) -> np.ndarray:
-    """Return the votes of a dataset, (N, classes) float32, zeros where it has none."""
-    if dataset.votes is not None:
-        return dataset.votes
-    return np.zeros((len(dataset), len(dataset.class_names)), dtype=np.float32)
-
-
-def _find_class(name: str, class_names: tuple[str, ...]) -> int:
-    """Return where a class stands among others, under its own or its common name; else -1."""
-    if name in class_names:
-        return class_names.index(name)
-    common = [common_name(other) for other in class_names]
-    return common.index(common_name(name)) if common_name(name) in common else -1
 
 
 def _relabelled(dataset: Dataset, places: np.ndarray, class_names: tuple[str, ...]) -> Dataset:

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from emotion.errors import DatasetError
-from emotion.training.data.layouts import IMAGE_SIDE, Dataset
+from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 from emotion.training.settings import TrainingSettings
 
 TEST_SPLITS = ("test", "private_test")
@@ -61,18 +62,30 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
     Raises:
         DatasetError: there are too few images or people, or too few classes to learn.
     """
-    _require_two_classes(dataset)
+    learned = dataset.where(np.isin(dataset.splits, ("train", "")))
+    names = [dataset.class_names[label] for label in np.unique(learned.labels)]
+    if len(names) < 2:
+        raise DatasetError(
+            "expected training images of at least two classes; "
+            f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
+        )
     if settings.fold:
         dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
     else:
         dataset = hold_out_test(dataset, settings.test_share, settings.seed)
     keep = settings.keep_duplicates
-    dataset, identical = _without_identical(dataset, keep)
+    dataset, identical = _without_test_images(dataset, _find_identical, keep)
     dataset = hold_out_validation(dataset, settings.validation_share, settings.seed)
     # Only now, so that which images are held out depends on equal pixels and the seed alone.
-    dataset, similar = _without_similar(dataset, keep)
+    dataset, similar = _without_test_images(dataset, _find_similar, keep)
     dataset, in_validation = _without_validation_images(dataset, keep)
-    _require_classes(dataset)
+    missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
+    if len(missing):
+        names = ", ".join(dataset.class_names[label] for label in missing)
+        raise DatasetError(
+            f"expected training images of each class; received none of {names}, whose images are "
+            "all in other splits: more of them, or another --seed, would help"
+        )
     return dataset, Leaks(identical, similar, in_validation, keep)
 
 
@@ -87,8 +100,8 @@ def remove_leaks(dataset: Dataset, keep: bool = False) -> tuple[Dataset, Leaks]:
     Returns:
         The dataset without them, its test images marked in `twins`, and the counts.
     """
-    dataset, identical = _without_identical(dataset, keep)
-    dataset, similar = _without_similar(dataset, keep)
+    dataset, identical = _without_test_images(dataset, _find_identical, keep)
+    dataset, similar = _without_test_images(dataset, _find_similar, keep)
     dataset, in_validation = _without_validation_images(dataset, keep)
     return dataset, Leaks(identical, similar, in_validation, keep)
 
@@ -168,14 +181,6 @@ class _Units:
         """Return the units of some images."""
         return _Units(self.numbers[mask], self.labels[mask], self.has_person[mask])
 
-    def count(self) -> int:
-        """Return how many units there are."""
-        return len(np.unique(self.numbers))
-
-    def kind(self) -> str:
-        """Return what a unit is, for messages."""
-        return "people" if self.has_person.any() else "different images"
-
 
 def _find_units(dataset: Dataset) -> _Units:
     """Join identical images and images of one person, over any number of steps."""
@@ -184,27 +189,16 @@ def _find_units(dataset: Dataset) -> _Units:
     groups = np.zeros(len(dataset), "U1") if dataset.groups is None else dataset.groups
     known = groups != ""
     if known.any():
+        # pictures and people are linked where a person is on a picture; what hangs together is one
         _, people = np.unique(groups[known], return_inverse=True)
-        numbers = _join(numbers, np.flatnonzero(known), people)
+        people = people + numbers.max() + 1
+        pairs, size = (numbers[known], people), people.max() + 1
+        links = coo_array((np.ones(len(people)), pairs), (size, size))
+        numbers = connected_components(links, directed=False)[1][numbers].astype(np.int64)
     has_person = np.isin(numbers, np.unique(numbers[known]))
     if known.any() and np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE:
         has_person[:] = True
     return _Units(numbers, dataset.labels, has_person)
-
-
-def _join(pictures: np.ndarray, known: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Return a number an image, equal where pictures and people link them.
-
-    Args:
-        pictures: (N,) a number a picture.
-        known: the images whose person is known.
-        people: a number a person, one for each of `known`.
-    """
-    offset = pictures.max() + 1
-    size = offset + people.max() + 1
-    links = coo_array((np.ones(len(known)), (pictures[known], offset + people)), (size, size))
-    _, components = connected_components(links, directed=False)
-    return components[pictures].astype(np.int64)
 
 
 def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed: int) -> Dataset:
@@ -245,7 +239,7 @@ def _some_images(
 def _some_people(units: _Units, name: str, share: float, seed: int) -> np.ndarray:
     """Return which images are held out, (N,) bool; all images of a person together."""
     people = units.where(units.has_person)
-    most = min(MOST_PARTS, people.count())
+    most = min(MOST_PARTS, len(np.unique(people.numbers)))
     if most < 2:
         raise DatasetError(
             f"expected at least two people to hold {share:.0%} out for {name}; received one"
@@ -265,8 +259,9 @@ def _cut(units: _Units, folds: int, seed: int) -> np.ndarray:
     """
     numbers, first = np.unique(units.numbers, return_index=True)
     if len(numbers) < folds:
+        kind = "people" if units.has_person.any() else "different images"
         raise DatasetError(
-            f"expected at least {folds} {units.kind()} for {folds} parts; received {len(numbers)}"
+            f"expected at least {folds} {kind} for {folds} parts; received {len(numbers)}"
         )
     if not units.has_person.any():
         cutter = StratifiedKFold(folds, shuffle=True, random_state=seed)
@@ -291,18 +286,12 @@ def _number_parts(cutter, labels: np.ndarray, groups: np.ndarray | None = None) 
     return parts
 
 
-def _without_identical(dataset: Dataset, keep: bool) -> tuple[Dataset, int]:
-    """Return the dataset without images that equal a test image, and their number."""
+def _without_test_images(dataset: Dataset, find: Callable, keep: bool) -> tuple[Dataset, int]:
+    """Return the dataset without images that `find` sees in a test split too, and their number."""
     testing = np.isin(dataset.splits, TEST_SPLITS)
-    leaked, twins = _find_identical(dataset.images, ~testing, testing)
-    return _marked(dataset, twins).where(keep | ~leaked), int(leaked.sum())
-
-
-def _without_similar(dataset: Dataset, keep: bool) -> tuple[Dataset, int]:
-    """Return the dataset without images that nearly equal a test image, and their number."""
-    testing = np.isin(dataset.splits, TEST_SPLITS)
-    leaked, twins = _find_similar(dataset.images, ~testing, testing)
-    return _marked(dataset, twins).where(keep | ~leaked), int(leaked.sum())
+    leaked, twins = find(dataset.images, ~testing, testing)
+    dataset = replace(dataset, twins=twins if dataset.twins is None else twins | dataset.twins)
+    return dataset.where(keep | ~leaked), int(leaked.sum())
 
 
 def _without_validation_images(dataset: Dataset, keep: bool) -> tuple[Dataset, int]:
@@ -312,11 +301,6 @@ def _without_validation_images(dataset: Dataset, keep: bool) -> tuple[Dataset, i
     for find in (_find_identical, _find_similar):
         leaked |= find(dataset.images, training, validation)[0]
     return dataset.where(keep | ~leaked), int(leaked.sum())
-
-
-def _marked(dataset: Dataset, twins: np.ndarray) -> Dataset:
-    """Return the dataset with more of its test images marked as twins."""
-    return replace(dataset, twins=twins if dataset.twins is None else twins | dataset.twins)
 
 
 def _find_identical(
@@ -337,30 +321,21 @@ def _find_similar(
     pixel by pixel. Equal images are left to `_find_identical`.
     """
     leaked, twins = (np.zeros(len(images), dtype=bool) for _ in range(2))
-    small = _standardized(_shrunk(images))
+    step = IMAGE_SIDE // SMALL_SIDE
+    squares = images.reshape(len(images), SMALL_SIDE, step, SMALL_SIDE, step)
+    means = squares.mean(axis=(2, 4), dtype=np.float32)
+    small = _standardized(means.reshape(len(images), -1))
     learned, tested = np.flatnonzero(learning), np.flatnonzero(testing)
     for start in range(0, len(tested), TEST_IMAGES_AT_ONCE):
         block = tested[start : start + TEST_IMAGES_AT_ONCE]
         ours, theirs = np.nonzero(small[block] @ small[learned].T > SIMILAR)
         ours, theirs = block[ours], learned[theirs]
-        alike = _are_similar(images, ours, theirs)
+        first, second = (images[rows].reshape(len(rows), IMAGE_SIDE**2) for rows in (ours, theirs))
+        correlation = (_standardized(first) * _standardized(second)).sum(axis=1)
+        alike = (correlation > SIMILAR) & (first != second).any(axis=1)
         twins[ours[alike]] = True
         leaked[theirs[alike]] = True
     return leaked, twins
-
-
-def _are_similar(images: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Return which pairs of images are nearly, but not wholly, the same, (pairs,) bool."""
-    first, second = (images[rows].reshape(len(rows), IMAGE_SIDE**2) for rows in (ours, theirs))
-    correlation = (_standardized(first) * _standardized(second)).sum(axis=1)
-    return (correlation > SIMILAR) & (first != second).any(axis=1)
-
-
-def _shrunk(images: np.ndarray) -> np.ndarray:
-    """Return the means of small squares of each image, (N, 16 * 16) float32."""
-    step = IMAGE_SIDE // SMALL_SIDE
-    squares = images.reshape(len(images), SMALL_SIDE, step, SMALL_SIDE, step)
-    return squares.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1)
 
 
 def _standardized(rows: np.ndarray) -> np.ndarray:
@@ -368,25 +343,3 @@ def _standardized(rows: np.ndarray) -> np.ndarray:
     centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float32)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     return centred / np.maximum(lengths, 1)
-
-
-def _require_two_classes(dataset: Dataset) -> None:
-    """Raise where there is nothing to tell apart."""
-    learned = dataset.where(np.isin(dataset.splits, ("train", "")))
-    names = [dataset.class_names[label] for label in np.unique(learned.labels)]
-    if len(names) < 2:
-        raise DatasetError(
-            "expected training images of at least two classes; "
-            f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
-        )
-
-
-def _require_classes(dataset: Dataset) -> None:
-    """Raise unless there are training images of each class."""
-    learned = np.unique(dataset.split("train").labels)
-    missing = [dataset.class_names[label] for label in np.setdiff1d(dataset.labels, learned)]
-    if missing:
-        raise DatasetError(
-            f"expected training images of each class; received none of {', '.join(missing)}, whose "
-            "images are all in other splits: more of them, or another --seed, would help"
-        )

@@ -25,7 +25,8 @@ import numpy as np
 
 from emotion.errors import DatasetError
 from emotion.labels import CONTEMPT, FERPLUS_COLUMNS
-from emotion.training.data.layouts import CSV_SPLITS, Dataset, csv_row_index
+from emotion.training.data.dataset import Dataset
+from emotion.training.data.fer2013 import CSV_SPLITS, csv_row_index
 
 VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")
 """The vote columns of fer2013new.csv, in its order."""
@@ -66,10 +67,24 @@ def apply_votes(
     """
     usages, counts = _read_votes(path)
     rows = csv_row_index(dataset.names)
-    _require_same_rows(dataset, rows, usages, path)
+    if len(usages) <= rows.max():
+        raise DatasetError(
+            f"expected votes for {rows.max() + 1} rows; {path} has {len(usages)}: it belongs to "
+            "another csv"
+        )
+    for row, split in zip(rows, dataset.splits, strict=True):
+        if CSV_SPLITS.get(usages[row]) != split:
+            usage = next(name for name, value in CSV_SPLITS.items() if value == split)
+            raise DatasetError(
+                f"expected votes row for row beside the csv; row {row + 2} has the Usage {usage} "
+                f"there and {usages[row]} in {path}"
+            )
     counts = counts[rows]
     dataset = dataset.noting(*_doubts(dataset, counts))
-    dataset = _with_contempt(dataset) if contempt else dataset
+    if contempt:
+        names = tuple(sorted({*dataset.class_names, CONTEMPT}))
+        places = np.array([names.index(name) for name in dataset.class_names])
+        dataset = replace(dataset, class_names=names, labels=places[dataset.labels])
     if votes_as in ("majority", "distribution"):
         return _with_crowd_labels(dataset, counts, votes_as)
     return replace(dataset, votes=_normalized(_by_class(counts, dataset.class_names)))
@@ -105,14 +120,24 @@ def _read_votes(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.DictReader(file)
-            _require_columns(reader.fieldnames or (), path)
+            names = reader.fieldnames or ()
+            missing = [name for name in ("Usage", *VOTE_COLUMNS) if name not in names]
+            if missing:
+                raise DatasetError(
+                    f"expected the columns Usage, {', '.join(VOTE_COLUMNS)} in the votes; "
+                    f"{path} is without {', '.join(missing)}"
+                )
             rows = list(reader)
     except (OSError, csv.Error) as error:
         raise DatasetError(f"expected a csv of votes; {path} cannot be read: {error}") from error
     try:
         counts = [[int(row[name]) for name in VOTE_COLUMNS] for row in rows]
     except (TypeError, ValueError) as error:
-        number = next(index for index, row in enumerate(rows, start=2) if not _is_counted(row))
+        number = next(
+            index
+            for index, row in enumerate(rows, start=2)
+            if not all((row[name] or "").strip().isdecimal() for name in VOTE_COLUMNS)
+        )
         raise DatasetError(
             f"expected a whole number of votes in each of {', '.join(VOTE_COLUMNS)}; "
             f"row {number} of {path} has something else"
@@ -120,37 +145,6 @@ def _read_votes(path: Path) -> tuple[list[str], np.ndarray]:
     return [row["Usage"] for row in rows], np.array(counts, dtype=np.int64).reshape(
         -1, len(VOTE_COLUMNS)
     )
-
-
-def _require_columns(names, path: Path) -> None:
-    """Raise unless the header names every column."""
-    missing = [name for name in ("Usage", *VOTE_COLUMNS) if name not in names]
-    if missing:
-        raise DatasetError(
-            f"expected the columns Usage, {', '.join(VOTE_COLUMNS)} in the votes; "
-            f"{path} is without {', '.join(missing)}"
-        )
-
-
-def _is_counted(row: dict) -> bool:
-    """Tell whether every vote of a row is a whole number."""
-    return all((row[name] or "").strip().isdecimal() for name in VOTE_COLUMNS)
-
-
-def _require_same_rows(dataset: Dataset, rows: np.ndarray, usages: list[str], path: Path) -> None:
-    """Raise at the first row of the csv that is another row in the votes."""
-    if len(usages) <= rows.max():
-        raise DatasetError(
-            f"expected votes for {rows.max() + 1} rows; {path} has {len(usages)}: it belongs to "
-            "another csv"
-        )
-    for row, split in zip(rows, dataset.splits, strict=True):
-        if CSV_SPLITS.get(usages[row]) != split:
-            usage = next(name for name, value in CSV_SPLITS.items() if value == split)
-            raise DatasetError(
-                f"expected votes row for row beside the csv; row {row + 2} has the Usage {usage} "
-                f"there and {usages[row]} in {path}"
-            )
 
 
 def _doubts(dataset: Dataset, counts: np.ndarray) -> tuple[str, ...]:
@@ -168,13 +162,6 @@ def _doubts(dataset: Dataset, counts: np.ndarray) -> tuple[str, ...]:
     )
 
 
-def _with_contempt(dataset: Dataset) -> Dataset:
-    """Return the dataset with contempt among its classes, in its alphabetical place."""
-    names = tuple(sorted({*dataset.class_names, CONTEMPT}))
-    places = np.array([names.index(name) for name in dataset.class_names])
-    return replace(dataset, class_names=names, labels=places[dataset.labels])
-
-
 def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> Dataset:
     """Return the rows on which people agree, labelled by them, and notes on the others."""
     majority = _each(counts, _majority)
@@ -183,11 +170,17 @@ def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> D
         tested = np.isin(dataset.splits, ("test", "private_test"))
         chosen[tested & ~majority.any(axis=1)] = 0
     targets = _by_class(chosen, dataset.class_names)
-    removed = _reasons(chosen, dataset.class_names)
-    keep = removed == ""
+    names = np.array([*FERPLUS_COLUMNS.values(), CONTEMPT, "unknown", "not a face"])
+    first = names[chosen.argmax(axis=1)]
+    reasons = np.where(np.isin(first, dataset.class_names), "", first)
+    reasons = np.where(chosen.any(axis=1), reasons, "no agreement")
+    keep = reasons == ""
     if not keep.any():
         raise DatasetError("expected votes in which people agree; received none in any row")
-    kept = dataset.where(keep).noting(_removal_note(removed, votes_as))
+    removed = zip(*np.unique(reasons[~keep], return_counts=True), strict=True)
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in removed)
+    note = f"FER+ {votes_as}: removed {np.count_nonzero(~keep):,} of {len(keep):,} rows"
+    kept = dataset.where(keep).noting(f"{note} ({listed})" if listed else note)
     votes = _normalized(targets[keep])
     labels = votes.argmax(axis=1).astype(np.int64)
     return replace(kept, labels=labels, votes=None if votes_as == "majority" else votes)
@@ -199,14 +192,9 @@ def _each(counts: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> np.nd
     return np.array([rule(row) for row in unique])[place.ravel()]
 
 
-def _without_outliers(counts: np.ndarray) -> np.ndarray:
-    """Return votes without those that one person alone gave to a class."""
-    return np.where(counts >= LEAST_VOTES, counts, 0)
-
-
 def _majority(counts: np.ndarray) -> np.ndarray:
     """Return the votes of the class that has more than half of them, (10,); else zeros."""
-    counts = _without_outliers(counts)
+    counts = np.where(counts >= LEAST_VOTES, counts, 0)
     first = counts.argmax()
     chosen = np.zeros_like(counts)
     if counts[first] > MAJORITY * counts.sum():
@@ -221,7 +209,7 @@ def _distribution(counts: np.ndarray) -> np.ndarray:
     many come together. More than three of them, or half of the votes or less, is no agreement, and
     with "unknown" or "not a face" it ends.
     """
-    counts = _without_outliers(counts)
+    counts = np.where(counts >= LEAST_VOTES, counts, 0)
     chosen = np.zeros_like(counts)
     while counts.any() and chosen.sum() < ENOUGH * counts.sum():
         if np.count_nonzero(chosen) >= MOST_CLASSES:
@@ -239,24 +227,6 @@ def _by_class(counts: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
     """Return the votes for each of the classes, in their order."""
     columns = [*FERPLUS_COLUMNS.values(), CONTEMPT]
     return counts[:, [columns.index(name) for name in class_names]]
-
-
-def _reasons(chosen: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
-    """Return why each row is removed, "" where it is kept."""
-    names = np.array([*FERPLUS_COLUMNS.values(), CONTEMPT, "unknown", "not a face"])
-    first = names[chosen.argmax(axis=1)]
-    reasons = np.where(np.isin(first, class_names), "", first)
-    return np.where(chosen.any(axis=1), reasons, "no agreement")
-
-
-def _removal_note(reasons: np.ndarray, votes_as: str) -> str:
-    """Return a line on how many rows were removed, and why."""
-    names, counts = np.unique(reasons[reasons != ""], return_counts=True)
-    parts = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
-    return (
-        f"FER+ {votes_as}: removed {counts.sum():,} of {len(reasons):,} rows"
-        f"{f' ({parts})' if parts else ''}"
-    )
 
 
 def _normalized(counts: np.ndarray) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Faces and targets in batches: an order, changes and mixtures that seed and epoch alone decide."""
+"""Faces and targets in batches; seed and epoch alone decide their order, changes and mixtures."""
+
+import os
 
 import cv2
 import keras
@@ -8,13 +10,15 @@ from emotion.training.fitting.augmentation import augment
 from emotion.training.fitting.targets import Targets
 from emotion.training.networks.architectures import HEADS
 
+DEPTHWISE_NETWORKS = ("mini_xception", "mobilenetv2")
 
-class FaceBatches(keras.utils.PyDataset):
+
+class FaceBatches:
     """Batches of (faces, targets, weights), each the same whenever it is asked for.
 
-    Faces are (batch, 48, 48, 1) float32 in [0, 1]. With two heads, targets and weights are dicts by
-    the heads' names. No batch depends on the one before, so Keras may make them beside the training
-    step, and a run that is taken up again sees what it would have seen.
+    Faces are (batch, side, side, 1) float32 in [0, 1]. With two heads, targets and weights are
+    dicts by the heads' names. No batch depends on the one before, so the next one can be made
+    beside the training step, and a resumed run sees what it would have seen.
 
     Args:
         images: (N, 48, 48) uint8.
@@ -24,10 +28,9 @@ class FaceBatches(keras.utils.PyDataset):
             one and no face is changed.
         augmentation: a key of `augmentation.STRENGTHS`, or "none".
         mixup: alpha of mixup (Zhang et al. 2018, "mixup: beyond empirical risk minimization").
-        multiple_of: what the size of each batch must divide by, for several devices; the last one
-            is filled with faces that count nothing.
-        share: (which, of how many): the part of each batch that this process brings along.
-        side: side in pixels to which the faces are made smaller; without it they stay as they are.
+        multiple_of: the size of each batch is a multiple of this; the last one is filled up with
+            faces that count nothing.
+        side: side in pixels to which the faces are shrunk; 0 leaves them as they are.
     """
 
     def __init__(
@@ -39,14 +42,11 @@ class FaceBatches(keras.utils.PyDataset):
         augmentation: str = "none",
         mixup: float = 0.0,
         multiple_of: int = 1,
-        share: tuple[int, int] = (0, 1),
         side: int = 0,
     ):
-        super().__init__()
         self.images, self.targets = images, targets
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.side = batch_size, seed, side
         self.augmentation, self.mixup = augmentation, mixup
-        self.share, self.side = share, side
         count = len(images)
         order = np.random.default_rng(seed).permutation(count) if seed else np.arange(count)
         self.order = np.resize(order, count + -count % multiple_of)
@@ -59,28 +59,23 @@ class FaceBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int):
         places = slice(index * self.batch_size, (index + 1) * self.batch_size)
         rows = self.order[places]
+        images = self.images[rows]
         values = [head[rows] for head in self.targets.values]
         weights = [head[rows] * self.weight_of_place[places] for head in self.targets.weights]
-        if self.seed is None:
-            faces = _scaled(self.images[rows])
+        random = np.random.default_rng((*self.seed, index)) if self.seed else None
+        if self.seed and self.augmentation != "none":
+            faces = augment(images, self.augmentation, random)
         else:
-            random = np.random.default_rng((*self.seed, index))
-            faces = self._changed(self.images[rows], random)
-            if self.mixup:
-                faces, values, weights = mix(faces, values, weights, self.mixup, random)
-        faces, values, weights = self._own_share(faces, values, weights)
-        return _as_batch(_shrunk(faces, self.side), values, weights)
-
-    def _own_share(self, faces, values, weights):
-        """Return the part of a batch that this process brings along."""
-        own = slice(self.share[0], None, self.share[1])
-        return faces[own], [value[own] for value in values], [weight[own] for weight in weights]
-
-    def _changed(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Return augmented faces, or the faces as they are."""
-        if self.augmentation == "none":
-            return _scaled(images)
-        return augment(images, self.augmentation, random)
+            faces = images.astype(np.float32) / np.float32(255)
+        if self.seed and self.mixup:
+            faces, values, weights = mix(faces, values, weights, self.mixup, random)
+        if self.side not in (0, faces.shape[1]):
+            size, way = (self.side, self.side), cv2.INTER_AREA
+            faces = np.stack([cv2.resize(face, size, interpolation=way) for face in faces])
+        if len(values) == 1:
+            return faces[..., None], values[0], weights[0]
+        by_head = (dict(zip(HEADS, heads, strict=True)) for heads in (values, weights))
+        return faces[..., None], *by_head
 
 
 def mix(
@@ -99,49 +94,33 @@ def mix(
         values: (N, classes) float32 for each head.
         weights: (N,) float32 for each head.
         alpha: of the Beta distribution from which the batch's share is drawn.
-        random: where every random choice comes from.
+        random: source of every random choice.
     """
     share = np.float32(random.beta(alpha, alpha))
     others = random.permutation(len(faces))
-    mixed = share * faces + (1 - share) * faces[others]
-    heads = [
-        _mixed_target(value, weight, others, share)
-        for value, weight in zip(values, weights, strict=True)
-    ]
-    return mixed, [value for value, _ in heads], [weight for _, weight in heads]
+    mixed_values, mixed_weights = [], []
+    for value, weight in zip(values, weights, strict=True):
+        own, other = share * weight, (1 - share) * weight[others]
+        total = own + other
+        summed = own[:, None] * value + other[:, None] * value[others]
+        mixed_values.append(
+            np.divide(summed, total[:, None], out=np.zeros_like(summed), where=total[:, None] > 0)
+        )
+        mixed_weights.append(total)
+    return share * faces + (1 - share) * faces[others], mixed_values, mixed_weights
 
 
-def _mixed_target(
-    value: np.ndarray, weight: np.ndarray, others: np.ndarray, share: np.float32
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weighted mean of each two targets, and the mean of their weights."""
-    own, other = share * weight, (1 - share) * weight[others]
-    total = own + other
-    summed = own[:, None] * value + other[:, None] * value[others]
-    mixed = np.divide(summed, total[:, None], out=np.zeros_like(summed), where=total[:, None] > 0)
-    return mixed, total
+def batch_multiple(architecture: str) -> int:
+    """Return what the size of a training batch must be a multiple of, 1 where it does not matter.
 
-
-def _scaled(images: np.ndarray) -> np.ndarray:
-    """Return faces in [0, 1] as float32."""
-    return images.astype(np.float32) / np.float32(255)
-
-
-def _shrunk(faces: np.ndarray, side: int) -> np.ndarray:
-    """Return (N, height, width) faces as (N, side, side), or as they are where side is 0."""
-    if side in (0, faces.shape[1]):
-        return faces
-    return np.stack(
-        [cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA) for face in faces]
-    )
-
-
-def _as_batch(faces: np.ndarray, values: list[np.ndarray], weights: list[np.ndarray]):
-    """Return a batch as Keras takes it: with two heads, by their names."""
-    if len(values) == 1:
-        return faces[..., None], values[0], weights[0]
-    return (
-        faces[..., None],
-        dict(zip(HEADS, values, strict=True)),
-        dict(zip(HEADS, weights, strict=True)),
-    )
+    TensorFlow 2.21 on processors writes past its memory in the gradient of a depthwise convolution
+    whose batch does not split evenly among its threads, and the whole process dies.
+    """
+    is_safe = keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu")
+    if is_safe or architecture not in DEPTHWISE_NETWORKS:
+        return 1
+    threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    if threads.isdecimal() and int(threads):
+        return int(threads)
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

@@ -1,4 +1,7 @@
-"""The figures of a run for TensorBoard, written by its own package on every backend."""
+"""The figures of a run for TensorBoard.
+
+Keras' own callback would write the epochs of a resumed run a second time.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,16 +16,16 @@ TAGS = {
     "val_accuracy": "accuracy/validation",
     "learning_rate": "learning_rate",
 }
-"""Name of each figure in TensorBoard; what belongs together stands on one card."""
+"""Name of each figure in TensorBoard; what has the same first part is shown on one card."""
 
 
 class EventLog:
-    """Writes a scalar for each figure of each epoch; does nothing without a folder.
+    """Writes the figures of each epoch; does nothing without a folder.
 
     Args:
         settings: names the folder and the run.
-        history: the epochs of a run that is taken up again. Its events are written anew, so none
-            is missing and none stands there twice, at whatever moment the run was killed.
+        history: the epochs of a resumed run. They are written once more in place of the old file,
+            so none is missing and none is doubled, whenever the run was killed.
 
     Raises:
         TrainingError: TensorBoard is not installed, or the folder cannot be written to.
@@ -55,11 +58,10 @@ class EventLog:
 
     def write(self, row: Mapping[str, float]) -> None:
         """Write the figures of one epoch."""
-        if self.writer is None:
-            return
-        for key, tag in TAGS.items():
-            self.writer.add_scalar(tag, row[key], step=row["epoch"])
-        self.writer.flush()
+        if self.writer is not None:
+            for key, tag in TAGS.items():
+                self.writer.add_scalar(tag, row[key], step=row["epoch"])
+            self.writer.flush()
 
     def close(self) -> None:
         """Finish the file."""

@@ -10,7 +10,7 @@ from emotion.training.settings import SIDES, TrainingSettings
 NOT_DECAYED = ("bias", "gamma", "beta")
 PLATEAU_FACTOR = 0.2
 PATIENCE_SHARE = 3
-"""The rate falls where validation accuracy stood still for one part in so many of the patience."""
+"""The rate falls once validation accuracy stood still for the patience divided by this."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, 
         settings: the settings of the run.
         has_backbone: whether the network has a part that takes such weights.
     """
-    frozen = min(settings.frozen_epochs, settings.epochs)
-    if not (has_backbone and frozen and _starts_from_imagenet(settings)):
+    frozen, weights = min(settings.frozen_epochs, settings.epochs), settings.starting_weights()
+    from_imagenet = weights == "imagenet" or weights.endswith(".h5")
+    if not (has_backbone and frozen and from_imagenet):
         return (Stage(0, settings.epochs, settings.rate()),)
     first = Stage(0, frozen, settings.rate(), is_frozen=True)
     if frozen == settings.epochs:
@@ -68,14 +69,25 @@ def build_optimizer(
     """Return the optimizer of a stage.
 
     SGD has Nesterov momentum; the weight decay is decoupled (Loshchilov and Hutter 2019) and spares
-    biases and batch normalisation. The average of the weights is Polyak and Juditsky's (1992).
+    biases and batch normalisation. The average of the weights is Polyak and Juditsky's (1992), the
+    cosine that of Loshchilov and Hutter (2017).
 
     Args:
         settings: the settings of the run.
         stage: the epochs it is for.
         steps: batches an epoch.
     """
-    rate = _build_rate(settings, stage, steps)
+    if settings.schedule == "plateau":
+        rate = rate_on_plateau(settings, stage, ())  # a number, which each epoch sets anew
+    else:
+        warmup_steps = round(_warmup_epochs(settings, stage) * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup_steps else stage.highest_rate,
+            decay_steps=max(1, (stage.end - stage.start) * steps - warmup_steps),
+            alpha=1.0 if settings.schedule == "constant" else 0.0,  # a cosine that stays at its top
+            warmup_target=stage.highest_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
     options = {"weight_decay": settings.weight_decay}
     if settings.averaging:
         options |= {"use_ema": True, "ema_momentum": settings.averaging}
@@ -95,23 +107,7 @@ def rate_on_plateau(settings: TrainingSettings, stage: Stage, accuracies: Sequen
     It rises epoch by epoch while warming up, and falls to a fifth each time the accuracy has stood
     still for a third of the patience. The history alone decides it, so a resumed run goes on alike.
     """
-    warmup_epochs = _warmup_epochs(settings, stage)
-    warmth = min(1.0, (len(accuracies) + 1) / (warmup_epochs + 1))
-    return stage.highest_rate * warmth * _plateau_factor(settings, accuracies)
-
-
-def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """Return the learning rate of an optimizer's next step."""
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def _starts_from_imagenet(settings: TrainingSettings) -> bool:
-    weights = settings.starting_weights()
-    return weights == "imagenet" or weights.endswith(".h5")
-
-
-def _plateau_factor(settings: TrainingSettings, accuracies: Sequence[float]) -> float:
-    """Return the share of the rate that is left after every time the accuracy stood still."""
+    warmth = min(1.0, (len(accuracies) + 1) / (_warmup_epochs(settings, stage) + 1))
     wait = max(1, settings.patience // PATIENCE_SHARE)
     factor, best, still = 1.0, float("-inf"), 0
     for accuracy in accuracies:
@@ -119,27 +115,14 @@ def _plateau_factor(settings: TrainingSettings, accuracies: Sequence[float]) -> 
         best = max(best, accuracy)
         if still == wait:
             factor, still = factor * PLATEAU_FACTOR, 0
-    return factor
+    return stage.highest_rate * warmth * factor
+
+
+def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """Return the learning rate of an optimizer's next step."""
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def _warmup_epochs(settings: TrainingSettings, stage: Stage) -> float:
     """Return for how many epochs the rate rises: half of the stage at most."""
     return min(settings.warmup_epochs, (stage.end - stage.start) / 2)
-
-
-def _build_rate(settings: TrainingSettings, stage: Stage, steps: int):
-    """Return the learning rate of a stage: a number that epochs set, or a schedule of the steps.
-
-    The cosine is that of Loshchilov and Hutter (2017); one that falls to its own height is
-    constant.
-    """
-    if settings.schedule == "plateau":
-        return rate_on_plateau(settings, stage, ())
-    warmup_steps = round(_warmup_epochs(settings, stage) * steps)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup_steps else stage.highest_rate,
-        decay_steps=max(1, (stage.end - stage.start) * steps - warmup_steps),
-        alpha=1.0 if settings.schedule == "constant" else 0.0,
-        warmup_target=stage.highest_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )

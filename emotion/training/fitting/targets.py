@@ -27,7 +27,7 @@ class Targets:
 
 
 def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
-    """Tell whether the votes are a second output while training."""
+    """Return whether the votes are a second output while training."""
     return dataset.votes is not None and settings.votes_as == "second-head"
 
 
@@ -46,7 +46,15 @@ def build_targets(
     Returns:
         Targets in which each face counts once; a face without votes counts nothing for the votes.
     """
-    emotion = _mix_votes(_smooth_labels(dataset, settings.label_smoothing), dataset, settings)
+    # One-hot labels, a share of which is spread over all classes (Szegedy et al. 2016)
+    class_count, smoothing = len(dataset.class_names), settings.label_smoothing
+    emotion = np.eye(class_count, dtype=np.float32)[dataset.labels]
+    emotion = (emotion * (1 - smoothing) + smoothing / class_count).astype(np.float32)
+    if dataset.votes is not None and settings.votes_as in ("distribution", "blend"):
+        # Shares of votes (Barsoum et al. 2016) are not smoothed: they are soft already
+        part = np.float32(1 if settings.votes_as == "distribution" else settings.blend)
+        mixed = part * dataset.votes + (1 - part) * emotion
+        emotion = np.where(_has_votes(dataset)[:, None], mixed, emotion)
     share = np.float32(settings.teacher_share)
     if taught:
         emotion = share * taught[0] + (1 - share) * emotion
@@ -68,25 +76,6 @@ def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
     of_class = compute_class_weight("balanced", classes=present, y=labels)
     weights = of_class[np.searchsorted(present, labels)].astype(np.float32)
     return Targets(targets.values, (targets.weights[0] * weights, *targets.weights[1:]))
-
-
-def _smooth_labels(dataset: Dataset, smoothing: float) -> np.ndarray:
-    """Return one-hot labels, a share of which is spread over all classes (Szegedy et al. 2016)."""
-    class_count = len(dataset.class_names)
-    one_hot = np.eye(class_count, dtype=np.float32)[dataset.labels]
-    return (one_hot * (1 - smoothing) + smoothing / class_count).astype(np.float32)
-
-
-def _mix_votes(labels: np.ndarray, dataset: Dataset, settings: TrainingSettings) -> np.ndarray:
-    """Put the shares of the votes in place of the labels, wholly or in part, where there are any.
-
-    The shares as they are (Barsoum et al. 2016) are not smoothed: they are soft already.
-    """
-    if dataset.votes is None or settings.votes_as not in ("distribution", "blend"):
-        return labels
-    share = np.float32(1 if settings.votes_as == "distribution" else settings.blend)
-    mixed = share * dataset.votes + (1 - share) * labels
-    return np.where(_has_votes(dataset)[:, None], mixed, labels)
 
 
 def _has_votes(dataset: Dataset) -> np.ndarray:

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from emotion.errors import TrainingError
 from emotion.files import whole_file
 from emotion.model.runtime import apply_temperature
-from emotion.training.data.layouts import Dataset
+from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.targets import has_votes_head
 from emotion.training.networks.ensembles import teacher_answers
 from emotion.training.settings import TrainingSettings

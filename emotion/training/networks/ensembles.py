@@ -65,7 +65,6 @@ def teacher_answers(
     images: np.ndarray,
     class_names: Sequence[str],
     temperature: float,
-    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Return what saved models answer on the mean, softened for a network that learns from them.
 
@@ -76,7 +75,6 @@ def teacher_answers(
         images: (N, 48, 48) uint8.
         class_names: the order of the columns.
         temperature: above 1 softens, 1 leaves the answers as they are.
-        progress: called with (images done, images in all) from time to time.
 
     Returns:
         (N, classes) float32; each row sums to 1.
@@ -92,23 +90,13 @@ def teacher_answers(
     for start in range(0, len(images), CHUNK_SIZE):
         chunk = slice(start, start + CHUNK_SIZE)
         faces = images[chunk, ..., None].astype(np.float32) / 255
-        softened[chunk] = apply_temperature(_mean_answer(models, orders, faces), temperature)
-        if progress:
-            progress(min(start + CHUNK_SIZE, len(images)), len(images))
+        answers = [
+            model.predict(view)[:, order]
+            for model, order in zip(models, orders, strict=True)
+            for view in (faces, faces[:, :, ::-1])
+        ]
+        softened[chunk] = apply_temperature(np.mean(answers, axis=0), temperature)
     return softened
-
-
-def _mean_answer(
-    models: Sequence[EmotionModel], orders: Sequence[list[int]], faces: np.ndarray
-) -> np.ndarray:
-    """Return the mean answer over models, and over faces and their mirror images."""
-    views = (faces, faces[:, :, ::-1])
-    answers = [
-        model.predict(view)[:, order]
-        for model, order in zip(models, orders, strict=True)
-        for view in views
-    ]
-    return np.mean(answers, axis=0)
 
 
 def _order(model: EmotionModel, class_names: Sequence[str], whose: str) -> list[int]:

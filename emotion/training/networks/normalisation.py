@@ -1,9 +1,11 @@
 """Batch normalisation that takes fewer passes over the features, for training on processors.
 
-Keras' own computes in float32 throughout and leaves its gradient to be derived step by step, which
-is a third of a training step here. This one has the gradient written out (Ioffe and Szegedy 2015),
-takes sums as matrix products, and lets only the sums be float32. `benchmarks/training_speed.md` has
-what it brings. Weights, names and answers are those of Keras' layer.
+Measured on `se_cnn`, batches of 128 in mixed_bfloat16 on two cores: 22 % more images for the same
+processor time than with Keras' own layer (median of 16 epochs in turns). Below 15 % it should go.
+
+Keras' layer computes in float32 throughout and leaves its gradient to be derived step by step. This
+one has the gradient written out (Ioffe and Szegedy 2015), takes sums as matrix products, and keeps
+only the sums in float32. Weights, names and answers are those of Keras' layer.
 """
 
 import keras
@@ -13,13 +15,16 @@ ACCURATE = "float32"
 
 
 def use_fast_normalisation(network: keras.Model) -> keras.Model:
-    """Return the same network with faster batch normalisations, where that pays.
-
-    It pays on TensorFlow without a GPU; elsewhere the network is returned as it is.
-    """
+    """Return the same network with faster batch normalisations; on a GPU, as it is."""
     if keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu"):
         return network
-    faster = keras.models.clone_model(network, clone_function=_clone_faster, recursive=True)
+
+    def clone_faster(layer: keras.layers.Layer) -> keras.layers.Layer:
+        is_normalisation = type(layer) is keras.layers.BatchNormalization
+        kind = FastBatchNormalization if is_normalisation else type(layer)
+        return kind.from_config(layer.get_config())
+
+    faster = keras.models.clone_model(network, clone_function=clone_faster, recursive=True)
     faster.set_weights(network.get_weights())
     return faster
 
@@ -33,20 +38,10 @@ class FastBatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         gamma, beta = ops.copy(self.gamma), ops.copy(self.beta)  # a gradient of tensors alone
         outputs, mean, variance = _normalise_by_batch(self.epsilon)(inputs, gamma, beta)
-        self._update_average(self.moving_mean, mean)
-        self._update_average(self.moving_variance, variance)
+        for average, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            kept = average * self.momentum
+            average.assign(kept + ops.stop_gradient(of_batch) * (1 - self.momentum))
         return outputs
-
-    def _update_average(self, average: keras.Variable, of_batch) -> None:
-        kept = average * self.momentum
-        average.assign(kept + ops.stop_gradient(of_batch) * (1 - self.momentum))
-
-
-def _clone_faster(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Return a layer of the same settings, a faster one for batch normalisation."""
-    is_normalisation = type(layer) is keras.layers.BatchNormalization
-    kind = FastBatchNormalization if is_normalisation else type(layer)
-    return kind.from_config(layer.get_config())
 
 
 def _normalise_by_batch(epsilon: float):

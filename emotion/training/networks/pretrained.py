@@ -5,13 +5,13 @@ import io
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 
 from emotion.errors import TrainingError
 from emotion.model.keras import LOAD_ERRORS, ModelFiles, load_keras_model
+from emotion.text import first_line
 from emotion.training.networks.architectures import backbone_of
 from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
 
@@ -92,21 +92,24 @@ def load_saved_weights(network: keras.Model, files: ModelFiles) -> None:
 def _fetched_weights(architecture: str, input_shape: tuple[int, int, int]) -> list:
     """Return the arrays of a backbone that Keras fetches, or finds where it keeps them."""
     application = getattr(keras.applications, APPLICATIONS[architecture])
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(CONNECT_TIMEOUT_S)  # Keras itself would wait for minutes
     try:
-        with _short_timeout(), _first_message_held():
+        with contextlib.redirect_stdout(_HeldFirst(sys.stdout)):
             backbone = application(include_top=False, weights="imagenet", input_shape=input_shape)
     except Exception as error:  # Keras raises a bare Exception where it cannot fetch
-        name = FILES[architecture]
+        name, kept_in = FILES[architecture], f"{os.environ.get('KERAS_HOME', '~/.keras')}/models"
         raise TrainingError(
             f"expected to fetch the ImageNet weights of {architecture}; that failed "
-            f"({_one_line(error)}): give --weights none, or get the file {name} from elsewhere "
-            f"and give --weights PATH/{name} or put it into {_kept_in()}"
+            f"({first_line(error)[:250]}): give --weights none, or get the file {name} from "
+            f"elsewhere and give --weights PATH/{name} or put it into {kept_in}"
         ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
     return backbone.get_weights()
 
 
 def _load_backbone_file(backbone: keras.Model, architecture: str, file: Path) -> None:
-    """Load an .h5 of Keras' applications into a backbone, by the order of its layers."""
     expected = f"expected the ImageNet weights of {architecture} without its last layer"
     if not file.is_file():
         raise TrainingError(f"{expected} in {file}; there is no such file")
@@ -115,30 +118,15 @@ def _load_backbone_file(backbone: keras.Model, architecture: str, file: Path) ->
     except LOAD_ERRORS as error:
         raise TrainingError(
             f"{expected}, such as {FILES[architecture]}; {file} cannot be used as such "
-            f"({_one_line(error)}); a whole model is given by its name without .h5"
+            f"({first_line(error)[:250]}); a whole model is given by its name without .h5"
         ) from error
 
 
-@contextlib.contextmanager
-def _short_timeout() -> Iterator[None]:
-    """Give up on a server that does not answer; Keras itself would wait for minutes."""
-    kept = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(CONNECT_TIMEOUT_S)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(kept)
-
-
-@contextlib.contextmanager
-def _first_message_held() -> Iterator[None]:
-    """Show Keras' download bar once bytes arrive, and nothing of an attempt that fails."""
-    with contextlib.redirect_stdout(_HeldFirst(sys.stdout)):
-        yield
-
-
 class _HeldFirst(io.TextIOBase):
-    """A text stream that passes on the first message only when a second one follows."""
+    """A stream that passes on the first message only when a second one follows.
+
+    So Keras' download bar is shown once bytes arrive, and nothing of an attempt that fails.
+    """
 
     def __init__(self, target: io.TextIOBase):
         self.target, self.held = target, None
@@ -153,14 +141,3 @@ class _HeldFirst(io.TextIOBase):
 
     def flush(self) -> None:
         self.target.flush()
-
-
-def _kept_in() -> str:
-    """Return the folder in which Keras looks for fetched weights, as a person would type it."""
-    return f"{os.environ.get('KERAS_HOME', '~/.keras')}/models"
-
-
-def _one_line(error: Exception) -> str:
-    """Return the first line of an error's message, shortened, or its kind where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:250] if lines else type(error).__name__

@@ -1,0 +1,73 @@
+"""From a photo, or the bytes of one, to the 48x48 grey face that is learned from."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import cv2
+import numpy as np
+from PIL import JpegImagePlugin, PngImagePlugin
+
+from emotion.detection.crop import crop_face
+from emotion.detection.haar import FaceDetector
+from emotion.errors import ImageError
+from emotion.training.data.dataset import IMAGE_SIDE
+
+
+def plain_grey(content: bytes) -> np.ndarray | None:
+    """Return an eight-bit grey JPEG or PNG as (H, W) uint8; None for all else and what is damaged.
+
+    FER2013 and CK+ consist of such images, and `decode_image`, which also settles colour profiles,
+    transparency and orientation, takes several times as long and comes to the same pixels.
+    """
+    if content.startswith(b"\xff\xd8\xff"):
+        plugin = JpegImagePlugin.JpegImageFile
+    elif content.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" in content[-12:]:
+        plugin = PngImagePlugin.PngImageFile
+    else:
+        return None
+    if b"Exif" in content or b"eXIf" in content:
+        return None
+    try:
+        with plugin(BytesIO(content)) as image:
+            special = {"icc_profile", "transparency"}.intersection(image.info)
+            is_plain = image.mode == "L" and not special and min(image.size) >= IMAGE_SIDE
+            return np.asarray(image) if is_plain and max(image.size) <= 1024 else None
+    except Exception:
+        # Decoders raise almost any kind on broken bytes; `decode_image` tells what is wrong.
+        return None
+
+
+def centre_square(photo: np.ndarray) -> np.ndarray:
+    """Return the square in the middle of a photo as (48, 48) uint8 grey, resized as the app does.
+
+    Args:
+        photo: (H, W, 3) RGB or (H, W) grey, uint8.
+    """
+    if photo.shape == (IMAGE_SIDE, IMAGE_SIDE):
+        return photo
+    height, width = photo.shape[:2]
+    side = min(height, width)
+    return _crop(_as_rgb(photo), ((width - side) / 2, (height - side) / 2, side, side))
+
+
+def largest_face_framing() -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from a photo to the app's crop of its largest face."""
+    detector = FaceDetector()
+
+    def crop_largest(photo: np.ndarray) -> np.ndarray:
+        rgb = _as_rgb(photo)
+        boxes = [detection.box_xywh for detection in detector.detect(rgb)]
+        if not boxes:
+            raise ImageError("expected a face; none was found")
+        return _crop(rgb, max(boxes, key=lambda box: box[2] * box[3]))
+
+    return crop_largest
+
+
+def _crop(photo: np.ndarray, box_xywh: tuple[float, float, float, float]) -> np.ndarray:
+    """Return the app's crop of a box as (48, 48) uint8."""
+    return np.rint(crop_face(photo, box_xywh, side=IMAGE_SIDE)[..., 0] * 255).astype(np.uint8)
+
+
+def _as_rgb(photo: np.ndarray) -> np.ndarray:
+    return photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
