@@ -77,7 +77,7 @@ class Progress:
 
 @dataclass
 class VideoReport:
-    """What came of a video.
+    """What came of a video; filled while the work goes on.
 
     Attributes:
         summary: the tracks and their emotions.

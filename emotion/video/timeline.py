@@ -19,7 +19,7 @@ from emotion.errors import TableError
 from emotion.faces import CANDIDATE_SHARE
 from emotion.files import whole_file
 from emotion.labels import color_rgb
-from emotion.text import clock, counted, length, share
+from emotion.text import clock, counted, length, printable, share
 from emotion.video.summary import UNSURE, TrackTimeline, VideoSummary, check_suffix
 
 TIMELINE_SUFFIXES = (".png", ".svg")
@@ -167,7 +167,7 @@ def _headline(title: str) -> str:
 
 def _one_line(text: str) -> str:
     """Return a text without what no file and no screen can hold."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text, " ").split())
 
 
 def _extent(summary: VideoSummary) -> str:
