@@ -52,7 +52,7 @@ class NoFaces:
 class ThreadWorkers:
     """An executor of threads in this process, as quick to start as a test wants it."""
 
-    is_remote = sends_files = ends_late_photos = False
+    is_remote = sends_files = False
     threads = None
 
     def __init__(self, count=1, **differences):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,13 +13,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from batch_support import (
     FAILS,
     HANGS,
     KILLS,
     SLOW,
-    NoFaces,
     OtherDetector,
     SignDetector,
     ThreadWorkers,
@@ -30,16 +31,14 @@ from batch_support import (
 from model_folder import write_pair
 
 from emotion.batch import BatchOutputs, BatchSettings, LocalWorkers, run_batch
-from emotion.batch.journal import Journal, Record, Stamp
 from emotion.batch.outputs import copy_path, photo_columns
-from emotion.batch.running import Meter
-from emotion.batch.tasks import Worker, WorkerSettings, code_sha256, portable_stem
+from emotion.batch.store import Record, Store
+from emotion.batch.worker import WorkerSettings, load_worker, portable_stem
 from emotion.errors import ModelError, SourceError, TableError
 from emotion.images.decoding import read_image, read_photo
 from emotion.images.folders import PhotoFile, find_photos, is_photo_list
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
-from emotion.tables import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,7 +55,8 @@ def batch(model, tmp_path):
 
     def run(workers=None, copies=None, tables=("t.csv",), source="photos", **options):
         calls = {name: options.pop(name) for name in ("on_progress", "on_photo") if name in options}
-        settings = BatchSettings(**{"model": model, "make_detector": SignDetector} | options)
+        usual = {"model": model, "make_detector": SignDetector, "photo_timeout_s": None}
+        settings = BatchSettings(**usual | options)
         outputs = BatchOutputs(tuple(tmp_path / table for table in tables), copies)
         path = tmp_path / source
         if is_photo_list(str(path)):
@@ -79,7 +79,7 @@ def folder(tmp_path):
 
 def test_rows_are_those_of_the_recognizer(batch, folder, model, tmp_path):
     report = batch()
-    assert (report.photos, report.done, report.faces, report.problems) == (3, 3, 3, 0)
+    assert (report.total, report.done, report.faces, report.problems) == (3, 3, 3, 0)
     assert report.is_complete
     rows = read_table(tmp_path / "t.csv")
     recognizer = Recognizer.load(model, SignDetector())
@@ -91,15 +91,6 @@ def test_rows_are_those_of_the_recognizer(batch, folder, model, tmp_path):
         assert float(row["probability_happy"]) == pytest.approx(face.probabilities["happy"], 1e-3)
         assert row["sure"] == str(face.sure)
         assert row["problem"] == ""
-
-
-def test_a_photo_without_a_face_has_a_row(batch, folder, tmp_path):
-    report = batch(make_detector=NoFaces)
-    assert report.faces == 0
-    rows = read_table(tmp_path / "t.csv")
-    assert [(row["photo"], row["face"]) for row in rows] == [
-        (f"{number:03}.png", "") for number in range(3)
-    ]
 
 
 def test_bad_files_are_rows_with_their_reason(batch, folder, tmp_path):
@@ -136,7 +127,7 @@ def test_vanished_and_unopened_are_rows(model, tmp_path, folder):
         PhotoFile(folder / "gone.jpg", "gone.jpg"),
         PhotoFile(folder / "closed", "closed/", "expected a folder that can be read; no"),
     ]
-    settings = BatchSettings(model=model, make_detector=SignDetector)
+    settings = BatchSettings(model, SignDetector, photo_timeout_s=None)
     outputs = BatchOutputs((tmp_path / "t.csv",))
     report = run_batch(photos, outputs, settings, ThreadWorkers())
     rows = {row["photo"]: row["problem"] for row in read_table(tmp_path / "t.csv")}
@@ -163,10 +154,12 @@ def test_odd_names_survive(batch, tmp_path):
 def test_tables_of_each_kind_hold_the_same(batch, folder, tmp_path):
     tables = ("t.csv", "t.jsonl", "t.parquet")
     batch(tables=tables)
-    csv, lines, parquet = (
-        list(read_rows(tmp_path / table, photo_columns(EMOTIONS))) for table in tables
-    )
-    assert csv == lines == parquet
+    csv = pd.read_csv(tmp_path / "t.csv")
+    lines = pd.read_json(tmp_path / "t.jsonl", lines=True)
+    parquet = pd.read_parquet(tmp_path / "t.parquet")
+    assert list(csv) == list(lines) == list(parquet) == list(photo_columns(EMOTIONS))
+    for name in ("photo", "emotion", "width", "sure"):
+        assert list(csv[name]) == list(lines[name]) == list(parquet[name])
     assert len(csv) == 3
 
 
@@ -179,27 +172,13 @@ def test_photos_come_in_their_order_however_they_were_done(batch, tmp_path):
     assert photos_of(tmp_path / "t.csv") == sorted(done)
 
 
-def test_results_come_as_they_are_made(batch, folder, tmp_path):
-    heard = []
-
-    def on_photo(name, results):
-        heard.append((name, results["faces"][0]["emotion"], photos_of(tmp_path / "t.csv")))
-
-    batch(on_photo=on_photo)
-    assert [(name, rows[-1]) for name, _, rows in heard] == [
-        (f"{number:03}.png", f"{number:03}.png") for number in range(3)
-    ]
-    assert [len(rows) for _, _, rows in heard] == [1, 2, 3]
-
-
 def test_few_photos_are_in_hand_at_a_time(batch, tmp_path):
     write_photos(tmp_path / "photos", 20)
     workers = ThreadWorkers(2)
     progress = []
     batch(workers, on_progress=progress.append)
     assert [step.done for step in progress] == list(range(21))
-    assert progress[-1].share == 1
-    assert progress[-1].left_s == 0
+    assert progress[-1].is_complete
     assert workers.opened_times == 1
 
 
@@ -226,7 +205,7 @@ def test_new_changed_and_vanished_photos(batch, folder, tmp_path):
     done = []
     report = batch(on_photo=lambda name, results: done.append(name))
     assert sorted(done) == ["000b.png", "001.png"]
-    assert (report.skipped, report.gone, report.photos) == (1, 1, 3)
+    assert (report.skipped, report.gone, report.total) == (1, 1, 3)
     rows = read_table(tmp_path / "t.csv")
     assert [row["photo"] for row in rows] == ["000.png", "000b.png", "001.png"]
     assert rows[2]["width"] == str(20 + 200 % 20)
@@ -380,7 +359,7 @@ def test_another_source_adds_its_rows(batch, folders, tmp_path):
     expected = {"a.png": "20", "b.png": "20", f"{two}/a.png": "29", f"{two}/b.png": "29"}
     assert batch(source="one").skipped == 0
     report = batch(source="two")
-    assert (report.photos, report.done, report.skipped, report.gone) == (2, 2, 0, 0)
+    assert (report.total, report.done, report.skipped, report.gone) == (2, 2, 0, 0)
     assert widths_of(tmp_path / "t.csv") == expected
     before = (tmp_path / "t.csv").stat().st_mtime_ns
     assert [batch(source=name).skipped for name in ("one", "two")] == [2, 2]
@@ -417,15 +396,6 @@ def test_photos_that_vanish_from_a_list_elsewhere_lose_their_rows(batch, folders
     assert photos_of(tmp_path / "t.csv") == places[:1]
 
 
-def test_again_is_for_the_photos_of_the_run(batch, folders, tmp_path):
-    batch(source="one")
-    batch(source="two")
-    done = []
-    batch(source="two", again=True, on_photo=lambda name, results: done.append(name))
-    assert sorted(done) == [f"{folders[1]}/a.png", f"{folders[1]}/b.png"]
-    assert len(photos_of(tmp_path / "t.csv")) == 4
-
-
 @pytest.mark.parametrize("again", [False, True])
 def test_one_table_does_not_mix_settings(batch, folders, tmp_path, again):
     batch(source="one")
@@ -434,7 +404,7 @@ def test_one_table_does_not_mix_settings(batch, folders, tmp_path, again):
         batch(source="two", make_detector=OtherDetector, again=again)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("t.*")} == before
     report = batch(source=".", make_detector=OtherDetector, again=again)
-    assert (report.photos, report.skipped) == (4, 0)
+    assert (report.total, report.skipped) == (4, 0)
 
 
 def test_a_stopped_run_keeps_the_rows_of_other_sources(batch, folders, tmp_path):
@@ -459,18 +429,6 @@ def test_copies_of_several_sources_do_not_meet(batch, folders, tmp_path):
     assert len(list((tmp_path / "copies").rglob("*.png"))) == 4
 
 
-def test_a_journal_without_its_folder_is_left_alone(batch, folder, tmp_path):
-    batch()
-    journal = tmp_path / "t.csv.journal"
-    head, *rest = journal.read_bytes().splitlines(keepends=True)
-    settings = json.dumps({"settings": json.loads(head)["settings"]}).encode() + b"\n"
-    journal.write_bytes(b"".join([settings, *rest]))
-    before = {path.name: path.read_bytes() for path in tmp_path.glob("t.*")}
-    with pytest.raises(TableError, match="earlier version"):
-        batch()
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("t.*")} == before
-
-
 # annotated copies
 
 
@@ -487,12 +445,6 @@ def test_copies_stand_where_the_photos_did(batch, folder, tmp_path):
     (copies / "001.png").unlink()
     assert batch(copies=copies).skipped == 4
     assert (copies / "001.png").is_file()
-
-
-def test_copies_alone_have_a_journal_too(batch, folder, tmp_path):
-    copies = tmp_path / "copies"
-    batch(copies=copies, tables=())
-    assert batch(copies=copies, tables=()).skipped == 3
 
 
 @pytest.mark.parametrize("place", ["photos", "."])
@@ -528,12 +480,6 @@ def test_place_of_a_copy(name, others, expected):
     assert copy_path(Path("out"), name, {name, *others}) == Path("out", expected)
 
 
-def test_copies_travel_where_workers_are_elsewhere(batch, folder, tmp_path):
-    copies = tmp_path / "copies"
-    batch(ThreadWorkers(is_remote=True, sends_files=True), copies=copies)
-    assert sorted(path.name for path in copies.glob("*.png")) == ["000.png", "001.png", "002.png"]
-
-
 # what cannot be
 
 
@@ -547,88 +493,88 @@ def test_outputs_are_checked_first(batch, folder, tables, words):
 
 
 def test_a_worker_with_another_model_is_told(model, tmp_path):
-    def worker(**differences):
-        settings = WorkerSettings(
-            portable_stem(model), Recognizer.load(model).model.sha256, code_sha256(), SignDetector
-        )
-        return Worker(replace(settings, **differences))
+    def load(**differences):
+        sha256 = Recognizer.load(model).model.sha256
+        settings = WorkerSettings(portable_stem(model), sha256, SignDetector)
+        return load_worker(pickle.dumps(replace(settings, **differences)))
 
-    assert worker().recognizer.model.name == "one"
+    _, recognizer, _ = load()
+    assert recognizer.model.name == "one"
     for differences, words in [
-        ({"model_sha256": "ab" * 32}, "expected a model with SHA-256 abab"),
-        ({"code_sha256": "cd" * 32, "is_remote": True}, "another version"),
-        ({"model": str(tmp_path / "none"), "is_remote": True}, "the worker on .* cannot start"),
+        ({"model_sha256": "ab" * 32}, "abab"),
+        ({"model": str(tmp_path / "none"), "is_remote": True}, "worker on .* cannot start"),
     ]:
         with pytest.raises(ModelError, match=words):
-            worker(**differences)
-
-
-def test_models_of_the_checkout_are_found_in_any_checkout():
+            load(**differences)
+    # a checkout elsewhere has its models elsewhere
     assert portable_stem(ROOT / "models" / "detection_model") == "models/detection_model"
 
 
 def test_a_shared_file_that_a_worker_lacks_names_the_way_out(model, tmp_path):
     missing = PhotoFile(tmp_path / "elsewhere" / "a.jpg", "a.jpg")
     outputs = BatchOutputs((tmp_path / "t.csv",))
-    settings = BatchSettings(model=model, make_detector=SignDetector)
+    settings = BatchSettings(model, SignDetector, photo_timeout_s=None)
     run_batch([missing], outputs, settings, ThreadWorkers(is_remote=True))
     (row,) = read_table(tmp_path / "t.csv")
     assert "--send-files" in row["problem"]
 
 
-def test_two_runs_at_once_are_refused(batch, folder, tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    with (tmp_path / "t.csv.journal").open("a") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(TableError, match="another one has"):
+def test_two_runs_at_once_are_refused(batch, folder):
+    def run_another(name, results):
+        with pytest.raises(TableError, match="no other run"):
             batch()
 
+    assert batch(on_photo=run_another).done == 3
 
-# journal and meter
+
+# the store
 
 
-def test_journal_forgets_a_torn_line_alone(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"settings":{"schema":1},"root":"/photos"}\n', "earlier version"),
+        (b"my diary\n" * 100, "another file"),
+    ],
+)
+def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, tmp_path, content, words):
+    (tmp_path / "t.csv.journal").write_bytes(content)
+    with pytest.raises(TableError, match=words):
+        batch()
+    assert (tmp_path / "t.csv.journal").read_bytes() == content
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_damaged_store_is_one_sentence(batch, folder, tmp_path):
+    batch()
     path = tmp_path / "t.csv.journal"
-    with Journal(path, {"model": "a"}) as journal:
-        for name in ("one.jpg", "two.jpg", "x\udcff.jpg"):
-            journal.add(Record(name, Stamp(1, 2), problem="no"))
     content = path.read_bytes()
-    damaged = content.replace(b'"two.jpg"', b'"two.jp') + b'{"photo":"three'
-    path.write_bytes(damaged)
-    with Journal(path, {"model": "a"}) as journal:
-        assert journal.find("one.jpg").stamp == Stamp(1, 2)
-        assert journal.find("two.jpg") is None
-        assert journal.find("three.jpg") is None
-        journal.add(Record("four.jpg", None))
-        names = ["four.jpg", "two.jpg", "x\udcff.jpg"]
-        assert [record.name for record in journal.records(names)] == ["four.jpg", "x\udcff.jpg"]
-        journal.compact(names, [])
-    with Journal(path, {"model": "a"}) as journal:
-        assert journal.find("one.jpg") is None
-        assert journal.find("four.jpg") is not None
+    path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+    with pytest.raises(TableError, match="journal"):
+        batch()
 
 
-def test_another_file_is_no_journal(tmp_path):
-    path = tmp_path / "t.csv.journal"
-    path.write_text("my diary\n")
-    with pytest.raises(TableError, match="received another file"), Journal(path, {}):
-        pass
-    assert path.read_text() == "my diary\n"
+def test_a_run_leaves_its_tables_and_one_file(batch, folder, tmp_path):
+    batch()
+    assert sorted(path.name for path in tmp_path.glob("t.*")) == ["t.csv", "t.csv.journal"]
 
 
-def test_meter_tells_the_rate_of_late():
-    now = [0.0]
-    meter = Meter(100, lambda: now[0])
-    assert meter.progress().left_s is None
-    for _ in range(20):
-        meter.skip(1, False)
-    for _ in range(40):
-        now[0] += 2
-        meter.add(2, False)
-    progress = meter.progress()
-    assert progress.rate == pytest.approx(0.5, rel=0.1)
-    assert progress.left_s == pytest.approx(80, rel=0.1)
-    assert (progress.done, progress.skipped, progress.faces) == (60, 20, 100)
+def test_what_a_run_takes_out_counts_with_its_first_photo(tmp_path):
+    names = ["one.jpg", "two.jpg", "x\udcff.jpg"]
+    with Store(tmp_path / "s", {"model": "a"}) as store:
+        store.start(names, [], False)
+        for name in names:
+            store.add(Record(name, (1, 2), problem=f"no {name}"))
+    with Store(tmp_path / "s", {"model": "b"}) as store:
+        assert store.start(names, [], False) == []
+        assert store.names() == set()
+    with Store(tmp_path / "s", {"model": "a"}) as store:
+        assert store.start(names, [], False) == []
+        assert store.find("x\udcff.jpg") == Record("x\udcff.jpg", (1, 2), problem="no x\udcff.jpg")
+        store.forget(names)
+        store.add(Record("four.jpg", None))
+    with Store(tmp_path / "s", {"model": "a"}) as store:
+        assert store.names() == {"four.jpg"}
 
 
 # processes
@@ -713,8 +659,8 @@ def test_killed_run_loses_the_photos_in_hand_alone(batch, model, tmp_path, name)
     process = subprocess.Popen(
         [sys.executable, script], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
-    journal = tmp_path / "t.csv.journal"
-    wait_for(lambda: journal.exists() and journal.read_bytes().count(b'"photo"') >= 6)
+    table = tmp_path / "t.csv"
+    wait_for(lambda: table.exists() and len(photos_of(table)) >= 5)
     if name == "SIGINT":
         # as a terminal sends it: to the workers too, which must say nothing
         os.killpg(process.pid, signal.SIGINT)

@@ -315,12 +315,9 @@ def test_a_live_picture_is_read_on_while_it_is_paused(folder):
 
 def test_progress_is_shown_on_a_terminal_only(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("emotion.progress.REDRAWN_EVERY_S", 0)
     assert main(["--source", "film.mp4", "--json", "x.jsonl"], tools()) == 0
     err = capsys.readouterr().err
-    assert " 20%|" in err
-    assert "5 of 5 frames" in err
-    assert "0:00 left" in err
+    assert "5 [" in err
     assert err.split("\r")[-1].strip() == ""
 
 
