@@ -101,8 +101,8 @@ def run_batch(
     outputs: BatchOutputs,
     settings: BatchSettings,
     workers: Workers,
-    on_progress: Callable[[BatchProgress], bool | None] = lambda progress: None,
-    on_photo: Callable[[str, dict | str], None] = lambda name, results: None,
+    on_progress: Callable[[BatchProgress], bool | None] | None = None,
+    on_photo: Callable[[str, dict | str], None] | None = None,
 ) -> BatchReport:
     """Recognize photos and write what is found as it comes; skip those that are done.
 
@@ -135,7 +135,11 @@ def run_batch(
         folders = {roots.get(photo.root, photo.path.parent) for photo in photos}
         gone = _gone(store, {photo.name for photo in named}, folders)
         run = _Run(named, gone, outputs, settings, workers, model, store)
-        return run.go(on_progress, on_photo)
+        return run.go(on_progress or _ignore, on_photo or _ignore)
+
+
+def _ignore(*_) -> None:
+    pass
 
 
 def _name_below(root: Path | None, place: Path) -> str:
