@@ -108,12 +108,12 @@ def test_bad_files_are_rows_with_their_reason(batch, folder, tmp_path):
     assert report.problems == 7
     assert len(report.first_problems) == 5
     for name, words in {
-        "empty.jpg": "received an empty file",
-        "loop.jpg": "Too many levels of symbolic links",
-        "text.jpg": "none of them (it begins with hello)",
-        "cut.png": "without its end",
+        "empty.jpg": "empty file",
+        "loop.jpg": "symbolic links",
+        "text.jpg": "begins with hello",
+        "cut.png": "its end",
         "bomb.webp": "megapixels",
-        "mistake.png": "ZeroDivisionError: a mistake",
+        "mistake.png": "ZeroDivisionError",
         "pipe.jpg": "not a file",
         "000.png": "",
     }.items():
@@ -125,15 +125,16 @@ def test_vanished_and_unopened_are_rows(model, tmp_path, folder):
     photos = [
         *find_photos(folder),
         PhotoFile(folder / "gone.jpg", "gone.jpg"),
-        PhotoFile(folder / "closed", "closed/", "expected a folder that can be read; no"),
+        PhotoFile(folder / "closed", "closed/", "expected another folder"),
     ]
     settings = BatchSettings(model, SignDetector, photo_timeout_s=None)
-    outputs = BatchOutputs((tmp_path / "t.csv",))
-    report = run_batch(photos, outputs, settings, ThreadWorkers())
-    rows = {row["photo"]: row["problem"] for row in read_table(tmp_path / "t.csv")}
-    assert report.problems == 2
-    assert "No such file" in rows["gone.jpg"]
-    assert rows["closed/"] == "expected a folder that can be read; no"
+    for is_remote, words in ((False, "No such file"), (True, "--send-files")):
+        outputs = BatchOutputs((tmp_path / f"{is_remote}.csv",))
+        report = run_batch(photos, outputs, settings, ThreadWorkers(is_remote=is_remote))
+        assert report.problems == 2
+        rows = {row["photo"]: row["problem"] for row in read_table(*outputs.tables)}
+        assert words in rows["gone.jpg"]
+        assert rows["closed/"] == "expected another folder"
 
 
 def test_odd_names_survive(batch, tmp_path):
@@ -191,9 +192,14 @@ def test_done_and_unchanged_is_skipped(batch, folder, tmp_path):
     workers = ThreadWorkers()
     report = batch(workers)
     assert (report.skipped, report.done, report.faces) == (3, 3, 3)
-    assert workers.opened_times == 0
     after = (tmp_path / "t.csv").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    # tables are made of what is known
+    (tmp_path / "t.csv").unlink()
+    batch(workers, tables=("new.parquet", "t.csv"))
+    assert workers.opened_times == 0
+    assert len(photos_of(tmp_path / "t.csv")) == 3
+    assert (tmp_path / "new.parquet").is_file()
 
 
 def test_new_changed_and_vanished_photos(batch, folder, tmp_path):
@@ -237,16 +243,6 @@ def test_problems_of_the_machine_are_tried_again_those_of_the_photo_are_not(batc
     assert report.problems == 1
 
 
-def test_tables_are_made_of_what_is_known(batch, folder, tmp_path):
-    batch()
-    (tmp_path / "t.csv").unlink()
-    workers = ThreadWorkers()
-    batch(workers, tables=("new.parquet", "t.csv"))
-    assert workers.opened_times == 0
-    assert len(photos_of(tmp_path / "t.csv")) == 3
-    assert (tmp_path / "new.parquet").is_file()
-
-
 def test_stopped_run_has_no_rows_of_changed_photos(batch, folder, tmp_path):
     batch()
     os.utime(folder / "002.png", ns=(1, 1))
@@ -270,54 +266,46 @@ def stop_after(count):
     return lambda progress: progress.done - progress.skipped < count
 
 
-def test_stopped_run_keeps_what_is_done_and_goes_on(batch, folder, tmp_path):
-    report = batch(on_progress=stop_after(2), tables=("t.csv", "t.parquet"))
-    assert not report.is_complete
-    assert report.done == 2
-    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
-    assert len(list(tmp_path.glob("t.parquet"))) == 1
-    report = batch(tables=("t.csv", "t.parquet"))
-    assert (report.skipped, report.is_complete) == (2, True)
-    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png", "002.png"]
-
-
-def test_ctrl_c_keeps_what_is_done(batch, folder, tmp_path):
+@pytest.mark.parametrize("ends", ["stopped", "Ctrl-C"])
+def test_what_is_done_is_kept_and_goes_on(batch, folder, tmp_path, ends):
     def interrupt(name, results):
         if name == "001.png":
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        batch(on_photo=interrupt, tables=("t.csv", "t.parquet"))
+    tables = ("t.csv", "t.parquet")
+    if ends == "stopped":
+        report = batch(on_progress=stop_after(2), tables=tables)
+        assert (report.done, report.is_complete) == (2, False)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            batch(on_photo=interrupt, tables=tables)
     assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
-    assert (tmp_path / "t.parquet").is_file()
-    assert batch().skipped == 2
+    assert len(pd.read_parquet(tmp_path / "t.parquet")) == 2
+    report = batch(tables=tables)
+    assert (report.skipped, report.is_complete) == (2, True)
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png", "002.png"]
 
 
-def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, tmp_path):
-    batch()
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, tmp_path, is_ours):
+    if is_ours:
+        batch()
+    else:
+        (tmp_path / "t.csv").write_text("mine\n")
     good = (tmp_path / "t.csv").read_bytes()
     seen = []
 
     def look(name, results):
-        seen.append(((tmp_path / "t.csv").read_bytes(), photos_of(tmp_path / "t.part.csv")))
+        seen.append(((tmp_path / "t.csv").read_bytes(), len(photos_of(tmp_path / "t.part.csv"))))
 
     report = batch(make_detector=OtherDetector, on_progress=stop_after(2), on_photo=look)
-    assert [content for content, _ in seen] == [good, good]
-    assert [len(rows) for _, rows in seen] == [1, 2]
+    assert seen == [(good, 1), (good, 2)]
     assert (tmp_path / "t.csv").read_bytes() == good
-    assert "still holds what it held before" in report.notes[-1]
+    assert "still holds" in report.notes[-1]
     report = batch(make_detector=OtherDetector)
     assert (report.skipped, report.is_complete) == (2, True)
     assert len(photos_of(tmp_path / "t.csv")) == 3
     assert not (tmp_path / "t.part.csv").exists()
-
-
-def test_a_table_that_is_not_ours_gives_way_to_a_whole_one_only(batch, folder, tmp_path):
-    (tmp_path / "t.csv").write_text("mine\n")
-    batch(on_progress=stop_after(1))
-    assert (tmp_path / "t.csv").read_text() == "mine\n"
-    batch()
-    assert len(photos_of(tmp_path / "t.csv")) == 3
 
 
 def test_a_run_that_cannot_start_changes_nothing(batch, folder, tmp_path):
@@ -407,26 +395,12 @@ def test_one_table_does_not_mix_settings(batch, folders, tmp_path, again):
     assert (report.total, report.skipped) == (4, 0)
 
 
-def test_a_stopped_run_keeps_the_rows_of_other_sources(batch, folders, tmp_path):
-    batch(source="one")
-    batch(source="two", on_progress=stop_after(1))
-    assert photos_of(tmp_path / "t.csv") == [f"{folders[1]}/a.png", "a.png", "b.png"]
-    assert batch(source="two").skipped == 1
-    assert len(photos_of(tmp_path / "t.csv")) == 4
-
-
 def test_a_link_in_place_of_a_photo_takes_its_row(batch, folder, tmp_path):
     batch()
     (folder / "002.png").unlink()
     (folder / "002.png").symlink_to("001.png")
     assert batch().gone == 1
     assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
-
-
-def test_copies_of_several_sources_do_not_meet(batch, folders, tmp_path):
-    for source in ("one", "two"):
-        batch(source=source, copies=tmp_path / "copies")
-    assert len(list((tmp_path / "copies").rglob("*.png"))) == 4
 
 
 # annotated copies
@@ -485,7 +459,7 @@ def test_place_of_a_copy(name, others, expected):
 
 @pytest.mark.parametrize(
     ("tables", "words"),
-    [((), "received neither"), (("t.xlsx",), "ending in"), (("no/t.csv",), "there is no")],
+    [((), "neither"), (("t.xlsx",), "ending in"), (("no/t.csv",), "no")],
 )
 def test_outputs_are_checked_first(batch, folder, tables, words):
     with pytest.raises((SourceError, TableError), match=words):
@@ -508,15 +482,6 @@ def test_a_worker_with_another_model_is_told(model, tmp_path):
             load(**differences)
     # a checkout elsewhere has its models elsewhere
     assert portable_stem(ROOT / "models" / "detection_model") == "models/detection_model"
-
-
-def test_a_shared_file_that_a_worker_lacks_names_the_way_out(model, tmp_path):
-    missing = PhotoFile(tmp_path / "elsewhere" / "a.jpg", "a.jpg")
-    outputs = BatchOutputs((tmp_path / "t.csv",))
-    settings = BatchSettings(model, SignDetector, photo_timeout_s=None)
-    run_batch([missing], outputs, settings, ThreadWorkers(is_remote=True))
-    (row,) = read_table(tmp_path / "t.csv")
-    assert "--send-files" in row["problem"]
 
 
 def test_two_runs_at_once_are_refused(batch, folder):
@@ -597,25 +562,24 @@ def test_workers_that_die_and_photos_that_hang(batch, tmp_path):
     )
     rows = read_table(tmp_path / "t.csv")
     assert [row["photo"] for row in rows] == sorted(path.name for path in folder.iterdir())
-    ended = [row["photo"] for row in rows if "received none, twice" in row["problem"]]
+    ended = [row["photo"] for row in rows if "twice" in row["problem"]]
     assert ended == ["001a.png", "003a.png"]
     assert sorted(heard) == [row["photo"] for row in rows]
     assert (report.problems, report.faces) == (2, 6)
 
 
 def test_workers_that_cannot_start_are_told(batch, folder):
-    with pytest.raises(SourceError, match="end before the first photo"):
+    with pytest.raises(SourceError, match="workers that start"):
         batch(LocalWorkers(1), make_detector=partial(_detector_for, os.getpid()))
 
 
 @pytest.mark.parametrize("name", ["__init__", "submit"])
-@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(11, "no room")])
-def test_workers_whose_processes_cannot_start_are_told(batch, folder, monkeypatch, name, error):
+def test_workers_whose_processes_cannot_start_are_told(batch, folder, monkeypatch, name):
     def fail(*arguments, **options):
-        raise error
+        raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr(ProcessPoolExecutor, name, fail)
-    with pytest.raises(SourceError, match=error.strerror):
+    with pytest.raises(SourceError, match="Broken pipe"):
         batch(LocalWorkers(1))
 
 
@@ -628,7 +592,7 @@ def _detector_for(process):
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_number_of_workers(count):
-    with pytest.raises(SourceError, match="at least 1 worker"):
+    with pytest.raises(SourceError, match="1 worker"):
         LocalWorkers(count)
 
 
