@@ -268,7 +268,7 @@ class _Run:
         """True if all tables are those of exactly these photos."""
         tables = self._outputs.tables
         return (
-            self._store.is_settled
+            self._store.tables_are_current
             and not self._gone
             and all(table.exists() for table in tables)
             and all(self._store.held_by(table) == len(self._names) for table in tables)

@@ -64,7 +64,7 @@ class Store:
 
     Attributes:
         root: the folder in which names begin; None: all names are whole paths.
-        is_settled: the tables were written after the last photo.
+        tables_are_current: the tables were written after the last photo.
     """
 
     def __init__(self, path: Path, settings: Mapping, root: Path | None = None):
@@ -106,7 +106,10 @@ class Store:
             stack.pop_all()
         if "root" in facts:
             self.root = facts["root"] and Path(facts["root"])
-        self.is_settled, self._held = facts.get("is_settled", False), facts.get("tables", {})
+        self.tables_are_current, self._held = (
+            facts.get("tables_are_current", False),
+            facts.get("tables", {}),
+        )
         self._is_otherwise = facts.get("settings") != self._settings
         return self
 
@@ -159,8 +162,8 @@ class Store:
         if self._is_otherwise:
             self._set("settings", self._settings)
             self._set("root", self.root and str(self.root))
-            self.is_settled = False
-            self._set("is_settled", False)
+            self.tables_are_current = False
+            self._set("tables_are_current", False)
         return others
 
     def forget(self, names: Iterable[str]) -> None:
@@ -175,9 +178,9 @@ class Store:
         self._database.execute(
             "INSERT OR REPLACE INTO photos VALUES (?, ?)", (os.fsencode(record.name), content)
         )
-        if self.is_settled:
-            self.is_settled = False
-            self._set("is_settled", False)
+        if self.tables_are_current:
+            self.tables_are_current = False
+            self._set("tables_are_current", False)
         self._commit()
 
     def held_by(self, table: Path) -> int | None:
@@ -194,9 +197,9 @@ class Store:
         """
         before = {} if alone else self._held
         self._held = before | {self._name_of(table): photos for table in tables}
-        self.is_settled = True
+        self.tables_are_current = True
         self._set("tables", self._held)
-        self._set("is_settled", True)
+        self._set("tables_are_current", True)
         self._commit()
 
     def _name_of(self, table: Path) -> str:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,10 @@ from batch_support import (
     SignDetector,
     photos_of,
     read_table,
+    wait_for,
     write_photo,
     write_photos,
 )
-from model_folder import write_pair
 
 from emotion.batch import BatchOutputs, BatchSettings, ClusterWorkers, run_batch
 from emotion.errors import SourceError
@@ -28,7 +27,7 @@ from emotion.images.folders import PhotoFile, find_photos
 
 distributed = pytest.importorskip("distributed")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Cluster:
@@ -66,7 +65,7 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def add_worker(self, *arguments, path=f"{ROOT}{os.pathsep}{ROOT / 'tests'}"):
+    def add_worker(self, *arguments, path=f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'batch'}"):
         """Start a worker of one thread."""
         options = ("--nworkers", "1", "--nthreads", "1", "--local-directory", self.folder)
         self.workers.append(
@@ -89,11 +88,6 @@ def cluster(tmp_path):
     made = Cluster(tmp_path)
     yield made
     made.close()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_pair(tmp_path_factory.mktemp("model") / "one").stem
 
 
 def run(cluster, model, photos, table, copies=None, on_photo=None, **options):
@@ -156,7 +150,7 @@ def test_files_travel_and_copies_come_back(cluster, model, tmp_path):
 
 
 def test_worker_without_the_program_is_told(cluster, model, tmp_path):
-    cluster.add_worker("--no-nanny", path=str(ROOT / "tests"))
+    cluster.add_worker("--no-nanny", path=str(ROOT / "tests" / "batch"))
     folder = write_photos(tmp_path / "photos", 1)
     with pytest.raises(SourceError, match="this program"):
         run(cluster, model, find_photos(folder), tmp_path / "t.csv")
@@ -220,11 +214,3 @@ def test_dask_is_optional(monkeypatch):
         ClusterWorkers("tcp://127.0.0.1:8786").opened(),
     ):
         pass
-
-
-def wait_for(condition, timeout_s=30):
-    """Wait until something is so."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
