@@ -1,25 +1,26 @@
-"""What a batch writes: one table or several, which grow as photos are done, and annotated copies.
+"""What a batch writes: tables, which grow as photos are done, and annotated copies.
 
 A table under its own name is always whole. While a run adds photos to it, rows are appended as they
 are made; a run that would first take rows out (photos changed, another model) fills `NAME.part.csv`
 beside it, and puts that in its place when it holds no fewer photos. Parquet has its index at its
-end, so it is written when a run ends, from the journal.
+end, so it is written when a run ends, from the store.
 """
 
 import contextlib
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from emotion.batch.journal import SUFFIX, Journal, Record
+from emotion.batch.store import SUFFIX, Record, Store
 from emotion.errors import SourceError
 from emotion.images.encoding import WRITTEN_SUFFIXES
 from emotion.images.folders import PhotoFile
+from emotion.rows import photo_rows
 from emotion.tables import TableSink, check_suffix
 
-GROWING_SUFFIXES = (".csv", ".jsonl")
+COPY_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """What annotated copies are written as; a photo of another type gets .jpg behind its name."""
 
 
@@ -36,8 +37,8 @@ class BatchOutputs:
     copies: Path | None = None
 
     @property
-    def journal(self) -> Path:
-        """The journal: of the first table that has one, else of the first table or the copies."""
+    def store(self) -> Path:
+        """The store: of the first table that has one, else of the first table or the copies."""
         places = [table.with_name(table.name + SUFFIX) for table in self.tables]
         if self.copies is not None:
             places.append(self.copies / f"photos{SUFFIX}")
@@ -61,26 +62,22 @@ class BatchOutputs:
                 raise SourceError(
                     f"expected a folder for the table to be in; there is no {table.parent}"
                 )
-        if self.copies is not None:
-            _make_apart(self.copies, photos)
-
-
-def _make_apart(copies: Path, photos: Sequence[PhotoFile]) -> None:
-    """Make the folder for copies; raise a `SourceError` where a photo lies in it."""
-    resolved = functools.lru_cache(maxsize=1024)(Path.resolve)
-    try:
-        copies.mkdir(parents=True, exist_ok=True)
-        inside = copies.resolve()
-    except OSError as error:
-        raise SourceError(
-            f"expected a folder for annotated copies; received {copies}: {error.strerror}"
-        ) from error
-    for photo in photos:
-        if resolved(photo.path.parent).is_relative_to(inside):
+        if self.copies is None:
+            return
+        try:
+            self.copies.mkdir(parents=True, exist_ok=True)
+            inside = self.copies.resolve()
+        except OSError as error:
             raise SourceError(
-                f"expected a folder for annotated copies that holds no photos; {photo.path} is in "
-                f"{copies}: name another folder"
-            )
+                f"expected a folder for annotated copies; received {self.copies}: {error.strerror}"
+            ) from error
+        resolved = functools.lru_cache(maxsize=1024)(Path.resolve)
+        for photo in photos:
+            if resolved(photo.path.parent).is_relative_to(inside):
+                raise SourceError(
+                    f"expected a folder for annotated copies that holds no photos; {photo.path} is "
+                    f"in {self.copies}: name another folder"
+                )
 
 
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
@@ -100,54 +97,10 @@ def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
     return copies.joinpath(*parts)
 
 
-def link_problem(copies: Path, copy: Path) -> str | None:
-    """Return why a copy must not be written: a link below `copies` leads to other photos."""
-    if copy.parent.resolve().is_relative_to(copies.resolve()):
-        return None
-    return f"expected a folder below {copies} for the annotated copy; {copy.parent} leads elsewhere"
-
-
-def photo_columns(class_names: Iterable[str]) -> dict[str, type]:
-    """Return the columns of a table of photos, name -> type."""
-    return {
-        "photo": str,
-        "face": int,
-        **dict.fromkeys(("x", "y", "width", "height"), int),
-        "score": float,
-        "emotion": str,
-        "confidence": float,
-        "sure": bool,
-        "candidates": str,
-        **{f"probability_{name}": float for name in class_names},
-        "notes": str,
-        "problem": str,
-        "verdict": str,
-    }
-
-
-def photo_rows(record: Record) -> list[dict]:
-    """Return the rows of a photo: one a face; one without a face where there is none.
-
-    Bytes of a name that are no UTF-8 are written as \\xff.
-    """
+def table_rows(record: Record) -> list[dict]:
+    """Return the rows of a photo; bytes of its name that are no UTF-8 are written as \\xff."""
     name = record.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    rows = [
-        {"photo": name, "face": number} | _face_cells(face)
-        for number, face in enumerate(record.faces, 1)
-    ]
-    return rows or [{"photo": name, "problem": record.problem}]
-
-
-def _face_cells(face: Mapping) -> dict:
-    """Return the cells of a face as `face_to_dict` gives it."""
-    return {
-        **face["box"],
-        **{name: face[name] for name in ("score", "emotion", "confidence", "sure")},
-        "candidates": ", ".join(face["candidates"]),
-        **{f"probability_{name}": value for name, value in face["probabilities"].items()},
-        "notes": "; ".join(face["notes"]) or None,
-        "verdict": face["verdict"],
-    }
+    return photo_rows(name, record.problem or {"faces": record.faces})
 
 
 class Tables:
@@ -157,11 +110,11 @@ class Tables:
         self,
         tables: Sequence[Path],
         columns: Mapping[str, type],
-        journal: Journal,
+        store: Store,
         metadata: Mapping[str, str],
     ):
         self._tables, self._columns = tables, columns
-        self._journal, self._metadata = journal, metadata
+        self._store, self._metadata = store, metadata
         self._sinks: list[TableSink] = []
 
     @contextlib.contextmanager
@@ -175,16 +128,16 @@ class Tables:
         in_place = [table for table in self._tables if self._may_hold(table, len(names), most)]
         with contextlib.ExitStack() as stack:
             for table in self._tables:
-                if table.suffix.lower() in GROWING_SUFFIXES:
-                    place = table if table in in_place else part_of(table)
+                if table.suffix.lower() != ".parquet":
+                    place = table if table in in_place else _part_of(table)
                     self._sinks.append(stack.enter_context(self._sink(place, names)))
-            self._journal.tables_hold(len(names), in_place)
+            self._store.tables_hold(len(names), in_place)
             yield self
         self._sinks.clear()
 
     def _may_hold(self, table: Path, photos: int, most: int) -> bool:
-        """Return whether a table would not lose photos; what is not ours gives way to all only."""
-        held = self._journal.held_by(table)
+        """True if a table would lose no photos; a file that is not ours gives way to all only."""
+        held = self._store.held_by(table)
         if held is None:
             held = most if table.exists() else 0
         return photos >= held
@@ -192,32 +145,31 @@ class Tables:
     def write(self, record: Record) -> None:
         """Add the rows of a photo to the tables that grow."""
         for sink in self._sinks:
-            for row in photo_rows(record):
+            for row in table_rows(record):
                 sink.write(row)
 
-    def finish(self, names: Sequence[str], done: int, most: int) -> tuple[Path, ...]:
+    def finish(self, names: Sequence[str], done: int) -> tuple[Path, ...]:
         """Write each table in the order of the names; return those that keep what they held.
 
         Args:
             names: all photos; those that are not done have no rows.
             done: how many are done.
-            most: how many there are.
         """
+        most = len(names)
         ready = [
             table for table in self._tables if done == most or self._may_hold(table, done, most)
         ]
         for table in ready:
             with self._sink(table, names):
                 pass
-            part_of(table).unlink(missing_ok=True)
-        self._journal.tables_hold(done, ready)
+            _part_of(table).unlink(missing_ok=True)
+        self._store.tables_hold(done, ready, alone=done == most)
         return tuple(table for table in self._tables if table not in ready)
 
     def _sink(self, place: Path, names: Sequence[str]) -> TableSink:
-        rows = (row for record in self._journal.records(names) for row in photo_rows(record))
+        rows = (row for record in self._store.records(names) for row in table_rows(record))
         return TableSink(place, self._columns, self._metadata, first_rows=rows)
 
 
-def part_of(table: Path) -> Path:
-    """Return where a table grows that may not yet take its place."""
+def _part_of(table: Path) -> Path:
     return table.with_name(f"{table.stem}.part{table.suffix}")

@@ -6,22 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from emotion.faces import Face
-from emotion.recognizer import Recognizer
-from emotion.rows import results_to_dict
+from emotion.text import printable
 from emotion.video.writing import kept_file
 
 
 def tell(sentence: str) -> None:
     """Write one line on stderr, where progress, warnings and errors go."""
     sys.stderr.write(f"emotion_detector: {printable(sentence)}\n")
-
-
-def printable(text: str) -> str:
-    """Return text as one line without what moves a terminal's cursor, as a file's name may hold."""
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
 
 
 def one_line(error: Exception) -> str:
@@ -35,12 +26,6 @@ def write_lines(lines: Sequence[str]) -> None:
     """Write lines on stdout, at once."""
     sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
     sys.stdout.flush()
-
-
-def results_of(recognizer: Recognizer, size_wh: tuple[int, int], faces: Sequence[Face]) -> dict:
-    """Return the results of one picture in the form shared with the web API."""
-    model = recognizer.model
-    return results_to_dict(faces, size_wh, model.name, model.sha256)
 
 
 @contextlib.contextmanager

@@ -4,33 +4,35 @@ import argparse
 import json
 from collections.abc import Sequence
 
-import numpy as np
-
 from emotion.cli.options import choose_window
-from emotion.cli.output import is_stdout, json_stream, results_of, write_lines
+from emotion.cli.output import is_stdout, json_stream, write_lines
 from emotion.cli.sources import PhotoSource
 from emotion.cli.tools import TITLE, Tools, load
 from emotion.drawing import annotate
 from emotion.faces import Face, verdict
 from emotion.images.encoding import write_image
+from emotion.rows import results_to_dict
 from emotion.video.window import QUIT, fitted
 
 
 def read_photo(source: PhotoSource, options: argparse.Namespace, tools: Tools) -> int:
-    """Recognize a photo and write, print and show what was found."""
+    """Recognize a photo and write, print and show what was found; return the exit code."""
     wants_window = choose_window(options, source, tools)
     recognizer = load(options, source, tools)
-    faces = recognizer.recognize(source.photo)
+    faces, model = recognizer.recognize(source.photo), recognizer.model
     if options.output:
         write_image(options.output, annotate(source.photo.full, faces))
     if options.json:
         with json_stream(options.json) as stream:
-            content = results_of(recognizer, source.photo.size_wh, faces)
+            content = results_to_dict(faces, source.photo.size_wh, model.name, model.sha256)
             stream.write(json.dumps(content, indent=2) + "\n")
-    if not options.json or not is_stdout(options.json):
+    if not is_stdout(options.json):
         write_lines(describe(faces))
     if wants_window:
-        hold(annotate(source.photo.full, faces), tools)
+        view = fitted(annotate(source.photo.full, faces))
+        with tools.open_window(TITLE) as window:
+            while window.show(view, wait_s=0.05) != QUIT:
+                pass
     return 0
 
 
@@ -42,11 +44,3 @@ def describe(faces: Sequence[Face]) -> list[str]:
         notes = "".join(f"; {note}" for note in face.notes)
         lines.append(f"face {number}: {verdict(face)} (x {x}, y {y}, {width}x{height}){notes}")
     return lines or ["no face found"]
-
-
-def hold(picture: np.ndarray, tools: Tools) -> None:
-    """Show a photo until the user quits."""
-    view = fitted(picture)
-    with tools.open_window(TITLE) as window:
-        while window.show(view, wait_s=0.05) != QUIT:
-            pass

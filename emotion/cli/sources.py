@@ -10,6 +10,7 @@ from emotion.errors import ImageError, ImageTypeError, SourceError
 from emotion.files import user_path
 from emotion.images.decoding import ENOUGH_PIXELS, Photo, read_photo
 from emotion.images.folders import LIST_SUFFIXES, PhotoFile, find_photos, is_photo_list
+from emotion.text import counted
 from emotion.video.decoding import STREAM_SCHEMES
 from emotion.video.reading import VIDEO_SUFFIXES, frames, open_video
 
@@ -18,7 +19,6 @@ MOVING_SUFFIXES = tuple(suffix for suffix in VIDEO_SUFFIXES if suffix != ".gif")
 
 HIGHEST_CAMERA = 99
 """OpenCV reads larger numbers as the code of a driver."""
-
 
 EXPECTED = (
     "a camera number, a video, a stream (rtsp://...), a photo, or a folder, pattern or list of "
@@ -38,7 +38,7 @@ class VideoSource:
 
     @property
     def is_live(self) -> bool:
-        """Return whether it comes as it happens and has no end of its own."""
+        """True if it comes as it happens and has no end of its own."""
         return not isinstance(self.target, Path)
 
 
@@ -77,51 +77,41 @@ def find_source(texts: Sequence[str], leave_out: Sequence[Path] = ()) -> Source:
     return _together([_part(text, leave_out) for text in texts])
 
 
-def as_photos(source: PhotoSource) -> PhotosSource:
-    """Return a photo as a list of one."""
-    return PhotosSource((PhotoFile(source.path, source.path.name),))
-
-
 def _one(text: str, leave_out: Sequence[Path]) -> Source:
     """Return what one text names."""
     if text.isascii() and text.isdigit():
-        return VideoSource(_camera(text))
+        if int(text) > HIGHEST_CAMERA:
+            raise SourceError(
+                f"expected a camera number up to {HIGHEST_CAMERA}; received {text}: for a file of "
+                f"that name, write ./{text}"
+            )
+        return VideoSource(int(text))
     if "://" in text:
-        return VideoSource(_stream(text))
+        scheme = text.partition("://")[0].lower()
+        if scheme not in STREAM_SCHEMES:
+            raise SourceError(
+                f"expected a stream of {', '.join(STREAM_SCHEMES)}; received {scheme}://: give a "
+                "file by its path"
+            )
+        return VideoSource(text)
     if not text.strip():
         raise SourceError(f"expected {EXPECTED}; received an empty text")
     path = user_path(text)
     if text.startswith("@") and not path.exists():
-        return _photos(_named_list(text[1:]), leave_out)
+        path = user_path(text[1:])
+        if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
+            found = f"{text[1:]} is none" if path.is_file() else f"there is no file {text[1:]}"
+            raise SourceError(f"expected a list ({', '.join(LIST_SUFFIXES)}) after @; {found}")
+        return _photos(path, leave_out)
     return _photos(path, leave_out) if is_photo_list(str(path)) else _file(path, text)
-
-
-def _camera(text: str) -> int:
-    if int(text) > HIGHEST_CAMERA:
-        raise SourceError(
-            f"expected a camera number up to {HIGHEST_CAMERA}; received {text}: for a file of that "
-            f"name, write ./{text}"
-        )
-    return int(text)
-
-
-def _stream(text: str) -> str:
-    scheme = text.partition("://")[0].lower()
-    if scheme not in STREAM_SCHEMES:
-        raise SourceError(
-            f"expected a stream of {', '.join(STREAM_SCHEMES)}; received {scheme}://: give a file "
-            "by its path"
-        )
-    return text
 
 
 def _file(path: Path, text: str) -> VideoSource | PhotoSource:
     """Return a file as a photo or a video, told by its suffix or else by what is in it."""
     if not path.is_file():
         raise SourceError(f"expected {EXPECTED}; there is no file {text}")
-    if path.suffix.lower() in MOVING_SUFFIXES:
-        return VideoSource(path)
-    if path.suffix.lower() in VIDEO_SUFFIXES and _is_video(path):
+    suffix = path.suffix.lower()
+    if suffix in MOVING_SUFFIXES or (suffix in VIDEO_SUFFIXES and _is_video(path)):
         return VideoSource(path)
     try:
         return PhotoSource(path, read_photo(path, enough_pixels=ENOUGH_PIXELS))
@@ -134,7 +124,7 @@ def _file(path: Path, text: str) -> VideoSource | PhotoSource:
 
 
 def _is_video(path: Path) -> bool:
-    """Return whether a file of unknown suffix is a video: a picture is not, as one of one frame."""
+    """True if a file of unknown suffix is a video; a picture is not, nor a video of one frame."""
     try:
         with open_video(path) as video:
             return len(list(itertools.islice(frames(video), 2))) == 2
@@ -142,54 +132,37 @@ def _is_video(path: Path) -> bool:
         return False
 
 
-def _named_list(text: str) -> Path:
-    """Return the path of a list that stands after an @."""
-    path = user_path(text)
-    if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
-        found = f"{text} is none" if path.is_file() else f"there is no file {text}"
-        raise SourceError(f"expected a list ({', '.join(LIST_SUFFIXES)}) after @; {found}")
-    return path
-
-
 def _photos(place: Path, leave_out: Sequence[Path]) -> PhotosSource:
     """Return the photos of a folder, a pattern or a list, and say which videos were left out."""
-    videos = _videos_in(place) if place.is_dir() else 0
+    videos = 0
+    if place.is_dir():
+        videos = sum(
+            name.lower().endswith(MOVING_SUFFIXES) and not name.startswith(".")
+            for _, _, names in os.walk(place)
+            for name in names
+        )
     try:
         found = find_photos(place, leave_out)
-    except SourceError as error:
-        if videos:
-            raise SourceError(_only_videos(place, videos)) from error
-        raise
+    except SourceError:
+        if not videos:
+            raise
+        found = []
     files = tuple(file for file in found if file.path.suffix.lower() not in MOVING_SUFFIXES)
     videos += len(found) - len(files)
     if not files:
-        raise SourceError(_only_videos(place, videos))
+        raise SourceError(
+            f"expected photos in {place}; received {counted(videos, 'video')} and no photo: give "
+            "each video as a --source of its own"
+        )
     return PhotosSource(files, (_left_out(place, videos),) if videos else ())
-
-
-def _videos_in(folder: Path) -> int:
-    """Return how many videos a folder and those below it hold."""
-    return sum(
-        name.lower().endswith(MOVING_SUFFIXES) and not name.startswith(".")
-        for _, _, names in os.walk(folder)
-        for name in names
-    )
-
-
-def _only_videos(place: Path, count: int) -> str:
-    return (
-        f"expected photos in {place}; received {_counted(count)} and no photo: give each video as "
-        "a --source of its own"
-    )
 
 
 def _left_out(place: str | Path, count: int) -> str:
     verb = "was" if count == 1 else "were"
-    return f"{_counted(count)} in {place} {verb} left out: give each video as a --source of its own"
-
-
-def _counted(count: int) -> str:
-    return "1 video" if count == 1 else f"{count:,} videos"
+    return (
+        f"{counted(count, 'video')} in {place} {verb} left out: give each video as a --source of "
+        "its own"
+    )
 
 
 def _part(text: str, leave_out: Sequence[Path]) -> PhotosSource:
@@ -212,15 +185,14 @@ def _together(parts: Sequence[PhotosSource]) -> PhotosSource:
     """Return all photos under names below the one folder that holds them all; where that is the
     root of the file system, under their whole paths.
     """
-    known = [file for part in parts for file in part.files]
-    if not known:
+    files = {}
+    for file in (file for part in parts for file in part.files):
+        # a file and links to it are one photo
+        files.setdefault(os.path.realpath(file.path), file)
+    if not files:
         raise SourceError(
             "expected one video, or photos; received several videos: they are read one at a time"
         )
-    files = {}
-    for file in known:
-        # a file and links to it are one photo
-        files.setdefault(os.path.realpath(file.path), file)
     places = [file.path.parent.resolve() / file.path.name for file in files.values()]
     root = Path(os.path.commonpath([place.parent for place in places]))
     is_shared = root != root.parent
@@ -228,5 +200,4 @@ def _together(parts: Sequence[PhotosSource]) -> PhotosSource:
         replace(file, path=place, name=(place.relative_to(root) if is_shared else place).as_posix())
         for place, file in zip(places, files.values(), strict=True)
     )
-    notes = tuple(note for part in parts for note in part.notes)
-    return PhotosSource(tuple(named), notes)
+    return PhotosSource(tuple(named), tuple(note for part in parts for note in part.notes))

@@ -1,4 +1,4 @@
-"""What the shell uses of the machine, and the recognizer that suits a source."""
+"""What the script uses of the machine, and the recognizer that suits a source."""
 
 import argparse
 import functools
@@ -39,19 +39,15 @@ def load(options: argparse.Namespace, source: Source, tools: Tools) -> Recognize
 def detector_for(options: argparse.Namespace, source: Source) -> Callable[[], Detector]:
     """Return what makes the detector; it can be sent to another process."""
     if isinstance(source, VideoSource):
-        return _video_detector(options, source)
+        from emotion.video.following import CAMERA_SEARCH, VIDEO_SEARCH, YUNET_VIDEO_SEARCH
+
+        if options.detector == "yunet":
+            return functools.partial(YunetDetector, options.detector_model, YUNET_VIDEO_SEARCH)
+        search = CAMERA_SEARCH if source.is_camera else VIDEO_SEARCH
+        return functools.partial(FaceDetector, search)
     if options.detector == "yunet":
         path = options.detector_model
         # a network that is missing is known here, not in each worker
         YunetDetector(path, YunetSettings())
         return functools.partial(YunetDetector, path.resolve(), YunetSettings())
     return FaceDetector
-
-
-def _video_detector(options: argparse.Namespace, source: VideoSource) -> Callable[[], Detector]:
-    from emotion.video.following import CAMERA_SEARCH, VIDEO_SEARCH, YUNET_VIDEO_SEARCH
-
-    if options.detector == "yunet":
-        return functools.partial(YunetDetector, options.detector_model, YUNET_VIDEO_SEARCH)
-    search = CAMERA_SEARCH if source.is_camera else VIDEO_SEARCH
-    return functools.partial(FaceDetector, search)

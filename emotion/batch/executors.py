@@ -1,30 +1,27 @@
 """Where photos are recognized: in a pool of processes here, or on the workers of a Dask cluster.
 
-Both are a `concurrent.futures.Executor` to the batch; what differs is told by `Workers`.
+Both are a `concurrent.futures.Executor`; `Workers` says what else a batch must know of them.
 """
 
 import contextlib
-import functools
 import logging
 import math
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
+from emotion.text import first_line
 
 CONNECT_TIMEOUT_S = 10
 """How long a scheduler may take to answer, and to have a worker."""
@@ -33,19 +30,18 @@ LAST_PHOTOS_S = 5
 """How long the photos in hand may still take when a run is interrupted."""
 
 ASK_AGAIN_S = 2
-"""How long what a cluster said of its size is taken for true."""
+"""How long the answer of a cluster about its size is believed."""
 
 MOST_SILENT_S = 60
 """How long a cluster may be without any worker in the middle of a run."""
 
+MOST_WORKERS = 61 if sys.platform == "win32" else 4096
+"""Windows waits for no more processes at a time; `ProcessPoolExecutor` refuses more there."""
 
 NO_START = (
     "expected workers that start; they end before the first photo: use fewer with --workers, or "
     "look for their message above"
 )
-
-MOST_WORKERS = 61 if sys.platform == "win32" else 4096
-"""Windows waits for no more processes at a time; `ProcessPoolExecutor` refuses more there."""
 
 
 class Workers(Protocol):
@@ -55,13 +51,11 @@ class Workers(Protocol):
         is_remote: tasks may run on another machine.
         sends_files: photos travel with their tasks.
         threads: how many processors each photo may use; None: as the process has it.
-        ends_late_photos: a worker may end itself when a photo takes too long.
     """
 
     is_remote: bool
     sends_files: bool
     threads: int | None
-    ends_late_photos: bool
 
     def opened(self) -> contextlib.AbstractContextManager[Executor]:
         """Give an executor; after one broke, another."""
@@ -73,14 +67,13 @@ class Workers(Protocol):
         """Raise a `SourceError` where no answer can come any more."""
 
     def is_loss(self, error: BaseException) -> bool:
-        """Return whether an error says that a worker died, not that a call failed."""
+        """True if an error says that a worker died, False if a call failed."""
 
 
 class LocalWorkers:
     """Processes on this machine; each loads the model once."""
 
     is_remote = sends_files = False
-    ends_late_photos = True
 
     def __init__(self, count: int | None = None):
         """Take how many; None: one a processor.
@@ -97,13 +90,17 @@ class LocalWorkers:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
         before = set(multiprocessing.active_children())
-        with _start_told():
+        with _start_problem():
             executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
         try:
             yield executor
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
-            _end(set(multiprocessing.active_children()) - before)
+            until_s = time.monotonic() + LAST_PHOTOS_S
+            for process in set(multiprocessing.active_children()) - before:
+                process.join(max(0.0, until_s - time.monotonic()))
+                if process.is_alive():  # on a photo that hangs
+                    process.terminate()
 
     def in_hand(self) -> int:
         return 2 * self.count + 1
@@ -121,7 +118,7 @@ class _Pool(ProcessPoolExecutor):
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
         """Schedule a call, and start a process for it if need be; see `Executor.submit`."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_start_told())
+            stack.enter_context(_start_problem())
             if hasattr(signal, "pthread_sigmask"):  # Windows has none
                 # a process inherits what its parent holds back
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -130,7 +127,7 @@ class _Pool(ProcessPoolExecutor):
 
 
 @contextlib.contextmanager
-def _start_told() -> Iterator[None]:
+def _start_problem() -> Iterator[None]:
     """Turn what the system says of a process that cannot start into a sentence."""
     try:
         yield
@@ -138,30 +135,21 @@ def _start_told() -> Iterator[None]:
         raise SourceError(f"{NO_START} ({error.strerror})") from error
 
 
-def _end(processes: Iterable[BaseProcess]) -> None:
-    """Wait for processes whose work is over; end those that go on, as on a photo that hangs."""
-    until_s = time.monotonic() + LAST_PHOTOS_S
-    for process in processes:
-        process.join(max(0.0, until_s - time.monotonic()))
-        if process.is_alive():
-            process.terminate()
-
-
 def start_worker() -> None:
     """Make a process of a pool leave Ctrl-C to its parent, and end when that was killed."""
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 class ClusterWorkers:
     """The workers of a Dask cluster."""
 
-    is_remote = ends_late_photos = True
+    is_remote = True
     threads = 1
 
     def __init__(
@@ -177,7 +165,6 @@ class ClusterWorkers:
         """
         self.sends_files = send_files
         self._address, self._timeout_s = address, timeout_s
-        self._client = None
         self._threads, self._asked_s = 0, -math.inf
         self._silent_since_s: float | None = None
 
@@ -188,12 +175,31 @@ class ClusterWorkers:
         Raises:
             SourceError: dask is missing, the scheduler does not answer, or it has no worker.
         """
-        self._client = self._connected()
+        distributed = _distributed()
+        _check_address(self._address, self._timeout_s)
         try:
+            self._client = distributed.Client(self._address, timeout=self._timeout_s)
+        except TypeError as error:
+            raise SourceError(
+                f"expected certificates for {self._address}; received none: name them in Dask's "
+                "configuration (distributed.comm.tls), see docs/batch.md"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise SourceError(
+                f"expected a Dask scheduler at {self._address}; received: {first_line(error)}"
+            ) from error
+        with self._client, warnings.catch_warnings():
+            # photos that travel are large, which is meant
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            try:
+                self._client.wait_for_workers(1, timeout=self._timeout_s)
+            except TimeoutError as error:
+                raise SourceError(
+                    f"expected a worker at {self._address}; there is none: start one on each "
+                    f"machine with `dask worker {self._address}`"
+                ) from error
             # every photo is a task of its own, also where the same one comes again
-            yield SelfContained(self._client.get_executor(pure=False))
-        finally:
-            self._client.close()
+            yield self._client.get_executor(pure=False)
 
     def in_hand(self) -> int:
         # workers come and go; to ask before each photo would take as long as a small one
@@ -227,60 +233,6 @@ class ClusterWorkers:
         except OSError:
             return 0  # distributed's CommClosedError is one
 
-    def _connected(self):
-        """Return a client of a scheduler that has a worker."""
-        distributed = _distributed()
-        _probe(self._address, self._timeout_s)
-        try:
-            client = distributed.Client(self._address, timeout=self._timeout_s)
-        except TypeError as error:
-            raise SourceError(
-                f"expected certificates for {self._address}; received none: name them in Dask's "
-                "configuration (distributed.comm.tls), see docs/batch.md"
-            ) from error
-        except (OSError, ValueError) as error:
-            raise SourceError(
-                f"expected a Dask scheduler at {self._address}; received: {_first_line(error)}"
-            ) from error
-        try:
-            client.wait_for_workers(1, timeout=self._timeout_s)
-        except TimeoutError as error:
-            client.close()
-            raise SourceError(
-                f"expected a worker at {self._address}; there is none: start one on each machine "
-                f"with `dask worker {self._address}`"
-            ) from error
-        return client
-
-
-class SelfContained(Executor):
-    """Hands on calls as bytes, so that a scheduler need not have the code that its workers have."""
-
-    def __init__(self, executor: Executor):
-        self._executor = executor
-
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        """Schedule a call; see `Executor.submit`."""
-        call = pickle.dumps(_Call(functools.partial(function, *arguments, **options)))
-        with warnings.catch_warnings():
-            # photos that travel are large, which is meant
-            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            return self._executor.submit(pickle.loads, call)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End as `Executor.shutdown` says."""
-        self._executor.shutdown(wait and not cancel_futures)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What pickle replaces by the value of a call when it is loaded."""
-
-    call: functools.partial
-
-    def __reduce__(self):
-        return self.call, ()
-
 
 def _distributed():
     """Return Dask's package for clusters, imported where it is asked for: it is large."""
@@ -291,13 +243,13 @@ def _distributed():
             "expected the package distributed for --scheduler; it is not installed: "
             'pip install "dask[distributed]"'
         ) from error
-    # what it logs of a scheduler that goes away is told in one sentence; importing it sets levels
+    # a scheduler that goes away is told in one sentence of ours; importing it sets levels
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 
 
-def _probe(address: str, timeout_s: float) -> None:
+def _check_address(address: str, timeout_s: float) -> None:
     """Raise a `SourceError` unless something that may be a scheduler answers in time."""
     parts = urlsplit(address)
     try:
@@ -320,7 +272,3 @@ def _probe(address: str, timeout_s: float) -> None:
             f"expected a Dask scheduler at {address}; received {reason}: "
             "start one with `dask scheduler`, and give the address that it prints"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

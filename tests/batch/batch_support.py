@@ -52,7 +52,7 @@ class NoFaces:
 class ThreadWorkers:
     """An executor of threads in this process, as quick to start as a test wants it."""
 
-    is_remote = sends_files = ends_late_photos = False
+    is_remote = sends_files = False
     threads = None
 
     def __init__(self, count=1, **differences):
@@ -104,3 +104,11 @@ def read_table(path):
 def photos_of(path):
     """Return the photo of each row of a CSV."""
     return [row["photo"] for row in read_table(path)]
+
+
+def wait_for(condition, timeout_s=30):
+    """Wait until something is so."""
+    until_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)

@@ -1,0 +1,297 @@
+"""The same table again: what is done is skipped; other sources; the store beside it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from batch_support import (
+    OtherDetector,
+    ThreadWorkers,
+    photos_of,
+    read_table,
+    write_photo,
+)
+from model_folder import write_pair
+
+from emotion.batch import BatchSettings
+from emotion.batch.store import Record, Store
+from emotion.errors import SourceError, TableError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def stop_after(count):
+    return lambda progress: progress.done - progress.skipped < count
+
+
+def test_done_and_unchanged_is_skipped(batch, folder, tmp_path):
+    batch()
+    before = (tmp_path / "t.csv").stat()
+    workers = ThreadWorkers()
+    report = batch(workers)
+    assert (report.skipped, report.done, report.faces) == (3, 3, 3)
+    after = (tmp_path / "t.csv").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    # tables are made of what is known
+    (tmp_path / "t.csv").unlink()
+    batch(workers, tables=("new.parquet", "t.csv"))
+    assert workers.opened_times == 0
+    assert len(photos_of(tmp_path / "t.csv")) == 3
+    assert (tmp_path / "new.parquet").is_file()
+
+
+def test_new_changed_and_vanished_photos(batch, folder, tmp_path):
+    batch()
+    write_photo(folder / "001.png", number=200)
+    os.utime(folder / "001.png", ns=(1, 1))
+    write_photo(folder / "000b.png", number=9)
+    (folder / "002.png").unlink()
+    done = []
+    report = batch(on_photo=lambda name, results: done.append(name))
+    assert sorted(done) == ["000b.png", "001.png"]
+    assert (report.skipped, report.gone, report.total) == (1, 1, 3)
+    rows = read_table(tmp_path / "t.csv")
+    assert [row["photo"] for row in rows] == ["000.png", "000b.png", "001.png"]
+    assert rows[2]["width"] == str(20 + 200 % 20)
+
+
+@pytest.mark.parametrize("difference", ["again", "model", "detector", "limits"])
+def test_what_was_made_otherwise_is_done_again(batch, folder, tmp_path, difference):
+    batch()
+    options = {
+        "again": {"again": True},
+        "model": {"model": write_pair(tmp_path / "other" / "one", seed=5).stem},
+        "detector": {"make_detector": OtherDetector},
+        "limits": {"limits": replace(BatchSettings().limits, max_side=1000)},
+    }[difference]
+    report = batch(**options)
+    assert report.skipped == 0
+    assert len(read_table(tmp_path / "t.csv")) == 3
+    assert batch(**options | {"again": False}).skipped == 3
+
+
+def test_problems_of_the_machine_are_tried_again_those_of_the_photo_are_not(batch, folder):
+    (folder / "text.jpg").write_text("hello")
+    (folder / "later.png").symlink_to("../not-yet.png")
+    assert batch().problems == 2
+    write_photo(folder.parent / "not-yet.png")
+    done = []
+    report = batch(on_photo=lambda name, results: done.append(name))
+    assert done == ["later.png"]
+    assert report.problems == 1
+
+
+def test_stopped_run_has_no_rows_of_changed_photos(batch, folder, tmp_path):
+    batch()
+    os.utime(folder / "002.png", ns=(1, 1))
+    for name in ("000a.png", "000b.png", "001a.png"):
+        write_photo(folder / name)
+    report = batch(on_progress=stop_after(2))
+    assert report.done == 4
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "000a.png", "000b.png", "001.png"]
+    assert batch().skipped == 4
+
+
+def test_a_table_that_was_left_out_for_a_while_is_brought_up_to_date(batch, folder, tmp_path):
+    batch(tables=("t.csv", "u.csv"))
+    (folder / "001.png").rename(folder / "003.png")
+    batch(tables=("t.csv",))
+    assert batch(tables=("t.csv", "u.csv")).skipped == 3
+    assert photos_of(tmp_path / "u.csv") == ["000.png", "002.png", "003.png"]
+
+
+@pytest.mark.parametrize("ends", ["stopped", "Ctrl-C"])
+def test_what_is_done_is_kept_and_goes_on(batch, folder, tmp_path, ends):
+    def interrupt(name, results):
+        if name == "001.png":
+            raise KeyboardInterrupt
+
+    tables = ("t.csv", "t.parquet")
+    if ends == "stopped":
+        report = batch(on_progress=stop_after(2), tables=tables)
+        assert (report.done, report.is_complete) == (2, False)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            batch(on_photo=interrupt, tables=tables)
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
+    assert len(pd.read_parquet(tmp_path / "t.parquet")) == 2
+    report = batch(tables=tables)
+    assert (report.skipped, report.is_complete) == (2, True)
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png", "002.png"]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, tmp_path, is_ours):
+    if is_ours:
+        batch()
+    else:
+        (tmp_path / "t.csv").write_text("mine\n")
+    good = (tmp_path / "t.csv").read_bytes()
+    seen = []
+
+    def look(name, results):
+        seen.append(((tmp_path / "t.csv").read_bytes(), len(photos_of(tmp_path / "t.part.csv"))))
+
+    report = batch(make_detector=OtherDetector, on_progress=stop_after(2), on_photo=look)
+    assert seen == [(good, 1), (good, 2)]
+    assert (tmp_path / "t.csv").read_bytes() == good
+    assert "still holds" in report.notes[-1]
+    report = batch(make_detector=OtherDetector)
+    assert (report.skipped, report.is_complete) == (2, True)
+    assert len(photos_of(tmp_path / "t.csv")) == 3
+    assert not (tmp_path / "t.part.csv").exists()
+
+
+def test_a_run_that_cannot_start_changes_nothing(batch, folder, tmp_path):
+    class Absent(ThreadWorkers):
+        def opened(self):
+            raise SourceError("expected a scheduler; received none")
+
+    with pytest.raises(SourceError):
+        batch(Absent())
+    assert not list(tmp_path.glob("t.csv*"))
+    batch()
+    with pytest.raises(SourceError):
+        batch(Absent(), again=True)
+    assert batch().skipped == 3
+
+
+# several sources, one table
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return two folders whose photos have equal names, sizes and times, but other faces."""
+    made = []
+    for number, name in ((0, "one"), (9, "two")):
+        made.append(tmp_path / name)
+        for photo in ("a.png", "b.png"):
+            path = write_photo(made[-1] / photo, number=number)
+            path.write_bytes(path.read_bytes().ljust(2000, b"\0"))
+            os.utime(path, (1, 1))
+    return made
+
+
+def widths_of(table):
+    return {row["photo"]: row["width"] for row in read_table(table)}
+
+
+def test_another_source_adds_its_rows(batch, folders, tmp_path):
+    one, two = folders
+    expected = {"a.png": "20", "b.png": "20", f"{two}/a.png": "29", f"{two}/b.png": "29"}
+    assert batch(source="one").skipped == 0
+    report = batch(source="two")
+    assert (report.total, report.done, report.skipped, report.gone) == (2, 2, 0, 0)
+    assert widths_of(tmp_path / "t.csv") == expected
+    before = (tmp_path / "t.csv").stat().st_mtime_ns
+    assert [batch(source=name).skipped for name in ("one", "two")] == [2, 2]
+    assert (tmp_path / "t.csv").stat().st_mtime_ns == before
+    # a folder that is gone is no business of a run on another one
+    (two / "b.png").unlink()
+    one.rename(tmp_path / "away")
+    assert batch(source="two").gone == 1
+    assert expected.items() - widths_of(tmp_path / "t.csv").items() == {(f"{two}/b.png", "29")}
+
+
+def test_photos_one_by_one_share_a_table(batch, folders, tmp_path):
+    for source in ("one/a.png", "one/b.png", "two/a.png"):
+        assert (batch(source=source).skipped, batch(source=source).skipped) == (0, 1)
+    assert photos_of(tmp_path / "t.csv") == [f"{folders[1]}/a.png", "a.png", "b.png"]
+    # a photo is the same one by whatever source it comes
+    assert batch(source="one").skipped == 2
+    assert batch(source=".").skipped == 3
+    assert len(photos_of(tmp_path / "t.csv")) == 4
+
+
+def test_photos_that_vanish_from_a_list_elsewhere_lose_their_rows(batch, folders, tmp_path):
+    (tmp_path / "lists").mkdir()
+    mine = tmp_path / "lists" / "mine.txt"
+    places = [f"{folders[1]}/a.png", f"{folders[1]}/b.png"]
+    mine.write_text("\n".join(places))
+    batch(source="lists/mine.txt")
+    assert batch(source="two").skipped == 2
+    assert photos_of(tmp_path / "t.csv") == places
+    mine.write_text(places[0])
+    assert batch(source="lists/mine.txt").gone == 0
+    (folders[1] / "b.png").unlink()
+    assert batch(source="lists/mine.txt").gone == 1
+    assert photos_of(tmp_path / "t.csv") == places[:1]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_table_does_not_mix_settings(batch, folders, tmp_path, again):
+    batch(source="one")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("t.*")}
+    with pytest.raises(TableError, match="name another table"):
+        batch(source="two", make_detector=OtherDetector, again=again)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("t.*")} == before
+    report = batch(source=".", make_detector=OtherDetector, again=again)
+    assert (report.total, report.skipped) == (4, 0)
+
+
+def test_a_link_in_place_of_a_photo_takes_its_row(batch, folder, tmp_path):
+    batch()
+    (folder / "002.png").unlink()
+    (folder / "002.png").symlink_to("001.png")
+    assert batch().gone == 1
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
+
+
+def test_two_runs_at_once_are_refused(batch, folder):
+    def run_another(name, results):
+        with pytest.raises(TableError, match="no other run"):
+            batch()
+
+    assert batch(on_photo=run_another).done == 3
+
+
+# the store
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"settings":{"schema":1},"root":"/photos"}\n', "earlier version"),
+        (b"my diary\n" * 100, "another file"),
+    ],
+)
+def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, tmp_path, content, words):
+    (tmp_path / "t.csv.journal").write_bytes(content)
+    with pytest.raises(TableError, match=words):
+        batch()
+    assert (tmp_path / "t.csv.journal").read_bytes() == content
+    assert not (tmp_path / "t.csv").exists()
+
+
+def test_a_damaged_store_is_one_sentence(batch, folder, tmp_path):
+    batch()
+    path = tmp_path / "t.csv.journal"
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+    with pytest.raises(TableError, match="journal"):
+        batch()
+
+
+def test_a_run_leaves_its_tables_and_one_file(batch, folder, tmp_path):
+    batch()
+    assert sorted(path.name for path in tmp_path.glob("t.*")) == ["t.csv", "t.csv.journal"]
+
+
+def test_what_a_run_takes_out_counts_with_its_first_photo(tmp_path):
+    names = ["one.jpg", "two.jpg", "x\udcff.jpg"]
+    with Store(tmp_path / "s", {"model": "a"}) as store:
+        store.start(names, [], False)
+        for name in names:
+            store.add(Record(name, (1, 2), problem=f"no {name}"))
+    with Store(tmp_path / "s", {"model": "b"}) as store:
+        assert store.start(names, [], False) == []
+        assert store.names() == set()
+    with Store(tmp_path / "s", {"model": "a"}) as store:
+        assert store.start(names, [], False) == []
+        assert store.find("x\udcff.jpg") == Record("x\udcff.jpg", (1, 2), problem="no x\udcff.jpg")
+        store.forget(names)
+        store.add(Record("four.jpg", None))
+    with Store(tmp_path / "s", {"model": "a"}) as store:
+        assert store.names() == {"four.jpg"}
