@@ -24,6 +24,7 @@ from emotion.training.measuring.comparison import (
     time_models,
     write_comparison,
 )
+from emotion.training.measuring.comparison_figure import _spread, draw_comparison
 from emotion.training.measuring.evaluation import evaluate_model
 from emotion.training.networks.ensembles import average_models
 
@@ -236,7 +237,7 @@ def test_labels_of_the_plot_do_not_overlap(row, count):
     from emotion.training.measuring.report_figures import draw
 
     rows = [replace(row, name=f"model_{n}", accuracy=0.66 + n / 1e4) for n in range(count)]
-    figure = draw(comparison._figure, rows)
+    figure = draw(draw_comparison, rows)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     # the extent of the words alone: an annotation's own reaches along its line
@@ -257,4 +258,4 @@ def test_labels_of_the_plot_do_not_overlap(row, count):
     ],
 )
 def test_spread(wanted, expected):
-    assert comparison._spread(wanted, 0.1) == pytest.approx(expected)
+    assert _spread(wanted, 0.1) == pytest.approx(expected)

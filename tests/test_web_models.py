@@ -8,10 +8,11 @@ from web_support import StandInDetector, make_app, photo_form, stand_in_model
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of
+from emotion.model.card import Card, data_names
 from emotion.recognizer import Recognizer
 from emotion.web.errors import UploadError
 from emotion.web.models import offered as models_module
-from emotion.web.models.offered import LOOK_EVERY_S, Models, data_names, title_of
+from emotion.web.models.offered import LOOK_EVERY_S, Models
 
 OTHER = "fer2013/detection_model"
 
@@ -138,7 +139,7 @@ def test_a_folder_that_is_not_there_offers_the_default_alone(tmp_path):
     ],
 )
 def test_titles(card, title):
-    assert title_of(card) == title
+    assert Card.of(card).title == title
 
 
 def test_data_of_another_form_has_no_name():

@@ -1,6 +1,6 @@
 """Everything that a report tells about a model on one split; no Keras, no files."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -35,6 +35,10 @@ class SplitResult:
         """Return every figure of the evaluation, and those of one crop, as plain types for JSON."""
         one_crop = self.one_crop.figures() if self.one_crop else None
         return self.evaluation.summary() | {"one_crop": one_crop}
+
+    def report(self) -> dict:
+        """Return the content of the report's `evaluation.json`: the summary and the robustness."""
+        return self.summary() | {"robustness": [asdict(row) for row in self.robustness]}
 
 
 @dataclass(frozen=True)
