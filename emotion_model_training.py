@@ -141,10 +141,9 @@ def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0; received {text}")
-    return number
+    return int(text)
 
 
 if __name__ == "__main__":

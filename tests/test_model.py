@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from conftest import build_tiny_network
@@ -50,6 +51,17 @@ def faces(count: int) -> np.ndarray:
 def write_card(files: ModelFiles, **changes) -> None:
     card = {"class_names": list(EMOTIONS), "input_shape": [48, 48, 1]} | files.hashes() | changes
     files.card.write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(("largest_gap", "is_halved"), [(LARGEST_GAP, True), (5e-6, False)])
+def test_weights_are_halved_where_the_answers_do_not_tell(
+    files, monkeypatch, largest_gap, is_halved
+):
+    monkeypatch.setattr("emotion.model.keras.LARGEST_GAP", largest_gap)
+    write_fast_form(files)
+    kinds = {one.data_type for one in onnx.load(files.fast_form).graph.initializer}
+    assert (onnx.TensorProto.FLOAT16 in kinds) == is_halved
+    assert load_model(files.stem).runtime == "ONNX Runtime"
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 300])

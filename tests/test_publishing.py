@@ -109,12 +109,6 @@ def test_majority_of_no_votes(folder, capsys):
     assert "expected --votes fer2013new.csv for --labels majority" in capsys.readouterr().err
 
 
-def test_card_says_when_answers_are_sure(folder):
-    verdict = load_model(folder / "models" / "detection_model").card["verdict"]
-    assert verdict["split"] == "validation"
-    assert 0 < verdict["sure_from"] < 1
-
-
 def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monkeypatch):
     serving = {"mirrored": True, "temperature": 0.5}
     monkeypatch.setattr(publishing, "_choose_serving", lambda network, validation: serving)

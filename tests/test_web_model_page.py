@@ -123,6 +123,8 @@ def test_the_figures_are_those_of_the_files(served, path, key):
     assert f"{figures['images_also_in_training']} of the images have copies" in words
     assert f"{leak_free['images']} images, {share(leak_free['accuracy'], 1)} were right" in words
     assert card["weights_sha256"] in page
+    for forbidden in (str(models), str(PROJECT_FOLDER), " style=", "<style"):
+        assert forbidden not in page
 
 
 def test_the_verdict_in_words(served):
@@ -134,19 +136,17 @@ def test_the_verdict_in_words(served):
 def test_the_table_of_classes(served):
     models, app = served
     head, *rows = Tables(page_of(app)).tables["class-figures"]
-    assert [cell["text"] for cell in head] == [
-        *("Expression", "Recall", "95% of it", "Precision", "F1", "Images")
-    ]
+    assert [cell["text"] for cell in head] == ["Expression", "Recall", "Precision", "F1", "Images"]
     assert all(cell["scope"] == "col" for cell in head)
     per_class = files_of(models)[0]["metrics"]["test"]["per_class"]
     assert len(rows) == len(EMOTIONS)
     for row, expected in zip(rows, per_class, strict=True):
         assert row[0]["scope"] == "row"
         assert row[0]["text"].split()[-1] == expected["class"]
-        values = [cell["values"] for cell in row[1:] if cell["values"]]
+        values = [cell["values"] for cell in row[1:]]
         wanted = [expected[name] for name in ("recall", "precision", "f1", "support")]
         assert values == [[value] for value in wanted]
-        assert ("few" in row[5]["text"]) == (expected["support"] < 100)
+        assert ("few" in row[4]["text"]) == (expected["support"] < 100)
 
 
 def test_the_confusion_matrix(served):
@@ -210,12 +210,6 @@ def test_the_models_link_to_each_other(served):
     assert "As FER2013&#39;s labels</a>" in page
 
 
-def test_what_each_of_the_two_answers(served):
-    app = served[1]
-    assert "most people who look at it" in words_of(page_of(app))
-    assert "comparing with papers" in words_of(page_of(app, f"/model/{OTHER}"))
-
-
 def test_limits_are_those_of_the_model_card(served):
     """`models/README.md` is the source; the page's short text must not drift from it."""
     words = words_of(page_of(served[1]))
@@ -233,26 +227,11 @@ def test_limits_are_those_of_the_model_card(served):
         assert sentence in words
 
 
-@pytest.mark.parametrize("path", ["/model", f"/model/{OTHER}"])
-def test_no_path_of_the_server(served, path):
-    models, app = served
-    page = page_of(app, path)
-    assert str(models) not in page
-    assert str(PROJECT_FOLDER) not in page
-
-
 @pytest.mark.parametrize("key", ["nothing", "..%2fdetection_model", "detection_model.json", "%00"])
 def test_an_unknown_model_is_not_found(served, key):
     reply = served[1].test_client().get(f"/model/{key}")
     assert reply.status_code == 404
     assert "nothing" not in reply.text
-
-
-def test_no_style_in_the_page(served):
-    """The Content-Security-Policy forbids it, and scripts are not needed."""
-    page = page_of(served[1])
-    assert " style=" not in page
-    assert "<style" not in page
 
 
 @pytest.mark.parametrize("card", [None, {}, {"metrics": {}}, {"metrics": {"test": {"images": 3}}}])
@@ -312,7 +291,7 @@ def test_a_figure_that_is_not_defined_is_a_dash(own, tmp_path):
     change(path, metrics=metrics)
     shutil.rmtree(own / "detection_model_report")
     first = Tables(page_of(app_of(own, tmp_path))).tables["class-figures"][1]
-    assert [cell["text"] for cell in first[3:5]] == ["–", "–"]
+    assert [cell["text"] for cell in first[2:4]] == ["–", "–"]
 
 
 def test_a_damaged_model_has_a_page_that_says_so(served, tmp_path):
@@ -419,7 +398,7 @@ def address(served):
     server.close()
 
 
-@pytest.fixture(params=[(1280, "light"), (390, "light"), (390, "dark")], ids=str)
+@pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=str)
 def tab(request, browser):
     width, scheme = request.param
     context = browser.new_context(
@@ -457,19 +436,4 @@ def test_the_matrix_scrolls_by_keyboard_and_keeps_the_names_of_its_rows(browser,
         "cell => cell.getBoundingClientRect().right <= 360", arg=last.element_handle()
     )
     assert 0 <= name.bounding_box()["x"] <= 40
-    tab.context.close()
-
-
-def test_the_shades_grow_with_the_share(browser, address):
-    tab = browser.new_context(java_script_enabled=True).new_page()
-    tab.goto(f"{address}/model")
-    alphas = tab.evaluate(
-        """() => Array.from({length: 11}, (_, step) => {
-            const cell = document.querySelector(".matrix td");
-            cell.className = `shade-${step}`;
-            const alpha = getComputedStyle(cell).backgroundColor.match(/[\\d.]+\\)$/)[0];
-            return parseFloat(alpha);
-        })"""
-    )
-    assert alphas == sorted(set(alphas))
     tab.context.close()

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from emotion.model.card import Card, is_count
+from emotion.model.intervals import wilson_interval
 
 FEW_IMAGES = 100
 """With fewer images than this, figures are marked as rough."""
@@ -289,14 +290,6 @@ def card_figures(card: Card) -> Figures | None:
         return Figures.of(card.main_split, card.metrics[card.main_split])
     except UNUSABLE:
         return None
-
-
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0."""
-    z = 1.959963984540054
-    centre = (right + z**2 / 2) / (count + z**2)
-    half = z * math.sqrt(right * (count - right) / count + z**2 / 4) / (count + z**2)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _covered(row: Mapping) -> Covered:

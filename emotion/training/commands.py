@@ -252,7 +252,7 @@ def _settings_of(stem: Path) -> dict[str, object]:
 
 
 def _require_writable(folder: Path) -> None:
-    """Raise before an hour of training where its result could not be saved."""
+    """Raise now, rather than after an hour of training whose result cannot be saved."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

@@ -37,7 +37,7 @@ class Fold:
         training_images: images the network learned from.
         validation_images: images its epoch was selected on.
         selected_epoch: counted from 1.
-        seconds: how long the training took, of the last try where it was interrupted.
+        seconds: how long the training took, of the last try if it was interrupted.
     """
 
     number: int
@@ -55,7 +55,7 @@ class CrossValidation:
     Attributes:
         folds: in order.
         images: (N, 48, 48) uint8, the tested images in the order of `pooled`.
-        names: (N,) str, where each image comes from; None where that is not known.
+        names: (N,) str, where each image comes from; None if not known.
     """
 
     folds: tuple[Fold, ...]
@@ -240,7 +240,7 @@ def _result_path(settings: TrainingSettings) -> Path:
 
 
 def _kept_fold(parts: Dataset, settings: TrainingSettings) -> Fold | None:
-    """Return a fold that was finished before, None where there is none.
+    """Return a fold that was finished before, None if there is none.
 
     Raises:
         TrainingError: it had other data or settings, or cannot be read.

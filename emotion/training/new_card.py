@@ -64,7 +64,7 @@ def data_facts(dataset: Dataset, leaks: Leaks, settings: TrainingSettings) -> di
 
 
 def started_from(settings: TrainingSettings) -> dict | None:
-    """Return what the training started from, None where from random weights."""
+    """Return what the training started from, None if from random weights."""
     weights = settings.starting_weights()
     if weights == "none":
         return None

@@ -55,7 +55,7 @@ def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[t
 
 
 def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
-    """Return from where to where what exists of a model goes, the weights first."""
+    """Return (from, to) of each file that a model has, the weights first."""
     parts, places = (
         (
             one.weights,

@@ -34,7 +34,7 @@ from emotion.training.placing import move_into_place, report_of
 from emotion.training.settings import TrainingSettings
 
 LABELS_FOLDER = "fer2013"
-"""Where the model that answers as the labels goes, where another one answers as the voters."""
+"""Where the model that answers as the labels goes, if another one answers as the voters."""
 
 SAME_ANSWER = 1e-4
 """Probabilities that differ by less are one answer, computed in another order."""
@@ -50,7 +50,7 @@ class Published:
     Attributes:
         stem: its files without suffix.
         results: the figures of each split but training, by name.
-        answers: "votes" where it answers as most voters of FER+ do, else "labels".
+        answers: "votes" if it answers as most voters of FER+ do, else "labels".
     """
 
     stem: Path
@@ -263,7 +263,7 @@ def publish_finished(
 
 
 def _why_not_replace(present: ModelFiles, finished: Published) -> str | None:
-    """Return why a finished model should not replace a present one, None where it may."""
+    """Return why a finished model should not replace a present one, None if it may."""
     if not present.weights.exists():
         return None
     if "validation" not in finished.results:

@@ -53,9 +53,9 @@ class Trial:
         number: counted from 1.
         state: "complete", "pruned" (stopped early for being behind the others) or "failed".
         settings: the searched settings and their values.
-        accuracy: the best on validation, 0 to 1; None where the trial failed.
+        accuracy: the best on validation, 0 to 1; None if the trial failed.
         epochs: epochs that were trained.
-        seconds: how long that took, of the last try where the trial was interrupted.
+        seconds: how long that took, of the last try if it was interrupted.
         reason: why it failed.
     """
 
@@ -117,7 +117,7 @@ def tune(
         dataset: with the splits "train" and "validation".
         settings: what is not searched, and where the search starts.
         trials: how many to have in the end, those of earlier calls included.
-        folder: where the trials are kept, NAME_study below `settings.runs` where none is given.
+        folder: where the trials are kept, NAME_study below `settings.runs` if not given.
         on_trial: called after each trial with a line about it.
         verbose: as for `fit`.
 
@@ -222,7 +222,7 @@ def write_tuning(folder: Path, tuning: Tuning) -> Path:
 def _open_study(
     folder: Path, dataset: Dataset, settings: TrainingSettings
 ) -> Iterator[optuna.Study]:
-    """Give the study that is kept in a folder, a new one where there is none.
+    """Open the study in a folder, a new one if there is none.
 
     Raises:
         TrainingError: the file cannot be used, or holds a search on other data or settings.
@@ -303,9 +303,8 @@ def _run_trial(
     state, reason = TrialState.PRUNED, ""
     try:
         fitted = fit(dataset, trial_settings, verbose, on_epoch=on_epoch)
-        accuracies = [
-            row["val_accuracy"] for row in fitted.history
-        ]  # a resumed one has earlier ones
+        # of all its epochs: a trial that was interrupted has earlier ones
+        accuracies = [row["val_accuracy"] for row in fitted.history]
         state = TrialState.COMPLETE
     except optuna.TrialPruned:
         pass
@@ -346,7 +345,7 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
 
 
 def _widened(ends: tuple[float, float], value: float) -> tuple[float, float]:
-    """Return a range that also holds a value, unless that is 0 where a logarithm is searched."""
+    """Return a range that also holds a value, unless it is 0, which has no logarithm."""
     low, high = ends
     return (min(low, value) if value > 0 else low), max(high, value)
 

@@ -32,7 +32,7 @@ class ComparisonRow:
     """Everything about one model that is put beside the others.
 
     Attributes:
-        name: name of the model's files, with its folder where two have the same.
+        name: name of the model's files, with its folder if two have the same.
         runtime: what computed: "ONNX Runtime" or "Keras".
         images: how many images it was measured on.
         accuracy: share of right answers.
@@ -44,7 +44,7 @@ class ComparisonRow:
         size_bytes: of the weights on disk, the .h5.
         parameters: numbers in the network, moving averages included.
         multiply_adds: multiplications with an addition for one face, in convolutions and matrix
-            products; None where the model has no fast form to count them in.
+            products; None if the model has no fast form.
         milliseconds_alone: median time of a face that comes alone.
         milliseconds_in_batch: median time of a face among 32.
         machine: what the times were taken on.

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from emotion.errors import DatasetError
-from emotion.model.figures import wilson_interval
+from emotion.model.intervals import wilson_interval
 from emotion.model.runtime import EmotionModel, apply_temperature
 from emotion.training.data.datasets import Dataset
 
@@ -42,7 +42,7 @@ class VoteAgreement:
         best_mean_share: the same for the answer most voters gave, the most that can be reached.
         majority_images: how many images have one class with the most votes, without a tie.
         majority_accuracy: share of those on which the model gives that class, the measure of
-            Barsoum et al.; None where there are none.
+            Barsoum et al.; None if there are none.
         label_majority_accuracy: the same for the dataset's own label.
         cross_entropy: mean of -sum(votes * log(probabilities)) in nats, the training loss of
             Barsoum et al.; at least `vote_entropy`.
@@ -73,7 +73,7 @@ class Evaluation:
         probabilities: (N, classes) float.
         votes: (N, classes) float32, the share of the votes for each class, a row of zeros where
             nobody voted for one of the classes; None without votes.
-        twins: (N,) bool, images that also stand in the training data; None where not known.
+        twins: (N,) bool, images that also stand in the training data; None if not known.
     """
 
     class_names: tuple[str, ...]
@@ -158,7 +158,7 @@ class Evaluation:
 
     @property
     def confusion_normalised(self) -> np.ndarray:
-        """Return shares of each true class, (classes, classes); NaN where it has no images."""
+        """Return shares of each true class, (classes, classes); NaN if it has none."""
         counts = self.confusion
         totals = counts.sum(axis=1, keepdims=True)
         blank = np.full(counts.shape, np.nan)
@@ -230,7 +230,7 @@ class Evaluation:
         return tuple(self.coverage_row(coverage) for coverage in COVERAGES)
 
     def coverage_row(self, coverage: float) -> dict:
-        """Return the accuracy where a share of the images, the surest, is answered.
+        """Return the accuracy if only a share of the images, the surest, is answered.
 
         Returns:
             coverage: that share, above 0 to 1; threshold: the confidence from which an answer
@@ -247,7 +247,7 @@ class Evaluation:
         }
 
     def vote_agreement(self) -> VoteAgreement | None:
-        """Return how the answers stand to the votes, None where no image has any."""
+        """Return how the answers stand to the votes, None if no image has any."""
         voted = np.zeros(len(self.labels), bool) if self.votes is None else self.votes.sum(1) > 0
         if not voted.any():
             return None
@@ -302,7 +302,7 @@ class Evaluation:
         }
 
     def summary(self) -> dict:
-        """Return every figure as plain types for JSON; None where one is not defined."""
+        """Return every figure as plain types for JSON; None if one is not defined."""
         agreement, leak_free = self.vote_agreement(), self.leak_free()
         return self.figures() | {
             "per_class": list(self.per_class()),
@@ -324,7 +324,7 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     Args:
         model: the model, as it is served.
         dataset: the images; its votes and twins are taken over.
-        one_crop: leave the mirror image out, also where the model's card asks for it.
+        one_crop: leave the mirror image out, even if the model's card asks for it.
 
     Raises:
         DatasetError: the dataset has no images, or a class that the model does not know.

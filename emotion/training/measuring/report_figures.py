@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emotion.labels import color_rgb
-from emotion.model.figures import wilson_interval
+from emotion.model.intervals import wilson_interval
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import Sample, SplitResult
 from emotion.training.measuring.robustness import CORRUPTIONS, LEVELS, UNCHANGED, RobustnessRow
@@ -95,7 +95,7 @@ def draw(figure_of, *arguments, palette: Palette = LIGHT) -> Figure:
 
 
 def curves(history: Sequence[dict], selected_epoch: int | None, palette: Palette) -> Figure:
-    """Draw loss and accuracy over the epochs, of training and validation where both are known."""
+    """Draw loss and accuracy over the epochs, of training and validation if known."""
     figure = _figure(4.4)
     epochs = [row["epoch"] for row in history]
     panels = (("loss", "Loss"), ("accuracy", "Accuracy"))

@@ -3,7 +3,7 @@
 What is offered are the pairs (NAME.json and NAME.h5) in the folder of the default model and in its
 subfolders one level down, but not those that were replaced (NAME.previous); a pair that is added
 while the app runs appears at the next look. A model is loaded when a photo first asks for it and
-then stays in memory: where its files are replaced meanwhile, what was loaded goes on being served,
+then stays in memory: if its files are replaced meanwhile, the loaded one is served on,
 under the SHA-256 of its own weights, until the app is started again.
 """
 
@@ -33,10 +33,10 @@ class OfferedModel:
     """A model that a visitor may choose.
 
     Attributes:
-        key: what a form or a request calls it: its name, with its folder where that is another one
+        key: what a form or a request calls it: its name, with its folder if that is another one
             than the default's, such as "fer2013/detection_model".
-        title: what it answers as, for people; the key where its card does not say.
-        card: what its card says, None where it has none that can be read.
+        title: what it answers as, for people; the key if its card does not say.
+        card: what its card says, None if it has none that can be read.
         stem: folder and name of its files; not for visitors.
         is_default: whether it reads the photos of those who choose nothing.
     """
@@ -46,6 +46,11 @@ class OfferedModel:
     card: Mapping | None
     stem: Path
     is_default: bool
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Return what every answer calls it: its key for programs, its title for people."""
+        return {"key": self.key, "title": self.title}
 
 
 class Models:
@@ -61,7 +66,7 @@ class Models:
         """Offer what lies around the default model; nothing is read yet.
 
         Args:
-            default: the default model, None where it could not be loaded.
+            default: the default model, None if it could not be loaded.
             default_stem: folder and name of its files.
             detector: what finds the faces, whichever model reads them; the default's if not given.
             clock: seconds that only grow.
@@ -127,7 +132,7 @@ class Models:
         return self.default if model.is_default else self._loaded.get(model.key)
 
     def problem(self, model: OfferedModel) -> str | None:
-        """Return why a model cannot be loaded from the files it has now, None where it may be."""
+        """Return why a model cannot be loaded from the files it has now, None if it may be."""
         stamp, reason = self._failures.get(model.key, (None, None))
         return reason if stamp == _stamp(model.stem) else None
 

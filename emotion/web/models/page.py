@@ -89,7 +89,8 @@ def _files(services: Services, model: OfferedModel) -> list[tuple[str, str]]:
     on_disk = models.sha256_of_files(model)
     replaced = "its files were replaced since it was loaded; the new ones count after a restart"
     return [
-        ("Name", model.key),
+        ("Title", model.title),
+        ("Key", model.key),
         ("SHA-256 of its weights", sha256 or "its weights cannot be read"),
         ("Run by", recognizer.model.runtime if recognizer else "not loaded yet: a photo loads it"),
         ("Notes", "; ".join(recognizer.model.notes) if recognizer else ""),
