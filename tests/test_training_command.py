@@ -131,7 +131,7 @@ def test_ensemble_of_members_with_other_splits_says_so(trained, tiny_model, tmp_
     for members, expected in (([model, str(tiny_model)], True), ([model, model], False)):
         arguments = ["ensemble", *members, "--dataset", f"{folder}/data", *where]
         assert emotion_model_training.main(arguments) == 0
-        assert ("do not all say" in capsys.readouterr().out) == expected
+        assert ("Note: the members" in capsys.readouterr().out) == expected
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_ensemble_without_data_is_the_mean_itself(trained, tiny_model, tmp_path,
     members = [str(trained[0] / "models" / "detection_model"), str(tiny_model)]
     where = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
     assert emotion_model_training.main(["ensemble", *members, *where, "--name", "mean"]) == 0
-    assert "neither calibrated nor measured" in capsys.readouterr().out
+    assert "Without --dataset" in capsys.readouterr().out
     faces = make_dataset().split("test").images[..., None].astype(np.float32) / 255
     mean = np.mean([load_model(Path(member)).predict(faces) for member in members], axis=0)
     np.testing.assert_allclose(
@@ -175,7 +175,7 @@ def test_ensemble_never_replaces_a_member(trained, tiny_model, capsys):
     folder, _ = trained
     members = [str(folder / "models" / "detection_model"), str(tiny_model)]
     assert emotion_model_training.main(["ensemble", *members, "--models", f"{folder}/models"]) == 1
-    assert "one of its members" in capsys.readouterr().err
+    assert "--name" in capsys.readouterr().err
 
 
 def test_compare_puts_models_side_by_side(averaged, trained, capsys, tmp_path):
@@ -291,7 +291,7 @@ def test_a_full_disk_loses_nothing(trained, small_network, capsys, monkeypatch):
             patch.setattr(module, name, full)
             assert emotion_model_training.main(command(folder, "--name", "late")) == 1
         *_, line = capsys.readouterr().err.strip().splitlines()
-        assert "No space left on device" in line
+        assert "No space left" in line
         assert len(line) < 400
         assert {path.name for path in (folder / "models").iterdir()} == before
     assert emotion_model_training.main(command(folder, "--name", "late")) == 0

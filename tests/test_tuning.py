@@ -156,7 +156,7 @@ def test_other_data_are_refused(fit, settings, data):
 
 def test_damaged_file_of_trials_is_a_sentence(fit, settings, data, tmp_path):
     (tmp_path / "trials.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(TrainingError, match=r"file is not a database.*delete the file"):
+    with pytest.raises(TrainingError, match=r"not a database.*delete"):
         tune(data, settings, 1, tmp_path)
 
 
@@ -166,7 +166,7 @@ def test_diverged_trial_does_not_end_the_search(fit, settings, data, tmp_path):
     result = tune(data, settings, 3, on_trial=said.append)
     failed = result.trials[1]
     assert (failed.state, failed.accuracy, failed.epochs) == ("failed", None, 0)
-    assert said[1].startswith("Trial 2/3: expected a finite loss in epoch 1; received nan; ")
+    assert said[1].startswith("Trial 2/3: expected a finite loss")
     assert tuning_lines(result)
     write_tuning(tmp_path, result)
 

@@ -244,7 +244,7 @@ def test_a_model_without_figures_says_so(tmp_path, card):
     assert "no figures came" in words
     assert not Tables(page).tables
     assert words.count("its card does not say" if card is not None else "no card that can") == 2
-    assert "from a probability of 50.0" in words
+    assert "50.0%" in words
 
 
 def change(path, **facts):
@@ -311,14 +311,14 @@ def test_why_a_model_was_not_loaded_is_told_without_folders(served, tmp_path):
     with pytest.raises(ModelError, match="serving"):
         app.extensions["emotion"].models.get(OTHER)
     page = page_of(app, f"/model/{OTHER}")
-    assert "cannot be used at the moment Expected mirrored (true or false)" in words_of(page)
+    assert "Expected mirrored" in words_of(page)
     assert str(models) not in page
 
 
 def test_a_default_that_is_not_loaded(tmp_path):
     app = make_app_without_model(tmp_path, f"expected {tmp_path}/a/model.h5; it is missing")
     words = words_of(page_of(app))
-    assert "cannot be used at the moment" in words
+    assert "cannot be used" in words
     assert "Expected model.h5; it is missing." in words
     assert str(tmp_path) not in words
 
@@ -331,7 +331,7 @@ def test_a_model_replaced_while_serving(own, tmp_path):
     page = page_of(app)
     assert before["weights_sha256"] in page
     assert f'<data value="{before["metrics"]["test"]["accuracy"]}">' in page
-    assert "its files were replaced since it was loaded" in words_of(page)
+    assert "files were replaced" in words_of(page)
     assert "no confusion matrix" in words_of(page)
 
 
