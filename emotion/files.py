@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, alone or together, and their hashes."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import math
@@ -9,7 +10,7 @@ import select
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -76,6 +77,17 @@ def write_json(path: Path, content: object) -> None:
     """Write plain types as indented JSON, whole or not at all."""
     with whole_file(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows under the names of the first one's values, whole or not at all.
+
+    Without rows the file has one column, "row".
+    """
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["row"])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def sha256_of(path: Path) -> str:

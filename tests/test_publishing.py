@@ -4,7 +4,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from conftest import build_tiny_network
@@ -25,14 +24,13 @@ from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import SplitResult
 from emotion.training.measuring.selective import verdict_facts
 from emotion.training.networks.architectures import ARCHITECTURES
+from emotion.training.new_card import without_folders
 from emotion.training.publishing import (
     Published,
     _choose_serving,
-    _without_folders,
     blend_last_layers,
     move_into_place,
     publish_finished,
-    round_weights,
 )
 from emotion.training.settings import TrainingSettings
 
@@ -111,12 +109,6 @@ def test_majority_of_no_votes(folder, capsys):
     assert "expected --votes fer2013new.csv for --labels majority" in capsys.readouterr().err
 
 
-def test_card_says_when_answers_are_sure(folder):
-    verdict = load_model(folder / "models" / "detection_model").card["verdict"]
-    assert verdict["split"] == "validation"
-    assert 0 < verdict["sure_from"] < 1
-
-
 def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monkeypatch):
     serving = {"mirrored": True, "temperature": 0.5}
     monkeypatch.setattr(publishing, "_choose_serving", lambda network, validation: serving)
@@ -135,43 +127,6 @@ def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monk
     expected = Evaluation(EMOTIONS, validation.labels, answers).figures()
     assert {name: figures[name] for name in expected} == expected
     assert figures["one_crop"] == Evaluation(EMOTIONS, validation.labels, plain).figures()
-
-
-def test_weights_are_rounded_and_compressed(folder):
-    path = folder / "models" / "detection_model.h5"
-    arrays = []
-    with h5py.File(path) as file:
-        file.visititems(lambda _, item: arrays.append(item) if hasattr(item, "shape") else None)
-        assert {array.compression for array in arrays if array.shape} == {"gzip"}
-        kernel = next(array[()] for array in arrays if array.ndim == 4)
-    low_bits = kernel.view(np.uint32) & 0x1FFF
-    assert kernel.any()
-    assert not low_bits.any()
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (0.0, 0.0),
-        (1.0, 1.0),
-        (-(1 + 2**-10), -(1 + 2**-10)),
-        (1 + 2**-12, 1.0),
-        (3e38, 3e38),
-        (7, 7),
-    ],
-)
-def test_rounding_keeps_eleven_bits(value, expected):
-    class Network:
-        def get_weights(self):
-            return [np.array(value, np.int32 if isinstance(value, int) else np.float32)]
-
-        def set_weights(self, weights):
-            self.rounded = weights
-
-    network = Network()
-    round_weights(network)
-    assert float(network.rounded[0]) == pytest.approx(expected, rel=2**-12, abs=0)
-    assert network.rounded[0].dtype == network.get_weights()[0].dtype
 
 
 def test_card_says_how_photos_are_answered(folder, capsys):
@@ -214,9 +169,9 @@ def test_blended_last_layer_answers_with_the_geometric_mean():
 
 def test_card_names_models_without_their_folders():
     settings = TrainingSettings(weights="/home/someone/models/first", teachers=("/data/one",))
-    kept = _without_folders(settings)
+    kept = without_folders(settings)
     assert (kept["weights"], kept["teachers"]) == ("first", ["one"])
-    assert _without_folders(TrainingSettings(architecture="vgg16"))["weights"] == "imagenet"
+    assert without_folders(TrainingSettings(architecture="vgg16"))["weights"] == "imagenet"
 
 
 OLDEST_CLASSES = EMOTIONS[::-1]

@@ -9,8 +9,6 @@ from emotion.training.measuring.robustness import (
     LEVELS,
     SAMPLE_IMAGES,
     UNCHANGED,
-    describe,
-    describe_levels,
     measure_robustness,
     sample_of,
 )
@@ -66,9 +64,8 @@ def test_measures_every_condition_once(mirrored, stand_in_model):
     assert names == [(UNCHANGED, ""), *CASES]
     assert {row.images for row in rows} == {len(dataset)}
     assert all((row.accuracy_one_crop is not None) == mirrored for row in rows)
-    assert all(
-        row.description == describe(*name) for row, name in zip(rows[1:], CASES, strict=True)
-    )
+    assert rows[1].description == "Gaussian blur, sigma 0.7 px"
+    assert len({row.description for row in rows}) == len(rows)
 
 
 def test_accuracy_falls_where_the_change_destroys_what_the_model_looks_at(stand_in_model):
@@ -96,10 +93,3 @@ def test_sample_is_small_and_always_the_same():
     assert len(np.unique(first.labels)) == 7
     small = make_dataset(0, 0, 20)
     assert sample_of(small) is small
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-def test_descriptions_name_the_strengths(name):
-    texts = [describe(name, level) for level in LEVELS]
-    assert len(set(texts)) == 3
-    assert describe_levels(name).count(" / ") == 2

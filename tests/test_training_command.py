@@ -14,6 +14,7 @@ from training_data import make_dataset, write_folder
 import emotion_model_training
 from emotion.model.keras import ModelFiles, load_keras_model
 from emotion.model.runtime import load_model
+from emotion.training import commands
 from emotion.training.networks.architectures import ARCHITECTURES
 
 
@@ -91,13 +92,7 @@ def test_evaluate_repeats_the_figures_of_the_card(trained, capsys):
         assert summary["one_crop"] == card["metrics"][split]["one_crop"]
 
 
-def test_report_is_one_page(trained):
-    page = (trained[0] / "models" / "detection_model_report" / "report.html").read_text()
-    assert "<img" in page
-    assert 'src="data:image/png;base64,' in page
-
-
-@pytest.mark.parametrize("more", [[], ["--flip"], ["--runtime", "keras"], ["--split", "all"]])
+@pytest.mark.parametrize("more", [["--flip", "--runtime", "keras"], ["--split", "all"]])
 def test_evaluate_in_other_ways(more, trained, capsys):
     folder, _ = trained
     stem = folder / "models" / "detection_model"
@@ -108,19 +103,6 @@ def test_evaluate_in_other_ways(more, trained, capsys):
     assert ("mirrored" in shown) == ("--flip" in more)
     assert ("on Keras" in shown) == ("keras" in more)
     assert ("on 175 images" in shown) == ("all" in more)
-
-
-def test_served_and_keras_give_the_same_figures(trained, capsys):
-    folder, _ = trained
-    arguments = ["evaluate", str(folder / "models" / "detection_model"), "--json"]
-    summaries = []
-    for runtime in ("served", "keras"):
-        more = ["--dataset", str(folder / "data"), "--runtime", runtime]
-        assert emotion_model_training.main([*arguments, *more]) == 0
-        summaries.append(json.loads(capsys.readouterr().out))
-    served, keras_alone = summaries
-    assert served["accuracy"] == keras_alone["accuracy"]
-    assert served["log_loss"] == pytest.approx(keras_alone["log_loss"], abs=1e-5)
 
 
 def test_evaluate_a_model_without_card(tiny_model, trained, capsys, tmp_path):
@@ -149,7 +131,7 @@ def test_ensemble_of_members_with_other_splits_says_so(trained, tiny_model, tmp_
     for members, expected in (([model, str(tiny_model)], True), ([model, model], False)):
         arguments = ["ensemble", *members, "--dataset", f"{folder}/data", *where]
         assert emotion_model_training.main(arguments) == 0
-        assert ("do not all say" in capsys.readouterr().out) == expected
+        assert ("Note: the members" in capsys.readouterr().out) == expected
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +163,7 @@ def test_ensemble_without_data_is_the_mean_itself(trained, tiny_model, tmp_path,
     members = [str(trained[0] / "models" / "detection_model"), str(tiny_model)]
     where = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
     assert emotion_model_training.main(["ensemble", *members, *where, "--name", "mean"]) == 0
-    assert "neither calibrated nor measured" in capsys.readouterr().out
+    assert "Without --dataset" in capsys.readouterr().out
     faces = make_dataset().split("test").images[..., None].astype(np.float32) / 255
     mean = np.mean([load_model(Path(member)).predict(faces) for member in members], axis=0)
     np.testing.assert_allclose(
@@ -189,21 +171,11 @@ def test_ensemble_without_data_is_the_mean_itself(trained, tiny_model, tmp_path,
     )
 
 
-def test_ensemble_leaves_an_unfinished_training_of_its_name_alone(trained, tiny_model, tmp_path):
-    checkpoint = tmp_path / "runs" / "late" / "state.json"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_text("{}")
-    members = [str(trained[0] / "models" / "detection_model"), str(tiny_model)]
-    where = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
-    assert emotion_model_training.main(["ensemble", *members, *where, "--name", "late"]) == 0
-    assert [path.name for path in checkpoint.parent.iterdir()] == ["state.json"]
-
-
 def test_ensemble_never_replaces_a_member(trained, tiny_model, capsys):
     folder, _ = trained
     members = [str(folder / "models" / "detection_model"), str(tiny_model)]
     assert emotion_model_training.main(["ensemble", *members, "--models", f"{folder}/models"]) == 1
-    assert "one of its members" in capsys.readouterr().err
+    assert "--name" in capsys.readouterr().err
 
 
 def test_compare_puts_models_side_by_side(averaged, trained, capsys, tmp_path):
@@ -260,19 +232,13 @@ def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
     assert (models / "detection_model.h5").read_bytes() == before
     new = load_model(tmp_path / "runs" / "detection_model" / "finished" / "detection_model")
     faces = make_dataset().images[..., None].astype(np.float32) / 255
-    shutil.copytree(tmp_path / "runs", tmp_path / "same_runs")
 
-    for runs, more, name in (
-        ("runs", ("--name", "another"), "another"),
-        ("same_runs", ("--overwrite",), "detection_model"),
-    ):
-        assert train(runs, *more) == 0
-        assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
-        published = load_model(models / name)
-        np.testing.assert_allclose(published.predict(faces), new.predict(faces), atol=1e-6)
-        assert published.card["name"] == name
-        assert [path.name for path in (tmp_path / runs).iterdir()] == [".cache"]
-    assert (models / "detection_model.previous.h5").read_bytes() == before
+    assert train("runs", "--name", "another") == 0
+    assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
+    published = load_model(models / "another")
+    np.testing.assert_allclose(published.predict(faces), new.predict(faces), atol=1e-6)
+    assert published.card["name"] == "another"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
 
 
 def test_an_average_without_data_replaces_nothing_unasked(trained, tiny_model, tmp_path, capsys):
@@ -285,22 +251,6 @@ def test_an_average_without_data_replaces_nothing_unasked(trained, tiny_model, t
     assert (models / "detection_model.h5").read_bytes() == before
     assert emotion_model_training.main([*arguments, "--overwrite"]) == 0
     assert (models / "detection_model.previous.h5").read_bytes() == before
-
-
-def test_a_full_models_folder_is_one_sentence_and_leaves_no_files(
-    trained, small_network, capsys, monkeypatch, tmp_path
-):
-    def full(source, copy):
-        if Path(copy).is_relative_to(tmp_path):
-            raise OSError(errno.ENOSPC, "No space left on device", source, None, copy)
-
-    monkeypatch.setattr("shutil.copyfile", full)
-    arguments = ["--name", "crowded", "--models", str(tmp_path), "--epochs", "1"]
-    assert emotion_model_training.main(command(trained[0], *arguments)) == 1
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines[-1]) < 400
-    assert "No space left" in lines[-1]
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_while_a_table_is_written_is_one_sentence(trained, capsys, monkeypatch):
@@ -335,24 +285,18 @@ def test_a_full_disk_loses_nothing(trained, small_network, capsys, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     folder, _ = trained
-    with monkeypatch.context() as patch:
-        patch.setattr(publishing, "save_keras_model", full)
-        assert emotion_model_training.main(command(folder, "--name", "late")) == 1
-    shown = capsys.readouterr()
-    assert "No space left on device" in shown.err
-    assert len(shown.err.strip().splitlines()[-1].split("; ")) > 1
-    assert not (folder / "models" / "late.json").exists()
+    before = {path.name for path in (folder / "models").iterdir()}
+    for module, name in ((publishing, "save_keras_model"), (shutil, "copyfile")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full)
+            assert emotion_model_training.main(command(folder, "--name", "late")) == 1
+        *_, line = capsys.readouterr().err.strip().splitlines()
+        assert "No space left" in line
+        assert len(line) < 400
+        assert {path.name for path in (folder / "models").iterdir()} == before
     assert emotion_model_training.main(command(folder, "--name", "late")) == 0
     assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
     assert (folder / "models" / "late.json").exists()
-
-
-def test_calibration_lowers_the_log_loss_of_validation(trained):
-    folder, _ = trained
-    card = json.loads((folder / "models" / "detection_model.card.json").read_text())
-    metrics = card["metrics"]["validation"]
-    assert metrics["expected_calibration_error"] < 0.5
-    assert metrics["log_loss"] < np.log(7)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +348,7 @@ def test_a_broken_pipe_that_is_not_stdout_is_told(monkeypatch, capsys, tmp_path)
     def break_pipe(settings):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(emotion_model_training, "read_for_training", break_pipe)
+    monkeypatch.setattr(commands, "read_for_training", break_pipe)
     assert emotion_model_training.main(["--models", str(tmp_path)]) == 1
     assert "Broken pipe" in capsys.readouterr().err
 
@@ -413,6 +357,6 @@ def test_interruption_says_how_to_go_on(monkeypatch, capsys, tmp_path):
     def interrupt(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(emotion_model_training, "read_for_training", interrupt)
+    monkeypatch.setattr(commands, "read_for_training", interrupt)
     assert emotion_model_training.main(["--models", str(tmp_path)]) == 130
     assert "same command" in capsys.readouterr().err

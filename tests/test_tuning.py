@@ -14,8 +14,6 @@ from emotion.training.fitting import checkpoints
 from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.settings import TrainingSettings, settings_from
 from emotion.training.tuning import (
-    command_of,
-    search_space,
     tune,
     tuning_lines,
     winner_command,
@@ -107,20 +105,6 @@ def test_starts_from_the_given_settings_and_finds_better_ones(fit, settings, dat
     assert set(result.importances) == set(SEARCHED)
 
 
-def test_every_trial_is_different_and_has_a_folder_of_its_own(fit, settings, data):
-    tune(data, settings, 9)
-    assert len({tuple(chosen.items()) for chosen in fit.settings()}) == 9
-    assert [run.name for run, _ in fit.runs] == [f"test_trial{n:03d}" for n in range(1, 10)]
-    assert not list(settings.run_folder().parent.glob("test_trial*")), "kept only while unfinished"
-
-
-def test_test_images_are_never_seen(fit, settings, data):
-    tune(data, settings, 2)
-    for _, seen in fit.runs:
-        assert seen.split_names() == ("train", "validation")
-        assert len(seen) == 35 + 14
-
-
 def test_trials_behind_the_others_are_stopped(fit, settings, data):
     result = tune(data, settings, 10)
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
@@ -172,7 +156,7 @@ def test_other_data_are_refused(fit, settings, data):
 
 def test_damaged_file_of_trials_is_a_sentence(fit, settings, data, tmp_path):
     (tmp_path / "trials.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(TrainingError, match=r"file is not a database.*delete the file"):
+    with pytest.raises(TrainingError, match=r"not a database.*delete"):
         tune(data, settings, 1, tmp_path)
 
 
@@ -182,7 +166,7 @@ def test_diverged_trial_does_not_end_the_search(fit, settings, data, tmp_path):
     result = tune(data, settings, 3, on_trial=said.append)
     failed = result.trials[1]
     assert (failed.state, failed.accuracy, failed.epochs) == ("failed", None, 0)
-    assert said[1].startswith("Trial 2/3: expected a finite loss in epoch 1; received nan; ")
+    assert said[1].startswith("Trial 2/3: expected a finite loss")
     assert tuning_lines(result)
     write_tuning(tmp_path, result)
 
@@ -206,11 +190,6 @@ def test_space_holds_the_given_settings(fit, settings, data, change):
     assert change.items() <= fit.settings()[0].items()
 
 
-def test_no_weight_decay_starts_at_the_least_that_is_searched(fit, settings, data):
-    tune(data, replace(settings, weight_decay=0.0), 1)
-    assert fit.settings()[0]["weight_decay"] == search_space(settings)["weight_decay"].low == 1e-4
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -231,10 +210,6 @@ def test_command_trains_with_equal_settings(fit, settings, data, change):
     assert result.winning_settings == replace(settings, **result.best.settings)
 
 
-def test_command_names_the_dataset_and_what_differs_alone():
-    assert command_of(TrainingSettings()) == "python3 run.py train --dataset dataset"
-
-
 def test_table_is_read_at_a_glance(fit, settings, data):
     said = []
     result = tune(data, settings, 8, on_trial=said.append)
@@ -249,9 +224,11 @@ def test_table_is_read_at_a_glance(fit, settings, data):
     assert said[0].startswith(f"Trial 1/8: {score(settings):.2%}; sgd 0.1, decay 0.005")
 
 
-@pytest.mark.parametrize("trials", [1, 12])
-def test_table_and_picture_are_written(fit, settings, data, tmp_path, trials):
-    result = tune(data, settings, trials)
+def test_table_and_picture_are_written(fit, settings, data, tmp_path):
+    result = tune(data, settings, 12)
+    assert len({tuple(chosen.items()) for chosen in fit.settings()}) == 12
+    assert not list(settings.run_folder().parent.glob("test_trial*")), "kept only while unfinished"
+    assert all(seen.split_names() == ("train", "validation") for _, seen in fit.runs)
     picture = write_tuning(tmp_path / "new", result)
     assert picture.read_bytes()[:4] == b"\x89PNG"
     with (tmp_path / "new" / "trials.csv").open(newline="") as file:

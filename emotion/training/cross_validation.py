@@ -1,11 +1,10 @@
 """Test on every image once: as many trainings as parts, each tested on a part it never saw."""
 
-import csv
 import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,16 +12,19 @@ import keras
 import numpy as np
 
 from emotion.errors import TrainingError
-from emotion.files import whole_file, write_json
+from emotion.files import write_csv, write_json
+from emotion.model.runtime import apply_temperature
+from emotion.text import table
 from emotion.training.data.datasets import Dataset
 from emotion.training.data.splits import make_splits
 from emotion.training.fitting.fitting import fit
-from emotion.training.measuring.evaluation import Evaluation, apply_temperature, fit_temperature
+from emotion.training.identity import identity_of, require_same
+from emotion.training.measuring.evaluation import Evaluation, fit_temperature, predict_images
 from emotion.training.measuring.report import summary_lines, write_evaluation
 from emotion.training.settings import TrainingSettings
 
-PREDICTION_BATCH_SIZE = 512
 FIGURES = ("accuracy", "macro_f1")
+KEPT = ("training_images", "validation_images", "selected_epoch", "seconds")
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Fold:
         training_images: images the network learned from.
         validation_images: images its epoch was selected on.
         selected_epoch: counted from 1.
-        seconds: how long the training took, of the last try where it was interrupted.
+        seconds: how long the training took, of the last try if it was interrupted.
     """
 
     number: int
@@ -53,7 +55,7 @@ class CrossValidation:
     Attributes:
         folds: in order.
         images: (N, 48, 48) uint8, the tested images in the order of `pooled`.
-        names: (N,) str, where each image comes from; None where that is not known.
+        names: (N,) str, where each image comes from; None if not known.
     """
 
     folds: tuple[Fold, ...]
@@ -132,14 +134,21 @@ def fold_line(fold: Fold, folds: int) -> str:
 
 def cross_validation_lines(result: CrossValidation) -> list[str]:
     """Return the folds, their mean and spread, and the pooled figures, as lines for a terminal."""
-    lines = ["fold  accuracy  macro F1  trained on  validated on  tested on  epoch"]
-    lines += [
-        f"{fold.number:4}  {fold.evaluation.accuracy:8.2%}  {fold.evaluation.macro_f1:8.3f}  "
-        f"{fold.training_images:10,}  {fold.validation_images:12,}  "
-        f"{len(fold.evaluation.labels):9,}  {fold.selected_epoch:5}"
+    head = ("fold", "accuracy", "macro F1", "trained on", "validated on", "tested on", "epoch")
+    rows = [
+        (
+            str(fold.number),
+            f"{fold.evaluation.accuracy:.2%}",
+            f"{fold.evaluation.macro_f1:.3f}",
+            f"{fold.training_images:,}",
+            f"{fold.validation_images:,}",
+            f"{len(fold.evaluation.labels):,}",
+            str(fold.selected_epoch),
+        )
         for fold in result.folds
     ]
-    lines += [
+    lines = [
+        *table(head, rows),
         "",
         f"Mean and standard deviation over {len(result.folds)} folds: "
         f"accuracy {result.mean('accuracy'):.2%} ± {result.deviation('accuracy'):.2%}, "
@@ -164,7 +173,19 @@ def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
         The path of `cross_validation.json`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [_fold_row(fold) for fold in result.folds]
+    rows = [
+        {
+            "fold": fold.number,
+            "accuracy": fold.evaluation.accuracy,
+            "macro_f1": fold.evaluation.macro_f1,
+            "training_images": fold.training_images,
+            "validation_images": fold.validation_images,
+            "test_images": len(fold.evaluation.labels),
+            "selected_epoch": fold.selected_epoch,
+            "seconds": fold.seconds,
+        }
+        for fold in result.folds
+    ]
     spread = {
         name: {"mean": result.mean(name), "standard_deviation": result.deviation(name)}
         for name in FIGURES
@@ -172,8 +193,8 @@ def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
     content = {"folds": rows, **spread, "pooled": result.pooled.summary()}
     summary = folder / "cross_validation.json"
     write_json(summary, content)
-    _write_csv(folder / "folds.csv", rows)
-    _write_csv(folder / "predictions.csv", _prediction_rows(result))
+    write_csv(folder / "folds.csv", rows)
+    write_csv(folder / "predictions.csv", _prediction_rows(result))
     write_evaluation(folder, result.pooled, result.images)
     return summary
 
@@ -183,30 +204,34 @@ def _run_fold(parts: Dataset, settings: TrainingSettings, verbose: str | int) ->
     started = time.monotonic()
     fitted = fit(parts, settings, verbose)
     validation, tested = parts.split("validation"), parts.split("test")
-    temperature = fit_temperature(validation.labels, _predict(fitted.network, validation.images))
-    probabilities = _predict(fitted.network, tested.images)
+    temperature = fit_temperature(
+        validation.labels, predict_images(fitted.network.predict_on_batch, validation.images)
+    )
+    probabilities = apply_temperature(
+        predict_images(fitted.network.predict_on_batch, tested.images), temperature
+    )
     fold = Fold(
         number=settings.fold,
-        evaluation=Evaluation(
-            parts.class_names, tested.labels, apply_temperature(probabilities, temperature)
-        ),
+        evaluation=Evaluation(parts.class_names, tested.labels, probabilities),
         training_images=len(parts.split("train")),
         validation_images=len(validation),
         selected_epoch=fitted.selected_epoch,
         seconds=round(time.monotonic() - started, 1),
     )
-    _keep(fold, parts, settings)
+    path = _result_path(settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: getattr(fold, name) for name in KEPT}
+    write_json(
+        path,
+        {
+            "identity": identity_of(parts, settings),
+            "fold": kept,
+            "probabilities": probabilities.tolist(),
+        },
+    )
+    shutil.rmtree(settings.run_folder(), ignore_errors=True)  # the checkpoint is done with
     keras.utils.clear_session()
     return fold
-
-
-def _predict(network: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities of (N, 48, 48) uint8 images, (N, classes)."""
-    starts = range(0, len(images), PREDICTION_BATCH_SIZE)
-    batches = [images[start : start + PREDICTION_BATCH_SIZE, ..., None] for start in starts]
-    return np.concatenate(
-        [network.predict_on_batch(batch.astype(np.float32) / 255) for batch in batches]
-    )
 
 
 def _result_path(settings: TrainingSettings) -> Path:
@@ -214,32 +239,8 @@ def _result_path(settings: TrainingSettings) -> Path:
     return settings.run_folder().with_name(f"{settings.name}.json")
 
 
-def _identity(parts: Dataset, settings: TrainingSettings) -> dict:
-    """Return what a kept fold must share with the one that is asked for, as JSON gives it back."""
-    identity = {"data": parts.fingerprint(), **settings.shaping()}
-    return json.loads(json.dumps(identity))
-
-
-def _keep(fold: Fold, parts: Dataset, settings: TrainingSettings) -> None:
-    """Write a finished fold, and remove the checkpoint that is no longer needed."""
-    kept = {
-        "identity": _identity(parts, settings),
-        "fold": {
-            "training_images": fold.training_images,
-            "validation_images": fold.validation_images,
-            "selected_epoch": fold.selected_epoch,
-            "seconds": fold.seconds,
-        },
-        "probabilities": fold.evaluation.probabilities.tolist(),
-    }
-    path = _result_path(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, kept)
-    shutil.rmtree(settings.run_folder(), ignore_errors=True)
-
-
 def _kept_fold(parts: Dataset, settings: TrainingSettings) -> Fold | None:
-    """Return a fold that was finished before, None where there is none.
+    """Return a fold that was finished before, None if there is none.
 
     Raises:
         TrainingError: it had other data or settings, or cannot be read.
@@ -250,7 +251,7 @@ def _kept_fold(parts: Dataset, settings: TrainingSettings) -> Fold | None:
     way_out = f"delete {path} to train this fold again, or give another --name"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        _require_same(kept["identity"], _identity(parts, settings), path, way_out)
+        require_same(kept["identity"], identity_of(parts, settings), path, "a fold", way_out)
         probabilities = np.array(kept["probabilities"])
         evaluation = Evaluation(parts.class_names, parts.split("test").labels, probabilities)
         return Fold(settings.fold, evaluation, **kept["fold"])
@@ -258,29 +259,6 @@ def _kept_fold(parts: Dataset, settings: TrainingSettings) -> Fold | None:
         raise TrainingError(
             f"expected a finished fold in {path}; it cannot be used ({error}): {way_out}"
         ) from error
-
-
-def _require_same(before: dict, identity: dict, path: Path, way_out: str) -> None:
-    """Raise where a kept fold had other data or settings."""
-    for key, value in identity.items():
-        if before.get(key) != value:
-            held = "other data" if key == "data" else f"{key} {before.get(key)!r}"
-            received = "" if key == "data" else f"; received {value!r}"
-            raise TrainingError(f"{path} holds a fold with {held}{received}; {way_out}")
-
-
-def _fold_row(fold: Fold) -> dict:
-    """Return a fold as a row of a table."""
-    return {
-        "fold": fold.number,
-        "accuracy": fold.evaluation.accuracy,
-        "macro_f1": fold.evaluation.macro_f1,
-        "training_images": fold.training_images,
-        "validation_images": fold.validation_images,
-        "test_images": len(fold.evaluation.labels),
-        "selected_epoch": fold.selected_epoch,
-        "seconds": fold.seconds,
-    }
 
 
 def _prediction_rows(result: CrossValidation) -> list[dict]:
@@ -301,11 +279,3 @@ def _prediction_rows(result: CrossValidation) -> list[dict]:
                 }
             )
     return rows
-
-
-def _write_csv(path: Path, rows: Sequence[dict]) -> None:
-    """Write rows as .csv, whole or not at all."""
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

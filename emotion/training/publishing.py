@@ -5,41 +5,40 @@ nothing: `move_into_place` says in which order.
 """
 
 import contextlib
-import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from emotion.errors import ModelError, TrainingError
-from emotion.files import rename_all, write_json
+from emotion.files import write_json
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
-from emotion.model.runtime import EmotionModel, Serving, load_model
+from emotion.model.runtime import Serving, load_model
 from emotion.training.data.datasets import Dataset, match_classes
 from emotion.training.data.splits import Leaks
 from emotion.training.data.votes import with_majority_labels
 from emotion.training.fitting.fitting import FitResult
-from emotion.training.measuring.evaluation import evaluate_model, fit_temperature
+from emotion.training.measuring.evaluation import (
+    evaluate_model,
+    fit_temperature,
+    predict_images,
+)
 from emotion.training.measuring.measurement import SplitResult, measure_split
 from emotion.training.measuring.report import write_report
 from emotion.training.measuring.selective import verdict_facts
+from emotion.training.new_card import data_facts, named_with_hash, new_card, started_from
+from emotion.training.placing import move_into_place, report_of
 from emotion.training.settings import TrainingSettings
 
-CARD_VERSION = 1
 LABELS_FOLDER = "fer2013"
-"""Where the model that answers as the labels goes, where another one answers as the voters."""
+"""Where the model that answers as the labels goes, if another one answers as the voters."""
 
-MANTISSA_BITS = 11
 SAME_ANSWER = 1e-4
 """Probabilities that differ by less are one answer, computed in another order."""
 
-LIBRARIES = ("keras", "tensorflow", "jax", "torch", "numpy", "onnxruntime", "scikit-learn")
 NOT_ON_THE_CARD = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
 """Tables that are too long for a card; they stand in the report."""
 
@@ -51,7 +50,7 @@ class Published:
     Attributes:
         stem: its files without suffix.
         results: the figures of each split but training, by name.
-        answers: "votes" where it answers as most voters of FER+ do, else "labels".
+        answers: "votes" if it answers as most voters of FER+ do, else "labels".
     """
 
     stem: Path
@@ -82,9 +81,9 @@ def publish(
             is kept.
     """
     facts = {
-        "started_from": _started_from(settings),
+        "started_from": started_from(settings),
         "learned_from": [
-            _named_with_hash(Path(stem)) for stem in (*settings.teachers, *settings.votes_teachers)
+            named_with_hash(Path(stem)) for stem in (*settings.teachers, *settings.votes_teachers)
         ]
         or None,
         "selection": {
@@ -127,8 +126,9 @@ def publish_average(
         TrainingError: the files cannot be written, or the present model is better.
     """
     dataset = match_classes(dataset, class_names)
-    facts = {"average_of": [_named_with_hash(member) for member in members]}
-    answers = _common_answers(members)
+    facts = {"average_of": [named_with_hash(member) for member in members]}
+    kinds = {(load_model(Path(member)).card or {}).get("answers", "labels") for member in members}
+    answers = "votes" if kinds == {"votes"} else "labels"
     if answers == "votes" and settings.votes:
         dataset = with_majority_labels(dataset, Path(settings.votes))
     if answers == "labels" or settings.votes:
@@ -137,12 +137,6 @@ def publish_average(
         fitted, stem = FitResult(network, (), 0), folder / settings.name
         finished = _finish(stem, fitted, dataset, leaks, settings, facts)
         return publish_finished([finished], folder, settings)[0]
-
-
-def _common_answers(members: Sequence[Path]) -> str:
-    """Return "votes" where all models answer as most voters do, else "labels"."""
-    kinds = {(load_model(Path(member)).card or {}).get("answers", "labels") for member in members}
-    return "votes" if kinds == {"votes"} else "labels"
 
 
 def publish_untested(
@@ -156,11 +150,11 @@ def publish_untested(
     Raises:
         TrainingError: the files cannot be written, or there is a model of this name.
     """
-    facts = {"average_of": [_named_with_hash(member) for member in members]}
+    facts = {"average_of": [named_with_hash(member) for member in members]}
     with _staged(settings) as folder:
         staged = ModelFiles(folder / settings.name)
         _save(network, staged)
-        write_json(staged.card, _card(staged, class_names, settings, facts))
+        write_json(staged.card, new_card(staged, class_names, settings, facts))
         load_model(staged.stem)
         publish_finished([Published(staged.stem, {})], folder, settings)
 
@@ -196,29 +190,11 @@ def calibrate(network: keras.Model, validation: Dataset) -> float:
 
     The answers stay the same and the percentages become honest (Guo et al. 2017).
     """
-    probabilities = _predict_with_keras(network, validation.images)
+    probabilities = predict_images(network.predict_on_batch, validation.images)
     temperature = fit_temperature(validation.labels, probabilities)
     last = network.layers[-1]
     last.set_weights([weights / temperature for weights in last.get_weights()])
     return temperature
-
-
-def round_weights(network: keras.Model) -> None:
-    """Round the weights to the 11 bits of half precision, in float32's range.
-
-    Compressed, they take half the room; the answers stay the same to three decimals or so, and what
-    is calibrated and measured is the rounded network.
-    """
-    network.set_weights([_rounded(weights) for weights in network.get_weights()])
-
-
-def _rounded(weights: np.ndarray) -> np.ndarray:
-    """Return numbers with `MANTISSA_BITS` significant bits; whole numbers as they are."""
-    if not np.issubdtype(weights.dtype, np.floating):
-        return weights
-    mantissa, exponent = np.frexp(weights)
-    steps = 2.0**MANTISSA_BITS
-    return np.ldexp(np.round(mantissa * steps) / steps, exponent).astype(weights.dtype)
 
 
 def _finish(
@@ -230,11 +206,35 @@ def _finish(
     facts: dict,
 ) -> Published:
     """Calibrate, save and measure a network; its files are whole, but not yet in their place."""
-    staged = ModelFiles(stem)
-    honesty = _calibrate_and_save(fitted.network, dataset, staged)
-    facts = facts | honesty | _data_facts(dataset, leaks, settings)
-    card = _card(staged, dataset.class_names, settings, facts)
-    results = _measure(staged, card, dataset, fitted)
+    staged, validation = ModelFiles(stem), dataset.split("validation")
+    temperature = calibrate(fitted.network, validation)
+    _save(fitted.network, staged)
+    facts = facts | {
+        "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
+        "serving": _choose_serving(fitted.network, validation),
+        "dataset": data_facts(dataset, leaks, settings),
+    }
+    card = new_card(staged, dataset.class_names, settings, facts)
+    write_json(staged.card, card)
+    model = load_model(staged.stem)
+    results = {
+        name: measure_split(model, dataset.split(name), robustness=name != "validation")
+        for name in dataset.split_names()
+        if name != "train"
+    }
+    measured = results["validation"].evaluation
+    card |= {
+        "verdict": verdict_facts(measured.labels, measured.probabilities),
+        "metrics": {
+            name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
+            for name, result in results.items()
+        },
+    }
+    write_json(staged.card, card)
+    epoch = fitted.selected_epoch if fitted.history else None
+    write_report(
+        report_of(staged), replace(model, card=card), results, fitted.history, selected_epoch=epoch
+    )
     return Published(stem, results, facts.get("answers", "labels"))
 
 
@@ -263,7 +263,7 @@ def publish_finished(
 
 
 def _why_not_replace(present: ModelFiles, finished: Published) -> str | None:
-    """Return why a finished model should not replace a present one, None where it may."""
+    """Return why a finished model should not replace a present one, None if it may."""
     if not present.weights.exists():
         return None
     if "validation" not in finished.results:
@@ -304,38 +304,24 @@ def _staged(settings: TrainingSettings) -> Iterator[Path]:
     The folder goes afterwards; a checkpoint of the same name stays, also that of another training.
     A disk that fills, or a folder that cannot be written to, becomes one sentence.
     """
-    folder = settings.run_folder() / "finished"
+    folder, is_done = settings.run_folder() / "finished", False
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         yield folder
+        is_done = True
     except OSError as error:
-        _remove_staged(folder)
+        is_done = True
         raise TrainingError(
             f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
             f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
             "and run the same command again"
         ) from error
-    _remove_staged(folder)
-
-
-def _remove_staged(folder: Path) -> None:
-    """Remove a folder, and the one that it is in where that is empty then."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.parent.rmdir()
-
-
-def _calibrate_and_save(network: keras.Model, dataset: Dataset, staged: ModelFiles) -> dict:
-    """Calibrate on the validation images, save the pair and its fast form; return the facts."""
-    validation = dataset.split("validation")
-    round_weights(network)
-    temperature = calibrate(network, validation)
-    _save(network, staged)
-    return {
-        "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
-        "serving": _choose_serving(network, validation),
-    }
+    finally:
+        if is_done:  # a model that was refused stays there
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
 
 
 def _choose_serving(network: keras.Model, validation: Dataset) -> dict:
@@ -344,8 +330,8 @@ def _choose_serving(network: keras.Model, validation: Dataset) -> dict:
     Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw
     any, or changes nothing, as for one that looks at the mirror image itself.
     """
-    plain = _predict_with_keras(network, validation.images)
-    mirrored = _predict_with_keras(network, validation.images[:, :, ::-1])
+    plain = predict_images(network.predict_on_batch, validation.images)
+    mirrored = predict_images(network.predict_on_batch, validation.images[:, :, ::-1])
     mean = (plain + mirrored) / 2
     right_plain, right_mean = (
         np.mean(answers.argmax(axis=1) == validation.labels) for answers in (plain, mean)
@@ -360,186 +346,3 @@ def _save(network: keras.Model, staged: ModelFiles) -> None:
     save_keras_model(network, staged)
     if keras.backend.backend() == "tensorflow":
         write_fast_form(staged)  # elsewhere `load_model` has it made by a process with TensorFlow
-
-
-def _measure(
-    staged: ModelFiles, card: dict, dataset: Dataset, fitted: FitResult
-) -> dict[str, SplitResult]:
-    """Measure the saved model on each split but training; complete its card; write its report."""
-    write_json(staged.card, card)
-    model = load_model(staged.stem)
-    names = [name for name in dataset.split_names() if name != "train"]
-    results = {
-        name: measure_split(model, dataset.split(name), robustness=name != "validation")
-        for name in names
-    }
-    validation = results["validation"].evaluation
-    card = card | {
-        "verdict": verdict_facts(validation.labels, validation.probabilities),
-        "metrics": {name: _figures(result) for name, result in results.items()},
-    }
-    write_json(staged.card, card)
-    model = _with_card(model, card)
-    write_report(
-        _report_of(staged), model, results, history=fitted.history, selected_epoch=_epoch_of(fitted)
-    )
-    return results
-
-
-def _epoch_of(fitted: FitResult) -> int | None:
-    """Return the selected epoch, None where there were none."""
-    return fitted.selected_epoch if fitted.history else None
-
-
-def _with_card(model: EmotionModel, card: dict) -> EmotionModel:
-    """Return a loaded model with another card."""
-    return EmotionModel(**{**vars(model), "card": card})
-
-
-def _card(
-    staged: ModelFiles, class_names: Sequence[str], settings: TrainingSettings, facts: dict
-) -> dict:
-    """Return what a reader and the app need to know about a model."""
-    return {
-        "card": CARD_VERSION,
-        "name": settings.name,
-        "created": datetime.now(UTC).date().isoformat(),
-        "class_names": list(class_names),
-        "input_shape": [48, 48, 1],
-        **staged.hashes(),
-        **facts,
-        "settings": _without_folders(settings),
-        "versions": {
-            "python": platform.python_version(),
-            "backend": keras.backend.backend(),
-            **_versions(),
-        },
-    }
-
-
-def _without_folders(settings: TrainingSettings) -> dict:
-    """Return the settings with the names of models alone: where they lay is nobody's business."""
-    teachers, votes_teachers = (
-        [Path(stem).name for stem in stems]
-        for stems in (settings.teachers, settings.votes_teachers)
-    )
-    weights = Path(settings.starting_weights()).name
-    names = {"weights": weights, "teachers": teachers, "votes_teachers": votes_teachers}
-    return settings.shaping() | names
-
-
-def _data_facts(dataset: Dataset, leaks: Leaks, settings: TrainingSettings) -> dict:
-    """Return what a card says of the data."""
-    facts = {
-        "name": " + ".join(Path(path).name for path in settings.dataset),
-        "votes": Path(settings.votes).name if settings.votes else None,
-        "fingerprint": dataset.fingerprint(),
-        "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
-        "removed_because_also_in_test": leaks.identical + leaks.similar,
-        "unreadable": len(dataset.unreadable),
-        "notes": list(dataset.notes),
-    }
-    return {"dataset": facts}
-
-
-def _started_from(settings: TrainingSettings) -> dict | None:
-    """Return what the training started from, None where from random weights."""
-    weights = settings.starting_weights()
-    if weights == "none":
-        return None
-    if weights == "imagenet" or weights.endswith(".h5"):
-        return {"name": Path(weights).name}
-    return _named_with_hash(Path(weights))
-
-
-def _named_with_hash(stem: Path) -> dict:
-    """Return the name of a saved model and the hash of its weights."""
-    files = ModelFiles(stem)
-    return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}
-
-
-def _versions() -> dict[str, str]:
-    """Return the installed versions of the libraries that shape a model."""
-    found = {}
-    for name in LIBRARIES:
-        with contextlib.suppress(ModuleNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _figures(result: SplitResult) -> dict:
-    """Return the figures of a split without the tables that stand in the report."""
-    summary = result.summary()
-    return {key: value for key, value in summary.items() if key not in NOT_ON_THE_CARD}
-
-
-def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
-    """Put finished models into the places of the present ones: all of them, or none.
-
-    1. Copy the finished files into a hidden folder beside each target, and the present ones, which
-       become NAME.previous. A full disk shows here, where nothing has changed yet.
-    2. For NAME.previous: rename what it has away, the weights first, and the copies into their
-       places, the weights last.
-    3. The same for NAME.
-
-    Where a step fails, the renames are undone in reverse. Where the process is killed between two
-    of them, one of the two has no weights, so `load_model` refuses it: a loadable pair always has
-    its own card. A target without weights is not worth keeping as NAME.previous.
-
-    Args:
-        models: the files of each finished model, and those it is to have.
-
-    Raises:
-        OSError: the disk is full or cannot be written to; everything is as it was.
-    """
-    renames = []
-    with contextlib.ExitStack() as hidden_folders:
-        for finished, target in models:
-            target.stem.parent.mkdir(parents=True, exist_ok=True)
-            hidden = tempfile.TemporaryDirectory(prefix=".part-", dir=target.stem.parent)
-            folder = Path(hidden_folders.enter_context(hidden))
-            if target.weights.exists():
-                renames += _replacement(target, target.previous, folder / "previous")
-            renames += _replacement(finished, target, folder / "finished")
-        rename_all(renames)
-
-
-def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[tuple[Path, Path]]:
-    """Copy a model into a new folder; return the renames that then put it into a place."""
-    copies, away = ModelFiles(folder / source.name), ModelFiles(folder / "away" / target.name)
-    away.stem.parent.mkdir(parents=True)
-    for path, copy in _renames(source, copies):
-        for part in (path, *sorted(path.rglob("*"))):
-            if part.is_dir():
-                (copy / part.relative_to(path)).mkdir()
-            else:
-                shutil.copyfile(part, copy / part.relative_to(path))
-    return _renames(target, away) + _renames(copies, target)[::-1]
-
-
-def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
-    """Return from where to where what exists of a model goes, the weights first."""
-    pairs = zip(_parts(files), _parts(others), strict=True)
-    return [(source, place) for source, place in pairs if source.exists()]
-
-
-def _report_of(files: ModelFiles) -> Path:
-    """Return the folder of a model's report."""
-    return files.stem.with_name(f"{files.name}_report")
-
-
-def _parts(files: ModelFiles) -> tuple[Path, ...]:
-    """Return the files of a model and its report, the weights first."""
-    fast_form = (files.fast_form, files.fast_form_seal)
-    return (files.weights, files.architecture, files.card, *fast_form, _report_of(files))
-
-
-def _predict_with_keras(network: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities of (N, 48, 48) uint8 images, (N, classes)."""
-    batches = [
-        keras.ops.convert_to_numpy(
-            network.predict_on_batch(images[start : start + 512, ..., None].astype("float32") / 255)
-        )
-        for start in range(0, len(images), 512)
-    ]
-    return np.concatenate(batches)

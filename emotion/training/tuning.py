@@ -1,7 +1,5 @@
 """Search for the settings that train the best network: Optuna proposes, validation decides."""
 
-import csv
-import json
 import logging
 import shlex
 import shutil
@@ -14,22 +12,19 @@ from pathlib import Path
 import keras
 import numpy as np
 import optuna
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from emotion.errors import TrainingError
-from emotion.files import whole_file
+from emotion.files import whole_file, write_csv
+from emotion.text import first_line, table
 from emotion.training.data.datasets import Dataset
 from emotion.training.fitting.fitting import fit
+from emotion.training.identity import identity_of, require_same
 from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
+from emotion.training.tuning_figure import COMPLETE, FAILED, PRUNED, draw_tuning
 
 STUDY_FILE = "trials.db"
 STUDY_NAME = "emotion"
@@ -48,8 +43,6 @@ TRIALS_TO_COMPARE = 10
 """Trials below which nothing is said about what made the difference."""
 
 IMPORTANCE_SEED = 7
-COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
-MARKERS = {COMPLETE: "o", PRUNED: "x"}
 
 
 @dataclass(frozen=True)
@@ -60,9 +53,9 @@ class Trial:
         number: counted from 1.
         state: "complete", "pruned" (stopped early for being behind the others) or "failed".
         settings: the searched settings and their values.
-        accuracy: the best on validation, 0 to 1; None where the trial failed.
+        accuracy: the best on validation, 0 to 1; None if the trial failed.
         epochs: epochs that were trained.
-        seconds: how long that took, of the last try where the trial was interrupted.
+        seconds: how long that took, of the last try if it was interrupted.
         reason: why it failed.
     """
 
@@ -124,7 +117,7 @@ def tune(
         dataset: with the splits "train" and "validation".
         settings: what is not searched, and where the search starts.
         trials: how many to have in the end, those of earlier calls included.
-        folder: where the trials are kept, NAME_study below `settings.runs` where none is given.
+        folder: where the trials are kept, NAME_study below `settings.runs` if not given.
         on_trial: called after each trial with a line about it.
         verbose: as for `fit`.
 
@@ -134,12 +127,16 @@ def tune(
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
     folder = folder or Path(settings.runs) / f"{settings.name}_study"
     with _open_study(folder, seen, settings) as study:
-        _fail_interrupted(study)
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a killed search left it
+            study.tell(trial.number, state=TrialState.FAIL)
         while len(_finished(study)) < trials:
-            trial = _run_trial(study, seen, settings, verbose)
+            finished = _run_trial(study, seen, settings, verbose)
             if on_trial:
-                on_trial(trial_line(trial, trials))
-        return _summary(study, settings)
+                on_trial(trial_line(finished, trials))
+        done = tuple(_as_trial(frozen) for frozen in _finished(study))
+        if not any(trial.state == COMPLETE for trial in done):
+            raise TrainingError("expected at least one trial; received --trials 0")
+        return Tuning(settings, done, _importances(study, done))
 
 
 def winner_command(tuning: Tuning) -> str:
@@ -152,8 +149,15 @@ def command_of(settings: TrainingSettings) -> str:
     words = ["python3", "run.py", "train"]
     for setting in fields(settings):
         value = getattr(settings, setting.name)
-        if value != setting.default or setting.name == "dataset":
-            words += _flag_words(flag_of(setting.name), value)
+        if value == setting.default and setting.name != "dataset":
+            continue
+        flag, text = flag_of(setting.name), str(value)
+        if isinstance(value, bool):
+            words.append(flag)
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return shlex.join(words)
 
 
@@ -175,12 +179,9 @@ def tuning_lines(tuning: Tuning, shown: int = 20) -> list[str]:
         tuning: the search.
         shown: how many trials.
     """
-    rows = [_table_row(trial) for trial in _ranked(tuning)[:shown]]
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
-    lines = [
-        "  ".join(f"{text:>{widths[name]}}" for name, text in row.items())
-        for row in ({name: name for name in rows[0]}, *rows)
-    ]
+    ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
+    rows = [_table_row(trial) for trial in ranked[:shown]]
+    lines = table(list(rows[0]), [list(row.values()) for row in rows])
     left_out = len(tuning.trials) - len(rows)
     lines += [f"and {left_out} more"] if left_out else []
     if tuning.importances:
@@ -196,28 +197,32 @@ def write_tuning(folder: Path, tuning: Tuning) -> Path:
         The path of the picture.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [_csv_row(trial) for trial in tuning.trials]
-    with (
-        whole_file(folder / "trials.csv") as part,
-        part.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "validation_accuracy": trial.accuracy,
+            "epochs": trial.epochs,
+            "seconds": trial.seconds,
+            **trial.settings,
+            "reason": trial.reason,
+        }
+        for trial in tuning.trials
+    ]
+    write_csv(folder / "trials.csv", rows)
     picture = folder / "trials.png"
+    space = search_space(tuning.settings).items()
+    kinds = {name: list(s.choices) for name, s in space if isinstance(s, CategoricalDistribution)}
     with whole_file(picture) as part:
-        _figure(tuning).savefig(part, dpi=110)
+        draw_tuning(tuning, kinds).savefig(part, dpi=110)
     return picture
-
-
-# The search
 
 
 @contextmanager
 def _open_study(
     folder: Path, dataset: Dataset, settings: TrainingSettings
 ) -> Iterator[optuna.Study]:
-    """Give the study that is kept in a folder, a new one where there is none.
+    """Open the study in a folder, a new one if there is none.
 
     Raises:
         TrainingError: the file cannot be used, or holds a search on other data or settings.
@@ -229,53 +234,27 @@ def _open_study(
     path = folder / STUDY_FILE
     storage = None
     try:
-        storage = optuna.storages.RDBStorage(_storage_url(path))
+        storage = optuna.storages.RDBStorage(
+            URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+        )
         study = optuna.create_study(
             storage=storage, study_name=STUDY_NAME, direction="maximize", load_if_exists=True
         )
-        _require_same(study, {"data": dataset.fingerprint(), **_plain(settings)}, path)
+        identity = identity_of(dataset, settings)
+        if "identity" not in study.user_attrs:
+            study.set_user_attr("identity", identity)
+        way_out = f"delete {path.parent} to start anew, or give another --name"
+        require_same(study.user_attrs["identity"], identity, path, "a search", way_out)
         yield study
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise TrainingError(
-            f"expected to keep the trials in {path}; it cannot be used ({_first_line(error)}): "
+            f"expected to keep the trials in {path}; it cannot be used ({first_line(error)}): "
             "free some disk, or delete the file to start anew"
         ) from error
     finally:
         if storage is not None:
             storage.remove_session()
             storage.engine.dispose()
-
-
-def _storage_url(path: Path) -> str:
-    """Return the address of a SQLite file as SQLAlchemy writes it."""
-    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-
-
-def _plain(settings: TrainingSettings) -> dict:
-    """Return what a search must keep, as JSON gives it back."""
-    return json.loads(json.dumps(settings.shaping()))
-
-
-def _require_same(study: optuna.Study, identity: dict, path: Path) -> None:
-    """Remember what a new study searches; raise where an old one searched something else."""
-    before = study.user_attrs.get("identity")
-    if before is None:
-        study.set_user_attr("identity", identity)
-        return
-    for key, value in identity.items():
-        if before.get(key) != value:
-            what = "other data" if key == "data" else f"{key} {before.get(key)!r}"
-            received = "" if key == "data" else f"; received {value!r}"
-            raise TrainingError(
-                f"{path} holds a search with {what}{received}; delete {path.parent} to start anew, "
-                "or give another --name"
-            )
-
-
-def _fail_interrupted(study: optuna.Study) -> None:
-    """Mark the trial that a killed search left running; its place is taken up again."""
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -288,75 +267,64 @@ def _run_trial(
 ) -> Trial:
     """Propose settings, train with them, and keep what came out."""
     place = len(_finished(study))
-    _prepare_proposal(study, settings, place)
-    proposal = study.ask(search_space(settings))
-    chosen = _chosen(proposal.params)
-    trial_settings = replace(settings, name=f"{settings.name}_trial{place + 1:03d}", **chosen)
-    watch = _Watch(study, proposal)
-    try:
-        fitted = fit(dataset, trial_settings, verbose, on_epoch=watch.on_epoch)
-        watch.rows = [row["val_accuracy"] for row in fitted.history]
-        state, reason = TrialState.COMPLETE, ""
-    except optuna.TrialPruned:
-        state, reason = TrialState.PRUNED, ""
-    except TrainingError as error:
-        if not _finished(study):
-            raise
-        state, reason = TrialState.PRUNED, str(error)
-    facts = {
-        "number": place + 1,
-        "settings": chosen,
-        "accuracy": max(watch.rows, default=None),
-        "epochs": len(watch.rows),
-        "seconds": round(watch.seconds(), 1),
-        "reason": reason,
-    }
-    proposal.set_user_attr("facts", facts)
-    told = study.tell(proposal, max(watch.rows) if state == TrialState.COMPLETE else None, state)
-    shutil.rmtree(trial_settings.run_folder(), ignore_errors=True)
-    keras.utils.clear_session()
-    return _as_trial(told)
-
-
-class _Watch:
-    """Follow a trial's epochs, and end it where it is behind the others."""
-
-    def __init__(self, study: optuna.Study, proposal: optuna.Trial):
-        self.proposal = proposal
-        self.rows: list[float] = []
-        self.started = time.monotonic()
-
-    def on_epoch(self, row: Mapping[str, float]) -> None:
-        """Tell the pruner the validation accuracy of an epoch.
-
-        Raises:
-            optuna.TrialPruned: the trial is not worth the rest of its epochs.
-        """
-        self.rows.append(float(row["val_accuracy"]))
-        self.proposal.report(self.rows[-1], step=int(row["epoch"]))
-        if self.proposal.should_prune():
-            raise optuna.TrialPruned
-
-    def seconds(self) -> float:
-        """Return how long the trial took so far."""
-        return time.monotonic() - self.started
-
-
-def _prepare_proposal(study: optuna.Study, settings: TrainingSettings, place: int) -> None:
-    """Set the sampler and the pruner for the trial at one place of the search.
-
-    The seed belongs to the place, so a search that was interrupted proposes what it would have
-    proposed, and not its first random settings again.
-    """
-    study.sampler = optuna.samplers.TPESampler(
-        seed=int(np.random.SeedSequence((settings.seed, place)).generate_state(1)[0]),
-        n_startup_trials=RANDOM_TRIALS,
-    )
+    # The seed belongs to the place, so a search that was interrupted proposes what it would have
+    # proposed, and not its first random settings again.
+    seed = int(np.random.SeedSequence((settings.seed, place)).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
     study.pruner = optuna.pruners.MedianPruner(
         n_startup_trials=TRIALS_BEFORE_PRUNING, n_warmup_steps=max(1, settings.epochs // 4)
     )
+    space = search_space(settings)
     if place == 0 and not study.get_trials(states=(TrialState.WAITING,)):
-        study.enqueue_trial(_starting_values(settings))
+        given = {name: getattr(settings, name) for name in space if name != "rate_factor"}
+        given["rate_factor"] = settings.rate() / BEST_RATES[settings.optimizer]
+        given["weight_decay"] = settings.weight_decay or WEIGHT_DECAYS[0]
+        study.enqueue_trial(given)
+    proposal = study.ask(space)
+    # numbers with two digits, which a person can type
+    chosen = {
+        name: float(f"{value:.2g}") if isinstance(value, float) else value
+        for name, value in proposal.params.items()
+    }
+    factor = proposal.params["rate_factor"]
+    del chosen["rate_factor"]
+    rate = float(f"{factor * BEST_RATES[proposal.params['optimizer']]:.2g}")
+    chosen = {"learning_rate": rate, **chosen}
+    trial_settings = replace(settings, name=f"{settings.name}_trial{place + 1:03d}", **chosen)
+    accuracies: list[float] = []
+    started = time.monotonic()
+
+    def on_epoch(row: Mapping[str, float]) -> None:
+        accuracies.append(float(row["val_accuracy"]))
+        proposal.report(accuracies[-1], step=int(row["epoch"]))
+        if proposal.should_prune():
+            raise optuna.TrialPruned
+
+    state, reason = TrialState.PRUNED, ""
+    try:
+        fitted = fit(dataset, trial_settings, verbose, on_epoch=on_epoch)
+        # of all its epochs: a trial that was interrupted has earlier ones
+        accuracies = [row["val_accuracy"] for row in fitted.history]
+        state = TrialState.COMPLETE
+    except optuna.TrialPruned:
+        pass
+    except TrainingError as error:
+        if not _finished(study):
+            raise
+        reason = str(error)
+    facts = {
+        "number": place + 1,
+        "settings": chosen,
+        "accuracy": max(accuracies, default=None),
+        "epochs": len(accuracies),
+        "seconds": round(time.monotonic() - started, 1),
+        "reason": reason,
+    }
+    proposal.set_user_attr("facts", facts)
+    told = study.tell(proposal, max(accuracies) if state == TrialState.COMPLETE else None, state)
+    shutil.rmtree(trial_settings.run_folder(), ignore_errors=True)
+    keras.utils.clear_session()
+    return _as_trial(told)
 
 
 def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
@@ -377,45 +345,9 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
 
 
 def _widened(ends: tuple[float, float], value: float) -> tuple[float, float]:
-    """Return a range that also holds a value, unless that is 0 where a logarithm is searched."""
+    """Return a range that also holds a value, unless it is 0, which has no logarithm."""
     low, high = ends
     return (min(low, value) if value > 0 else low), max(high, value)
-
-
-def _starting_values(settings: TrainingSettings) -> dict[str, object]:
-    """Return the given settings as a proposal."""
-    return {
-        "optimizer": settings.optimizer,
-        "rate_factor": settings.rate() / BEST_RATES[settings.optimizer],
-        "weight_decay": settings.weight_decay or WEIGHT_DECAYS[0],
-        "label_smoothing": settings.label_smoothing,
-        "augmentation": settings.augmentation,
-        "mixup": settings.mixup,
-        "batch_size": settings.batch_size,
-        "schedule": settings.schedule,
-    }
-
-
-def _chosen(params: Mapping[str, object]) -> dict[str, object]:
-    """Return proposed values as settings, numbers with two digits that a person can type."""
-    rounded = {
-        name: float(f"{value:.2g}") if isinstance(value, float) else value
-        for name, value in params.items()
-        if name != "rate_factor"
-    }
-    rate = float(f"{params['rate_factor'] * BEST_RATES[params['optimizer']]:.2g}")
-    return {"learning_rate": rate, **rounded}
-
-
-# What came out
-
-
-def _summary(study: optuna.Study, settings: TrainingSettings) -> Tuning:
-    """Return the finished trials and what made the difference between them."""
-    trials = tuple(_as_trial(frozen) for frozen in _finished(study))
-    if not any(trial.state == COMPLETE for trial in trials):
-        raise TrainingError("expected at least one trial; received --trials 0")
-    return Tuning(settings, trials, _importances(study, trials))
 
 
 def _as_trial(frozen: FrozenTrial) -> Trial:
@@ -440,13 +372,6 @@ def _importances(study: optuna.Study, trials: Sequence[Trial]) -> dict[str, floa
     return {names.get(name, name): float(share) for name, share in shares.items()}
 
 
-def _ranked(tuning: Tuning) -> list[Trial]:
-    """Return complete trials, the best first, then the others."""
-    return sorted(
-        tuning.trials, key=lambda trial: (trial.state != COMPLETE, -(trial.accuracy or 0))
-    )
-
-
 def _table_row(trial: Trial) -> dict[str, str]:
     """Return a trial as a row of a table 100 columns wide."""
     values = trial.settings
@@ -465,120 +390,6 @@ def _table_row(trial: Trial) -> dict[str, str]:
     }
 
 
-def _csv_row(trial: Trial) -> dict[str, object]:
-    """Return a trial as a row for a file."""
-    return {
-        "trial": trial.number,
-        "state": trial.state,
-        "validation_accuracy": trial.accuracy,
-        "epochs": trial.epochs,
-        "seconds": trial.seconds,
-        **trial.settings,
-        "reason": trial.reason,
-    }
-
-
-def _flag_words(flag: str, value: object) -> list[str]:
-    """Return a flag and its value as words of a command line."""
-    if isinstance(value, bool):
-        return [flag]
-    if isinstance(value, tuple):
-        return [flag, *map(str, value)]
-    return [f"{flag}={value}"] if str(value).startswith("-") else [flag, str(value)]
-
-
 def _shown(value: object) -> str:
     """Return a value as a person writes it."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its kind."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _figure(tuning: Tuning) -> Figure:
-    """Draw accuracy by trial, what mattered, and accuracy over each setting."""
-    names = list(tuning.trials[0].settings)
-    least = min(trial.accuracy for trial in tuning.trials if trial.state == COMPLETE)
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.3))
-    by_trial, by_importance = above.subplots(1, 2, width_ratios=(3, 2))
-    floor = least - 0.1 * max(tuning.best.accuracy - least, 0.01)
-    _draw_trials(by_trial, tuning, floor)
-    _draw_importances(by_importance, tuning.importances)
-    grid = below.subplots(2, -(-len(names) // 2), sharey=True, squeeze=False)
-    below.suptitle("Validation accuracy over each setting", fontsize=12)
-    for axes, name in zip(grid.flat, names, strict=False):
-        _draw_slice(axes, tuning, name, floor)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("validation accuracy")
-    return figure
-
-
-def _draw_trials(axes, tuning: Tuning, floor: float) -> None:
-    """Draw the accuracy of each trial and the best so far."""
-    labels = {COMPLETE: "trained to its end", PRUNED: "stopped early (drawn at the bottom)"}
-    for state, places, accuracies in _points(tuning, floor, lambda trial: trial.number):
-        axes.plot(places, accuracies, MARKERS[state], label=labels[state])
-    scores = [trial.accuracy if trial.state == COMPLETE else floor for trial in tuning.trials]
-    places = [trial.number for trial in tuning.trials]
-    axes.step(places, np.maximum.accumulate(scores), where="post", label="best so far", zorder=0)
-    best = tuning.best
-    text, place = f"trial {best.number}: {best.accuracy:.2%}", (best.number, best.accuracy)
-    axes.annotate(text, place, textcoords="offset points", xytext=(0, 7), ha="center")
-    axes.set(title="Trials", xlabel="trial", ylabel="validation accuracy")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.08, y=0.15)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-
-
-def _points(tuning: Tuning, floor: float, place: Callable[[Trial], float]) -> Iterator[tuple]:
-    """Yield state, places and accuracies of the trials; those stopped early stand on the floor."""
-    for state in MARKERS:
-        chosen = [trial for trial in tuning.trials if trial.state == state]
-        accuracies = [trial.accuracy if state == COMPLETE else floor for trial in chosen]
-        if chosen:
-            yield state, [place(trial) for trial in chosen], accuracies
-
-
-def _draw_importances(axes, importances: Mapping[str, float]) -> None:
-    """Draw how much each setting mattered, the most important on top."""
-    axes.set_title("What made the difference, roughly")
-    if not importances:
-        axes.axis("off")
-        axes.text(0.5, 0.5, "too few trials to tell", ha="center", transform=axes.transAxes)
-        return
-    names = list(reversed(importances))
-    bars = axes.barh([name.replace("_", " ") for name in names], [importances[n] for n in names])
-    axes.bar_label(bars, fmt="{:.0%}", padding=3)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.set_xticks([])
-    axes.margins(x=0.12)
-
-
-def _draw_slice(axes, tuning: Tuning, name: str, floor: float) -> None:
-    """Draw the accuracy of each trial over one of its settings."""
-    kinds = _kinds(tuning, name)
-
-    def place(trial: Trial) -> float:
-        return kinds.index(trial.settings[name]) if kinds else trial.settings[name]
-
-    for state, places, accuracies in _points(tuning, floor, place):
-        axes.plot(places, accuracies, MARKERS[state], alpha=0.7)
-    ring = {"markersize": 12, "markerfacecolor": "none", "color": "black"}
-    axes.plot([place(tuning.best)], [tuning.best.accuracy], "o", **ring)
-    if kinds:
-        axes.set_xticks(range(len(kinds)), kinds)
-    elif name in ("learning_rate", "weight_decay"):
-        axes.set_xscale("log")
-    axes.set_xlabel(name.replace("_", " "))
-    axes.margins(x=0.15, y=0.15)
-    axes.grid(alpha=0.3)
-
-
-def _kinds(tuning: Tuning, name: str) -> list:
-    """Return the values of a setting that has only a few, in their order; none for a number."""
-    choices = search_space(tuning.settings).get(name)
-    return list(choices.choices) if isinstance(choices, CategoricalDistribution) else []

@@ -33,7 +33,7 @@ from emotion.web.feedback import find_face, give, take_back
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
 from emotion.web.models.offered import OfferedModel
-from emotion.web.models.page import view_of
+from emotion.web.models.page import class_names_of, why_unusable
 from emotion.web.openapi import describe
 from emotion.web.sets import (
     Shown,
@@ -483,13 +483,12 @@ def model(key: str) -> ResponseReturnValue:
 
 def model_document(services: Services, offered: OfferedModel) -> dict:
     """Return what the list of models tells about one of them."""
-    view = view_of(services, offered)
     return {
         **offered.names,
         "default": offered.is_default,
-        "classes": list(view.class_names),
+        "classes": list(class_names_of(services, offered)),
         "sha256": services.models.sha256(offered),
-        "problem": view.problem or None,
+        "problem": why_unusable(services, offered) or None,
         "links": {
             "self": url_for("api.model", key=offered.key),
             "page": url_for("model_page.page", key=offered.key),

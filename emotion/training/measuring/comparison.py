@@ -1,6 +1,5 @@
 """Several models side by side on the same images: how good, how honest, how large, how fast."""
 
-import csv
 import math
 import os
 import platform
@@ -9,26 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
 from emotion.errors import ModelError
-from emotion.files import whole_file, write_json
+from emotion.files import write_csv, write_json
 from emotion.model.keras import ModelFiles, load_keras_model
 from emotion.model.runtime import INPUT_SHAPE, EmotionModel, load_model
+from emotion.text import decimal, table
 from emotion.training.data.datasets import Dataset
-from emotion.training.measuring.evaluation import Evaluation, evaluate_model
-from emotion.training.measuring.report_figures import Palette, draw
+from emotion.training.measuring.comparison_figure import LONGEST_NAME, draw_comparison, short
+from emotion.training.measuring.evaluation import evaluate_model
+from emotion.training.measuring.report import write_figure
+from emotion.training.measuring.report_figures import cut, draw
 
 ROUNDS = 20
 BATCH_SIZE = 32
 TABLE_WIDTH = 100
-LONGEST_NAME = 28
 MULTIPLYING_STEPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-LABEL_INCHES = 0.21
-"""Height that the label of one model takes beside the plot."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class ComparisonRow:
     """Everything about one model that is put beside the others.
 
     Attributes:
-        name: name of the model's files, with its folder where two have the same.
+        name: name of the model's files, with its folder if two have the same.
         runtime: what computed: "ONNX Runtime" or "Keras".
         images: how many images it was measured on.
         accuracy: share of right answers.
@@ -48,7 +44,7 @@ class ComparisonRow:
         size_bytes: of the weights on disk, the .h5.
         parameters: numbers in the network, moving averages included.
         multiply_adds: multiplications with an addition for one face, in convolutions and matrix
-            products; None where the model has no fast form to count them in.
+            products; None if the model has no fast form.
         milliseconds_alone: median time of a face that comes alone.
         milliseconds_in_batch: median time of a face among 32.
         machine: what the times were taken on.
@@ -98,12 +94,31 @@ def compare_models(
             progress(name)
         evaluations.append(evaluate_model(model, dataset))
     times = time_models(models, dataset.images)
-    return tuple(
-        _row(name, ModelFiles(Path(stem)), model, dataset, evaluation, milliseconds)
-        for name, stem, model, evaluation, milliseconds in zip(
-            names, stems, models, evaluations, times, strict=True
+    rows = []
+    for position, (model, evaluation) in enumerate(zip(models, evaluations, strict=True)):
+        files = ModelFiles(Path(stems[position]))
+        f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
+        is_fast = model.runtime == "ONNX Runtime"
+        rows.append(
+            ComparisonRow(
+                name=names[position],
+                runtime=model.runtime,
+                images=len(dataset),
+                accuracy=evaluation.accuracy,
+                accuracy_interval=evaluation.accuracy_interval,
+                macro_f1=evaluation.macro_f1,
+                f1={class_name: f1[class_name] for class_name in dataset.class_names},
+                log_loss=evaluation.log_loss,
+                expected_calibration_error=evaluation.expected_calibration_error,
+                size_bytes=files.weights.stat().st_size,
+                parameters=load_keras_model(files).count_params(),
+                multiply_adds=count_multiply_adds(files.fast_form) if is_fast else None,
+                milliseconds_alone=times[position][0],
+                milliseconds_in_batch=times[position][1],
+                machine=_machine(),
+            )
         )
-    )
+    return tuple(rows)
 
 
 def time_models(
@@ -158,20 +173,20 @@ def comparison_lines(rows: Sequence[ComparisonRow]) -> list[str]:
     }
     cost = {
         "size": [f"{row.size_bytes / 1e6:,.1f} MB" for row in rows],
-        "parameters": [_short(row.parameters) for row in rows],
-        "multiply-adds": [_short(row.multiply_adds) for row in rows],
+        "parameters": [short(row.parameters) for row in rows],
+        "multiply-adds": [short(row.multiply_adds) for row in rows],
         "ms alone": [f"{row.milliseconds_alone:.2f}" for row in rows],
         f"ms of {BATCH_SIZE}": [f"{row.milliseconds_in_batch:.2f}" for row in rows],
         "runtime": [row.runtime for row in rows],
     }
-    by_class = {name: [_decimal(row.f1[name]) for row in rows] for name in rows[0].f1}
-    names = [_cut(row.name) for row in rows]
+    by_class = {name: [decimal(row.f1[name]) for row in rows] for name in rows[0].f1}
+    names = [cut(row.name, LONGEST_NAME) for row in rows]
     return [
-        *_table("model", names, quality),
+        *_blocks("model", names, quality),
         "",
-        *_table("model", names, cost),
+        *_blocks("model", names, cost),
         "",
-        *_table("F1 a class", names, by_class),
+        *_blocks("F1 a class", names, by_class),
         "",
         f"Milliseconds of a face that comes alone and of one among {BATCH_SIZE}: medians, taken in "
         "turns,",
@@ -188,40 +203,14 @@ def write_comparison(folder: Path, rows: Sequence[ComparisonRow]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", [asdict(row) for row in rows])
-    with whole_file(folder / "comparison.csv") as part:
-        _write_csv(part, [_flat(row) for row in rows])
-    with whole_file(folder / "comparison.png") as part:
-        draw(_figure, rows).savefig(part)
-
-
-def _row(
-    name: str,
-    files: ModelFiles,
-    model: EmotionModel,
-    dataset: Dataset,
-    evaluation: Evaluation,
-    milliseconds: tuple[float, float],
-) -> ComparisonRow:
-    """Return one row from what was measured and from the files."""
-    f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
-    is_fast = model.runtime == "ONNX Runtime"
-    return ComparisonRow(
-        name=name,
-        runtime=model.runtime,
-        images=len(dataset),
-        accuracy=evaluation.accuracy,
-        accuracy_interval=evaluation.accuracy_interval,
-        macro_f1=evaluation.macro_f1,
-        f1={class_name: f1[class_name] for class_name in dataset.class_names},
-        log_loss=evaluation.log_loss,
-        expected_calibration_error=evaluation.expected_calibration_error,
-        size_bytes=files.weights.stat().st_size,
-        parameters=load_keras_model(files).count_params(),
-        multiply_adds=count_multiply_adds(files.fast_form) if is_fast else None,
-        milliseconds_alone=milliseconds[0],
-        milliseconds_in_batch=milliseconds[1],
-        machine=_machine(),
-    )
+    flat = []
+    for row in rows:  # one value a column
+        values = asdict(row)
+        low, high = values.pop("accuracy_interval")
+        by_class = {f"f1_{name}": value for name, value in values.pop("f1").items()}
+        flat.append(values | {"accuracy_low": low, "accuracy_high": high} | by_class)
+    write_csv(folder / "comparison.csv", flat)
+    write_figure(folder / "comparison.png", draw(draw_comparison, rows))
 
 
 def _names(stems: Sequence[Path]) -> list[str]:
@@ -290,143 +279,17 @@ def _machine() -> str:
     return f"{processor}, {os.cpu_count()} CPUs, {platform.system()}"
 
 
-def _short(count: int | None) -> str:
-    """Return a count in thousands, millions or billions."""
-    if count is None:
-        return "–"
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return str(count)
-
-
-def _decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _cut(name: str) -> str:
-    """Return a name short enough for a table, its middle left out."""
-    half = LONGEST_NAME // 2
-    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
+def _blocks(corner: str, names: Sequence[str], columns: dict[str, list[str]]) -> list[str]:
+    """Return a table as lines, in several blocks if the columns do not fit beside each other."""
+    blocks: list[dict[str, list[str]]] = [{}]
+    for header, cells in columns.items():
+        wider = blocks[-1] | {header: cells}
+        if blocks[-1] and max(map(len, _table(corner, names, wider))) > TABLE_WIDTH:
+            blocks.append({header: cells})
+        else:
+            blocks[-1] = wider
+    return [line for block in blocks for line in ("", *_table(corner, names, block))][1:]
 
 
 def _table(corner: str, names: Sequence[str], columns: dict[str, list[str]]) -> list[str]:
-    """Return aligned lines, in several blocks where the columns do not fit beside each other."""
-    first_width = max(len(text) for text in (corner, *names))
-    blocks, room = [[]], TABLE_WIDTH - first_width
-    for header, cells in columns.items():
-        width = 2 + max(len(text) for text in (header, *cells))
-        if blocks[-1] and width > room:
-            blocks.append([])
-            room = TABLE_WIDTH - first_width
-        blocks[-1].append((width, (header, *cells)))
-        room -= width
-    lines = []
-    for block in blocks:
-        lines += [""] if lines else []
-        for line, head in enumerate((corner, *names)):
-            cells = (f"{texts[line]:>{width}}" for width, texts in block)
-            lines.append(f"{head:{first_width}}" + "".join(cells))
-    return lines
-
-
-def _flat(row: ComparisonRow) -> dict:
-    """Return a row with one value a column."""
-    values = asdict(row)
-    low, high = values.pop("accuracy_interval")
-    by_class = values.pop("f1")
-    values |= {"accuracy_low": low, "accuracy_high": high}
-    return values | {f"f1_{name}": value for name, value in by_class.items()}
-
-
-def _write_csv(path: Path, rows: Sequence[dict]) -> None:
-    """Write rows under the names of the first one's values."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _figure(rows: Sequence[ComparisonRow], palette: Palette) -> Figure:
-    """Draw accuracy over time, and F1 by class, a colour a model in both."""
-    upper_inches = max(3.8, 0.8 + LABEL_INCHES * len(rows))
-    figure = Figure(figsize=(8, upper_inches + 3.4), layout="constrained")
-    upper, lower = figure.subplots(2, 1, height_ratios=(upper_inches, 3.1))
-    colors = [matplotlib.color_sequences["tab10"][number % 10] for number in range(len(rows))]
-    _draw_trade(upper, rows, colors)
-    _label_dots(upper, rows, colors, LABEL_INCHES / (upper_inches - 0.7), palette)
-    _draw_classes(lower, rows, colors)
-    handles = lower.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower left", ncols=4, handlelength=1.2)
-    return figure
-
-
-def _draw_trade(axes, rows: Sequence[ComparisonRow], colors) -> None:
-    """Draw accuracy with its interval over milliseconds; the dot's area is the parameters."""
-    largest = max(row.parameters for row in rows)
-    for row, color in zip(rows, colors, strict=True):
-        low, high = row.accuracy_interval
-        place = (row.milliseconds_alone, row.accuracy)
-        axes.vlines(place[0], low, high, color=color, linewidth=1.5)
-        axes.scatter(*place, s=25 + 350 * row.parameters / largest, color=color, alpha=0.8)
-    times = [row.milliseconds_alone for row in rows]
-    axes.set(xscale="log", xlim=(min(times) / 1.8, max(times) * 1.8))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(LogLocator(subs=()))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.margins(y=0.1)
-    axes.set_title(f"Accuracy and 95% interval on {rows[0].images:,} images")
-    axes.set_xlabel("milliseconds a face, one at a time (area and label: parameters)")
-
-
-def _label_dots(axes, rows: Sequence[ComparisonRow], colors, gap: float, palette: Palette) -> None:
-    """Write the names beside the plot, apart from each other, each with a line to its dot."""
-    bottom, top = axes.get_ylim()
-    heights = _spread([(row.accuracy - bottom) / (top - bottom) for row in rows], gap)
-    for row, color, height in zip(rows, colors, heights, strict=True):
-        axes.annotate(
-            f"{_cut(row.name)}, {_short(row.parameters)}",
-            (row.milliseconds_alone, row.accuracy),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=palette.ink,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": color,
-                "linewidth": 0.8,
-                "alpha": 0.7,
-                "relpos": (0, 0.5),
-            },
-        )
-
-
-def _spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Return places near those wanted, in the same order and at least a gap apart."""
-    order = np.argsort(wanted, kind="stable")
-    steps = np.arange(len(wanted)) * gap
-    # without the steps the places must only not fall: push up, push down, meet in the middle
-    level = np.asarray(wanted)[order] - steps
-    upward = np.maximum.accumulate(level)
-    downward = np.minimum.accumulate(level[::-1])[::-1]
-    places = np.empty(len(wanted))
-    places[order] = (upward + downward) / 2 + steps
-    return places.tolist()
-
-
-def _draw_classes(axes, rows: Sequence[ComparisonRow], colors) -> None:
-    """Draw F1 by class, a bar a model."""
-    class_names = list(rows[0].f1)
-    width = 0.8 / len(rows)
-    for number, (row, color) in enumerate(zip(rows, colors, strict=True)):
-        places = np.arange(len(class_names)) - 0.4 + (number + 0.5) * width
-        heights = [row.f1[name] or 0 for name in class_names]
-        hatch = "//" if number >= 10 else ""
-        axes.bar(places, heights, 0.9 * width, color=color, hatch=hatch, label=_cut(row.name))
-    is_crowded = sum(map(len, class_names)) + 2 * len(class_names) > 90
-    axes.set_xticks(range(len(class_names)), class_names, rotation=90 if is_crowded else 0)
-    axes.grid(visible=False, axis="x")
-    axes.set(ylim=(0, 1))
-    axes.set_title("F1 by class")
+    return table((corner, *columns), list(zip(names, *columns.values(), strict=True)))

@@ -1,11 +1,11 @@
 """How good the answers are: metrics from (labels, probabilities); no Keras, no files."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import rel_entr
-from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -15,6 +15,7 @@ from sklearn.metrics import (
 )
 
 from emotion.errors import DatasetError
+from emotion.model.intervals import wilson_interval
 from emotion.model.runtime import EmotionModel, apply_temperature
 from emotion.training.data.datasets import Dataset
 
@@ -24,9 +25,6 @@ COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
 
 SMALLEST_PROBABILITY = 1e-12
 """Stands for a probability of exactly 0 where a logarithm is taken."""
-
-IMAGES_AT_ONCE = 1024
-"""Images that are held as float32 at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class VoteAgreement:
         best_mean_share: the same for the answer most voters gave, the most that can be reached.
         majority_images: how many images have one class with the most votes, without a tie.
         majority_accuracy: share of those on which the model gives that class, the measure of
-            Barsoum et al.; None where there are none.
+            Barsoum et al.; None if there are none.
         label_majority_accuracy: the same for the dataset's own label.
         cross_entropy: mean of -sum(votes * log(probabilities)) in nats, the training loss of
             Barsoum et al.; at least `vote_entropy`.
@@ -75,7 +73,7 @@ class Evaluation:
         probabilities: (N, classes) float.
         votes: (N, classes) float32, the share of the votes for each class, a row of zeros where
             nobody voted for one of the classes; None without votes.
-        twins: (N,) bool, images that also stand in the training data; None where not known.
+        twins: (N,) bool, images that also stand in the training data; None if not known.
     """
 
     class_names: tuple[str, ...]
@@ -98,7 +96,6 @@ class Evaluation:
 
     @property
     def predictions(self) -> np.ndarray:
-        """Return the most probable class of each image, (N,) int."""
         return self.probabilities.argmax(axis=1)
 
     @property
@@ -161,7 +158,7 @@ class Evaluation:
 
     @property
     def confusion_normalised(self) -> np.ndarray:
-        """Return shares of each true class, (classes, classes); NaN where it has no images."""
+        """Return shares of each true class, (classes, classes); NaN if it has none."""
         counts = self.confusion
         totals = counts.sum(axis=1, keepdims=True)
         blank = np.full(counts.shape, np.nan)
@@ -169,13 +166,12 @@ class Evaluation:
 
     @property
     def area_under_risk_coverage(self) -> float:
-        """Return the mean risk over all coverages (AURC; Geifman et al. 2019), 0 to 1, low is good.
+        """Return the mean risk over all coverages (AURC), 0 to 1, low is good.
 
         Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural
         classifiers".
         """
-        _, risk = self.risk_coverage()
-        return float(risk.mean())
+        return float(self.risk_coverage()[1].mean())
 
     def per_class(self) -> tuple[dict, ...]:
         """Return class, precision, recall, F1 and support (images) of each class.
@@ -208,7 +204,14 @@ class Evaluation:
         """
         bins = np.minimum((self.confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
         return tuple(
-            self._reliability_row(number, bins == number) for number in range(CALIBRATION_BINS)
+            {
+                "lower": number / CALIBRATION_BINS,
+                "upper": (number + 1) / CALIBRATION_BINS,
+                "confidence": _mean(self.confidence[bins == number]),
+                "accuracy": _mean(self.right[bins == number]),
+                "images": int((bins == number).sum()),
+            }
+            for number in range(CALIBRATION_BINS)
         )
 
     def risk_coverage(self) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +230,7 @@ class Evaluation:
         return tuple(self.coverage_row(coverage) for coverage in COVERAGES)
 
     def coverage_row(self, coverage: float) -> dict:
-        """Return the accuracy where a share of the images, the surest, is answered.
+        """Return the accuracy if only a share of the images, the surest, is answered.
 
         Returns:
             coverage: that share, above 0 to 1; threshold: the confidence from which an answer
@@ -244,7 +247,7 @@ class Evaluation:
         }
 
     def vote_agreement(self) -> VoteAgreement | None:
-        """Return how the answers stand to the votes, None where no image has any."""
+        """Return how the answers stand to the votes, None if no image has any."""
         voted = np.zeros(len(self.labels), bool) if self.votes is None else self.votes.sum(1) > 0
         if not voted.any():
             return None
@@ -252,6 +255,9 @@ class Evaluation:
         probabilities = _normalised(self.probabilities[voted])
         answers, labels = self.predictions[voted], self.labels[voted]
         rows, majority = np.arange(len(votes)), votes.argmax(axis=1)
+        middle = (votes + probabilities) / 2
+        # SciPy's `jensenshannon` is the root, and NaN if rounding makes this negative
+        nats = (rel_entr(votes, middle) + rel_entr(probabilities, middle)).sum(axis=1) / 2
         clear = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
         return VoteAgreement(
             images=len(votes),
@@ -263,7 +269,7 @@ class Evaluation:
             label_majority_accuracy=_mean((labels == majority)[clear]),
             cross_entropy=_cross_entropy(votes, probabilities),
             vote_entropy=_cross_entropy(votes, votes),
-            jensen_shannon_divergence=_jensen_shannon_divergence(votes, probabilities),
+            jensen_shannon_divergence=float((nats.clip(min=0) / np.log(2)).mean()),
         )
 
     def leak_free(self) -> "Evaluation | None":
@@ -296,7 +302,7 @@ class Evaluation:
         }
 
     def summary(self) -> dict:
-        """Return every figure as plain types for JSON; None where one is not defined."""
+        """Return every figure as plain types for JSON; None if one is not defined."""
         agreement, leak_free = self.vote_agreement(), self.leak_free()
         return self.figures() | {
             "per_class": list(self.per_class()),
@@ -311,16 +317,6 @@ class Evaluation:
             "leak_free": leak_free.figures() if leak_free else None,
         }
 
-    def _reliability_row(self, number: int, inside: np.ndarray) -> dict:
-        """Return one bin of the reliability table; `inside` (N,) bool holds for its images."""
-        return {
-            "lower": number / CALIBRATION_BINS,
-            "upper": (number + 1) / CALIBRATION_BINS,
-            "confidence": _mean(self.confidence[inside]),
-            "accuracy": _mean(self.right[inside]),
-            "images": int(inside.sum()),
-        }
-
 
 def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False) -> Evaluation:
     """Evaluate a loaded model on all images of a dataset, answered as photos are.
@@ -328,7 +324,7 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     Args:
         model: the model, as it is served.
         dataset: the images; its votes and twins are taken over.
-        one_crop: leave the mirror image out, also where the model's card asks for it.
+        one_crop: leave the mirror image out, even if the model's card asks for it.
 
     Raises:
         DatasetError: the dataset has no images, or a class that the model does not know.
@@ -342,24 +338,34 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     if not len(dataset):
         raise DatasetError("expected images to evaluate the model on; received none")
     positions = np.array([model.class_names.index(name) for name in dataset.class_names])
-    answer, images = model.predict if one_crop else model.answer, dataset.images
-    batches = [
-        answer(images[start : start + IMAGES_AT_ONCE, ..., None].astype(np.float32) / 255)
-        for start in range(0, len(images), IMAGES_AT_ONCE)
-    ]
+    votes = None
+    if dataset.votes is not None:
+        votes = np.zeros((len(dataset), len(model.class_names)), np.float32)
+        votes[:, positions] = dataset.votes
     return Evaluation(
         class_names=model.class_names,
         labels=positions[dataset.labels],
-        probabilities=np.concatenate(batches),
-        votes=_in_columns(dataset.votes, positions, len(model.class_names)),
+        probabilities=predict_images(model.predict if one_crop else model.answer, dataset.images),
+        votes=votes,
         twins=dataset.twins,
     )
 
 
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0."""
-    interval = binomtest(right, count).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+def predict_images(
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, at_once: int = 512
+) -> np.ndarray:
+    """Return the probabilities of (N, 48, 48) uint8 images, (N, classes), N above 0.
+
+    Args:
+        predict: what takes a batch of (N, 48, 48, 1) float32 in [0, 1].
+        images: the images.
+        at_once: images that are held as float32 at a time.
+    """
+    batches = [
+        predict(images[start : start + at_once, ..., None].astype(np.float32) / 255)
+        for start in range(0, len(images), at_once)
+    ]
+    return np.concatenate(batches)
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -381,29 +387,10 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
 
 
-def _in_columns(votes: np.ndarray | None, positions: np.ndarray, count: int) -> np.ndarray | None:
-    """Return votes with their columns at `positions` among `count` classes."""
-    if votes is None:
-        return None
-    moved = np.zeros((len(votes), count), np.float32)
-    moved[:, positions] = votes
-    return moved
-
-
 def _cross_entropy(targets: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the mean of -sum(targets * log(probabilities)) in nats."""
     logarithms = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
     return float(-(targets * logarithms).sum(axis=1).mean())
-
-
-def _jensen_shannon_divergence(left: np.ndarray, right: np.ndarray) -> float:
-    """Return the mean Jensen-Shannon divergence of the rows in bits, 0 to 1 (Lin 1991).
-
-    SciPy's `jensenshannon` is its root, and NaN where rounding makes it negative.
-    """
-    middle = (left + right) / 2
-    nats = (rel_entr(left, middle) + rel_entr(right, middle)).sum(axis=1) / 2
-    return float((nats.clip(min=0) / np.log(2)).mean())
 
 
 def _normalised(rows: np.ndarray) -> np.ndarray:
@@ -413,10 +400,8 @@ def _normalised(rows: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Return the mean as a plain number, None of no values."""
     return float(values.mean()) if len(values) else None
 
 
 def _number(value: float) -> float | None:
-    """Return a plain number, None for NaN."""
     return None if np.isnan(value) else float(value)

@@ -1,6 +1,6 @@
 """Everything that a report tells about a model on one split; no Keras, no files."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -19,10 +19,10 @@ class SplitResult:
 
     Attributes:
         evaluation: the metrics of the model as photos are answered.
-        one_crop: the metrics without the mirror image; None where photos are answered so.
-        robustness: the accuracy under each corruption; empty where it was not measured.
+        one_crop: the metrics without the mirror image; None if photos are answered so.
+        robustness: the accuracy under each corruption; empty if it was not measured.
         images: (N, 48, 48) uint8, in the order of the evaluation.
-        names: (N,) str, where each image comes from; None where that is not known.
+        names: (N,) str, where each image comes from; None if not known.
     """
 
     evaluation: Evaluation
@@ -36,6 +36,10 @@ class SplitResult:
         one_crop = self.one_crop.figures() if self.one_crop else None
         return self.evaluation.summary() | {"one_crop": one_crop}
 
+    def report(self) -> dict:
+        """Return the content of the report's `evaluation.json`: the summary and the robustness."""
+        return self.summary() | {"robustness": [asdict(row) for row in self.robustness]}
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -43,7 +47,7 @@ class Sample:
 
     Attributes:
         position: its place in the split, from 0.
-        name: where it comes from, "" where that is not known.
+        name: where it comes from, "" if not known.
         true_class: the dataset's label.
         answer: the model's most probable class.
         probability: of the answer.
@@ -113,21 +117,16 @@ def _surest_first(evaluation: Evaluation, mask: np.ndarray) -> list[int]:
 def _sample(result: SplitResult, position: int) -> Sample:
     """Return one image of a split with its answer."""
     evaluation = result.evaluation
-    names = evaluation.class_names
+    names, votes = evaluation.class_names, {}
+    if evaluation.votes is not None:
+        shares = zip(names, evaluation.votes[position].tolist(), strict=True)
+        votes = dict(sorted((pair for pair in shares if pair[1]), key=lambda pair: -pair[1]))
     return Sample(
         position=position,
         name="" if result.names is None else str(result.names[position]),
         true_class=names[evaluation.labels[position]],
         answer=names[evaluation.predictions[position]],
         probability=float(evaluation.confidence[position]),
-        votes=_votes_of(evaluation, position),
+        votes=votes,
         image=result.images[position],
     )
-
-
-def _votes_of(evaluation: Evaluation, position: int) -> dict[str, float]:
-    """Return class -> share of the votes for one image, the most first, none that is 0."""
-    if evaluation.votes is None:
-        return {}
-    shares = zip(evaluation.class_names, evaluation.votes[position].tolist(), strict=True)
-    return dict(sorted((pair for pair in shares if pair[1] > 0), key=lambda pair: -pair[1]))

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emotion.labels import color_rgb
-from emotion.training.measuring.evaluation import Evaluation, wilson_interval
+from emotion.model.intervals import wilson_interval
+from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import Sample, SplitResult
 from emotion.training.measuring.robustness import CORRUPTIONS, LEVELS, UNCHANGED, RobustnessRow
 
@@ -74,16 +75,16 @@ def theme(palette: Palette) -> dict:
 
 
 def figures_of(result: SplitResult) -> dict[str, tuple]:
-    """Return name -> (function, its arguments but the palette) of each figure of a split."""
+    """Return name -> (function, *its arguments but the palette) of each figure of a split."""
     evaluation = result.evaluation
     figures = {
-        "confusion_matrix": (confusion_matrix, (evaluation,)),
-        "classification_report": (classification_report, (evaluation,)),
-        "reliability": (reliability, (evaluation,)),
-        "risk_coverage": (risk_coverage, (evaluation, result.one_crop)),
+        "confusion_matrix": (confusion_matrix, evaluation),
+        "classification_report": (classification_report, evaluation),
+        "reliability": (reliability, evaluation),
+        "risk_coverage": (risk_coverage, evaluation, result.one_crop),
     }
     if result.robustness:
-        figures["robustness"] = (robustness, (result.robustness,))
+        figures["robustness"] = (robustness, result.robustness)
     return figures
 
 
@@ -94,7 +95,7 @@ def draw(figure_of, *arguments, palette: Palette = LIGHT) -> Figure:
 
 
 def curves(history: Sequence[dict], selected_epoch: int | None, palette: Palette) -> Figure:
-    """Draw loss and accuracy over the epochs, of training and validation where both are known."""
+    """Draw loss and accuracy over the epochs, of training and validation if known."""
     figure = _figure(4.4)
     epochs = [row["epoch"] for row in history]
     panels = (("loss", "Loss"), ("accuracy", "Accuracy"))
@@ -127,14 +128,22 @@ def confusion_matrix(evaluation: Evaluation, palette: Palette) -> Figure:
     colours = LinearSegmentedColormap.from_list("shares", [palette.paper, palette.first])
     axes.set_facecolor(palette.grid)  # shows where a class has no images
     axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+    counts = evaluation.confusion
     for (row, column), share in np.ndenumerate(shares):
-        _write_cell(axes, (row, column), share, evaluation.confusion[row, column], palette)
+        known = not np.isnan(share)
+        middle = {"ha": "center", "color": palette.paper if share > 0.5 else palette.ink}
+        axes.text(column, row, f"{share:.0%}"[:-1] if known else "–", va="bottom", **middle)
+        small = {"fontsize": 6.5, "alpha": 0.8, **middle}
+        axes.text(column, row + 0.06, f"{counts[row, column]}", va="top", **small)
     axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 6 else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="true class")
     title = "Confusion matrix: % of each true class, images beneath"
     figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, weight="bold")
-    _frameless(axes)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
     return figure
 
 
@@ -169,7 +178,10 @@ def reliability(evaluation: Evaluation, palette: Palette) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], ":", color=palette.muted, label="perfectly honest")
     confidence = [row["confidence"] for row in rows]
-    bounds = np.array([_bounds(row) for row in rows]).T
+    intervals = [
+        wilson_interval(round(row["accuracy"] * row["images"]), row["images"]) for row in rows
+    ]
+    bounds = np.array(intervals).T
     upper.vlines(confidence, *bounds, color=palette.first, linewidth=1, alpha=0.6)
     label = "this model, with 95% interval"
     upper.plot(confidence, [row["accuracy"] for row in rows], "o-", ms=4, color=palette.first)
@@ -250,7 +262,8 @@ def sample_sheet(samples: Sequence[Sample], title: str, palette: Palette) -> Fig
         left, top = column * 1.08, line * 1.36
         extent = (left, left + 1, top + 1, top)
         axes.imshow(sample.image, cmap="gray", vmin=0, vmax=255, extent=extent)
-        caption = f"{_cut(sample.true_class)}\n→ {_cut(sample.answer)} {sample.probability:.0%}"
+        true_class, answer = (cut(n, LONGEST_CAPTION) for n in (sample.true_class, sample.answer))
+        caption = f"{true_class}\n→ {answer} {sample.probability:.0%}"
         axes.text(left + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize=6.5)
     axes.set(xlim=(0, 1.08 * SAMPLE_COLUMNS), ylim=(1.36 * lines - 0.3, -0.3), aspect="equal")
     return figure
@@ -262,9 +275,10 @@ def wrapped(name: str) -> str:
     return "\n".join(lines)
 
 
-def _cut(name: str) -> str:
-    """Return a class name short enough for half a line of a caption."""
-    return name if len(name) <= LONGEST_CAPTION else name[: LONGEST_CAPTION - 1] + "…"
+def cut(name: str, longest: int) -> str:
+    """Return a name short enough for a caption or a table, its middle left out."""
+    half = longest // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[half + 1 - longest :]}"
 
 
 def _figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figure:
@@ -275,26 +289,3 @@ def _legend_below(figure: Figure, axes) -> None:
     """Put the legend of one of the axes under the figure, where it covers nothing."""
     entries = axes.get_legend_handles_labels()
     figure.legend(*entries, loc="outside lower left", ncols=3, handlelength=1.8)
-
-
-def _frameless(axes) -> None:
-    """Take away the frame and the grid of axes that hold a matrix."""
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _write_cell(axes, cell: tuple[int, int], share: float, count: int, palette: Palette) -> None:
-    """Write the percentage and the count into one cell of the confusion matrix."""
-    row, column = cell
-    known = not np.isnan(share)
-    colour = palette.paper if known and share > 0.5 else palette.ink
-    middle = {"ha": "center", "color": colour}
-    axes.text(column, row, f"{share:.0%}"[:-1] if known else "–", va="bottom", **middle)
-    axes.text(column, row + 0.06, f"{count}", va="top", fontsize=6.5, alpha=0.8, **middle)
-
-
-def _bounds(row: dict) -> tuple[float, float]:
-    """Return the 95% interval of the accuracy of one bin of the reliability table."""
-    return wilson_interval(round(row["accuracy"] * row["images"]), row["images"])

@@ -1,11 +1,10 @@
 """How accuracy falls when images are worse than those of the dataset; no Keras, no files.
 
-The idea of naming corruptions and raising each in steps is that of Hendrycks & Dietterich 2019,
-"Benchmarking neural network robustness to common corruptions and perturbations"; the strengths are
-made for faces of 48x48 pixels.
+Named corruptions in rising steps: Hendrycks & Dietterich 2019, "Benchmarking neural network
+robustness to common corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -21,12 +20,23 @@ SEED = 7
 UNCHANGED = "none"
 """The corruption of the row that says how accurate the model is on the images as they are."""
 
-BLUR_SIGMA_PX = {"mild": 0.7, "medium": 1.2, "strong": 2.0}
-NOISE_DEVIATION = {"mild": 4, "medium": 8, "strong": 16}
-BRIGHTNESS = {"mild": 0.5, "medium": 0.25, "strong": 0.1}
-SIDE_PX = {"mild": 32, "medium": 24, "strong": 16}
-JPEG_QUALITY = {"mild": 30, "medium": 15, "strong": 5}
-ROTATION_DEGREES = {"mild": 10, "medium": 20, "strong": 30}
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way in which images get worse.
+
+    Attributes:
+        change: ((N, 48, 48) uint8 images, strength) -> changed images.
+        strengths: one for each of `LEVELS`.
+        description: what is done, with {} for the strength.
+    """
+
+    change: Callable[[np.ndarray, float], np.ndarray]
+    strengths: tuple[float, ...]
+    description: str
+
+    def __call__(self, images: np.ndarray, level: str) -> np.ndarray:
+        return self.change(images, self.strengths[LEVELS.index(level)])
 
 
 @dataclass(frozen=True)
@@ -35,10 +45,10 @@ class RobustnessRow:
 
     Attributes:
         corruption: a name in `CORRUPTIONS`, or "none" for the images as they are.
-        level: one of `LEVELS`; "" where nothing is changed.
+        level: one of `LEVELS`; "" if nothing is changed.
         description: what was done, with its strength.
         accuracy: share of right answers, answered as photos are.
-        accuracy_one_crop: the same without the mirror image; None where photos are answered so.
+        accuracy_one_crop: the same without the mirror image; None if photos are answered so.
         images: how many images it was measured on.
     """
 
@@ -50,60 +60,57 @@ class RobustnessRow:
     images: int
 
 
-def blur(images: np.ndarray, level: str) -> np.ndarray:
+def blur(images: np.ndarray, sigma_px: float) -> np.ndarray:
     """Return images out of focus."""
-    sigma = BLUR_SIGMA_PX[level]
-    return np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images])
+    return np.stack([cv2.GaussianBlur(image, (0, 0), sigma_px) for image in images])
 
 
-def noise(images: np.ndarray, level: str) -> np.ndarray:
+def noise(images: np.ndarray, deviation: float) -> np.ndarray:
     """Return images with the grain of a bad sensor, the same at every call."""
     grain = np.random.default_rng(SEED).standard_normal(images.shape, dtype=np.float32)
-    return (images + NOISE_DEVIATION[level] * grain).round().clip(0, 255).astype(np.uint8)
+    return (images + int(deviation) * grain).round().clip(0, 255).astype(np.uint8)
 
 
-def darkness(images: np.ndarray, level: str) -> np.ndarray:
+def darkness(images: np.ndarray, factor: float) -> np.ndarray:
     """Return images with less light; the grey values that are lost stay lost."""
-    return (images * BRIGHTNESS[level]).round().astype(np.uint8)
+    return (images * factor).round().astype(np.uint8)
 
 
-def low_resolution(images: np.ndarray, level: str) -> np.ndarray:
+def low_resolution(images: np.ndarray, side_px: float) -> np.ndarray:
     """Return images as of small faces that were enlarged."""
-    side, full = (SIDE_PX[level],) * 2, images.shape[2:0:-1]
+    side, full = (int(side_px),) * 2, images.shape[2:0:-1]
     small = [cv2.resize(image, side, interpolation=cv2.INTER_AREA) for image in images]
     return np.stack([cv2.resize(image, full, interpolation=cv2.INTER_LINEAR) for image in small])
 
 
-def jpeg(images: np.ndarray, level: str) -> np.ndarray:
+def jpeg(images: np.ndarray, quality: float) -> np.ndarray:
     """Return images that were saved as JPEG."""
-    setting = (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[level])
+    setting = (cv2.IMWRITE_JPEG_QUALITY, int(quality))
     files = [cv2.imencode(".jpg", image, setting)[1] for image in images]
     return np.stack([cv2.imdecode(file, cv2.IMREAD_GRAYSCALE) for file in files])
 
 
-def rotation(images: np.ndarray, level: str) -> np.ndarray:
-    """Return images turned about their centre, to the left and to the right in turn."""
-    degrees = ROTATION_DEGREES[level]
-    return np.stack([_turned(image, degrees * (-1) ** i) for i, image in enumerate(images)])
+def rotation(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Return images turned left and right in turn; the edge goes on where nothing was."""
+    height, width = images.shape[1:]
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    turned = []
+    for position, image in enumerate(images):
+        matrix = cv2.getRotationMatrix2D(centre, degrees * (-1) ** position, 1)
+        edge = cv2.BORDER_REPLICATE
+        turned.append(cv2.warpAffine(image, matrix, (width, height), borderMode=edge))
+    return np.stack(turned)
 
 
 CORRUPTIONS = {
-    "blur": blur,
-    "noise": noise,
-    "darkness": darkness,
-    "low resolution": low_resolution,
-    "JPEG": jpeg,
-    "rotation": rotation,
-}
-"""Name -> function of ((N, 48, 48) uint8 images, level) that returns changed images."""
-
-DESCRIPTIONS = {
-    "blur": ("Gaussian blur, sigma {} px", BLUR_SIGMA_PX),
-    "noise": ("Gaussian noise, deviation {} of 255 greys", NOISE_DEVIATION),
-    "darkness": ("brightness times {}", BRIGHTNESS),
-    "low resolution": ("shrunk to {} px a side and enlarged", SIDE_PX),
-    "JPEG": ("JPEG of quality {}", JPEG_QUALITY),
-    "rotation": ("turned by {} degrees", ROTATION_DEGREES),
+    "blur": Corruption(blur, (0.7, 1.2, 2.0), "Gaussian blur, sigma {} px"),
+    "noise": Corruption(noise, (4, 8, 16), "Gaussian noise, deviation {} of 255 greys"),
+    "darkness": Corruption(darkness, (0.5, 0.25, 0.1), "brightness times {}"),
+    "low resolution": Corruption(
+        low_resolution, (32, 24, 16), "shrunk to {} px a side and enlarged"
+    ),
+    "JPEG": Corruption(jpeg, (30, 15, 5), "JPEG of quality {}"),
+    "rotation": Corruption(rotation, (10, 20, 30), "turned by {} degrees"),
 }
 
 
@@ -118,10 +125,21 @@ def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[Robustnes
         The images as they are, then a row a corruption and level, in the order of `CORRUPTIONS`.
     """
     sample = sample_of(dataset)
-    return tuple(
-        _measured(model, replace(sample, images=images), *names)
-        for images, *names in _conditions(sample.images)
-    )
+
+    def measured(images: np.ndarray, corruption: str, level: str, description: str):
+        changed = replace(sample, images=images)
+        one_crop = None
+        if model.serving.mirrored:
+            one_crop = evaluate_model(model, changed, one_crop=True).accuracy
+        accuracy = evaluate_model(model, changed).accuracy
+        return RobustnessRow(corruption, level, description, accuracy, one_crop, len(sample))
+
+    rows = [measured(sample.images, UNCHANGED, "", "as in the dataset")]
+    for name, corruption in CORRUPTIONS.items():
+        for level, strength in zip(LEVELS, corruption.strengths, strict=True):
+            text = corruption.description.format(strength)
+            rows.append(measured(corruption(sample.images, level), name, level, text))
+    return tuple(rows)
 
 
 def sample_of(dataset: Dataset) -> Dataset:
@@ -130,47 +148,3 @@ def sample_of(dataset: Dataset) -> Dataset:
         return dataset
     chosen = np.random.default_rng(SEED).permutation(len(dataset))[:SAMPLE_IMAGES]
     return dataset.where(np.isin(np.arange(len(dataset)), chosen))
-
-
-def describe(corruption: str, level: str) -> str:
-    """Return what a corruption does at a level, in words."""
-    text, strengths = DESCRIPTIONS[corruption]
-    return text.format(strengths[level])
-
-
-def describe_levels(corruption: str) -> str:
-    """Return what a corruption does at all levels, in words."""
-    text, strengths = DESCRIPTIONS[corruption]
-    return text.format(" / ".join(str(strengths[level]) for level in LEVELS))
-
-
-def _conditions(images: np.ndarray) -> Iterator[tuple[np.ndarray, str, str, str]]:
-    """Yield (images, corruption, level, description) of every condition."""
-    yield images, UNCHANGED, "", "as in the dataset"
-    for corruption, change in CORRUPTIONS.items():
-        for level in LEVELS:
-            yield change(images, level), corruption, level, describe(corruption, level)
-
-
-def _measured(
-    model: EmotionModel, sample: Dataset, corruption: str, level: str, description: str
-) -> RobustnessRow:
-    """Return the row of one condition."""
-    is_mirrored = model.serving.mirrored
-    one_crop = evaluate_model(model, sample, one_crop=True).accuracy if is_mirrored else None
-    return RobustnessRow(
-        corruption=corruption,
-        level=level,
-        description=description,
-        accuracy=evaluate_model(model, sample).accuracy,
-        accuracy_one_crop=one_crop,
-        images=len(sample),
-    )
-
-
-def _turned(image: np.ndarray, degrees: float) -> np.ndarray:
-    """Return an image turned about its centre; its edge goes on where nothing was."""
-    height, width = image.shape
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, degrees, 1)
-    return cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)

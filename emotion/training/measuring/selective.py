@@ -79,12 +79,13 @@ def choose_thresholds(
         labels: (N,) int, from images the network was not trained on.
         probabilities: (N, classes), calibrated.
         target_accuracy: how often sure answers should be right, 0 to 1.
-        least_coverage: share of all faces that get a sure answer even where the target is missed,
+        least_coverage: share of all faces that get a sure answer even if the target is missed,
             as far as they have a clear lead.
     """
     if len(labels) < LEAST_IMAGES:
         return Thresholds()
-    leads = _leads(probabilities)
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    leads = first - second
     margin = _clear_margin(leads, _evaluation(labels, probabilities).right)
     clear = leads >= margin
     if not clear.any():
@@ -119,12 +120,6 @@ def _sure_from(evaluation: Evaluation, target_accuracy: float, least_images: int
     kept = 1 + np.flatnonzero((1 - risk >= target_accuracy) & is_last_of_ties)
     images = max(kept.max(initial=0), least_images)
     return math.floor(float(confidence[images - 1]) * 10**DIGITS) / 10**DIGITS
-
-
-def _leads(probabilities: np.ndarray) -> np.ndarray:
-    """Return how far the first class is before the second, (N,)."""
-    second, first = np.sort(probabilities, axis=1)[:, -2:].T
-    return first - second
 
 
 def _evaluation(labels: np.ndarray, probabilities: np.ndarray) -> Evaluation:

@@ -3,13 +3,10 @@
 What is offered are the pairs (NAME.json and NAME.h5) in the folder of the default model and in its
 subfolders one level down, but not those that were replaced (NAME.previous); a pair that is added
 while the app runs appears at the next look. A model is loaded when a photo first asks for it and
-then stays in memory: where its files are replaced meanwhile, what was loaded goes on being served,
+then stays in memory: if its files are replaced meanwhile, the loaded one is served on,
 under the SHA-256 of its own weights, until the app is started again.
 """
 
-import contextlib
-import json
-import re
 import threading
 import time
 from collections import Counter
@@ -19,6 +16,7 @@ from pathlib import Path
 
 from emotion.errors import ModelError
 from emotion.files import sha256_of
+from emotion.model.card import Card, read_card
 from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles
 from emotion.recognizer import Detector, Recognizer
 from emotion.web.errors import ChoiceError
@@ -29,19 +27,16 @@ LOOK_EVERY_S = 3.0
 LOADING_WAIT_S = 15.0
 """How long a request waits for another one that loads the same model."""
 
-KNOWN_DATA = (("fer2013new", "FER+"), ("fer2013", "FER2013"), ("icml_face_data", "FER2013"))
-"""How the names of well-known files begin, and what people call what is in them."""
-
 
 @dataclass(frozen=True)
 class OfferedModel:
     """A model that a visitor may choose.
 
     Attributes:
-        key: what a form or a request calls it: its name, with its folder where that is another one
+        key: what a form or a request calls it: its name, with its folder if that is another one
             than the default's, such as "fer2013/detection_model".
-        title: what it answers as, for people; the key where its card does not say.
-        card: what its card says, None where it has none that can be read.
+        title: what it answers as, for people; the key if its card does not say.
+        card: what its card says, None if it has none that can be read.
         stem: folder and name of its files; not for visitors.
         is_default: whether it reads the photos of those who choose nothing.
     """
@@ -71,7 +66,7 @@ class Models:
         """Offer what lies around the default model; nothing is read yet.
 
         Args:
-            default: the default model, None where it could not be loaded.
+            default: the default model, None if it could not be loaded.
             default_stem: folder and name of its files.
             detector: what finds the faces, whichever model reads them; the default's if not given.
             clock: seconds that only grow.
@@ -123,15 +118,21 @@ class Models:
             raise ModelError(f"expected {self._stem.name} as the default model; it is not loaded")
         if model.is_default:
             return self.default
-        with self._alone(model):
+        with self._lock:
+            lock = self._loading.setdefault(model.key, threading.Lock())
+        if not lock.acquire(timeout=LOADING_WAIT_S):
+            raise ModelError(f"expected {model.key} to be loaded; it still is being loaded")
+        try:
             return self._loaded.get(model.key) or self._load(model)
+        finally:
+            lock.release()
 
     def loaded(self, model: OfferedModel) -> Recognizer | None:
         """Return the recognizer with a model, None where it is not loaded."""
         return self.default if model.is_default else self._loaded.get(model.key)
 
     def problem(self, model: OfferedModel) -> str | None:
-        """Return why a model cannot be loaded from the files it has now, None where it may be."""
+        """Return why a model cannot be loaded from the files it has now, None if it may be."""
         stamp, reason = self._failures.get(model.key, (None, None))
         return reason if stamp == _stamp(model.stem) else None
 
@@ -167,20 +168,8 @@ class Models:
         """Return a model with the card it is served with, or else with the one in its folder."""
         stem, is_default = self._stem.parent / key, key == self._stem.name
         recognizer = self.default if is_default else self._loaded.get(key)
-        card = recognizer.model.card if recognizer else read_card(stem)
-        return OfferedModel(key, title_of(card) or key, card, stem, is_default)
-
-    @contextlib.contextmanager
-    def _alone(self, model: OfferedModel) -> Iterator[None]:
-        """Let one thread at a time load a model, while the others serve what they have."""
-        with self._lock:
-            lock = self._loading.setdefault(model.key, threading.Lock())
-        if not lock.acquire(timeout=LOADING_WAIT_S):
-            raise ModelError(f"expected {model.key} to be loaded; it still is being loaded")
-        try:
-            yield
-        finally:
-            lock.release()
+        card = recognizer.model.card if recognizer else read_card(ModelFiles(stem).card)
+        return OfferedModel(key, Card.of(card).title or key, card, stem, is_default)
 
     def _load(self, model: OfferedModel) -> Recognizer:
         """Load a model; files that failed are not tried again until one of them changes."""
@@ -192,78 +181,28 @@ class Models:
         except ModelError as error:
             self._failures[model.key] = (_stamp(model.stem), str(error))
             raise
-        if _pair_of(stamp) != _pair_of(_stamp(model.stem)):
+        if stamp[:3] != _stamp(model.stem)[:3]:
             raise ModelError(f"expected {model.key} to stay as it is; it was replaced meanwhile")
-        self._keep(model.key, recognizer)
-        return recognizer
-
-    def _keep(self, key: str, recognizer: Recognizer) -> None:
-        """Keep a loaded model, and look again: its card is the one it was loaded with."""
         with self._lock:
-            self._loaded[key] = recognizer
-            self._look_at_s = float("-inf")
-
-
-def read_card(stem: Path) -> dict | None:
-    """Return what the card of a model says, None where there is none that can be read."""
-    try:
-        card = json.loads(ModelFiles(stem).card.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return card if isinstance(card, dict) else None
-
-
-def title_of(card: Mapping | None) -> str:
-    """Return what the model of a card answers as, "" where the card does not say."""
-    dataset = (card or {}).get("dataset")
-    dataset = dataset if isinstance(dataset, Mapping) else {}
-    data, votes = data_names(dataset.get("name")), data_names(dataset.get("votes"))
-    answers = (card or {}).get("answers")
-    if answers == "votes":
-        return "as most people see a face" + (f" ({' and '.join(votes)})" if votes else "")
-    if answers == "labels" and data:
-        one = f"as {data[0]}'s labels"
-        return one if len(data) == 1 else f"as the labels of {' and '.join(data)}"
-    return ""
-
-
-def data_names(text: object) -> tuple[str, ...]:
-    """Return what people call the data that a card names: ("FER2013",) for "fer2013.csv"."""
-    files = text.split(" + ") if isinstance(text, str) else ()
-    return tuple(dict.fromkeys(name for file in files if (name := _data_name(file))))
-
-
-def _data_name(file: str) -> str:
-    """Return what people call the data of one file or folder, without its folders and suffix."""
-    name = re.split(r"[/\\]", file.strip().rstrip("/\\"))[-1]
-    known = (title for start, title in KNOWN_DATA if name.lower().startswith(start))
-    return next(known, re.sub(r"\.(csv|zip|tar|gz|tgz|npz)\b", "", name)[:60])
+            self._loaded[model.key] = recognizer
+            self._look_at_s = float("-inf")  # from now on its card is the one it was loaded with
+        return recognizer
 
 
 def _pairs_around(folder: Path) -> Iterator[str]:
     """Yield the key of each pair in a folder and in its subfolders one level down."""
-    for entry in _entries(folder):
-        if entry.name.endswith(".json"):
-            yield from _pair_at(folder, entry)
-        elif entry.is_dir():
-            for inner in _entries(entry):
-                yield from _pair_at(folder, inner)
+    for found in (folder, *_shown(folder)):
+        for path in _shown(found) if found.is_dir() else ():
+            files = ModelFiles(path.with_name(path.name.removesuffix(".json")))
+            key = files.stem.relative_to(folder).as_posix() if path.suffix == ".json" else ""
+            if not key.isprintable() or not key or files.name.endswith(PREVIOUS_SUFFIX):
+                continue
+            if path.is_file() and files.weights.is_file():
+                yield key
 
 
-def _pair_at(folder: Path, architecture: Path) -> Iterator[str]:
-    """Yield the key of the pair that a file belongs to, nothing where it belongs to none."""
-    stem = architecture.with_name(architecture.name.removesuffix(".json"))
-    if not architecture.name.endswith(".json") or not stem.name:
-        return
-    if stem.name.endswith(PREVIOUS_SUFFIX):
-        return
-    files, key = ModelFiles(stem), stem.relative_to(folder).as_posix()
-    if key.isprintable() and files.architecture.is_file() and files.weights.is_file():
-        yield key
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return what a folder shows; nothing where it cannot be read."""
+def _shown(folder: Path) -> list[Path]:
+    """Return what a folder holds but hidden files; nothing if it cannot be read."""
     try:
         return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError:
@@ -271,22 +210,12 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _stamp(stem: Path) -> tuple:
-    """Return what changes when a file of a model does."""
-    files = ModelFiles(stem)
-    return tuple(
-        _stamp_of(path) for path in (files.architecture, files.weights, files.card, files.fast_form)
-    )
-
-
-def _pair_of(stamp: tuple) -> tuple:
-    """Return the part of a stamp that loading a model does not change itself: without fast form."""
-    return stamp[:3]
-
-
-def _stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file does, None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    """Return what changes when a file of a model does; the fast form, which loading makes, last."""
+    files, stamps = ModelFiles(stem), []
+    for path in (files.architecture, files.weights, files.card, files.fast_form):
+        try:
+            found = path.stat()
+            stamps.append((found.st_ino, found.st_size, found.st_mtime_ns))
+        except OSError:
+            stamps.append(None)
+    return tuple(stamps)

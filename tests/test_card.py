@@ -1,0 +1,87 @@
+"""A model's card and its figures, which may come from anywhere."""
+
+import json
+
+import pytest
+from model_folder import evaluation, report_content
+
+from emotion.errors import ModelError
+from emotion.labels import EMOTIONS
+from emotion.model.card import Card, load_card, read_card
+from emotion.model.figures import UNUSABLE, Figures, card_figures
+from emotion.model.intervals import wilson_interval
+
+SHA = "ab" * 32
+GOOD = {"class_names": list(EMOTIONS), "input_shape": [48, 48, 1], "weights_sha256": SHA}
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "[" * 100_000, "\udcff".encode("utf-8", "replace")])
+def test_what_is_no_card_is_none_to_show_and_an_error_to_serve(tmp_path, content):
+    path = tmp_path / "m.card.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert read_card(path) is None
+    with pytest.raises(ModelError, match=r"m\.card\.json"):
+        load_card(path, SHA, (48, 48, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class_names": ["happy", "happy"]},
+        {"class_names": ["happy"]},
+        {"class_names": [1, 2]},
+        {"class_names": None},
+        {"input_shape": [64, 64, 1]},
+        {"weights_sha256": "0"},
+    ],
+)
+def test_a_card_of_another_model_is_refused(tmp_path, change):
+    path = tmp_path / "m.card.json"
+    path.write_text(json.dumps(GOOD | change))
+    with pytest.raises(ModelError):
+        load_card(path, SHA, (48, 48, 1))
+    path.write_text(json.dumps(GOOD))
+    assert load_card(path, SHA, (48, 48, 1)) == GOOD
+    assert load_card(tmp_path / "none", SHA, (48, 48, 1)) is None
+
+
+ODD = (None, 7, "text", [], [[]], {}, {"name": 3}, float("nan"), True)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_no_part_of_a_card_is_trusted(odd):
+    keys = (
+        "class_names weights_sha256 answers dataset metrics serving verdict selection settings "
+        "versions calibration started_from learned_from average_of created"
+    ).split()
+    for content in [dict.fromkeys(keys, odd), *({key: odd} for key in keys)]:
+        card = Card.of(content)
+        assert card.verdict is None
+        assert not card.mirrored
+        assert card_figures(card) is None
+        assert all(isinstance(text, str) for row in card.origin() for text in row)
+        assert all(isinstance(text, str) for row in card.settings() for text in row)
+        assert isinstance(card.title, str)
+
+
+@pytest.mark.parametrize("odd", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, []], ids=str)
+def test_a_figure_that_is_no_share_makes_all_unusable(odd):
+    content = report_content(evaluation())
+    assert Figures.of("test", content).worsened
+    for change in (
+        {"accuracy": odd},
+        {"accuracy_interval_95": [0.1, odd]},
+        {"per_class": [content["per_class"][0] | {"recall": odd}]},
+        {"reliability": [content["reliability"][9] | {"accuracy": odd}]},
+        {"robustness": [content["robustness"][0] | {"accuracy": odd}]},
+    ):
+        with pytest.raises(UNUSABLE):
+            Figures.of("test", content | change)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "interval"),
+    [(0, 10, (0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1))],
+)
+def test_wilson_interval(right, count, interval):
+    assert wilson_interval(right, count) == pytest.approx(interval, abs=1e-4)
