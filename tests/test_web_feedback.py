@@ -13,7 +13,7 @@ from web_support import CLOSE, HAPPY, SHA256, looking_model, make_app, stand_in_
 from emotion.errors import ModelError
 from emotion.training.data.layouts import read_layout, resolve_dataset
 from emotion.web.database import DatabaseError, Opinion
-from emotion.web.feedback import feedback_context, give, keep, without_metadata
+from emotion.web.photos.feedback import feedback_context, give, keep, without_metadata
 from emotion.web.storage import StorageError
 from emotion.web.visitors import COOKIE
 

@@ -507,7 +507,7 @@ def test_a_connection_that_trickles_is_told_so_and_closed(small_app, monkeypatch
     [(0, 30), (2048, 31), (2048 * 100, 130), (20 * 2**20, 600), (150 * 2**20, 1200)],
 )
 def test_patience(received_bytes, seconds):
-    assert server.patience_s(received_bytes) == seconds
+    assert server.allowed_s(received_bytes) == seconds
 
 
 def test_a_line_that_breaks_in_an_upload_leaves_nothing(small_app):

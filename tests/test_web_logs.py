@@ -11,10 +11,10 @@ from sqlalchemy import text
 from web_support import StandInDetector, make_app, make_app_without_model, photo_form, upload
 
 from emotion.errors import ModelError
-from emotion.web.analysis import Services
 from emotion.web.errors import BusyError
 from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER, JsonLines, TextLines, request_id, short_path, show_log
+from emotion.web.services import Services
 from emotion.web.storage import Storage, StorageError
 
 

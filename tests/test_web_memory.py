@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from emotion.web.server import OPTIONS, return_memory_early
+from emotion.web.memory import OPTIONS, return_memory_early
 
 
 @pytest.mark.parametrize(("answer", "is_done"), [(1, True), (0, False)])

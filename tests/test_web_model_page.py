@@ -16,10 +16,10 @@ from app import open_server
 from emotion.errors import ModelError
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
-from emotion.web import build_app
-from emotion.web.analysis import Services
+from emotion.web.factory import build_app
 from emotion.web.models.card import read_measurement, read_report
 from emotion.web.models.page import points, share
+from emotion.web.services import Services
 from emotion.web.settings import PROJECT_FOLDER, read_settings
 
 OTHER = "fer2013/detection_model"

@@ -32,8 +32,9 @@ from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import readable_types
 from emotion.labels import COLORS_RGB, EMOTIONS
 from emotion.web import storage as storage_module
-from emotion.web.analysis import face_picture, without_folders
-from emotion.web.pages import duration
+from emotion.web.models.facts import without_folders
+from emotion.web.photos.pages import duration
+from emotion.web.photos.pictures import face_picture
 
 
 @pytest.fixture

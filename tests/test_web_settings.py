@@ -9,7 +9,7 @@ from app import create_app
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector
 from emotion.errors import EmotionError
-from emotion.web import load_detector
+from emotion.web.services import load_detector
 from emotion.web.settings import (
     PROJECT_FOLDER,
     Settings,

@@ -11,7 +11,8 @@ from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from emotion.web.errors import EXTENSION, VIDEO_ENDPOINTS, BusyError, ClientBusyError
+from emotion.errors import BusyError, ClientBusyError
+from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
 
 MOST_OF_A_CLIENT = 2
@@ -77,7 +78,7 @@ KEPT_FACES = "emotion_kept_faces"
 
 
 WORK_ENDPOINTS = (
-    *("pages.blurred", "pages.set_zip", "pages.face", "feedback.say"),
+    *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
     *("api.picture", "api.explanation", "api.say"),
 )
 """What makes pictures, explains or writes, although it brings no photo."""
@@ -109,7 +110,7 @@ def limit_rates(app: Flask, settings: Settings) -> None:
     )
     work = limiter.shared_limit(settings.work_rate_limit, scope="work")
     app.before_request(read_form)
-    app.extensions[EXTENSION] = limiter
+    app.extensions[LIMITER] = limiter
     for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:
         limit = limits.get(endpoint) or limits.get(endpoint.partition(".")[0])
         if limit:

@@ -1,76 +1,110 @@
 """The description of the API (OpenAPI 3.1): what can be asked, and every answer to it."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from emotion.images.guards import readable_types
-from emotion.web.openapi_schemas import (
-    EXAMPLE_ID,
-    EXAMPLE_MODEL,
-    EXAMPLE_SET,
-    EXAMPLE_VIDEO,
-    count,
-    key,
-    ref,
-    schemas,
-    text,
-)
+from emotion.web import replies
 from emotion.web.settings import Settings
 from emotion.web.videos.files import FILE_TYPES
 from emotion.web.visitors import COOKIE
 
 VERSION = "1.0.0"
-
+REF = "#/components/schemas/{model}"
+TEXT, BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
 RETRY_AFTER = {
-    "description": "seconds after which the same request may succeed",
-    "schema": {"type": "integer", "minimum": 1},
+    "Retry-After": {
+        "description": "seconds after which the same request may succeed",
+        "schema": {"type": "integer", "minimum": 1},
+    }
 }
+ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
+CONTENT_RANGE = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
 
 PROBLEMS = {
-    400: ("BadRequest", "The request lacks something, or asks for what there is not.", {}),
+    400: ("BadRequest", "Something is missing, or asks for what is not offered.", {}),
     403: (
         "Forbidden",
-        "The sender alone may do this, and the sender's cookie is missing; or a browser sent this "
+        "Only the sender may do this, and the sender's cookie is missing; or a browser sent this "
         "from a page of another site.",
         {},
     ),
-    404: ("NotFound", "There is no such thing, its time is up, or it was deleted.", {}),
-    405: (
-        "MethodNotAllowed",
-        "The address exists but not with this method.",
-        {"Allow": {"description": "the methods it has", "schema": {"type": "string"}}},
-    ),
+    404: ("NotFound", "It does not exist, has expired, or was deleted.", {}),
+    405: ("MethodNotAllowed", "The address exists but not with this method.", ALLOW),
     409: ("Conflict", "The server as it runs now cannot do this; the detail says why.", {}),
     413: ("ContentTooLarge", "The body or the file has too many bytes.", {}),
     415: ("UnsupportedMediaType", "The file or the body is of no type that can be read.", {}),
-    416: (
-        "RangeNotSatisfiable",
-        "The file ends before the part that is asked for.",
-        {"Content-Range": {"description": "how long it is", "schema": {"type": "string"}}},
-    ),
+    416: ("RangeNotSatisfiable", "The file ends before this part.", CONTENT_RANGE),
     422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
-    429: (
-        "TooManyRequests",
-        "More than one address may send or ask for in a while.",
-        {"Retry-After": RETRY_AFTER},
-    ),
+    429: ("TooManyRequests", "One address sent or asked for too much.", RETRY_AFTER),
     500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
     503: (
         "ServiceUnavailable",
         "Busy, or without its model, database or folder at the moment.",
-        {"Retry-After": RETRY_AFTER},
+        RETRY_AFTER,
     ),
     507: ("InsufficientStorage", "The server's disk is full.", {}),
 }
 """Status -> name, words and headers of every problem that there is."""
 
 SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
-"""What may come of sending a photo."""
-
 SENDING_VIDEO = (400, 403, 409, 413, 415, 429, 503, 507)
-"""What may come of sending a video, whose work comes later."""
-
 AS_SENDER = (403, 404, 503)
-"""What may come of what the sender alone may do with what is kept."""
+
+TAGS = {
+    "photos": "Send photos; see and delete what is kept of them.",
+    "faces": "Why a face got its answer, and what people say about it.",
+    "sets": "Photos that belong together.",
+    "videos": "Send videos; follow the analysis; see and delete its results.",
+    "mine": "What this sender has sent, known by a cookie.",
+    "server": "The models, the use of the server, and this description.",
+}
+
+PARAMETERS = {
+    **dict.fromkeys(("photo_id", "set_id", "video_id"), replies.KEY),
+    "number": {"type": "integer", "minimum": 0, "examples": [1]},
+    "kind": {"enum": ["annotated", "blurred"], "type": "string"},
+    "key": TEXT | {"examples": [replies.EXAMPLE_MODEL]},
+    "name": {"enum": list(FILE_TYPES), "type": "string"},
+}
+"""The schemas of what stands in addresses."""
+
+WITH_COOKIE = [{"visitor": []}, {}]
+"""The cookie is used if there is one; without it nothing is one's own."""
+
+ONLY_SENDER = [{"visitor": []}]
+"""Without the cookie of its sender, the answer is 403."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one address.
+
+    Attributes:
+        name: its id.
+        method: in small letters.
+        path: its address below the root.
+        summary: what it does.
+        reply: the model of the reply, media type -> schema, or None for an empty one.
+        problems: statuses of the problems it may meet, besides 500.
+        words: what the reply is.
+        status: if all goes well.
+        more: other fields of OpenAPI's operation object.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    reply: type[BaseModel] | Mapping | None
+    problems: tuple[int, ...] = ()
+    words: str = ""
+    status: int = 200
+    more: Mapping = field(default_factory=dict)
 
 
 def describe(settings: Settings, root: str) -> dict:
@@ -80,21 +114,36 @@ def describe(settings: Settings, root: str) -> dict:
         settings: how the server runs; sizes and times are in the description.
         root: the address below which the API lies, such as "/api/v1".
     """
+    operations = list(_operations(settings))
+    used = [each.reply for each in operations if isinstance(each.reply, type)]
+    models = dict.fromkeys([*used, replies.NewOpinion, replies.Problem])
+    _, schemas = models_json_schema(
+        [(model, "serialization") for model in models],
+        ref_template=REF,
+        schema_generator=_WithoutTitles,
+    )
+    paths: dict = {}
+    for each in operations:
+        paths.setdefault(each.path, {})[each.method] = _described(each)
+    problem = {"application/problem+json": {"schema": _ref(replies.Problem)}}
     return {
         "openapi": "3.1.0",
         "info": _info(settings),
         "servers": [{"url": root}],
         "tags": [{"name": name, "description": words} for name, words in TAGS.items()],
-        "paths": _paths(settings),
+        "paths": paths,
         "components": {
-            "schemas": schemas(),
-            "responses": {name: _problem(*rest) for name, *rest in PROBLEMS.values()},
+            "schemas": schemas["$defs"],
+            "responses": {
+                name: {"description": words, "headers": headers, "content": problem}
+                for name, words, headers in PROBLEMS.values()
+            },
             "securitySchemes": {
                 "visitor": {
                     "type": "apiKey",
                     "in": "cookie",
                     "name": COOKIE,
-                    "description": "The session cookie that the first kept photo or video brings; "
+                    "description": "The session cookie that comes with the first photo or video; "
                     "over TLS its name begins with `__Host-`.",
                 }
             },
@@ -102,26 +151,25 @@ def describe(settings: Settings, root: str) -> dict:
     }
 
 
-TAGS = {
-    "photos": "Send photos; see and delete what is kept of them.",
-    "faces": "Why a face got its answer, and what people say about it.",
-    "sets": "Photos that belong together.",
-    "videos": "Send videos; see how far the work is; see and delete what came of it.",
-    "mine": "What this sender has sent, known by a cookie.",
-    "server": "The models, the use of the server, and this description.",
-}
+class _WithoutTitles(GenerateJsonSchema):
+    """Schemas without a title for each field, which would only repeat its name."""
+
+    def field_title_should_be_set(self, schema) -> bool:
+        return False
 
 
 def _info(settings: Settings) -> dict:
-    """Return what the API is, in words."""
+    keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
+    if settings.keeps_nothing:
+        keeping = "This server keeps nothing: only `/recognize` reads photos; it takes no videos."
     lines = [
-        "Finds the faces in photos and videos and reads their expressions. An address with a key "
-        "of 22 characters shows its photo or video to everybody who has it. Sets, feedback, "
-        "`/mine` and deleting are for the sender alone: send back the cookie that came with the "
-        "first upload; without it the answer is 403, and `/mine` is empty.",
-        _keeping(settings),
-        "Each problem is a Problem (RFC 9457, `application/problem+json`), also those of addresses "
-        "that do not exist (404) and of methods that an address does not have (405). Every GET "
+        "Finds the faces in photos and videos and reads their expressions. A photo or video can be "
+        "seen by everybody who has its key of 22 characters. Sets, feedback, `/mine` and deleting "
+        "are for the sender only: send back the cookie that came with the first upload; without it "
+        "the answer is 403, and `/mine` is empty.",
+        keeping,
+        "Every problem is a Problem (RFC 9457, `application/problem+json`), also for addresses "
+        "that do not exist (404) and for methods that an address does not have (405). Every GET "
         "answers HEAD too.",
     ]
     return {
@@ -133,429 +181,198 @@ def _info(settings: Settings) -> dict:
     }
 
 
-def _keeping(settings: Settings) -> str:
-    """Return how long this server keeps what it finds."""
-    if settings.keeps_nothing:
-        return "This server keeps nothing: only `/recognize` reads photos, and it takes no videos."
-    return f"This server removes what it kept after {settings.keep_hours:g} hours."
-
-
-def _problem(words: str, headers: Mapping[str, dict]) -> dict:
-    """Return the response to a problem."""
+def _described(each: Operation) -> dict:
+    """Return an operation as OpenAPI writes it."""
+    parts = each.path.split("/")
+    tag = "faces" if "faces" in parts else parts[1]
+    tag = {"recognize": "photos"}.get(tag, tag if tag in TAGS else "server")
+    more = dict(each.more)
+    headers, part = more.pop("headers", {}), more.pop("part", None)
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": PARAMETERS[name]}
+        for name in re.findall(r"{(\w+)}", each.path)
+    ] + more.pop("parameters", [])
+    success: dict = {"description": each.words or "Done.", "headers": headers}
+    if isinstance(each.reply, type):
+        success["content"] = {"application/json": {"schema": _ref(each.reply)}}
+    elif each.reply is not None:
+        success["content"] = each.reply
+    responses = {str(each.status): success}
+    if part:
+        responses["206"] = success | part
+    for status in sorted({*each.problems, 500}):
+        responses[str(status)] = {"$ref": f"#/components/responses/{PROBLEMS[status][0]}"}
     return {
-        "description": words,
-        **({"headers": dict(headers)} if headers else {}),
-        "content": {"application/problem+json": {"schema": ref("Problem")}},
-    }
-
-
-# What all operations are built from
-
-
-def operation(
-    name: str,
-    tag: str,
-    summary: str,
-    success: Mapping[str, dict],
-    problems: Iterable[int] = (),
-    body: Mapping | None = None,
-    **more,
-) -> dict:
-    """Return an operation.
-
-    Args:
-        name: its id.
-        tag: the group it belongs to.
-        summary: what it does.
-        success: status -> response where all goes well.
-        problems: statuses of the problems it may meet, beside 500.
-        body: what the request brings.
-        more: other fields of OpenAPI's operation object.
-    """
-    failures = {
-        str(status): {"$ref": f"#/components/responses/{PROBLEMS[status][0]}"}
-        for status in sorted({*problems, 500})
-    }
-    return {
-        "operationId": name,
+        "operationId": each.name,
         "tags": [tag],
-        "summary": summary,
+        "summary": each.summary,
+        "parameters": parameters,
         **more,
-        **({"requestBody": body} if body else {}),
-        "responses": {**success, **failures},
+        "responses": responses,
     }
 
 
-def answer(schema: str, words: str) -> dict:
-    """Return the responses of an operation that answers 200 with JSON."""
-    content = {"application/json": {"schema": ref(schema)}}
-    return {"200": {"description": words, "content": content}}
+def _ref(model: type[BaseModel]) -> dict:
+    return {"$ref": REF.format(model=model.__name__)}
 
 
-def done(words: str) -> dict:
-    """Return the responses of an operation that answers nothing."""
-    return {"204": {"description": words}}
-
-
-def parameter(name: str, schema: Mapping, place: str = "path") -> dict:
-    """Return a parameter; those of the path are required."""
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
-
-
-PHOTO_ID = parameter("photo_id", key("key of the photo", EXAMPLE_ID))
-SET_ID = parameter("set_id", key("key of the set", EXAMPLE_SET))
-NUMBER = parameter("number", count("number of the face in the photo", least=1) | {"examples": [1]})
-VIDEO_ID = parameter("video_id", key("key of the video", EXAMPLE_VIDEO))
-WITH_COOKIE = [{"visitor": []}, {}]
-"""The cookie is used where there is one; without it there is simply nothing of one's own."""
-
-ONLY_SENDER = [{"visitor": []}]
-"""Without the cookie of who sent it, the answer is 403."""
-
-
-def _paths(settings: Settings) -> dict:
-    """Return path -> operations."""
-    return {
-        **_photo_paths(settings),
-        **_face_paths(),
-        **_set_paths(),
-        **_video_paths(settings),
-        **_server_paths(),
+def _form(name: str, words: str, **more) -> dict:
+    """Return the body of a request that brings a file, and may choose a model."""
+    properties = {
+        name: BINARY | {"description": words},
+        "model": TEXT | {"description": "key of an offered model; else the default"},
+        **more,
     }
-
-
-# Photos
-
-
-def _photo_paths(settings: Settings) -> dict:
-    of_photo = {"parameters": [PHOTO_ID]}
-    return {
-        "/recognize": {"post": _recognize(settings)},
-        "/photos": {"post": _add_photo(settings)},
-        "/photos/{photo_id}": of_photo | {"get": _get_photo(), "delete": _delete_photo()},
-        "/photos/{photo_id}/{kind}.jpg": of_photo | {"get": _get_picture()},
-    }
-
-
-def _recognize(settings: Settings) -> dict:
-    return operation(
-        "recognize",
-        "photos",
-        "Find the faces in a photo; nothing is stored",
-        answer("Results", "What was found; no face is an empty list."),
-        SENDING,
-        _form(settings),
-        security=[],
-    )
-
-
-def _add_photo(settings: Settings) -> dict:
-    content = {"application/json": {"schema": ref("Photo")}}
-    where = {"description": "the photo's address", "schema": text(format="uri-reference")}
-    created = {"description": "Read and kept.", "headers": {"Location": where}, "content": content}
-    return operation(
-        "addPhoto",
-        "photos",
-        "Find the faces in a photo and keep what was found",
-        {"201": created},
-        (*SENDING, 409),
-        _form(settings, _set_fields(settings)),
-        description="Without `set`, the photo begins one. To add to it, send the key from the "
-        "first reply and the cookie that came with it. The set keeps why a photo could not be read "
-        "until that position is sent again. 409: this server keeps nothing.",
-        security=WITH_COOKIE,
-    )
-
-
-def _set_fields(settings: Settings) -> dict:
-    """Return the fields of a form that say where a kept photo belongs."""
-    most = settings.max_photos
-    return {
-        "set": key(f"a set of one's own, of up to {most} photos", EXAMPLE_SET),
-        "position": count("place in the order of the set, else last", least=1) | {"maximum": most},
-    }
-
-
-def _form(settings: Settings, more: Mapping[str, dict] | None = None) -> dict:
-    """Return the form that brings a photo."""
-    types = ", ".join(readable_types())
-    photo = text(
-        f"one file of at most {settings.max_upload_mb:g} MB (of 1,048,576 bytes) and "
-        f"{settings.max_megapixels:g} million pixels; read are {types}",
-        format="binary",
-    )
-    return form_with("photo", photo, more)
-
-
-def form_with(name: str, file: Mapping, more: Mapping[str, dict] | None = None) -> dict:
-    """Return a form that brings a file, and may choose a model."""
-    model = text("key of an offered model; else the default", examples=[EXAMPLE_MODEL])
-    schema = {
-        "type": "object",
-        "properties": {name: file, "model": model, **(more or {})},
-        "required": [name],
-    }
+    schema = {"type": "object", "properties": properties, "required": [name]}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-def _get_photo() -> dict:
-    words = "What was found in it, until when it is kept, and its links."
-    return operation(
-        "getPhoto", "photos", "A kept photo", answer("Photo", words), (404,), security=WITH_COOKIE
+def _place(words: str) -> dict:
+    where = TEXT | {"format": "uri-reference"}
+    return {"Location": {"description": words, "schema": where}}
+
+
+def _operations(settings: Settings) -> Iterator[Operation]:
+    """Yield every operation of the API."""
+    photo = (
+        f"one file of at most {settings.max_upload_mb:g} MB (of 1,048,576 bytes) and "
+        f"{settings.max_megapixels:g} million pixels; can be {', '.join(readable_types())}"
     )
-
-
-def _delete_photo() -> dict:
-    words = "It, its results and the faces kept from it for training are gone."
-    return operation(
-        "deletePhoto",
-        "photos",
-        "Delete a photo at once",
-        done(words),
-        AS_SENDER,
-        security=ONLY_SENDER,
-    )
-
-
-def _get_picture() -> dict:
-    kind = {"enum": ["annotated", "blurred"], "type": "string"}
-    return operation(
-        "getPicture",
-        "photos",
-        "The photo with boxes, or with boxes and faces that nobody can recognize",
-        {
-            "200": {
-                "description": "In the photo's own size, without its metadata.",
-                "content": {"image/jpeg": {"schema": text(format="binary")}},
-            }
-        },
-        (404, 429, 503),
-        parameters=[parameter("kind", kind)],
-    )
-
-
-# Faces
-
-
-def _face_paths() -> dict:
-    of_face = {"parameters": [PHOTO_ID, NUMBER]}
-    address = "/photos/{photo_id}/faces/{number}"
-    return {
-        f"{address}/explanation": of_face | {"get": _explain()},
-        f"{address}/feedback": of_face
-        | {"get": _get_opinion(), "put": _put_opinion(), "delete": _delete_opinion()},
-    }
-
-
-def _explain() -> dict:
-    emotion = text("one of the model's; else its answer", examples=["happy"])
-    return operation(
-        "explainFace",
-        "faces",
-        "Which parts of a face spoke for an emotion",
-        answer("Explanation", "The parts, and a check that hiding them counts."),
-        (400, 404, 409, 429, 503),
-        description="409: the model that read the photo is not in use any more.",
-        parameters=[parameter("emotion", emotion, "query")],
-    )
-
-
-def _get_opinion() -> dict:
-    return operation(
-        "getFeedback",
-        "faces",
-        "What was said about a face",
-        answer("Opinion", "The opinion; 404 where there is none."),
-        AS_SENDER,
-        security=ONLY_SENDER,
-    )
-
-
-def _put_opinion() -> dict:
-    return operation(
-        "putFeedback",
-        "faces",
-        "Say which emotion a face shows; an earlier word is replaced",
-        answer("Opinion", "The opinion as it is noted."),
-        (*AS_SENDER, 400, 413, 415, 429, 507),
-        {"required": True, "content": {"application/json": {"schema": ref("NewOpinion")}}},
-        security=ONLY_SENDER,
-    )
-
-
-def _delete_opinion() -> dict:
-    words = "What was said is gone, and the face if it was kept; so it is if nothing was said."
-    return operation(
-        "deleteFeedback",
-        "faces",
-        "Take back what was said",
-        done(words),
-        AS_SENDER,
-        security=ONLY_SENDER,
-    )
-
-
-# Sets, and the sender's own
-
-
-def _set_paths() -> dict:
-    return {
-        "/sets/{set_id}": {"parameters": [SET_ID], "get": _get_set(), "delete": _delete_set()},
-        "/mine": {"get": _get_mine(), "delete": _delete_mine()},
-    }
-
-
-def _get_set() -> dict:
-    words = "The photos by position, and what all their faces show together."
-    summary = "The photos of a set and their summary"
-    return operation(
-        "getSet", "sets", summary, answer("PhotoSet", words), AS_SENDER, security=ONLY_SENDER
-    )
-
-
-def _delete_set() -> dict:
-    summary = "Delete all photos of a set"
-    words = "All of them are gone, and the faces kept from them for training."
-    return operation("deleteSet", "sets", summary, done(words), AS_SENDER, security=ONLY_SENDER)
-
-
-def _get_mine() -> dict:
-    return operation(
-        "getMine",
-        "mine",
-        "What the sender has sent and is still kept",
-        answer("Mine", "Newest first; an empty list without the cookie."),
-        (503,),
-        security=WITH_COOKIE,
-    )
-
-
-def _delete_mine() -> dict:
-    return operation(
-        "deleteMine",
-        "mine",
-        "Delete all that the sender has sent",
-        done("All of it is gone, kept faces too; without the cookie there is nothing to delete."),
-        (403, 503),
-        security=WITH_COOKIE,
-    )
-
-
-# Videos
-
-
-def _video_paths(settings: Settings) -> dict:
-    of_video = {"parameters": [VIDEO_ID]}
-    return {
-        "/videos": {"post": _add_video(settings)},
-        "/videos/{video_id}": of_video | {"get": _get_video(), "delete": _delete_video()},
-        "/videos/{video_id}/files/{name}": of_video | {"get": _get_video_file()},
-    }
-
-
-def _add_video(settings: Settings) -> dict:
-    file = text(
+    video = (
         f"one file of at most {settings.max_video_mb:g} MB (of 1,048,576 bytes) and "
-        f"{settings.max_video_minutes:g} minutes; read are MP4, MOV, WebM, MKV, AVI, MPEG and Ogg",
-        format="binary",
+        f"{settings.max_video_minutes:g} minutes; can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
     )
-    content = {"application/json": {"schema": ref("Video")}}
-    where = {"description": "the video's address", "schema": text(format="uri-reference")}
-    taken = {
-        "description": "It waits for its turn; its address tells how far the work is.",
-        "headers": {"Location": where},
-        "content": content,
-    }
-    return operation(
-        "addVideo",
-        "videos",
-        "Follow the faces of a video; the work goes on after the answer",
-        {"202": taken},
-        SENDING_VIDEO,
-        form_with("video", file),
-        description="Ask its address until `state` is `done` or `failed`; what is wrong with the "
-        "file is in `problem` then. 409: this server takes no videos. 503: too many wait.",
-        security=WITH_COOKIE,
-    )
-
-
-def _get_video() -> dict:
-    words = "Where it is in the queue, how far the work is, or what came of it."
-    return operation("getVideo", "videos", "A video", answer("Video", words), (404, 503))
-
-
-def _delete_video() -> dict:
-    words = "It and its results are gone; work on it stops."
-    return operation(
-        "deleteVideo",
-        "videos",
-        "Cancel or delete a video at once",
-        done(words),
-        AS_SENDER,
-        security=ONLY_SENDER,
-    )
-
-
-def _get_video_file() -> dict:
-    content = {kind: {"schema": text(format="binary")} for kind in FILE_TYPES.values()}
-    part = {"description": "which part it is", "schema": {"type": "string"}}
-    return operation(
-        "getVideoFile",
-        "videos",
-        "A file that a video became",
-        {
-            "200": {"description": "The whole file.", "content": content},
-            "206": {
-                "description": "The part that the header `Range` asks for.",
-                "headers": {"Content-Range": part},
-                "content": content,
-            },
+    most = settings.max_photos
+    of_set = {
+        "set": replies.KEY | {"description": f"a set of your own, of up to {most} photos"},
+        "position": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": most,
+            "description": "place in the order of the set, else last",
         },
-        (404, 416, 503),
-        description="The annotated video, a picture of it, the timeline, the tables with a row a "
-        "face a frame, and the summary; 404 until it is done.",
-        parameters=[
-            parameter("name", {"enum": list(FILE_TYPES), "type": "string"}),
-            parameter("Range", text(examples=["bytes=0-1023"]), "header"),
-        ],
-    )
-
-
-# The server
-
-
-def _server_paths() -> dict:
-    name = parameter("key", text("key of the model", examples=[EXAMPLE_MODEL]))
-    return {
-        "/models": {"get": _get_models()},
-        "/models/{key}": {"parameters": [name], "get": _get_model()},
-        "/monitoring": {"get": _get_monitoring()},
-        "/openapi.json": {"get": _get_description()},
     }
-
-
-def _get_models() -> dict:
-    words = "The default first."
-    return operation("getModels", "server", "The models on offer", answer("Models", words))
-
-
-def _get_model() -> dict:
-    words = "What is known about it."
-    summary = "A model and its card; slashes in its key may stand as they are or as %2F"
-    return operation("getModel", "server", summary, answer("ModelWithCard", words), (404,))
-
-
-def _get_monitoring() -> dict:
-    return operation(
-        "getMonitoring",
-        "server",
-        "How the server is used, and whether its model is due for retraining",
-        answer("Monitoring", "Numbers alone; 404 where the server does not tell."),
-        (404, 503),
+    sender, cookie = {"security": ONLY_SENDER}, {"security": WITH_COOKIE}
+    one_photo, one_face = "/photos/{photo_id}", "/photos/{photo_id}/faces/{number}"
+    yield Operation(
+        *("recognize", "post", "/recognize", "Find the faces in a photo; nothing is stored"),
+        *(replies.Results, SENDING, "What was found; no face is an empty list."),
+        more={"requestBody": _form("photo", photo), "security": []},
     )
-
-
-def _get_description() -> dict:
-    content = {"application/json": {"schema": {"type": "object"}}}
-    success = {"200": {"description": "OpenAPI 3.1.", "content": content}}
-    return operation("getDescription", "server", "This description", success)
+    yield Operation(
+        *("addPhoto", "post", "/photos", "Find the faces in a photo and keep what was found"),
+        *(replies.Photo, (*SENDING, 409), "Read and kept.", 201),
+        cookie
+        | {
+            "requestBody": _form("photo", photo, **of_set),
+            "headers": _place("the photo's address"),
+            "description": "Without `set`, the photo starts a new one. To add to it, send the key "
+            "from the first reply and the cookie that came with it. If a photo cannot be read, the "
+            "set keeps the reason until that position is sent again. 409: this server keeps "
+            "nothing.",
+        },
+    )
+    yield Operation(
+        *("getPhoto", "get", one_photo, "A kept photo", replies.Photo, (404,)),
+        "What was found in it, when it expires, and its links.",
+        more=cookie,
+    )
+    yield Operation(
+        *("deletePhoto", "delete", one_photo, "Delete a photo at once", None, AS_SENDER),
+        *("It is gone, with its results and the faces kept for training.", 204, sender),
+    )
+    yield Operation(
+        *("getPicture", "get", f"{one_photo}/{{kind}}.jpg"),
+        "The photo with boxes, or with boxes and faces that nobody can recognize",
+        *({"image/jpeg": {"schema": BINARY}}, (404, 429, 503)),
+        "In the photo's own size, without its metadata.",
+    )
+    emotion = TEXT | {"description": "one of the model's; else its answer", "examples": ["happy"]}
+    yield Operation(
+        *("explainFace", "get", f"{one_face}/explanation"),
+        "Which parts of a face spoke for an emotion",
+        *(replies.Explanation, (400, 404, 409, 429, 503)),
+        "The parts, and a check that hiding them counts.",
+        more={
+            "parameters": [{"name": "emotion", "in": "query", "schema": emotion}],
+            "description": "409: the model that read the photo is not in use any more.",
+        },
+    )
+    yield Operation(
+        *("getFeedback", "get", f"{one_face}/feedback", "What was said about a face"),
+        *(replies.Opinion, AS_SENDER, "The opinion; 404 if there is none.", 200, sender),
+    )
+    opinion = {"application/json": {"schema": _ref(replies.NewOpinion)}}
+    yield Operation(
+        *("putFeedback", "put", f"{one_face}/feedback"),
+        "Say which emotion a face shows; it replaces an earlier opinion",
+        *(replies.Opinion, (*AS_SENDER, 400, 413, 415, 429, 507), "The opinion as noted."),
+        more=sender | {"requestBody": {"required": True, "content": opinion}},
+    )
+    yield Operation(
+        *("deleteFeedback", "delete", f"{one_face}/feedback", "Take back what was said"),
+        *(None, AS_SENDER, "It is gone, and the face if it was kept.", 204, sender),
+    )
+    yield Operation(
+        *("getSet", "get", "/sets/{set_id}", "The photos of a set and their summary"),
+        *(replies.PhotoSet, AS_SENDER, "The photos by position, and all their faces together."),
+        more=sender,
+    )
+    yield Operation(
+        *("deleteSet", "delete", "/sets/{set_id}", "Delete all photos of a set"),
+        *(None, AS_SENDER, "They are gone, with the faces kept for training.", 204, sender),
+    )
+    yield Operation(
+        *("getMine", "get", "/mine", "What the sender has sent and is still kept", replies.Mine),
+        *((503,), "Newest first; empty lists without the cookie.", 200, cookie),
+    )
+    yield Operation(
+        *("deleteMine", "delete", "/mine", "Delete everything that the sender has sent", None),
+        *((403, 503), "It is gone; without the cookie there is nothing to delete.", 204, cookie),
+    )
+    yield Operation(
+        *("addVideo", "post", "/videos", "Follow the faces of a video, after the answer"),
+        *(replies.Video, SENDING_VIDEO, "It is in the queue; its address shows the progress."),
+        202,
+        cookie
+        | {
+            "requestBody": _form("video", video),
+            "headers": _place("the video's address"),
+            "description": "Ask its address until `state` is `done` or `failed`; then `problem` "
+            "says what is wrong with the file. 409: this server takes no videos. 503: the queue is "
+            "full.",
+        },
+    )
+    yield Operation(
+        *("getVideo", "get", "/videos/{video_id}", "A video", replies.Video, (404, 503)),
+        "Its place in the queue, the progress, or the results.",
+    )
+    yield Operation(
+        *("deleteVideo", "delete", "/videos/{video_id}", "Cancel or delete a video at once", None),
+        *(AS_SENDER, "It and its results are gone.", 204, sender),
+    )
+    wanted = {"name": "Range", "in": "header", "schema": TEXT | {"examples": ["bytes=0-1023"]}}
+    yield Operation(
+        *("getVideoFile", "get", "/videos/{video_id}/files/{name}", "A file made from a video"),
+        {kind: {"schema": BINARY} for kind in FILE_TYPES.values()},
+        *((404, 416, 503), "The whole file."),
+        more={
+            "part": {"description": "The part in the header `Range`.", "headers": CONTENT_RANGE},
+            "parameters": [wanted],
+            "description": "The annotated video, a picture of it, the timeline, the tables with a "
+            "row a face a frame, and the summary; 404 until it is done.",
+        },
+    )
+    yield Operation("getModels", "get", "/models", "The models on offer", replies.Models)
+    yield Operation(
+        *("getModel", "get", "/models/{key}"),
+        "A model and its card; slashes in its key may stand as they are or as %2F",
+        *(replies.ModelWithCard, (404,)),
+    )
+    yield Operation(
+        *("getMonitoring", "get", "/monitoring"),
+        "How the server is used, and whether its model is due for retraining",
+        *(replies.Monitoring, (404, 503), "Numbers only; 404 if the server does not tell."),
+    )
+    document = {"application/json": {"schema": {"type": "object"}}}
+    yield Operation("getDescription", "get", "/openapi.json", "This description", document)
