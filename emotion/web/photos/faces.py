@@ -64,7 +64,7 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
 
 @api.get(f"{FACE}/explanation")
 def explanation(photo_id: str, number: int) -> ResponseReturnValue:
-    """Answer which parts of a face spoke for an emotion, by default for the model's answer."""
+    """See which parts of a face spoke for an emotion, by default for the model's answer."""
     services = current_services()
     analysis = services.storage.load(photo_id)
     face = find_face(analysis, number)
@@ -133,7 +133,7 @@ def withdraw_page(photo_id: str, number: int) -> ResponseReturnValue:
 
 @api.get(f"{FACE}/feedback")
 def opinion(photo_id: str, number: int) -> ResponseReturnValue:
-    """Answer what was said about a face."""
+    """See what was said about a face."""
     services = current_services()
     own_photo(photo_id)
     find_face(services.storage.load(photo_id), number)
@@ -145,7 +145,7 @@ def opinion(photo_id: str, number: int) -> ResponseReturnValue:
 
 @api.put(f"{FACE}/feedback")
 def say(photo_id: str, number: int) -> ResponseReturnValue:
-    """Note which emotion somebody sees in a face, and keep the face for training if asked to."""
+    """Say which emotion a face shows, and give the face for training if you like."""
     if request.mimetype != "application/json":
         raise ApiError(415, "Expected a body of type application/json; received another.")
     request.max_content_length = MOST_OPINION_BYTES
@@ -173,7 +173,7 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
 
 @api.delete(f"{FACE}/feedback")
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
-    """Remove what was said about a face, and the face if it was kept; both may be gone already."""
+    """Take back what was said about a face, and the face if it was kept."""
     take_back(current_services(), photo_id, number)
     return nothing()
 

@@ -47,7 +47,7 @@ def mine() -> ResponseReturnValue:
 
 @api.get(f"{ROOT}/mine", endpoint="mine")
 def mine_json() -> ResponseReturnValue:
-    """Answer with what the sender, known by the cookie, has sent and is still kept."""
+    """See what this sender, known by a cookie, has sent and is still kept."""
     photos = [
         {"id": row.id, "set": row.set_id, "position": row.position} | _facts_of(row)
         for row in own_photos()
@@ -75,6 +75,6 @@ def delete_mine() -> ResponseReturnValue:
 
 @api.delete(f"{ROOT}/mine", endpoint="delete_mine")
 def delete_mine_json() -> ResponseReturnValue:
-    """Remove everything that the sender, known by the cookie, has sent."""
+    """Delete everything that this sender, known by a cookie, has sent."""
     remove_all()
     return nothing()

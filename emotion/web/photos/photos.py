@@ -109,7 +109,7 @@ def _read_one(
 
 @api.post(f"{ROOT}/recognize")
 def recognize() -> ResponseReturnValue:
-    """Answer with the faces of a photo, in the schema of `results_to_dict`; store nothing."""
+    """Find the faces in a photo; nothing is stored."""
     services = current_services()
     recognizer = chosen_recognizer(services)
     (file,) = uploaded_files(most=1)
@@ -121,7 +121,7 @@ def recognize() -> ResponseReturnValue:
 
 @api.post(f"{ROOT}/photos")
 def add_photo() -> ResponseReturnValue:
-    """Read a photo and keep what was found, in a new set or in one of the sender's own.
+    """Find the faces in a photo and keep the results, in a new set or in one of your own.
 
     If a photo cannot be read, the set that it names keeps the reason until it is sent again.
     """
@@ -192,7 +192,7 @@ def result(analysis_id: str) -> ResponseReturnValue:
 
 @api.get(PHOTO)
 def photo(photo_id: str) -> ResponseReturnValue:
-    """Answer with what was found in a photo that is kept."""
+    """See what was found in a photo that is kept."""
     analysis = current_services().storage.load(photo_id)
     return jsonify(photo_document(analysis, is_own_photo(photo_id))), NO_STORE
 
@@ -216,7 +216,7 @@ def blurred(analysis_id: str) -> Response:
 
 @api.get(f"{PHOTO}/<any(annotated, blurred):kind>.jpg")
 def picture(photo_id: str, kind: str) -> ResponseReturnValue:
-    """Send the photo with boxes, or with boxes and faces that nobody can recognize."""
+    """Get the photo with boxes, or with boxes and the faces hidden."""
     return Response(_picture(photo_id, kind), mimetype="image/jpeg", headers=NO_STORE)
 
 

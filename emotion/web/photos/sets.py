@@ -39,7 +39,7 @@ def set_page(shown: Sequence[Shown], set_id: str | None) -> str:
 
 @api.get(f"{ROOT}/sets/<set_id>", endpoint="photo_set")
 def photo_set_json(set_id: str) -> ResponseReturnValue:
-    """Answer with the photos of a set and what all their faces show together."""
+    """See the photos of a set and what all their faces show together."""
     shown = shown_of(set_id)
     faces = [face for one in shown if one.analysis for face in one.analysis.faces]
     content = {
@@ -98,6 +98,6 @@ def delete_set(set_id: str) -> ResponseReturnValue:
 
 @api.delete(f"{ROOT}/sets/<set_id>", endpoint="delete_set")
 def delete_set_json(set_id: str) -> ResponseReturnValue:
-    """Remove all photos of a set."""
+    """Delete all photos of a set."""
     remove_rows(rows_of(set_id))
     return nothing()
