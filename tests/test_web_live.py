@@ -19,7 +19,7 @@ from emotion.faces import Face, results_to_dict, short_verdict
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
 from emotion.text import percent
-from emotion.web.live import words_for_script
+from emotion.web.photos.live import words_for_script
 
 EYES_AND_MOUTH = ((0.40, 0.235), (0.485, 0.235), (0.44, 0.37))
 """Where they are in the film, as shares of its width and height."""

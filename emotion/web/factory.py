@@ -10,10 +10,10 @@ from emotion.files import make_private
 from emotion.web.api import api
 from emotion.web.errors import VIDEO_ENDPOINTS, handle_problems
 from emotion.web.limits import limit_rates, trust_proxies
-from emotion.web.live import live
 from emotion.web.logs import LOGGER, log_requests
 from emotion.web.models.page import model_page
 from emotion.web.photos import faces, mine, photos, sets  # noqa: F401
+from emotion.web.photos.live import live
 from emotion.web.photos.pages import pages
 from emotion.web.security import protect
 from emotion.web.services import Services, Sweeper, load_detector, load_services  # noqa: F401

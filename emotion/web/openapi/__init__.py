@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from emotion.images.guards import readable_types
-from emotion.web import replies
 from emotion.web.factory import api  # with every view
-from emotion.web.replies import (
+from emotion.web.openapi import replies
+from emotion.web.openapi.replies import (
     Explanation,
     Mine,
     Models,
