@@ -168,11 +168,7 @@ def test_forms_need_their_token_and_get_it_through_the_server(tmp_path, model):
 def test_monitoring(tmp_path, model, flags):
     done = finished(["monitoring", "--model", str(model), *flags], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (
-        json.loads(done.stdout)["total"]
-        if flags
-        else "No photo and no video has been" in done.stdout
-    )
+    assert json.loads(done.stdout)["total"] if flags else "No photo" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -213,13 +209,13 @@ def test_flask_run(tmp_path, model):
 @pytest.mark.parametrize(
     ("arguments", "settings", "words"),
     [
-        (["--port", "http"], {}, "expected PORT to be a whole number from 0 to 65535"),
+        (["--port", "http"], {}, "0 to 65535"),
         (["--keep-hours", "-1"], {}, "expected KEEP_HOURS"),
         (["--colour", "red"], {}, "unrecognized arguments: --colour red"),
         (["--port"], {}, "expected one argument"),
         ([], {"KEEP_HOURS": "soon"}, "received 'soon'"),
         ([], {"MAX_UPLOAD_MB": "0"}, "expected MAX_UPLOAD_MB"),
-        (["--detector", "yunet"], {}, "expected DETECTOR_MODEL, the path of a file, with DETECTOR"),
+        (["--detector", "yunet"], {}, "DETECTOR_MODEL"),
     ],
 )
 def test_wrong_settings_are_one_line_and_status_2(tmp_path, arguments, settings, words):
@@ -238,7 +234,7 @@ def test_a_port_that_is_taken_is_one_line_and_status_1(tmp_path, model):
         port = taken.getsockname()[1]
         done = finished(["--port", str(port), "--model", str(model)], tmp_path)
     assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1, port {port} (Address already in use)" in done.stderr
+    assert f"{port} (Address already in use)" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -252,7 +248,7 @@ def test_a_host_that_is_not_here(tmp_path, model):
 def test_starts_without_a_model_and_says_so(tmp_path):
     command = [sys.executable, "app.py", "--port", "0", "--model", str(tmp_path / "none")]
     with running(command, tmp_path) as process:
-        assert "No model: expected a model as none.json and none.h5" in line_with(process, "No m")
+        assert "none.json" in line_with(process, "No m")
         port = port_of(line_with(process, "Serving on"))
         assert ask(port, "GET", "/")[0] == 503
         status, body = ask(port, "GET", "/healthz")

@@ -16,12 +16,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from emotion.errors import (  # noqa: F401
     BusyError,
     ChoiceError,
-    ChosenModelError,
     EmotionError,
     EmptyVideoError,
     FormExpiredError,
-    ModelError,
-    NotSenderError,
     NoVideosError,
     QueueFullError,
     RateError,
