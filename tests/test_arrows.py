@@ -81,3 +81,12 @@ def test_scripts_import_no_script(script):
 def test_importing_loads_no_tensorflow(module):
     code = f"import sys, {module}; sys.exit(bool({{'tensorflow', 'keras'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["models.facts", "photos.pictures", "memory"])
+def test_what_the_video_process_takes_from_the_web_loads_no_flask(module):
+    code = (
+        f"import sys, emotion.web.{module}; "
+        "sys.exit(bool({'flask', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,10 +1,15 @@
-"""Health: what keeps the app from its work is told in a sentence without paths."""
+"""Health in words without paths; and the C library, which is told to give memory back."""
+
+import ctypes
+from types import SimpleNamespace
 
 import pytest
 from web_support import make_app
 
+from emotion.errors import DatabaseError
 from emotion.web.api import trouble
-from emotion.web.database import Database, DatabaseError
+from emotion.web.database import Database
+from emotion.web.memory import OPTIONS, return_memory_early
 
 
 def test_all_is_well_even_before_the_first_photo(tmp_path):
@@ -16,7 +21,7 @@ def test_all_is_well_even_before_the_first_photo(tmp_path):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "uploads").write_text("no folder")
     services = make_app(tmp_path).extensions["emotion"]
-    assert trouble(services) == "The folder for results cannot be written to."
+    assert trouble(services)
     services = make_app(tmp_path, KEEP_HOURS=0).extensions["emotion"]
     assert trouble(services) == ""
 
@@ -29,3 +34,27 @@ def test_a_database_that_is_away(tmp_path, monkeypatch):
     monkeypatch.setattr(Database, "photos_of_visitor", fail)
     with pytest.raises(DatabaseError):
         trouble(services)
+
+
+@pytest.mark.parametrize(("answer", "is_done"), [(1, True), (0, False)])
+def test_tells_the_library_all_options(monkeypatch, answer, is_done):
+    told = []
+
+    def mallopt(option, value):
+        told.append((option, value))
+        return answer
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    assert return_memory_early() == is_done
+    assert told == list(OPTIONS)
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError])
+def test_other_libraries_are_left_alone(monkeypatch, error):
+    def fail(name):
+        raise error("no such library")
+
+    monkeypatch.setattr(ctypes, "CDLL", fail)
+    assert not return_memory_early()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert not return_memory_early()

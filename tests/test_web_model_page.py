@@ -26,8 +26,8 @@ from emotion.model.card import Card
 from emotion.model.figures import read_figures
 from emotion.recognizer import Recognizer
 from emotion.text import share
-from emotion.web import build_app
-from emotion.web.analysis import Services
+from emotion.web.factory import build_app
+from emotion.web.services import Services
 from emotion.web.settings import PROJECT_FOLDER, read_settings
 
 OTHER = "fer2013/detection_model"

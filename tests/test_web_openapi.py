@@ -39,7 +39,12 @@ OPERATIONS = {
     for method, content in item.items()
     if method in METHODS
 }
-ANSWERS = [(name, int(code)) for name, one in OPERATIONS.items() for code in one[2]["responses"]]
+ANSWERS = [
+    (name, int(code))
+    for name, one in OPERATIONS.items()
+    for code in one[2]["responses"]
+    if code != "500" or name in ("recognize", "getModels")  # one handler answers for all
+]
 FORMS = ("recognize", "addPhoto", "addVideo")
 CHECKS = [
     not_a_server_error,
@@ -52,7 +57,7 @@ CHECKS = [
 class World:
     """An app that keeps a photo, and a client who sent it."""
 
-    def __init__(self, folder, **chosen):
+    def __init__(self, folder, with_video=True, **chosen):
         usual = {"VIDEO_RATE_LIMIT": "1000000 per minute", "MONITORING": "on"}
         self.app = make_app(folder, looking_model(), **usual | chosen)
         self.services = self.app.extensions["emotion"]
@@ -61,7 +66,8 @@ class World:
         self.places = {"number": 1, "kind": "blurred", "key": "detection_model"}
         if not self.services.settings.keeps_nothing:
             self.keep()
-            self.keep_video()
+            if with_video:
+                self.keep_video()
 
     def keep(self):
         content = self.client.post(f"{ROOT}/photos", data=photo_form()).json
@@ -276,7 +282,7 @@ def disk_full(world, name, monkeypatch):
         raise full if name in FORMS else StorageError(full)
 
     monkeypatch.setattr(flask.Request, "_get_file_stream", fail)
-    monkeypatch.setattr(import_module("emotion.web.feedback"), "keep", fail)
+    monkeypatch.setattr(import_module("emotion.web.photos.feedback"), "keep", fail)
     return world.send(name)
 
 
@@ -331,7 +337,8 @@ CHOSEN = {
 
 @pytest.mark.parametrize(("name", "status"), ANSWERS)
 def test_every_described_answer_can_be_had(make_world, monkeypatch, name, status):
-    world = make_world(**CHOSEN.get((name, status), {}))
+    with_video = "Video" in name
+    world = make_world(with_video=with_video, **CHOSEN.get((name, status), {}))
     if status in CAUSES_WITH_PATCHES:
         reply = CAUSES_WITH_PATCHES[status](world, name, monkeypatch)
     else:
@@ -387,7 +394,7 @@ def try_all(cases, prepare=lambda case: None):
 
     @given(case=cases)
     @settings(
-        max_examples=15,
+        max_examples=8,
         deadline=None,
         derandomize=True,
         database=None,

@@ -13,8 +13,8 @@ from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles, sha256_of
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
-from emotion.web import build_app
-from emotion.web.analysis import Services
+from emotion.web.factory import build_app
+from emotion.web.services import Services
 from emotion.web.settings import read_settings
 
 HAPPY = (0.02, 0.01, 0.02, 0.9, 0.03, 0.01, 0.01)

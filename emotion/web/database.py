@@ -26,7 +26,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from emotion.errors import EmotionError
+from emotion.errors import DatabaseError
 from emotion.files import make_private
 from emotion.web.settings import SettingsError
 
@@ -139,10 +139,6 @@ VIDEO_COUNTS = Table(
     Column("faces", sql.BigInteger, nullable=False),
     Column("seconds", sql.Double, nullable=False),
 )
-
-
-class DatabaseError(EmotionError):
-    """The database cannot be reached or written."""
 
 
 @dataclass(frozen=True)

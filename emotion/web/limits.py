@@ -11,11 +11,20 @@ from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from emotion.web.errors import EXTENSION, VIDEO_ENDPOINTS, BusyError, ClientBusyError
+from emotion.errors import BusyError, ClientBusyError
+from emotion.text import first_line
+from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
 
 MOST_OF_A_CLIENT = 2
 """Places that one client may hold, so that nobody takes them all: a browser asks for no more."""
+
+KEPT_FACES = "emotion_kept_faces"
+WORK_ENDPOINTS = (
+    *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
+    *("api.picture", "api.explanation", "api.say"),
+)
+"""What makes pictures, explains or writes, although it brings no photo."""
 
 
 class Gate:
@@ -73,16 +82,6 @@ class Gate:
             self._held += Counter()
 
 
-KEPT_FACES = "emotion_kept_faces"
-
-
-WORK_ENDPOINTS = (
-    *("pages.blurred", "pages.set_zip", "pages.face", "feedback.say"),
-    *("api.picture", "api.explanation", "api.say"),
-)
-"""What makes pictures, explains or writes, although it brings no photo."""
-
-
 def trust_proxies(app: Flask, count: int) -> None:
     """Take address, scheme and host of a request from the last `count` proxies in front."""
     if count:
@@ -95,7 +94,21 @@ def limit_rates(app: Flask, settings: Settings) -> None:
     Raises:
         SettingsError: the rates cannot be counted where they should be.
     """
-    limiter = _limiter(app, settings.rate_limit_storage)
+    try:
+        limiter = Limiter(
+            client_key,
+            app=app,
+            storage_uri=settings.rate_limit_storage,
+            strategy="fixed-window",
+            # when the storage is out of reach, each process counts for itself
+            in_memory_fallback_enabled=True,
+        )
+    except (ConfigurationError, ValueError) as error:
+        raise SettingsError(
+            "expected RATE_LIMIT_STORAGE to be memory:// or an address that the package limits "
+            f"knows and whose client is installed; received {settings.rate_limit_storage!r} "
+            f"({first_line(error)})"
+        ) from error
     photos = limiter.shared_limit(settings.rate_limit, scope="photos", cost=photos_in_request)
     frames = limiter.shared_limit(settings.live_rate_limit, scope="frames")
     videos = limiter.shared_limit(settings.video_rate_limit, scope="videos")
@@ -108,38 +121,20 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         f"{settings.feedback_rate_limit}; received more. Send the opinion without the face.",
     )
     work = limiter.shared_limit(settings.work_rate_limit, scope="work")
-    app.before_request(read_form)
-    app.extensions[EXTENSION] = limiter
+
+    @app.before_request
+    def read_form() -> None:
+        # before it is counted: a form that is too large ends here
+        if request.method == "POST":
+            _ = request.files
+
+    app.extensions[LIMITER] = limiter
     for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:
         limit = limits.get(endpoint) or limits.get(endpoint.partition(".")[0])
         if limit:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
     for endpoint in WORK_ENDPOINTS:
         app.view_functions[endpoint] = work(app.view_functions[endpoint])
-
-
-def read_form() -> None:
-    """Read what a request brings before it is counted: a form that is too large ends it here."""
-    if request.method == "POST":
-        _ = request.files
-
-
-def _limiter(app: Flask, storage: str) -> Limiter:
-    """Return what counts; when its storage is out of reach, each process counts for itself."""
-    try:
-        return Limiter(
-            client_key,
-            app=app,
-            storage_uri=storage,
-            strategy="fixed-window",
-            in_memory_fallback_enabled=True,
-        )
-    except (ConfigurationError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(
-            "expected RATE_LIMIT_STORAGE to be memory:// or an address that the package limits "
-            f"knows and whose client is installed; received {storage!r} ({reason})"
-        ) from error
 
 
 def client_key() -> str:

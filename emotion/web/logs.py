@@ -16,7 +16,7 @@ from pythonjsonlogger.json import JsonFormatter
 LOGGER = "emotion.web"
 ID_HEADER = "X-Request-ID"
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{8,64}")
-"""What a proxy in front may call a request."""
+"""The ids that a proxy in front may give a request."""
 
 LONGEST_PATH = 200
 
@@ -31,17 +31,11 @@ def log_requests(app: Flask, proxies: int) -> None:
 
     def begin() -> None:
         g.started_s = time.perf_counter()
-        g.request_id = _given_id() if proxies else ""
-        g.request_id = g.request_id or secrets.token_hex(8)
+        given = request.headers.get(ID_HEADER, "") if proxies else ""
+        g.request_id = given if ID_PATTERN.fullmatch(given) else secrets.token_hex(8)
 
     app.before_request(begin)
     app.after_request(log_request)
-
-
-def _given_id() -> str:
-    """Return the id that a proxy gave the request; "" where there is none of a sane form."""
-    given = request.headers.get(ID_HEADER, "")
-    return given if ID_PATTERN.fullmatch(given) else ""
 
 
 def request_id() -> str:
@@ -50,7 +44,7 @@ def request_id() -> str:
 
 
 def route() -> str | None:
-    """Return the pattern of the current request's address, without what stands in its places."""
+    """Return the rule of the current request's address, without keys or names."""
     return request.url_rule.rule if request.url_rule else None
 
 
@@ -92,7 +86,7 @@ def log_request(response: Response) -> Response:
 
 
 def log_cause(status: int, cause: object) -> None:
-    """Write why the current request is answered 503 or 507; other answers say it themselves."""
+    """Log why the current request is answered 503 or 507; other answers say it themselves."""
     if status in (503, 507):
         logging.getLogger(LOGGER).warning("%d, code %s: %s", status, request_id(), cause)
 
@@ -140,5 +134,5 @@ def show_log(form: str) -> None:
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(handlers=[handler])
     logging.getLogger(LOGGER).setLevel(logging.INFO)
-    # tells of every request that waits for a thread
+    # it would log every request that waits for a thread
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)

@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Request, Response, request
+from flask import Blueprint, Flask, Response, request
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import Forbidden
 
@@ -69,16 +69,14 @@ def add_headers(response: Response) -> Response:
 
 
 def refuse_other_sites() -> None:
-    """Raise `Forbidden` for what a browser sends from a page of another site to change things."""
-    if request.method not in SAFE_METHODS and not _is_own_site(request):
-        raise Forbidden("expected a request from this site; received one from another")
-
-
-def _is_own_site(request: Request) -> bool:
-    """Tell whether a request comes from our own pages or from no page, such as from a program."""
-    site = request.headers.get("Sec-Fetch-Site")
+    """Raise `Forbidden` if a browser sends, from a page of another site, what changes things."""
+    if request.method in SAFE_METHODS:
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
-        return site in ("same-origin", "none")
-    # browsers leave it out on plain HTTP to another machine
-    origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host
+        is_ours = site in ("same-origin", "none")
+    else:
+        # browsers leave it out on plain HTTP to another machine; programs send neither
+        is_ours = origin is None or urlsplit(origin).netloc == request.host
+    if not is_ours:
+        raise Forbidden("expected a request from this site; received one from another")

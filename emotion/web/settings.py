@@ -1,9 +1,11 @@
 """The one table of settings, read once at the door: the environment first, then flags on top."""
 
+# ruff: noqa: RUF009  (`_row` makes a field)
+
 import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,6 +17,8 @@ from emotion.files import user_path
 from emotion.images.guards import ImageLimits
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
+SWITCH = dict.fromkeys(("on", "true", "1", "yes"), True)
+SWITCH |= dict.fromkeys(("off", "false", "0", "no"), False)
 
 
 class SettingsError(EmotionError, click.UsageError):
@@ -23,31 +27,28 @@ class SettingsError(EmotionError, click.UsageError):
 
 @dataclass(frozen=True)
 class Kind:
-    """What a setting may be: words for a message, and a function that raises ValueError if not."""
+    """What a setting may be: words for a message, and a parser that raises ValueError if not."""
 
     expected: str
-    parse: Callable[[object], object]
+    parse: Callable[[str], object]
 
 
-def _path(value: object) -> Path:
-    """Return an absolute path; a relative one starts at the project folder, wherever one is."""
-    if not str(value).strip() or "\0" in str(value):
-        raise ValueError("no path")
-    return PROJECT_FOLDER / user_path(str(value))
-
-
-def _text(value: object) -> str:
-    """Return a word without spaces around it."""
-    if not str(value).strip():
+def _text(value: str) -> str:
+    if not value or "\0" in value:
         raise ValueError("no text")
-    return str(value).strip()
+    return value
+
+
+def _rate(value: str) -> str:
+    limits.parse_many(value)
+    return value
 
 
 def _number(convert: type, low: float, high: float) -> Kind:
     """Return the kind of numbers from `low` to `high`, both included."""
 
-    def parse(value: object):
-        number = convert(str(value).strip())
+    def parse(value: str):
+        number = convert(value)
         if not low <= number <= high:
             raise ValueError("outside the range")
         return number
@@ -57,189 +58,108 @@ def _number(convert: type, low: float, high: float) -> Kind:
 
 
 def _choice(*words: str) -> Kind:
-    """Return the kind of values that are one of a few words."""
-
-    def parse(value: object) -> str:
-        if str(value).strip() not in words:
-            raise ValueError("none of them")
-        return str(value).strip()
-
-    return Kind(" or ".join(words), parse)
+    return Kind(" or ".join(words), {word: word for word in words}.__getitem__)
 
 
-def _row(kind: Kind, help_text: str) -> dict:
-    """Return what the table says about a setting beside its name and its default."""
-    return {"kind": kind, "help": help_text}
-
-
-def _switch(value: object) -> bool:
-    """Return whether something is on."""
-    known = {"on": True, "true": True, "1": True, "yes": True}
-    known |= {"off": False, "false": False, "0": False, "no": False}
-    return known[str(value).strip().lower()]
-
-
-def _rate(value: object) -> str:
-    """Return a rate such as "60 per minute"."""
-    limits.parse_many(str(value))
-    return str(value).strip()
-
-
-PATH = Kind("a path", _path)
-SWITCH = Kind("on or off", _switch)
+# a relative path starts at the project folder, wherever one is
+PATH = Kind("a path", lambda value: PROJECT_FOLDER / user_path(_text(value)))
+ON_OFF = Kind("on or off", lambda value: SWITCH[value.lower()])
 RATE = Kind("a rate such as '60 per minute'", _rate)
 TEXT = Kind("a text", _text)
 ADDRESS = Kind("a host name or address", _text)
+
+
+def _row(default: object, kind: Kind, help_text: str):
+    return dataclasses.field(default=default, metadata={"kind": kind, "help": help_text})
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the app runs: `KEEP_HOURS` in the environment or `--keep-hours` sets `keep_hours`."""
 
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_row(ADDRESS, "address to listen on; 0.0.0.0 is every network"),
+    host: str = _row("127.0.0.1", ADDRESS, "address to listen on; 0.0.0.0 is every network")
+    port: int = _row(5000, _number(int, 0, 65535), "port to listen on; 0 takes a free one")
+    threads: int = _row(16, _number(int, 1, 256), "requests answered at the same time")
+    max_in_hand: int = _row(
+        8, _number(int, 1, 256), "photos that are read or wait for it; others must try again"
     )
-    port: int = field(
-        default=5000,
-        metadata=_row(_number(int, 0, 65535), "port to listen on; 0 takes a free one"),
+
+    model: Path = _row(
+        PROJECT_FOLDER / "models" / "detection_model",
+        PATH,
+        "the model: folder and name of its files without suffix",
     )
-    threads: int = field(
-        default=16,
-        metadata=_row(_number(int, 1, 256), "requests that are answered at once"),
+    detector: str = _row(
+        "haar",
+        _choice("haar", "yunet"),
+        "what finds the faces: OpenCV's Haar cascades, or YuNet, its face network",
     )
-    max_in_hand: int = field(
-        default=8,
-        metadata=_row(
-            _number(int, 1, 256),
-            "photos that are read or wait to be; further ones are told to wait",
-        ),
+    detector_model: Path | None = _row(
+        None, PATH, f"the network's file, which yunet needs: {EXPECTED_NETWORK}"
     )
-    model: Path = field(
-        default=PROJECT_FOLDER / "models" / "detection_model",
-        metadata=_row(PATH, "the model: folder and name of its files without suffix"),
+
+    uploads: Path = _row(PROJECT_FOLDER / "uploads", PATH, "folder of the results, kept for a time")
+    keep_hours: float = _row(
+        24, _number(float, 0, 8784), "hours after which results are removed; 0 keeps nothing"
     )
-    detector: str = field(
-        default="haar",
-        metadata=_row(
-            _choice("haar", "yunet"),
-            "what finds the faces: OpenCV's Haar cascades, or YuNet, its face network",
-        ),
+    max_photos: int = _row(50, _number(int, 1, 1000), "photos in one form, and in one set")
+    max_upload_mb: float = _row(
+        20, _number(float, 0.001, 1024), "largest photo file in megabytes (of 1,048,576 bytes)"
     )
-    detector_model: Path | None = field(
-        default=None,
-        metadata=_row(PATH, f"the network's file, which yunet needs: {EXPECTED_NETWORK}"),
+    max_megapixels: float = _row(
+        50, _number(float, 0.001, 1000), "largest photo in millions of pixels"
     )
-    uploads: Path = field(
-        default=PROJECT_FOLDER / "uploads",
-        metadata=_row(PATH, "folder in which results are kept for a while"),
+
+    video_workers: int = _row(
+        1, _number(int, 0, 64), "videos analysed at the same time; 0 takes no videos"
     )
-    keep_hours: float = field(
-        default=24,
-        metadata=_row(
-            _number(float, 0, 8784), "hours after which results are removed; 0 keeps nothing at all"
-        ),
+    max_videos_waiting: int = _row(
+        10, _number(int, 1, 1000), "videos in the queue; further ones are refused"
     )
-    max_photos: int = field(
-        default=50,
-        metadata=_row(_number(int, 1, 1000), "photos that are taken in one go"),
+    max_video_mb: float = _row(
+        500, _number(float, 0.001, 65536), "largest video file in megabytes (of 1,048,576 bytes)"
     )
-    max_upload_mb: float = field(
-        default=20,
-        metadata=_row(
-            _number(float, 0.001, 1024), "largest photo file in megabytes (of 1,048,576 bytes)"
-        ),
+    max_video_minutes: float = _row(10, _number(float, 0.001, 1440), "longest video in minutes")
+    video_memory_mb: int = _row(
+        4096, _number(int, 512, 1048576), "memory for one video's analysis, in megabytes"
     )
-    max_megapixels: float = field(
-        default=50,
-        metadata=_row(_number(float, 0.001, 1000), "largest photo in millions of pixels"),
+
+    instance: Path = _row(
+        PROJECT_FOLDER / "instance", PATH, "folder of the secret key and of the SQLite database"
     )
-    video_workers: int = field(
-        default=1,
-        metadata=_row(
-            _number(int, 0, 64), "videos that are worked on at the same time; 0 takes no videos"
-        ),
+    database_url: str | None = _row(
+        None, TEXT, "database, as SQLAlchemy names it; without it SQLite in INSTANCE"
     )
-    max_videos_waiting: int = field(
-        default=10,
-        metadata=_row(
-            _number(int, 1, 1000), "videos that wait for their turn; further ones are refused"
-        ),
+    feedback: Path = _row(
+        PROJECT_FOLDER / "dataset" / "feedback", PATH, "folder of faces that visitors give"
     )
-    max_video_mb: float = field(
-        default=500,
-        metadata=_row(
-            _number(float, 0.001, 65536), "largest video file in megabytes (of 1,048,576 bytes)"
-        ),
+
+    rate_limit: str = _row("300 per minute", RATE, "photos that one address may send")
+    live_rate_limit: str = _row(
+        "2400 per minute", RATE, "frames of a live camera that one address may send"
     )
-    max_video_minutes: float = field(
-        default=10,
-        metadata=_row(_number(float, 0.001, 1440), "longest video in minutes"),
+    video_rate_limit: str = _row("20 per hour", RATE, "videos that one address may send")
+    feedback_rate_limit: str = _row(
+        "50 per day", RATE, "faces that one address may give for training"
     )
-    video_memory_mb: int = field(
-        default=4096,
-        metadata=_row(
-            _number(int, 512, 1048576), "memory that the work on one video may take, in megabytes"
-        ),
+    work_rate_limit: str = _row(
+        "120 per minute",
+        RATE,
+        "pictures, zips, explanations and opinions that one address may ask for",
     )
-    instance: Path = field(
-        default=PROJECT_FOLDER / "instance",
-        metadata=_row(PATH, "folder of the secret key and of the SQLite database"),
+    rate_limit_storage: str = _row(
+        "memory://", TEXT, "where the rates are counted, such as redis://host:6379"
     )
-    database_url: str | None = field(
-        default=None,
-        metadata=_row(TEXT, "database, as SQLAlchemy names it; without it SQLite in INSTANCE"),
+    trusted_proxies: int = _row(
+        0, _number(int, 0, 10), "proxies in front whose X-Forwarded headers are believed"
     )
-    feedback: Path = field(
-        default=PROJECT_FOLDER / "dataset" / "feedback",
-        metadata=_row(PATH, "folder of the faces that visitors give for training"),
-    )
-    rate_limit: str = field(
-        default="300 per minute",
-        metadata=_row(RATE, "photos that one client may send"),
-    )
-    live_rate_limit: str = field(
-        default="2400 per minute",
-        metadata=_row(RATE, "frames of a live camera that one client may send"),
-    )
-    video_rate_limit: str = field(
-        default="20 per hour",
-        metadata=_row(RATE, "videos that one client may send"),
-    )
-    feedback_rate_limit: str = field(
-        default="50 per day",
-        metadata=_row(RATE, "faces for training that one client may give"),
-    )
-    work_rate_limit: str = field(
-        default="120 per minute",
-        metadata=_row(
-            RATE, "pictures, zips, explanations and opinions on faces that one client may ask for"
-        ),
-    )
-    rate_limit_storage: str = field(
-        default="memory://",
-        metadata=_row(TEXT, "where the rates are counted, such as redis://host:6379"),
-    )
-    trusted_proxies: int = field(
-        default=0,
-        metadata=_row(
-            _number(int, 0, 10), "proxies in front whose X-Forwarded headers are believed"
-        ),
-    )
-    monitoring: bool = field(
-        default=False,
-        metadata=_row(SWITCH, "show everybody how the app is used: a page, and in the API"),
-    )
-    metrics: bool = field(
-        default=False,
-        metadata=_row(SWITCH, "answer /metrics for Prometheus"),
-    )
-    log: str = field(
-        default="auto",
-        metadata=_row(
-            _choice("auto", "text", "json"),
-            "form of the log; auto is text in a terminal, else json",
-        ),
+
+    monitoring: bool = _row(False, ON_OFF, "show everybody how the app is used: a page and the API")
+    metrics: bool = _row(False, ON_OFF, "answer /metrics for Prometheus")
+    log: str = _row(
+        "auto",
+        _choice("auto", "text", "json"),
+        "form of the log; auto is text in a terminal, else json",
     )
 
     def __post_init__(self) -> None:
@@ -261,7 +181,7 @@ class Settings:
 
     @property
     def keeps_nothing(self) -> bool:
-        """Return whether results are gone with the answer."""
+        """True if results are gone with the answer."""
         return self.keep_hours == 0
 
     @property
@@ -271,7 +191,7 @@ class Settings:
 
     @property
     def image_limits(self) -> ImageLimits:
-        """Return what photos are refused."""
+        """Return how large photos may be."""
         return ImageLimits(
             max_bytes=int(self.max_upload_mb * 2**20), max_pixels=int(self.max_megapixels * 1e6)
         )
@@ -293,22 +213,36 @@ def setting_names() -> tuple[str, ...]:
 
 
 def read_settings(*sources: Mapping[str, object]) -> Settings:
-    """Return the settings; of several sources that give a value, the last one counts.
+    """Return the settings; if several sources give a value, the last one counts.
 
     Args:
-        sources: mappings such as `os.environ`; names that are not in the table are passed over,
-            and a value that is empty or None counts as not given.
+        sources: mappings such as `os.environ`; names that are not in the table are ignored, and an
+            empty value or None counts as not given.
 
     Raises:
-        SettingsError: a value is not of its kind, or two do not fit each other.
+        SettingsError: a value is wrong, or two do not fit together.
     """
     values = {}
     for row in dataclasses.fields(Settings):
-        given = [source.get(row.name.upper()) for source in sources]
-        given = [value for value in given if value not in (None, "")]
-        if given:
-            values[row.name] = _parse(row, given[-1])
+        name, kind = row.name.upper(), row.metadata["kind"]
+        given = [source.get(name) for source in sources if source.get(name) not in (None, "")]
+        if not given:
+            continue
+        try:
+            values[row.name] = kind.parse(str(given[-1]).strip())
+        except (ValueError, LookupError, OverflowError) as error:
+            received = repr(str(given[-1]))
+            raise SettingsError(
+                f"expected {name} to be {kind.expected}; received {received}"
+            ) from error
     return Settings(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one sentence, as all our errors do."""
+
+    def error(self, message: str):
+        raise SettingsError(f"{message}; --help lists the flags")
 
 
 def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
@@ -319,41 +253,19 @@ def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
     """
     parser = _Parser(description=about, allow_abbrev=False)
     for row in dataclasses.fields(Settings):
+        default = row.default
+        if isinstance(default, bool):
+            default = "on" if default else "off"
+        elif isinstance(default, Path):
+            default = default.relative_to(PROJECT_FOLDER)
         parser.add_argument(
             f"--{row.name.replace('_', '-')}",
             dest=row.name.upper(),
             metavar=row.name.upper(),
-            help=f"{row.metadata['help']} (default: {_shown(row.default)})",
+            help=f"{row.metadata['help']} (default: {'none' if default is None else default})",
         )
     given = vars(parser.parse_args(arguments))
     for name, value in given.items():
         if value == "":
             raise SettingsError(f"expected a value for {name}; received an empty one")
     return given
-
-
-def _shown(value: object) -> str:
-    """Return a default as one would type it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value.relative_to(PROJECT_FOLDER) if isinstance(value, Path) else value)
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one sentence, as all our errors do."""
-
-    def error(self, message: str):
-        raise SettingsError(f"{message}; --help lists the flags")
-
-
-def _parse(row: dataclasses.Field, value: object):
-    """Return a value of the row's kind, or raise a `SettingsError` that says what was expected."""
-    kind = row.metadata["kind"]
-    try:
-        return kind.parse(value)
-    except (ValueError, LookupError, OverflowError) as error:
-        raise SettingsError(
-            f"expected {row.name.upper()} to be {kind.expected}; received {str(value)!r}"
-        ) from error

@@ -5,7 +5,6 @@ the metadata nor the name of the visitor's file is ever written. It is filled un
 and renamed when whole; it is renamed to a hidden name before it is removed.
 """
 
-import errno
 import json
 import re
 import secrets
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from emotion.errors import EmotionError
+from emotion.errors import GoneError, StorageError
 from emotion.faces import Face
 from emotion.rows import face_from_dict
 
@@ -35,18 +34,6 @@ PICTURE_PATTERN = re.compile(
 PART_PREFIX = ".part-"
 PART_AGE_S = 3600
 """A hidden folder older than this was left behind by a process that ended early."""
-
-
-class GoneError(EmotionError):
-    """There is no such analysis: it was removed, its time is up, or it never was."""
-
-
-class StorageError(EmotionError):
-    """The results cannot be written; `is_full` says whether room is what lacks."""
-
-    def __init__(self, error: OSError):
-        super().__init__(f"expected to write the results; received: {error.strerror or error}")
-        self.is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)

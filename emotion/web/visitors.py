@@ -11,24 +11,25 @@ from pathlib import Path
 from flask import Flask, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
+from emotion.errors import DatabaseError, GoneError, NotSenderError
 from emotion.files import make_private
-from emotion.web.analysis import current_services
-from emotion.web.database import DatabaseError, PhotoRow
-from emotion.web.errors import NotSenderError
+from emotion.web.database import PhotoRow
+from emotion.web.services import current_services
 from emotion.web.settings import Settings, SettingsError
-from emotion.web.storage import GoneError
 
 FIELD = "visitor"
-
-
 ID_BYTES = 32
-
-
 DIGEST_CHARACTERS = 32
+KEY_FILE = "secret_key"
+KEY_BYTES = 32
+LEAST_KEY_CHARACTERS = 32
+LEAST_LIFETIME_H = 24
+COOKIE = "emotion_session"
+"""A name of our own: browsers share cookies between all ports of a host."""
 
 
 def visitor_key() -> str:
-    """Return by what the database knows this browser; "" where it has no id yet."""
+    """Return the key of this browser in the database; "" if it has no id yet."""
     visitor = session.get(FIELD)
     return _digest(visitor) if isinstance(visitor, str) else ""
 
@@ -47,7 +48,7 @@ def new_visitor() -> str:
 
 
 def is_sender(visitor: str) -> bool:
-    """Tell whether the current request comes from the visitor of this key."""
+    """True if the current request comes from the visitor of this key."""
     return bool(visitor) and visitor == visitor_key()
 
 
@@ -76,7 +77,7 @@ def own_photo(photo_id: str) -> PhotoRow:
 
 
 def is_own_photo(photo_id: str) -> bool:
-    """Tell whether this visitor sent a photo; False where the database cannot tell."""
+    """True if this visitor sent a photo; False if the database cannot tell."""
     try:
         own_photo(photo_id)
     except (GoneError, NotSenderError, DatabaseError):
@@ -84,24 +85,20 @@ def is_own_photo(photo_id: str) -> bool:
     return True
 
 
+def remove_own_video(video_id: str) -> None:
+    """Remove a video of this visitor at once; work on it stops.
+
+    Raises:
+        GoneError: there is none.
+        NotSenderError: somebody else sent it.
+    """
+    videos = current_services().videos
+    require_sender(videos.find(video_id).visitor)
+    videos.remove_known(video_id)
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
-
-
-KEY_FILE = "secret_key"
-
-
-KEY_BYTES = 32
-
-
-LEAST_KEY_CHARACTERS = 32
-
-
-LEAST_LIFETIME_H = 24
-
-
-COOKIE = "emotion_session"
-"""A name of our own: browsers share cookies between all ports of a host."""
 
 
 class OwnSessions(SecureCookieSessionInterface):

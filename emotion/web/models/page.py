@@ -9,9 +9,10 @@ from emotion.labels import EMOTIONS
 from emotion.model.card import Card
 from emotion.model.figures import read_figures
 from emotion.text import counted, decimal, share
-from emotion.web.analysis import Services, current_services, without_folders
 from emotion.web.errors import UploadError
+from emotion.web.models.facts import without_folders
 from emotion.web.models.offered import OfferedModel
+from emotion.web.services import Services, current_services
 
 model_page = Blueprint("model_page", __name__)
 

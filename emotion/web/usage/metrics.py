@@ -17,9 +17,9 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from emotion.web.analysis import Services
 from emotion.web.database import DatabaseError
 from emotion.web.logs import elapsed_s, route
+from emotion.web.services import Services
 from emotion.web.videos.queue import WAITING
 from emotion.web.videos.workers import VideoWorkers
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from flask import Blueprint, abort, render_template
 from flask.typing import ResponseReturnValue
 
-from emotion.web.analysis import current_services
 from emotion.web.database import Database
+from emotion.web.services import current_services
 from emotion.web.usage.figures import percentage, usage_facts
 
 monitoring = Blueprint("monitoring", __name__)

@@ -32,7 +32,8 @@ from emotion.video.outputs import Progress, VideoOutputs, VideoReport, analyse_v
 from emotion.video.reading import VideoInfo, VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
-from emotion.web.analysis import model_facts, reduced, without_folders
+from emotion.web.models.facts import model_facts, without_folders
+from emotion.web.photos.pictures import reduced
 from emotion.web.server import return_memory_early
 from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO
 from emotion.web.videos.workers import Job

@@ -6,7 +6,8 @@ from pathlib import Path
 from flask import Blueprint, Response, redirect, render_template, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.web.analysis import MODEL_FIELD, current_services, uploaded_files
+from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
+from emotion.web.services import current_services
 from emotion.web.sets import remove_own_video
 from emotion.web.videos.files import FILE_TYPES, LINKS
 from emotion.web.videos.queue import DONE, FAILED, VideoRow

@@ -1,4 +1,4 @@
-"""Files to keep or to share, made from what is kept: tables, zips, photos with faces hidden."""
+"""Files to download, made from what is kept: tables, zips, photos with faces hidden."""
 
 import contextlib
 import tempfile
@@ -16,7 +16,7 @@ from emotion.rows import results_to_csv
 from emotion.web.storage import Analysis, Storage
 
 IN_MEMORY_BYTES = 16 * 2**20
-"""A zip that grows beyond this is written to the disk on its way."""
+"""A zip that grows beyond this is written to the disk while it is made."""
 
 
 def one_as_json(analysis: Analysis) -> bytes:
@@ -31,13 +31,13 @@ def as_json(analyses: Sequence[tuple[str, Analysis]]) -> bytes:
 
 
 def as_csv(photos: Sequence[tuple[str, Analysis | str]]) -> bytes:
-    """Return the results of photos as one table with a row a face.
+    """Return the results of photos as one table, a row a face.
 
     Args:
         photos: (name, analysis) of each, or (name, why it could not be read).
     """
     rows = [(name, found if isinstance(found, str) else found.results) for name, found in photos]
-    # with a byte order mark, without which spreadsheets take it for another encoding
+    # spreadsheets recognize UTF-8 by the byte order mark
     return results_to_csv(rows).encode("utf-8-sig")
 
 
@@ -54,12 +54,15 @@ def blurred_picture(storage: Storage, analysis: Analysis) -> bytes:
     return encode_jpeg(annotate(blur_faces(photo, analysis.faces), analysis.faces))
 
 
+PICTURES = {"annotated": annotated_picture, "blurred": blurred_picture}
+
+
 def as_zip(
     storage: Storage,
     analyses: Sequence[tuple[str, Analysis]],
     picture: Callable[[Storage, Analysis], bytes],
 ) -> BinaryIO:
-    """Return a zip of a picture of each photo and of the table, at its start."""
+    """Return a zip of a picture of each photo and of the table, read from its start."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

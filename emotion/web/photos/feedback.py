@@ -1,55 +1,39 @@
-"""What visitors say an expression really is, and the faces they give for training."""
+"""What senders say an expression really is, and the faces they give for training."""
 
 import secrets
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from flask import Blueprint, current_app, redirect, request, url_for
-from flask.typing import ResponseReturnValue
+from flask import current_app
 from PIL import Image
 
-from emotion.errors import ModelError
+from emotion.errors import (
+    ChoiceError,
+    DatabaseError,
+    GoneError,
+    ModelError,
+    NotSenderError,
+    StorageError,
+)
 from emotion.faces import Face
 from emotion.files import whole_file
-from emotion.web.analysis import Services, current_services
-from emotion.web.database import DatabaseError, Opinion
-from emotion.web.errors import ChoiceError, NotSenderError
+from emotion.web.database import Opinion
 from emotion.web.limits import KEPT_FACES
-from emotion.web.storage import Analysis, GoneError, StorageError
+from emotion.web.services import Services, current_services
+from emotion.web.storage import Analysis
 from emotion.web.visitors import own_photo
-
-feedback = Blueprint("feedback", __name__)
-
-RULE = "/results/<photo_id>/faces/<int:number>/feedback"
-TICKED = "yes"
-NAME_BYTES = 16
-
-
-@feedback.post(RULE)
-def say(photo_id: str, number: int) -> ResponseReturnValue:
-    """Note which emotion a visitor sees in a face, and keep the face if that was ticked."""
-    is_ticked = request.form.get("keep") == TICKED
-    give(current_services(), photo_id, number, request.form.get("emotion", ""), is_ticked)
-    return _to_the_face(photo_id, number)
-
-
-@feedback.post(f"{RULE}/withdraw")
-def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
-    """Remove what was said about a face, and the face if it was kept."""
-    take_back(current_services(), photo_id, number)
-    return _to_the_face(photo_id, number)
 
 
 def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
-    """Note which emotion somebody sees in a face; an earlier word and its file are replaced.
+    """Note which emotion the sender sees in a face; it replaces an earlier opinion and its file.
 
     Args:
         services: what the app is made of.
         photo_id: key of the photo.
         number: of the face in it, from 1.
         chosen: one of the model's emotions; its own answer is agreement.
-        keeps_face: whether the face is to be kept for training.
+        keeps_face: whether to keep the face for training.
 
     Raises:
         GoneError: there is no such face.
@@ -60,19 +44,35 @@ def give(services: Services, photo_id: str, number: int, chosen: str, keeps_face
         DatabaseError: the opinion cannot be noted; then the face is not kept either.
     """
     own_photo(photo_id)
+    folder, database = services.settings.feedback, services.database
     analysis = services.storage.load(photo_id)
-    opinion = _opinion(analysis, number, chosen, services.storage.clock())
+    face = find_face(analysis, number)
+    if chosen not in face.probabilities:
+        raise ChoiceError(f"expected one of {', '.join(face.probabilities)}; received another word")
+    sha256 = analysis.results["model"]["sha256"]
+    now_s = services.storage.clock()
+    opinion = Opinion(photo_id, number, face.emotion, chosen, sha256, said_s=now_s)
     if keeps_face:
         with current_app.extensions[KEPT_FACES]:
             crop = services.storage.read_picture(photo_id, f"input-{number}.png")
-            opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
-    _note(services, opinion)
+            opinion = replace(opinion, kept=keep(folder, chosen, crop))
+    try:
+        earlier = database.opinion_on(photo_id, number)
+        if earlier is not None:
+            remove(folder, earlier.kept)
+        replaced = database.say(opinion)
+    except (StorageError, DatabaseError):
+        remove(folder, opinion.kept)
+        raise
+    if replaced is not None and replaced != earlier:
+        # somebody with the same cookie said something else in the meantime
+        remove(folder, replaced.kept)
     try:
         services.storage.load(photo_id)
     except GoneError:
         # deleted in the meantime, perhaps before there was an opinion to delete with it
-        remove(services.settings.feedback, opinion.kept)
-        services.database.withdraw(photo_id, number)
+        remove(folder, opinion.kept)
+        database.withdraw(photo_id, number)
         raise
     return opinion
 
@@ -90,7 +90,7 @@ def take_back(services: Services, photo_id: str, number: int) -> None:
     find_face(services.storage.load(photo_id), number)
     opinion = services.database.opinion_on(photo_id, number)
     if opinion is not None:
-        # the file first: where that fails, the opinion still knows of it
+        # the file first: if that fails, the opinion still knows of it
         remove(services.settings.feedback, opinion.kept)
         withdrawn = services.database.withdraw(photo_id, number)
         # somebody with the same cookie may have said something else in the meantime
@@ -106,8 +106,7 @@ def feedback_context(photo_id: str, number: int) -> dict:
         database can take it.
     """
     services = current_services()
-    face = find_face(services.storage.load(photo_id), number)
-    names = tuple(face.probabilities)
+    names = tuple(find_face(services.storage.load(photo_id), number).probabilities)
     content = {"is_own": True, "opinion": None, "class_names": names, "can_say": True}
     try:
         own_photo(photo_id)
@@ -131,31 +130,6 @@ def find_face(analysis: Analysis, number: int) -> Face:
     return faces[number - 1]
 
 
-def _opinion(analysis: Analysis, number: int, chosen: str, now_s: float) -> Opinion:
-    """Return an opinion on a face that is there, in words that the model knows."""
-    face = find_face(analysis, number)
-    if chosen not in face.probabilities:
-        raise ChoiceError(f"expected one of {', '.join(face.probabilities)}; received another word")
-    sha256 = analysis.results["model"]["sha256"]
-    return Opinion(analysis.id, number, face.emotion, chosen, sha256, said_s=now_s)
-
-
-def _note(services: Services, opinion: Opinion) -> None:
-    """Put an opinion in the place of an earlier one on the same face, whose file goes with it."""
-    folder = services.settings.feedback
-    try:
-        earlier = services.database.opinion_on(opinion.photo_id, opinion.number)
-        if earlier is not None:
-            remove(folder, earlier.kept)
-        replaced = services.database.say(opinion)
-    except (StorageError, DatabaseError):
-        remove(folder, opinion.kept)
-        raise
-    if replaced is not None and replaced != earlier:
-        # somebody with the same cookie said something in the meantime
-        remove(folder, replaced.kept)
-
-
 def keep(folder: Path, class_name: str, crop: bytes) -> str:
     """Write a face to the folder of its class; return the file's name below `folder`.
 
@@ -167,7 +141,12 @@ def keep(folder: Path, class_name: str, crop: bytes) -> str:
     Raises:
         StorageError: the disk is full, read-only or not there; then nothing is left of it.
     """
-    name = f"{_folder_name(class_name)}/{secrets.token_hex(NAME_BYTES)}.png"
+    # a model's card comes from outside
+    if class_name.startswith(".") or Path(class_name).name != class_name or "\\" in class_name:
+        raise ModelError(
+            f"expected class names that can be names of folders; received {class_name!r}"
+        )
+    name = f"{class_name}/{secrets.token_hex(16)}.png"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
@@ -194,21 +173,8 @@ def remove(folder: Path, kept: str) -> None:
 
 
 def without_metadata(crop: bytes) -> bytes:
-    """Return a picture as a grey PNG that holds its pixels and nothing else."""
+    """Return a picture as a grey PNG with nothing but its pixels."""
     grey = Image.open(BytesIO(crop), formats=["PNG"]).convert("L")
     buffer = BytesIO()
     Image.frombytes("L", grey.size, grey.tobytes()).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _folder_name(class_name: str) -> str:
-    """Return the name of a class if it can name a folder: a model's card comes from outside."""
-    if class_name.startswith(".") or Path(class_name).name != class_name or "\\" in class_name:
-        raise ModelError(
-            f"expected class names that can be names of folders; received {class_name!r}"
-        )
-    return class_name
-
-
-def _to_the_face(photo_id: str, number: int) -> ResponseReturnValue:
-    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)

@@ -6,26 +6,23 @@ from dataclasses import replace
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import EmptyImageError
+from emotion.errors import EmptyImageError, ModelError
 from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES
 from emotion.images.decoding import decode_photo
-from emotion.images.guards import ImageLimits
 from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
 from emotion.rows import results_to_dict
-from emotion.web.analysis import current_services, uploaded_files
-from emotion.web.errors import NO_MODEL
+from emotion.web.api import NO_STORE
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
+from emotion.web.photos.uploads import uploaded_files
+from emotion.web.services import current_services
 
 live = Blueprint("live", __name__)
 
-FRAME_TYPE = "image/jpeg"
 MOST_FRAME_BYTES = 2 * 2**20
 MOST_FRAME_PIXELS = 1920 * 1080
 """More than the page ever sends; more frames may come than photos, so each must be light."""
-
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 @live.get("/live")
@@ -34,7 +31,7 @@ def page() -> ResponseReturnValue:
     recognizer = current_services().recognizer
     if recognizer is None:
         log_cause(503, current_services().model_problem)
-        return render_template("live.html", no_model=NO_MODEL), 503, NO_STORE
+        return render_template("live.html", no_model=ModelError.public), 503, NO_STORE
     return render_template("live.html", words=words_for_script(recognizer)), NO_STORE
 
 
@@ -47,40 +44,28 @@ def frame() -> ResponseReturnValue:
     """
     services = current_services()
     recognizer = services.require_recognizer()
-    content = received_frame()
-    started_s = time.perf_counter()
-    with services.gate.place(client_key()):
-        photo = decode_photo(content, frame_limits(services.settings.image_limits))
-        faces = recognizer.recognize(photo)
-    model = recognizer.model
-    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
-    return jsonify(results), NO_STORE | server_timing(time.perf_counter() - started_s)
-
-
-def received_frame() -> bytes:
-    """Return the frame that the current request brings, as its body or in the field `photo`."""
-    if request.mimetype == FRAME_TYPE:
+    if request.mimetype == "image/jpeg":
         content = request.get_data(cache=False)
     else:
         (file,) = uploaded_files(most=1)
         content = file.read()
     if not content:
         raise EmptyImageError("expected a frame; received an empty body")
-    return content
-
-
-def frame_limits(limits: ImageLimits) -> ImageLimits:
-    """Return what frames are refused: what photos are, and those that are larger than needed."""
-    return replace(
+    limits = services.settings.image_limits
+    limits = replace(
         limits,
         max_bytes=min(limits.max_bytes, MOST_FRAME_BYTES),
         max_pixels=min(limits.max_pixels, MOST_FRAME_PIXELS),
     )
-
-
-def server_timing(read_s: float) -> dict[str, str]:
-    """Return the header that tells the page how long a frame waited and was read (W3C)."""
-    return {"Server-Timing": f"read;dur={read_s * 1000:.1f}"}
+    started_s = time.perf_counter()
+    with services.gate.place(client_key()):
+        photo = decode_photo(content, limits)
+        faces = recognizer.recognize(photo)
+    model = recognizer.model
+    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    # tells the page how long a frame waited and was read (W3C)
+    timing = f"read;dur={(time.perf_counter() - started_s) * 1000:.1f}"
+    return jsonify(results), NO_STORE | {"Server-Timing": timing}
 
 
 def words_for_script(recognizer: Recognizer) -> dict:

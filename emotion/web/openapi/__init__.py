@@ -1,0 +1,323 @@
+"""The description of the API (OpenAPI 3.1): what can be asked, and every answer to it.
+
+Addresses come from the app, summaries from the first lines of the views, schemas from `replies`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from flask import Flask
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from emotion.images.guards import readable_types
+from emotion.web.factory import api  # with every view
+from emotion.web.openapi import replies
+from emotion.web.openapi.replies import (
+    Explanation,
+    Mine,
+    Models,
+    ModelWithCard,
+    Monitoring,
+    NewOpinion,
+    Opinion,
+    Photo,
+    PhotoSet,
+    Problem,
+    Results,
+    Video,
+)
+from emotion.web.settings import Settings
+from emotion.web.videos.files import FILE_TYPES
+from emotion.web.visitors import COOKIE
+
+VERSION = "1.0.0"
+REF = "#/components/schemas/{model}"
+TEXT, BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "seconds after which the same request may succeed",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
+PART = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
+
+PROBLEMS = {
+    400: ("BadRequest", "Something is missing, or asks for what is not offered.", {}),
+    403: (
+        "Forbidden",
+        "Only the sender may do this, and the sender's cookie is missing; or a browser sent this "
+        "from a page of another site.",
+        {},
+    ),
+    404: ("NotFound", "It does not exist, has expired, or was deleted.", {}),
+    405: ("MethodNotAllowed", "The address exists but not with this method.", ALLOW),
+    409: ("Conflict", "The server as it runs now cannot do this; the detail says why.", {}),
+    413: ("ContentTooLarge", "The body or the file has too many bytes.", {}),
+    415: ("UnsupportedMediaType", "The file or the body is of no type that can be read.", {}),
+    416: ("RangeNotSatisfiable", "The file ends before this part.", PART),
+    422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
+    429: ("TooManyRequests", "One address sent or asked for too much.", RETRY_AFTER),
+    500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
+    503: (
+        "ServiceUnavailable",
+        "Busy, or without its model, database or folder at the moment.",
+        RETRY_AFTER,
+    ),
+    507: ("InsufficientStorage", "The server's disk is full.", {}),
+}
+"""Status -> name, words and headers of every problem that there is."""
+
+SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
+SENDING_VIDEO = (400, 403, 409, 413, 415, 429, 503, 507)
+AS_SENDER = (403, 404, 503)
+
+TAGS = {
+    "photos": "Send photos; see and delete what is kept of them.",
+    "faces": "Why a face got its answer, and what people say about it.",
+    "sets": "Photos that belong together.",
+    "videos": "Send videos; follow the analysis; see and delete its results.",
+    "mine": "What this sender has sent, known by a cookie.",
+    "server": "The models, the use of the server, and this description.",
+}
+
+PARAMETERS = {
+    **dict.fromkeys(("photo_id", "set_id", "video_id"), replies.KEY),
+    "number": {"type": "integer", "minimum": 0, "examples": [1]},
+    "kind": {"enum": ["annotated", "blurred"], "type": "string"},
+    "key": TEXT | {"examples": [replies.EXAMPLE_MODEL]},
+    "name": {"enum": list(FILE_TYPES), "type": "string"},
+}
+"""The schemas of what stands in addresses."""
+
+
+class Answers(NamedTuple):
+    """What an endpoint answers.
+
+    Attributes:
+        name: the operation's id.
+        reply: the model of its JSON, media type -> schema, or None for an empty reply.
+        problems: statuses of the problems it may meet, besides 500.
+        words: what the reply is.
+        status: if all goes well.
+    """
+
+    name: str
+    reply: type[BaseModel] | Mapping | None
+    problems: tuple[int, ...] = ()
+    words: str = "Done."
+    status: int = 200
+
+
+JPEG = {"image/jpeg": {"schema": BINARY}}
+FILES = {kind: {"schema": BINARY} for kind in FILE_TYPES.values()}
+DOCUMENT = {"application/json": {"schema": {"type": "object"}}}
+SAYING = (*AS_SENDER, 400, 413, 415, 429, 507)
+
+ENDPOINTS = {
+    "recognize": Answers("recognize", Results, SENDING, "No face is an empty list."),
+    "add_photo": Answers("addPhoto", Photo, (*SENDING, 409), "Read and kept.", 201),
+    "photo": Answers("getPhoto", Photo, (404,), "The results, when they expire, and links."),
+    "delete_photo": Answers("deletePhoto", None, AS_SENDER, status=204),
+    "picture": Answers("getPicture", JPEG, (404, 429, 503), "In full size, without metadata."),
+    "explanation": Answers(
+        "explainFace", Explanation, (400, 404, 409, 429, 503), "The parts, and a check of them."
+    ),
+    "opinion": Answers("getFeedback", Opinion, AS_SENDER, "The opinion; 404 if there is none."),
+    "say": Answers("putFeedback", Opinion, SAYING, "The opinion as noted."),
+    "withdraw": Answers("deleteFeedback", None, AS_SENDER, status=204),
+    "photo_set": Answers("getSet", PhotoSet, AS_SENDER, "The photos, and all faces together."),
+    "delete_set": Answers("deleteSet", None, AS_SENDER, status=204),
+    "mine": Answers("getMine", Mine, (503,), "Newest first; empty without the cookie."),
+    "delete_mine": Answers("deleteMine", None, (403, 503), status=204),
+    "add_video": Answers("addVideo", Video, SENDING_VIDEO, "It is in the queue.", 202),
+    "video": Answers("getVideo", Video, (404, 503), "Its place in the queue, or the results."),
+    "delete_video": Answers("deleteVideo", None, AS_SENDER, status=204),
+    "video_file": Answers("getVideoFile", FILES, (404, 416, 503), "The whole file."),
+    "offered_models": Answers("getModels", Models, (), "The default first."),
+    "model": Answers("getModel", ModelWithCard, (404,), "What is known about it."),
+    "use": Answers("getMonitoring", Monitoring, (404, 503), "Numbers only."),
+    "description": Answers("getDescription", DOCUMENT, (), "OpenAPI 3.1."),
+}
+"""What each endpoint of the API answers; a test asks for every one of these answers."""
+
+USES_COOKIE = ("add_photo", "photo", "mine", "delete_mine", "add_video")
+"""What works without the cookie too, but then nothing is one's own."""
+
+NOTES = {
+    "add_photo": "Without `set`, the photo starts a new one. To add to it, send the key from the "
+    "first reply and the cookie that came with it. If a photo cannot be read, the set keeps the "
+    "reason until that position is sent again. 409: this server keeps nothing.",
+    "explanation": "409: the model that read the photo is not in use any more.",
+    "add_video": "Ask its address until `state` is `done` or `failed`; then `problem` says what "
+    "is wrong with the file. 409: this server takes no videos. 503: the queue is full.",
+    "video_file": "The annotated video, a picture of it, the timeline, the tables with a row a "
+    "face a frame, and the summary; 404 until it is done.",
+    "model": "Slashes in its key may stand as they are or as %2F.",
+    "use": "404 if the server does not tell.",
+}
+
+
+def describe(settings: Settings, root: str) -> dict:
+    """Return the description of the API.
+
+    Args:
+        settings: how the server runs; sizes and times are in the description.
+        root: the address below which the API lies, such as "/api/v1".
+    """
+    models = [each.reply for each in ENDPOINTS.values() if isinstance(each.reply, type)]
+    _, schemas = models_json_schema(
+        [(model, "serialization") for model in dict.fromkeys([*models, NewOpinion, Problem])],
+        ref_template=REF,
+        schema_generator=_WithoutTitles,
+    )
+    app = Flask("description")
+    app.register_blueprint(api)
+    bodies = _bodies(settings)
+    paths: dict = {}
+    for rule in app.url_map.iter_rules():
+        endpoint = rule.endpoint.removeprefix("api.")
+        if endpoint in ENDPOINTS:
+            path = re.sub(r"<(?:[^:<>]+:)?(\w+)>", r"{\1}", rule.rule).removeprefix(root)
+            (method,) = rule.methods - {"HEAD", "OPTIONS"}
+            summary = (app.view_functions[rule.endpoint].__doc__ or "").splitlines()[0]
+            operation = _operation(endpoint, path, summary, bodies.get(endpoint))
+            paths.setdefault(path, {})[method.lower()] = operation
+    problem = {"application/problem+json": {"schema": _ref(Problem)}}
+    return {
+        "openapi": "3.1.0",
+        "info": _info(settings),
+        "servers": [{"url": root}],
+        "tags": [{"name": name, "description": words} for name, words in TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": schemas["$defs"],
+            "responses": {
+                name: {"description": words, "headers": headers, "content": problem}
+                for name, words, headers in PROBLEMS.values()
+            },
+            "securitySchemes": {
+                "visitor": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "The session cookie that comes with the first photo or video; "
+                    "over TLS its name begins with `__Host-`.",
+                }
+            },
+        },
+    }
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """Schemas without a title for each field, which would only repeat its name."""
+
+    def field_title_should_be_set(self, schema) -> bool:
+        return False
+
+
+def _info(settings: Settings) -> dict:
+    keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
+    if settings.keeps_nothing:
+        keeping = "This server keeps nothing: only `/recognize` reads photos; it takes no videos."
+    lines = [
+        "Finds the faces in photos and videos and reads their expressions. A photo or video can be "
+        "seen by everybody who has its key of 22 characters. Sets, feedback, `/mine` and deleting "
+        "are for the sender only: send back the cookie that came with the first upload; without it "
+        "the answer is 403, and `/mine` is empty.",
+        keeping,
+        "Every problem is a Problem (RFC 9457, `application/problem+json`), also for addresses "
+        "that do not exist (404) and for methods that an address does not have (405). Every GET "
+        "answers HEAD too.",
+    ]
+    return {
+        "title": "Facial emotion recognition",
+        "version": VERSION,
+        "summary": "Faces and their emotions in photos and videos",
+        "description": "\n\n".join(lines),
+        "license": {"name": "MIT", "identifier": "MIT"},
+    }
+
+
+def _operation(endpoint: str, path: str, summary: str, body: dict | None) -> dict:
+    """Return an operation as OpenAPI writes it."""
+    name, reply, problems, words, status = ENDPOINTS[endpoint]
+    parameters = [
+        {"name": each, "in": "path", "required": True, "schema": PARAMETERS[each]}
+        for each in re.findall(r"{(\w+)}", path)
+    ]
+    if endpoint == "explanation":
+        words_of = "one of the model's emotions; else its answer"
+        emotion = TEXT | {"description": words_of, "examples": ["happy"]}
+        parameters.append({"name": "emotion", "in": "query", "schema": emotion})
+    success: dict = {"description": words}
+    if isinstance(reply, type):
+        success["content"] = {"application/json": {"schema": _ref(reply)}}
+    elif reply is not None:
+        success["content"] = reply
+    if status in (201, 202):
+        where = TEXT | {"format": "uri-reference"}
+        success["headers"] = {"Location": {"description": "its address", "schema": where}}
+    responses = {str(status): success}
+    if endpoint == "video_file":
+        wanted = TEXT | {"examples": ["bytes=0-1023"]}
+        parameters.append({"name": "Range", "in": "header", "schema": wanted})
+        responses["206"] = success | {"description": "The part asked for.", "headers": PART}
+    for problem in sorted({*problems, 500}):
+        responses[str(problem)] = {"$ref": f"#/components/responses/{PROBLEMS[problem][0]}"}
+    tag = "faces" if "/faces/" in path else path.split("/")[1]
+    operation = {
+        "operationId": name,
+        "tags": [tag if tag in TAGS else "photos" if endpoint == "recognize" else "server"],
+        "summary": summary,
+        "parameters": parameters,
+        "responses": responses,
+    }
+    if endpoint in NOTES:
+        operation["description"] = NOTES[endpoint]
+    if body:
+        operation["requestBody"] = body
+    if endpoint in USES_COOKIE:
+        operation["security"] = [{"visitor": []}, {}]
+    elif set(AS_SENDER) <= set(problems):
+        operation["security"] = [{"visitor": []}]  # without it the answer is 403
+    return operation
+
+
+def _ref(model: type[BaseModel]) -> dict:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def _bodies(settings: Settings) -> dict[str, dict]:
+    """Return endpoint -> the body that it expects."""
+    megabytes = "MB (of 1,048,576 bytes)"
+    photo = BINARY | {
+        "description": f"one file of at most {settings.max_upload_mb:g} {megabytes} and "
+        f"{settings.max_megapixels:g} million pixels; can be {', '.join(readable_types())}"
+    }
+    video = BINARY | {
+        "description": f"one file of at most {settings.max_video_mb:g} {megabytes} and "
+        f"{settings.max_video_minutes:g} minutes; can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
+    }
+    most = settings.max_photos
+    place = {"description": "place in the order of the set, else last"}
+    of_set = {
+        "set": replies.KEY | {"description": f"a set of your own, of up to {most} photos"},
+        "position": {"type": "integer", "minimum": 1, "maximum": most, **place},
+    }
+
+    def form(name: str, file: dict, **more: dict) -> dict:
+        model = TEXT | {"description": "key of an offered model; else the default"}
+        properties = {name: file, "model": model, **more}
+        schema = {"type": "object", "properties": properties, "required": [name]}
+        return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+    opinion = {"application/json": {"schema": _ref(NewOpinion)}}
+    return {
+        "recognize": form("photo", photo),
+        "add_photo": form("photo", photo, **of_set),
+        "add_video": form("video", video),
+        "say": {"required": True, "content": opinion},
+    }

@@ -1,0 +1,93 @@
+"""What the pages share: their blueprint, words for templates, and replies with files."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import BinaryIO
+
+from flask import Blueprint, Response, send_file
+
+from emotion.faces import short_verdict, verdict
+from emotion.images.guards import readable_types
+from emotion.labels import EMOJI, color_rgb
+from emotion.text import percent
+from emotion.web.database import Answers
+from emotion.web.photos.uploads import PHOTO_FIELD
+from emotion.web.services import current_services
+
+pages = Blueprint("pages", __name__)
+
+PRIVATE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex, nofollow"}
+
+
+@pages.app_context_processor
+def words_for_templates() -> dict:
+    """Return what every template may use."""
+    services = current_services()
+    settings = services.settings
+    navigation = {
+        "pages.form": "Photos and videos",
+        "live.page": "Live camera",
+        "pages.mine": "My results",
+        "model_page.page": "The model",
+        "monitoring.page": "Statistics",
+    }
+    if settings.keeps_nothing:
+        del navigation["pages.mine"]
+    if not settings.monitoring:
+        del navigation["monitoring.page"]
+    return {
+        "settings": settings,
+        "navigation": list(navigation.items()),
+        "photo_field": PHOTO_FIELD,
+        "readable_types": readable_types(),
+        "offered_models": services.models.offered(),
+        "emoji": EMOJI,
+        "color_rgb": color_rgb,
+        "percent": percent,
+        "short_verdict": short_verdict,
+        "verdict": verdict,
+        "answers_from": Answers.from_text,
+        "duration": duration,
+    }
+
+
+@pages.app_template_filter("moment")
+def moment(seconds: float) -> datetime:
+    """Return seconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@pages.app_template_filter("time_left")
+def time_left(seconds: float) -> str:
+    """Return a length of time in words, without much precision."""
+    return duration(max(1, round(seconds / 60)) / 60 if seconds >= 60 else max(1, seconds) / 3600)
+
+
+def duration(hours: float) -> str:
+    """Return a length of time in words: "2 days", "24 hours", "30 minutes", "4 seconds"."""
+    length = timedelta(hours=hours)
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        count = length.total_seconds() / unit
+        if count >= (2 if name == "day" else 1):
+            amount = f"{count:.1f}".removesuffix(".0")
+            return f"{amount} {name}" + ("" if amount == "1" else "s")
+    return "a second"
+
+
+def private_file(data: bytes | BinaryIO, mimetype: str, download_name: str | None) -> Response:
+    """Return a reply with a file that no cache keeps; with a name it is a download."""
+    response = send_file(
+        BytesIO(data) if isinstance(data, bytes) else data,
+        mimetype=mimetype,
+        as_attachment=download_name is not None,
+        download_name=download_name,
+    )
+    response.headers.update(PRIVATE)
+    return response
+
+
+def data_uri(name: str, data: bytes) -> str:
+    """Return a picture as an address that contains it."""
+    kind = "png" if name.endswith(".png") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,259 @@
+"""Photos, as pages and as JSON: send one or several, see, download and delete what was found."""
+
+from flask import Response, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from emotion.errors import ImageError, ModelError, UploadError
+from emotion.recognizer import Recognizer
+from emotion.web.api import NO_STORE, ROOT, api, nothing
+from emotion.web.database import PhotoRow
+from emotion.web.errors import ApiError, problem_of
+from emotion.web.limits import client_key
+from emotion.web.logs import log_cause
+from emotion.web.photos import exports
+from emotion.web.photos.kept import Shown, photo_document, remove_rows
+from emotion.web.photos.pages import PRIVATE, data_uri, pages, private_file
+from emotion.web.photos.sets import set_page
+from emotion.web.photos.uploads import (
+    chosen_recognizer,
+    count,
+    drop,
+    keep,
+    note,
+    read_photo,
+    unread_row,
+    uploaded_files,
+)
+from emotion.web.services import Services, current_services
+from emotion.web.storage import Analysis, is_id, new_id
+from emotion.web.visitors import is_own_photo, new_visitor, own_photo
+
+PHOTO = f"{ROOT}/photos/<photo_id>"
+RESULT = "/results/<analysis_id>"
+
+
+# Send photos
+
+
+@pages.get("/")
+def form() -> ResponseReturnValue:
+    """Show the form, or say that there is no model to read photos with."""
+    if current_services().recognizer is None:
+        log_cause(503, current_services().model_problem)
+        return render_template("form.html", no_model=ModelError.public), 503, NO_STORE
+    return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
+
+
+@pages.post("/")
+def upload() -> ResponseReturnValue:
+    """Read one photo or several, keep what was found, and go to its page."""
+    services = current_services()
+    recognizer = chosen_recognizer(services)
+    files = uploaded_files(services.settings.max_photos)
+    set_id, visitor = new_id(), new_visitor()
+    answers, rows, problems = [], [], []
+    try:
+        with services.gate.place(client_key()):
+            for position, file in enumerate(files, start=1):
+                try:
+                    answer, row = _read_one(
+                        services, recognizer, file.read(), visitor, set_id, position
+                    )
+                except ImageError as error:
+                    if len(files) == 1:
+                        raise
+                    problem = problem_of(error)
+                    problems.append(problem)
+                    answer = Shown(position, problem=problem.detail)
+                    row = unread_row(services, problem.detail, visitor, set_id, position)
+                answers.append(answer)
+                rows.append(row)
+    except Exception:
+        drop(services, [row for row in rows if row])
+        raise
+    if len(problems) == len(files):
+        return set_page(answers, None), problems[0].status, NO_STORE
+    results = [answer.analysis.results for answer in answers if answer.analysis]
+    if services.settings.keeps_nothing:
+        count(services, results)
+        if len(files) > 1:
+            return set_page(answers, None), PRIVATE
+        page = render_template("result.html", analysis=answers[0].analysis, shown=answers[0])
+        return page, PRIVATE
+    note(services, rows, results)
+    if len(files) == 1:
+        return redirect(url_for("pages.result", analysis_id=rows[0].id), 303)
+    return redirect(url_for("pages.photo_set", set_id=set_id), 303)
+
+
+def _read_one(
+    services: Services,
+    recognizer: Recognizer,
+    content: bytes,
+    visitor: str,
+    set_id: str,
+    position: int,
+) -> tuple[Shown, PhotoRow | None]:
+    """Return a photo, and the row of what was kept or else its pictures.
+
+    Its pixels, up to 150 MB, go at the end of this call: of a form one photo is in memory.
+    """
+    reading = read_photo(services, recognizer, content)
+    now_s = services.storage.clock()
+    analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
+    if not services.settings.keeps_nothing:
+        return Shown(position, analysis), keep(services, reading, visitor, set_id, position)
+    pictures = {name: data_uri(name, data) for name, data in reading.pictures().items()}
+    return Shown(position, analysis, pictures=pictures), None
+
+
+@api.post(f"{ROOT}/recognize")
+def recognize() -> ResponseReturnValue:
+    """Find the faces in a photo; nothing is stored."""
+    services = current_services()
+    recognizer = chosen_recognizer(services)
+    (file,) = uploaded_files(most=1)
+    with services.gate.place(client_key()):
+        results = read_photo(services, recognizer, file.read()).results
+    count(services, [results])
+    return jsonify(results), NO_STORE
+
+
+@api.post(f"{ROOT}/photos")
+def add_photo() -> ResponseReturnValue:
+    """Find the faces in a photo and keep the results, in a new set or in one of your own.
+
+    If a photo cannot be read, the set that it names keeps the reason until it is sent again.
+    """
+    services = current_services()
+    if services.settings.keeps_nothing:
+        raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
+    recognizer = chosen_recognizer(services)
+    (file,) = uploaded_files(most=1)
+    set_id, position, unread = _place_in_set()
+    try:
+        with services.gate.place(client_key()):
+            reading = read_photo(services, recognizer, file.read())
+            row, results = keep(services, reading, new_visitor(), set_id, position), reading.results
+            del reading  # its pixels go before another photo has this place
+    except ImageError as error:
+        if request.form.get("set"):
+            problem = problem_of(error).detail
+            remove_rows(unread)
+            services.database.remember(
+                unread_row(services, problem, new_visitor(), set_id, position)
+            )
+        raise
+    remove_rows(unread)
+    note(services, [row], [results])
+    headers = NO_STORE | {"Location": url_for("api.photo", photo_id=row.id)}
+    return jsonify(photo_document(services.storage.load(row.id), True)), 201, headers
+
+
+def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
+    """Return the set of a new photo, its place there, and the unread photos that it replaces.
+
+    Raises:
+        UploadError: the set is another visitor's or full, or its key or the position is wrong.
+    """
+    services = current_services()
+    most = services.settings.max_photos
+    set_id = request.form.get("set", "") or new_id()
+    if not is_id(set_id):
+        raise UploadError("expected a set of 22 letters, digits, - and _; received another text")
+    rows = services.database.photos_of_set(set_id, services.storage.clock())
+    # of photos sent side by side, the second may come before the first one's reply has named us
+    visitor = new_visitor() if rows else ""
+    if any(row.visitor != visitor for row in rows):
+        raise UploadError("expected a set of your own; received one of somebody else")
+    position = min(rows[-1].position + 1 if rows else 1, most)
+    if request.form.get("position"):
+        position = request.form.get("position", type=int)
+        if position is None or not 1 <= position <= most:
+            raise UploadError(
+                f"expected a whole number from 1 to {most} as position; received another"
+            )
+    unread = [row for row in rows if row.problem and row.position == position]
+    if len(rows) - len(unread) >= most:
+        raise UploadError(f"expected up to {most} photos in a set; this one is full")
+    return set_id, position, unread
+
+
+# See a photo
+
+
+@pages.get(RESULT)
+def result(analysis_id: str) -> ResponseReturnValue:
+    """Show what was found in a photo."""
+    analysis = current_services().storage.load(analysis_id)
+    is_own = is_own_photo(analysis_id)
+    return render_template("result.html", analysis=analysis, shown=None, is_own=is_own), PRIVATE
+
+
+@api.get(PHOTO)
+def photo(photo_id: str) -> ResponseReturnValue:
+    """See what was found in a photo that is kept."""
+    analysis = current_services().storage.load(photo_id)
+    return jsonify(photo_document(analysis, is_own_photo(photo_id))), NO_STORE
+
+
+# Its files
+
+
+@pages.get(f"{RESULT}/<name>.jpg", endpoint="picture")
+def picture_page(analysis_id: str, name: str) -> Response:
+    """Send a picture of a result; with `?download=1` as a file to keep."""
+    data = current_services().storage.read_picture(analysis_id, f"{name}.jpg")
+    return private_file(data, "image/jpeg", "emotions.jpg" if "download" in request.args else None)
+
+
+@pages.get(f"{RESULT}/blurred.jpg")
+def blurred(analysis_id: str) -> Response:
+    """Send the photo with its faces hidden."""
+    data = _picture(analysis_id, "blurred")
+    return private_file(data, "image/jpeg", "emotions-blurred.jpg")
+
+
+@api.get(f"{PHOTO}/<any(annotated, blurred):kind>.jpg")
+def picture(photo_id: str, kind: str) -> ResponseReturnValue:
+    """Get the photo with boxes, or with boxes and the faces hidden."""
+    return Response(_picture(photo_id, kind), mimetype="image/jpeg", headers=NO_STORE)
+
+
+def _picture(photo_id: str, kind: str) -> bytes:
+    services = current_services()
+    analysis = services.storage.load(photo_id)
+    with services.gate.place(client_key()):
+        return exports.PICTURES[kind](services.storage, analysis)
+
+
+@pages.get(f"{RESULT}/emotions.json")
+def results_file(analysis_id: str) -> Response:
+    """Send the results of a photo as a JSON file to keep."""
+    analysis = current_services().storage.load(analysis_id)
+    return private_file(exports.one_as_json(analysis), "application/json", "emotions.json")
+
+
+@pages.get(f"{RESULT}/emotions.csv")
+def results_table(analysis_id: str) -> Response:
+    """Send the results of a photo as a table to keep."""
+    analysis = current_services().storage.load(analysis_id)
+    return private_file(exports.as_csv([("photo-1", analysis)]), "text/csv", "emotions.csv")
+
+
+# Delete a photo
+
+
+@pages.post(f"{RESULT}/delete")
+def delete(analysis_id: str) -> ResponseReturnValue:
+    """Remove a photo and its results at once."""
+    remove_rows([own_photo(analysis_id)])
+    back = "pages.mine" if request.args.get("back") == "mine" else "pages.form"
+    return redirect(url_for(back, deleted=1), 303)
+
+
+@api.delete(PHOTO)
+def delete_photo(photo_id: str) -> ResponseReturnValue:
+    """Remove a photo and its results at once."""
+    remove_rows([own_photo(photo_id)])
+    return nothing()
