@@ -15,10 +15,11 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, event, text
 
-from emotion.web import database as database_module
+from emotion.web import connections
+from emotion.web.connections import SCHEMA_VERSION
 from emotion.web.database import (
     LONGEST_KEPT_S,
-    SCHEMA_VERSION,
+    Counts,
     Database,
     DatabaseError,
     FaceCount,
@@ -26,9 +27,11 @@ from emotion.web.database import (
     OpinionCount,
     PhotoCount,
     PhotoRow,
+    VideoCount,
     day_of,
 )
 from emotion.web.settings import SettingsError
+from emotion.web.videos.queue import VideoRows
 
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
@@ -315,7 +318,7 @@ def dump(url):
     with engine.connect() as connection:
         rows = [
             repr(row)
-            for table in database_module.TABLES.sorted_tables
+            for table in connections.Row.metadata.sorted_tables
             for row in connection.execute(table.select())
         ]
     engine.dispose()
@@ -420,14 +423,113 @@ def test_a_database_that_is_not_there_yet(tmp_path):
     database.close()
 
 
-def test_a_file_that_was_removed_is_made_anew(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_was_removed_is_made_anew_and_no_worker_writes_to_the_old_one(
+    tmp_path, workers
+):
     place = SqlitePlace(tmp_path)
-    database = Database(place.url)
-    database.remember(photo(1))
+    databases = [Database(place.url) for _ in range(workers)]
+    for database in databases:
+        database.remember(photo(1))
     shutil.rmtree(place.file.parent)
-    database.remember(photo(2))
-    assert database.photos_of_set(key(900), NOW_S) == (photo(2),)
+    for number, database in enumerate(databases, start=2):
+        database.remember(photo(number))
+    for database in databases:
+        found = database.photos_of_set(key(900), NOW_S)
+        assert [row.position for row in found] == list(range(2, workers + 2))
+        database.close()
+
+
+OLD = """
+CREATE TABLE emotion_schema (id INTEGER NOT NULL PRIMARY KEY, version INTEGER NOT NULL);
+INSERT INTO emotion_schema VALUES (1, 1);
+CREATE TABLE photos (
+    id VARCHAR(22) NOT NULL PRIMARY KEY, set_id VARCHAR(22) NOT NULL, position INTEGER NOT NULL,
+    visitor VARCHAR(64) NOT NULL, created_s DOUBLE NOT NULL, expires_s DOUBLE NOT NULL,
+    faces INTEGER NOT NULL, emotions TEXT NOT NULL, problem TEXT NOT NULL
+);
+INSERT INTO photos VALUES ('{id}', '{set}', 1, 'visitor', {now}, {now} + 60, 1, 'sad', '');
+CREATE TABLE opinions (
+    photo_id VARCHAR(22) NOT NULL, number INTEGER NOT NULL, given TEXT NOT NULL,
+    chosen TEXT NOT NULL, model_sha256 VARCHAR(64) NOT NULL, said_s DOUBLE NOT NULL,
+    kept TEXT NOT NULL, day VARCHAR(10) NOT NULL, PRIMARY KEY (photo_id, number)
+);
+INSERT INTO opinions VALUES ('{id}', 1, 'sad', 'angry', '{sha}', {now}, '', '2026-11-21');
+CREATE TABLE photo_counts (
+    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, photos BIGINT NOT NULL,
+    without_face BIGINT NOT NULL, PRIMARY KEY (day, model_sha256)
+);
+INSERT INTO photo_counts VALUES ('2026-11-21', '{sha}', 7, 2);
+CREATE TABLE face_counts (
+    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, emotion TEXT NOT NULL,
+    sure BOOLEAN NOT NULL, bucket SMALLINT NOT NULL, faces BIGINT NOT NULL,
+    confidence_sum DOUBLE NOT NULL, PRIMARY KEY (day, model_sha256, emotion, sure, bucket)
+);
+INSERT INTO face_counts VALUES ('2026-11-21', '{sha}', 'sad', 1, 5, 1, 0.5);
+CREATE TABLE opinion_counts (
+    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, given TEXT NOT NULL,
+    chosen TEXT NOT NULL, opinions BIGINT NOT NULL, PRIMARY KEY (day, model_sha256, given, chosen)
+);
+INSERT INTO opinion_counts VALUES ('2026-11-21', '{sha}', 'sad', 'angry', 2);
+CREATE TABLE video_counts (
+    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, videos BIGINT NOT NULL,
+    without_face BIGINT NOT NULL, faces BIGINT NOT NULL, seconds DOUBLE NOT NULL,
+    PRIMARY KEY (day, model_sha256)
+);
+INSERT INTO video_counts VALUES ('2026-11-21', '{sha}', 1, 0, 2, 2.5);
+CREATE TABLE videos (
+    id VARCHAR(22) NOT NULL PRIMARY KEY, visitor VARCHAR(64) NOT NULL, state VARCHAR(8) NOT NULL,
+    created_s DOUBLE NOT NULL, expires_s DOUBLE NOT NULL, model_key TEXT NOT NULL,
+    attempt VARCHAR(22) NOT NULL, attempts INTEGER NOT NULL, beat_s DOUBLE NOT NULL,
+    progress TEXT NOT NULL, problem TEXT NOT NULL, faces INTEGER NOT NULL, emotions TEXT NOT NULL
+);
+INSERT INTO videos VALUES
+    ('{id}', 'visitor', 'waiting', {now}, {now} + 60, '', '', 0, 0, '', '', 0, '');
+""".format(id=key(1), set=key(900), now=NOW_S, sha=SHA256)
+"""What the program of November 2026 wrote."""
+
+
+def test_a_database_of_the_version_before_opens(tmp_path):
+    place = SqlitePlace(tmp_path)
+    place.file.parent.mkdir()
+    with closing(sqlite3.connect(place.file)) as old:
+        old.executescript(OLD)
+    database = Database(place.url)
+    assert database.photos_of_set(key(900), NOW_S) == (
+        photo(1, created_s=NOW_S, expires_s=NOW_S + 60),
+    )
+    assert database.opinion_on(key(1), 1) == opinion()
+    videos = VideoRows(database)
+    assert videos.claim(key(5), NOW_S).id == key(1)
+    database.count(results(("sad", 0.5, True)), NOW_S)
+    database.forget(key(1))
+    assert database.counts() == Counts(
+        (PhotoCount(DAY, SHA256, 8, 2),),
+        (FaceCount(DAY, SHA256, "sad", True, 5, 2, 1.0),),
+        (OpinionCount(DAY, SHA256, "sad", "angry", 3),),
+        (VideoCount(DAY, SHA256, 1, 0, 2, 2.5),),
+    )
+    columns = dict(column_names(place.file))
     database.close()
+    new = SqlitePlace(tmp_path / "new")
+    fresh = Database(new.url)
+    fresh.counts()
+    assert dict(column_names(new.file)) == columns
+    fresh.close()
+
+
+def column_names(file):
+    """Return (table, its columns with type, NULL and key, in any order)."""
+    with closing(sqlite3.connect(file)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM pragma_table_list")]
+        return [
+            (
+                table,
+                {row[1:4] + row[5:] for row in connection.execute(f"PRAGMA table_info({table})")},
+            )
+            for table in tables
+            if not table.startswith("sqlite")
+        ]
 
 
 def test_a_file_that_is_no_database(tmp_path):
@@ -462,7 +564,7 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path):
 
 
 def test_while_another_program_writes_all_can_read_and_nobody_can_write(tmp_path, monkeypatch):
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
     place = SqlitePlace(tmp_path)
     first, second = Database(place.url), Database(place.url)
     first.remember(photo(1))
@@ -495,7 +597,7 @@ def test_readers_find_a_connection_however_many_writers_wait(tmp_path):
 def test_tables_that_are_gone_are_made_anew(database):
     database.remember(photo(1))
     with database.transaction(writes=True) as connection:
-        database_module.TABLES.drop_all(connection)
+        connections.Row.metadata.drop_all(connection)
     with pytest.raises(DatabaseError):
         database.remember(photo(2))
     database.remember(photo(3))
@@ -517,7 +619,7 @@ def test_a_process_that_forked_opens_connections_of_its_own(database, monkeypatc
     of_parent = list(opened)
     database.remember(photo(2))
     assert opened == of_parent
-    monkeypatch.setattr(database_module.os, "getpid", lambda: -1)
+    monkeypatch.setattr(connections.os, "getpid", lambda: -1)
     assert len(database.photos_of_set(key(900), NOW_S)) == 2
     assert len(opened) == len(of_parent) + 1
     for connection in of_parent:

@@ -34,7 +34,7 @@ from emotion.web.videos.service import UNFINISHED_S, looks_like_video
 
 ROOT = "/api/v1/videos"
 COMMAND = (sys.executable, stand_in.__file__)
-PATIENCE_S = 180  # the machine may be busy
+PATIENCE_S = 60  # the machine may be busy
 SLOW = {"steps": 100_000, "pause_s": 0.05}
 DOORS = ("/videos", ROOT)
 

@@ -29,7 +29,7 @@ from emotion.web.models.offered import Models
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.files import VideoFiles
-from emotion.web.videos.queue import DONE, SILENT_S, VideoRow, VideoRows, failed
+from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow, VideoRows
 
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
 ENVIRONMENT = tuple(
@@ -292,7 +292,8 @@ class VideoWorkers:
         """Return a video as it ended."""
         expires_s = self._clock() + self._settings.keep_s
         if told.done is None:
-            return failed(row, sentence(told.problem or DIED), expires_s)
+            problem = sentence(told.problem or DIED)
+            return replace(row, state=FAILED, problem=problem, expires_s=expires_s)
         return replace(
             row,
             state=DONE,
