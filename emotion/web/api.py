@@ -40,7 +40,6 @@ from emotion.web.sets import (
     chosen_emotion,
     reasons_of,
     remove_all_of_visitor,
-    remove_own_video,
     remove_rows,
     rows_of,
     rows_of_visitor,
@@ -49,8 +48,6 @@ from emotion.web.sets import (
     videos_of_visitor,
 )
 from emotion.web.storage import Analysis, GoneError, is_id, new_id
-from emotion.web.usage.views import monitoring_facts
-from emotion.web.videos.pages import received_video, sent_file, video_document
 from emotion.web.videos.queue import VideoRow
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
@@ -180,7 +177,7 @@ def photo(photo_id: str) -> ResponseReturnValue:
 def delete_photo(photo_id: str) -> ResponseReturnValue:
     """Remove a photo and its results at once."""
     remove_rows([own_photo(photo_id)])
-    return _nothing()
+    return nothing()
 
 
 @api.get(f"{ROOT}/photos/<photo_id>/<any(annotated, blurred):kind>.jpg")
@@ -199,8 +196,8 @@ def photo_document(analysis: Analysis, is_own: bool) -> dict:
     return {
         "id": analysis.id,
         "set": set_id,
-        "created": _moment(analysis.created_s),
-        "expires": _moment(analysis.expires_s),
+        "created": moment(analysis.created_s),
+        "expires": moment(analysis.expires_s),
         "links": _links(analysis.id, set_id, len(analysis.faces)),
         "results": analysis.results,
     }
@@ -275,7 +272,7 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     """Remove what was said about a face, and the face if it was kept; both may be gone already."""
     take_back(current_services(), photo_id, number)
-    return _nothing()
+    return nothing()
 
 
 def opinion_document(said: Opinion) -> dict:
@@ -285,7 +282,7 @@ def opinion_document(said: Opinion) -> dict:
         "given": said.given,
         "agrees": said.chosen == said.given,
         "kept": bool(said.kept),
-        "said": _moment(said.said_s),
+        "said": moment(said.said_s),
     }
 
 
@@ -351,7 +348,7 @@ def photo_set(set_id: str) -> ResponseReturnValue:
 def delete_set(set_id: str) -> ResponseReturnValue:
     """Remove all photos of a set."""
     remove_rows(rows_of(set_id))
-    return _nothing()
+    return nothing()
 
 
 def _photo_in_set(one: Shown) -> dict:
@@ -388,7 +385,7 @@ def mine() -> ResponseReturnValue:
 def delete_mine() -> ResponseReturnValue:
     """Remove everything that the sender, known by the cookie, has sent."""
     remove_all_of_visitor()
-    return _nothing()
+    return nothing()
 
 
 def _row_document(row: PhotoRow) -> dict:
@@ -397,8 +394,8 @@ def _row_document(row: PhotoRow) -> dict:
         "id": row.id,
         "set": row.set_id,
         "position": row.position,
-        "created": _moment(row.created_s),
-        "expires": _moment(row.expires_s),
+        "created": moment(row.created_s),
+        "expires": moment(row.expires_s),
         "faces": row.faces,
         "emotions": row.emotions.split(",") if row.emotions else [],
         "problem": row.problem or None,
@@ -410,42 +407,12 @@ def _video_row_document(row: VideoRow) -> dict:
     return {
         "id": row.id,
         "state": row.state,
-        "created": _moment(row.created_s),
-        "expires": _moment(row.expires_s),
+        "created": moment(row.created_s),
+        "expires": moment(row.expires_s),
         "faces": row.faces,
         "emotions": row.emotions.split(",") if row.emotions else [],
         "problem": row.problem or None,
     }
-
-
-# Videos
-
-
-@api.post(f"{ROOT}/videos")
-def add_video() -> ResponseReturnValue:
-    """Put a video into the queue; the work is done outside of the request."""
-    view = current_services().videos.view(received_video().id)
-    headers = NO_STORE | {"Location": url_for("api.video", video_id=view.row.id)}
-    return jsonify(video_document(view, _moment)), 202, headers
-
-
-@api.get(f"{ROOT}/videos/<video_id>")
-def video(video_id: str) -> ResponseReturnValue:
-    """Answer how far the work on a video is, or what came of it."""
-    return jsonify(video_document(current_services().videos.view(video_id), _moment)), NO_STORE
-
-
-@api.delete(f"{ROOT}/videos/<video_id>")
-def delete_video(video_id: str) -> ResponseReturnValue:
-    """Remove a video at once; work on it stops."""
-    remove_own_video(video_id)
-    return _nothing()
-
-
-@api.get(f"{ROOT}/videos/<video_id>/files/<name>")
-def video_file(video_id: str, name: str) -> ResponseReturnValue:
-    """Send a file of a video that is done, or a part of it."""
-    return sent_file(current_services().videos.file(video_id, name))
 
 
 # The server
@@ -502,19 +469,6 @@ def clean_card(content: object, folder: Path) -> object:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-@api.get(f"{ROOT}/monitoring")
-def use() -> ResponseReturnValue:
-    """Answer how the app is used over time, where that may be told."""
-    services = current_services()
-    if not services.settings.monitoring:
-        raise ApiError(404, "This server does not tell how it is used.")
-    card = services.recognizer.model.card if services.recognizer else None
-    facts = monitoring_facts(
-        services.database, card, services.settings.feedback, services.storage.clock()
-    )
-    return jsonify(facts), NO_STORE
-
-
 @api.get(f"{ROOT}/openapi.json")
 def description() -> ResponseReturnValue:
     """Answer with the description of this API."""
@@ -536,12 +490,12 @@ def health() -> ResponseReturnValue:
     return jsonify({"status": "ok", "model": model_facts(model, folder)}), NO_STORE
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
     """Return seconds since 1970 as a time in UTC (RFC 3339): "2026-11-21T19:52:07Z"."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _nothing() -> Response:
+def nothing() -> Response:
     """Return the reply to what is done and needs no words."""
     response = Response(status=204, headers=NO_STORE)
     del response.headers["Content-Type"]

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import rel_entr
-from scipy.stats import binomtest
 from sklearn.metrics import (
     accuracy_score,
     confusion_matrix,
@@ -15,6 +14,7 @@ from sklearn.metrics import (
 )
 
 from emotion.errors import DatasetError
+from emotion.model.intervals import wilson_interval
 from emotion.model.runtime import EmotionModel, apply_temperature
 from emotion.training.data.datasets import Dataset
 
@@ -354,12 +354,6 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
         votes=_in_columns(dataset.votes, positions, len(model.class_names)),
         twins=dataset.twins,
     )
-
-
-def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0."""
-    interval = binomtest(right, count).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
