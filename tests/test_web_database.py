@@ -159,59 +159,43 @@ def database(place):
     database.close()
 
 
-def test_a_photo_is_remembered_whole(database):
-    row = photo(1, faces=2, emotions="sad,happy")
+def test_photos_are_remembered_replaced_and_forgotten(database, place):
+    row = photo(1, faces=2, emotions="sad,happy", problem="“x” is 張. It's 100%.")
+    database.remember(photo(1), photo(2, visitor=""))
     database.remember(row)
-    assert database.photos_of_set(row.set_id, NOW_S) == (row,)
-
-
-def test_a_photo_that_could_not_be_read_is_remembered(database):
-    row = photo(1, faces=0, emotions="", problem="Expected a photo; “x” is 張. It's 100%.")
-    database.remember(row)
-    assert database.photos_of_visitor("visitor", NOW_S) == (row,)
-
-
-def test_a_photo_that_comes_again_replaces_itself(database):
-    database.remember(photo(1))
-    database.remember(photo(1, faces=5))
-    assert [row.faces for row in database.photos_of_set(key(900), NOW_S)] == [5]
+    assert database.photo(row.id, NOW_S) == row
+    assert database.photos_of_visitor("", NOW_S) == ()
+    again = Database(place.url)
+    assert again.photos_of_visitor("visitor", NOW_S) == (row,)
+    again.forget(row.id)
+    again.forget(row.id)
+    again.close()
+    assert database.photo(row.id, NOW_S) is None
 
 
 def test_a_set_is_in_its_order_and_a_visitor_newest_first(database):
-    for number in (2, 1, 3):
-        database.remember(photo(number, created_s=NOW_S - number))
+    for number in (2, 1, 3, 5):
+        database.remember(photo(number, created_s=NOW_S - min(number, 3)))
     database.remember(photo(4, set_id=key(901), visitor="another"))
-    assert [row.position for row in database.photos_of_set(key(900), NOW_S)] == [1, 2, 3]
-    assert [row.position for row in database.photos_of_visitor("visitor", NOW_S)] == [1, 2, 3]
+    assert [row.position for row in database.photos_of_set(key(900), NOW_S)] == [1, 2, 3, 5]
+    assert [row.position for row in database.photos_of_visitor("visitor", NOW_S)] == [1, 2, 5, 3]
     assert [row.position for row in database.photos_of_visitor("another", NOW_S)] == [4]
 
 
-def test_photos_of_one_moment_are_listed_last_first(database):
-    for number in (1, 2, 3):
-        database.remember(photo(number, created_s=NOW_S))
-    assert [row.position for row in database.photos_of_visitor("visitor", NOW_S)] == [3, 2, 1]
-
-
-def test_a_browser_without_id_has_no_photos(database):
-    database.remember(photo(1, visitor=""))
-    assert database.photos_of_visitor("", NOW_S) == ()
-
-
-@pytest.mark.parametrize("text", ["", "x\0y", "x" * 5000, "' OR 1=1 --", "😀" * 22])
-def test_no_other_text_finds_anything(database, text):
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("", 0), ("x\0y", -1), ("x" * 5000, 2**31), ("' OR 1=1 --", 10**30), ("😀" * 22, 1)],
+)
+def test_no_other_text_or_number_finds_anything(database, text, number):
     database.remember(photo(1))
+    assert database.photo(text, NOW_S) is None
     assert database.photos_of_set(text, NOW_S) == ()
     assert database.photos_of_visitor(text, NOW_S) == ()
-    assert database.opinion_on(text, 1) is None
-    assert database.withdraw(text, 1) is None
+    for photo_id in (text, key(1)):
+        assert database.opinion_on(photo_id, number) is None
+        assert database.withdraw(photo_id, number) is None
     database.forget(text)
     assert len(database.photos_of_visitor("visitor", NOW_S)) == 1
-
-
-@pytest.mark.parametrize("number", [0, -1, 2**31, 10**30])
-def test_no_other_number_names_a_face(database, number):
-    assert database.opinion_on(key(1), number) is None
-    assert database.withdraw(key(1), number) is None
 
 
 def test_expired_photos_are_not_there_even_before_they_are_forgotten(database):
@@ -223,13 +207,6 @@ def test_expired_photos_are_not_there_even_before_they_are_forgotten(database):
     assert database.forget_expired(later_s) == 1
     assert database.forget_expired(later_s) == 0
     assert [row.id for row in database.photos_of_set(key(900), NOW_S)] == [key(2)]
-
-
-def test_forgetting_is_no_error_where_nothing_is(database):
-    database.forget(key(1))
-    database.remember(photo(1))
-    database.forget(key(1))
-    assert database.photos_of_set(key(900), NOW_S) == ()
 
 
 def test_counts_know_days_and_answers_and_no_photo(database):
@@ -254,7 +231,7 @@ def test_counts_know_days_and_answers_and_no_photo(database):
     assert found["sad", False, 4] == FaceCount(DAY, SHA256, "sad", False, 4, 1, 0.4)
 
 
-def test_an_opinion_replaces_the_one_before(database):
+def test_an_opinion_replaces_the_one_before_and_can_be_withdrawn(database):
     first, second = opinion(kept="angry/1.png"), opinion(chosen="fear")
     assert database.say(first) is None
     assert database.opinion_on(key(1), 1) == first
@@ -262,13 +239,8 @@ def test_an_opinion_replaces_the_one_before(database):
     assert database.say(second) == first
     assert database.opinion_on(key(1), 1) == second
     assert database.counts().opinions == (OpinionCount(DAY, SHA256, "sad", "fear", 1),)
-
-
-def test_an_opinion_that_is_withdrawn_is_not_counted(database):
-    database.say(opinion())
-    assert database.withdraw(key(1), 1) == opinion()
+    assert database.withdraw(key(1), 1) == second
     assert database.withdraw(key(1), 1) is None
-    assert database.opinion_on(key(1), 1) is None
     assert database.counts().opinions == ()
 
 
@@ -325,13 +297,6 @@ def dump(url):
     return rows
 
 
-def test_what_was_written_is_there_for_the_next_process(database, place):
-    database.remember(photo(1))
-    again = Database(place.url)
-    assert again.photos_of_set(key(900), NOW_S) == (photo(1),)
-    again.close()
-
-
 def test_many_threads_write_at_once(database):
     def work(number):
         database.count(results(("happy", 0.95, True), ("sad", 0.6, True)), NOW_S)
@@ -339,12 +304,12 @@ def test_many_threads_write_at_once(database):
         database.say(opinion(1, chosen=f"word {number}"))
 
     with ThreadPoolExecutor(12) as executor:
-        list(executor.map(work, range(1, 37)))
+        list(executor.map(work, range(1, 25)))
     counts = database.counts()
-    assert counts.photos == (PhotoCount(DAY, SHA256, 36, 0),)
-    assert sum(row.faces for row in counts.faces) == 72
+    assert counts.photos == (PhotoCount(DAY, SHA256, 24, 0),)
+    assert sum(row.faces for row in counts.faces) == 48
     assert sum(row.opinions for row in counts.opinions) == 1
-    assert len(database.photos_of_set(key(900), NOW_S)) == 36
+    assert len(database.photos_of_set(key(900), NOW_S)) == 24
 
 
 WRITER = """
@@ -354,7 +319,7 @@ url, first, now_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 database = Database(url)
 faces = [{"emotion": name, "confidence": 0.95, "sure": True} for name in ("happy", "sad")]
 sys.stdin.readline()
-for number in range(first, first + 25):
+for number in range(first, first + 10):
     database.count({"model": {"sha256": "ab" * 32}, "faces": faces}, now_s)
     id = f"{number:022d}"
     database.remember(PhotoRow(id, f"{900:022d}", number, "v", now_s, now_s + 3600, 2))
@@ -377,8 +342,8 @@ def test_processes_that_start_and_write_at_once(database, place):
     for writer in writers:
         writer.communicate(timeout=120)
     assert [writer.returncode for writer in writers] == [0, 0]
-    assert database.counts().photos == (PhotoCount(DAY, SHA256, 50, 0),)
-    assert len(database.photos_of_set(key(900), NOW_S)) == 50
+    assert database.counts().photos == (PhotoCount(DAY, SHA256, 20, 0),)
+    assert len(database.photos_of_set(key(900), NOW_S)) == 20
 
 
 def test_many_begin_with_no_tables_at_once(place):
@@ -395,12 +360,11 @@ def test_a_database_that_goes_away_and_returns(database, place):
     place.take_away()
     for work in (
         lambda: database.remember(photo(2)),
-        lambda: database.count(results(), NOW_S),
         lambda: database.photos_of_set(key(900), NOW_S),
         lambda: database.say(opinion()),
         database.counts,
     ):
-        with pytest.raises(DatabaseError, match="cannot be reached") as caught:
+        with pytest.raises(DatabaseError) as caught:
             work()
         assert "\n" not in str(caught.value)
         assert "sqlite" not in str(caught.value)
@@ -410,7 +374,7 @@ def test_a_database_that_goes_away_and_returns(database, place):
     assert len(database.photos_of_set(key(900), NOW_S)) == 2
 
 
-def test_a_database_that_is_not_there_yet(tmp_path):
+def test_a_file_of_its_own_is_made_where_there_is_none_and_no_other_is_taken(tmp_path):
     place = SqlitePlace(tmp_path)
     database = Database(place.url)
     assert not place.file.parent.exists()
@@ -418,8 +382,16 @@ def test_a_database_that_is_not_there_yet(tmp_path):
     with pytest.raises(DatabaseError):
         database.remember(photo(1))
     place.file.rmdir()
+    place.file.write_text("no database, but long enough for one to be looked for in it " * 20)
+    with pytest.raises(DatabaseError):
+        database.remember(photo(1))
+    shutil.rmtree(place.file.parent)
     database.remember(photo(1))
     assert database.photos_of_set(key(900), NOW_S) == (photo(1),)
+    files = sorted(place.file.parent.iterdir())
+    assert place.file in files
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+    assert place.file.parent.stat().st_mode & 0o777 == 0o700
     database.close()
 
 
@@ -532,37 +504,6 @@ def column_names(file):
         ]
 
 
-def test_a_file_that_is_no_database(tmp_path):
-    place = SqlitePlace(tmp_path)
-    place.file.parent.mkdir()
-    place.file.write_text("no database, but long enough for one to be looked for in it " * 20)
-    database = Database(place.url)
-    with pytest.raises(DatabaseError, match="cannot be reached"):
-        database.counts()
-    database.close()
-
-
-def test_the_file_is_its_owners_alone(tmp_path):
-    place = SqlitePlace(tmp_path)
-    database = Database(place.url)
-    database.remember(photo(1))
-    files = sorted(place.file.parent.iterdir())
-    assert place.file in files
-    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
-    database.close()
-
-
-def test_a_reader_does_not_wait_for_a_writer(tmp_path):
-    place = SqlitePlace(tmp_path)
-    database = Database(place.url)
-    database.remember(photo(1))
-    with database.transaction(writes=True) as connection:
-        connection.execute(text("DELETE FROM photos"))
-        assert len(database.photos_of_set(key(900), NOW_S)) == 1
-    assert database.photos_of_set(key(900), NOW_S) == ()
-    database.close()
-
-
 def test_while_another_program_writes_all_can_read_and_nobody_can_write(tmp_path, monkeypatch):
     monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
     place = SqlitePlace(tmp_path)
@@ -667,11 +608,3 @@ def test_other_addresses_are_refused_without_repeating_them(url):
     with pytest.raises(SettingsError, match="expected DATABASE_URL") as caught:
         Database(url)
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("time_s", "day"),
-    [(0, "1970-01-01"), (NOW_S, DAY), (1_795_305_599, DAY), (86399.9, "1970-01-01")],
-)
-def test_days_are_those_of_utc(time_s, day):
-    assert day_of(time_s) == day
