@@ -16,9 +16,8 @@ import sqlalchemy as sql
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
-from emotion.web.connections import Connections, DatabaseError, Row
-
-__all__ = ("Database", "DatabaseError")
+# others import the error from here
+from emotion.web.connections import Connections, DatabaseError, Row  # noqa: F401
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
 MOST_FACES = 2**31 - 1
