@@ -36,6 +36,7 @@ from emotion.web.videos.queue import VideoRows
 ROOT = Path(__file__).resolve().parent.parent
 POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 NOW_S = 1_795_260_000.0
+OLD = Path(__file__).with_name("database_before.sql")
 DAY = "2026-11-21"
 SHA256 = "ab" * 32
 
@@ -412,96 +413,38 @@ def test_a_file_that_was_removed_is_made_anew_and_no_worker_writes_to_the_old_on
         database.close()
 
 
-OLD = """
-CREATE TABLE emotion_schema (id INTEGER NOT NULL PRIMARY KEY, version INTEGER NOT NULL);
-INSERT INTO emotion_schema VALUES (1, 1);
-CREATE TABLE photos (
-    id VARCHAR(22) NOT NULL PRIMARY KEY, set_id VARCHAR(22) NOT NULL, position INTEGER NOT NULL,
-    visitor VARCHAR(64) NOT NULL, created_s DOUBLE NOT NULL, expires_s DOUBLE NOT NULL,
-    faces INTEGER NOT NULL, emotions TEXT NOT NULL, problem TEXT NOT NULL
-);
-INSERT INTO photos VALUES ('{id}', '{set}', 1, 'visitor', {now}, {now} + 60, 1, 'sad', '');
-CREATE TABLE opinions (
-    photo_id VARCHAR(22) NOT NULL, number INTEGER NOT NULL, given TEXT NOT NULL,
-    chosen TEXT NOT NULL, model_sha256 VARCHAR(64) NOT NULL, said_s DOUBLE NOT NULL,
-    kept TEXT NOT NULL, day VARCHAR(10) NOT NULL, PRIMARY KEY (photo_id, number)
-);
-INSERT INTO opinions VALUES ('{id}', 1, 'sad', 'angry', '{sha}', {now}, '', '2026-11-21');
-CREATE TABLE photo_counts (
-    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, photos BIGINT NOT NULL,
-    without_face BIGINT NOT NULL, PRIMARY KEY (day, model_sha256)
-);
-INSERT INTO photo_counts VALUES ('2026-11-21', '{sha}', 7, 2);
-CREATE TABLE face_counts (
-    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, emotion TEXT NOT NULL,
-    sure BOOLEAN NOT NULL, bucket SMALLINT NOT NULL, faces BIGINT NOT NULL,
-    confidence_sum DOUBLE NOT NULL, PRIMARY KEY (day, model_sha256, emotion, sure, bucket)
-);
-INSERT INTO face_counts VALUES ('2026-11-21', '{sha}', 'sad', 1, 5, 1, 0.5);
-CREATE TABLE opinion_counts (
-    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, given TEXT NOT NULL,
-    chosen TEXT NOT NULL, opinions BIGINT NOT NULL, PRIMARY KEY (day, model_sha256, given, chosen)
-);
-INSERT INTO opinion_counts VALUES ('2026-11-21', '{sha}', 'sad', 'angry', 2);
-CREATE TABLE video_counts (
-    day VARCHAR(10) NOT NULL, model_sha256 VARCHAR(64) NOT NULL, videos BIGINT NOT NULL,
-    without_face BIGINT NOT NULL, faces BIGINT NOT NULL, seconds DOUBLE NOT NULL,
-    PRIMARY KEY (day, model_sha256)
-);
-INSERT INTO video_counts VALUES ('2026-11-21', '{sha}', 1, 0, 2, 2.5);
-CREATE TABLE videos (
-    id VARCHAR(22) NOT NULL PRIMARY KEY, visitor VARCHAR(64) NOT NULL, state VARCHAR(8) NOT NULL,
-    created_s DOUBLE NOT NULL, expires_s DOUBLE NOT NULL, model_key TEXT NOT NULL,
-    attempt VARCHAR(22) NOT NULL, attempts INTEGER NOT NULL, beat_s DOUBLE NOT NULL,
-    progress TEXT NOT NULL, problem TEXT NOT NULL, faces INTEGER NOT NULL, emotions TEXT NOT NULL
-);
-INSERT INTO videos VALUES
-    ('{id}', 'visitor', 'waiting', {now}, {now} + 60, '', '', 0, 0, '', '', 0, '');
-""".format(id=key(1), set=key(900), now=NOW_S, sha=SHA256)
-"""What the program of November 2026 wrote."""
-
-
 def test_a_database_of_the_version_before_opens(tmp_path):
-    place = SqlitePlace(tmp_path)
-    place.file.parent.mkdir()
-    with closing(sqlite3.connect(place.file)) as old:
-        old.executescript(OLD)
-    database = Database(place.url)
-    assert database.photos_of_set(key(900), NOW_S) == (
-        photo(1, created_s=NOW_S, expires_s=NOW_S + 60),
-    )
+    old, new = SqlitePlace(tmp_path / "old"), SqlitePlace(tmp_path / "new")
+    old.file.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(old.file)) as connection:
+        connection.executescript(OLD.read_text(encoding="utf-8"))
+    database, fresh = Database(old.url), Database(new.url)
+    fresh.counts()
+    assert column_names(old.file) == column_names(new.file)
+    row = photo(1, created_s=NOW_S, faces=2, emotions="sad,happy")
+    assert database.photos_of_set(key(900), NOW_S) == (row,)
     assert database.opinion_on(key(1), 1) == opinion()
-    videos = VideoRows(database)
-    assert videos.claim(key(5), NOW_S).id == key(1)
+    assert VideoRows(database).claim(key(5), NOW_S).id == key(2)
     database.count(results(("sad", 0.5, True)), NOW_S)
     database.forget(key(1))
     assert database.counts() == Counts(
-        (PhotoCount(DAY, SHA256, 8, 2),),
+        (PhotoCount(DAY, SHA256, 2, 0),),
         (FaceCount(DAY, SHA256, "sad", True, 5, 2, 1.0),),
-        (OpinionCount(DAY, SHA256, "sad", "angry", 3),),
-        (VideoCount(DAY, SHA256, 1, 0, 2, 2.5),),
+        (OpinionCount(DAY, SHA256, "sad", "angry", 1),),
+        (VideoCount(DAY, SHA256, 1, 0, 2, 2.0),),
     )
-    columns = dict(column_names(place.file))
     database.close()
-    new = SqlitePlace(tmp_path / "new")
-    fresh = Database(new.url)
-    fresh.counts()
-    assert dict(column_names(new.file)) == columns
     fresh.close()
 
 
 def column_names(file):
-    """Return (table, its columns with type, NULL and key, in any order)."""
+    """Return table -> its columns with type, NULL and key."""
     with closing(sqlite3.connect(file)) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM pragma_table_list")]
-        return [
-            (
-                table,
-                {row[1:4] + row[5:] for row in connection.execute(f"PRAGMA table_info({table})")},
-            )
-            for table in tables
+        return {
+            table: {row[1:4] + row[5:] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for _, table, *_ in connection.execute("PRAGMA table_list").fetchall()
             if not table.startswith("sqlite")
-        ]
+        }
 
 
 def test_while_another_program_writes_all_can_read_and_nobody_can_write(tmp_path, monkeypatch):

@@ -283,7 +283,7 @@ def is_id(text: str) -> bool:
 
 def gone() -> GoneError:
     """Return the error for a result that is not there."""
-    return GoneError("expected a result that is still kept; this one is gone or never existed")
+    return GoneError("expected a result that is still kept; this one is gone or never was")
 
 
 def require_plain(path: Path) -> Path:
