@@ -104,7 +104,7 @@ function followWork(page) {
     const progress = video.progress;
     const waits = video.state === "waiting";
     shown.title.textContent = waits ? "Your video waits for its turn" : "Faces are being followed";
-    document.title = `${waits ? "Your video waits" : "Your video is worked on"} – Emotions in faces`;
+    document.title = `${waits ? "Your video waits" : "Analysing your video"} – Emotions in faces`;
     const share = progress?.share ?? null;
     shown.lead.textContent = waits ? queueWords(video.before) : workWords(progress, share);
     if (share === null) bar.removeAttribute("value");
@@ -126,7 +126,7 @@ function followWork(page) {
 }
 
 function workWords(progress, share) {
-  if (!progress) return "The work begins.";
+  if (!progress) return "The analysis begins.";
   return share === 1 ? "All frames are read; the files are being finished."
     : "Every face gets a number that it keeps.";
 }

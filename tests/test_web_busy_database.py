@@ -9,7 +9,7 @@ import pytest
 import video_job_stand_in as stand_in
 from web_support import encoded, make_app, photo_form
 
-from emotion.web import database as database_module
+from emotion.web import connections
 from emotion.web.database import Database
 from emotion.web.storage import Storage, StorageError, new_id
 from emotion.web.videos.queue import VideoRow
@@ -17,7 +17,7 @@ from emotion.web.videos.queue import VideoRow
 
 @pytest.fixture
 def app(tmp_path, monkeypatch):
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
     app = make_app(tmp_path)
     yield app
     app.extensions["emotion"].videos.workers.stop()

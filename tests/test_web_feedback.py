@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from web_support import CLOSE, HAPPY, SHA256, looking_model, make_app, stand_in_model, upload
 
-from emotion.errors import ModelError
+from emotion.errors import DatabaseError, ModelError
 from emotion.training.data.layouts import read_layout, resolve_dataset
-from emotion.web.database import DatabaseError, Opinion
+from emotion.web.database import Opinion
 from emotion.web.photos.feedback import feedback_context, give, keep, without_metadata
 from emotion.web.storage import StorageError
 from emotion.web.visitors import COOKIE

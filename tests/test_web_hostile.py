@@ -24,8 +24,9 @@ from PIL import Image
 from web_support import encoded, make_app, photo_form, write_fast_model
 
 import app as front_door
+from emotion.errors import DatabaseError
 from emotion.web import server
-from emotion.web.database import Database, DatabaseError
+from emotion.web.database import Database
 from emotion.web.settings import PROJECT_FOLDER
 
 DEADLINE_S = 60

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from web_support import SHA256, make_app, stand_in_model, upload
 
-from emotion.web.database import Counts, Database, FaceCount, Opinion, OpinionCount, PhotoCount
-from emotion.web.usage.figures import percentage, read_expected, stability_index, wilson_interval
+from emotion.model.intervals import wilson_interval
+from emotion.web.database import Database, Opinion
+from emotion.web.usage import figures as usage
+from emotion.web.usage.figures import read_expected, stability_index
 from emotion.web.usage.views import monitoring_facts, report_lines
 
 NOW_S = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
@@ -121,8 +123,13 @@ def test_what_was_read_by_day_and_month(database):
 def test_figures_are_plain_types_for_json(database):
     read(database, {"happy": 300})
     say(database, "happy", "sad", 40)
+    say(database, "sad", "angry", 3)
     facts = facts_of(database)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert facts["opinions"]["pairs"] == [
+        {"given": "happy", "chosen": "sad", "opinions": 40},
+        {"given": "sad", "chosen": "angry", "opinions": 3},
+    ]
 
 
 def test_expected_mix_of_a_card():
@@ -183,11 +190,8 @@ def test_the_real_card_can_be_read():
 def test_stability_index(found, expected, index):
     assert stability_index(found, expected) == pytest.approx(index, abs=1e-3)
     assert stability_index(expected, found) == pytest.approx(index, abs=1e-3)
-
-
-def test_stability_index_of_a_class_without_faces_is_finite():
-    index = stability_index({"a": 300}, {"a": 100, "b": 0, "c": 100})
-    assert 0.25 < index < 20
+    # a class without faces is finite
+    assert 0.25 < stability_index({"a": 300}, {"a": 100, "b": 0, "c": 100}) < 20
 
 
 @pytest.mark.parametrize(
@@ -205,7 +209,6 @@ def test_drift_against_the_models_own_answers(database, mix, level, is_due):
     assert facts["drift"]["level"] == level
     assert check_of(facts, "Mix of emotions")["due"] is is_due
     assert facts["retraining"]["due"] is bool(is_due)
-    assert ("too few faces to tell" in facts["drift"]["words"].lower()) is (is_due is None)
 
 
 def test_drift_is_of_recent_faces_of_the_model_that_is_served(database):
@@ -222,12 +225,12 @@ def test_chance_alone_rarely_looks_like_drift():
 
     chance, expected = random.Random(1), read_expected(CARD).answers
     names, weights = zip(*expected.items(), strict=True)
-    samples = [chance.choices(names, weights, k=figures.LEAST_FACES) for _ in range(300)]
+    samples = [chance.choices(names, weights, k=usage.LEAST_FACES) for _ in range(300)]
     indices = [
         stability_index({name: sample.count(name) for name in names}, expected)
         for sample in samples
     ]
-    assert sum(index > figures.SOME_DRIFT for index in indices) < 0.05 * len(indices)
+    assert sum(index > usage.SOME_DRIFT for index in indices) < 0.05 * len(indices)
 
 
 # When to train again
@@ -248,25 +251,10 @@ def test_disagreement(database, agreed, disagreed, is_due):
     assert ("people disagree" in facts["retraining"]["words"]) is bool(is_due)
 
 
-def test_pairs_that_people_see_differently(database):
-    say(database, "happy", "sad", 2)
-    say(database, "sad", "angry", 3)
-    say(database, "sad", "sad", 9)
-    assert facts_of(database)["opinions"]["pairs"] == [
-        {"given": "sad", "chosen": "angry", "opinions": 3},
-        {"given": "happy", "chosen": "sad", "opinions": 2},
-    ]
-
-
-@pytest.mark.parametrize(("unsure", "is_due"), [(20, False), (45, False), (80, True)])
+@pytest.mark.parametrize(("unsure", "is_due"), [(20, False), (80, True)])
 def test_a_model_that_is_unsure_too_often(database, unsure, is_due):
     read(database, {"angry": 80, "happy": 90, "sad": 30}, unsure=unsure)
     assert check_of(facts_of(database), "Certainty")["due"] is is_due
-
-
-def test_few_faces_say_nothing_about_certainty(database):
-    read(database, {"happy": 10}, unsure=10)
-    assert check_of(facts_of(database), "Certainty")["due"] is None
 
 
 @pytest.mark.parametrize(("new", "is_due"), [(9, False), (10, True)])
@@ -287,14 +275,6 @@ def test_enough_new_faces(database, tmp_path, new, is_due):
     assert check_of(facts, "Faces to learn from")["due"] is is_due
 
 
-def test_retraining_is_told_with_every_reason(database):
-    read(database, {"sad": 300}, unsure=200)
-    words = facts_of(database)["retraining"]["words"]
-    assert words == (
-        "Retraining is due: the mix of emotions has drifted and the model is unsure too often."
-    )
-
-
 @pytest.mark.parametrize(
     ("successes", "trials", "interval"),
     [(0, 10, (0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1))],
@@ -303,21 +283,13 @@ def test_wilson_interval(successes, trials, interval):
     assert wilson_interval(successes, trials) == pytest.approx(interval, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(None, "–"), (0, "0%"), (0.004, "0.4%"), (0.01, "1%"), (0.425, "42%"), (1, "100%")],
-)
-def test_percentage(value, words):
-    assert percentage(value) == words
-
-
 # Text
 
 
 def test_report_of_an_unused_app(database):
     lines = report_lines(database, CARD, now_s=NOW_S)
-    assert lines[0] == "No photo and no video has been read yet."
-    assert "Too little is known yet to say whether retraining is due." in lines
+    assert lines[0].startswith("No photo")
+    assert any("Too little" in line for line in lines)
 
 
 def test_report(database):
@@ -327,9 +299,8 @@ def test_report(database):
     say(database, "happy", "happy", 1)
     lines = report_lines(database, CARD, now_s=NOW_S)
     text = "\n".join(lines)
-    assert "Since 2026-10-12: 2 photos (0 without a face), 5 faces, 20% unsure" in text
-    assert "Last 30 days: 1 photos (0 without a face), 4 faces, 25% unsure" in text
-    assert "2 of 3 who said anything disagreed (67%)" in text
+    for words in ("Since 2026-10-12: 2 photos", "5 faces, 20%", "4 faces, 25%", "(67%)"):
+        assert words in text
     for row in (
         ["happy", "3", "75%", "45%", "50%"],
         ["happy", "sad", "2"],
@@ -338,11 +309,6 @@ def test_report(database):
         ["2026-11-21", "1", "4", "25%", "80%"],
     ):
         assert any(re.split(r"  +", line.strip()) == row for line in lines), row
-
-
-def test_report_needs_no_card(database):
-    read(database, {"happy": 1})
-    assert any(line.startswith("happy") for line in report_lines(database, None))
 
 
 # Page
@@ -354,35 +320,19 @@ def app(tmp_path):
     return make_app(tmp_path, model, clock=lambda: NOW_S, MONITORING="on")
 
 
-def test_page_of_an_unused_app(app):
-    page = app.test_client().get("/monitoring")
-    assert page.status_code == 200
-    assert "Nothing to show yet" in text_of(page)
-    assert "Too little is known yet" in text_of(page)
-    assert "<table" not in page.text
-
-
-def test_page_after_photos_and_opinions(app):
+def test_page_before_and_after_photos_and_opinions(app):
     client = app.test_client()
+    empty = client.get("/monitoring")
+    assert "Nothing to show" in text_of(empty)
+    assert "<table" not in empty.text
     photo_id = upload(client).rsplit("/", 1)[-1]
     client.post(f"/results/{photo_id}/faces/1/feedback", data={"emotion": "sad"})
     page = client.get("/monitoring")
     text = text_of(page)
-    assert "Counted since 2026-11-21" in text
-    assert "Photos 1 0 without a face Faces 2" in text
-    assert "1 of 1 who said anything about an answer (100%) saw another emotion" in text
-    assert "Too few faces to tell: 2 in 30 days, of at least 200 that are needed." in text
+    for words in ("since 2026-11-21", "Photos 1", "Faces 2", "1 of 1", "(100%)", "Too few faces"):
+        assert words in text
     assert re.search(r"happy 1 50% 45% 50%", text)
     assert photo_id not in page.text
-
-
-def test_page_has_no_inline_style_or_script(app):
-    client = app.test_client()
-    upload(client)
-    page = client.get("/monitoring").text
-    assert 'style="' not in page
-    assert "<style" not in page
-    assert not re.search(r"<script(?![^>]*src=)", page)
 
 
 def test_page_with_everything_due(app, database):
@@ -400,11 +350,13 @@ def test_page_with_everything_due(app, database):
     assert "2026-09" in text
 
 
-def test_names_of_classes_are_escaped(app):
+def test_names_of_classes_are_escaped_and_nothing_is_inline(app):
     database = app.extensions["emotion"].database
     read(database, {"<b>x</b>": 1})
     say(database, "<b>x</b>", "<i>y</i>")
     page = app.test_client().get("/monitoring").text
+    assert 'style="' not in page
+    assert not re.search(r"<script(?![^>]*src=)|<style", page)
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert "<b>x" not in page
     assert "<i>y" not in page
@@ -426,16 +378,3 @@ def test_page_while_the_database_is_away(app, tmp_path):
     page = app.test_client().get("/monitoring")
     assert page.status_code == 503
     assert str(tmp_path) not in page.text
-
-
-def test_counts_of_many_years_are_put_together_quickly():
-    days = [f"{year}-{month:02d}-01" for year in range(2020, 2027) for month in range(1, 13)]
-    counts = Counts(
-        tuple(PhotoCount(day, SHA256, 5, 1) for day in days),
-        tuple(FaceCount(day, SHA256, "sad", True, 9, 7, 6.5) for day in days),
-        tuple(OpinionCount(day, SHA256, "sad", "sad", 1) for day in days),
-    )
-    facts = figures.usage_facts(counts, CARD, None, NOW_S)
-    assert len(facts["months"]) == 84
-    assert facts["total"]["faces"] == 7 * 84
-    assert facts["opinions"]["said"] == 84

@@ -23,7 +23,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from web_support import encoded, looking_model, make_app, make_app_without_model, photo_form
 
-from emotion.web.database import Database, DatabaseError
+from emotion.errors import DatabaseError
+from emotion.web.database import Database
 from emotion.web.openapi import PROBLEMS, describe
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, new_id

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 from web_support import StandInDetector, encoded, looking_model, make_app, photo_form, upload
 
+from emotion.errors import DatabaseError
 from emotion.faces import Face
 from emotion.images.decoding import decode_photo
 from emotion.web import storage as storage_module
-from emotion.web.database import Database, DatabaseError
+from emotion.web.database import Database
 from emotion.web.photos.kept import summarize
 
 BOXES = ((10, 10, 60, 60), (90, 20, 30, 30))

@@ -15,9 +15,6 @@ from emotion.web.models.facts import model_facts, without_folders
 from emotion.web.models.offered import OfferedModel
 from emotion.web.models.page import class_names_of, why_unusable
 from emotion.web.services import Services, current_services
-from emotion.web.usage.views import monitoring_facts
-from emotion.web.videos.pages import received_video, sent_file, video_document
-from emotion.web.visitors import remove_own_video
 
 api = Blueprint("api", __name__)
 
@@ -36,40 +33,6 @@ def nothing() -> Response:
     response = Response(status=204, headers=NO_STORE)
     del response.headers["Content-Type"]
     return response
-
-
-# the views of videos call them so, until they move
-_moment, _nothing = moment, nothing
-
-
-# Videos
-
-
-@api.post(f"{ROOT}/videos")
-def add_video() -> ResponseReturnValue:
-    """Put a video into the queue; the work is done outside of the request."""
-    view = current_services().videos.view(received_video().id)
-    headers = NO_STORE | {"Location": url_for("api.video", video_id=view.row.id)}
-    return jsonify(video_document(view, _moment)), 202, headers
-
-
-@api.get(f"{ROOT}/videos/<video_id>")
-def video(video_id: str) -> ResponseReturnValue:
-    """Answer how far the work on a video is, or what came of it."""
-    return jsonify(video_document(current_services().videos.view(video_id), _moment)), NO_STORE
-
-
-@api.delete(f"{ROOT}/videos/<video_id>")
-def delete_video(video_id: str) -> ResponseReturnValue:
-    """Remove a video at once; work on it stops."""
-    remove_own_video(video_id)
-    return _nothing()
-
-
-@api.get(f"{ROOT}/videos/<video_id>/files/<name>")
-def video_file(video_id: str, name: str) -> ResponseReturnValue:
-    """Send a file of a video that is done, or a part of it."""
-    return sent_file(current_services().videos.file(video_id, name))
 
 
 # The server
@@ -122,21 +85,6 @@ def clean_card(content: object, folder: Path) -> object:
     if isinstance(content, str):
         return without_folders(content, folder)
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-@api.get(f"{ROOT}/monitoring")
-def use() -> ResponseReturnValue:
-    """Answer how the app is used over time, where that may be told."""
-    services = current_services()
-    if not services.settings.monitoring:
-        raise ApiError(404, "This server does not tell how it is used.")
-    card = services.recognizer.model.card if services.recognizer else None
-    facts = monitoring_facts(
-        services.database, card, services.settings.feedback, services.storage.clock()
-    )
-    if facts["model"]:
-        facts["model"] |= services.models.find().names
-    return jsonify(facts), NO_STORE
 
 
 @api.get(f"{ROOT}/openapi.json")

@@ -19,7 +19,7 @@ from emotion.web.security import protect
 from emotion.web.services import Services, Sweeper, load_detector, load_services  # noqa: F401
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.usage.views import monitoring
-from emotion.web.videos.pages import videos
+from emotion.web.videos.views import videos
 from emotion.web.visitors import use_sessions
 
 ENVELOPE_BYTES = 64 * 1024

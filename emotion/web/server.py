@@ -16,7 +16,6 @@ from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import Error, RequestEntityTooLarge
 
 from emotion.web.factory import SWEEPER, most_form_bytes, most_video_form_bytes
-from emotion.web.memory import return_memory_early  # noqa: F401  (the video process looks here)
 from emotion.web.settings import Settings
 
 SPARE_THREADS = 4

@@ -1,10 +1,11 @@
-"""What is kept of an analysis, where and for how long: one folder each, of an unguessable name.
+"""What is kept of photos and videos: one folder each, of an unguessable name.
 
-A folder holds `result.json` and pictures that were drawn anew from pixels, so neither the bytes,
-the metadata nor the name of the visitor's file is ever written. It is filled under a hidden name
-and renamed when whole; it is renamed to a hidden name before it is removed.
+A folder is filled under a hidden name and renamed when it is whole; it gets a hidden name again
+before it is removed. So nobody sees half of it. Of a photo only pictures drawn anew from pixels are
+kept: never the bytes, the metadata or the name of the visitor's file.
 """
 
+import io
 import json
 import re
 import secrets
@@ -12,10 +13,11 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from emotion.errors import GoneError, StorageError
 from emotion.faces import Face
@@ -33,12 +35,97 @@ PICTURE_PATTERN = re.compile(
 
 PART_PREFIX = ".part-"
 PART_AGE_S = 3600
-"""A hidden folder older than this was left behind by a process that ended early."""
+"""A hidden folder older than this was left behind by a process that crashed."""
+
+CHUNK_BYTES = 2**20
+
+
+class Folders:
+    """Folders of unguessable names; safe to share between threads and between processes."""
+
+    def __init__(self, folder: Path):
+        """Keep them in `folder`; nothing is touched yet."""
+        self.folder = folder
+
+    def create(self, name: str, files: Mapping[str, bytes | BinaryIO]) -> None:
+        """Make a folder with these files, readable by their owner alone.
+
+        Raises:
+            StorageError: the disk is full, read-only or not there.
+        """
+        part = self.folder / f"{PART_PREFIX}{name}"
+        try:
+            for folder in (self.folder.parent, self.folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.mkdir(mode=0o700)
+            for file, data in files.items():
+                _write(part / file, data)
+            part.rename(self.folder / name)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise StorageError(error) from error
+
+    def path(self, name: str, *parts: str) -> Path:
+        """Return a path in a folder; only names of the right form reach the disk.
+
+        Raises:
+            GoneError: the name has another form.
+        """
+        if not is_id(name):
+            raise gone()
+        return self.folder.joinpath(name, *parts)
+
+    def remove(self, name: str) -> None:
+        """Remove a folder at once.
+
+        Raises:
+            GoneError: there is none.
+            StorageError: it cannot be removed.
+        """
+        self._remove(self.path(name))
+
+    def _remove(self, path: Path) -> None:
+        hidden = self.folder / f"{PART_PREFIX}{path.name.removeprefix(PART_PREFIX)}"
+        try:
+            path.rename(hidden)
+            shutil.rmtree(hidden)
+        except FileNotFoundError as error:
+            raise gone() from error
+        except OSError as error:
+            raise StorageError(error) from error
+
+    def _remove_due(self, is_due: Callable[[Path], bool], now_s: float) -> int:
+        """Remove folders that are due, and what a crash left; return how many.
+
+        Raises:
+            StorageError: one cannot be removed; the others were.
+        """
+        failure, removed = None, 0
+        for path in self._entries():
+            try:
+                if is_due(path) if is_id(path.name) else _is_left(path, now_s):
+                    self._remove(path)
+                    removed += 1
+            except StorageError as error:
+                failure = error
+            except (GoneError, OSError):
+                continue  # another process was quicker, or it is not ours
+        if failure:
+            raise failure
+        return removed
+
+    def _entries(self) -> Iterable[Path]:
+        try:
+            return list(self.folder.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageError(error) from error
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One stored analysis.
+    """One stored photo.
 
     Attributes:
         id: its unguessable name.
@@ -65,12 +152,12 @@ class Analysis:
         return datetime.fromtimestamp(self.expires_s, UTC)
 
 
-class Storage:
-    """The folder of all analyses; safe to share between threads and between processes."""
+class Storage(Folders):
+    """The folders of photos: `result.json` and pictures in each, until they expire."""
 
     def __init__(self, folder: Path, keep_s: float, clock: Callable[[], float] = time.time):
-        """Keep analyses in `folder` for `keep_s` seconds of `clock`; nothing is touched yet."""
-        self.folder = folder
+        """Keep photos in `folder` for `keep_s` seconds of `clock`; nothing is touched yet."""
+        super().__init__(folder)
         self.keep_s = keep_s
         self.clock = clock
         self._next_sweep_s = 0.0
@@ -78,13 +165,13 @@ class Storage:
 
     @property
     def sweep_interval_s(self) -> float:
-        """Return how often to look for expired analyses: every few minutes, or what is shorter."""
+        """Return how often to look for expired photos: every five minutes or more often."""
         return min(300.0, max(1.0, self.keep_s / 10))
 
     def save(
         self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""
     ) -> str:
-        """Store an analysis and return its id.
+        """Store a photo and return its id.
 
         Args:
             results: what `results_to_dict` gave.
@@ -95,35 +182,25 @@ class Storage:
         Raises:
             StorageError: the disk is full, read-only or not there.
         """
-        analysis_id = new_id()
-        part = self.folder / f"{PART_PREFIX}{analysis_id}"
+        photo_id = new_id()
         content = {
             "created_s": self.clock(),
-            "set": set_id or analysis_id,
+            "set": set_id or photo_id,
             "model": dict(model),
             "results": dict(results),
         }
-        files = {**pictures, RESULT_FILE: json.dumps(content, indent=1).encode()}
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            part.mkdir(mode=0o700)
-            for name, data in files.items():
-                _write(part / name, data)
-            part.rename(self.folder / analysis_id)
-        except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise StorageError(error) from error
-        return analysis_id
+        self.create(photo_id, {**pictures, RESULT_FILE: json.dumps(content, indent=1).encode()})
+        return photo_id
 
     def load(self, analysis_id: str) -> Analysis:
-        """Return an analysis whose time is not up.
+        """Return a photo that has not expired.
 
         Raises:
             GoneError: there is none.
         """
-        created_s, content = self._read_result(self._folder_of(analysis_id))
+        created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
         if self._is_expired(created_s):
-            raise _gone()
+            raise gone()
         try:
             return Analysis(
                 id=analysis_id,
@@ -134,29 +211,28 @@ class Storage:
                 set_id=content.get("set", analysis_id),
             )
         except KeyError as error:
-            raise _gone() from error
+            raise gone() from error
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
-        """Return a picture of an analysis whose time is not up.
+        """Return a picture of a photo that has not expired.
 
         Raises:
             GoneError: there is none.
         """
         if not PICTURE_PATTERN.fullmatch(name):
-            raise _gone()
+            raise gone()
         self.load(analysis_id)
-        return _read(self._folder_of(analysis_id) / name)
+        return _read(self.path(analysis_id, name))
 
     def delete(self, analysis_id: str) -> None:
-        """Remove an analysis at once.
+        """Remove a photo at once.
 
         Raises:
             GoneError: there is none.
             StorageError: it cannot be removed.
         """
-        folder = self._folder_of(analysis_id)
-        _read(folder / RESULT_FILE)
-        self._remove(folder)
+        _read(self.path(analysis_id, RESULT_FILE))
+        self.remove(analysis_id)
 
     def sweep_if_due(self) -> int:
         """Sweep if the last time was a while ago; return how many folders were removed."""
@@ -169,121 +245,86 @@ class Storage:
             self._sweeping.release()
 
     def sweep(self) -> int:
-        """Remove every analysis whose time is up and what a crash left; return how many.
+        """Remove every photo that has expired and what a crash left; return how many.
 
         Raises:
             StorageError: one cannot be removed; the others were.
         """
-        failure, removed = None, 0
-        for folder in self._own_folders():
-            try:
-                self._remove(folder)
-                removed += 1
-            except StorageError as error:
-                failure = error
-            except GoneError:
-                continue  # another process was quicker
-        if failure:
-            raise failure
-        return removed
-
-    def _own_folders(self) -> list[Path]:
-        """Return the folders that are ours for sure and whose time is up."""
-        try:
-            entries = list(self.folder.iterdir())
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StorageError(error) from error
-        return [entry for entry in entries if self._is_due(entry)]
-
-    def _is_due(self, entry: Path) -> bool:
-        """Tell whether an entry of the folder is ours and to be removed."""
-        name = entry.name
-        try:
-            if ID_PATTERN.fullmatch(name):
-                return self._is_expired(self._read_result(entry)[0])
-            is_part = ID_PATTERN.fullmatch(name.removeprefix(PART_PREFIX))
-            if name.startswith(PART_PREFIX) and is_part and _is_real_folder(entry):
-                return abs(self.clock() - entry.lstat().st_mtime) > PART_AGE_S
-        except (GoneError, OSError):
-            return False
-        return False
+        return self._remove_due(
+            lambda path: self._is_expired(_read_result(path / RESULT_FILE)[0]), self.clock()
+        )
 
     def _is_expired(self, created_s: float) -> bool:
-        """Tell whether time is up; a clock that was set back must not keep a photo for ever."""
+        # a clock that was set back must not keep a photo for ever
         return abs(self.clock() - created_s) >= self.keep_s
-
-    def _folder_of(self, analysis_id: str) -> Path:
-        """Return the folder of an id that has the right form; no other id reaches the disk."""
-        if not ID_PATTERN.fullmatch(analysis_id):
-            raise _gone()
-        return self.folder / analysis_id
-
-    def _read_result(self, folder: Path) -> tuple[float, dict]:
-        """Return when an analysis was made and what its file says; {} where that is damaged.
-
-        Raises:
-            GoneError: the folder is not one of ours.
-        """
-        path = folder / RESULT_FILE
-        data = _read(path)
-        try:
-            content = json.loads(data)
-            return float(content["created_s"]), content
-        except (ValueError, KeyError, TypeError):
-            return _modified_s(path), {}
-
-    def _remove(self, folder: Path) -> None:
-        """Hide a folder, so that no page shows half of it, then remove it."""
-        hidden = self.folder / f"{PART_PREFIX}{folder.name.removeprefix(PART_PREFIX)}"
-        try:
-            folder.rename(hidden)
-            shutil.rmtree(hidden)
-        except FileNotFoundError as error:
-            raise _gone() from error
-        except OSError as error:
-            raise StorageError(error) from error
 
 
 def new_id() -> str:
-    """Return a name that cannot be guessed, of an analysis or of a set."""
+    """Return a name that cannot be guessed, of a photo, a set or a video."""
     return secrets.token_urlsafe(ID_BYTES)
 
 
 def is_id(text: str) -> bool:
-    """Tell whether a text has the form of such a name."""
+    """True if a text has the form of such a name."""
     return ID_PATTERN.fullmatch(text) is not None
 
 
-def _gone() -> GoneError:
+def gone() -> GoneError:
+    """Return the error for a result that is not there."""
     return GoneError("expected a result that is still kept; this one is gone or never was")
 
 
+def require_plain(path: Path) -> Path:
+    """Return the path of a plain file in a plain folder; links are not followed.
+
+    Raises:
+        GoneError: it is none.
+    """
+    try:
+        is_plain = _is_real_folder(path.parent) and stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError) as error:
+        raise gone() from error
+    if not is_plain:
+        raise gone()
+    return path
+
+
+def is_old(path: Path, now_s: float) -> bool:
+    """True if a path was last changed more than an hour ago."""
+    return abs(now_s - path.lstat().st_mtime) > PART_AGE_S
+
+
+def _is_left(path: Path, now_s: float) -> bool:
+    is_part = path.name.startswith(PART_PREFIX) and is_id(path.name.removeprefix(PART_PREFIX))
+    return is_part and _is_real_folder(path) and is_old(path, now_s)
+
+
 def _is_real_folder(path: Path) -> bool:
-    """Tell whether a path is a folder itself, not a link to one."""
     return stat.S_ISDIR(path.lstat().st_mode)
 
 
 def _read(path: Path) -> bytes:
-    """Return the content of a plain file in a plain folder; links are not followed."""
     try:
-        if not _is_real_folder(path.parent) or not stat.S_ISREG(path.lstat().st_mode):
-            raise _gone()
-        return path.read_bytes()
+        return require_plain(path).read_bytes()
     except OSError as error:
-        raise _gone() from error
+        raise gone() from error
 
 
-def _modified_s(path: Path) -> float:
-    """Return when a file was last written, in seconds since 1970."""
+def _read_result(path: Path) -> tuple[float, dict]:
+    """Return when a photo was stored and what its file says; {} if that is damaged."""
+    data = _read(path)
     try:
-        return path.lstat().st_mtime
-    except OSError as error:
-        raise _gone() from error
+        content = json.loads(data)
+        return float(content["created_s"]), content
+    except (ValueError, KeyError, TypeError):
+        try:
+            return path.lstat().st_mtime, {}
+        except OSError as error:
+            raise gone() from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes | BinaryIO) -> None:
     """Write a file that is not there yet, for its owner alone."""
     path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(data)
+    with path.open("wb") as file:
+        shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file, CHUNK_BYTES)

@@ -1,4 +1,4 @@
-"""Figures for Prometheus at /metrics, where the settings ask for them; none is about a person."""
+"""Figures for Prometheus at /metrics; none is about a person. Imported only if METRICS is on."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from emotion.web.database import DatabaseError
+from emotion.errors import DatabaseError
 from emotion.web.logs import elapsed_s, route
 from emotion.web.services import Services
 from emotion.web.videos.queue import WAITING
@@ -29,12 +29,12 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """What is counted in one process; each worker has its own."""
+    """The counts of one process; each worker has its own."""
 
     def __init__(self, services: Services):
-        """Count into a registry of one's own, so that several apps fit into one process."""
-        self.registry = CollectorRegistry()
-        # of what a request says, only what is one of a few words becomes a label
+        """Use a registry of our own, so that several apps fit into one process."""
+        self.registry, workers = CollectorRegistry(), services.videos.workers
+        # a label is one of a few words, never any text that a request brings
         labels = ("method", "route", "status")
         self._requests = self._counter("requests", "Requests answered", labels)
         self._seconds = Histogram(
@@ -47,17 +47,14 @@ class Metrics:
         self._photos = self._counter("photos", "Photos and frames read")
         self._faces = self._counter("faces", "Faces found")
         self._refused = self._counter("refused", "Requests told to wait", ("reason",))
-        in_hand = Gauge(
-            "emotion_photos_in_hand", "Photos read or waiting to be", registry=self.registry
+        gauges = (
+            ("photos_in_hand", "Photos read or waiting to be", lambda: services.gate.in_hand),
+            ("videos_in_work", "Videos being analysed", lambda: len(workers.in_work)),
+            ("videos_waiting", "Videos in the queue", lambda: _waiting(services)),
         )
-        in_hand.set_function(lambda: services.gate.in_hand)
-        in_work = Gauge(
-            "emotion_videos_in_work", "Videos that are worked on", registry=self.registry
-        )
-        in_work.set_function(lambda: len(services.videos.workers.in_work))
-        waiting = Gauge("emotion_videos_waiting", "Videos that wait", registry=self.registry)
-        waiting.set_function(lambda: _waiting(services))
-        self.registry.register(EndedVideos(services.videos.workers))
+        for name, text, value in gauges:
+            Gauge(f"emotion_{name}", text, registry=self.registry).set_function(value)
+        self.registry.register(EndedVideos(workers))
         ProcessCollector(registry=self.registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -82,7 +79,7 @@ class Metrics:
 
 
 def _waiting(services: Services) -> float:
-    """Return how many videos wait, in all processes together; NaN where that cannot be known."""
+    """Return how many videos wait, in all processes together; NaN if nobody can tell."""
     try:
         return services.videos.rows.count(WAITING)
     except DatabaseError:

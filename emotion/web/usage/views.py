@@ -1,15 +1,18 @@
-"""How the app is used over time, and when its model is due for retraining: a page and a text."""
+"""How the app is used over time, and whether to train again: as a page, JSON and text."""
 
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flask import Blueprint, abort, render_template
+from flask import Blueprint, abort, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
+from emotion.text import share, table
+from emotion.web.api import NO_STORE, ROOT, api
 from emotion.web.database import Database
+from emotion.web.errors import ApiError
 from emotion.web.services import current_services
-from emotion.web.usage.figures import percentage, usage_facts
+from emotion.web.usage.figures import usage_facts
 
 monitoring = Blueprint("monitoring", __name__)
 
@@ -17,15 +20,24 @@ monitoring = Blueprint("monitoring", __name__)
 @monitoring.get("/monitoring")
 def page() -> ResponseReturnValue:
     """Show how the app is used."""
-    services = current_services()
-    if not services.settings.monitoring:
+    if not current_services().settings.monitoring:
         abort(404)
+    return render_template("monitoring.html", facts=_facts(), percentage=share), NO_STORE
+
+
+@api.get(f"{ROOT}/monitoring")
+def use() -> ResponseReturnValue:
+    """Answer how the app is used over time."""
+    if not current_services().settings.monitoring:
+        raise ApiError(404, "This server does not tell how it is used.")
+    return jsonify(_facts()), NO_STORE
+
+
+def _facts() -> dict:
+    services = current_services()
     card = services.recognizer.model.card if services.recognizer else None
-    facts = monitoring_facts(
-        services.database, card, services.settings.feedback, services.storage.clock()
-    )
-    content = render_template("monitoring.html", facts=facts, percentage=percentage)
-    return content, {"Cache-Control": "no-store"}
+    now_s = services.storage.clock()
+    return monitoring_facts(services.database, card, services.settings.feedback, now_s)
 
 
 def monitoring_facts(
@@ -37,7 +49,7 @@ def monitoring_facts(
     """Return all figures as plain types for JSON.
 
     Args:
-        database: that has the statistics.
+        database: the statistics.
         model_card: card of the model that is served.
         feedback: folder of the faces that visitors gave; None leaves them out.
         now_s: seconds since 1970; None is now.
@@ -61,122 +73,89 @@ def report_lines(
         DatabaseError: the database cannot be reached.
     """
     facts = monitoring_facts(database, model_card, feedback, now_s)
-    if facts["since"] is None:
-        return [
-            "No photo and no video has been read yet.",
-            "",
-            *_retraining_lines(facts["retraining"]),
-        ]
-    return [
-        *_retraining_lines(facts["retraining"]),
-        *_use_lines(facts),
-        *_emotion_lines(facts),
-        *_opinion_lines(facts["opinions"]),
-        *_mix_lines(facts),
-        *_time_lines("Month", [{"when": row["month"], **row} for row in facts["months"]]),
-        *_time_lines(
-            "Day", [{"when": row["day"], **row} for row in facts["days"] if row["photos"]]
-        ),
-    ]
-
-
-def _retraining_lines(retraining: Mapping) -> list[str]:
-    """Return whether retraining is due, and what each rule says."""
     marks = {True: "!", False: "+", None: "?"}
+    retraining = facts["retraining"]
+    checks = [f"  {marks[check['due']]} {check['words']}" for check in retraining["checks"]]
+    lines = [retraining["words"], *checks]
+    if facts["since"] is None:
+        return ["No photo and no video has been read yet.", "", *lines]
+    recently, names = f"Last {facts['recent_days']} days", list(facts["total"]["emotions"])
+    months = facts["months"][::-1]
     return [
-        retraining["words"],
-        *(f"  {marks[check['due']]} {check['words']}" for check in retraining["checks"]),
+        *lines,
+        "",
+        _use_line(f"Since {facts['since']}", facts["total"]),
+        _use_line(recently, facts["recent"]),
+        *_video_lines(facts["videos"]),
+        *_table_lines(
+            (recently, "faces", "share", "expected", "labels"),
+            [
+                (
+                    row["emotion"],
+                    f"{row['faces']:,}",
+                    *(share(row[name]) for name in ("share", "expected_share", "label_share")),
+                )
+                for row in facts["emotions"]
+            ],
+        ),
+        *_opinion_lines(facts["opinions"]),
+        *_table_lines(
+            ("Month", *names),
+            [
+                (
+                    row["month"],
+                    *(share(row["emotions"].get(name, 0) / row["faces"]) for name in names),
+                )
+                for row in months
+                if row["faces"]
+            ],
+        ),
+        *_time_lines("Month", "month", months),
+        *_time_lines("Day", "day", [row for row in facts["days"][::-1] if row["photos"]]),
     ]
 
 
-def _use_lines(facts: Mapping) -> list[str]:
-    """Return what was read in all and lately."""
-    lines = [""]
-    for words, use in (
-        (f"Since {facts['since']}", facts["total"]),
-        (f"Last {facts['recent_days']} days", facts["recent"]),
-    ):
-        lines.append(
-            f"{words}: {use['photos']:,} photos ({use['without_face']:,} without a face), "
-            f"{use['faces']:,} faces, {percentage(use['unsure_share'])} unsure, "
-            f"mean confidence {percentage(use['mean_confidence'])}"
-        )
-    videos = facts["videos"]
-    if videos["videos"]:
-        lines.append(
-            f"Videos: {videos['videos']:,} ({videos['without_face']:,} without a face), "
-            f"{videos['faces']:,} faces followed, {videos['seconds'] / 60:,.1f} minutes"
-        )
-    return lines
+def _use_line(words: str, use: Mapping) -> str:
+    return (
+        f"{words}: {use['photos']:,} photos ({use['without_face']:,} without a face), "
+        f"{use['faces']:,} faces, {share(use['unsure_share'])} unsure, "
+        f"mean confidence {share(use['mean_confidence'])}"
+    )
 
 
-def _emotion_lines(facts: Mapping) -> list[str]:
-    """Return the mix of emotions beside what was to be expected."""
-    if not facts["emotions"]:
+def _video_lines(videos: Mapping) -> list[str]:
+    if not videos["videos"]:
         return []
-    rows = [
-        (
-            row["emotion"],
-            f"{row['faces']:,}",
-            percentage(row["share"]),
-            percentage(row["expected_share"]),
-            percentage(row["label_share"]),
-        )
-        for row in facts["emotions"]
+    return [
+        f"Videos: {videos['videos']:,} ({videos['without_face']:,} without a face), "
+        f"{videos['faces']:,} faces followed, {videos['seconds'] / 60:,.1f} minutes"
     ]
-    head = (f"Last {facts['recent_days']} days", "faces", "share", "expected", "labels")
-    return ["", *_table(head, rows)]
 
 
 def _opinion_lines(opinions: Mapping) -> list[str]:
-    """Return how often people disagreed, and about what."""
     if not opinions["said"]:
         return ["", "Nobody has said anything about an answer yet."]
     rows = [(row["given"], row["chosen"], f"{row['opinions']:,}") for row in opinions["pairs"]]
-    first = (
+    said = (
         f"{opinions['disagreed']:,} of {opinions['said']:,} who said anything disagreed "
-        f"({percentage(opinions['disagreed_share'])})"
+        f"({share(opinions['disagreed_share'])})"
     )
-    return ["", first, *(_table(("Model", "person", "times"), rows) if rows else [])]
+    return ["", said, *_table_lines(("Model", "person", "times"), rows)[1:]]
 
 
-def _mix_lines(facts: Mapping) -> list[str]:
-    """Return the share of each emotion month by month, the latest first."""
-    names = list(facts["total"]["emotions"])
+def _time_lines(title: str, key: str, uses: Sequence[Mapping]) -> list[str]:
     rows = [
         (
-            month["month"],
-            *(percentage(month["emotions"].get(name, 0) / month["faces"]) for name in names),
-        )
-        for month in reversed(facts["months"])
-        if month["faces"]
-    ]
-    return ["", *_table(("Month", *names), rows)] if rows else []
-
-
-def _time_lines(title: str, uses: Sequence[Mapping]) -> list[str]:
-    """Return a table of what was read over time, the latest first."""
-    rows = [
-        (
-            use["when"],
+            use[key],
             f"{use['photos']:,}",
             f"{use['faces']:,}",
-            percentage(use["unsure_share"]),
-            percentage(use["mean_confidence"]),
+            share(use["unsure_share"]),
+            share(use["mean_confidence"]),
         )
-        for use in reversed(uses)
+        for use in uses
     ]
-    head = (title, "photos", "faces", "unsure", "confidence")
-    return ["", *_table(head, rows)] if rows else []
+    return _table_lines((title, "photos", "faces", "unsure", "confidence"), rows)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines: words to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (head, *rows)
-    ]
+def _table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["", *table(head, rows)] if rows else []

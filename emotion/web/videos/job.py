@@ -1,10 +1,11 @@
-"""The work on one video, in a process of its own: `python -m emotion.web.videos.job`.
+"""Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
-A file from outside is decoded here, by libraries written in C, under limits of memory, processor
-time and file size; whatever it does to this process, the app goes on. The app writes the `Job` as a
-line of JSON to stdin and keeps that open: when it closes, the app has ended and so does the work.
-Lines of JSON come back on stdout: {"progress": ...}, then one of {"done": ...}, {"problem": ...},
-a sentence for the person, or {"mistake": ...}, a traceback for the log.
+Libraries written in C decode a stranger's file here, with limits on memory, processor time and file
+size; whatever it does to this process, the app goes on. So nothing of the app is imported here: no
+Flask, no database. The app writes the `Job` to stdin as a line of JSON and keeps stdin open; once
+it closes, the app has ended and so does the work. On stdout come lines of JSON: {"progress": ...},
+then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or {"mistake": ...}, a
+traceback for the log.
 """
 
 import contextlib
@@ -17,7 +18,6 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector
@@ -25,30 +25,28 @@ from emotion.drawing import annotate
 from emotion.errors import EmotionError
 from emotion.files import write_json
 from emotion.images.encoding import encode_jpeg
-from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH, YUNET_VIDEO_SEARCH
-from emotion.video.outputs import Progress, VideoOutputs, VideoReport, analyse_video
-from emotion.video.reading import VideoInfo, VideoLimits, open_video
+from emotion.video.outputs import Progress, VideoOutputs, analyse_video
+from emotion.video.reading import VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
+from emotion.web.memory import return_memory_early
 from emotion.web.models.facts import model_facts, without_folders
 from emotion.web.photos.pictures import reduced
-from emotion.web.server import return_memory_early
-from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO
-from emotion.web.videos.workers import Job
+from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
 
 NICENESS = 10
 """The web threads go first."""
 
 MOST_FPS = 60
-"""A video may have so many frames a second of the longest one."""
+"""Limits the frames of a video: the longest one may have this many a second."""
 
-TELL_EVERY_S = 0.25
+REPORT_EVERY_S = 0.25
 POSTER_SIDE = 1280
 OUT_OF_MEMORY = (
-    "expected a video that can be worked on in the memory there is; it takes more: a smaller copy "
-    "may do"
+    "expected a video that can be analysed in the memory there is; it takes more: a smaller copy "
+    "may work"
 )
 SIGNS_OF_NO_MEMORY = (
     "Insufficient memory",
@@ -57,15 +55,24 @@ SIGNS_OF_NO_MEMORY = (
     "bad_alloc",
     "failed to map segment",
 )
-"""What libraries say of it: OpenCV, ONNX Runtime, the system, C++, its loader."""
+"""What OpenCV, ONNX Runtime, the system, C++ and its loader say."""
 
 MOST_EMOTIONS = 12
-"""The list of a visitor's results names so many at most."""
+"""The list of a visitor's results names this many at most."""
 
 
 def main() -> int:
-    """Do the work that stdin tells; return the exit status."""
-    tell = _teller(_own_stdout())
+    """Do the job that stdin brings; return the exit status."""
+    stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # what libraries print goes nowhere
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+    def tell(kind: str, content: object) -> None:
+        stdout.write(json.dumps({kind: content}) + "\n")
+        stdout.flush()
+
     job = Job(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=_end_with_the_app, daemon=True).start()
     return_memory_early()
@@ -75,10 +82,9 @@ def main() -> int:
         limit_process(job)
         tell("done", do(job, lambda progress: tell("progress", progress)))
     except EmotionError as error:
-        words = OUT_OF_MEMORY if is_for_want_of_memory(error) else without_paths(str(error), job)
-        tell("problem", words)
+        tell("problem", OUT_OF_MEMORY if lacks_memory(error) else _without_paths(str(error), job))
     except Exception as error:  # the app logs it
-        if is_for_want_of_memory(error):
+        if lacks_memory(error):
             tell("problem", OUT_OF_MEMORY)
         else:
             tell("mistake", traceback.format_exc())
@@ -86,22 +92,43 @@ def main() -> int:
 
 
 def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
-    """Work on a video and return what the app needs to know about the result.
+    """Analyse a video and return what the app needs to know about the result.
 
     Raises:
         EmotionError: the video, or the model, cannot be used.
     """
-    room, people, poster = Path(job.room), People(), Poster()
+    room, watcher = Path(job.room), Watcher(tell)
     limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * MOST_FPS))
+    outputs = VideoOutputs(
+        video=room / VIDEO,
+        tables=tuple(room / name for name in TABLES),
+        summary=room / SUMMARY,
+        timeline=room / TIMELINE,
+    )
     with open_video(Path(job.source), limits=limits) as video:
-        # what is no video is known before a model is loaded
-        recognizer, pace = _recognizer_of(job), Pace(tell, people)
-        viewers = (people.see, poster.see)
+        # only now, as a file that is no video needs no model
+        if job.detector == "yunet":
+            detector = YunetDetector(Path(job.detector_model), YUNET_VIDEO_SEARCH)
+        else:
+            detector = FaceDetector(VIDEO_SEARCH)
+        recognizer = Recognizer.load(Path(job.model), detector)
         report = analyse_video(
-            recognizer, video, outputs_in(room), viewers=viewers, on_progress=pace.take
+            recognizer, video, outputs, viewers=(watcher.see,), on_progress=watcher.report
         )
-    poster.write(room)
-    facts = facts_of(job, video.info, report, recognizer.model)
+        info = video.info
+    if watcher.poster is not None:
+        (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
+    facts = {
+        "problem": _without_paths(report.problem or "", job),
+        "width": info.size_wh[0],
+        "height": info.size_wh[1],
+        "fps": round(info.fps, 3),
+        "has_sound": info.has_sound,
+        "sound_problem": _without_paths(report.sound_problem or "", job),
+        "frames": report.summary.frames,
+        "duration_s": round(report.summary.duration_s, 3),
+        "model": model_facts(recognizer.model, Path(job.model).parent, job.model_names),
+    }
     write_json(room / FACTS, facts)
     tracks = report.summary.tracks
     return facts | {
@@ -111,98 +138,56 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     }
 
 
-def outputs_in(room: Path) -> VideoOutputs:
-    """Return the files that a video becomes."""
-    return VideoOutputs(
-        video=room / VIDEO,
-        tables=tuple(room / name for name in TABLES),
-        summary=room / SUMMARY,
-        timeline=room / TIMELINE,
-    )
+class Watcher:
+    """Counts the people, keeps a poster, and reports now and then how far the work is.
 
+    Attributes:
+        people: how many have been followed so far.
+        poster: the first frame with the most faces, or None.
+    """
 
-def facts_of(job: Job, info: VideoInfo, report: VideoReport, model: EmotionModel) -> dict:
-    """Return what the page says about a video beside its summary."""
-    return {
-        "problem": without_paths(report.problem or "", job),
-        "width": info.size_wh[0],
-        "height": info.size_wh[1],
-        "fps": round(info.fps, 3),
-        "has_sound": info.has_sound,
-        "sound_problem": without_paths(report.sound_problem or "", job),
-        "frames": report.summary.frames,
-        "duration_s": round(report.summary.duration_s, 3),
-        "model": model_facts(model, Path(job.model).parent, job.model_names),
-    }
-
-
-class People:
-    """How many faces have been followed so far."""
-
-    def __init__(self):
-        self.count = 0
-
-    def see(self, frame: FrameFaces) -> bool:
-        """Look at a frame; go on."""
-        self.count = max(self.count, *(face.track for face in frame.faces), 0)
-        return True
-
-
-class Poster:
-    """The picture that stands for the video: the first frame with the most faces."""
-
-    def __init__(self):
-        self._faces = -1
-        self._picture = None
-
-    def see(self, frame: FrameFaces) -> bool:
-        """Look at a frame; go on."""
-        if len(frame.faces) > self._faces:
-            self._faces = len(frame.faces)
-            numbers = [face.track for face in frame.faces]
-            drawn = annotate(frame.image, [face.face for face in frame.faces], numbers)
-            self._picture = reduced(drawn, POSTER_SIDE)
-        return True
-
-    def write(self, room: Path) -> None:
-        """Write it as JPEG, if there was a frame."""
-        if self._picture is not None:
-            (room / POSTER).write_bytes(encode_jpeg(self._picture))
-
-
-class Pace:
-    """Tells now and then how far the work is."""
-
-    def __init__(self, tell: Callable[[Mapping], None], people: People):
+    def __init__(self, tell: Callable[[Mapping], None]):
+        self.people = 0
+        self.poster = None
         self._tell = tell
-        self._people = people
+        self._most_faces = -1
         self._started_s = time.monotonic()
         self._next_s = 0.0
 
-    def take(self, progress: Progress) -> bool:
-        """Take the progress of `analyse_video`; go on."""
-        now_s = time.monotonic()
-        if now_s >= self._next_s:
-            self._next_s = now_s + TELL_EVERY_S
-            self._tell(self._as_dict(progress, now_s - self._started_s))
+    def see(self, frame: FrameFaces) -> bool:
+        """Look at a frame; go on."""
+        numbers = [face.track for face in frame.faces]
+        self.people = max(self.people, *numbers, 0)
+        if len(numbers) > self._most_faces:
+            self._most_faces = len(numbers)
+            drawn = annotate(frame.image, [face.face for face in frame.faces], numbers)
+            self.poster = reduced(drawn, POSTER_SIDE)
         return True
 
-    def _as_dict(self, progress: Progress, elapsed_s: float) -> dict:
-        share = progress.share
-        return {
-            "share": None if share is None else round(share, 4),
-            "frames": progress.frames_done,
-            "frame_count": progress.frame_count,
-            "position_s": round(progress.position_s, 3),
-            "duration_s": None if progress.duration_s is None else round(progress.duration_s, 3),
-            "frames_per_s": round(progress.rate, 2),
-            "left_s": round(elapsed_s * (1 - share) / share, 1) if share else None,
-            "faces": self._people.count,
-        }
+    def report(self, progress: Progress) -> bool:
+        """Report the progress of `analyse_video`, unless it was just done; go on."""
+        now_s, share = time.monotonic(), progress.share
+        if now_s < self._next_s:
+            return True
+        self._next_s = now_s + REPORT_EVERY_S
+        elapsed_s = now_s - self._started_s
+        self._tell(
+            {
+                "share": None if share is None else round(share, 4),
+                "frames": progress.frames_done,
+                "frame_count": progress.frame_count,
+                "position_s": round(progress.position_s, 3),
+                "duration_s": progress.duration_s and round(progress.duration_s, 3),
+                "frames_per_s": round(progress.rate, 2),
+                "left_s": round(elapsed_s * (1 - share) / share, 1) if share else None,
+                "faces": self.people,
+            }
+        )
+        return True
 
 
-def is_for_want_of_memory(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that led to it, came because memory could not be had."""
+def lacks_memory(error: BaseException | None) -> bool:
+    """True if an error, or one that led to it, came because memory ran out."""
     while error is not None:
         is_known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
         if is_known or any(words in str(error) for words in SIGNS_OF_NO_MEMORY):
@@ -231,40 +216,12 @@ def limit_process(job: Job) -> None:
             resource.setrlimit(limit, (most, most))
 
 
-def without_paths(text: str, job: Job) -> str:
-    """Return a message that speaks of the video, not of where it lies on this server."""
+def _without_paths(text: str, job: Job) -> str:
+    """Return a message about the video that does not say where it lies on this server."""
     return without_folders(text.replace(job.source, SOURCE), Path(job.model).parent)
 
 
-def _recognizer_of(job: Job) -> Recognizer:
-    if job.detector == "yunet":
-        detector = YunetDetector(Path(job.detector_model), YUNET_VIDEO_SEARCH)
-    else:
-        detector = FaceDetector(VIDEO_SEARCH)
-    return Recognizer.load(Path(job.model), detector)
-
-
-def _own_stdout() -> TextIO:
-    """Return stdout for us alone; what libraries print there goes nowhere."""
-    own = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
-    return own
-
-
-def _teller(stream: TextIO) -> Callable[[str, object], None]:
-    """Return a function that writes a line of JSON."""
-
-    def tell(kind: str, content: object) -> None:
-        stream.write(json.dumps({kind: content}) + "\n")
-        stream.flush()
-
-    return tell
-
-
 def _end_with_the_app() -> None:
-    """Wait for the end of stdin, then end at once."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass

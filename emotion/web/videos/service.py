@@ -1,4 +1,4 @@
-"""Videos of visitors: taken in, found, told about and removed; what the pages and the API share."""
+"""Videos of visitors: received, found and removed."""
 
 import contextlib
 import importlib.util
@@ -13,17 +13,17 @@ from emotion.web.database import Database
 from emotion.web.errors import EmptyVideoError, NoVideosError, VideoTypeError
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
-from emotion.web.storage import GoneError, StorageError, new_id
+from emotion.web.storage import StorageError, gone, new_id
 from emotion.web.videos.files import FACTS, FILE_TYPES, SUMMARY, VideoFiles
 from emotion.web.videos.queue import DONE, RUNNING, WAITING, VideoRow, VideoRows
 from emotion.web.videos.workers import VideoWorkers
 
 VIDEO_FIELD = "video"
 UNFINISHED_S = 24 * 3600.0
-"""Time is counted from the end of the work; what has not ended after a day is removed as well."""
+"""A video expires some time after its analysis has ended, or after a day if it has not."""
 
 PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")
-"""What the work on videos needs and photos do not."""
+"""What videos need and photos do not."""
 
 HEAD_BYTES = 512
 STARTS = (
@@ -37,10 +37,10 @@ STARTS = (
     (0, b"OggS"),
     (0, b"\x00\x00\x01\xba"),  # MPEG program stream
 )
-"""What files of the kinds that are read have at which place."""
+"""(place, bytes) by which the kinds of files that are read are known."""
 
 TRANSPORT_STREAM = (0, 188, 376)
-"""Where packets of an MPEG transport stream begin, each with G."""
+"""Where packets of an MPEG transport stream begin, each with a G."""
 
 PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
 """Kinds of ftyp that are photos."""
@@ -48,21 +48,13 @@ PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
 
 @dataclass(frozen=True)
 class VideoView:
-    """A video as its page and the API tell about it.
-
-    Attributes:
-        row: what the database knows.
-        before: how many wait before it; 0 where it does not wait.
-        progress: how far the work is; empty before it tells.
-        facts: size, rate and length of the video and the model, once it is done.
-        summary: how long each face showed each emotion, once it is done.
-    """
+    """A video as its page and the API show it."""
 
     row: VideoRow
-    before: int = 0
-    progress: Mapping | None = None
-    facts: Mapping | None = None
-    summary: Mapping | None = None
+    before: int = 0  # how many wait before it
+    progress: Mapping | None = None  # while it is analysed; empty before the first report
+    facts: Mapping | None = None  # size, rate, length and model, once it is done
+    summary: Mapping | None = None  # how long each face showed each emotion, once it is done
 
 
 class Videos:
@@ -83,11 +75,11 @@ class Videos:
         self.workers = VideoWorkers(settings, database, self.rows, self.files, models, clock)
 
     def refusal(self) -> str:
-        """Return why this server takes no videos, "" where it does."""
+        """Return why this server takes no videos, "" if it does."""
         if self.settings.keeps_nothing:
             return (
-                "Videos are not taken here: the work on one takes minutes, so its result would "
-                "have to be kept, and this server keeps nothing."
+                "Videos are not taken here: analysing one takes minutes, so its result would have "
+                "to be kept, and this server keeps nothing."
             )
         if self.settings.video_workers == 0:
             return "Videos are not taken here."
@@ -97,15 +89,15 @@ class Videos:
         return f"Videos cannot be read here: this server lacks {' and '.join(missing)}."
 
     def require(self) -> None:
-        """Raise a `NoVideosError` where this server takes no videos."""
+        """Raise a `NoVideosError` if this server takes no videos."""
         if refusal := self.refusal():
             raise NoVideosError(refusal)
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
-        """Put a video that was sent at the end of the queue.
+        """Put a video at the end of the queue.
 
         Raises:
-            EmotionError: videos are not taken, this is none, or too many wait.
+            EmotionError: videos are not taken, this is none, or the queue is full.
         """
         self.require()
         check_head(file)
@@ -130,11 +122,11 @@ class Videos:
         """
         row = self.rows.find(video_id, self.clock())
         if row is None:
-            raise GoneError("expected a video that is still kept; this one is gone or never was")
+            raise gone()
         return row
 
     def view(self, video_id: str) -> VideoView:
-        """Return all that is to be told about a video.
+        """Return a video with all that is known of it.
 
         Raises:
             GoneError: there is none.
@@ -146,43 +138,41 @@ class Videos:
             return VideoView(row, before=self.rows.before(row))
         if row.state == RUNNING:
             return VideoView(row, progress=json.loads(row.progress or "{}"))
-        if row.state == DONE:
-            return VideoView(row, facts=self._read(row, FACTS), summary=self._read(row, SUMMARY))
-        return VideoView(row)
+        if row.state != DONE:
+            return VideoView(row)
+        try:
+            files = [self.files.file(row.id, row.attempt, name) for name in (FACTS, SUMMARY)]
+            facts, summary = (json.loads(file.read_bytes()) for file in files)
+        except (OSError, ValueError) as error:
+            raise gone() from error
+        return VideoView(row, facts=facts, summary=summary)
 
     def file(self, video_id: str, name: str) -> Path:
-        """Return a file that a finished video became.
+        """Return a file of a video that is done.
 
         Raises:
             GoneError: there is none.
         """
         row = self.find(video_id)
         if row.state != DONE or name not in FILE_TYPES:
-            raise GoneError("expected a file of a video that is done; there is no such file")
+            raise gone()
         return self.files.file(row.id, row.attempt, name)
 
     def remove_known(self, video_id: str) -> None:
-        """Remove a video at once, also one that is half gone; work on it stops."""
+        """Remove a video at once, even if parts of it are gone; work on it stops."""
         self.rows.remove(video_id)
         self.workers.wake()
         self.files.remove(video_id)
 
     def sweep(self) -> None:
-        """Remove what is due and what a crash left."""
+        """Remove what has expired and what a crash left."""
         for video_id in self.rows.expired(self.clock()):
             self.remove_known(video_id)
         self.files.sweep(self.rows.known, self.clock())
 
-    def _read(self, row: VideoRow, name: str) -> Mapping:
-        """Return a JSON file that the work on a video wrote."""
-        try:
-            return json.loads(self.files.file(row.id, row.attempt, name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise GoneError("expected a video that is still kept; its files are gone") from error
-
 
 def check_head(file: BinaryIO) -> None:
-    """Look at the beginning of a file, and go back to it; the work itself looks further.
+    """Check how a file begins; its analysis looks further.
 
     Raises:
         EmptyVideoError: it is empty.
@@ -199,7 +189,7 @@ def check_head(file: BinaryIO) -> None:
 
 
 def looks_like_video(head: bytes) -> bool:
-    """Tell whether a file begins as those videos do that are read."""
+    """True if a file begins like a video of a kind that is read."""
     if head[4:8] == b"ftyp" and head[8:12] in PICTURE_BRANDS:
         return False
     is_stream = all(head[place : place + 1] == b"G" for place in TRANSPORT_STREAM)

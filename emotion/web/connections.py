@@ -1,0 +1,230 @@
+"""Transactions on SQLite or PostgreSQL, which make the tables where there are none."""
+
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import sqlalchemy as sql
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+from emotion.errors import DatabaseError
+from emotion.files import make_private
+from emotion.web.settings import SettingsError
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 3
+"""How long SQLite waits for another writer; each writes for a few milliseconds."""
+
+SQLITE_POOL = {"pool_size": 5, "max_overflow": -1}
+"""How many idle connections stay open; a thread that reads never waits for one that writes."""
+
+POSTGRESQL_DRIVER = "postgresql+psycopg"
+POSTGRESQL = {
+    "pool_size": 5,
+    "max_overflow": 15,
+    "pool_timeout": 10,
+    # a connection that a restarted server closed is replaced before it is used
+    "pool_pre_ping": True,
+    "pool_recycle": 1800,
+    # a server that vanished is noticed after seconds, not hours
+    "connect_args": {
+        "connect_timeout": 5,
+        "tcp_user_timeout": 10_000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    },
+}
+
+ADVISORY_LOCK = 4_207_849_484_853_202_611
+"""PostgreSQL's lock for work done alone: any number that no other program uses."""
+
+
+class Row(MappedAsDataclass, DeclarativeBase, unsafe_hash=True):
+    """A row of a table: each field is an attribute and a column. Times are seconds since 1970."""
+
+    type_annotation_map: ClassVar = {str: sql.Text, float: sql.Double}
+
+
+class Schema(Row):
+    """The version of the tables."""
+
+    __tablename__ = "emotion_schema"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int]
+
+
+class Connections:
+    """The way to one database; safe to share between threads, processes and machines."""
+
+    def __init__(self, url: str):
+        """Name the database by SQLAlchemy's kind of address; nothing is opened yet.
+
+        Raises:
+            SettingsError: this is not the address of an SQLite file or of PostgreSQL.
+        """
+        address = _address_of(url)
+        self._file = None if address.drivername == POSTGRESQL_DRIVER else Path(address.database)
+        self.dialect = sqlite if self._file else postgresql
+        self._engine = _make_engine(address, self._file)
+        self._is_ready = False
+        self._opened = (os.getpid(), None)
+        weakref.finalize(self, self._engine.dispose)
+
+    @contextmanager
+    def transaction(self, writes: bool = False, alone: bool = False) -> Iterator[Connection]:
+        """Give a connection whose work is done as a whole or not at all.
+
+        Args:
+            writes: whether something is written.
+            alone: whether no other such work may go on meanwhile, in any process.
+
+        Raises:
+            DatabaseError: the database cannot be reached or written.
+        """
+        try:
+            self._make_ready()
+            with self._begin(writes, alone) as connection:
+                yield connection
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            # it may come back empty
+            self._is_ready = False
+            # the lines after the first hold a statement's values
+            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise DatabaseError(
+                "expected an answer of the database; it cannot be reached or written at the moment "
+                f"({cause})"
+            ) from error
+
+    @contextmanager
+    def _begin(self, writes: bool, alone: bool) -> Iterator[Connection]:
+        with self._engine.execution_options(writes=writes).begin() as connection:
+            if alone and not self._file:
+                connection.execute(sql.select(sql.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
+            yield connection
+
+    def _make_ready(self) -> None:
+        """Make the tables if there are none; several threads and processes may do so at once."""
+        opened = self._identity()
+        if self._is_ready and opened == self._opened:
+            return
+        if opened != self._opened:
+            # Connections to a file that was removed write to nowhere, even if another worker has
+            # made a new file by now; those of a process that forked are its own, so stay open.
+            self._engine.dispose(close=opened[0] == self._opened[0])
+        if not self._is_prepared():
+            if self._file:
+                _switch_to_write_ahead_log(self._engine)
+            with self._begin(writes=True, alone=True) as connection:
+                Row.metadata.create_all(connection)
+                _check_version(connection)
+        self._opened = self._identity()
+        self._is_ready = True
+
+    def _identity(self) -> tuple[int, int | None]:
+        """Return the process and the inode of the file, None without one."""
+        try:
+            return os.getpid(), self._file and self._file.stat().st_ino
+        except OSError:
+            return os.getpid(), None
+
+    def _is_prepared(self) -> bool:
+        """True if nothing is left to prepare; only reads, so it does not wait for a writer."""
+        with self._begin(writes=False, alone=False) as connection:
+            mode = "PRAGMA journal_mode"
+            if self._file and connection.exec_driver_sql(mode).scalar() != "wal":
+                return False
+            has_table = sql.inspect(connection).has_table
+            return all(map(has_table, Row.metadata.tables)) and (
+                _version(connection) == SCHEMA_VERSION
+            )
+
+    def close(self) -> None:
+        """Close the idle connections; the next call opens new ones."""
+        self._engine.dispose()
+
+
+def _address_of(url: str) -> URL:
+    expected = "expected DATABASE_URL as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise SettingsError(f"{expected}received one that cannot be read") from error
+    if address.drivername in ("postgres", "postgresql", POSTGRESQL_DRIVER):
+        return address.set(drivername=POSTGRESQL_DRIVER)
+    # other processes cannot see a database in memory
+    is_file = address.database and not address.database.startswith((":", "file:"))
+    if address.drivername in ("sqlite", "sqlite+pysqlite") and is_file:
+        return address
+    raise SettingsError(f"{expected}received one of another kind")
+
+
+def _make_engine(address: URL, file: Path | None) -> Engine:
+    if file is None:
+        return sql.create_engine(address, **POSTGRESQL)
+    engine = sql.create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S}, **SQLITE_POOL)
+
+    @event.listens_for(engine, "do_connect")
+    def make_private_file(*_) -> None:
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.touch(mode=0o600, exist_ok=True)
+        for suffix in ("", "-wal", "-shm"):
+            make_private(file.with_name(file.name + suffix))
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
+        # Python's sqlite3 begins transactions of its own, which read before they lock
+        connection.isolation_level = None
+        # with the write-ahead log a crash of the machine may lose the last writes, never the file
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # a transaction that will write waits for its turn now, not half-way
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _switch_to_write_ahead_log(engine: Engine) -> None:
+    """Let readers read while one writes; SQLite refuses to wait for this, so we try again."""
+    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        connection = engine.raw_connection()
+        try:
+            connection.driver_connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not is_busy or time.monotonic() > give_up_s:
+                raise
+        finally:
+            connection.close()
+        time.sleep(0.02)
+
+
+def _check_version(connection: Connection) -> None:
+    """Note the version of the tables; raise a `DatabaseError` if they have another one."""
+    found = _version(connection)
+    if found is None:
+        connection.execute(sql.insert(Schema), {"id": 1, "version": SCHEMA_VERSION})
+    elif found != SCHEMA_VERSION:
+        raise DatabaseError(
+            f"expected a database of version {SCHEMA_VERSION}; received version {found}: "
+            "run the program that made it, or name another database"
+        )
+
+
+def _version(connection: Connection) -> int | None:
+    return connection.execute(sql.select(Schema.version).where(Schema.id == 1)).scalar()

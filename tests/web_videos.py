@@ -1,0 +1,82 @@
+"""What the tests of videos in the web app share: an app whose videos a stand-in analyses."""
+
+import io
+import sys
+import time
+
+import pytest
+import video_job_stand_in as stand_in
+from web_support import make_app
+
+ROOT = "/api/v1/videos"
+DOORS = ("/videos", ROOT)
+COMMAND = (sys.executable, stand_in.__file__)
+PATIENCE_S = 120  # the machine may be busy
+SLOW = {"steps": 100_000, "pause_s": 0.05}
+
+
+class Clock:
+    """A clock that is set by hand, and goes on from there."""
+
+    def __init__(self):
+        self.ahead_s = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead_s
+
+
+@pytest.fixture(name="make")
+def make_fixture(tmp_path):
+    """Return a function that makes an app with a stand-in for the work; all are stopped."""
+    apps = []
+
+    def make_one(folder=tmp_path, command=COMMAND, **settings):
+        app = make_app(folder, **{"VIDEO_RATE_LIMIT": "1000 per minute", **settings})
+        app.extensions["emotion"].videos.workers.command = command
+        apps.append(app)
+        return app
+
+    yield make_one
+    for app in apps:
+        app.extensions["emotion"].videos.workers.stop()
+        app.extensions["emotion"].database.close()
+
+
+def videos_of(app):
+    return app.extensions["emotion"].videos
+
+
+def form_of(content=None, name="holiday.mp4", **orders):
+    """Return a form that brings a video."""
+    content = stand_in.sent(**orders) if content is None else content
+    return {"video": (io.BytesIO(content), name)}
+
+
+def send(client, **orders):
+    """Send a video by the API; return its document."""
+    reply = client.post(ROOT, data=form_of(**orders))
+    assert reply.status_code == 202, reply.text
+    return reply.json
+
+
+def wait_for(client, video, *states):
+    """Return the document of a video once it is in one of some states."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        document = client.get(video["links"]["self"]).json
+        if document["state"] in states:
+            return document
+        time.sleep(0.05)
+    raise AssertionError(f"still {document}")
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def left_on_disk(app):
+    folder = videos_of(app).files.folder
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
