@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from conftest import build_tiny_network
 from narrow_networks import build_narrow, make_faces, settle
+from tiny_network import build_tiny_network
 from training_data import make_dataset
 
 from emotion.errors import ModelError

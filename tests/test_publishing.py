@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import build_tiny_network
 from model_folder import write_card, write_pair
 from narrow_networks import build_small
+from tiny_network import build_tiny_network
 from training_data import make_dataset, write_csv, write_votes
 
 import emotion_model_training

@@ -15,13 +15,13 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, event, text
 
+from emotion.errors import DatabaseError
 from emotion.web import connections
 from emotion.web.connections import SCHEMA_VERSION
 from emotion.web.database import (
     LONGEST_KEPT_S,
     Counts,
     Database,
-    DatabaseError,
     FaceCount,
     Opinion,
     OpinionCount,
