@@ -140,7 +140,6 @@ def closed_file():
         (b"", "empty"),
         (io.BytesIO(), "empty"),
     ],
-    ids=str,
 )
 def test_others_are_refused_with_a_sentence(image, message):
     with pytest.raises(ImageError, match=message):
