@@ -34,13 +34,16 @@ def face_to_dict(face: Face) -> dict[str, Any]:
 
 
 def face_from_dict(content: Mapping[str, Any]) -> Face:
-    """Return the face that `face_to_dict` made `content` from, up to rounding."""
+    """Return the face that `face_to_dict` made `content` from, up to rounding.
+
+    Results kept since before there was `sure` were unsure if they had a `runner_up`.
+    """
     return Face(
         box_xywh=tuple(content["box"][name] for name in BOX),
         score=content["score"],
         probabilities=content["probabilities"],
         notes=tuple(content["notes"]),
-        sure=content["sure"],
+        sure=content.get("sure", content["runner_up"] is None),
     )
 
 
