@@ -103,7 +103,7 @@ function followWork(page) {
   function show(video) {
     const progress = video.progress;
     const waits = video.state === "waiting";
-    shown.title.textContent = waits ? "Your video waits for its turn" : "Faces are being followed";
+    shown.title.textContent = waits ? "Your video is in the queue" : "Analysing your video…";
     document.title = `${waits ? "Your video waits" : "Analysing your video"} – Emotions in faces`;
     const share = progress?.share ?? null;
     shown.lead.textContent = waits ? queueWords(video.before) : workWords(progress, share);
