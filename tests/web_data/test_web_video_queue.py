@@ -12,13 +12,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 import video_job_stand_in as stand_in
-from test_web_database import postgresql  # noqa: F401  (a fixture)
 from web_videos import (
     PATIENCE_S,
     ROOT,
     Clock,
     left_on_disk,
-    make_fixture,  # noqa: F401  (a fixture)
     send,
     videos_of,
     wait_for,

@@ -17,7 +17,6 @@ from web_videos import (
     Clock,
     form_of,
     left_on_disk,
-    make_fixture,  # noqa: F401  (a fixture)
     send,
     videos_of,
     wait_for,

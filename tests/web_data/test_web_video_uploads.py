@@ -10,7 +10,6 @@ from web_videos import (
     DOORS,
     ROOT,
     form_of,
-    make_fixture,  # noqa: F401  (a fixture)
     videos_of,
 )
 

@@ -11,7 +11,6 @@ import pytest
 from web_videos import (
     ROOT,
     form_of,
-    make_fixture,  # noqa: F401  (a fixture)
     wait_for,
 )
 
