@@ -5,7 +5,6 @@ import json
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from web_videos import (
@@ -14,19 +13,17 @@ from web_videos import (
     wait_for,
 )
 
+from emotion.web.settings import PROJECT_FOLDER
 from emotion.web.videos import workers
 from emotion.web.videos.queue import FAILED
 
-PROJECT = Path(__file__).resolve().parent.parent
 APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometheus_client"}
 
 
 def test_it_imports_no_flask_and_no_database():
-    code = (
-        "import sys, emotion.web.videos.job; print(*{name.split('.')[0] for name in sys.modules})"
-    )
+    code = "import sys, emotion.web.videos.job; print(*{n.split('.')[0] for n in sys.modules})"
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True
+        [sys.executable, "-c", code], cwd=PROJECT_FOLDER, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     names = set(result.stdout.split())
