@@ -228,15 +228,6 @@ def test_processes_that_start_and_write_at_once(database, place):
     assert len(database.photos_of_set(key(900), NOW_S)) == 20
 
 
-def test_many_begin_with_no_tables_at_once(place):
-    databases = [Database(place.url) for _ in range(8)]
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(lambda database: database.remember(photo(1)), databases))
-    assert [row.id for row in databases[0].photos_of_set(key(900), NOW_S)] == [key(1)]
-    for database in databases:
-        database.close()
-
-
 def test_a_database_that_goes_away_and_returns(database, place):
     database.remember(photo(1))
     place.take_away()

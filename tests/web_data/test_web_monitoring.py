@@ -14,7 +14,6 @@ from web_support import SHA256, make_app, stand_in_model, upload
 from emotion.model.intervals import wilson_interval
 from emotion.web.database import Database, Opinion
 from emotion.web.settings import PROJECT_FOLDER
-from emotion.web.usage import figures as usage
 from emotion.web.usage.figures import read_expected, stability_index
 from emotion.web.usage.views import monitoring_facts, report_lines
 
@@ -197,19 +196,6 @@ def test_drift_is_of_recent_faces_of_the_served_model_against_its_own_answers(
         assert check_of(facts, "Certainty")["due"] is False
         read(database, mix, unsure=120)
         assert check_of(facts_of(database), "Certainty")["due"] is True
-
-
-def test_chance_alone_rarely_looks_like_drift():
-    import random
-
-    chance, expected = random.Random(1), read_expected(CARD).answers
-    names, weights = zip(*expected.items(), strict=True)
-    samples = [chance.choices(names, weights, k=usage.LEAST_FACES) for _ in range(300)]
-    indices = [
-        stability_index({name: sample.count(name) for name in names}, expected)
-        for sample in samples
-    ]
-    assert sum(index > usage.SOME_DRIFT for index in indices) < 0.05 * len(indices)
 
 
 # When to train again
