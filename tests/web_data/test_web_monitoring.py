@@ -23,7 +23,12 @@ CLASSES = ("angry", "happy", "sad")
 
 
 def figures(name, precision, recall, support):
-    return {"class": name, "precision": precision, "recall": recall, "support": support}
+    measured = {"precision": precision, "recall": recall, "f1": None}
+    return {"class": name, **measured, "support": support}
+
+
+def split_of(images, *rows):
+    return {"images": images, "accuracy": 0.8, "per_class": list(rows)}
 
 
 CARD = {
@@ -31,18 +36,25 @@ CARD = {
     "created": "2026-11-01",
     "class_names": list(CLASSES),
     "weights_sha256": SHA256,
-    "verdict": {"sure_from": 0.5, "clear_margin": 0.1, "coverage": 0.9},
+    "verdict": {
+        "sure_from": 0.5,
+        "clear_margin": 0.1,
+        "coverage": 0.9,
+        "accuracy_when_sure": 0.9,
+        "accuracy_when_unsure": 0.5,
+        "named_when_unsure": 0.9,
+        "images": 50,
+    },
     "dataset": {"images": {"train": 200, "validation": 50, "test": 100}},
     "metrics": {
-        "validation": {"per_class": [figures("angry", 1, 1, 25), figures("happy", 1, 1, 25)]},
+        "validation": split_of(50, figures("angry", 1, 1, 25), figures("happy", 1, 1, 25)),
         # 20 of 25 angry right, of 40 answers; 45 of 50 happy, of 45; 15 of 25 sad, of 15
-        "test": {
-            "per_class": [
-                figures("angry", 0.5, 0.8, 25),
-                figures("happy", 1.0, 0.9, 50),
-                figures("sad", 1.0, 0.6, 25),
-            ]
-        },
+        "test": split_of(
+            100,
+            figures("angry", 0.5, 0.8, 25),
+            figures("happy", 1.0, 0.9, 50),
+            figures("sad", 1.0, 0.6, 25),
+        ),
     },
 }
 
@@ -127,7 +139,7 @@ def test_expected_mix_of_a_card():
     assert expected.unsure_share == pytest.approx(0.1)
     # classes that were never answered rightly share what is left
     rows = [figures("angry", 0.5, 1, 20), figures("happy", 0, 0, 30), figures("sad", 0, 0, 10)]
-    expected = read_expected({"metrics": {"validation": {"per_class": rows}}})
+    expected = read_expected({"metrics": {"validation": split_of(60, *rows)}})
     assert expected.answers == pytest.approx({"angry": 40, "happy": 10, "sad": 10})
     assert expected.split == "validation"
     file = PROJECT_FOLDER / "models" / "detection_model.card.json"
