@@ -15,7 +15,6 @@ from sqlalchemy import create_engine, event, text
 
 from emotion.errors import DatabaseError
 from emotion.web import connections
-from emotion.web.connections import SCHEMA_VERSION
 from emotion.web.database import (
     LONGEST_KEPT_S,
     Counts,
@@ -363,11 +362,9 @@ def test_a_process_that_forked_opens_connections_of_its_own(database, monkeypatc
 def test_a_database_of_another_version_is_refused(database, place):
     database.remember(photo(1))
     with database.transaction(writes=True) as connection:
-        connection.execute(
-            text("UPDATE emotion_schema SET version = :v"), {"v": SCHEMA_VERSION + 1}
-        )
+        connection.execute(text("UPDATE emotion_schema SET version = 99"))
     newer = Database(place.url)
-    with pytest.raises(DatabaseError, match=rf"version {SCHEMA_VERSION}; received version"):
+    with pytest.raises(DatabaseError, match=r"version 99"):
         newer.remember(photo(2))
     newer.close()
 

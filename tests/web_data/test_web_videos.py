@@ -184,10 +184,6 @@ def processes():
     return found
 
 
-def is_child(folder):
-    return int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()
-
-
 def test_a_stranger_with_the_link_sees_a_video_and_my_results_list_and_delete_mine(make):
     app = make()
     client, stranger = app.test_client(), app.test_client()

@@ -234,7 +234,13 @@ class VideoWorkers:
             for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
                 told.heard_s = time.monotonic()
                 with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-                    _take(told, json.loads(line))
+                    content = json.loads(line)
+                    if isinstance(content.get("progress"), Mapping):
+                        told.progress = numbers_of(content["progress"])
+                    told.problem = str(content.get("problem", told.problem))[:1000]
+                    told.mistake = str(content.get("mistake", told.mistake))
+                    if is_result(content.get("done")):
+                        told.done = content["done"]
         self.wake()
 
     def _end(self, row: VideoRow, told: Told) -> None:
@@ -264,7 +270,12 @@ class VideoWorkers:
         fields = {"state": ended.state, "faces": ended.faces}
         if done is not None:
             fields |= {"frames": done["frames"], "duration_s": done["duration_s"]}
-            self._count(ended, done)
+            day, seconds = day_of(self._clock()), float(done["duration_s"])
+            key, numbers = (day, done["model"]["sha256"]), (int(ended.faces == 0), ended.faces)
+            try:
+                self._database.count_video(VideoCount(*key, 1, *numbers, seconds))
+            except DatabaseError as error:
+                _log().warning("a video is missing in the statistics: %s", error)
         _log().info("video %s", ended.state, extra={"video": fields})
 
     def _note_end(self, row: VideoRow) -> bool:
@@ -278,15 +289,6 @@ class VideoWorkers:
                 if self._is_stopping or time.monotonic() > give_up_s:
                     return False
             self._pause(LOOK_EVERY_S)
-
-    def _count(self, row: VideoRow, done: Mapping) -> None:
-        """Add a video to the statistics, which know days, not people."""
-        day, sha256 = day_of(self._clock()), done["model"]["sha256"]
-        without_face, seconds = int(row.faces == 0), float(done["duration_s"])
-        try:
-            self._database.count_video(VideoCount(day, sha256, 1, without_face, row.faces, seconds))
-        except DatabaseError as error:
-            _log().warning("a video is missing in the statistics: %s", error)
 
     def _tally(self, outcome: str) -> None:
         with self._news:
@@ -321,15 +323,6 @@ def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[su
         process.wait()
         with contextlib.suppress(OSError):
             process.stdin.close()
-
-
-def _take(told: Told, content: Mapping) -> None:
-    if isinstance(content.get("progress"), Mapping):
-        told.progress = numbers_of(content["progress"])
-    told.problem = str(content.get("problem", told.problem))[:1000]
-    told.mistake = str(content.get("mistake", told.mistake))
-    if is_result(content.get("done")):
-        told.done = content["done"]
 
 
 def numbers_of(progress: Mapping) -> dict[str, float | None]:
