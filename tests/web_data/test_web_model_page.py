@@ -189,13 +189,6 @@ def test_the_reliability_diagram_and_its_table(served):
     assert 'role="img" aria-labelledby="diagram-title diagram-text"' in page
 
 
-@pytest.mark.parametrize("key", ["nothing", "..%2fdetection_model", "detection_model.json", "%00"])
-def test_an_unknown_model_is_not_found(served, key):
-    reply = served[1].test_client().get(f"/model/{key}")
-    assert reply.status_code == 404
-    assert "nothing" not in reply.text
-
-
 def test_a_model_without_figures_says_so(tmp_path):
     files = write_pair(tmp_path / "models" / "detection_model")
     for number, card in enumerate((None, {}, {"metrics": {"test": {"images": 3}}})):
@@ -211,20 +204,21 @@ def change(path, **facts):
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
-@pytest.mark.parametrize("damage", ["another training", "no JSON", "other classes", "text"])
-def test_a_report_that_does_not_belong_is_not_shown(own, tmp_path, damage):
-    path = own / "detection_model_report" / "test" / "evaluation.json"
-    if damage == "another training":
-        change(path, log_loss=0.123)
-    elif damage == "no JSON":
-        path.write_text("[" * 100_000)
-    elif damage == "other classes":
-        change(path, confusion_matrix=[[1, 2], [3, 4]])
-    else:
-        change(path, reliability=[{"lower": "0", "upper": "<script>"}])
-    page = page_of(app_of(own, tmp_path))
-    assert "no confusion matrix" in words_of(page)
-    assert set(Tables(page).tables) == {"class-figures", "side-by-side", "coverage"}
+def test_a_report_that_does_not_belong_is_not_shown(own, tmp_path):
+    path, app = own / "detection_model_report" / "test" / "evaluation.json", app_of(own, tmp_path)
+    whole = path.read_text()
+    for damage in (
+        {"log_loss": 0.123},  # of another training
+        {"confusion_matrix": [[1, 2], [3, 4]]},
+        {"reliability": [{"lower": "0", "upper": "<script>"}]},
+        None,
+    ):
+        path.write_text(json.dumps(json.loads(whole) | damage) if damage else "[" * 100_000)
+        page = page_of(app)
+        assert "no confusion matrix" in words_of(page)
+        assert set(Tables(page).tables) == {"class-figures", "side-by-side", "coverage"}
+    path.write_text(whole)
+    assert "confusion-matrix" in Tables(page_of(app)).tables
 
 
 def test_words_of_a_card_are_no_markup_and_a_figure_that_is_missing_is_a_dash(own, tmp_path):
@@ -261,12 +255,16 @@ def test_a_damaged_model_has_a_page_that_says_why_without_folders(served, tmp_pa
     assert str(models) not in page
 
 
-def test_a_default_that_is_not_loaded(tmp_path):
+def test_a_default_that_is_not_loaded_and_models_that_are_unknown(tmp_path):
     app = make_app_without_model(tmp_path, f"expected {tmp_path}/a/model.h5; it is missing")
     words = words_of(page_of(app))
     assert "cannot be used" in words
     assert "Expected model.h5; it is missing." in words
     assert str(tmp_path) not in words
+    for key in ("nothing", "..%2fdetection_model", "detection_model.json", "%00"):
+        reply = app.test_client().get(f"/model/{key}")
+        assert reply.status_code == 404
+        assert "nothing" not in reply.text
 
 
 def test_a_model_replaced_while_serving(own, tmp_path):

@@ -123,13 +123,10 @@ TITLES = (
 )
 
 
-def test_titles():
+def test_titles_come_from_the_cards_and_differ(folder, models):
     for card, title in TITLES:
         assert Card.of(card).title == title
-
-
-def test_titles_come_from_the_cards_and_differ(folder, models):
-    facts = {"answers": "labels", "dataset": {"name": "fer2013.csv"}}
+    facts = {"answers": "labels", "dataset": FER}
     write_card(write_pair(folder / OTHER), **facts)
     write_card(write_pair(folder / "second"), **facts)
     first, *others = [model.title for model in models.offered()]

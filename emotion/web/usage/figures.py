@@ -5,7 +5,7 @@ All figures come from the statistics of the database, which know days, not peopl
 
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -103,11 +103,11 @@ def monitoring_facts(
     days = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(RECENT_DAYS))]
     by_day = _uses(counts, lambda row: row.day)
     by_month = _uses(counts, lambda row: row.day[:7])
-    total = _uses(counts, lambda row: "all").get("all", Use())
-    recent = _uses(counts, lambda row: row.day in days).get(True, Use())
+    total = _uses(counts, lambda row: True)[True]
+    recent = _uses(counts, lambda row: row.day in days)[True]
     of_model = _uses(
         counts, lambda row: row.day in days and expected.sha256 in ("", row.model_sha256)
-    ).get(True, Use())
+    )[True]
     sure = Counter()
     for row in counts.faces:
         if row.day in days:
@@ -128,7 +128,7 @@ def monitoring_facts(
             "faces": sum(row.faces for row in counts.videos),
             "seconds": round(sum(row.seconds for row in counts.videos), 1),
         },
-        "days": [{"day": day} | by_day.get(day, Use()).as_dict() for day in days],
+        "days": [{"day": day} | by_day[day].as_dict() for day in days],
         "months": [{"month": month} | use.as_dict() for month, use in sorted(by_month.items())],
         "emotions": _emotion_facts(of_model, expected),
         "confidence": [
@@ -186,13 +186,13 @@ def ratio(part: float, whole: float) -> float | None:
 
 def _uses(counts: Counts, key_of: Callable) -> dict[object, Use]:
     """Return what was read, by a key of each row."""
-    uses: dict[object, Use] = {}
+    uses: dict[object, Use] = defaultdict(Use)
     for row in counts.photos:
-        use = uses.setdefault(key_of(row), Use())
+        use = uses[key_of(row)]
         use.photos += row.photos
         use.without_face += row.without_face
     for row in counts.faces:
-        use = uses.setdefault(key_of(row), Use())
+        use = uses[key_of(row)]
         use.faces += row.faces
         use.unsure += 0 if row.sure else row.faces
         use.confidence_sum += row.confidence_sum
@@ -263,13 +263,11 @@ def _drift_facts(use: Use, expected: Expected) -> dict:
     else:
         index = stability_index(use.emotions, expected.answers)
         label_index = stability_index(use.emotions, expected.labels)
-        level, amount = (
-            ("none", "much the same as")
-            if index <= SOME_DRIFT
-            else ("some", "somewhat different from")
-            if index <= LARGE_DRIFT
-            else ("large", "far from")
-        )
+        level, amount = "large", "far from"
+        if index <= SOME_DRIFT:
+            level, amount = "none", "much the same as"
+        elif index <= LARGE_DRIFT:
+            level, amount = "some", "somewhat different from"
         words = (
             f"The mix of answers is {amount} the model's own answers on the {expected.split} "
             f"images of its data (stability index {index:.2f})."

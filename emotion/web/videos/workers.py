@@ -199,6 +199,7 @@ class VideoWorkers:
     def _watch(self, row: VideoRow, process: subprocess.Popen) -> Told | None:
         """Note how far a process is until it ends or has to."""
         told, started_s = Told(), time.monotonic()
+        longest_s = self._settings.longest_video_s
         reader = threading.Thread(target=self._listen, args=(process, told), daemon=True)
         reader.start()
         while process.poll() is None:
@@ -219,7 +220,9 @@ class VideoWorkers:
                 self._files.drop_room(row.id, row.attempt)
                 self._tally("cancelled")
                 return None
-            if is_late(told, time.monotonic() - started_s, self._settings.longest_video_s):
+            length_s = min(told.progress.get("duration_s") or longest_s, longest_s)
+            now_s, latest_s = time.monotonic(), started_s + START_S + TIMES_ITS_LENGTH * length_s
+            if now_s > latest_s or now_s - told.heard_s > SILENCE_S:
                 process.kill()
                 return Told(problem=TOO_LONG)
         reader.join()
@@ -345,13 +348,6 @@ def is_result(content: object) -> bool:
         and all(isinstance(content["model"].get(name), str) for name in ("sha256", "key", "title"))
         and all(isinstance(name, str) for name in (*content["emotions"], *content["verdicts"]))
     )
-
-
-def is_late(told: Told, elapsed_s: float, longest_s: float) -> bool:
-    """True if the work on a video takes too long or is silent for too long."""
-    length_s = told.progress.get("duration_s") or longest_s
-    is_silent = time.monotonic() - told.heard_s > SILENCE_S
-    return is_silent or elapsed_s > START_S + TIMES_ITS_LENGTH * min(length_s, longest_s)
 
 
 def _log() -> logging.Logger:
