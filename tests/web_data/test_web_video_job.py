@@ -47,8 +47,8 @@ def test_a_real_video(real, tmp_path):
     import av
 
     video_files = pytest.importorskip("video_files")
-    pictures = video_files.moving_faces(20, (320, 240))
-    sound = video_files.clicks(2.0, [0.5])
+    pictures = video_files.moving_faces(12, (320, 240))
+    sound = video_files.clicks(1.2, [0.5])
     content = film(tmp_path, video_files.write_pictures, pictures, sound=sound)
     video = wait_for(real, send_bytes(real, content), "done", FAILED)
     assert video["state"] == "done", video["problem"]
@@ -56,23 +56,23 @@ def test_a_real_video(real, tmp_path):
         "width": 320,
         "height": 240,
         "fps": 10.0,
-        "frames": 20,
-        "duration_s": pytest.approx(2.0, abs=0.1),
+        "frames": 12,
+        "duration_s": pytest.approx(1.2, abs=0.1),
         "has_sound": True,
     }
     (track,) = video["summary"]["tracks"]
-    assert track["seconds"] > 1
+    assert track["seconds"] > 0.5
     files = {
         name: real.get(address, buffered=True).data
         for name, address in video["links"]["files"].items()
     }
     with av.open(io.BytesIO(files["video"])) as container:
         assert (container.streams.video[0].codec.name, len(container.streams.audio)) == ("h264", 1)
-        assert sum(1 for _ in container.decode(video=0)) == 20
+        assert sum(1 for _ in container.decode(video=0)) == 12
     assert files["poster"].startswith(b"\xff\xd8")
     assert files["timeline"].startswith(b"\x89PNG")
-    assert len(files["csv"].splitlines()) == 21
-    assert len(files["jsonl"].splitlines()) == 20
+    assert len(files["csv"].splitlines()) == 13
+    assert len(files["jsonl"].splitlines()) == 12
     assert files["parquet"].startswith(b"PAR1")
     assert json.loads(files["summary"])["tracks"] == video["summary"]["tracks"]
     for path in (tmp_path / "uploads").rglob("*"):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -145,18 +145,10 @@ front_door.serve(server, app)
 """
 
 
-@contextmanager
-def served(folder):
-    """Serve an app in a process of its own; give the process and the address."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HARNESS, str(folder)], cwd=PROJECT_FOLDER, stdout=subprocess.PIPE
-    )
-    try:
-        yield process, f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+def start(folder):
+    """Serve an app in a process of its own, which says its port once it is ready."""
+    command = [sys.executable, "-c", HARNESS, str(folder)]
+    return subprocess.Popen(command, cwd=PROJECT_FOLDER, stdout=subprocess.PIPE)
 
 
 def post_video(address, content):
@@ -173,28 +165,29 @@ def fetch(request):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux' /proc")
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_an_app_that_is_ended_leaves_no_process_and_loses_no_video(tmp_path, make, how):
-    with served(tmp_path) as (process, address):
-        video = post_video(address, stand_in.sent(steps=40, pause_s=0.1))
-        page = f"{address}{video['links']['self']}"
-        wait_until(lambda: fetch(page)["progress"])
-        workers = [
-            child
-            for thread in Path(f"/proc/{process.pid}/task").iterdir()
-            for child in (thread / "children").read_text().split()
-        ]
-        assert len(workers) == 1
-        process.send_signal(how)
-        process.wait(PATIENCE_S)
-        wait_until(lambda: not Path(f"/proc/{workers[0]}/cmdline").exists())
-    clock = Clock()
-    app = make(clock=clock)
-    row = videos_of(app).rows.find(video["id"], clock())
-    if how == signal.SIGTERM:
-        assert (row.state, row.attempts) == (WAITING, 0)
-    else:
-        assert (row.state, row.attempts) == (RUNNING, 1)
-        clock.ahead_s = SILENT_S + 1
-    videos_of(app).workers.start()
-    wait_for(app.test_client(), video, "done")
+def test_an_app_that_is_ended_leaves_no_process_and_loses_no_video(tmp_path, make):
+    endings = {signal.SIGTERM: (WAITING, 0), signal.SIGKILL: (RUNNING, 1)}
+    with ExitStack() as ended:
+        apps = {how: start(tmp_path / how.name) for how in endings}
+        for process in apps.values():
+            ended.enter_context(process)
+            ended.callback(process.kill)
+        for how, process in apps.items():
+            address = f"http://127.0.0.1:{int(process.stdout.readline())}"
+            video = post_video(address, stand_in.sent(steps=40, pause_s=0.1))
+            wait_until(lambda page=address + video["links"]["self"]: fetch(page)["progress"])
+            (worker,) = [
+                child
+                for thread in Path(f"/proc/{process.pid}/task").iterdir()
+                for child in (thread / "children").read_text().split()
+            ]
+            process.send_signal(how)
+            process.wait(PATIENCE_S)
+            wait_until(lambda pid=worker: not Path(f"/proc/{pid}/cmdline").exists())
+            clock = Clock()
+            app = make(tmp_path / how.name, clock=clock)
+            row = videos_of(app).rows.find(video["id"], clock())
+            assert (row.state, row.attempts) == endings[how]
+            clock.ahead_s = SILENT_S + 1
+            videos_of(app).workers.start()
+            wait_for(app.test_client(), video, "done")
