@@ -134,6 +134,12 @@ class Card:
         )
 
     @property
+    def learned_from(self) -> int | None:
+        """Return how many images the model learned from, None if that is not known."""
+        images = part(part(self.content, "dataset"), "images").get("train")
+        return images if is_count(images) else None
+
+    @property
     def main_split(self) -> str:
         """Return the measured split that says most about the model, "" if there is none."""
         return next((name for name in SPLITS if name in self.metrics), "")

@@ -221,15 +221,24 @@ class Figures:
         return tuple(sorted(known, key=lambda row: row.recall or 0)[:2])
 
     @property
+    def answers(self) -> dict[str, float]:
+        """Return how often each class was the answer: right answers by precision."""
+        known = {
+            row.name: row.recall * row.images / row.precision
+            for row in self.classes
+            if row.recall is not None and row.precision
+        }
+        # of a class without a right answer that is unknown: such classes share what is left
+        left = max(0.0, sum(row.images for row in self.classes) - sum(known.values()))
+        unknown = max(1, len(self.classes) - len(known))
+        return {row.name: known.get(row.name, left / unknown) for row in self.classes}
+
+    @property
     def variants(self) -> tuple[tuple[str, Numbers], ...]:
         """Return (heading, figures) of all images as served and of what stands beside them."""
         leak_free = self.leak_free if self.also_in_training else None
-        variants = (
-            ("as served", self.all),
-            ("without leaks", leak_free),
-            ("one crop", self.one_crop),
-        )
-        return tuple((name, numbers) for name, numbers in variants if numbers)
+        variants = {"as served": self.all, "without leaks": leak_free, "one crop": self.one_crop}
+        return tuple((name, numbers) for name, numbers in variants.items() if numbers)
 
     @property
     def least_honest(self) -> Bin:
@@ -278,16 +287,15 @@ def read_figures(stem: Path, card: Card) -> Figures | None:
         report = Figures.of(split, content)
     except (OSError, RecursionError, *UNUSABLE):
         return figures
-    same_classes = [(row.name, row.images) for row in report.classes] == [
-        (row.name, row.images) for row in figures.classes
-    ]
-    return report if same and same_classes else figures
+    classes = [[(row.name, row.images) for row in each.classes] for each in (report, figures)]
+    return report if same and classes[0] == classes[1] else figures
 
 
-def card_figures(card: Card) -> Figures | None:
-    """Return the figures on a card, None if it has none that can be used."""
+def card_figures(card: Card, split: str = "") -> Figures | None:
+    """Return the figures on a card, of its main split unless told; None: none can be used."""
+    split = split or card.main_split
     try:
-        return Figures.of(card.main_split, card.metrics[card.main_split])
+        return Figures.of(split, card.metrics[split])
     except UNUSABLE:
         return None
 

@@ -126,7 +126,14 @@ class Connections:
                 _switch_to_write_ahead_log(self._engine)
             with self._begin(writes=True, alone=True) as connection:
                 Row.metadata.create_all(connection)
-                _check_version(connection)
+                version = _version(connection)
+                if version is None:
+                    connection.execute(sql.insert(Schema), {"id": 1, "version": SCHEMA_VERSION})
+                elif version != SCHEMA_VERSION:
+                    raise DatabaseError(
+                        f"expected a database of version {SCHEMA_VERSION}; received version "
+                        f"{version}: run the program that made it, or name another database"
+                    )
         self._opened = self._identity()
         self._is_ready = True
 
@@ -212,18 +219,6 @@ def _switch_to_write_ahead_log(engine: Engine) -> None:
         finally:
             connection.close()
         time.sleep(0.02)
-
-
-def _check_version(connection: Connection) -> None:
-    """Note the version of the tables; raise a `DatabaseError` if they have another one."""
-    found = _version(connection)
-    if found is None:
-        connection.execute(sql.insert(Schema), {"id": 1, "version": SCHEMA_VERSION})
-    elif found != SCHEMA_VERSION:
-        raise DatabaseError(
-            f"expected a database of version {SCHEMA_VERSION}; received version {found}: "
-            "run the program that made it, or name another database"
-        )
 
 
 def _version(connection: Connection) -> int | None:

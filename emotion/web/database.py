@@ -6,7 +6,6 @@ on their faces) goes when the photo goes; of an opinion, a number in the statist
 
 import json
 import operator
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +17,8 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.web.connections import Connections, Row
+from emotion.web.storage import is_id
 
-ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
 MOST_FACES = 2**31 - 1
 BUCKETS = 10
 """Parts into which confidence from 0 to 1 is divided."""
@@ -168,14 +167,14 @@ class Database(Connections):
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
         """Return a photo that is still kept."""
-        if not ID_PATTERN.fullmatch(photo_id):
+        if not is_id(photo_id):
             return None
         found = self._photos(PhotoRow.id == photo_id, now_s, ())
         return found[0] if found else None
 
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos of a set that are still kept, by position."""
-        if not ID_PATTERN.fullmatch(set_id):
+        if not is_id(set_id):
             return ()
         return self._photos(PhotoRow.set_id == set_id, now_s, (PhotoRow.position, PhotoRow.id))
 
@@ -193,7 +192,7 @@ class Database(Connections):
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
-        if not ID_PATTERN.fullmatch(photo_id):
+        if not is_id(photo_id):
             return
         with self.transaction(writes=True, alone=True) as connection:
             self._make_anonymous(connection, Opinion.photo_id == photo_id)
@@ -254,7 +253,7 @@ class Database(Connections):
         """Return what was said about a face."""
         if not _is_face(photo_id, number):
             return None
-        query = sql.select(Opinion).where(*_names_face(photo_id, number))
+        query = sql.select(Opinion).filter_by(photo_id=photo_id, number=number)
         with self.transaction() as connection:
             row = connection.execute(query).mappings().first()
         return Opinion(**row) if row else None
@@ -317,15 +316,11 @@ class Database(Connections):
 
 def _take(connection: Connection, photo_id: str, number: int) -> Opinion | None:
     """Remove an opinion and return it."""
-    statement = sql.delete(Opinion).where(*_names_face(photo_id, number)).returning(Opinion)
-    row = connection.execute(statement).mappings().first()
+    taken = sql.delete(Opinion).filter_by(photo_id=photo_id, number=number).returning(Opinion)
+    row = connection.execute(taken).mappings().first()
     return Opinion(**row) if row else None
-
-
-def _names_face(photo_id: str, number: int) -> tuple:
-    return Opinion.photo_id == photo_id, Opinion.number == number
 
 
 def _is_face(photo_id: str, number: int) -> bool:
     """True if these can name a face; nothing else reaches the database."""
-    return bool(ID_PATTERN.fullmatch(photo_id)) and 1 <= number <= MOST_FACES
+    return is_id(photo_id) and 1 <= number <= MOST_FACES

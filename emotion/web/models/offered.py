@@ -155,7 +155,13 @@ class Models:
         """Return what is offered now; what is loaded stays on offer."""
         default = self._stem.name
         keys = {key for key in _pairs_around(self._stem.parent) if key != default}
-        models = [self._describe(key) for key in (default, *sorted(keys | set(self._loaded)))]
+        models = []
+        for key in (default, *sorted(keys | set(self._loaded))):
+            stem, is_default = self._stem.parent / key, key == default
+            # the card that a model is served with, or else the one in its folder
+            recognizer = self.default if is_default else self._loaded.get(key)
+            card = recognizer.model.card if recognizer else read_card(ModelFiles(stem).card)
+            models.append(OfferedModel(key, Card.of(card).title or key, card, stem, is_default))
         titles = Counter(model.title for model in models)
         return tuple(
             replace(model, title=f"{model.title}: {model.key}")
@@ -163,13 +169,6 @@ class Models:
             else model
             for model in models
         )
-
-    def _describe(self, key: str) -> OfferedModel:
-        """Return a model with the card it is served with, or else with the one in its folder."""
-        stem, is_default = self._stem.parent / key, key == self._stem.name
-        recognizer = self.default if is_default else self._loaded.get(key)
-        card = recognizer.model.card if recognizer else read_card(ModelFiles(stem).card)
-        return OfferedModel(key, Card.of(card).title or key, card, stem, is_default)
 
     def _load(self, model: OfferedModel) -> Recognizer:
         """Load a model; files that failed are not tried again until one of them changes."""

@@ -39,6 +39,17 @@ def page(key: str) -> ResponseReturnValue:
         thresholds = read_thresholds(model.card)
     except ModelError:
         thresholds = None
+    recognizer, sha256 = services.models.loaded(model), services.models.sha256(model)
+    on_disk = services.models.sha256_of_files(model)
+    replaced = "its files were replaced since it was loaded; the new ones count after a restart"
+    served = [
+        ("Title", model.title),
+        ("Key", model.key),
+        ("SHA-256 of its weights", sha256 or "its weights cannot be read"),
+        ("Run by", recognizer.model.runtime if recognizer else "not loaded yet: a photo loads it"),
+        ("Notes", "; ".join(recognizer.model.notes) if recognizer else ""),
+        ("Replaced", replaced if recognizer and on_disk and on_disk != sha256 else ""),
+    ]
     content = render_template(
         "model.html",
         model=model,
@@ -51,7 +62,7 @@ def page(key: str) -> ResponseReturnValue:
         verdict=card.verdict,
         origin=without_paths(card.origin()),
         settings=without_paths(card.settings()),
-        files=without_paths(_files(services, model)),
+        files=without_paths(served),
         pictures={},
         heading="h2",
         prefix="",
@@ -81,19 +92,3 @@ def why_unusable(services: Services, model: OfferedModel) -> str:
     elif model.card and model.card.get("weights_sha256") != models.sha256_of_files(model):
         problem = "expected a card that belongs to the weights; it names others"
     return without_folders(problem, model.stem.parent)
-
-
-def _files(services: Services, model: OfferedModel) -> list[tuple[str, str]]:
-    """Return (term, text) of what is served."""
-    models = services.models
-    recognizer, sha256 = models.loaded(model), models.sha256(model)
-    on_disk = models.sha256_of_files(model)
-    replaced = "its files were replaced since it was loaded; the new ones count after a restart"
-    return [
-        ("Title", model.title),
-        ("Key", model.key),
-        ("SHA-256 of its weights", sha256 or "its weights cannot be read"),
-        ("Run by", recognizer.model.runtime if recognizer else "not loaded yet: a photo loads it"),
-        ("Notes", "; ".join(recognizer.model.notes) if recognizer else ""),
-        ("Replaced", replaced if recognizer and on_disk and on_disk != sha256 else ""),
-    ]

@@ -4,15 +4,18 @@ All figures come from the statistics of the database, which know days, not peopl
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from emotion.model.card import Card
+from emotion.model.figures import card_figures
 from emotion.model.intervals import wilson_interval
 from emotion.text import share
-from emotion.web.database import BUCKETS, Counts, OpinionCount, day_of
+from emotion.web.database import BUCKETS, Counts, Database, OpinionCount, day_of
 
 RECENT_DAYS = 30
 LEAST_FACES = 200
@@ -68,37 +71,43 @@ class Expected:
 
     sha256: str  # of the weights, "" without a card
     name: str
-    labels: Mapping[str, float] = field(
-        default_factory=dict
-    )  # labelled images it did not learn from
-    answers: Mapping[str, float] = field(default_factory=dict)  # its own answers on `split`
-    split: str = ""
-    unsure_share: float | None = None  # of the answers on labelled images
-    learned_from: int | None = None  # images
-    created: str = ""  # day
+    labels: Mapping[str, float]  # labelled images it did not learn from
+    answers: Mapping[str, float]  # its own answers on `split`
+    split: str
+    unsure_share: float | None  # of the answers on labelled images
+    learned_from: int | None  # images
+    created: str  # day
 
 
-def usage_facts(
-    counts: Counts, model_card: Mapping | None, feedback: Path | None, now_s: float
+def monitoring_facts(
+    database: Database,
+    model_card: Mapping | None,
+    feedback: Path | None = None,
+    now_s: float | None = None,
 ) -> dict:
-    """Return all figures as plain types.
+    """Return all figures as plain types for JSON.
 
     Args:
-        counts: the statistics.
+        database: the statistics.
         model_card: card of the model that is served, to compare with.
         feedback: folder of the faces that visitors gave; None leaves them out.
-        now_s: seconds since 1970.
+        now_s: seconds since 1970; None is now.
+
+    Raises:
+        DatabaseError: the database cannot be reached.
     """
+    now_s = time.time() if now_s is None else now_s
+    counts = database.counts()
     expected = read_expected(model_card)
     today = datetime.fromtimestamp(now_s, UTC).date()
     days = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(RECENT_DAYS))]
     by_day = _uses(counts, lambda row: row.day)
     by_month = _uses(counts, lambda row: row.day[:7])
-    total = _uses(counts, lambda row: "all").get("all", Use())
-    recent = _uses(counts, lambda row: row.day in days).get(True, Use())
+    total = _uses(counts, lambda row: True)[True]
+    recent = _uses(counts, lambda row: row.day in days)[True]
     of_model = _uses(
         counts, lambda row: row.day in days and expected.sha256 in ("", row.model_sha256)
-    ).get(True, Use())
+    )[True]
     sure = Counter()
     for row in counts.faces:
         if row.day in days:
@@ -119,7 +128,7 @@ def usage_facts(
             "faces": sum(row.faces for row in counts.videos),
             "seconds": round(sum(row.seconds for row in counts.videos), 1),
         },
-        "days": [{"day": day} | by_day.get(day, Use()).as_dict() for day in days],
+        "days": [{"day": day} | by_day[day].as_dict() for day in days],
         "months": [{"month": month} | use.as_dict() for month, use in sorted(by_month.items())],
         "emotions": _emotion_facts(of_model, expected),
         "confidence": [
@@ -134,49 +143,22 @@ def usage_facts(
     }
 
 
-def read_expected(card: Mapping | None) -> Expected:
-    """Return what a card says; what it does not say is empty or None.
-
-    A card comes from outside: if its figures are not as expected, only name and hash are used.
-    """
-    card = card or {}
-    known = {"sha256": card.get("weights_sha256", ""), "name": card.get("name", "")}
-    try:
-        metrics = card.get("metrics") or {}
-        split = next((name for name in ("test", "validation") if name in metrics), "")
-        coverage = (card.get("verdict") or {}).get("coverage")
-        labels: Counter = Counter()
-        for measured in metrics.values():
-            for row in measured.get("per_class", ()):
-                labels[row["class"]] += row["support"]
-        return Expected(
-            **known,
-            labels=labels,
-            answers=_answers((metrics.get(split) or {}).get("per_class", ())),
-            split=split,
-            unsure_share=None if coverage is None else 1 - coverage,
-            learned_from=((card.get("dataset") or {}).get("images") or {}).get("train"),
-            created=card.get("created", ""),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return Expected(**known)
-
-
-def _answers(per_class: Sequence[Mapping]) -> dict[str, float]:
-    """Return how often each class was the answer, from recall, precision and support.
-
-    Right answers are recall times support, and all answers are these by precision. For a class
-    without a right answer that is unknown: such classes share the images that are left.
-    """
-    right = {row["class"]: row["recall"] * row["support"] for row in per_class}
-    known = {
-        row["class"]: right[row["class"]] / row["precision"]
-        for row in per_class
-        if row["precision"] > 0
-    }
-    left = max(0.0, sum(row["support"] for row in per_class) - sum(known.values()))
-    unknown = max(1, len(right) - len(known))
-    return {name: known.get(name, left / unknown) for name in right}
+def read_expected(content: Mapping | None) -> Expected:
+    """Return what a card says; what it does not say is empty or None."""
+    card = Card.of(content)
+    figures, labels = card_figures(card), Counter()
+    for measured in filter(None, (card_figures(card, split) for split in card.metrics)):
+        labels.update({row.name: row.images for row in measured.classes})
+    return Expected(
+        sha256=card.weights_sha256,
+        name=str(card.content.get("name") or ""),
+        labels=labels,
+        answers=figures.answers if figures else {},
+        split=figures.split if figures else "",
+        unsure_share=card.verdict and 1 - card.verdict.coverage,
+        learned_from=card.learned_from,
+        created=str(card.content.get("created") or ""),
+    )
 
 
 def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -> float:
@@ -204,13 +186,13 @@ def ratio(part: float, whole: float) -> float | None:
 
 def _uses(counts: Counts, key_of: Callable) -> dict[object, Use]:
     """Return what was read, by a key of each row."""
-    uses: dict[object, Use] = {}
+    uses: dict[object, Use] = defaultdict(Use)
     for row in counts.photos:
-        use = uses.setdefault(key_of(row), Use())
+        use = uses[key_of(row)]
         use.photos += row.photos
         use.without_face += row.without_face
     for row in counts.faces:
-        use = uses.setdefault(key_of(row), Use())
+        use = uses[key_of(row)]
         use.faces += row.faces
         use.unsure += 0 if row.sure else row.faces
         use.confidence_sum += row.confidence_sum
@@ -281,13 +263,11 @@ def _drift_facts(use: Use, expected: Expected) -> dict:
     else:
         index = stability_index(use.emotions, expected.answers)
         label_index = stability_index(use.emotions, expected.labels)
-        level, amount = (
-            ("none", "much the same as")
-            if index <= SOME_DRIFT
-            else ("some", "somewhat different from")
-            if index <= LARGE_DRIFT
-            else ("large", "far from")
-        )
+        level, amount = "large", "far from"
+        if index <= SOME_DRIFT:
+            level, amount = "none", "much the same as"
+        elif index <= LARGE_DRIFT:
+            level, amount = "some", "somewhat different from"
         words = (
             f"The mix of answers is {amount} the model's own answers on the {expected.split} "
             f"images of its data (stability index {index:.2f})."
@@ -307,73 +287,57 @@ def _retraining_facts(
     use: Use, expected: Expected, opinions: Mapping, drift: Mapping, kept: Mapping
 ) -> dict:
     """Return whether to train again, and what each rule says: due, not due or not known (None)."""
-    checks = [
-        _disagreement_check(opinions),
-        _drift_check(drift),
-        _unsure_check(use, expected),
-        _kept_check(kept, expected),
-    ]
-    due = [check["name"] for check in checks if check["due"]]
-    if due:
-        words = f"Retraining is due: {' and '.join(due)}."
-    elif all(check["due"] is None for check in checks[:3]):
-        words = "Too little is known yet to say whether retraining is due."
-    else:
-        words = "Retraining is not due."
-    return {"due": bool(due), "words": words, "checks": checks}
-
-
-def _check(title: str, name: str, due: bool | None, words: str) -> dict:
-    return {"title": title, "name": name, "due": due, "words": words}
-
-
-def _disagreement_check(opinions: Mapping) -> dict:
-    said, due = opinions["said"], None
-    words = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
+    said, disagreement = opinions["said"], None
+    disagreed = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
     if said >= LEAST_OPINIONS:
         low, high = opinions["interval_95"]
-        due = low > DISAGREED_DUE
-        words = (
+        disagreement = low > DISAGREED_DUE
+        disagreed = (
             f"{share(opinions['disagreed_share'])} of {said} disagreed (95% interval {share(low)} "
             f"to {share(high)}); due when all of that is above {share(DISAGREED_DUE)}, as people "
             "who disagree speak up more often."
         )
-    name = "people disagree with most answers they say anything about"
-    return _check("Disagreement", name, due, words)
 
-
-def _drift_check(drift: Mapping) -> dict:
-    due, words = None, drift["words"]
+    drifted, mix = None, drift["words"]
     if drift["index"] is not None:
-        due = drift["level"] == "large"
-        words += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
-    return _check("Mix of emotions", "the mix of emotions has drifted", due, words)
+        drifted = drift["level"] == "large"
+        mix += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
 
-
-def _unsure_check(use: Use, expected: Expected) -> dict:
-    due = None
+    unsure = None
     if expected.unsure_share is None:
-        words = "The model has no card that says how often it was unsure on labelled faces."
+        certainty = "The model has no card that says how often it was unsure on labelled faces."
     elif use.faces < LEAST_FACES:
-        words = (
+        certainty = (
             f"Faces: {use.faces} in {RECENT_DAYS} days; at least {LEAST_FACES} are needed to tell."
         )
     else:
         limit = UNSURE_TIMES_DUE * expected.unsure_share
-        due = wilson_interval(use.unsure, use.faces)[0] > limit
-        words = (
+        unsure = wilson_interval(use.unsure, use.faces)[0] > limit
+        certainty = (
             f"{share(use.unsure / use.faces)} of the answers were unsure, against "
             f"{share(expected.unsure_share)} on its own labelled images; due when surely above "
             f"{share(limit)}."
         )
-    return _check("Certainty", "the model is unsure too often", due, words)
 
-
-def _kept_check(kept: Mapping, expected: Expected) -> dict:
     needed, basis = KEPT_DUE, ""
     if expected.learned_from is not None:
         needed = max(1, round(KEPT_SHARE_DUE * expected.learned_from))
         basis = f", {share(KEPT_SHARE_DUE)} of what it learned from"
-    words = f"{kept['new']} faces were given since the model was made; due from {needed:,}{basis}."
-    name = "visitors gave enough new faces"
-    return _check("Faces to learn from", name, kept["new"] >= needed, words)
+    given = f"{kept['new']} faces were given since the model was made; due from {needed:,}{basis}."
+
+    people = "people disagree with most answers they say anything about"
+    enough = "visitors gave enough new faces"
+    rules = (
+        ("Disagreement", people, disagreement, disagreed),
+        ("Mix of emotions", "the mix of emotions has drifted", drifted, mix),
+        ("Certainty", "the model is unsure too often", unsure, certainty),
+        ("Faces to learn from", enough, kept["new"] >= needed, given),
+    )
+    due = [name for _, name, is_due, _ in rules if is_due]
+    words = "Retraining is not due."
+    if due:
+        words = f"Retraining is due: {' and '.join(due)}."
+    elif disagreement is drifted is unsure is None:
+        words = "Too little is known yet to say whether retraining is due."
+    checks = [dict(zip(("title", "name", "due", "words"), rule, strict=True)) for rule in rules]
+    return {"due": bool(due), "words": words, "checks": checks}

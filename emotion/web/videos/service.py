@@ -100,7 +100,15 @@ class Videos:
             EmotionError: videos are not taken, this is none, or the queue is full.
         """
         self.require()
-        check_head(file)
+        # how the file begins; its analysis looks further
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        if not head:
+            raise EmptyVideoError("expected a video; received an empty file")
+        if not looks_like_video(head):
+            raise VideoTypeError(
+                "expected a video as MP4, MOV, WebM, MKV, AVI, MPEG or Ogg; received another file"
+            )
         now_s = self.clock()
         row = VideoRow(new_id(), visitor, now_s, now_s + UNFINISHED_S, model_key=model_key)
         self.files.receive(row.id, file)
@@ -169,23 +177,6 @@ class Videos:
         for video_id in self.rows.expired(self.clock()):
             self.remove_known(video_id)
         self.files.sweep(self.rows.known, self.clock())
-
-
-def check_head(file: BinaryIO) -> None:
-    """Check how a file begins; its analysis looks further.
-
-    Raises:
-        EmptyVideoError: it is empty.
-        VideoTypeError: it is no video of a kind that is read.
-    """
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    if not head:
-        raise EmptyVideoError("expected a video; received an empty file")
-    if not looks_like_video(head):
-        raise VideoTypeError(
-            "expected a video as MP4, MOV, WebM, MKV, AVI, MPEG or Ogg; received another file"
-        )
 
 
 def looks_like_video(head: bytes) -> bool:

@@ -199,6 +199,7 @@ class VideoWorkers:
     def _watch(self, row: VideoRow, process: subprocess.Popen) -> Told | None:
         """Note how far a process is until it ends or has to."""
         told, started_s = Told(), time.monotonic()
+        longest_s = self._settings.longest_video_s
         reader = threading.Thread(target=self._listen, args=(process, told), daemon=True)
         reader.start()
         while process.poll() is None:
@@ -219,7 +220,9 @@ class VideoWorkers:
                 self._files.drop_room(row.id, row.attempt)
                 self._tally("cancelled")
                 return None
-            if is_late(told, time.monotonic() - started_s, self._settings.longest_video_s):
+            length_s = min(told.progress.get("duration_s") or longest_s, longest_s)
+            now_s, latest_s = time.monotonic(), started_s + START_S + TIMES_ITS_LENGTH * length_s
+            if now_s > latest_s or now_s - told.heard_s > SILENCE_S:
                 process.kill()
                 return Told(problem=TOO_LONG)
         reader.join()
@@ -234,7 +237,13 @@ class VideoWorkers:
             for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
                 told.heard_s = time.monotonic()
                 with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-                    _take(told, json.loads(line))
+                    content = json.loads(line)
+                    if isinstance(content.get("progress"), Mapping):
+                        told.progress = numbers_of(content["progress"])
+                    told.problem = str(content.get("problem", told.problem))[:1000]
+                    told.mistake = str(content.get("mistake", told.mistake))
+                    if is_result(content.get("done")):
+                        told.done = content["done"]
         self.wake()
 
     def _end(self, row: VideoRow, told: Told) -> None:
@@ -264,7 +273,12 @@ class VideoWorkers:
         fields = {"state": ended.state, "faces": ended.faces}
         if done is not None:
             fields |= {"frames": done["frames"], "duration_s": done["duration_s"]}
-            self._count(ended, done)
+            day, seconds = day_of(self._clock()), float(done["duration_s"])
+            key, numbers = (day, done["model"]["sha256"]), (int(ended.faces == 0), ended.faces)
+            try:
+                self._database.count_video(VideoCount(*key, 1, *numbers, seconds))
+            except DatabaseError as error:
+                _log().warning("a video is missing in the statistics: %s", error)
         _log().info("video %s", ended.state, extra={"video": fields})
 
     def _note_end(self, row: VideoRow) -> bool:
@@ -278,15 +292,6 @@ class VideoWorkers:
                 if self._is_stopping or time.monotonic() > give_up_s:
                     return False
             self._pause(LOOK_EVERY_S)
-
-    def _count(self, row: VideoRow, done: Mapping) -> None:
-        """Add a video to the statistics, which know days, not people."""
-        day, sha256 = day_of(self._clock()), done["model"]["sha256"]
-        without_face, seconds = int(row.faces == 0), float(done["duration_s"])
-        try:
-            self._database.count_video(VideoCount(day, sha256, 1, without_face, row.faces, seconds))
-        except DatabaseError as error:
-            _log().warning("a video is missing in the statistics: %s", error)
 
     def _tally(self, outcome: str) -> None:
         with self._news:
@@ -323,15 +328,6 @@ def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[su
             process.stdin.close()
 
 
-def _take(told: Told, content: Mapping) -> None:
-    if isinstance(content.get("progress"), Mapping):
-        told.progress = numbers_of(content["progress"])
-    told.problem = str(content.get("problem", told.problem))[:1000]
-    told.mistake = str(content.get("mistake", told.mistake))
-    if is_result(content.get("done")):
-        told.done = content["done"]
-
-
 def numbers_of(progress: Mapping) -> dict[str, float | None]:
     """Return how far the work is: numbers only."""
     found = {name: progress.get(name) for name in PROGRESS}
@@ -352,13 +348,6 @@ def is_result(content: object) -> bool:
         and all(isinstance(content["model"].get(name), str) for name in ("sha256", "key", "title"))
         and all(isinstance(name, str) for name in (*content["emotions"], *content["verdicts"]))
     )
-
-
-def is_late(told: Told, elapsed_s: float, longest_s: float) -> bool:
-    """True if the work on a video takes too long or is silent for too long."""
-    length_s = told.progress.get("duration_s") or longest_s
-    is_silent = time.monotonic() - told.heard_s > SILENCE_S
-    return is_silent or elapsed_s > START_S + TIMES_ITS_LENGTH * min(length_s, longest_s)
 
 
 def _log() -> logging.Logger:

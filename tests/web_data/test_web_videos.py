@@ -1,6 +1,8 @@
 """Videos in the web app, with a stand-in for the process that does the work."""
 
 import errno
+import importlib.util
+import io
 import os
 import shutil
 import signal
@@ -8,7 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from web_support import photo_form, upload
+import video_job_stand_in as stand_in
+from web_support import make_app, make_app_without_model, photo_form, upload
 from web_videos import (
     COMMAND,
     DOORS,
@@ -17,7 +20,6 @@ from web_videos import (
     Clock,
     form_of,
     left_on_disk,
-    make_fixture,  # noqa: F401  (a fixture)
     send,
     videos_of,
     wait_for,
@@ -28,7 +30,7 @@ from emotion.errors import DatabaseError
 from emotion.web.storage import PART_AGE_S, StorageError, new_id
 from emotion.web.videos import workers
 from emotion.web.videos.queue import FAILED, RUNNING, WAITING, VideoRows
-from emotion.web.videos.service import UNFINISHED_S
+from emotion.web.videos.service import UNFINISHED_S, looks_like_video
 
 
 def test_a_video_goes_from_the_form_to_its_page_and_its_files(make, tmp_path):
@@ -73,7 +75,7 @@ def test_a_video_goes_from_the_form_to_its_page_and_its_files(make, tmp_path):
 
 
 def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
-    app = make(MAX_VIDEOS_WAITING=2)
+    app = make(MAX_VIDEOS_WAITING=2, VIDEO_RATE_LIMIT="6 per hour", RATE_LIMIT="1 per hour")
     client = app.test_client()
     first = send(client, **SLOW)
     wait_until(lambda: client.get(first["links"]["self"]).json["progress"])
@@ -85,68 +87,54 @@ def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
     assert client.get(f"/videos/{first['id']}/annotated.mp4").status_code == 404
     second, third = send(client), send(client)
     assert (second["before"], third["before"]) == (0, 1)
-    assert "next" in client.get(second["links"]["page"]).text
-    assert "One video" in client.get(third["links"]["page"]).text
-    for door in DOORS:
-        refused = client.post(door, data=form_of())
-        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+    for status, wait_s in ((503, range(60, 61)), (429, range(1, 3601))):
+        for door in DOORS:
+            refused = client.post(door, data=form_of())
+            assert refused.status_code == status
+            assert int(refused.headers["Retry-After"]) in wait_s
+        client.post(ROOT, data=form_of())
+    assert client.post("/", data=photo_form()).status_code == 303
     assert len(list(videos_of(app).files.folder.iterdir())) == 3
-    for _ in range(2):
-        status = client.delete(second["links"]["self"]).status_code
-        assert client.get(second["links"]["self"]).status_code == 404
-    assert status == 404
+    assert [client.delete(second["links"]["self"]).status_code for _ in range(2)] == [204, 404]
     client.delete(first["links"]["self"])
     assert wait_for(client, third, "done")["before"] == 0
 
 
-def test_several_are_worked_on_at_once_where_the_setting_says_so(make):
-    client = make(VIDEO_WORKERS=2).test_client()
-    videos = [send(client, **SLOW) for _ in range(3)]
-    for video in videos[:2]:
-        wait_for(client, video, RUNNING)
-    assert client.get(videos[2]["links"]["self"]).json["state"] == WAITING
-
-
-def test_videos_have_a_rate_of_their_own(make):
-    client = make(VIDEO_RATE_LIMIT="2 per hour", RATE_LIMIT="1 per hour").test_client()
-    assert client.post("/videos", data=form_of()).status_code == 303
-    assert client.post(ROOT, data=form_of()).status_code == 202
-    for door in DOORS:
-        reply = client.post(door, data=form_of())
-        assert reply.status_code == 429
-        assert int(reply.headers["Retry-After"]) > 0
-    assert client.post("/", data=photo_form()).status_code == 303
-
-
-SENTENCE = "Expected a video; it is none."
-
-
-@pytest.mark.parametrize(
-    ("orders", "words"),
-    [
-        ({"say": {"problem": "expected a video; it is none"}}, SENTENCE),
-        ({"say": {"problem": "a" * 5000}}, "A" + "a" * 999),
-        ({"say": {"mistake": "Traceback: /a/secret/path"}}, workers.DIED),
-        ({"kill": signal.SIGKILL}, workers.DIED),
-        ({"kill": signal.SIGSEGV}, workers.DIED),
-        ({"kill": signal.SIGXCPU}, workers.TOO_LONG),
-        ({"say": {"done": {"faces": "many"}}}, workers.DIED),
-        ({"say": ["no object"]}, workers.DIED),
-        ({"say": {"progress": {"share": {}, "left_s": "x"}}, "status": 3}, workers.DIED),
-    ],
+FAILURES = (
+    ({"say": {"problem": "expected a video; it is none"}}, "Expected a video; it is none."),
+    ({"say": {"problem": "a" * 5000}}, "A" + "a" * 999),
+    ({"say": {"mistake": "Traceback: /a/secret/path"}}, workers.DIED),
+    ({"kill": signal.SIGKILL}, workers.DIED),
+    ({"kill": signal.SIGSEGV}, workers.DIED),
+    ({"kill": signal.SIGXCPU}, workers.TOO_LONG),
+    ({"say": {"done": {"faces": "many"}}}, workers.DIED),
+    ({"say": ["no object"]}, workers.DIED),
+    ({"say": {"progress": {"share": {}, "left_s": "x"}}, "status": 3}, workers.DIED),
 )
-def test_a_work_that_fails_is_told_and_harms_nobody(make, orders, words, caplog):
-    app = make()
+
+
+def test_work_that_fails_is_told_and_harms_nobody(make, monkeypatch):
+    app = make(VIDEO_WORKERS=2, MAX_VIDEOS_WAITING=20)
     client = app.test_client()
-    video = wait_for(client, send(client, **orders), FAILED)
-    assert video["problem"].startswith(words)
-    assert len(video["problem"]) <= 1001
-    page = client.get(video["links"]["page"])
-    assert page.status_code == 200
-    assert "could not be used" in page.text
-    assert "secret" not in page.text
-    wait_until(lambda: left_on_disk(app) == [video["id"]])
+    videos = [(send(client, **orders), words) for orders, words in FAILURES]
+    for video, words in videos:
+        told = wait_for(client, video, FAILED)
+        assert told["problem"].startswith(words)
+        assert len(told["problem"]) <= 1001
+        page = client.get(video["links"]["page"])
+        assert page.status_code == 200
+        assert "could not be used" in page.text
+        assert "secret" not in page.text
+    wait_until(lambda: left_on_disk(app) == sorted(video["id"] for video, _ in videos))
     assert wait_for(client, send(client), "done")["problem"] is None
+    videos_of(app).workers.command = ("/no/such/program",)
+    assert wait_for(client, send(client), FAILED)["problem"] == workers.CANNOT_START
+
+    def fail(*_):
+        raise StorageError(OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(videos_of(app).files, "make_room", fail)
+    assert wait_for(client, send(client), FAILED)["problem"] == workers.DISK_FULL
 
 
 @pytest.mark.parametrize("name", ["SILENCE_S", "START_S"])
@@ -159,65 +147,73 @@ def test_a_work_that_takes_too_long_is_ended(make, monkeypatch, name):
     assert video["problem"] == workers.TOO_LONG
 
 
-def test_a_program_that_cannot_be_started_is_told(make):
-    client = make(command=("/no/such/program",)).test_client()
-    assert wait_for(client, send(client), FAILED)["problem"] == workers.CANNOT_START
-
-
-@pytest.mark.parametrize("door", DOORS)
-def test_cancelled_work_stops_at_once_and_nothing_is_kept(make, door):
-    app = make()
+def test_cancelled_work_stops_at_once_and_nothing_is_kept(make):
+    app = make(VIDEO_WORKERS=2)
     client = app.test_client()
-    video = send(client, **SLOW)
-    wait_for(client, video, RUNNING)
-    wait_until(lambda: processes_of(app))
-    (process,) = processes_of(app)
-    if door == ROOT:
-        assert client.delete(video["links"]["self"]).status_code == 204
-    else:
-        reply = client.post(f"/videos/{video['id']}/delete")
-        assert reply.headers["Location"] == "/?deleted=video"
-        assert "nothing of it is kept" in client.get(reply.headers["Location"]).text
-    assert client.get(video["links"]["self"]).status_code == 404
-    assert client.get(video["links"]["page"]).status_code == 404
-    wait_until(lambda: not process.exists())
+    first, second, third = videos = [send(client, **SLOW) for _ in range(3)]
+    for video in (first, second):
+        wait_for(client, video, RUNNING)
+    assert client.get(third["links"]["self"]).json["state"] == WAITING
+    client.delete(third["links"]["self"])
+    wait_until(lambda: len(processes()) == 2)
+    working = processes()
+    assert client.delete(first["links"]["self"]).status_code == 204
+    reply = client.post(f"/videos/{second['id']}/delete")
+    assert reply.headers["Location"] == "/?deleted=video"
+    assert "deleted" in client.get(reply.headers["Location"]).text
+    for video in videos:
+        assert client.get(video["links"]["self"]).status_code == 404
+        assert client.get(video["links"]["page"]).status_code == 404
+    wait_until(lambda: not any(process.exists() for process in working))
     wait_until(lambda: left_on_disk(app) == [])
     wait_until(lambda: not videos_of(app).workers.in_work)
-    assert videos_of(app).workers.ended == {"cancelled": 1}
+    assert videos_of(app).workers.ended == {"cancelled": 2}
 
 
-def processes_of(app):
-    """Return the processes that work on videos, as they appear in the system."""
+def processes():
+    """Return the processes that work on videos of this test, as they appear in the system."""
     command = str(COMMAND[1]).encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if command in path.read_bytes().split(b"\0") and is_child(path.parent):
+            parent = int((path.parent / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and command in path.read_bytes().split(b"\0"):
                 found.append(path)
         except OSError:
             continue
     return found
 
 
-def is_child(folder):
-    return int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()
-
-
-def test_a_stranger_with_the_link_sees_a_video_and_cannot_delete_it(make):
+def test_a_stranger_with_the_link_sees_a_video_and_my_results_list_and_delete_mine(make):
     app = make()
     client, stranger = app.test_client(), app.test_client()
-    videos = [(send(client), "done"), (send(client, kill=signal.SIGKILL), FAILED)]
-    videos = [wait_for(client, video, state) for video, state in videos]
-    videos.append(wait_for(client, send(client, **SLOW), RUNNING))
-    for video in videos:
+    upload(client)
+    done = wait_for(client, send(client), "done")
+    broken = wait_for(client, send(client, kill=signal.SIGKILL), FAILED)
+    running = wait_for(client, send(client, **SLOW), RUNNING)
+    waiting = send(client)
+    for video in (done, broken, running):
         page, api = video["links"]["page"], video["links"]["self"]
         assert f"{page}/delete" in client.get(page).text
         assert f"{page}/delete" not in stranger.get(page).text
         assert stranger.post(f"{page}/delete").status_code == 403
         assert stranger.delete(api).status_code == 403
         assert stranger.get(api).status_code == 200
-        assert client.delete(api).status_code == 204
-        assert stranger.get(api).status_code == 404
+    mine = client.get("/api/v1/mine").json
+    ids = [video["id"] for video in (waiting, running, broken, done)]
+    assert [video["id"] for video in mine["videos"]] == ids
+    assert mine["videos"][-1]["emotions"] == ["happy", "unsure"]
+    reply = client.post(f"/videos/{broken['id']}/delete?back=mine")
+    assert reply.headers["Location"] == "/mine?deleted=1"
+    assert stranger.get(broken["links"]["self"]).status_code == 404
+    text = " ".join(client.get("/mine").text.split())
+    for words in ("waits", "2 faces"):
+        assert words in text
+    assert stranger.get("/api/v1/mine").json["videos"] == []
+    client.post("/mine/delete")
+    assert client.get("/api/v1/mine").json == {"photos": [], "videos": []}
+    assert client.get(done["links"]["page"]).status_code == 404
+    wait_until(lambda: left_on_disk(app) == [])
 
 
 def test_results_go_when_their_time_is_up_and_work_after_a_day(make):
@@ -244,7 +240,7 @@ def test_results_go_when_their_time_is_up_and_work_after_a_day(make):
     wait_until(lambda: not videos_of(app).workers.in_work)
 
 
-def test_what_a_crash_left_is_removed_after_an_hour(make):
+def test_what_a_crash_left_is_removed_and_links_are_not_followed(make, tmp_path):
     clock = Clock()
     app = make(clock=clock)
     client = app.test_client()
@@ -263,47 +259,13 @@ def test_what_a_crash_left_is_removed_after_an_hour(make):
     assert not part.exists()
     assert other.exists()
     assert client.get(video["links"]["files"]["video"], buffered=True).status_code == 200
-
-
-def test_links_in_the_folder_are_not_followed(make, tmp_path):
-    app = make()
-    client = app.test_client()
-    video = wait_for(client, send(client), "done")
-    (path,) = videos_of(app).files.folder.rglob("emotions.csv")
+    (table,) = folder.rglob("emotions.csv")
     (tmp_path / "secret").write_text("secret")
-    path.unlink()
-    path.symlink_to(tmp_path / "secret")
+    table.unlink()
+    table.symlink_to(tmp_path / "secret")
     assert client.get(video["links"]["files"]["csv"]).status_code == 404
-    assert client.get(f"/videos/{video['id']}/facts.json").status_code == 404
-    assert client.get(f"/videos/{video['id']}/../../instance/secret_key").status_code == 404
-
-
-def test_my_results_list_videos_and_delete_them(make):
-    app = make()
-    client = app.test_client()
-    client.get("/")
-    upload(client)
-    done = wait_for(client, send(client), "done")
-    broken = wait_for(client, send(client, kill=signal.SIGKILL), FAILED)
-    running = send(client, **SLOW)
-    wait_for(client, running, RUNNING)
-    waiting = send(client)
-    mine = client.get("/api/v1/mine").json
-    assert [video["id"] for video in mine["videos"]] == [
-        each["id"] for each in (waiting, running, broken, done)
-    ]
-    assert mine["videos"][-1]["emotions"] == ["happy", "unsure"]
-    reply = client.post(f"/videos/{broken['id']}/delete?back=mine")
-    assert reply.headers["Location"] == "/mine?deleted=1"
-    text = " ".join(client.get("/mine").text.split())
-    for words in ("waits", "2 faces"):
-        assert words in text
-    other = app.test_client()
-    assert other.get("/api/v1/mine").json["videos"] == []
-    client.post("/mine/delete")
-    assert client.get("/api/v1/mine").json == {"photos": [], "videos": []}
-    assert client.get(done["links"]["page"]).status_code == 404
-    wait_until(lambda: left_on_disk(app) == [])
+    for path in ("facts.json", "../../instance/secret_key"):
+        assert client.get(f"/videos/{video['id']}/{path}").status_code == 404
 
 
 def test_videos_are_counted_without_anything_they_could_be_known_by(make, caplog):
@@ -347,17 +309,6 @@ def test_a_full_disk_or_a_lost_database_is_told_and_nothing_stays(make, monkeypa
     assert left_on_disk(app) == []
 
 
-def test_a_disk_that_is_full_when_the_work_begins_is_told(make, monkeypatch):
-    app = make()
-
-    def fail(*_):
-        raise StorageError(OSError(errno.ENOSPC, "No space left on device"))
-
-    monkeypatch.setattr(videos_of(app).files, "make_room", fail)
-    client = app.test_client()
-    assert wait_for(client, send(client), FAILED)["problem"] == workers.DISK_FULL
-
-
 def test_a_database_that_is_away_for_a_while_ends_no_work(make, monkeypatch):
     app = make()
     client = app.test_client()
@@ -370,6 +321,75 @@ def test_a_database_that_is_away_for_a_while_ends_no_work(make, monkeypatch):
         return beat(*arguments)
 
     monkeypatch.setattr(VideoRows, "beat", beat_or_fail)
-    video = send(client, steps=20, pause_s=0.1)
+    video = send(client, steps=12, pause_s=0.1)
     wait_for(client, video, "done")
     assert fails.is_set()
+
+
+# What is refused at the doors, and where videos are not taken at all
+
+
+NO_VIDEOS = (
+    (b"", 400, "empty"),
+    (b"\xff\xd8\xff\xe0 a photo", 415, "MP4"),
+    (b"\0\0\0\x18ftypheic" + b"\0" * 40, 415, "MP4"),
+    (b"#EXTM3U\nfile:///etc/passwd", 415, "MP4"),
+    (b"ffconcat version 1.0\nfile /etc/passwd", 415, "MP4"),
+    (bytes(300_000), 413, "0.125 MB"),
+)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_is_no_video_is_told_at_once(make, door):
+    app = make(MAX_VIDEO_MB=0.125)
+    client = app.test_client()
+    forms = [(form_of(content), status, words) for content, status, words in NO_VIDEOS]
+    forms += [({}, 400, "video"), ({"video": "text"}, 400, "received text")]
+    forms += [({"video": (io.BytesIO(b""), "")}, 400, "none")]
+    for data, status, words in forms:
+        reply = client.post(door, data=data, content_type="multipart/form-data")
+        assert reply.status_code == status
+        assert words in reply.text
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert ('id="video-form"' in reply.text) == (door == "/videos")
+    assert not videos_of(app).files.folder.exists()
+
+
+def test_heads_of_files():
+    videos = (b"\0\0\0\x14ftypqt  ", b"\x1aE\xdf\xa3" + b"\0" * 20, b"RIFF\0\0\0\0AVI LIST")
+    assert all(looks_like_video(head) for head in (*videos, (b"G" + b"\0" * 187) * 3))
+    others = (b"RIFF\0\0\0\0WEBPVP8 ", b"G" * 20, b"GIF89a", b"")
+    assert not any(looks_like_video(head) for head in others)
+
+
+def test_other_requests_are_refused(make, tmp_path):
+    client = make().test_client()
+    two = {"video": [(io.BytesIO(stand_in.sent()), "a.mp4"), (io.BytesIO(b"b"), "b.mp4")]}
+    assert client.post(ROOT, data=two).status_code == 400
+    assert client.post(ROOT, data=form_of() | {"model": "no/such"}).status_code == 400
+    assert client.post(ROOT, data=form_of() | {"model": "detection_model"}).status_code == 202
+    guarded = make_app(tmp_path / "guarded", flask_config={"WTF_CSRF_ENABLED": True})
+    assert guarded.test_client().post("/videos", data=form_of()).status_code == 400
+    assert not videos_of(guarded).files.folder.exists()
+    without_model = make_app_without_model(tmp_path / "without").test_client()
+    assert without_model.post(ROOT, data=form_of()).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"KEEP_HOURS": 0}, "keeps nothing"), ({"VIDEO_WORKERS": 0}, "not taken"), ({}, "lacks av")],
+)
+def test_where_videos_are_not_taken_the_form_says_so(make, monkeypatch, settings, words):
+    found = importlib.util.find_spec
+    client = make(**settings).test_client()
+    if not settings:
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name == "av" else found(name)
+        )
+    page = client.get("/").text
+    assert words in page
+    assert 'id="video-form"' not in page
+    for door in DOORS:
+        reply = client.post(door, data=form_of())
+        assert reply.status_code == 409
+        assert words in reply.text

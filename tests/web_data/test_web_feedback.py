@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from web_support import CLOSE, HAPPY, SHA256, looking_model, make_app, stand_in_model, upload
 
 from emotion.errors import DatabaseError, ModelError
+from emotion.labels import EMOTIONS
 from emotion.training.data.layouts import read_layout, resolve_dataset
 from emotion.web.database import Opinion
-from emotion.web.photos.feedback import feedback_context, give, keep, without_metadata
+from emotion.web.photos.feedback import feedback_context, give, keep
 from emotion.web.storage import StorageError
 from emotion.web.visitors import COOKIE
 
@@ -59,20 +61,14 @@ def visit(tmp_path):
     return Visit(tmp_path)
 
 
-def test_an_opinion_is_counted_and_no_face_is_kept(visit):
-    reply = visit.say(2, emotion="fear")
-    assert reply.status_code == 303
-    assert reply.headers["Location"] == f"/results/{visit.photo_id}/faces/2"
+def test_an_opinion_is_counted_and_without_the_tick_no_face_is_kept(visit):
+    for tick in ({}, {"keep": ""}, {"keep": "on"}):
+        reply = visit.say(2, emotion="fear", **tick)
+        assert reply.status_code == 303
+        assert reply.headers["Location"] == f"/results/{visit.photo_id}/faces/2"
     said = visit.opinion(2)
     assert said == Opinion(visit.photo_id, 2, "angry", "fear", SHA256, said.said_s, "")
     assert visit.counted() == [("angry", "fear", 1)]
-    assert not visit.folder.exists()
-
-
-@pytest.mark.parametrize("tick", ["", "on"])
-def test_nothing_but_the_tick_keeps_a_face(visit, tick):
-    visit.say(emotion="sad", keep=tick)
-    assert visit.opinion().kept == ""
     assert not visit.folder.exists()
 
 
@@ -97,7 +93,7 @@ def test_a_ticked_face_is_kept_as_the_model_saw_it(tmp_path):
     assert np.abs(np.asarray(picture) - shown).max() <= 1
 
 
-def test_saying_it_again_replaces_the_word_and_the_face(visit):
+def test_what_was_said_can_be_replaced_and_withdrawn(visit):
     visit.say(emotion="sad", keep="yes")
     first = visit.opinion().kept
     visit.say(emotion="fear", keep="yes")
@@ -107,9 +103,6 @@ def test_saying_it_again_replaces_the_word_and_the_face(visit):
     visit.say(emotion="fear")
     assert visit.files() == []
     assert visit.counted() == [("happy", "fear", 1)]
-
-
-def test_what_was_said_can_be_withdrawn(visit):
     visit.say(1, emotion="sad", keep="yes")
     visit.say(2, emotion="sad", keep="yes")
     reply = visit.say(1, "/withdraw")
@@ -119,30 +112,20 @@ def test_what_was_said_can_be_withdrawn(visit):
     assert visit.files() == [visit.opinion(2).kept]
     assert visit.counted() == [("angry", "sad", 1)]
     assert visit.say(1, "/withdraw").status_code == 303
+    # also where the face was taken away for training
+    (visit.folder / visit.opinion(2).kept).unlink()
+    assert visit.say(2, "/withdraw").status_code == 303
+    assert visit.opinion(2) is None
 
 
-def test_a_face_that_was_taken_away_for_training_can_be_withdrawn(visit):
-    visit.say(emotion="sad", keep="yes")
-    (visit.folder / visit.opinion().kept).unlink()
-    assert visit.say(1, "/withdraw").status_code == 303
+def test_other_words_and_faces_are_refused(visit):
+    for fields in ({}, {"emotion": ""}, {"emotion": "../sad"}, {"emotion": "Sad"}):
+        assert visit.say(**fields, keep="yes").status_code == 400
+    for path in ("", "/withdraw"):
+        for number, photo_id in ((0, None), (3, None), (10**30, None), (1, NOBODY), (1, "..")):
+            reply = visit.say(number, path, photo_id, emotion="sad", keep="yes")
+            assert reply.status_code == 404
     assert visit.opinion() is None
-
-
-@pytest.mark.parametrize("fields", [{}, {"emotion": ""}, {"emotion": "../sad"}, {"emotion": "Sad"}])
-def test_other_words_are_refused(visit, fields):
-    reply = visit.say(**fields, keep="yes")
-    assert reply.status_code == 400
-    assert visit.opinion() is None
-    assert not visit.folder.exists()
-
-
-@pytest.mark.parametrize("path", ["", "/withdraw"])
-@pytest.mark.parametrize(
-    ("number", "photo_id"), [(0, None), (3, None), (10**30, None), (1, NOBODY), (1, "..")]
-)
-def test_faces_that_are_not_there(visit, number, photo_id, path):
-    reply = visit.say(number, path, photo_id, emotion="sad", keep="yes")
-    assert reply.status_code == 404
     assert not visit.folder.exists()
 
 
@@ -179,19 +162,6 @@ def test_given_faces_are_deleted_with_the_photo_and_numbers_stay(visit, way):
     assert sorted(visit.counted()) == [("angry", "fear", 1), ("happy", "sad", 1)]
 
 
-def test_a_photo_whose_face_cannot_be_removed_can_be_deleted_again(visit, monkeypatch):
-    def refuse(path, missing_ok=False):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    visit.say(emotion="sad", keep="yes")
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refuse)
-        assert WAYS_TO_DELETE["photo"](visit).status_code == 503
-    assert len(visit.files()) == 1
-    assert WAYS_TO_DELETE["photo"](visit).status_code == 303
-    assert visit.files() == []
-
-
 def test_a_client_gives_so_many_faces_a_day_whatever_its_cookie(tmp_path):
     visit = Visit(tmp_path, FEEDBACK_RATE_LIMIT="2 per day")
     for number in (1, 2):
@@ -210,29 +180,26 @@ def test_a_client_gives_so_many_faces_a_day_whatever_its_cookie(tmp_path):
     assert visit.say(emotion="fear").status_code == 303
 
 
-def test_a_disk_that_is_full(visit, monkeypatch):
+def test_a_disk_that_is_full_and_a_folder_that_cannot_be_written(visit, monkeypatch):
     def write_half(path, data):
         with path.open("wb") as file:
             file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    visit.say(emotion="sad", keep="yes")
-    before = visit.opinion()
-    monkeypatch.setattr(Path, "write_bytes", write_half)
-    reply = visit.say(emotion="fear", keep="yes")
-    assert reply.status_code == 507
-    assert visit.files() == [before.kept]
-    assert visit.entries() == [Path(before.kept).name]
-    assert visit.opinion() == before
-
-
-def test_a_folder_that_cannot_be_written(visit):
     visit.folder.write_text("in the way")
     reply = visit.say(emotion="sad", keep="yes")
     assert reply.status_code == 503
     assert str(visit.folder) not in reply.text
     assert visit.opinion() is None
     assert visit.say(emotion="sad").status_code == 303
+    visit.folder.unlink()
+    visit.say(emotion="sad", keep="yes")
+    before = visit.opinion()
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    assert visit.say(emotion="fear", keep="yes").status_code == 507
+    assert visit.files() == [before.kept]
+    assert visit.entries() == [Path(before.kept).name]
+    assert visit.opinion() == before
 
 
 def test_a_face_that_cannot_be_removed_is_still_known(visit, monkeypatch):
@@ -241,44 +208,43 @@ def test_a_face_that_cannot_be_removed_is_still_known(visit, monkeypatch):
 
     visit.say(emotion="sad", keep="yes")
     before = visit.opinion()
-    monkeypatch.setattr(Path, "unlink", refuse)
-    assert visit.say(1, "/withdraw").status_code == 503
-    assert visit.opinion() == before
-    assert visit.say(emotion="fear").status_code == 503
-    assert visit.opinion() == before
-    assert visit.files() == [before.kept]
-
-
-def break_database(visit, monkeypatch):
-    def fail(*_):
-        raise DatabaseError("expected an answer of the database; it cannot be reached")
-
-    for name in ("say", "opinion_on", "withdraw"):
-        monkeypatch.setattr(visit.services.database, name, fail)
-
-
-@pytest.mark.parametrize("path", ["", "/withdraw"])
-def test_a_database_that_went_away_keeps_no_face(visit, monkeypatch, path):
-    break_database(visit, monkeypatch)
-    assert visit.say(1, path, emotion="sad", keep="yes").status_code == 503
-    assert visit.entries() == []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        assert visit.say(1, "/withdraw").status_code == 503
+        assert visit.opinion() == before
+        assert visit.say(emotion="fear").status_code == 503
+        assert visit.opinion() == before
+        assert WAYS_TO_DELETE["photo"](visit).status_code == 503
+        assert visit.files() == [before.kept]
+    assert WAYS_TO_DELETE["photo"](visit).status_code == 303
+    assert visit.files() == []
 
 
 def test_two_at_once_leave_one_face(visit, monkeypatch):
-    database = visit.services.database
+    """The second opinion comes in the middle of the first one, then of a withdrawal."""
+    database, services = visit.services.database, visit.services
     visit.say(emotion="sad", keep="yes")
-    ask = database.opinion_on
+    ask, withdraw = database.opinion_on, database.withdraw
 
     def ask_before_another_says_something(photo_id, number):
         earlier = ask(photo_id, number)
         monkeypatch.setattr(database, "opinion_on", ask)
-        give(visit.services, photo_id, number, "disgust", True)
+        give(services, photo_id, number, "disgust", True)
         return earlier
 
     monkeypatch.setattr(database, "opinion_on", ask_before_another_says_something)
     visit.say(emotion="fear", keep="yes")
     assert visit.files() == [visit.opinion().kept]
     assert visit.counted() == [("happy", "fear", 1)]
+
+    def withdraw_after_another_said_something(photo_id, number):
+        give(services, photo_id, number, "disgust", True)
+        return withdraw(photo_id, number)
+
+    monkeypatch.setattr(database, "withdraw", withdraw_after_another_said_something)
+    visit.say(1, "/withdraw")
+    assert visit.opinion() is None
+    assert visit.files() == []
 
 
 @pytest.mark.parametrize("way", ["photo", "API, set"])
@@ -302,55 +268,45 @@ def test_a_photo_deleted_while_something_is_said_leaves_no_face(visit, monkeypat
     assert visit.opinion() is None
 
 
-def test_a_face_given_while_the_one_before_is_withdrawn_is_known_or_gone(visit, monkeypatch):
-    database, withdraw = visit.services.database, visit.services.database.withdraw
-    visit.say(emotion="sad", keep="yes")
+def test_without_the_database_nothing_is_said_and_no_face_kept(visit, monkeypatch):
+    def fail(*_):
+        raise DatabaseError("expected an answer of the database; it cannot be reached")
 
-    def withdraw_after_another_said_something(photo_id, number):
-        give(visit.services, photo_id, number, "disgust", True)
-        return withdraw(photo_id, number)
-
-    monkeypatch.setattr(database, "withdraw", withdraw_after_another_said_something)
-    visit.say(1, "/withdraw")
-    assert visit.opinion() is None
-    assert visit.files() == []
-
-
-def test_context_of_the_page(visit, monkeypatch):
-    names = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-    content = {"is_own": True, "opinion": None, "class_names": names, "can_say": True}
     with visit.client:
         visit.client.get("/mine")
-        assert feedback_context(visit.photo_id, 1) == content
+        content = feedback_context(visit.photo_id, 1)
+        assert content == {
+            "is_own": True,
+            "opinion": None,
+            "class_names": EMOTIONS,
+            "can_say": True,
+        }
         visit.say(emotion="sad")
         assert feedback_context(visit.photo_id, 1)["opinion"].chosen == "sad"
-        break_database(visit, monkeypatch)
+        for name in ("say", "opinion_on", "withdraw"):
+            monkeypatch.setattr(visit.services.database, name, fail)
         assert feedback_context(visit.photo_id, 1) == content | {"can_say": False}
+    for path in ("", "/withdraw"):
+        assert visit.say(1, path, emotion="sad", keep="yes").status_code == 503
+    assert visit.entries() == []
 
 
-def test_metadata_of_a_picture_do_not_survive():
-    from PIL.PngImagePlugin import PngInfo
-
+def test_classes_and_crops_that_cannot_be_kept(tmp_path):
+    for name in ("..", ".", "a/b", "/etc", "a\\b", ".part-x"):
+        with pytest.raises(ModelError, match="folders"):
+            keep(tmp_path / "feedback", name, b"")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StorageError):
+        keep(tmp_path / "feedback", "sad", b"no picture")
+    assert [path.name for path in tmp_path.rglob("*")] == ["feedback", "sad"]
+    # what a picture says about itself is not kept
     text, buffer = PngInfo(), io.BytesIO()
     text.add_text("Comment", "Anna, Berlin")
     picture = Image.fromarray(np.arange(48 * 48, dtype=np.uint8).reshape(48, 48))
     picture.save(buffer, "PNG", pnginfo=text, dpi=(300, 300), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0")
-    clean = without_metadata(buffer.getvalue())
-    assert Image.open(io.BytesIO(clean)).info == {}
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(clean))), np.asarray(picture))
-
-
-@pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc", "a\\b", ".part-x"])
-def test_a_class_that_would_leave_the_folder(tmp_path, name):
-    with pytest.raises(ModelError, match="names of folders"):
-        keep(tmp_path / "feedback", name, b"")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_crop_that_is_no_picture(tmp_path):
-    with pytest.raises(StorageError):
-        keep(tmp_path / "feedback", "sad", b"no picture")
-    assert [path.name for path in tmp_path.rglob("*")] == ["feedback", "sad"]
+    kept = Image.open(tmp_path / "feedback" / keep(tmp_path / "feedback", "sad", buffer.getvalue()))
+    assert kept.info == {}
+    assert np.array_equal(np.asarray(kept), np.asarray(picture))
 
 
 def test_training_reads_the_folder_as_it_is(tmp_path):

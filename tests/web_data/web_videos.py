@@ -4,9 +4,7 @@ import io
 import sys
 import time
 
-import pytest
 import video_job_stand_in as stand_in
-from web_support import make_app
 
 ROOT = "/api/v1/videos"
 DOORS = ("/videos", ROOT)
@@ -23,23 +21,6 @@ class Clock:
 
     def __call__(self):
         return time.time() + self.ahead_s
-
-
-@pytest.fixture(name="make")
-def make_fixture(tmp_path):
-    """Return a function that makes an app with a stand-in for the work; all are stopped."""
-    apps = []
-
-    def make_one(folder=tmp_path, command=COMMAND, **settings):
-        app = make_app(folder, **{"VIDEO_RATE_LIMIT": "1000 per minute", **settings})
-        app.extensions["emotion"].videos.workers.command = command
-        apps.append(app)
-        return app
-
-    yield make_one
-    for app in apps:
-        app.extensions["emotion"].videos.workers.stop()
-        app.extensions["emotion"].database.close()
 
 
 def videos_of(app):

@@ -1,23 +1,20 @@
 """The database: on SQLite and on PostgreSQL, many writers at once, and when it goes away."""
 
-import os
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
-import psycopg
 import pytest
+from databases import SqlitePlace
 from sqlalchemy import create_engine, event, text
 
 from emotion.errors import DatabaseError
 from emotion.web import connections
-from emotion.web.connections import SCHEMA_VERSION
 from emotion.web.database import (
     LONGEST_KEPT_S,
     Counts,
@@ -30,11 +27,9 @@ from emotion.web.database import (
     VideoCount,
     day_of,
 )
-from emotion.web.settings import SettingsError
+from emotion.web.settings import PROJECT_FOLDER, SettingsError
 from emotion.web.videos.queue import VideoRows
 
-ROOT = Path(__file__).resolve().parent.parent
-POSTGRESQL_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 NOW_S = 1_795_260_000.0
 OLD = Path(__file__).with_name("database_before.sql")
 DAY = "2026-11-21"
@@ -63,151 +58,45 @@ def results(*answers, sha256=SHA256):
     return {"model": {"name": "m", "sha256": sha256}, "faces": faces}
 
 
-class SqlitePlace:
-    """Where a test keeps an SQLite database."""
-
-    def __init__(self, folder):
-        self.file = folder / "instance" / "emotion.sqlite"
-        self.url = f"sqlite:///{self.file}"
-        self.aside = folder / "aside"
-
-    def take_away(self):
-        self.file.parent.rename(self.aside)
-        self.file.mkdir(parents=True)
-
-    def bring_back(self):
-        shutil.rmtree(self.file.parent)
-        self.aside.rename(self.file.parent)
-
-
-class PostgresqlServer:
-    """Debian's PostgreSQL in a folder of its own, behind a socket there."""
-
-    def __init__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres")
-        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync")
-        self.start()
-
-    @property
-    def data(self):
-        return self.folder / "data"
-
-    def start(self):
-        options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
-        log = self.folder / "log"
-        self._run("pg_ctl", "-D", self.data, "-o", options, "-l", log, "-w", "start")
-
-    def stop(self):
-        self._run("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
-
-    @property
-    def url(self):
-        return f"postgresql://postgres@/postgres?host={self.folder}"
-
-    def empty(self):
-        """Remove all tables, as this takes less time than a new database."""
-        with psycopg.connect(f"host={self.folder} user=postgres", autocommit=True) as connection:
-            connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-
-    def _run(self, program, *arguments):
-        """Run a program of PostgreSQL, which refuses to run as root, as its own user."""
-        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        command = [*user, POSTGRESQL_PROGRAMS / program, *arguments]
-        # a server that is started keeps what it inherits open, so it must not be a pipe
-        with (self.folder.parent / f"{self.folder.name}.out").open("ab") as output:
-            subprocess.run(
-                command, check=True, cwd="/", stdout=output, stderr=output, stdin=subprocess.DEVNULL
-            )
-
-    def remove(self):
-        self.stop()
-        shutil.rmtree(self.folder)
-        self.folder.with_name(f"{self.folder.name}.out").unlink()
-
-
-class PostgresqlPlace:
-    """Where a test keeps a PostgreSQL database."""
-
-    def __init__(self, server):
-        server.empty()
-        self.take_away = server.stop
-        self.bring_back = server.start
-        self.url = server.url
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    if not (POSTGRESQL_PROGRAMS / "initdb").exists():
-        pytest.skip("Debian's PostgreSQL 15 is not installed")
-    server = PostgresqlServer()
-    yield server
-    server.remove()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request, tmp_path):
-    if request.param == "sqlite":
-        return SqlitePlace(tmp_path)
-    return PostgresqlPlace(request.getfixturevalue("postgresql"))
-
-
-@pytest.fixture
-def database(place):
-    database = Database(place.url)
-    yield database
-    database.close()
-
-
-def test_photos_are_remembered_replaced_and_forgotten(database, place):
+def test_photos_are_remembered_replaced_ordered_and_forgotten(database, place):
     row = photo(1, faces=2, emotions="sad,happy", problem="“x” is 張. It's 100%.")
-    database.remember(photo(1), photo(2, visitor=""))
+    database.remember(photo(1), photo(4, set_id=key(901), visitor=""))
+    for number in (2, 3, 5):
+        database.remember(photo(number, created_s=NOW_S - min(number, 3)))
     database.remember(row)
     assert database.photo(row.id, NOW_S) == row
-    assert database.photos_of_visitor("", NOW_S) == ()
+    assert [row.position for row in database.photos_of_set(key(900), NOW_S)] == [1, 2, 3, 5]
     again = Database(place.url)
-    assert again.photos_of_visitor("visitor", NOW_S) == (row,)
+    assert [row.position for row in again.photos_of_visitor("visitor", NOW_S)] == [1, 2, 5, 3]
+    assert again.photos_of_visitor("", NOW_S) == ()
     again.forget(row.id)
     again.forget(row.id)
     again.close()
     assert database.photo(row.id, NOW_S) is None
-
-
-def test_a_set_is_in_its_order_and_a_visitor_newest_first(database):
-    for number in (2, 1, 3, 5):
-        database.remember(photo(number, created_s=NOW_S - min(number, 3)))
-    database.remember(photo(4, set_id=key(901), visitor="another"))
-    assert [row.position for row in database.photos_of_set(key(900), NOW_S)] == [1, 2, 3, 5]
-    assert [row.position for row in database.photos_of_visitor("visitor", NOW_S)] == [1, 2, 5, 3]
-    assert [row.position for row in database.photos_of_visitor("another", NOW_S)] == [4]
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("", 0), ("x\0y", -1), ("x" * 5000, 2**31), ("' OR 1=1 --", 10**30), ("😀" * 22, 1)],
-)
-def test_no_other_text_or_number_finds_anything(database, text, number):
-    database.remember(photo(1))
-    assert database.photo(text, NOW_S) is None
-    assert database.photos_of_set(text, NOW_S) == ()
-    assert database.photos_of_visitor(text, NOW_S) == ()
-    for photo_id in (text, key(1)):
-        assert database.opinion_on(photo_id, number) is None
-        assert database.withdraw(photo_id, number) is None
-    database.forget(text)
-    assert len(database.photos_of_visitor("visitor", NOW_S)) == 1
-
-
-def test_expired_photos_are_not_there_even_before_they_are_forgotten(database):
-    database.remember(photo(1))
-    database.remember(photo(2, expires_s=NOW_S + 7200))
+    # time is up even before anything is removed
+    database.remember(photo(6, expires_s=NOW_S + 7200))
     later_s = NOW_S + 3600
-    assert [row.id for row in database.photos_of_set(key(900), later_s)] == [key(2)]
-    assert [row.id for row in database.photos_of_visitor("visitor", later_s)] == [key(2)]
-    assert database.forget_expired(later_s) == 1
+    assert [row.id for row in database.photos_of_set(key(900), later_s)] == [key(6)]
+    assert [row.id for row in database.photos_of_visitor("visitor", later_s)] == [key(6)]
+    assert database.forget_expired(later_s) == 4
     assert database.forget_expired(later_s) == 0
-    assert [row.id for row in database.photos_of_set(key(900), NOW_S)] == [key(2)]
+    assert [row.id for row in database.photos_of_set(key(900), NOW_S)] == [key(6)]
+
+
+ODD = (("", 0), ("x\0y", -1), ("x" * 5000, 2**31), ("' OR 1=1 --", 10**30), ("😀" * 22, 1))
+
+
+def test_no_other_text_or_number_finds_anything(database):
+    database.remember(photo(1))
+    for word, number in ODD:
+        assert database.photo(word, NOW_S) is None
+        assert database.photos_of_set(word, NOW_S) == ()
+        assert database.photos_of_visitor(word, NOW_S) == ()
+        for photo_id in (word, key(1)):
+            assert database.opinion_on(photo_id, number) is None
+            assert database.withdraw(photo_id, number) is None
+        database.forget(word)
+    assert len(database.photos_of_visitor("visitor", NOW_S)) == 1
 
 
 def test_counts_know_days_and_answers_and_no_photo(database):
@@ -238,21 +127,28 @@ def test_an_opinion_replaces_the_one_before_and_can_be_withdrawn(database):
     assert database.opinion_on(key(1), 1) == first
     assert database.opinion_on(key(1), 2) is None
     assert database.say(second) == first
-    assert database.opinion_on(key(1), 1) == second
     assert database.counts().opinions == (OpinionCount(DAY, SHA256, "sad", "fear", 1),)
     assert database.withdraw(key(1), 1) == second
     assert database.withdraw(key(1), 1) is None
     assert database.counts().opinions == ()
+    # on a photo of no known end it stays for the longest time
+    database.say(first)
+    database.forget_expired(NOW_S + LONGEST_KEPT_S - 1)
+    assert database.opinion_on(key(1), 1) == first
+    database.forget_expired(NOW_S + LONGEST_KEPT_S)
+    assert database.opinion_on(key(1), 1) is None
+    assert len(database.counts().opinions) == 1
 
 
 @pytest.mark.parametrize("way", ["forgotten", "expired"])
-def test_of_opinions_on_photos_that_are_gone_a_number_stays(database, way):
+def test_of_photos_that_are_gone_numbers_stay_and_no_key(database, place, way):
     for number in (1, 2):
         database.remember(photo(number))
     database.remember(photo(3, expires_s=NOW_S + 7200))
+    database.count(results(("sad", 0.9, True)), NOW_S)
     for said in (opinion(1), opinion(1, face=2), opinion(2, chosen="sad"), opinion(3)):
         database.say(said)
-    before = database.counts().opinions
+    before = database.counts()
     if way == "forgotten":
         database.forget(key(1))
         database.forget(key(2))
@@ -261,28 +157,12 @@ def test_of_opinions_on_photos_that_are_gone_a_number_stays(database, way):
     assert database.opinion_on(key(1), 1) is None
     assert database.opinion_on(key(2), 1) is None
     assert database.opinion_on(key(3), 1) == opinion(3)
-    assert set(database.counts().opinions) == set(before)
-    assert set(before) == {
+    assert all(key(1) not in line for line in dump(place.url))
+    assert set(database.counts().opinions) == set(before.opinions)
+    assert set(before.opinions) == {
         OpinionCount(DAY, SHA256, "sad", "angry", 3),
         OpinionCount(DAY, SHA256, "sad", "sad", 1),
     }
-
-
-def test_an_opinion_on_a_photo_of_no_known_end_goes_after_the_longest_time(database):
-    database.say(opinion())
-    database.forget_expired(NOW_S + LONGEST_KEPT_S - 1)
-    assert database.opinion_on(key(1), 1) == opinion()
-    database.forget_expired(NOW_S + LONGEST_KEPT_S)
-    assert database.opinion_on(key(1), 1) is None
-    assert len(database.counts().opinions) == 1
-
-
-def test_no_key_of_a_photo_stays_anywhere(database, place):
-    database.remember(photo(1))
-    database.count(results(("sad", 0.9, True)), NOW_S)
-    database.say(opinion())
-    database.forget(key(1))
-    assert all(key(1) not in line for line in dump(place.url))
 
 
 def dump(url):
@@ -333,7 +213,7 @@ def test_processes_that_start_and_write_at_once(database, place):
         subprocess.Popen(
             [sys.executable, "-c", WRITER, place.url, str(number), str(NOW_S)],
             stdin=subprocess.PIPE,
-            cwd=ROOT,
+            cwd=PROJECT_FOLDER,
         )
         for number in (100, 200)
     ]
@@ -345,15 +225,6 @@ def test_processes_that_start_and_write_at_once(database, place):
     assert [writer.returncode for writer in writers] == [0, 0]
     assert database.counts().photos == (PhotoCount(DAY, SHA256, 20, 0),)
     assert len(database.photos_of_set(key(900), NOW_S)) == 20
-
-
-def test_many_begin_with_no_tables_at_once(place):
-    databases = [Database(place.url) for _ in range(8)]
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(lambda database: database.remember(photo(1)), databases))
-    assert [row.id for row in databases[0].photos_of_set(key(900), NOW_S)] == [key(1)]
-    for database in databases:
-        database.close()
 
 
 def test_a_database_that_goes_away_and_returns(database, place):
@@ -396,12 +267,9 @@ def test_a_file_of_its_own_is_made_where_there_is_none_and_no_other_is_taken(tmp
     database.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_file_that_was_removed_is_made_anew_and_no_worker_writes_to_the_old_one(
-    tmp_path, workers
-):
+def test_a_file_that_was_removed_is_made_anew_and_no_worker_writes_to_the_old_one(tmp_path):
     place = SqlitePlace(tmp_path)
-    databases = [Database(place.url) for _ in range(workers)]
+    databases = [Database(place.url) for _ in range(2)]
     for database in databases:
         database.remember(photo(1))
     shutil.rmtree(place.file.parent)
@@ -409,7 +277,7 @@ def test_a_file_that_was_removed_is_made_anew_and_no_worker_writes_to_the_old_on
         database.remember(photo(number))
     for database in databases:
         found = database.photos_of_set(key(900), NOW_S)
-        assert [row.position for row in found] == list(range(2, workers + 2))
+        assert [row.position for row in found] == [2, 3]
         database.close()
 
 
@@ -445,27 +313,6 @@ def column_names(file):
             for _, table, *_ in connection.execute("PRAGMA table_list").fetchall()
             if not table.startswith("sqlite")
         }
-
-
-def test_while_another_program_writes_all_can_read_and_nobody_can_write(tmp_path, monkeypatch):
-    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
-    place = SqlitePlace(tmp_path)
-    first, second = Database(place.url), Database(place.url)
-    first.remember(photo(1))
-    with closing(sqlite3.connect(place.file)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        for database in (first, second):
-            for work in (
-                lambda database=database: database.remember(photo(2)),
-                lambda database=database: database.count(results(), NOW_S),
-                lambda database=database: database.forget(key(1)),
-            ):
-                with pytest.raises(DatabaseError):
-                    work()
-                assert database.photos_of_set(key(900), NOW_S) == (photo(1),)
-    for database in (first, second):
-        database.remember(photo(2))
-        database.close()
 
 
 def test_readers_find_a_connection_however_many_writers_wait(tmp_path):
@@ -515,39 +362,34 @@ def test_a_process_that_forked_opens_connections_of_its_own(database, monkeypatc
 def test_a_database_of_another_version_is_refused(database, place):
     database.remember(photo(1))
     with database.transaction(writes=True) as connection:
-        connection.execute(
-            text("UPDATE emotion_schema SET version = :v"), {"v": SCHEMA_VERSION + 1}
-        )
+        connection.execute(text("UPDATE emotion_schema SET version = 99"))
     newer = Database(place.url)
-    with pytest.raises(DatabaseError, match=rf"version {SCHEMA_VERSION}; received version"):
+    with pytest.raises(DatabaseError, match=r"version 99"):
         newer.remember(photo(2))
     newer.close()
 
 
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_addresses_of_postgresql(scheme):
-    database = Database(f"{scheme}://someone:secret@localhost:1/name")
-    with pytest.raises(DatabaseError) as caught:
-        database.counts()
-    assert "secret" not in str(caught.value)
-    assert "someone" not in str(caught.value)
-    database.close()
+def test_addresses_that_cannot_be_used_are_not_repeated():
+    for scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        database = Database(f"{scheme}://someone:secret@localhost:1/name")
+        with pytest.raises(DatabaseError) as caught:
+            database.counts()
+        assert "secret" not in str(caught.value)
+        assert "someone" not in str(caught.value)
+        database.close()
+    for url in OTHER_URLS:
+        with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
+            Database(url)
+        assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "nonsense",
-        "mysql://someone:secret@host/name",
-        "postgresql+psycopg2://someone:secret@host/name",
-        "postgresql://someone:secret@host:port/name",
-        "sqlite://",
-        "sqlite:///:memory:",
-        "sqlite:///file:x?mode=memory&uri=true",
-    ],
+OTHER_URLS = (
+    "",
+    "nonsense",
+    "mysql://someone:secret@host/name",
+    "postgresql+psycopg2://someone:secret@host/name",
+    "postgresql://someone:secret@host:port/name",
+    "sqlite://",
+    "sqlite:///:memory:",
+    "sqlite:///file:x?mode=memory&uri=true",
 )
-def test_other_addresses_are_refused_without_repeating_them(url):
-    with pytest.raises(SettingsError, match="expected DATABASE_URL") as caught:
-        Database(url)
-    assert "secret" not in str(caught.value)

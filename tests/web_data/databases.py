@@ -1,0 +1,85 @@
+"""Where the tests keep a database: SQLite in a file, PostgreSQL behind a socket of its own."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psycopg
+
+POSTGRESQL_PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), Path("none"))
+
+
+class SqlitePlace:
+    """Where a test keeps an SQLite database."""
+
+    def __init__(self, folder):
+        self.file = folder / "instance" / "emotion.sqlite"
+        self.url = f"sqlite:///{self.file}"
+        self.aside = folder / "aside"
+
+    def take_away(self):
+        self.file.parent.rename(self.aside)
+        self.file.mkdir(parents=True)
+
+    def bring_back(self):
+        shutil.rmtree(self.file.parent)
+        self.aside.rename(self.file.parent)
+
+
+class PostgresqlServer:
+    """Debian's PostgreSQL in a folder of its own, behind a socket there."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres")
+        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync")
+        self.start()
+
+    @property
+    def data(self):
+        return self.folder / "data"
+
+    def start(self):
+        options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
+        log = self.folder / "log"
+        self._run("pg_ctl", "-D", self.data, "-o", options, "-l", log, "-w", "start")
+
+    def stop(self):
+        self._run("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def empty(self):
+        # less time than a new database takes
+        with psycopg.connect(f"host={self.folder} user=postgres", autocommit=True) as connection:
+            connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+    def _run(self, program, *arguments):
+        """Run a program of PostgreSQL, which refuses to run as root, as its own user."""
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [*user, POSTGRESQL_PROGRAMS / program, *arguments]
+        # a server that is started keeps what it inherits open, so it must not be a pipe
+        with (self.folder.parent / f"{self.folder.name}.out").open("ab") as output:
+            subprocess.run(
+                command, check=True, cwd="/", stdout=output, stderr=output, stdin=subprocess.DEVNULL
+            )
+
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.folder)
+        self.folder.with_name(f"{self.folder.name}.out").unlink()
+
+
+class PostgresqlPlace:
+    """Where a test keeps a PostgreSQL database."""
+
+    def __init__(self, server):
+        server.empty()
+        self.take_away = server.stop
+        self.bring_back = server.start
+        self.url = server.url

@@ -1,0 +1,350 @@
+"""The page about a model: it says what card and report say, and nothing of its own."""
+
+import json
+import re
+import shutil
+import threading
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from model_folder import write_card, write_measured, write_pair
+from web_support import (
+    NO_RATES,
+    NO_TOKENS,
+    StandInDetector,
+    folders,
+    make_app_without_model,
+    photo_form,
+)
+
+from app import open_server
+from emotion.errors import ModelError
+from emotion.labels import EMOTIONS
+from emotion.model.card import Card
+from emotion.model.figures import read_figures
+from emotion.recognizer import Recognizer
+from emotion.text import share
+from emotion.web.factory import build_app
+from emotion.web.services import Services
+from emotion.web.settings import PROJECT_FOLDER, read_settings
+
+OTHER = "fer2013/detection_model"
+
+
+def app_of(models, folder):
+    """Return an app that serves the models of a folder and writes into another one."""
+    chosen = {**folders(folder), **NO_RATES, "MODEL": models / "detection_model"}
+    settings = read_settings(chosen)
+    recognizer = Recognizer.load(settings.model, StandInDetector())
+    return build_app(Services.make(settings, recognizer), NO_TOKENS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Return (folder of two measured models, app that serves them)."""
+    models = tmp_path_factory.mktemp("models")
+    write_measured(models / "detection_model", 0, answers="votes")
+    write_measured(models / OTHER, 1)
+    return models, app_of(models, tmp_path_factory.mktemp("web"))
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Return a folder with one measured model, to be changed before it is served."""
+    write_measured(tmp_path / "models" / "detection_model", 0)
+    return tmp_path / "models"
+
+
+class Tables(HTMLParser):
+    """Reads the tables of a page: rows of cells, a cell as its text and its values."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tables, self.name, self.cell = {}, "", None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "table":
+            self.name = attributes["id"]
+            self.tables[self.name] = []
+        elif tag == "tr":
+            self.tables[self.name].append([])
+        elif tag in ("th", "td"):
+            self.cell = {"tag": tag, "text": "", "values": [], **attributes}
+            self.tables[self.name][-1].append(self.cell)
+        elif tag == "data" and self.cell is not None:
+            self.cell["values"].append(float(attributes["value"]))
+
+    def handle_endtag(self, tag):
+        if tag in ("th", "td"):
+            self.cell = None
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell["text"] += data
+
+
+def page_of(app, path="/model"):
+    """Return the page as text, spaces as a browser shows them."""
+    reply = app.test_client().get(path)
+    assert reply.status_code == 200, reply.text
+    return re.sub(r"[ \n]+", " ", reply.text)
+
+
+def words_of(page):
+    """Return the words of a page without its tags."""
+    return re.sub(r"[ \n]+", " ", unescape(re.sub(r"<[^>]+>", "", page)))
+
+
+def files_of(models, key="detection_model"):
+    """Return the content of card and report."""
+    card = json.loads((models / f"{key}.card.json").read_text())
+    report = models / f"{key}_report" / "test" / "evaluation.json"
+    return card, json.loads(report.read_text())
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), [("/model", "detection_model"), (f"/model/{OTHER}", OTHER)]
+)
+def test_the_figures_are_those_of_the_files(served, path, key):
+    models, app = served
+    card, report = files_of(models, key)
+    figures, page = card["metrics"]["test"], page_of(app, path)
+    words = words_of(page)
+    assert f'id="accuracy"><data value="{figures["accuracy"]}">' in page
+    error = figures["expected_calibration_error"]
+    assert f'<data value="{error}">{error * 100:.1f}</data>' in page
+    low, high = figures["accuracy_interval_95"]
+    leak_free = figures["leak_free"]
+    counts = report["confusion_matrix"]
+    images, shown, answered = max(
+        (count, EMOTIONS[i], EMOTIONS[j])
+        for i, row in enumerate(counts)
+        for j, count in enumerate(row)
+        if i != j
+    )
+    part = share(images / sum(counts[EMOTIONS.index(shown)]))
+    for told in (
+        f"between {share(low, 1)} and {share(high, 1)}",
+        f"{figures['images']} test images",
+        f"{share(figures['one_crop']['accuracy'], 1)} were right",
+        f"{figures['images_also_in_training']} of the images",
+        f"{leak_free['images']} images, {share(leak_free['accuracy'], 1)}",
+        f"{shown} taken for {answered}: {part}",
+        card["weights_sha256"],
+        "2024/1689",
+    ):
+        assert told in words
+    verdict = re.findall(r"\d[\d.]*%?", words.split("says “unsure”", 1)[1])[:7]
+    assert verdict == ["51.0%", "12.0", "321", "83%", "93%", "43%", "87%"]
+    for forbidden in (str(models), str(PROJECT_FOLDER), " style=", "<style"):
+        assert forbidden not in page
+    links = dict(re.findall(r'<a href="(/model[^"]*)"(| aria-current="page")>', page))
+    assert [address for address, current in links.items() if current] == [path]
+
+
+def test_the_tables_are_those_of_the_files(served):
+    models, app = served
+    card, report = files_of(models, OTHER)
+    tables = Tables(page_of(app, f"/model/{OTHER}")).tables
+    head, *rows = tables["class-figures"]
+    assert [cell["text"] for cell in head] == ["Expression", "Recall", "Precision", "F1", "Images"]
+    assert all(cell["scope"] == "col" for cell in head)
+    for row, expected in zip(rows, card["metrics"]["test"]["per_class"], strict=True):
+        assert row[0]["scope"] == "row"
+        assert row[0]["text"].split()[-1] == expected["class"]
+        wanted = [expected[name] for name in ("recall", "precision", "f1", "support")]
+        assert [cell["values"] for cell in row[1:]] == [[value] for value in wanted]
+        assert ("few" in row[4]["text"]) == (expected["support"] < 100)
+    head, *rows = tables["confusion-matrix"]
+    assert [cell["text"] for cell in head[1:]] == list(EMOTIONS)
+    for number, (row, expected) in enumerate(zip(rows, report["confusion_matrix"], strict=True)):
+        assert row[0]["text"].split()[-1] == EMOTIONS[number]
+        assert [cell["values"][1] for cell in row[1:]] == expected
+        shares = [count / sum(expected) for count in expected]
+        assert [cell["values"][0] for cell in row[1:]] == pytest.approx(shares)
+        shades = [int(re.search(r"shade-(\d+)", cell["class"])[1]) for cell in row[1:]]
+        assert sorted(shades) == [shade for _, shade in sorted(zip(shares, shades, strict=True))]
+        assert [("right" in cell["class"]) for cell in row[1:]].index(True) == number
+    head, *rows = tables["worsened"]
+    assert [cell["text"] for cell in head] == ["Change", "mild", "medium", "strong"]
+    assert [row[0]["text"] for row in rows] == ["blur", "noise"]
+    expected = [row["accuracy"] for row in report["robustness"] if row["level"]]
+    assert [value for row in rows for cell in row for value in cell["values"]] == expected
+
+
+def test_the_reliability_diagram_and_its_table(served):
+    models, app = served
+    page = page_of(app)
+    bins = [row for row in files_of(models)[1]["reliability"] if row["images"]]
+    heights = re.findall(r'<rect class="bar[^"]*"[^>]* height="([\d.]+)"', page)
+    assert [float(height) / 300 for height in heights] == pytest.approx(
+        [row["accuracy"] for row in bins], abs=1e-3
+    )
+    _, *rows = Tables(page).tables["reliability-table"]
+    values = [[value for cell in row for value in cell["values"]] for row in rows]
+    assert values == [[row["confidence"], row["accuracy"], row["images"]] for row in bins]
+    assert 'role="img" aria-labelledby="diagram-title diagram-text"' in page
+
+
+def test_a_model_without_figures_says_so(tmp_path):
+    files = write_pair(tmp_path / "models" / "detection_model")
+    for number, card in enumerate((None, {}, {"metrics": {"test": {"images": 3}}})):
+        if card is not None:
+            write_card(files, **card)
+        page = page_of(app_of(tmp_path / "models", tmp_path / str(number)))
+        assert "no figures" in words_of(page)
+        assert not Tables(page).tables
+        assert "50.0%" in words_of(page)
+
+
+def change(path, **facts):
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+def test_a_report_that_does_not_belong_is_not_shown(own, tmp_path):
+    path, app = own / "detection_model_report" / "test" / "evaluation.json", app_of(own, tmp_path)
+    whole = path.read_text()
+    for damage in (
+        {"log_loss": 0.123},  # of another training
+        {"confusion_matrix": [[1, 2], [3, 4]]},
+        {"reliability": [{"lower": "0", "upper": "<script>"}]},
+        None,
+    ):
+        path.write_text(json.dumps(json.loads(whole) | damage) if damage else "[" * 100_000)
+        page = page_of(app)
+        assert "no confusion matrix" in words_of(page)
+        assert set(Tables(page).tables) == {"class-figures", "side-by-side", "coverage"}
+    path.write_text(whole)
+    assert "confusion-matrix" in Tables(page_of(app)).tables
+
+
+def test_words_of_a_card_are_no_markup_and_a_figure_that_is_missing_is_a_dash(own, tmp_path):
+    path = own / "detection_model.card.json"
+    card = json.loads(path.read_text())
+    card["dataset"] |= {"name": "<b>bold</b>.csv", "notes": ["</main>", f"{own}/secret/x.csv"]}
+    card["metrics"]["test"]["per_class"][0] |= {"precision": None, "f1": None}
+    change(path, dataset=card["dataset"], metrics=card["metrics"], answers="labels", created="<i>")
+    shutil.rmtree(own / "detection_model_report")
+    app = app_of(own, tmp_path)
+    page = page_of(app)
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert page.count("</main>") == 1
+    assert str(own) not in page
+    assert "x.csv" in page
+    first = Tables(page).tables["class-figures"][1]
+    assert [cell["text"] for cell in first[2:4]] == ["–", "–"]
+    # there is nothing to choose where there is one model
+    assert 'name="model"' not in app.test_client().get("/").text
+
+
+def test_a_damaged_model_has_a_page_that_says_why_without_folders(served, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(served[0], models)
+    change(models / f"{OTHER}.card.json", serving={"temperature": f"{models}/x.h5"})
+    app = app_of(models, tmp_path)
+    assert "cannot be used" not in words_of(page_of(app))
+    with pytest.raises(ModelError, match="serving"):
+        app.extensions["emotion"].models.get(OTHER)
+    page = page_of(app, f"/model/{OTHER}")
+    assert "cannot be used" in words_of(page)
+    assert "mirrored" in words_of(page)
+    assert str(models) not in page
+
+
+def test_a_default_that_is_not_loaded_and_models_that_are_unknown(tmp_path):
+    app = make_app_without_model(tmp_path, f"expected {tmp_path}/a/model.h5; it is missing")
+    words = words_of(page_of(app))
+    assert "cannot be used" in words
+    assert "Expected model.h5; it is missing." in words
+    assert str(tmp_path) not in words
+    for key in ("nothing", "..%2fdetection_model", "detection_model.json", "%00"):
+        reply = app.test_client().get(f"/model/{key}")
+        assert reply.status_code == 404
+        assert "nothing" not in reply.text
+
+
+def test_a_model_replaced_while_serving(own, tmp_path):
+    app = app_of(own, tmp_path)
+    before, _ = files_of(own)
+    shutil.rmtree(own)
+    write_measured(own / "detection_model", 2)
+    page = page_of(app)
+    assert before["weights_sha256"] in page
+    assert f'<data value="{before["metrics"]["test"]["accuracy"]}">' in page
+    assert "files were replaced" in words_of(page)
+    assert "no confusion matrix" in words_of(page)
+
+
+def test_the_shipped_models_have_a_page_with_everything():
+    """Card and report of each shipped model belong together and can be read."""
+    for key in ("detection_model", OTHER):
+        card, _ = files_of(PROJECT_FOLDER / "models", key)
+        figures = read_figures(PROJECT_FOLDER / "models" / key, Card.of(card))
+        assert figures.bins
+        assert figures.worsened
+        assert [row[0].true_class for row in figures.matrix] == card["class_names"]
+
+
+@pytest.mark.parametrize("key", ["detection_model", OTHER])
+def test_a_model_has_one_title_and_one_key_everywhere(served, key):
+    client = served[1].test_client()
+    listed = client.get("/api/v1/models").json["models"]
+    assert len({model["title"] for model in listed}) == len(listed)
+    (names,) = ({n: model[n] for n in ("key", "title")} for model in listed if model["key"] == key)
+    chosen = "" if key == "detection_model" else key
+    photo = client.post("/api/v1/photos", data=photo_form() | {"model": chosen}).json
+    assert photo["results"]["model"].items() >= names.items()
+    assert client.get("/api/v1/mine").json["photos"][0]["model"] == names
+    assert f"{names['title']} ({key})" in words_of(client.get(photo["links"]["page"]).text)
+    form = client.get("/").text
+    assert {"detection_model", OTHER} == set(re.findall(r'<option value="([^"]+)"', form))
+    for page in ("/", "/mine", f"/model/{key}"):
+        assert names["title"] in unescape(client.get(page).text)
+
+
+# in a real browser
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+def test_in_a_browser_axe_finds_nothing_and_the_matrix_scrolls_by_keyboard(served):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    server = open_server(served[1], read_settings({"PORT": 0}))
+    threading.Thread(target=server.run, daemon=True).start()
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        tab, complaints = browser.new_page(), []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.goto(f"http://127.0.0.1:{server.effective_port}/model/{OTHER}")
+        tab.click("#honest ~ details summary")
+        assert tab.locator("#reliability-table").is_visible()
+        for width, scheme in ((1280, "light"), (360, "dark")):
+            tab.set_viewport_size({"width": width, "height": 844})
+            tab.emulate_media(color_scheme=scheme)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+            found = axe.Axe().run(tab).response["violations"]
+            assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+        region = tab.get_by_role("region", name="Confusion matrix")
+        last = region.locator("tbody tr").first.locator("td").last
+        name = region.locator("tbody th").first
+        assert last.bounding_box()["x"] > 360
+        region.focus()
+        for _ in range(30):
+            tab.keyboard.press("ArrowRight")
+        tab.wait_for_function(
+            "cell => cell.getBoundingClientRect().right <= 360", arg=last.element_handle()
+        )
+        assert 0 <= name.bounding_box()["x"] <= 40
+        assert not complaints
+        browser.close()
+    server.close()

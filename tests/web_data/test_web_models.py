@@ -1,0 +1,248 @@
+"""What a visitor may choose among, and how the chosen model is loaded."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from model_folder import write_card, write_pair
+from web_support import StandInDetector, make_app, photo_form, stand_in_model
+
+from emotion.errors import ModelError
+from emotion.files import sha256_of
+from emotion.model.card import Card
+from emotion.model.keras import ModelFiles
+from emotion.recognizer import Recognizer
+from emotion.web.errors import UploadError
+from emotion.web.models import offered as models_module
+from emotion.web.models.offered import LOOK_EVERY_S, Models
+
+OTHER = "fer2013/detection_model"
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with a default model and one more in a folder of its own."""
+    write_pair(tmp_path / "detection_model")
+    write_pair(tmp_path / OTHER, seed=1)
+    return tmp_path
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def models(folder, clock):
+    default = Recognizer(stand_in_model(), StandInDetector())
+    return Models(default, folder / "detection_model", default.detector, clock)
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Return the list of the stems that are loaded from now on."""
+    stems, load = [], Recognizer.load
+
+    def noting(stem, detector=None):
+        stems.append(stem)
+        return load(stem, detector)
+
+    monkeypatch.setattr(Recognizer, "load", noting)
+    return stems
+
+
+def keys(models):
+    return [model.key for model in models.offered()]
+
+
+def break_fast_form(files):
+    """Make a pair's fast form one that is no model, although its seal fits."""
+    files.fast_form.write_bytes(b"no model")
+    seal = files.fast_form_seal.read_text()
+    old = seal.split('"sha256": "')[1][:64]
+    files.fast_form_seal.write_text(seal.replace(old, sha256_of(files.fast_form)))
+
+
+def test_the_default_comes_first_then_the_others_by_name_as_they_appear(folder, models, clock):
+    assert keys(models) == ["detection_model", OTHER]
+    write_pair(folder / "another")
+    write_pair(folder / "a" / "model")
+    clock.now_s += LOOK_EVERY_S / 2
+    assert "another" not in keys(models)
+    clock.now_s += LOOK_EVERY_S
+    assert keys(models) == ["detection_model", "a/model", "another", OTHER]
+    assert [model.is_default for model in models.offered()] == [True, False, False, False]
+    assert models.get("another").model.name == "another"
+    default = models.default
+    assert keys(Models(default, folder / "gone" / "mine", default.detector)) == ["mine"]
+
+
+NOT_OFFERED = (
+    *("deep/er/model", ".hidden/model", "sub/.hidden", "new\nline", "dot/\x1b[31m"),
+    *("detection_model.previous", f"{OTHER}.previous"),
+)
+
+
+def test_what_is_not_offered(folder, models):
+    for stem in NOT_OFFERED:
+        write_pair(folder / stem)
+    write_pair(folder / "half").architecture.unlink()
+    write_pair(folder / "other half").weights.unlink()
+    assert keys(models) == ["detection_model", OTHER]
+    without = Models(None, folder / "detection_model")
+    assert keys(without) == ["detection_model", OTHER]
+    for key in ("", OTHER):
+        with pytest.raises(ModelError):
+            without.get(key)
+
+
+FER = {"name": "fer2013.csv"}
+FER_PLUS = {"name": "fer2013.csv", "votes": "fer2013new.csv"}
+TITLES = (
+    (None, ""),
+    ({}, ""),
+    ({"answers": "votes"}, "as most people see a face"),
+    ({"answers": "votes", "dataset": FER_PLUS}, "as most people see a face (FER+)"),
+    ({"answers": "labels", "dataset": FER}, "as FER2013's labels"),
+    ({"answers": "labels", "dataset": {"name": "CK+48.zip"}}, "as CK+48's labels"),
+    (
+        {"answers": "labels", "dataset": {"name": "fer2013.csv + CK+48.zip"}},
+        "as the labels of FER2013 and CK+48",
+    ),
+    ({"answers": "labels", "dataset": {"name": "/srv/private/mine.zip"}}, "as mine's labels"),
+    ({"answers": "labels"}, ""),
+    ({"answers": ["votes"], "dataset": "text"}, ""),
+    ({"answers": "labels", "dataset": {"name": 17}}, ""),
+)
+
+
+def test_titles_come_from_the_cards_and_differ(folder, models):
+    for card, title in TITLES:
+        assert Card.of(card).title == title
+    facts = {"answers": "labels", "dataset": FER}
+    write_card(write_pair(folder / OTHER), **facts)
+    write_card(write_pair(folder / "second"), **facts)
+    first, *others = [model.title for model in models.offered()]
+    assert first == "detection_model"
+    assert others == [f"as FER2013's labels: {key}" for key in (OTHER, "second")]
+
+
+def test_another_model_is_loaded_once_with_the_same_detector(models, folder, loads):
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(models.get, [OTHER] * 6))
+    assert len(set(map(id, found))) == 1
+    assert loads == [folder / OTHER]
+    assert found[0].detector is models.default.detector
+    assert found[0].model.sha256 == sha256_of(folder / f"{OTHER}.h5")
+
+
+OTHER_KEYS = (
+    *("nothing", "../detection_model", "fer2013/../detection_model", "./detection_model"),
+    *("fer2013", "detection_model.json", "DETECTION_MODEL", "/etc/passwd", "\0", "<b>x</b>"),
+    "fer2013//detection_model",
+)
+
+
+def test_a_key_is_one_that_is_offered(models, loads):
+    for key in OTHER_KEYS:
+        with pytest.raises(UploadError) as caught:
+            models.get(key)
+        assert f"detection_model or {OTHER}" in str(caught.value)
+        assert len(key) < 3 or f"received {key}" not in str(caught.value)
+    for key in ("", "detection_model"):
+        assert models.get(key) is models.default
+    assert not loads
+
+
+def test_a_damaged_model_is_listed_harms_no_other_and_can_be_repaired(folder, models, loads):
+    files = ModelFiles(folder / OTHER)
+    for damage in ("fast form", "card of other weights", "card without JSON"):
+        loads.clear()
+        if damage == "fast form":
+            break_fast_form(files)
+        elif damage == "card of other weights":
+            write_card(write_pair(files.stem, seed=5), weights_sha256="00" * 32)
+        else:
+            files.card.write_text("{")
+        assert keys(models) == ["detection_model", OTHER]
+        for _ in range(3):
+            with pytest.raises(ModelError, match="detection_model") as caught:
+                models.get(OTHER)
+        assert len(loads) == 1, "files that failed are not tried again"
+        assert models.problem(models.find(OTHER)) == str(caught.value)
+        assert models.get() is models.default
+    write_card(files)
+    assert models.problem(models.find(OTHER)) is None
+    assert models.get(OTHER).model.name == "detection_model"
+
+
+def test_a_model_replaced_while_serving_goes_on_as_it_was_loaded(folder, models, clock):
+    card = write_card(ModelFiles(folder / OTHER), answers="votes")
+    served = models.get(OTHER)
+    files = write_pair(folder / OTHER, seed=2)
+    write_card(files, answers="labels", dataset=FER)
+    clock.now_s += 2 * LOOK_EVERY_S
+    model = models.find(OTHER)
+    assert models.get(OTHER) is served
+    assert models.sha256(model) == served.model.sha256 == card["weights_sha256"]
+    assert models.sha256_of_files(model) == sha256_of(files.weights) != served.model.sha256
+    assert (model.card["answers"], model.title) == ("votes", "as most people see a face")
+    files.weights.unlink()
+    clock.now_s += 2 * LOOK_EVERY_S
+    assert models.get(OTHER) is served
+    assert models.sha256(models.find(OTHER)) == served.model.sha256
+    assert models.sha256_of_files(models.find(OTHER)) is None
+
+
+def test_a_model_replaced_while_it_is_loaded_is_not_served(folder, models, monkeypatch):
+    load = Recognizer.load
+
+    def replacing(stem, detector=None):
+        loaded = load(stem, detector)
+        write_pair(folder / OTHER, seed=3)
+        return loaded
+
+    monkeypatch.setattr(Recognizer, "load", replacing)
+    with pytest.raises(ModelError, match="replaced"):
+        models.get(OTHER)
+    monkeypatch.undo()
+    assert models.get(OTHER).model.sha256 == sha256_of(folder / f"{OTHER}.h5")
+
+
+def test_who_waits_too_long_for_a_model_is_told(models, monkeypatch):
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(stem, detector=None):
+        started.set()
+        finish.wait()
+        return models.default
+
+    monkeypatch.setattr(Recognizer, "load", slow)
+    monkeypatch.setattr(models_module, "LOADING_WAIT_S", 0.01)
+    thread = threading.Thread(target=models.get, args=(OTHER,))
+    thread.start()
+    started.wait()
+    with pytest.raises(ModelError, match="being loaded"):
+        models.get(OTHER)
+    assert models.get() is models.default
+    finish.set()
+    thread.join()
+    assert models.get(OTHER) is models.default
+
+
+def test_a_damaged_model_that_is_chosen_is_named_as_that(folder):
+    write_card(ModelFiles(folder / OTHER), weights_sha256="00" * 32)
+    client = make_app(folder, MODEL=folder / "detection_model").test_client()
+    reply = client.post("/", data=photo_form() | {"model": OTHER})
+    assert reply.status_code == 503
+    assert "cannot be used" in reply.text
+    assert f"the model {OTHER}" in reply.text
+    assert str(folder) not in reply.text
+    assert client.post("/", data=photo_form()).status_code == 303

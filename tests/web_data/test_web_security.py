@@ -1,0 +1,245 @@
+"""Security: headers, pages without anything inline, posts from elsewhere, tokens, the cookie."""
+
+import io
+import os
+import re
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask import session
+from web_support import make_app, photo_form, upload
+
+from emotion.files import make_private
+from emotion.web import visitors
+from emotion.web.settings import PROJECT_FOLDER, SettingsError
+from emotion.web.storage import new_id
+from emotion.web.visitors import COOKIE, new_visitor, secret_key_in
+
+# the report is a file that needs nothing beside it
+TEMPLATES = {*(PROJECT_FOLDER / "templates").glob("*.html")} - {
+    PROJECT_FOLDER / "templates" / "report.html"
+}
+
+
+@pytest.fixture
+def client(tmp_path):
+    return make_app(tmp_path).test_client()
+
+
+PATHS = "/ /nothing /results/x /healthz /static/style.css /static/favicon.svg".split()
+
+
+def test_headers(client):
+    asked = [("GET", path) for path in PATHS]
+    for method, path in (*asked, ("POST", "/"), ("PUT", "/"), ("POST", "/api/v1/recognize")):
+        with client.open(path, method=method) as reply:
+            headers = reply.headers
+        policy = headers["Content-Security-Policy"]
+        for rule in ("default-src", "frame-ancestors", "base-uri"):
+            assert f"{rule} 'none'" in policy
+        assert "form-action 'self'" in policy
+        assert "connect-src 'self'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert "camera=()" in headers["Permissions-Policy"]
+        assert "Strict-Transport-Security" not in headers
+    assert "camera=(self)" in client.get("/live").headers["Permissions-Policy"]
+    headers = client.get("/", base_url="https://localhost").headers
+    assert headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_pages_have_nothing_inline_nothing_from_elsewhere_and_a_token_in_each_form():
+    for template in TEMPLATES:
+        text = template.read_text(encoding="utf-8")
+        assert not re.search(r"\sstyle=|<style|\son[a-z]+=|javascript:", text), template
+        assert not re.search(r'<script(?!( type="module")? src=)', text), template
+        assert not re.search(r"""(src|href|action)=["'](https?:)?//""", text), template
+        # of a constant with places, `format` escapes what it puts there
+        assert "|safe" not in text.replace("</data>'|safe|format(", ""), template
+        for form in re.findall(r"<form.*?</form>", text, re.DOTALL):
+            token = 'name="csrf_token" value="{{ csrf_token() }}"'
+            assert 'method="post"' not in form or token in form, template
+    for path in (PROJECT_FOLDER / "static").iterdir():
+        text = path.read_text(encoding="utf-8")
+        # the name of a format, and words in a message
+        for known in ("http://www.w3.org/2000/svg", "http://localhost"):
+            text = text.replace(known, "")
+        assert not re.search("://|@import", text), path.name
+
+
+def test_posts_from_other_sites_are_refused(client):
+    path = upload(client)
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "http://localhost:8000"},
+        {"Origin": "null"},
+    ):
+        reply = client.post("/", data=photo_form(), headers=headers)
+        assert reply.status_code == 403
+        assert client.post(f"{path}/delete", headers=headers).status_code == 403
+        assert client.delete("/", headers=headers).status_code == 403
+        problem = client.post("/api/v1/recognize", data=photo_form(), headers=headers)
+        assert problem.json["status"] == 403
+        assert client.get(path, headers=headers).status_code == 200
+    for headers in (
+        {},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "http://localhost"},
+        {"Origin": "https://localhost"},
+    ):
+        assert client.post("/", data=photo_form(), headers=headers).status_code == 303
+
+
+# The token of forms
+
+
+@pytest.fixture
+def strict(tmp_path):
+    """Return a function that makes an app whose forms need their token; all share a folder."""
+    return lambda: make_app(tmp_path, flask_config={"WTF_CSRF_ENABLED": True})
+
+
+def token_in(page):
+    return re.search(r'name="csrf_token" value="([^"]+)"', page.text)[1]
+
+
+def test_a_form_needs_the_token_of_its_visitor(strict):
+    app = strict()
+    client, other = app.test_client(), app.test_client()
+    reply = client.post("/", data=photo_form())
+    assert reply.status_code == 400
+    assert "expired" in reply.text
+    wish = client.post("/", data=photo_form(), headers={"Accept": "application/json"})
+    assert (wish.status_code, wish.mimetype) == (400, "application/problem+json")
+    token = {"csrf_token": token_in(client.get("/"))}
+    other.get("/")
+    assert other.post("/", data=photo_form() | token).status_code == 400
+    # another worker on the same folder knows the visitor
+    worker = strict().test_client()
+    worker.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
+    assert worker.post("/", data=photo_form() | token).status_code == 303
+
+
+def test_by_tls_the_page_that_sent_the_form_must_be_ours(strict):
+    """Our Referrer-Policy lets browsers say it to us."""
+    client, base = strict().test_client(), "https://localhost"
+    token = {"csrf_token": token_in(client.get("/", base_url=base))}
+    for referer, status in (("https://localhost/x", 303), ("https://elsewhere.example/", 400)):
+        data, headers = photo_form() | token, {"Referer": referer}
+        assert client.post("/", data=data, base_url=base, headers=headers).status_code == status
+
+
+# The cookie and its key
+
+
+def test_the_cookie_is_for_this_site_and_no_script(client):
+    for scheme in ("http", "https"):
+        cookie = client.get("/", base_url=f"{scheme}://localhost").headers["Set-Cookie"]
+        assert cookie.startswith(f"{COOKIE}=" if scheme == "http" else f"__Host-{COOKIE}=")
+        for part in ("HttpOnly", "SameSite=Lax", "Path=/"):
+            assert part in cookie
+        assert ("Secure" in cookie) == (scheme == "https")
+    upload(client)
+    with client.get("/static/style.css") as reply:
+        assert "Set-Cookie" not in reply.headers
+    fresh = client.application.test_client()
+    assert "Set-Cookie" not in fresh.post("/api/v1/recognize", data=photo_form()).headers
+
+
+def test_a_planted_cookie_counts_for_nothing_over_tls(client):
+    upload(client)
+    planted = client.get_cookie(COOKIE).value
+    victim = client.application.test_client()
+    victim.set_cookie(COOKIE, planted)
+    tls = {"base_url": "https://localhost"}
+    reply = victim.post("/", data=photo_form(), **tls)
+    assert reply.headers["Set-Cookie"].startswith(f"__Host-{COOKIE}=")
+    assert len(victim.get("/api/v1/mine", **tls).json["photos"]) == 1
+    assert len(client.get("/api/v1/mine").json["photos"]) == 1
+
+
+def test_photos_sent_side_by_side_are_of_one_visitor(client):
+    """Each reply brings a cookie of its own, made from the one that came with the page."""
+    keys = set()
+    for secret in ("a", "a", "b"):
+        with client.application.test_request_context():
+            session["csrf_token"] = secret
+            keys.add(new_visitor())
+    assert len(keys) == 2
+
+
+@pytest.fixture
+def no_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("no_umask")
+@pytest.mark.parametrize("was_open", [False, True])
+def test_what_is_kept_is_for_its_owner_alone(tmp_path, was_open):
+    kept = [tmp_path / name for name in ("uploads", "instance", "feedback")]
+    if was_open:
+        secret_key_in(kept[1])
+        for folder in kept:
+            folder.mkdir(exist_ok=True, mode=0o777)
+            folder.chmod(0o777)
+        for name in ("secret_key", "emotion.sqlite"):
+            (kept[1] / name).touch()
+            (kept[1] / name).chmod(0o666)
+    app = make_app(tmp_path)
+    client, videos = app.test_client(), app.extensions["emotion"].videos
+    # videos first: their folder is inside that of the photos
+    videos.files.receive(id_of_video := new_id(), io.BytesIO(b"video"))
+    videos.files.make_room(id_of_video, new_id())
+    said = {"emotion": "sad", "keep": "yes"}
+    assert client.post(f"{upload(client)}/faces/1/feedback", data=said).status_code == 303
+    found = [path for folder in kept for path in (folder, *folder.rglob("*"))]
+    assert {"your video", "result.json", "emotion.sqlite-wal", "secret_key"} <= {
+        path.name for path in found
+    }
+    assert list(kept[2].rglob("*.png"))
+    for path in found:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_only_what_is_ours_alone_is_made_private(tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    make_private(tmp_path / "nothing")
+    for before, after in ((0o755, 0o700), (0o644, 0o600), (0o500, 0o500), (0o1777, 0o1777)):
+        folder.chmod(before)
+        make_private(folder)
+        assert stat.S_IMODE(folder.stat().st_mode) == after
+    folder.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    make_private(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_workers_that_start_at_once_agree_on_a_key(tmp_path, monkeypatch):
+    # so that none of them sees the key of another before it makes its own
+    monkeypatch.setattr(visitors.Path, "exists", lambda path: False)
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(secret_key_in, [tmp_path] * 40))
+    assert len(keys) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
+
+
+def test_a_key_that_is_none_or_cannot_be_read_or_made(tmp_path):
+    for content, words in ((b"", "0"), (b"short\n", "5"), (b"\xff" * 40, "bytes")):
+        (tmp_path / "secret_key").write_bytes(content)
+        with pytest.raises(SettingsError, match=words):
+            secret_key_in(tmp_path)
+    with pytest.raises(SettingsError, match="secret key"):
+        secret_key_in(tmp_path / "secret_key")
+    (tmp_path / "secret_key").unlink()
+    (tmp_path / "secret_key").mkdir()
+    with pytest.raises(SettingsError, match="directory"):
+        secret_key_in(tmp_path)

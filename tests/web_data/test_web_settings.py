@@ -1,0 +1,123 @@
+"""Settings: one table, from defaults, environment and flags."""
+
+import dataclasses
+
+import pytest
+from yunet_network import write_yunet_stand_in
+
+from app import create_app
+from emotion.detection.haar import FaceDetector
+from emotion.detection.yunet import YunetDetector
+from emotion.web.services import load_detector
+from emotion.web.settings import (
+    PROJECT_FOLDER,
+    Settings,
+    SettingsError,
+    read_arguments,
+    read_settings,
+)
+
+
+def test_defaults():
+    settings = read_settings({})
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.keep_hours) == ("127.0.0.1", 5000, 24)
+    assert settings.model == PROJECT_FOLDER / "models" / "detection_model"
+    assert settings.uploads == PROJECT_FOLDER / "uploads"
+
+
+VALUES = (
+    ("HOST", " 0.0.0.0 ", "0.0.0.0"),
+    ("PORT", "0", 0),
+    ("PORT", 8080, 8080),
+    ("KEEP_HOURS", "0.5", 0.5),
+    ("KEEP_HOURS", 48, 48),
+    ("MAX_UPLOAD_MB", "1e1", 10),
+    ("UPLOADS", "kept", PROJECT_FOLDER / "kept"),
+    ("UPLOADS", "~nobody-of-this-name/x", PROJECT_FOLDER / "~nobody-of-this-name/x"),
+    ("MODEL", "/models/other", PROJECT_FOLDER / "/models/other"),
+    ("DETECTOR", " haar ", "haar"),
+    ("DETECTOR_MODEL", "", None),
+    ("KEEP_HOURS", "", 24),
+    ("KEEP_HOURS", None, 24),
+)
+
+
+def test_values(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text, value in VALUES:
+        assert getattr(read_settings({name: text, "PATH": "other"}), name.lower()) == value
+    yunet = read_settings({"DETECTOR": "yunet", "DETECTOR_MODEL": "networks/yunet.onnx"})
+    assert yunet.detector_model == PROJECT_FOLDER / "networks" / "yunet.onnx"
+    # the last source counts
+    assert read_settings({"PORT": "1"}, {"PORT": "2"}).port == 2
+    assert read_settings({"PORT": "1"}, {"PORT": None}).port == 1
+
+
+WRONG = (
+    *({"KEEP_HOURS": text} for text in ("-1", "soon", "nan", "inf", "1e99", " ", "24h", "1,5")),
+    *({"PORT": text} for text in ("65536", "-1", "80.5", "http", "1" * 5000)),
+    *({"THREADS": "0"}, {"MAX_UPLOAD_MB": "0"}, {"MAX_MEGAPIXELS": "-3"}, {"HOST": " "}),
+    *({"UPLOADS": "a\0b"}, {"MODEL": " "}, {"DETECTOR": "dlib"}, {"DETECTOR": "yunet"}),
+    *({"DETECTOR_MODEL": "a.onnx"}, {"DETECTOR": "yunet", "DETECTOR_MODEL": " "}),
+)
+
+
+def test_wrong_values_say_what_was_expected_in_one_line():
+    for given in WRONG:
+        with pytest.raises(SettingsError) as caught:
+            read_settings(given)
+        message = str(caught.value)
+        assert next(iter(given)) in message
+        assert message.startswith("expected ")
+        assert "\n" not in message
+
+
+def test_the_app_uses_the_detector_of_its_settings(tmp_path):
+    pytest.importorskip("onnx")
+    file = write_yunet_stand_in(tmp_path / "yunet.onnx")
+    found = load_detector(read_settings({"DETECTOR": "yunet", "DETECTOR_MODEL": file}))
+    assert isinstance(found, YunetDetector)
+    assert isinstance(load_detector(Settings()), FaceDetector)
+
+
+def test_a_damaged_detector_is_told_at_the_start_and_without_its_folder(tmp_path, capsys):
+    (tmp_path / "yunet.onnx").write_bytes(b"no network")
+    config = {"DETECTOR": "yunet", "DETECTOR_MODEL": tmp_path / "yunet.onnx", "UPLOADS": tmp_path}
+    app = create_app(config)
+    assert "face_detection_yunet_2026may.onnx" in capsys.readouterr().err
+    reply = app.test_client().get("/healthz")
+    assert reply.status_code == 503
+    assert "yunet.onnx" in reply.text
+    assert str(tmp_path) not in reply.text
+
+
+def test_every_setting_has_a_flag_and_a_line_of_help(capsys):
+    with pytest.raises(SystemExit) as caught:
+        read_arguments(["--help"], "about")
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for row in dataclasses.fields(Settings):
+        flag = f"--{row.name.replace('_', '-')}"
+        assert read_arguments([flag, "7"], "about")[row.name.upper()] == "7"
+        assert f"{flag} {row.name.upper()}" in text
+        assert row.metadata["help"] in text
+
+
+def test_wrong_flags_and_names():
+    for arguments in (["--colour", "red"], ["--port"], ["8080"], ["--keep"], ["--port", ""]):
+        with pytest.raises(SettingsError):
+            read_arguments(arguments, "about")
+    with pytest.raises(SettingsError, match="KEEPHOURS"):
+        create_app({"KEEPHOURS": 1})
+
+
+def test_create_app_takes_settings_and_flasks_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KEEP_HOURS", "3")
+    monkeypatch.setenv("THREADS", "2")
+    config = {"MODEL": tmp_path / "none", "UPLOADS": tmp_path, "KEEP_HOURS": 5, "TESTING": True}
+    app = create_app(config)
+    settings = app.extensions["emotion"].settings
+    assert (settings.keep_hours, settings.threads, app.testing) == (5, 2, True)
+    assert "none.json" in capsys.readouterr().err
+    assert app.test_client().get("/healthz").status_code == 503
