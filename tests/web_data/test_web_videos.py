@@ -207,7 +207,7 @@ def test_a_stranger_with_the_link_sees_a_video_and_my_results_list_and_delete_mi
     assert reply.headers["Location"] == "/mine?deleted=1"
     assert stranger.get(broken["links"]["self"]).status_code == 404
     text = " ".join(client.get("/mine").text.split())
-    for words in ("waits", "2 faces"):
+    for words in ("in the queue", "2 faces"):
         assert words in text
     assert stranger.get("/api/v1/mine").json["videos"] == []
     client.post("/mine/delete")
