@@ -4,27 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from narrow_networks import build_tiny_network
 
 from emotion.labels import EMOTIONS
-from emotion.model.keras import ModelFiles, import_keras, save_keras_model, write_fast_form
+from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
 from emotion.model.runtime import EmotionModel
-
-
-def build_tiny_network(class_count: int = 7, activation: str = "softmax", shape=(48, 48, 1)):
-    """Return a small Keras network of the kind tutorials make, with random weights."""
-    keras = import_keras()
-    keras.utils.set_random_seed(1)
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.MaxPooling2D(4),
-            layers.Dropout(0.25),
-            layers.Flatten(),
-            layers.Dense(class_count, activation=activation),
-        ]
-    )
 
 
 @pytest.fixture(scope="session")

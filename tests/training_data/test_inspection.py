@@ -19,7 +19,7 @@ from emotion.training.data.inspection import (
     write_inspection,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

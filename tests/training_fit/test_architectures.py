@@ -23,7 +23,7 @@ from emotion.training.networks.architectures import (
 )
 from emotion.training.settings import NATIVE_NETWORKS, TRANSFER_NETWORKS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FACES = make_faces()
 
 

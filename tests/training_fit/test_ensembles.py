@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-from conftest import build_tiny_network
-from narrow_networks import build_narrow, make_faces, settle
+from narrow_networks import build_narrow, build_tiny_network, make_faces, settle
 from training_data import make_dataset
 
 from emotion.errors import ModelError
