@@ -5,11 +5,10 @@ import pytest
 from training_data import make_dataset, write_csv, write_votes
 
 from emotion.errors import DatasetError
-from emotion.labels import EMOTIONS
+from emotion.labels import EMOTIONS, FERPLUS_COLUMNS
 from emotion.training.data.layouts import read_layout
 from emotion.training.data.votes import VOTE_COLUMNS, apply_votes, with_majority_labels
 
-CLASSES = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 EIGHT = tuple(sorted((*EMOTIONS, "contempt")))
 
 
@@ -47,101 +46,88 @@ def as_words(dataset, row: int = 0) -> dict[str, float]:
     return {name: round(float(share), 3) for name, share in shares if share}
 
 
-def test_columns_stand_for_the_classes_of_the_paper():
-    assert VOTE_COLUMNS[7:] == ("contempt", "unknown", "NF")
-    assert len(VOTE_COLUMNS) == 10
+BESIDE = {
+    "happiness 10": {"happy": 1},
+    "happiness 5 sadness 5": {"happy": 0.5, "sad": 0.5},
+    "happiness 1 anger 3": {"happy": 0.25, "angry": 0.75},
+    "happiness 5 unknown 5": {"happy": 1},
+    "contempt 5 neutral 5": {"neutral": 1},
+    "contempt 4 unknown 3 NF 3": {},
+}
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("happiness 10", {"happy": 1}),
-        ("happiness 5 sadness 5", {"happy": 0.5, "sad": 0.5}),
-        ("happiness 1 anger 3", {"happy": 0.25, "angry": 0.75}),
-        ("happiness 5 unknown 5", {"happy": 1}),
-        ("contempt 5 neutral 5", {"neutral": 1}),
-        ("contempt 4 unknown 3 NF 3", {}),
-    ],
-)
-def test_second_head_learns_the_shares_beside_the_label(read, line, expected):
-    dataset = read([line])
-    assert as_words(dataset) == expected
-    assert dataset.labels[:3].tolist() == [0, 1, 2]
+@pytest.mark.parametrize("votes_as", ["second-head", "blend"])
+def test_shares_beside_the_label(read, votes_as):
+    """For blend they are mixed with the label where the targets are made, not here."""
+    dataset = read(list(BESIDE), votes_as=votes_as)
+    assert [as_words(dataset, row) for row in range(len(BESIDE))] == list(BESIDE.values())
+    assert dataset.labels.tolist() == [*range(7), 0]
     assert dataset.notes == ()
 
 
-def test_second_head_with_contempt(read):
-    dataset = read(["contempt 5 neutral 5"], contempt=True)
-    assert dataset.class_names == EIGHT
-    assert as_words(dataset) == {"contempt": 0.5, "neutral": 0.5}
-    assert [EIGHT[label] for label in dataset.labels] == list(EMOTIONS[:3])
+MAJORITIES = {
+    "happiness 10": "happy",
+    "happiness 6 sadness 4": "happy",
+    "happiness 5 sadness 5": None,
+    "happiness 4 sadness 2 fear 1 anger 1 disgust 1 surprise 1": "happy",
+    "happiness 1 sadness 1 fear 1 anger 1 disgust 1 surprise 1": None,
+    "happiness 4 NF 6": None,
+    "happiness 4 unknown 6": None,
+    "contempt 8 neutral 2": None,
+    "fear 9 unknown 1": "fear",
+    "NF 9 anger 1": None,
+}
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("happiness 10", "happy"),
-        ("happiness 6 sadness 4", "happy"),
-        ("happiness 5 sadness 5", None),
-        ("happiness 4 sadness 2 fear 1 anger 1 disgust 1 surprise 1", "happy"),
-        ("happiness 1 sadness 1 fear 1 anger 1 disgust 1 surprise 1", None),
-        ("happiness 4 NF 6", None),
-        ("happiness 4 unknown 6", None),
-        ("contempt 8 neutral 2", None),
-        ("fear 9 unknown 1", "fear"),
-    ],
-)
-def test_majority_takes_the_label_of_more_than_half(read, line, expected):
-    dataset = read([line], votes_as="majority")
-    labels = [EMOTIONS[label] for label in dataset.labels]
-    assert labels == [*([expected] if expected else []), "angry", "fear"]
+def test_majority_takes_the_label_of_more_than_half(read):
+    dataset = read(list(MAJORITIES), votes_as="majority")
+    expected = [name for name in MAJORITIES.values() if name]
+    assert [EMOTIONS[label] for label in dataset.labels] == [*expected, "angry", "fear"]
     assert dataset.votes is None
-
-
-def test_majority_tells_what_it_removed(read):
-    lines = ["happiness 5 sadness 5", "NF 10", "NF 9 anger 1", "unknown 8 fear 2", "contempt 10"]
-    dataset = read(lines, votes_as="majority")
     assert dataset.notes == (
-        "FER+ majority: removed 5 of 7 rows (1 contempt, 1 no agreement, 2 not a face, 1 unknown)",
+        "FER+ majority: removed 6 of 12 rows (1 contempt, 2 no agreement, 2 not a face, 1 unknown)",
     )
-    assert dataset.names.tolist() == ["fer2013.csv row 7", "fer2013.csv row 8"]
+    assert dataset.names[:2].tolist() == ["fer2013.csv row 2", "fer2013.csv row 3"]
 
 
-def test_majority_with_contempt(read):
-    dataset = read(["contempt 8 neutral 2"], votes_as="majority", contempt=True)
-    assert [EIGHT[label] for label in dataset.labels] == ["contempt", "angry", "fear"]
+DISTRIBUTIONS = {
+    "happiness 10": {"happy": 1},
+    "happiness 8 sadness 2": {"happy": 1},
+    "happiness 6 sadness 4": {"happy": 0.6, "sad": 0.4},
+    "happiness 5 sadness 3 fear 2": {"happy": 0.625, "sad": 0.375},
+    "happiness 4 sadness 3 fear 3": {"happy": 0.4, "sad": 0.3, "fear": 0.3},
+    "happiness 6 sadness 3 fear 1": {"happy": 0.667, "sad": 0.333},
+    "happiness 4 sadness 2 fear 2 anger 2": None,
+    "happiness 6 unknown 4": {"happy": 1},
+    "happiness 4 unknown 4 sadness 2": None,
+    "happiness 3 sadness 3 NF 2 unknown 2": {"happy": 0.5, "sad": 0.5},
+    "NF 6 happiness 4": None,
+    "contempt 6 neutral 4": None,
+    "neutral 6 contempt 4": {"neutral": 1},
+}
+
+
+def test_distribution_is_that_of_the_published_code(read):
+    dataset = read(list(DISTRIBUTIONS), votes_as="distribution")
+    expected = [shares for shares in DISTRIBUTIONS.values() if shares]
+    assert [as_words(dataset, row) for row in range(len(dataset) - 2)] == expected
+    for label, shares in zip(dataset.labels, expected, strict=False):
+        assert EMOTIONS[label] == max(shares, key=shares.get)
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("votes_as", "label", "shares"),
     [
-        ("happiness 10", {"happy": 1}),
-        ("happiness 8 sadness 2", {"happy": 1}),
-        ("happiness 6 sadness 4", {"happy": 0.6, "sad": 0.4}),
-        ("happiness 5 sadness 3 fear 2", {"happy": 0.625, "sad": 0.375}),
-        ("happiness 4 sadness 3 fear 3", {"happy": 0.4, "sad": 0.3, "fear": 0.3}),
-        ("happiness 6 sadness 3 fear 1", {"happy": 0.667, "sad": 0.333}),
-        ("happiness 4 sadness 2 fear 2 anger 2", None),
-        ("happiness 6 unknown 4", {"happy": 1}),
-        ("happiness 4 unknown 4 sadness 2", None),
-        ("happiness 3 sadness 3 NF 2 unknown 2", {"happy": 0.5, "sad": 0.5}),
-        ("NF 6 happiness 4", None),
-        ("contempt 6 neutral 4", None),
-        ("neutral 6 contempt 4", {"neutral": 1}),
+        ("second-head", "angry", {"contempt": 0.6, "neutral": 0.4}),
+        ("majority", "contempt", None),
+        ("distribution", "contempt", {"contempt": 0.6, "neutral": 0.4}),
     ],
 )
-def test_distribution_is_that_of_the_published_code(read, line, expected):
-    dataset = read([line], votes_as="distribution")
-    assert len(dataset) == (3 if expected else 2)
-    if expected:
-        assert as_words(dataset) == expected
-        assert EMOTIONS[dataset.labels[0]] == max(expected, key=expected.get)
-
-
-def test_distribution_with_contempt(read):
-    dataset = read(["contempt 6 neutral 4"], votes_as="distribution", contempt=True)
-    assert as_words(dataset) == {"contempt": 0.6, "neutral": 0.4}
-    assert EIGHT[dataset.labels[0]] == "contempt"
+def test_contempt_as_an_eighth_class(read, votes_as, label, shares):
+    dataset = read(["contempt 6 neutral 4"], votes_as=votes_as, contempt=True)
+    assert dataset.class_names == EIGHT
+    assert EIGHT[dataset.labels[0]] == label
+    assert dataset.votes is None if shares is None else as_words(dataset) == shares
 
 
 @pytest.mark.parametrize(("split", "kept"), [("train", 3), ("test", 2), ("private_test", 2)])
@@ -149,38 +135,24 @@ def test_distribution_tests_on_rows_with_a_majority(read, split, kept):
     assert len(read(["happiness 5 sadness 5"], split, votes_as="distribution")) == kept
 
 
-@pytest.mark.parametrize("line", ["happiness 5 anger 5", "happiness 9 fear 1", "NF 10"])
-def test_blend_holds_the_same_as_second_head(read, line):
-    """The shares are mixed with the label where the targets are made, not here."""
-    second_head, blend = read([line]), read([line], votes_as="blend")
-    np.testing.assert_array_equal(second_head.votes, blend.votes)
-    np.testing.assert_array_equal(second_head.labels, blend.labels)
-
-
 def test_votes_stay_with_their_rows_where_some_are_bad(tmp_path):
     path = write_csv(tmp_path / "fer2013.csv", make_dataset(21, 0, 0))
     lines = path.read_text().splitlines()
     lines[2] = "0,1 2 3,Training"
     path.write_text("\n".join(lines))
-    counts = [[0] * 10 for _ in range(30)]
-    for row in range(30):
-        counts[row][row % 7] = 10
-    table = write_votes(tmp_path / "votes.csv", ["Training"] * 30, counts)
+    counts = np.eye(10, dtype=int)[np.arange(30) % 7] * 10
+    table = write_votes(tmp_path / "votes.csv", ["Training"] * 30, counts.tolist())
     dataset = apply_votes(read_layout(path), table)
-    expected = [CLASSES[row % 7] for row in range(21) if row != 1]
+    classes = list(FERPLUS_COLUMNS.values())
+    expected = [classes[row % 7] for row in range(21) if row != 1]
     assert [dataset.class_names[place] for place in dataset.votes.argmax(axis=1)] == expected
 
 
-def bad_votes(usages=("Training",) * 3, rows=3, column="", value=""):
+def bad_votes(usages=("Training",) * 3, rows=3, replaced="", other="other"):
     def write(path):
-        counts = [[1] * 10 for _ in range(rows)]
-        write_votes(path, list(usages[:rows]), counts)
-        text = path.read_text()
-        if column:
-            text = text.replace(column, "other")
-        if value:
-            text = text.replace("fer.png,1", f"fer.png,{value}")
-        path.write_text(text)
+        write_votes(path, list(usages[:rows]), [[1] * 10 for _ in range(rows)])
+        if replaced:
+            path.write_text(path.read_text().replace(replaced, other))
 
     return write
 
@@ -188,63 +160,48 @@ def bad_votes(usages=("Training",) * 3, rows=3, column="", value=""):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (bad_votes(rows=2), "votes for 3 rows; .* has 2"),
-        (bad_votes(("Training", "PublicTest", "Training")), "row 3 has the Usage Training there"),
-        (bad_votes(column="surprise"), "without surprise"),
-        (bad_votes(column="Usage"), "without Usage"),
-        (bad_votes(value="many"), "row 2 of .* has something else"),
+        (bad_votes(rows=2), "3 rows; .* has 2"),
+        (bad_votes(("Training", "PublicTest", "Training")), "row 3 .* Training"),
+        (bad_votes(replaced="surprise"), "without surprise"),
+        (bad_votes(replaced="Usage"), "without Usage"),
+        (bad_votes(replaced="fer.png,1", other="fer.png,many"), "row 2 of "),
         (lambda path: path.write_text(""), "without Usage, neutral"),
         (lambda path: None, "cannot be read"),
         (lambda path: path.write_bytes(b"\0\xff" * 99), "cannot be read|without Usage"),
+        (lambda path: write_votes(path, ["Training"] * 3, [votes("NF 10")] * 3), "agree"),
     ],
-    ids="short other-rows column usage letters empty missing binary".split(),
+    ids="short other-rows column usage letters empty missing binary no-agreement".split(),
 )
 def test_votes_that_do_not_fit(tmp_path, write, message):
     write(tmp_path / "votes.csv")
     path = write_csv(tmp_path / "fer2013.csv", make_dataset(3, 0, 0))
     with pytest.raises(DatasetError, match=message) as caught:
-        apply_votes(read_layout(path), tmp_path / "votes.csv")
+        apply_votes(read_layout(path), tmp_path / "votes.csv", votes_as="majority")
     assert "\n" not in str(caught.value)
-
-
-def test_votes_without_any_agreement(tmp_path):
-    path = write_csv(tmp_path / "fer2013.csv", make_dataset(3, 0, 0))
-    table = write_votes(tmp_path / "votes.csv", ["Training"] * 3, [votes("NF 10")] * 3)
-    with pytest.raises(DatasetError, match="people agree"):
-        apply_votes(read_layout(path), table, votes_as="majority")
 
 
 @pytest.mark.parametrize(("shift", "doubted"), [(0, False), (1, True)])
 def test_votes_that_seldom_agree_with_the_labels_are_doubted(tmp_path, shift, doubted):
     dataset = make_dataset(140, 0, 0)
     path = write_csv(tmp_path / "fer2013.csv", dataset)
-    columns = [CLASSES.index(EMOTIONS[(label + shift) % 7]) for label in dataset.labels]
-    counts = [[10 if column == place else 0 for column in range(10)] for place in columns]
-    table = write_votes(tmp_path / "votes.csv", ["Training"] * 140, counts)
-    notes = apply_votes(read_layout(path), table).notes
-    assert any("Only 0% of the labels" in note for note in notes) == doubted
+    classes = list(FERPLUS_COLUMNS.values())
+    columns = [classes.index(EMOTIONS[(label + shift) % 7]) for label in dataset.labels]
+    counts = np.eye(10, dtype=int)[columns] * 10
+    table = write_votes(tmp_path / "votes.csv", ["Training"] * 140, counts.tolist())
+    assert any("0%" in note for note in apply_votes(read_layout(path), table).notes) == doubted
 
 
 def test_majority_labels_on_splits_made_before(read, tmp_path):
     lines = ["sadness 6 NF 4", "happiness 5 anger 5", "NF 10", "contempt 9 anger 1", "surprise 8"]
-    dataset = read(lines)
+    dataset = read([*lines, "sadness 10"])
+    dataset = replace(dataset, names=dataset.names.astype("U40"))
+    dataset.names[5] = "CK+48.zip/happy/S005_001_00000011.png"  # of another dataset
     labelled = with_majority_labels(dataset, tmp_path / "fer2013new.csv")
-    assert [EMOTIONS[label] for label in labelled.labels] == ["sad", "surprise", "angry", "fear"]
-    assert labelled.names.tolist() == [dataset.names[row] for row in (0, 4, 5, 6)]
-    np.testing.assert_array_equal(labelled.votes, dataset.votes[[0, 4, 5, 6]])
-    assert labelled.notes[-1] == "FER+ majority: left out 3 of 7 images"
-
-
-def test_majority_labels_leave_images_of_other_datasets_alone(read, tmp_path):
-    dataset = read(["sadness 10"])
-    names = dataset.names.copy()
-    names[0] = "CK+48.zip/happy/S005_001_00000011.png"
-    labelled = with_majority_labels(replace(dataset, names=names), tmp_path / "fer2013new.csv")
-    assert labelled.labels[0] == dataset.labels[0] != EMOTIONS.index("sad")
-
-
-def test_majority_labels_of_another_csv(read, tmp_path):
-    dataset = read(["sadness 10"])
+    expected = ["sad", "surprise", EMOTIONS[dataset.labels[5]], "angry", "fear"]
+    assert [EMOTIONS[label] for label in labelled.labels] == expected
+    assert labelled.names.tolist() == [dataset.names[row] for row in (0, 4, 5, 6, 7)]
+    np.testing.assert_array_equal(labelled.votes, dataset.votes[[0, 4, 5, 6, 7]])
+    assert "3 of 8" in labelled.notes[-1]
     short = write_votes(tmp_path / "short.csv", ["Training"], [votes("anger 10")])
-    with pytest.raises(DatasetError, match=r"expected votes for 3 rows; .*short.csv has 1"):
+    with pytest.raises(DatasetError, match=r"8 rows; .*short.csv has 1"):
         with_majority_labels(dataset, short)
