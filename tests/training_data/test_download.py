@@ -159,15 +159,6 @@ def test_folders_are_put_in_place(folder, monkeypatch, variables):
     assert lines[-1].endswith(f"python3 run.py train --dataset {folder / 'fer2013'}")
 
 
-def test_csv_is_unpacked(folder, monkeypatch, token):
-    pack = lambda place: packed_csv(place, "fer2013.csv")  # noqa: E731
-    calls = answer(monkeypatch, "competition_download", pack)
-    download_fer2013(folder, "csv")
-    assert [file for _, file in calls] == ["fer2013.tar.gz"]
-    assert left_in(folder) == ["README.md", "fer2013.csv"]
-    assert len(read_layout(folder / "fer2013.csv")) == 21
-
-
 def test_the_other_csv_is_taken_where_the_archive_is_gone(folder, monkeypatch, token):
     def act(place):
         if place.name == "fer2013.tar.gz":

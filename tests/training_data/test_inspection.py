@@ -97,7 +97,7 @@ def test_half_broken_data_are_inspected(data, tmp_path):
         inspection = inspect_dataset(broken)
         assert word in texts(inspection, "stop")
         assert inspection_lines(inspection)
-        assert write_inspection(tmp_path, broken, inspection).exists()
+    assert write_inspection(tmp_path, broken, inspection).exists()
     plain = replace(data, splits=np.array([""] * 105), names=None)
     inspection = inspect_dataset(plain)
     assert list(inspection.counts) == ["no split yet"]
