@@ -203,49 +203,35 @@ def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed:
     rows = np.flatnonzero(pool)
     units = _find_units(dataset.where(pool))
     held_out = np.zeros(len(rows), dtype=bool)
-    if units.has_person.any():
-        held_out |= _some_people(units, name, share, seed)
-    if not units.has_person.all():
-        unknown = ~units.has_person
-        digests = hash_images(dataset.images[rows[unknown]])
-        held_out[unknown] = _some_images(digests, dataset.labels[rows[unknown]], name, share, seed)
+    known, unknown = units.has_person, ~units.has_person
+    if known.any():  # all images of a person together
+        people = units.where(known)
+        most = min(MOST_PARTS, len(np.unique(people.numbers)))
+        if most < 2:
+            raise DatasetError(
+                f"expected at least two people to hold {share:.0%} out for {name}; received one"
+            )
+        part = Fraction(share).limit_denominator(most)
+        part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
+        held_out[known] = _cut(people, part.denominator, seed) < part.numerator
+    if unknown.any():  # equal images together
+        digests, labels = hash_images(dataset.images[rows[unknown]]), units.labels[unknown]
+        unique, first = np.unique(digests, return_index=True)
+        try:
+            _, chosen = train_test_split(
+                unique, test_size=share, random_state=seed, stratify=labels[first]
+            )
+        except ValueError as error:
+            counts = np.bincount(labels[first])
+            raise DatasetError(
+                f"expected enough images of each class to hold {share:.0%} out for {name}; "
+                f"received {len(unique)} different images, the smallest class with "
+                f"{counts[counts > 0].min()} ({error})"
+            ) from error
+        held_out[unknown] = np.isin(digests, chosen)
     splits = dataset.splits.astype("U16")
     splits[rows[held_out]] = name
     return replace(dataset, splits=splits)
-
-
-def _some_images(
-    digests: np.ndarray, labels: np.ndarray, name: str, share: float, seed: int
-) -> np.ndarray:
-    """Return which images are held out, (N,) bool; equal digests together."""
-    unique, first = np.unique(digests, return_index=True)
-    try:
-        _, held_out = train_test_split(
-            unique, test_size=share, random_state=seed, stratify=labels[first]
-        )
-    except ValueError as error:
-        counts = np.bincount(labels[first])
-        raise DatasetError(
-            f"expected enough images of each class to hold {share:.0%} out for {name}; "
-            f"received {len(unique)} different images, the smallest class with "
-            f"{counts[counts > 0].min()} ({error})"
-        ) from error
-    return np.isin(digests, held_out)
-
-
-def _some_people(units: _Units, name: str, share: float, seed: int) -> np.ndarray:
-    """Return which images are held out, (N,) bool; all images of a person together."""
-    people = units.where(units.has_person)
-    most = min(MOST_PARTS, len(np.unique(people.numbers)))
-    if most < 2:
-        raise DatasetError(
-            f"expected at least two people to hold {share:.0%} out for {name}; received one"
-        )
-    part = Fraction(share).limit_denominator(most)
-    part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
-    held_out = np.zeros(len(units.numbers), dtype=bool)
-    held_out[units.has_person] = _cut(people, part.denominator, seed) < part.numerator
-    return held_out
 
 
 def _cut(units: _Units, folds: int, seed: int) -> np.ndarray:
