@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_network import build_tiny_network
+from narrow_networks import build_tiny_network
 
 from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from narrow_networks import build_tiny_network
 from PIL import Image
-from tiny_network import build_tiny_network
 from training_data import make_dataset
 
 from emotion.errors import DatasetError, ModelError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from tiny_network import build_tiny_network
+from narrow_networks import build_tiny_network
 
 from emotion.errors import ModelError
 from emotion.labels import EMOTIONS

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model_folder import write_card, write_pair
-from narrow_networks import build_small
-from tiny_network import build_tiny_network
+from narrow_networks import build_small, build_tiny_network
 from training_data import make_dataset, write_csv, write_votes
 
 import emotion_model_training

@@ -33,7 +33,15 @@ def read_cached(
     """
     if folder is None:
         return read()
-    entry = _entry_path(folder, source, options)
+    files = []
+    for name in list_files(source):
+        try:
+            status = (source / name).stat()
+            files.append((name, status.st_size, status.st_mtime_ns))
+        except OSError:  # a broken link
+            files.append((name, 0, 0))
+    state = json.dumps([CACHE_VERSION, options, files])
+    entry = folder / f"{_digest(str(source.resolve()))}-{_digest(state)}.npz"
     dataset = _load(entry)
     if dataset is None:
         dataset = read()
@@ -41,25 +49,8 @@ def read_cached(
     return dataset
 
 
-def _entry_path(folder: Path, source: Path, options: dict) -> Path:
-    """Return the file of a source in its present state, `<source>-<state>.npz`."""
-    identity = _digest(str(source.resolve()))
-    state = [CACHE_VERSION, options, [_file_state(source, name) for name in list_files(source)]]
-    return folder / f"{identity}-{_digest(json.dumps(state))}.npz"
-
-
 def _digest(text: str) -> str:
-    """Return a short digest of a text, in hexadecimal."""
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-
-
-def _file_state(source: Path, name: str) -> tuple[str, int, int]:
-    """Return name, size and time of change of a file; zeros where it is a broken link."""
-    try:
-        status = (source / name).stat()
-    except OSError:
-        return name, 0, 0
-    return name, status.st_size, status.st_mtime_ns
 
 
 def _load(entry: Path) -> Dataset | None:
@@ -68,20 +59,14 @@ def _load(entry: Path) -> Dataset | None:
         with entry.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files if name in COLUMNS}
             texts = json.loads(str(arrays["texts"]))
-        if texts.pop("columns") != sorted(columns):
-            return None
+        is_whole = texts.pop("columns") == sorted(columns)
         dataset = Dataset(**columns, **{name: tuple(lines) for name, lines in texts.items()})
     except Exception:
         # No entry is the usual case; damaged bytes make numpy, zipfile and zlib raise almost any
         # kind. The source is at hand either way.
         return None
-    return dataset if _is_whole(dataset) else None
-
-
-def _is_whole(dataset: Dataset) -> bool:
-    """Return whether every column has a row an image."""
-    columns = [getattr(dataset, name) for name in COLUMNS]
-    return {len(column) for column in columns if column is not None} == {len(dataset)}
+    rows = {len(column) for column in columns.values()}
+    return dataset if is_whole and rows == {len(dataset)} else None
 
 
 def _keep(entry: Path, dataset: Dataset) -> None:

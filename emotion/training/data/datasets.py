@@ -16,7 +16,7 @@ from emotion.labels import common_name
 from emotion.training.data.cache import read_cached
 from emotion.training.data.dataset import Dataset, Progress
 from emotion.training.data.layouts import FEEDBACK_FOLDER, read_layout, resolve_dataset
-from emotion.training.data.votes import apply_votes
+from emotion.training.data.votes import apply_votes, as_shares
 from emotion.training.settings import TrainingSettings
 
 
@@ -51,33 +51,25 @@ def load_dataset(
     """
     path = resolve_dataset(Path(path))
     if votes is not None and path.suffix.lower() != ".csv":
-        raise DatasetError(
-            f"votes belong row by row to fer2013.csv; the dataset received is {path.name}"
-        )
+        raise DatasetError(f"votes belong row by row to fer2013.csv; received {path.name}")
     if votes is None and contempt:
         raise DatasetError(
-            f"expected the votes of fer2013new.csv to take contempt from; received {path.name} "
-            "alone: give --votes too"
+            f"expected fer2013new.csv to take contempt from; received {path.name} alone: "
+            "give --votes too"
         )
     options = {"crop_faces": crop_faces, "subject_pattern": subject_pattern}
     dataset = read_cached(
         cache, path, options, lambda: read_layout(path, **options, progress=progress)
     )
-    if votes is not None:
-        dataset = apply_votes(dataset, Path(votes), votes_as, contempt)
-    return dataset
+    return dataset if votes is None else apply_votes(dataset, Path(votes), votes_as, contempt)
 
 
 def read_datasets(settings: TrainingSettings, progress: Progress | None = None) -> Dataset:
     """Read every dataset of the settings and put them together as one.
 
-    Args:
-        settings: names the datasets and how they are read.
-        progress: called now and then with the images done and the images there are, of one dataset.
-
     Raises:
         DatasetError: one of them cannot be read, the votes belong to none or several of them, or
-            the pattern tells no person.
+            the pattern finds no person.
     """
     paths = [resolve_dataset(Path(path)) for path in settings.dataset]
     tables = [path for path in paths if path.suffix.lower() == ".csv"]
@@ -100,21 +92,19 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
         )
         for path in paths
     ]
-    dataset = datasets[0]
-    if len(datasets) > 1:
-        dataset = _put_together(datasets, paths)
-    unknown = np.count_nonzero(dataset.groups == "")
-    if settings.subject_pattern and unknown:
-        example = dataset.names[dataset.groups == ""][0]
-        if unknown == len(dataset):
-            raise DatasetError(
-                f"expected file names that hold a person as {settings.subject_pattern!r} "
-                f"describes; none of {unknown} does, such as {example}"
-            )
-        dataset = dataset.noting(
-            f"The person is not known on {unknown:,} of {len(dataset):,} images, such as {example}"
+    dataset = datasets[0] if len(datasets) == 1 else _put_together(datasets, paths)
+    without_person = dataset.names[dataset.groups == ""]
+    if not settings.subject_pattern or not len(without_person):
+        return dataset
+    unknown, example = len(without_person), without_person[0]
+    if unknown == len(dataset):
+        raise DatasetError(
+            f"expected file names that hold a person as {settings.subject_pattern!r} describes; "
+            f"none of {unknown} does, such as {example}"
         )
-    return dataset
+    return dataset.noting(
+        f"The person is not known on {unknown:,} of {len(dataset):,} images, such as {example}"
+    )
 
 
 def match_classes(
@@ -157,10 +147,10 @@ def match_classes(
 
 
 def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
-    """Return several datasets as one; each comes before the names of its images.
+    """Return several datasets as one, under common class names; image names start with a dataset's.
 
-    Their classes are united under common names. Of visitors' faces all are learned from: they are
-    too few to test on, and what is measured must not change with them.
+    All of the visitors' faces are learned from: they are too few to test on, and what is measured
+    must not change with them.
     """
     class_names = tuple(sorted({common_name(n) for data in datasets for n in data.class_names}))
     names = [path.name for path in paths]
@@ -176,22 +166,22 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
         if name == FEEDBACK_FOLDER:
             data = replace(data, splits=np.full(len(data), "train"))
         places = np.array([class_names.index(common_name(name)) for name in data.class_names])
+        part = _relabelled(data, places, class_names)
         parts.append(
             replace(
-                _relabelled(data, places, class_names),
+                part,
+                votes=np.zeros((len(part), len(class_names)), np.float32)
+                if part.votes is None
+                else part.votes,
                 names=np.array([prefixed(name) for name in data.names]),
                 unreadable=tuple(prefixed(line) for line in data.unreadable),
                 notes=tuple(f"{label}: {line}" for line in data.notes),
             )
         )
-    columns = ("images", "labels", "splits", "names", "groups", "sizes_wh")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
-    if any(part.votes is not None for part in parts):
-        none = np.zeros((1, len(class_names)), np.float32)
-        votes = [none.repeat(len(p), axis=0) if p.votes is None else p.votes for p in parts]
-        joined["votes"] = np.concatenate(votes)
+    columns = ["images", "labels", "splits", "names", "groups", "sizes_wh"]
+    columns += ["votes"] * any(data.votes is not None for data in datasets)
     return Dataset(
-        **joined,
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
         class_names=class_names,
         unreadable=tuple(line for part in parts for line in part.unreadable),
         notes=tuple(line for part in parts for line in part.notes),
@@ -199,12 +189,9 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
 
 
 def _relabelled(dataset: Dataset, places: np.ndarray, class_names: tuple[str, ...]) -> Dataset:
-    """Return a dataset with its classes at other places among other class names.
+    """Return a dataset with other class names; `places` has each class's new place, or -1.
 
-    Args:
-        dataset: none of whose images is of a class without a place.
-        places: the new place of each class, negative where it has none.
-        class_names: the names at the new places.
+    No image may be of a class without a place.
     """
     votes = dataset.votes
     if votes is not None:
@@ -212,6 +199,5 @@ def _relabelled(dataset: Dataset, places: np.ndarray, class_names: tuple[str, ..
         for column, place in enumerate(places):
             if place >= 0:
                 moved[:, place] += votes[:, column]
-        totals = moved.sum(axis=1, keepdims=True)
-        votes = np.divide(moved, totals, out=np.zeros_like(moved), where=totals > 0)
+        votes = as_shares(moved)
     return replace(dataset, labels=places[dataset.labels], class_names=class_names, votes=votes)

@@ -1,5 +1,6 @@
 """The facts about a dataset, even one that is too small or too odd to train on; no Keras."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,25 @@ class Inspection:
 
 def inspect_dataset(dataset: Dataset) -> Inspection:
     """Return the facts about a dataset, even one that is too small or too odd to train on."""
+    sizes = people = votes = None
+    if dataset.sizes_wh is not None and len(dataset):
+        kinds, counts = np.unique(dataset.sizes_wh, axis=0, return_counts=True)
+        areas = kinds.astype(np.int64).prod(axis=1)
+        chosen = (areas.argmin(), areas.argmax(), counts.argmax())
+        smallest, largest, most_common = (tuple(kinds[place].tolist()) for place in chosen)
+        not_square = int((dataset.sizes_wh[:, 0] != dataset.sizes_wh[:, 1]).sum())
+        sizes = Sizes(smallest, largest, most_common, int(counts.max()), len(kinds), not_square)
+    if dataset.groups is not None and (dataset.groups != "").any():
+        pairs = set(zip(dataset.groups.tolist(), dataset.splits.tolist(), strict=True))
+        splits_of = Counter(person for person, _ in pairs if person)
+        several = sum(count > 1 for count in splits_of.values())
+        people = People(len(splits_of), int((dataset.groups == "").sum()), several)
+    if dataset.votes is not None:
+        voted = dataset.votes.sum(axis=1) > 0
+        shares, labels = dataset.votes[voted], dataset.labels[voted]
+        agreed = shares[np.arange(len(shares)), labels] >= shares.max(axis=1, initial=0)
+        agreement = float(agreed.mean()) if len(shares) else 0.0
+        votes = VoteFacts(len(shares), int((~voted).sum()), agreement)
     digests = hash_images(dataset.images)
     order = np.argsort(digests, kind="stable")
     starts = np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1
@@ -106,9 +126,9 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
     return Inspection(
         class_names=tuple(dataset.class_names),
         counts=class_counts(dataset),
-        sizes=_sizes(dataset.sizes_wh),
-        people=_people(dataset),
-        votes=_vote_facts(dataset),
+        sizes=sizes,
+        people=people,
+        votes=votes,
         odd_images=_odd_images(dataset),
         duplicates=tuple(groups),
         spanning=tuple(g for g in groups if tested[list(g)].any() and learned[list(g)].any()),
@@ -129,35 +149,6 @@ def class_counts(dataset: Dataset) -> dict[str, tuple[int, ...]]:
         name or NO_SPLIT: tuple(np.bincount(those, minlength=classes).tolist())
         for name, those in labels.items()
     }
-
-
-def _sizes(sizes_wh: np.ndarray | None) -> Sizes | None:
-    if sizes_wh is None or not len(sizes_wh):
-        return None
-    kinds, counts = np.unique(sizes_wh, axis=0, return_counts=True)
-    areas = kinds.astype(np.int64).prod(axis=1)
-    chosen = (areas.argmin(), areas.argmax(), counts.argmax())
-    smallest, largest, most_common = (tuple(kinds[place].tolist()) for place in chosen)
-    not_square = int((sizes_wh[:, 0] != sizes_wh[:, 1]).sum())
-    return Sizes(smallest, largest, most_common, int(counts.max()), len(kinds), not_square)
-
-
-def _people(dataset: Dataset) -> People | None:
-    if dataset.groups is None or not (dataset.groups != "").any():
-        return None
-    pairs = set(zip(dataset.groups.tolist(), dataset.splits.tolist(), strict=True))
-    names = [person for person, _ in pairs if person]
-    several = sum(names.count(name) > 1 for name in set(names))
-    return People(len(set(names)), int((dataset.groups == "").sum()), several)
-
-
-def _vote_facts(dataset: Dataset) -> VoteFacts | None:
-    if dataset.votes is None:
-        return None
-    voted = dataset.votes.sum(axis=1) > 0
-    votes, labels = dataset.votes[voted], dataset.labels[voted]
-    agreed = votes[np.arange(len(votes)), labels] >= votes.max(axis=1, initial=0)
-    return VoteFacts(len(votes), int((~voted).sum()), float(agreed.mean()) if len(votes) else 0.0)
 
 
 def _odd_images(dataset: Dataset) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Read fer2013.csv, the form in which FER2013 was published."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -31,7 +32,12 @@ def read_csv(path: Path) -> Dataset:
                 f"received {', '.join(names)[:200] if header else 'an empty first line'}"
             )
         columns = [names.index(name) for name in CSV_COLUMNS]
-        numbered = enumerate((_pick(line, columns) for line in file if line.strip()), start=2)
+
+        def pick(line: bytes) -> tuple[bytes, ...]:
+            fields = [field.strip(b' "\r\n') for field in line.split(b",")]
+            return tuple(fields[column] if column < len(fields) else b"" for column in columns)
+
+        numbered = enumerate((pick(line) for line in file if line.strip()), start=2)
         while chunk := list(islice(numbered, ROWS_AT_ONCE)):
             pixels, reasons = _parse_rows([fields for _, fields in chunk])
             for (number, (code, _, usage)), image, reason in zip(
@@ -58,45 +64,32 @@ def read_csv(path: Path) -> Dataset:
     )
 
 
-def _pick(line: bytes, columns: Sequence[int]) -> tuple[bytes, ...]:
-    fields = [field.strip(b' "\r\n') for field in line.split(b",")]
-    return tuple(fields[column] if column < len(fields) else b"" for column in columns)
-
-
 def _parse_rows(fields: list[tuple[bytes, ...]]) -> tuple[Iterable, list[str]]:
     """Return the image of each row, None where it has none, and what is wrong with it or ""."""
-    reasons = [_wrong_fields(row) for row in fields]
+    reasons = [""] * len(fields)
+    for index, (code, _, usage) in enumerate(fields):
+        code, usage = code.decode(errors="replace"), usage.decode(errors="replace")
+        if code not in map(str, range(len(FER2013_CODES))) or usage not in CSV_SPLITS:
+            reasons[index] = (
+                f"expected an emotion from 0 to 6 and a Usage among {', '.join(CSV_SPLITS)}; "
+                f"received {code[:20]!r} and {usage[:20]!r}"
+            )
     pixels = _parse_pixels([row[1] for row in fields]) if not any(reasons) else None
     if pixels is not None:
         return pixels, reasons
     images = []
-    for index, row in enumerate(fields):
-        one = None if reasons[index] else _parse_pixels([b" ".join(row[1].split())])
+    for index, (_, text, _) in enumerate(fields):
+        one = None if reasons[index] else _parse_pixels([b" ".join(text.split())])
         images.append(None if one is None else one[0])
         if one is None and not reasons[index]:
-            values = row[1].decode(errors="replace").split()
-            bad = [value for value in values if not _is_grey_value(value)]
+            values = text.decode(errors="replace").split()
+            bad = [v for v in values if not re.fullmatch("[0-9]{1,3}", v) or int(v) > 255]
             example = f", {bad[0][:20]!r} among them" if bad else ""
             reasons[index] = (
                 f"expected {IMAGE_SIDE**2} pixels between 0 and 255; received {len(values)} "
                 f"values{example}"
             )
     return images, reasons
-
-
-def _wrong_fields(row: tuple[bytes, ...]) -> str:
-    """Return what is wrong with the label or the usage of a row, "" where nothing is."""
-    code, usage = (row[place].decode(errors="replace") for place in (0, 2))
-    if code in map(str, range(len(FER2013_CODES))) and usage in CSV_SPLITS:
-        return ""
-    return (
-        f"expected an emotion from 0 to 6 and a Usage among {', '.join(CSV_SPLITS)}; "
-        f"received {code[:20]!r} and {usage[:20]!r}"
-    )
-
-
-def _is_grey_value(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255
 
 
 def _parse_pixels(texts: list[bytes]) -> np.ndarray | None:

@@ -237,12 +237,25 @@ def write_inspection(folder: Path, dataset: Dataset, inspection: Inspection) -> 
         inspection: of that dataset.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "inspection.json", _as_plain(inspection))
+    facts = asdict(inspection)
+    for name, counts in inspection.counts.items():
+        facts["counts"][name] = dict(zip(inspection.class_names, counts, strict=True))
+    for key in ("duplicates", "spanning", "conflicting"):  # as numbers: the tables name them
+        groups = facts[key]
+        facts[key] = {"groups": len(groups), "images": sum(map(len, groups))}
+    facts |= {"images": inspection.images, "imbalance": inspection.imbalance}
+    facts["findings"] = [asdict(finding) for finding in findings(inspection)]
+    write_json(folder / "inspection.json", facts)
     head = ("group", "row", "name", "split", "class")
-    _write_csv(folder / "duplicates.csv", head, _group_rows(dataset, inspection.duplicates))
-    _write_csv(folder / "conflicts.csv", head, _group_rows(dataset, inspection.conflicting))
     skipped = [line.partition(": ")[::2] for line in dataset.unreadable]
-    _write_csv(folder / "unreadable.csv", ("name", "reason"), skipped)
+    for name, rows in (
+        ("duplicates", [head, *_group_rows(dataset, inspection.duplicates)]),
+        ("conflicts", [head, *_group_rows(dataset, inspection.conflicting)]),
+        ("unreadable", [("name", "reason"), *skipped]),
+    ):
+        path = folder / f"{name}.csv"
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
     figures = {"class_counts": _counts_figure(inspection), "contact_sheet": _sheet_figure(dataset)}
     if inspection.conflicting:
         figures["conflicts"] = _conflicts_figure(dataset, inspection.conflicting)
@@ -274,19 +287,6 @@ def write_inspection(folder: Path, dataset: Dataset, inspection: Inspection) -> 
     return folder / "inspection.html"
 
 
-def _as_plain(inspection: Inspection) -> dict:
-    """Return the inspection for JSON; groups as numbers, because the tables name them."""
-    plain = asdict(inspection)
-    for name, counts in inspection.counts.items():
-        plain["counts"][name] = dict(zip(inspection.class_names, counts, strict=True))
-    for key in ("duplicates", "spanning", "conflicting"):
-        groups = plain[key]
-        plain[key] = {"groups": len(groups), "images": sum(map(len, groups))}
-    plain["images"], plain["imbalance"] = inspection.images, inspection.imbalance
-    plain["findings"] = [asdict(finding) for finding in findings(inspection)]
-    return plain
-
-
 def _group_rows(dataset: Dataset, groups: Sequence[Sequence[int]]) -> list[tuple]:
     names = np.array(dataset.class_names)[dataset.labels]
     return [
@@ -294,11 +294,6 @@ def _group_rows(dataset: Dataset, groups: Sequence[Sequence[int]]) -> list[tuple
         for number, group in enumerate(groups, start=1)
         for row in group
     ]
-
-
-def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence]) -> None:
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([head, *rows])
 
 
 def _counts_figure(inspection: Inspection) -> Figure:

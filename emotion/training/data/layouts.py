@@ -10,8 +10,9 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,30 +41,12 @@ SMALLEST_BOMB_BYTES = 2**20
 ITEMS_AT_ONCE = 16
 
 
-@dataclass(frozen=True)
-class _Place:
-    """An image file among others: its name with forward slashes, its split and its class."""
+class _Place(NamedTuple):
+    """An image file: its name with forward slashes, its split and its class."""
 
     name: str
     split: str
     class_name: str
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """How the images of a folder or a zip are read.
-
-    Attributes:
-        read: from a name to the bytes of its file.
-        source: what the names belong to, for messages.
-        framing: from an upright photo to the (48, 48) that is learned from.
-        progress: called with the images done and the images there are.
-    """
-
-    read: Callable[[str], bytes]
-    source: Path
-    framing: Callable[[np.ndarray], np.ndarray]
-    progress: Progress | None
 
 
 def resolve_dataset(path: Path) -> Path:
@@ -73,6 +56,7 @@ def resolve_dataset(path: Path) -> Path:
         DatasetError: there is nothing at the path, or several datasets, or none of a known kind.
     """
     wanted = "expected a folder, .zip or .csv as the dataset"
+    files = []
     try:
         if not path.exists():
             raise DatasetError(f"{wanted}; {path} does not exist")
@@ -80,14 +64,19 @@ def resolve_dataset(path: Path) -> Path:
             raise DatasetError(f"{wanted}; received {path}")
         if path.is_file():
             return path
-        children = [child for child in sorted(path.iterdir()) if _is_visible(child)]
+        children = [child for child in sorted(path.iterdir()) if _is_visible(child.name)]
         if any(child.is_dir() and child.name != FEEDBACK_FOLDER for child in children):
             return path
-        files = [child for child in children if _is_dataset_file(child)]
+        for child in children:
+            if not child.is_file():
+                continue
+            if child.suffix.lower() == ".csv":  # of images, not of votes
+                with child.open("rb") as file:
+                    files += [child] * (b"pixels" in file.readline(1000))
+            elif child.suffix.lower() == ".zip":
+                files.append(child)
     except OSError as error:
-        raise DatasetError(
-            f"expected a dataset that can be read; {path}: {error.strerror or error}"
-        ) from error
+        raise _unreadable(path, error) from error
     if len(files) > 1:
         raise DatasetError(
             f"expected one dataset in {path}; received {', '.join(file.name for file in files)}: "
@@ -96,19 +85,13 @@ def resolve_dataset(path: Path) -> Path:
     return files[0] if files else path
 
 
-def _is_visible(path: Path) -> bool:
+def _unreadable(path: Path, error: OSError) -> DatasetError:
+    return DatasetError(f"expected a dataset that can be read; {path}: {error.strerror or error}")
+
+
+def _is_visible(name: str) -> bool:
     """Return whether a file or folder is neither hidden nor what macOS adds to a zip."""
-    return not path.name.startswith(".") and path.name != "__MACOSX"
-
-
-def _is_dataset_file(path: Path) -> bool:
-    """Return whether a file is a .zip, or a .csv whose first line names a column of pixels."""
-    if path.suffix.lower() != ".csv":
-        return path.is_file() and path.suffix.lower() == ".zip"
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return b"pixels" in file.readline(1000)
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def list_files(path: Path) -> list[str]:
@@ -139,17 +122,16 @@ def read_layout(
     try:
         if path.is_dir():
             names, skipped = _names_below(path)
-            reading = _Reading(lambda name: _read_file(path / name), path, framing, progress)
-            dataset = _read_images(names, reading, skipped)
+            dataset = _read_images(
+                path, names, lambda name: _read_file(path / name), framing, skipped, progress
+            )
         elif path.suffix.lower() == ".zip":
             dataset = _read_zip(path, framing, progress)
         else:
             dataset = read_csv(path)
             dataset = _framed_again(dataset, framing, path, progress) if crop_faces else dataset
     except OSError as error:
-        raise DatasetError(
-            f"expected a dataset that can be read; {path}: {error.strerror or error}"
-        ) from error
+        raise _unreadable(path, error) from error
     return replace(dataset, groups=_find_subjects(dataset.names, subject_pattern))
 
 
@@ -181,7 +163,7 @@ def _names_below(root: Path) -> tuple[list[str], list[str]]:
         folders[:] = [
             name
             for name in folders
-            if _is_visible(here / name)
+            if _is_visible(name)
             and not leads_back(here / name)
             and not (here == root and name == FEEDBACK_FOLDER)
         ]
@@ -223,29 +205,25 @@ def _read_zip(path: Path, framing: Callable, progress: Progress | None) -> Datas
         # A damaged directory makes zipfile raise almost any kind.
         raise DatasetError(f"expected a readable .zip; {path} is damaged ({error})") from error
     with opened as archive:
-        entries, skipped = _safe_entries(archive.infolist())
+        entries, skipped = {}, []
+        for entry in archive.infolist():
+            name = entry.filename.replace("\\", "/")
+            if entry.is_dir():
+                continue
+            if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
+                skipped.append(f"{name}: expected a name inside the zip; it climbs out")
+            else:
+                entries[name] = entry
         if any(entry.flag_bits & 1 for entry in entries.values()):
             raise DatasetError(f"expected a .zip without a password; {path} is encrypted")
-        reading = _Reading(
-            lambda name: _read_entry(archive, entries[name]), path, framing, progress
+        return _read_images(
+            path,
+            sorted(entries),
+            lambda name: _read_entry(archive, entries[name]),
+            framing,
+            skipped,
+            progress,
         )
-        return _read_images(sorted(entries), reading, skipped)
-
-
-def _safe_entries(
-    entries: Iterable[zipfile.ZipInfo],
-) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
-    """Return the files of a zip by name, without those whose names climb out of it."""
-    safe, skipped = {}, []
-    for entry in entries:
-        name = entry.filename.replace("\\", "/")
-        if entry.is_dir():
-            continue
-        if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
-            skipped.append(f"{name}: expected a name inside the zip; received one that climbs out")
-        else:
-            safe[name] = entry
-    return safe, skipped
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
@@ -268,39 +246,54 @@ def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         raise ImageError(f"expected a whole file in the zip; it is damaged ({error})") from error
 
 
-def _read_images(names: list[str], reading: _Reading, skipped: list[str]) -> Dataset:
+def _read_images(
+    source: Path,
+    names: list[str],
+    read: Callable[[str], bytes],
+    framing: Callable[[np.ndarray], np.ndarray],
+    skipped: list[str],
+    progress: Progress | None,
+) -> Dataset:
     """Decode every image that lies in a class folder, in parallel.
 
     Args:
+        source: what the names belong to, for messages.
         names: paths with forward slashes; other folders may stand before the split or the class.
-        reading: how a name becomes an image.
+        read: from a name to the bytes of its file.
+        framing: from an upright photo to the (48, 48) that is learned from.
         skipped: what was left out before, each with its reason.
+        progress: called with the images done and the images there are.
     """
     places, notes = _find_places(names)
     if not places:
         raise DatasetError(
             "expected train/<class>/<image> and test/<class>/<image>, or <class>/<image>, in "
-            f"{reading.source}; received no image in such a place ({len(names)} files seen); "
+            f"{source}; received no image in such a place ({len(names)} files seen); "
             "dataset/README.md says what goes there"
         )
-    decoded = _in_parallel(lambda place: _decode(place.name, reading), places, reading.progress)
-    pairs = list(zip(places, decoded, strict=True))
-    unreadable = [
-        *skipped,
-        *(f"{place.name}: {got}" for place, got in pairs if isinstance(got, str)),
-    ]
+
+    def decode(place: _Place) -> tuple[np.ndarray, tuple[int, int]] | str:
+        """Return the grey image and the first size of a file, or why there is none."""
+        try:
+            content = read(place.name)
+            photo = plain_grey(content)
+            photo = decode_image(content) if photo is None else photo
+            return framing(photo), (photo.shape[1], photo.shape[0])
+        except ImageError as error:
+            return str(error)
+
+    pairs = list(zip(places, _in_parallel(decode, places, progress), strict=True))
+    failed = [f"{place.name}: {got}" for place, got in pairs if isinstance(got, str)]
     kept = [(place, *got) for place, got in pairs if not isinstance(got, str)]
     if not kept:
-        raise DatasetError(
-            f"expected images in {reading.source}; none can be read ({unreadable[-1]})"
-        )
+        raise DatasetError(f"expected images in {source}; none can be read ({failed[-1]})")
     class_names = tuple(sorted({place.class_name for place, _, _ in kept}))
     return Dataset(
         images=np.stack([image for _, image, _ in kept]),
         labels=np.array([class_names.index(place.class_name) for place, _, _ in kept], np.int64),
         splits=np.array([place.split for place, _, _ in kept], dtype="U16"),
         class_names=class_names,
-        unreadable=tuple(unreadable),
+        unreadable=(*skipped, *failed),
         names=np.array([place.name for place, _, _ in kept]),
         sizes_wh=np.array([size_wh for _, _, size_wh in kept], dtype=np.int32),
         notes=notes,
@@ -321,58 +314,30 @@ def _in_parallel(work: Callable, items: Sequence, progress: Progress | None) -> 
 
 def _find_places(names: Iterable[str]) -> tuple[list[_Place], tuple[str, ...]]:
     """Return where the images of the dataset lie, and a note about those that lie elsewhere."""
-    images = [name for name in names if _is_image_name(name)]
-    places = [place for name in images if (place := _place_in_split(name))]
-    expected = "<split>/<class>/<image>"
-    if not places:
-        places, expected = _places_in_classes(images), "<class>/<image>"
-    inside = {place.name for place in places}
-    outside = [name for name in images if name not in inside]
+    parts_of = {
+        name: name.split("/")
+        for name in names
+        if name.lower().endswith(PHOTO_SUFFIXES)
+        and all(_is_visible(part) or part == "." for part in name.split("/"))
+    }
+    splits = {
+        name: FOLDER_SPLITS.get(parts[-3].lower())
+        for name, parts in parts_of.items()
+        if len(parts) > 2
+    }
+    splits, expected = {name: split for name, split in splits.items() if split}, "<split>/"
+    depths = Counter(len(parts) for parts in parts_of.values() if len(parts) > 1)
+    if not splits and depths:  # class folders alone: those as deep as most images lie
+        usual = max(depths, key=lambda depth: (depths[depth], depth))
+        splits = {name: "" for name, parts in parts_of.items() if len(parts) == usual}
+        expected = ""
+    places = [_Place(name, split, parts_of[name][-2].lower()) for name, split in splits.items()]
+    outside = [name for name in parts_of if name not in splits]
     if not outside:
         return places, ()
     count = f"{len(outside):,} image" + ("s that do" if len(outside) > 1 else " that does")
+    expected += "<class>/<image>"
     return places, (f"Left out {count} not lie as {expected}, such as {outside[0]}",)
-
-
-def _is_image_name(name: str) -> bool:
-    """Return whether a name is that of a visible image."""
-    if not name.lower().endswith(PHOTO_SUFFIXES):
-        return False
-    return not any(
-        part == "__MACOSX" or (part.startswith(".") and part != ".") for part in name.split("/")
-    )
-
-
-def _place_in_split(name: str) -> _Place | None:
-    """Return the place of an image in a class folder of a split, else None."""
-    parts = name.split("/")
-    split = FOLDER_SPLITS.get(parts[-3].lower()) if len(parts) > 2 else None
-    return _Place(name, split, parts[-2].lower()) if split else None
-
-
-def _places_in_classes(names: list[str]) -> list[_Place]:
-    """Return the places of images in class folders: those as deep as most images lie."""
-    depths = {name: len(name.split("/")) for name in names}
-    counts = Counter(depth for depth in depths.values() if depth > 1)
-    if not counts:
-        return []
-    usual = max(counts, key=lambda depth: (counts[depth], depth))
-    return [
-        _Place(name, "", name.split("/")[-2].lower())
-        for name, depth in depths.items()
-        if depth == usual
-    ]
-
-
-def _decode(name: str, reading: _Reading) -> tuple[np.ndarray, tuple[int, int]] | str:
-    """Return the (48, 48) uint8 grey image of a file and its first size, or why there is none."""
-    try:
-        content = reading.read(name)
-        photo = plain_grey(content)
-        photo = decode_image(content) if photo is None else photo
-        return reading.framing(photo), (photo.shape[1], photo.shape[0])
-    except ImageError as error:
-        return str(error)
 
 
 def _framed_again(

@@ -77,8 +77,7 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
     dataset, identical = _without_test_images(dataset, _find_identical, keep)
     dataset = hold_out_validation(dataset, settings.validation_share, settings.seed)
     # Only now, so that which images are held out depends on equal pixels and the seed alone.
-    dataset, similar = _without_test_images(dataset, _find_similar, keep)
-    dataset, in_validation = _without_validation_images(dataset, keep)
+    dataset, leaks = _without_similar(dataset, identical, keep)
     missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
     if len(missing):
         names = ", ".join(dataset.class_names[label] for label in missing)
@@ -86,7 +85,7 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
             f"expected training images of each class; received none of {names}, whose images are "
             "all in other splits: more of them, or another --seed, would help"
         )
-    return dataset, Leaks(identical, similar, in_validation, keep)
+    return dataset, leaks
 
 
 def remove_leaks(dataset: Dataset, keep: bool = False) -> tuple[Dataset, Leaks]:
@@ -101,9 +100,7 @@ def remove_leaks(dataset: Dataset, keep: bool = False) -> tuple[Dataset, Leaks]:
         The dataset without them, its test images marked in `twins`, and the counts.
     """
     dataset, identical = _without_test_images(dataset, _find_identical, keep)
-    dataset, similar = _without_test_images(dataset, _find_similar, keep)
-    dataset, in_validation = _without_validation_images(dataset, keep)
-    return dataset, Leaks(identical, similar, in_validation, keep)
+    return _without_similar(dataset, identical, keep)
 
 
 def hash_images(images: np.ndarray) -> np.ndarray:
@@ -206,49 +203,35 @@ def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed:
     rows = np.flatnonzero(pool)
     units = _find_units(dataset.where(pool))
     held_out = np.zeros(len(rows), dtype=bool)
-    if units.has_person.any():
-        held_out |= _some_people(units, name, share, seed)
-    if not units.has_person.all():
-        unknown = ~units.has_person
-        digests = hash_images(dataset.images[rows[unknown]])
-        held_out[unknown] = _some_images(digests, dataset.labels[rows[unknown]], name, share, seed)
+    known, unknown = units.has_person, ~units.has_person
+    if known.any():  # all images of a person together
+        people = units.where(known)
+        most = min(MOST_PARTS, len(np.unique(people.numbers)))
+        if most < 2:
+            raise DatasetError(
+                f"expected at least two people to hold {share:.0%} out for {name}; received one"
+            )
+        part = Fraction(share).limit_denominator(most)
+        part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
+        held_out[known] = _cut(people, part.denominator, seed) < part.numerator
+    if unknown.any():  # equal images together
+        digests, labels = hash_images(dataset.images[rows[unknown]]), units.labels[unknown]
+        unique, first = np.unique(digests, return_index=True)
+        try:
+            _, chosen = train_test_split(
+                unique, test_size=share, random_state=seed, stratify=labels[first]
+            )
+        except ValueError as error:
+            counts = np.bincount(labels[first])
+            raise DatasetError(
+                f"expected enough images of each class to hold {share:.0%} out for {name}; "
+                f"received {len(unique)} different images, the smallest class with "
+                f"{counts[counts > 0].min()} ({error})"
+            ) from error
+        held_out[unknown] = np.isin(digests, chosen)
     splits = dataset.splits.astype("U16")
     splits[rows[held_out]] = name
     return replace(dataset, splits=splits)
-
-
-def _some_images(
-    digests: np.ndarray, labels: np.ndarray, name: str, share: float, seed: int
-) -> np.ndarray:
-    """Return which images are held out, (N,) bool; equal digests together."""
-    unique, first = np.unique(digests, return_index=True)
-    try:
-        _, held_out = train_test_split(
-            unique, test_size=share, random_state=seed, stratify=labels[first]
-        )
-    except ValueError as error:
-        counts = np.bincount(labels[first])
-        raise DatasetError(
-            f"expected enough images of each class to hold {share:.0%} out for {name}; "
-            f"received {len(unique)} different images, the smallest class with "
-            f"{counts[counts > 0].min()} ({error})"
-        ) from error
-    return np.isin(digests, held_out)
-
-
-def _some_people(units: _Units, name: str, share: float, seed: int) -> np.ndarray:
-    """Return which images are held out, (N,) bool; all images of a person together."""
-    people = units.where(units.has_person)
-    most = min(MOST_PARTS, len(np.unique(people.numbers)))
-    if most < 2:
-        raise DatasetError(
-            f"expected at least two people to hold {share:.0%} out for {name}; received one"
-        )
-    part = Fraction(share).limit_denominator(most)
-    part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
-    held_out = np.zeros(len(units.numbers), dtype=bool)
-    held_out[units.has_person] = _cut(people, part.denominator, seed) < part.numerator
-    return held_out
 
 
 def _cut(units: _Units, folds: int, seed: int) -> np.ndarray:
@@ -258,32 +241,27 @@ def _cut(units: _Units, folds: int, seed: int) -> np.ndarray:
         DatasetError: there are fewer units than parts, or too few of each class.
     """
     numbers, first = np.unique(units.numbers, return_index=True)
+    by_person = units.has_person.any()
     if len(numbers) < folds:
-        kind = "people" if units.has_person.any() else "different images"
+        kind = "people" if by_person else "different images"
         raise DatasetError(
             f"expected at least {folds} {kind} for {folds} parts; received {len(numbers)}"
         )
-    if not units.has_person.any():
-        cutter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-        return _number_parts(cutter, units.labels[first])[np.searchsorted(numbers, units.numbers)]
-    cutter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return _number_parts(cutter, units.labels, units.numbers)
-
-
-def _number_parts(cutter, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
-    """Return which part of a cross-validation each row is tested in, (N,) int64."""
+    cutter = StratifiedGroupKFold if by_person else StratifiedKFold
+    labels, groups = (units.labels, units.numbers) if by_person else (units.labels[first], None)
     parts = np.empty(len(labels), dtype=np.int64)
     try:
         with warnings.catch_warnings():
             # A class with fewer images than parts is missing from some of them, which may be.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-            for part, (_, rows) in enumerate(cutter.split(labels, labels, groups)):
+            folded = cutter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+            for part, (_, rows) in enumerate(folded):
                 parts[rows] = part
     except ValueError as error:
         raise DatasetError(
             f"expected a class with at least as many images as parts; received {error}"
         ) from error
-    return parts
+    return parts if by_person else parts[np.searchsorted(numbers, units.numbers)]
 
 
 def _without_test_images(dataset: Dataset, find: Callable, keep: bool) -> tuple[Dataset, int]:
@@ -294,13 +272,15 @@ def _without_test_images(dataset: Dataset, find: Callable, keep: bool) -> tuple[
     return dataset.where(keep | ~leaked), int(leaked.sum())
 
 
-def _without_validation_images(dataset: Dataset, keep: bool) -> tuple[Dataset, int]:
-    """Return the dataset without training images that validation holds, and their number."""
+def _without_similar(dataset: Dataset, identical: int, keep: bool) -> tuple[Dataset, Leaks]:
+    """Remove images that are nearly those of a test split, then training images in validation."""
+    dataset, similar = _without_test_images(dataset, _find_similar, keep)
     training, validation = dataset.splits == "train", dataset.splits == "validation"
     leaked = np.zeros(len(dataset), dtype=bool)
     for find in (_find_identical, _find_similar):
         leaked |= find(dataset.images, training, validation)[0]
-    return dataset.where(keep | ~leaked), int(leaked.sum())
+    leaks = Leaks(identical, similar, int(leaked.sum()), keep)
+    return dataset.where(keep | ~leaked), leaks
 
 
 def _find_identical(

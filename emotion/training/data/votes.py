@@ -66,12 +66,7 @@ def apply_votes(
         DatasetError: the file is no such csv, or does not belong to these rows.
     """
     usages, counts = _read_votes(path)
-    rows = csv_row_index(dataset.names)
-    if len(usages) <= rows.max():
-        raise DatasetError(
-            f"expected votes for {rows.max() + 1} rows; {path} has {len(usages)}: it belongs to "
-            "another csv"
-        )
+    rows = _rows_with_votes(dataset.names, len(usages), path)
     for row, split in zip(rows, dataset.splits, strict=True):
         if CSV_SPLITS.get(usages[row]) != split:
             usage = next(name for name, value in CSV_SPLITS.items() if value == split)
@@ -80,14 +75,33 @@ def apply_votes(
                 f"there and {usages[row]} in {path}"
             )
     counts = counts[rows]
-    dataset = dataset.noting(*_doubts(dataset, counts))
+    shares = _by_class(counts, dataset.class_names)
+    voted = shares.any(axis=1)
+    if np.count_nonzero(voted) >= FEWEST_ROWS_TO_JUDGE:
+        agreement = (shares.argmax(axis=1) == dataset.labels)[voted].mean()
+        if agreement < LEAST_AGREEMENT:
+            dataset = dataset.noting(
+                f"Only {agreement:.0%} of the labels are what most people voted, where "
+                f"{EXPECTED_AGREEMENT:.0%} are usual: do the votes belong to this csv?"
+            )
     if contempt:
         names = tuple(sorted({*dataset.class_names, CONTEMPT}))
         places = np.array([names.index(name) for name in dataset.class_names])
         dataset = replace(dataset, class_names=names, labels=places[dataset.labels])
     if votes_as in ("majority", "distribution"):
         return _with_crowd_labels(dataset, counts, votes_as)
-    return replace(dataset, votes=_normalized(_by_class(counts, dataset.class_names)))
+    return replace(dataset, votes=as_shares(_by_class(counts, dataset.class_names)))
+
+
+def _rows_with_votes(names: np.ndarray, count: int, path: Path) -> np.ndarray:
+    """Return the row of each image in a csv; an error if there are fewer rows of votes."""
+    rows = csv_row_index(names)
+    if len(rows) and count <= rows.max():
+        raise DatasetError(
+            f"expected votes for {rows.max() + 1} rows; {path} has {count}: it belongs to another "
+            "csv"
+        )
+    return rows
 
 
 def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
@@ -104,10 +118,8 @@ def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
         DatasetError: the file is no such csv, or has too few rows.
     """
     voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
-    rows = csv_row_index(dataset.names[voted])
     _, counts = _read_votes(path)
-    if len(rows) and len(counts) <= rows.max():
-        raise DatasetError(f"expected votes for {rows.max() + 1} rows; {path} has {len(counts)}")
+    rows = _rows_with_votes(dataset.names[voted], len(counts), path)
     majority = _by_class(_each(counts[rows], _majority), dataset.class_names)
     labels, keep = dataset.labels.copy(), np.ones(len(dataset), bool)
     labels[voted], keep[voted] = majority.argmax(axis=1), majority.any(axis=1)
@@ -147,21 +159,6 @@ def _read_votes(path: Path) -> tuple[list[str], np.ndarray]:
     )
 
 
-def _doubts(dataset: Dataset, counts: np.ndarray) -> tuple[str, ...]:
-    """Return a note where labels and votes differ so often that the rows can hardly be the same."""
-    shares = _by_class(counts, dataset.class_names)
-    voted = shares.any(axis=1)
-    if np.count_nonzero(voted) < FEWEST_ROWS_TO_JUDGE:
-        return ()
-    agreement = (shares.argmax(axis=1) == dataset.labels)[voted].mean()
-    if agreement >= LEAST_AGREEMENT:
-        return ()
-    return (
-        f"Only {agreement:.0%} of the labels are what most people voted, where "
-        f"{EXPECTED_AGREEMENT:.0%} are usual: do the votes belong to this csv?",
-    )
-
-
 def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> Dataset:
     """Return the rows on which people agree, labelled by them, and notes on the others."""
     majority = _each(counts, _majority)
@@ -181,7 +178,7 @@ def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> D
     listed = ", ".join(f"{count:,} {reason}" for reason, count in removed)
     note = f"FER+ {votes_as}: removed {np.count_nonzero(~keep):,} of {len(keep):,} rows"
     kept = dataset.where(keep).noting(f"{note} ({listed})" if listed else note)
-    votes = _normalized(targets[keep])
+    votes = as_shares(targets[keep])
     labels = votes.argmax(axis=1).astype(np.int64)
     return replace(kept, labels=labels, votes=None if votes_as == "majority" else votes)
 
@@ -229,7 +226,7 @@ def _by_class(counts: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
     return counts[:, [columns.index(name) for name in class_names]]
 
 
-def _normalized(counts: np.ndarray) -> np.ndarray:
+def as_shares(counts: np.ndarray) -> np.ndarray:
     """Return votes as shares, float32; a row of zeros stays one."""
     votes = counts.astype(np.float32)
     totals = votes.sum(axis=1, keepdims=True)

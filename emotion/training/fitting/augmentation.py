@@ -82,9 +82,19 @@ def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> n
 
 def _move(images: np.ndarray, most: Strength, random: np.random.Generator) -> np.ndarray:
     """Mirror, turn, zoom and shift each face about its centre; the edge is drawn outwards."""
-    height, width = images.shape[1:]
+    count, height, width = images.shape
+    angles = np.radians(random.uniform(-most.degrees, most.degrees, count))
+    cosines, sines = np.cos(angles), np.sin(angles)
+    scales = 1 + random.uniform(-most.zoom_share, most.zoom_share, (count, 2))
+    scales[:, 0] *= random.choice((-1, 1), count)
+    turns = np.stack([np.stack([cosines, -sines], 1), np.stack([sines, cosines], 1)], 1)
+    matrices = np.empty((count, 2, 3))  # from places in the changed face to places in the face
+    matrices[:, :, :2] = turns * scales[:, None, :]
+    centre = (np.array((width, height)) - 1) / 2
+    shifts = random.uniform(-most.shift_share, most.shift_share, (count, 2)) * (width, height)
+    matrices[:, :, 2] = centre + shifts - matrices[:, :, :2] @ centre
     moved = np.empty_like(images)
-    for index, matrix in enumerate(_matrices(len(images), (width, height), most, random)):
+    for index, matrix in enumerate(matrices):
         cv2.warpAffine(
             images[index],
             matrix,
@@ -94,23 +104,6 @@ def _move(images: np.ndarray, most: Strength, random: np.random.Generator) -> np
             borderMode=cv2.BORDER_REPLICATE,
         )
     return moved
-
-
-def _matrices(
-    count: int, size_wh: tuple[int, int], most: Strength, random: np.random.Generator
-) -> np.ndarray:
-    """Return random matrices from places in the changed face to places in the face, (N, 2, 3)."""
-    angles = np.radians(random.uniform(-most.degrees, most.degrees, count))
-    cosines, sines = np.cos(angles), np.sin(angles)
-    scales = 1 + random.uniform(-most.zoom_share, most.zoom_share, (count, 2))
-    scales[:, 0] *= random.choice((-1, 1), count)
-    turns = np.stack([np.stack([cosines, -sines], 1), np.stack([sines, cosines], 1)], 1)
-    matrices = np.empty((count, 2, 3))
-    matrices[:, :, :2] = turns * scales[:, None, :]
-    centre = (np.array(size_wh) - 1) / 2
-    shifts = random.uniform(-most.shift_share, most.shift_share, (count, 2)) * size_wh
-    matrices[:, :, 2] = centre + shifts - matrices[:, :, :2] @ centre
-    return matrices
 
 
 def _coarsen(images: np.ndarray, share: float, random: np.random.Generator) -> None:

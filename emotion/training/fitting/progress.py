@@ -49,20 +49,15 @@ class Progress:
         self.bar.close()
         if not self.is_silent:
             seconds = time.monotonic() - self.started_s
-            self.stream.write(f"{epoch_line(history, self.epochs, seconds)}\n")
+            row, best = history[-1], best_epoch(history)
+            left = self.epochs - row["epoch"]
+            parts = [
+                f"Epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}",
+                f"loss {row['loss']:.3f}",
+                f"accuracy {share(row['accuracy'], 1)}",
+                f"validation {row['val_loss']:.3f}, {share(row['val_accuracy'], 1)}",
+                f"best {share(history[best - 1]['val_accuracy'], 1)} (epoch {best})",
+                clock(seconds) + (f", {clock(seconds * left)} left" if left else ""),
+            ]
+            self.stream.write("  ".join(parts) + "\n")
             self.stream.flush()
-
-
-def epoch_line(history: Sequence[Mapping[str, float]], epochs: int, seconds: float) -> str:
-    """Return the line of a finished epoch, which took that many seconds."""
-    row, best = history[-1], best_epoch(history)
-    left = epochs - row["epoch"]
-    parts = [
-        f"Epoch {row['epoch']:>{len(str(epochs))}}/{epochs}",
-        f"loss {row['loss']:.3f}",
-        f"accuracy {share(row['accuracy'], 1)}",
-        f"validation {row['val_loss']:.3f}, {share(row['val_accuracy'], 1)}",
-        f"best {share(history[best - 1]['val_accuracy'], 1)} (epoch {best})",
-        clock(seconds) + (f", {clock(seconds * left)} left" if left else ""),
-    ]
-    return "  ".join(parts)

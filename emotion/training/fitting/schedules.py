@@ -48,11 +48,6 @@ def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, 
     return first, Stage(frozen, settings.epochs, rate)
 
 
-def stage_of(stages: Sequence[Stage], epoch: int) -> Stage:
-    """Return the stage that an epoch, counted from 0, belongs to."""
-    return next(stage for stage in stages if stage.start <= epoch < stage.end)
-
-
 def side_of(settings: TrainingSettings, epoch: int) -> int:
     """Return the side in pixels of the faces in an epoch, counted from 0.
 

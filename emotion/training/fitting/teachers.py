@@ -27,9 +27,6 @@ SMALLEST_PROBABILITY = 1e-4
 VOTERS = 10
 """People who voted on each face of FER+."""
 
-KEPT_ANSWERS = "{head}-teachers.npz"
-"""The answers, kept in the folder of a run so that it goes on at once after an interruption."""
-
 
 def what_teachers_say(
     training: Dataset, validation: Dataset, settings: TrainingSettings
@@ -58,7 +55,7 @@ def what_teachers_say(
     faces = (training, validation)
     of_label = [_log(_kept_answers(part, settings, "label")) for part in faces]
     of_votes = [_log(_kept_answers(part, settings, "votes")) for part in faces]
-    labels = [_one_hot(part) for part in faces]
+    labels = [np.eye(len(part.class_names), dtype=np.float32)[part.labels] for part in faces]
     votes = [part.votes for part in faces]
     voted = [np.log((VOTERS * shares + 1 / shares.shape[1]) / (VOTERS + 1)) for shares in votes]
     return (
@@ -84,7 +81,9 @@ def expected_annotation(
     Returns:
         (N, classes) float32 for the training faces, rows sum to 1.
     """
-    regression = _regress(others[0], annotation[0])
+    rows, classes = np.nonzero(annotation[0])
+    regression = LogisticRegression(max_iter=2000)
+    regression.fit(others[0][rows], classes, sample_weight=annotation[0][rows, classes])
     told = [_log(regression.predict_proba(facts)) for facts in others]
 
     def cross_entropy(powers: np.ndarray) -> float:
@@ -95,17 +94,13 @@ def expected_annotation(
     return softmax(powers[0] * seen[0] + powers[1] * told[0], axis=1).astype(np.float32)
 
 
-def _regress(facts: np.ndarray, shares: np.ndarray) -> LogisticRegression:
-    """Return the multinomial logistic regression of shares of classes, (N, classes), on facts."""
-    rows, classes = np.nonzero(shares)
-    regression = LogisticRegression(max_iter=2000)
-    return regression.fit(facts[rows], classes, sample_weight=shares[rows, classes])
-
-
 def _kept_answers(faces: Dataset, settings: TrainingSettings, head: str) -> np.ndarray:
-    """Return the mean answer of a head's teachers, (N, classes), kept with the run."""
+    """Return the mean answer of a head's teachers, (N, classes), kept with the run.
+
+    So a run goes on at once after an interruption.
+    """
     stems = settings.teachers if head == "label" else settings.votes_teachers
-    kept = settings.run_folder() / KEPT_ANSWERS.format(head=f"{head}-{len(faces)}")
+    kept = settings.run_folder() / f"{head}-{len(faces)}-teachers.npz"
     try:
         with kept.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return arrays["answers"]
@@ -117,10 +112,6 @@ def _kept_answers(faces: Dataset, settings: TrainingSettings, head: str) -> np.n
     with whole_file(kept) as part, part.open("wb") as file:
         np.savez(file, answers=answers)
     return answers
-
-
-def _one_hot(faces: Dataset) -> np.ndarray:
-    return np.eye(len(faces.class_names), dtype=np.float32)[faces.labels]
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Several models as one: their average as a network, or as answers to learn from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -43,11 +43,20 @@ def average_models(
     orders = [_order(model, class_names, models[0].name) for model in models]
     faces = keras.Input(INPUT_SHAPE, name="faces")
     views = (faces, ops.flip(faces, axis=2)) if mirrored else (faces,)
-    members = [
-        _member(Path(stem), number, order)
-        for number, (stem, order) in enumerate(zip(stems, orders, strict=True), start=1)
-    ]
-    answers = [member(view) for member in members for view in views]
+    answers = []
+    for number, (stem, order) in enumerate(zip(stems, orders, strict=True), start=1):
+        member = load_keras_model(ModelFiles(Path(stem)))
+        member.name = f"member_{number}"
+        of_member = [member(view) for view in views]
+        if order != sorted(order):
+            # picking columns is no layer that a plain Keras installation loads; a dense one is
+            reorder = layers.Dense(
+                len(order), use_bias=False, trainable=False, dtype="float32", name=f"order_{number}"
+            )
+            reorder.build((None, len(order)))
+            reorder.set_weights([np.eye(len(order), dtype=np.float32)[:, order]])
+            of_member = [reorder(answer) for answer in of_member]
+        answers += of_member
     mean = layers.Average(name="mean", dtype="float32")(answers)
     logarithms = ops.log(ops.maximum(mean, SMALLEST_PROBABILITY))
     emotion = layers.Dense(
@@ -107,18 +116,3 @@ def _order(model: EmotionModel, class_names: Sequence[str], whose: str) -> list[
             f"{whose} has {', '.join(class_names)}"
         )
     return [model.class_names.index(name) for name in class_names]
-
-
-def _member(stem: Path, number: int, order: list[int]) -> Callable:
-    """Return a saved model as one layer of a name of its own, its answers put into an order."""
-    member = load_keras_model(ModelFiles(stem))
-    member.name = f"member_{number}"
-    if order == sorted(order):
-        return member
-    # a dense layer, because picking columns is no layer that a plain Keras installation loads
-    reorder = layers.Dense(
-        len(order), use_bias=False, trainable=False, dtype="float32", name=f"order_{number}"
-    )
-    reorder.build((None, len(order)))
-    reorder.set_weights([np.eye(len(order), dtype=np.float32)[:, order]])
-    return lambda faces: reorder(member(faces))

@@ -28,65 +28,48 @@ FILES = {
 
 
 def start_from(network: keras.Model, settings: TrainingSettings) -> None:
-    """Give a new network the weights that the settings ask for.
+    """Give a new network the weights that the settings ask for; a second head starts as the first.
 
     Raises:
         ModelError: the saved model cannot be loaded.
         TrainingError: the weights cannot be had, or belong to another network.
     """
-    weights = settings.starting_weights()
+    weights, architecture = settings.starting_weights(), settings.architecture
     if weights == "none":
         return
-    if weights == "imagenet":
-        load_imagenet_weights(network, settings.architecture, None)
-    elif Path(weights).suffix == ".h5":
-        load_imagenet_weights(network, settings.architecture, Path(weights))
-    else:
-        load_saved_weights(network, ModelFiles(Path(weights)))
-
-
-def load_imagenet_weights(network: keras.Model, architecture: str, file: Path | None) -> None:
-    """Give the backbone of a network the weights it learned on ImageNet, without their last layer.
-
-    Args:
-        network: of the architecture.
-        architecture: one of `TRANSFER_NETWORKS`.
-        file: the .h5 that Keras fetches, kept at hand; None lets Keras fetch it.
-
-    Raises:
-        TrainingError: the network takes no such weights, they cannot be fetched, or the file is
-            not theirs.
-    """
+    if weights != "imagenet" and Path(weights).suffix != ".h5":
+        files = ModelFiles(Path(weights))
+        values = load_keras_model(files).get_weights()
+        values += values[-2:] if len(network.outputs) > 1 else []
+        expected = [array.shape for array in network.get_weights()]
+        received = [array.shape for array in values]
+        if expected != received:
+            raise TrainingError(
+                f"expected --weights of the same architecture and number of classes; {files.name} "
+                f"has {len(received)} arrays ending in {received[-1:]}, the network "
+                f"{len(expected)} ending in {expected[-1:]}"
+            )
+        network.set_weights(values)
+        return
     backbone = backbone_of(network)
     if backbone is None:
         raise TrainingError(
             f"expected one of {', '.join(TRANSFER_NETWORKS)} for weights from ImageNet; received "
             f"{architecture}: give --weights none, or a saved model (folder and name, no suffix)"
         )
-    if file is None:
+    if weights == "imagenet":
         backbone.set_weights(_fetched_weights(architecture, backbone.input_shape[1:]))
-    else:
-        _load_backbone_file(backbone, architecture, file)
-
-
-def load_saved_weights(network: keras.Model, files: ModelFiles) -> None:
-    """Give a network the weights of a saved model; a second head starts as the first.
-
-    Raises:
-        ModelError: the model cannot be loaded.
-        TrainingError: it is of another architecture or of other classes.
-    """
-    values = load_keras_model(files).get_weights()
-    values += values[-2:] if len(network.outputs) > 1 else []
-    expected = [weights.shape for weights in network.get_weights()]
-    received = [weights.shape for weights in values]
-    if expected != received:
+        return
+    expected = f"expected the ImageNet weights of {architecture} without its last layer"
+    if not Path(weights).is_file():
+        raise TrainingError(f"{expected} in {weights}; there is no such file")
+    try:
+        backbone.load_weights(weights)
+    except LOAD_ERRORS as error:
         raise TrainingError(
-            f"expected --weights of the same architecture and number of classes; {files.name} has "
-            f"{len(received)} arrays ending in {received[-1:]}, the network {len(expected)} "
-            f"ending in {expected[-1:]}"
-        )
-    network.set_weights(values)
+            f"{expected}, such as {FILES[architecture]}; {weights} cannot be used as such "
+            f"({first_line(error)[:250]}); a whole model is given by its name without .h5"
+        ) from error
 
 
 def _fetched_weights(architecture: str, input_shape: tuple[int, int, int]) -> list:
@@ -107,19 +90,6 @@ def _fetched_weights(architecture: str, input_shape: tuple[int, int, int]) -> li
     finally:
         socket.setdefaulttimeout(timeout)
     return backbone.get_weights()
-
-
-def _load_backbone_file(backbone: keras.Model, architecture: str, file: Path) -> None:
-    expected = f"expected the ImageNet weights of {architecture} without its last layer"
-    if not file.is_file():
-        raise TrainingError(f"{expected} in {file}; there is no such file")
-    try:
-        backbone.load_weights(str(file))
-    except LOAD_ERRORS as error:
-        raise TrainingError(
-            f"{expected}, such as {FILES[architecture]}; {file} cannot be used as such "
-            f"({first_line(error)[:250]}); a whole model is given by its name without .h5"
-        ) from error
 
 
 class _HeldFirst(io.TextIOBase):

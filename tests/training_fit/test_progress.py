@@ -1,7 +1,11 @@
+"""How far long work is: a bar on a terminal, lines elsewhere."""
+
 import io
 
 import pytest
 
+from emotion import progress
+from emotion.progress import progress_bar
 from emotion.training.fitting.progress import Progress
 
 ROWS = [
@@ -13,6 +17,31 @@ ROWS = [
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def work(monkeypatch, stream, total) -> str:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    monkeypatch.setattr("tqdm.std.time", iter(range(0, 1000, 10)).__next__)
+    with progress_bar("photos", total, stream) as show:
+        show(40)
+        show(41)
+        show(50, "2 problems")
+    return stream.getvalue()
+
+
+def test_a_bar_that_goes_away_or_lines(monkeypatch):
+    text = work(monkeypatch, io.StringIO(), 100)
+    assert "\r" not in text
+    for words in ("50/100", "photos", "2 problems"):
+        assert words in text.splitlines()[-1]
+    text = work(monkeypatch, Terminal(), 100)
+    for words in ("50%|", "2 problems"):
+        assert words in text
+    assert text.split("\r")[-1].strip() == ""
+    for stream in (io.StringIO(), Terminal()):
+        text = work(monkeypatch, stream, None)
+        assert "50 photos" in text
+        assert "%" not in text
 
 
 def train(stream: io.StringIO, verbose="auto") -> str:
@@ -34,16 +63,13 @@ def test_a_line_an_epoch(stream, verbose):
     assert "\r" not in written
     first, second = written.splitlines()
     assert first.startswith("Epoch  1/40  loss 1.900  accuracy 20.0%")
-    for figure in (" 2/40", "1.200", "54.1%", "1.300", "50.0%", "best 51.0% (epoch 1)", "left"):
+    for figure in (" 2/40", "1.200", "54.1%", "1.300", "50.0%", "51.0% (epoch 1)", "left"):
         assert figure in second
 
 
-def test_terminal_also_gets_a_bar():
+def test_terminal_also_gets_a_bar_unless_nothing_is_wanted():
     written = train(Terminal())
     assert "0/500" in written
     kept = [line.split("\r")[-1] for line in written.split("\n")]
     assert [line[:8] for line in kept] == ["Epoch  1", "Epoch  2", ""]
-
-
-def test_nothing_is_shown_where_that_is_wanted():
     assert train(Terminal(), 0) == ""

@@ -32,11 +32,15 @@ def read(settings: TrainingSettings) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_tensorboard_reads_every_figure(settings):
-    events = EventLog(settings)
-    for row in ROWS:
+def write(settings, kept, rows) -> None:
+    events = EventLog(settings, kept)
+    for row in rows:
         events.write(row)
     events.close()
+
+
+def test_tensorboard_reads_every_figure(settings):
+    write(settings, (), ROWS)
     scalars = read(settings)
     assert set(scalars) == set(TAGS.values())
     assert scalars["loss/training"] == [(1, 0.1), (2, 0.2), (3, 0.3)]
@@ -44,41 +48,23 @@ def test_tensorboard_reads_every_figure(settings):
 
 
 @pytest.mark.parametrize("kept", [1, 2])
-def test_goes_on_after_a_kill_without_a_gap_or_a_double(settings, kept):
+def test_goes_on_after_a_kill_without_a_gap_or_a_double(settings, tmp_path, kept):
     """Two epochs were written when the run was killed; the checkpoint has one or both."""
-    killed = EventLog(settings)
-    for row in ROWS[:2]:
-        killed.write(row)
-    killed.close()
-    events = EventLog(settings, ROWS[:kept])
-    for row in ROWS[kept:]:
-        events.write(row)
-    events.close()
+    notes = tmp_path / "logs" / "run" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.touch()
+    write(settings, (), ROWS[:2])
+    write(settings, ROWS[:kept], ROWS[kept:])
     assert read(settings)["accuracy/validation"] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert notes.exists()
 
 
-def test_other_files_in_the_folder_stay(settings, tmp_path):
-    folder = tmp_path / "logs" / "run"
-    folder.mkdir(parents=True)
-    (folder / "notes.txt").touch()
-    EventLog(settings).close()
-    assert (folder / "notes.txt").exists()
-
-
-def test_without_a_folder_nothing_is_written(settings, tmp_path):
-    events = EventLog(replace(settings, tensorboard=""))
-    events.write(ROWS[0])
-    events.close()
+def test_without_a_folder_or_tensorboard(settings, tmp_path, monkeypatch):
+    write(replace(settings, tensorboard=""), (), ROWS[:1])
     assert not list(tmp_path.iterdir())
-
-
-def test_without_tensorboard_it_says_so(settings, monkeypatch):
+    (tmp_path / "logs").touch()
+    with pytest.raises(TrainingError, match="folder"):
+        EventLog(settings)
     monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
     with pytest.raises(TrainingError, match="package tensorboard for --tensorboard"):
-        EventLog(settings)
-
-
-def test_folder_that_cannot_be_made_is_a_sentence(settings, tmp_path):
-    (tmp_path / "logs").touch()
-    with pytest.raises(TrainingError, match="expected a folder that can be written to"):
         EventLog(settings)

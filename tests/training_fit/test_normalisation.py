@@ -27,8 +27,9 @@ def make_pair(shape: tuple[int, ...], eager: bool):
     return pair
 
 
-@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
-@pytest.mark.parametrize("shape", [(6, 5, 3), (4,)], ids=["pictures", "vectors"])
+@pytest.mark.parametrize(
+    ("shape", "eager"), [((6, 5, 3), False), ((4,), False), ((6, 5, 3), True)], ids=str
+)
 def test_trains_as_the_layer_of_keras(shape, eager):
     random = np.random.default_rng(1)
     features = random.normal(2, 3, (16, *shape)).astype(np.float32)
@@ -57,17 +58,15 @@ def test_gradient_of_the_features():
     np.testing.assert_allclose(kernels[0], kernels[1], rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.parametrize("architecture", ["cnn", "mini_xception"])
-def test_network_takes_and_gives_the_same_weights(architecture):
-    network = build_network(architecture, 7, second_head=True)
+def test_network_takes_and_gives_the_same_weights():
+    network = build_network("mini_xception", 7, second_head=True)
     faster = use_fast_normalisation(network)
     kinds = {type(layer) for layer in faster.layers}
     assert FastBatchNormalization in kinds
     assert keras.layers.BatchNormalization not in kinds
     faces = np.random.default_rng(0).random((2, 48, 48, 1), dtype=np.float32)
-    for one, other in zip(
-        faster.predict_on_batch(faces), network.predict_on_batch(faces), strict=True
-    ):
+    pairs = zip(faster.predict_on_batch(faces), network.predict_on_batch(faces), strict=True)
+    for one, other in pairs:
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 

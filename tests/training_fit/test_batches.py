@@ -1,12 +1,8 @@
-from dataclasses import replace
-
 import numpy as np
-import pytest
 from training_data import make_dataset
 
-from emotion.training.fitting.batches import DEPTHWISE_NETWORKS, FaceBatches, batch_multiple, mix
+from emotion.training.fitting.batches import FaceBatches, batch_multiple, mix
 from emotion.training.fitting.targets import Targets, build_targets
-from emotion.training.networks.architectures import ARCHITECTURES, build_network
 from emotion.training.settings import TrainingSettings
 
 PLAIN = TrainingSettings(label_smoothing=0.0)
@@ -26,30 +22,23 @@ def test_batches_hold_every_image_once_in_the_order_of_the_seed():
     orders = [batches_of(data, seed=seed).order.tolist() for seed in ((7, 0), (7, 0), (7, 1))]
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == list(range(len(data)))
-    faces, labels, weights = joined(batches_of(data))
-    assert faces.dtype == labels.dtype == weights.dtype == np.float32
-    np.testing.assert_allclose(faces[..., 0] * 255, data.images, atol=1e-4)
-    np.testing.assert_array_equal(labels.argmax(axis=1), data.labels)
-    np.testing.assert_array_equal(weights, 1)
+    for seed, order in ((None, range(len(data))), ((7, 0), orders[0])):
+        faces, labels, weights = joined(batches_of(data, seed=seed))
+        assert faces.dtype == labels.dtype == weights.dtype == np.float32
+        np.testing.assert_allclose(faces[..., 0] * 255, data.images[order], atol=1e-4)
+        np.testing.assert_array_equal(labels.argmax(axis=1), data.labels[order])
+        np.testing.assert_array_equal(weights, 1)
 
 
-def test_shuffled_faces_keep_their_labels():
+def test_a_batch_is_the_same_whenever_it_is_asked_for():
     data = make_dataset(train=50)
-    batches = batches_of(data, seed=(7, 0))
-    faces, labels, _ = joined(batches)
-    np.testing.assert_allclose(faces[..., 0] * 255, data.images[batches.order], atol=1e-4)
-    np.testing.assert_array_equal(labels.argmax(axis=1), data.labels[batches.order])
-
-
-@pytest.mark.parametrize("change", [{"augmentation": "strong"}, {"mixup": 0.4}])
-def test_a_batch_is_the_same_whenever_it_is_asked_for(change):
-    data = make_dataset(train=50)
-    one, other = (batches_of(data, seed=(7, 3), **change) for _ in range(2))
-    one[0], one[1]
-    for ours, theirs in zip(one[2], other[2], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    next_epoch = batches_of(data, seed=(7, 4), **change)
-    assert np.abs(one[2][0] - next_epoch[2][0]).mean() > 0.01
+    for change in ({"augmentation": "strong"}, {"mixup": 0.4}):
+        one, other = (batches_of(data, seed=(7, 3), **change) for _ in range(2))
+        one[0], one[1]
+        for ours, theirs in zip(one[2], other[2], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        next_epoch = batches_of(data, seed=(7, 4), **change)
+        assert np.abs(one[2][0] - next_epoch[2][0]).mean() > 0.01
 
 
 def test_two_heads_go_by_their_names():
@@ -90,16 +79,11 @@ def test_loss_of_a_mixture_is_the_mixture_of_the_losses():
         np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_mixed_targets_stay_probabilities():
-    settings = replace(PLAIN, mixup=0.2)
-    data = make_dataset()
-    _, values, weights = batches_of(data, seed=(1, 1), mixup=settings.mixup)[0]
+def test_mixed_targets_stay_probabilities_and_no_weight_makes_no_target():
+    _, values, weights = batches_of(make_dataset(), seed=(1, 1), mixup=0.2)[0]
     np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(weights, 1, rtol=1e-6)
     assert ((values > 0).sum(axis=1) == 2).any(), "some face is a mixture of two classes"
-
-
-def test_no_weight_makes_no_target():
     targets = Targets((np.eye(4, dtype=np.float32),), (np.zeros(4, np.float32),))
     images = np.zeros((4, 48, 48), np.uint8)
     _, values, weights = FaceBatches(images, targets, 4, seed=(1, 1), mixup=0.2)[0]
@@ -115,25 +99,11 @@ def test_smaller_faces_are_means_of_the_given_ones():
     np.testing.assert_allclose(faces[..., 0] * 255, expected, atol=1)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "threads", "expected"),
-    [("mini_xception", "3", 3), ("mobilenetv2", "5", 5), ("cnn", "3", 1)],
-)
-def test_batches_of_depthwise_networks_split_evenly(architecture, threads, expected, monkeypatch):
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
-    assert batch_multiple(architecture) == expected
-
-
-def test_depthwise_networks_are_those_with_such_a_layer():
-    import keras
-
-    kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
-
-    def has_such(network) -> bool:
-        inner = [layer for layer in network.layers if isinstance(layer, keras.Model)]
-        return any(isinstance(layer, kinds) for layer in network.layers) or any(
-            map(has_such, inner)
-        )
-
-    found = {name for name in ARCHITECTURES if has_such(build_network(name, 2))}
-    assert found == set(DEPTHWISE_NETWORKS)
+def test_batches_of_depthwise_networks_split_evenly(monkeypatch):
+    for architecture, threads, expected in (
+        ("mini_xception", "3", 3),
+        ("mobilenetv2", "5", 5),
+        ("cnn", "3", 1),
+    ):
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+        assert batch_multiple(architecture) == expected

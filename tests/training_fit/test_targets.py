@@ -54,20 +54,14 @@ def test_votes_as_second_head_count_only_where_there_are_any():
     assert targets.weights[1].tolist() == [1, 1, 0]
 
 
-def test_teachers_are_mixed_with_the_label():
-    answers = np.full((7, 7), 1 / 7, np.float32)
-    data = make_dataset(train=7, validation=0, test=0)
-    (values,) = build_targets(data, replace(PLAIN, teacher_share=0.7), (answers,)).values
-    np.testing.assert_allclose(np.diag(values), 0.3 + 0.1, rtol=1e-5)
-    assert values.dtype == np.float32
-
-
-def test_teachers_of_the_votes_are_mixed_with_the_votes():
-    data = dataset_with_votes()
-    taught = (np.full((3, 7), 1 / 7, np.float32), np.eye(7, dtype=np.float32)[[3, 3, 3]])
-    targets = build_targets(data, replace(PLAIN, teacher_share=0.5), taught)
+def test_teachers_are_mixed_with_the_label_and_with_the_votes():
+    even = np.full((3, 7), 1 / 7, np.float32)
+    taught = (even, np.eye(7, dtype=np.float32)[[3, 3, 3]])
+    targets = build_targets(dataset_with_votes(), replace(PLAIN, teacher_share=0.5), taught)
+    np.testing.assert_allclose(np.diag(targets.values[0]), 0.5 + 0.5 / 7, rtol=1e-5)
     np.testing.assert_allclose(targets.values[1][0][[0, 3, 6]], [0.25, 0.5, 0.25])
     assert targets.weights[1].tolist() == [1, 1, 0]
+    assert targets.values[0].dtype == np.float32
 
 
 def test_balanced_classes_count_the_same():

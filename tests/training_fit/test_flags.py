@@ -6,11 +6,8 @@ import pytest
 from emotion.errors import TrainingError
 from emotion.training.settings import (
     ALL,
-    DATA,
-    SPLITS,
     TrainingSettings,
     add_flags,
-    flag_of,
     settings_from,
     shown,
 )
@@ -27,20 +24,16 @@ def test_without_flags_the_table_decides():
     assert settings_from(parse()) == TrainingSettings()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "name", "value"),
-    [
+def test_each_kind_of_flag():
+    for arguments, name, value in (
         (["--dataset", "a.csv", "b"], "dataset", ("a.csv", "b")),
-        (["--teachers", "one"], "teachers", ("one",)),
         (["--contempt"], "contempt", True),
         (["--batch-size", "16"], "batch_size", 16),
         (["--mixup", "0.2"], "mixup", 0.2),
         (["--votes-as", "blend"], "votes_as", "blend"),
         (["--subject-pattern", r"p\d+"], "subject_pattern", r"p\d+"),
-    ],
-)
-def test_each_kind_of_flag(arguments, name, value):
-    assert getattr(settings_from(parse(*arguments)), name) == value
+    ):
+        assert getattr(settings_from(parse(*arguments)), name) == value
 
 
 def test_command_line_wins_over_the_card_and_the_card_over_the_table():
@@ -50,39 +43,35 @@ def test_command_line_wins_over_the_card_and_the_card_over_the_table():
     assert settings.epochs == TrainingSettings().epochs
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "x"], ["--votes-as", "x"], ["--dataset"]])
-def test_wrong_usage(arguments, capsys):
-    with pytest.raises(SystemExit):
-        parse(*arguments)
-    assert flag_of(arguments[0].strip("-")) in capsys.readouterr().err
+def test_wrong_usage(capsys):
+    for arguments in (["--epochs", "x"], ["--votes-as", "x"], ["--dataset"]):
+        with pytest.raises(SystemExit):
+            parse(*arguments)
+        assert arguments[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("setting", fields(TrainingSettings), ids=lambda setting: setting.name)
-def test_help_tells_meaning_and_default(setting, monkeypatch):
+def test_help_tells_meaning_and_default(monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     parser = argparse.ArgumentParser()
-    add_flags(parser, [setting.name])
+    add_flags(parser, ALL)
     text = parser.format_help()
-    assert f"{setting.metadata['help']} (default: {shown(setting.default)})" in text
-
-
-def test_parts_name_settings():
-    assert set(DATA) | set(SPLITS) <= set(ALL)
+    for setting in fields(TrainingSettings):
+        assert f"{setting.metadata['help']} (default: {shown(setting.default)})" in text
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"epochs": 0}, "epochs at least 1"),
-        ({"fold": 6}, r"fold from 0 to folds \(5\)"),
+        ({"fold": 6}, r"folds \(5\)"),
         ({"folds": 1}, "folds at least 2"),
-        ({"subject_pattern": "("}, "a regular expression"),
-        ({"dataset": ()}, "at least one path"),
-        ({"blend": 1.5}, "blend from 0 to 1"),
-        ({"averaging": 1.0}, "averaging from 0 to below 1"),
+        ({"subject_pattern": "("}, "regular expression"),
+        ({"dataset": ()}, "at least one"),
+        ({"blend": 1.5}, "blend from 0"),
+        ({"averaging": 1.0}, "below 1"),
         ({"teacher_temperature": 0.0}, "above 0"),
         ({"architecture": "vgg19"}, "one of"),
-        ({"mixup": -1.0}, "mixup 0 or more; received -1.0"),
+        ({"mixup": -1.0}, "received -1.0"),
     ],
 )
 def test_values_out_of_range(change, message):
@@ -90,25 +79,20 @@ def test_values_out_of_range(change, message):
         TrainingSettings(**change)
 
 
-@pytest.mark.parametrize(
-    ("change", "rate"),
-    [({}, 0.1), ({"optimizer": "adam"}, 0.001), ({"learning_rate": 0.02}, 0.02)],
-)
-def test_learning_rate_of_the_optimizer(change, rate):
-    assert TrainingSettings(**change).rate() == rate
-
-
-@pytest.mark.parametrize(
-    ("change", "weights"),
-    [
+def test_what_follows_from_other_settings():
+    for change, rate in (
+        ({}, 0.1),
+        ({"optimizer": "adam"}, 0.001),
+        ({"learning_rate": 0.02}, 0.02),
+    ):
+        assert TrainingSettings(**change).rate() == rate
+    for change, weights in (
         ({}, "none"),
         ({"architecture": "vgg16"}, "imagenet"),
         ({"architecture": "vgg16", "weights": "none"}, "none"),
         ({"weights": "models/x"}, "models/x"),
-    ],
-)
-def test_starting_weights(change, weights):
-    assert TrainingSettings(**change).starting_weights() == weights
+    ):
+        assert TrainingSettings(**change).starting_weights() == weights
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 import socket
+from functools import partial
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from narrow_networks import build_narrow, make_faces, settle
@@ -17,15 +19,13 @@ FACES = make_faces()
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
     """Build Keras' applications with few channels."""
-    import keras
-
     for name in pretrained.APPLICATIONS.values():
         build = getattr(keras.applications, name)
-        monkeypatch.setattr(keras.applications, name, narrowed(build))
-
-
-def narrowed(build):
-    return lambda *arguments, **options: build_narrow(lambda: build(*arguments, **options))
+        monkeypatch.setattr(
+            keras.applications,
+            name,
+            lambda *given, build=build, **options: build_narrow(partial(build, *given, **options)),
+        )
 
 
 @pytest.fixture
@@ -58,45 +58,32 @@ def imagenet_file(path, architecture: str):
     return backbone
 
 
-def test_none_changes_nothing():
-    network = build_network("mobilenetv2", 7)
-    before = network.get_weights()
-    pretrained.start_from(network, TrainingSettings(architecture="mobilenetv2", weights="none"))
-    for old, new in zip(before, network.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
-
-
 @pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)
-def test_backbone_from_a_file(architecture, tmp_path):
+def test_backbone_from_a_file_given_or_fetched(architecture, tmp_path, monkeypatch):
     path = tmp_path / "notop.h5"
     backbone = imagenet_file(path, architecture)
     network = build_network(architecture, 7, second_head=True)
     head = network.get_layer("emotion").get_weights()
+    before = network.get_weights()
+    pretrained.start_from(network, TrainingSettings(architecture=architecture, weights="none"))
+    require_equal(network.get_weights(), before)
     pretrained.start_from(network, TrainingSettings(architecture=architecture, weights=str(path)))
-    for ours, theirs in zip(
-        backbone_of(network).get_weights(), backbone.get_weights(), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
-    for old, new in zip(head, network.get_layer("emotion").get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
-
-
-@pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)
-def test_backbone_as_keras_fetches_it(architecture, tmp_path, monkeypatch):
-    from keras.src.utils import file_utils
-
-    backbone = imagenet_file(tmp_path / "notop.h5", architecture)
+    require_equal(backbone_of(network).get_weights(), backbone.get_weights())
+    require_equal(network.get_layer("emotion").get_weights(), head)
     asked = []
-
-    def get_file(name, *_, **__):
-        asked.append(name)
-        return str(tmp_path / "notop.h5")
-
-    monkeypatch.setattr(file_utils, "get_file", get_file)
+    monkeypatch.setattr(
+        "keras.src.utils.file_utils.get_file",
+        lambda name, *_, **__: asked.append(name) or str(path),
+    )
     network = build_network(architecture, 7)
     pretrained.start_from(network, TrainingSettings(architecture=architecture))
-    np.testing.assert_array_equal(backbone_of(network).get_weights()[0], backbone.get_weights()[0])
+    require_equal(backbone_of(network).get_weights(), backbone.get_weights())
     assert asked == [pretrained.FILES[architecture]]
+
+
+def require_equal(ours, theirs) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_backbone_is_downloaded_and_shown(tmp_path, monkeypatch, capfd):
@@ -122,9 +109,8 @@ def test_offline_is_a_sentence(offline, tmp_path, monkeypatch, capfd):
     with pytest.raises(TrainingError) as caught:
         pretrained.start_from(network, TrainingSettings(architecture="vgg16"))
     message = str(caught.value)
-    assert "Name or service not known" in message
-    assert "--weights none" in message
-    assert f"--weights PATH/{pretrained.FILES['vgg16']}" in message
+    for words in ("not known", "--weights none", f"--weights PATH/{pretrained.FILES['vgg16']}"):
+        assert words in message
     assert "\n" not in message
     assert len(offline) == 1, "one attempt, no retries"
     assert socket.getdefaulttimeout() == timeout
@@ -132,50 +118,37 @@ def test_offline_is_a_sentence(offline, tmp_path, monkeypatch, capfd):
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def other_architecture(path):
-    imagenet_file(path, "vgg16")
-
-
-def cut_short(path):
-    imagenet_file(path, "mobilenetv2")
-    path.write_bytes(path.read_bytes()[:20_000])
-
-
-def whole_network(path):
-    build_network("mobilenetv2", 7).save(path, include_optimizer=False)
-
-
-@pytest.mark.parametrize(
-    ("write", "message"),
-    [
-        (lambda path: None, "there is no such file"),
-        (lambda path: path.mkdir(), "there is no such file"),
-        (lambda path: path.write_text("no weights"), "cannot be used as such"),
-        (lambda path: path.write_bytes(b""), "cannot be used as such"),
-        (cut_short, "cannot be used as such"),
-        (other_architecture, "Layer count mismatch"),
-        (whole_network, "Layer count mismatch"),
-    ],
-    ids=["missing", "folder", "text", "empty", "cut short", "vgg16", "whole network"],
-)
-def test_files_that_are_not_theirs(write, message, tmp_path):
+def test_files_that_are_not_theirs(tmp_path):
     path = tmp_path / "some.h5"
-    write(path)
-    settings = TrainingSettings(architecture="mobilenetv2", weights=str(path))
-    with pytest.raises(TrainingError, match=message) as caught:
-        pretrained.start_from(build_network("mobilenetv2", 7), settings)
-    assert "expected the ImageNet weights of mobilenetv2 without its last layer" in str(
-        caught.value
-    )
-    assert "\n" not in str(caught.value)
+    network = build_network("mobilenetv2", 7)
+
+    def cut_short():
+        imagenet_file(path, "mobilenetv2")
+        path.write_bytes(path.read_bytes()[:20_000])
+
+    for write, message in (
+        (lambda: None, "no such file"),
+        (lambda: path.write_text("no weights"), "cannot be used"),
+        (lambda: path.write_bytes(b""), "cannot be used"),
+        (cut_short, "cannot be used"),
+        (lambda: imagenet_file(path, "vgg16"), "Layer count mismatch"),
+        (lambda: network.save(path, include_optimizer=False), "Layer count mismatch"),
+        (lambda: path.unlink() or path.mkdir(), "no such file"),
+    ):
+        write()
+        settings = TrainingSettings(architecture="mobilenetv2", weights=str(path))
+        with pytest.raises(TrainingError, match=message) as caught:
+            pretrained.start_from(network, settings)
+        assert "mobilenetv2" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("weights", ["imagenet", "some.h5"])
-def test_native_networks_have_no_imagenet_weights(weights):
+def test_native_networks_have_no_imagenet_weights():
     network = build_network("mini_xception", 7)
-    settings = TrainingSettings(architecture="mini_xception", weights=weights)
-    with pytest.raises(TrainingError, match="expected one of vgg16, resnet50, mobilenetv2"):
-        pretrained.start_from(network, settings)
+    for weights in ("imagenet", "some.h5"):
+        settings = TrainingSettings(architecture="mini_xception", weights=weights)
+        with pytest.raises(TrainingError, match="vgg16, resnet50, mobilenetv2"):
+            pretrained.start_from(network, settings)
 
 
 @pytest.fixture
@@ -194,22 +167,15 @@ def test_starts_from_a_saved_model(saved):
     again = build_network("mini_xception", 7)
     pretrained.start_from(again, settings)
     theirs = load_keras_model(saved).get_weights()
-    for started, expected in ((again, theirs), (network, theirs + theirs[-2:])):
-        for ours, their in zip(started.get_weights(), expected, strict=True):
-            np.testing.assert_array_equal(ours, their)
-    heads = [network.get_layer(name).get_weights() for name in ("emotion", "votes")]
-    for first, second in zip(*heads, strict=True):
-        np.testing.assert_array_equal(first, second)
+    require_equal(again.get_weights(), theirs)
+    require_equal(network.get_weights(), theirs + theirs[-2:])
 
 
-@pytest.mark.parametrize(("architecture", "class_count"), [("cnn", 7), ("mini_xception", 8)])
-def test_saved_model_of_another_kind(saved, architecture, class_count):
-    settings = TrainingSettings(architecture=architecture, weights=str(saved.stem))
-    with pytest.raises(TrainingError, match="same architecture and number of classes"):
-        pretrained.start_from(build_network(architecture, class_count), settings)
-
-
-def test_saved_model_that_is_not_there(tmp_path):
+def test_saved_models_that_do_not_fit(saved, tmp_path):
+    for architecture, class_count in (("cnn", 7), ("mini_xception", 8)):
+        settings = TrainingSettings(architecture=architecture, weights=str(saved.stem))
+        with pytest.raises(TrainingError, match="same architecture and number of classes"):
+            pretrained.start_from(build_network(architecture, class_count), settings)
     settings = TrainingSettings(weights=str(tmp_path / "none_such"))
     with pytest.raises(ModelError, match=r"none_such.json is missing"):
         pretrained.start_from(build_network("mini_xception", 7), settings)

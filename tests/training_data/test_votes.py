@@ -1,0 +1,207 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from training_data import make_dataset, write_csv, write_votes
+
+from emotion.errors import DatasetError
+from emotion.labels import EMOTIONS, FERPLUS_COLUMNS
+from emotion.training.data.layouts import read_layout
+from emotion.training.data.votes import VOTE_COLUMNS, apply_votes, with_majority_labels
+
+EIGHT = tuple(sorted((*EMOTIONS, "contempt")))
+
+
+def votes(text: str) -> list[int]:
+    """Return a row of ten votes: "happiness 6 NF 4"."""
+    words = text.split()
+    counts = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+    return [counts.pop(name, 0) for name in VOTE_COLUMNS] + list(counts.values())
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function from votes, a line a row, to the dataset that has them."""
+
+    def read(lines: list[str], split: str = "train", **options):
+        count = len(lines) + 2
+        dataset = make_dataset(train=count, validation=0, test=0)
+        dataset = replace(dataset, splits=np.array([split] * len(lines) + ["train"] * 2))
+        usages = {"train": "Training", "test": "PublicTest", "private_test": "PrivateTest"}
+        path = write_csv(tmp_path / "fer2013.csv", dataset)
+        lines = [*lines, "anger 10", "fear 10"]
+        table = write_votes(
+            tmp_path / "fer2013new.csv",
+            [usages[name] for name in dataset.splits],
+            [votes(line) for line in lines],
+        )
+        return apply_votes(read_layout(path), table, **options)
+
+    return read
+
+
+def as_words(dataset, row: int = 0) -> dict[str, float]:
+    """Return the soft target of a row as {class: share}."""
+    shares = zip(dataset.class_names, dataset.votes[row], strict=True)
+    return {name: round(float(share), 3) for name, share in shares if share}
+
+
+BESIDE = {
+    "happiness 10": {"happy": 1},
+    "happiness 5 sadness 5": {"happy": 0.5, "sad": 0.5},
+    "happiness 1 anger 3": {"happy": 0.25, "angry": 0.75},
+    "happiness 5 unknown 5": {"happy": 1},
+    "contempt 5 neutral 5": {"neutral": 1},
+    "contempt 4 unknown 3 NF 3": {},
+}
+
+
+@pytest.mark.parametrize("votes_as", ["second-head", "blend"])
+def test_shares_beside_the_label(read, votes_as):
+    """For blend they are mixed with the label where the targets are made, not here."""
+    dataset = read(list(BESIDE), votes_as=votes_as)
+    assert [as_words(dataset, row) for row in range(len(BESIDE))] == list(BESIDE.values())
+    assert dataset.labels.tolist() == [*range(7), 0]
+    assert dataset.notes == ()
+
+
+MAJORITIES = {
+    "happiness 10": "happy",
+    "happiness 6 sadness 4": "happy",
+    "happiness 5 sadness 5": None,
+    "happiness 4 sadness 2 fear 1 anger 1 disgust 1 surprise 1": "happy",
+    "happiness 1 sadness 1 fear 1 anger 1 disgust 1 surprise 1": None,
+    "happiness 4 NF 6": None,
+    "happiness 4 unknown 6": None,
+    "contempt 8 neutral 2": None,
+    "fear 9 unknown 1": "fear",
+    "NF 9 anger 1": None,
+}
+
+
+def test_majority_takes_the_label_of_more_than_half(read):
+    dataset = read(list(MAJORITIES), votes_as="majority")
+    expected = [name for name in MAJORITIES.values() if name]
+    assert [EMOTIONS[label] for label in dataset.labels] == [*expected, "angry", "fear"]
+    assert dataset.votes is None
+    assert dataset.notes == (
+        "FER+ majority: removed 6 of 12 rows (1 contempt, 2 no agreement, 2 not a face, 1 unknown)",
+    )
+    assert dataset.names[:2].tolist() == ["fer2013.csv row 2", "fer2013.csv row 3"]
+
+
+DISTRIBUTIONS = {
+    "happiness 10": {"happy": 1},
+    "happiness 8 sadness 2": {"happy": 1},
+    "happiness 6 sadness 4": {"happy": 0.6, "sad": 0.4},
+    "happiness 5 sadness 3 fear 2": {"happy": 0.625, "sad": 0.375},
+    "happiness 4 sadness 3 fear 3": {"happy": 0.4, "sad": 0.3, "fear": 0.3},
+    "happiness 6 sadness 3 fear 1": {"happy": 0.667, "sad": 0.333},
+    "happiness 4 sadness 2 fear 2 anger 2": None,
+    "happiness 6 unknown 4": {"happy": 1},
+    "happiness 4 unknown 4 sadness 2": None,
+    "happiness 3 sadness 3 NF 2 unknown 2": {"happy": 0.5, "sad": 0.5},
+    "NF 6 happiness 4": None,
+    "contempt 6 neutral 4": None,
+    "neutral 6 contempt 4": {"neutral": 1},
+}
+
+
+def test_distribution_is_that_of_the_published_code(read):
+    dataset = read(list(DISTRIBUTIONS), votes_as="distribution")
+    expected = [shares for shares in DISTRIBUTIONS.values() if shares]
+    assert [as_words(dataset, row) for row in range(len(dataset) - 2)] == expected
+    for label, shares in zip(dataset.labels, expected, strict=False):
+        assert EMOTIONS[label] == max(shares, key=shares.get)
+
+
+@pytest.mark.parametrize(
+    ("votes_as", "label", "shares"),
+    [
+        ("second-head", "angry", {"contempt": 0.6, "neutral": 0.4}),
+        ("majority", "contempt", None),
+        ("distribution", "contempt", {"contempt": 0.6, "neutral": 0.4}),
+    ],
+)
+def test_contempt_as_an_eighth_class(read, votes_as, label, shares):
+    dataset = read(["contempt 6 neutral 4"], votes_as=votes_as, contempt=True)
+    assert dataset.class_names == EIGHT
+    assert EIGHT[dataset.labels[0]] == label
+    assert dataset.votes is None if shares is None else as_words(dataset) == shares
+
+
+@pytest.mark.parametrize(("split", "kept"), [("train", 3), ("test", 2), ("private_test", 2)])
+def test_distribution_tests_on_rows_with_a_majority(read, split, kept):
+    assert len(read(["happiness 5 sadness 5"], split, votes_as="distribution")) == kept
+
+
+def test_votes_stay_with_their_rows_where_some_are_bad(tmp_path):
+    path = write_csv(tmp_path / "fer2013.csv", make_dataset(21, 0, 0))
+    lines = path.read_text().splitlines()
+    lines[2] = "0,1 2 3,Training"
+    path.write_text("\n".join(lines))
+    counts = np.eye(10, dtype=int)[np.arange(30) % 7] * 10
+    table = write_votes(tmp_path / "votes.csv", ["Training"] * 30, counts.tolist())
+    dataset = apply_votes(read_layout(path), table)
+    classes = list(FERPLUS_COLUMNS.values())
+    expected = [classes[row % 7] for row in range(21) if row != 1]
+    assert [dataset.class_names[place] for place in dataset.votes.argmax(axis=1)] == expected
+
+
+def bad_votes(usages=("Training",) * 3, rows=3, replaced="", other="other"):
+    def write(path):
+        write_votes(path, list(usages[:rows]), [[1] * 10 for _ in range(rows)])
+        if replaced:
+            path.write_text(path.read_text().replace(replaced, other))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (bad_votes(rows=2), "3 rows; .* has 2"),
+        (bad_votes(("Training", "PublicTest", "Training")), "row 3 .* Training"),
+        (bad_votes(replaced="surprise"), "without surprise"),
+        (bad_votes(replaced="Usage"), "without Usage"),
+        (bad_votes(replaced="fer.png,1", other="fer.png,many"), "row 2 of "),
+        (lambda path: path.write_text(""), "without Usage, neutral"),
+        (lambda path: None, "cannot be read"),
+        (lambda path: path.write_bytes(b"\0\xff" * 99), "cannot be read|without Usage"),
+        (lambda path: write_votes(path, ["Training"] * 3, [votes("NF 10")] * 3), "agree"),
+    ],
+    ids="short other-rows column usage letters empty missing binary no-agreement".split(),
+)
+def test_votes_that_do_not_fit(tmp_path, write, message):
+    write(tmp_path / "votes.csv")
+    path = write_csv(tmp_path / "fer2013.csv", make_dataset(3, 0, 0))
+    with pytest.raises(DatasetError, match=message) as caught:
+        apply_votes(read_layout(path), tmp_path / "votes.csv", votes_as="majority")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("shift", "doubted"), [(0, False), (1, True)])
+def test_votes_that_seldom_agree_with_the_labels_are_doubted(tmp_path, shift, doubted):
+    dataset = make_dataset(140, 0, 0)
+    path = write_csv(tmp_path / "fer2013.csv", dataset)
+    classes = list(FERPLUS_COLUMNS.values())
+    columns = [classes.index(EMOTIONS[(label + shift) % 7]) for label in dataset.labels]
+    counts = np.eye(10, dtype=int)[columns] * 10
+    table = write_votes(tmp_path / "votes.csv", ["Training"] * 140, counts.tolist())
+    assert any("0%" in note for note in apply_votes(read_layout(path), table).notes) == doubted
+
+
+def test_majority_labels_on_splits_made_before(read, tmp_path):
+    lines = ["sadness 6 NF 4", "happiness 5 anger 5", "NF 10", "contempt 9 anger 1", "surprise 8"]
+    dataset = read([*lines, "sadness 10"])
+    dataset = replace(dataset, names=dataset.names.astype("U40"))
+    dataset.names[5] = "CK+48.zip/happy/S005_001_00000011.png"  # of another dataset
+    labelled = with_majority_labels(dataset, tmp_path / "fer2013new.csv")
+    expected = ["sad", "surprise", EMOTIONS[dataset.labels[5]], "angry", "fear"]
+    assert [EMOTIONS[label] for label in labelled.labels] == expected
+    assert labelled.names.tolist() == [dataset.names[row] for row in (0, 4, 5, 6, 7)]
+    np.testing.assert_array_equal(labelled.votes, dataset.votes[[0, 4, 5, 6, 7]])
+    assert "3 of 8" in labelled.notes[-1]
+    short = write_votes(tmp_path / "short.csv", ["Training"], [votes("anger 10")])
+    with pytest.raises(DatasetError, match=r"8 rows; .*short.csv has 1"):
+        with_majority_labels(dataset, short)
