@@ -211,7 +211,7 @@ def _finish(
     _save(fitted.network, staged)
     facts = facts | {
         "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
-        "serving": _choose_serving(fitted.network, validation),
+        "serving": choose_serving(fitted.network, validation),
         "dataset": data_facts(dataset, leaks, settings),
     }
     card = new_card(staged, dataset.class_names, settings, facts)
@@ -324,7 +324,7 @@ def _staged(settings: TrainingSettings) -> Iterator[Path]:
                 folder.parent.rmdir()
 
 
-def _choose_serving(network: keras.Model, validation: Dataset) -> dict:
+def choose_serving(network: keras.Model, validation: Dataset) -> dict:
     """Return the card's `serving`.
 
     Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw
