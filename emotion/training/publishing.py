@@ -15,8 +15,9 @@ import numpy as np
 
 from emotion.errors import ModelError, TrainingError
 from emotion.files import write_json
+from emotion.model.card import Serving
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
-from emotion.model.runtime import Serving, load_model
+from emotion.model.runtime import load_model
 from emotion.training.data.datasets import Dataset, match_classes
 from emotion.training.data.splits import Leaks
 from emotion.training.data.votes import with_majority_labels
