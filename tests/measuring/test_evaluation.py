@@ -81,12 +81,9 @@ def test_risk_coverage_by_hand():
 
 
 def test_equally_sure_answers_share_their_errors_whatever_their_order():
-    labels = np.array([0, 0, 1, 1])
-    evaluations = [
-        Evaluation(("a", "b"), labels[order], np.array([[0.7, 0.3]] * 4))
-        for order in ([0, 1, 2, 3], [3, 2, 1, 0])
-    ]
-    for evaluation in evaluations:
+    labels, probabilities = np.array([0, 0, 1, 1]), np.array([[0.7, 0.3]] * 4)
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        evaluation = Evaluation(("a", "b"), labels[order], probabilities)
         np.testing.assert_allclose(evaluation.risk_coverage()[1], 0.5)
         assert evaluation.coverage_row(0.5)["images"] == 4
 
@@ -110,15 +107,14 @@ def test_vote_agreement_by_hand(evaluation):
     assert 0 < agreement.jensen_shannon_divergence < 1
 
 
-@pytest.mark.parametrize(("swapped", "divergence"), [(False, 0), (True, 1)])
-def test_divergence_of_equal_and_of_opposite_answers(swapped, divergence):
+def test_divergence_of_equal_and_of_opposite_answers():
     certain = np.array([[1.0, 0.0], [0.0, 1.0]])
-    votes = certain[::-1] if swapped else certain
-    evaluation = Evaluation(("a", "b"), np.array([0, 1]), certain, votes.astype(np.float32))
-    agreement = evaluation.vote_agreement()
-    assert agreement.jensen_shannon_divergence == pytest.approx(divergence)
-    assert np.isfinite(agreement.cross_entropy)
-    assert agreement.mean_share == 1 - divergence
+    for votes, divergence in ((certain, 0), (certain[::-1], 1)):
+        evaluation = Evaluation(("a", "b"), np.array([0, 1]), certain, votes.astype(np.float32))
+        agreement = evaluation.vote_agreement()
+        assert agreement.jensen_shannon_divergence == pytest.approx(divergence)
+        assert np.isfinite(agreement.cross_entropy)
+        assert agreement.mean_share == 1 - divergence
 
 
 def test_leak_free_leaves_the_twins_out(evaluation):

@@ -214,14 +214,6 @@ def fail_at(monkeypatch, number: int, for_good: bool) -> list[str]:
     return writes
 
 
-def test_models_are_replaced_together_and_kept(replacement, tmp_path):
-    expected = after_replacement(tmp_path)
-    move_into_place(replacement)
-    assert contents(tmp_path / "models") == expected
-    previous = load_model(tmp_path / "models" / "m.previous")
-    assert (previous.class_names, previous.notes) == (OLD_CLASSES, ())
-
-
 def test_what_a_killed_replacement_left_does_not_become_the_previous_model(replacement, tmp_path):
     previous = load_model(tmp_path / "models" / "m.previous").sha256
     replacement[0][1].weights.unlink()
@@ -244,7 +236,9 @@ def test_a_disk_that_is_full_at_any_write_changes_nothing(replacement, tmp_path)
                 continue
         break
     assert {"copyfile", "rename"} <= set(writes)
-    assert contents(tmp_path / "models") == after
+    assert contents(tmp_path / "models") == after, "replaced together, and kept"
+    previous = load_model(tmp_path / "models" / "m.previous")
+    assert (previous.class_names, previous.notes) == (OLD_CLASSES, ())
 
 
 def served(files: ModelFiles) -> tuple:

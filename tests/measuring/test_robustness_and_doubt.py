@@ -135,21 +135,15 @@ def test_where_the_target_costs_too_many_answers_the_least_coverage_holds():
     assert coverage < LEAST_COVERAGE
 
 
-@pytest.mark.parametrize(
-    ("is_right", "expected"), [(True, Thresholds(0.5, 0.0)), (False, Thresholds(1.0, 0.5))]
-)
-def test_always_right_or_never(is_right, expected):
+def test_answers_that_are_always_right_or_never_and_a_lead_that_says_nothing():
     probabilities = np.tile([[0.5, 0.3, 0.2]], (200, 1))
-    labels = np.zeros(200, int) if is_right else np.ones(200, int)
-    assert choose_thresholds(labels, probabilities) == expected
-    assert sure_answers(probabilities, expected).all() == is_right
-
-
-@pytest.mark.parametrize(("share_right", "margin"), [(0.8, 0.0), (0.2, WIDEST_MARGIN)])
-def test_a_lead_that_says_nothing(share_right, margin):
+    for label, expected in ((0, Thresholds(0.5, 0.0)), (1, Thresholds(1.0, 0.5))):
+        assert choose_thresholds(np.full(200, label), probabilities) == expected
+        assert sure_answers(probabilities, expected).all() == (label == 0)
     probabilities = np.tile([[0.9, 0.1], [0.6, 0.4]], (500, 1))
-    labels = (np.arange(1000) // 2 % 10 >= share_right * 10).astype(int)
-    assert choose_thresholds(labels, probabilities).clear_margin == margin
+    for share_right, margin in ((0.8, 0.0), (0.2, WIDEST_MARGIN)):
+        labels = (np.arange(1000) // 2 % 10 >= share_right * 10).astype(int)
+        assert choose_thresholds(labels, probabilities).clear_margin == margin
 
 
 def test_facts_for_the_card():

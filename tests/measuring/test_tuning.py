@@ -108,16 +108,16 @@ def test_trials_behind_the_others_are_stopped(fit, settings, data):
     assert all(trial.number > 4 and trial.epochs < settings.epochs for trial in pruned)
 
 
-@pytest.mark.parametrize("killed_in", [(1, 2), (6, 1)])
+@pytest.mark.parametrize("killed_in", [(1, 2), (9, 1)])
 def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, data, monkeypatch, killed_in):
-    whole = tune(data, replace(settings, runs=f"{settings.runs}_whole"), 7)
+    whole = tune(data, replace(settings, runs=f"{settings.runs}_whole"), 10)
     asked = fit.settings()
     again = StandIn()
     again.die_in, retried = killed_in, killed_in[0]
     monkeypatch.setattr(tuning, "fit", again)
     with pytest.raises(Killed):
-        tune(data, settings, 7)
-    resumed = tune(data, settings, 7)
+        tune(data, settings, 10)
+    resumed = tune(data, settings, 10)
     assert again.runs[retried - 1][0] == again.runs[retried][0], "with its name, so its checkpoint"
     assert [row for n, row in enumerate(again.settings()) if n != retried] == asked
     assert [replace(trial, seconds=0) for trial in resumed.trials] == [
