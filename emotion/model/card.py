@@ -5,6 +5,7 @@ any content and leaves out what cannot be used, for those who only show it.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> 
         input_shape: that a model must have.
 
     Raises:
-        ModelError: it cannot be read, or belongs to another model.
+        ModelError: it cannot be read or used, or belongs to another model.
     """
     if not path.exists():
         return None
@@ -70,7 +71,42 @@ def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> 
             f"{path.name} belongs to weights with SHA-256 {sha256}; those beside it have "
             f"{weights_sha256}"
         )
+    Serving.of(card)  # so that a damaged card is known before the first photo
     return card
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How photos are answered.
+
+    Attributes:
+        mirrored: average the answers to each face and to its mirror image.
+        temperature: of that mean, fitted on validation data (Guo et al. 2017); 1 changes nothing.
+    """
+
+    mirrored: bool = False
+    temperature: float = 1.0
+
+    @classmethod
+    def of(cls, content: Mapping | None) -> "Serving":
+        """Return what a card says under `serving`; plain answers where it says nothing.
+
+        Raises:
+            ModelError: it cannot be used.
+        """
+        said = (content or {}).get("serving")
+        if said is None:
+            return cls()
+        try:
+            serving = cls(said["mirrored"] is True, float(said["temperature"]))
+        except (KeyError, TypeError, ValueError):
+            serving = cls(temperature=math.nan)
+        if not 0 < serving.temperature < math.inf:
+            raise ModelError(
+                "expected mirrored (true or false) and a temperature above 0 as serving on the "
+                f"model's card; received {said}"
+            )
+        return serving
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ and where that fails the pair is run by Keras.
 """
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 from emotion.errors import ModelError
 from emotion.files import available_cpus, sha256_of
 from emotion.labels import EMOTIONS
+from emotion.model.card import Serving, load_card
 from emotion.model.keras import ModelFiles, import_keras, keras_version, load_keras_model
 
 BEYOND_DOUBT = 0.95
@@ -93,43 +93,8 @@ class EmotionModel:
         return answers
 
     @property
-    def serving(self) -> "Serving":
-        """How photos are answered."""
-        return read_serving(self.card)
-
-
-@dataclass(frozen=True)
-class Serving:
-    """How photos are answered, from `serving` on the card.
-
-    Attributes:
-        mirrored: average the answers to each face and to its mirror image.
-        temperature: of that mean, fitted on validation data (Guo et al. 2017); 1 changes nothing.
-    """
-
-    mirrored: bool = False
-    temperature: float = 1.0
-
-
-def read_serving(card: dict | None) -> Serving:
-    """Return how a card says that photos are answered; plainly where it says nothing.
-
-    Raises:
-        ModelError: the card says it in no usable way.
-    """
-    content = (card or {}).get("serving")
-    if content is None:
-        return Serving()
-    try:
-        serving = Serving(content["mirrored"] is True, float(content["temperature"]))
-    except (KeyError, TypeError, ValueError):
-        serving = Serving(temperature=math.nan)
-    if not 0 < serving.temperature < math.inf:
-        raise ModelError(
-            "expected mirrored (true or false) and a temperature above 0 as serving on the model's "
-            f"card; received {content}"
-        )
-    return serving
+    def serving(self) -> Serving:
+        return Serving.of(self.card)
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -153,8 +118,7 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
     files = ModelFiles(Path(stem))
     files.require_pair()
     hashes = files.hashes()
-    card = _read_card(files, hashes)
-    read_serving(card)  # so that a damaged card is known before the first photo
+    card = load_card(files.card, hashes["weights_sha256"], INPUT_SHAPE)
     notes = []
     if card is None:
         notes.append("no card: the seven FER2013 class names in alphabetical order")
@@ -181,31 +145,6 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
     )
     _check_output(model)
     return model
-
-
-def _read_card(files: ModelFiles, hashes: dict[str, str]) -> dict | None:
-    """Return the card, checked against the pair, or None where there is none."""
-    if not files.card.exists():
-        return None
-    try:
-        card = json.loads(files.card.read_text(encoding="utf-8"))
-        names, shape, sha256 = card["class_names"], card["input_shape"], card["weights_sha256"]
-        well_formed = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"expected class_names, input_shape and weights_sha256 as JSON in {files.card.name}; "
-            f"it cannot be used ({type(error).__name__}: {error})"
-        ) from error
-    if not well_formed or len(names) < 2:
-        raise ModelError(f"expected different class names in {files.card.name}; received {names}")
-    if tuple(shape) != INPUT_SHAPE:
-        raise ModelError(f"expected input_shape {list(INPUT_SHAPE)}; {files.card.name} has {shape}")
-    if sha256 != hashes["weights_sha256"]:
-        raise ModelError(
-            f"{files.card.name} belongs to weights with SHA-256 {sha256}; "
-            f"{files.weights.name} has {hashes['weights_sha256']}"
-        )
-    return card
 
 
 def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:

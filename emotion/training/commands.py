@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from emotion.errors import TrainingError
-from emotion.model.card import part, read_card
+from emotion.model.card import Serving, part, read_card
 from emotion.model.keras import ModelFiles, import_keras, write_fast_form
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
@@ -92,7 +92,7 @@ def ensemble(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a saved model on a split of a dataset, answered as photos are."""
-    from emotion.model.runtime import Serving, load_model
+    from emotion.model.runtime import load_model
     from emotion.training.measuring.measurement import measure_split
     from emotion.training.measuring.report import summary_lines, write_report
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from emotion.errors import ModelError, TrainingError
 from emotion.files import write_json
+from emotion.model.card import Serving
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
-from emotion.model.runtime import Serving, load_model
+from emotion.model.runtime import load_model
 from emotion.training.data.datasets import Dataset, match_classes
 from emotion.training.data.splits import Leaks
 from emotion.training.data.votes import with_majority_labels
@@ -211,7 +212,7 @@ def _finish(
     _save(fitted.network, staged)
     facts = facts | {
         "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
-        "serving": _choose_serving(fitted.network, validation),
+        "serving": choose_serving(fitted.network, validation),
         "dataset": data_facts(dataset, leaks, settings),
     }
     card = new_card(staged, dataset.class_names, settings, facts)
@@ -324,7 +325,7 @@ def _staged(settings: TrainingSettings) -> Iterator[Path]:
                 folder.parent.rmdir()
 
 
-def _choose_serving(network: keras.Model, validation: Dataset) -> dict:
+def choose_serving(network: keras.Model, validation: Dataset) -> dict:
     """Return the card's `serving`.
 
     Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw

@@ -141,11 +141,7 @@ def tune(
 
 def winner_command(tuning: Tuning) -> str:
     """Return the command line that trains the winner, quoted for a shell."""
-    return command_of(tuning.winning_settings)
-
-
-def command_of(settings: TrainingSettings) -> str:
-    """Return the command line that trains with these settings, quoted for a shell."""
+    settings = tuning.winning_settings
     words = ["python3", "run.py", "train"]
     for setting in fields(settings):
         value = getattr(settings, setting.name)

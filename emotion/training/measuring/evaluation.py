@@ -126,20 +126,14 @@ class Evaluation:
     @property
     def macro_f1(self) -> float:
         """Return the mean F1 of the classes that stand among the labels."""
-        return float(
-            f1_score(
-                self.labels,
-                self.predictions,
-                labels=np.unique(self.labels),
-                average="macro",
-                zero_division=0,
-            )
-        )
+        present = np.unique(self.labels)
+        how = {"labels": present, "average": "macro", "zero_division": 0}
+        return float(f1_score(self.labels, self.predictions, **how))
 
     @property
     def log_loss(self) -> float:
-        every_class = np.arange(len(self.class_names))
-        return float(log_loss(self.labels, _normalised(self.probabilities), labels=every_class))
+        classes = np.arange(len(self.class_names))
+        return float(log_loss(self.labels, _normalised(self.probabilities), labels=classes))
 
     @property
     def expected_calibration_error(self) -> float:
@@ -153,8 +147,8 @@ class Evaluation:
     @property
     def confusion(self) -> np.ndarray:
         """Return counts, (classes, classes) int: a row a true class, a column an answer."""
-        every_class = np.arange(len(self.class_names))
-        return confusion_matrix(self.labels, self.predictions, labels=every_class)
+        classes = np.arange(len(self.class_names))
+        return confusion_matrix(self.labels, self.predictions, labels=classes)
 
     @property
     def confusion_normalised(self) -> np.ndarray:
@@ -179,11 +173,9 @@ class Evaluation:
         A figure that is not defined is None: precision of a class that is never the answer, recall
         of one without images, F1 of one that is both.
         """
+        classes = np.arange(len(self.class_names))
         columns = precision_recall_fscore_support(
-            self.labels,
-            self.predictions,
-            labels=np.arange(len(self.class_names)),
-            zero_division=np.nan,
+            self.labels, self.predictions, labels=classes, zero_division=np.nan
         )
         return tuple(
             {
@@ -356,10 +348,7 @@ def predict_images(
 ) -> np.ndarray:
     """Return the probabilities of (N, 48, 48) uint8 images, (N, classes), N above 0.
 
-    Args:
-        predict: what takes a batch of (N, 48, 48, 1) float32 in [0, 1].
-        images: the images.
-        at_once: images that are held as float32 at a time.
+    `predict` takes batches of at most `at_once` faces, (N, 48, 48, 1) float32 in [0, 1].
     """
     batches = [
         predict(images[start : start + at_once, ..., None].astype(np.float32) / 255)
@@ -388,13 +377,11 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _cross_entropy(targets: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean of -sum(targets * log(probabilities)) in nats."""
     logarithms = np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
     return float(-(targets * logarithms).sum(axis=1).mean())
 
 
 def _normalised(rows: np.ndarray) -> np.ndarray:
-    """Return rows that sum to 1 in double precision."""
     exact = rows.astype(np.float64)
     return exact / exact.sum(axis=1, keepdims=True)
 

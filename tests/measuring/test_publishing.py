@@ -13,6 +13,7 @@ from training_data import make_dataset, write_csv, write_votes
 import emotion_model_training
 from emotion.errors import ModelError, TrainingError
 from emotion.labels import EMOTIONS
+from emotion.model.card import load_card
 from emotion.model.keras import ModelFiles, import_keras
 from emotion.model.runtime import load_model
 from emotion.training import publishing
@@ -24,21 +25,16 @@ from emotion.training.measuring.measurement import SplitResult
 from emotion.training.measuring.selective import verdict_facts
 from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.new_card import without_folders
+from emotion.training.placing import move_into_place
 from emotion.training.publishing import (
     Published,
-    _choose_serving,
     blend_last_layers,
-    move_into_place,
+    choose_serving,
     publish_finished,
 )
 from emotion.training.settings import TrainingSettings
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
-
-
-def crowd_class(label: int) -> str:
-    """Return what the invented voters say of a class: the next one."""
-    return EMOTIONS[(label + 1) % len(EMOTIONS)]
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +45,18 @@ def folder(tmp_path_factory):
     write_csv(folder / "fer2013.csv", data)
     counts = np.zeros((len(data), len(VOTE_COLUMNS)), int)
     for row, label in enumerate(data.labels):
-        counts[row, CLASSES_OF_VOTES.index(crowd_class(label))] = 10
+        counts[row, CLASSES_OF_VOTES.index(EMOTIONS[(label + 1) % len(EMOTIONS)])] = 10
     counts[-1] = [*[0] * 9, 10]  # not a face
     usages = np.where(data.splits == "test", "PublicTest", "Training")
     write_votes(folder / "fer2013new.csv", usages.tolist(), counts.tolist())
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "cnn", build_small)
-        arguments = ["--dataset", f"{folder}/fer2013.csv", "--votes", f"{folder}/fer2013new.csv"]
-        arguments += ["--models", f"{folder}/models", "--runs", f"{folder}/runs"]
-        arguments += ["--epochs", "8", "--batch-size", "20", "--augmentation", "none"]
-        assert emotion_model_training.main(arguments) == 0
+        # its pictures take longer than the training
+        patch.setattr(publishing, "write_report", lambda *arguments, **options: None)
+        arguments = f"--dataset={folder}/fer2013.csv --votes={folder}/fer2013new.csv --epochs=8"
+        arguments += f" --models={folder}/models --runs={folder}/runs --batch-size=20"
+        assert emotion_model_training.main([*arguments.split(), "--augmentation=none"]) == 0
     return folder
-
-
-def evaluated(folder, capsys, model: str, *more: str) -> dict:
-    arguments = ["evaluate", f"{folder}/models/{model}", "--dataset", f"{folder}/fer2013.csv"]
-    arguments += ["--runs", f"{folder}/runs", "--json", *more]
-    assert emotion_model_training.main(arguments) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -80,37 +70,37 @@ def test_each_head_becomes_a_model(folder, model, answers, moved_by):
     agreeing = served.predict(faces).argmax(axis=1) == (test.labels + moved_by) % 7
     assert agreeing.mean() > 0.8
     assert (served.card["answers"], served.runtime) == (answers, "ONNX Runtime")
+    # the squares stand elsewhere in the mirror
+    assert served.card["serving"] == {"mirrored": False, "temperature": 1}
 
 
 def test_each_is_measured_on_what_it_answers(folder, capsys):
+    def evaluated(model: str, *more: str) -> dict:
+        arguments = ["evaluate", f"{folder}/models/{model}", "--dataset", f"{folder}/fer2013.csv"]
+        arguments += ["--runs", f"{folder}/runs", "--json", *more]
+        assert emotion_model_training.main(arguments) == 0
+        return json.loads(capsys.readouterr().out)
+
     votes = ("--votes", f"{folder}/fer2013new.csv")
-    figures = evaluated(folder, capsys, "detection_model", *votes)
+    figures = evaluated("detection_model", *votes)
     on_card = load_model(folder / "models" / "detection_model").card["metrics"]["test"]
     assert figures["accuracy"] == on_card["accuracy"] > 0.8
     assert figures["images"] == 34, "the row that is not a face is left out"
-    assert evaluated(folder, capsys, "fer2013/detection_model", *votes)["accuracy"] > 0.8
-
-
-@pytest.mark.parametrize(
-    ("more", "images"),
-    [(["--labels", "dataset", "--votes", "fer2013new.csv"], 35), ([], 35)],
-)
-def test_the_datasets_own_labels_where_asked_for_or_without_votes(folder, capsys, more, images):
-    more = [f"{folder}/{word}" if word.endswith(".csv") else word for word in more]
-    figures = evaluated(folder, capsys, "detection_model", *more)
-    assert figures["images"] == images
-    assert figures["accuracy"] < 0.2
-
-
-def test_majority_of_no_votes(folder, capsys):
+    assert evaluated("fer2013/detection_model", *votes)["accuracy"] > 0.8
+    # the dataset's own labels, where asked for or without votes
+    for more in (["--labels", "dataset", *votes], []):
+        figures = evaluated("detection_model", *more)
+        assert figures["images"] == 35
+        assert figures["accuracy"] < 0.2
     arguments = ["evaluate", f"{folder}/models/detection_model", "--labels", "majority"]
     assert emotion_model_training.main([*arguments, "--dataset", f"{folder}/fer2013.csv"]) == 1
-    assert "expected --votes fer2013new.csv for --labels majority" in capsys.readouterr().err
+    assert "--votes" in capsys.readouterr().err
 
 
 def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monkeypatch):
     serving = {"mirrored": True, "temperature": 0.5}
-    monkeypatch.setattr(publishing, "_choose_serving", lambda network, validation: serving)
+    monkeypatch.setattr(publishing, "choose_serving", lambda network, validation: serving)
+    monkeypatch.setattr(publishing, "write_report", lambda *arguments, **options: None)
     settings = TrainingSettings(dataset=("data",), models=f"{tmp_path}", runs=f"{tmp_path}/runs")
     dataset = make_dataset(7, 140, 14)
     published = publishing.publish_average(
@@ -128,13 +118,6 @@ def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monk
     assert figures["one_crop"] == Evaluation(EMOTIONS, validation.labels, plain).figures()
 
 
-def test_card_says_how_photos_are_answered(folder, capsys):
-    model = load_model(folder / "models" / "detection_model")
-    serving = model.card["serving"]
-    assert serving["mirrored"] is False, "the squares stand elsewhere in the mirror"
-    assert serving["temperature"] == 1
-
-
 def test_mirrored_faces_count_where_they_do_not_hurt():
     class Network:
         """Answers by the first pixel alone."""
@@ -147,12 +130,12 @@ def test_mirrored_faces_count_where_they_do_not_hurt():
     images[::2, 0, 0], images[::2, 0, -1] = 255, 200
     labels = np.arange(40) % 2
     validation = Dataset(images, labels, np.array(["validation"] * 40), ("bright", "dark"))
-    serving = _choose_serving(Network(), validation)
+    serving = choose_serving(Network(), validation)
     assert serving["mirrored"] is True
     assert serving["temperature"] < 0.5, "always right, so it may be surer"
     for in_the_mirror, why in ((0, "it hurts"), (255, "it changes nothing")):
         images[::2, 0, -1] = in_the_mirror
-        assert _choose_serving(Network(), validation)["mirrored"] is False, why
+        assert choose_serving(Network(), validation)["mirrored"] is False, why
 
 
 def test_blended_last_layer_answers_with_the_geometric_mean():
@@ -230,14 +213,6 @@ def fail_at(monkeypatch, number: int, for_good: bool) -> list[str]:
     return writes
 
 
-def test_models_are_replaced_together_and_kept(replacement, tmp_path):
-    expected = after_replacement(tmp_path)
-    move_into_place(replacement)
-    assert contents(tmp_path / "models") == expected
-    previous = load_model(tmp_path / "models" / "m.previous")
-    assert (previous.class_names, previous.notes) == (OLD_CLASSES, ())
-
-
 def test_what_a_killed_replacement_left_does_not_become_the_previous_model(replacement, tmp_path):
     previous = load_model(tmp_path / "models" / "m.previous").sha256
     replacement[0][1].weights.unlink()
@@ -260,13 +235,22 @@ def test_a_disk_that_is_full_at_any_write_changes_nothing(replacement, tmp_path)
                 continue
         break
     assert {"copyfile", "rename"} <= set(writes)
-    assert contents(tmp_path / "models") == after
+    assert contents(tmp_path / "models") == after, "replaced together, and kept"
+    previous = load_model(tmp_path / "models" / "m.previous")
+    assert (previous.class_names, previous.notes) == (OLD_CLASSES, ())
+
+
+def served(files: ModelFiles) -> tuple:
+    """Return the weights and the class names that are served; raise where `load_model` does."""
+    files.require_pair()
+    sha256 = files.hashes()["weights_sha256"]
+    card = load_card(files.card, sha256, (48, 48, 1))
+    return sha256, EMOTIONS if card is None else tuple(card["class_names"])
 
 
 def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_path):
     stems = [tmp_path / "models" / f"{stem}{more}" for stem in STEMS for more in ("", ".previous")]
-    models = [load_model(files.stem) for files in (*replacement[0], ModelFiles(stems[1]))]
-    whole = {(model.sha256, model.class_names) for model in models}
+    whole = {served(files) for files in (*replacement[0], ModelFiles(stems[1]))}
     kept, refused, number = shutil.copytree(tmp_path / "models", tmp_path / "kept"), 0, 0
     while True:
         number += 1
@@ -279,8 +263,7 @@ def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_pat
                 pass
         for stem in stems:
             try:
-                model = load_model(stem)
-                assert (model.sha256, model.class_names) in whole
+                assert served(ModelFiles(stem)) in whole
             except ModelError:
                 refused += 1
         shutil.rmtree(tmp_path / "models")

@@ -15,25 +15,10 @@ from emotion.recognizer import Recognizer
 EXPECTED = {
     "astronaut": ["happy"],
     "grace hopper": ["neutral"],
-    "astronaut, mirrored": ["happy"],
-    "grace hopper, mirrored": ["neutral"],
-    "astronaut, half the size": ["happy"],
-    "grace hopper, half the size": ["neutral"],
-    "astronaut, seven times the size": ["happy"],
-    "astronaut, half the light": ["happy"],
-    "grace hopper, half the light": ["neutral"],
-    "astronaut, turned left": ["happy"],
-    "astronaut, turned right": ["happy"],
-    "grace hopper, turned right": ["neutral"],
-    "astronaut, face alone": ["happy"],
     "both side by side": ["happy", "neutral"],
-    "china": [],
-    "flower": [],
-    "chelsea the cat": [],
-    "coffee": [],
-    "rocket": [],
+    **{name: [] for name in ("china", "flower", "chelsea the cat", "coffee", "rocket")},
 }
-"""Name of a photo -> top class of each of its faces, left to right."""
+"""Beginning of a photo's name -> top class of each of its faces, left to right."""
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +74,14 @@ def as_jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-@pytest.mark.parametrize("name", photographs())
+@pytest.mark.parametrize("name", PHOTOGRAPHS := photographs())
 def test_answers_on_packaged_photographs(recognizer, name):
-    photo = decode_photo(as_jpeg(photographs()[name]), enough_pixels=ENOUGH_PIXELS)
-    assert [face.emotion for face in recognizer.recognize(photo)] == EXPECTED[name]
+    photo = decode_photo(as_jpeg(PHOTOGRAPHS[name]), enough_pixels=ENOUGH_PIXELS)
+    expected = EXPECTED[name.split(",")[0]]
+    assert [face.emotion for face in recognizer.recognize(photo)] == expected
 
 
-GROUP = Path(__file__).resolve().parents[2] / "shared" / "photos" / "six_people_2048x1536.jpg"
+GROUP = Path(__file__).resolve().parents[3] / "shared" / "photos" / "six_people_2048x1536.jpg"
 
 
 MIDDLES = ((368, 408), (628, 476), (1050, 1126), (902, 425), (1239, 452), (1590, 416))

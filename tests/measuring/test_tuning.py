@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from narrow_networks import build_small
 from training_data import make_dataset
 
 import emotion_model_training
@@ -13,12 +14,7 @@ from emotion.training import tuning
 from emotion.training.fitting import checkpoints
 from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.settings import TrainingSettings, settings_from
-from emotion.training.tuning import (
-    tune,
-    tuning_lines,
-    winner_command,
-    write_tuning,
-)
+from emotion.training.tuning import tune, tuning_lines, winner_command, write_tuning
 
 
 class Killed(BaseException):
@@ -117,12 +113,11 @@ def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, data, monkey
     whole = tune(data, replace(settings, runs=f"{settings.runs}_whole"), 10)
     asked = fit.settings()
     again = StandIn()
-    again.die_in = killed_in
+    again.die_in, retried = killed_in, killed_in[0]
     monkeypatch.setattr(tuning, "fit", again)
     with pytest.raises(Killed):
         tune(data, settings, 10)
     resumed = tune(data, settings, 10)
-    retried = killed_in[0]
     assert again.runs[retried - 1][0] == again.runs[retried][0], "with its name, so its checkpoint"
     assert [row for n, row in enumerate(again.settings()) if n != retried] == asked
     assert [replace(trial, seconds=0) for trial in resumed.trials] == [
@@ -138,23 +133,16 @@ def test_finished_search_trains_nothing_and_can_be_extended(fit, settings, data)
     assert len(fit.runs) == 5
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"epochs": 5}, "epochs 4; received 5"), ({"seed": 8}, "seed 7; received 8")],
-)
-def test_other_settings_are_refused(fit, settings, data, change, message):
+def test_a_search_of_something_else_is_refused(fit, settings, data, tmp_path):
     tune(data, settings, 1)
-    with pytest.raises(TrainingError, match=message):
-        tune(data, replace(settings, **change), 1)
-
-
-def test_other_data_are_refused(fit, settings, data):
-    tune(data, settings, 1)
-    with pytest.raises(TrainingError, match=r"other data.*another --name"):
+    for change, message in (
+        ({"epochs": 5}, "epochs 4; received 5"),
+        ({"seed": 8}, "seed 7; received 8"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            tune(data, replace(settings, **change), 1)
+    with pytest.raises(TrainingError, match=r"other data.*--name"):
         tune(data.where(np.arange(len(data)) != 3), settings, 1)
-
-
-def test_damaged_file_of_trials_is_a_sentence(fit, settings, data, tmp_path):
     (tmp_path / "trials.db").write_bytes(b"no database" * 1000)
     with pytest.raises(TrainingError, match=r"not a database.*delete"):
         tune(data, settings, 1, tmp_path)
@@ -166,38 +154,32 @@ def test_diverged_trial_does_not_end_the_search(fit, settings, data, tmp_path):
     result = tune(data, settings, 3, on_trial=said.append)
     failed = result.trials[1]
     assert (failed.state, failed.accuracy, failed.epochs) == ("failed", None, 0)
-    assert said[1].startswith("Trial 2/3: expected a finite loss")
+    assert "finite loss" in said[1]
     assert tuning_lines(result)
     write_tuning(tmp_path, result)
-
-
-def test_first_trial_that_fails_ends_the_search(fit, settings, data):
-    fit.fail = lambda chosen: True
+    fit.fail = lambda chosen: True  # the first one ends it
     with pytest.raises(TrainingError, match="finite loss"):
-        tune(data, settings, 3)
+        tune(data, settings, 3, tmp_path / "another")
+
+
+def test_space_holds_the_given_settings(fit, settings, data):
+    for number, change in enumerate(
+        (
+            {"learning_rate": 0.9, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5},
+            {"learning_rate": 1e-5, "weight_decay": 0.2, "optimizer": "adam"},
+            {"weight_decay": 1e-6, "schedule": "constant", "augmentation": "none"},
+        )
+    ):
+        tune(data, replace(settings, name=f"search{number}", **change), 1)
+        assert change.items() <= fit.settings()[number].items()
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"learning_rate": 0.9, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5},
-        {"learning_rate": 1e-5, "weight_decay": 0.2, "optimizer": "adam"},
-        {"weight_decay": 1e-6, "schedule": "constant", "augmentation": "none"},
-    ],
-)
-def test_space_holds_the_given_settings(fit, settings, data, change):
-    tune(data, replace(settings, **change), 1)
-    assert change.items() <= fit.settings()[0].items()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {},
         {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"},
-        {"contempt": True, "crop_faces": True, "keep_duplicates": True},
+        {"contempt": True, "teachers": ("models/one", "models/two"), "teacher_share": 0.5},
         {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf", "averaging": 0.999},
-        {"teachers": ("models/one", "models/two"), "teacher_share": 0.5},
     ],
 )
 def test_command_trains_with_equal_settings(fit, settings, data, change):
@@ -210,23 +192,21 @@ def test_command_trains_with_equal_settings(fit, settings, data, change):
     assert result.winning_settings == replace(settings, **result.best.settings)
 
 
-def test_table_is_read_at_a_glance(fit, settings, data):
+def test_table_and_picture_are_written(fit, settings, data, tmp_path, capfd, recwarn):
     said = []
     result = tune(data, settings, 8, on_trial=said.append)
+    assert capfd.readouterr() == ("", ""), "nothing is said by Optuna"
+    assert not recwarn.list
     lines = tuning_lines(result, shown=5)
     table = lines[: lines.index("and 3 more")]
     assert len(table) == 6
     assert max(map(len, table)) <= 100
     assert f"{result.best.accuracy:.2%}" in table[1]
-    assert lines[-2:] == ["To train the winner:", f"  {winner_command(result)}"]
+    assert lines[-1].strip() == winner_command(result)
     assert len(said) == 8
     assert max(map(len, said)) <= 110
-    assert said[0].startswith(f"Trial 1/8: {score(settings):.2%}; sgd 0.1, decay 0.005")
-
-
-def test_table_and_picture_are_written(fit, settings, data, tmp_path):
-    result = tune(data, settings, 12)
-    assert len({tuple(chosen.items()) for chosen in fit.settings()}) == 12
+    assert f"{score(settings):.2%}" in said[0]
+    assert len({tuple(chosen.items()) for chosen in fit.settings()}) == 8
     assert not list(settings.run_folder().parent.glob("test_trial*")), "kept only while unfinished"
     assert all(seen.split_names() == ("train", "validation") for _, seen in fit.runs)
     picture = write_tuning(tmp_path / "new", result)
@@ -237,12 +217,6 @@ def test_table_and_picture_are_written(fit, settings, data, tmp_path):
         trial.accuracy for trial in result.trials
     ]
     assert set(SEARCHED) < set(rows[0])
-
-
-def test_nothing_is_said_by_optuna(fit, settings, data, capfd, recwarn):
-    tune(data, settings, 3)
-    assert capfd.readouterr() == ("", "")
-    assert not recwarn.list
 
 
 def test_real_trials(settings, monkeypatch):
@@ -265,15 +239,12 @@ def let_train_quickly(monkeypatch) -> None:
     import keras
 
     compile_model = keras.Model.compile
-
-    def build(faces):
-        return keras.layers.Flatten()(keras.layers.Conv2D(4, 5, strides=6)(faces))
-
-    def compile_nothing(self, **options):
-        compile_model(self, **(options | {"run_eagerly": True}))
-
-    monkeypatch.setitem(ARCHITECTURES, "cnn", build)
-    monkeypatch.setattr(keras.Model, "compile", compile_nothing)
+    monkeypatch.setitem(ARCHITECTURES, "cnn", build_small)
+    monkeypatch.setattr(
+        keras.Model,
+        "compile",
+        lambda self, **options: compile_model(self, **options | {"run_eagerly": True}),
+    )
 
 
 def kill_after_epoch(monkeypatch, epoch: int) -> None:

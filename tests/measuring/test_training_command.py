@@ -1,0 +1,299 @@
+import contextlib
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from narrow_networks import build_small
+from training_data import make_dataset, write_folder
+
+import emotion_model_training
+from emotion.model.keras import ModelFiles, load_keras_model
+from emotion.model.runtime import load_model
+from emotion.training import commands, publishing
+from emotion.training.networks.architectures import ARCHITECTURES
+
+run = emotion_model_training.main
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "cnn", build_small)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train once through the command; return the folder of data, models and runs."""
+    folder = tmp_path_factory.mktemp("training")
+    write_folder(folder / "data", make_dataset(validation=0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "cnn", build_small)
+        assert run(command(folder)) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def averaged(trained, tiny_model):
+    """Average two models through the command; return the stem of the average and what was said."""
+    members = [f"{trained}/models/detection_model", str(tiny_model)]
+    where = ["--models", f"{trained}/models", "--runs", f"{trained}/runs", "--name", "average"]
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(publishing, "write_report", no_report)
+        assert run(["ensemble", *members, "--dataset", f"{trained}/data", *where]) == 0
+    return trained / "models" / "average", said.getvalue()
+
+
+def no_report(*arguments, **options):
+    """Stands for `write_report`, whose many pictures take longer than a training here."""
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    where = f"--dataset={folder}/data --models={folder}/models --runs={folder}/runs --epochs=6"
+    return [*where.split(), "--batch-size=20", "--augmentation=none", *more]
+
+
+def faces() -> np.ndarray:
+    return make_dataset().split("test").images[..., None].astype(np.float32) / 255
+
+
+def full_disk(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.*")}
+
+
+def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
+    stem = trained / "models" / "detection_model"
+    model = load_model(stem)
+    assert (model.runtime, model.notes) == ("ONNX Runtime", ())
+    keras_model = load_keras_model(ModelFiles(stem))
+    answers = keras_model.predict_on_batch(faces())
+    np.testing.assert_allclose(model.predict(faces()), answers, atol=1e-5)
+    left = [path.name for path in (trained / "runs").iterdir()]
+    assert left == [".cache"], "a finished run leaves nothing behind but the decoded data"
+    card = model.card
+    assert card["class_names"] == list(make_dataset().class_names)
+    assert card["dataset"]["images"] == {"train": 126, "validation": 14, "test": 35}
+    assert (card["dataset"]["name"], card["settings"]["batch_size"]) == ("data", 20)
+    assert card["selection"]["epochs"] == 6
+    assert card["calibration"]["temperature"] > 0
+    assert set(card["metrics"]) == {"validation", "test"}
+    report = stem.with_name("detection_model_report")
+    names = {str(path.relative_to(report)) for path in report.rglob("*.*")}
+    for name in ("confusion_matrix", "classification_report", "samples_right", "samples_wrong"):
+        assert {f"test/{name}.png", f"test/{name}.csv"} <= names
+    assert {"curves.png", "history.csv", "test/evaluation.json"} <= names
+    assert len((report / "history.csv").read_text().splitlines()) == 7
+
+
+def test_evaluate_repeats_the_figures_of_the_card(trained, capsys):
+    stem = trained / "models" / "detection_model"
+    metrics = json.loads(ModelFiles(stem).card.read_text())["metrics"]
+    arguments = ["evaluate", str(stem), "--dataset", f"{trained}/data"]
+    for split in ("test", "validation"):
+        assert run([*arguments, "--json", "--split", split]) == 0
+        summary = json.loads(capsys.readouterr().out)
+        for name in ("accuracy", "one_crop"):
+            assert summary[name] == metrics[split][name]
+    for more in (["--flip", "--runtime", "keras"], ["--split", "all"]):
+        assert run([*arguments, *more]) == 0
+        shown = capsys.readouterr().out
+        assert ("mirrored" in shown) == ("--flip" in more)
+        assert ("on Keras" in shown) == ("keras" in more)
+        assert ("175 images" in shown) == ("all" in more)
+
+
+def test_evaluate_a_model_without_card_and_inspect_write_pages(
+    tiny_model, trained, capsys, tmp_path
+):
+    data = ["--dataset", f"{trained}/data", "--report", str(tmp_path)]
+    assert run(["evaluate", str(tiny_model), *data]) == 0
+    shown = capsys.readouterr()
+    assert "no card" in shown.out
+    assert str(tmp_path / "report.html") in shown.err
+    assert "tiny" in (tmp_path / "report.html").read_text()
+    assert run(["inspect", *data, "--runs", f"{tmp_path}/runs"]) == 0
+    assert "175 images" in capsys.readouterr().out
+    assert (tmp_path / "inspection.html").exists()
+
+
+def test_ensemble_is_an_ordinary_model(averaged, trained, tiny_model, capsys, monkeypatch):
+    stem, said = averaged
+    model = trained / "models" / "detection_model"
+    mean = np.mean([load_model(one).predict(faces()) for one in (model, tiny_model)], axis=0)
+    average = load_model(stem)
+    assert (average.runtime, average.notes) == ("ONNX Runtime", ())
+    np.testing.assert_array_equal(average.predict(faces()).argmax(axis=1), mean.argmax(axis=1))
+    names = [member["name"] for member in average.card["average_of"]]
+    assert names == ["detection_model", "tiny"]
+    assert average.card["calibration"]["temperature"] > 0
+    assert "Note: the members" in said, "they were not trained on one split"
+    monkeypatch.setattr(publishing, "save_keras_model", full_disk)
+    before = contents(model.parent)
+    where = ["--models", str(model.parent), "--runs", f"{trained}/runs", "--name", "twice"]
+    arguments = ["ensemble", str(model), str(model), "--dataset", f"{trained}/data", *where]
+    assert run(arguments) == 1
+    shown = capsys.readouterr()
+    assert "Note: the members" not in shown.out
+    assert "No space left" in shown.err
+    assert contents(model.parent) == before
+
+
+def test_ensemble_without_data_is_the_mean_itself_and_replaces_nothing_unasked(
+    trained, tiny_model, tmp_path, capsys
+):
+    members = [f"{trained}/models/detection_model", str(tiny_model)]
+    arguments = ["ensemble", *members, "--runs", f"{tmp_path}/runs"]
+    assert run([*arguments, "--models", f"{trained}/models"]) == 1, "it never replaces a member"
+    assert "--name" in capsys.readouterr().err
+    arguments += ["--models", str(tmp_path), "--name", "mean"]
+    assert run(arguments) == 0
+    assert "Without --dataset" in capsys.readouterr().out
+    mean = np.mean([load_model(Path(member)).predict(faces()) for member in members], axis=0)
+    np.testing.assert_allclose(load_model(tmp_path / "mean").predict(faces()), mean, atol=1e-4)
+    before = (tmp_path / "mean.h5").read_bytes()
+    assert run([*arguments, "--mirrored"]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "mean.h5").read_bytes() == before
+    assert run([*arguments, "--mirrored", "--overwrite"]) == 0
+    assert (tmp_path / "mean.previous.h5").read_bytes() == before
+
+
+def test_compare_puts_models_side_by_side(averaged, trained, capsys, tmp_path, monkeypatch):
+    members = [f"{trained}/models/detection_model", str(averaged[0])]
+    arguments = ["compare", *members, "--dataset", f"{trained}/data", "--report", str(tmp_path)]
+    assert run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "detection_model" in shown
+    assert "average" in shown
+    assert (tmp_path / "comparison.png").exists()
+    monkeypatch.setattr("emotion.training.measuring.comparison.write_comparison", full_disk)
+    assert run(arguments) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].count("No space left") == 1
+
+
+def test_distill_learns_from_other_models_and_a_full_disk_loses_nothing(
+    trained, averaged, small_network, capsys, monkeypatch
+):
+    monkeypatch.setattr(publishing, "write_report", no_report)
+    more = ["--name", "pupil", "--teachers", str(averaged[0]), "--teacher-share", "1"]
+    arguments, before = ["distill", *command(trained, *more)], contents(trained / "models")
+    for module, name in ((publishing, "save_keras_model"), (shutil, "copyfile")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full_disk)
+            assert run(arguments) == 1
+        *_, line = capsys.readouterr().err.strip().splitlines()
+        assert "No space left" in line
+        assert len(line) < 400
+        assert contents(trained / "models") == before
+    assert run(arguments) == 0
+    assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
+    pupil = load_model(trained / "models" / "pupil")
+    assert [teacher["name"] for teacher in pupil.card["learned_from"]] == ["average"]
+    assert pupil.card["metrics"]["test"]["accuracy"] > 1 / 7
+
+
+def test_cross_validate_and_tune(trained, small_network, capsys):
+    arguments = command(trained, "--name", "fast", "--epochs", "1")
+    assert run(["cross-validate", *arguments, "--folds", "2"]) == 0
+    assert "Fold 2/2" in capsys.readouterr().out
+    assert list((trained / "models" / "fast_cross_validation").iterdir())
+    assert run(["tune", *arguments, "--trials", "1"]) == 0
+    assert "run.py train" in capsys.readouterr().out
+    assert (trained / "runs" / "fast_study" / "trials.csv").exists()
+
+
+def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
+    trained, small_network, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(publishing, "write_report", no_report)
+    models = shutil.copytree(trained / "models", tmp_path / "models")
+    before = (models / "detection_model.h5").read_bytes()
+    where = ["--models", f"{models}", "--runs", f"{tmp_path}/runs", "--epochs", "1"]
+    assert run(command(trained, *where)) == 1
+    shown = capsys.readouterr()
+    assert "detection_model.previous" in shown.out
+    assert shown.err.count("%") == 2
+    assert (models / "detection_model.h5").read_bytes() == before
+    new = load_model(tmp_path / "runs" / "detection_model" / "finished" / "detection_model")
+
+    assert run(command(trained, *where, "--name", "another")) == 0
+    assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
+    published = load_model(models / "another")
+    np.testing.assert_allclose(published.predict(faces()), new.predict(faces()), atol=1e-6)
+    assert published.card["name"] == "another"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
+
+
+def test_a_full_disk_while_converting_keeps_the_old_fast_form(
+    tiny_model, tmp_path, capsys, monkeypatch
+):
+    folder = shutil.copytree(tiny_model.parent, tmp_path / "models")
+    kept = contents(folder)
+    monkeypatch.setattr("emotion.model.keras.write_json", full_disk)
+    assert run(["convert", f"{folder}/tiny"]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert contents(folder) == kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ("--dataset absent", "absent"),
+        ("--epochs 0", "epochs"),
+        ("--validation-share 1", "validation_share"),
+        ("--learning-rate -1", "learning_rate"),
+        ("--models file", "written"),
+        ("distill --dataset x", "--teachers"),
+        ("evaluate models/absent --dataset x", "absent.json"),
+        ("convert models/absent", "absent.json"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_1(arguments, word, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert run(arguments.split()) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert word in line
+
+
+@pytest.mark.parametrize("arguments", ["--epochs many", "--architecture x", "fly", "evaluate"])
+def test_wrong_flags_are_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(arguments.split())
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(trained):
+    script = [sys.executable, emotion_model_training.__file__]
+    where = ["--dataset", f"{trained}/data", "--runs", f"{trained}/runs", "--report", ""]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*script, "inspect", *where], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [(BrokenPipeError(32, "Broken pipe"), 1, "pipe"), (KeyboardInterrupt(), 130, "same command")],
+)
+def test_a_broken_pipe_elsewhere_and_an_interruption_are_told(
+    error, code, word, monkeypatch, capsys, tmp_path
+):
+    def fail(settings):
+        raise error
+
+    monkeypatch.setattr(commands, "read_for_training", fail)
+    assert run(["--models", str(tmp_path)]) == code
+    assert word in capsys.readouterr().err
