@@ -20,7 +20,7 @@ from emotion.tables import (
     check_suffix,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {"name": str, "frame": int, "score": float, "sure": bool}
 FULL = {"name": "a", "frame": 7, "score": 0.25, "sure": True}
 EMPTY = dict.fromkeys(COLUMNS)

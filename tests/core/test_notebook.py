@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "example.ipynb"
 NEEDED = ("nbformat", "nbclient", "ipykernel", "pandas", "matplotlib", "skimage")
 

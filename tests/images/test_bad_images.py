@@ -52,11 +52,11 @@ from emotion.errors import (
     ImageTooLargeError,
     ImageTypeError,
 )
-from emotion.images.decoding import decode_image, decode_photo, read_image
+from emotion.images.decoding import decode_image, read_image
 from emotion.images.encoding import encode_png
-from emotion.images.guards import DEFAULT_LIMITS, ImageLimits, readable_types
+from emotion.images.guards import ImageLimits, readable_types
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 TEXT_BOMB = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9))
@@ -232,23 +232,6 @@ def test_a_jpeg_in_a_bearable_number_of_pieces_is_read(make):
     np.testing.assert_array_equal(decode_image(make()), decode_image(jpeg_with()))
 
 
-@pytest.mark.parametrize(
-    ("content", "limits", "parts"),
-    [
-        (bytes(3 * 2**20), ImageLimits(max_bytes=2**21), ["2 MB", "3.0 MB"]),
-        (webp_lossless_header(16383, 10900), DEFAULT_LIMITS, ["50 megapixels", "178.6"]),
-        (one_bit_png(64, 48), ImageLimits(max_side=63), ["63 pixels", "64x48"]),
-        (one_bit_png(64, 48), ImageLimits(min_side=49), ["49 pixels", "64x48"]),
-        (b"%PDF-1.7\n", DEFAULT_LIMITS, ["JPEG, PNG, WebP", "begins with %PDF-1.7"]),
-        (b"\0\x01\xfe" + bytes(40), DEFAULT_LIMITS, ["bytes 00 01 fe 00"]),
-    ],
-)
-def test_messages_say_the_limit_and_what_came(content, limits, parts):
-    with pytest.raises(ImageError) as caught:
-        decode_image(content, limits)
-    assert all(part in str(caught.value) for part in parts)
-
-
 def test_limits_are_inclusive():
     content = one_bit_png(64, 48)
     limits = ImageLimits(len(content), max_pixels=64 * 48, max_side=64, min_side=48)
@@ -360,14 +343,6 @@ def test_flipped_bytes_raise_nothing_but_image_errors(image_format):
         except ImageError as error:
             outcomes.add(type(error))
     assert outcomes
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_cut_file_is_noticed_at_a_reduced_scale_too(options):
-    content = encoded(noisy_photo(), "JPEG", **options)
-    for offset in offsets(len(content) - 2):
-        with pytest.raises(ImageError):
-            decode_photo(content[:offset], enough_pixels=1)
 
 
 def test_a_tiff_that_lost_its_profile_is_damaged():

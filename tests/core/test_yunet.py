@@ -21,7 +21,7 @@ from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import NETWORK_FILE, YunetDetector, YunetSettings
 from emotion.errors import ImageError, ModelError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CELL_PX = 32
 ASTRONAUT_BOX = (172, 66, 105, 105)
 HOPPER_BOX = (164, 84, 190, 190)

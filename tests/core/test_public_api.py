@@ -18,7 +18,7 @@ import emotion
 from emotion.files import models_folder
 from emotion.recognizer import DEFAULT_MODEL
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENTRIES = re.findall(r"^#{3,4} `(.+)`$", PAGE, re.MULTILINE)
