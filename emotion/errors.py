@@ -91,7 +91,9 @@ class ModelError(EmotionError):
     status = 503
     title = "No model is loaded"
     advice = "Please try again later."
-    public = "Photos cannot be read at the moment: the server runs, but without its model."
+    public: str | None = (
+        "Photos cannot be read at the moment: the server runs, but without its model."
+    )
 
 
 class ChosenModelError(ModelError):
@@ -237,7 +239,7 @@ class BusyError(EmotionError):
     status = 503
     title = "Busy"
     advice = "Please try again."
-    public = "Many photos are being read at the moment."
+    public: str | None = "Many photos are being read at the moment."
     again = "photo"
     retry_after_s = 2
 

@@ -168,7 +168,7 @@ def _absolute(image: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _content_of(image: object, limits: ImageLimits) -> bytes:
+def _content_of(image: Any, limits: ImageLimits) -> bytes:
     """Return the bytes of an image file; of an open file, at most one byte more than allowed."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
