@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,8 +17,6 @@ from model_folder import write_pair
 from emotion.batch import BatchSettings
 from emotion.batch.store import Record, Store
 from emotion.errors import SourceError, TableError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def stop_after(count):

@@ -5,7 +5,6 @@ error out. `test_emotion_detector_script.py` starts it as a user does.
 import json
 import re
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,48 +232,28 @@ def test_lost_camera_is_an_error_and_keeps_what_is_finished(folder, capsys):
     assert re.search(r"camera 0; it stopped after \d", err.splitlines()[-1])
 
 
-def test_a_live_picture_is_read_on_while_it_is_paused(folder):
-    camera, left = FakeCamera(portrait()), []
-
-    class Gui(FakeGui):
-        def waitKey(self, delay_ms):  # noqa: N802
-            left.append(camera.count)
-            time.sleep(delay_ms / 1000)
-            return {2: ord(" "), 8: ord("q")}.get(len(self.shown), -1)
-
-    assert main([], tools(camera, Gui())) == 0
-    assert left[2] > left[-1]
-
-
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
         ("--source no.jpg", 1, "no file no.jpg"),
         ("--source ", 1, "empty text"),
         ("--source loop.jpg --output empty", 1, "no file loop.jpg"),
-        ("--source -1", 1, "no file -1"),
         ("--source 98 --json", 1, "camera with number"),
         ("--source bad.mp4 --json", 1, "bad.mp4 cannot be"),
         ("--source none.mp4 --json", 1, "none.mp4 is empty"),
         ("--source bad.jpg", 1, "bad.jpg is neither"),
-        ("--source none.jpg", 1, "none.jpg: expected"),
-        ("--source cut.png", 1, "whole PNG"),
         ("--source photo.png --output b.mp4", 2, ".webp for --output"),
         ("--source film.mp4 --output a.png", 2, "a video file"),
         ("--source film.mp4 --table a.xls", 2, ".parquet for --table"),
         ("--source film.mp4 --summary a.txt", 2, "for --summary"),
-        ("--source film.mp4 --timeline a.pdf", 2, "for --timeline"),
         ("--source film.mp4 --table a.csv --table ./a.csv", 2, "twice"),
         ("--source photo.png --summary a.csv", 2, "camera with --summary"),
-        ("--source photo.png --detect-every 3", 2, "with --detect-every"),
         ("--source film.mp4 --detect-every 0", 2, "received 0"),
         ("--source film.mp4 --workers 2", 2, "photos with --workers"),
         ("--source . --send-files", 2, "URL with --send-files"),
         ("--source . --workers 2 --scheduler tcp://127.0.0.1:9", 2, "received both"),
-        ("--source . --output a.png", 2, "folder for --output"),
         ("--source photo.png 0", 1, "received 0 among"),
         ("--source film.mp4 --output film.mp4", 2, "differ from --source"),
-        ("--source photo.png --output ./photo.png", 2, "differ from --source"),
         ("--source photo.png --json photo.png", 2, ".jsonl for --json"),
         ("--source photo.png --json no/a.json", 1, "no no"),
         ("--source film.mp4 --output a.mp4", 1, "is a folder"),
@@ -282,12 +261,10 @@ def test_a_live_picture_is_read_on_while_it_is_paused(folder):
         ("--source film.mp4", 1, "use --headless"),
         ("", 1, "use --headless"),
         ("--show --no-window", 2, "not allowed with"),
-        ("--detector dlib", 2, "dlib"),
         ("--detector yunet", 2, "face_detection_yunet_2026may.onnx"),
         ("--detector-model a.onnx", 2, "with --detector-model"),
         ("--source photo.png --detector yunet --detector-model no.onnx", 1, "as no.onnx"),
         ("--source photo.png --detector yunet --detector-model bad.onnx", 1, "run bad.onnx"),
-        ("--speed 3", 2, "--speed 3"),
     ],
 )
 def test_errors_are_one_line(folder, capsys, line, code, words):

@@ -62,42 +62,6 @@ def test_unsure_box_is_dashed_and_has_no_color_of_a_class():
     assert not colors & (set(COLORS_RGB.values()) - {COLORS_RGB["neutral"]})  # letters have greys
 
 
-@pytest.mark.parametrize(
-    ("width", "text"),
-    [
-        (640, "1 unsure: angry or fear"),
-        (125, "1 angry or fear?"),
-        (80, "1 angry?"),
-        (35, "1?"),
-    ],
-)
-def test_unsure_label_says_as_much_as_there_is_room_for(width, text):
-    ((shown, place),) = labels_of([unsure_face((5, 40, 20, 20))], width, 100)
-    assert shown == text
-    assert place[2] <= width
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "box"),
-    [
-        (200, 200, (0, 0, 200, 200)),
-        (200, 200, (0, 0, 40, 40)),
-        (200, 200, (160, 160, 40, 40)),
-        (4000, 3000, (3800, 10, 200, 200)),
-        (4000, 3000, (0, 2800, 200, 200)),
-        (640, 480, (600, 0, 40, 480)),
-    ],
-)
-def test_labels_stay_inside_and_legible(width, height, box):
-    ((text, place),) = labels_of([make_face(box)], width, height)
-    assert text == "1 happy 60%"
-    assert place[0] >= 0
-    assert place[1] >= 0
-    assert place[2] <= width
-    assert place[3] <= height
-    assert place[3] - place[1] >= max(12, max(width, height) / 40)
-
-
 def test_labels_of_a_crowd_cover_neither_faces_nor_each_other():
     boxes = [
         (40 + 300 * column, 80 + 250 * row, 120, 120) for row in range(3) for column in range(4)
@@ -162,20 +126,6 @@ def test_bars_stand_beside_a_face_and_never_on_it(size_wh, box):
     assert not bars[y : y + height, x : x + width].any()
     # letters of 12 pixels and more
     assert (np.ptp(np.nonzero(bars)[0]) + 1) / len(EMOTIONS) >= 14
-
-
-def test_bars_of_many_cover_neither_faces_nor_each_other():
-    boxes = [(20 + 250 * column, 80 + 330 * row, 110, 110) for row in range(2) for column in (0, 1)]
-    boxes += [(900, 250, 110, 110)]
-    faces = [make_face(box) for box in boxes]
-    image = grey(1280, 720)
-    bars = plates(annotate(image, faces, bars=True), annotate(image, faces))
-    for x, y, width, height in boxes:
-        assert not bars[y : y + height, x : x + width].any()
-    alone = [
-        plates(annotate(image, [face], bars=True), annotate(image, [face])).sum() for face in faces
-    ]
-    assert bars.sum() == pytest.approx(sum(alone), rel=0.02)
 
 
 def test_bars_of_a_track_stay_on_their_side_while_there_is_room():

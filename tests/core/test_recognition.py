@@ -20,14 +20,12 @@ from emotion.images.decoding import read_image
 from emotion.labels import EMOTIONS
 from emotion.notebook import (
     MOST_THUMBNAILS,
-    SHOWN_HEIGHT_PX,
-    SHOWN_WIDTH_PX,
     THUMBNAIL_PX,
     Recognition,
     Recognitions,
 )
 from emotion.recognizer import Recognizer
-from emotion.rows import results_to_csv, results_to_dict
+from emotion.rows import results_to_dict
 
 ARRAY = np.asarray(picture())
 PROBABILITIES = [f"probability_{name}" for name in EMOTIONS]
@@ -105,12 +103,6 @@ def test_the_dict_is_that_of_api_and_shell(recognizer):
     assert problem["problem"].startswith("expected one of JPEG")
 
 
-def test_a_problem_is_told_where_a_picture_is_asked_for(recognizer):
-    recognition = recognizer.recognize(b"nothing", errors="keep")
-    with pytest.raises(ImageError, match="expected one of JPEG"):
-        recognition.annotated()
-
-
 def test_the_frame_has_a_row_a_face(recognizer):
     frame = recognizer.recognize(ARRAY).to_dataframe()
     assert list(frame) == COLUMNS
@@ -157,12 +149,6 @@ def test_types_of_the_frame_also_without_a_row(recognizer, blind):
     assert frame[["face", "problem"]].isna().all(axis=None)
 
 
-def test_the_frame_has_the_columns_of_the_csv(recognizer):
-    recognition = recognizer.recognize(ARRAY)
-    written = pandas.read_csv(io.StringIO(results_to_csv([("a.jpg", recognition.to_dict())])))
-    assert list(written) == list(recognizer.recognize([ARRAY]).to_dataframe())
-
-
 WAYS = {
     "path": lambda path: path,
     "bytes": lambda path: path.read_bytes(),
@@ -201,15 +187,6 @@ def test_saved_whole_and_never_over_the_photo_itself(recognizer, path, monkeypat
     with pytest.raises(ImageError, match=r"\.jpg.* received \.bmp"):
         recognition.save("a.bmp")
     assert path.read_bytes() == before
-
-
-def test_a_relative_path_is_found_from_another_folder(recognizer, path, monkeypatch, tmp_path):
-    monkeypatch.chdir(path.parent)
-    recognition = recognizer.recognize(path.name)
-    (tmp_path / "below").mkdir()
-    monkeypatch.chdir(tmp_path / "below")
-    assert recognition.name == "photo.jpg"
-    assert recognition.annotated().shape == (120, 160, 3)
 
 
 def test_a_photo_that_is_gone_or_another_one_is_told(recognizer, path):
@@ -283,16 +260,6 @@ def test_words_of_one(recognizer, path, blind):
     assert len(str(crowd).splitlines()) == 13
 
 
-def test_words_of_many(recognizer):
-    many = recognizer.recognize([ARRAY, b"no"], errors="keep")
-    assert repr(many) == (
-        "<Recognitions of 2 photos, 2 faces: 1 happy, 1 unsure; 1 photo could not be read>"
-    )
-    assert str(many).splitlines()[0].startswith("images[0] (160x120): 1: happy 90%")
-    assert str(many).splitlines()[1].startswith("images[1]: expected one of JPEG")
-    assert repr(recognizer.recognize([])) == "<Recognitions of 0 photos, 0 faces>"
-
-
 # in notebooks
 
 
@@ -304,23 +271,6 @@ def test_a_notebook_shows_photo_and_percentages(recognizer):
     assert [text for text in page.texts if text == "disgust"]
     assert "90%" in page.texts
     assert any("Small face" in text for text in page.texts)
-
-
-@pytest.mark.parametrize(
-    ("size_wh", "shown_wh"),
-    [
-        ((3000, 2000), (SHOWN_WIDTH_PX, 427)),
-        ((1000, 4000), (160, SHOWN_HEIGHT_PX)),
-        ((64, 48), (64, 48)),
-    ],
-)
-def test_large_photos_are_shown_small(recognizer, size_wh, shown_wh):
-    boxes = ((0, 0, 30, 30),)
-    full = Recognizer(stand_in_model(HAPPY), StandInDetector(boxes))
-    for source in (encoded("JPEG", *size_wh), np.zeros((*size_wh[::-1], 3), np.uint8)):
-        html = full.recognize(source)._repr_html_()
-        assert Page(html).sizes() == [shown_wh]
-        assert len(html) < 250_000  # the picture is noise, the worst case
 
 
 EVIL = '<img src=x onerror="alert(1)">&quot;'
@@ -360,10 +310,3 @@ def test_a_contact_sheet_has_an_end(recognizer):
     page = Page(recognizer.recognize([large] * count)._repr_html_())
     assert page.sizes() == [(THUMBNAIL_PX, THUMBNAIL_PX * 3 // 4)] * MOST_THUMBNAILS
     assert any("and 3 more" in text for text in page.texts)
-
-
-def test_ipython_shows_html_and_words(recognizer):
-    formatters = pytest.importorskip("IPython.core.formatters")
-    bundle, _ = formatters.DisplayFormatter().format(recognizer.recognize(ARRAY))
-    assert set(bundle) == {"text/plain", "text/html"}
-    assert bundle["text/plain"].startswith("<Recognition of photo")

@@ -195,15 +195,3 @@ def test_yunet_gives_a_portrait_the_square_that_the_cascades_give(real, load, tr
     assert 0.75 < face.box_xywh[2] / other.box_xywh[2] < 1.35
     assert middle(face.box_xywh) == pytest.approx(middle(other.box_xywh), abs=0.1 * truth[2])
     assert 0.7 <= face.score <= 1
-
-
-@pytest.mark.parametrize("spare", [0.0, 0.4])
-@pytest.mark.parametrize("side", [48, 240, 1600])
-def test_yunet_finds_a_face_that_fills_a_photo_of_any_size(real, spare, side):
-    x, y, width, height = HOPPER_BOX
-    grow = round(spare * width)
-    tight = hopper()[y - grow : y + height + grow, x - grow : x + width + grow]
-    image = cv2.resize(tight, (side, side), interpolation=cv2.INTER_AREA)
-    (face,) = real.detect(image)
-    assert middle(face.box_xywh) == pytest.approx((side / 2, side / 2), abs=0.2 * side)
-    assert face.box_xywh[2] > 0.4 * side

@@ -4,7 +4,6 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,6 @@ from emotion.images.decoding import (
 )
 from emotion.images.guards import readable_types
 
-ROOT = Path(__file__).resolve().parents[2]
 RAMP_16 = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
 RAMP_8 = (RAMP_16 >> 8).astype(np.uint8)
 RGBA = np.dstack([PICTURE, ALPHA])
@@ -47,7 +45,6 @@ CMYK = Image.fromarray(np.dstack([255 - PICTURE, np.zeros_like(GREY)]), "CMYK")
 PALETTE = Image.fromarray(PICTURE).quantize(8)
 PALETTE_RGB = np.asarray(PALETTE.convert("RGB"))
 INDEX = np.asarray(PALETTE)
-GREY_PALETTE = PALETTE.convert("L")
 FLOATS = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1))
 HOLES = FLOATS.copy()
 HOLES[0, :3] = (np.nan, np.inf, -np.inf)
@@ -115,38 +112,23 @@ LOSSLESS = {"lossless": True}
 # Name: (how to make it, expected pixels, largest difference allowed).
 MODES = {
     "jpeg": (made(PICTURE, "JPEG", **FINE), PICTURE, 6),
-    "jpeg progressive": (made(PICTURE, "JPEG", progressive=True, **FINE), PICTURE, 6),
     "jpeg grey": (made(GREY, "JPEG", quality=95), grey_rgb(GREY), 6),
     "jpeg cmyk inverted by adobe": (made(CMYK, "JPEG", quality=100), PICTURE, 6),
     "jpeg ycck": (ycck_jpeg, PICTURE, 8),
     "jpeg mpo, first picture": (made(PICTURE, "MPO", **MORE_RED, **FINE), PICTURE, 6),
     "png": (made(PICTURE, "PNG"), PICTURE, 0),
     "png alpha": (made(RGBA, "PNG"), ON_WHITE, 1),
-    "png grey": (made(GREY, "PNG"), grey_rgb(GREY), 0),
-    "png grey alpha": (made(LA, "PNG"), GREY_ON_WHITE, 1),
     "png 1 bit": (made(BILEVEL, "PNG"), np.asarray(BILEVEL.convert("RGB")), 0),
-    "png 1 bit, black transparent": (made(BILEVEL, "PNG", transparency=0), full(255), 0),
-    "png 2 bits": (made_png(2, 0, TWO_BITS_PACKED), grey_rgb(TWO_BITS * 85), 0),
     "png 2 bits, one value transparent": (
         made_png(2, 0, TWO_BITS_PACKED, trns(2)),
         white_where(grey_rgb(TWO_BITS * 85), TWO_BITS == 2),
         0,
     ),
     "png palette": (made(PALETTE, "PNG"), PALETTE_RGB, 0),
-    "png palette, one colour transparent": (
-        made(PALETTE, "PNG", transparency=0),
-        white_where(PALETTE_RGB, INDEX == 0),
-        0,
-    ),
     "png palette, many transparencies": (
         made(PALETTE, "PNG", transparency=bytes([0, 255, 128])),
         on_white(PALETTE_RGB, SOME_ALPHA),
         1,
-    ),
-    "png grey, one value transparent": (
-        made(GREY, "PNG", transparency=int(GREY[0, 0])),
-        white_where(grey_rgb(GREY), GREY[0, 0] == GREY),
-        0,
     ),
     "png rgb, one colour transparent": (
         made(PICTURE, "PNG", transparency=(200, 40, 40)),
@@ -172,11 +154,8 @@ MODES = {
     "webp alpha": (made(RGBA, "WEBP", exact=True, **LOSSLESS), ON_WHITE, 1),
     "webp animated, first picture": (made(PICTURE, "WEBP", **LOSSLESS, **MORE_RED), PICTURE, 0),
     "bmp": (made(PICTURE, "BMP"), PICTURE, 0),
-    "bmp grey": (made(GREY, "BMP"), grey_rgb(GREY), 0),
-    "bmp 1 bit": (made(BILEVEL, "BMP"), np.asarray(BILEVEL.convert("RGB")), 0),
     "bmp palette": (made(PALETTE, "BMP"), PALETTE_RGB, 0),
     "gif": (made(PALETTE, "GIF"), PALETTE_RGB, 0),
-    "gif grey": (made(GREY, "GIF"), grey_rgb(GREY), 0),
     "gif transparent": (
         made(PALETTE, "GIF", transparency=0),
         white_where(PALETTE_RGB, INDEX == 0),
@@ -185,11 +164,8 @@ MODES = {
     "gif animated, first picture": (made(PALETTE, "GIF", **MORE_INDEXED), PALETTE_RGB, 0),
     "tiff": (made(PICTURE, "TIFF"), PICTURE, 0),
     "tiff alpha": (made(RGBA, "TIFF"), ON_WHITE, 1),
-    "tiff grey alpha": (made(LA, "TIFF"), GREY_ON_WHITE, 1),
     "tiff grey, alpha premultiplied": (premultiplied_tiff, GREY_ON_WHITE, 3),
     "tiff lzw": (made(PICTURE, "TIFF", compression="tiff_lzw"), PICTURE, 0),
-    "tiff deflate": (made(PICTURE, "TIFF", compression="tiff_adobe_deflate"), PICTURE, 0),
-    "tiff packbits": (made(PICTURE, "TIFF", compression="packbits"), PICTURE, 0),
     "tiff jpeg": (made(PICTURE, "TIFF", compression="jpeg", quality=95), PICTURE, 80),
     "tiff fax": (
         made(BILEVEL, "TIFF", compression="group4"),
@@ -197,11 +173,9 @@ MODES = {
         0,
     ),
     "tiff big": (made(PICTURE, "TIFF", big_tiff=True), PICTURE, 0),
-    "tiff first page": (made(PICTURE, "TIFF", **MORE_RED), PICTURE, 0),
     "tiff cmyk": (made(CMYK, "TIFF"), PICTURE, 1),
     "tiff ycbcr": (made(Image.fromarray(PICTURE).convert("YCbCr"), "TIFF"), PICTURE, 3),
     "tiff lab": (made(Image.new("LAB", (64, 48), (137, 128, 128)), "TIFF"), full(128), 2),
-    "tiff 16-bit": (made(RAMP_16, "TIFF"), grey_rgb(RAMP_8), 0),
     "tiff 16-bit, big-endian": (
         lambda: grey_tiff(RAMP_16.astype(">u2"), 16, order=">"),
         grey_rgb(RAMP_8),
@@ -226,13 +200,10 @@ MODES = {
     ),
     "tiff float with holes": (made(HOLES, "TIFF"), grey_rgb(HOLES_8), 0),
     "tiff float, nothing finite": (made(FLOATS * np.nan, "TIFF"), full(0), 0),
-    "tiff float, one value": (made(np.full((48, 64), -7, np.float32), "TIFF"), full(0), 0),
     "avif": (made(PICTURE, "AVIF", **FINE_AVIF), PICTURE, 12),
     "avif alpha": (made(RGBA, "AVIF", **FINE_AVIF), ON_WHITE, 16),
-    "avif animated, first picture": (made(PICTURE, "AVIF", **FINE_AVIF, **MORE_RED), PICTURE, 12),
     "heic": (made(PICTURE, "HEIC"), PICTURE, 12),
     "heic alpha": (made(RGBA, "HEIC"), ON_WHITE, 16),
-    "heic grey": (made(GREY, "HEIC"), grey_rgb(GREY), 12),
     "heic 16-bit grey": (made(RAMP_16, "HEIC", quality=-1), grey_rgb(RAMP_8), 2),
     "heic grid": (made(PICTURE, "HEIC", tile_size=32), PICTURE, 12),
 }

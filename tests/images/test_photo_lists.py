@@ -1,12 +1,10 @@
 """The photos of folders, patterns and lists."""
 
 import os
-from pathlib import Path
 
 import pytest
 
-from emotion.errors import SourceError
-from emotion.images.folders import find_photos, is_photo_list
+from emotion.images.folders import find_photos
 
 
 @pytest.fixture
@@ -97,34 +95,6 @@ def test_pattern(folder, pattern, expected):
 def test_list(folder, content):
     (folder / "mine.txt").write_bytes(content)
     assert names(folder / "mine.txt") == ["a.png", "sub/c.jpeg"]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (".", True),
-        ("photos/*.jpg", True),
-        ("list.txt", True),
-        ("missing.txt", False),
-        ("a.jpg", False),
-        ("0", False),
-        ("rtsp://camera/stream", False),
-        ("x" * 5000, False),
-    ],
-)
-def test_what_names_many_photos(tmp_path, monkeypatch, text, expected):
-    monkeypatch.chdir(tmp_path)
-    Path("list.txt").write_text("a.jpg\n")
-    Path("a.jpg").write_bytes(b"x")
-    assert is_photo_list(text) is expected
-
-
-@pytest.mark.parametrize("source", ["empty", "empty/*", "empty.txt", "missing"])
-def test_no_photos_is_an_error(tmp_path, source):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty.txt").write_text("# none\n")
-    with pytest.raises(SourceError, match=r"^expected .*(received none|there is no)"):
-        find_photos(tmp_path / source)
 
 
 def test_odd_names_missing_ones_and_folders_of_copies(folder, tmp_path):
