@@ -229,26 +229,13 @@ def _place_label(number: int, face: Face, box: Rectangle, obstacles, size_wh: tu
     options = []
     for text in _texts(number, face):
         for size in dict.fromkeys((largest, max(SMALLEST_TEXT_PX, largest * 2 // 3))):
-            places = _places(box, _label_size(text, size), size_wh, _thickness(size_wh))
-            covered, place = _freest(places, obstacles)
+            places = list(_places(box, _label_size(text, size), size_wh, _thickness(size_wh)))
+            place = min(places, key=lambda place: _covered(place, obstacles))
+            covered = _covered(place, obstacles)
             if covered == 0 and place[2] < size_wh[0] and place[3] < size_wh[1]:
                 return text, size, place
             options.append((covered, text, size, place))
     return min(options[-2:], key=lambda option: option[0])[1:]
-
-
-def _freest(
-    places: Iterable[Rectangle], obstacles: Sequence[Rectangle]
-) -> tuple[float, Rectangle | None]:
-    """Return (covered area, place) of the first place that is free, else of the freest."""
-    best = (np.inf, None)
-    for place in places:
-        covered = _covered(place, obstacles)
-        if covered < best[0]:
-            best = (covered, place)
-        if covered == 0:
-            break
-    return best
 
 
 def _texts(number: int, face: Face) -> tuple[str, ...]:
@@ -317,15 +304,11 @@ def _plate(text: str, size: int, color: Color) -> np.ndarray:
     pen = ImageDraw.Draw(plate)
     corner = (plate.width - 1, plate.height - 1)
     pen.rectangle((0, 0, *corner), outline=BLACK, width=max(1, size // 14))
-    pen.text((size * 0.3, height / 2), text, font=_font(size), fill=_ink(color), anchor="lm")
-    return np.asarray(plate)
-
-
-def _ink(color: Color) -> Color:
-    """Return black or white, whichever has more contrast on a colour (WCAG 2 luminance)."""
     parts = np.array(color) / 255
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    return BLACK if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else WHITE
+    ink = BLACK if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else WHITE  # luminance, WCAG 2
+    pen.text((size * 0.3, height / 2), text, font=_font(size), fill=ink, anchor="lm")
+    return np.asarray(plate)
 
 
 def _place_bars(face: Face, box: Rectangle, obstacles, size_wh, last_side: int | None):

@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
@@ -137,7 +137,8 @@ class Recognition(tuple[Face, ...]):
         Raises:
             ImageError: the photo is not kept, or its file is gone or another one by now.
         """
-        return _drawn(self._photo().full, self, blur)
+        image = self._photo().full
+        return annotate(blur_faces(image, self) if blur else image, self)
 
     def to_image(self, *, blur: bool = False) -> Image.Image:
         """Return the annotated photo as an image of Pillow's; see `annotated`."""
@@ -245,7 +246,12 @@ class Recognitions(tuple[Recognition, ...]):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the annotated photos side by side, with their answers."""
-        cells = "".join(map(_cell, self[:MOST_THUMBNAILS]))
+        cells, style = "", f"width:{THUMBNAIL_PX}px;margin:0;overflow-wrap:anywhere"
+        for each in self[:MOST_THUMBNAILS]:
+            picture = "" if each.problem else _picture(each, (THUMBNAIL_PX, THUMBNAIL_PX))
+            name, answers = escape(Path(each.name).name), escape(_summary(each))
+            caption = f"<figcaption><b>{name}</b><br>{answers}</figcaption>"
+            cells += f'<figure style="{style}">{picture}{caption}</figure>'
         rest = len(self) - MOST_THUMBNAILS
         more = f"<p>… and {rest} more; <code>to_dataframe()</code> has all</p>" if rest > 0 else ""
         sheet = f'<div style="display:flex;flex-wrap:wrap;gap:12px">{cells}</div>'
@@ -273,34 +279,21 @@ def _table(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "panda
     )
 
 
-def _drawn(
-    image: npt.NDArray[np.uint8], faces: Sequence[Face], blur: bool
-) -> npt.NDArray[np.uint8]:
-    """Return a copy of a photo with its faces boxed, blurred first where that is asked for."""
-    return annotate(blur_faces(image, faces) if blur else image, faces)
-
-
-def _preview(recognition: Recognition, most_wh: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Return the annotated photo at a small size; it is drawn there, so that text stays legible."""
-    photo = recognition._photo()
-    scale = min(1.0, *(most / side for most, side in zip(most_wh, photo.size_wh, strict=True)))
-    width, height = (max(1, round(side * scale)) for side in photo.size_wh)
-    small = cv2.resize(photo.pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return annotate(small, [_scaled(face, scale) for face in recognition])
-
-
-def _scaled(face: Face, scale: float) -> Face:
-    """Return a face with its box in pixels of a photo of another scale."""
-    x, y, width, height = (round(value * scale) for value in face.box_xywh)
-    return replace(face, box_xywh=(x, y, max(1, width), max(1, height)))
-
-
 def _picture(recognition: Recognition, most_wh: tuple[int, int]) -> str:
     """Return the annotated photo as HTML; a sentence where it cannot be shown."""
     try:
-        content = encode_jpeg(_preview(recognition, most_wh), SHOWN_QUALITY)
+        photo = recognition._photo()
     except ImageError as error:
         return f"<p>{escape(str(error))}</p>"
+    scale = min(1.0, *(most / side for most, side in zip(most_wh, photo.size_wh, strict=True)))
+    width, height = (max(1, round(side * scale)) for side in photo.size_wh)
+    small = cv2.resize(photo.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    faces = []
+    for face in recognition:
+        x, y, wide, high = (round(value * scale) for value in face.box_xywh)
+        faces.append(replace(face, box_xywh=(x, y, max(1, wide), max(1, high))))
+    # drawn at the small size, so that its text stays legible
+    content = encode_jpeg(annotate(small, faces), SHOWN_QUALITY)
     text = escape(f"{recognition.name}: {_summary(recognition)}", quote=True)
     data = base64.b64encode(content).decode("ascii")
     return f'<img alt="{text}" src="data:image/jpeg;base64,{data}" style="max-width:100%">'
@@ -313,29 +306,17 @@ def _html_table(recognition: Recognition) -> str:
     notes = ("notes",) if any(face.notes for face in recognition) else ()
     titles = ("face", "answer", *recognition._origin.class_names, *notes)
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    rows = (_html_cells(number, face) for number, face in enumerate(recognition, 1))
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    body = ""
+    for number, face in enumerate(recognition, 1):
+        body += f"<tr><td>{number}</td><td>{escape(short_verdict(face))}</td>"
+        for name, value in face.probabilities.items():
+            text = escape(percent(value))
+            # what the answer names is bold
+            body += f"<td>{f'<b>{text}</b>' if name in face.candidates else text}</td>"
+        if face.notes:
+            body += f'<td style="text-align:left">{escape("; ".join(face.notes))}</td>'
+        body += "</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _html_cells(number: int, face: Face) -> Iterator[str]:
-    """Yield the cells of a face; the percentages of what its answer names are bold."""
-    yield f"<td>{number}</td><td>{escape(short_verdict(face))}</td>"
-    for name, value in face.probabilities.items():
-        text = percent(value).replace("<", "&lt;").replace(">", "&gt;").replace(" ", "&nbsp;")
-        yield f"<td>{f'<b>{text}</b>' if name in face.candidates else text}</td>"
-    if face.notes:
-        yield f'<td style="text-align:left">{escape("; ".join(face.notes))}</td>'
-
-
-def _cell(recognition: Recognition) -> str:
-    """Return one photo of a contact sheet as HTML."""
-    thumbnail_wh = (THUMBNAIL_PX, THUMBNAIL_PX)
-    picture = "" if recognition.problem else _picture(recognition, thumbnail_wh)
-    name, summary = escape(Path(recognition.name).name), escape(_summary(recognition))
-    caption = f"<figcaption><b>{name}</b><br>{summary}</figcaption>"
-    style = f"width:{THUMBNAIL_PX}px;margin:0;overflow-wrap:anywhere"
-    return f'<figure style="{style}">{picture}{caption}</figure>'
 
 
 def _title(recognition: Recognition) -> str:

@@ -20,9 +20,6 @@ from emotion.images.folders import PhotoFile
 from emotion.rows import photo_rows
 from emotion.tables import TableSink, check_suffix
 
-COPY_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-"""What annotated copies are written as; a photo of another type gets .jpg behind its name."""
-
 
 @dataclass(frozen=True)
 class BatchOutputs:
@@ -82,6 +79,8 @@ class BatchOutputs:
 
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
     """Return where the annotated copy of a photo goes: the same path below `copies`.
+
+    A photo of a type that is not written gets .jpg behind its name.
 
     Args:
         copies: the folder.

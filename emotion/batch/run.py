@@ -136,11 +136,7 @@ def run_batch(
         folders = {roots.get(photo.root, photo.path.parent) for photo in photos}
         gone = _gone(store, {photo.name for photo in named}, folders)
         run = _Run(named, gone, outputs, settings, workers, model, store)
-        return run.go(on_progress or _ignore, on_photo or _ignore)
-
-
-def _ignore(*_) -> None:
-    pass
+        return run.go(on_progress or (lambda progress: None), on_photo or (lambda *photo: None))
 
 
 def _name_below(root: Path | None, place: Path) -> str:
@@ -241,20 +237,18 @@ class _Run:
         """Return the names of photos that are done and unchanged, and the other photos."""
         kept, left = [], []
         for photo in self._photos:
-            record = self._store.find(photo.name)
-            if record is not None and self._is_done(photo, record):
+            record, copy = self._store.find(photo.name), self._copy_of(photo)
+            if (
+                record is not None
+                and record.is_final
+                and record.stamp == stamp_of(photo.path)
+                and (copy is None or record.problem or (record.has_copy and copy.exists()))
+            ):
                 self._count(record, skipped=1)
                 kept.append(photo.name)
             else:
                 left.append(photo)
         return kept, left
-
-    def _is_done(self, photo: PhotoFile, record: Record) -> bool:
-        """True if a photo has its rows, and its copy if asked, and did not change."""
-        if not record.is_final or record.stamp != stamp_of(photo.path):
-            return False
-        copy = self._copy_of(photo)
-        return copy is None or record.problem is not None or (record.has_copy and copy.exists())
 
     def _count(self, record: Record, skipped: int = 0) -> None:
         self._progress = replace(

@@ -151,12 +151,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--mirror", action="store_true", help="turn the camera's picture as in a mirror")
 
     add = parser.add_argument_group("many photos").add_argument
-    add(
-        "--workers",
-        type=_count,
-        metavar="N",
-        help="processes that work at once (default: one a core)",
-    )
+    add("--workers", type=_count, metavar="N", help="processes at once (default: one a core)")
     add("--scheduler", metavar="URL", help="work on a Dask cluster, such as tcp://host:8786")
     add(
         "--send-files",
@@ -229,8 +224,8 @@ def open_source(options: argparse.Namespace) -> Source:
         SourceError: it cannot be read, or a result could not be written.
         UsageError: an option means nothing for this kind of source.
     """
-    copies = []
-    if options.output is not None and options.output.is_dir():
+    copies, gives_folder = [], options.output is not None and options.output.is_dir()
+    if gives_folder:
         inside = os.path.realpath(options.output)
         # `Path.resolve` raises where a link leads to itself
         places = [Path(os.path.realpath(user_path(text))) for text in options.source]
@@ -238,9 +233,7 @@ def open_source(options: argparse.Namespace) -> Source:
         if not any(place.is_relative_to(inside) for place in places):
             copies = [options.output]
     source = find_source(options.source, leave_out=copies)
-    if isinstance(source, PhotoSource) and (
-        options.table or (options.output is not None and options.output.is_dir())
-    ):
+    if isinstance(source, PhotoSource) and (options.table or gives_folder):
         source = PhotosSource((PhotoFile(source.path, source.path.name),))
     _check_kind(options, source)
     _check_results(options, source)
@@ -262,19 +255,20 @@ def _check_kind(options: argparse.Namespace, source: Source) -> None:
 
 def _check_results(options: argparse.Namespace, source: Source) -> None:
     """Raise where a result could not be written, before any work is done."""
-    wanted = [("--table", path, "table", TABLE_SUFFIXES) for path in options.table]
-    if options.json and not is_stdout(options.json):
-        wanted.append(("--json", options.json, "JSON", JSON_SUFFIXES))
-    if options.output and isinstance(source, PhotoSource):
-        wanted.append(("--output", options.output, "photo", PHOTO_SUFFIXES))
-    if options.output and isinstance(source, VideoSource):
-        wanted.append(("--output", options.output, "video", VIDEO_OUTPUT_SUFFIXES))
-    if options.summary:
-        wanted.append(("--summary", options.summary, "summary", SUMMARY_SUFFIXES))
-    if options.timeline:
-        wanted.append(("--timeline", options.timeline, "picture", TIMELINE_SUFFIXES))
+    photo = options.output if isinstance(source, PhotoSource) else None
+    video = options.output if isinstance(source, VideoSource) else None
+    wanted = [
+        *(("--table", path, "table", TABLE_SUFFIXES) for path in options.table),
+        ("--json", None if is_stdout(options.json) else options.json, "JSON", JSON_SUFFIXES),
+        ("--output", photo, "photo", PHOTO_SUFFIXES),
+        ("--output", video, "video", VIDEO_OUTPUT_SUFFIXES),
+        ("--summary", options.summary, "summary", SUMMARY_SUFFIXES),
+        ("--timeline", options.timeline, "picture", TIMELINE_SUFFIXES),
+    ]
     seen = set()
     for option, path, kind, suffixes in wanted:
+        if path is None:
+            continue
         if path.suffix.lower() not in suffixes:
             raise UsageError(
                 f"expected a {kind} file ending in {', '.join(suffixes)} for {option}; received "

@@ -2,14 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Sequence
 
 from emotion.cli.options import choose_window
 from emotion.cli.output import is_stdout, json_stream, write_lines
 from emotion.cli.sources import PhotoSource
 from emotion.cli.tools import TITLE, Tools, load
 from emotion.drawing import annotate
-from emotion.faces import Face, verdict
 from emotion.images.encoding import write_image
 from emotion.rows import results_to_dict
 from emotion.video.window import QUIT, fitted
@@ -27,20 +25,10 @@ def read_photo(source: PhotoSource, options: argparse.Namespace, tools: Tools) -
             content = results_to_dict(faces, source.photo.size_wh, model.name, model.sha256)
             stream.write(json.dumps(content, indent=2) + "\n")
     if not is_stdout(options.json):
-        write_lines(describe(faces))
+        write_lines(str(faces).splitlines()[1:])
     if wants_window:
         view = fitted(annotate(source.photo.full, faces))
         with tools.open_window(TITLE) as window:
             while window.show(view, wait_s=0.05) != QUIT:
                 pass
     return 0
-
-
-def describe(faces: Sequence[Face]) -> list[str]:
-    """Return one line a face: its number, emotion, box and notes."""
-    lines = []
-    for number, face in enumerate(faces, 1):
-        x, y, width, height = face.box_xywh
-        notes = "".join(f"; {note}" for note in face.notes)
-        lines.append(f"face {number}: {verdict(face)} (x {x}, y {y}, {width}x{height}){notes}")
-    return lines or ["no face found"]

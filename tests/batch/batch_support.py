@@ -42,13 +42,6 @@ class OtherDetector(SignDetector):
     """Another one."""
 
 
-class NoFaces:
-    """Finds none."""
-
-    def detect(self, image):
-        return ()
-
-
 class ThreadWorkers:
     """An executor of threads in this process, as quick to start as a test wants it."""
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from batch_support import (
     FAILS,
+    PLAIN,
     SLOW,
     SignDetector,
     ThreadWorkers,
     photos_of,
     read_table,
     write_photo,
-    write_photos,
 )
 
 from emotion.batch import BatchOutputs, BatchSettings, run_batch
@@ -119,23 +119,19 @@ def test_tables_of_each_kind_hold_the_same(batch, folder, tmp_path):
     assert len(csv) == 3
 
 
-def test_photos_come_in_their_order_however_they_were_done(batch, tmp_path):
-    folder = tmp_path / "photos"
+def test_rows_keep_the_order_of_the_photos_and_progress_counts_up(batch, tmp_path):
     for number in range(8):
-        write_photo(folder / f"{number}.png", SLOW if number % 3 == 0 else (1, 2, 3), number)
-    done = []
-    batch(ThreadWorkers(4), on_photo=lambda name, results: done.append(name))
+        write_photo(tmp_path / "photos" / f"{number}.png", SLOW if number % 3 == 0 else PLAIN)
+    done, progress = [], []
+    workers = ThreadWorkers(4)
+    batch(workers, on_photo=lambda name, results: done.append(name), on_progress=progress.append)
     assert photos_of(tmp_path / "t.csv") == sorted(done)
-
-
-def test_few_photos_are_in_hand_at_a_time(batch, tmp_path):
-    write_photos(tmp_path / "photos", 20)
-    workers = ThreadWorkers(2)
-    progress = []
-    batch(workers, on_progress=progress.append)
-    assert [step.done for step in progress] == list(range(21))
+    assert [step.done for step in progress] == list(range(9))
     assert progress[-1].is_complete
     assert workers.opened_times == 1
+    for tables, words in (((), "neither"), (("t.xlsx",), "ending in"), (("no/t.csv",), "no")):
+        with pytest.raises((SourceError, TableError), match=words):
+            batch(tables=tables)
 
 
 # annotated copies
@@ -156,22 +152,18 @@ def test_copies_stand_where_the_photos_did(batch, folder, tmp_path):
     assert (copies / "001.png").is_file()
 
 
-@pytest.mark.parametrize("place", ["photos", "."])
-def test_copies_never_replace_photos(model, folder, tmp_path, place):
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    outputs = BatchOutputs(copies=tmp_path / place)
-    with pytest.raises(SourceError, match="holds no photos"):
-        run_batch(find_photos(folder), outputs, BatchSettings(model=model), ThreadWorkers())
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_copies_do_not_follow_links_to_photos(batch, folder, tmp_path):
+def test_copies_never_replace_photos(batch, model, folder, tmp_path):
     original = write_photo(folder / "sub" / "a.png")
-    before = original.read_bytes()
+    photos = find_photos(folder)
+    before = {photo.path: photo.path.read_bytes() for photo in photos}
+    for place in (folder, tmp_path):
+        outputs = BatchOutputs(copies=place)
+        with pytest.raises(SourceError, match="holds no photos"):
+            run_batch(photos, outputs, BatchSettings(model=model), ThreadWorkers())
     (tmp_path / "copies").mkdir()
-    (tmp_path / "copies" / "sub").symlink_to(folder / "sub", target_is_directory=True)
+    (tmp_path / "copies" / "sub").symlink_to(original.parent, target_is_directory=True)
     assert batch(copies=tmp_path / "copies").problems == 1
-    assert original.read_bytes() == before
+    assert {photo.path: photo.path.read_bytes() for photo in photos} == before
 
 
 @pytest.mark.parametrize(
@@ -190,15 +182,6 @@ def test_place_of_a_copy(name, others, expected):
 
 
 # what cannot be
-
-
-@pytest.mark.parametrize(
-    ("tables", "words"),
-    [((), "neither"), (("t.xlsx",), "ending in"), (("no/t.csv",), "no")],
-)
-def test_outputs_are_checked_first(batch, folder, tables, words):
-    with pytest.raises((SourceError, TableError), match=words):
-        batch(tables=tables)
 
 
 def test_a_worker_with_another_model_is_told(model, tmp_path):

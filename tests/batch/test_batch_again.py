@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,8 +17,6 @@ from model_folder import write_pair
 from emotion.batch import BatchSettings
 from emotion.batch.store import Record, Store
 from emotion.errors import SourceError, TableError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def stop_after(count):
@@ -94,12 +91,26 @@ def test_stopped_run_has_no_rows_of_changed_photos(batch, folder, tmp_path):
     assert batch().skipped == 4
 
 
-def test_a_table_that_was_left_out_for_a_while_is_brought_up_to_date(batch, folder, tmp_path):
+def test_links_runs_that_cannot_start_and_tables_left_out_for_a_while(batch, folder, tmp_path):
+    class Absent(ThreadWorkers):
+        def opened(self):
+            raise SourceError("expected a scheduler; received none")
+
+    with pytest.raises(SourceError):
+        batch(Absent())
+    assert not list(tmp_path.glob("t.csv*"))
     batch(tables=("t.csv", "u.csv"))
+    with pytest.raises(SourceError):
+        batch(Absent(), again=True)
     (folder / "001.png").rename(folder / "003.png")
     batch(tables=("t.csv",))
     assert batch(tables=("t.csv", "u.csv")).skipped == 3
     assert photos_of(tmp_path / "u.csv") == ["000.png", "002.png", "003.png"]
+    (folder / "002.png").unlink()
+    (folder / "002.png").symlink_to("000.png")
+    assert batch().gone == 1
+    assert photos_of(tmp_path / "t.csv") == ["000.png", "003.png"]
+    assert sorted(path.name for path in tmp_path.glob("t.*")) == ["t.csv", "t.csv.journal"]
 
 
 @pytest.mark.parametrize("ends", ["stopped", "Ctrl-C"])
@@ -142,20 +153,6 @@ def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, tmp_path, is
     assert (report.skipped, report.is_complete) == (2, True)
     assert len(photos_of(tmp_path / "t.csv")) == 3
     assert not (tmp_path / "t.part.csv").exists()
-
-
-def test_a_run_that_cannot_start_changes_nothing(batch, folder, tmp_path):
-    class Absent(ThreadWorkers):
-        def opened(self):
-            raise SourceError("expected a scheduler; received none")
-
-    with pytest.raises(SourceError):
-        batch(Absent())
-    assert not list(tmp_path.glob("t.csv*"))
-    batch()
-    with pytest.raises(SourceError):
-        batch(Absent(), again=True)
-    assert batch().skipped == 3
 
 
 # several sources, one table
@@ -231,14 +228,6 @@ def test_one_table_does_not_mix_settings(batch, folders, tmp_path, again):
     assert (report.total, report.skipped) == (4, 0)
 
 
-def test_a_link_in_place_of_a_photo_takes_its_row(batch, folder, tmp_path):
-    batch()
-    (folder / "002.png").unlink()
-    (folder / "002.png").symlink_to("001.png")
-    assert batch().gone == 1
-    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
-
-
 def test_two_runs_at_once_are_refused(batch, folder):
     def run_another(name, results):
         with pytest.raises(TableError, match="no other run"):
@@ -250,33 +239,21 @@ def test_two_runs_at_once_are_refused(batch, folder):
 # the store
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b'{"settings":{"schema":1},"root":"/photos"}\n', "earlier version"),
-        (b"my diary\n" * 100, "another file"),
-    ],
-)
-def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, tmp_path, content, words):
-    (tmp_path / "t.csv.journal").write_bytes(content)
-    with pytest.raises(TableError, match=words):
-        batch()
-    assert (tmp_path / "t.csv.journal").read_bytes() == content
-    assert not (tmp_path / "t.csv").exists()
-
-
-def test_a_damaged_store_is_one_sentence(batch, folder, tmp_path):
-    batch()
+def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, tmp_path):
     path = tmp_path / "t.csv.journal"
+    earlier = b'{"settings":{"schema":1},"root":"/photos"}\n'
+    for content, words in ((earlier, "earlier version"), (b"my diary\n" * 100, "another file")):
+        path.write_bytes(content)
+        with pytest.raises(TableError, match=words):
+            batch()
+        assert path.read_bytes() == content
+        assert not (tmp_path / "t.csv").exists()
+    path.unlink()
+    batch()
     content = path.read_bytes()
     path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
     with pytest.raises(TableError, match="journal"):
         batch()
-
-
-def test_a_run_leaves_its_tables_and_one_file(batch, folder, tmp_path):
-    batch()
-    assert sorted(path.name for path in tmp_path.glob("t.*")) == ["t.csv", "t.csv.journal"]
 
 
 def test_what_a_run_takes_out_counts_with_its_first_photo(tmp_path):

@@ -149,20 +149,6 @@ def test_files_travel_and_copies_come_back(cluster, model, tmp_path):
     assert "--send-files" in read_table(tmp_path / "u.csv")[0]["problem"]
 
 
-def test_worker_without_the_program_is_told(cluster, model, tmp_path):
-    cluster.add_worker("--no-nanny", path=str(ROOT / "tests" / "batch"))
-    folder = write_photos(tmp_path / "photos", 1)
-    with pytest.raises(SourceError, match="this program"):
-        run(cluster, model, find_photos(folder), tmp_path / "t.csv")
-    assert not (tmp_path / "t.csv").exists()
-
-
-def test_scheduler_without_workers_is_told(cluster, model, tmp_path):
-    folder = write_photos(tmp_path / "photos", 1)
-    with pytest.raises(SourceError, match="expected a worker"):
-        run(cluster, model, find_photos(folder), tmp_path / "t.csv", timeout_s=1)
-
-
 def test_scheduler_that_goes_away_is_one_line(cluster, model, tmp_path):
     cluster.add_worker("--no-nanny")
     cluster.wait_for_workers(1)
@@ -182,35 +168,27 @@ def test_scheduler_that_goes_away_is_one_line(cluster, model, tmp_path):
     assert 5 <= len(photos_of(table)) < 400
 
 
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("nonsense", "such as tcp://host"),
-        ("http://127.0.0.1:8787", "such as tcp://host"),
-        ("tcp://127.0.0.1:port", "such as tcp://host"),
-        ("tls://127.0.0.1:1", "Connection refused"),
-        ("tcp://nowhere.invalid:8786", "scheduler at tcp://nowhere"),
-    ],
-)
-def test_address_that_is_none(address, words):
-    with pytest.raises(SourceError, match=words), ClusterWorkers(address).opened():
-        pass
-
-
-def test_address_of_something_else():
+def test_what_is_no_cluster_of_this_program_is_told(cluster, model, tmp_path, monkeypatch):
+    photos = find_photos(write_photos(tmp_path / "photos", 1))
+    with pytest.raises(SourceError, match="expected a worker"):
+        run(cluster, model, photos, tmp_path / "t.csv", timeout_s=0.5)
+    cluster.add_worker("--no-nanny", path=str(ROOT / "tests" / "batch"))
+    with pytest.raises(SourceError, match="this program"):
+        run(cluster, model, photos, tmp_path / "t.csv")
+    assert not (tmp_path / "t.csv").exists()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        with (
-            pytest.raises(SourceError, match="no answer"),
-            ClusterWorkers(f"tcp://127.0.0.1:{port}", timeout_s=0.2).opened(),
-        ):
-            pass
-
-
-def test_dask_is_optional(monkeypatch):
+        for address, words in {
+            "nonsense": "such as tcp://host",
+            "http://127.0.0.1:8787": "such as tcp://host",
+            "tcp://127.0.0.1:port": "such as tcp://host",
+            "tls://127.0.0.1:1": "Connection refused",
+            "tcp://nowhere.invalid:8786": "scheduler at tcp://nowhere",
+            f"tcp://127.0.0.1:{silent.getsockname()[1]}": "no answer",
+        }.items():
+            workers = ClusterWorkers(address, timeout_s=0.2)
+            with pytest.raises(SourceError, match=words), workers.opened():
+                pass
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with (
-        pytest.raises(SourceError, match=r'pip install "dask\[distributed\]"'),
-        ClusterWorkers("tcp://127.0.0.1:8786").opened(),
-    ):
+    workers = ClusterWorkers("tcp://127.0.0.1:8786")
+    with pytest.raises(SourceError, match="pip install"), workers.opened():
         pass

@@ -1,5 +1,6 @@
 """A batch in processes: workers that die, photos that hang, runs that are killed."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -57,14 +58,17 @@ def test_workers_that_cannot_start_are_told(batch, folder):
         batch(LocalWorkers(1), make_detector=partial(_detector_for, os.getpid()))
 
 
-@pytest.mark.parametrize("name", ["__init__", "submit"])
-def test_workers_whose_processes_cannot_start_are_told(batch, folder, monkeypatch, name):
+def test_workers_whose_processes_cannot_start_are_told(batch, folder, monkeypatch):
     def fail(*arguments, **options):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(ProcessPoolExecutor, name, fail)
-    with pytest.raises(SourceError, match="Broken pipe"):
-        batch(LocalWorkers(1))
+    for name in ("submit", "__init__"):
+        monkeypatch.setattr(ProcessPoolExecutor, name, fail)
+        with pytest.raises(SourceError, match="Broken pipe"):
+            batch(LocalWorkers(1))
+    for count in (0, -1):
+        with pytest.raises(SourceError, match="1 worker"):
+            LocalWorkers(count)
 
 
 def _detector_for(process):
@@ -72,12 +76,6 @@ def _detector_for(process):
     if os.getpid() != process:
         os._exit(3)
     return SignDetector()
-
-
-@pytest.mark.parametrize("count", [0, -1])
-def test_number_of_workers(count):
-    with pytest.raises(SourceError, match="1 worker"):
-        LocalWorkers(count)
 
 
 RUN = """
@@ -119,16 +117,8 @@ def test_killed_run_loses_the_photos_in_hand_alone(batch, model, tmp_path, name)
     done = photos_of(tmp_path / "t.csv")
     assert 5 <= len(done) < 24
     assert len(set(done)) == len(done)
-    wait_for(lambda: not processes_of(process.pid))
+    with contextlib.suppress(ProcessLookupError):  # until none of its processes is alive
+        wait_for(lambda: os.killpg(process.pid, 0))
     report = batch(ThreadWorkers(4))
     assert report.skipped >= len(done)
     assert photos_of(tmp_path / "t.csv") == [f"{number:03}.png" for number in range(24)]
-
-
-def processes_of(group):
-    """Return whether any process of a group is alive."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import run
+from emotion.files import available_cpus
 
 ROOT = Path(run.__file__).parent
 WHOLE, SERVING = ROOT / "requirements.txt", ROOT / "requirements-serve.txt"
@@ -56,11 +57,6 @@ def test_these_tests_run_with_a_version_within_the_bounds(name):
     assert Version(version) in requirement.specifier
 
 
-def test_the_two_opencv_packages_are_not_installed_together():
-    names = {distribution.name for distribution in metadata.distributions()}
-    assert len(names & {run.DESKTOP, run.HEADLESS}) == 1
-
-
 # The container
 
 
@@ -93,6 +89,10 @@ def project(tmp_path, monkeypatch) -> Path:
     stand_ins.mkdir()
     for name in "cv2 flask waitress PIL numpy onnxruntime tensorflow".split():
         (stand_ins / f"{name}.py").touch()
+    # pip itself is not copied into each environment, which takes seconds
+    (stand_ins / "sitecustomize.py").write_text(
+        "import venv\nvenv.EnvBuilder._setup_pip = lambda *arguments: None\n"
+    )
     (stand_ins / "pip.py").write_text(
         "import os, sys\n"
         f"open({str(tmp_path / 'calls')!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
@@ -159,20 +159,18 @@ def test_the_first_start_installs_and_later_ones_only_when_something_changed(pro
     assert not (project / ".venv" / "broken").exists()
 
 
-def test_an_environment_made_by_other_means_is_never_removed(project):
+def test_what_is_not_ours_is_left_and_told_in_one_line(project):
     (project / ".venv").mkdir()
     (project / ".venv" / "mine").touch()
     refused = start(project, "app")
     assert refused.returncode == 1
     assert "move it away" in refused.stderr.splitlines()[-1]
     assert (project / ".venv" / "mine").exists()
-
-
-def test_a_folder_that_cannot_be_written_ends_in_one_line(project):
+    shutil.rmtree(project / ".venv")
     (project / ".venv").symlink_to(project / "nowhere" / "else")
     done = start(project, "app")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("run.py: the set-up cannot go on:")
+    assert done.stderr.splitlines()[-1].startswith("run.py: the set-up cannot")
     assert "Traceback" not in done.stderr
 
 
@@ -185,7 +183,38 @@ def test_the_supported_pythons_are_the_same_everywhere(monkeypatch):
     monkeypatch.setattr(run, "python_version", lambda python: "3.9")
     with pytest.raises(SystemExit, match=r"3\.11, 3\.12 or 3\.13"):
         run.make_environment()
-
-
-def test_an_older_python_can_read_this_file():
+    # an older Python can read this file, to say so
     ast.parse(Path(run.__file__).read_text(), feature_version=(3, 6))
+
+
+# The processors that may be used
+
+
+@pytest.mark.parametrize(
+    ("own", "quotas", "expected"),
+    [
+        ("0::/", {}, 6),
+        ("0::/", {"": "max 100000"}, 6),
+        ("0::/", {"": "150000 100000"}, 2),
+        ("0::/", {"": "10000 100000"}, 1),
+        ("0::/", {"": "nonsense"}, 6),
+        ("0::/", {"": "100000 0"}, 6),
+        ("0::/a/b", {"a": "300000 100000", "a/b": "max 100000"}, 3),
+        ("0::/a/b", {"a": "max 100000", "a/b": "400000 100000"}, 4),
+        ("0::/a", {"other": "100000 100000"}, 6),
+        ("1:name=systemd:/", {"": "500000 100000"}, 5),
+        (None, {}, 6),
+    ],
+)
+def test_processors_of_control_groups(tmp_path, monkeypatch, own, quotas, expected):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    for group, quota in quotas.items():
+        (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / group / "cpu.max").write_text(f"{quota}\n")
+    if own:
+        (tmp_path / "cgroup").write_text(f"3:cpuset:/elsewhere\n{own}\n")
+    assert available_cpus(tmp_path / "groups", tmp_path / "cgroup") == expected
+    if not own:
+        monkeypatch.delattr(os, "sched_getaffinity")
+        assert available_cpus(tmp_path / "groups", tmp_path / "cgroup") == 8

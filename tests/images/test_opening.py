@@ -6,12 +6,13 @@ import tempfile
 import zipfile
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 from web_support import encoded, picture
 
-from emotion.errors import ImageDimensionsError, ImageError
-from emotion.images.decoding import ENOUGH_PIXELS, decode_photo
+from emotion.errors import ImageError
+from emotion.images.decoding import decode_photo
 from emotion.images.guards import ImageLimits
 from emotion.images.sources import check_many, holds_many, name_of, open_photo
 
@@ -45,17 +46,13 @@ WAYS = {
     "relative": lambda path: path.name,
     "bytes": lambda path: path.read_bytes(),
     "bytearray": lambda path: bytearray(path.read_bytes()),
-    "memoryview": lambda path: memoryview(path.read_bytes()),
     "file in memory": lambda path: io.BytesIO(path.read_bytes()),
     "file without buffer": lambda path: Trickle(path.read_bytes()),
     "array": lambda path: RGB.copy(),
     "floats": lambda path: RGB / 255,
-    "float32": lambda path: (RGB / 255).astype(np.float32),
     "another order in memory": lambda path: np.asfortranarray(RGB),
-    "view of BGR": lambda path: RGB[..., ::-1].copy()[..., ::-1],
     "opaque RGBA": lambda path: np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)]),
     "Pillow": lambda path: picture(),
-    "Pillow, opaque RGBA": lambda path: picture().convert("RGBA"),
     "photo": lambda path: decode_photo(path.read_bytes()),
 }
 
@@ -103,11 +100,8 @@ def test_alpha_of_an_array_is_flattened_on_white():
         (np.array(["a.jpg", "b.jpg"]), r"list\(array\)"),
         (np.zeros((20, 30, 2), np.uint8), r"received \(20, 30, 2\)$"),
         (np.zeros((640, 3), np.uint8), "received 3x640"),
-        (np.zeros((0, 30, 3), np.uint8), r"received \(0, 30, 3\)$"),
         (np.zeros((), np.uint8), r"received \(\)$"),
         (np.zeros((20, 30, 3), np.uint16), "received uint16: scale"),
-        (np.zeros((20, 30, 3), bool), "received bool"),
-        (np.array([["a"] * 20] * 20), "received <U1"),
         (np.full((20, 30, 3), 255.0), r"received 255 to 255: .*astype\(np.uint8\)"),
         (np.full((20, 30, 3), -0.5), "received -0.5 to -0.5"),
         (np.full((20, 30, 3), np.nan), "received nan to nan"),
@@ -127,9 +121,7 @@ def closed_file():
     ("image", "message"),
     [
         (None, "received NoneType"),
-        (3, "received int"),
         ("https://example.org/a.jpg", "the address https://example.org/a.jpg: download"),
-        ("file:///tmp/a.jpg", "download"),
         ("data:image/png;base64,AAAA", "download"),
         ("missing.jpg", "missing.jpg: No such file"),
         ("a\0b.jpg", "readable image file"),
@@ -137,8 +129,9 @@ def closed_file():
         (io.StringIO("text"), "mode 'rb'; received one that gives str"),
         (closed_file(), "closed file"),
         (b"no image", "begins with no image"),
+        (Image.new("RGB", (100, 5)), "at least 16"),
+        (Image.open(io.BytesIO(encoded("JPEG")[:-2000])), "JPEG"),
         (b"", "empty"),
-        (io.BytesIO(), "empty"),
     ],
 )
 def test_others_are_refused_with_a_sentence(image, message):
@@ -153,91 +146,19 @@ def test_no_more_of_a_file_is_read_than_allowed():
     assert file.tell() == 1001
 
 
-def test_files_are_decoded_no_larger_than_needed():
-    content = encoded("JPEG", 3000, 2000)
-    photo = open_photo(content)
-    assert photo.size_wh == (3000, 2000)
-    assert photo.pixels.shape[0] * photo.pixels.shape[1] < 3000 * 2000
-    assert photo.pixels.shape == decode_photo(content, enough_pixels=ENOUGH_PIXELS).pixels.shape
-
-
 def with_orientation(orientation, kind="JPEG"):
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
     return encoded(kind, exif=exif)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pillow_images_come_upright_as_their_files_do(kind, orientation):
     content = with_orientation(orientation, kind)
     with Image.open(io.BytesIO(content)) as image:
         photo = open_photo(image)
     np.testing.assert_array_equal(photo.pixels, decode_photo(content).pixels)
-
-
-def test_a_pillow_image_is_left_as_it_is():
-    image = Image.open(io.BytesIO(with_orientation(6)))
-    before = image.size, image.mode, image.getexif()[ORIENTATION_TAG]
-    open_photo(image)
-    assert (image.size, image.mode, image.getexif()[ORIENTATION_TAG]) == before
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
-def test_pillow_modes(mode):
-    source = picture().convert("RGBA" if mode == "PA" else "RGB")
-    image = source.convert("P").convert("PA") if mode == "PA" else source.convert(mode)
-    pixels = open_photo(image).pixels
-    assert pixels.shape == (120, 160, 3)
-    difference = np.abs(pixels.astype(int) - np.asarray(image.convert("RGB"), int))
-    assert difference.mean() < 2
-
-
-def test_sixteen_bit_pillow_images_keep_their_high_byte():
-    words = Image.fromarray(GREY.astype(np.uint16) * 257)
-    assert words.mode == "I;16"
-    np.testing.assert_array_equal(open_photo(words).pixels[..., 0], GREY)
-
-
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_pillow_images_of_numbers(mode):
-    image = Image.fromarray(GREY.astype(np.int32 if mode == "I" else np.float32))
-    assert image.mode == mode
-    np.testing.assert_array_equal(open_photo(image).pixels[..., 0], GREY)
-
-
-def test_pillow_images_have_limits():
-    with pytest.raises(ImageDimensionsError, match="at least 16 pixels"):
-        open_photo(Image.new("RGB", (100, 5)))
-
-
-def test_a_damaged_file_behind_a_pillow_image():
-    image = Image.open(io.BytesIO(encoded("JPEG")[:-2000]))
-    with pytest.raises(ImageError, match="JPEG"):
-        open_photo(image)
-
-
-@pytest.mark.parametrize(
-    ("image", "name"),
-    [
-        ("a/b.jpg", "a/b.jpg"),
-        (pathlib.PurePosixPath("a/b.jpg"), "a/b.jpg"),
-        (b"bytes", None),
-        (RGB, None),
-        (io.BytesIO(), None),
-        (Image.new("L", (20, 20)), None),
-        (None, None),
-    ],
-)
-def test_names(image, name):
-    assert name_of(image) == name
-
-
-def test_names_of_files(path):
-    with path.open("rb") as file, Image.open(path) as image, tempfile.TemporaryFile() as other:
-        assert name_of(file) == str(path)
-        assert name_of(image) == str(path)
-        assert name_of(other) is None  # opened by number
 
 
 class Tensor:
@@ -259,19 +180,39 @@ def test_arrays_of_other_libraries_are_refused_with_the_way_out():
     np.testing.assert_array_equal(open_photo(np.asarray(Tensor())).pixels, RGB)
 
 
-def test_a_column_of_paths_holds_many():
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    assert holds_many(pandas.Series(["a.jpg", "b.jpg"]))
-
-
-@pytest.mark.parametrize(
-    "many", [[], (), ["a"], iter("ab"), (c for c in "ab"), {"a": 1}.keys(), map(str, "ab")]
-)
-def test_lists_tuples_and_iterators_hold_many(many):
-    assert holds_many(many)
-
-
 @pytest.mark.parametrize("one", ["a.jpg", b"ab", io.BytesIO(b"a\nb"), RGB, GREY, picture(), None])
 def test_one_photo_in_place_of_many_is_refused(one):
     with pytest.raises(ImageError, match=f"one {type(one).__name__}: give"):
         check_many(one)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+def test_pillow_images_of_every_mode_are_read_and_left_as_they_are(mode):
+    expected = GREY
+    if mode == "I;16":
+        image = Image.fromarray(GREY.astype(np.uint16) * 257)
+    elif mode == "F":
+        image = Image.fromarray(GREY.astype(np.float32))
+    else:
+        source = picture().convert("RGBA" if mode == "PA" else "RGB")
+        image = source.convert("P").convert("PA") if mode == "PA" else source.convert(mode)
+        expected = np.asarray(image.convert("RGB"), int)[..., 0]
+    assert image.mode == mode
+    pixels = open_photo(image).pixels
+    assert pixels.shape == (120, 160, 3)
+    assert np.abs(pixels[..., 0].astype(int) - expected).mean() < 2
+    assert (image.size, image.mode) == ((160, 120), mode)
+
+
+def test_names(path):
+    with path.open("rb") as file, Image.open(path) as image, tempfile.TemporaryFile() as other:
+        assert name_of(file) == name_of(image) == str(path)
+        # the last one is opened by number
+        assert [name_of(one) for one in (b"bytes", RGB, io.BytesIO(), None, other)] == [None] * 5
+    assert name_of(pathlib.PurePosixPath("a/b.jpg")) == name_of("a/b.jpg") == "a/b.jpg"
+
+
+def test_lists_tuples_iterators_and_columns_hold_many():
+    column = pandas.Series(["a.jpg", "b.jpg"])
+    for many in ([], ("a",), iter("ab"), (c for c in "ab"), {"a": 1}.keys(), column):
+        assert holds_many(many)

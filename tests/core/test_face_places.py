@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from emotion.detection.places import even_contrast, find_places, load_places
+from emotion.detection.places import find_places, load_places
 from emotion.errors import ModelError
 
 FACE_MIDDLE = (224, 118)
@@ -34,31 +34,16 @@ def test_a_face_is_among_few_places(network, astronaut):
     places = find_places(network, astronaut, 80, 160, -1.0)
     assert any(map(shows_face, places))
     assert len(places) < 20
-
-
-@pytest.mark.parametrize("limits", [(20, 48), (200, 400)], ids=["smaller", "larger"])
-def test_faces_of_other_sizes_are_not_looked_for(network, astronaut, limits):
-    places = find_places(network, astronaut, *limits, -1.0)
-    assert not any(map(shows_face, places))
-    assert all(limits[0] <= width <= limits[1] for _, _, width, _ in places)
-
-
-def test_the_likeliest_place_comes_first(network, astronaut):
+    for limits in ((20, 48), (200, 400)):
+        places = find_places(network, astronaut, *limits, -1.0)
+        assert not any(map(shows_face, places))
+        assert all(limits[0] <= width <= limits[1] for _, _, width, _ in places)
+    # the likeliest comes first
     some, fewer = (find_places(network, astronaut, 60, 0, height) for height in (-3.0, 0.0))
     assert 0 < len(fewer) < len(some)
     assert some[: len(fewer)] == fewer
-
-
-@pytest.mark.parametrize("shape", [(20, 20), (20, 400), (400, 20), (1, 1)])
-def test_a_picture_too_small_for_a_window_has_no_place(network, shape):
-    assert find_places(network, np.zeros(shape, np.uint8), 24, 0, -1.0) == []
-
-
-def test_light_and_contrast_do_not_matter(astronaut):
-    usual = even_contrast(astronaut)
-    dim = even_contrast((astronaut * 0.5 + 40).astype(np.uint8))
-    assert np.abs(dim - usual).mean() < 0.1
-    assert even_contrast(np.full((30, 30), 77, np.uint8)) == pytest.approx(0)
+    for shape in ((20, 20), (400, 20), (1, 1)):
+        assert find_places(network, np.zeros(shape, np.uint8), 24, 0, -1.0) == []
 
 
 def test_many_threads_share_one_network(network, astronaut):

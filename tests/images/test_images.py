@@ -1,11 +1,9 @@
 """Every type, mode and orientation against known pixels; writing; reduced photos."""
 
-import subprocess
 import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,18 +27,15 @@ from image_files import (
     tiff,
     tiff_fields,
 )
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms
 
-from emotion.errors import ImageDimensionsError, ImageTypeError
+from emotion.errors import ImageTypeError
 from emotion.images import decoding, guards
 from emotion.images.decoding import (
     decode_image,
-    read_image,
 )
-from emotion.images.encoding import encode_png
-from emotion.images.guards import ImageLimits, readable_types
+from emotion.images.guards import readable_types
 
-ROOT = Path(__file__).resolve().parent.parent
 RAMP_16 = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
 RAMP_8 = (RAMP_16 >> 8).astype(np.uint8)
 RGBA = np.dstack([PICTURE, ALPHA])
@@ -50,7 +45,6 @@ CMYK = Image.fromarray(np.dstack([255 - PICTURE, np.zeros_like(GREY)]), "CMYK")
 PALETTE = Image.fromarray(PICTURE).quantize(8)
 PALETTE_RGB = np.asarray(PALETTE.convert("RGB"))
 INDEX = np.asarray(PALETTE)
-GREY_PALETTE = PALETTE.convert("L")
 FLOATS = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1))
 HOLES = FLOATS.copy()
 HOLES[0, :3] = (np.nan, np.inf, -np.inf)
@@ -118,38 +112,23 @@ LOSSLESS = {"lossless": True}
 # Name: (how to make it, expected pixels, largest difference allowed).
 MODES = {
     "jpeg": (made(PICTURE, "JPEG", **FINE), PICTURE, 6),
-    "jpeg progressive": (made(PICTURE, "JPEG", progressive=True, **FINE), PICTURE, 6),
     "jpeg grey": (made(GREY, "JPEG", quality=95), grey_rgb(GREY), 6),
     "jpeg cmyk inverted by adobe": (made(CMYK, "JPEG", quality=100), PICTURE, 6),
     "jpeg ycck": (ycck_jpeg, PICTURE, 8),
     "jpeg mpo, first picture": (made(PICTURE, "MPO", **MORE_RED, **FINE), PICTURE, 6),
     "png": (made(PICTURE, "PNG"), PICTURE, 0),
     "png alpha": (made(RGBA, "PNG"), ON_WHITE, 1),
-    "png grey": (made(GREY, "PNG"), grey_rgb(GREY), 0),
-    "png grey alpha": (made(LA, "PNG"), GREY_ON_WHITE, 1),
     "png 1 bit": (made(BILEVEL, "PNG"), np.asarray(BILEVEL.convert("RGB")), 0),
-    "png 1 bit, black transparent": (made(BILEVEL, "PNG", transparency=0), full(255), 0),
-    "png 2 bits": (made_png(2, 0, TWO_BITS_PACKED), grey_rgb(TWO_BITS * 85), 0),
     "png 2 bits, one value transparent": (
         made_png(2, 0, TWO_BITS_PACKED, trns(2)),
         white_where(grey_rgb(TWO_BITS * 85), TWO_BITS == 2),
         0,
     ),
     "png palette": (made(PALETTE, "PNG"), PALETTE_RGB, 0),
-    "png palette, one colour transparent": (
-        made(PALETTE, "PNG", transparency=0),
-        white_where(PALETTE_RGB, INDEX == 0),
-        0,
-    ),
     "png palette, many transparencies": (
         made(PALETTE, "PNG", transparency=bytes([0, 255, 128])),
         on_white(PALETTE_RGB, SOME_ALPHA),
         1,
-    ),
-    "png grey, one value transparent": (
-        made(GREY, "PNG", transparency=int(GREY[0, 0])),
-        white_where(grey_rgb(GREY), GREY[0, 0] == GREY),
-        0,
     ),
     "png rgb, one colour transparent": (
         made(PICTURE, "PNG", transparency=(200, 40, 40)),
@@ -175,11 +154,8 @@ MODES = {
     "webp alpha": (made(RGBA, "WEBP", exact=True, **LOSSLESS), ON_WHITE, 1),
     "webp animated, first picture": (made(PICTURE, "WEBP", **LOSSLESS, **MORE_RED), PICTURE, 0),
     "bmp": (made(PICTURE, "BMP"), PICTURE, 0),
-    "bmp grey": (made(GREY, "BMP"), grey_rgb(GREY), 0),
-    "bmp 1 bit": (made(BILEVEL, "BMP"), np.asarray(BILEVEL.convert("RGB")), 0),
     "bmp palette": (made(PALETTE, "BMP"), PALETTE_RGB, 0),
     "gif": (made(PALETTE, "GIF"), PALETTE_RGB, 0),
-    "gif grey": (made(GREY, "GIF"), grey_rgb(GREY), 0),
     "gif transparent": (
         made(PALETTE, "GIF", transparency=0),
         white_where(PALETTE_RGB, INDEX == 0),
@@ -188,11 +164,8 @@ MODES = {
     "gif animated, first picture": (made(PALETTE, "GIF", **MORE_INDEXED), PALETTE_RGB, 0),
     "tiff": (made(PICTURE, "TIFF"), PICTURE, 0),
     "tiff alpha": (made(RGBA, "TIFF"), ON_WHITE, 1),
-    "tiff grey alpha": (made(LA, "TIFF"), GREY_ON_WHITE, 1),
     "tiff grey, alpha premultiplied": (premultiplied_tiff, GREY_ON_WHITE, 3),
     "tiff lzw": (made(PICTURE, "TIFF", compression="tiff_lzw"), PICTURE, 0),
-    "tiff deflate": (made(PICTURE, "TIFF", compression="tiff_adobe_deflate"), PICTURE, 0),
-    "tiff packbits": (made(PICTURE, "TIFF", compression="packbits"), PICTURE, 0),
     "tiff jpeg": (made(PICTURE, "TIFF", compression="jpeg", quality=95), PICTURE, 80),
     "tiff fax": (
         made(BILEVEL, "TIFF", compression="group4"),
@@ -200,11 +173,9 @@ MODES = {
         0,
     ),
     "tiff big": (made(PICTURE, "TIFF", big_tiff=True), PICTURE, 0),
-    "tiff first page": (made(PICTURE, "TIFF", **MORE_RED), PICTURE, 0),
     "tiff cmyk": (made(CMYK, "TIFF"), PICTURE, 1),
     "tiff ycbcr": (made(Image.fromarray(PICTURE).convert("YCbCr"), "TIFF"), PICTURE, 3),
     "tiff lab": (made(Image.new("LAB", (64, 48), (137, 128, 128)), "TIFF"), full(128), 2),
-    "tiff 16-bit": (made(RAMP_16, "TIFF"), grey_rgb(RAMP_8), 0),
     "tiff 16-bit, big-endian": (
         lambda: grey_tiff(RAMP_16.astype(">u2"), 16, order=">"),
         grey_rgb(RAMP_8),
@@ -229,13 +200,10 @@ MODES = {
     ),
     "tiff float with holes": (made(HOLES, "TIFF"), grey_rgb(HOLES_8), 0),
     "tiff float, nothing finite": (made(FLOATS * np.nan, "TIFF"), full(0), 0),
-    "tiff float, one value": (made(np.full((48, 64), -7, np.float32), "TIFF"), full(0), 0),
     "avif": (made(PICTURE, "AVIF", **FINE_AVIF), PICTURE, 12),
     "avif alpha": (made(RGBA, "AVIF", **FINE_AVIF), ON_WHITE, 16),
-    "avif animated, first picture": (made(PICTURE, "AVIF", **FINE_AVIF, **MORE_RED), PICTURE, 12),
     "heic": (made(PICTURE, "HEIC"), PICTURE, 12),
     "heic alpha": (made(RGBA, "HEIC"), ON_WHITE, 16),
-    "heic grey": (made(GREY, "HEIC"), grey_rgb(GREY), 12),
     "heic 16-bit grey": (made(RAMP_16, "HEIC", quality=-1), grey_rgb(RAMP_8), 2),
     "heic grid": (made(PICTURE, "HEIC", tile_size=32), PICTURE, 12),
 }
@@ -356,23 +324,6 @@ def test_one_slow_header_stops_no_other_photo(monkeypatch):
         assert first.result().shape == PICTURE.shape
 
 
-def test_pillow_is_left_as_it_was():
-    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, sorted(Image.OPEN))
-    for make in (MODES["png"][0], MODES["webp"][0], MODES["heic"][0]):
-        with pytest.raises(ImageDimensionsError):
-            decode_image(make(), ImageLimits(max_pixels=100))
-    decode_image(MODES["heic"][0]())
-    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, sorted(Image.OPEN)) == before
-
-
-def test_importing_loads_nothing_heavy():
-    heavy = "cv2 tensorflow keras matplotlib pillow_heif PIL.ImageCms onnxruntime".split()
-    code = f"import sys, emotion.images.decoding; print([n for n in {heavy} if n in sys.modules])"
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
 def test_heic_without_pillow_heif_says_how_to_enable_it(monkeypatch):
     content = brand(b"heic", b"mif1") + box(b"meta")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -386,9 +337,3 @@ def test_avif_without_pillows_support_is_said(monkeypatch):
     assert "AVIF" not in readable_types()
     with pytest.raises(ImageTypeError, match="AVIF"):
         decode_image(brand(b"avif", b"mif1"))
-
-
-def test_a_file_is_told_by_its_content_not_its_name(tmp_path):
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(encode_png(PICTURE))
-    np.testing.assert_array_equal(read_image(path), PICTURE)

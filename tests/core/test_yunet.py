@@ -14,14 +14,13 @@ import matplotlib.cbook
 import numpy as np
 import pytest
 import skimage.data
-import sklearn.datasets
 from yunet_network import BOX_WH, write_yunet_stand_in
 
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import NETWORK_FILE, YunetDetector, YunetSettings
 from emotion.errors import ImageError, ModelError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CELL_PX = 32
 ASTRONAUT_BOX = (172, 66, 105, 105)
 HOPPER_BOX = (164, 84, 190, 190)
@@ -77,17 +76,6 @@ def test_a_box_becomes_a_square_in_pixels_of_the_photo(detector):
     assert type(face.score) is float
 
 
-def test_red_is_red_and_not_blue(detector):
-    assert detector.detect(photo_with_red((7, 5), color=(0, 0, 255))) == ()
-
-
-def test_faces_come_left_to_right_then_top_to_bottom(detector):
-    found = detector.detect(photo_with_red((15, 3), (5, 10), (5, 4), (10, 7)))
-    boxes = [face.box_xywh for face in found]
-    assert len(boxes) == 4
-    assert boxes == sorted(boxes)
-
-
 def test_a_face_below_the_threshold_is_left_out(stand_in, detector):
     pale = photo_with_red((7, 5), color=(41, 0, 0))
     assert detector.detect(pale) == ()
@@ -95,7 +83,7 @@ def test_a_face_below_the_threshold_is_left_out(stand_in, detector):
     assert face.score == pytest.approx(np.sqrt(0.4), abs=0.01)
 
 
-@pytest.mark.parametrize("cell", [(0, 5), (19, 5), (7, 0), (7, 14), (0, 0), (19, 14)])
+@pytest.mark.parametrize("cell", [(7, 14), (0, 0), (19, 14)])
 def test_a_box_at_the_edge_is_cut_to_the_photo(detector, cell):
     ((x, y, width, height),) = [face.box_xywh for face in detector.detect(photo_with_red(cell))]
     assert min(x, y) >= 0
@@ -115,52 +103,11 @@ def test_a_large_photo_is_searched_on_a_reduced_copy(stand_in, scale):
     assert middle(face.box_xywh) == pytest.approx(expected, abs=scale)
 
 
-def test_a_face_seen_on_both_copies_is_one(stand_in):
-    image = np.zeros((960, 1280, 3), np.uint8)
-    image[384:512, 512:640] = 255, 0, 0
-    assert len(YunetDetector(stand_in, YunetSettings(detail_pixels=640 * 480)).detect(image)) == 1
-
-
 def test_a_small_photo_is_enlarged(detector):
     image = cv2.resize(photo_with_red((3, 3), size_wh=(240, 240)), (60, 60))
     (face,) = detector.detect(image)
     expected = [value / 4 for value in middle_of_cell(3, 3, detector.settings)]
     assert middle(face.box_xywh) == pytest.approx(expected, abs=1)
-
-
-@pytest.mark.parametrize(
-    "shape",
-    [(1, 1), (19, 400), (20, 20), (20, 3000), (3000, 20), (40, 4000), (240, 320), (1100, 1400)],
-    ids=lambda shape: "x".join(map(str, shape)),
-)
-def test_photos_of_any_shape_are_searched(stand_in, shape):
-    assert YunetDetector(stand_in).detect(np.full((*shape, 3), 127, np.uint8)) == ()
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        None,
-        [[1, 2], [3, 4]],
-        np.zeros((40, 40), np.uint8),
-        np.zeros((40, 40, 4), np.uint8),
-        np.zeros((40, 40, 3), np.float32),
-        np.zeros((0, 40, 3), np.uint8),
-    ],
-    ids=["nothing", "list", "grey", "alpha", "float", "empty"],
-)
-def test_what_is_no_photo_is_refused(detector, image):
-    with pytest.raises(ImageError, match="expected an image"):
-        detector.detect(image)
-
-
-def test_the_photo_is_left_as_it_was_and_may_be_a_read_only_view(detector):
-    image = photo_with_red((7, 5), (12, 9))
-    view = image[:, ::-1]
-    view.flags.writeable = False
-    copy = view.copy()
-    assert detector.detect(view) == detector.detect(copy)
-    assert np.array_equal(view, copy)
 
 
 def test_many_threads_find_what_one_finds(detector):
@@ -182,24 +129,21 @@ def test_a_copy_in_another_process_needs_no_file(tmp_path, stand_in):
     assert len(copy.detect(photo_with_red((7, 5)))) == 1
 
 
-def cut_short(content):
-    return content[: len(content) // 2]
-
-
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
+        (None, "no such file"),
         (lambda content: b"", "it is empty"),
-        (cut_short, "cannot run"),
-        (lambda content: bytes(len(content)), "cannot run"),
+        (lambda content: content[: len(content) // 2], "cannot run"),
         (lambda content: b"<html>not found</html>", "cannot run"),
         (lambda content: b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
     ],
-    ids=["empty", "cut short", "zeros", "page", "pointer"],
+    ids=["missing", "empty", "cut short", "page", "pointer"],
 )
 def test_a_damaged_file_is_known_at_the_start(tmp_path, stand_in, damage, reason):
     path = tmp_path / "bad.onnx"
-    path.write_bytes(damage(stand_in.read_bytes()))
+    if damage:
+        path.write_bytes(damage(stand_in.read_bytes()))
     with pytest.raises(ModelError, match=reason) as caught:
         YunetDetector(path)
     message = str(caught.value)
@@ -208,24 +152,29 @@ def test_a_damaged_file_is_known_at_the_start(tmp_path, stand_in, damage, reason
     assert "\n" not in message
 
 
-def test_another_network_is_known_at_the_start(tmp_path):
-    pytest.importorskip("onnx")
+def test_another_network_is_known_at_the_start(tmp_path, stand_in):
     path = write_yunet_stand_in(tmp_path / "other.onnx", without="kps_16")
     with pytest.raises(ModelError, match=r"OpenCV 4\.8 .*other"):
         YunetDetector(path)
-
-
-def test_a_network_that_no_longer_finds_a_face_is_known_at_the_start(stand_in):
-    with pytest.raises(ModelError, match="damaged or another network"):
+    with pytest.raises(ModelError, match="another network"):
         YunetDetector(stand_in, YunetSettings(smallest_photo_side_px=1000))
 
 
-@pytest.mark.parametrize(
-    ("name", "found"), [("missing.onnx", "there is no such file"), (".", "that is a folder")]
-)
-def test_a_missing_file_is_named(tmp_path, name, found):
-    with pytest.raises(ModelError, match=f"expected {NETWORK_FILE} .*; {found}"):
-        YunetDetector(tmp_path / name)
+def test_photos_of_any_shape_order_and_colour(detector, stand_in):
+    several = photo_with_red((15, 3), (5, 10), (5, 4), (10, 7))
+    view = several[:, ::-1]
+    view.flags.writeable = False
+    boxes = [face.box_xywh for face in detector.detect(view)]
+    assert len(boxes) == 4
+    assert boxes == sorted(boxes)
+    assert detector.detect(photo_with_red((7, 5), color=(0, 0, 255))) == ()
+    for shape in ((1, 1), (19, 400), (20, 3000), (3000, 20), (1100, 1400)):
+        assert YunetDetector(stand_in).detect(np.full((*shape, 3), 127, np.uint8)) == ()
+    both = np.zeros((960, 1280, 3), np.uint8)
+    both[384:512, 512:640] = 255, 0, 0  # seen on both copies
+    assert len(YunetDetector(stand_in, YunetSettings(detail_pixels=640 * 480)).detect(both)) == 1
+    with pytest.raises(ImageError, match="an image"):
+        detector.detect(np.zeros((40, 40), np.uint8))
 
 
 def hopper():
@@ -246,20 +195,3 @@ def test_yunet_gives_a_portrait_the_square_that_the_cascades_give(real, load, tr
     assert 0.75 < face.box_xywh[2] / other.box_xywh[2] < 1.35
     assert middle(face.box_xywh) == pytest.approx(middle(other.box_xywh), abs=0.1 * truth[2])
     assert 0.7 <= face.score <= 1
-
-
-@pytest.mark.parametrize("spare", [0.0, 0.4])
-@pytest.mark.parametrize("side", [48, 240, 1600])
-def test_yunet_finds_a_face_that_fills_a_photo_of_any_size(real, spare, side):
-    x, y, width, height = HOPPER_BOX
-    grow = round(spare * width)
-    tight = hopper()[y - grow : y + height + grow, x - grow : x + width + grow]
-    image = cv2.resize(tight, (side, side), interpolation=cv2.INTER_AREA)
-    (face,) = real.detect(image)
-    assert middle(face.box_xywh) == pytest.approx((side / 2, side / 2), abs=0.2 * side)
-    assert face.box_xywh[2] > 0.4 * side
-
-
-@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
-def test_yunet_finds_no_face_where_there_is_none(real, name):
-    assert real.detect(sklearn.datasets.load_sample_image(name)) == ()

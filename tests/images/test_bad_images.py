@@ -28,7 +28,6 @@ from image_files import (
     jpeg_with,
     noisy_photo,
     one_bit_png,
-    png,
     png_chunk,
     riff,
     run_length_bmp,
@@ -52,11 +51,11 @@ from emotion.errors import (
     ImageTooLargeError,
     ImageTypeError,
 )
-from emotion.images.decoding import decode_image, decode_photo, read_image
+from emotion.images.decoding import decode_image, read_image
 from emotion.images.encoding import encode_png
-from emotion.images.guards import DEFAULT_LIMITS, ImageLimits, readable_types
+from emotion.images.guards import ImageLimits, readable_types
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 TEXT_BOMB = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9))
@@ -70,7 +69,6 @@ BOMBS = {
     "webp animated canvas": lambda: webp_extended_header(12000, 12000),
     "png of 400 megapixels": lambda: one_bit_png(20000, 20000),
     "png of 170 megapixels": lambda: one_bit_png(13100, 13000),
-    "png of 60 megapixels": lambda: one_bit_png(7800, 7800),
     "gif screen": lambda: gif_screen(65535, 65535) + b",",
     "gif frame over its screen": lambda: gif_frame(60000, 60000, 2),
     "gif frame under pillow's limit": lambda: gif_frame(9000, 9000),
@@ -102,57 +100,37 @@ OTHER_TYPES = {
     "html": b"<!DOCTYPE html><script>alert(1)</script>",
     "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3",
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n(%pipe%id) (w) file\n",
-    "ico": b"\0\0\x01\0\x01\0\x10\x10\0\0\x01\0\x20\0" + bytes(40),
     "mp4": brand(b"isom", b"iso2", b"avc1", b"mp41") + box(b"mdat", bytes(100)),
-    "webm": b"\x1aE\xdf\xa3" + bytes(40),
-    "zip": b"PK\x03\x04" + bytes(40),
     "text": b"This is not an image at all.",
     "text with the letters of bmp": b"BMW is a maker of cars and motorcycles.",
     "jpeg 2000": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40),
     "ppm": b"P6\n64 48\n255\n" + bytes(64 * 48 * 3),
-    "elf": b"\x7fELF\x02\x01\x01" + bytes(40),
-    "pickle": b"\x80\x04\x95\x1a\0\0\0\0\0\0\0\x8c\x02os",
     "zeros": bytes(1000),
-    "one byte": b"\xff",
     "half a png signature": b"\x89PNG",
-    "gif of another version": b"GIF90a" + bytes(40),
     "camera raw, dng": tiff(PICTURE.tobytes(), tiff_fields(64, 48) | {50706: (1, (1, 4, 0, 0))}),
     "camera raw, preview first": tiff(GREY.tobytes(), tiff_fields(64, 48, t254=1)),
 }
 
 DAMAGED = {
-    "jpeg, first marker only": lambda: b"\xff\xd8\xff\xe0",
     "jpeg cut off": lambda: cut("JPEG"),
     "jpeg progressive cut off": lambda: cut("JPEG", 0.9, progressive=True),
-    "png, signature only": lambda: b"\x89PNG\r\n\x1a\n",
     "png cut off": lambda: cut("PNG"),
     "png without its end": lambda: encoded(PICTURE, "PNG")[:-12],
-    "png without pixels": lambda: (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 2, 0, 0, 0))
-        + png_chunk(b"IEND", b"")
-    ),
     "png with a wrong checksum": lambda: with_bytes(encoded(PICTURE, "PNG"), 30, b"\0\0"),
     "png with broken pixels": lambda: with_bytes(encoded(PICTURE, "PNG"), 43, bytes(9)),
-    "png with no width": lambda: png(0, 48, 8, 2, bytes(48)),
-    "gif, screen only": lambda: gif_screen(64, 48),
     "gif cut off": lambda: cut("GIF"),
     "bmp cut off": lambda: cut("BMP"),
     "bmp of an unknown compression": lambda: with_bytes(encoded(PICTURE, "BMP"), 30, b"\x63"),
-    "webp, header only": lambda: encoded(PICTURE, "WEBP")[:12],
     "webp of an unknown chunk": lambda: riff(b"ABCD", bytes(40)),
     "webp without a picture": lambda: webp_extended_header(64, 48),
-    "tiff, header only": lambda: b"II*\0\x08\0\0\0",
     "tiff, directory outside": lambda: b"MM\0*\xff\xff\xff\xf0" + bytes(40),
     "tiff, pixels outside": lambda: tiff(bytes(10), tiff_fields(64, 48, t273=10**6)),
     "tiff of an unknown compression": lambda: tiff(bytes(64 * 48), tiff_fields(64, 48, t259=999)),
     "tiff with broken lzw": lambda: tiff(bytes(range(1, 200)), tiff_fields(64, 48, t259=5)),
     "tiff cut off": lambda: cut("TIFF"),
-    "avif, brand only": lambda: brand(b"avif", b"mif1"),
     "avif cut off": lambda: cut("AVIF"),
     "heic, brand only": lambda: brand(b"heic", b"mif1"),
     "heic, garbage": lambda: brand(b"heic", b"mif1") + box(b"meta", bytes(range(200))),
-    "heif of an unknown brand": lambda: brand(b"mif1") + box(b"meta", bytes(50)),
     "heic cut off": lambda: cut("HEIC"),
     "heic grid cut off": lambda: cut("HEIC", 0.9, tile_size=32),
 }
@@ -163,7 +141,6 @@ IN_PIECES = {
     "jpeg of many segments between scans": lambda: jpeg_with(last=segment(0xE0) * 1001),
     "jpeg with an end before many segments": lambda: jpeg_with(b"\xff\xd9" + segment(0xE0) * 1001),
     "jpeg with restarts before its scan": lambda: jpeg_with(b"\xff\xd0" * 1001),
-    "jpeg with many fill bytes": lambda: jpeg_with(b"\xff" * 1001),
     "jpeg with much junk": lambda: jpeg_with(segment(0xE0) + bytes(1001)),
     "jpeg of many scans": lambda: jpeg_with(scans=91),
     "jpeg of many scans behind an unknown marker": lambda: jpeg_with(
@@ -230,23 +207,6 @@ WHOLE_JPEGS = {
 @pytest.mark.parametrize("make", WHOLE_JPEGS.values(), ids=WHOLE_JPEGS)
 def test_a_jpeg_in_a_bearable_number_of_pieces_is_read(make):
     np.testing.assert_array_equal(decode_image(make()), decode_image(jpeg_with()))
-
-
-@pytest.mark.parametrize(
-    ("content", "limits", "parts"),
-    [
-        (bytes(3 * 2**20), ImageLimits(max_bytes=2**21), ["2 MB", "3.0 MB"]),
-        (webp_lossless_header(16383, 10900), DEFAULT_LIMITS, ["50 megapixels", "178.6"]),
-        (one_bit_png(64, 48), ImageLimits(max_side=63), ["63 pixels", "64x48"]),
-        (one_bit_png(64, 48), ImageLimits(min_side=49), ["49 pixels", "64x48"]),
-        (b"%PDF-1.7\n", DEFAULT_LIMITS, ["JPEG, PNG, WebP", "begins with %PDF-1.7"]),
-        (b"\0\x01\xfe" + bytes(40), DEFAULT_LIMITS, ["bytes 00 01 fe 00"]),
-    ],
-)
-def test_messages_say_the_limit_and_what_came(content, limits, parts):
-    with pytest.raises(ImageError) as caught:
-        decode_image(content, limits)
-    assert all(part in str(caught.value) for part in parts)
 
 
 def test_limits_are_inclusive():
@@ -360,14 +320,6 @@ def test_flipped_bytes_raise_nothing_but_image_errors(image_format):
         except ImageError as error:
             outcomes.add(type(error))
     assert outcomes
-
-
-@pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_cut_file_is_noticed_at_a_reduced_scale_too(options):
-    content = encoded(noisy_photo(), "JPEG", **options)
-    for offset in offsets(len(content) - 2):
-        with pytest.raises(ImageError):
-            decode_photo(content[:offset], enough_pixels=1)
 
 
 def test_a_tiff_that_lost_its_profile_is_damaged():

@@ -45,23 +45,10 @@ def test_cameras_and_streams_are_live(text, target, is_camera):
     assert (source.is_camera, source.is_live) == (is_camera, True)
 
 
-def test_a_video_is_told_by_its_suffix(folder):
-    source = find_source(["album/film.mp4"])
-    assert source == VideoSource(source.target)
-    assert source.target.name == "film.mp4"
-    assert not source.is_live
-
-
 @pytest.mark.parametrize("name", ["film", "film.bin"])
 def test_a_video_of_another_name_is_told_by_its_content(folder, name):
     write_pictures(folder / "real.mp4", moving_faces(3)).rename(folder / name)
     assert find_source([name]).target.name == name
-
-
-def test_a_photo_is_read(folder):
-    source = find_source(["one.png"])
-    assert isinstance(source, PhotoSource)
-    assert source.photo.size_wh == (50, 40)
 
 
 @pytest.mark.parametrize(
@@ -108,21 +95,6 @@ def test_several_sources_are_one_list_with_names_below_what_they_share(folder):
     assert len(source.notes) == 2
 
 
-def test_folders_can_be_left_out(folder):
-    assert names(find_source(["album"], [folder / "album" / "2026"])) == ["two.png"]
-
-
-def test_sources_without_a_folder_in_common_have_whole_paths(folder):
-    (folder / "far.txt").write_text("/elsewhere/far.jpg\n")
-    assert names(find_source(["one.png", "far.txt"])) == [f"{folder}/one.png", "/elsewhere/far.jpg"]
-
-
-def test_several_photos_are_each_taken_once_and_not_opened(folder):
-    (folder / "link.png").symlink_to("one.png")
-    (folder / "bad.jpg").write_bytes(b"no photo")
-    assert names(find_source(["one.png", "link.png", "bad.jpg"])) == ["one.png", "bad.jpg"]
-
-
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
@@ -153,3 +125,20 @@ def test_what_names_nothing_is_one_sentence(folder, texts, words):
         find_source(texts)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_lists_are_of_each_photo_once_without_what_is_left_out(folder):
+    assert names(find_source(["album"], [folder / "album" / "2026"])) == ["two.png"]
+    (folder / "far.txt").write_text("/elsewhere/far.jpg\n")
+    assert names(find_source(["one.png", "far.txt"])) == [f"{folder}/one.png", "/elsewhere/far.jpg"]
+    (folder / "link.png").symlink_to("one.png")
+    (folder / "bad.jpg").write_bytes(b"no photo")
+    assert names(find_source(["one.png", "link.png", "bad.jpg"])) == ["one.png", "bad.jpg"]
+
+
+def test_one_photo_is_read_and_one_video_is_not(folder):
+    source = find_source(["one.png"])
+    assert isinstance(source, PhotoSource)
+    assert source.photo.size_wh == (50, 40)
+    source = find_source(["album/film.mp4"])
+    assert (source.target.name, source.is_live) == ("film.mp4", False)

@@ -1,10 +1,8 @@
 """The detector on real photographs and what is made of them, and the crop on generated pixels."""
 
 import pickle
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import matplotlib.cbook
@@ -13,12 +11,9 @@ import pytest
 import skimage.data
 import sklearn.datasets
 
-from emotion.detection.boxes import Detection, merge_boxes
 from emotion.detection.cascades import CASCADE_FILES, load_template
 from emotion.detection.crop import crop_face
 from emotion.detection.haar import FaceDetector
-from emotion.detection.settings import DetectorSettings
-from emotion.detection.views import back, mirrored, turned, view_of
 from emotion.errors import ImageError, ModelError
 
 ASTRONAUT_BOX = (172, 66, 105, 105)
@@ -72,20 +67,11 @@ def test_a_portrait_has_one_face_of_the_right_place_and_size(request, detector, 
         lambda: sklearn.datasets.load_sample_image("china.jpg"),
         lambda: sklearn.datasets.load_sample_image("flower.jpg"),
         skimage.data.chelsea,
-        skimage.data.coffee,
-        lambda: cv2.cvtColor(skimage.data.coins(), cv2.COLOR_GRAY2RGB),
     ],
-    ids=["china", "flower", "chelsea", "coffee", "coins"],
+    ids=["china", "flower", "chelsea"],
 )
 def test_a_photo_without_faces_has_none(detector, load):
     assert detector.detect(load()) == ()
-
-
-def test_looking_everywhere_finds_the_same_face(detector, astronaut):
-    everywhere = FaceDetector(replace(detector.settings, places=False))
-    near, far = only(detector.detect(astronaut)), only(everywhere.detect(astronaut))
-    assert holds(near, middle(far))
-    assert 0.7 < near[2] / far[2] < 1.4
 
 
 def test_a_face_that_fills_the_photo_is_found_thanks_to_the_border(detector, hopper):
@@ -94,16 +80,6 @@ def test_a_face_that_fills_the_photo_is_found_thanks_to_the_border(detector, hop
     assert holds(only(detector.detect(tight)), (width / 2, height / 2))
     borderless = replace(detector.settings, border_share=0.0, fallbacks=())
     assert FaceDetector(borderless).detect(tight) == ()
-
-
-@pytest.mark.parametrize("degrees", [-30, 30])
-def test_a_tilted_head_is_found_by_the_rotated_pass(detector, astronaut, degrees):
-    turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), degrees, 1.0)
-    tilted = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
-    upright_only = FaceDetector(replace(detector.settings, fallbacks=()))
-    assert upright_only.detect(tilted) == ()
-    rotated = FaceDetector(replace(detector.settings, fallbacks=("rotated",)))
-    assert holds(only(rotated.detect(tilted)), middle(ASTRONAUT_BOX))
 
 
 def test_a_face_that_no_cascade_passes_is_found_by_the_portrait_pass(detector, astronaut):
@@ -118,16 +94,7 @@ def test_a_face_that_no_cascade_passes_is_found_by_the_portrait_pass(detector, a
     assert FaceDetector(stricter).detect(tight) == ()
 
 
-@pytest.mark.parametrize("name", ["cell", "colorwheel", "retina"])
-def test_round_things_have_no_eyes_so_the_portrait_pass_refuses_them(detector, name):
-    image = getattr(skimage.data, name)()
-    colour = image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    portrait = replace(detector.settings, frontal_threshold=float("inf"), fallbacks=("portrait",))
-    assert FaceDetector(portrait).detect(colour) == ()
-    assert len(FaceDetector(replace(portrait, portrait_eyes=0)).detect(colour)) == 1
-
-
-@pytest.mark.parametrize("degrees", [-30, -20, 0, 20, 30])
+@pytest.mark.parametrize("degrees", [-30, 0, 20])
 def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, degrees):
     turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), degrees, 1.0)
     tilted = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
@@ -141,19 +108,6 @@ def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, 
         assert np.abs(crop_face(tilted, ASTRONAUT_BOX) - upright).mean() > 0.08
 
 
-@pytest.mark.parametrize("size", [(48, 48), (100, 100)])
-def test_a_small_photo_that_is_all_face_is_enlarged(detector, hopper, size):
-    x, y, width, height = HOPPER_BOX
-    small = cv2.resize(
-        hopper[y - 10 : y + height + 10, x - 10 : x + width + 10],
-        size,
-        interpolation=cv2.INTER_AREA,
-    )
-    box = only(detector.detect(small))
-    assert holds(box, (size[0] / 2, size[1] / 2))
-    assert box[2] > size[0] / 2
-
-
 def test_boxes_of_a_large_photo_are_in_its_own_pixels(detector, astronaut):
     large = cv2.resize(astronaut, (3072, 3072), interpolation=cv2.INTER_LINEAR)
     box = only(detector.detect(large))
@@ -163,8 +117,8 @@ def test_boxes_of_a_large_photo_are_in_its_own_pixels(detector, astronaut):
 
 @pytest.mark.parametrize(
     "cut",
-    [np.s_[:, 172:], np.s_[:, :277], np.s_[66:, :], np.s_[66:, 172:]],
-    ids=["left", "right", "top", "corner"],
+    [np.s_[:, :277], np.s_[66:, 172:]],
+    ids=["right", "corner"],
 )
 def test_a_face_at_the_edge_is_found_inside_the_photo(detector, astronaut, cut):
     image = astronaut[cut].copy()
@@ -177,38 +131,11 @@ def test_a_face_at_the_edge_is_found_inside_the_photo(detector, astronaut, cut):
 
 @pytest.mark.parametrize(
     "shape",
-    [(16, 16), (1, 1), (240, 320), (20, 3000), (3000, 20), (1, 5000), (40, 4000)],
+    [(1, 1), (240, 320), (3000, 20), (1, 5000)],
     ids=lambda shape: "x".join(map(str, shape)),
 )
 def test_a_photo_of_one_colour_has_no_face(detector, shape):
     assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == ()
-
-
-def test_a_photo_below_the_smallest_side_is_not_searched(detector, hopper):
-    x, y, width, height = HOPPER_BOX
-    face = hopper[y - 10 : y + height + 10, x - 10 : x + width + 10]
-    tiny = cv2.resize(face, (16, 16), interpolation=cv2.INTER_AREA)
-    assert detector.detect(tiny) == ()
-    eager = FaceDetector(replace(detector.settings, smallest_photo_side_px=1))
-    assert isinstance(eager.detect(tiny), tuple)
-
-
-@pytest.mark.parametrize("shape", [(512, 3000), (3000, 512)])
-def test_a_face_in_a_very_long_photo_is_found(detector, astronaut, shape):
-    image = np.full((*shape, 3), 90, np.uint8)
-    image[:512, :512] = astronaut
-    assert holds(only(detector.detect(image)), middle(ASTRONAUT_BOX))
-
-
-def test_a_read_only_view_with_odd_strides_is_accepted(detector, astronaut):
-    view = astronaut[:, ::-1]
-    view.flags.writeable = False
-    copy = view.copy()
-    found = detector.detect(copy)
-    assert detector.detect(view) == found
-    assert np.array_equal(copy, view), "the photo stays as it was"
-    x, y = middle(ASTRONAUT_BOX)
-    assert holds(only(found), (512 - x, y))
 
 
 def test_faces_come_left_to_right_whatever_their_size(detector, astronaut, hopper):
@@ -230,13 +157,6 @@ def test_many_threads_find_what_one_finds(detector, astronaut, hopper):
     assert together == alone
 
 
-def test_a_pickled_detector_finds_the_same(astronaut):
-    before = FaceDetector(DetectorSettings(minimum_neighbors=4))
-    after = pickle.loads(pickle.dumps(before))
-    assert after.settings == before.settings
-    assert after.detect(astronaut) == before.detect(astronaut)
-
-
 @pytest.mark.parametrize(
     "image",
     [
@@ -256,77 +176,6 @@ def test_what_is_no_photo_is_refused(detector, image):
         crop_face(image, (0, 0, 10, 10))
 
 
-def test_an_opencv_without_cascades_is_named(monkeypatch):
-    monkeypatch.delattr(cv2, "CascadeClassifier")
-    with pytest.raises(ModelError, match="expected OpenCV 4"):
-        FaceDetector()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [None, b"", b"<opencv_storage></opencv_storage>"],
-    ids=["missing", "empty", "hollow"],
-)
-def test_a_missing_or_damaged_cascade_is_named(monkeypatch, tmp_path, content):
-    if content is not None:
-        for file in CASCADE_FILES.values():
-            (tmp_path / file).write_bytes(content)
-    monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
-    with pytest.raises(ModelError, match="haarcascade_frontalface"):
-        FaceDetector()
-
-
-@pytest.mark.parametrize(
-    ("boxes", "kept"),
-    [
-        ([((0, 0, 100, 100), 1.0), ((10, 10, 100, 100), 2.0)], [1]),
-        ([((0, 0, 100, 100), 2.0), ((30, 30, 30, 30), 1.0)], [0]),
-        ([((0, 0, 100, 100), 1.0), ((30, 30, 30, 30), 2.0)], [1]),
-        ([((0, 0, 100, 100), 1.0), ((90, 0, 100, 100), 2.0)], [1, 0]),
-        ([], []),
-    ],
-    ids=["overlap", "inner weaker", "inner stronger", "neighbours", "none"],
-)
-def test_boxes_of_one_face_are_merged_to_the_strongest(boxes, kept):
-    found = [Detection(box, score) for box, score in boxes]
-    assert merge_boxes(found, DetectorSettings()) == [found[index] for index in kept]
-
-
-@pytest.mark.parametrize("degrees", [30, -30, 90, 180, None], ids=str)
-def test_a_turned_or_mirrored_view_maps_back_to_the_photo(degrees):
-    grey = np.zeros((300, 400), np.uint8)
-    grey[100:120, 250:270] = 255
-    view = view_of(grey, DetectorSettings(), 400 * 300)
-    other = mirrored(view) if degrees is None else turned(view, degrees)
-    rows, columns = np.nonzero(other.grey > 128)
-    box = (columns.mean() - 9.5, rows.mean() - 9.5, 20, 20)
-    found = back(box, other.to_photo)
-    assert middle(found) == pytest.approx((260, 110), abs=1.5)
-    assert found[2:] == pytest.approx((20, 20), rel=0.05)
-
-
-def another_template() -> bytes:
-    other = cv2.HOGDescriptor((64, 64), (16, 16), (8, 8), (8, 8), 9)
-    other.setSVMDetector(np.zeros((other.getDescriptorSize() + 1, 1), np.float32))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "other.yml"
-        other.save(str(path))
-        return path.read_bytes()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [None, b"", b"not YAML: [", b"%YAML:1.0\n---\na: 1\n", another_template()],
-    ids=["missing", "empty", "torn", "foreign", "of another size"],
-)
-def test_a_missing_or_damaged_template_is_named(tmp_path, content):
-    path = tmp_path / "face_template.yml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"face_template\.yml"):
-        load_template(path)
-
-
 def ramp(width=120, height=100):
     """Return a photo whose grey value is its column."""
     return np.repeat(np.tile(np.arange(width, dtype=np.uint8), (height, 1))[:, :, None], 3, axis=2)
@@ -336,16 +185,12 @@ def ramp(width=120, height=100):
     ("box", "margin", "first", "last"),
     [
         ((20, 20, 48, 48), 0.0, 20, 67),
-        ((20, 10, 40, 48), 0.0, 16, 63),
         ((30, 30, 32, 32), 0.25, 22, 69),
         ((10, 10, 96, 80), -0.25, 34, 81),
-        ((0, 0, 48, 48), 0.0, 0, 47),
         ((-20, 0, 48, 48), 0.0, 0, 27),
         ((100, 20, 48, 48), 0.0, 100, 119),
         ((300, 300, 48, 48), 0.0, 119, 119),
-        ((-300, -300, 48, 48), 0.0, 0, 0),
     ],
-    ids=["inside", "tall", "wider", "tighter", "corner", "left", "right", "beyond", "before"],
 )
 def test_a_crop_is_a_square_around_the_box_with_the_edge_repeated(box, margin, first, last):
     crop = crop_face(ramp(), box, margin)
@@ -353,14 +198,6 @@ def test_a_crop_is_a_square_around_the_box_with_the_edge_repeated(box, margin, f
     assert crop.dtype == np.float32
     assert crop[:, 0, 0] * 255 == pytest.approx(first)
     assert crop[:, -1, 0] * 255 == pytest.approx(last)
-
-
-def test_a_shrunken_crop_averages_and_an_enlarged_one_keeps_its_range():
-    checks = np.zeros((96, 96, 3), np.uint8)
-    checks[::2, ::2] = checks[1::2, 1::2] = 255
-    assert crop_face(checks, (0, 0, 96, 96)) == pytest.approx(0.5, abs=0.01)
-    enlarged = crop_face(checks, (0, 0, 12, 12))
-    assert 0 <= enlarged.min() <= enlarged.max() <= 1
 
 
 def test_a_crop_weighs_red_green_and_blue_as_the_eye_does():
@@ -376,3 +213,32 @@ def test_a_crop_weighs_red_green_and_blue_as_the_eye_does():
 def test_a_crop_of_nothing_is_refused(box, margin):
     with pytest.raises(ImageError, match="expected a box"):
         crop_face(ramp(), box, margin)
+
+
+def test_a_detector_travels_and_reads_any_view(detector, astronaut):
+    view = astronaut[:, ::-1]
+    view.flags.writeable = False
+    copy = view.copy()
+    (face,) = detector.detect(view)
+    assert pickle.loads(pickle.dumps(detector)).detect(copy) == (face,)
+    assert np.array_equal(copy, view), "the photo stays as it was"
+    x, y = middle(ASTRONAUT_BOX)
+    assert holds(face.box_xywh, (512 - x, y))
+
+
+def test_a_missing_or_damaged_file_of_the_detector_is_named(monkeypatch, tmp_path):
+    path = tmp_path / "face_template.yml"
+    for content in (None, b"", b"not YAML: [", b"%YAML:1.0\n---\na: 1\n"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ModelError, match=r"face_template\.yml"):
+            load_template(path)
+    monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
+    for content in (None, b"", b"<opencv_storage></opencv_storage>"):
+        for file in CASCADE_FILES.values() if content is not None else ():
+            (tmp_path / file).write_bytes(content)
+        with pytest.raises(ModelError, match="haarcascade_frontalface"):
+            FaceDetector()
+    monkeypatch.delattr(cv2, "CascadeClassifier")
+    with pytest.raises(ModelError, match="OpenCV 4"):
+        FaceDetector()

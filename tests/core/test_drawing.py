@@ -4,7 +4,6 @@ import pytest
 from emotion.detection.haar import FaceDetector
 from emotion.detection.settings import DetectorSettings
 from emotion.drawing import (
-    BARS_PLATE_RGB,
     UNSURE_COLOR_RGB,
     _place_label,
     _rectangle,
@@ -40,24 +39,17 @@ def labels_of(faces, width, height):
     return labels
 
 
-def test_drawing_copies_the_image():
-    image = grey(300, 200)
-    drawn = annotate(image, [make_face((50, 60, 80, 80))])
+def test_a_copy_has_a_box_of_the_color_of_the_emotion():
+    image = grey(400, 400)
+    for emotion in EMOTIONS:
+        drawn = annotate(image, [make_face((100, 100, 200, 200), emotion)])
+        assert tuple(drawn[200, 100]) == COLORS_RGB[emotion]
+        assert (drawn.shape, drawn.dtype) == (image.shape, np.uint8)
+    for draw in (annotate, blur_faces):
+        assert (draw(image, []) == 128).all()
     assert (image == 128).all()
-    assert drawn.shape == image.shape
-    assert drawn.dtype == np.uint8
-    assert drawn.flags.writeable
-    assert (drawn != 128).any()
-
-
-def test_without_faces_nothing_is_drawn():
-    assert (annotate(grey(60, 40), []) == 128).all()
-
-
-@pytest.mark.parametrize("emotion", EMOTIONS)
-def test_box_has_the_color_of_its_emotion(emotion):
-    drawn = annotate(grey(400, 400), [make_face((100, 100, 200, 200), emotion)])
-    assert tuple(drawn[200, 100]) == COLORS_RGB[emotion]
+    names = (*EMOTIONS, "contempt", "bored")
+    assert len({color_rgb(name, names) for name in names}) == len(names)
 
 
 def test_unsure_box_is_dashed_and_has_no_color_of_a_class():
@@ -70,48 +62,6 @@ def test_unsure_box_is_dashed_and_has_no_color_of_a_class():
     assert not colors & (set(COLORS_RGB.values()) - {COLORS_RGB["neutral"]})  # letters have greys
 
 
-@pytest.mark.parametrize(
-    ("width", "text"),
-    [
-        (640, "1 unsure: angry or fear"),
-        (125, "1 angry or fear?"),
-        (80, "1 angry?"),
-        (35, "1?"),
-    ],
-)
-def test_unsure_label_says_as_much_as_there_is_room_for(width, text):
-    ((shown, place),) = labels_of([unsure_face((5, 40, 20, 20))], width, 100)
-    assert shown == text
-    assert place[2] <= width
-
-
-@pytest.mark.parametrize("side", [1, 3, 8])
-def test_tiny_unsure_boxes_are_drawn(side):
-    drawn = annotate(grey(60, 60), [unsure_face((30, 30, side, side))])
-    assert tuple(drawn[30, 30]) == UNSURE_COLOR_RGB
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "box"),
-    [
-        (200, 200, (0, 0, 200, 200)),
-        (200, 200, (0, 0, 40, 40)),
-        (200, 200, (160, 160, 40, 40)),
-        (4000, 3000, (3800, 10, 200, 200)),
-        (4000, 3000, (0, 2800, 200, 200)),
-        (640, 480, (600, 0, 40, 480)),
-    ],
-)
-def test_labels_stay_inside_and_legible(width, height, box):
-    ((text, place),) = labels_of([make_face(box)], width, height)
-    assert text == "1 happy 60%"
-    assert place[0] >= 0
-    assert place[1] >= 0
-    assert place[2] <= width
-    assert place[3] <= height
-    assert place[3] - place[1] >= max(12, max(width, height) / 40)
-
-
 def test_labels_of_a_crowd_cover_neither_faces_nor_each_other():
     boxes = [
         (40 + 300 * column, 80 + 250 * row, 120, 120) for row in range(3) for column in range(4)
@@ -122,17 +72,6 @@ def test_labels_of_a_crowd_cover_neither_faces_nor_each_other():
         for other, (x0, y0, x1, y1) in enumerate(rectangles):
             if other not in (number, number + 12):
                 assert not (left < x1 and x0 < right and top < y1 and y0 < bottom)
-
-
-def test_where_there_is_no_room_the_number_remains():
-    boxes = [(10 * column, 10 * row, 9, 9) for row in range(6) for column in range(6)]
-    texts = [text for text, _ in labels_of([make_face(box) for box in boxes], 60, 60)]
-    assert texts[-1] == "36"
-
-
-def test_every_class_has_its_own_color():
-    names = (*EMOTIONS, "contempt", "bored")
-    assert len({color_rgb(name, names) for name in names}) == len(names)
 
 
 def test_colors_differ_in_lightness_or_hue_for_the_color_blind():
@@ -156,19 +95,13 @@ def test_colors_differ_in_lightness_or_hue_for_the_color_blind():
         assert gaps.min() > 0.15
 
 
-def difference(one: np.ndarray, other: np.ndarray) -> tuple[slice, slice]:
-    """Return the smallest rectangle in which two images differ."""
-    rows, columns = np.nonzero((one != other).any(axis=2))
-    return slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
-
-
 def test_numbers_of_tracks_take_the_place_of_positions():
     image, faces = grey(400, 300), [make_face((50, 60, 80, 80)), make_face((250, 60, 80, 80))]
     assert np.array_equal(annotate(image, faces, numbers=[1, 2]), annotate(image, faces))
     tracks = annotate(image, faces, numbers=[1, 12])
-    rows, columns = difference(tracks, annotate(image, faces))
-    assert rows.stop <= 62  # the label of the second face, no box
-    assert columns.start >= 245
+    rows, columns = np.nonzero((tracks != annotate(image, faces)).any(axis=2))
+    assert rows.max() < 62  # the label of the second face, no box
+    assert columns.min() >= 245
 
 
 def plates(drawn: np.ndarray, without: np.ndarray) -> np.ndarray:
@@ -180,10 +113,8 @@ def plates(drawn: np.ndarray, without: np.ndarray) -> np.ndarray:
     ("size_wh", "box"),
     [
         ((640, 480), (240, 120, 160, 160)),
-        ((640, 480), (0, 0, 150, 150)),
         ((640, 480), (520, 350, 120, 130)),
         ((640, 480), (160, 40, 320, 400)),
-        ((1280, 720), (700, 100, 300, 300)),
         ((480, 640), (100, 100, 280, 280)),  # beside it there is no room
     ],
 )
@@ -193,22 +124,8 @@ def test_bars_stand_beside_a_face_and_never_on_it(size_wh, box):
     x, y, width, height = box
     assert bars.sum() > 100 * 60
     assert not bars[y : y + height, x : x + width].any()
-    rows, _ = difference(annotate(image, [face], bars=True), annotate(image, [face]))
-    assert (rows.stop - rows.start) / len(EMOTIONS) >= 14  # letters of 12 pixels and more
-
-
-def test_bars_of_many_cover_neither_faces_nor_each_other():
-    boxes = [(20 + 250 * column, 80 + 330 * row, 110, 110) for row in range(2) for column in (0, 1)]
-    boxes += [(900, 250, 110, 110)]
-    faces = [make_face(box) for box in boxes]
-    image = grey(1280, 720)
-    bars = plates(annotate(image, faces, bars=True), annotate(image, faces))
-    for x, y, width, height in boxes:
-        assert not bars[y : y + height, x : x + width].any()
-    alone = [
-        plates(annotate(image, [face], bars=True), annotate(image, [face])).sum() for face in faces
-    ]
-    assert bars.sum() == pytest.approx(sum(alone), rel=0.02)
+    # letters of 12 pixels and more
+    assert (np.ptp(np.nonzero(bars)[0]) + 1) / len(EMOTIONS) >= 14
 
 
 def test_bars_of_a_track_stay_on_their_side_while_there_is_room():
@@ -225,12 +142,8 @@ def test_bars_of_a_track_stay_on_their_side_while_there_is_room():
     assert middle(500) < 0  # on the right there is no room
     assert middle(350) < 0  # now there is, but they stay
     assert middle(20) > 0
-
-
-def test_where_there_is_no_room_for_bars_there_are_none():
-    faces = [make_face((10, 10, 300, 220))]
-    image = grey(320, 240)
-    assert np.array_equal(annotate(image, faces, bars=True), annotate(image, faces))
+    crowded = [make_face((10, 10, 620, 460))]  # no room, no bars
+    assert np.array_equal(annotate(image, crowded, bars=True), annotate(image, crowded))
 
 
 def test_a_bar_is_as_long_as_its_class_is_probable():
@@ -245,16 +158,6 @@ def test_a_bar_is_as_long_as_its_class_is_probable():
     third, whole = yellow_pixels(0.33), yellow_pixels(0.99)
     assert whole > 300
     assert third / whole == pytest.approx(1 / 3, abs=0.06)
-
-
-def test_bars_let_the_picture_through_a_little():
-    face = make_face((240, 120, 160, 160))
-    on_black, on_white = (
-        annotate(np.full((480, 640, 3), level, np.uint8), [face], bars=True) for level in (0, 255)
-    )
-    corner = slice(124, 126), slice(412, 414)
-    assert on_black[corner].max() <= max(BARS_PLATE_RGB)
-    assert 20 < on_white[corner].max() < 90
 
 
 def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -277,11 +180,6 @@ def test_blurring_copies_the_image_and_changes_nothing_far_from_faces():
     assert not changed[:65, :130].any()
 
 
-def test_without_faces_nothing_is_blurred():
-    image = noise(60, 40)
-    assert (blur_faces(image, []) == image).all()
-
-
 @pytest.mark.parametrize(
     "box",
     [
@@ -289,8 +187,6 @@ def test_without_faces_nothing_is_blurred():
         (0, 0, 9, 9),
         (50, 30, 10, 10),
         (30, 20, 4, 4),
-        (20, 0, 30, 40),
-        (0, 5, 3, 30),
     ],
 )
 def test_faces_of_any_size_and_place_are_blurred(box):
@@ -312,16 +208,10 @@ def test_no_detail_of_a_face_is_left_at_any_size(side):
     assert left.max() <= 12
 
 
-def test_every_face_of_a_photo_is_blurred():
-    boxes = [(10, 40, 40, 40), (60, 40, 40, 40), (150, 120, 40, 40)]
-    image = noise(220, 180)
-    changed = (blur_faces(image, [make_face(box) for box in boxes]) != image).any(axis=2)
-    for x, y, width, height in boxes:
-        assert changed[y : y + height, x : x + width].mean() > 0.98
-
-
-def test_a_blurred_face_is_no_face_any_more(astronaut):
+def test_every_blurred_face_is_no_face_any_more(astronaut):
     # the passes for photos in which nothing was found take a blurred face for a large one at times
     detector = FaceDetector(DetectorSettings(fallbacks=()))
-    (found,) = detector.detect(astronaut)
-    assert detector.detect(blur_faces(astronaut, [make_face(found.box_xywh)])) == ()
+    image = np.hstack([astronaut, astronaut])
+    found = detector.detect(image)
+    assert len(found) == 2
+    assert detector.detect(blur_faces(image, [make_face(one.box_xywh) for one in found])) == ()
