@@ -30,7 +30,7 @@ from emotion.video import writing
 from emotion.video.reading import VideoInfo, frames, open_video
 from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES, VideoSink
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 H264_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 PATCHES = (
     *((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128)),

@@ -12,7 +12,7 @@ from emotion.video.rows import frame_rows, video_columns
 
 
 def test_every_column_is_in_the_documentation():
-    page = (Path(__file__).resolve().parent.parent / "docs" / "video.md").read_text("utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "video.md").read_text("utf-8")
     table = page.split("### The columns of the table")[1].split("```")[0]
     assert all(f"`{name}`" in table for name in video_columns(["angry"]))
 
