@@ -13,9 +13,6 @@ from emotion.video.tracking import (
     FrameFaces,
     TrackedFace,
     Tracker,
-    assign,
-    looks_apart,
-    looks_of,
 )
 
 SIDE = 60
@@ -73,25 +70,6 @@ def tracker() -> Tracker:
 # boxes
 
 
-def test_a_filter_settles_on_the_speed_of_a_box():
-    box = BoxFilter((100, 50, 60, 60))
-    for step in range(1, 31):
-        box.predict(STEP_S)
-        box.measure_box((100 + 3 * step, 50, 60, 60))
-    assert box.box_xywh == pytest.approx((190, 50, 60, 60), abs=2)
-    box.predict(10 * STEP_S)
-    assert box.box_xywh[0] == pytest.approx(220, abs=6)
-
-
-def test_a_filter_takes_the_word_of_the_flow_for_the_last_step():
-    box = BoxFilter((100, 50, 60, 60))
-    box.predict(STEP_S)
-    box.measure_motion(Motion((4.0, -2.0), 1.05), np.array([60.0, 60.0]), STEP_S)
-    x, y, width, height = box.box_xywh
-    assert (x + width / 2, y + height / 2) == pytest.approx((134, 78), abs=0.5)
-    assert (width, height) == pytest.approx((63, 63), abs=0.7)
-
-
 def test_no_box_shrinks_to_nothing():
     box = BoxFilter((100, 50, 2, 2))
     for _ in range(30):
@@ -99,45 +77,6 @@ def test_no_box_shrinks_to_nothing():
         box.measure_motion(Motion((0.0, 0.0), 0.8), np.array([2.0, 2.0]), STEP_S)
     assert box.box_xywh[2:].min() >= 1
     assert np.isfinite(box.mean).all()
-
-
-# the Hungarian method
-
-
-@pytest.mark.parametrize(
-    ("costs", "pairs"),
-    [
-        pytest.param([[0.1, 0.5], [0.2, 2.0]], [(0, 1), (1, 0)], id="least in all, not first come"),
-        pytest.param([[np.inf, 0.5]], [(0, 1)], id="more detections"),
-        pytest.param([[0.3], [0.2]], [(1, 0)], id="more tracks"),
-        pytest.param([[np.inf]], [], id="impossible"),
-        pytest.param(np.zeros((0, 3)), [], id="no track"),
-        pytest.param(np.zeros((2, 0)), [], id="no detection"),
-    ],
-)
-def test_assignment(costs, pairs):
-    assert assign(np.array(costs)) == pairs
-
-
-# looks
-
-
-def test_looks_tell_people_apart():
-    image = picture((RED, 60, 60), (BLUE, 250, 60))
-    red, blue = looks_of(image, (60, 60, SIDE, SIDE)), looks_of(image, (250, 60, SIDE, SIDE))
-    elsewhere = looks_of(picture((RED, 200, 90)), (202, 88, SIDE, SIDE))
-    assert looks_apart(red, red) == pytest.approx(0, abs=1e-3)
-    assert looks_apart(red, elsewhere) < 0.3
-    assert looks_apart(red, blue) > 0.6
-
-
-def test_looks_compare_only_what_is_in_view():
-    image = picture((RED, 100, 0))
-    beyond = looks_of(image, (100, 0, SIDE, SIDE))
-    assert beyond[0].sum() == 0  # the hair is above the picture
-    inside = looks_of(picture((RED, 100, 60)), (100, 60, SIDE, SIDE))
-    assert looks_apart(beyond, inside) < 0.45
-    assert looks_apart(np.zeros_like(beyond), inside) == 0.5
 
 
 # tracks
