@@ -66,21 +66,10 @@ def write_pictures(
     aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Write a video as its suffix says, each picture at its time; return the path.
+    """Write a video as its suffix says, each picture (RGB) at its time; return the path.
 
-    Args:
-        path: the file to write.
-        pictures: (H, W, 3) uint8 RGB each.
-        fps: frames per second where no times are given.
-        times_s: when each picture is shown.
-        sound: mono samples between -1 and 1.
-        sound_from_s: when the sound begins.
-        codec: FFmpeg's name of the encoder of the pictures.
-        sound_codec: FFmpeg's name of the encoder of the sound.
-        pixel_format: FFmpeg's name of how pixels are kept.
-        matrix: the display matrix, nine numbers.
-        aspect: width of a pixel by its height.
-        options: of an .mp4 or .mov.
+    `matrix` is the display matrix, nine numbers; `aspect` the width of a pixel by its height;
+    `options` are for an .mp4 or .mov.
     """
     suffix = path.suffix.lower()
     codec = codec or VIDEO_CODECS.get(suffix, "libx264")

@@ -173,10 +173,8 @@ def promises_of(container, stream) -> tuple[int | None, float | None]:
         shown = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
         if 0 < len(shown) < count:
             span_s = float((max(shown) - min(shown)) * stream.time_base)
-            count, seconds = (
-                len(shown),
-                span_s + 1 / usable_fps(stream.average_rate, stream.guessed_rate),
-            )
+            count = len(shown)
+            seconds = span_s + 1 / usable_fps(stream.average_rate, stream.guessed_rate)
     return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
 
 
@@ -272,13 +270,7 @@ class Decoder:
 
 
 def packets_over_damage(container, stream, on_damage: Callable[[], None]) -> Iterator:
-    """Yield the packets of a stream (None: of all) up to the end, over what cannot be read.
-
-    Args:
-        container: an opened one.
-        stream: of it.
-        on_damage: called for what cannot be read.
-    """
+    """Yield the packets of a stream (None: of all) up to the end, over what cannot be read."""
     av, failed = import_av(), 0
     while failed < MOST_FAILED_PACKETS:
         try:

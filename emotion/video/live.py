@@ -42,7 +42,8 @@ class NewestFrame:
         """
         self.dropped = 0
         self._name, self._grab, self._close = name, grab, close
-        self._timeline, self._timeout_s = _Timeline(clock), timeout_s
+        self._clock, self._timeout_s = clock, timeout_s
+        self._start_s, self._offset_s, self._last_s = None, None, -1e-3
         self._newest, self._taken, self._problem = None, 0, None
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -80,7 +81,7 @@ class NewestFrame:
         problem = None
         try:
             while not self._stopping.is_set() and (grabbed := self._grab()) is not None:
-                timestamp_s, wait_s = self._timeline.place(grabbed[0])
+                timestamp_s, wait_s = self._time_of(grabbed[0])
                 # what comes in bursts, as segments over HTTP do, is shown at its pace
                 self._stopping.wait(wait_s)
                 with self._changed:
@@ -99,27 +100,19 @@ class NewestFrame:
                 )
                 self._changed.notify_all()
 
-
-class _Timeline:
-    """Gives each frame its time from the first one on, which never runs backwards."""
-
-    def __init__(self, clock: Callable[[], float]):
-        self._clock = clock
-        self._start_s, self._offset_s, self._last_s = None, None, -1e-3
-
-    def place(self, own_s: float | None) -> tuple[float, float]:
-        """Return a frame's time, and how long to wait until it is due, both in seconds."""
+    def _time_of(self, own_s: float | None) -> tuple[float, float]:
+        """Return a frame's time from the first one on, which never runs backwards, and how long to
+        wait until it is due, both in seconds; `own_s` is the source's own time.
+        """
         read_s = self._clock()
         if self._start_s is None:
             self._start_s = read_s
         now_s = read_s - self._start_s
         if own_s is None:
-            return self._after_last(now_s), 0.0
-        if self._offset_s is None or abs(own_s - self._offset_s - now_s) > LARGEST_LAG_S:
-            self._offset_s = own_s - now_s
-        timestamp_s = self._after_last(own_s - self._offset_s)
-        return timestamp_s, max(0.0, timestamp_s - now_s)
-
-    def _after_last(self, timestamp_s: float) -> float:
+            timestamp_s = now_s
+        else:
+            if self._offset_s is None or abs(own_s - self._offset_s - now_s) > LARGEST_LAG_S:
+                self._offset_s = own_s - now_s
+            timestamp_s = own_s - self._offset_s
         self._last_s = max(timestamp_s, self._last_s + 1e-3)
-        return self._last_s
+        return self._last_s, 0.0 if own_s is None else max(0.0, self._last_s - now_s)

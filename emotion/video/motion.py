@@ -85,12 +85,7 @@ DRIFT = 0.1
 
 @dataclass(frozen=True)
 class GreyFrame:
-    """A reduced grey copy of a frame.
-
-    Attributes:
-        grey: (h, w) uint8.
-        scale: pixels of the copy for one of the frame.
-    """
+    """A reduced grey copy of a frame, (h, w) uint8; `scale` pixels of it are one of the frame."""
 
     grey: np.ndarray
     scale: float
@@ -101,10 +96,8 @@ class GreyFrame:
         height, width = image.shape[:2]
         # means of whole blocks of pixels take a third of the time of other scales
         step = min(height, width, math.ceil(math.sqrt(height * width / WORKING_PIXELS)))
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[
-            : height // step * step, : width // step * step
-        ]
-        size_wh = grey.shape[1] // step, grey.shape[0] // step
+        size_wh = width // step, height // step
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[: size_wh[1] * step, : size_wh[0] * step]
         return cls(cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA), 1 / step)
 
     @functools.cached_property
@@ -339,13 +332,7 @@ class BoxFilter:
         self._measure(slice(0, 4), box, np.array(BOX_NOISE))
 
     def measure_motion(self, motion: Motion, size_wh: np.ndarray, step_s: float) -> None:
-        """Correct the state by how the content of the box moved during the last step.
-
-        Args:
-            motion: shift in pixels and growth.
-            size_wh: width and height of the box before the step.
-            step_s: length of the step in seconds.
-        """
+        """Correct the state by how the content of a box of `size_wh` moved in the last step."""
         moved = np.concatenate([motion.shift_xy, size_wh * (motion.growth - 1)])
         self._measure(slice(4, 8), moved / step_s, np.array(FLOW_NOISE))
 

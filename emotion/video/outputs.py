@@ -26,7 +26,6 @@ from emotion.video.timeline import check_timeline, write_timeline
 from emotion.video.tracking import FrameFaces
 from emotion.video.writing import VideoSink
 
-Consumer = Callable[[FrameFaces], None]
 DEFAULT_SETTINGS = FollowSettings()
 
 
@@ -152,7 +151,7 @@ def _consumers(
     outputs: VideoOutputs,
     builder: SummaryBuilder,
     report: VideoReport,
-) -> Iterator[Consumer]:
+) -> Iterator[Callable[[FrameFaces], object]]:
     """Yield a function for each thing that is made of the frames; `stack` finishes the files."""
     model = recognizer.model
     yield builder.add
@@ -175,9 +174,8 @@ def _consumers(
         stack.callback(lambda: write_timeline(outputs.timeline, builder.result(), video.name))
     about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
     for path in outputs.tables:
-        yield _rows_into(
-            stack.enter_context(TableSink(path, video_columns(model.class_names), about))
-        )
+        table = stack.enter_context(TableSink(path, video_columns(model.class_names), about))
+        yield lambda frame, table=table: [table.write(row) for row in frame_rows(frame)]
     if outputs.video:
         sound = video.path if video.info.has_sound else None
         sink = VideoSink(outputs.video, video.info, sound, video.is_live)
@@ -188,23 +186,12 @@ def _consumers(
         yield lambda frame: sink.write(annotated(frame, outputs.bars, sides), frame.timestamp_s)
 
 
-def _rows_into(sink: TableSink) -> Consumer:
-    def write_rows(frame: FrameFaces) -> None:
-        for row in frame_rows(frame):
-            sink.write(row)
-
-    return write_rows
-
-
 def annotated(
     frame: FrameFaces, bars: bool = True, sides: dict[int, int] | None = None
 ) -> np.ndarray:
     """Return a copy of a frame with its faces boxed and labelled by the numbers of their tracks.
 
-    Args:
-        frame: the frame.
-        bars: whether to draw the probabilities of all classes.
-        sides: remembers where the bars of each track stood, so that they stay there.
+    `sides` remembers where the bars of each track stood, so that they stay there.
     """
     faces = [tracked.face for tracked in frame.faces]
     return annotate(frame.image, faces, [tracked.track for tracked in frame.faces], bars, sides)

@@ -28,26 +28,16 @@ class Sound:
     """
 
     def __init__(self, source, stream, name: str, start_s: float):
-        """Prepare to read a stream of sound.
-
-        Args:
-            source: the opened container that holds it.
-            stream: its stream there.
-            name: of the file, for messages.
-            start_s: the time of that file, in seconds, that becomes 0.
-        """
+        """Prepare to read a stream of an opened container; its time `start_s` becomes 0."""
         self.problem = None
         self._source, self._stream, self._name = source, stream, name
         self._start_s, self._position_s = start_s, 0.0
         self._packets, self._next = iter(()), None
 
     def send_to(self, container, copied: tuple[str, ...], encoder: str) -> None:
-        """Add a stream to a container that is written: the sound as it is, or encoded again.
+        """Add a stream to a container that is written: encoded again, unless its codec is `copied`.
 
-        Args:
-            container: PyAV's.
-            copied: FFmpeg's names of codecs that are taken over as they are.
-            encoder: FFmpeg's name of the encoder for all others.
+        Codecs and encoder are given by FFmpeg's names.
         """
         codec = self._stream.codec_context
         if codec.codec.canonical_name in copied:
@@ -128,11 +118,7 @@ class Sound:
 
 @contextlib.contextmanager
 def open_sound(path: Path, start_s: float) -> Iterator[Sound]:
-    """Open the sound of a file.
-
-    Args:
-        path: of the file.
-        start_s: the time of that file, in seconds, that becomes 0.
+    """Open the sound of a file, whose time `start_s` becomes 0.
 
     Raises:
         SourceError: there is no sound that can be read.

@@ -167,13 +167,11 @@ class VideoSummary:
 
     def to_dict(self) -> dict:
         """Return plain types for JSON."""
+        times = ("duration_s", "no_face_s", "one_face_s", "several_faces_s")
         return {
             "schema": SCHEMA,
             "frames": self.frames,
-            "duration_s": round(self.duration_s, 3),
-            "no_face_s": round(self.no_face_s, 3),
-            "one_face_s": round(self.one_face_s, 3),
-            "several_faces_s": round(self.several_faces_s, 3),
+            **{name: round(getattr(self, name), 3) for name in times},
             "most_faces": self.most_faces,
             "tracks": [track.to_dict() for track in self.tracks],
         }
@@ -317,10 +315,7 @@ class _TrackSums:
 def write_summary(path: Path, summary: VideoSummary, about: Mapping | None = None) -> None:
     """Write a summary as .json, or as .csv with one row a track.
 
-    Args:
-        path: an existing file is replaced.
-        summary: what to write.
-        about: what else to say in the JSON, such as the video's name and the model.
+    `about` is what else the JSON says, such as the video's name and the model.
 
     Raises:
         TableError: another suffix, or the file cannot be written.

@@ -107,14 +107,7 @@ class TrackedFace:
 
 @dataclass(frozen=True)
 class FrameFaces:
-    """A frame of a video and its faces, in the order of their tracks.
-
-    Attributes:
-        index: number of the frame, from 0.
-        timestamp_s: its time in seconds.
-        image: (H, W, 3) uint8 RGB, upright.
-        faces: the faces.
-    """
+    """A frame of a video, numbered from 0, (H, W, 3) uint8 RGB, and its faces by track."""
 
     index: int
     timestamp_s: float
@@ -223,7 +216,7 @@ class Tracker:
         self._forget([track for track in unseen if track.number is None])
         for column, detection in enumerate(detections):
             if column not in pairs.values():
-                box, patch = BoxFilter(detection.box_xywh), self._patch(detection.box_xywh)
+                box, patch = BoxFilter(detection.box_xywh), patch_of(self._grey, detection.box_xywh)
                 times_s = self.now_s, self.now_s
                 self.tracks.append(Track(box, detection, looks[column], patch, *times_s))
 
@@ -257,9 +250,6 @@ class Tracker:
             track.is_gone = True
         self.tracks = [track for track in self.tracks if not track.is_gone]
 
-    def _patch(self, box_xywh: Sequence[float]) -> np.ndarray:
-        return patch_of(self._grey, box_xywh)
-
     def _cost(self, track: Track, detection: Detection, looks: np.ndarray) -> float:
         """Return how badly a detection fits a track, infinite where it cannot be the same face."""
         is_held = self.now_s - track.held_s <= BRIDGED_S
@@ -276,7 +266,7 @@ class Tracker:
         apart = looks_apart(track.looks, looks)
         is_in_place = is_held and overlap > SAME_PLACE
         if apart > (UNLIKE if is_in_place else ALIKE):
-            patch = self._patch(detection.box_xywh)
+            patch = patch_of(self._grey, detection.box_xywh)
             if not is_in_place or correlation(track.patch, patch) < RELIT_LIKENESS:
                 return math.inf
         return 1 - overlap + LOOKS_WEIGHT * apart + SIZE_WEIGHT * resize
@@ -293,7 +283,7 @@ class Tracker:
         mixed = LOOKS_MEMORY * known + (1 - LOOKS_MEMORY) * looks
         mixed = np.where(known.sum(axis=1, keepdims=True) > 0, mixed, looks)
         track.looks = np.where(looks.sum(axis=1, keepdims=True) > 0, mixed, known)
-        track.patch = self._patch(track.box.box_xywh)
+        track.patch = patch_of(self._grey, track.box.box_xywh)
         track.detection, track.detected_s, track.held_s = detection, self.now_s, self.now_s
         if track.number is None:
             track.number = next(self._numbers)
@@ -310,11 +300,7 @@ class Tracker:
 
 
 def assign(costs: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs (row, column) of least cost in all; none that would cost infinitely much.
-
-    Args:
-        costs: (rows, columns); infinite where a pair cannot be.
-    """
+    """Return the pairs (row, column) of least cost in all; never one of infinite cost."""
     from scipy.optimize import linear_sum_assignment
 
     possible = np.isfinite(costs)
@@ -333,15 +319,9 @@ def overlap_of(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def looks_of(image: np.ndarray, box_xywh: Sequence[float]) -> np.ndarray:
-    """Return the colours of a person's hair, face and shoulders.
+    """Return the colours of a person's hair, face and shoulders, (zones, bins) float32.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        box_xywh: the face, in pixels.
-
-    Returns:
-        (zones, bins) float32; each row a histogram that sums to 1, or zeros where most of the
-        zone is out of the picture.
+    Each row is a histogram that sums to 1, or zeros where most of the zone is out of the picture.
     """
     x, y, width, height = box_xywh
     step = max(1, round(width / ZONE_SIDE_PX))

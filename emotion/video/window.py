@@ -130,15 +130,7 @@ class Viewer:
         folder: Path = Path(),
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Prepare to show a video.
-
-        Args:
-            window: where to show.
-            video: the video; a file's frames are not shown before their time.
-            bars: whether to begin with the bars.
-            folder: for snapshots and recordings.
-            clock: returns the time in seconds.
-        """
+        """Prepare to show a video; snapshots and recordings go into `folder`."""
         self.saved: list[Path] = []
         self._window, self._video, self._folder, self._clock = window, video, folder, clock
         self._is_on = {PAUSE: False, MIRROR: False, BARS: bars, HELP: False}

@@ -145,13 +145,13 @@ class VideoSink:
     def __init__(
         self, path: Path, info: VideoInfo, sound_of: Path | None = None, is_live: bool = False
     ):
-        """Prepare to write a file.
+        """Prepare to write a file in the format of its suffix.
 
         Args:
-            path: the file; its suffix says its format.
+            path: the file.
             info: of the source: the size of the frames, their rate, and when they start.
             sound_of: the file whose sound to add.
-            is_live: whether frames come as they happen, so that packing must be quick.
+            is_live: frames come as they happen, so encoding must be quick.
 
         Raises:
             SourceError: no video of this suffix can be written.

@@ -11,7 +11,7 @@ from tracked_faces import NAMES, frame, tracked
 
 from emotion.errors import TableError
 from emotion.video.summary import MOST_BINS, MOST_KEPT, MOST_SHOWN, UNSURE, SummaryBuilder
-from emotion.video.timeline import draw, render, time_ticks, write_timeline
+from emotion.video.timeline import draw, render, write_timeline
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -44,15 +44,18 @@ def pixels(content):
         return np.asarray(image.convert("RGB"))
 
 
-@pytest.mark.parametrize(("name", "tracks"), [("a.PNG", 0), ("b.svg", 1), ("c.png", 20)])
-def test_a_picture_is_1600_pixels_wide_and_a_sane_height(tmp_path, name, tracks):
+@pytest.mark.parametrize(("name", "tracks"), [("a.PNG", 0), ("b.svg", 1), ("c.png", 9)])
+def test_a_picture_is_1600_pixels_wide_and_has_the_colours_of_the_answers(tmp_path, name, tracks):
     path = tmp_path / name
     write_timeline(path, summary_of(film(20, tracks=range(tracks))), "film.mp4")
     if name.endswith("svg"):
         root = ElementTree.fromstring(path.read_bytes())
         sides = [float(root.get(side).removesuffix("pt")) / 0.72 for side in ("width", "height")]
     else:
-        sides = pixels(path.read_bytes()).shape[1::-1]
+        drawn = pixels(path.read_bytes())
+        sides = drawn.shape[1::-1]
+        for color in ((213, 94, 0), (240, 228, 66)) if tracks else ():
+            assert (drawn == color).all(axis=2).sum() > 10_000
     assert round(sides[0]) == 1600
     assert 250 <= sides[1] <= 1300
     assert [file.name for file in tmp_path.iterdir()] == [name]
@@ -103,9 +106,13 @@ def test_the_bins_hold_the_answers_over_time():
     assert timeline.edges_s == pytest.approx(np.arange(9) * 0.02)
     assert timeline.answers.tolist() == [0, 0, 3, 3, -1, -1, 1, 1]
     assert timeline.chances[[0, 2, 6]].max(axis=1) == pytest.approx([0.9, 0.4, 0.7])
+    # a long pause fills all its bins
+    (timeline,) = summary_of([frame(0, 0.0, tracked(1)), frame(1, 10.0)]).timelines
+    assert (timeline.answers == 1).all()
+    assert timeline.edges_s[-1] == pytest.approx(10)
 
 
-@pytest.mark.parametrize("start_s", [0.0, 0.013, 3.7])
+@pytest.mark.parametrize("start_s", [0.0, 3.7])
 def test_widened_bins_hold_the_same_time(start_s):
     times_s = start_s + np.cumsum(np.random.default_rng(1).uniform(0.005, 0.2, 400))
     frames = [frame(i, t, tracked(1, NAMES[i // 50 % 3], 0.7)) for i, t in enumerate(times_s)]
@@ -118,18 +125,12 @@ def test_widened_bins_hold_the_same_time(start_s):
     assert same.mean() > 0.7
 
 
-def test_a_long_pause_fills_all_its_bins():
-    (timeline,) = summary_of([frame(0, 0.0, tracked(1)), frame(1, 10.0)]).timelines
-    assert (timeline.answers == 1).all()
-    assert timeline.edges_s[-1] == pytest.approx(10)
-
-
 def test_an_hour_takes_no_more_memory_than_a_minute():
     builder = SummaryBuilder()
-    for index in range(3600 * 5):
-        # one face all the time, another for a tenth of each five seconds
-        short = [tracked(2 + index // 25)] if index % 25 < 3 else []
-        builder.add(frame(index, index / 5, tracked(1), *short))
+    for index in range(3600):
+        # one face all the time, another for a part of each five seconds
+        short = [tracked(2 + index // 5)] if index % 5 < 2 else []
+        builder.add(frame(index, index, tracked(1), *short))
     bins = [len(sums.bins) for sums in builder._tracks.values() if sums.bins]
     assert len(bins) <= 2 * MOST_KEPT + 1
     assert max(bins) <= MOST_BINS
@@ -141,18 +142,14 @@ def test_an_hour_takes_no_more_memory_than_a_minute():
 TITLES = ("", "$x^$ a_b.mp4", "视频 😊.mp4", "two\nlines", "x" * 300, "nul \0", "lone \udcff")
 
 
-@pytest.mark.parametrize("title", TITLES, ids=ascii)
-def test_any_title_is_drawn_without_a_warning(title):
-    assert render(summary_of(()), title, "png")
-    ElementTree.fromstring(render(summary_of(()), title, "svg"))
-
-
-@pytest.mark.parametrize("count", [1, 9])
-def test_any_class_names_are_drawn_without_a_warning(count):
+def test_any_title_and_class_names_are_drawn_without_a_warning():
+    for title in TITLES:
+        ElementTree.fromstring(render(summary_of(()), title, "svg"))
     names = ("$happy$", "快乐", "a very long name of a class", "_x")
-    summary = summary_of(film(tracks=range(count), names=names))
-    assert render(summary, "", "png")
-    assert "a very long…" in texts(summary)
+    for count in (1, 7):
+        summary = summary_of(film(tracks=range(count), names=names))
+        assert render(summary, TITLES[-1], "png")
+        assert "a very long…" in texts(summary)
 
 
 def test_pictures_are_drawn_by_many_threads_and_no_setting_is_touched():
@@ -164,30 +161,6 @@ def test_pictures_are_drawn_by_many_threads_and_no_setting_is_touched():
         pictures = list(pool.map(lambda _: render(summary, "", "png"), range(3)))
     assert all(picture == expected for picture in pictures)
     assert dict.copy(matplotlib.rcParams) == before
-
-
-def test_the_picture_has_the_colours_of_the_answers():
-    drawn = pixels(render(summary_of(film(tracks=range(9))), "", "png"))
-    for color in ((213, 94, 0), (240, 228, 66), (200, 200, 200)):
-        assert (drawn == color).all(axis=2).sum() > 10_000
-
-
-@pytest.mark.parametrize(
-    ("end_s", "first", "last", "count"),
-    [
-        (0.5, "0:00.0", "0:00.5", 6),
-        (5, "0:00.0", "0:05.0", 11),
-        (10, "0:00", "0:10", 11),
-        (65, "0:00", "1:00", 7),
-        (3600, "0:00:00", "1:00:00", 7),
-        (10 * 3600, "0:00:00", "10:00:00", 11),
-        (0, "0:00", "0:00", 1),
-    ],
-)
-def test_times_of_the_axis(end_s, first, last, count):
-    _, labels = time_ticks(end_s)
-    assert (labels[0], labels[-1], len(labels)) == (first, last, count)
-    assert len(set(labels)) == len(labels)
 
 
 def test_a_picture_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):

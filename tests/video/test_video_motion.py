@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion.video.motion import CutFinder, GreyFrame, correlation, follow_boxes, patch_of
+from emotion.video.motion import CutFinder, GreyFrame, follow_boxes, patch_of
 
 BOX = (60.0, 50.0, 60.0, 60.0)
 
@@ -36,7 +36,7 @@ def follow_one(before: np.ndarray, now: np.ndarray, box=BOX):
 
 @pytest.mark.parametrize(
     ("shift_xy", "growth"),
-    [((0, 0), 1.0), ((5, -3), 1.0), ((0, 0), 1.06), ((0, 0), 0.95), ((-9, 6), 1.04)],
+    [((0, 0), 1.0), ((5, -3), 1.0), ((0, 0), 0.95), ((-9, 6), 1.04)],
 )
 def test_shift_and_growth_are_found(shift_xy, growth):
     image = textured(1)
@@ -57,15 +57,10 @@ def test_a_large_frame_is_followed_on_a_reduced_copy_in_its_own_pixels():
     assert follow_one(image, now, box).shift_xy == pytest.approx((24, -12), abs=1.5)
 
 
-@pytest.mark.parametrize(
-    "now",
-    [
-        pytest.param(textured(2), id="other content"),
-        pytest.param(np.full_like(textured(1), 128), id="flat"),
-    ],
-)
-def test_content_that_is_gone_is_lost(now):
-    assert follow_one(textured(1), now) is None
+def test_content_that_is_gone_is_lost():
+    image = textured(1)
+    assert follow_one(image, textured(2)) is None
+    assert follow_one(image, np.full_like(image, 128)) is None
 
 
 def test_what_covers_a_face_little_by_little_is_not_taken_for_it():
@@ -118,18 +113,14 @@ def window(image: np.ndarray, left: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("images", "found"),
     [
-        pytest.param([FIRST, FIRST], [], id="the same"),
-        pytest.param([FIRST, moved(FIRST, (12, 7))], [], id="moved"),
         pytest.param([FIRST, moved(FIRST, growth=1.06)], [], id="zoomed"),
         pytest.param([window(LARGE, 36 * k) for k in range(30)], [], id="fast pan"),
         pytest.param([moved(FIRST, (-6, 4)), moved(FIRST, (6, -4))] * 3, [], id="shaken"),
-        pytest.param([FIRST, lit(FIRST, 0.5, 100), FIRST], [], id="pale"),
         pytest.param([FIRST, lit(FIRST, 2.2, 60), FIRST], [], id="flash that clips"),
         pytest.param([FIRST, lit(FIRST, 0, 255), FIRST], [], id="white flash"),
         pytest.param([lit(FIRST, 0.12), FIRST, lit(FIRST, 0.12)], [], id="lamp on and off"),
         pytest.param([lit(FIRST, 0.3), lit(FIRST, SLOPE)], [], id="lamp at one side"),
         pytest.param([lit(FIRST, k / 9) for k in (9, 6, 3, 0, 3, 6, 9)], [], id="fade and back"),
-        pytest.param([FIRST, SECOND], [1], id="another scene"),
         pytest.param([FIRST, lit(SECOND, 0.5)], [1], id="a darker scene"),
         pytest.param([FIRST, SECOND, textured(4), textured(5)], [1, 2, 3], id="one after another"),
         pytest.param([FIRST, BLACK, BLACK, FIRST], [], id="black between"),
@@ -148,45 +139,27 @@ def test_cuts(images, found):
     assert cuts(*images) == found
 
 
-@pytest.fixture
-def heads(astronaut) -> list[np.ndarray]:
+def test_heads_in_one_place_make_a_cut_and_a_fast_one_makes_none(astronaut):
     """Two close-ups in grey, the faces of one size in one place."""
     with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
         hopper = np.asarray(Image.open(file).convert("RGB"))
-    pictures = astronaut[38:193, 121:327][:, ::-1], hopper[44:395, 29:497]
-    greys = [cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2GRAY) for one in pictures]
-    return [
-        cv2.cvtColor(cv2.resize(one, (200, 150), interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2RGB)
-        for one in greys
-    ]
 
+    def room(head, left=100):
+        image = textured(9, (400, 240))
+        grey = cv2.cvtColor(np.ascontiguousarray(head), cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, (200, 150), interpolation=cv2.INTER_AREA)
+        image[90:, left : left + 200] = small[..., None]
+        return image
 
-def test_a_cut_to_somebody_else_in_the_same_place_is_found(heads):
-    images = []
-    for head in heads:
-        room = textured(9, (400, 240))
-        room[90:, 100:300] = head
-        images += [room] * 3
-    assert cuts(*images, *images) == [3, 6, 9]
-
-
-def test_a_head_that_moves_fast_makes_no_cut(heads):
-    images = []
-    for step in range(30):
-        room = textured(9, (400, 240))
-        left = round(100 + 80 * np.sin(step / 3))
-        room[90:, left : left + 200] = heads[0]
-        images.append(room)
-    assert cuts(*images) == []
+    first, second = astronaut[38:193, 121:327][:, ::-1], hopper[44:395, 29:497]
+    assert cuts(*([room(first)] * 3 + [room(second)] * 3) * 2) == [3, 6, 9]
+    moving = (room(first, round(100 + 80 * np.sin(step / 3))) for step in range(20))
+    assert cuts(*moving) == []
 
 
 def test_noise_in_the_dark_is_no_cut():
     random = np.random.default_rng(1)
     assert cuts(*random.integers(0, 9, (4, 90, 120, 3)).astype(np.uint8)) == []
-
-
-def test_correlation_of_a_flat_picture_is_nothing():
-    assert correlation(np.ones((4, 4)), np.arange(16.0).reshape(4, 4)) == 0
 
 
 @pytest.mark.parametrize("size_wh", [(1, 1), (3, 200), (31, 17)])

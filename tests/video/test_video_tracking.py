@@ -13,10 +13,6 @@ from emotion.video.tracking import (
     FrameFaces,
     TrackedFace,
     Tracker,
-    assign,
-    looks_apart,
-    looks_of,
-    overlap_of,
 )
 
 SIDE = 60
@@ -74,25 +70,6 @@ def tracker() -> Tracker:
 # boxes
 
 
-def test_a_filter_settles_on_the_speed_of_a_box():
-    box = BoxFilter((100, 50, 60, 60))
-    for step in range(1, 31):
-        box.predict(STEP_S)
-        box.measure_box((100 + 3 * step, 50, 60, 60))
-    assert box.box_xywh == pytest.approx((190, 50, 60, 60), abs=2)
-    box.predict(10 * STEP_S)
-    assert box.box_xywh[0] == pytest.approx(220, abs=6)
-
-
-def test_a_filter_takes_the_word_of_the_flow_for_the_last_step():
-    box = BoxFilter((100, 50, 60, 60))
-    box.predict(STEP_S)
-    box.measure_motion(Motion((4.0, -2.0), 1.05), np.array([60.0, 60.0]), STEP_S)
-    x, y, width, height = box.box_xywh
-    assert (x + width / 2, y + height / 2) == pytest.approx((134, 78), abs=0.5)
-    assert (width, height) == pytest.approx((63, 63), abs=0.7)
-
-
 def test_no_box_shrinks_to_nothing():
     box = BoxFilter((100, 50, 2, 2))
     for _ in range(30):
@@ -102,65 +79,13 @@ def test_no_box_shrinks_to_nothing():
     assert np.isfinite(box.mean).all()
 
 
-@pytest.mark.parametrize(
-    ("other", "share"),
-    [((0, 0, 10, 10), 1), ((5, 0, 10, 10), 1 / 3), ((10, 0, 10, 10), 0), ((40, 40, 2, 2), 0)],
-)
-def test_overlap(other, share):
-    assert overlap_of((0, 0, 10, 10), other) == pytest.approx(share)
-
-
-# the Hungarian method
-
-
-@pytest.mark.parametrize(
-    ("costs", "pairs"),
-    [
-        pytest.param([[0.1, 0.5], [0.2, 2.0]], [(0, 1), (1, 0)], id="least in all, not first come"),
-        pytest.param([[np.inf, 0.5]], [(0, 1)], id="more detections"),
-        pytest.param([[0.3], [0.2]], [(1, 0)], id="more tracks"),
-        pytest.param([[np.inf]], [], id="impossible"),
-        pytest.param(np.zeros((0, 3)), [], id="no track"),
-        pytest.param(np.zeros((2, 0)), [], id="no detection"),
-    ],
-)
-def test_assignment(costs, pairs):
-    assert assign(np.array(costs)) == pairs
-
-
-# looks
-
-
-def test_looks_tell_people_apart():
-    image = picture((RED, 60, 60), (BLUE, 250, 60))
-    red, blue = looks_of(image, (60, 60, SIDE, SIDE)), looks_of(image, (250, 60, SIDE, SIDE))
-    elsewhere = looks_of(picture((RED, 200, 90)), (202, 88, SIDE, SIDE))
-    assert looks_apart(red, red) == pytest.approx(0, abs=1e-3)
-    assert looks_apart(red, elsewhere) < 0.3
-    assert looks_apart(red, blue) > 0.6
-
-
-def test_looks_compare_only_what_is_in_view():
-    image = picture((RED, 100, 0))
-    beyond = looks_of(image, (100, 0, SIDE, SIDE))
-    assert beyond[0].sum() == 0  # the hair is above the picture
-    inside = looks_of(picture((RED, 100, 60)), (100, 60, SIDE, SIDE))
-    assert looks_apart(beyond, inside) < 0.45
-    assert looks_apart(np.zeros_like(beyond), inside) == 0.5
-
-
 # tracks
 
 
 def test_a_face_has_a_number_from_its_second_detection_on(tracker):
-    shown = feed(tracker, standing(3))
-    assert [set(frame) for frame in shown] == [{None}, {1}, {1}]
-
-
-def test_a_box_that_flickers_up_once_never_counts(tracker):
     empty = picture()
-    shown = feed(tracker, [(empty, [seen(50, 80)]), (empty, []), *standing(2)])
-    assert [set(frame) for frame in shown[1:]] == [set(), {None}, {1}]
+    shown = feed(tracker, [(empty, [seen(50, 80)]), (empty, []), *standing(3)])
+    assert [set(frame) for frame in shown[1:]] == [set(), {None}, {1}, {1}]
 
 
 def test_faces_that_cross_keep_their_numbers(tracker):
@@ -185,24 +110,16 @@ def test_a_face_hidden_behind_another_is_not_shown(tracker):
     assert set(shown[-1]) == {2}
 
 
-def test_a_missed_face_is_carried_on_by_its_points(tracker):
-    steps = list(standing(3))
-    steps += [(picture((RED, 100 + 4 * k, 60 + k)), []) for k in range(1, 11)]
+def test_a_missed_face_is_carried_on_by_its_points_for_a_while(tracker):
+    steps = [*standing(3), *((picture((RED, 100 + 4 * k, 60 + k)), []) for k in range(1, 11))]
     shown = feed(tracker, steps)
     assert shown[-1][1] == pytest.approx((140, 70, SIDE, SIDE), abs=3)
     assert tracker.tracks[0].detected_s != tracker.now_s
-
-
-def test_a_face_is_not_carried_on_for_ever(tracker):
-    steps = [*standing(3), *[(picture((RED, 100, 60)), [])] * 30]
-    shown = feed(tracker, steps)
-    assert set(shown[15]) == {1}
+    shown = feed(tracker, [(picture((RED, 140, 70)), [])] * 20, start=13)
     assert shown[-1] == {}
 
 
-@pytest.mark.parametrize(
-    ("gone_frames", "number"), [(30, 1), (50, 1), (70, 2)], ids=["1 s", "1.7 s", "too long"]
-)
+@pytest.mark.parametrize(("gone_frames", "number"), [(50, 1), (70, 2)], ids=["1.7 s", "too long"])
 def test_a_face_that_comes_back_has_its_old_number(tracker, gone_frames, number):
     steps = [*standing(5), *[(picture(), [])] * gone_frames, *standing(2, x=130, y=70)]
     shown = feed(tracker, steps)
@@ -231,22 +148,14 @@ def test_after_a_cut_numbers_are_new_even_for_who_looks_the_same(tracker, gone_f
     assert [set(frame) for frame in shown[-2:]] == [{None}, {2}]
 
 
-def test_what_was_seen_once_before_a_cut_is_believed(tracker):
-    feed(tracker, standing(1))
-    (track,) = tracker.tracks
-    tracker.advance(np.full((120, 90, 3), 90, np.uint8), STEP_S)
-    assert track.number == 1
-    assert tracker.tracks == []
-
-
 def test_numbers_are_never_used_again_and_nothing_piles_up():
     tracker = Tracker(carry_s=0.1, keep_lost_s=0.2)
     numbers = []
-    for visit in range(40):
+    for visit in range(12):
         shown = feed(tracker, [*standing(2), *[(picture(), [])] * 9], start=11 * visit)
         numbers += [number for frame in shown for number in frame if number]
         assert len(tracker.tracks) <= 1
-    assert sorted(set(numbers)) == list(range(1, 41))
+    assert sorted(set(numbers)) == list(range(1, 13))
 
 
 def test_a_face_that_leaves_the_picture_is_not_shown(tracker):
@@ -255,22 +164,12 @@ def test_a_face_that_leaves_the_picture_is_not_shown(tracker):
     assert feed(tracker, steps)[-1] == {}
 
 
-# results
-
-
-def test_results_travel_between_processes():
-    face = Face((1, 2, 3, 4), 5.0, {"happy": 0.75, "sad": 0.25})
-    tracked = TrackedFace(7, face, {"happy": 0.5, "sad": 0.5}, True)
+def test_results_travel_between_processes_and_cannot_be_changed():
+    raw = {"happy": 0.5, "sad": 0.5}
+    tracked = TrackedFace(7, Face((1, 2, 3, 4), 5.0, {"happy": 0.75, "sad": 0.25}), raw, True)
     frame = FrameFaces(3, 0.1, np.zeros((2, 2, 3), np.uint8), (tracked,))
-    assert pickle.loads(pickle.dumps(tracked)) == tracked
     assert pickle.loads(pickle.dumps(frame)).faces == frame.faces
-
-
-def test_raw_probabilities_cannot_be_changed():
-    face = Face((1, 2, 3, 4), 5.0, {"happy": 1.0})
-    raw = {"happy": 1.0}
-    tracked = TrackedFace(1, face, raw, True)
     raw["happy"] = 0.0
-    assert tracked.raw == {"happy": 1.0}
     with pytest.raises(TypeError):
         tracked.raw["happy"] = 0.0
+    assert tracked.raw == {"happy": 0.5, "sad": 0.5}

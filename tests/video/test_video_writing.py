@@ -1,25 +1,20 @@
-"""Videos out: times, sizes, colours and sound read back, what interrupts them, and a browser."""
+"""Videos out: times, sizes and sound read back, and what interrupts them."""
+
+# ruff: noqa: PT012 - what is interrupted ends by raising
 
 import errno
-import functools
-import http.server
-import itertools
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 from video_files import (
     clicks,
     noisy_pictures,
     picture,
-    steady_video,
     turned_video,
     video_with_sound,
     write_pictures,
@@ -30,12 +25,7 @@ from emotion.video import writing
 from emotion.video.reading import VideoInfo, frames, open_video
 from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES, VideoSink
 
-ROOT = Path(__file__).resolve().parent.parent
-H264_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-PATCHES = (
-    *((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128)),
-    *((224, 172, 150), (60, 40, 30), (255, 255, 0), (0, 255, 255), (255, 0, 255), (16, 16, 16)),
-)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def info(fps=10.0, size_wh=(64, 48), **more):
@@ -105,7 +95,7 @@ def test_what_is_written_reads_back(tmp_path, suffix, size_wh, written_wh, is_li
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("suffix", VIDEO_OUTPUT_SUFFIXES)
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
 def test_uneven_times_are_kept(tmp_path, suffix):
     times_s = [0.0, 0.1, 0.15, 0.5, 1.2, 1.25]
     path = write(tmp_path / f"out{suffix}", times_s=[3.0 + time_s for time_s in times_s])
@@ -123,63 +113,24 @@ def test_frames_at_one_time_are_all_kept(tmp_path, suffix):
     assert found[-1].timestamp_s == pytest.approx(0.2, abs=0.001)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
-def test_writing_and_reading_leave_stderr_alone(tmp_path, capfd, suffix):
-    source = video_with_sound(tmp_path / "in.mp4")
-    carry(source, tmp_path / f"out{suffix}")
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("name", ["out.wmv", "out", "out.jpg"])
-def test_other_suffixes_are_refused(tmp_path, name):
-    with pytest.raises(SourceError, match=r"\.mp4.*\.webm"):
-        VideoSink(tmp_path / name, info())
-
-
-@pytest.mark.parametrize("suffix", H264_SUFFIXES)
-def test_packing_is_what_browsers_play(tmp_path, suffix):
-    path = write(tmp_path / f"out{suffix}")
-    assert stream_of(path) == ("h264", "yuv420p")
-    if suffix != ".mkv":
+def test_packing_is_what_browsers_play(tmp_path):
+    for suffix in (".mp4", ".m4v", ".mov", ".mkv"):
+        path = write(tmp_path / f"out{suffix}")
+        assert stream_of(path) == ("h264", "yuv420p")
         content = path.read_bytes()
-        assert content.index(b"moov") < content.index(b"mdat")
+        assert suffix == ".mkv" or content.index(b"moov") < content.index(b"mdat")
     assert stream_of(write(tmp_path / "out.webm")) == ("vp9", "yuv420p")
 
 
-def patches(size_wh):
-    image = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
-    for place, colour in zip(np.array_split(np.arange(size_wh[0]), 12), PATCHES, strict=True):
-        image[:, place] = colour
-    return image
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
-@pytest.mark.parametrize("size_wh", [(480, 48), (1440, 730)])
-def test_colours_do_not_shift(tmp_path, suffix, size_wh):
-    path, image = tmp_path / f"out{suffix}", patches(size_wh)
-    with VideoSink(path, info(size_wh=size_wh)) as sink:
-        sink.write(image, 0.0)
-    step = size_wh[0] // 12
-    readers = read_all(path)[1][0].image, cv2.VideoCapture(str(path)).read()[1][..., ::-1]
-    for found, (index, colour) in itertools.product(readers, enumerate(PATCHES)):
-        middle = found[8:-8, index * step + step // 3 : index * step + 2 * step // 3]
-        assert np.abs(middle.mean((0, 1)) - colour).max() <= 3, colour
-
-
-def test_turned_video_is_written_upright(tmp_path):
-    carry(turned_video(tmp_path / "phone.mp4"), tmp_path / "out.mp4")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        frame = next(container.decode(video=0))
-    assert (frame.width, frame.height, frame.rotation) == (120, 160, 0)
-
-
-def test_frame_of_another_size_is_fitted(tmp_path):
-    with VideoSink(tmp_path / "out.mp4", info()) as sink:
-        sink.write(picture(size_wh=(64, 48)))
-        sink.write(picture(size_wh=(128, 128)))
-    found = read_all(tmp_path / "out.mp4")[1]
-    assert [frame.image.shape for frame in found] == [(48, 64, 3)] * 2
-    assert found[1].image[:, :6].mean() < 20
+def test_turned_video_is_written_upright_and_another_size_is_fitted(tmp_path):
+    source, target = turned_video(tmp_path / "phone.mp4"), tmp_path / "out.mp4"
+    with open_video(source) as video, VideoSink(target, video.info) as sink:
+        sink.write(next(frames(video)).image)
+        sink.write(picture())
+    with av.open(str(target)) as container:
+        first, second = container.decode(video=0)
+    assert (first.width, first.height, first.rotation) == (120, 160, 0)
+    assert second.to_ndarray(format="rgb24")[:30].mean() < 20
 
 
 # --- sound ----------------------------------------------------------------------------------------
@@ -188,15 +139,14 @@ def test_frame_of_another_size_is_fitted(tmp_path):
 @pytest.mark.parametrize(
     ("source", "target", "codec"),
     [
-        *((".mp4", target, "aac") for target in (".mp4", ".mov", ".mkv")),
-        *((source, ".mp4", "aac") for source in (".webm", ".avi", ".ts")),
+        *((source, ".mp4", "aac") for source in (".mp4", ".webm", ".ts")),
         (".mp4", ".avi", "pcm_s16le"),
         (".mp4", ".webm", "opus"),
         (".webm", ".webm", "opus"),
         (".mpg", ".mkv", "aac"),
     ],
 )
-def test_sound_stays_in_time_and_is_copied_where_it_can_be(tmp_path, source, target, codec):
+def test_sound_stays_in_time_and_is_copied_if_possible(tmp_path, capfd, source, target, codec):
     path, out = video_with_sound(tmp_path / f"in{source}"), tmp_path / f"out{target}"
     sink = carry(path, out)
     moments_s, end_s = clicks_heard_s(out)
@@ -204,6 +154,7 @@ def test_sound_stays_in_time_and_is_copied_where_it_can_be(tmp_path, source, tar
     assert moments_s == pytest.approx([0.5, 1.5], abs=0.03)
     assert end_s == pytest.approx(2.0, abs=0.06)
     assert sink.sound_problem is None
+    assert capfd.readouterr() == ("", "")
     assert stream_of(out, "audio")[0] == codec
     if stream_of(path, "audio")[0] == codec and source != ".ts":
         with av.open(str(path)) as before, av.open(str(out)) as after:
@@ -226,41 +177,14 @@ def test_what_starts_later_stays_in_time(tmp_path, target, codec, picture_s, sou
     assert read_all(out)[1][0].timestamp_s == 0
 
 
-@pytest.mark.parametrize("target", [".mp4", ".webm", ".avi"])
+@pytest.mark.parametrize("target", [".mp4", ".webm"])
 def test_sound_of_a_part_is_that_of_the_part(tmp_path, target):
-    path, out = video_with_sound(tmp_path / "in.mp4", count=40, click_s=(0.5, 1.5, 3.5)), None
-    out = tmp_path / f"out{target}"
+    path, out = tmp_path / "in.mp4", tmp_path / f"out{target}"
+    video_with_sound(path, count=40, click_s=(0.5, 1.5, 3.5))
     carry(path, out, slice(10, 25))
     moments_s, end_s = clicks_heard_s(out)
     assert moments_s == pytest.approx([0.5], abs=0.03)
     assert end_s == pytest.approx(1.5, abs=0.06)
-
-
-def test_many_channels_become_two(tmp_path):
-    path = tmp_path / "in.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        speaker = container.add_stream("flac", rate=44_100, layout="5.1")
-        for index in range(10):
-            image = av.VideoFrame.from_ndarray(picture(index, (64, 48)), format="rgb24")
-            container.mux(stream.encode(image))
-        silence = np.zeros((1, 6 * 44_100), np.int16)
-        sound = av.AudioFrame.from_ndarray(silence, format="s16", layout="5.1")
-        sound.sample_rate, sound.pts = 44_100, 0
-        container.mux([*speaker.encode(sound), *speaker.encode(None), *stream.encode(None)])
-    carry(path, tmp_path / "out.mp4")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert container.streams.audio[0].codec_context.layout.name == "stereo"
-
-
-def test_sound_that_is_gone_is_told(tmp_path):
-    path = tmp_path / "out.mp4"
-    source = steady_video(tmp_path / "in.mp4", count=3)
-    with VideoSink(path, info(has_sound=True), sound_of=source) as sink:
-        sink.write(picture(size_wh=(64, 48)))
-    assert "no sound" in sink.sound_problem
-    assert len(read_all(path)[1]) == 1
 
 
 def test_cut_off_source_gives_its_sound_up_to_the_cut(tmp_path):
@@ -291,20 +215,19 @@ def test_damaged_sound_is_read_over_and_told(tmp_path):
 # --- interruptions and failures -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_interrupted_video_is_kept(tmp_path, suffix):
     source, path = video_with_sound(tmp_path / "in.mp4"), tmp_path / "out" / f"out{suffix}"
     path.parent.mkdir()
-
-    def write_and_interrupt():
-        with open_video(source) as video, VideoSink(path, video.info, sound_of=source) as sink:
-            for frame in frames(video):
-                sink.write(frame.image, frame.timestamp_s)
-                if frame.index == 11:
-                    raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_and_interrupt()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_video(source) as video,
+        VideoSink(path, video.info, sound_of=source) as sink,
+    ):
+        for frame in frames(video):
+            sink.write(frame.image, frame.timestamp_s)
+            if frame.index == 11:
+                raise KeyboardInterrupt
     assert len(read_all(path)[1]) == 12
     moments_s, end_s = clicks_heard_s(path)
     assert moments_s == pytest.approx([0.5], abs=0.03)
@@ -313,22 +236,19 @@ def test_interrupted_video_is_kept(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-@pytest.mark.parametrize("delay_s", [0.06, 0.1])
-def test_interruption_at_any_moment_loses_no_frame(tmp_path, suffix, delay_s):
+def test_interruption_at_any_moment_loses_no_frame(tmp_path, suffix):
     """The alarm strikes anywhere in the writing, as Ctrl-C does."""
     path, image = tmp_path / f"out{suffix}", picture()
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-
-    def write_on():
-        with VideoSink(path, info(30.0, (160, 120))) as sink:
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            VideoSink(path, info(30.0, (160, 120))) as sink,
+        ):
             sink.write(image)
-            signal.setitimer(signal.ITIMER_REAL, delay_s)
+            signal.setitimer(signal.ITIMER_REAL, 0.08)
             while True:
                 sink.write(image)
-
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            write_on()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -346,13 +266,16 @@ def test_video_without_frames_leaves_what_was_there(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
 
 
-@pytest.mark.parametrize(("name", "size_wh"), [("out.webm", (70_000, 2)), ("out.mp4", (40_000, 2))])
-def test_video_that_cannot_be_written_says_so(tmp_path, name, size_wh):
-    with (
-        pytest.raises(SourceError, match=name),
-        VideoSink(tmp_path / name, info(size_wh=size_wh)) as sink,
-    ):
-        sink.write(picture(size_wh=size_wh))
+def test_video_that_cannot_be_written_says_so(tmp_path):
+    for name, size_wh in (("out.webm", (70_000, 2)), ("out.mp4", (40_000, 2))):
+        with (
+            pytest.raises(SourceError, match=name),
+            VideoSink(tmp_path / name, info(size_wh=size_wh)) as sink,
+        ):
+            sink.write(picture(size_wh=size_wh))
+    for name in ("out.wmv", "out", "out.jpg"):
+        with pytest.raises(SourceError, match=r"\.mp4.*\.webm"):
+            VideoSink(tmp_path / name, info())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -392,7 +315,7 @@ except SourceError as error:
 """
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_full_disk_says_so(tmp_path, suffix):
     """A limit on the size of files stands in for a disk that is full."""
     path = tmp_path / f"out{suffix}"
@@ -418,85 +341,3 @@ def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(SourceError, match="pip install av"):
         read_all(ROOT / "README.md")
     assert list(tmp_path.iterdir()) == []
-
-
-# --- a browser ------------------------------------------------------------------------------------
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
-LOOK = """async (name) => {
-  const video = document.createElement('video');
-  video.muted = true; video.src = name;
-  await new Promise((done, failed) => {
-    video.onloadeddata = done; video.onerror = () => failed(video.error.message);
-  });
-  const seek = (time) => new Promise(done => { video.onseeked = done; video.currentTime = time; });
-  await seek(%s);
-  const canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  const pen = canvas.getContext('2d'); pen.drawImage(video, 0, 0);
-  const data = Array.from(pen.getImageData(0, 0, canvas.width, canvas.height).data);
-  await new Promise((done, failed) => {
-    video.onended = done; video.onerror = () => failed(video.error.message); video.play();
-  });
-  return [video.duration, canvas.width, canvas.height, video.currentTime, data,
-          video.webkitAudioDecodedByteCount];
-}"""
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """Give a page of a browser, and the folder that it is served from."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("Chromium is not installed")
-    folder = tmp_path_factory.mktemp("served")
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-            opened = browser.new_page()
-            opened.set_default_timeout(90_000)
-            (folder / "index.html").write_text("<title>videos</title>")
-            opened.goto(f"http://127.0.0.1:{server.server_address[1]}/")
-            yield opened, folder
-            browser.close()
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_videos_play_in_a_browser(page, suffix):
-    opened, folder = page
-    source = folder / "in.mkv"
-    times_s = [0.0, *(0.3 + i / 20 for i in range(11))]
-    write_pictures(
-        source, [picture(0, (480, 96))] * 12, 20.0, times_s, clicks(0.9), sound_from_s=0.1
-    )
-    with open_video(source) as video:
-        told = video.info
-    with VideoSink(folder / f"out{suffix}", told, sound_of=source) as sink:
-        for time_s in times_s:
-            sink.write(patches((480, 96)), time_s)
-    duration_s, width, height, end_s, data, sound_bytes = opened.evaluate(
-        LOOK % 0.5, f"out{suffix}"
-    )
-    assert (width, height) == (480, 96)
-    assert duration_s == pytest.approx(0.85, abs=0.04)
-    assert end_s == pytest.approx(duration_s, abs=0.01)
-    assert sound_bytes > 0
-    found = np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
-    for index, colour in enumerate(PATCHES):
-        middle = found[20:-20, index * 40 + 14 : index * 40 + 26].mean((0, 1))
-        # without a graphics card Chromium reckons pure blue of BT.709 as 243
-        assert np.abs(middle - colour).max() <= (13 if max(colour) - min(colour) > 200 else 3)

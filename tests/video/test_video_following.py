@@ -86,7 +86,6 @@ def with_script(recognizer: Recognizer, script) -> Recognizer:
         (FollowSettings(), 30.0003, [0, 1, 4, 7, 10, 13]),
         (FollowSettings(), 60, [0, 1, 7, 13]),
         (FollowSettings(), 10, list(range(15))),
-        (FollowSettings(detect_every=1), 30, list(range(15))),
         (FollowSettings(detect_every=5), 30, [0, 1, 6, 11]),
         (FollowSettings(detect_every=100), 30, [0, 1]),
     ],
@@ -112,21 +111,15 @@ def test_a_cut_starts_numbers_and_smoothing_anew(stand_in_model):
     assert results[9].faces[0].raw != results[18].faces[0].raw
 
 
-@pytest.mark.parametrize(
-    ("is_live", "before", "end"),
-    [(False, 0.12, 1.0), (True, 0.4, 1.4), (False, 0.4, 1.4)],
-    ids=["in the dark", "live, from one side", "in half light, from one side"],
-)
-def test_a_lamp_switched_on_and_off_is_no_cut(recognizer, astronaut, is_live, before, end):
+def test_a_lamp_switched_on_and_off_is_no_cut(recognizer, astronaut):
     room = astronaut[0:240, 100:420]
-    lit = np.clip(room * np.linspace(2 - end, end, 320)[None, :, None], 0, 255).astype(np.uint8)
-    dark = np.random.default_rng(0).normal(before * room, 4).clip(0, 255).astype(np.uint8)
-    face = Detection((73, 64, 103, 103), 9.0)
-    recognizer = with_script(recognizer, lambda number: (face,))
-    images = [dark] * 10 + [lit] * 10 + [dark] * 10
-    settings = FollowSettings(detect_every=1)
-    results = list(follow(recognizer, film(images), settings, is_live=is_live))
-    assert tracks(results) == [[1]] * 30
+    lit = np.clip(room * np.linspace(0.6, 1.4, 320)[None, :, None], 0, 255).astype(np.uint8)
+    dark = np.random.default_rng(0).normal(0.4 * room, 4).clip(0, 255).astype(np.uint8)
+    recognizer = with_script(recognizer, lambda number: (Detection((73, 64, 103, 103), 9.0),))
+    images = [dark] * 4 + [lit] * 4 + [dark] * 4
+    for is_live in (False, True):
+        results = follow(recognizer, film(images), FollowSettings(detect_every=1), is_live=is_live)
+        assert tracks(results) == [[1]] * 12
 
 
 def test_a_file_gives_the_same_on_a_slow_machine(recognizer):
@@ -145,15 +138,19 @@ def test_a_file_gives_the_same_on_a_slow_machine(recognizer):
 # what is shown when
 
 
-def test_a_face_of_a_file_is_there_from_its_first_frame(recognizer):
-    recognizer = with_script(recognizer, lambda number: (seen(),) if number >= 3 else ())
-    images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 6
-    assert tracks(follow(recognizer, film(images))) == [[]] * 3 + [[1]] * 6
-
-
-def test_a_box_that_flickers_up_once_is_never_shown(recognizer):
-    recognizer = with_script(recognizer, lambda number: (seen(),) if number == 4 else ())
-    assert tracks(follow(recognizer, film([picture()] * 9))) == [[]] * 9
+@pytest.mark.parametrize(
+    ("found_in", "is_live", "shown"),
+    [
+        pytest.param({3, 4, 5}, False, [[]] * 3 + [[1]] * 3, id="file: from its first frame"),
+        pytest.param({3, 4, 5}, True, [[]] * 4 + [[1]] * 2, id="live: one frame late"),
+        pytest.param({3}, False, [[]] * 6, id="flickers up once"),
+    ],
+)
+def test_a_face_is_shown_once_it_is_confirmed(recognizer, found_in, is_live, shown):
+    recognizer = with_script(recognizer, lambda number: (seen(),) if number in found_in else ())
+    images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 3
+    settings = FollowSettings(detect_every=1)
+    assert tracks(follow(recognizer, film(images), settings, is_live=is_live)) == shown
 
 
 @pytest.mark.parametrize("is_live", [False, True])
@@ -162,7 +159,6 @@ def test_a_film_of_one_frame(recognizer, is_live):
     (result,) = follow(recognizer, film([picture()]), is_live=is_live)
     assert [face.track for face in result.faces] == [1]
     assert result.faces[0].is_detected
-    assert result.faces[0].raw == pytest.approx(dict(result.faces[0].face.probabilities))
 
 
 def test_live_frames_do_not_wait(recognizer):
@@ -179,13 +175,6 @@ def test_live_frames_do_not_wait(recognizer):
     assert given == [0]
     assert [face.track for face in first.faces] == [1]
     assert tracks(results) == [[1]] * 3
-
-
-def test_a_new_live_face_is_shown_one_frame_late(recognizer):
-    recognizer = with_script(recognizer, lambda number: (seen(),) if number >= 3 else ())
-    images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 3
-    results = follow(recognizer, film(images), FollowSettings(detect_every=1), is_live=True)
-    assert tracks(results) == [[], [], [], [], [1], [1]]
 
 
 def test_boxes_are_whole_and_inside_the_frame(recognizer):
@@ -225,16 +214,8 @@ def read(**probabilities: float) -> Face:
     return Face((0, 0, 9, 9), 1.0, probabilities)
 
 
-def test_an_answer_forgets_by_half_in_its_half_life():
-    answer = Answer(half_life_s=0.5, slack=0.0)
-    answer.add(read(happy=1.0, sad=0.0), 0.0)
-    answer.add(read(happy=0.0, sad=1.0), 0.5)
-    assert answer.probabilities["happy"] == pytest.approx(1 / 3)
-    assert answer.last.probabilities["happy"] == 0
-
-
 @pytest.mark.parametrize("fps", [5, 60])
-def test_the_delay_does_not_depend_on_the_frame_rate(fps):
+def test_an_answer_changes_after_its_half_life_at_any_frame_rate(fps):
     answer = Answer(half_life_s=0.4, slack=0.0)
     for number in range(4 * fps):
         answer.add(read(happy=1.0, sad=0.0), number / fps)
@@ -275,22 +256,17 @@ def flickering_model(stand_in_model):
 
 def test_labels_are_steadier_than_what_they_are_made_of(stand_in_model):
     recognizer = Recognizer(flickering_model(stand_in_model), ScriptedDetector())
-    images = [picture(light=0.75 if number % 3 == 2 else 1.0) for number in range(40)]
+    images = [picture(light=0.75 if number % 3 == 2 else 1.0) for number in range(20)]
     results = list(follow(recognizer, film(images), FollowSettings(detect_every=1)))
     faces = [frame.faces[0] for frame in results]
     raw = [max(face.raw, key=face.raw.get) for face in faces]
     assert {*raw} == {*EMOTIONS[:2]}
     assert {face.face.emotion for face in faces} == {EMOTIONS[0]}
-    assert all(sum(face.raw.values()) == pytest.approx(1) for face in faces)
-
-
-def test_whether_an_answer_is_sure_is_said_of_the_smoothed_one(stand_in_model):
-    recognizer = Recognizer(flickering_model(stand_in_model), ScriptedDetector())
-    images = [picture(light=0.75 if number % 2 else 1.0) for number in range(40)]
-    face = list(follow(recognizer, film(images), FollowSettings(detect_every=1)))[-1].faces[0]
-    assert max(face.raw.values()) == pytest.approx(0.8)
-    assert not face.face.sure
-    assert recognizer.thresholds.met_by(face.raw.values())
+    images = [picture(light=0.75 if number % 2 else 1.0) for number in range(20)]
+    *_, last = follow(recognizer, film(images), FollowSettings(detect_every=1))
+    # each reading is sure of itself; together they are not
+    assert recognizer.thresholds.met_by(last.faces[0].raw.values())
+    assert not last.faces[0].face.sure
 
 
 def test_where_nothing_was_read_the_last_reading_is_kept(stand_in_model):
@@ -323,8 +299,6 @@ def settle(look_s: float, plain_s: float, camera_s: float = 1 / 30, frames: int 
     ("look_s", "plain_s", "camera_s", "interval"),
     [
         pytest.param(0.020, 0.008, 1 / 30, 1, id="fast enough for every frame"),
-        pytest.param(0.050, 0.010, 1 / 30, 2, id="two"),
-        pytest.param(0.060, 0.012, 1 / 30, 3, id="three"),
         pytest.param(0.050, 0.012, 1 / 15, 1, id="a slow camera leaves time"),
         pytest.param(0.500, 0.012, 1 / 30, 10, id="very slow: the longest blind time"),
         pytest.param(0.200, 0.080, 1 / 30, 4, id="hopeless: as often as the blind time says"),
@@ -344,26 +318,20 @@ def test_the_time_of_what_is_done_with_a_frame_counts(recognizer):
     assert len([number for number in looked if number >= 30]) <= 12
 
 
-# an hour
-
-
 def test_memory_does_not_grow_with_the_film(recognizer):
     # somebody comes and goes, somewhere else each time
-    def script(number):
-        return (seen(10 + 7 * (number // 40 % 12), 20),) if number % 40 < 20 else ()
+    def place(number):
+        return (10 + 7 * (number // 20 % 12), 20) if number % 20 < 10 else None
 
-    def images(count):
-        for number in range(count):
-            is_there = number % 40 < 20
-            yield picture(10 + 7 * (number // 40 % 12), 20) if is_there else picture(0, 72)
-
-    settings = FollowSettings(keep_lost_s=0.5)
-    recognizer, blocks = with_script(recognizer, script), []
-    for frame in follow(recognizer, film(images(1500)), settings):
-        if frame.index % 500 == 490:
+    recognizer = with_script(
+        recognizer, lambda number: (seen(*place(number)),) if place(number) else ()
+    )
+    images = (picture(*(place(number) or (0, 72))) for number in range(600))
+    blocks = []
+    for frame in follow(recognizer, film(images), FollowSettings(keep_lost_s=0.3)):
+        if frame.index % 200 == 190:
             recognizer.detector.looked.clear()
             gc.collect()
             blocks.append(sys.getallocatedblocks())
-    assert frame.index == 1499
-    # what one more object a frame, or a track, would leave behind
-    assert blocks[-1] - blocks[-2] < 250
+    # what one more object a frame, or a few a track, would leave behind
+    assert blocks[-1] - blocks[-2] < 100

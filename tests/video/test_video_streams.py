@@ -1,0 +1,313 @@
+"""Files from strangers, and streams from a server on this machine."""
+
+# ruff: noqa: PT012 - streams end by raising
+
+import contextlib
+import http.server
+import itertools
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from video_files import (
+    SIZE_WH,
+    noisy_pictures,
+    picture,
+    steady_video,
+    video_with_sound,
+    write_pictures,
+)
+
+from emotion.errors import SourceError
+from emotion.video import decoding
+from emotion.video.decoding import stream_name
+from emotion.video.reading import VideoLimits, frames, open_video
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read_all(path, limits=None):
+    with open_video(path, limits=limits) as video:
+        return video, list(frames(video))
+
+
+LISTS = {
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile '{target}'\nduration 2\n",
+    "dash": (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+        'mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="video/mp4">'
+        '<Representation id="1" bandwidth="1"><BaseURL>{target}</BaseURL></Representation>'
+        "</AdaptationSet></Period></MPD>"
+    ),
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n# {target}\n",
+    "sami": "<SAMI><!-- {target} --></SAMI>",
+    "asx": '<asx version="3.0"><entry><ref href="{target}"/></entry></asx>',
+    "rtsp": "RTSPtext\n{target}\n",
+}
+TARGETS = (
+    "outside.mp4",
+    "file:{folder}/outside.mp4",
+    "http://127.0.0.1:{port}/x.mp4",
+    "subfile,,start,0,end,9999,,:{folder}/outside.mp4",
+    "concat:{folder}/outside.mp4",
+)
+
+
+@pytest.mark.parametrize("limits", [None, VideoLimits()])
+@pytest.mark.parametrize("suffix", [".mp4", ".m3u8"])
+def test_lists_of_other_files_are_refused(tmp_path, suffix, limits):
+    steady_video(tmp_path / "outside.mp4", count=3)
+    path = tmp_path / f"upload{suffix}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        for content, target in itertools.product(LISTS.values(), TARGETS):
+            address = target.format(folder=tmp_path, port=server.getsockname()[1])
+            path.write_text(content.format(target=address))
+            with pytest.raises(SourceError, match="decoded"):
+                read_all(path, limits)
+        with pytest.raises(BlockingIOError):  # nobody called
+            server.accept()
+
+
+def with_outside_data(path, outside):
+    """Change an .mp4 whose index comes last so that its data are said to be in another file."""
+    content = bytearray(path.read_bytes())
+    name = str(outside).encode()
+    # QuickTime's alias: 150 bytes, of which FFmpeg reads the last name, then records of a path
+    alias = bytearray(150)
+    alias[10] = len(b"volume")
+    alias[11:17] = b"volume"
+    alias[50] = len(outside.name)
+    alias[51 : 51 + len(outside.name)] = outside.name.encode()
+    alias[130:134] = struct.pack(">hh", 0, 0)
+    record = struct.pack(">hh", 18, len(name)) + name + bytes(len(name) % 2)
+    body = bytes(4) + bytes(alias) + record + struct.pack(">hh", -1, 0)
+    entry = struct.pack(">I4s", 8 + len(body), b"alis") + body
+    start = content.index(b"dref") + 12
+    grown = len(entry) - struct.unpack(">I", content[start : start + 4])[0]
+    content[start : start + struct.unpack(">I", content[start : start + 4])[0]] = entry
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
+        place = content.index(box) - 4
+        size = struct.unpack(">I", content[place : place + 4])[0]
+        content[place : place + 4] = struct.pack(">I", size + grown)
+    path.write_bytes(content)
+
+
+def test_data_in_another_file_are_not_read(tmp_path):
+    outside = steady_video(tmp_path / "outside.mp4", count=3)
+    path = tmp_path / "upload.mp4"
+    content = bytearray(outside.read_bytes())
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    path.write_bytes(content[:start] + bytes(end - start) + content[end:])
+    with_outside_data(path, outside)
+    for limits in (None, VideoLimits()):
+        with pytest.raises(SourceError, match="no frame"):
+            read_all(path, limits)
+
+
+def test_name_of_a_file_is_only_a_name(tmp_path, monkeypatch):
+    path = steady_video(tmp_path / "a.mp4", count=3)
+    monkeypatch.chdir(tmp_path)
+    for name in ("concat:a|b.mp4", "subfile,,start,0,end,9,,:a.mp4", "%03d.mp4"):
+        path = path.rename(tmp_path / name)
+        assert len(read_all(Path(name))[1]) == 3
+
+
+def test_limits_refuse_what_is_beyond_them_and_let_pass_what_is_within(tmp_path):
+    path = steady_video(tmp_path / "film.mp4")
+    for limits, message in (
+        (VideoLimits(most_pixels=160 * 120 - 1), r"19,199.*160x120"),
+        (VideoLimits(most_frames=19), "19 frames"),
+        (VideoLimits(longest_s=1.9), r"1\.9 s"),
+        (VideoLimits(allowed_formats=("matroska",)), "decoded"),
+        (VideoLimits(allowed_codecs=("vp9",)), r"vp9.*H\.264"),
+    ):
+        with pytest.raises(SourceError, match=message), open_video(path, limits=limits):
+            pass
+    limits = VideoLimits(most_pixels=160 * 120, most_frames=20, longest_s=2.0)
+    for suffix in (".mp4", ".webm", ".mpg"):
+        video, found = read_all(video_with_sound(tmp_path / f"film{suffix}"), limits)
+        assert (len(found), video.problem) == (20, None)
+
+
+def test_limits_hold_where_a_file_promises_nothing(tmp_path):
+    path, found = steady_video(tmp_path / "film.webm"), []
+    content = path.read_bytes().replace(b"\x44\x89\x88", b"\xec\x89\x88")  # Duration -> Void
+    path.write_bytes(content.replace(b"DURATION", b"SOMEWHAT"))
+    for limits in (VideoLimits(most_frames=15), VideoLimits(longest_s=1.45)):
+        found.clear()
+        with (
+            pytest.raises(SourceError, match="longer"),
+            open_video(path, limits=limits) as video,
+        ):
+            found.extend(frames(video))
+        assert len(found) == 15
+
+
+def test_pixels_that_grow_in_mid_stream_are_not_unpacked(tmp_path):
+    small = steady_video(tmp_path / "small.ts", count=30).read_bytes()
+    large = steady_video(tmp_path / "large.ts", count=5, size_wh=(640, 480)).read_bytes()
+    (tmp_path / "both.ts").write_bytes(small + large)
+    video, found = read_all(tmp_path / "both.ts", VideoLimits(most_pixels=160 * 120))
+    assert len(found) == 30
+    assert "frame 30 " in video.problem
+
+
+def test_too_many_pixels_are_refused_before_any_is_unpacked(tmp_path):
+    path = steady_video(tmp_path / "film.ts", count=1, size_wh=(3072, 3072))
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import av\n"
+        "from emotion.video.reading import SourceError, VideoLimits, open_video\n"
+        "def peak_mb():\n"
+        "    lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "    return next(int(line.split()[1]) // 1024 for line in lines if 'VmHWM' in line)\n"
+        "before = peak_mb()\n"
+        "try:\n"
+        "    open_video(Path(sys.argv[1]), limits=VideoLimits(most_pixels=9)).__enter__()\n"
+        "except SourceError as error:\n"
+        "    print(peak_mb() - before, error)\n"
+    )
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is read from /proc")
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    grown_mb, message = done.stdout.split(maxsplit=1)
+    assert "3072x3072" in message
+    assert int(grown_mb) < 10  # one such frame takes 14 MB as YUV
+
+
+def test_text_that_is_no_text_does_no_harm(tmp_path):
+    path = steady_video(tmp_path / "film.mkv", count=2)
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATI\xff\xfe"))
+    assert len(read_all(path)[1]) == 2
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves /film as a file and /live as a stream of JPEGs that ends after `count`."""
+
+    count, film, hold = 5, b"", threading.Event()
+
+    def do_GET(self):
+        self.send_response(200)
+        if self.path.startswith("/film"):
+            self.send_header("Content-Length", str(len(self.film)))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(self.film)
+            return
+        self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=x")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for index in range(self.count):
+                jpeg = cv2.imencode(".jpg", picture(index)[..., ::-1])[1].tobytes()
+                head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+            self.hold.wait(20)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    """Serve on this machine; give the address and what decides on its answers."""
+
+    class Own(Handler):
+        hold = threading.Event()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{httpd.server_address[1]}", Own
+        Own.hold.set()
+        httpd.shutdown()
+        thread.join()
+
+
+def test_stream_gives_frames_until_it_stops(server):
+    address, handler = server
+    handler.hold.set()
+    url, found = f"http://user:secret@{address}/live?token=secret", []
+    with (
+        pytest.raises(SourceError, match=r"http://127.* stopped") as told,
+        open_video(url) as video,
+    ):
+        assert (video.is_live, video.path, video.info.size_wh) == (True, None, SIZE_WH)
+        found.extend(frames(video))
+    assert 1 <= len(found) <= 5
+    assert len(found) + video.dropped <= 5
+    assert (np.diff([frame.timestamp_s for frame in found]) > 0).all()
+    assert "secret" not in f"{told.value}{video.name}"
+
+
+def test_streams_that_fall_silent_or_do_not_answer_are_given_up(server, monkeypatch):
+    monkeypatch.setattr(decoding, "READ_TIMEOUT_S", 0.3)
+    with (
+        pytest.raises(SourceError, match="more frames"),
+        open_video(f"http://{server[0]}/live") as video,
+    ):
+        for _ in frames(video):
+            pass
+    monkeypatch.setattr(decoding, "OPEN_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        with pytest.raises(SourceError, match="no answer") as told:
+            open_video(f"http://user:secret@127.0.0.1:{port}/live").__enter__()
+    assert "secret" not in str(told.value)
+    # now nobody listens
+    with pytest.raises(SourceError, match=r"rtsp://127\S*/live") as told:
+        open_video(f"rtsp://user:secret@127.0.0.1:{port}/live").__enter__()
+    assert "secret" not in str(told.value)
+    assert told.value.__cause__ is None
+
+
+def test_file_on_a_server_is_read_like_a_file(tmp_path, server):
+    address, handler = server
+    path = tmp_path / "film.mp4"
+    write_pictures(path, [picture(i) for i in range(20)], options={"movflags": "faststart"})
+    handler.film = path.read_bytes()
+    with open_video(f"http://{address}/film.mp4") as video:
+        assert not video.is_live
+        assert len(list(frames(video))) == 20
+    # the index is at the end, and the server sends no parts
+    handler.film = write_pictures(path, noisy_pictures(10, (640, 480))).read_bytes()
+    with pytest.raises(SourceError, match="download it"), open_video(f"http://{address}/film.mp4"):
+        pass
+
+
+def test_other_addresses_are_no_streams():
+    for url in ("file:///etc/passwd", "concat:a|b", "subfile:,,:x", "lavfi://x"):
+        with pytest.raises(SourceError, match="stream"):
+            open_video(url).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("rtsp://camera.local:554/one", "rtsp://camera.local:554/one"),
+        ("rtsp://user:pw@camera.local/one", "rtsp://camera.local/one"),
+        ("rtsp://user:p@w@camera.local/one", "rtsp://camera.local/one"),
+        ("rtsp://user:p/w@camera.local/one", "a rtsp stream"),
+        ("rtsp://user:p?w@camera.local/one", "a rtsp stream"),
+        ("http://h/live.m3u8?token=pw#pw", "http://h/live.m3u8"),
+        ("http://h?mail=a@b&pw=1", "a http stream"),
+        ("rtmp://h/live/pw", "rtmp://h"),
+        ("http://[::1]:80/a", "http://[::1]:80/a"),
+    ],
+)
+def test_names_of_streams_hold_no_secrets(url, name):
+    assert stream_name(url) == name
