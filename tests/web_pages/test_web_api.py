@@ -34,7 +34,7 @@ from emotion.web.openapi import PROBLEMS, describe
 from emotion.web.settings import Settings
 
 ADDRESS = "/api/v1/recognize"
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 
 
 @pytest.fixture

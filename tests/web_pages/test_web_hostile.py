@@ -177,7 +177,7 @@ def test_bombs_are_refused_and_leave_nothing(app, door):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-sys.path[:0] = ["tests"]
+sys.path[:0] = ["tests", "tests/web_pages"]
 from test_web_hostile import BOMBS, HARMLESS
 from web_support import make_app, photo_form
 
