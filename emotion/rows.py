@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from emotion.faces import Face, verdict
+from emotion.faces import Face, Thresholds, verdict
 from emotion.text import printable
 
 SCHEMA = 1
@@ -40,7 +40,8 @@ def face_from_dict(content: Mapping[str, Any]) -> Face:
         score=content["score"],
         probabilities=content["probabilities"],
         notes=tuple(content["notes"]),
-        sure=content["sure"],
+        # results that were kept before answers could be unsure lack it
+        sure=content.get("sure", Thresholds().met_by(content["probabilities"].values())),
     )
 
 
