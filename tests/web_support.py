@@ -108,6 +108,15 @@ def upload(client, content=None):
     return reply.headers["Location"]
 
 
+def assert_nothing_is_left(app):
+    services = app.extensions["emotion"]
+    uploads = services.settings.uploads
+    assert not uploads.exists() or list(uploads.iterdir()) == []
+    assert list((uploads.parent / "temporary").iterdir()) == []
+    counts = services.database.counts()
+    assert (counts.photos, counts.faces) == ((), ())
+
+
 def write_fast_model(folder: Path) -> Path:
     """Write a pair with a fast form that runs, although its Keras files are no model at all."""
     import onnx

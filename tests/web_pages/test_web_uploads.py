@@ -1,9 +1,7 @@
 """Bad uploads: each, through the form and through the API, gets the right status and words."""
 
-import gc
 import io
 import struct
-import warnings
 import zlib
 
 import pytest
@@ -149,15 +147,6 @@ BODIES = {
     "plain form": (b"photo=text", "application/x-www-form-urlencoded"),
     "no type": (encoded(), None),
 }
-
-
-@pytest.fixture
-def cut_forms():
-    """Let Werkzeug leave the file of a form that it gives up to the garbage collector."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unclosed file", ResourceWarning)
-        yield
-        gc.collect()
 
 
 @pytest.mark.usefixtures("cut_forms")
