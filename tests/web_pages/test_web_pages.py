@@ -19,6 +19,7 @@ from web_support import (
     photo_form,
     picture,
     stand_in_model,
+    text_of,
     upload,
 )
 
@@ -32,12 +33,6 @@ from emotion.web.photos.pictures import face_picture
 @pytest.fixture
 def client(tmp_path):
     return make_app(tmp_path).test_client()
-
-
-def text_of(reply):
-    """Return the words of a page as a person reads them."""
-    without_tags = re.sub(r"<[^>]+>", " ", reply.text.split("<body>")[1])
-    return " ".join(html.unescape(without_tags).split())
 
 
 def test_form(client):

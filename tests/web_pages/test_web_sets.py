@@ -13,7 +13,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import StandInDetector, encoded, looking_model, make_app, photo_form, upload
+from web_support import (
+    StandInDetector,
+    encoded,
+    looking_model,
+    make_app,
+    photo_form,
+    text_of,
+    upload,
+)
 
 from emotion.errors import DatabaseError
 from emotion.faces import Face
@@ -34,11 +42,6 @@ def send(client, *contents, **fields):
     """Send photos in one form."""
     files = [(io.BytesIO(content), f"{number}.jpg") for number, content in enumerate(contents)]
     return client.post("/", data={"photo": files, **fields})
-
-
-def text_of(reply):
-    without_tags = re.sub(r"<[^>]+>", " ", reply.text.split("<body>")[1])
-    return " ".join(html.unescape(without_tags).split())
 
 
 def stored(folder):
