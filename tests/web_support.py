@@ -1,7 +1,9 @@
 """What the tests of the web app share: an app with a stand-in model, and photos to send to it."""
 
+import html
 import io
 import json
+import re
 import time
 from pathlib import Path
 
@@ -106,6 +108,21 @@ def upload(client, content=None):
     reply = client.post("/", data=photo_form(content))
     assert reply.status_code == 303, reply.text
     return reply.headers["Location"]
+
+
+def text_of(reply):
+    """Return the words of a page as a person reads them."""
+    without_tags = re.sub(r"<[^>]+>", " ", reply.text.split("<body>")[1])
+    return " ".join(html.unescape(without_tags).split())
+
+
+def assert_nothing_is_left(app):
+    services = app.extensions["emotion"]
+    uploads = services.settings.uploads
+    assert not uploads.exists() or list(uploads.iterdir()) == []
+    assert list((uploads.parent / "temporary").iterdir()) == []
+    counts = services.database.counts()
+    assert (counts.photos, counts.faces) == ((), ())
 
 
 def write_fast_model(folder: Path) -> Path:

@@ -12,21 +12,15 @@ from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-# some rooms still import these from here
-from emotion.errors import (  # noqa: F401
+from emotion.errors import (
     BusyError,
-    ChoiceError,
     EmotionError,
-    EmptyVideoError,
     FormExpiredError,
-    NoVideosError,
     QueueFullError,
     RateError,
     RequestTooLargeError,
     StorageError,
-    UploadError,
     VideoTooLargeError,
-    VideoTypeError,
 )
 from emotion.text import counted, sentence
 from emotion.web.logs import log_cause, request_id

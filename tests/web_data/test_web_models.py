@@ -7,12 +7,11 @@ import pytest
 from model_folder import write_card, write_pair
 from web_support import StandInDetector, make_app, photo_form, stand_in_model
 
-from emotion.errors import ModelError
+from emotion.errors import ModelError, UploadError
 from emotion.files import sha256_of
 from emotion.model.card import Card
 from emotion.model.keras import ModelFiles
 from emotion.recognizer import Recognizer
-from emotion.web.errors import UploadError
 from emotion.web.models import offered as models_module
 from emotion.web.models.offered import LOOK_EVERY_S, Models
 

@@ -23,7 +23,7 @@ from web_videos import (
     wait_until,
 )
 
-from emotion.web.errors import QueueFullError
+from emotion.errors import QueueFullError
 from emotion.web.settings import PROJECT_FOLDER
 from emotion.web.storage import new_id
 from emotion.web.videos import workers

@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emotion.errors import ModelError
+from emotion.errors import ChoiceError, ModelError
 from emotion.files import sha256_of
 from emotion.model.card import Card, read_card
 from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles
 from emotion.recognizer import Detector, Recognizer
-from emotion.web.errors import ChoiceError
 
 LOOK_EVERY_S = 3.0
 """How long what the folder holds is believed."""

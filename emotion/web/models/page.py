@@ -3,13 +3,12 @@
 from flask import Blueprint, abort, render_template
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import ModelError
+from emotion.errors import ModelError, UploadError
 from emotion.faces import Thresholds, read_thresholds
 from emotion.labels import EMOTIONS
 from emotion.model.card import Card
 from emotion.model.figures import read_figures
 from emotion.text import counted, decimal, share
-from emotion.web.errors import UploadError
 from emotion.web.models.facts import without_folders
 from emotion.web.models.offered import OfferedModel
 from emotion.web.services import Services, current_services

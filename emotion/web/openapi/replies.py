@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from emotion.faces import Face as FoundFace
+from emotion.labels import EMOTIONS
 from emotion.rows import SCHEMA, results_to_dict
 from emotion.web.storage import ID_PATTERN
 from emotion.web.videos.files import LINKS
@@ -19,8 +20,7 @@ EXAMPLE_TITLE = "as most people see a face (FER+)"
 def example_results() -> dict:
     """Return results as they are for a photo with one face."""
     values = (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01)
-    names = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-    face = FoundFace((412, 160, 236, 236), 8.4127, dict(zip(names, values, strict=True)))
+    face = FoundFace((412, 160, 236, 236), 8.4127, dict(zip(EMOTIONS, values, strict=True)))
     results = results_to_dict([face], (1024, 768), EXAMPLE_MODEL, EXAMPLE_SHA256)
     results["model"] |= {"key": EXAMPLE_MODEL, "title": EXAMPLE_TITLE}
     return results
@@ -111,12 +111,8 @@ class Results(Reply):
 
 
 FaceLinks = links("FaceLinks", "page", "picture", "explanation", "feedback")
-PhotoLinks = links(
-    "PhotoLinks",
-    *("self", "page", "annotated", "blurred", "thumbnail"),
-    set=Link | None,
-    faces=list[FaceLinks],
-)
+PHOTO_LINKS = ("self", "page", "annotated", "blurred", "thumbnail")
+PhotoLinks = links("PhotoLinks", *PHOTO_LINKS, set=Link | None, faces=list[FaceLinks])
 
 
 class Photo(Reply):
@@ -157,9 +153,7 @@ class Opinion(Reply):
 
 
 class NewOpinion(Reply):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"emotion": "happy", "keep": False}]},
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"emotion": "happy"}]})
     emotion: str = about("one of the emotions of the model that read the photo")
     keep: bool = about("also keep the 48 x 48 grey crop of the face, for training", default=False)
 
@@ -194,29 +188,24 @@ class PhotoSet(Reply):
     summary: list[EmotionShare] = about("of all faces; empty if there is none")
 
 
-class OwnPhoto(Reply):
+class Own(Reply):
     id: Key
+    created: Moment
+    expires: Moment
+    faces: Count = about("in a video: people that were followed")
+    emotions: list[str] = about("the emotion of each face, in a video the longest of the first few")
+    verdicts: list[str] = about("the answer for each face in a few words")
+    model: ModelNames | None = about("what read them; null until a video is done")
+    problem: str | None = about("why it, or a part of a video, could not be read")
+
+
+class OwnPhoto(Own):
     set: Key
     position: FromOne
-    created: Moment
-    expires: Moment
-    faces: Count
-    emotions: list[str] = about("the first emotion of each face")
-    verdicts: list[str] = about("the answer for each face in a few words")
-    model: ModelNames | None = about("what read them")
-    problem: str | None = about("why it could not be read: then nothing is kept of it")
 
 
-class OwnVideo(Reply):
-    id: Key
+class OwnVideo(Own):
     state: Literal[STATES]
-    created: Moment
-    expires: Moment
-    faces: Count = about("people that were followed")
-    emotions: list[str] = about("the longest emotion of each, the first few")
-    verdicts: list[str] = about("what each showed for longest, in a few words")
-    model: ModelNames | None = about("null until it is done")
-    problem: str | None = about("why it failed, or which part could not be read")
 
 
 Mine = reply("Mine", photos=list[OwnPhoto], videos=list[OwnVideo])
@@ -333,8 +322,8 @@ class Use(Reply):
 DayUse = create_model("DayUse", __base__=Use, day=Day)
 
 
-class MonthUse(Use):
-    month: str = Field(pattern="^[0-9]{4}-[0-9]{2}$")
+Month = Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}$")]
+MonthUse = create_model("MonthUse", __base__=Use, month=Month)
 
 
 class VideoUse(Reply):
@@ -354,10 +343,8 @@ class ExpectedEmotion(Reply):
     label_share: Share | None = about("of the labels of its data")
 
 
-class ConfidenceBin(Reply):
-    from_: Share = Field(alias="from")
-    to: Share
-    faces: Count
+From = Annotated[Share, Field(alias="from")]
+ConfidenceBin = reply("ConfidenceBin", from_=From, to=Share, faces=Count)
 
 
 OpinionPair = reply("OpinionPair", given=str, chosen=str, opinions=FromOne)

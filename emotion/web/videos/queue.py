@@ -10,8 +10,8 @@ from dataclasses import asdict
 import sqlalchemy as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
+from emotion.errors import QueueFullError
 from emotion.web.database import Database, Expiry, Id, Row, VisitorKey
-from emotion.web.errors import QueueFullError
 from emotion.web.storage import is_id
 
 WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion.errors import EmotionError
+from emotion.errors import EmotionError, EmptyVideoError, NoVideosError, VideoTypeError
 from emotion.web.database import Database
-from emotion.web.errors import EmptyVideoError, NoVideosError, VideoTypeError
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id

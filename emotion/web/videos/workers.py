@@ -19,11 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from emotion.errors import DatabaseError, EmotionError
+from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
 from emotion.text import sentence
 from emotion.web.database import Answers, Database, VideoCount, day_of
-from emotion.web.errors import ChoiceError
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
 from emotion.web.settings import PROJECT_FOLDER, Settings

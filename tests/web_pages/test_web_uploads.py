@@ -1,9 +1,7 @@
 """Bad uploads: each, through the form and through the API, gets the right status and words."""
 
-import gc
 import io
 import struct
-import warnings
 import zlib
 
 import pytest
@@ -109,41 +107,32 @@ def check(reply, door, status, words):
         assert words in reply.json["detail"]
 
 
-@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", FILES)
-def test_bad_files(client, door, name):
+def test_bad_files(app, client, name):
     content, status, words = FILES[name]
-    check(client.post(door, data=photo_form(content)), door, status, words)
+    for door in DOORS:
+        check(client.post(door, data=photo_form(content)), door, status, words)
+    uploads = app.extensions["emotion"].settings.uploads
+    assert not uploads.exists() or not list(uploads.iterdir())
 
 
 REQUESTS = {
-    "no field": ({"other": "text"}, 400, "1 other field"),
-    "nothing": ({}, 400, "no"),
-    "another field": (photo_form(field="file"), 400, "1 other field"),
-    "text in the field": ({"photo": "my photo"}, 400, "received text"),
-    "too much text in the field": ({"photo": "x" * (MANY_BYTES + 70_000)}, 413, "0.25 MB"),
-    "nothing chosen": ({"photo": (io.BytesIO(b""), "")}, 400, "none was chosen"),
-    "many fields": ({f"field{n}": "x" for n in range(200)}, 413, "one photo"),
+    "no field": (lambda: {"other": "text"}, 400, "1 other field"),
+    "nothing": (lambda: {}, 400, "no"),
+    "another field": (lambda: photo_form(field="file"), 400, "1 other field"),
+    "text in the field": (lambda: {"photo": "my photo"}, 400, "received text"),
+    "too much text in the field": (lambda: {"photo": "x" * (MANY_BYTES + 70_000)}, 413, "0.25 MB"),
+    "nothing chosen": (lambda: {"photo": (io.BytesIO(b""), "")}, 400, "none was chosen"),
+    "many fields": (lambda: {f"field{n}": "x" for n in range(200)}, 413, "one photo"),
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", REQUESTS)
-def test_bad_forms(client, door, name):
-    data, status, words = REQUESTS[name]
-    # the client closes what it sent, so each request gets files of its own
-    data = {key: copied(value) for key, value in data.items()}
-    reply = client.post(door, data=data, content_type="multipart/form-data")
-    check(reply, door, status, words)
-
-
-def copied(value):
-    if isinstance(value, list):
-        return [copied(item) for item in value]
-    if isinstance(value, tuple):
-        value[0].seek(0)
-        return io.BytesIO(value[0].read()), value[1]
-    return value
+def test_bad_forms(client, name):
+    make, status, words = REQUESTS[name]
+    for door in DOORS:
+        reply = client.post(door, data=make(), content_type="multipart/form-data")
+        check(reply, door, status, words)
 
 
 BODIES = {
@@ -160,21 +149,12 @@ BODIES = {
 }
 
 
-@pytest.fixture
-def cut_forms():
-    """Let Werkzeug leave the file of a form that it gives up to the garbage collector."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unclosed file", ResourceWarning)
-        yield
-        gc.collect()
-
-
 @pytest.mark.usefixtures("cut_forms")
-@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", BODIES)
-def test_bad_bodies(client, door, name):
+def test_bad_bodies(client, name):
     body, content_type = BODIES[name]
-    check(client.post(door, data=body, content_type=content_type), door, 400, "received")
+    for door in DOORS:
+        check(client.post(door, data=body, content_type=content_type), door, 400, "received")
 
 
 @pytest.mark.usefixtures("cut_forms")
@@ -194,20 +174,6 @@ def test_a_body_without_a_length_is_measured_while_it_is_read(client, door):
         environ_overrides={"wsgi.input_terminated": True},
     )
     check(reply, door, 413, "0.25 MB")
-
-
-def test_bad_uploads_leave_nothing_behind(tmp_path):
-    client = make_app(tmp_path, **LIMITS).test_client()
-    for content, _, _ in FILES.values():
-        client.post("/", data=photo_form(content))
-    uploads = tmp_path / "uploads"
-    assert not uploads.exists() or not list(uploads.iterdir())
-
-
-def test_the_words_of_a_file_are_shown_as_words(client):
-    reply = client.post("/", data=photo_form(b"<b>bold</b> and no photo"))
-    assert reply.status_code == 415
-    assert "<b>bold" not in reply.text
 
 
 def test_a_photo_at_every_limit_is_read(client):

@@ -1,19 +1,22 @@
-"""The log: one line a request, as text or JSON, and nothing in it about a visitor."""
+"""The log (one line a request, nothing about a visitor), health, and memory given back."""
 
+import ctypes
 import errno
 import io
 import json
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
-from web_support import StandInDetector, make_app, make_app_without_model, photo_form, upload
+from web_support import StandInDetector, make_app, photo_form, upload
 
-from emotion.errors import ModelError
-from emotion.web.errors import BusyError
+from emotion.errors import BusyError, ModelError
+from emotion.web.api import trouble
 from emotion.web.limits import Gate
-from emotion.web.logs import LOGGER, JsonLines, TextLines, request_id, short_path, show_log
+from emotion.web.logs import LOGGER, JsonLines, TextLines, short_path, show_log
+from emotion.web.memory import OPTIONS, return_memory_early
 from emotion.web.services import Services
 from emotion.web.storage import Storage, StorageError
 
@@ -40,30 +43,7 @@ def log():
     logger.setLevel(level)
 
 
-def test_json_line_of_a_request(tmp_path, log):
-    lines = log(JsonLines)
-    reply = make_app(tmp_path).test_client().post("/", data=photo_form(name="private.jpg"))
-    (line,) = lines()
-    content = json.loads(line)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00", content.pop("time"))
-    assert content.pop("request_id") == reply.headers["X-Request-ID"]
-    assert content.pop("ms") > 0
-    assert content.pop("received_bytes") > 1000
-    assert content.pop("sent_bytes") == reply.content_length
-    # the code that reads photos notes how many
-    assert {"photos", "faces"} <= set(content)
-    del content["photos"], content["faces"]
-    assert content == {
-        "level": "INFO",
-        "logger": LOGGER,
-        "message": "request",
-        "method": "POST",
-        "route": "/",
-        "status": 303,
-    }
-
-
-def test_json_lines_tell_no_name_no_address_and_no_key(tmp_path, log):
+def test_a_json_line_of_each_request_tells_nothing_of_the_visitor(tmp_path, log):
     lines = log(JsonLines)
     client = make_app(tmp_path).test_client()
     reply = client.post(
@@ -75,51 +55,47 @@ def test_json_lines_tell_no_name_no_address_and_no_key(tmp_path, log):
     client.get(f"{reply.location}/face-1.jpg?download=1")
     client.get("/private-page")
     text = "\n".join(lines())
-    assert [json.loads(line)["route"] for line in lines()] == [
-        "/",
-        "/results/<analysis_id>/<name>.jpg",
-        None,
-    ]
     for secret in ("private", "192.0.2.77", "SecretBrowser", reply.location.rpartition("/")[2]):
         assert secret not in text
+    content, *others = map(json.loads, lines())
+    assert [other["route"] for other in others] == ["/results/<analysis_id>/<name>.jpg", None]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00", content.pop("time"))
+    assert content.pop("request_id") == reply.headers["X-Request-ID"]
+    assert content.pop("ms") > 0
+    assert content.pop("received_bytes") > 1000
+    assert content.pop("sent_bytes") == reply.content_length
+    assert (content.pop("photos"), content.pop("faces")) == (1, 2)
+    assert content == {
+        "level": "INFO",
+        "logger": LOGGER,
+        "message": "request",
+        "method": "POST",
+        "route": "/",
+        "status": 303,
+    }
 
 
-@pytest.mark.parametrize(
-    ("path", "shown"),
-    [
+def test_keys_and_control_characters_in_paths_are_cut():
+    for path, shown in (
         ("/results/" + "a" * 22, "/results/aaaa..."),
         ("/sets/" + "-" * 22 + "/faces/1", "/sets/----.../faces/1"),
-        ("/api/v1/recognize", "/api/v1/recognize"),
         ("/a\nb", "/a%0Ab"),
         ("/" + "x." * 300, "/" + "x." * 99 + "x"),
-    ],
-)
-def test_short_path(path, shown):
-    assert short_path(path) == shown
+    ):
+        assert short_path(path) == shown
 
 
-def test_every_reply_has_an_id_of_its_own(tmp_path):
+def test_ids_of_requests(tmp_path):
+    """Each reply has its own; that of a proxy is kept where it is trusted and sane."""
     client = make_app(tmp_path).test_client()
     ids = {client.get(path).headers["X-Request-ID"] for path in ("/", "/", "/nothing", "/healthz")}
     assert len(ids) == 4
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
-    assert request_id() == ""
-
-
-@pytest.mark.parametrize(
-    ("proxies", "given", "is_kept"),
-    [
-        (1, "abc-123.DEF_456", True),
-        (0, "abc-123.DEF_456", False),
-        (1, "short", False),
-        (1, "x" * 65, False),
-        (1, "<script>alert", False),
-    ],
-)
-def test_the_id_of_a_proxy_is_kept_where_it_is_trusted_and_sane(tmp_path, proxies, given, is_kept):
-    client = make_app(tmp_path, TRUSTED_PROXIES=proxies).test_client()
-    received = client.get("/", headers={"X-Request-ID": given}).headers["X-Request-ID"]
-    assert (received == given) == is_kept
+    good = "abc-123.DEF_456"
+    for proxies, given in ((1, good), (0, good), (1, "short"), (1, "x" * 65), (1, "<script>alert")):
+        client = make_app(tmp_path, TRUSTED_PROXIES=proxies).test_client()
+        received = client.get("/", headers={"X-Request-ID": given}).headers["X-Request-ID"]
+        assert (received == given) == (proxies == 1 and given == good)
 
 
 def no_database(folder, monkeypatch):
@@ -181,15 +157,6 @@ def test_the_cause_of_503_and_507_is_logged_once(
         assert cause not in reply.text or harm is no_model
 
 
-@pytest.mark.parametrize("path", ["/", "/live"])
-def test_a_page_that_needs_a_model_logs_why_there_is_none(tmp_path, log, path):
-    lines = log(TextLines)
-    client = make_app_without_model(tmp_path, "expected a.json; it is missing").test_client()
-    code = client.get(path).headers["X-Request-ID"]
-    (warning,) = [line for line in lines() if "a.json" in line]
-    assert code in warning
-
-
 def test_no_key_of_a_photo_is_in_the_cause(tmp_path, log):
     lines = log(TextLines)
     app = make_app(tmp_path)
@@ -222,24 +189,46 @@ def test_a_mistake_of_ours_is_found_by_the_code_in_the_reply(tmp_path, log, door
     assert request["status"] == 500
 
 
-@pytest.mark.parametrize(
-    ("form", "is_terminal", "kind"),
-    [
+def test_auto_is_text_in_a_terminal(monkeypatch):
+    given, names = {}, (LOGGER, "waitress.queue")
+    monkeypatch.setattr(logging, "basicConfig", given.update)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    levels = [logging.getLogger(name).level for name in names]
+    for form, is_terminal, kind in (
         ("auto", True, TextLines),
         ("auto", False, JsonLines),
         ("text", False, TextLines),
         ("json", True, JsonLines),
-    ],
-)
-def test_auto_is_text_in_a_terminal(monkeypatch, form, is_terminal, kind):
-    given = {}
-    monkeypatch.setattr(logging, "basicConfig", given.update)
-    monkeypatch.setattr("sys.stderr", io.StringIO())
-    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal, raising=False)
-    names = (LOGGER, "waitress.queue")
-    levels = [logging.getLogger(name).level for name in names]
-    show_log(form)
+    ):
+        monkeypatch.setattr("sys.stderr.isatty", lambda answer=is_terminal: answer, raising=False)
+        show_log(form)
+        (handler,) = given["handlers"]
+        assert isinstance(handler.formatter, kind)
     for name, level in zip(names, levels, strict=True):
         logging.getLogger(name).setLevel(level)
-    (handler,) = given["handlers"]
-    assert isinstance(handler.formatter, kind)
+
+
+# Health
+
+
+def test_health_is_told_without_paths(tmp_path, monkeypatch):
+    assert trouble(make_app(tmp_path).extensions["emotion"]) == ""
+    assert not (tmp_path / "uploads").exists()
+    (tmp_path / "uploads").write_text("no folder")
+    problem = trouble(make_app(tmp_path).extensions["emotion"])
+    assert problem
+    assert str(tmp_path) not in problem
+    assert trouble(make_app(tmp_path, KEEP_HOURS=0).extensions["emotion"]) == ""
+
+
+def test_memory_is_given_back_where_the_library_can(monkeypatch):
+    for answer in (1, 0):
+        told = []
+        library = SimpleNamespace(
+            mallopt=lambda *one, told=told, answer=answer: told.append(one) or answer
+        )
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        assert return_memory_early() == bool(answer)
+        assert told == list(OPTIONS)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
+    assert not return_memory_early()

@@ -1,40 +1,27 @@
-"""The API: results, problems as RFC 9457, what is kept, the examples of its text, and threads."""
+"""The API: results, problems as RFC 9457, what is kept, and threads."""
 
-import io
 import json
-import re
-import shutil
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
-import video_job_stand_in
 from web_support import (
     SHA256,
-    encoded,
     looking_model,
     make_app,
-    make_app_without_model,
     photo_form,
     stand_in_model,
     write_fast_model,
 )
-from werkzeug.serving import make_server
 
 from emotion.detection.haar import FaceDetector
 from emotion.images.encoding import encode_jpeg
 from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles
-from emotion.web.openapi import PROBLEMS, describe
-from emotion.web.settings import Settings
 
 ADDRESS = "/api/v1/recognize"
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 
 
 @pytest.fixture
@@ -65,27 +52,21 @@ def test_recognize(client, tmp_path):
     assert not (tmp_path / "uploads").exists()
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
+def test_problems(client):
+    for method, path, status in (
         ("GET", "/api/", 404),
         ("GET", "/api/v2/recognize", 404),
-        ("POST", "/api/v1/nothing", 404),
         ("GET", ADDRESS, 405),
-        ("DELETE", ADDRESS, 405),
         ("POST", "/healthz", 405),
-    ],
-)
-def test_problems(client, method, path, status):
-    reply = client.open(path, method=method)
-    assert reply.status_code == status
-    assert reply.mimetype == "application/problem+json"
-    assert reply.headers["Cache-Control"] == "no-store"
-    assert reply.json["status"] == status
-    assert reply.json["type"] == "about:blank"
-    assert reply.json["title"] in ("Not Found", "Method Not Allowed")
-    assert reply.json["detail"]
-    assert ("Allow" in reply.headers) == (status == 405)
+        *(("GET", f"/api/v1/models/{key}", 404) for key in ("none", "..%2Fsecret", "a%00b")),
+    ):
+        reply = client.open(path, method=method)
+        assert reply.status_code == reply.json["status"] == status, path
+        assert reply.mimetype == "application/problem+json"
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert reply.json["type"] == "about:blank"
+        assert reply.json["detail"]
+        assert ("Allow" in reply.headers) == (status == 405)
 
 
 def test_health(tmp_path):
@@ -104,17 +85,6 @@ def test_health(tmp_path):
             "notes": ["made anew"],
         },
     }
-
-
-def test_without_a_model(tmp_path):
-    reason = f"expected a model as x.json and x.h5 in {tmp_path}/deep; x.json is missing"
-    client = make_app_without_model(tmp_path, reason).test_client()
-    for reply in (client.get("/healthz"), client.post(ADDRESS, data=photo_form())):
-        assert reply.status_code == 503
-        assert reply.mimetype == "application/problem+json"
-        assert reply.json["title"] == "Service Unavailable"
-        assert str(tmp_path) not in reply.text
-    assert "x.json is missing" in client.get("/healthz").json["detail"]
 
 
 def test_threads_give_the_same_answers_as_one_by_one(tmp_path):
@@ -162,19 +132,25 @@ def test_a_kept_photo(tmp_path):
     assert content["expires"] == "1970-01-13T13:46:40Z"
     assert content["results"] == client.post(ADDRESS, data=photo_form()).json
     assert len(content["links"]["faces"]) == 2
-
-
-def test_delete_a_photo(client, tmp_path):
-    address = f"/api/v1/photos/{keep(client)['id']}"
-    reply = client.delete(address)
-    assert (reply.status_code, reply.data) == (204, b"")
-    assert "Content-Type" not in reply.headers
+    address = reply.headers["Location"]
+    deleted = client.delete(address)
+    assert (deleted.status_code, deleted.data) == (204, b"")
+    assert "Content-Type" not in deleted.headers
     assert everything_under(tmp_path) == []
-    assert client.get(address).status_code == 404
-    assert client.delete(address).status_code == 404
+    assert client.get(address).status_code == client.delete(address).status_code == 404
 
 
 # Sets, and the sender's own
+
+
+def test_a_photo_that_cannot_be_read_begins_no_set(client, tmp_path):
+    client.get("/")
+    assert client.post("/api/v1/photos", data=photo_form(b"no photo")).status_code == 415
+    for position in ("0", "-1", "51", "first", "1.5"):
+        reply = client.post("/api/v1/photos", data={**photo_form(), "position": position})
+        assert reply.status_code == 400
+    assert client.get("/api/v1/mine").json["photos"] == []
+    assert everything_under(tmp_path) == []
 
 
 def test_a_set_over_several_requests(tmp_path):
@@ -191,16 +167,6 @@ def test_a_set_over_several_requests(tmp_path):
     assert sum(share["share"] for share in content["summary"]) == pytest.approx(1)
     assert client.delete(f"/api/v1/sets/{first['set']}").status_code == 204
     assert everything_under(tmp_path) == []
-
-
-def test_photos_of_a_set_that_could_not_be_read(client):
-    files = [(io.BytesIO(content), "a.jpg") for content in (encoded(), b"no photo")]
-    set_id = client.post("/", data={"photo": files}).headers["Location"].rpartition("/")[2]
-    first, second = client.get(f"/api/v1/sets/{set_id}").json["photos"]
-    assert first["problem"] is None
-    assert second["photo"] is None
-    assert second["problem"].startswith("Expected one of JPEG")
-    assert client.get("/api/v1/mine").json["photos"][0]["problem"] == second["problem"]
 
 
 def test_a_set_notes_a_photo_that_cannot_be_read_until_it_is_sent_again(tmp_path):
@@ -228,20 +194,6 @@ def test_the_note_on_a_photo_is_deleted_by_its_sender_alone(tmp_path):
     assert other.delete(address).status_code >= 400
     assert [client.delete(address).status_code for _ in range(2)] == [204, 404]
     assert client.get("/api/v1/mine").json["photos"] == []
-
-
-def test_a_photo_that_cannot_be_read_begins_no_set(client):
-    client.get("/")
-    assert client.post("/api/v1/photos", data=photo_form(b"no photo")).status_code == 415
-    assert client.get("/api/v1/mine").json["photos"] == []
-
-
-@pytest.mark.parametrize("position", ["0", "-1", "51", "first", "1.5"])
-def test_positions_that_there_are_not(client, tmp_path, position):
-    reply = client.post("/api/v1/photos", data={**photo_form(), "position": position})
-    assert reply.status_code == 400
-    assert "1 to 50" in reply.json["detail"]
-    assert everything_under(tmp_path) == []
 
 
 def test_mine(tmp_path):
@@ -345,30 +297,24 @@ def test_feedback(client, tmp_path):
     assert client.get(address).status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("body", "kind", "status"),
-    [
-        (b"", "application/json", 400),
-        (b"{", "application/json", 400),
-        (b"\xff", "application/json", 400),
-        (b"[" * 4000, "application/json", 400),
-        (b"[]", "application/json", 400),
-        (b"{}", "application/json", 400),
-        (b'{"emotion": 1}', "application/json", 400),
-        (b'{"emotion": "sad", "keep": "yes"}', "application/json", 400),
-        (b'{"emotion": "sad", "file": "/etc/passwd"}', "application/json", 400),
-        (b'{"emotion": "../sad"}', "application/json", 400),
-        (b'{"emotion": "\\ud800"}', "application/json", 400),
-        (b'{"emotion": "sad"}', "application/x-www-form-urlencoded", 415),
-        (b'{"emotion": "sad"}' + b" " * 5000, "application/json", 413),
-        (b'{"emotion": "sad"}', "application/json; charset=utf-8", 200),
-    ],
-)
-def test_bodies_of_feedback(client, tmp_path, body, kind, status):
+BODIES = (
+    *((body, "application/json", 400) for body in (
+        b"", b"{", b"\xff", b"[" * 4000, b"[]", b"{}", b'{"emotion": 1}',
+        b'{"emotion": "sad", "keep": "yes"}', b'{"emotion": "sad", "file": "/etc/passwd"}',
+        b'{"emotion": "../sad"}', b'{"emotion": "\\ud800"}',
+    )),
+    (b'{"emotion": "sad"}', "application/x-www-form-urlencoded", 415),
+    (b'{"emotion": "sad"}' + b" " * 5000, "application/json", 413),
+    (b'{"emotion": "sad"}', "application/json; charset=utf-8", 200),
+)  # fmt: skip
+
+
+def test_bodies_of_feedback(client, tmp_path):
     address = keep(client)["links"]["faces"][0]["feedback"]
-    reply = client.put(address, data=body, content_type=kind)
-    assert reply.status_code == status
-    assert "passwd" not in reply.text
+    for body, kind, status in BODIES:
+        reply = client.put(address, data=body, content_type=kind)
+        assert reply.status_code == status, body
+        assert "passwd" not in reply.text
     assert not (tmp_path / "feedback").exists()
 
 
@@ -386,11 +332,8 @@ def test_models(tmp_path):
     reply = client.post(ADDRESS, data={**photo_form(), "model": second["key"]})
     names = {name: second[name] for name in ("key", "title")}
     assert reply.json["model"] == {"name": stem.name, "sha256": second["sha256"]} | names
-
-
-def test_a_card_has_neither_folders_nor_what_json_has_not(tmp_path):
-    (tmp_path / "models").mkdir()
-    stem = write_fast_model(tmp_path / "models")
+    assert client.get("/api/v1/models/stand_in").json["card"] is None
+    # a card has neither folders nor what JSON has not
     card = {"name": f"{tmp_path}/models/a.csv", "loss": float("nan"), "more": [f"{tmp_path}/x/b"]}
     ModelFiles(stem).card.write_text(json.dumps(card))
     client = make_app(tmp_path, MODEL=tmp_path / "models" / "stand_in").test_client()
@@ -400,83 +343,3 @@ def test_a_card_has_neither_folders_nor_what_json_has_not(tmp_path):
     assert reply.json["card"]["loss"] is None
     assert reply.json["card"]["name"].endswith("a.csv")
     assert reply.json["problem"]
-    assert client.get("/api/v1/models/stand_in").json["card"] is None
-
-
-@pytest.mark.parametrize("key", ["nothing", "..%2Fsecret", "%2Fetc%2Fpasswd", "a%00b", "stand_in/"])
-def test_models_that_are_not_offered(client, key):
-    reply = client.get(f"/api/v1/models/{key}")
-    assert reply.status_code == 404
-    assert reply.mimetype == "application/problem+json"
-    assert "passwd" not in reply.text
-
-
-# docs/api.md
-
-
-@pytest.fixture
-def server(tmp_path):
-    """Return the address of a live server and a folder with the photos that the text names."""
-    app = make_app(tmp_path / "server", looking_model())
-    live = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=live.serve_forever)
-    thread.start()
-    for name in ("photo.jpg", "other.jpg"):
-        (tmp_path / name).write_bytes(encoded())
-    (tmp_path / "film.mp4").write_bytes(video_job_stand_in.sent())
-    workers = app.extensions["emotion"].videos.workers
-    workers.command = (sys.executable, video_job_stand_in.__file__)
-    yield f"http://127.0.0.1:{live.port}", tmp_path
-    live.shutdown()
-    thread.join()
-    live.server_close()
-    workers.stop()
-
-
-def blocks_of_text(language):
-    """Return the examples of the text in a language."""
-    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)
-
-
-def run_example(server, command, text):
-    """Run an example against the live server; return what it prints."""
-    address, folder = server
-    text = text.replace("http://127.0.0.1:5000", address)
-    done = subprocess.run([*command, text], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_python_examples_run(server):
-    (example,) = blocks_of_text("python")
-    lines = run_example(server, [sys.executable, "-c"], example).splitlines()
-    assert len(lines) == 2 * 2 + 1
-    assert lines[-1] == "1 photos of mine"
-    assert everything_under(server[1] / "server") == []
-
-
-@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
-def test_curl_examples_run(server):
-    one, several, video = blocks_of_text("sh")
-    shell = ["bash", "-euo", "pipefail", "-c"]
-    assert len(json.loads(run_example(server, shell, one))["faces"]) == 2
-    printed = run_example(server, shell, several)
-    assert '"share"' in printed
-    assert printed.strip().endswith("2")
-    assert '"verdict": "happy"' in run_example(server, shell, video)
-    assert (server[1] / "emotions.parquet").exists()
-    assert everything_under(server[1] / "server") == []
-
-
-def test_the_text_names_every_address_and_every_status():
-    text = GUIDE.read_text(encoding="utf-8")
-    named = set(re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", text, re.M))
-    document = describe(Settings(), "/api/v1")
-    described = {
-        (method.upper(), path)
-        for path, item in document["paths"].items()
-        for method in item
-        if method != "parameters"
-    }
-    assert named == described
-    assert set(map(int, re.findall(r"^\| (\d{3}) \|", text, re.M))) == set(PROBLEMS)

@@ -1,0 +1,95 @@
+"""What these tests share: Chromium whose camera plays a film, a server, forms that are cut."""
+
+import gc
+import shutil
+import threading
+import warnings
+
+import cv2
+import pytest
+from skimage.data import astronaut
+
+from app import open_server
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync "
+    "--use-fake-ui-for-media-stream --use-fake-device-for-media-stream"
+).split()
+LIMIT_MS = 90_000  # the machine may be busy
+
+
+def write_film(path):
+    """Write a film of the astronaut's upper half, 640x480, as Chromium reads it (YUV4MPEG2)."""
+    picture = cv2.resize(astronaut()[:384], (640, 480), interpolation=cv2.INTER_AREA)
+    frame = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes()
+    header = b"YUV4MPEG2 W640 H480 F15:1 Ip A1:1 C420\n"
+    path.write_bytes(header + 2 * (b"FRAME\n" + frame))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    film = write_film(tmp_path_factory.mktemp("film") / "astronaut.y4m")
+    with sync_api.sync_playwright() as playwright:
+        flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
+        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_context(browser):
+    """Give a function that opens an empty page; what goes wrong in it is collected."""
+    contexts = []
+
+    def open_context(width=1280, height=844, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(LIMIT_MS)
+        page.complaints = []
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("console", lambda message: page.complaints.append(message.text))
+        return page
+
+    yield open_context
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def serve():
+    """Give a function that serves an app and returns its address."""
+    servers = []
+
+    def serve(app):
+        server = open_server(app, app.extensions["emotion"].settings)
+        threading.Thread(target=server.run, daemon=True).start()
+        servers.append((server, app))
+        return f"http://127.0.0.1:{server.effective_port}"
+
+    yield serve
+    for server, app in servers:
+        server.close()
+        app.extensions["emotion"].videos.workers.stop()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """Give a function that returns what axe finds on a page; "" for nothing."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    return lambda page: axe.run(page).generate_snapshot()
+
+
+@pytest.fixture
+def cut_forms():
+    """Let Werkzeug and waitress leave files of what they give up to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed file", ResourceWarning)
+        yield
+        gc.collect()

@@ -1,0 +1,330 @@
+"""The pages in a real browser: upload by hand, results to be seen, no sideways scrolling."""
+
+import pytest
+from web_support import StandInDetector, encoded, make_app
+
+BOXES = tuple((x, 10 + x // 8, 30, 30) for x in range(0, 125, 40))
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, serve):
+    """Serve an app with a stand-in model that finds four faces; return its address."""
+    settings = {"PORT": 0, "MONITORING": "on", "MAX_UPLOAD_MB": 1}
+    settings["VIDEO_RATE_LIMIT"] = "1000 per minute"
+    return serve(
+        make_app(tmp_path_factory.mktemp("web"), detector=StandInDetector(BOXES), **settings)
+    )
+
+
+@pytest.fixture(params=[(1280, True), (390, False)], ids=str)
+def page(request, open_context):
+    """Give a wide page, or one as on a phone and without scripts."""
+    width, has_scripts = request.param
+    page = open_context(width, java_script_enabled=has_scripts)
+    page.has_scripts = has_scripts
+    return page
+
+
+@pytest.fixture
+def scripted(open_context):
+    """Give a wide page with scripts."""
+    return open_context()
+
+
+def as_file(name, content):
+    return {"name": name, "mimeType": "image/jpeg", "buffer": content}
+
+
+def send(page, address, content):
+    page.goto(address)
+    page.set_input_files("#photo", as_file("a.jpg", content))
+    page.click("button.primary")
+
+
+def fits(page):
+    """True if nothing sticks out at the side, measured from outside the page's scripts."""
+    width = page.viewport_size["width"]
+    # a timeline moves below a thumb in a frame of its own
+    elements = page.query_selector_all("main *:not(.unseen *):not(.timeline *)")
+    boxes = [element.bounding_box() for element in elements]
+    return all(box["x"] + box["width"] <= width + 0.5 for box in boxes if box)
+
+
+def test_upload_results_feedback_and_my_results(page, address):
+    send(page, address, encoded())
+    page.wait_for_url("**/results/*")
+    assert page.inner_text("h1") == "4 faces found"
+    assert page.locator("article.face").count() == 4
+    assert page.locator("article.face").nth(1).locator("tbody tr").count() == 7
+    assert "Unsure: angry or fear" in " ".join(page.inner_text("#face-2").split())
+    assert page.locator("#face-1 .crop").bounding_box()["width"] >= 160
+    bar = page.locator("#face-1 tr.first .fill").bounding_box()
+    track = page.locator("#face-1 tr.first .track").bounding_box()
+    assert bar["width"] / track["width"] == pytest.approx(0.9, abs=0.02)
+    assert fits(page)
+    page.click("#face-2 >> text=Not right?")
+    page.wait_for_url("**/faces/2#feedback")
+    page.check("input[value=sad]")
+    page.click("text=Send")
+    page.wait_for_selector("text=You said: sad")
+    assert fits(page)
+    page.click("text=Take it back")
+    page.wait_for_selector(".feedback .notice", state="detached")
+    page.goto(f"{address}/mine")
+    assert page.locator(".tile").count() == 1
+    assert fits(page)
+    page.click("text=Delete all")
+    page.wait_for_selector("text=Nothing is kept")
+    assert not page.complaints
+
+
+def test_a_bad_file_gets_a_page_with_the_form(page, address):
+    send(page, address, b"no photo at all")
+    page.wait_for_selector("text=Not a photo we can read")
+    assert page.locator("input[type=file]").count() >= 1
+    assert fits(page)
+    page.goto(address)
+    page.set_input_files("#video", as_file("a.jpg", encoded()))
+    page.click("#video-form button.primary")
+    page.wait_for_selector("text=Expected a video as MP4")
+    assert page.locator("#video-form").count() == 1
+    assert fits(page)
+
+
+# Several photos
+
+
+def drop(page, *files):
+    """Drop files on the page, as from a folder: (name, content) each."""
+    page.evaluate(
+        """files => {
+          const transfer = new DataTransfer();
+          for (const [name, bytes] of files)
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true,
+            cancelable: true }));
+        }""",
+        [[name, list(content)] for name, content in files],
+    )
+
+
+def test_dropped_photos_are_sent_one_by_one_until_the_server_has_room(scripted, address):
+    page, refused = scripted, []
+
+    def answer(route):
+        if len(refused) < 2:
+            refused.append(route.request.url)
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json={"detail": "Busy."})
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/photos", answer)
+    page.goto(address)
+    drop(page, ("one.jpg", encoded(seed=1)), ("two.jpg", encoded(seed=2)))
+    drop(page, ("three.jpg", encoded(seed=3)), ("one more.jpg", encoded(seed=4)))
+    assert page.locator(".chosen li").count() == 4
+    page.click("[aria-label='Remove two.jpg']")
+    assert "3 photos" in page.inner_text("button.primary")
+    page.click("button.primary")
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "3 photos, 12 faces"
+    assert page.locator(".gallery img").count() == 3
+    assert len(refused) == 2
+    assert fits(page)
+
+
+def test_bad_and_too_large_photos_keep_their_reasons_beside_them(scripted, address):
+    page, sent = scripted, []
+    page.goto(address)
+    page.on("request", lambda one: sent.append(one) if one.url.endswith("/photos") else None)
+    large = encoded() + bytes(2**20)
+    contents = {"one": encoded(seed=1), "bad": b"no photo", "large": large, "two": encoded(seed=2)}
+    for name, content in contents.items():
+        page.set_input_files("#photo", as_file(f"{name}.jpg", content))
+    assert "3 photos" in page.inner_text("button.primary")
+    page.click("button.primary")
+    page.wait_for_selector("text=See the other 2")
+    assert len(sent) == 3, "what is too large is not sent"
+    bad, large = page.locator(".chosen li.failed").all_inner_texts()
+    assert "none of them" in bad
+    assert "1 MB" in large
+    assert page.locator(".chosen li", has_text="4 faces").count() == 2
+    page.click("[aria-label='Remove large.jpg']")
+    page.click("text=See the other 2")
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "3 photos, 8 faces"
+    assert page.locator(".tile:has(.unread) h3").inner_text() == "Photo 2"
+
+
+@pytest.mark.parametrize("moment", ["on its way", "read"])
+def test_a_photo_removed_while_photos_are_sent_is_kept_nowhere(scripted, address, moment):
+    page, held = scripted, []
+    page.goto(address)
+    # the first one takes a while on its way
+    contents = [encoded() + bytes(300_000), *(encoded(seed=seed) for seed in range(1, 4))]
+    page.set_input_files("#photo", [as_file(f"{n}.jpg", one) for n, one in enumerate(contents)])
+    if moment == "on its way":
+        slow_network(page, 100_000)
+        page.click("button.primary")
+        page.wait_for_selector(".chosen progress[value]:not([value='0'])")
+        with page.expect_event("requestfailed"):
+            page.click("[aria-label='Remove 0.jpg']")
+        slow_network(page, -1)
+    else:
+        page.route("**/api/v1/photos", lambda route: held.append(route))
+        page.click("button.primary")
+        while len(held) < 2:
+            page.wait_for_timeout(20)
+        held.pop(0).continue_()
+        page.wait_for_selector(".chosen li:has-text('4 faces')")
+        page.click("[aria-label='Remove 0.jpg']")
+        while page.url.strip("/") == address:
+            while held:
+                held.pop().continue_()
+            page.wait_for_timeout(20)
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "3 photos, 12 faces"
+    assert page.locator(".tile h3").all_inner_texts() == ["Photo 1", "Photo 2", "Photo 3"]
+    kept = page.request.get(f"{address}/api/v1/mine").json()["photos"]
+    assert len({photo["position"] for photo in kept}) == len(kept) == 3
+
+
+def slow_network(page, upload_bytes_per_s):
+    page.context.new_cdp_session(page).send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1,
+         "uploadThroughput": upload_bytes_per_s},
+    )  # fmt: skip
+
+
+def test_what_is_hidden_is_not_shown(scripted, address):
+    shown = """() => [...document.querySelectorAll("body *")].filter((element) => {
+      element.hidden = true;
+      return element instanceof HTMLElement && getComputedStyle(element).display !== "none";
+    }).length"""
+    for path in ("/", "/live", "/mine"):
+        scripted.goto(address + path)
+        assert scripted.evaluate(shown) == 0, path
+
+
+def test_the_keyboard_alone_does_everything(scripted, address):
+    page = scripted
+    send(page, address, encoded())
+    page.wait_for_url("**/results/*")
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.textContent.trim().slice(0, 12)"))
+    assert {"To the conte", "Download pho", "Delete now", "Face 1"} <= reached
+    page.focus("text=Delete now")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=are deleted")
+
+
+# Videos
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Return a video of two seconds with a face and with sound, and one that takes a while."""
+    pytest.importorskip("av")
+    from video_files import clicks, moving_faces, write_pictures
+
+    folder, size = tmp_path_factory.mktemp("film"), (320, 240)
+    short, long = folder / "film.mp4", folder / "long.mp4"
+    write_pictures(short, moving_faces(20, size), sound=clicks(2.0, [1.0]))
+    write_pictures(long, moving_faces(60, size) * 15)
+    return short, long
+
+
+def send_video(page, address, path):
+    page.goto(address)
+    page.set_input_files("#video", path)
+    page.click("#video-form button.primary")
+    page.wait_for_url("**/videos/*")
+
+
+PLAY = """async () => {
+  const player = document.querySelector("video");
+  const until = (what) => new Promise((resolve) => {
+    player.addEventListener(what, resolve, { once: true });
+  });
+  player.muted = true;
+  await player.play();
+  await until("timeupdate");
+  player.pause();
+  player.currentTime = 1.5;
+  await until("seeked");
+  return [player.videoWidth, player.videoHeight, player.currentTime, player.error];
+}"""
+
+
+def test_a_dropped_video_is_watched_and_played(scripted, address, films, axe):
+    page = scripted
+    page.goto(address)
+    drop(page, ("one.jpg", encoded(seed=1)), ("film.mp4", films[0].read_bytes()))
+    assert page.locator(".chosen li").count() == 1
+    assert page.evaluate("() => document.querySelector('#video').files[0].name") == "film.mp4"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/videos/*")
+    page.wait_for_selector("video.player", timeout=240_000)
+    assert page.inner_text("h1") == "1 face in your video"
+    assert page.locator(".track-times tbody tr").count() == 1
+    assert page.locator(".timeline img").get_attribute("alt").startswith("Timeline")
+    assert page.evaluate(PLAY) == [320, 240, 1.5, None]
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.emulate_media(color_scheme=scheme)
+        assert fits(page)
+        assert axe(page) == ""
+    page.goto(f"{address}/mine")
+    assert axe(page) == ""
+    page.click("text=Video 1: 1 face")
+    page.wait_for_selector("video.player")
+    page.click("text=Delete now")
+    page.wait_for_selector("text=nothing of it is kept")
+    assert not page.complaints
+
+
+def test_progress_is_shown_and_work_is_cancelled(page, address, films, axe, tmp_path):
+    send_video(page, address, films[1])
+    page.wait_for_selector("[data-show=share]:has-text('%')")
+    assert 0 < float(page.locator("progress").get_attribute("value")) < 1
+    assert page.inner_text("[data-show=position]").endswith("of 1:30")
+    assert fits(page)
+    work = page.url
+    if page.has_scripts:
+        assert axe(page) == ""
+    page.click("text=Cancel and delete")
+    page.wait_for_selector("text=nothing of it is kept")
+    assert page.goto(work).status == 404
+    if page.has_scripts:
+        broken = tmp_path / "broken.mp4"
+        broken.write_bytes(films[0].read_bytes()[:3000])
+        send_video(page, address, broken)
+        page.wait_for_selector("text=could not be used")
+        assert axe(page) == ""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing(open_context, address, axe, width, scheme):
+    page = open_context(width, color_scheme=scheme)
+    page.goto(address)
+    found = {"form": axe(page)}
+    page.set_input_files("#photo", [as_file(f"{n}.jpg", encoded(seed=n)) for n in range(2)])
+    found["chosen"] = axe(page)
+    page.click("button.primary")
+    page.wait_for_url("**/sets/*")
+    found["set"] = axe(page)
+    assert fits(page)
+    page.click(".tile a.cover")
+    page.wait_for_url("**/results/*")
+    found["result"] = axe(page)
+    page.click("#face-1 >> text=Why?")
+    page.wait_for_url("**/faces/1")
+    found["face"] = axe(page)
+    assert fits(page)
+    for name in ("mine", "monitoring", "no-such-page"):
+        page.goto(f"{address}/{name}")
+        found[name] = axe(page)
+    assert found == dict.fromkeys(found, "")
