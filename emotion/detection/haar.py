@@ -3,12 +3,13 @@
 A small network says where faces may be (`emotion.detection.places`). There one frontal pass
 proposes boxes with few rejects and many mistakes; two other frontal cascades then look at each
 proposal at one standard size, and what they say is the score. Only a photo without any face so far
-pays for the fallback passes, which look everywhere; the last but one of them slides a template of
-oriented gradients, fitted to FER2013, and looks for one face that fills the photo. The same
-template tells how far a head is tilted. `benchmarks/face_detection.md` has the measurements behind
-every default.
+pays for the fallback passes, which look everywhere; one of them slides a template of oriented
+gradients, fitted to FER2013, and looks for one face that fills the photo. The same template tells
+how far a head is tilted. `benchmarks/face_detection.md` has the measurements behind every default.
 """
 
+import functools
+import itertools
 import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 from emotion.detection.boxes import Box, Detection, check_image, clip_boxes, merge_boxes, overlap_of
 from emotion.detection.cascades import TEMPLATE_SIDE_PX, load_cascades, load_template
 from emotion.detection.crop import square_crop
+from emotion.detection.helper_thread import HelperThread
 from emotion.detection.places import find_places, load_places
 from emotion.detection.settings import DetectorSettings, OpinionLook
 from emotion.detection.views import (
@@ -85,9 +87,10 @@ class FaceDetector:
         self._cascades()
         self._template()
         self._places = load_places() if settings.places else None
+        self._helper = HelperThread(lambda: (self._cascades(), self._template()))
 
     def __reduce__(self):
-        # neither classifiers nor thread-local storage can be pickled: the other side loads its own
+        # classifiers and threads cannot be pickled: the other side loads its own
         return type(self), (self.settings,)
 
     def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
@@ -297,10 +300,9 @@ class FaceDetector:
         self, parts: Sequence[View], cascade: str, step: float, neighbors: int
     ) -> list[tuple[Box, float]]:
         """Return the boxes of one cascade in parts of a view, in pixels of that, heaviest first."""
-        hits = [
-            (back(box, part.to_photo), weight)
-            for part in parts
-            for box, weight in _run(
+
+        def search(part: View) -> list[tuple[Box, float]]:
+            found = _run(
                 self._cascades()[cascade],
                 part.grey,
                 step=step,
@@ -308,7 +310,9 @@ class FaceDetector:
                 smallest_px=part.smallest_face_px,
                 largest_px=part.largest_face_px,
             )
-        ]
+            return [(back(box, part.to_photo), weight) for box, weight in found]
+
+        hits = itertools.chain.from_iterable(self._helper.each(search, parts))
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
     def _parts(self, view: View, place_threshold: float) -> list[View]:
@@ -338,15 +342,15 @@ class FaceDetector:
             return weight
         for look in self.settings.opinion_looks:
             crop = square_crop(grey, box, look.margin_share, look.crop_px)
-            score = sum(self._opinion(cascade, crop, look) for cascade in confirmers)
+            ask = functools.partial(self._opinion, crop=crop, look=look)
+            score = sum(self._helper.each(ask, confirmers))
             if not threshold - self.settings.opinion_doubt < score < threshold:
                 break
         return score
 
     def _opinion(self, cascade: str, crop: np.ndarray, look: OpinionLook) -> float:
         """Return 0 when a cascade sees no face amid a crop, else 1 + its weight above its bar."""
-        side_px = look.face_px
-        start = (crop.shape[0] - side_px) / 2
+        side_px, start = look.face_px, (crop.shape[0] - look.face_px) / 2
         hits = _run(
             self._cascades()[cascade],
             crop,
