@@ -112,7 +112,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="FILE",
-        help=f"write a row a face ({' '.join(TABLE_SUFFIXES)}); may be given several times",
+        help=f"write one row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times",
     )
     add(
         "--json",
@@ -124,8 +124,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "document for a photo, one line a frame of a video, one line for each of many photos",
     )
     add = results.add_mutually_exclusive_group().add_argument
-    add("--show", action="store_true", help="open a window in any case")
-    add("--headless", "--no-window", action="store_true", help="open no window in any case")
+    add("--show", action="store_true", help="always open a window")
+    add("--headless", "--no-window", action="store_true", help="never open a window")
 
     add = parser.add_argument_group("videos and cameras").add_argument
     add(
@@ -151,7 +151,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--mirror", action="store_true", help="turn the camera's picture as in a mirror")
 
     add = parser.add_argument_group("many photos").add_argument
-    add("--workers", type=_count, metavar="N", help="processes at once (default: one a core)")
+    add("--workers", type=_count, metavar="N", help="processes at once (default: one per core)")
     add("--scheduler", metavar="URL", help="work on a Dask cluster, such as tcp://host:8786")
     add(
         "--send-files",

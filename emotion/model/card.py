@@ -15,7 +15,6 @@ from typing import Any
 from emotion.errors import ModelError
 from emotion.text import listed
 
-CARD_SUFFIX = ".card.json"
 SHORT_SHA = 12
 SPLITS = ("test", "private_test", "validation", "train")
 """Those that say most about a model come first."""

@@ -40,7 +40,7 @@ def new_card(
 
 
 def without_folders(settings: TrainingSettings) -> dict:
-    """Return the settings with the names of models alone: where they lay is nobody's business."""
+    """Return the settings with the names of models, without their folders."""
     teachers, votes_teachers = (
         [Path(stem).name for stem in stems]
         for stems in (settings.teachers, settings.votes_teachers)

@@ -271,7 +271,6 @@ DATA = (
 SPLITS = ("test_share", "folds", "fold", "validation_share", "seed")
 """What says which image stands in which split."""
 
-OF_TEACHERS = ("teachers", "teacher_share", "teacher_temperature", "votes_teachers")
 """What only `distill` takes."""
 
 

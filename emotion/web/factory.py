@@ -16,7 +16,7 @@ from emotion.web.photos import faces, mine, photos, sets  # noqa: F401
 from emotion.web.photos.live import live
 from emotion.web.photos.pages import pages
 from emotion.web.security import protect
-from emotion.web.services import Services, Sweeper, load_detector, load_services  # noqa: F401
+from emotion.web.services import Services, Sweeper
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.usage.views import monitoring
 from emotion.web.videos.views import videos

@@ -31,7 +31,7 @@ from emotion.training.data.fer2013 import CSV_SPLITS, csv_row_index
 VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")
 """The vote columns of fer2013new.csv, in its order."""
 
-UNKNOWN, NOT_A_FACE = len(VOTE_COLUMNS) - 2, len(VOTE_COLUMNS) - 1
+UNKNOWN = len(VOTE_COLUMNS) - 2
 CSV_ROW = re.compile(r" row \d+$")
 """How the name of an image ends that came from a csv."""
 

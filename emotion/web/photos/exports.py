@@ -31,7 +31,7 @@ def as_json(analyses: Sequence[tuple[str, Analysis]]) -> bytes:
 
 
 def as_csv(photos: Sequence[tuple[str, Analysis | str]]) -> bytes:
-    """Return the results of photos as one table, a row a face.
+    """Return the results of photos as one table, one row per face.
 
     Args:
         photos: (name, analysis) of each, or (name, why it could not be read).

@@ -84,7 +84,7 @@ def set_json(set_id: str) -> Response:
 
 @pages.get("/sets/<set_id>/emotions.csv")
 def set_csv(set_id: str) -> Response:
-    """Send the results of a set as a table with a row a face."""
+    """Send the results of a set as a table with one row per face."""
     photos = [(f"photo-{one.position}", one.analysis or one.problem) for one in shown_of(set_id)]
     return private_file(exports.as_csv(photos), "text/csv", "emotions.csv")
 

@@ -246,7 +246,7 @@ class VideoWorkers:
         self.wake()
 
     def _end(self, row: VideoRow, told: Told) -> None:
-        """Note what came of a video; the uploaded file goes in any case."""
+        """Note what came of a video; the uploaded file always goes."""
         if told.mistake:
             _log().error("a mistake in the work on a video:\n%s", told.mistake)
         done = told.done
@@ -299,7 +299,7 @@ class VideoWorkers:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[subprocess.Popen]:
-    """Give a process that knows its job, and that ends with the block in any case."""
+    """Give a process that knows its job; it always ends with the block."""
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     # fonts are looked for once, not for every video
     environment["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
