@@ -244,7 +244,7 @@ def _distributed():
             'pip install "dask[distributed]"'
         ) from error
     # a scheduler that goes away is told in one sentence of ours; importing it sets levels
-    for name in ("distributed", "distributed.client"):
+    for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 
