@@ -26,6 +26,9 @@ PROBABILITIES = np.array(
         [0.0, 0.3, 0.7],
     ]
 )
+VOTES = np.array(
+    [[1, 0, 0], [0.2, 0.8, 0], [0, 1, 0], [0.4, 0.4, 0.2], [0, 0, 0], [0.3, 0, 0.7]], np.float32
+)
 
 
 @pytest.fixture
@@ -45,9 +48,6 @@ def test_figures_by_hand(evaluation):
     assert rows["b"]["precision"] == pytest.approx(2 / 3)
     assert rows["a"]["recall"] == 0.5
     assert rows["c"] == {"class": "c", "precision": 1, "recall": 1, "f1": 1, "support": 2}
-
-
-def test_top_2_accuracy_by_hand(evaluation):
     assert evaluation.top_2_accuracy == 1
     last_resort = replace(evaluation, labels=np.array([2, 2, 1, 1, 2, 2]))
     assert last_resort.top_2_accuracy == pytest.approx(4 / 6)
@@ -58,8 +58,7 @@ def test_reliability_by_hand():
     rows = Evaluation(("a", "b"), np.array([0, 0, 0, 1, 1]), probabilities).reliability()
     filled = [row for row in rows if row["images"]]
     assert [row["images"] for row in filled] == [1, 4]
-    assert filled[1]["confidence"] == pytest.approx(0.9)
-    assert filled[1]["accuracy"] == 0.75
+    assert (filled[1]["confidence"], filled[1]["accuracy"]) == (pytest.approx(0.9), 0.75)
     assert filled[1]["lower"] < 0.9 < filled[1]["upper"]
     assert (rows[0]["confidence"], rows[0]["accuracy"]) == (None, None)
     # four answers at 90%, three of them right: 0.9 against 0.75
@@ -78,43 +77,34 @@ def test_risk_coverage_by_hand():
     assert evaluation.area_under_risk_coverage == pytest.approx((1 / 3 + 1 / 2) / 4)
     half = evaluation.coverage_row(0.5)
     assert half == {"coverage": 0.5, "threshold": 0.8, "images": 2, "accuracy": 1}
-
-
-def test_equally_sure_answers_share_their_errors_whatever_their_order():
-    labels, probabilities = np.array([0, 0, 1, 1]), np.array([[0.7, 0.3]] * 4)
-    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
-        evaluation = Evaluation(("a", "b"), labels[order], probabilities)
+    # equally sure answers share their errors, whatever their order
+    for order in ([0, 0, 1, 1], [1, 1, 0, 0]):
+        evaluation = Evaluation(("a", "b"), np.array(order), np.array([[0.7, 0.3]] * 4))
         np.testing.assert_allclose(evaluation.risk_coverage()[1], 0.5)
         assert evaluation.coverage_row(0.5)["images"] == 4
-
-
-VOTES = np.array(
-    [[1, 0, 0], [0.2, 0.8, 0], [0, 1, 0], [0.4, 0.4, 0.2], [0, 0, 0], [0.3, 0, 0.7]], np.float32
-)
 
 
 def test_vote_agreement_by_hand(evaluation):
     # answers a b b b c c, labels a a b b c c; the fourth is a tie, the fifth has no votes
     agreement = replace(evaluation, votes=VOTES).vote_agreement()
-    assert agreement.images == 5
-    assert agreement.majority_images == 4
-    assert agreement.mean_share == pytest.approx((1 + 0.8 + 1 + 0.4 + 0.7) / 5)
-    assert agreement.label_mean_share == pytest.approx((1 + 0.2 + 1 + 0.4 + 0.7) / 5)
-    assert agreement.best_mean_share == pytest.approx((1 + 0.8 + 1 + 0.4 + 0.7) / 5)
-    assert agreement.majority_accuracy == 1
-    assert agreement.label_majority_accuracy == 0.75
-    assert agreement.vote_entropy < agreement.cross_entropy
-    assert 0 < agreement.jensen_shannon_divergence < 1
-
-
-def test_divergence_of_equal_and_of_opposite_answers():
+    expected = {
+        "images": 5,
+        "majority_images": 4,
+        "mean_share": (1 + 0.8 + 1 + 0.4 + 0.7) / 5,
+        "label_mean_share": (1 + 0.2 + 1 + 0.4 + 0.7) / 5,
+        "best_mean_share": (1 + 0.8 + 1 + 0.4 + 0.7) / 5,
+        "majority_accuracy": 1,
+        "label_majority_accuracy": 0.75,
+    }
+    assert {name: agreement[name] for name in expected} == pytest.approx(expected)
+    assert agreement["vote_entropy"] < agreement["cross_entropy"]
+    assert 0 < agreement["jensen_shannon_divergence"] < 1
     certain = np.array([[1.0, 0.0], [0.0, 1.0]])
     for votes, divergence in ((certain, 0), (certain[::-1], 1)):
         evaluation = Evaluation(("a", "b"), np.array([0, 1]), certain, votes.astype(np.float32))
         agreement = evaluation.vote_agreement()
-        assert agreement.jensen_shannon_divergence == pytest.approx(divergence)
-        assert np.isfinite(agreement.cross_entropy)
-        assert agreement.mean_share == 1 - divergence
+        assert agreement["jensen_shannon_divergence"] == pytest.approx(divergence)
+        assert np.isfinite(agreement["cross_entropy"])
 
 
 def test_leak_free_leaves_the_twins_out(evaluation):
@@ -138,17 +128,14 @@ def test_summary_is_plain_json_without_nan(labels, probabilities):
     for one in (evaluation, full):
         summary = one.summary()
         assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-        assert summary["images"] == len(labels)
         assert (summary["leak_free"] is not None) == (one is full)
         assert (summary["vote_agreement"] is not None) == (one is full)
 
 
 def test_what_is_not_defined_for_a_class_without_images_is_none():
     evaluation = Evaluation(("a", "b", "c"), np.array([0, 0]), np.array([[1.0, 0, 0], [0, 1, 0]]))
-    a, b, c = evaluation.per_class()
-    assert (a["precision"], a["recall"]) == (1, 0.5)
-    assert (b["precision"], b["recall"], b["support"]) == (0, None, 0)
-    assert (c["precision"], c["recall"], c["f1"]) == (None, None, None)
+    shares = [list(row.values())[1:] for row in evaluation.per_class()]
+    assert shares == [[1, 0.5, pytest.approx(2 / 3), 2], [0, None, 0, 0], [None, None, None, 0]]
     assert evaluation.macro_f1 == pytest.approx(2 / 3)
     shares = evaluation.summary()["confusion_matrix_normalised"]
     assert shares == [[0.5, 0.5, 0], [None] * 3, [None] * 3]
@@ -161,17 +148,13 @@ def test_shapes_must_fit(evaluation):
             replace(evaluation, **{name: np.ones(shape)})
 
 
-@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 2.5])
+@pytest.mark.parametrize("true_temperature", [0.5, 2.5])
 def test_temperature_is_recovered(true_temperature):
     random = np.random.default_rng(0)
     honest = apply_temperature(random.dirichlet(np.ones(4), 20_000), 1.0)
     labels = (honest.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
     distorted = apply_temperature(honest, 1 / true_temperature)
-    temperature = fit_temperature(labels, distorted)
-    assert temperature == pytest.approx(true_temperature, rel=0.05)
-    np.testing.assert_array_equal(
-        distorted.argmax(1), apply_temperature(distorted, temperature).argmax(1)
-    )
+    assert fit_temperature(labels, distorted) == pytest.approx(true_temperature, rel=0.05)
 
 
 def test_model_is_measured_in_its_own_class_order(stand_in_model):
@@ -204,13 +187,11 @@ def test_answers_are_those_that_photos_get_or_those_of_one_crop(stand_in_model):
     alone, averaged = (evaluate_model(model, dataset, one_crop=one) for one in (True, False))
     np.testing.assert_allclose(alone.probabilities[:, 0], [0.932, 0.068], atol=1e-3)
     np.testing.assert_allclose(averaged.probabilities[:, 0], [0.491, 0.059], atol=1e-3)
-    assert evaluate_model(replace(model, card=None), dataset).accuracy == alone.accuracy
 
 
 def test_no_images_and_classes_the_model_does_not_know(stand_in_model):
     with pytest.raises(DatasetError, match="received none"):
         evaluate_model(stand_in_model, make_dataset().split("absent"))
-    with pytest.raises(DatasetError, match="also has contempt"):
-        evaluate_model(
-            stand_in_model, replace(make_dataset(), class_names=(*EMOTIONS[:-1], "contempt"))
-        )
+    unknown = replace(make_dataset(), class_names=(*EMOTIONS[:-1], "contempt"))
+    with pytest.raises(DatasetError, match="contempt"):
+        evaluate_model(stand_in_model, unknown)

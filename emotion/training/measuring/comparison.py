@@ -24,84 +24,62 @@ from emotion.training.measuring.report_figures import cut, draw
 ROUNDS = 20
 BATCH_SIZE = 32
 TABLE_WIDTH = 100
-MULTIPLYING_STEPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")  # ONNX's names
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """Everything about one model that is put beside the others.
+    """Everything about one model that is put beside the others."""
 
-    Attributes:
-        name: name of the model's files, with its folder if two have the same.
-        runtime: what computed: "ONNX Runtime" or "Keras".
-        images: how many images it was measured on.
-        accuracy: share of right answers.
-        accuracy_interval: the 95% interval of the accuracy.
-        macro_f1: mean F1 of the classes that have images.
-        f1: F1 of each class of the dataset; None where it is not defined.
-        log_loss: mean negative logarithm of the probability of the true class.
-        expected_calibration_error: how far confidence and accuracy lie apart, 0 to 1.
-        size_bytes: of the weights on disk, the .h5.
-        parameters: numbers in the network, moving averages included.
-        multiply_adds: multiplications with an addition for one face, in convolutions and matrix
-            products; None if the model has no fast form.
-        milliseconds_alone: median time of a face that comes alone.
-        milliseconds_in_batch: median time of a face among 32.
-        machine: what the times were taken on.
-    """
-
-    name: str
-    runtime: str
+    name: str  # of the model's files, with its folder if two have the same
+    runtime: str  # "ONNX Runtime" or "Keras"
     images: int
     accuracy: float
-    accuracy_interval: tuple[float, float]
+    accuracy_interval: tuple[float, float]  # 95%
     macro_f1: float
-    f1: dict[str, float | None]
+    f1: dict[str, float | None]  # of each class of the dataset; None where it is not defined
     log_loss: float
     expected_calibration_error: float
-    size_bytes: int
-    parameters: int
-    multiply_adds: int | None
-    milliseconds_alone: float
-    milliseconds_in_batch: float
-    machine: str
+    size_bytes: int  # of the .h5
+    parameters: int  # moving averages included
+    multiply_adds: int | None  # of one face; None if the model has no fast form
+    milliseconds_alone: float  # median time of a face that comes alone
+    milliseconds_in_batch: float  # median time of a face among 32
+    machine: str  # what the times were taken on
 
 
 def compare_models(
     stems: Sequence[Path], dataset: Dataset, progress: Callable[[str], None] | None = None
 ) -> tuple[ComparisonRow, ...]:
-    """Measure models on all images of a dataset, each as it is served.
+    """Measure models, each a folder and name, on all images of a dataset, as they are served.
 
-    Args:
-        stems: one model or more, each a folder and name without suffix.
-        dataset: the images, usually one split.
-        progress: called with the name of each model before it is measured.
-
-    Returns:
-        A row a model, in the order given.
-
-    Raises:
-        DatasetError: the dataset has no images, or a class that a model does not know.
-        ModelError: there is no model, or one cannot be loaded.
+    `progress` is called with the name of each model before it is measured.
+    Raises DatasetError, ModelError.
     """
     if not stems:
         raise ModelError("expected one model or more to compare; received none")
-    models = [load_model(Path(stem)) for stem in stems]
-    names = _names(stems)
+    models = [load_model(stem) for stem in stems]
+    names = [stem.name for stem in stems]
+    if len(set(names)) < len(names):
+        names = [stem.as_posix() for stem in stems]
+    names = [
+        name if names.count(name) == 1 else f"{name} ({names[: number + 1].count(name)})"
+        for number, name in enumerate(names)
+    ]
     evaluations = []
     for name, model in zip(names, models, strict=True):
         if progress:
             progress(name)
         evaluations.append(evaluate_model(model, dataset))
-    times = time_models(models, dataset.images)
-    rows = []
-    for position, (model, evaluation) in enumerate(zip(models, evaluations, strict=True)):
-        files = ModelFiles(Path(stems[position]))
+    rows, times = [], time_models(models, dataset.images)
+    measured = zip(names, stems, models, evaluations, times, strict=True)
+    for name, stem, model, evaluation, (alone, in_batch) in measured:
+        files = ModelFiles(stem)
         f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
         is_fast = model.runtime == "ONNX Runtime"
         rows.append(
             ComparisonRow(
-                name=names[position],
+                name=name,
                 runtime=model.runtime,
                 images=len(dataset),
                 accuracy=evaluation.accuracy,
@@ -113,37 +91,29 @@ def compare_models(
                 size_bytes=files.weights.stat().st_size,
                 parameters=load_keras_model(files).count_params(),
                 multiply_adds=count_multiply_adds(files.fast_form) if is_fast else None,
-                milliseconds_alone=times[position][0],
-                milliseconds_in_batch=times[position][1],
+                milliseconds_alone=alone,
+                milliseconds_in_batch=in_batch,
                 machine=_machine(),
             )
         )
     return tuple(rows)
 
 
-def time_models(
-    models: Sequence[EmotionModel], images: np.ndarray, rounds: int = ROUNDS
-) -> list[tuple[float, float]]:
+def time_models(models: Sequence[EmotionModel], images: np.ndarray) -> list[list[float]]:
     """Return the median milliseconds a face of each model: alone, and among 32.
 
-    The models take turns, so that whatever else the machine does hits all alike.
-
-    Args:
-        models: as they are served.
-        images: (N, 48, 48) uint8, at least one.
-        rounds: how many times each model is timed, after a first time that does not count.
+    The models take turns, so that whatever else the machine does hits all alike. The first round
+    does not count. Images are (N, 48, 48) uint8, at least one.
     """
     batch = np.resize(images, (BATCH_SIZE, *INPUT_SHAPE)).astype(np.float32) / 255
-    samples = np.array(
-        [
-            [
-                [_milliseconds(model, faces) for faces in (face[np.newaxis], batch)]
-                for model in models
-            ]
-            for face in np.resize(batch, (rounds + 1, *INPUT_SHAPE))
-        ]
-    )
-    return [tuple(map(float, medians)) for medians in np.median(samples[1:], axis=0)]
+    samples = np.zeros((ROUNDS + 1, len(models), 2))
+    for number, face in enumerate(np.resize(batch, (ROUNDS + 1, *INPUT_SHAPE))):
+        for row, model in enumerate(models):
+            for column, faces in enumerate((face[np.newaxis], batch)):
+                started = time.perf_counter()
+                model.answer(faces)
+                samples[number, row, column] = (time.perf_counter() - started) / len(faces)
+    return np.median(1000 * samples[1:], axis=0).tolist()
 
 
 def count_multiply_adds(fast_form: Path) -> int:
@@ -152,14 +122,32 @@ def count_multiply_adds(fast_form: Path) -> int:
     Counts convolutions and matrix products, which are all but a few per cent of the work.
     """
     import onnx
+    import onnxruntime
 
     model = onnx.load(fast_form)
-    steps = [node for node in model.graph.node if node.op_type in MULTIPLYING_STEPS]
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    shapes |= _shapes_of_one_face(
-        model, {name for node in steps for name in (*node.input, *node.output)}
+    graph, face = model.graph, {model.graph.input[0].name: np.zeros((1, *INPUT_SHAPE), np.float32)}
+    steps = [node for node in graph.node if node.op_type in CONVOLUTIONS + PRODUCTS]
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    shapes |= {name: value.shape for name, value in face.items()}
+    # the network is run for the other shapes: ONNX's own inference of shapes does not see through
+    # a flattening of batches of any size
+    wanted = {name for node in steps for name in (*node.input[:2], node.output[0])}
+    for name in sorted(wanted - shapes.keys() - {value.name for value in graph.output}):
+        graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    return sum(_multiply_adds_of(node, shapes) for node in steps)
+    results = zip(graph.output, session.run(None, face), strict=True)
+    shapes |= {value.name: result.shape for value, result in results}
+    total = 0
+    for node in steps:
+        source, weights, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
+        if node.op_type in PRODUCTS:
+            total += math.prod(result) * source[-1]
+        else:  # weights are (channels out, channels in a group, height, width), or in and out
+            places = result if node.op_type == "Conv" else source
+            total += math.prod(places) * math.prod(weights[1:])
+    return total
 
 
 def comparison_lines(rows: Sequence[ComparisonRow]) -> list[str]:
@@ -183,11 +171,8 @@ def comparison_lines(rows: Sequence[ComparisonRow]) -> list[str]:
     names = [cut(row.name, LONGEST_NAME) for row in rows]
     return [
         *_blocks("model", names, quality),
-        "",
         *_blocks("model", names, cost),
-        "",
         *_blocks("F1 a class", names, by_class),
-        "",
         f"Milliseconds of a face that comes alone and of one among {BATCH_SIZE}: medians, taken in "
         "turns,",
         f"on {rows[0].machine}.",
@@ -195,12 +180,7 @@ def comparison_lines(rows: Sequence[ComparisonRow]) -> list[str]:
 
 
 def write_comparison(folder: Path, rows: Sequence[ComparisonRow]) -> None:
-    """Write `comparison.csv`, `comparison.json` and `comparison.png`.
-
-    Args:
-        folder: made where it is missing.
-        rows: what `compare_models` returned.
-    """
+    """Write `comparison.csv`, `comparison.json` and `comparison.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", [asdict(row) for row in rows])
     flat = []
@@ -211,61 +191,6 @@ def write_comparison(folder: Path, rows: Sequence[ComparisonRow]) -> None:
         flat.append(values | {"accuracy_low": low, "accuracy_high": high} | by_class)
     write_csv(folder / "comparison.csv", flat)
     write_figure(folder / "comparison.png", draw(draw_comparison, rows))
-
-
-def _names(stems: Sequence[Path]) -> list[str]:
-    """Return a name for each model that no other has."""
-    names = [Path(stem).name for stem in stems]
-    if len(set(names)) < len(names):
-        names = [Path(stem).as_posix() for stem in stems]
-    return [
-        name if names.count(name) == 1 else f"{name} ({names[: number + 1].count(name)})"
-        for number, name in enumerate(names)
-    ]
-
-
-def _milliseconds(model: EmotionModel, faces: np.ndarray) -> float:
-    """Return how long a model takes for a face of a batch."""
-    started = time.perf_counter()
-    model.answer(faces)
-    return (time.perf_counter() - started) * 1000 / len(faces)
-
-
-def _shapes_of_one_face(model, names: set[str]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of values inside an ONNX model when it is given one face.
-
-    It is run for that: ONNX's own inference of shapes does not see through a flattening of
-    batches of any size.
-    """
-    import onnx
-    import onnxruntime
-
-    known = {value.name for value in (*model.graph.initializer, *model.graph.output)}
-    for name in sorted(names - known - {"", *(value.name for value in model.graph.input)}):
-        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    face = {model.graph.input[0].name: np.zeros((1, *INPUT_SHAPE), np.float32)}
-    answers = session.run(None, face)
-    return {
-        value.name: answer.shape
-        for value, answer in zip(
-            (*model.graph.input, *model.graph.output), (*face.values(), *answers), strict=True
-        )
-    }
-
-
-def _multiply_adds_of(node, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Return the multiply-adds of one convolution or matrix product of an ONNX graph."""
-    source, weights, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
-    if node.op_type == "Conv":
-        # weights are (channels out, channels in a group, height, width)
-        return math.prod(result) * math.prod(weights[1:])
-    if node.op_type == "ConvTranspose":
-        return math.prod(source) * math.prod(weights[1:])
-    is_turned = any(part.name == "transA" and part.i for part in node.attribute)
-    return math.prod(result) * source[-2 if is_turned else -1]
 
 
 def _machine() -> str:
@@ -280,16 +205,14 @@ def _machine() -> str:
 
 
 def _blocks(corner: str, names: Sequence[str], columns: dict[str, list[str]]) -> list[str]:
-    """Return a table as lines, in several blocks if the columns do not fit beside each other."""
-    blocks: list[dict[str, list[str]]] = [{}]
-    for header, cells in columns.items():
-        wider = blocks[-1] | {header: cells}
-        if blocks[-1] and max(map(len, _table(corner, names, wider))) > TABLE_WIDTH:
-            blocks.append({header: cells})
-        else:
-            blocks[-1] = wider
-    return [line for block in blocks for line in ("", *_table(corner, names, block))][1:]
-
-
-def _table(corner: str, names: Sequence[str], columns: dict[str, list[str]]) -> list[str]:
-    return table((corner, *columns), list(zip(names, *columns.values(), strict=True)))
+    """Return a table as lines, an empty one last, in several blocks if it is too wide for one."""
+    heads, lines = list(columns), []
+    while heads:
+        tables = []
+        for count in range(1, len(heads) + 1):
+            cells = zip(names, *(columns[head] for head in heads[:count]), strict=True)
+            tables.append(table((corner, *heads[:count]), list(cells)))
+        fitting = sum(max(map(len, lines)) <= TABLE_WIDTH for lines in tables) or 1
+        lines += [*tables[fitting - 1], ""]
+        heads = heads[fitting:]
+    return lines

@@ -13,9 +13,7 @@ from emotion.training.measuring.report_figures import Palette, cut
 if TYPE_CHECKING:
     from emotion.training.measuring.comparison import ComparisonRow
 
-LABEL_INCHES = 0.21
-"""Height that the label of one model takes beside the plot."""
-
+LABEL_INCHES = 0.21  # height that the label of one model takes beside the plot
 LONGEST_NAME = 28
 
 
@@ -47,10 +45,9 @@ def _draw_trade(axes, rows: Sequence["ComparisonRow"], colors) -> None:
     """Draw accuracy with its interval over milliseconds; the dot's area is the parameters."""
     largest = max(row.parameters for row in rows)
     for row, color in zip(rows, colors, strict=True):
-        low, high = row.accuracy_interval
-        place = (row.milliseconds_alone, row.accuracy)
-        axes.vlines(place[0], low, high, color=color, linewidth=1.5)
-        axes.scatter(*place, s=25 + 350 * row.parameters / largest, color=color, alpha=0.8)
+        area = 25 + 350 * row.parameters / largest
+        axes.vlines(row.milliseconds_alone, *row.accuracy_interval, color=color, linewidth=1.5)
+        axes.scatter(row.milliseconds_alone, row.accuracy, s=area, color=color, alpha=0.8)
     times = [row.milliseconds_alone for row in rows]
     axes.set(xscale="log", xlim=(min(times) / 1.8, max(times) * 1.8))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -65,10 +62,16 @@ def _draw_trade(axes, rows: Sequence["ComparisonRow"], colors) -> None:
 def _label_dots(
     axes, rows: Sequence["ComparisonRow"], colors, gap: float, palette: Palette
 ) -> None:
-    """Write the names beside the plot, apart from each other, each with a line to its dot."""
+    """Write the names beside the plot, at least a gap apart, each with a line to its dot."""
     bottom, top = axes.get_ylim()
-    heights = _spread([(row.accuracy - bottom) / (top - bottom) for row in rows], gap)
-    for row, color, height in zip(rows, colors, heights, strict=True):
+    wanted = (np.array([row.accuracy for row in rows]) - bottom) / (top - bottom)
+    order, steps = np.argsort(wanted, kind="stable"), np.arange(len(rows)) * gap
+    # without the steps the places must only not fall: push up, push down, meet in the middle
+    level = wanted[order] - steps
+    upward = np.maximum.accumulate(level)
+    downward = np.minimum.accumulate(level[::-1])[::-1]
+    for position, height in zip(order, (upward + downward) / 2 + steps, strict=True):
+        row, line = rows[position], {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.7}
         axes.annotate(
             f"{cut(row.name, LONGEST_NAME)}, {short(row.parameters)}",
             (row.milliseconds_alone, row.accuracy),
@@ -77,45 +80,18 @@ def _label_dots(
             va="center",
             fontsize=8,
             color=palette.ink,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": color,
-                "linewidth": 0.8,
-                "alpha": 0.7,
-                "relpos": (0, 0.5),
-            },
+            arrowprops=line | {"color": colors[position], "relpos": (0, 0.5)},
         )
-
-
-def _spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Return places near those wanted, in the same order and at least a gap apart."""
-    order = np.argsort(wanted, kind="stable")
-    steps = np.arange(len(wanted)) * gap
-    # without the steps the places must only not fall: push up, push down, meet in the middle
-    level = np.asarray(wanted)[order] - steps
-    upward = np.maximum.accumulate(level)
-    downward = np.minimum.accumulate(level[::-1])[::-1]
-    places = np.empty(len(wanted))
-    places[order] = (upward + downward) / 2 + steps
-    return places.tolist()
 
 
 def _draw_classes(axes, rows: Sequence["ComparisonRow"], colors) -> None:
     """Draw F1 by class, a bar a model."""
-    class_names = list(rows[0].f1)
-    width = 0.8 / len(rows)
+    class_names, width = list(rows[0].f1), 0.8 / len(rows)
     for number, (row, color) in enumerate(zip(rows, colors, strict=True)):
         places = np.arange(len(class_names)) - 0.4 + (number + 0.5) * width
         heights = [row.f1[name] or 0 for name in class_names]
-        hatch = "//" if number >= 10 else ""
-        axes.bar(
-            places,
-            heights,
-            0.9 * width,
-            color=color,
-            hatch=hatch,
-            label=cut(row.name, LONGEST_NAME),
-        )
+        style = {"color": color, "hatch": "//" if number >= 10 else ""}
+        axes.bar(places, heights, 0.9 * width, label=cut(row.name, LONGEST_NAME), **style)
     is_crowded = sum(map(len, class_names)) + 2 * len(class_names) > 90
     axes.set_xticks(range(len(class_names)), class_names, rotation=90 if is_crowded else 0)
     axes.grid(visible=False, axis="x")

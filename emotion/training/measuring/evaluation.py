@@ -1,13 +1,12 @@
 """How good the answers are: metrics from (labels, probabilities); no Keras, no files."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import rel_entr
 from sklearn.metrics import (
-    accuracy_score,
     confusion_matrix,
     f1_score,
     log_loss,
@@ -20,79 +19,28 @@ from emotion.model.runtime import EmotionModel, apply_temperature
 from emotion.training.data.datasets import Dataset
 
 CALIBRATION_BINS = 15
-COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)
-"""Shares of the images, the surest first, at which the accuracy is given."""
-
-SMALLEST_PROBABILITY = 1e-12
-"""Stands for a probability of exactly 0 where a logarithm is taken."""
-
-
-@dataclass(frozen=True)
-class VoteAgreement:
-    """How the answers stand to the votes of several people on each image.
-
-    The votes are those of FER+ (Barsoum et al. 2016, "Training deep networks for facial expression
-    recognition with crowd-sourced label distribution"), as shares of the votes that fell on one
-    of the classes.
-
-    Attributes:
-        images: how many images have votes.
-        mean_share: mean share of the voters who gave the model's answer, 0 to 1.
-        label_mean_share: the same for the dataset's own label.
-        best_mean_share: the same for the answer most voters gave, the most that can be reached.
-        majority_images: how many images have one class with the most votes, without a tie.
-        majority_accuracy: share of those on which the model gives that class, the measure of
-            Barsoum et al.; None if there are none.
-        label_majority_accuracy: the same for the dataset's own label.
-        cross_entropy: mean of -sum(votes * log(probabilities)) in nats, the training loss of
-            Barsoum et al.; at least `vote_entropy`.
-        vote_entropy: mean entropy of the votes in nats: how much people disagree.
-        jensen_shannon_divergence: mean divergence of votes and probabilities (Lin 1991,
-            "Divergence measures based on the Shannon entropy"), 0 (equal) to 1 (nothing in common).
-    """
-
-    images: int
-    mean_share: float
-    label_mean_share: float
-    best_mean_share: float
-    majority_images: int
-    majority_accuracy: float | None
-    label_majority_accuracy: float | None
-    cross_entropy: float
-    vote_entropy: float
-    jensen_shannon_divergence: float
+COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the images, the surest first
+SMALLEST_PROBABILITY = 1e-12  # stands for exactly 0 where a logarithm is taken
+BATCH_SIZE = 512
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of a model on one split.
+    """The metrics of a model on N images of one split, N above 0."""
 
-    Attributes:
-        class_names: the classes in output order.
-        labels: (N,) int, the true classes.
-        probabilities: (N, classes) float.
-        votes: (N, classes) float32, the share of the votes for each class, a row of zeros where
-            nobody voted for one of the classes; None without votes.
-        twins: (N,) bool, images that also stand in the training data; None if not known.
-    """
-
-    class_names: tuple[str, ...]
-    labels: np.ndarray
-    probabilities: np.ndarray
-    votes: np.ndarray | None = None
-    twins: np.ndarray | None = None
+    class_names: tuple[str, ...]  # in output order
+    labels: np.ndarray  # (N,) int, the true classes
+    probabilities: np.ndarray  # (N, classes) float
+    votes: np.ndarray | None = None  # (N, classes) shares; a row of zeros where nobody voted
+    twins: np.ndarray | None = None  # (N,) bool, images that also stand in the training data
 
     def __post_init__(self) -> None:
-        expected = (len(self.labels), len(self.class_names))
-        if self.probabilities.shape != expected or not len(self.labels):
-            raise ValueError(
-                f"expected a row a label and a column a class, {expected}; "
-                f"received {self.probabilities.shape}"
-            )
-        if self.votes is not None and self.votes.shape != expected:
-            raise ValueError(f"expected votes of shape {expected}; received {self.votes.shape}")
-        if self.twins is not None and self.twins.shape != expected[:1]:
-            raise ValueError(f"expected twins of shape {expected[:1]}; received {self.twins.shape}")
+        rows, columns = max(1, len(self.labels)), len(self.class_names)
+        shapes = {"probabilities": (rows, columns), "votes": (rows, columns), "twins": (rows,)}
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values is not None and values.shape != shape:
+                raise ValueError(f"expected {name} of shape {shape}; received {values.shape}")
 
     @property
     def predictions(self) -> np.ndarray:
@@ -110,7 +58,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        return float(accuracy_score(self.labels, self.predictions))
+        return float(self.right.mean())
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
@@ -119,15 +67,14 @@ class Evaluation:
 
     @property
     def top_2_accuracy(self) -> float:
-        """Return how often the label is among the two most probable classes; always with two."""
+        """Return how often the label is among the two most probable classes."""
         ranked = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :2]
         return float((ranked == self.labels[:, None]).any(axis=1).mean())
 
     @property
     def macro_f1(self) -> float:
         """Return the mean F1 of the classes that stand among the labels."""
-        present = np.unique(self.labels)
-        how = {"labels": present, "average": "macro", "zero_division": 0}
+        how = {"labels": np.unique(self.labels), "average": "macro", "zero_division": 0}
         return float(f1_score(self.labels, self.predictions, **how))
 
     @property
@@ -145,20 +92,6 @@ class Evaluation:
         )
 
     @property
-    def confusion(self) -> np.ndarray:
-        """Return counts, (classes, classes) int: a row a true class, a column an answer."""
-        classes = np.arange(len(self.class_names))
-        return confusion_matrix(self.labels, self.predictions, labels=classes)
-
-    @property
-    def confusion_normalised(self) -> np.ndarray:
-        """Return shares of each true class, (classes, classes); NaN if it has none."""
-        counts = self.confusion
-        totals = counts.sum(axis=1, keepdims=True)
-        blank = np.full(counts.shape, np.nan)
-        return np.divide(counts, totals, out=blank, where=totals > 0)
-
-    @property
     def area_under_risk_coverage(self) -> float:
         """Return the mean risk over all coverages (AURC), 0 to 1, low is good.
 
@@ -167,40 +100,47 @@ class Evaluation:
         """
         return float(self.risk_coverage()[1].mean())
 
+    @property
+    def confusion(self) -> np.ndarray:
+        """Return counts, (classes, classes) int: a row a true class, a column an answer."""
+        classes = np.arange(len(self.class_names))
+        return confusion_matrix(self.labels, self.predictions, labels=classes)
+
+    @property
+    def confusion_normalised(self) -> np.ndarray:
+        """Return shares of each true class, (classes, classes); NaN if it has no images."""
+        counts = self.confusion
+        totals, blank = counts.sum(axis=1, keepdims=True), np.full(counts.shape, np.nan)
+        return np.divide(counts, totals, out=blank, where=totals > 0)
+
     def per_class(self) -> tuple[dict, ...]:
         """Return class, precision, recall, F1 and support (images) of each class.
 
-        A figure that is not defined is None: precision of a class that is never the answer, recall
-        of one without images, F1 of one that is both.
+        None is not defined: precision of a class that is never the answer, recall of one without
+        images, F1 of one that is both.
         """
-        classes = np.arange(len(self.class_names))
         columns = precision_recall_fscore_support(
-            self.labels, self.predictions, labels=classes, zero_division=np.nan
+            self.labels,
+            self.predictions,
+            labels=np.arange(len(self.class_names)),
+            zero_division=np.nan,
         )
         return tuple(
-            {
-                "class": name,
-                "precision": _number(precision),
-                "recall": _number(recall),
-                "f1": _number(f1),
-                "support": int(support),
-            }
-            for name, precision, recall, f1, support in zip(self.class_names, *columns, strict=True)
+            {"class": name}
+            | dict(zip(("precision", "recall", "f1"), map(_number, shares), strict=True))
+            | {"support": int(support)}
+            for name, *shares, support in zip(self.class_names, *columns, strict=True)
         )
 
     def reliability(self) -> tuple[dict, ...]:
-        """Return lower, upper, confidence, accuracy and images of each bin of confidence.
-
-        The bins are of equal width (Guo et al. 2017); confidence and accuracy are means, None in a
-        bin without images.
-        """
+        """Return what lies in each bin of confidence, of equal width (Guo et al. 2017)."""
         bins = np.minimum((self.confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
         return tuple(
             {
                 "lower": number / CALIBRATION_BINS,
                 "upper": (number + 1) / CALIBRATION_BINS,
-                "confidence": _mean(self.confidence[bins == number]),
-                "accuracy": _mean(self.right[bins == number]),
+                "confidence": mean_of(self.confidence[bins == number]),
+                "accuracy": mean_of(self.right[bins == number]),
                 "images": int((bins == number).sum()),
             }
             for number in range(CALIBRATION_BINS)
@@ -218,15 +158,12 @@ class Evaluation:
         return kept / len(self.labels), np.repeat(errors / sizes, sizes).cumsum() / kept
 
     def accuracy_by_coverage(self) -> tuple[dict, ...]:
-        """Return coverage, threshold, images and accuracy at each of `COVERAGES`."""
-        return tuple(self.coverage_row(coverage) for coverage in COVERAGES)
+        return tuple(map(self.coverage_row, COVERAGES))
 
     def coverage_row(self, coverage: float) -> dict:
-        """Return the accuracy if only a share of the images, the surest, is answered.
+        """Return the accuracy if only the surest answers count, those from a threshold on.
 
-        Returns:
-            coverage: that share, above 0 to 1; threshold: the confidence from which an answer
-            counts, so that at least that share remains; images: how many remain; accuracy: theirs.
+        The threshold is the highest confidence that leaves at least this share of the images.
         """
         least_images = int(np.ceil(coverage * len(self.labels)))
         threshold = np.sort(self.confidence)[-least_images]
@@ -238,8 +175,14 @@ class Evaluation:
             "accuracy": float(self.right[kept].mean()),
         }
 
-    def vote_agreement(self) -> VoteAgreement | None:
-        """Return how the answers stand to the votes, None if no image has any."""
+    def vote_agreement(self) -> dict | None:
+        """Return how the answers stand to the votes, None if no image has any.
+
+        The measures are those of Barsoum et al. 2016, "Training deep networks for facial expression
+        recognition with crowd-sourced label distribution" (FER+), in nats, and the divergence of
+        Lin 1991, "Divergence measures based on the Shannon entropy", 0 to 1. A majority is one
+        class with the most votes, without a tie.
+        """
         voted = np.zeros(len(self.labels), bool) if self.votes is None else self.votes.sum(1) > 0
         if not voted.any():
             return None
@@ -251,34 +194,27 @@ class Evaluation:
         # SciPy's `jensenshannon` is the root, and NaN if rounding makes this negative
         nats = (rel_entr(votes, middle) + rel_entr(probabilities, middle)).sum(axis=1) / 2
         clear = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
-        return VoteAgreement(
-            images=len(votes),
-            mean_share=float(votes[rows, answers].mean()),
-            label_mean_share=float(votes[rows, labels].mean()),
-            best_mean_share=float(votes.max(axis=1).mean()),
-            majority_images=int(clear.sum()),
-            majority_accuracy=_mean((answers == majority)[clear]),
-            label_majority_accuracy=_mean((labels == majority)[clear]),
-            cross_entropy=_cross_entropy(votes, probabilities),
-            vote_entropy=_cross_entropy(votes, votes),
-            jensen_shannon_divergence=float((nats.clip(min=0) / np.log(2)).mean()),
-        )
+        return {
+            "images": len(votes),
+            "mean_share": float(votes[rows, answers].mean()),
+            "label_mean_share": float(votes[rows, labels].mean()),
+            "best_mean_share": float(votes.max(axis=1).mean()),
+            "majority_images": int(clear.sum()),
+            "majority_accuracy": mean_of((answers == majority)[clear]),
+            "label_majority_accuracy": mean_of((labels == majority)[clear]),
+            "cross_entropy": _cross_entropy(votes, probabilities),
+            "vote_entropy": _cross_entropy(votes, votes),
+            "jensen_shannon_divergence": float((nats.clip(min=0) / np.log(2)).mean()),
+        }
 
     def leak_free(self) -> "Evaluation | None":
-        """Return the evaluation of the images that do not also stand in the training data.
-
-        None where that is not known or no image is left.
-        """
+        """Return the evaluation of the images without `twins`; None if unknown or none is left."""
         if self.twins is None or self.twins.all():
             return None
         kept = ~self.twins
-        return replace(
-            self,
-            labels=self.labels[kept],
-            probabilities=self.probabilities[kept],
-            votes=None if self.votes is None else self.votes[kept],
-            twins=None,
-        )
+        votes = None if self.votes is None else self.votes[kept]
+        labels, probabilities = self.labels[kept], self.probabilities[kept]
+        return replace(self, labels=labels, probabilities=probabilities, votes=votes, twins=None)
 
     def figures(self) -> dict:
         """Return the figures that are one number each, as plain types for JSON."""
@@ -295,7 +231,7 @@ class Evaluation:
 
     def summary(self) -> dict:
         """Return every figure as plain types for JSON; None if one is not defined."""
-        agreement, leak_free = self.vote_agreement(), self.leak_free()
+        leak_free = self.leak_free()
         return self.figures() | {
             "per_class": list(self.per_class()),
             "confusion_matrix": self.confusion.tolist(),
@@ -304,22 +240,17 @@ class Evaluation:
             ],
             "reliability": list(self.reliability()),
             "accuracy_by_coverage": list(self.accuracy_by_coverage()),
-            "vote_agreement": asdict(agreement) if agreement else None,
+            "vote_agreement": self.vote_agreement(),
             "images_also_in_training": None if self.twins is None else int(self.twins.sum()),
             "leak_free": leak_free.figures() if leak_free else None,
         }
 
 
 def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False) -> Evaluation:
-    """Evaluate a loaded model on all images of a dataset, answered as photos are.
+    """Evaluate a model on all images of a dataset, answered as photos are.
 
-    Args:
-        model: the model, as it is served.
-        dataset: the images; its votes and twins are taken over.
-        one_crop: leave the mirror image out, even if the model's card asks for it.
-
-    Raises:
-        DatasetError: the dataset has no images, or a class that the model does not know.
+    With `one_crop` the mirror image is left out, even if the model's card asks for it.
+    Raises DatasetError.
     """
     unknown = sorted(set(dataset.class_names) - set(model.class_names))
     if unknown:
@@ -334,25 +265,19 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     if dataset.votes is not None:
         votes = np.zeros((len(dataset), len(model.class_names)), np.float32)
         votes[:, positions] = dataset.votes
-    return Evaluation(
-        class_names=model.class_names,
-        labels=positions[dataset.labels],
-        probabilities=predict_images(model.predict if one_crop else model.answer, dataset.images),
-        votes=votes,
-        twins=dataset.twins,
-    )
+    probabilities = predict_images(model.predict if one_crop else model.answer, dataset.images)
+    labels = positions[dataset.labels]
+    return Evaluation(model.class_names, labels, probabilities, votes, dataset.twins)
 
 
-def predict_images(
-    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, at_once: int = 512
-) -> np.ndarray:
+def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
     """Return the probabilities of (N, 48, 48) uint8 images, (N, classes), N above 0.
 
-    `predict` takes batches of at most `at_once` faces, (N, 48, 48, 1) float32 in [0, 1].
+    `predict` takes batches of faces, (n, 48, 48, 1) float32 in [0, 1].
     """
     batches = [
-        predict(images[start : start + at_once, ..., None].astype(np.float32) / 255)
-        for start in range(0, len(images), at_once)
+        predict(images[start : start + BATCH_SIZE, ..., None].astype(np.float32) / 255)
+        for start in range(0, len(images), BATCH_SIZE)
     ]
     return np.concatenate(batches)
 
@@ -360,13 +285,8 @@ def predict_images(
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the temperature that makes probabilities honest (Guo et al. 2017).
 
-    Args:
-        labels: (N,) int, from images the network was not trained on.
-        probabilities: (N, classes), the softmax output.
-
-    Returns:
-        T > 0 such that softmax(log(probabilities) / T) has the least log loss; above 1 where the
-        network is too sure of itself.
+    It is the T > 0 for which softmax(log(probabilities) / T) has the least log loss; above 1 where
+    the network is too sure of itself. The images must be ones it was not trained on.
     """
 
     def loss(log_temperature: float) -> float:
@@ -374,6 +294,11 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
         return -float(np.log(scaled[np.arange(len(labels)), labels] + 1e-12).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+
+
+def mean_of(values: np.ndarray) -> float | None:
+    """Return the mean of (N,) values, None of none."""
+    return float(values.mean()) if len(values) else None
 
 
 def _cross_entropy(targets: np.ndarray, probabilities: np.ndarray) -> float:
@@ -384,10 +309,6 @@ def _cross_entropy(targets: np.ndarray, probabilities: np.ndarray) -> float:
 def _normalised(rows: np.ndarray) -> np.ndarray:
     exact = rows.astype(np.float64)
     return exact / exact.sum(axis=1, keepdims=True)
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
 
 
 def _number(value: float) -> float | None:

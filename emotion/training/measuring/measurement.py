@@ -1,6 +1,6 @@
 """Everything that a report tells about a model on one split; no Keras, no files."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -8,28 +8,20 @@ import numpy as np
 from emotion.model.runtime import EmotionModel
 from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import Evaluation, evaluate_model
-from emotion.training.measuring.robustness import RobustnessRow, measure_robustness
+from emotion.training.measuring.robustness import measure_robustness
 
 SAMPLE_COUNT = 24
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """What was measured on one split.
+    """What was measured on one split of N images."""
 
-    Attributes:
-        evaluation: the metrics of the model as photos are answered.
-        one_crop: the metrics without the mirror image; None if photos are answered so.
-        robustness: the accuracy under each corruption; empty if it was not measured.
-        images: (N, 48, 48) uint8, in the order of the evaluation.
-        names: (N,) str, where each image comes from; None if not known.
-    """
-
-    evaluation: Evaluation
-    one_crop: Evaluation | None
-    robustness: tuple[RobustnessRow, ...]
-    images: np.ndarray
-    names: np.ndarray | None
+    evaluation: Evaluation  # as photos are answered
+    one_crop: Evaluation | None  # without the mirror image; None if photos are answered so
+    robustness: tuple[dict, ...]  # a row a corruption and level; empty if it was not measured
+    images: np.ndarray  # (N, 48, 48) uint8, in the order of the evaluation
+    names: np.ndarray | None  # (N,) str, where each image comes from; None if not known
 
     def summary(self) -> dict:
         """Return every figure of the evaluation, and those of one crop, as plain types for JSON."""
@@ -38,30 +30,20 @@ class SplitResult:
 
     def report(self) -> dict:
         """Return the content of the report's `evaluation.json`: the summary and the robustness."""
-        return self.summary() | {"robustness": [asdict(row) for row in self.robustness]}
+        return self.summary() | {"robustness": list(self.robustness)}
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its answer.
+    """One image with its answer."""
 
-    Attributes:
-        position: its place in the split, from 0.
-        name: where it comes from, "" if not known.
-        true_class: the dataset's label.
-        answer: the model's most probable class.
-        probability: of the answer.
-        votes: class -> share of the votes, the most first; empty without votes.
-        image: (48, 48) uint8.
-    """
-
-    position: int
-    name: str
-    true_class: str
-    answer: str
-    probability: float
-    votes: dict[str, float]
-    image: np.ndarray
+    position: int  # in the split, from 0
+    name: str  # where it comes from, "" if not known
+    true_class: str  # the dataset's label
+    answer: str  # the model's most probable class
+    probability: float  # of the answer
+    votes: dict[str, float]  # class -> share of the votes, the most first; empty without votes
+    image: np.ndarray  # (48, 48) uint8
 
     def row(self) -> dict:
         """Return the sample as a row of a table, without its image."""
@@ -71,20 +53,13 @@ class Sample:
 
 
 def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
-    """Measure a model on one split, answered as photos are.
+    """Measure a model on one split, answered as photos are; `robustness` takes the longest.
 
-    Args:
-        model: the model.
-        split: the images, with votes, twins and names where they are known.
-        robustness: measure the accuracy under corruptions too, which takes the longest.
-
-    Raises:
-        DatasetError: the split has no images, or a class that the model does not know.
+    Raises DatasetError.
     """
-    is_mirrored = model.serving.mirrored
     return SplitResult(
         evaluation=evaluate_model(model, split),
-        one_crop=evaluate_model(model, split, one_crop=True) if is_mirrored else None,
+        one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
         robustness=measure_robustness(model, split) if robustness else (),
         images=split.images,
         names=split.names,
@@ -93,8 +68,7 @@ def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) 
 
 def wrong_samples(result: SplitResult) -> list[Sample]:
     """Return the mistakes the model is surest of, at most `SAMPLE_COUNT`."""
-    wrong = _surest_first(result.evaluation, ~result.evaluation.right)
-    return [_sample(result, position) for position in wrong[:SAMPLE_COUNT]]
+    return _samples(result, _surest_first(result.evaluation, ~result.evaluation.right))
 
 
 def right_samples(result: SplitResult) -> list[Sample]:
@@ -104,8 +78,7 @@ def right_samples(result: SplitResult) -> list[Sample]:
         _surest_first(evaluation, evaluation.right & (evaluation.labels == label))[:SAMPLE_COUNT]
         for label in range(len(evaluation.class_names))
     ]
-    turns = [place for place in chain(*zip_longest(*queues)) if place is not None]
-    return [_sample(result, position) for position in turns[:SAMPLE_COUNT]]
+    return _samples(result, [at for at in chain(*zip_longest(*queues)) if at is not None])
 
 
 def _surest_first(evaluation: Evaluation, mask: np.ndarray) -> list[int]:
@@ -114,19 +87,21 @@ def _surest_first(evaluation: Evaluation, mask: np.ndarray) -> list[int]:
     return order[mask[order]].tolist()
 
 
-def _sample(result: SplitResult, position: int) -> Sample:
-    """Return one image of a split with its answer."""
-    evaluation = result.evaluation
-    names, votes = evaluation.class_names, {}
-    if evaluation.votes is not None:
-        shares = zip(names, evaluation.votes[position].tolist(), strict=True)
-        votes = dict(sorted((pair for pair in shares if pair[1]), key=lambda pair: -pair[1]))
-    return Sample(
-        position=position,
-        name="" if result.names is None else str(result.names[position]),
-        true_class=names[evaluation.labels[position]],
-        answer=names[evaluation.predictions[position]],
-        probability=float(evaluation.confidence[position]),
-        votes=votes,
-        image=result.images[position],
-    )
+def _samples(result: SplitResult, positions: list[int]) -> list[Sample]:
+    evaluation, samples = result.evaluation, []
+    classes, answers = evaluation.class_names, evaluation.predictions
+    for position in positions[:SAMPLE_COUNT]:
+        votes = () if evaluation.votes is None else evaluation.votes[position].tolist()
+        ranked = sorted(zip(classes, votes, strict=False), key=lambda vote: -vote[1])
+        samples.append(
+            Sample(
+                position=position,
+                name="" if result.names is None else str(result.names[position]),
+                true_class=classes[evaluation.labels[position]],
+                answer=classes[answers[position]],
+                probability=float(evaluation.probabilities[position].max()),
+                votes={name: part for name, part in ranked if part},
+                image=result.images[position],
+            )
+        )
+    return samples

@@ -1,25 +1,42 @@
 """The report of a training run or of an evaluation: one page to read, and every figure and table.
 
-The page, `report.html`, holds its pictures and needs nothing beside it. The pictures lie beside it
-as PNG, the tables as CSV, the numbers as JSON.
+The page, `report.html`, comes from the same templates as the app's page about a model; it holds its
+pictures and needs nothing beside it. The pictures lie beside it as PNG, the tables as CSV, the
+numbers as JSON.
 """
 
+import base64
+import contextlib
+import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
+import cv2
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from emotion.files import whole_file, write_csv, write_json
+from emotion.errors import ModelError
+from emotion.faces import read_thresholds
+from emotion.files import PACKAGE, whole_file, write_csv, write_json
+from emotion.labels import EMOJI
+from emotion.model.card import SPLITS, Card
+from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
-from emotion.text import decimal, share, table
+from emotion.text import counted, decimal, share, table
 from emotion.training.measuring.evaluation import Evaluation
-from emotion.training.measuring.measurement import SplitResult, right_samples, wrong_samples
-from emotion.training.measuring.report_figures import curves, draw, figures_of, sample_sheet
-from emotion.training.measuring.report_page import render_page
+from emotion.training.measuring.measurement import (
+    Sample,
+    SplitResult,
+    right_samples,
+    wrong_samples,
+)
+from emotion.training.measuring.report_figures import DARK, curves, draw, figures_of, sample_sheet
 
 CONFIDENT_COVERAGE = 0.8
+SHOWN = ("classification_report", "risk_coverage", "robustness")  # the others are tables there
 
 
 def write_report(
@@ -33,50 +50,57 @@ def write_report(
     """Write the page and everything it shows; return the path of the page.
 
     Args:
-        folder: made if it is missing.
-        model: the model that was measured.
         results: what was measured, by the name of the split.
-        history: a row an epoch, as for `write_history`; empty if the training is not known.
+        history: a row an epoch with epoch and, if known, loss, accuracy, val_loss, val_accuracy.
         selected_epoch: the epoch whose weights were kept, counted from 1.
         faces: show faces of the dataset; without them the report can be given to anyone.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = None
     if history:
-        write_history(folder, history, selected_epoch)
-    for name, result in results.items():
-        _write_split(folder / name, result, faces)
-    page = render_page(folder, model, results, history, selected_epoch, faces)
+        write_csv(folder / "history.csv", history)
+        write_figure(folder / "curves.png", draw(curves, history, selected_epoch))
+        drawn = _picture(folder / "curves.png", curves, history, selected_epoch)
+    card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
+    order = {name: place for place, name in enumerate(SPLITS)}
+    names = sorted(results, key=lambda name: (order.get(name, len(order)), name))
+    splits = [_write_split(folder / name, results[name], faces) | verdict for name in names]
+    with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
+        splits[0] |= {"thresholds": read_thresholds(model.card)}
+    splits[0] |= {"verdict": card.verdict}
+    environment = Environment(
+        loader=FileSystemLoader(PACKAGE.parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        style=Markup((PACKAGE.parent / "static" / "style.css").read_text(encoding="utf-8")),
+        model=model,
+        card=card,
+        today=datetime.now(UTC).date().isoformat(),
+        origin=card.origin(),
+        settings=card.settings(),
+        splits=splits,
+        curves=drawn,
+        history=history,
+        selected_epoch=selected_epoch,
+        kept=next((row for row in history if row.get("epoch") == selected_epoch), None),
+        heading="h3",
+        emoji=EMOJI,
+        share=share,
+        decimal=decimal,
+        counted=counted,
+    )
     path = folder / "report.html"
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
     return path
 
 
-def write_history(folder: Path, history: Sequence[dict], selected_epoch: int | None) -> None:
-    """Write the curves of loss and accuracy: `curves.png`, `history.csv`.
-
-    Args:
-        folder: made if it is missing.
-        history: a row an epoch with epoch and, if known, loss, accuracy, val_loss, val_accuracy.
-        selected_epoch: the epoch whose weights were kept, counted from 1.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(folder / "history.csv", history)
-    write_figure(folder / "curves.png", draw(curves, history, selected_epoch))
-
-
 def write_evaluation(folder: Path, evaluation: Evaluation, images: np.ndarray) -> None:
-    """Write everything about one evaluation.
-
-    `evaluation.json`; `confusion_matrix`, `classification_report`, `reliability` and
-    `risk_coverage` as .csv and .png; `samples_right` and `samples_wrong` as .csv and .png, the
-    surest answers of each kind first.
-
-    Args:
-        folder: made if it is missing.
-        evaluation: the metrics.
-        images: (N, 48, 48) uint8, the images in the order of the evaluation.
-    """
+    """Write the numbers, tables and figures of one evaluation of (N, 48, 48) uint8 images."""
     _write_split(folder, SplitResult(evaluation, None, (), images, None), faces=True)
 
 
@@ -110,56 +134,88 @@ def summary_lines(evaluation: Evaluation, one_crop: Evaluation | None = None) ->
         )
     if agreement:
         lines.append(
-            f"{agreement.mean_share:.2%} of the voters gave the model's answer "
-            f"({agreement.label_mean_share:.2%} the dataset's label); "
-            f"accuracy against their majority {share(agreement.majority_accuracy, 2)}"
+            f"{agreement['mean_share']:.2%} of the voters gave the model's answer "
+            f"({agreement['label_mean_share']:.2%} the dataset's label); "
+            f"accuracy against their majority {share(agreement['majority_accuracy'], 2)}"
         )
     if one_crop:
         lines.append(f"accuracy {one_crop.accuracy:.2%} with one crop")
     rows = [
-        (
-            row["class"],
-            *map(decimal, (row["precision"], row["recall"], row["f1"])),
-            f"{row['support']:,}",
-        )
-        for row in evaluation.per_class()
+        (name, *map(decimal, shares), f"{images:,}")
+        for name, *shares, images in (row.values() for row in evaluation.per_class())
     ]
     return [*lines, "", *table(("", "precision", "recall", "F1", "images"), rows)]
 
 
-def _write_split(folder: Path, result: SplitResult, faces: bool) -> None:
-    """Write the numbers, tables and figures of one split."""
+def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
+    """Write the numbers, tables and figures of one split; return what the page shows of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "evaluation.json", result.report())
-    evaluation, names = result.evaluation, result.evaluation.class_names
+    numbers, evaluation = result.report(), result.evaluation
+    write_json(folder / "evaluation.json", numbers)
     coverage, risk = evaluation.risk_coverage()
     hundred = np.unique(np.ceil(np.arange(1, 101) / 100 * len(risk)).astype(int)) - 1
-    samples = {"right": right_samples(result), "wrong": wrong_samples(result)}
-    matrices = {
-        name: [
-            {"true_class": true_class} | dict(zip(names, row, strict=True))
-            for true_class, row in zip(names, matrix.tolist(), strict=True)
-        ]
-        for name, matrix in (
-            ("confusion_matrix", evaluation.confusion),
-            ("confusion_matrix_normalised", evaluation.confusion_normalised),
-        )
-    }
-    curve = [{"coverage": float(coverage[i]), "risk": float(risk[i])} for i in hundred]
-    tables = matrices | {
+    tables = {
+        "confusion_matrix": _matrix_rows(evaluation, evaluation.confusion),
+        "confusion_matrix_normalised": _matrix_rows(evaluation, evaluation.confusion_normalised),
         "classification_report": evaluation.per_class(),
         "reliability": evaluation.reliability(),
-        "risk_coverage": curve,
+        "risk_coverage": [{"coverage": coverage[i], "risk": risk[i]} for i in hundred],
         "accuracy_by_coverage": evaluation.accuracy_by_coverage(),
-        "robustness": [asdict(row) for row in result.robustness],
+        "robustness": result.robustness,
     }
     for name, rows in tables.items():
         if rows:
             write_csv(folder / f"{name}.csv", rows)
-    for name, figure in figures_of(result).items():
+    figures = figures_of(result)
+    for name, figure in figures.items():
         write_figure(folder / f"{name}.png", draw(*figure))
+    samples = {"right": right_samples(result), "wrong": wrong_samples(result)}
     for name, shown in samples.items():
         write_csv(folder / f"samples_{name}.csv", [sample.row() for sample in shown])
         if faces:
             figure = draw(sample_sheet, shown, f"Surest {name} answers")
             write_figure(folder / f"samples_{name}.png", figure)
+    mistakes = samples["wrong"] if faces else []
+    return {
+        "prefix": f"{folder.name}-",
+        "title": f"{folder.name.replace('_', ' ').capitalize()} images",
+        "figures": Figures.of(folder.name, numbers),
+        "pictures": {
+            name: _picture(folder / f"{name}.png", *figures[name])
+            for name in SHOWN
+            if name in figures
+        },
+        "mistakes": [
+            (sample, _data_url(cv2.imencode(".png", sample.image)[1].tobytes()))
+            for sample in mistakes
+        ],
+        "voted": sum(bool(sample.votes) for sample in mistakes),
+        "voters_agree": sum(_voters_agree(sample) for sample in mistakes),
+    }
+
+
+def _matrix_rows(evaluation: Evaluation, matrix: np.ndarray) -> list[dict]:
+    names = evaluation.class_names
+    return [
+        {"true_class": true_class} | dict(zip(names, row, strict=True))
+        for true_class, row in zip(names, matrix.tolist(), strict=True)
+    ]
+
+
+def _voters_agree(sample: Sample) -> bool:
+    """Return whether more people gave the model's answer than any other."""
+    mine = sample.votes.get(sample.answer, 0)
+    return mine > 0 and sum(part >= mine for part in sample.votes.values()) == 1
+
+
+def _picture(light: Path, *figure) -> dict:
+    """Return a figure in light and dark as data URLs, with its size in pixels of the page."""
+    dark, buffer = draw(*figure, palette=DARK), io.BytesIO()
+    dark.savefig(buffer)
+    width, height = (round(float(side) * 96) for side in dark.get_size_inches())
+    urls = {"light": _data_url(light.read_bytes()), "dark": _data_url(buffer.getvalue())}
+    return urls | {"width": width, "height": height}
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -5,8 +5,8 @@ without its name.
 """
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -18,21 +18,16 @@ from emotion.labels import color_rgb
 from emotion.model.intervals import wilson_interval
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import Sample, SplitResult
-from emotion.training.measuring.robustness import CORRUPTIONS, LEVELS, UNCHANGED, RobustnessRow
+from emotion.training.measuring.robustness import CORRUPTIONS, LEVELS, UNCHANGED
 
 WIDTH_INCHES = 4.2
-DOTS_PER_INCH = 160
 SAMPLE_COLUMNS = 6
 LONGEST_NAME = 16
 LONGEST_CAPTION = 12
-FIRST_COVERAGE = 0.02
-"""Below that share of the images an accuracy rests on too few of them to be drawn."""
+FIRST_COVERAGE = 0.02  # below that share of the images an accuracy rests on too few of them
 
 
-@dataclass(frozen=True)
-class Palette:
-    """The colours of a figure but for the classes: paper, text, lines."""
-
+class Palette(NamedTuple):
     paper: str
     ink: str
     muted: str
@@ -45,9 +40,9 @@ LIGHT = Palette("#ffffff", "#1b1f24", "#626a73", "#e3e6ea", "#0b62a8", "#c8590a"
 DARK = Palette("#1a1e23", "#e8eaed", "#9aa3ad", "#333a42", "#6cb6f5", "#f2a25c")
 
 
-def theme(palette: Palette) -> dict:
-    """Return the matplotlib settings that every figure is drawn with."""
-    return {
+def draw(figure_of: Callable[..., Figure], *arguments, palette: Palette = LIGHT) -> Figure:
+    """Return `figure_of(*arguments, palette)` drawn in the theme, ready to be saved."""
+    theme = {
         "font.family": "DejaVu Sans",
         "font.size": 9,
         "text.color": palette.ink,
@@ -67,11 +62,13 @@ def theme(palette: Palette) -> dict:
         "xtick.labelcolor": palette.ink,
         "ytick.labelcolor": palette.ink,
         "figure.facecolor": palette.paper,
-        "figure.dpi": DOTS_PER_INCH,
+        "figure.dpi": 160,
         "legend.frameon": False,
         "legend.fontsize": 8,
         "lines.linewidth": 1.8,
     }
+    with matplotlib.rc_context(theme):
+        return figure_of(*arguments, palette)
 
 
 def figures_of(result: SplitResult) -> dict[str, tuple]:
@@ -83,39 +80,29 @@ def figures_of(result: SplitResult) -> dict[str, tuple]:
         "reliability": (reliability, evaluation),
         "risk_coverage": (risk_coverage, evaluation, result.one_crop),
     }
-    if result.robustness:
-        figures["robustness"] = (robustness, result.robustness)
-    return figures
-
-
-def draw(figure_of, *arguments, palette: Palette = LIGHT) -> Figure:
-    """Return `figure_of(*arguments, palette)` drawn in the theme, ready to be saved."""
-    with matplotlib.rc_context(theme(palette)):
-        return figure_of(*arguments, palette)
+    return figures | ({"robustness": (robustness, result.robustness)} if result.robustness else {})
 
 
 def curves(history: Sequence[dict], selected_epoch: int | None, palette: Palette) -> Figure:
     """Draw loss and accuracy over the epochs, of training and validation if known."""
     figure = _figure(4.4)
     epochs = [row["epoch"] for row in history]
-    panels = (("loss", "Loss"), ("accuracy", "Accuracy"))
-    for axes, (key, title) in zip(figure.subplots(2, 1, sharex=True), panels, strict=True):
+    marker = "o" if len(history) < 3 else ""
+    for axes, key in zip(figure.subplots(2, 1, sharex=True), ("loss", "accuracy"), strict=True):
         for name, label, colour, style in (
             (key, "training", palette.second, "--"),
             (f"val_{key}", "validation", palette.first, "-"),
         ):
-            if all(row.get(name) is not None for row in history):
-                values = [row[name] for row in history]
-                marker = "o" if len(history) < 3 else ""
+            values = [row.get(name) for row in history]
+            if None not in values:
                 axes.plot(epochs, values, style, color=colour, label=label, marker=marker)
         if selected_epoch is not None:
             axes.axvline(selected_epoch, color=palette.muted, linewidth=1, label="selected epoch")
-        axes.set_title(title)
+        axes.set_title(key.capitalize())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1, None))
     axes.set_xlabel("epoch")
-    _legend_below(figure, axes)
-    return figure
+    return _with_legend(figure, axes)
 
 
 def confusion_matrix(evaluation: Evaluation, palette: Palette) -> Figure:
@@ -124,17 +111,16 @@ def confusion_matrix(evaluation: Evaluation, palette: Palette) -> Figure:
     width = max(WIDTH_INCHES, 1.1 + 0.45 * len(names))
     figure = _figure(width, width)
     axes = figure.subplots()
-    shares = evaluation.confusion_normalised
-    colours = LinearSegmentedColormap.from_list("shares", [palette.paper, palette.first])
     axes.set_facecolor(palette.grid)  # shows where a class has no images
+    shares, counts = evaluation.confusion_normalised, evaluation.confusion
+    colours = LinearSegmentedColormap.from_list("shares", [palette.paper, palette.first])
     axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
-    counts = evaluation.confusion
     for (row, column), share in np.ndenumerate(shares):
-        known = not np.isnan(share)
-        middle = {"ha": "center", "color": palette.paper if share > 0.5 else palette.ink}
-        axes.text(column, row, f"{share:.0%}"[:-1] if known else "–", va="bottom", **middle)
-        small = {"fontsize": 6.5, "alpha": 0.8, **middle}
-        axes.text(column, row + 0.06, f"{counts[row, column]}", va="top", **small)
+        text = "–" if np.isnan(share) else f"{share:.0%}"[:-1]
+        style = {"ha": "center", "color": palette.paper if share > 0.5 else palette.ink}
+        axes.text(column, row, text, va="bottom", **style)
+        style |= {"fontsize": 6.5, "alpha": 0.8}
+        axes.text(column, row + 0.06, f"{counts[row, column]}", va="top", **style)
     axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 6 else 0)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="true class")
@@ -142,8 +128,7 @@ def confusion_matrix(evaluation: Evaluation, palette: Palette) -> Figure:
     figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, weight="bold")
     axes.grid(visible=False)
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     return figure
 
 
@@ -152,52 +137,51 @@ def classification_report(evaluation: Evaluation, palette: Palette) -> Figure:
     rows = evaluation.per_class()[::-1]
     figure = _figure(1.5 + 0.42 * len(rows))
     axes = figure.subplots()
+    marks = {"precision": ">", "recall": "<"}
+    style = {"linestyle": "none", "color": palette.ink, "mec": palette.paper}
     for place, row in enumerate(rows):
         colour = np.array(color_rgb(row["class"], evaluation.class_names)) / 255
         score = row["f1"] or 0
         axes.barh(place, score, 0.6, color=colour, edgecolor=palette.muted, linewidth=0.6)
-        text = "no images" if not row["support"] else f"{score:.2f}"
+        text = f"{score:.2f}" if row["support"] else "no images"
         axes.text(1.02, place, text, va="center", color=palette.ink)
-        for key, mark in (("precision", ">"), ("recall", "<")):
+        for key, mark in marks.items():
             if row["support"] and row[key] is not None:
-                axes.plot(row[key], place, mark, color=palette.ink, mec=palette.paper, ms=6.5)
-    for label, mark in (("precision", ">"), ("recall", "<")):
-        axes.plot([], [], mark, color=palette.ink, mec=palette.paper, label=label)
+                axes.plot(row[key], place, marker=mark, markersize=6.5, **style)
+    for key, mark in marks.items():
+        axes.plot([], [], marker=mark, label=key, **style)
     axes.set_yticks(range(len(rows)), [wrapped(row["class"]) for row in rows])
     axes.set(xlim=(0, 1.0), ylim=(-0.6, len(rows) - 0.4))
     axes.set_title(f"F1 of each class (macro F1 {evaluation.macro_f1:.2f})")
     axes.grid(axis="y", visible=False)
-    _legend_below(figure, axes)
-    return figure
+    return _with_legend(figure, axes)
 
 
 def reliability(evaluation: Evaluation, palette: Palette) -> Figure:
     """Draw how often the answers are right against how sure they are (Guo et al. 2017)."""
     rows = [row for row in evaluation.reliability() if row["images"]]
+    lefts, confidence, accuracy, counts = (
+        [row[key] for row in rows] for key in ("lower", "confidence", "accuracy", "images")
+    )
+    intervals = [
+        wilson_interval(round(share * count), count)
+        for share, count in zip(accuracy, counts, strict=True)
+    ]
     figure = _figure(4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], ":", color=palette.muted, label="perfectly honest")
-    confidence = [row["confidence"] for row in rows]
-    intervals = [
-        wilson_interval(round(row["accuracy"] * row["images"]), row["images"]) for row in rows
-    ]
-    bounds = np.array(intervals).T
-    upper.vlines(confidence, *bounds, color=palette.first, linewidth=1, alpha=0.6)
+    upper.vlines(confidence, *np.array(intervals).T, color=palette.first, linewidth=1, alpha=0.6)
     label = "this model, with 95% interval"
-    upper.plot(confidence, [row["accuracy"] for row in rows], "o-", ms=4, color=palette.first)
-    upper.plot([], [], "o-", ms=4, color=palette.first, label=label)
+    upper.plot(confidence, accuracy, "o-", ms=4, color=palette.first, label=label)
     upper.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="answers that are right")
-    error = evaluation.expected_calibration_error
-    upper.set_title(f"Reliability (calibration error {error:.3f})")
-    _legend_below(figure, upper)
-    left, width = [row["lower"] for row in rows], rows[0]["upper"] - rows[0]["lower"]
-    counts = [row["images"] for row in rows]
-    lower.bar(left, counts, width, align="edge", color=palette.first, edgecolor=palette.paper)
+    upper.set_title(f"Reliability (calibration error {evaluation.expected_calibration_error:.3f})")
+    width = rows[0]["upper"] - rows[0]["lower"]
+    lower.bar(lefts, counts, width, align="edge", color=palette.first, edgecolor=palette.paper)
     lower.set(xlabel="how sure the answer is", ylabel="images")
-    lower.xaxis.set_major_formatter(PercentFormatter(1, 0))
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    upper.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    return figure
+    for axis in (lower.xaxis, upper.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, 0))
+    return _with_legend(figure, upper)
 
 
 def risk_coverage(evaluation: Evaluation, one_crop: Evaluation | None, palette: Palette) -> Figure:
@@ -208,11 +192,10 @@ def risk_coverage(evaluation: Evaluation, one_crop: Evaluation | None, palette: 
         (one_crop, "one crop", palette.second, "--"),
         (evaluation, "as served", palette.first, "-"),
     ):
-        if measured is None:
-            continue
-        coverage, risk = measured.risk_coverage()
-        drawn = coverage >= FIRST_COVERAGE
-        axes.plot(coverage[drawn], 1 - risk[drawn], style, color=colour, label=label)
+        if measured is not None:
+            coverage, risk = measured.risk_coverage()
+            drawn = coverage >= FIRST_COVERAGE
+            axes.plot(coverage[drawn], 1 - risk[drawn], style, color=colour, label=label)
     rows = evaluation.accuracy_by_coverage()
     covered = [row["images"] / len(evaluation.labels) for row in rows]
     axes.plot(covered, [row["accuracy"] for row in rows], "o", ms=4.5, color=palette.first)
@@ -225,28 +208,25 @@ def risk_coverage(evaluation: Evaluation, one_crop: Evaluation | None, palette: 
     return figure
 
 
-def robustness(rows: Sequence[RobustnessRow], palette: Palette) -> Figure:
+def robustness(rows: Sequence[dict], palette: Palette) -> Figure:
     """Draw the accuracy over the levels of each corruption, as served and with one crop."""
     figure = _figure(5.4)
     panels = figure.subplots(3, 2, sharex=True, sharey=True).flat
-    unchanged = next(row for row in rows if row.corruption == UNCHANGED)
+    lines = {
+        "accuracy": {"color": palette.first, "label": "as served", "zorder": 3},
+        "accuracy_one_crop": {"color": palette.second, "label": "one crop", "linestyle": "--"},
+    }
     for axes, corruption in zip(panels, CORRUPTIONS, strict=True):
-        shown = [unchanged, *(row for row in rows if row.corruption == corruption)]
-        for key, colour, style in (
-            ("accuracy", palette.first, "-"),
-            ("accuracy_one_crop", palette.second, "--"),
-        ):
-            values = [getattr(row, key) for row in shown]
+        shown = [row for row in rows if row["corruption"] in (UNCHANGED, corruption)]
+        for key, line in lines.items():
+            values = [row[key] for row in shown]
             if None not in values:
-                label = "as served" if key == "accuracy" else "one crop"
-                line = {"color": colour, "label": label, "zorder": 3 if style == "-" else 2}
-                axes.plot(range(len(shown)), values, style, marker=".", **line)
+                axes.plot(range(len(shown)), values, marker=".", **line)
         axes.set_title(corruption[0].upper() + corruption[1:])
         axes.set_xticks(range(4), ["none", *LEVELS], fontsize=7.5)
         axes.set_ylim(0, 1)
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    _legend_below(figure, axes)
-    return figure
+    return _with_legend(figure, axes)
 
 
 def sample_sheet(samples: Sequence[Sample], title: str, palette: Palette) -> Figure:
@@ -285,7 +265,8 @@ def _figure(height_inches: float, width_inches: float = WIDTH_INCHES) -> Figure:
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
-def _legend_below(figure: Figure, axes) -> None:
+def _with_legend(figure: Figure, axes) -> Figure:
     """Put the legend of one of the axes under the figure, where it covers nothing."""
     entries = axes.get_legend_handles_labels()
     figure.legend(*entries, loc="outside lower left", ncols=3, handlelength=1.8)
+    return figure
