@@ -14,65 +14,42 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from emotion.images.guards import readable_types
 from emotion.web.factory import api  # with every view
 from emotion.web.openapi import replies
-from emotion.web.openapi.replies import (
-    Explanation,
-    Mine,
-    Models,
-    ModelWithCard,
-    Monitoring,
-    NewOpinion,
-    Opinion,
-    Photo,
-    PhotoSet,
-    Problem,
-    Results,
-    Video,
-)
 from emotion.web.settings import Settings
 from emotion.web.videos.files import FILE_TYPES
 from emotion.web.visitors import COOKIE
 
-VERSION = "1.0.0"
 REF = "#/components/schemas/{model}"
 TEXT, BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
-RETRY_AFTER = {
-    "Retry-After": {
-        "description": "seconds after which the same request may succeed",
-        "schema": {"type": "integer", "minimum": 1},
-    }
-}
-ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
-PART = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
+DOCUMENT = {"application/json": {"schema": {"type": "object"}}}
+JPEG = {"image/jpeg": {"schema": BINARY}}
+FILES = {kind: {"schema": BINARY} for kind in FILE_TYPES.values()}
 
-PROBLEMS = {
-    400: ("BadRequest", "Something is missing, or asks for what is not offered.", {}),
-    403: (
-        "Forbidden",
-        "Only the sender may do this, and the sender's cookie is missing; or a browser sent this "
-        "from a page of another site.",
-        {},
-    ),
-    404: ("NotFound", "It does not exist, has expired, or was deleted.", {}),
-    405: ("MethodNotAllowed", "The address exists but not with this method.", ALLOW),
-    409: ("Conflict", "The server as it runs now cannot do this; the detail says why.", {}),
-    413: ("ContentTooLarge", "The body or the file has too many bytes.", {}),
-    415: ("UnsupportedMediaType", "The file or the body is of no type that can be read.", {}),
-    416: ("RangeNotSatisfiable", "The file ends before this part.", PART),
-    422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels.", {}),
-    429: ("TooManyRequests", "One address sent or asked for too much.", RETRY_AFTER),
-    500: ("InternalServerError", "A mistake of the server's own; it is in its log.", {}),
-    503: (
-        "ServiceUnavailable",
-        "Busy, or without its model, database or folder at the moment.",
-        RETRY_AFTER,
-    ),
-    507: ("InsufficientStorage", "The server's disk is full.", {}),
+PROBLEMS = {  # status -> name and words of every problem that there is
+    400: ("BadRequest", "Something is missing, or asks for what is not offered."),
+    403: ("Forbidden", "The sender's cookie is missing, or a page of another site sent this."),
+    404: ("NotFound", "It does not exist, has expired, or was deleted."),
+    405: ("MethodNotAllowed", "The address exists but not with this method."),
+    409: ("Conflict", "The server as it runs now cannot do this; the detail says why."),
+    413: ("ContentTooLarge", "The body or the file has too many bytes."),
+    415: ("UnsupportedMediaType", "The file or the body is of no type that can be read."),
+    416: ("RangeNotSatisfiable", "The file ends before this part."),
+    422: ("UnprocessableContent", "The photo is damaged, too small or too large in pixels."),
+    429: ("TooManyRequests", "One address sent or asked for too much."),
+    500: ("InternalServerError", "A mistake of the server's own; it is in its log."),
+    503: ("ServiceUnavailable", "Busy, or without its model, database or folder at the moment."),
+    507: ("InsufficientStorage", "The server's disk is full."),
 }
-"""Status -> name, words and headers of every problem that there is."""
+PART = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
+RETRY = "seconds after which the same request may succeed"
+RETRY_AFTER = {"Retry-After": {"description": RETRY, "schema": {"type": "integer", "minimum": 1}}}
+ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
+HEADERS = {405: ALLOW, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
 SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
 SENDING_VIDEO = (400, 403, 409, 413, 415, 429, 503, 507)
-AS_SENDER = (403, 404, 503)
+SENDER = (403, 404, 503)
+SAYING = (*SENDER, 400, 413, 415, 429, 507)
+EXPLAINING = (400, 404, 409, 429, 503)
 
 TAGS = {
     "photos": "Send photos; see and delete what is kept of them.",
@@ -82,70 +59,49 @@ TAGS = {
     "mine": "What this sender has sent, known by a cookie.",
     "server": "The models, the use of the server, and this description.",
 }
-
-PARAMETERS = {
+IN_ADDRESSES = {
     **dict.fromkeys(("photo_id", "set_id", "video_id"), replies.KEY),
     "number": {"type": "integer", "minimum": 0, "examples": [1]},
     "kind": {"enum": ["annotated", "blurred"], "type": "string"},
-    "key": TEXT | {"examples": [replies.EXAMPLE_MODEL]},
+    "key": TEXT | {"examples": [replies.EXAMPLE_NAMES["key"]]},
     "name": {"enum": list(FILE_TYPES), "type": "string"},
 }
-"""The schemas of what stands in addresses."""
 
 
 class Answers(NamedTuple):
-    """What an endpoint answers.
+    """What an endpoint answers; a test asks for every one of these answers."""
 
-    Attributes:
-        name: the operation's id.
-        reply: the model of its JSON, media type -> schema, or None for an empty reply.
-        problems: statuses of the problems it may meet, besides 500.
-        words: what the reply is.
-        status: if all goes well.
-    """
-
-    name: str
-    reply: type[BaseModel] | Mapping | None
-    problems: tuple[int, ...] = ()
+    id: str
+    reply: type[BaseModel] | Mapping | None  # of JSON; media type -> schema; None: empty
+    problems: tuple[int, ...] = ()  # besides 500
     words: str = "Done."
-    status: int = 200
+    status: int = 200  # if all goes well
 
-
-JPEG = {"image/jpeg": {"schema": BINARY}}
-FILES = {kind: {"schema": BINARY} for kind in FILE_TYPES.values()}
-DOCUMENT = {"application/json": {"schema": {"type": "object"}}}
-SAYING = (*AS_SENDER, 400, 413, 415, 429, 507)
 
 ENDPOINTS = {
-    "recognize": Answers("recognize", Results, SENDING, "No face is an empty list."),
-    "add_photo": Answers("addPhoto", Photo, (*SENDING, 409), "Read and kept.", 201),
-    "photo": Answers("getPhoto", Photo, (404,), "The results, when they expire, and links."),
-    "delete_photo": Answers("deletePhoto", None, AS_SENDER, status=204),
+    "recognize": Answers("recognize", replies.Results, SENDING, "No face is an empty list."),
+    "add_photo": Answers("addPhoto", replies.Photo, (*SENDING, 409), "Read and kept.", 201),
+    "photo": Answers("getPhoto", replies.Photo, (404,), "The results, and when they expire."),
+    "delete_photo": Answers("deletePhoto", None, SENDER, status=204),
     "picture": Answers("getPicture", JPEG, (404, 429, 503), "In full size, without metadata."),
-    "explanation": Answers(
-        "explainFace", Explanation, (400, 404, 409, 429, 503), "The parts, and a check of them."
-    ),
-    "opinion": Answers("getFeedback", Opinion, AS_SENDER, "The opinion; 404 if there is none."),
-    "say": Answers("putFeedback", Opinion, SAYING, "The opinion as noted."),
-    "withdraw": Answers("deleteFeedback", None, AS_SENDER, status=204),
-    "photo_set": Answers("getSet", PhotoSet, AS_SENDER, "The photos, and all faces together."),
-    "delete_set": Answers("deleteSet", None, AS_SENDER, status=204),
-    "mine": Answers("getMine", Mine, (503,), "Newest first; empty without the cookie."),
+    "explanation": Answers("explainFace", replies.Explanation, EXPLAINING, "The parts, checked."),
+    "opinion": Answers("getFeedback", replies.Opinion, SENDER, "404 if there is none."),
+    "say": Answers("putFeedback", replies.Opinion, SAYING, "The opinion as noted."),
+    "withdraw": Answers("deleteFeedback", None, SENDER, status=204),
+    "photo_set": Answers("getSet", replies.PhotoSet, SENDER, "The photos, all faces together."),
+    "delete_set": Answers("deleteSet", None, SENDER, status=204),
+    "mine": Answers("getMine", replies.Mine, (503,), "Newest first; empty without the cookie."),
     "delete_mine": Answers("deleteMine", None, (403, 503), status=204),
-    "add_video": Answers("addVideo", Video, SENDING_VIDEO, "It is in the queue.", 202),
-    "video": Answers("getVideo", Video, (404, 503), "Its place in the queue, or the results."),
-    "delete_video": Answers("deleteVideo", None, AS_SENDER, status=204),
+    "add_video": Answers("addVideo", replies.Video, SENDING_VIDEO, "It is in the queue.", 202),
+    "video": Answers("getVideo", replies.Video, (404, 503), "Its place in the queue, or results."),
+    "delete_video": Answers("deleteVideo", None, SENDER, status=204),
     "video_file": Answers("getVideoFile", FILES, (404, 416, 503), "The whole file."),
-    "offered_models": Answers("getModels", Models, (), "The default first."),
-    "model": Answers("getModel", ModelWithCard, (404,), "What is known about it."),
-    "use": Answers("getMonitoring", Monitoring, (404, 503), "Numbers only."),
-    "description": Answers("getDescription", DOCUMENT, (), "OpenAPI 3.1."),
+    "offered_models": Answers("getModels", replies.Models, words="The default first."),
+    "model": Answers("getModel", replies.ModelWithCard, (404,), "What is known about it."),
+    "use": Answers("getMonitoring", replies.Monitoring, (404, 503), "Numbers only."),
+    "description": Answers("getDescription", DOCUMENT, words="OpenAPI 3.1."),
 }
-"""What each endpoint of the API answers; a test asks for every one of these answers."""
-
-USES_COOKIE = ("add_photo", "photo", "mine", "delete_mine", "add_video")
-"""What works without the cookie too, but then nothing is one's own."""
-
+COOKIE_WANTED = ("add_photo", "photo", "mine", "delete_mine", "add_video")  # but not required
 NOTES = {
     "add_photo": "Without `set`, the photo starts a new one. To add to it, send the key from the "
     "first reply and the cookie that came with it. If a photo cannot be read, the set keeps the "
@@ -161,31 +117,31 @@ NOTES = {
 
 
 def describe(settings: Settings, root: str) -> dict:
-    """Return the description of the API.
-
-    Args:
-        settings: how the server runs; sizes and times are in the description.
-        root: the address below which the API lies, such as "/api/v1".
-    """
+    """Return the description of the API below `root`, such as "/api/v1", on a server so set."""
     models = [each.reply for each in ENDPOINTS.values() if isinstance(each.reply, type)]
+    models += [replies.NewOpinion, replies.Problem]
     _, schemas = models_json_schema(
-        [(model, "serialization") for model in dict.fromkeys([*models, NewOpinion, Problem])],
+        [(model, "serialization") for model in dict.fromkeys(models)],
         ref_template=REF,
-        schema_generator=_WithoutTitles,
+        schema_generator=WithoutTitles,
     )
     app = Flask("description")
     app.register_blueprint(api)
-    bodies = _bodies(settings)
-    paths: dict = {}
+    bodies, paths = _bodies(settings), {}
     for rule in app.url_map.iter_rules():
         endpoint = rule.endpoint.removeprefix("api.")
         if endpoint in ENDPOINTS:
             path = re.sub(r"<(?:[^:<>]+:)?(\w+)>", r"{\1}", rule.rule).removeprefix(root)
             (method,) = rule.methods - {"HEAD", "OPTIONS"}
-            summary = (app.view_functions[rule.endpoint].__doc__ or "").splitlines()[0]
-            operation = _operation(endpoint, path, summary, bodies.get(endpoint))
+            summary = app.view_functions[rule.endpoint].__doc__.splitlines()[0]
+            operation = _operation(endpoint, path) | {"summary": summary} | bodies.get(endpoint, {})
             paths.setdefault(path, {})[method.lower()] = operation
-    problem = {"application/problem+json": {"schema": _ref(Problem)}}
+    problem = {"application/problem+json": {"schema": _ref(replies.Problem)}}
+    cookie = (
+        "The session cookie that comes with the first photo or video; over TLS its name begins "
+        "with `__Host-`."
+    )
+    visitor = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": cookie}
     return {
         "openapi": "3.1.0",
         "info": _info(settings),
@@ -195,23 +151,15 @@ def describe(settings: Settings, root: str) -> dict:
         "components": {
             "schemas": schemas["$defs"],
             "responses": {
-                name: {"description": words, "headers": headers, "content": problem}
-                for name, words, headers in PROBLEMS.values()
+                name: {"description": words, "headers": HEADERS.get(status, {}), "content": problem}
+                for status, (name, words) in PROBLEMS.items()
             },
-            "securitySchemes": {
-                "visitor": {
-                    "type": "apiKey",
-                    "in": "cookie",
-                    "name": COOKIE,
-                    "description": "The session cookie that comes with the first photo or video; "
-                    "over TLS its name begins with `__Host-`.",
-                }
-            },
+            "securitySchemes": {"visitor": visitor},
         },
     }
 
 
-class _WithoutTitles(GenerateJsonSchema):
+class WithoutTitles(GenerateJsonSchema):
     """Schemas without a title for each field, which would only repeat its name."""
 
     def field_title_should_be_set(self, schema) -> bool:
@@ -222,66 +170,60 @@ def _info(settings: Settings) -> dict:
     keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
     if settings.keeps_nothing:
         keeping = "This server keeps nothing: only `/recognize` reads photos; it takes no videos."
-    lines = [
-        "Finds the faces in photos and videos and reads their expressions. A photo or video can be "
-        "seen by everybody who has its key of 22 characters. Sets, feedback, `/mine` and deleting "
-        "are for the sender only: send back the cookie that came with the first upload; without it "
-        "the answer is 403, and `/mine` is empty.",
-        keeping,
+    return {
+        "title": "Facial emotion recognition",
+        "version": "1.0.0",
+        "summary": "Faces and their emotions in photos and videos",
+        "description": "Finds the faces in photos and videos and reads their expressions. A photo "
+        "or video can be seen by everybody who has its key of 22 characters. Sets, feedback, "
+        "`/mine` and deleting are for the sender only: send back the cookie that came with the "
+        "first upload; without it the answer is 403, and `/mine` is empty.\n\n"
+        f"{keeping}\n\n"
         "Every problem is a Problem (RFC 9457, `application/problem+json`), also for addresses "
         "that do not exist (404) and for methods that an address does not have (405). Every GET "
         "answers HEAD too.",
-    ]
-    return {
-        "title": "Facial emotion recognition",
-        "version": VERSION,
-        "summary": "Faces and their emotions in photos and videos",
-        "description": "\n\n".join(lines),
         "license": {"name": "MIT", "identifier": "MIT"},
     }
 
 
-def _operation(endpoint: str, path: str, summary: str, body: dict | None) -> dict:
-    """Return an operation as OpenAPI writes it."""
-    name, reply, problems, words, status = ENDPOINTS[endpoint]
+def _operation(endpoint: str, path: str) -> dict:
+    answers = ENDPOINTS[endpoint]
     parameters = [
-        {"name": each, "in": "path", "required": True, "schema": PARAMETERS[each]}
-        for each in re.findall(r"{(\w+)}", path)
+        {"name": name, "in": "path", "required": True, "schema": IN_ADDRESSES[name]}
+        for name in re.findall(r"{(\w+)}", path)
     ]
-    if endpoint == "explanation":
-        words_of = "one of the model's emotions; else its answer"
-        emotion = TEXT | {"description": words_of, "examples": ["happy"]}
-        parameters.append({"name": "emotion", "in": "query", "schema": emotion})
-    success: dict = {"description": words}
-    if isinstance(reply, type):
-        success["content"] = {"application/json": {"schema": _ref(reply)}}
-    elif reply is not None:
-        success["content"] = reply
-    if status in (201, 202):
+    success: dict = {"description": answers.words}
+    if isinstance(answers.reply, type):
+        success["content"] = {"application/json": {"schema": _ref(answers.reply)}}
+    elif answers.reply:
+        success["content"] = answers.reply
+    if answers.status in (201, 202):
         where = TEXT | {"format": "uri-reference"}
         success["headers"] = {"Location": {"description": "its address", "schema": where}}
-    responses = {str(status): success}
+    responses = {str(answers.status): success}
+    if endpoint == "explanation":
+        words = "one of the model's emotions; else its answer"
+        emotion = TEXT | {"description": words, "examples": ["happy"]}
+        parameters.append({"name": "emotion", "in": "query", "schema": emotion})
     if endpoint == "video_file":
         wanted = TEXT | {"examples": ["bytes=0-1023"]}
         parameters.append({"name": "Range", "in": "header", "schema": wanted})
         responses["206"] = success | {"description": "The part asked for.", "headers": PART}
-    for problem in sorted({*problems, 500}):
+    for problem in sorted({*answers.problems, 500}):
         responses[str(problem)] = {"$ref": f"#/components/responses/{PROBLEMS[problem][0]}"}
-    tag = "faces" if "/faces/" in path else path.split("/")[1]
+    place = "photos" if endpoint == "recognize" else path.split("/")[1]
+    tag = "faces" if "/faces/" in path else place if place in TAGS else "server"
     operation = {
-        "operationId": name,
-        "tags": [tag if tag in TAGS else "photos" if endpoint == "recognize" else "server"],
-        "summary": summary,
+        "operationId": answers.id,
+        "tags": [tag],
         "parameters": parameters,
         "responses": responses,
     }
     if endpoint in NOTES:
         operation["description"] = NOTES[endpoint]
-    if body:
-        operation["requestBody"] = body
-    if endpoint in USES_COOKIE:
+    if endpoint in COOKIE_WANTED:
         operation["security"] = [{"visitor": []}, {}]
-    elif set(AS_SENDER) <= set(problems):
+    elif set(SENDER) <= set(answers.problems):
         operation["security"] = [{"visitor": []}]  # without it the answer is 403
     return operation
 
@@ -292,32 +234,34 @@ def _ref(model: type[BaseModel]) -> dict:
 
 def _bodies(settings: Settings) -> dict[str, dict]:
     """Return endpoint -> the body that it expects."""
-    megabytes = "MB (of 1,048,576 bytes)"
-    photo = BINARY | {
-        "description": f"one file of at most {settings.max_upload_mb:g} {megabytes} and "
-        f"{settings.max_megapixels:g} million pixels; can be {', '.join(readable_types())}"
-    }
-    video = BINARY | {
-        "description": f"one file of at most {settings.max_video_mb:g} {megabytes} and "
-        f"{settings.max_video_minutes:g} minutes; can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
-    }
-    most = settings.max_photos
-    place = {"description": "place in the order of the set, else last"}
+    most, unit = settings.max_photos, "MB (of 1,048,576 bytes)"
+    photo = (
+        f"one file of at most {settings.max_upload_mb:g} {unit} and {settings.max_megapixels:g} "
+        f"million pixels; can be {', '.join(readable_types())}"
+    )
+    video = (
+        f"one file of at most {settings.max_video_mb:g} {unit} and {settings.max_video_minutes:g} "
+        "minutes; can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
+    )
+    position = {"type": "integer", "minimum": 1, "maximum": most}
     of_set = {
         "set": replies.KEY | {"description": f"a set of your own, of up to {most} photos"},
-        "position": {"type": "integer", "minimum": 1, "maximum": most, **place},
+        "position": position | {"description": "place in the order of the set, else last"},
     }
 
-    def form(name: str, file: dict, **more: dict) -> dict:
+    def form(name: str, file: str, **more: dict) -> dict:
         model = TEXT | {"description": "key of an offered model; else the default"}
-        properties = {name: file, "model": model, **more}
+        properties = {name: BINARY | {"description": file}, "model": model, **more}
         schema = {"type": "object", "properties": properties, "required": [name]}
-        return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+        return {"multipart/form-data": {"schema": schema}}
 
-    opinion = {"application/json": {"schema": _ref(NewOpinion)}}
-    return {
+    contents = {
         "recognize": form("photo", photo),
         "add_photo": form("photo", photo, **of_set),
         "add_video": form("video", video),
-        "say": {"required": True, "content": opinion},
+        "say": {"application/json": {"schema": _ref(replies.NewOpinion)}},
+    }
+    return {
+        endpoint: {"requestBody": {"required": True, "content": content}}
+        for endpoint, content in contents.items()
     }

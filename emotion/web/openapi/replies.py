@@ -11,49 +11,51 @@ from emotion.web.storage import ID_PATTERN
 from emotion.web.videos.files import LINKS
 from emotion.web.videos.queue import STATES
 
-EXAMPLE_ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
-EXAMPLE_MODEL = "detection_model"
-EXAMPLE_TITLE = "as most people see a face (FER+)"
+EXAMPLE_NAMES = {"key": "detection_model", "title": "as most people see a face (FER+)"}
+KEY = {
+    "type": "string",
+    "pattern": f"^{ID_PATTERN.pattern}$",
+    "examples": ["Zk3mB0aF4qTt1nSg8vXw2Q"],
+}
 
 
 def example_results() -> dict:
     """Return results as they are for a photo with one face."""
     values = (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01)
     face = FoundFace((412, 160, 236, 236), 8.4127, dict(zip(EMOTIONS, values, strict=True)))
-    results = results_to_dict([face], (1024, 768), EXAMPLE_MODEL, EXAMPLE_SHA256)
-    results["model"] |= {"key": EXAMPLE_MODEL, "title": EXAMPLE_TITLE}
-    return results
+    results = results_to_dict([face], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
+    return results | {"model": EXAMPLE_NAMES | results["model"]}
 
 
 def about(description: str, **more):
-    """Return a field with its description."""
     return Field(description=description, **more)
 
 
-def _format(name: str, **more) -> dict:
-    return {"json_schema_extra": {"format": name, **more}}
+def text(form: str, **more):
+    return Annotated[str, Field(json_schema_extra={"format": form, **more})]
 
 
 Count = Annotated[int, Field(ge=0)]
 FromOne = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
-Link = Annotated[str, Field(**_format("uri-reference"))]
-Moment = Annotated[str, Field(**_format("date-time", examples=["2026-11-21T19:52:07Z"]))]
-Day = Annotated[str, Field(**_format("date"))]
-KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [EXAMPLE_ID]}
+Link, Day = text("uri-reference"), text("date")
+Moment = text("date-time", examples=["2026-11-21T19:52:07Z"])
+Expires = Annotated[Moment, about("when it is removed")]
+Month = Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}$")]
 Key = Annotated[str, Field(json_schema_extra=KEY)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=[EXAMPLE_SHA256])]
+Version = Field(alias="schema", description="version of this form")
 
 
 class Reply(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def reply(name: str, /, **fields) -> type[Reply]:
-    """Return a small model whose fields say everything."""
-    return create_model(name, __base__=Reply, **fields)
+def reply(name: str, base: type[Reply] = Reply, /, **fields) -> type[Reply]:
+    """Return a model whose fields say everything."""
+    return create_model(name, __base__=base, **fields)
 
 
 def links(name: str, /, *names: str, **more) -> type[Reply]:
@@ -72,11 +74,10 @@ class Problem(Reply):
 
 # Photos and faces
 Box = reply("Box", x=int, y=int, width=FromOne, height=FromOne)
+Size = reply("Size", width=FromOne, height=FromOne)
 
 
 class Face(Reply):
-    """A face and its emotion."""
-
     box: Box
     score: float = about("how sure it is a face; higher is surer")
     emotion: str = about("the most probable emotion")
@@ -90,21 +91,18 @@ class Face(Reply):
 
 
 class ModelNames(Reply):
-    """What a model is called."""
-
-    key: str = about("what a photo asks for it by", examples=[EXAMPLE_MODEL])
-    title: str = about("for people", examples=[EXAMPLE_TITLE])
+    key: str = about("what a photo asks for it by", examples=[EXAMPLE_NAMES["key"]])
+    title: str = about("for people", examples=[EXAMPLE_NAMES["title"]])
 
 
-ModelName = create_model("ModelName", __base__=ModelNames, name=str, sha256=Sha256)
-Size = reply("Size", width=FromOne, height=FromOne)
+ModelName = reply("ModelName", ModelNames, name=str, sha256=Sha256)
 
 
 class Results(Reply):
     """What was found in a photo."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [example_results()]})
-    schema_: Literal[SCHEMA] = Field(alias="schema", description="version of this form")
+    schema_: Literal[SCHEMA] = Version
     model: ModelName
     image: Size
     faces: list[Face] = about("from left to right; the first has the number 1")
@@ -116,14 +114,15 @@ PhotoLinks = links("PhotoLinks", *PHOTO_LINKS, set=Link | None, faces=list[FaceL
 
 
 class Photo(Reply):
-    """A photo that is kept."""
-
     id: Key = about("the photo's key: who knows it can see the photo")
     set: Key | None = about("the key of its set; null unless the sender asks")
     created: Moment
-    expires: Moment = about("when it is removed")
+    expires: Expires
     links: PhotoLinks
     results: Results
+
+
+Row = Annotated[list[float], Field(min_length=48, max_length=48)]
 
 
 class Explanation(Reply):
@@ -134,17 +133,13 @@ class Explanation(Reply):
     hidden: Share = about("with the fifth of the face hidden that spoke most for it")
     elsewhere: Share = about("with as much hidden elsewhere, mean of several places")
     holds: bool = about("whether hiding that fifth lowers it, and more than elsewhere")
-    heat: list[Annotated[list[float], Field(min_length=48, max_length=48)]] = about(
+    heat: Annotated[list[Row], Field(min_length=48, max_length=48)] = about(
         "48 rows of 48: how much the log-odds of the emotion fall if a part of the face is hidden; "
-        "below zero if that part spoke against it",
-        min_length=48,
-        max_length=48,
+        "below zero if that part spoke against it"
     )
 
 
 class Opinion(Reply):
-    """What was said about a face."""
-
     emotion: str = about("what somebody sees in the face")
     given: str = about("what the model answered")
     agrees: bool = about("whether both are the same")
@@ -160,17 +155,11 @@ class NewOpinion(Reply):
 
 # Sets, and the sender's own
 SetLinks = links("SetLinks", "self", "page", "csv", "annotated", "blurred")
-
-
-class PhotoInSet(Reply):
-    position: FromOne
-    problem: str | None = about("why it could not be read, null if it could")
-    photo: Photo | None
+WhyNot = Annotated[str | None, about("why it could not be read, null if it could")]
+PhotoInSet = reply("PhotoInSet", position=FromOne, problem=WhyNot, photo=Photo | None)
 
 
 class EmotionShare(Reply):
-    """One emotion over many faces."""
-
     emotion: str
     sure: Count = about("faces whose answer it is")
     unsure: Count = about("faces for which it is the most probable of several")
@@ -179,8 +168,6 @@ class EmotionShare(Reply):
 
 
 class PhotoSet(Reply):
-    """Photos that belong together."""
-
     id: Key = about("the set's key, of use to its sender only")
     links: SetLinks
     photos: list[PhotoInSet] = about("by position")
@@ -199,21 +186,14 @@ class Own(Reply):
     problem: str | None = about("why it, or a part of a video, could not be read")
 
 
-class OwnPhoto(Own):
-    set: Key
-    position: FromOne
-
-
-class OwnVideo(Own):
-    state: Literal[STATES]
-
-
+OwnPhoto = reply("OwnPhoto", Own, set=Key, position=FromOne)
+OwnVideo = reply("OwnVideo", Own, state=Literal[STATES])
 Mine = reply("Mine", photos=list[OwnPhoto], videos=list[OwnVideo])
-
 
 # Videos
 VideoFiles = links("VideoFiles", *LINKS)
 VideoLinks = links("VideoLinks", "self", "page", files=VideoFiles | None)
+VideoModel = reply("VideoModel", ModelName, runtime=str, notes=list[str])
 
 
 class VideoProgress(Reply):
@@ -238,9 +218,6 @@ class VideoFacts(Reply):
     has_sound: bool = about("whether it has sound, which the annotated video keeps")
 
 
-VideoModel = create_model("VideoModel", __base__=ModelName, runtime=str, notes=list[str])
-
-
 class Track(Reply):
     """One face in a video."""
 
@@ -261,7 +238,7 @@ class VideoSummary(Reply):
     """How long each face showed each emotion."""
 
     # what `emotion.video.summary` writes; importing that takes longer than a description should
-    schema_: Literal[1] = Field(alias="schema", description="version of this form")
+    schema_: Literal[1] = Version
     frames: Count
     duration_s: Seconds
     no_face_s: Seconds
@@ -272,12 +249,10 @@ class VideoSummary(Reply):
 
 
 class Video(Reply):
-    """A video that waits, is being analysed, or is kept."""
-
     id: Key = about("the video's key: who knows it can see the video")
     state: Literal[STATES]
     created: Moment
-    expires: Moment = about("when it is removed; counted from the end of the analysis")
+    expires: Expires = about("when it is removed; counted from the end of the analysis")
     before: Count = about("videos that wait before it")
     progress: VideoProgress | None
     problem: str | None = about("why it failed, or which part could not be read")
@@ -292,8 +267,6 @@ ModelLinks = links("ModelLinks", "self", "page")
 
 
 class Model(ModelNames):
-    """A model that can read photos."""
-
     default: bool = about("whether it reads the photos that ask for none")
     classes: list[str] = about("the emotions that it tells apart")
     sha256: Sha256 | None
@@ -301,12 +274,8 @@ class Model(ModelNames):
     links: ModelLinks
 
 
-class ModelWithCard(Model):
-    """A model and its card."""
-
-    card: dict | None = about("how it was made and how good it is, as its training wrote it")
-
-
+CardContent = Annotated[dict | None, about("how it was made and how good it is")]
+ModelWithCard = reply("ModelWithCard", Model, card=CardContent)
 Models = reply("Models", models=list[Model])
 
 
@@ -319,11 +288,8 @@ class Use(Reply):
     emotions: dict[str, Count]
 
 
-DayUse = create_model("DayUse", __base__=Use, day=Day)
-
-
-Month = Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}$")]
-MonthUse = create_model("MonthUse", __base__=Use, month=Month)
+DayUse = reply("DayUse", Use, day=Day)
+MonthUse = reply("MonthUse", Use, month=Month)
 
 
 class VideoUse(Reply):
@@ -343,23 +309,15 @@ class ExpectedEmotion(Reply):
     label_share: Share | None = about("of the labels of its data")
 
 
-From = Annotated[Share, Field(alias="from")]
-ConfidenceBin = reply("ConfidenceBin", from_=From, to=Share, faces=Count)
-
-
-OpinionPair = reply("OpinionPair", given=str, chosen=str, opinions=FromOne)
-
-
 class Opinions(Reply):
     said: Count
     agreed: Count
     disagreed: Count
     disagreed_share: Share | None
     interval_95: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
-    pairs: list[OpinionPair] = about("the model's answer and the person's, most frequent first")
-
-
-Kept = reply("Kept", all=Count, new=Count)
+    pairs: list[reply("OpinionPair", given=str, chosen=str, opinions=FromOne)] = about(
+        "the model's answer and the person's, most frequent first"
+    )
 
 
 class Drift(Reply):
@@ -374,9 +332,9 @@ class Drift(Reply):
     words: str
 
 
+From = Annotated[Share, Field(alias="from")]
+ConfidenceBin = reply("ConfidenceBin", from_=From, to=Share, faces=Count)
 Check = reply("Check", title=str, name=str, due=bool | None, words=str)
-Retraining = reply("Retraining", due=bool, words=str, checks=list[Check])
-CardName = create_model("CardName", __base__=ModelNames, name=str, sha256=str)
 
 
 class Monitoring(Reply):
@@ -384,7 +342,7 @@ class Monitoring(Reply):
 
     as_of: Moment
     recent_days: Count = about("what recent means")
-    model: CardName | None
+    model: reply("CardName", ModelNames, name=str, sha256=str) | None
     since: Day | None = about("the first day")
     total: Use
     recent: Use
@@ -395,6 +353,6 @@ class Monitoring(Reply):
     confidence: list[ConfidenceBin]
     unsure_expected: Share | None = about("on the labelled images of the model's data")
     opinions: Opinions
-    kept: Kept
+    kept: reply("Kept", all=Count, new=Count)
     drift: Drift
-    retraining: Retraining
+    retraining: reply("Retraining", due=bool, words=str, checks=list[Check])
