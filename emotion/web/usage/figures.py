@@ -6,7 +6,7 @@ All figures come from the statistics of the database, which know days, not peopl
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,31 +15,31 @@ from emotion.model.card import Card
 from emotion.model.figures import card_figures
 from emotion.model.intervals import wilson_interval
 from emotion.text import share
-from emotion.web.database import BUCKETS, Counts, Database, OpinionCount, day_of
+from emotion.web.database import BUCKETS, Counts, Database, day_of
 
 RECENT_DAYS = 30
-LEAST_FACES = 200
-"""Fewer recent faces cannot show a drift: with seven classes and this many, chance alone lifts the
-index above 0.1 less than one time in twenty (its scale is 1 / faces, Yurdakul 2018)."""
 
+# Fewer recent faces cannot show a drift: with seven classes and this many, chance alone lifts the
+# index above 0.1 less than one time in twenty (its scale is 1 / faces, Yurdakul 2018).
+LEAST_FACES = 200
+
+# Rules of thumb for the population stability index (Siddiqi 2006, Credit Risk Scorecards).
 SOME_DRIFT = 0.1
 LARGE_DRIFT = 0.25
-"""Rules of thumb for the population stability index (Siddiqi 2006, Credit Risk Scorecards)."""
 
+# People who disagree speak up more often than others, so a smaller share would say little. The
+# lower end of its 95% interval must lie above this.
 LEAST_OPINIONS = 30
 DISAGREED_DUE = 0.5
-"""People who disagree speak up more often than others, so a smaller share would say little. The
-lower end of its 95% interval must lie above this."""
 
+# Due if this many times as many faces are unsure as on the model's own labelled images: it does not
+# know this kind of face. That needs no labels (average confidence, Guillory et al. 2021).
 UNSURE_TIMES_DUE = 2
-"""Due if this many times as many faces are unsure as on the model's own labelled images: it does
-not know this kind of face. That needs no labels (average confidence, Guillory et al. 2021)."""
 
+# Faces given since the model was made, as a share of what it learned from (fewer change little), or
+# how many if the card does not say how many images it learned from.
 KEPT_SHARE_DUE = 0.05
-"""Faces given since the model was made, as a share of what it learned from: fewer change little."""
-
 KEPT_DUE = 500
-"""The same if the card does not say how many images it learned from."""
 
 
 @dataclass
@@ -59,24 +59,10 @@ class Use:
             "photos": self.photos,
             "without_face": self.without_face,
             "faces": self.faces,
-            "unsure_share": ratio(self.unsure, self.faces),
-            "mean_confidence": ratio(self.confidence_sum, self.faces),
+            "unsure_share": _ratio(self.unsure, self.faces),
+            "mean_confidence": _ratio(self.confidence_sum, self.faces),
             "emotions": dict(sorted(self.emotions.items())),
         }
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the card of a model says about its data and its answers there."""
-
-    sha256: str  # of the weights, "" without a card
-    name: str
-    labels: Mapping[str, float]  # labelled images it did not learn from
-    answers: Mapping[str, float]  # its own answers on `split`
-    split: str
-    unsure_share: float | None  # of the answers on labelled images
-    learned_from: int | None  # images
-    created: str  # day
 
 
 def monitoring_facts(
@@ -85,40 +71,40 @@ def monitoring_facts(
     feedback: Path | None = None,
     now_s: float | None = None,
 ) -> dict:
-    """Return all figures as plain types for JSON.
+    """Return all figures as plain types for JSON. Raises DatabaseError.
 
     Args:
-        database: the statistics.
-        model_card: card of the model that is served, to compare with.
+        model_card: of the model that is served, to compare with.
         feedback: folder of the faces that visitors gave; None leaves them out.
         now_s: seconds since 1970; None is now.
-
-    Raises:
-        DatabaseError: the database cannot be reached.
     """
-    now_s = time.time() if now_s is None else now_s
-    counts = database.counts()
-    expected = read_expected(model_card)
-    today = datetime.fromtimestamp(now_s, UTC).date()
-    days = [(today - timedelta(days=ago)).isoformat() for ago in reversed(range(RECENT_DAYS))]
+    now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
+    counts, card = database.counts(), Card.of(model_card)
+    sha256, name = card.weights_sha256, str(card.content.get("name") or "")
+    figures, labels = card_figures(card), Counter()
+    for measured in filter(None, (card_figures(card, split) for split in card.metrics)):
+        labels.update({row.name: row.images for row in measured.classes})
+    answers, split = (figures.answers, figures.split) if figures else ({}, "")
+    unsure_expected = 1 - card.verdict.coverage if card.verdict else None
+    days = [(now.date() - timedelta(days=ago)).isoformat() for ago in reversed(range(RECENT_DAYS))]
     by_day = _uses(counts, lambda row: row.day)
     by_month = _uses(counts, lambda row: row.day[:7])
     total = _uses(counts, lambda row: True)[True]
     recent = _uses(counts, lambda row: row.day in days)[True]
-    of_model = _uses(
-        counts, lambda row: row.day in days and expected.sha256 in ("", row.model_sha256)
-    )[True]
+    of_model = _uses(counts, lambda row: row.day in days and sha256 in ("", row.model_sha256))[True]
     sure = Counter()
     for row in counts.faces:
-        if row.day in days:
-            sure[row.bucket] += row.faces
-    opinions = _opinion_facts(counts.opinions, expected)
-    drift = _drift_facts(of_model, expected)
-    kept = _kept_faces(feedback, expected)
+        sure[row.bucket] += row.faces if row.day in days else 0
+    pairs = Counter()
+    for row in counts.opinions:
+        if sha256 in ("", row.model_sha256):
+            pairs[row.given, row.chosen] += row.opinions
+    opinions, drift = _opinions(pairs), _drift(of_model, answers, labels, split)
+    kept = _kept_faces(feedback, str(card.content.get("created") or ""))
     return {
-        "as_of": datetime.fromtimestamp(now_s, UTC).isoformat(timespec="seconds"),
+        "as_of": now.isoformat(timespec="seconds"),
         "recent_days": RECENT_DAYS,
-        "model": {"name": expected.name, "sha256": expected.sha256} if expected.sha256 else None,
+        "model": {"name": name, "sha256": sha256} if sha256 else None,
         "since": min((row.day for row in (*counts.photos, *counts.videos)), default=None),
         "total": total.as_dict(),
         "recent": recent.as_dict(),
@@ -130,45 +116,33 @@ def monitoring_facts(
         },
         "days": [{"day": day} | by_day[day].as_dict() for day in days],
         "months": [{"month": month} | use.as_dict() for month, use in sorted(by_month.items())],
-        "emotions": _emotion_facts(of_model, expected),
+        "emotions": [
+            {
+                "emotion": emotion,
+                "faces": of_model.emotions[emotion],
+                "share": _ratio(of_model.emotions[emotion], of_model.faces),
+                "expected_share": _ratio(answers.get(emotion, 0), sum(answers.values())),
+                "label_share": _ratio(labels[emotion], sum(labels.values())),
+            }
+            for emotion in dict.fromkeys([*answers, *sorted(of_model.emotions)])
+        ],
         "confidence": [
             {"from": bucket / BUCKETS, "to": (bucket + 1) / BUCKETS, "faces": sure[bucket]}
             for bucket in range(BUCKETS)
         ],
-        "unsure_expected": expected.unsure_share,
+        "unsure_expected": unsure_expected,
         "opinions": opinions,
         "kept": kept,
         "drift": drift,
-        "retraining": _retraining_facts(of_model, expected, opinions, drift, kept),
+        "retraining": _retraining(of_model, card, opinions, drift, kept),
     }
-
-
-def read_expected(content: Mapping | None) -> Expected:
-    """Return what a card says; what it does not say is empty or None."""
-    card = Card.of(content)
-    figures, labels = card_figures(card), Counter()
-    for measured in filter(None, (card_figures(card, split) for split in card.metrics)):
-        labels.update({row.name: row.images for row in measured.classes})
-    return Expected(
-        sha256=card.weights_sha256,
-        name=str(card.content.get("name") or ""),
-        labels=labels,
-        answers=figures.answers if figures else {},
-        split=figures.split if figures else "",
-        unsure_share=card.verdict and 1 - card.verdict.coverage,
-        learned_from=card.learned_from,
-        created=str(card.content.get("created") or ""),
-    )
 
 
 def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -> float:
     """Return the population stability index of two mixes of classes, 0 if they are the same.
 
-    Half a face is added to each class on both sides, so that one without faces counts, finitely.
-
-    Args:
-        found: class -> number of faces.
-        expected: class -> number of faces, of any total.
+    A mix is class -> number of faces, of any total. Half a face is added to each class on both
+    sides, so that one without faces counts, finitely.
     """
     names = sorted({*found, *expected})
     totals = [sum(mix.values()) + len(names) / 2 for mix in (found, expected)]
@@ -177,11 +151,6 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
         for name in names
     ]
     return sum((now - before) * math.log(now / before) for now, before in pairs)
-
-
-def ratio(part: float, whole: float) -> float | None:
-    """Return a part of a whole, 0 to 1; None of nothing."""
-    return part / whole if whole else None
 
 
 def _uses(counts: Counts, key_of: Callable) -> dict[object, Use]:
@@ -200,34 +169,15 @@ def _uses(counts: Counts, key_of: Callable) -> dict[object, Use]:
     return uses
 
 
-def _emotion_facts(use: Use, expected: Expected) -> list[dict]:
-    """Return how often each emotion was read, and how often that was to be expected."""
-    answers, labels = sum(expected.answers.values()), sum(expected.labels.values())
-    return [
-        {
-            "emotion": name,
-            "faces": use.emotions[name],
-            "share": ratio(use.emotions[name], use.faces),
-            "expected_share": ratio(expected.answers.get(name, 0), answers),
-            "label_share": ratio(expected.labels.get(name, 0), labels),
-        }
-        for name in dict.fromkeys([*expected.answers, *sorted(use.emotions)])
-    ]
-
-
-def _opinion_facts(rows: Iterable[OpinionCount], expected: Expected) -> dict:
-    """Return how often people disagreed with the model that is served."""
-    pairs: Counter = Counter()
-    for row in rows:
-        if expected.sha256 in ("", row.model_sha256):
-            pairs[row.given, row.chosen] += row.opinions
+def _opinions(pairs: Counter) -> dict:
+    """Return how often people disagreed, from (given, chosen) -> number of opinions."""
     said = sum(pairs.values())
     disagreed = sum(n for (given, chosen), n in pairs.items() if given != chosen)
     return {
         "said": said,
         "agreed": said - disagreed,
         "disagreed": disagreed,
-        "disagreed_share": ratio(disagreed, said),
+        "disagreed_share": _ratio(disagreed, said),
         "interval_95": list(wilson_interval(disagreed, said)) if said else None,
         "pairs": [
             {"given": given, "chosen": chosen, "opinions": n}
@@ -237,45 +187,41 @@ def _opinion_facts(rows: Iterable[OpinionCount], expected: Expected) -> dict:
     }
 
 
-def _kept_faces(folder: Path | None, expected: Expected) -> dict:
-    """Return how many faces visitors gave, and how many of these since the model was made."""
+def _kept_faces(folder: Path | None, since: str) -> dict:
+    """Return how many faces visitors gave, and how many of these since a day."""
     try:
         files = [] if folder is None else list(folder.glob("[!.]*/[!.]*.png"))
         days = [day_of(file.stat().st_mtime) for file in files]
-    except OSError:
-        # someone is taking them away for training
+    except OSError:  # someone is taking them away for training
         days = []
-    return {"all": len(days), "new": sum(day >= expected.created for day in days)}
+    return {"all": len(days), "new": sum(day >= since for day in days)}
 
 
-def _drift_facts(use: Use, expected: Expected) -> dict:
-    """Return whether the mix of recent answers differs from what the model's data let expect."""
+def _drift(use: Use, answers: Mapping, labels: Mapping, split: str) -> dict:
+    """Return whether the mix of recent answers differs from the model's answers on its own data."""
     index = label_index = None
-    if not expected.answers:
+    if not answers:
         level = "unknown"
         words = "The model has no card that says what it answered on labelled faces."
     elif use.faces < LEAST_FACES:
-        level = "too few faces"
-        words = (
-            f"Too few faces to tell: {use.faces} in {RECENT_DAYS} days; at least {LEAST_FACES} are "
-            "needed."
-        )
+        level, few = "too few faces", f"{use.faces} in {RECENT_DAYS} days"
+        words = f"Too few faces to tell: {few}; at least {LEAST_FACES} are needed."
     else:
-        index = stability_index(use.emotions, expected.answers)
-        label_index = stability_index(use.emotions, expected.labels)
+        index = stability_index(use.emotions, answers)
+        label_index = stability_index(use.emotions, labels)
         level, amount = "large", "far from"
         if index <= SOME_DRIFT:
             level, amount = "none", "much the same as"
         elif index <= LARGE_DRIFT:
             level, amount = "some", "somewhat different from"
         words = (
-            f"The mix of answers is {amount} the model's own answers on the {expected.split} "
-            f"images of its data (stability index {index:.2f})."
+            f"The mix of answers is {amount} the model's own answers on the {split} images of its "
+            f"data (stability index {index:.2f})."
         )
     return {
         "faces": use.faces,
         "least_faces": LEAST_FACES,
-        "split": expected.split,
+        "split": split,
         "index": index,
         "label_index": label_index,
         "level": level,
@@ -283,9 +229,7 @@ def _drift_facts(use: Use, expected: Expected) -> dict:
     }
 
 
-def _retraining_facts(
-    use: Use, expected: Expected, opinions: Mapping, drift: Mapping, kept: Mapping
-) -> dict:
+def _retraining(use: Use, card: Card, opinions: Mapping, drift: Mapping, kept: Mapping) -> dict:
     """Return whether to train again, and what each rule says: due, not due or not known (None)."""
     said, disagreement = opinions["said"], None
     disagreed = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
@@ -297,34 +241,27 @@ def _retraining_facts(
             f"to {share(high)}); due when all of that is above {share(DISAGREED_DUE)}, as people "
             "who disagree speak up more often."
         )
-
     drifted, mix = None, drift["words"]
     if drift["index"] is not None:
         drifted = drift["level"] == "large"
         mix += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
-
-    unsure = None
-    if expected.unsure_share is None:
+    unsure, few = None, f"{use.faces} in {RECENT_DAYS} days"
+    certainty = f"Faces: {few}; at least {LEAST_FACES} are needed to tell."
+    if not card.verdict:
         certainty = "The model has no card that says how often it was unsure on labelled faces."
-    elif use.faces < LEAST_FACES:
-        certainty = (
-            f"Faces: {use.faces} in {RECENT_DAYS} days; at least {LEAST_FACES} are needed to tell."
-        )
-    else:
-        limit = UNSURE_TIMES_DUE * expected.unsure_share
-        unsure = wilson_interval(use.unsure, use.faces)[0] > limit
+    elif use.faces >= LEAST_FACES:
+        expected = 1 - card.verdict.coverage
+        unsure = wilson_interval(use.unsure, use.faces)[0] > UNSURE_TIMES_DUE * expected
         certainty = (
             f"{share(use.unsure / use.faces)} of the answers were unsure, against "
-            f"{share(expected.unsure_share)} on its own labelled images; due when surely above "
-            f"{share(limit)}."
+            f"{share(expected)} on its own labelled images; due when surely above "
+            f"{share(UNSURE_TIMES_DUE * expected)}."
         )
-
     needed, basis = KEPT_DUE, ""
-    if expected.learned_from is not None:
-        needed = max(1, round(KEPT_SHARE_DUE * expected.learned_from))
+    if card.learned_from is not None:
+        needed = max(1, round(KEPT_SHARE_DUE * card.learned_from))
         basis = f", {share(KEPT_SHARE_DUE)} of what it learned from"
     given = f"{kept['new']} faces were given since the model was made; due from {needed:,}{basis}."
-
     people = "people disagree with most answers they say anything about"
     enough = "visitors gave enough new faces"
     rules = (
@@ -341,3 +278,7 @@ def _retraining_facts(
         words = "Too little is known yet to say whether retraining is due."
     checks = [dict(zip(("title", "name", "due", "words"), rule, strict=True)) for rule in rules]
     return {"due": bool(due), "words": words, "checks": checks}
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

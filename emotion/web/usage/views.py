@@ -45,11 +45,7 @@ def report_lines(
     feedback: Path | None = None,
     now_s: float | None = None,
 ) -> list[str]:
-    """Return the figures as lines of text; the arguments are those of `monitoring_facts`.
-
-    Raises:
-        DatabaseError: the database cannot be reached.
-    """
+    """Return the figures of `monitoring_facts` as lines of text. Raises DatabaseError."""
     facts = monitoring_facts(database, model_card, feedback, now_s)
     marks = {True: "!", False: "+", None: "?"}
     retraining = facts["retraining"]
@@ -57,15 +53,15 @@ def report_lines(
     lines = [retraining["words"], *checks]
     if facts["since"] is None:
         return ["No photo and no video has been read yet.", "", *lines]
-    recently, names = f"Last {facts['recent_days']} days", list(facts["total"]["emotions"])
     lines.append("")
-    for words, use in ((f"Since {facts['since']}", facts["total"]), (recently, facts["recent"])):
+    recently, total = f"Last {facts['recent_days']} days", facts["total"]
+    for words, use in ((f"Since {facts['since']}", total), (recently, facts["recent"])):
         lines.append(
             f"{words}: {use['photos']:,} photos ({use['without_face']:,} without a face), "
             f"{use['faces']:,} faces, {share(use['unsure_share'])} unsure, "
             f"mean confidence {share(use['mean_confidence'])}"
         )
-    videos, opinions, months = facts["videos"], facts["opinions"], facts["months"][::-1]
+    videos, opinions = facts["videos"], facts["opinions"]
     if videos["videos"]:
         lines.append(
             f"Videos: {videos['videos']:,} ({videos['without_face']:,} without a face), "
@@ -76,38 +72,34 @@ def report_lines(
         (row["emotion"], f"{row['faces']:,}", *(share(row[name]) for name in shares))
         for row in facts["emotions"]
     ]
-    lines += _table_lines((recently, "faces", "share", "expected", "labels"), emotions)
+    lines += _table((recently, "faces", "share", "expected", "labels"), emotions)
+    said = "Nobody has said anything about an answer yet."
     if opinions["said"]:
-        pairs = [(row["given"], row["chosen"], f"{row['opinions']:,}") for row in opinions["pairs"]]
-        lines += [
-            "",
+        said = (
             f"{opinions['disagreed']:,} of {opinions['said']:,} who said anything disagreed "
-            f"({share(opinions['disagreed_share'])})",
-            *_table_lines(("Model", "person", "times"), pairs)[1:],
-        ]
-    else:
-        lines += ["", "Nobody has said anything about an answer yet."]
+            f"({share(opinions['disagreed_share'])})"
+        )
+    pairs = [(row["given"], row["chosen"], f"{row['opinions']:,}") for row in opinions["pairs"]]
+    lines += ["", said, *_table(("Model", "person", "times"), pairs)[1:]]
+    months, names = facts["months"][::-1], list(total["emotions"])
     by_month = [
         (row["month"], *(share(row["emotions"].get(name, 0) / row["faces"]) for name in names))
         for row in months
         if row["faces"]
     ]
-    lines += _table_lines(("Month", *names), by_month)
+    lines += _table(("Month", *names), by_month)
     days = [row for row in facts["days"][::-1] if row["photos"]]
     for title, uses in (("Month", months), ("Day", days)):
         rows = [
             (
-                use[title.lower()],
-                f"{use['photos']:,}",
-                f"{use['faces']:,}",
-                share(use["unsure_share"]),
-                share(use["mean_confidence"]),
+                *(use[title.lower()], f"{use['photos']:,}", f"{use['faces']:,}"),
+                *(share(use["unsure_share"]), share(use["mean_confidence"])),
             )
             for use in uses
         ]
-        lines += _table_lines((title, "photos", "faces", "unsure", "confidence"), rows)
+        lines += _table((title, "photos", "faces", "unsure", "confidence"), rows)
     return lines
 
 
-def _table_lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["", *table(head, rows)] if rows else []
