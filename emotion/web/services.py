@@ -56,8 +56,7 @@ class Services:
     ) -> "Services":
         """Return the services around a recognizer; nothing is opened or written yet."""
         database = Database(settings.database)
-        detector = recognizer.detector if recognizer else None
-        models = Models(recognizer, settings.model, detector)
+        models = Models(recognizer, settings.model)
         return cls(
             settings,
             Storage(settings.uploads, settings.keep_s, clock),

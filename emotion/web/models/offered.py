@@ -10,41 +10,30 @@ under the SHA-256 of its own weights, until the app is started again.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from emotion.errors import ChoiceError, ModelError
 from emotion.files import sha256_of
 from emotion.model.card import Card, read_card
 from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles
-from emotion.recognizer import Detector, Recognizer
+from emotion.recognizer import Recognizer
 
-LOOK_EVERY_S = 3.0
-"""How long what the folder holds is believed."""
-
-LOADING_WAIT_S = 15.0
-"""How long a request waits for another one that loads the same model."""
+LOOK_EVERY_S = 3.0  # how long what the folder holds is believed
+LOADING_WAIT_S = 15.0  # how long a request waits for another one that loads the same model
 
 
 @dataclass(frozen=True)
 class OfferedModel:
-    """A model that a visitor may choose.
+    """A model that a visitor may choose."""
 
-    Attributes:
-        key: what a form or a request calls it: its name, with its folder if that is another one
-            than the default's, such as "fer2013/detection_model".
-        title: what it answers as, for people; the key if its card does not say.
-        card: what its card says, None if it has none that can be read.
-        stem: folder and name of its files; not for visitors.
-        is_default: whether it reads the photos of those who choose nothing.
-    """
-
-    key: str
-    title: str
-    card: Mapping | None
-    stem: Path
-    is_default: bool
+    key: str  # its name, with its folder if that is not the default's: "fer2013/detection_model"
+    title: str  # what it answers as, for people; the key if its card does not say
+    card: Mapping | None  # None if it has none that can be read
+    stem: Path  # folder and name of its files; not for visitors
+    is_default: bool  # whether it reads the photos of those who choose nothing
 
     @property
     def names(self) -> dict[str, str]:
@@ -55,47 +44,31 @@ class OfferedModel:
 class Models:
     """The models around the default one; safe to share between threads."""
 
-    def __init__(
-        self,
-        default: Recognizer | None,
-        default_stem: Path,
-        detector: Detector | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        """Offer what lies around the default model; nothing is read yet.
+    def __init__(self, default: Recognizer | None, default_stem: Path):
+        """Offer what lies around the default model, None if that could not be loaded.
 
-        Args:
-            default: the default model, None if it could not be loaded.
-            default_stem: folder and name of its files.
-            detector: what finds the faces, whichever model reads them; the default's if not given.
-            clock: seconds that only grow.
+        Nothing is read yet. One detector finds the faces, whichever model reads them.
         """
         self.default = default
-        self._stem = Path(default_stem)
-        self._detector = detector or (default.detector if default else None)
-        self._clock = clock
+        self._stem = default_stem
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._loaded: dict[str, Recognizer] = {}
-        self._failures: dict[str, tuple[tuple, str]] = {}
-        self._hashes: dict[str, tuple[tuple, str]] = {}
+        self._failures: dict[str, tuple[tuple, str]] = {}  # key -> stamp of its files, reason
+        self._hashes: dict[str, tuple[tuple, str]] = {}  # key -> stamp of its files, SHA-256
         self._seen: tuple[OfferedModel, ...] = ()
         self._look_at_s = float("-inf")
 
     def offered(self) -> tuple[OfferedModel, ...]:
         """Return the default model, then the others by key."""
         with self._lock:
-            if self._clock() >= self._look_at_s:
+            if time.monotonic() >= self._look_at_s:
                 self._seen = self._look()
-                self._look_at_s = self._clock() + LOOK_EVERY_S
+                self._look_at_s = time.monotonic() + LOOK_EVERY_S
             return self._seen
 
     def find(self, key: str = "") -> OfferedModel:
-        """Return the offered model with this key; "" is the default.
-
-        Raises:
-            ChoiceError: no offered model has this key.
-        """
+        """Return the offered model with this key; "" is the default. Raises ChoiceError."""
         offered = self.offered()
         for model in offered:
             if model.key == key or (not key and model.is_default):
@@ -106,11 +79,9 @@ class Models:
     def get(self, key: str = "") -> Recognizer:
         """Return the recognizer with an offered model; the first call for a model loads it.
 
-        Call it before a place among the photos in hand is taken: loading may take a while.
-
-        Raises:
-            ChoiceError: no offered model has this key.
-            ModelError: the model cannot be loaded.
+        Call it before a place among the photos in hand is taken: loading may take a while. Files
+        that failed are not tried again until one of them changes.
+        Raises ChoiceError, ModelError.
         """
         model = self.find(key)
         if self.default is None:
@@ -122,7 +93,24 @@ class Models:
         if not lock.acquire(timeout=LOADING_WAIT_S):
             raise ModelError(f"expected {model.key} to be loaded; it still is being loaded")
         try:
-            return self._loaded.get(model.key) or self._load(model)
+            if model.key in self._loaded:
+                return self._loaded[model.key]
+            if problem := self.problem(model):
+                raise ModelError(problem)
+            stamp = _stamp(model.stem)
+            try:
+                recognizer = Recognizer.load(model.stem, self.default.detector)
+            except ModelError as error:
+                self._failures[model.key] = (_stamp(model.stem), str(error))
+                raise
+            if stamp[:3] != _stamp(model.stem)[:3]:
+                raise ModelError(
+                    f"expected {model.key} to stay as it is; it was replaced meanwhile"
+                )
+            with self._lock:
+                self._loaded[model.key] = recognizer
+                self._look_at_s = float("-inf")  # now its card is the one it was loaded with
+            return recognizer
         finally:
             lock.release()
 
@@ -152,55 +140,36 @@ class Models:
 
     def _look(self) -> tuple[OfferedModel, ...]:
         """Return what is offered now; what is loaded stays on offer."""
-        default = self._stem.name
-        keys = {key for key in _pairs_around(self._stem.parent) if key != default}
-        models = []
-        for key in (default, *sorted(keys | set(self._loaded))):
-            stem, is_default = self._stem.parent / key, key == default
+        folder, default, models = self._stem.parent, self._stem.name, []
+        others = {*_pairs_around(folder), *self._loaded} - {default}
+        for key in (default, *sorted(others)):
             # the card that a model is served with, or else the one in its folder
-            recognizer = self.default if is_default else self._loaded.get(key)
-            card = recognizer.model.card if recognizer else read_card(ModelFiles(stem).card)
-            models.append(OfferedModel(key, Card.of(card).title or key, card, stem, is_default))
+            recognizer = self.default if key == default else self._loaded.get(key)
+            card = recognizer.model.card if recognizer else read_card(ModelFiles(folder / key).card)
+            title = Card.of(card).title or key
+            models.append(OfferedModel(key, title, card, folder / key, key == default))
         titles = Counter(model.title for model in models)
+        alike = {title for title, times in titles.items() if times > 1}
         return tuple(
-            replace(model, title=f"{model.title}: {model.key}")
-            if titles[model.title] > 1
-            else model
+            replace(model, title=f"{model.title}: {model.key}") if model.title in alike else model
             for model in models
         )
-
-    def _load(self, model: OfferedModel) -> Recognizer:
-        """Load a model; files that failed are not tried again until one of them changes."""
-        stamp = _stamp(model.stem)
-        if self.problem(model):
-            raise ModelError(self.problem(model))
-        try:
-            recognizer = Recognizer.load(model.stem, self._detector)
-        except ModelError as error:
-            self._failures[model.key] = (_stamp(model.stem), str(error))
-            raise
-        if stamp[:3] != _stamp(model.stem)[:3]:
-            raise ModelError(f"expected {model.key} to stay as it is; it was replaced meanwhile")
-        with self._lock:
-            self._loaded[model.key] = recognizer
-            self._look_at_s = float("-inf")  # from now on its card is the one it was loaded with
-        return recognizer
 
 
 def _pairs_around(folder: Path) -> Iterator[str]:
     """Yield the key of each pair in a folder and in its subfolders one level down."""
-    for found in (folder, *_shown(folder)):
-        for path in _shown(found) if found.is_dir() else ():
-            files = ModelFiles(path.with_name(path.name.removesuffix(".json")))
-            key = files.stem.relative_to(folder).as_posix() if path.suffix == ".json" else ""
-            if not key.isprintable() or not key or files.name.endswith(PREVIOUS_SUFFIX):
-                continue
-            if path.is_file() and files.weights.is_file():
-                yield key
+    entries = _shown(folder)
+    for path in chain(entries, *map(_shown, entries)):
+        files = ModelFiles(path.with_suffix(""))
+        key = files.stem.relative_to(folder).as_posix()
+        if path.suffix != ".json" or not key.isprintable() or key.endswith(PREVIOUS_SUFFIX):
+            continue
+        if path.is_file() and files.weights.is_file():
+            yield key
 
 
 def _shown(folder: Path) -> list[Path]:
-    """Return what a folder holds but hidden files; nothing if it cannot be read."""
+    """Return what a folder holds but hidden files; nothing if it is no folder, or closed."""
     try:
         return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError:

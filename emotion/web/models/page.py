@@ -1,10 +1,12 @@
 """The page about a model: what it answers, how good it is, its limits, and where it comes from."""
 
+import contextlib
+
 from flask import Blueprint, abort, render_template
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import ModelError, UploadError
-from emotion.faces import Thresholds, read_thresholds
+from emotion.faces import read_thresholds
 from emotion.labels import EMOTIONS
 from emotion.model.card import Card
 from emotion.model.figures import read_figures
@@ -15,8 +17,7 @@ from emotion.web.services import Services, current_services
 
 model_page = Blueprint("model_page", __name__)
 
-ALWAYS_CHECKED = {"Cache-Control": "no-cache"}
-"""The page changes when a model does."""
+ALWAYS_CHECKED = {"Cache-Control": "no-cache"}  # the page changes when a model does
 
 
 @model_page.get("/model", defaults={"key": ""})
@@ -24,22 +25,20 @@ ALWAYS_CHECKED = {"Cache-Control": "no-cache"}
 def page(key: str) -> ResponseReturnValue:
     """Show what is known about an offered model."""
     services = current_services()
+    models, thresholds = services.models, None
     try:
-        model = services.models.find(key)
+        model = models.find(key)
     except UploadError:
         abort(404)
     card, folder = Card.of(model.card), model.stem.parent
+    with contextlib.suppress(ModelError):
+        thresholds = read_thresholds(model.card)
 
     def without_paths(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
         return [(term, without_folders(text, folder)) for term, text in rows if text]
 
-    thresholds: Thresholds | None
-    try:
-        thresholds = read_thresholds(model.card)
-    except ModelError:
-        thresholds = None
-    recognizer, sha256 = services.models.loaded(model), services.models.sha256(model)
-    on_disk = services.models.sha256_of_files(model)
+    recognizer, sha256 = models.loaded(model), models.sha256(model)
+    on_disk = models.sha256_of_files(model)
     replaced = "its files were replaced since it was loaded; the new ones count after a restart"
     served = [
         ("Title", model.title),
@@ -52,7 +51,7 @@ def page(key: str) -> ResponseReturnValue:
     content = render_template(
         "model.html",
         model=model,
-        offered=services.models.offered(),
+        offered=models.offered(),
         card=card,
         class_names=class_names_of(services, model),
         problem=why_unusable(services, model),
