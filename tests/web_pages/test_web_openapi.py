@@ -1,11 +1,11 @@
 """The description of the API: complete, true to what the app answers, and fuzzed (schemathesis)."""
 
+import contextlib
 import errno
 import io
 import re
 import sys
 from dataclasses import replace
-from importlib import import_module
 
 import flask
 import jsonschema_rs
@@ -26,6 +26,7 @@ from web_support import encoded, looking_model, make_app, photo_form
 from emotion.errors import DatabaseError
 from emotion.web.database import Database
 from emotion.web.openapi import PROBLEMS, describe
+from emotion.web.photos import feedback
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.queue import VideoRow, VideoRows
@@ -64,6 +65,8 @@ class World:
         self.services = self.app.extensions["emotion"]
         self.client = self.app.test_client()
         self.services.videos.workers.command = (sys.executable, video_job_stand_in.__file__)
+        # a video waits or runs until then
+        self.close = self.services.videos.workers.stop
         self.places = {"number": 1, "kind": "blurred", "key": "detection_model"}
         if not self.services.settings.keeps_nothing:
             self.keep()
@@ -86,10 +89,6 @@ class World:
         videos.rows.finish(replace(row, state="done", faces=2, emotions="happy"))
         self.places |= {"video_id": row.id, "name": "emotions.csv"}
 
-    def stop(self):
-        """End the work on videos; another one waits or runs while there is a world."""
-        self.services.videos.workers.stop()
-
     def send(self, name, **changes):
         """Send what an operation expects, up to some changes."""
         method, path, content = OPERATIONS[name]
@@ -104,23 +103,10 @@ class World:
 
 def form_of(name, content=None):
     """Return the form that an operation expects, with a file of its kind or with other bytes."""
-    if name == "addVideo":
-        content = video_job_stand_in.sent() if content is None else content
-        return photo_form(content, "video.mp4", "video")
-    return photo_form(content)
-
-
-@pytest.fixture
-def make_world(tmp_path):
-    worlds = []
-
-    def make(**chosen):
-        worlds.append(World(tmp_path, **chosen))
-        return worlds[-1]
-
-    yield make
-    for world in worlds:
-        world.stop()
+    if name != "addVideo":
+        return photo_form(content)
+    content = video_job_stand_in.sent() if content is None else content
+    return photo_form(content, "video.mp4", "video")
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +116,7 @@ def fuzzed(tmp_path_factory):
     config = SchemathesisConfig.from_dict({"analysis": {"constants": {"enabled": False}}})
     schema = schemathesis.openapi.from_wsgi(f"{ROOT}/openapi.json", world.app, config=config)
     yield world, schema
-    world.stop()
-
-
-# The document itself
+    world.close()
 
 
 def test_the_description_is_valid_openapi(fuzzed):
@@ -158,12 +141,12 @@ def test_every_address_of_the_app_is_described_and_no_other(tmp_path):
 
 def test_examples_are_what_they_are_examples_of():
     schemas = DOCUMENT["components"]["schemas"]
-    found = 0
-    for name, schema in schemas.items():
-        for example in schema.get("examples", ()):
-            validator(name).validate(example)
-            found += 1
-    assert found >= 2
+    examples = [
+        (name, one) for name, schema in schemas.items() for one in schema.get("examples", ())
+    ]
+    for name, example in examples:
+        validator(name).validate(example)
+    assert len(examples) >= 2
 
 
 def validator(name):
@@ -172,56 +155,46 @@ def validator(name):
     return jsonschema_rs.Draft202012Validator(schema)
 
 
-# Every answer that is described can be had
+# Every answer that is described can be had: what brings each about
 
 
 def missing(world, name):
-    """Ask for what there is not."""
     keys = dict.fromkeys(("photo_id", "set_id", "video_id"), "A" * 22)
     world.places |= keys | {"key": "no/such/model"}
     return world.send(name)
 
 
-def wrong(world, name):
-    """Ask for something that is not offered."""
+def not_offered(world, name):
     if name in FORMS:
-        address = "http://example.org/photo.jpg"
-        return world.send(name, data={"photo": address, "video": address})
+        return world.send(name, data=dict.fromkeys(("photo", "video"), "http://x.org/photo.jpg"))
     if name == "explainFace":
         return world.send(name, query_string={"emotion": "hunger"})
     return world.send(name, json={"emotion": "hunger"})
 
 
 def too_large(world, name):
-    """Send too many bytes."""
-    if name in FORMS:
-        # beyond what a form may add to its file
+    if name in FORMS:  # beyond what a form may add to its file
         return world.send(name, data=form_of(name, bytes(100_000)))
     return world.send(name, json={"emotion": "sad" * 5000})
 
 
 def wrong_type(world, name):
-    """Send something of another type."""
     if name in FORMS:
         return world.send(name, data=form_of(name, b"<svg>"))
     return world.send(name, data='{"emotion": "sad"}', content_type="text/plain")
 
 
 def another_model(world, name):
-    """Ask when another model is served than the one that read the photo."""
     object.__setattr__(world.services.recognizer.model, "sha256", "cd" * 32)
     return world.send(name)
 
 
-def often(world, name):
-    """Send more than one may."""
+def twice(world, name):
     world.send(name)
     return world.send(name)
 
 
 def our_mistake(world, name):
-    """Ask when our own code fails."""
-
     def fail(**_):
         raise RuntimeError("/secret/path")
 
@@ -247,14 +220,13 @@ def not_now(world, name, monkeypatch):
 
 
 def disk_full(world, name, monkeypatch):
-    """Send something when the disk is full."""
     full = OSError(errno.ENOSPC, "No space left on device")
 
     def fail(*_, **__):
         raise full if name in FORMS else StorageError(full)
 
     monkeypatch.setattr(flask.Request, "_get_file_stream", fail)
-    monkeypatch.setattr(import_module("emotion.web.photos.feedback"), "keep", fail)
+    monkeypatch.setattr(feedback, "keep", fail)
     return world.send(name)
 
 
@@ -267,19 +239,15 @@ def from_elsewhere(world, name):
 
 
 def well(world, name):
-    """Send what is expected."""
     if name == "getFeedback":
         world.send("putFeedback")
     return world.send(name)
 
 
 CAUSES = {
-    200: well,
-    201: well,
-    202: well,
-    204: well,
+    **dict.fromkeys((200, 201, 202, 204), well),
     206: lambda world, name: world.send(name, headers={"Range": "bytes=0-2"}),
-    400: wrong,
+    400: not_offered,
     403: from_elsewhere,
     404: missing,
     409: another_model,
@@ -287,10 +255,11 @@ CAUSES = {
     415: wrong_type,
     416: lambda world, name: world.send(name, headers={"Range": "bytes=99999-"}),
     422: lambda world, name: world.send(name, data=photo_form(encoded()[:2000])),
-    429: often,
+    429: twice,
     500: our_mistake,
+    503: not_now,
+    507: disk_full,
 }
-CAUSES_WITH_PATCHES = {503: not_now, 507: disk_full}
 CHOSEN = {
     ("getMonitoring", 404): {"MONITORING": "off"},
     ("addPhoto", 409): {"KEEP_HOURS": "0"},
@@ -308,13 +277,11 @@ CHOSEN = {
 
 
 @pytest.mark.parametrize(("name", "status"), ANSWERS)
-def test_every_described_answer_can_be_had(make_world, monkeypatch, name, status):
-    with_video = "Video" in name
-    world = make_world(with_video=with_video, **CHOSEN.get((name, status), {}))
-    if status in CAUSES_WITH_PATCHES:
-        reply = CAUSES_WITH_PATCHES[status](world, name, monkeypatch)
-    else:
-        reply = CAUSES[status](world, name)
+def test_every_described_answer_can_be_had(tmp_path, monkeypatch, name, status):
+    world = World(tmp_path, with_video="Video" in name, **CHOSEN.get((name, status), {}))
+    more = [monkeypatch] if status in (503, 507) else []
+    with contextlib.closing(world):
+        reply = CAUSES[status](world, name, *more)
     assert reply.status_code == status, reply.text
     assert b"/secret" not in reply.data
     described = OPERATIONS[name][2]["responses"][str(status)]
@@ -325,8 +292,7 @@ def test_every_described_answer_can_be_had(make_world, monkeypatch, name, status
     assert (reply.mimetype or None) in kinds
     assert len(kinds) == 1 or name == "getVideoFile"
     for schema in described.get("content", {}).values():
-        named = schema["schema"].get("$ref", "").rpartition("/")[2]
-        if named:
+        if named := schema["schema"].get("$ref", "").rpartition("/")[2]:
             validator(named).validate(reply.json)
     assert "no-" in reply.headers["Cache-Control"]
 
@@ -334,16 +300,12 @@ def test_every_described_answer_can_be_had(make_world, monkeypatch, name, status
 # Whatever is sent, the answers are as described
 
 
-def cases_of(operation, **fixed):
-    """Return requests as described, and others where there is something to get wrong."""
-    as_described = operation.as_strategy(GenerationMode.POSITIVE, **fixed)
-    if fixed or not (operation.path_parameters or operation.query or operation.body):
-        return as_described
-    return strategies.one_of(as_described, operation.as_strategy(GenerationMode.NEGATIVE))
-
-
-def try_all(cases, prepare=lambda case: None):
-    """Send requests and check the answers."""
+def try_all(operation, prepare=lambda case: None, **fixed):
+    """Send requests as described, and others where there is something to get wrong."""
+    cases = operation.as_strategy(GenerationMode.POSITIVE, **fixed)
+    if not fixed and (operation.path_parameters or operation.query or operation.body):
+        wrong = operation.as_strategy(GenerationMode.NEGATIVE)
+        cases = strategies.one_of(cases, wrong)
 
     @given(case=cases)
     @settings(
@@ -362,34 +324,19 @@ def try_all(cases, prepare=lambda case: None):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_any_request(fuzzed, name):
-    _, schema = fuzzed
-    method, path, _ = OPERATIONS[name]
-    try_all(cases_of(schema[path][method]))
-
-
-KEPT = [name for name, (_, path, _) in OPERATIONS.items() if "_id}" in path]
-
-
-@pytest.mark.parametrize("name", KEPT)
-def test_requests_for_what_is_kept(fuzzed, name):
     world, schema = fuzzed
-    world.keep()
     method, path, _ = OPERATIONS[name]
-    places = {key: world.places[key] for key in re.findall(r"{(\w+)}", path)}
-    cookies = {COOKIE: world.client.get_cookie(COOKIE).value}
-    try_all(
-        cases_of(schema[path][method], path_parameters=places),
-        lambda case: setattr(case, "cookies", cookies),
-    )
+    operation = schema[path][method]
+    try_all(operation)
+    if "_id}" in path:  # what is kept, asked for by its sender
+        world.keep()
+        places = {key: world.places[key] for key in re.findall(r"{(\w+)}", path)}
+        cookies = {COOKIE: world.client.get_cookie(COOKIE).value}
+        try_all(operation, lambda case: setattr(case, "cookies", cookies), path_parameters=places)
+    if name in FORMS:
+        files = {"photo": encoded(), "video": video_job_stand_in.sent()}
 
+        def put_file(case):
+            case.body = {key: files.get(key, value) for key, value in case.body.items()}
 
-@pytest.mark.parametrize("name", FORMS)
-def test_forms_with_a_real_photo(fuzzed, name):
-    _, schema = fuzzed
-    method, path, _ = OPERATIONS[name]
-
-    def put_photo(case):
-        content = {"photo": encoded(), "video": video_job_stand_in.sent()}
-        case.body = {key: content.get(key, value) for key, value in case.body.items()}
-
-    try_all(cases_of(schema[path][method], media_type="multipart/form-data"), put_photo)
+        try_all(operation, put_file, media_type="multipart/form-data")
