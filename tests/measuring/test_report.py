@@ -175,6 +175,8 @@ def test_every_number_lies_beside_the_page(full_report):
     wrong = read_csv(folder / "test" / "samples_wrong.csv")
     assert all(row["true_class"] != row["answer"] for row in wrong)
     assert wrong[0]["name"].startswith("test/")
+    assert re.fullmatch(r"[a-z]+:0\.\d\d( [a-z]+:0\.\d\d){6}", wrong[0]["votes"])
+    assert list(wrong[0]) == ["row", "true_class", "answer", "probability", "name", "votes"]
     assert not (folder / "validation" / "robustness.csv").exists()
     assert not list(folder.rglob(".part-*"))
 
@@ -279,14 +281,13 @@ def test_samples_of_mistakes_the_surest_first_and_of_right_answers_by_turns(stan
     names = np.array([f"{number}.png" for number in range(6)])
     result = SplitResult(evaluation, None, (), images, names)
     wrong = wrong_samples(result)
-    assert [sample.position for sample in wrong] == [5, 2, 0]
-    assert (wrong[0].image == 5).all()
-    rows = [sample.row() for sample in wrong]
-    assert list(rows[0]) == ["row", "true_class", "answer", "probability", "name", "votes"]
-    assert [row["true_class"] + row["answer"] for row in rows] == ["ca", "bc", "ab"]
-    assert rows[0]["probability"] == pytest.approx(0.95)
-    assert (rows[0]["name"], rows[0]["votes"]) == ("5.png", "a:0.75 c:0.25")
-    assert rows[1]["votes"] == ""
-    assert [sample.true_class for sample in right_samples(result)] == ["a", "b", "c"]
+    assert [(one["row"], one["true_class"] + one["answer"]) for one in wrong] == [
+        *((5, "ca"), (2, "bc"), (0, "ab"))
+    ]
+    assert (wrong[0]["image"] == 5).all()
+    assert wrong[0]["probability"] == pytest.approx(0.95)
+    assert (wrong[0]["name"], wrong[0]["votes"]) == ("5.png", {"a": 0.75, "c": 0.25})
+    assert wrong[1]["votes"] == {}
+    assert [sample["true_class"] for sample in right_samples(result)] == ["a", "b", "c"]
     many = measure_split(stand_in_model, make_dataset(400, 0, 0), robustness=False)
     assert len(right_samples(many)) == len(wrong_samples(many)) == SAMPLE_COUNT

@@ -12,10 +12,10 @@ from web_support import stand_in_model as answering_model
 from emotion.errors import ModelError
 from emotion.faces import Thresholds
 from emotion.recognizer import Recognizer
-from emotion.training.measuring.robustness import (
+from emotion.training.measuring.measurement import (
+    CORRUPTED_IMAGES,
     CORRUPTIONS,
     LEVELS,
-    SAMPLE_IMAGES,
     UNCHANGED,
     measure_robustness,
     sample_of,
@@ -78,9 +78,9 @@ def test_measures_every_condition_once(mirrored, stand_in_model):
 
 
 def test_sample_is_small_and_always_the_same():
-    dataset = make_dataset(0, 0, SAMPLE_IMAGES + 100)
+    dataset = make_dataset(0, 0, CORRUPTED_IMAGES + 100)
     first, second = sample_of(dataset), sample_of(dataset)
-    assert len(first) == SAMPLE_IMAGES
+    assert len(first) == CORRUPTED_IMAGES
     np.testing.assert_array_equal(first.images, second.images)
     assert len(np.unique(first.labels)) == 7
 

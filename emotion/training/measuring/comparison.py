@@ -5,55 +5,43 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
 from emotion.errors import ModelError
 from emotion.files import write_csv, write_json
 from emotion.model.keras import ModelFiles, load_keras_model
 from emotion.model.runtime import INPUT_SHAPE, EmotionModel, load_model
-from emotion.text import decimal, table
+from emotion.text import NOTHING, decimal, table
 from emotion.training.data.datasets import Dataset
-from emotion.training.measuring.comparison_figure import LONGEST_NAME, draw_comparison, short
 from emotion.training.measuring.evaluation import evaluate_model
 from emotion.training.measuring.report import write_figure
-from emotion.training.measuring.report_figures import cut, draw
+from emotion.training.measuring.report_figures import Palette, cut, draw
 
 ROUNDS = 20
 BATCH_SIZE = 32
 TABLE_WIDTH = 100
+LONGEST_NAME = 28
+LABEL_INCHES = 0.21  # height that the label of one model takes beside the plot
 CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")  # ONNX's names
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """Everything about one model that is put beside the others."""
-
-    name: str  # of the model's files, with its folder if two have the same
-    runtime: str  # "ONNX Runtime" or "Keras"
-    images: int
-    accuracy: float
-    accuracy_interval: tuple[float, float]  # 95%
-    macro_f1: float
-    f1: dict[str, float | None]  # of each class of the dataset; None where it is not defined
-    log_loss: float
-    expected_calibration_error: float
-    size_bytes: int  # of the .h5
-    parameters: int  # moving averages included
-    multiply_adds: int | None  # of one face; None if the model has no fast form
-    milliseconds_alone: float  # median time of a face that comes alone
-    milliseconds_in_batch: float  # median time of a face among 32
-    machine: str  # what the times were taken on
 
 
 def compare_models(
     stems: Sequence[Path], dataset: Dataset, progress: Callable[[str], None] | None = None
-) -> tuple[ComparisonRow, ...]:
+) -> list[dict]:
     """Measure models, each a folder and name, on all images of a dataset, as they are served.
 
     `progress` is called with the name of each model before it is measured.
+
+    Returns:
+        A row a model. f1 is by class, None where it is not defined; size_bytes of the .h5;
+        parameters with moving averages; multiply_adds of one face, None without a fast form;
+        milliseconds are medians a face, alone and among 32.
+
     Raises DatasetError, ModelError.
     """
     if not stems:
@@ -74,29 +62,28 @@ def compare_models(
     rows, times = [], time_models(models, dataset.images)
     measured = zip(names, stems, models, evaluations, times, strict=True)
     for name, stem, model, evaluation, (alone, in_batch) in measured:
-        files = ModelFiles(stem)
-        f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
+        files, f1 = ModelFiles(stem), {row["class"]: row["f1"] for row in evaluation.per_class()}
         is_fast = model.runtime == "ONNX Runtime"
         rows.append(
-            ComparisonRow(
-                name=name,
-                runtime=model.runtime,
-                images=len(dataset),
-                accuracy=evaluation.accuracy,
-                accuracy_interval=evaluation.accuracy_interval,
-                macro_f1=evaluation.macro_f1,
-                f1={class_name: f1[class_name] for class_name in dataset.class_names},
-                log_loss=evaluation.log_loss,
-                expected_calibration_error=evaluation.expected_calibration_error,
-                size_bytes=files.weights.stat().st_size,
-                parameters=load_keras_model(files).count_params(),
-                multiply_adds=count_multiply_adds(files.fast_form) if is_fast else None,
-                milliseconds_alone=alone,
-                milliseconds_in_batch=in_batch,
-                machine=_machine(),
-            )
+            {
+                "name": name,
+                "runtime": model.runtime,
+                "images": len(dataset),
+                "accuracy": evaluation.accuracy,
+                "accuracy_interval": evaluation.accuracy_interval,
+                "macro_f1": evaluation.macro_f1,
+                "f1": {class_name: f1[class_name] for class_name in dataset.class_names},
+                "log_loss": evaluation.log_loss,
+                "expected_calibration_error": evaluation.expected_calibration_error,
+                "size_bytes": files.weights.stat().st_size,
+                "parameters": load_keras_model(files).count_params(),
+                "multiply_adds": count_multiply_adds(files.fast_form) if is_fast else None,
+                "milliseconds_alone": alone,
+                "milliseconds_in_batch": in_batch,
+                "machine": _machine(),
+            }
         )
-    return tuple(rows)
+    return rows
 
 
 def time_models(models: Sequence[EmotionModel], images: np.ndarray) -> list[list[float]]:
@@ -150,47 +137,112 @@ def count_multiply_adds(fast_form: Path) -> int:
     return total
 
 
-def comparison_lines(rows: Sequence[ComparisonRow]) -> list[str]:
+def comparison_lines(rows: Sequence[dict]) -> list[str]:
     """Return the rows as a table for a terminal of 100 columns, in blocks under each other."""
+
+    def column(key: str, form: str) -> list[str]:
+        return [form.format(row[key]) for row in rows]
+
     quality = {
-        "accuracy": [f"{row.accuracy:.2%}" for row in rows],
-        "95% interval": ["{:.2%} to {:.2%}".format(*row.accuracy_interval) for row in rows],
-        "macro F1": [f"{row.macro_f1:.3f}" for row in rows],
-        "log loss": [f"{row.log_loss:.3f}" for row in rows],
-        "calibration error": [f"{row.expected_calibration_error:.3f}" for row in rows],
+        "accuracy": column("accuracy", "{:.2%}"),
+        "95% interval": column("accuracy_interval", "{0[0]:.2%} to {0[1]:.2%}"),
+        "macro F1": column("macro_f1", "{:.3f}"),
+        "log loss": column("log_loss", "{:.3f}"),
+        "calibration error": column("expected_calibration_error", "{:.3f}"),
     }
     cost = {
-        "size": [f"{row.size_bytes / 1e6:,.1f} MB" for row in rows],
-        "parameters": [short(row.parameters) for row in rows],
-        "multiply-adds": [short(row.multiply_adds) for row in rows],
-        "ms alone": [f"{row.milliseconds_alone:.2f}" for row in rows],
-        f"ms of {BATCH_SIZE}": [f"{row.milliseconds_in_batch:.2f}" for row in rows],
-        "runtime": [row.runtime for row in rows],
+        "size": [f"{row['size_bytes'] / 1e6:,.1f} MB" for row in rows],
+        "parameters": [_short(row["parameters"]) for row in rows],
+        "multiply-adds": [_short(row["multiply_adds"]) for row in rows],
+        "ms alone": column("milliseconds_alone", "{:.2f}"),
+        f"ms of {BATCH_SIZE}": column("milliseconds_in_batch", "{:.2f}"),
+        "runtime": column("runtime", "{}"),
     }
-    by_class = {name: [decimal(row.f1[name]) for row in rows] for name in rows[0].f1}
-    names = [cut(row.name, LONGEST_NAME) for row in rows]
+    by_class = {name: [decimal(row["f1"][name]) for row in rows] for name in rows[0]["f1"]}
+    names = [cut(row["name"], LONGEST_NAME) for row in rows]
     return [
         *_blocks("model", names, quality),
         *_blocks("model", names, cost),
         *_blocks("F1 a class", names, by_class),
         f"Milliseconds of a face that comes alone and of one among {BATCH_SIZE}: medians, taken in "
         "turns,",
-        f"on {rows[0].machine}.",
+        f"on {rows[0]['machine']}.",
     ]
 
 
-def write_comparison(folder: Path, rows: Sequence[ComparisonRow]) -> None:
+def write_comparison(folder: Path, rows: Sequence[dict]) -> None:
     """Write `comparison.csv`, `comparison.json` and `comparison.png`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "comparison.json", [asdict(row) for row in rows])
+    write_json(folder / "comparison.json", rows)
     flat = []
     for row in rows:  # one value a column
-        values = asdict(row)
-        low, high = values.pop("accuracy_interval")
-        by_class = {f"f1_{name}": value for name, value in values.pop("f1").items()}
+        low, high = row["accuracy_interval"]
+        values = {key: row[key] for key in row if key not in ("accuracy_interval", "f1")}
+        by_class = {f"f1_{name}": value for name, value in row["f1"].items()}
         flat.append(values | {"accuracy_low": low, "accuracy_high": high} | by_class)
     write_csv(folder / "comparison.csv", flat)
     write_figure(folder / "comparison.png", draw(draw_comparison, rows))
+
+
+def draw_comparison(rows: Sequence[dict], palette: Palette) -> Figure:
+    """Draw accuracy over time, and F1 by class, a colour a model in both."""
+    upper_inches = max(3.8, 0.8 + LABEL_INCHES * len(rows))
+    figure = Figure(figsize=(8, upper_inches + 3.4), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(upper_inches, 3.1))
+    colors = [matplotlib.color_sequences["tab10"][number % 10] for number in range(len(rows))]
+    times = [row["milliseconds_alone"] for row in rows]
+    largest = max(row["parameters"] for row in rows)
+    for row, time_ms, color in zip(rows, times, colors, strict=True):
+        area = 25 + 350 * row["parameters"] / largest
+        upper.vlines(time_ms, *row["accuracy_interval"], color=color, linewidth=1.5)
+        upper.scatter(time_ms, row["accuracy"], s=area, color=color, alpha=0.8)
+    upper.set(xscale="log", xlim=(min(times) / 1.8, max(times) * 1.8))
+    upper.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    upper.xaxis.set_minor_locator(LogLocator(subs=()))
+    upper.yaxis.set_major_formatter(PercentFormatter(1))
+    upper.margins(y=0.1)
+    upper.set_title(f"Accuracy and 95% interval on {rows[0]['images']:,} images")
+    upper.set_xlabel("milliseconds a face, one at a time (area and label: parameters)")
+    _label_dots(upper, rows, colors, LABEL_INCHES / (upper_inches - 0.7), palette)
+
+    class_names, width = list(rows[0]["f1"]), 0.8 / len(rows)
+    for number, (row, color) in enumerate(zip(rows, colors, strict=True)):
+        places = np.arange(len(class_names)) - 0.4 + (number + 0.5) * width
+        heights = [row["f1"][name] or 0 for name in class_names]
+        style = {"color": color, "hatch": "//" if number >= 10 else ""}
+        lower.bar(places, heights, 0.9 * width, label=cut(row["name"], LONGEST_NAME), **style)
+    is_crowded = sum(map(len, class_names)) + 2 * len(class_names) > 90
+    lower.set_xticks(range(len(class_names)), class_names, rotation=90 if is_crowded else 0)
+    lower.grid(visible=False, axis="x")
+    lower.set(ylim=(0, 1))
+    lower.set_title("F1 by class")
+    handles = lower.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower left", ncols=4, handlelength=1.2)
+    return figure
+
+
+def _label_dots(axes, rows: Sequence[dict], colors, gap: float, palette: Palette) -> None:
+    """Write the names beside the plot, at least a gap apart, each with a line to its dot."""
+    bottom, top = axes.get_ylim()
+    wanted = (np.array([row["accuracy"] for row in rows]) - bottom) / (top - bottom)
+    order, steps = np.argsort(wanted, kind="stable"), np.arange(len(rows)) * gap
+    # without the steps the places must only not fall: push up, push down, meet in the middle
+    level = wanted[order] - steps
+    upward = np.maximum.accumulate(level)
+    downward = np.minimum.accumulate(level[::-1])[::-1]
+    for position, height in zip(order, (upward + downward) / 2 + steps, strict=True):
+        row, line = rows[position], {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.7}
+        axes.annotate(
+            f"{cut(row['name'], LONGEST_NAME)}, {_short(row['parameters'])}",
+            (row["milliseconds_alone"], row["accuracy"]),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            color=palette.ink,
+            arrowprops=line | {"color": colors[position], "relpos": (0, 0.5)},
+        )
 
 
 def _machine() -> str:
@@ -216,3 +268,13 @@ def _blocks(corner: str, names: Sequence[str], columns: dict[str, list[str]]) ->
         lines += [*tables[fitting - 1], ""]
         heads = heads[fitting:]
     return lines
+
+
+def _short(count: int | None) -> str:
+    """Return a count in thousands, millions or billions."""
+    if count is None:
+        return NOTHING
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)

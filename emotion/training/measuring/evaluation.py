@@ -6,12 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import rel_entr
-from sklearn.metrics import (
-    confusion_matrix,
-    f1_score,
-    log_loss,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
 from emotion.errors import DatasetError
 from emotion.model.intervals import wilson_interval
@@ -93,11 +88,7 @@ class Evaluation:
 
     @property
     def area_under_risk_coverage(self) -> float:
-        """Return the mean risk over all coverages (AURC), 0 to 1, low is good.
-
-        Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural
-        classifiers".
-        """
+        """Return the mean risk over all coverages (Geifman, Uziel & El-Yaniv 2019), 0 is best."""
         return float(self.risk_coverage()[1].mean())
 
     @property
@@ -114,17 +105,9 @@ class Evaluation:
         return np.divide(counts, totals, out=blank, where=totals > 0)
 
     def per_class(self) -> tuple[dict, ...]:
-        """Return class, precision, recall, F1 and support (images) of each class.
-
-        None is not defined: precision of a class that is never the answer, recall of one without
-        images, F1 of one that is both.
-        """
-        columns = precision_recall_fscore_support(
-            self.labels,
-            self.predictions,
-            labels=np.arange(len(self.class_names)),
-            zero_division=np.nan,
-        )
+        """Return class, precision, recall, F1 (None if not defined) and support of each class."""
+        how = {"labels": np.arange(len(self.class_names)), "zero_division": np.nan}
+        columns = precision_recall_fscore_support(self.labels, self.predictions, **how)
         return tuple(
             {"class": name}
             | dict(zip(("precision", "recall", "f1"), map(_number, shares), strict=True))
@@ -147,10 +130,9 @@ class Evaluation:
         )
 
     def risk_coverage(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return coverage and risk, (N,) each: the share of errors when the unsure are left out.
+        """Return coverage, (N,), and risk: the share of errors when the rest is left out as unsure.
 
-        Geifman & El-Yaniv 2017, "Selective classification for deep neural networks". Answers that
-        are equally sure cannot be told apart, so their errors are spread evenly among them.
+        Equally sure answers share their errors evenly (Geifman & El-Yaniv 2017).
         """
         _, group, sizes = np.unique(-self.confidence, return_inverse=True, return_counts=True)
         errors = np.bincount(group, weights=~self.right)
@@ -178,10 +160,9 @@ class Evaluation:
     def vote_agreement(self) -> dict | None:
         """Return how the answers stand to the votes, None if no image has any.
 
-        The measures are those of Barsoum et al. 2016, "Training deep networks for facial expression
-        recognition with crowd-sourced label distribution" (FER+), in nats, and the divergence of
-        Lin 1991, "Divergence measures based on the Shannon entropy", 0 to 1. A majority is one
-        class with the most votes, without a tie.
+        Majority (one class, no tie) and cross-entropy (nats) are the measures of Barsoum et al.
+        2016, "Training deep networks for facial expression recognition with crowd-sourced label
+        distribution"; divergence: Lin 1991, "Divergence measures based on the Shannon entropy".
         """
         voted = np.zeros(len(self.labels), bool) if self.votes is None else self.votes.sum(1) > 0
         if not voted.any():
@@ -271,10 +252,7 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
 
 
 def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Return the probabilities of (N, 48, 48) uint8 images, (N, classes), N above 0.
-
-    `predict` takes batches of faces, (n, 48, 48, 1) float32 in [0, 1].
-    """
+    """Return what `predict` answers to batches of (N, 48, 48) uint8 images, N above 0."""
     batches = [
         predict(images[start : start + BATCH_SIZE, ..., None].astype(np.float32) / 255)
         for start in range(0, len(images), BATCH_SIZE)
@@ -283,10 +261,9 @@ def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarr
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the temperature that makes probabilities honest (Guo et al. 2017).
+    """Return the temperature T that makes probabilities honest (Guo et al. 2017).
 
-    It is the T > 0 for which softmax(log(probabilities) / T) has the least log loss; above 1 where
-    the network is too sure of itself. The images must be ones it was not trained on.
+    Then softmax(log(probabilities) / T) has the least log loss, on images not trained on.
     """
 
     def loss(log_temperature: float) -> float:

@@ -27,12 +27,7 @@ from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
 from emotion.text import counted, decimal, share, table
 from emotion.training.measuring.evaluation import Evaluation
-from emotion.training.measuring.measurement import (
-    Sample,
-    SplitResult,
-    right_samples,
-    wrong_samples,
-)
+from emotion.training.measuring.measurement import SplitResult, right_samples, wrong_samples
 from emotion.training.measuring.report_figures import DARK, curves, draw, figures_of, sample_sheet
 
 CONFIDENT_COVERAGE = 0.8
@@ -93,10 +88,9 @@ def write_report(
         decimal=decimal,
         counted=counted,
     )
-    path = folder / "report.html"
-    with whole_file(path) as part:
+    with whole_file(folder / "report.html") as part:
         part.write_text(page, encoding="utf-8")
-    return path
+    return folder / "report.html"
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, images: np.ndarray) -> None:
@@ -171,7 +165,7 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
         write_figure(folder / f"{name}.png", draw(*figure))
     samples = {"right": right_samples(result), "wrong": wrong_samples(result)}
     for name, shown in samples.items():
-        write_csv(folder / f"samples_{name}.csv", [sample.row() for sample in shown])
+        write_csv(folder / f"samples_{name}.csv", list(map(_sample_row, shown)))
         if faces:
             figure = draw(sample_sheet, shown, f"Surest {name} answers")
             write_figure(folder / f"samples_{name}.png", figure)
@@ -186,11 +180,11 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
             if name in figures
         },
         "mistakes": [
-            (sample, _data_url(cv2.imencode(".png", sample.image)[1].tobytes()))
+            (sample, _data_url(cv2.imencode(".png", sample["image"])[1].tobytes()))
             for sample in mistakes
         ],
-        "voted": sum(bool(sample.votes) for sample in mistakes),
-        "voters_agree": sum(_voters_agree(sample) for sample in mistakes),
+        "voted": sum(bool(sample["votes"]) for sample in mistakes),
+        "voters_agree": sum(map(_voters_agree, mistakes)),
     }
 
 
@@ -202,10 +196,19 @@ def _matrix_rows(evaluation: Evaluation, matrix: np.ndarray) -> list[dict]:
     ]
 
 
-def _voters_agree(sample: Sample) -> bool:
+def _sample_row(sample: dict) -> dict:
+    """Return a sample as a row of a table, without its image."""
+    votes = " ".join(f"{name}:{part:.2f}" for name, part in sample["votes"].items())
+    row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
+    del row["image"]
+    return row
+
+
+def _voters_agree(sample: dict) -> bool:
     """Return whether more people gave the model's answer than any other."""
-    mine = sample.votes.get(sample.answer, 0)
-    return mine > 0 and sum(part >= mine for part in sample.votes.values()) == 1
+    votes = sample["votes"]
+    mine = votes.get(sample["answer"], 0)
+    return mine > 0 and sum(part >= mine for part in votes.values()) == 1
 
 
 def _picture(light: Path, *figure) -> dict:

@@ -17,8 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from emotion.labels import color_rgb
 from emotion.model.intervals import wilson_interval
 from emotion.training.measuring.evaluation import Evaluation
-from emotion.training.measuring.measurement import Sample, SplitResult
-from emotion.training.measuring.robustness import CORRUPTIONS, LEVELS, UNCHANGED
+from emotion.training.measuring.measurement import CORRUPTIONS, LEVELS, UNCHANGED, SplitResult
 
 WIDTH_INCHES = 4.2
 SAMPLE_COLUMNS = 6
@@ -229,7 +228,7 @@ def robustness(rows: Sequence[dict], palette: Palette) -> Figure:
     return _with_legend(figure, axes)
 
 
-def sample_sheet(samples: Sequence[Sample], title: str, palette: Palette) -> Figure:
+def sample_sheet(samples: Sequence[dict], title: str, palette: Palette) -> Figure:
     """Draw faces in a grid, each with its true class and its answer above it."""
     lines = max(1, -(-len(samples) // SAMPLE_COLUMNS))
     figure = _figure(0.4 + 1.45 * lines, 1.15 * SAMPLE_COLUMNS)
@@ -241,9 +240,9 @@ def sample_sheet(samples: Sequence[Sample], title: str, palette: Palette) -> Fig
         line, column = divmod(position, SAMPLE_COLUMNS)
         left, top = column * 1.08, line * 1.36
         extent = (left, left + 1, top + 1, top)
-        axes.imshow(sample.image, cmap="gray", vmin=0, vmax=255, extent=extent)
-        true_class, answer = (cut(n, LONGEST_CAPTION) for n in (sample.true_class, sample.answer))
-        caption = f"{true_class}\n→ {answer} {sample.probability:.0%}"
+        axes.imshow(sample["image"], cmap="gray", vmin=0, vmax=255, extent=extent)
+        label, answer = (cut(sample[key], LONGEST_CAPTION) for key in ("true_class", "answer"))
+        caption = f"{label}\n→ {answer} {sample['probability']:.0%}"
         axes.text(left + 0.5, top - 0.03, caption, ha="center", va="bottom", fontsize=6.5)
     axes.set(xlim=(0, 1.08 * SAMPLE_COLUMNS), ylim=(1.36 * lines - 0.3, -0.3), aspect="equal")
     return figure
