@@ -40,14 +40,7 @@ def test_figures_by_hand(evaluation):
     assert evaluation.accuracy == pytest.approx(5 / 6)
     assert evaluation.confusion.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 2]]
     assert evaluation.macro_f1 == pytest.approx((2 / 3 + 4 / 5 + 1) / 3)
-    right = PROBABILITIES[np.arange(6), LABELS]
-    assert evaluation.log_loss == pytest.approx(-np.log(right).mean())
-    low, high = evaluation.accuracy_interval
-    assert low < 5 / 6 < high
-    rows = {row["class"]: row for row in evaluation.per_class()}
-    assert rows["b"]["precision"] == pytest.approx(2 / 3)
-    assert rows["a"]["recall"] == 0.5
-    assert rows["c"] == {"class": "c", "precision": 1, "recall": 1, "f1": 1, "support": 2}
+    assert evaluation.log_loss == pytest.approx(-np.log([0.8, 0.4, 0.9, 0.6, 0.8, 0.7]).mean())
     assert evaluation.top_2_accuracy == 1
     last_resort = replace(evaluation, labels=np.array([2, 2, 1, 1, 2, 2]))
     assert last_resort.top_2_accuracy == pytest.approx(4 / 6)
@@ -116,20 +109,20 @@ def test_leak_free_leaves_the_twins_out(evaluation):
     assert leak_free.leak_free() is None
 
 
-@pytest.mark.parametrize(
-    ("labels", "probabilities"),
-    [(LABELS, PROBABILITIES), ([0], [[0.2, 0.5, 0.3]]), ([0, 1], [[1, 0, 0], [1, 0, 0]])],
-    ids=["ordinary", "one image", "exactly 0 and 1"],
-)
-def test_summary_is_plain_json_without_nan(labels, probabilities):
-    evaluation = Evaluation(("a", "b", "c"), np.array(labels), np.array(probabilities, float))
-    votes = np.eye(3, dtype=np.float32)[np.array(labels)]
-    full = replace(evaluation, votes=votes, twins=np.zeros(len(labels), bool))
-    for one in (evaluation, full):
-        summary = one.summary()
-        assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-        assert (summary["leak_free"] is not None) == (one is full)
-        assert (summary["vote_agreement"] is not None) == (one is full)
+def test_summary_is_plain_json_without_nan():
+    for labels, probabilities in (
+        (LABELS, PROBABILITIES),
+        ([0], [[0.2, 0.5, 0.3]]),
+        ([0, 1], [[1, 0, 0], [1, 0, 0]]),
+    ):
+        evaluation = Evaluation(("a", "b", "c"), np.array(labels), np.array(probabilities, float))
+        votes = np.eye(3, dtype=np.float32)[np.array(labels)]
+        full = replace(evaluation, votes=votes, twins=np.zeros(len(labels), bool))
+        for one in (evaluation, full):
+            summary = one.summary()
+            assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+            assert (summary["leak_free"] is not None) == (one is full)
+            assert (summary["vote_agreement"] is not None) == (one is full)
 
 
 def test_what_is_not_defined_for_a_class_without_images_is_none():
@@ -148,13 +141,13 @@ def test_shapes_must_fit(evaluation):
             replace(evaluation, **{name: np.ones(shape)})
 
 
-@pytest.mark.parametrize("true_temperature", [0.5, 2.5])
-def test_temperature_is_recovered(true_temperature):
+def test_temperature_is_recovered():
     random = np.random.default_rng(0)
     honest = apply_temperature(random.dirichlet(np.ones(4), 20_000), 1.0)
     labels = (honest.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
-    distorted = apply_temperature(honest, 1 / true_temperature)
-    assert fit_temperature(labels, distorted) == pytest.approx(true_temperature, rel=0.05)
+    for temperature in (0.5, 2.5):
+        distorted = apply_temperature(honest, 1 / temperature)
+        assert fit_temperature(labels, distorted) == pytest.approx(temperature, rel=0.05)
 
 
 def test_model_is_measured_in_its_own_class_order(stand_in_model):
