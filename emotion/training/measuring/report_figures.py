@@ -37,35 +37,32 @@ class Palette(NamedTuple):
 
 LIGHT = Palette("#ffffff", "#1b1f24", "#626a73", "#e3e6ea", "#0b62a8", "#c8590a")
 DARK = Palette("#1a1e23", "#e8eaed", "#9aa3ad", "#333a42", "#6cb6f5", "#f2a25c")
+THEME = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "figure.dpi": 160,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.8,
+}
 
 
 def draw(figure_of: Callable[..., Figure], *arguments, palette: Palette = LIGHT) -> Figure:
     """Return `figure_of(*arguments, palette)` drawn in the theme, ready to be saved."""
-    theme = {
-        "font.family": "DejaVu Sans",
-        "font.size": 9,
-        "text.color": palette.ink,
-        "axes.labelcolor": palette.muted,
-        "axes.edgecolor": palette.muted,
-        "axes.facecolor": palette.paper,
-        "axes.titlesize": 9.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": palette.grid,
-        "xtick.color": palette.muted,
-        "ytick.color": palette.muted,
-        "xtick.labelcolor": palette.ink,
-        "ytick.labelcolor": palette.ink,
-        "figure.facecolor": palette.paper,
-        "figure.dpi": 160,
-        "legend.frameon": False,
-        "legend.fontsize": 8,
-        "lines.linewidth": 1.8,
+    colours = {
+        palette.paper: ("axes.facecolor", "figure.facecolor"),
+        palette.ink: ("text.color", "xtick.labelcolor", "ytick.labelcolor"),
+        palette.muted: ("axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"),
+        palette.grid: ("grid.color",),
     }
+    theme = THEME | {name: colour for colour, names in colours.items() for name in names}
     with matplotlib.rc_context(theme):
         return figure_of(*arguments, palette)
 
