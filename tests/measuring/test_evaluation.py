@@ -7,7 +7,6 @@ from training_data import make_dataset
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
-from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import (
     Evaluation,
     apply_temperature,
@@ -18,32 +17,57 @@ from emotion.training.measuring.evaluation import (
 LABELS = np.array([0, 0, 1, 1, 2, 2])
 PROBABILITIES = np.array(
     [
-        [0.8, 0.1, 0.1],
-        [0.4, 0.5, 0.1],
-        [0.1, 0.9, 0.0],
-        [0.2, 0.6, 0.2],
-        [0.1, 0.1, 0.8],
-        [0.0, 0.3, 0.7],
+        *([0.8, 0.1, 0.1], [0.4, 0.5, 0.1], [0.1, 0.9, 0.0]),
+        *([0.2, 0.6, 0.2], [0.1, 0.1, 0.8], [0.0, 0.3, 0.7]),
     ]
 )
 VOTES = np.array(
     [[1, 0, 0], [0.2, 0.8, 0], [0, 1, 0], [0.4, 0.4, 0.2], [0, 0, 0], [0.3, 0, 0.7]], np.float32
 )
+TWINS = np.array([False, True, False, False, False, True])
+FULL = Evaluation(("a", "b", "c"), LABELS, PROBABILITIES, VOTES, TWINS)
 
 
-@pytest.fixture
-def evaluation() -> Evaluation:
-    return Evaluation(("a", "b", "c"), LABELS, PROBABILITIES)
-
-
-def test_figures_by_hand(evaluation):
-    assert evaluation.accuracy == pytest.approx(5 / 6)
-    assert evaluation.confusion.tolist() == [[1, 1, 0], [0, 2, 0], [0, 0, 2]]
-    assert evaluation.macro_f1 == pytest.approx((2 / 3 + 4 / 5 + 1) / 3)
-    assert evaluation.log_loss == pytest.approx(-np.log([0.8, 0.4, 0.9, 0.6, 0.8, 0.7]).mean())
-    assert evaluation.top_2_accuracy == 1
-    last_resort = replace(evaluation, labels=np.array([2, 2, 1, 1, 2, 2]))
+def test_figures_by_hand():
+    summary = FULL.summary()
+    expected = {
+        "images": 6,
+        "accuracy": 5 / 6,
+        "top_2_accuracy": 1,
+        "macro_f1": (2 / 3 + 4 / 5 + 1) / 3,
+        "log_loss": -np.log([0.8, 0.4, 0.9, 0.6, 0.8, 0.7]).mean(),
+        "images_also_in_training": 2,
+    }
+    assert {name: summary[name] for name in expected} == pytest.approx(expected)
+    assert summary["confusion_matrix"] == [[1, 1, 0], [0, 2, 0], [0, 0, 2]]
+    assert summary["accuracy_interval_95"] == pytest.approx([0.436, 0.970], abs=1e-3)
+    assert (summary["leak_free"]["images"], summary["leak_free"]["accuracy"]) == (4, 1)
+    # answers a b b b c c, labels a a b b c c; the fourth is a tie, the fifth has no votes
+    agreement = summary["vote_agreement"]
+    expected = {
+        "images": 5,
+        "majority_images": 4,
+        "mean_share": (1 + 0.8 + 1 + 0.4 + 0.7) / 5,
+        "label_mean_share": (1 + 0.2 + 1 + 0.4 + 0.7) / 5,
+        "best_mean_share": (1 + 0.8 + 1 + 0.4 + 0.7) / 5,
+        "majority_accuracy": 1,
+        "label_majority_accuracy": 0.75,
+    }
+    assert {name: agreement[name] for name in expected} == pytest.approx(expected)
+    assert agreement["vote_entropy"] < agreement["cross_entropy"]
+    assert 0 < agreement["jensen_shannon_divergence"] < 1
+    assert FULL.leak_free().leak_free() is None
+    last_resort = replace(FULL, labels=np.array([2, 2, 1, 1, 2, 2]))
     assert last_resort.top_2_accuracy == pytest.approx(4 / 6)
+
+
+def test_divergence_of_equal_and_of_opposite_answers():
+    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
+    for votes, divergence in ((certain, 0), (certain[::-1], 1)):
+        evaluation = Evaluation(("a", "b"), np.array([0, 1]), certain, votes.astype(np.float32))
+        agreement = evaluation.vote_agreement()
+        assert agreement["jensen_shannon_divergence"] == pytest.approx(divergence)
+        assert np.isfinite(agreement["cross_entropy"])
 
 
 def test_reliability_by_hand():
@@ -60,10 +84,9 @@ def test_reliability_by_hand():
 
 
 def test_risk_coverage_by_hand():
-    confidence = np.array([0.9, 0.6, 0.8, 0.7])
-    evaluation = Evaluation(
-        ("a", "b"), np.array([0, 1, 0, 1]), np.stack([confidence, 1 - confidence], axis=1)
-    )
+    first = np.array([0.9, 0.6, 0.8, 0.7])
+    probabilities = np.stack([first, 1 - first], axis=1)
+    evaluation = Evaluation(("a", "b"), np.array([0, 1, 0, 1]), probabilities)
     coverage, risk = evaluation.risk_coverage()
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     np.testing.assert_allclose(risk, [0, 0, 1 / 3, 1 / 2])
@@ -71,74 +94,31 @@ def test_risk_coverage_by_hand():
     half = evaluation.coverage_row(0.5)
     assert half == {"coverage": 0.5, "threshold": 0.8, "images": 2, "accuracy": 1}
     # equally sure answers share their errors, whatever their order
-    for order in ([0, 0, 1, 1], [1, 1, 0, 0]):
-        evaluation = Evaluation(("a", "b"), np.array(order), np.array([[0.7, 0.3]] * 4))
+    for labels in ([0, 0, 1, 1], [1, 1, 0, 0]):
+        evaluation = Evaluation(("a", "b"), np.array(labels), np.array([[0.7, 0.3]] * 4))
         np.testing.assert_allclose(evaluation.risk_coverage()[1], 0.5)
         assert evaluation.coverage_row(0.5)["images"] == 4
 
 
-def test_vote_agreement_by_hand(evaluation):
-    # answers a b b b c c, labels a a b b c c; the fourth is a tie, the fifth has no votes
-    agreement = replace(evaluation, votes=VOTES).vote_agreement()
-    expected = {
-        "images": 5,
-        "majority_images": 4,
-        "mean_share": (1 + 0.8 + 1 + 0.4 + 0.7) / 5,
-        "label_mean_share": (1 + 0.2 + 1 + 0.4 + 0.7) / 5,
-        "best_mean_share": (1 + 0.8 + 1 + 0.4 + 0.7) / 5,
-        "majority_accuracy": 1,
-        "label_majority_accuracy": 0.75,
-    }
-    assert {name: agreement[name] for name in expected} == pytest.approx(expected)
-    assert agreement["vote_entropy"] < agreement["cross_entropy"]
-    assert 0 < agreement["jensen_shannon_divergence"] < 1
-    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
-    for votes, divergence in ((certain, 0), (certain[::-1], 1)):
-        evaluation = Evaluation(("a", "b"), np.array([0, 1]), certain, votes.astype(np.float32))
-        agreement = evaluation.vote_agreement()
-        assert agreement["jensen_shannon_divergence"] == pytest.approx(divergence)
-        assert np.isfinite(agreement["cross_entropy"])
-
-
-def test_leak_free_leaves_the_twins_out(evaluation):
-    twins = np.array([False, True, False, False, False, True])
-    leak_free = replace(evaluation, votes=VOTES, twins=twins).leak_free()
-    assert leak_free.labels.tolist() == [0, 1, 1, 2]
-    assert leak_free.votes.shape == (4, 3)
-    assert leak_free.accuracy == 1
-    assert leak_free.leak_free() is None
-
-
 def test_summary_is_plain_json_without_nan():
-    for labels, probabilities in (
-        (LABELS, PROBABILITIES),
-        ([0], [[0.2, 0.5, 0.3]]),
-        ([0, 1], [[1, 0, 0], [1, 0, 0]]),
-    ):
-        evaluation = Evaluation(("a", "b", "c"), np.array(labels), np.array(probabilities, float))
-        votes = np.eye(3, dtype=np.float32)[np.array(labels)]
-        full = replace(evaluation, votes=votes, twins=np.zeros(len(labels), bool))
-        for one in (evaluation, full):
-            summary = one.summary()
-            assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-            assert (summary["leak_free"] is not None) == (one is full)
-            assert (summary["vote_agreement"] is not None) == (one is full)
-
-
-def test_what_is_not_defined_for_a_class_without_images_is_none():
-    evaluation = Evaluation(("a", "b", "c"), np.array([0, 0]), np.array([[1.0, 0, 0], [0, 1, 0]]))
-    shares = [list(row.values())[1:] for row in evaluation.per_class()]
+    one = Evaluation(("a", "b", "c"), np.array([0]), np.array([[0.2, 0.5, 0.3]]))
+    exact = Evaluation(("a", "b", "c"), np.array([0, 0]), np.array([[1.0, 0, 0], [0, 1, 0]]))
+    for evaluation in (FULL, one, exact):
+        summary = evaluation.summary()
+        assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["leak_free"] is summary["vote_agreement"] is None
+    # what is not defined for a class without images is None
+    shares = [list(row.values())[1:] for row in summary["per_class"]]
     assert shares == [[1, 0.5, pytest.approx(2 / 3), 2], [0, None, 0, 0], [None, None, None, 0]]
-    assert evaluation.macro_f1 == pytest.approx(2 / 3)
-    shares = evaluation.summary()["confusion_matrix_normalised"]
-    assert shares == [[0.5, 0.5, 0], [None] * 3, [None] * 3]
+    assert summary["macro_f1"] == pytest.approx(2 / 3)
+    assert summary["confusion_matrix_normalised"] == [[0.5, 0.5, 0], [None] * 3, [None] * 3]
 
 
-def test_shapes_must_fit(evaluation):
+def test_shapes_must_fit():
     shapes = [("votes", (6, 2)), ("twins", (5,)), ("probabilities", (5, 3))]
     for name, shape in [*shapes, ("probabilities", (6, 2))]:
         with pytest.raises(ValueError, match="expected"):
-            replace(evaluation, **{name: np.ones(shape)})
+            replace(FULL, **{name: np.ones(shape)})
 
 
 def test_temperature_is_recovered():
@@ -164,27 +144,8 @@ def test_model_is_measured_in_its_own_class_order(stand_in_model):
     np.testing.assert_array_equal(ours.votes, theirs.votes)
     assert ours.accuracy == theirs.accuracy
     assert len(ours.leak_free().labels) == len(data) // 2
-
-
-def test_answers_are_those_that_photos_get_or_those_of_one_crop(stand_in_model):
-    def run(faces):
-        left = faces[:, :, :24].mean(axis=(1, 2, 3))
-        return np.stack([0.05 + 0.9 * left, 0.95 - 0.9 * left], axis=1).astype(np.float32)
-
-    card = {"serving": {"mirrored": True, "temperature": 1}}
-    model = replace(stand_in_model, class_names=EMOTIONS[:2], card=card, run=run)
-    images = np.zeros((2, 48, 48), np.uint8)
-    images[0, :, :24] = 250
-    images[1, :, :24] = 5
-    dataset = Dataset(images, np.array([0, 1]), np.array(["test"] * 2), EMOTIONS[:2])
-    alone, averaged = (evaluate_model(model, dataset, one_crop=one) for one in (True, False))
-    np.testing.assert_allclose(alone.probabilities[:, 0], [0.932, 0.068], atol=1e-3)
-    np.testing.assert_allclose(averaged.probabilities[:, 0], [0.491, 0.059], atol=1e-3)
-
-
-def test_no_images_and_classes_the_model_does_not_know(stand_in_model):
     with pytest.raises(DatasetError, match="received none"):
-        evaluate_model(stand_in_model, make_dataset().split("absent"))
-    unknown = replace(make_dataset(), class_names=(*EMOTIONS[:-1], "contempt"))
+        evaluate_model(stand_in_model, data.split("absent"))
+    unknown = replace(data, class_names=(*EMOTIONS[:-1], "contempt"))
     with pytest.raises(DatasetError, match="contempt"):
         evaluate_model(stand_in_model, unknown)
