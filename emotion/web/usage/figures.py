@@ -6,8 +6,7 @@ All figures come from the statistics of the database, which know days, not peopl
 import math
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from emotion.model.card import Card
 from emotion.model.figures import card_figures
 from emotion.model.intervals import wilson_interval
 from emotion.text import share
-from emotion.web.database import BUCKETS, Counts, Database, day_of
+from emotion.web.database import BUCKETS, Database, FaceCount, PhotoCount, day_of
 
 RECENT_DAYS = 30
 
@@ -42,29 +41,6 @@ KEPT_SHARE_DUE = 0.05
 KEPT_DUE = 500
 
 
-@dataclass
-class Use:
-    """What was read in some time: one day, one month or all of it."""
-
-    photos: int = 0
-    without_face: int = 0
-    faces: int = 0
-    unsure: int = 0
-    confidence_sum: float = 0.0
-    emotions: Counter = field(default_factory=Counter)
-
-    def as_dict(self) -> dict:
-        """Return it as plain types; a share of nothing is None."""
-        return {
-            "photos": self.photos,
-            "without_face": self.without_face,
-            "faces": self.faces,
-            "unsure_share": _ratio(self.unsure, self.faces),
-            "mean_confidence": _ratio(self.confidence_sum, self.faces),
-            "emotions": dict(sorted(self.emotions.items())),
-        }
-
-
 def monitoring_facts(
     database: Database,
     model_card: Mapping | None,
@@ -87,44 +63,45 @@ def monitoring_facts(
     answers, split = (figures.answers, figures.split) if figures else ({}, "")
     unsure_expected = 1 - card.verdict.coverage if card.verdict else None
     days = [(now.date() - timedelta(days=ago)).isoformat() for ago in reversed(range(RECENT_DAYS))]
-    by_day = _uses(counts, lambda row: row.day)
-    by_month = _uses(counts, lambda row: row.day[:7])
-    total = _uses(counts, lambda row: True)[True]
-    recent = _uses(counts, lambda row: row.day in days)[True]
-    of_model = _uses(counts, lambda row: row.day in days and sha256 in ("", row.model_sha256))[True]
-    sure = Counter()
-    for row in counts.faces:
-        sure[row.bucket] += row.faces if row.day in days else 0
+    photos_of, faces_of = _by_time(counts.photos), _by_time(counts.faces)
+    photos, faces = ([row for day in days for row in of[day]] for of in (photos_of, faces_of))
+    of_model = [row for row in faces if sha256 in ("", row.model_sha256)]
+    found, sure = _use([], of_model), Counter()
+    for row in faces:
+        sure[row.bucket] += row.faces
     pairs = Counter()
     for row in counts.opinions:
         if sha256 in ("", row.model_sha256):
             pairs[row.given, row.chosen] += row.opinions
-    opinions, drift = _opinions(pairs), _drift(of_model, answers, labels, split)
+    opinions, drift = _opinions(pairs), _drift(found, answers, labels, split)
     kept = _kept_faces(feedback, str(card.content.get("created") or ""))
     return {
         "as_of": now.isoformat(timespec="seconds"),
         "recent_days": RECENT_DAYS,
         "model": {"name": name, "sha256": sha256} if sha256 else None,
         "since": min((row.day for row in (*counts.photos, *counts.videos)), default=None),
-        "total": total.as_dict(),
-        "recent": recent.as_dict(),
+        "total": _use(photos_of[""], faces_of[""]),
+        "recent": _use(photos, faces),
         "videos": {
             "videos": sum(row.videos for row in counts.videos),
             "without_face": sum(row.without_face for row in counts.videos),
             "faces": sum(row.faces for row in counts.videos),
             "seconds": round(sum(row.seconds for row in counts.videos), 1),
         },
-        "days": [{"day": day} | by_day[day].as_dict() for day in days],
-        "months": [{"month": month} | use.as_dict() for month, use in sorted(by_month.items())],
+        "days": [{"day": day} | _use(photos_of[day], faces_of[day]) for day in days],
+        "months": [
+            {"month": month} | _use(photos_of[month], faces_of[month])
+            for month in sorted({row.day[:7] for row in (*counts.photos, *counts.faces)})
+        ],
         "emotions": [
             {
                 "emotion": emotion,
-                "faces": of_model.emotions[emotion],
-                "share": _ratio(of_model.emotions[emotion], of_model.faces),
+                "faces": found["emotions"].get(emotion, 0),
+                "share": _ratio(found["emotions"].get(emotion, 0), found["faces"]),
                 "expected_share": _ratio(answers.get(emotion, 0), sum(answers.values())),
                 "label_share": _ratio(labels[emotion], sum(labels.values())),
             }
-            for emotion in dict.fromkeys([*answers, *sorted(of_model.emotions)])
+            for emotion in dict.fromkeys([*answers, *found["emotions"]])
         ],
         "confidence": [
             {"from": bucket / BUCKETS, "to": (bucket + 1) / BUCKETS, "faces": sure[bucket]}
@@ -153,20 +130,32 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
     return sum((now - before) * math.log(now / before) for now, before in pairs)
 
 
-def _uses(counts: Counts, key_of: Callable) -> dict[object, Use]:
-    """Return what was read, by a key of each row."""
-    uses: dict[object, Use] = defaultdict(Use)
-    for row in counts.photos:
-        use = uses[key_of(row)]
-        use.photos += row.photos
-        use.without_face += row.without_face
-    for row in counts.faces:
-        use = uses[key_of(row)]
-        use.faces += row.faces
-        use.unsure += 0 if row.sure else row.faces
-        use.confidence_sum += row.confidence_sum
-        use.emotions[row.emotion] += row.faces
-    return uses
+def _by_time(rows: Iterable) -> Mapping[str, list]:
+    """Return the rows of each day, of each month and, under "", of all time."""
+    found = defaultdict(list)
+    for row in rows:
+        for time_span in (row.day, row.day[:7], ""):
+            found[time_span].append(row)
+    return found
+
+
+def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
+    """Return what was read, as plain types; a share of nothing is None."""
+    emotions = Counter()
+    for row in faces:
+        emotions[row.emotion] += row.faces
+    return {
+        "photos": sum(row.photos for row in photos),
+        "without_face": sum(row.without_face for row in photos),
+        "faces": emotions.total(),
+        "unsure_share": _ratio(_unsure(faces), emotions.total()),
+        "mean_confidence": _ratio(sum(row.confidence_sum for row in faces), emotions.total()),
+        "emotions": dict(sorted(emotions.items())),
+    }
+
+
+def _unsure(faces: Sequence[FaceCount]) -> int:
+    return sum(row.faces for row in faces if not row.sure)
 
 
 def _opinions(pairs: Counter) -> dict:
@@ -197,18 +186,18 @@ def _kept_faces(folder: Path | None, since: str) -> dict:
     return {"all": len(days), "new": sum(day >= since for day in days)}
 
 
-def _drift(use: Use, answers: Mapping, labels: Mapping, split: str) -> dict:
+def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
     """Return whether the mix of recent answers differs from the model's answers on its own data."""
     index = label_index = None
     if not answers:
         level = "unknown"
         words = "The model has no card that says what it answered on labelled faces."
-    elif use.faces < LEAST_FACES:
-        level, few = "too few faces", f"{use.faces} in {RECENT_DAYS} days"
+    elif use["faces"] < LEAST_FACES:
+        level, few = "too few faces", f"{use['faces']} in {RECENT_DAYS} days"
         words = f"Too few faces to tell: {few}; at least {LEAST_FACES} are needed."
     else:
-        index = stability_index(use.emotions, answers)
-        label_index = stability_index(use.emotions, labels)
+        index = stability_index(use["emotions"], answers)
+        label_index = stability_index(use["emotions"], labels)
         level, amount = "large", "far from"
         if index <= SOME_DRIFT:
             level, amount = "none", "much the same as"
@@ -219,7 +208,7 @@ def _drift(use: Use, answers: Mapping, labels: Mapping, split: str) -> dict:
             f"data (stability index {index:.2f})."
         )
     return {
-        "faces": use.faces,
+        "faces": use["faces"],
         "least_faces": LEAST_FACES,
         "split": split,
         "index": index,
@@ -229,7 +218,9 @@ def _drift(use: Use, answers: Mapping, labels: Mapping, split: str) -> dict:
     }
 
 
-def _retraining(use: Use, card: Card, opinions: Mapping, drift: Mapping, kept: Mapping) -> dict:
+def _retraining(
+    faces: Sequence[FaceCount], card: Card, opinions: Mapping, drift: Mapping, kept: Mapping
+) -> dict:
     """Return whether to train again, and what each rule says: due, not due or not known (None)."""
     said, disagreement = opinions["said"], None
     disagreed = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
@@ -245,15 +236,15 @@ def _retraining(use: Use, card: Card, opinions: Mapping, drift: Mapping, kept: M
     if drift["index"] is not None:
         drifted = drift["level"] == "large"
         mix += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
-    unsure, few = None, f"{use.faces} in {RECENT_DAYS} days"
-    certainty = f"Faces: {few}; at least {LEAST_FACES} are needed to tell."
+    unsure, count = None, drift["faces"]
+    certainty = f"Faces: {count} in {RECENT_DAYS} days; at least {LEAST_FACES} are needed to tell."
     if not card.verdict:
         certainty = "The model has no card that says how often it was unsure on labelled faces."
-    elif use.faces >= LEAST_FACES:
+    elif count >= LEAST_FACES:
         expected = 1 - card.verdict.coverage
-        unsure = wilson_interval(use.unsure, use.faces)[0] > UNSURE_TIMES_DUE * expected
+        unsure = wilson_interval(_unsure(faces), count)[0] > UNSURE_TIMES_DUE * expected
         certainty = (
-            f"{share(use.unsure / use.faces)} of the answers were unsure, against "
+            f"{share(_unsure(faces) / count)} of the answers were unsure, against "
             f"{share(expected)} on its own labelled images; due when surely above "
             f"{share(UNSURE_TIMES_DUE * expected)}."
         )
