@@ -114,13 +114,6 @@ def test_summary_is_plain_json_without_nan():
     assert summary["confusion_matrix_normalised"] == [[0.5, 0.5, 0], [None] * 3, [None] * 3]
 
 
-def test_shapes_must_fit():
-    shapes = [("votes", (6, 2)), ("twins", (5,)), ("probabilities", (5, 3))]
-    for name, shape in [*shapes, ("probabilities", (6, 2))]:
-        with pytest.raises(ValueError, match="expected"):
-            replace(FULL, **{name: np.ones(shape)})
-
-
 def test_temperature_is_recovered():
     random = np.random.default_rng(0)
     honest = apply_temperature(random.dirichlet(np.ones(4), 20_000), 1.0)

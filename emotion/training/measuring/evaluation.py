@@ -29,14 +29,6 @@ class Evaluation:
     votes: np.ndarray | None = None  # (N, classes) shares; a row of zeros where nobody voted
     twins: np.ndarray | None = None  # (N,) bool, images that also stand in the training data
 
-    def __post_init__(self) -> None:
-        rows, columns = max(1, len(self.labels)), len(self.class_names)
-        shapes = {"probabilities": (rows, columns), "votes": (rows, columns), "twins": (rows,)}
-        for name, shape in shapes.items():
-            values = getattr(self, name)
-            if values is not None and values.shape != shape:
-                raise ValueError(f"expected {name} of shape {shape}; received {values.shape}")
-
     @property
     def predictions(self) -> np.ndarray:
         return self.probabilities.argmax(axis=1)
