@@ -1,11 +1,18 @@
-"""The description of the API: complete, true to what the app answers, and fuzzed (schemathesis)."""
+"""The API's description: complete, true to what the app answers, and fuzzed (schemathesis).
+
+And its guide, docs/api.md: its examples run, and it names every address and status.
+"""
 
 import contextlib
 import errno
 import io
+import json
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import flask
 import jsonschema_rs
@@ -33,6 +40,8 @@ from emotion.web.videos.queue import VideoRow, VideoRows
 from emotion.web.visitors import COOKIE
 
 ROOT = "/api/v1"
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+SHELL = ("bash", "-euo", "pipefail", "-c")
 DOCUMENT = describe(Settings(), ROOT)
 OPERATIONS = {
     content["operationId"]: (method.upper(), path, content)
@@ -329,3 +338,57 @@ def test_any_request(fuzzed, name):
             case.body = {key: files.get(key, value) for key, value in case.body.items()}
 
         try_all(operation, put_file, media_type="multipart/form-data")
+
+
+# The guide
+
+
+@pytest.fixture
+def run(tmp_path, serve):
+    """Give a function that runs an example against a live server and returns what it prints."""
+    app = make_app(tmp_path / "server", looking_model(), PORT=0)
+    command = (sys.executable, video_job_stand_in.__file__)
+    app.extensions["emotion"].videos.workers.command = command
+    address = serve(app)
+    for name in ("photo.jpg", "other.jpg"):
+        (tmp_path / name).write_bytes(encoded())
+    (tmp_path / "film.mp4").write_bytes(video_job_stand_in.sent())
+
+    def run(example, *command):
+        text = example.replace("http://127.0.0.1:5000", address)
+        done = subprocess.run(
+            [*command, text], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield run
+    assert not list((tmp_path / "server").rglob("*.jpg")), "the examples delete what they sent"
+
+
+def examples(language):
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.S)
+
+
+def test_python_examples_run(run):
+    (example,) = examples("python")
+    lines = run(example, sys.executable, "-c").splitlines()
+    assert len(lines) == 2 * 2 + 1
+    assert lines[-1] == "1 photos of mine"
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
+def test_curl_examples_run(run, tmp_path):
+    one, several, video = examples("sh")
+    assert len(json.loads(run(one, *SHELL))["faces"]) == 2
+    printed = run(several, *SHELL)
+    assert '"share"' in printed
+    assert printed.strip().endswith("2")
+    assert '"verdict": "happy"' in run(video, *SHELL)
+    assert (tmp_path / "emotions.parquet").exists()
+
+
+def test_the_text_names_every_address_and_every_status():
+    described = {(method, path) for method, path, _ in OPERATIONS.values()}
+    assert set(re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", GUIDE, re.M)) == described
+    assert set(map(int, re.findall(r"^\| (\d{3}) \|", GUIDE, re.M))) == set(PROBLEMS)
