@@ -197,14 +197,14 @@ def test_who_waits_too_long_for_a_model_is_told(models, monkeypatch):
 
     def slow(stem, detector=None):
         started.set()
-        finish.wait()
+        finish.wait(30)
         return models.default
 
     monkeypatch.setattr(Recognizer, "load", slow)
     monkeypatch.setattr(models_module, "LOADING_WAIT_S", 0.01)
     thread = threading.Thread(target=models.get, args=(OTHER,))
     thread.start()
-    started.wait()
+    assert started.wait(30)
     with pytest.raises(ModelError, match="being loaded"):
         models.get(OTHER)
     assert models.get() is models.default

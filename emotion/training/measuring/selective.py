@@ -6,13 +6,12 @@ An answer is sure when it leads clearly and is probable enough:
    wrong, by a logistic regression of right on lead (the reject rule of Chow 1970, "On optimum
    recognition error and reject tradeoff", where an error costs twice an unsure answer).
 2. `sure_from` is the lowest probability from which the answers with a clear lead are right in at
-   least `TARGET_ACCURACY` of cases, read off their risk-coverage curve (El-Yaniv & Wiener 2010, "On
-   the foundations of noise-free selective classification"; Geifman & El-Yaniv 2017, "Selective
-   classification for deep neural networks"). Where that would leave fewer than `LEAST_COVERAGE` of
-   all faces with a sure answer, it is the highest one that leaves so many: an app that is unsure of
-   most faces helps nobody. What it then reaches stands beside it as `accuracy_when_sure`.
+   least `TARGET_ACCURACY` of cases, read off their risk-coverage curve (Geifman & El-Yaniv 2017,
+   "Selective classification for deep neural networks"). Where that would leave fewer than
+   `LEAST_COVERAGE` of all faces with a sure answer, it is the highest one that leaves so many: an
+   app that is unsure of most faces helps nobody.
 
-Both are rounded to what a person can read, and what they give is measured after that.
+Both are rounded to what a person can read; what they then give stands beside them on the card.
 """
 
 import math
