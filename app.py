@@ -73,17 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show_monitoring(arguments: Sequence[str]) -> int:
     """Print how the app was used; return the exit status."""
-    from emotion.web.usage.views import monitoring_facts, report_lines
+    from emotion.web.usage.figures import monitoring_facts
+    from emotion.web.usage.views import report_lines
 
     given = read_arguments([word for word in arguments if word != "--json"], __doc__)
     services = load_services(settings_of(given))
     card = services.recognizer.model.card if services.recognizer else None
-    feedback = services.settings.feedback
     try:
-        if "--json" in arguments:
-            print(json.dumps(monitoring_facts(services.database, card, feedback), indent=1))
-        else:
-            print("\n".join(report_lines(services.database, card, feedback)))
+        facts = monitoring_facts(services.database, card, services.settings.feedback)
+        as_json = "--json" in arguments
+        print(json.dumps(facts, indent=1) if as_json else "\n".join(report_lines(facts)))
         sys.stdout.flush()
     except DatabaseError as error:
         print(f"app.py: {error}", file=sys.stderr)

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from web_support import SHA256, make_app, photo_form, stand_in_model, text_of, upload
 
 from emotion.web.database import Database, Opinion
-from emotion.web.usage.figures import stability_index
-from emotion.web.usage.views import monitoring_facts, report_lines
+from emotion.web.usage.figures import monitoring_facts, stability_index
+from emotion.web.usage.views import report_lines
 
 NOW_S = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
 DAY_S = 86400
@@ -197,13 +197,13 @@ def test_enough_new_faces(database, tmp_path):
 
 
 def test_report(database):
-    empty = report_lines(database, CARD, now_s=NOW_S)
+    empty = report_lines(facts_of(database))
     assert empty[0].startswith("No photo")
     read(database, {"happy": 3, "sad": 1}, unsure=1)
     read(database, {"angry": 1}, days_ago=40)
     say(database, "happy", "sad", 2)
     say(database, "happy", "happy", 1)
-    lines = report_lines(database, CARD, now_s=NOW_S)
+    lines = report_lines(facts_of(database))
     text = "\n".join(lines)
     for words in ("2026-10-12: 2 photos", "5 faces, 20%", "4 faces, 25%", "(67%)"):
         assert words in text

@@ -1,14 +1,12 @@
 """How the app is used over time, and whether to train again: as a page, JSON and text."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from flask import Blueprint, abort, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from emotion.text import share, table
 from emotion.web.api import NO_STORE, ROOT, api
-from emotion.web.database import Database
 from emotion.web.errors import ApiError
 from emotion.web.services import current_services
 from emotion.web.usage.figures import monitoring_facts
@@ -39,14 +37,8 @@ def _facts() -> dict:
     return monitoring_facts(services.database, card, services.settings.feedback, now_s)
 
 
-def report_lines(
-    database: Database,
-    model_card: Mapping | None,
-    feedback: Path | None = None,
-    now_s: float | None = None,
-) -> list[str]:
-    """Return the figures of `monitoring_facts` as lines of text. Raises DatabaseError."""
-    facts = monitoring_facts(database, model_card, feedback, now_s)
+def report_lines(facts: Mapping) -> list[str]:
+    """Return what `monitoring_facts` gave as lines of text."""
     marks = {True: "!", False: "+", None: "?"}
     retraining = facts["retraining"]
     checks = [f"  {marks[check['due']]} {check['words']}" for check in retraining["checks"]]
