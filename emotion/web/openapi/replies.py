@@ -13,11 +13,8 @@ from emotion.web.videos.queue import STATES
 
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
 EXAMPLE_NAMES = {"key": "detection_model", "title": "as most people see a face (FER+)"}
-KEY = {
-    "type": "string",
-    "pattern": f"^{ID_PATTERN.pattern}$",
-    "examples": ["Zk3mB0aF4qTt1nSg8vXw2Q"],
-}
+ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
+KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [ID]}
 
 
 def example_results() -> dict:
@@ -99,8 +96,6 @@ ModelName = reply("ModelName", ModelNames, name=str, sha256=Sha256)
 
 
 class Results(Reply):
-    """What was found in a photo."""
-
     model_config = ConfigDict(json_schema_extra={"examples": [example_results()]})
     schema_: Literal[SCHEMA] = Version
     model: ModelName
@@ -219,8 +214,6 @@ class VideoFacts(Reply):
 
 
 class Track(Reply):
-    """One face in a video."""
-
     track: FromOne = about("its number")
     first_s: Seconds = about("when it was first seen")
     last_s: Seconds = about("when it was last seen")
@@ -235,8 +228,6 @@ class Track(Reply):
 
 
 class VideoSummary(Reply):
-    """How long each face showed each emotion."""
-
     # what `emotion.video.summary` writes; importing that takes longer than a description should
     schema_: Literal[1] = Version
     frames: Count
