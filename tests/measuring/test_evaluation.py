@@ -58,7 +58,7 @@ def test_figures_by_hand():
     assert 0 < agreement["jensen_shannon_divergence"] < 1
     assert FULL.leak_free().leak_free() is None
     last_resort = replace(FULL, labels=np.array([2, 2, 1, 1, 2, 2]))
-    assert last_resort.top_2_accuracy == pytest.approx(4 / 6)
+    assert last_resort.figures()["top_2_accuracy"] == pytest.approx(4 / 6)
 
 
 def test_divergence_of_equal_and_of_opposite_answers():
@@ -90,7 +90,8 @@ def test_risk_coverage_by_hand():
     coverage, risk = evaluation.risk_coverage()
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     np.testing.assert_allclose(risk, [0, 0, 1 / 3, 1 / 2])
-    assert evaluation.area_under_risk_coverage == pytest.approx((1 / 3 + 1 / 2) / 4)
+    area = evaluation.figures()["area_under_risk_coverage"]
+    assert area == pytest.approx((1 / 3 + 1 / 2) / 4)
     half = evaluation.coverage_row(0.5)
     assert half == {"coverage": 0.5, "threshold": 0.8, "images": 2, "accuracy": 1}
     # equally sure answers share their errors, whatever their order

@@ -109,9 +109,9 @@ def test_page_needs_nothing_beside_it_and_tells_the_figures_and_the_card(full_re
         Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))).verify()
     assert not re.search(r"<img(?![^>]* alt=)", page.html)
     evaluation = result.evaluation
-    agreement = evaluation.vote_agreement()
+    figures, agreement = evaluation.figures(), evaluation.vote_agreement()
     for value in (
-        *(evaluation.accuracy, *evaluation.accuracy_interval, evaluation.top_2_accuracy),
+        *(figures["accuracy"], *figures["accuracy_interval_95"], figures["top_2_accuracy"]),
         *(evaluation.leak_free().accuracy, evaluation.coverage_row(0.8)["accuracy"]),
         *(result.one_crop.accuracy, agreement["mean_share"], agreement["best_mean_share"]),
     ):

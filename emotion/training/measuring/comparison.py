@@ -62,19 +62,20 @@ def compare_models(
     rows, times = [], time_models(models, dataset.images)
     measured = zip(names, stems, models, evaluations, times, strict=True)
     for name, stem, model, evaluation, (alone, in_batch) in measured:
-        files, f1 = ModelFiles(stem), {row["class"]: row["f1"] for row in evaluation.per_class()}
+        files, figures = ModelFiles(stem), evaluation.figures()
+        f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
         is_fast = model.runtime == "ONNX Runtime"
         rows.append(
             {
                 "name": name,
                 "runtime": model.runtime,
                 "images": len(dataset),
-                "accuracy": evaluation.accuracy,
-                "accuracy_interval": evaluation.accuracy_interval,
-                "macro_f1": evaluation.macro_f1,
+                "accuracy": figures["accuracy"],
+                "accuracy_interval": figures["accuracy_interval_95"],
+                "macro_f1": figures["macro_f1"],
                 "f1": {class_name: f1[class_name] for class_name in dataset.class_names},
-                "log_loss": evaluation.log_loss,
-                "expected_calibration_error": evaluation.expected_calibration_error,
+                "log_loss": figures["log_loss"],
+                "expected_calibration_error": figures["expected_calibration_error"],
                 "size_bytes": files.weights.stat().st_size,
                 "parameters": load_keras_model(files).count_params(),
                 "multiply_adds": count_multiply_adds(files.fast_form) if is_fast else None,

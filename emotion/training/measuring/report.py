@@ -106,17 +106,17 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def summary_lines(evaluation: Evaluation, one_crop: Evaluation | None = None) -> list[str]:
     """Return the figures as lines of text for a terminal, with those of one crop if there are."""
-    low, high = evaluation.accuracy_interval
-    confident = evaluation.coverage_row(CONFIDENT_COVERAGE)
+    figures, confident = evaluation.figures(), evaluation.coverage_row(CONFIDENT_COVERAGE)
+    low, high = figures["accuracy_interval_95"]
     leak_free, agreement = evaluation.leak_free(), evaluation.vote_agreement()
     lines = [
         f"accuracy {evaluation.accuracy:.2%} (95% interval {low:.2%} to {high:.2%}) "
         f"on {len(evaluation.labels):,} images",
-        f"macro F1 {evaluation.macro_f1:.3f}   log loss {evaluation.log_loss:.3f}   "
-        f"expected calibration error {evaluation.expected_calibration_error:.3f}",
+        f"macro F1 {figures['macro_f1']:.3f}   log loss {figures['log_loss']:.3f}   "
+        f"expected calibration error {figures['expected_calibration_error']:.3f}",
     ]
     if len(evaluation.class_names) > 2:
-        lines.append(f"label among the two best answers {evaluation.top_2_accuracy:.2%}")
+        lines.append(f"label among the two best answers {figures['top_2_accuracy']:.2%}")
     lines.append(
         f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out "
         f"(those below {confident['threshold']:.0%})"
