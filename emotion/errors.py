@@ -198,7 +198,7 @@ class BusyError(RequestError):
     status = 503
     title = "Busy"
     advice = "Please try again."
-    public = "Many photos are being read at the moment."
+    public: str | None = "Many photos are being read at the moment."
     again = "photo"
     retry_after_s = 2
 

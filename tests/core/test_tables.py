@@ -1,4 +1,3 @@
-import builtins
 import contextlib
 import resource
 import signal
@@ -14,17 +13,18 @@ from read_tables import read_table
 
 from emotion import tables
 from emotion.errors import TableError
-from emotion.tables import (
-    TABLE_SUFFIXES,
-    TableSink,
-    check_suffix,
-)
+from emotion.tables import TABLE_SUFFIXES, TableSink, check_suffix
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {"name": str, "frame": int, "score": float, "sure": bool}
 FULL = {"name": "a", "frame": 7, "score": 0.25, "sure": True}
 EMPTY = dict.fromkeys(COLUMNS)
 ROWS = [EMPTY, FULL, FULL | {"frame": None, "sure": False}, FULL | {"score": 3.0}]
+READERS = {
+    ".csv": pd.read_csv,
+    ".jsonl": lambda path, **more: pd.read_json(path, lines=True, **more),
+    ".parquet": pd.read_parquet,
+}
 
 
 @pytest.fixture(params=TABLE_SUFFIXES)
@@ -37,19 +37,6 @@ def write(path: Path, rows=ROWS, **more) -> Path:
         for row in rows:
             sink.write(row)
     return path
-
-
-def in_pandas(path: Path, **more) -> pd.DataFrame:
-    """Return a table as people open it."""
-    if path.suffix == ".csv":
-        return pd.read_csv(path, **more)
-    if path.suffix == ".jsonl":
-        return pd.read_json(path, lines=True, **more)
-    return pd.read_parquet(path, **more)
-
-
-def types_of(frame: pd.DataFrame) -> dict[str, str]:
-    return {name: str(kind) for name, kind in frame.dtypes.items()}
 
 
 @contextlib.contextmanager
@@ -67,20 +54,18 @@ def test_rows_come_back_as_they_were(path):
     assert read_table(write(path), COLUMNS) == ROWS
     assert read_table(write(path, ()), COLUMNS) == []
     row = {"frame": np.int64(2), "score": np.float32(0.5), "sure": np.bool_(True)}
-    assert read_table(write(path, [row]), COLUMNS) == [
-        EMPTY | {"frame": 2, "score": 0.5, "sure": True}
-    ]
-    for value in (float("nan"), float("inf"), np.float32("-inf")):
-        assert read_table(write(path, [{"score": value}]), COLUMNS) == [EMPTY]
+    odd = [{"score": value} for value in (float("nan"), float("inf"), np.float32("-inf"))]
+    rows = read_table(write(path, [row, *odd]), COLUMNS)
+    assert rows == [EMPTY | {"frame": 2, "score": 0.5, "sure": True}, EMPTY, EMPTY, EMPTY]
     numbers = [0.1, 1e-07, 123456789.123456, -0.0, 1e300, 2.0]
     rows = read_table(write(path, [{"score": number} for number in numbers]), COLUMNS)
     assert [row["score"] for row in rows] == numbers
 
 
 def test_pandas_reads_nullable_types(path):
-    frame = in_pandas(write(path), dtype_backend="numpy_nullable")
+    frame = READERS[path.suffix](write(path), dtype_backend="numpy_nullable")
     expected = {"name": "string", "frame": "Int64", "score": "Float64", "sure": "boolean"}
-    assert types_of(frame) == expected
+    assert {name: str(kind) for name, kind in frame.dtypes.items()} == expected
     assert frame["sure"].tolist() == [pd.NA, True, False, True]
     assert frame["frame"].tolist() == [pd.NA, 7, pd.NA, 7]
 
@@ -120,7 +105,6 @@ def test_what_cannot_be_written_is_a_sentence_and_the_table_before_stays(tmp_pat
 @pytest.mark.parametrize(
     ("text", "in_csv", "elsewhere"),
     [
-        ("x", "x", "x"),
         ('a "b", c;d', 'a "b", c;d', 'a "b", c;d'),
         ("two\r\nlines", "two  lines", "two\r\nlines"),
         ("nul\0", "nul ", "nul\0"),
@@ -148,16 +132,11 @@ def test_parquet_says_what_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "ROWS_A_GROUP", 2)
     path = write(tmp_path / "a.parquet", metadata={"model": "m", "model_sha256": "ab"})
     with pyarrow.parquet.ParquetFile(path) as file:
-        notes = file.schema_arrow.metadata
+        schema = file.schema_arrow
         assert file.metadata.num_row_groups == 2
-        assert [str(field.type) for field in file.schema_arrow] == [
-            "string",
-            "int64",
-            "double",
-            "bool",
-        ]
-    said = {name: notes[f"emotion.{name}".encode()] for name in ("schema", "model", "model_sha256")}
-    assert said == {"schema": b"1", "model": b"m", "model_sha256": b"ab"}
+    assert [str(field.type) for field in schema] == "string int64 double bool".split()
+    notes = {name: schema.metadata[b"emotion." + name] for name in (b"schema", b"model")}
+    assert notes == {b"schema": b"1", b"model": b"m"}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
@@ -216,7 +195,7 @@ def test_lines_outlive_a_killed_process_and_parquet_does_not(path):
 
 def test_a_full_disk_is_a_sentence_and_leaves_whole_rows(path, monkeypatch):
     monkeypatch.setattr(tables, "ROWS_A_GROUP", 50)
-    told = pytest.raises(TableError, match=rf"expected to write the table .*{path.name}; received")
+    told = pytest.raises(TableError, match=rf"{path.name}; received")
     with files_no_larger_than(4000), told, TableSink(path, COLUMNS) as sink:
         for frame in range(100_000):
             sink.write({"name": f"{frame * 7919}", "frame": frame})
@@ -230,14 +209,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_whole_rows(path, monkeypatch):
 
 
 def test_without_pyarrow_the_other_tables_are_written(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without_pyarrow(name, *arguments):
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(TableError, match=r"expected the package pyarrow .* pip install pyarrow"):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(TableError, match=r"pip install pyarrow"):
         TableSink(tmp_path / "a.parquet", COLUMNS)
     assert len(read_table(write(tmp_path / "a.csv"), COLUMNS)) == len(ROWS)
