@@ -12,47 +12,45 @@ from itertools import pairwise
 from pathlib import Path
 
 from emotion.model.card import Card, is_count
-from emotion.model.intervals import wilson_interval
 
-FEW_IMAGES = 100
-"""With fewer images than this, figures are marked as rough."""
-
+FEW_IMAGES = 100  # with fewer, figures are marked as rough
 MOST_CONFUSIONS = 3
-UNUSABLE = (AttributeError, KeyError, TypeError, ValueError)
-"""What reading figures of another form raises."""
+UNUSABLE = (AttributeError, KeyError, TypeError, ValueError)  # raised by figures of another form
 
+# what card and report of one training agree in to the last digit
 SAME_IN_BOTH = ("images", "accuracy", "log_loss", "expected_calibration_error")
-"""What card and report of one training agree in to the last digit."""
 
 VOTES = (
     "mean_share label_mean_share best_mean_share majority_accuracy label_majority_accuracy "
     "cross_entropy vote_entropy jensen_shannon_divergence"
 ).split()
 
+Interval = tuple[float, float]  # of 95%
+
+
+def wilson_interval(right: int, count: int) -> Interval:
+    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0.
+
+    By hand, since loading scipy.stats for it takes half a second.
+    """
+    z = 1.959964
+    centre = (right + z**2 / 2) / (count + z**2)
+    half = z * (right * (count - right) / count + z**2 / 4) ** 0.5 / (count + z**2)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
 
 @dataclass(frozen=True)
 class Numbers:
-    """The figures that are one number each, of all images or of a part; None: not known.
-
-    Attributes:
-        images: how many.
-        accuracy: share of right answers.
-        interval: its 95% interval, None if not known.
-        macro_f1: mean F1 of the classes.
-        top_2_accuracy: how often the label is among the two best answers.
-        log_loss: mean negative logarithm of the probability of the label.
-        calibration_error: expected calibration error (Guo et al. 2017), 0 to 1.
-        risk_area: area under the risk-coverage curve, 0 to 1.
-    """
+    """The figures that are one number each, of all images or of a part; None: not known."""
 
     images: int
     accuracy: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
     macro_f1: float | None
-    top_2_accuracy: float | None
+    top_2_accuracy: float | None  # how often the label is among the two best answers
     log_loss: float | None
-    calibration_error: float | None
-    risk_area: float | None
+    calibration_error: float | None  # expected calibration error (Guo et al. 2017), 0 to 1
+    risk_area: float | None  # under the risk-coverage curve, 0 to 1
 
     @classmethod
     def of(cls, content: Mapping) -> "Numbers":
@@ -85,8 +83,7 @@ class ClassFigures:
         return self.images < FEW_IMAGES
 
     @property
-    def recall_interval(self) -> tuple[float, float] | None:
-        """Return the 95% interval of the recall."""
+    def recall_interval(self) -> Interval | None:
         if self.recall is None or not self.images:
             return None
         return wilson_interval(round(self.recall * self.images), self.images)
@@ -94,15 +91,12 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Cell:
-    """How often one class was answered where another, or the same, was right.
-
-    `share` is of the images of the true class, None if there are none.
-    """
+    """How often one class was answered where another, or the same, was right."""
 
     true_class: str
     answer: str
     images: int
-    share: float | None
+    share: float | None  # of the images of the true class; None: there are none
 
     @property
     def is_right(self) -> bool:
@@ -150,44 +144,30 @@ class Worsened:
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on one split. Everything but the first four may be empty or None.
-
-    Attributes:
-        split: "test", "private_test", "validation", "train" or another name.
-        all: the figures of all images, answered as photos are.
-        classes: figures of each class, in output order.
-        coverage: accuracy if unsure answers are left out.
-        also_in_training: how many images also stand in the training data; None: not looked for.
-        leak_free: the others.
-        one_crop: all images without the mirror image, where photos are answered with it.
-        votes: how the answers stand to the votes of several people, and on how many "images".
-        matrix: a row a true class, a column an answer; only in a report, like all that follows.
-        bins: of the reliability diagram, the least sure first.
-        unchanged: the images that were made worse, as they are: (images, accuracy, one crop).
-        worsened: the same images made worse.
-    """
+    """What was measured on one split. Everything but the first three may be empty or None."""
 
     split: str
-    all: Numbers
-    classes: tuple[ClassFigures, ...]
-    coverage: tuple[Covered, ...] = ()
-    also_in_training: int | None = None
-    leak_free: Numbers | None = None
-    one_crop: Numbers | None = None
-    votes: Mapping[str, float | None] | None = None
-    matrix: tuple[tuple[Cell, ...], ...] = ()
-    bins: tuple[Bin, ...] = ()
-    unchanged: tuple[int, float, float | None] | None = None
-    worsened: tuple[Worsened, ...] = ()
+    all: Numbers  # of all images, answered as photos are
+    classes: tuple[ClassFigures, ...]  # in output order
+    coverage: tuple[Covered, ...]  # if unsure answers are left out
+    also_in_training: int | None  # images that also stand there; None: not looked for
+    leak_free: Numbers | None  # of the others
+    one_crop: Numbers | None  # without the mirror image, where photos are answered with it
+    votes: Mapping[str, float | None] | None  # how the answers stand to several people's
+    # only in a report:
+    matrix: tuple[tuple[Cell, ...], ...]  # a row a true class, a column an answer
+    bins: tuple[Bin, ...]  # of the reliability diagram, the least sure first
+    unchanged: tuple[int, float, float | None] | None  # images, accuracy, one crop; to compare with
+    worsened: tuple[Worsened, ...]  # the same images made worse
 
     @classmethod
     def of(cls, split: str, content: Mapping) -> "Figures":
         """Return the figures in what a card or a report says about a split.
 
-        Raises:
-            one of `UNUSABLE`: a number is missing, or is none.
+        Raises one of `UNUSABLE` where a number is missing, or is none.
         """
         leak_free, one_crop = content.get("leak_free"), content.get("one_crop")
+        votes, twins = content.get("vote_agreement"), content.get("images_also_in_training")
         classes = tuple(
             ClassFigures(
                 str(row["class"]),
@@ -196,18 +176,29 @@ class Figures:
             )
             for row in content["per_class"]
         )
+        coverage = tuple(
+            Covered(
+                _share(row["coverage"]),
+                _share(row["threshold"]),
+                _count(row["images"]),
+                _share(row["accuracy"]),
+            )
+            for row in content.get("accuracy_by_coverage") or ()
+        )
         rows = content.get("robustness") or ()
         unchanged = next((row for row in rows if not row["level"]), None)
-        twins = content.get("images_also_in_training")
         return cls(
             split=split,
             all=Numbers.of(content),
             classes=classes,
-            coverage=tuple(_covered(row) for row in content.get("accuracy_by_coverage") or ()),
+            coverage=coverage,
             also_in_training=None if twins is None else _count(twins),
             leak_free=Numbers.of(leak_free) if leak_free else None,
             one_crop=Numbers.of(one_crop) if one_crop else None,
-            votes=_votes(content.get("vote_agreement")),
+            votes={key: _number_or_none(votes[key]) for key in VOTES}
+            | {key: _count(votes[key]) for key in ("images", "majority_images")}
+            if votes
+            else None,
             matrix=_matrix(content.get("confusion_matrix") or (), classes),
             bins=_bins(content.get("reliability") or ()),
             unchanged=(_count(unchanged["images"]), *_accuracies(unchanged)) if unchanged else None,
@@ -243,10 +234,8 @@ class Figures:
     @property
     def least_honest(self) -> Bin:
         """Return the bin where confidence and accuracy lie furthest apart, counted in images."""
-        return max(
-            (row for row in self.bins if row.images),
-            key=lambda row: abs(row.confidence - row.accuracy) * row.images,
-        )
+        used = (row for row in self.bins if row.images)
+        return max(used, key=lambda row: abs(row.confidence - row.accuracy) * row.images)
 
     @property
     def most_frequent_share(self) -> float:
@@ -267,17 +256,12 @@ class Figures:
 
 
 def read_figures(stem: Path, card: Card) -> Figures | None:
-    """Return what is known of a model on the split that says most about it.
+    """Return what is known of a model on the split that says most about it, None if nothing.
 
-    Its report is read if it is of the same training; else, as while a model is being replaced, what
-    the card says stands alone. None if nothing is known.
-
-    Args:
-        stem: folder and name of the model's files.
-        card: the card that the model is served with.
+    Its report, beside the files named by `stem`, is read if it is of the same training; else, as
+    while a model is being replaced, what its card says stands alone.
     """
-    split = card.main_split
-    figures = card_figures(card)
+    split, figures = card.main_split, card_figures(card)
     if figures is None:
         return None
     path = stem.with_name(f"{stem.name}_report") / split / "evaluation.json"
@@ -300,30 +284,17 @@ def card_figures(card: Card, split: str = "") -> Figures | None:
         return None
 
 
-def _covered(row: Mapping) -> Covered:
-    shares = (_share(row[key]) for key in ("coverage", "threshold"))
-    return Covered(*shares, _count(row["images"]), _share(row["accuracy"]))
-
-
-def _votes(content: Mapping | None) -> Mapping[str, float | None] | None:
-    if not content:
-        return None
-    counts = {key: _count(content[key]) for key in ("images", "majority_images")}
-    return {key: _number_or_none(content[key]) for key in VOTES} | counts
-
-
 def _matrix(counts: list, classes: tuple[ClassFigures, ...]) -> tuple[tuple[Cell, ...], ...]:
     """Return the confusion matrix, whose rows must have as many images as the classes."""
     matrix = []
     for row, numbers in zip(classes, counts, strict=True) if counts else ():
         if sum(map(_count, numbers)) != row.images:
             raise ValueError(f"expected {row.images} images of {row.name}; received {numbers}")
-        matrix.append(
-            tuple(
-                Cell(row.name, other.name, number, number / row.images if row.images else None)
-                for other, number in zip(classes, numbers, strict=True)
-            )
-        )
+        cells = [
+            Cell(row.name, other.name, number, number / row.images if row.images else None)
+            for other, number in zip(classes, numbers, strict=True)
+        ]
+        matrix.append(tuple(cells))
     return tuple(matrix)
 
 
@@ -351,22 +322,16 @@ def _worsened(rows: list) -> tuple[Worsened, ...]:
     kinds: dict[str, dict] = {}
     for row in rows:
         kinds.setdefault(str(row["corruption"]), {})[str(row["level"])] = row
-    levels = list(next(iter(kinds.values()), {}))
-    return tuple(
-        Worsened(
-            name,
-            _together([str(row.get("description") or "") for row in found.values()]),
-            {level: _accuracies(row) for level, row in found.items()},
-        )
-        for name, found in kinds.items()
-        if list(found) == levels
-    )
-
-
-def _together(texts: list[str]) -> str:
-    """Return texts as one: "sigma 0.7 px", "sigma 1.2 px" -> "sigma 0.7 / 1.2 px"."""
-    columns = zip(*(text.split() for text in texts), strict=False)
-    return " ".join(" / ".join(dict.fromkeys(words)) for words in columns)
+    levels, worsened = list(next(iter(kinds.values()), {})), []
+    for name, found in kinds.items():
+        if list(found) == levels:
+            # "sigma 0.7 px", "sigma 1.2 px" -> "sigma 0.7 / 1.2 px"
+            texts = (str(row.get("description") or "").split() for row in found.values())
+            columns = zip(*texts, strict=False)
+            description = " ".join(" / ".join(dict.fromkeys(words)) for words in columns)
+            accuracies = {level: _accuracies(row) for level, row in found.items()}
+            worsened.append(Worsened(name, description, accuracies))
+    return tuple(worsened)
 
 
 def _accuracies(row: Mapping) -> tuple[float, float | None]:

@@ -8,8 +8,7 @@ from model_folder import evaluation, report_content
 from emotion.errors import ModelError
 from emotion.labels import EMOTIONS
 from emotion.model.card import Card, load_card, read_card
-from emotion.model.figures import UNUSABLE, Figures, card_figures
-from emotion.model.intervals import wilson_interval
+from emotion.model.figures import UNUSABLE, Figures, card_figures, wilson_interval
 
 SHA = "ab" * 32
 GOOD = {"class_names": list(EMOTIONS), "input_shape": [48, 48, 1], "weights_sha256": SHA}

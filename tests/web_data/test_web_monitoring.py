@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from web_support import SHA256, make_app, stand_in_model, upload
 
-from emotion.model.intervals import wilson_interval
+from emotion.model.figures import wilson_interval
 from emotion.web.database import Database, Opinion
 from emotion.web.settings import PROJECT_FOLDER
 from emotion.web.usage.figures import read_expected, stability_index

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from emotion.errors import DatasetError
-from emotion.model.intervals import wilson_interval
+from emotion.model.figures import wilson_interval
 from emotion.model.runtime import EmotionModel, apply_temperature
 from emotion.training.data.datasets import Dataset
 
