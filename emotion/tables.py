@@ -19,8 +19,8 @@ from emotion.files import whole_file
 from emotion.rows import safe_cell
 
 SCHEMA = 1  # of the columns' meaning; it grows when one changes its meaning or goes away
+BYTES_A_GROUP = 2**24  # of lines that are turned into a Parquet file's rows together
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
-ROWS_A_GROUP = 16_384  # that a Parquet file holds back before it writes them together
 
 # type of a column -> what its values may be; they become plain Python values
 ACCEPTED = MappingProxyType({str: str, int: Integral, float: Real, bool: (bool, np.bool_)})
@@ -150,20 +150,21 @@ def _csv_line(values: Iterable) -> bytes:
     return text.getvalue().encode()
 
 
-class _Parquet:
-    """A Parquet file, written a group of rows at a time; it has its index at its end."""
+class _Parquet(_Lines):
+    """A Parquet file, made when all rows are there from a table of lines in a folder beside it."""
 
     def __init__(self, path: Path, columns: Columns, metadata: Mapping[str, str]):
         try:
             import pyarrow  # large, so it is imported where it is needed
+            import pyarrow.json
             import pyarrow.parquet
         except ImportError as error:
             raise TableError(
                 f"expected the package pyarrow for {path.name}; it is not installed: pip install "
                 "pyarrow, or use a table ending in .csv or .jsonl"
             ) from error
-        self._path, self._rows, self._failed, self._arrow = path, [], False, pyarrow
-        notes = {"schema": str(SCHEMA), **{name: str(value) for name, value in metadata.items()}}
+        super().__init__(path, columns)
+        self._target, self._failed, self._arrow = path, False, pyarrow
         kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
         fields = [(name, kinds.get(kind, pyarrow.bool_())) for name, kind in columns.items()]
         pandas_columns = [
@@ -178,55 +179,40 @@ class _Parquet:
         ]
         # pandas takes its types from this note
         pandas_note = {"index_columns": [], "column_indexes": [], "columns": pandas_columns}
+        notes = {"schema": SCHEMA, **metadata}
         self._schema = pyarrow.schema(
             fields,
-            {f"emotion.{name}": value for name, value in notes.items()}
+            {f"emotion.{name}": str(value) for name, value in notes.items()}
             | {"pandas": json.dumps(pandas_note)},
         )
 
     def open(self, first_rows: Iterable[dict]) -> None:
         with contextlib.ExitStack() as stack:
-            folder = tempfile.TemporaryDirectory(prefix=".part-", dir=self._path.parent)
-            self._part = Path(stack.enter_context(folder)) / self._path.name
-            # a file of Python's would be interrupted by Ctrl-C in the middle of a group
-            self._file = stack.enter_context(self._arrow.OSFile(str(self._part), "wb"))
-            self._writer = self._arrow.parquet.ParquetWriter(self._file, self._schema)
-            stack.callback(self._abandon)
-            self._start = self._file.tell()
-            for row in first_rows:
-                self.write(row)
+            folder = tempfile.TemporaryDirectory(prefix=".part-", dir=self._target.parent)
+            self._path = Path(stack.enter_context(folder)) / self._target.name
+            super().open(first_rows)
+            stack.callback(super().close)
             self._stack = stack.pop_all()
 
     def write(self, row: dict) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= ROWS_A_GROUP:
-            self._write_group()
-
-    def _write_group(self) -> None:
         try:
-            # Ctrl-C may have come just after the group was written, before it was forgotten
-            if self._file.tell() == self._start:
-                group = self._arrow.Table.from_pylist(self._rows, schema=self._schema)
-                self._writer.write_table(group)
-            self._rows, self._start = [], self._file.tell()
+            super().write(row)
         except OSError:
             self._failed = True
             raise
-
-    def _abandon(self) -> None:
-        # no more than the end of a file that is thrown away, or that is closed already
-        with contextlib.suppress(OSError):
-            self._writer.close()
 
     def close(self) -> None:
         with self._stack:
             if self._failed:
                 return
-            if self._rows:
-                self._write_group()
-            self._writer.close()
-            self._file.close()
-            self._part.replace(self._path)
+            arrow, part = self._arrow, self._path.with_suffix(".part")
+            size = arrow.json.ReadOptions(block_size=BYTES_A_GROUP)
+            kinds = arrow.json.ParseOptions(explicit_schema=self._schema)
+            with arrow.parquet.ParquetWriter(part, self._schema) as writer:
+                if self._size:
+                    for rows in arrow.json.open_json(self._path, size, kinds):
+                        writer.write_batch(rows)
+            part.replace(self._target)
 
 
 @contextlib.contextmanager

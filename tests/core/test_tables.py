@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from emotion import tables
 from emotion.errors import TableError
 from emotion.tables import PANDAS_TYPES, TABLE_SUFFIXES, TableSink, check_suffix
 
@@ -141,20 +140,17 @@ def test_the_bytes_of_lines(tmp_path):
     assert lines == ['{"name":"张","frame":null,"score":null,"sure":null}']
 
 
-def test_parquet_says_what_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "ROWS_A_GROUP", 2)
+def test_parquet_says_what_it_is(tmp_path):
     path = write(tmp_path / "a.parquet", metadata={"model": "m", "model_sha256": "ab"})
     with pyarrow.parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
-        assert file.metadata.num_row_groups == 2
     assert [str(field.type) for field in schema] == "string int64 double bool".split()
     notes = {name: schema.metadata[b"emotion." + name] for name in (b"schema", b"model")}
     assert notes == {b"schema": b"1", b"model": b"m"}
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_an_interrupted_table_holds_all_rows_so_far(path, monkeypatch, error):
-    monkeypatch.setattr(tables, "ROWS_A_GROUP", 3)
+def test_an_interrupted_table_holds_all_rows_so_far(path, error):
 
     def rows():
         yield from ROWS
@@ -166,24 +162,17 @@ def test_an_interrupted_table_holds_all_rows_so_far(path, monkeypatch, error):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("is_written", [True, False])
-def test_a_group_interrupted_while_it_is_written_is_neither_lost_nor_doubled(
-    tmp_path, monkeypatch, is_written
-):
-    monkeypatch.setattr(tables, "ROWS_A_GROUP", 3)
-    write_table = pyarrow.parquet.ParquetWriter.write_table
+def test_a_second_interrupt_while_parquet_is_made_leaves_the_table_before(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.parquet")
 
-    def interrupted(writer, table):
-        monkeypatch.undo()
-        if is_written:
-            write_table(writer, table)
+    def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pyarrow.parquet.ParquetWriter, "write_table", interrupted)
-    path = tmp_path / "a.parquet"
+    monkeypatch.setattr(pyarrow.parquet.ParquetWriter, "write_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write(path)
-    assert read_table(path, COLUMNS) == ROWS[:3]
+        write(path, [FULL])
+    assert read_table(path, COLUMNS) == ROWS
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 KILLED = """
@@ -206,8 +195,7 @@ def test_lines_outlive_a_killed_process_and_parquet_does_not(path):
         assert [row["frame"] for row in read_table(path, {"frame": int})] == list(range(100))
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_whole_rows(path, monkeypatch):
-    monkeypatch.setattr(tables, "ROWS_A_GROUP", 50)
+def test_a_full_disk_is_a_sentence_and_leaves_whole_rows(path):
     told = pytest.raises(TableError, match=rf"{path.name}; received")
     with files_no_larger_than(4000), told, TableSink(path, COLUMNS) as sink:
         for frame in range(100_000):
