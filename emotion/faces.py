@@ -20,14 +20,6 @@ class Thresholds:
     clear_margin: float = 0.1  # its least lead over the second
     accuracy_when_unsure: float | None = None  # how often it is right all the same; None: not known
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is None and name == "accuracy_when_unsure":
-                continue
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not 0 <= value <= 1:
-                raise ValueError(f"expected {name} from 0 to 1; received {value!r}")
-
     def met_by(self, probabilities: Iterable[float]) -> bool:
         """Return whether an answer with these probabilities of the classes is sure."""
         first, second = map(float, sorted((0.0, *probabilities), reverse=True)[:2])
@@ -87,13 +79,17 @@ def read_thresholds(card: Mapping[str, Any] | None) -> Thresholds:
     content = (card or {}).get("verdict")
     if content is None:
         return Thresholds()
-    try:
-        return Thresholds(**{field.name: content.get(field.name) for field in fields(Thresholds)})
-    except (AttributeError, ValueError) as error:
-        raise ModelError(
-            "expected a verdict with sure_from and clear_margin from 0 to 1 on the model's card; "
-            f"received {content!r}: train the model again or remove the verdict from the card"
-        ) from error
+    known = content if isinstance(content, Mapping) else {}
+    values: dict[str, Any] = {field.name: known.get(field.name) for field in fields(Thresholds)}
+    for name, value in values.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        may_be_none = value is None and name == "accuracy_when_unsure"
+        if not may_be_none and not (is_number and 0 <= value <= 1):
+            raise ModelError(
+                "expected a verdict with sure_from and clear_margin from 0 to 1 on the model's "
+                f"card; received {content!r}: train the model again or remove it from the card"
+            )
+    return Thresholds(**values)
 
 
 def likely_classes(probabilities: Mapping[str, float]) -> tuple[str, ...]:
