@@ -97,8 +97,8 @@ class Recognition(tuple[Face, ...]):
 
         Raises TableError where pandas is not installed.
         """
-        rows = _rows(self) if self else []
-        return _table(rows, self._origin.class_names).drop(columns=["photo", "problem"])
+        table = _table([self], self._origin.class_names)
+        return table.dropna(subset="face").drop(columns=["photo", "problem"])
 
     def annotated(self, *, blur: bool = False) -> npt.NDArray[np.uint8]:
         """Return a copy of the photo with every face boxed, numbered from 1 and labelled.
@@ -190,9 +190,8 @@ class Recognitions(tuple[Recognition, ...]):
         `problem` are filled, so that no photo is lost; `dropna(subset="face")` leaves them out.
         Raises TableError where pandas is not installed.
         """
-        rows = [row for recognition in self for row in _rows(recognition)]
         known = [name for recognition in self for name in recognition._origin.class_names]
-        return _table(rows, tuple(dict.fromkeys(known)) or EMOTIONS)
+        return _table(self, tuple(dict.fromkeys(known)) or EMOTIONS)
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> Recognition: ...
@@ -225,18 +224,15 @@ class Recognitions(tuple[Recognition, ...]):
         return f"<div><p>{escape(_totals(self))}</p>{sheet}{more}</div>"
 
 
-def _rows(recognition: Recognition) -> list[dict[str, Any]]:
-    return photo_rows(recognition.name, recognition.problem or recognition.to_dict())
-
-
-def _table(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "pandas.DataFrame":
-    """Return rows as a DataFrame, with every column and its type even without a row."""
+def _table(photos: Iterable[Recognition], class_names: Sequence[str]) -> "pandas.DataFrame":
+    """Return the rows of photos, with every column and its type even without a row."""
     try:
         import pandas  # not needed for anything else here, and slow to load
     except ImportError as error:
         raise TableError(
             "expected the package pandas for a DataFrame; it is not installed: pip install pandas"
         ) from error
+    rows = [row for each in photos for row in photo_rows(each.name, each.problem or each.to_dict())]
     return pandas.DataFrame(
         {
             column: pandas.Series([row.get(column) for row in rows], dtype=PANDAS_TYPES[kind])

@@ -44,24 +44,24 @@ def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> 
     """
     if not path.exists():
         return None
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        names, shape, sha256 = card["class_names"], card["input_shape"], card["weights_sha256"]
-        well_formed = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"expected class_names, input_shape and weights_sha256 as JSON in {path.name}; "
-            f"it cannot be used ({type(error).__name__}: {error})"
-        ) from error
-    if not well_formed or len(names) < 2:
-        raise ModelError(f"expected different class names in {path.name}; received {names}")
-    if tuple(shape) != input_shape:
-        raise ModelError(f"expected input_shape {list(input_shape)}; {path.name} has {shape}")
-    if sha256 != weights_sha256:
-        raise ModelError(
-            f"{path.name} belongs to weights with SHA-256 {sha256}; those beside it have "
-            f"{weights_sha256}"
-        )
+    card = read_card(path) or {}
+    names = card.get("class_names")
+    are_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    checks = (
+        ("class_names", are_names and len(set(names)) == len(names) > 1, "different names"),
+        ("input_shape", card.get("input_shape") == list(input_shape), list(input_shape)),
+        (
+            "weights_sha256",
+            card.get("weights_sha256") == weights_sha256,
+            f"SHA-256 {weights_sha256}",
+        ),
+    )
+    for key, is_right, expected in checks:
+        if not is_right:
+            raise ModelError(
+                f"expected {expected} as {key} in {path.name}, which must be the card of the "
+                f"weights beside it; received {card.get(key)}"
+            )
     Serving.of(card)  # so that a damaged card is known before the first photo
     return card
 

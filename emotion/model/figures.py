@@ -51,9 +51,7 @@ class Part(BaseModel):
         return self.images < FEW_IMAGES
 
 
-class Numbers(Part):
-    """The figures that are one number each, of all images or of some."""
-
+class Numbers(Part):  # the figures that are one number each, of all images or of some
     accuracy: Share
     interval: tuple[Share, Share] | None = Field(None, alias="accuracy_interval_95")
     macro_f1: Share | None = None
@@ -64,9 +62,7 @@ class Numbers(Part):
     risk_area: Share | None = Field(None, alias="area_under_risk_coverage")
 
 
-class ClassFigures(Part):
-    """How one class was answered."""
-
+class ClassFigures(Part):  # how one class was answered
     name: str = Field(alias="class")
     precision: Share | None
     recall: Share | None
@@ -80,9 +76,7 @@ class ClassFigures(Part):
         return wilson_interval(round(self.recall * self.images), self.images)
 
 
-class Bin(Part):
-    """Answers that are about equally sure."""
-
+class Bin(Part):  # answers that are about equally sure
     lower: Share
     upper: Share
     confidence: Share | None
@@ -95,17 +89,13 @@ class Bin(Part):
         return self
 
 
-class Covered(Part):
-    """The accuracy if only the answers from a threshold on are given."""
-
+class Covered(Part):  # if only the answers from a threshold on are given
     coverage: Share
     threshold: Share
     accuracy: Share
 
 
-class Votes(Part):
-    """How the answers, and the labels, stand to the votes of several people."""
-
+class Votes(Part):  # how the answers, and the labels, stand to the votes of several people
     majority_images: Count
     mean_share: Share | None
     label_mean_share: Share | None
@@ -117,9 +107,7 @@ class Votes(Part):
     jensen_shannon_divergence: Number | None
 
 
-class Changed(Part):
-    """The accuracy on images that were made worse, or left as they are: level ""."""
-
+class Changed(Part):  # images that were made worse, or left as they are: level ""
     corruption: str
     level: str
     description: str = ""
