@@ -31,57 +31,50 @@ def part(class_name, form="2.11", module="layers", **config):
     return content
 
 
-def convolution(class_name, form, **config):
+def convolution(class_name, form="2.11", **config):
     """Return a convolution with the settings that Keras 2 wrote for each, also where unused."""
     settings = {
-        "dtype": "float32",
-        "kernel_size": [3, 3],
         "strides": [1, 1],
         "padding": "valid",
         "data_format": "channels_last",
         "dilation_rate": [1, 1],
         "groups": 1,
-        "activation": "relu",
         "kernel_initializer": part("GlorotUniform", form, "initializers", seed=None),
         "kernel_regularizer": part("L2", form, "regularizers", l2=0.001),
         "kernel_constraint": None,
     }
-    return part(class_name, form, **(settings | config))
+    return part(class_name, form, **(settings | {"dtype": "float32"} | config))
+
+
+LAYERS = (
+    ("Conv2D", {"filters": 4, "kernel_size": [3, 3], "activation": "relu"}),
+    ("BatchNormalization", {"axis": [3], "momentum": 0.99, "epsilon": 0.01}),
+    ("SeparableConv2D", {"filters": 5, "kernel_size": [3, 3], "activation": "relu"}),
+    ("DepthwiseConv2D", {"kernel_size": [3, 3], "activation": "relu"}),
+    ("MaxPooling2D", {"pool_size": [4, 4], "padding": "valid", "strides": [4, 4]}),
+    ("Dropout", {"rate": 0.25, "noise_shape": None, "seed": None}),
+    ("Flatten", {"data_format": "channels_last"}),
+    ("Dense", {"units": 7, "activation": "softmax", "use_bias": True}),
+)
 
 
 def sequential_json(form):
-    start = {"batch_input_shape": SHAPE, "dtype": "float32", "sparse": False, "ragged": False}
-    policy = part("Policy", form, "mixed_precision", name="float32")
-    norm = {"axis": [3], "momentum": 0.99, "epsilon": 0.01, "dtype": policy}
-    layers = [
-        part("InputLayer", form, **start),
-        convolution("Conv2D", form, batch_input_shape=SHAPE, filters=4),
-        part("BatchNormalization", form, **norm),
-        convolution("SeparableConv2D", form, filters=5),
-        convolution("DepthwiseConv2D", form),
-        part("MaxPooling2D", form, pool_size=[4, 4], padding="valid", strides=[4, 4]),
-        part("Dropout", form, rate=0.25, noise_shape=None, seed=None),
-        part("Flatten", form, data_format="channels_last"),
-        part("Dense", form, units=7, activation="softmax", use_bias=True),
-    ]
+    start = {"batch_input_shape": SHAPE, "dtype": "float32"}
+    layers = [part("InputLayer", form, **start, sparse=False, ragged=False)]
+    for name, config in LAYERS:
+        make = convolution if "Conv" in name else part
+        policy = {"dtype": part("Policy", form, "mixed_precision", name="float32")}
+        layers.append(make(name, form, **config, **(policy if name.startswith("Batch") else {})))
+    layers[1]["config"]["batch_input_shape"] = SHAPE
     return part("Sequential", name="sequential", layers=layers)
 
 
 def sequential_network():
     keras = import_keras()
-    layers = keras.layers
-    network = [
-        keras.Input((48, 48, 1)),
-        layers.Conv2D(4, 3, activation="relu"),
-        layers.BatchNormalization(epsilon=0.01),
-        layers.SeparableConv2D(5, 3, activation="relu"),
-        layers.DepthwiseConv2D(3, activation="relu"),
-        layers.MaxPooling2D(4),
-        layers.Dropout(0.25),
-        layers.Flatten(),
-        layers.Dense(7, activation="softmax"),
+    layers = [
+        getattr(keras.layers, n)(**(c | {"axis": 3} if "axis" in c else c)) for n, c in LAYERS
     ]
-    return keras.Sequential(network)
+    return keras.Sequential([keras.Input((48, 48, 1)), *layers])
 
 
 def functional_json(form):
@@ -97,7 +90,8 @@ def functional_json(form):
         return part("Functional", name=name, layers=layers, **ends)
 
     start = {"batch_input_shape": SHAPE, "dtype": "float32"}
-    conv = convolution("Conv2D", form, filters=1, padding="same")
+    relu = {"kernel_size": [3, 3], "activation": "relu"}
+    conv = convolution("Conv2D", form, filters=1, padding="same", **relu)
     inner = [
         node(part("InputLayer", form, **start), "input_1"),
         node(conv, "conv", ("input_1", 0)),
