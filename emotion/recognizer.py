@@ -179,13 +179,11 @@ class Recognizer:
         return origin if keeps_photo else origin.travelling(), found
 
     def _find(self, photo: Photo) -> list[Found]:
-        return self._crop(
-            photo,
-            [
-                replace(detection, box_xywh=photo.at_full_size(detection.box_xywh))
-                for detection in self.detector.detect(photo.pixels)
-            ],
-        )
+        return self._crop(photo, self._detect(photo))
+
+    def _detect(self, photo: Photo) -> list[Detection]:
+        found = self.detector.detect(photo.pixels)
+        return [replace(each, box_xywh=photo.at_full_size(each.box_xywh)) for each in found]
 
     def _crop(self, photo: Photo, detections: Sequence[Detection]) -> list[Found]:
         found = []
@@ -199,14 +197,11 @@ class Recognizer:
         """Return the faces of photos, all classified in one batch."""
         crops = [face.crop for found in photos for face in found]
         answers = iter(self.model.answer(np.stack(crops)) if crops else ())
-        return tuple(
-            tuple(self._sight(face, next(answers).astype(float)) for face in found)
-            for found in photos
-        )
+        return tuple(tuple(self._sight(face, next(answers)) for face in found) for found in photos)
 
-    def _sight(self, found: Found, answer: npt.NDArray[np.float64]) -> Sight:
+    def _sight(self, found: Found, answer: npt.NDArray[np.floating]) -> Sight:
         detection, crop, photo_wh = found
-        values = answer / answer.sum()
+        values = answer.astype(float) / answer.astype(float).sum()
         face = Face(
             box_xywh=detection.box_xywh,
             score=detection.score,
