@@ -53,8 +53,8 @@ def annotate(
 
     Args:
         image: (H, W, 3) uint8 RGB; left as it is.
-        faces: the faces.
-        numbers: the number of each face, such as that of its track; from 1 where not given.
+        faces: in the order of their numbers, where these are not given.
+        numbers: the number of each face, such as that of its track.
         bars: whether to draw the probabilities of all classes beside each face that leaves room.
         sides: of moving pictures: remembers on which side of each number the bars stood, so that
             they stay there while there is room.

@@ -51,11 +51,7 @@ class Explanation:
         return self.hidden < min(self.before, self.elsewhere)
 
     def to_image(self, *, side: int = 320) -> Image.Image:
-        """Return the face with its parts in warm colours as an image of Pillow's; see `draw_heat`.
-
-        Args:
-            side: width and height in pixels.
-        """
+        """Return the face, `side` pixels wide, under its heat as an image of Pillow's."""
         return Image.fromarray(draw_heat(self.crop, self.heat, side))
 
     def _repr_html_(self) -> str:
@@ -69,15 +65,11 @@ class Explanation:
 
 
 def explain(model: EmotionModel, crop: np.ndarray, class_name: str) -> Explanation:
-    """Return which parts of a face spoke for a class, checked by hiding them together.
+    """Return which parts of a face, (48, 48, 1) float32, spoke for one of the model's classes.
 
     The heat of a part is by how much the log-odds of the class fall when it is hidden (Zeiler and
-    Fergus 2014, "Visualizing and understanding convolutional networks"). Raises ModelError.
-
-    Args:
-        model: what read the face.
-        crop: (48, 48, 1) float32, the face as the model saw it.
-        class_name: one of the model's classes, such as the one it answered.
+    Fergus 2014, "Visualizing and understanding convolutional networks"); the check hides all that
+    spoke for it together. Raises ModelError.
     """
     if class_name not in model.class_names:
         known = ", ".join(model.class_names)
@@ -126,11 +118,9 @@ def log_odds(probabilities: np.ndarray, position: int) -> np.ndarray:
 
 
 def spread(falls: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return what hiding the parts around each pixel cost on average, (48, 48) float32, smoothed.
+    """Return the heat, (48, 48), from the falls of the log-odds for each part, (N,).
 
-    Args:
-        falls: (N,), by how much the log-odds fell for each part.
-        masks: (N, 48, 48) bool, the parts; every pixel is in one or more.
+    A pixel has the mean of the parts around it, at least one, without their grid.
     """
     heat = (np.tensordot(falls, masks, 1) / masks.sum(axis=0)).astype(np.float32)
     return cv2.GaussianBlur(heat, (0, 0), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE)
@@ -164,12 +154,8 @@ def draw_heat(crop: np.ndarray, heat: np.ndarray, side: int = 320) -> np.ndarray
     """Return a face, enlarged, with warm colours where it spoke for the class.
 
     The brighter and the more yellow, the more; a line surrounds the parts that the check hides, so
-    that colour is not the only cue. What spoke for nothing, or against, stays grey.
-
-    Args:
-        crop: (48, 48, 1) float32, the face as the model saw it.
-        heat: (48, 48), of its `Explanation`.
-        side: width and height of the picture, (side, side, 3) uint8 RGB, in pixels.
+    that colour is not the only cue. What spoke for nothing, or against, stays grey. Crop and heat
+    are those of an `Explanation`; the picture is (side, side, 3) uint8 RGB.
     """
     strongest = strongest_parts(heat).astype(np.float32)
     grey, strength, parts = (

@@ -25,10 +25,7 @@ def quality_notes(
 ) -> tuple[str, ...]:
     """Return what may make the answer unreliable and what to do about it, in words.
 
-    Args:
-        crop: what the model sees of the face, (48, 48, 1) float32 in [0, 1].
-        box_xywh: left, top, width and height of the face in pixels of the full photo.
-        photo_wh: width and height of the full photo in pixels.
+    The crop is (48, 48, 1) float32 in [0, 1]; box and photo are in pixels of the full photo.
     """
     grey, notes = crop[..., 0], []
     x, y, width, height = box_xywh

@@ -45,11 +45,9 @@ class TableSink:
         metadata: Mapping[str, str] = MappingProxyType({}),
         first_rows: Iterable[Mapping] = (),
     ):
-        """Take the file and what it will hold; nothing is written yet. Raises TableError.
+        """Take the file, which will be replaced, and its columns; raises TableError.
 
         Args:
-            path: its suffix says the kind of table; an existing file is replaced.
-            columns: the columns in order, name -> type.
             metadata: what else to say of the whole table, such as the model; kept by Parquet.
             first_rows: rows to begin with; they may be read from the very file that is replaced.
         """

@@ -91,7 +91,6 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
     Raises ModelError where a file is missing or damaged, or the files disagree.
 
     Args:
-        stem: folder and name without suffix, such as `models/detection_model`.
         keras_alone: run the pair itself in Keras, to compare the fast form with it.
         threads: how many threads the fast form uses; None: one a processor.
     """
