@@ -4,7 +4,9 @@ For videos, only the pixels that change are touched, and words are drawn once an
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -163,13 +165,38 @@ def _paste(canvas: np.ndarray, patch: np.ndarray, left: float, top: float) -> No
     part[:] = inside[: part.shape[0], : part.shape[1]]
 
 
-def _covered(place: Rectangle, obstacles: Iterable[Rectangle]) -> float:
-    """Return the area in square pixels of a place that obstacles cover."""
-    return sum(
-        max(0, min(place[2], right) - max(place[0], left))
-        * max(0, min(place[3], bottom) - max(place[1], top))
-        for left, top, right, bottom in obstacles
-    )
+def _best_place(
+    corners: Sequence[tuple[float, float, str]],
+    wh: tuple[float, float],
+    photo_wh: Size,
+    obstacles: Sequence[Rectangle],
+    favourite: int | None = None,
+) -> tuple[float, int, Rectangle] | None:
+    """Return (area covered, number, rectangle) of the corner where a thing covers least.
+
+    Of equals it is the favourite, else the first. Corners are (left, top, the directions in which
+    the thing may be slid into the photo).
+    """
+    best = None
+    for number in sorted(range(len(corners)), key=lambda number: number != favourite):
+        x, y, slides = corners[number]
+        left = min(max(0, x), max(0, photo_wh[0] - wh[0]))
+        top = min(max(0, y), max(0, photo_wh[1] - wh[1]))
+        if ("x" not in slides and abs(left - x) >= 1) or ("y" not in slides and abs(top - y) >= 1):
+            continue
+        right, bottom = left + wh[0] - 1, top + wh[1] - 1
+        covered = math.inf
+        if right < photo_wh[0] and bottom < photo_wh[1]:
+            covered = sum(
+                max(0, min(right, box[2]) - max(left, box[0]))
+                * max(0, min(bottom, box[3]) - max(top, box[1]))
+                for box in obstacles
+            )
+        if best is None or covered < best[0]:
+            best = covered, number, (left, top, right, bottom)
+        if not covered:
+            break
+    return best
 
 
 @functools.lru_cache(maxsize=32)
@@ -195,35 +222,22 @@ def _place_label(
         texts = (f"{words} {percent(face.confidence)}", words, f"{number}")
     by_photo, by_face = max(size_wh) / 36, face.box_xywh[2] / 7
     largest = round(max(SMALLEST_TEXT_PX, by_photo, min(by_face, 1.5 * by_photo)))
-    best = None
-    for text in texts:
-        for size in dict.fromkeys((largest, max(SMALLEST_TEXT_PX, largest * 2 // 3))):
-            places = list(_label_places(box, _label_size(text, size), size_wh))
-            covered, order = min((_covered(place, obstacles), n) for n, place in enumerate(places))
-            place = places[order]
-            if covered == 0 and place[2] < size_wh[0] and place[3] < size_wh[1]:
-                return _label(text, size, _color(face)), place
-            if text == texts[-1] and (best is None or covered < best[0]):
-                best = covered, size, place
-    _, size, place = best
-    return _label(texts[-1], size, _color(face)), place
-
-
-def _label_places(
-    box: Rectangle, label_wh: tuple[float, float], size_wh: Size
-) -> Iterator[Rectangle]:
-    """Yield where a label may stand, best first: above, below, inside its own box, beside it."""
-    rim, (width, height) = _thickness(size_wh), label_wh
-    left, top, right, bottom = box
-    starts, above, below = (left - rim, right + rim - width), top - rim - height, bottom + rim
-    corners = [(x, y) for y in (above, below) for x in starts]
-    corners += [(left, bottom - height), (left, top), (right + rim, top), (left - rim - width, top)]
-    for number, (x, y) in enumerate(corners):
-        x_inside = min(max(0, x), max(0, size_wh[0] - 1 - width))
-        y_inside = min(max(0, y), max(0, size_wh[1] - 1 - height))
-        # a label pushed into the photo from above would cover the brow and eyes: use a later place
-        if number >= 4 or abs(y - y_inside) < 1:
-            yield (x_inside, y_inside, x_inside + width, y_inside + height)
+    sizes = tuple(dict.fromkeys((largest, max(SMALLEST_TEXT_PX, largest * 2 // 3))))
+    rim, (left, top, right, bottom) = _thickness(size_wh), box
+    options = []
+    for text, size in itertools.product(texts, sizes):
+        width, height = _label_size(text, size)
+        # one pushed into the photo from above would cover the brow and eyes
+        starts, heights = (left - rim, right + rim - width), (top - rim - height, bottom + rim)
+        corners = [(x, y, "x") for y in heights for x in starts]
+        inside, beside = (left, bottom - height), (left - rim - width, top)
+        corners += [(*at, "xy") for at in (inside, (left, top), (right + rim, top), beside)]
+        covered, _, place = _best_place(corners, (width + 1, height + 1), size_wh, obstacles)
+        if not covered:
+            return _label(text, size, _color(face)), place
+        options.append((covered, text, size, place))
+    _, text, size, place = min(options[-len(sizes) :], key=lambda option: option[0])
+    return _label(text, size, _color(face)), place
 
 
 @functools.lru_cache(maxsize=1024)
@@ -256,21 +270,13 @@ def _place_bars(
     left, top, right, bottom = box
     for bar_length in BAR_LENGTHS:
         height, width, _ = _empty_bars(tuple(face.probabilities), size, bar_length)[0].shape
-        # beside the face, below it, above it
+        # beside the face, below it, above it; slid along it, never over it
         beside, starts = (right + gap + 1, left - gap - width), (left, right - width + 1)
-        corners = [(x, y) for x in beside for y in (top, bottom - height + 1)]
-        corners += [(x, y) for y in (bottom + gap + 1, top - gap - height) for x in starts]
-        for side in sorted(range(len(corners)), key=lambda side: (side != last_side, side)):
-            x, y = corners[side]
-            # slid along the side at which they stand, never over the face
-            left_most, top_most = (
-                min(max(0, x), size_wh[0] - width),
-                min(max(0, y), size_wh[1] - height),
-            )
-            is_free = left_most == x if x in beside else top_most == y
-            place = (left_most, top_most, left_most + width - 1, top_most + height - 1)
-            if is_free and min(place) >= 0 and _covered(place, obstacles) == 0:
-                return _bars(face, size, bar_length), place, side
+        corners = [(x, y, "y") for x in beside for y in (top, bottom - height + 1)]
+        corners += [(x, y, "x") for y in (bottom + gap + 1, top - gap - height) for x in starts]
+        found = _best_place(corners, (width, height), size_wh, obstacles, last_side)
+        if found and not found[0]:
+            return _bars(face, size, bar_length), found[2], found[1]
     return None
 
 
