@@ -78,20 +78,16 @@ class TableSink:
 
     def _plain_row(self, row: Mapping) -> dict:
         """Return a row with all columns, in their order, as values of Python's own types."""
-        if unknown := row.keys() - self._columns.keys():
-            raise TableError(
-                f"expected the columns {', '.join(self._columns)} for {self._path.name}; received "
-                f"also {', '.join(map(str, unknown))}"
-            )
         plain = dict.fromkeys(self._columns)
-        for name, kind in self._columns.items():
-            value = row.get(name)
-            if value is None:
+        for name, value in row.items():
+            kind = self._columns.get(name)
+            if value is None and kind:
                 continue
-            if not isinstance(value, ACCEPTED[kind]):
+            if not kind or not isinstance(value, ACCEPTED[kind]):
+                expected = ", ".join(f"{n} ({k.__name__})" for n, k in self._columns.items())
                 raise TableError(
-                    f"expected {kind.__name__} in the column {name}; received {value!r} for "
-                    f"{self._path.name}"
+                    f"expected the columns {expected} for {self._path.name}; received {value!r} as "
+                    f"{name}"
                 )
             if kind is str:  # a file's name may have bytes that are no text
                 plain[name] = value.encode("utf-8", "replace").decode()
