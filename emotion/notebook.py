@@ -27,9 +27,7 @@ from emotion.text import counted, percent, printable
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
 
-SHOWN_PX = (
-    640  # longer side of a photo in a notebook, at most: portraits leave room for their table
-)
+SHOWN_PX = 640  # longer side of a photo in a notebook, at most
 SHOWN_QUALITY = 85  # of JPEGs in notebooks, which are not for keeping
 THUMBNAIL_PX = 240  # longer side of a photo in a contact sheet, at most
 MOST_THUMBNAILS = 24  # in a contact sheet; each adds about 15 KB to a notebook
@@ -103,11 +101,8 @@ class Recognition(tuple[Face, ...]):
     def annotated(self, *, blur: bool = False) -> npt.NDArray[np.uint8]:
         """Return a copy of the photo with every face boxed, numbered from 1 and labelled.
 
-        It is (H, W, 3) uint8 RGB, upright, of the full size. Raises ImageError where the photo is
-        not kept, or its file is gone or another one by now.
-
-        Args:
-            blur: make the faces unrecognisable first.
+        It is (H, W, 3) uint8 RGB, upright, of the full size; `blur` makes the faces unrecognisable
+        first. Raises ImageError where the photo is not kept, gone or another one by now.
         """
         image = self._photo().full
         return annotate(blur_faces(image, self) if blur else image, self)
@@ -170,9 +165,8 @@ class Recognition(tuple[Face, ...]):
             )
         read = open_photo(photo)
         if read.size_wh != self.size_wh:
-            expected, received = (
-                "{}x{}".format(*size or ()) for size in (self.size_wh, read.size_wh)
-            )
+            sizes = self.size_wh or (), read.size_wh
+            expected, received = ("x".join(map(str, size_wh)) for size_wh in sizes)
             raise ImageError(
                 f"expected the photo of {expected} pixels that was recognized; "
                 f"received {received}: {self.name} has changed"

@@ -44,17 +44,14 @@ def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> 
     """
     if not path.exists():
         return None
+    sha256 = f"SHA-256 {weights_sha256}"
     card = read_card(path) or {}
     names = card.get("class_names")
     are_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
     checks = (
         ("class_names", are_names and len(set(names)) == len(names) > 1, "different names"),
         ("input_shape", card.get("input_shape") == list(input_shape), list(input_shape)),
-        (
-            "weights_sha256",
-            card.get("weights_sha256") == weights_sha256,
-            f"SHA-256 {weights_sha256}",
-        ),
+        ("weights_sha256", card.get("weights_sha256") == weights_sha256, sha256),
     )
     for key, is_right, expected in checks:
         if not is_right:
@@ -166,16 +163,17 @@ class Card:
         dataset, versions = part(content, "dataset"), part(content, "versions")
         images, notes = part(dataset, "images"), dataset.get("notes")
         counts = [(_count(images, name), purpose) for name, purpose in PURPOSES.items()]
-        unreadable = _count(dataset, "unreadable")
+        removed, unreadable = self.removed, _count(dataset, "unreadable")
         chosen = [part(content, "selection").get(key) for key in ("epoch", "epochs", "by")]
         calibration = part(content, "calibration")
         split, temperature = calibration.get("split", "labelled"), calibration.get("temperature")
-        calibrated = f"on {split} images with temperature {{:.2f}} (Guo et al. 2017)"
+        calibrated = ""
+        if _is_number(temperature):
+            calibrated = f"on {split} images with temperature {temperature:.2f} (Guo et al. 2017)"
         facts = {
             "Data": " and ".join(str(dataset[k]) for k in ("name", "votes") if dataset.get(k)),
             "Images": ", ".join(f"{count:,} {purpose}" for count, purpose in counts if count),
-            "Taken out": self.removed
-            and f"{self.removed:,} images that also stand in a test split",
+            "Taken out": removed and f"{removed:,} images that also stand in a test split",
             "Skipped": unreadable and f"{unreadable:,} images that cannot be read",
             "Remarks": "; ".join(map(str, notes)) if isinstance(notes, list) else "",
             "Network": _text(part(content, "settings").get("architecture")),
@@ -183,7 +181,7 @@ class Card:
             "Learned from": _model_names(content.get("learned_from")),
             "Average of": _model_names(content.get("average_of")),
             "Chosen": "epoch {} of {}, by {}".format(*chosen) if all(chosen) else "",
-            "Calibrated": calibrated.format(temperature) if _is_number(temperature) else "",
+            "Calibrated": calibrated,
             "Made": str(content.get("created") or ""),
             "Made with": ", ".join(f"{name} {number}" for name, number in versions.items()),
             "Fingerprint of the data": str(dataset.get("fingerprint") or "")[:16],

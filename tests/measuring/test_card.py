@@ -56,6 +56,8 @@ def test_no_part_of_a_card_is_trusted(odd):
         assert (card.verdict, card.mirrored, card_figures(card)) == (None, False, None)
         texts = [card.title, *(text for row in (*card.origin(), *card.settings()) for text in row)]
         assert all(isinstance(text, str) for text in texts)
+    calibrated = Card.of({"calibration": {"split": "{0}{", "temperature": 1.5}})
+    assert "on {0}{ images with temperature 1.50" in dict(calibrated.origin())["Calibrated"]
 
 
 @pytest.mark.parametrize("odd", [-0.1, 1.1, float("nan"), float("inf"), "0.5", True, []], ids=str)
