@@ -24,18 +24,6 @@ EMOJI = MappingProxyType(dict(zip(EMOTIONS, "😠🤢😨😊😐😢😮", stri
 # Goodfellow et al. 2013: the class of each integer in the column `emotion` of fer2013.csv
 FER2013_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
-# Barsoum et al. 2016: vote columns of fer2013new.csv, and the class of each
-FERPLUS_COLUMNS = MappingProxyType(
-    {
-        "neutral": "neutral",
-        "happiness": "happy",
-        "surprise": "surprise",
-        "sadness": "sad",
-        "anger": "angry",
-        "disgust": "disgust",
-        "fear": "fear",
-    }
-)
 CONTEMPT = "contempt"  # the class that FER+ and CK+ have beyond the seven
 
 # what other datasets call a class
@@ -57,6 +45,15 @@ def common_name(class_name: str) -> str:
     """Return the name of a class that all datasets are put together under."""
     lower = class_name.strip().lower()
     return next((name for name, others in SYNONYMS.items() if lower in others), lower)
+
+
+# Barsoum et al. 2016: vote columns of fer2013new.csv, and the class of each
+FERPLUS_COLUMNS = MappingProxyType(
+    {
+        column: common_name(column)
+        for column in "neutral happiness surprise sadness anger disgust fear".split()
+    }
+)
 
 
 def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:

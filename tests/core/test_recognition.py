@@ -79,43 +79,30 @@ def test_it_is_a_tuple_of_faces_that_says_where_it_comes_from(path):
         problem.annotated()
 
 
-def test_the_frame_has_a_row_a_face():
-    frame = RECOGNIZER.recognize(ARRAY).to_dataframe()
-    assert list(frame) == COLUMNS
-    boxes = [[10, 10, 60, 60], [90, 20, 30, 30]]
-    assert frame[["x", "y", "width", "height"]].values.tolist() == boxes
-    expected = {
-        "face": [1, 2],
-        "emotion": ["happy", "angry"],
-        "candidates": ["happy", "angry, fear"],
-        "sure": [True, False],
-        "verdict": ["happy 90%", "unsure: angry 41% or fear 38%"],
-    }
-    assert frame[[*expected]].to_dict("list") == expected
-    np.testing.assert_allclose(frame[PROBABILITIES], [HAPPY, CLOSE], atol=1e-6)
-
-
 def kinds_of(frame):
     return {name: str(kind) for name, kind in frame.dtypes.items()}
 
 
-def test_the_frame_of_many_has_their_names_and_loses_no_photo(path):
+def test_a_frame_has_a_row_a_face_and_loses_no_photo(path):
+    one, none = (each.recognize(ARRAY).to_dataframe() for each in (RECOGNIZER, BLIND))
+    assert list(one) == list(none) == COLUMNS
+    assert one["face"].tolist() == [1, 2]
+    assert one["verdict"].tolist() == ["happy 90%", "unsure: angry 41% or fear 38%"]
+    np.testing.assert_allclose(one[PROBABILITIES], [HAPPY, CLOSE], atol=1e-6)
     wide = encoded("PNG", 15, 40)  # too small: the one that cannot be read
-    frame = RECOGNIZER.recognize([path, ARRAY, wide], errors="keep").to_dataframe()
-    assert list(frame) == ["photo", *COLUMNS[:-1], "problem", "verdict"]
-    assert frame["photo"].tolist() == [str(path)] * 2 + ["images[1]"] * 2 + ["images[2]"]
-    assert frame["problem"].notna().tolist() == [False] * 4 + [True]
-    assert frame["emotion"].isna().tolist() == [False] * 4 + [True]
-    assert frame[frame["sure"]]["emotion"].tolist() == ["happy", "happy"]
+    many = RECOGNIZER.recognize([path, ARRAY, wide], errors="keep").to_dataframe()
+    assert list(many) == ["photo", *COLUMNS[:-1], "problem", "verdict"]
+    assert many["photo"].tolist() == [str(path)] * 2 + ["images[1]"] * 2 + ["images[2]"]
+    assert many["problem"].notna().tolist() == [False] * 4 + [True]
+    assert many["emotion"].isna().tolist() == [False] * 4 + [True]
+    assert many[many["sure"]]["emotion"].tolist() == ["happy", "happy"]
     empty = BLIND.recognize([ARRAY]).to_dataframe()
-    assert kinds_of(frame) == kinds_of(empty)
     assert empty["photo"].tolist() == ["images[0]"]
     assert empty[["face", "problem"]].isna().all(axis=None)
-    kinds = kinds_of(BLIND.recognize(ARRAY).to_dataframe())
-    assert kinds.items() < kinds_of(frame).items()
-    names = "face height score probability_sad emotion notes sure".split()
-    kinds = [kinds[name] for name in names]
-    assert kinds == "Int64 Int64 float64 float64 str str boolean".split()
+    assert kinds_of(many) == kinds_of(empty)
+    assert kinds_of(none).items() < kinds_of(many).items()
+    kinds = [kinds_of(one)[name] for name in "face height score emotion notes sure".split()]
+    assert kinds == "Int64 Int64 float64 str str boolean".split()
 
 
 WAYS = {

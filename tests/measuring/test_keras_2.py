@@ -90,11 +90,10 @@ def functional_json(form):
         return part("Functional", name=name, layers=layers, **ends)
 
     start = {"batch_input_shape": SHAPE, "dtype": "float32"}
-    relu = {"kernel_size": [3, 3], "activation": "relu"}
-    conv = convolution("Conv2D", form, filters=1, padding="same", **relu)
+    shape = {"filters": 1, "kernel_size": [3, 3], "padding": "same", "activation": "relu"}
     inner = [
         node(part("InputLayer", form, **start), "input_1"),
-        node(conv, "conv", ("input_1", 0)),
+        node(convolution("Conv2D", form, **shape), "conv", ("input_1", 0)),
         node(part("Add", form), "add", ("input_1", 0), ("conv", 0)),
     ]
     base = model("base", inner, "input_1", ("add", 0)) | {"name": "base"}
@@ -110,13 +109,11 @@ def functional_json(form):
 
 def functional_network():
     keras = import_keras()
-    layers = keras.layers
-    faces = keras.Input((48, 48, 1))
+    layers, faces, again = keras.layers, keras.Input((48, 48, 1)), keras.Input((48, 48, 1))
     conv = layers.Conv2D(1, 3, padding="same", activation="relu", name="conv")
     base = keras.Model(faces, layers.Add(name="add")([faces, conv(faces)]), name="base")
-    faces = keras.Input((48, 48, 1))
-    features = layers.Flatten()(base(base(faces)))
-    return keras.Model(faces, layers.Dense(7, activation="softmax")(features))
+    features = layers.Flatten()(base(base(again)))
+    return keras.Model(again, layers.Dense(7, activation="softmax")(features))
 
 
 def filled(network):
@@ -159,12 +156,12 @@ def files(tmp_path) -> ModelFiles:
 
 
 @pytest.mark.parametrize(("form", "whole"), [("2.11", False), ("2.15", True)])
-@pytest.mark.parametrize("kind", ["sequential", "functional"])
-def test_a_pair_of_keras_2_answers_as_it_did(files, kind, form, whole):
-    described, build = {
-        "sequential": (sequential_json, sequential_network),
-        "functional": (functional_json, functional_network),
-    }[kind]
+@pytest.mark.parametrize(
+    ("described", "build"),
+    [(sequential_json, sequential_network), (functional_json, functional_network)],
+    ids=["sequential", "functional"],
+)
+def test_a_pair_of_keras_2_answers_as_it_did(files, described, build, form, whole):
     network, expected = filled(build())
     write_json(files, described(form), f"{form}.0")
     write_weights(files, network, whole)
