@@ -203,7 +203,7 @@ class _Parquet(_Lines):
             size = arrow.json.ReadOptions(block_size=BYTES_A_GROUP)
             kinds = arrow.json.ParseOptions(explicit_schema=self._schema)
             with arrow.parquet.ParquetWriter(part, self._schema) as writer:
-                if self._size:
+                if self._path.stat().st_size:
                     for rows in arrow.json.open_json(self._path, size, kinds):
                         writer.write_batch(rows)
             part.replace(self._target)
