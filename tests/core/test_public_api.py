@@ -82,19 +82,6 @@ def test_importing_loads_no_more_than_is_needed():
     assert not (HEAVY - {"cv2", "PIL"}) & recognizer
 
 
-def test_without_pandas_a_frame_says_what_is_missing():
-    code = (
-        "import sys; sys.modules['pandas'] = None\n"
-        "from emotion.notebook import Origin, Recognition\n"
-        "faces = Recognition((), Origin('a', (), 'm', 's', (1, 1)))\n"
-        "faces.to_dict(), repr(faces), str(faces)\n"
-        "faces.to_dataframe()"
-    )
-    last = run("-c", code).stderr.strip().splitlines()[-1]
-    assert last.startswith("emotion.errors.TableError: ")
-    assert last.endswith("pip install pandas")
-
-
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

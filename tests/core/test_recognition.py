@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import pickle
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 from web_support import CLOSE, HAPPY, SHA256, StandInDetector, encoded, picture, stand_in_model
 
 from emotion.drawing import annotate
-from emotion.errors import ImageError
+from emotion.errors import ImageError, TableError
 from emotion.images.decoding import read_image
 from emotion.labels import EMOTIONS
 from emotion.notebook import MOST_THUMBNAILS, THUMBNAIL_PX, Recognition, Recognitions
@@ -83,7 +84,7 @@ def kinds_of(frame):
     return {name: str(kind) for name, kind in frame.dtypes.items()}
 
 
-def test_a_frame_has_a_row_a_face_and_loses_no_photo(path):
+def test_a_frame_has_a_row_a_face_and_loses_no_photo(path, monkeypatch):
     one, none = (each.recognize(ARRAY).to_dataframe() for each in (RECOGNIZER, BLIND))
     assert list(one) == list(none) == COLUMNS
     assert one["face"].tolist() == [1, 2]
@@ -103,6 +104,9 @@ def test_a_frame_has_a_row_a_face_and_loses_no_photo(path):
     assert kinds_of(none).items() < kinds_of(many).items()
     kinds = [kinds_of(one)[name] for name in "face height score emotion notes sure".split()]
     assert kinds == "Int64 Int64 float64 str str boolean".split()
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(TableError, match="pip install pandas$"):
+        BLIND.recognize(ARRAY).to_dataframe()
 
 
 WAYS = {
