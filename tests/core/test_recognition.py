@@ -105,7 +105,7 @@ def test_a_frame_has_a_row_a_face_and_loses_no_photo(path, monkeypatch):
     kinds = [kinds_of(one)[name] for name in "face height score emotion notes sure".split()]
     assert kinds == "Int64 Int64 float64 str str boolean".split()
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(TableError, match="pip install pandas$"):
+    with pytest.raises(TableError, match=r"pip install pandas$"):
         BLIND.recognize(ARRAY).to_dataframe()
 
 
