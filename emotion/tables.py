@@ -19,7 +19,6 @@ from emotion.files import whole_file
 from emotion.rows import safe_cell
 
 SCHEMA = 1  # of the columns' meaning; it grows when one changes its meaning or goes away
-BYTES_A_GROUP = 2**24  # of lines that are turned into a Parquet file's rows together
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 # type of a column -> what its values may be; they become plain Python values
@@ -200,11 +199,12 @@ class _Parquet(_Lines):
             if self._failed:
                 return
             arrow, part = self._arrow, self._path.with_suffix(".part")
-            size = arrow.json.ReadOptions(block_size=BYTES_A_GROUP)
+            # a thread a processor might not fit into the memory that a stranger's video may use
+            reading = arrow.json.ReadOptions(use_threads=False)
             kinds = arrow.json.ParseOptions(explicit_schema=self._schema)
             with arrow.parquet.ParquetWriter(part, self._schema) as writer:
                 if self._path.stat().st_size:
-                    for rows in arrow.json.open_json(self._path, size, kinds):
+                    for rows in arrow.json.open_json(self._path, reading, kinds):
                         writer.write_batch(rows)
             part.replace(self._target)
 
