@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -183,17 +184,11 @@ def test_conversion_command_fails_with_a_sentence(arguments, code, capsys):
 
 
 def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeypatch):
-    made = []
-
-    class Session(onnxruntime.InferenceSession):
-        def __init__(self, path, options, **others):
-            made.append(options)
-            super().__init__(path, options, **others)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    watched = Mock(wraps=onnxruntime.InferenceSession)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     monkeypatch.setattr("emotion.model.runtime.available_cpus", lambda: 3)
     assert load_model(files.stem).runtime == "ONNX Runtime"
-    (options,) = made
+    options = watched.call_args.args[1]
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
