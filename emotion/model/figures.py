@@ -145,7 +145,7 @@ class Figures(Numbers):
     """What was measured on one split, answered as photos are."""
 
     split: str
-    classes: tuple[ClassFigures, ...] = Field(alias="per_class")  # in output order
+    classes: tuple[ClassFigures, ...] = Field(alias="per_class", min_length=1)  # in output order
     coverage: tuple[Covered, ...] = Field((), alias="accuracy_by_coverage")
     also_in_training: Count | None = Field(None, alias="images_also_in_training")
     leak_free: Numbers | None = None  # of the others
@@ -165,12 +165,9 @@ class Figures(Numbers):
     def _fits_together(self) -> "Figures":
         if any(one.upper > other.lower + 1e-9 for one, other in pairwise(self.bins)):
             raise ValueError("expected bins side by side")
-        images = [row.images for row in self.classes]
-        matrix = self.confusion_matrix
-        if matrix and [(sum(row), len(row)) for row in matrix] != [
-            (n, len(images)) for n in images
-        ]:
-            raise ValueError(f"expected {images} images in the rows of the confusion matrix")
+        rows = [(row.images, len(self.classes)) for row in self.classes]
+        if [(sum(row), len(row)) for row in self.confusion_matrix] not in ([], rows):
+            raise ValueError("expected the images of each class in its row of the confusion matrix")
         return self
 
     @property

@@ -76,6 +76,8 @@ def test_a_figure_that_is_no_share_makes_all_unusable(odd):
         {"per_class": [content["per_class"][0] | {"recall": odd}]},
         {"reliability": [content["reliability"][9] | {"accuracy": odd}]},
         {"robustness": [content["robustness"][0] | {"accuracy": odd}]},
+        {"confusion_matrix": [[1] * len(EMOTIONS)] * len(EMOTIONS)},
+        {"per_class": [], "confusion_matrix": []},
     ):
         with pytest.raises(UNUSABLE):
             Figures.of("test", content | change)
