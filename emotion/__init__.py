@@ -35,26 +35,23 @@ __all__ = [
     "__version__",
 ]
 
+_HOMES = {
+    "detection.boxes": ("Detection",),
+    "detection.yunet": ("YunetDetector",),
+    "errors": ("EmotionError", "ImageError", "ModelError"),
+    "explain": ("Explanation",),
+    "faces": ("Face",),
+    "labels": ("EMOTIONS",),
+    "notebook": ("Recognition", "Recognitions"),
+    "recognizer": ("Detector", "Recognizer"),
+}
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used (PEP 562)."""
-    homes = {
-        "EMOTIONS": "labels",
-        "Detection": "detection.boxes",
-        "Detector": "recognizer",
-        "EmotionError": "errors",
-        "Explanation": "explain",
-        "Face": "faces",
-        "ImageError": "errors",
-        "ModelError": "errors",
-        "Recognition": "notebook",
-        "Recognitions": "notebook",
-        "Recognizer": "recognizer",
-        "YunetDetector": "detection.yunet",
-    }
-    if name not in homes:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{homes[name]}"), name)
+
+def __getattr__(name: str) -> object:  # PEP 562
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -5,103 +5,19 @@ A message says what was expected, what was received, and what to do.
 
 import errno
 
-LATER = "Please try again later, or tell the person who runs this server."
-
 
 class EmotionError(Exception):
-    """The base of every error that a user can cause.
+    """The base of every error that a user can cause."""
 
-    Attributes:
-        status: the HTTP status.
-        title: the heading of the page.
-        advice: what the visitor can do.
-        public: what the visitor is told; None is the message itself.
-        again: the form to offer once more, "photo" or "video"; "" is none.
-        retry_after_s: seconds after which the same request may work; None if it will not.
-    """
-
-    status = 500
+    status = 500  # of HTTP
     title = "Something went wrong here"
     advice = (
         "It is our mistake, not yours, and it has been logged. The people who run this server "
         "can find it by the code {code}."
     )
-    public: str | None = ""
-    again = ""
-    retry_after_s: int | None = None
-
-
-# Photos
-
-
-class ImageError(EmotionError):
-    """An image cannot be used."""
-
-    status = 422
-    title = "The photo cannot be used"
-    advice = "Save a new copy as JPEG and try again."
-    public = None
-    again = "photo"
-
-
-class EmptyImageError(ImageError):
-    """The file is empty."""
-
-    status = 400
-    title = "The file is empty"
-    advice = "Does it open on your device?"
-
-
-class ImageTooLargeError(ImageError):
-    """The file has more bytes than allowed."""
-
-    status = 413
-    title = "The file is too large"
-    advice = "A smaller copy of the photo works as well."
-
-
-class ImageTypeError(ImageError):
-    """The bytes are not an image of a type that is read."""
-
-    status = 415
-    title = "Not a photo we can read"
-    advice = "Save or export it as JPEG and try again. Videos have their own form."
-
-
-class ImageDimensionsError(ImageError):
-    """The image has too many pixels, or a side that is too long or too short."""
-
-    title = "The photo is too large or too small"
-    advice = "Scale it and try again; a face needs no more than a few hundred pixels."
-
-
-class DamagedImageError(ImageError):
-    """The image is of a known type but cannot be decoded to its end."""
-
-    title = "The photo is damaged"
-    advice = "Open it and save a new copy, or send it again: the end may have been lost on the way."
-
-
-# Models, data, devices, files
-
-
-class ModelError(EmotionError):
-    """A model is missing, damaged, or disagrees with its card."""
-
-    status = 503
-    title = "No model is loaded"
-    advice = "Please try again later."
-    public: str | None = (
-        "Photos cannot be read at the moment: the server runs, but without its model."
-    )
-
-
-class ChosenModelError(ModelError):
-    """A model that a visitor chose, other than the default, cannot be loaded."""
-
-    title = "This model cannot be used"
-    advice = "Choose another model, or try again later."
-    public = None
+    public: str | None = ""  # what the visitor is told; None: the message itself
+    again = ""  # the form to offer once more, "photo" or "video"
+    retry_after_s: int | None = None  # when the same request may work; None: never
 
 
 class DatasetError(EmotionError):
@@ -120,156 +36,155 @@ class TableError(EmotionError):
     """A table cannot be written, or is not one that was written here."""
 
 
-# Requests
+class ModelError(EmotionError):
+    """A model is missing, damaged, or disagrees with its card."""
+
+    status, title = 503, "No model is loaded"
+    advice = "Please try again later."
+    public: str | None = (
+        "Photos cannot be read at the moment: the server runs, but without its model."
+    )
 
 
-class UploadError(EmotionError):
-    """A request does not bring what is expected, such as one photo in its field."""
+class ChosenModelError(ModelError):  # not the default: a visitor chose it
+    title = "This model cannot be used"
+    advice = "Choose another model, or try again later."
+    public = None
+
+
+class RequestError(EmotionError):
+    """A visitor sends or asks for something wrong; the message tells what."""
 
     status = 400
+    public: str | None = None
+
+
+class ImageError(RequestError):
+    """An image cannot be used."""
+
+    status, title = 422, "The photo cannot be used"
+    advice = "Save a new copy as JPEG and try again."
+    again = "photo"
+
+
+class EmptyImageError(ImageError):
+    status, title = 400, "The file is empty"
+    advice = "Does it open on your device?"
+
+
+class ImageTooLargeError(ImageError):  # in bytes
+    status, title = 413, "The file is too large"
+    advice = "A smaller copy of the photo works as well."
+
+
+class ImageTypeError(ImageError):
+    status, title = 415, "Not a photo we can read"
+    advice = "Save or export it as JPEG and try again. Videos have their own form."
+
+
+class ImageDimensionsError(ImageError):  # in pixels; also where a side is too long or too short
+    title = "The photo is too large or too small"
+    advice = "Scale it and try again; a face needs no more than a few hundred pixels."
+
+
+class DamagedImageError(ImageError):  # of a known type, but it cannot be decoded to its end
+    title = "The photo is damaged"
+    advice = "Open it and save a new copy, or send it again: the end may have been lost on the way."
+
+
+class UploadError(RequestError):
+    """A request does not bring what is expected, such as one photo in its field."""
+
     title = "No photo arrived"
     advice = "Choose one photo, then press the button again."
-    public = None
     again = "photo"
 
 
 class VideoUploadError(UploadError):
-    """A request does not bring one video in the field that is expected."""
-
     title = "No video arrived"
     advice = "Choose one video, then press the button again."
     again = "video"
 
 
-class ChoiceError(UploadError):
-    """A request chooses something, such as a model or an emotion, that is not offered."""
-
+class ChoiceError(UploadError):  # of a model or an emotion that is not offered
     title = "This cannot be chosen"
     advice = "Go back and choose one that is offered."
 
 
-class RequestTooLargeError(EmotionError):
-    """A request is refused for its size, before its files are looked at."""
-
-    status = 413
-    title = "The file is too large"
+class RequestTooLargeError(RequestError):  # before its files are looked at
+    status, title = 413, "The file is too large"
     advice = "A smaller copy of the photo works as well; send many photos in several turns."
-    public = None
     again = "photo"
 
 
 class VideoTooLargeError(RequestTooLargeError):
-    """A video has more bytes than allowed."""
-
     advice = "Cut it, or save it with a smaller picture: a face needs only a hundred pixels."
     again = "video"
 
 
-class VideoTypeError(EmotionError):
-    """The file is no video of a kind that is read."""
-
-    status = 415
-    title = "Not a video we can read"
+class VideoTypeError(RequestError):
+    status, title = 415, "Not a video we can read"
     advice = "Save or export it as MP4 and try again. Photos have their own form."
-    public = None
     again = "video"
 
 
 class EmptyVideoError(VideoTypeError):
-    """The file is empty."""
-
-    status = 400
-    title = "The file is empty"
+    status, title = 400, "The file is empty"
     advice = "Does it play on your device?"
 
 
-class NoVideosError(EmotionError):
-    """This server takes no videos."""
-
-    status = 409
-    title = "No videos here"
+class NoVideosError(RequestError):  # on this server
+    status, title = 409, "No videos here"
     advice = ""
-    public = None
 
 
-class FormExpiredError(EmotionError):
-    """A form lacks its token, or brings an old one."""
-
-    status = 400
+class FormExpiredError(RequestError):  # it lacks its token, or brings an old one
     title = "The form has expired"
     advice = (
         "Go back, reload the page and send it again. If that does not help, allow this site to "
         "set its cookie."
     )
-    public = None
 
 
-class NotSenderError(EmotionError):
-    """Only the sender may see or do this."""
-
-    status = 403
-    title = "Only for the sender"
+class NotSenderError(RequestError):
+    status, title = 403, "Only for the sender"
     advice = "Use the browser that sent it. The link to a single photo or video works for everyone."
-    public = None
 
 
-class GoneError(EmotionError):
-    """A result was deleted, has expired, or never existed."""
-
-    status = 404
-    title = "This result is gone"
+class GoneError(RequestError):  # deleted, expired, or never there
+    status, title = 404, "This result is gone"
     advice = "Results are removed when they expire, or when their owner deletes them."
-    public = None
 
 
-# Limits
+class RateError(RequestError):  # one address sends or asks for more than it may
+    status, title = 429, "Too many at once"
 
 
-class RateError(EmotionError):
-    """One address sends or asks for more than it may."""
-
-    status = 429
-    title = "Too many at once"
-    public = None
-
-
-class BusyError(EmotionError):
-    """As many photos are being read as the server takes at a time."""
-
-    status = 503
-    title = "Busy"
+class BusyError(RequestError):  # as many photos are being read as the server can
+    status, title = 503, "Busy"
     advice = "Please try again."
     public: str | None = "Many photos are being read at the moment."
     again = "photo"
     retry_after_s = 2
 
 
-class ClientBusyError(BusyError):
-    """As many photos of one address are being read as it may have at a time."""
-
+class ClientBusyError(BusyError):  # as many of one address as it may have
     public = None
 
 
-class QueueFullError(EmotionError):
-    """The queue of videos is full."""
-
-    status = 503
-    title = "Busy"
+class QueueFullError(RequestError):
+    status, title = 503, "Busy"
     advice = "Please try again in a minute."
     public = "The queue of videos is full."
     again = "video"
     retry_after_s = 60
 
 
-# What the server keeps
-
-
 class StorageError(EmotionError):
     """The results cannot be written; `is_full` if the disk is full."""
 
-    status = 503
-    title = "The results could not be kept"
-    advice = LATER
+    status, title = 503, "The results could not be kept"
+    advice = "Please try again later, or tell the person who runs this server."
     public = "The server's folder for results cannot be written to at the moment."
 
     def __init__(self, error: OSError):
@@ -283,8 +198,7 @@ class StorageError(EmotionError):
 class DatabaseError(EmotionError):
     """The database cannot be reached or written."""
 
-    status = 503
-    title = "Not possible at the moment"
+    status, title = 503, "Not possible at the moment"
     advice = "Please try again in a minute."
     public = "The database cannot be reached at the moment."
     retry_after_s = 10

@@ -8,35 +8,17 @@ from typing import Any
 from emotion.errors import ModelError
 from emotion.text import listed, percent
 
-CANDIDATE_SHARE = 0.5
-"""An unsure answer names the classes with at least this share of the first one's probability."""
-
-MOST_CANDIDATES = 3
-"""More classes than this are no answer any more."""
+CANDIDATE_SHARE = 0.5  # an unsure answer names classes with this share of the first's probability
+MOST_CANDIDATES = 3  # more classes are no answer any more
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a model's answer is sure; the defaults serve models whose card says nothing.
+    """When a model's answer is sure; the defaults serve models whose card says nothing."""
 
-    Attributes:
-        sure_from: least probability of the first class.
-        clear_margin: least lead of the first class over the second.
-        accuracy_when_unsure: how often the first class was right all the same where an answer was
-            unsure, 0 to 1; None where not known.
-    """
-
-    sure_from: float = 0.5
-    clear_margin: float = 0.1
-    accuracy_when_unsure: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is None and name == "accuracy_when_unsure":
-                continue
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not 0 <= value <= 1:
-                raise ValueError(f"expected {name} from 0 to 1; received {value!r}")
+    sure_from: float = 0.5  # least probability of the first class
+    clear_margin: float = 0.1  # its least lead over the second
+    accuracy_when_unsure: float | None = None  # how often it is right all the same; None: not known
 
     def met_by(self, probabilities: Iterable[float]) -> bool:
         """Return whether an answer with these probabilities of the classes is sure."""
@@ -46,21 +28,13 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Face:
-    """One face of a photo and its emotion.
+    """One face of a photo and its emotion."""
 
-    Attributes:
-        box_xywh: left, top, width and height in pixels of the upright photo.
-        score: how sure the detector is that this is a face; higher is surer.
-        probabilities: class name -> probability, in the order of the model's classes; sums to 1.
-        notes: what may make the answer unreliable and what to do, in words for the person.
-        sure: whether the answer meets the model's `Thresholds`.
-    """
-
-    box_xywh: tuple[int, int, int, int]
-    score: float
-    probabilities: Mapping[str, float]
-    notes: tuple[str, ...] = ()
-    sure: bool = True
+    box_xywh: tuple[int, int, int, int]  # in pixels of the upright photo
+    score: float  # how sure the detector is that this is a face; higher is surer
+    probabilities: Mapping[str, float]  # of the model's classes, in their order; they sum to 1
+    notes: tuple[str, ...] = ()  # what may make the answer unreliable and what to do
+    sure: bool = True  # whether the answer meets the model's `Thresholds`
 
     def __post_init__(self) -> None:
         if len(self.box_xywh) != 4 or min(self.box_xywh[2:]) < 1:
@@ -101,22 +75,21 @@ class Face:
 
 
 def read_thresholds(card: Mapping[str, Any] | None) -> Thresholds:
-    """Return when answers are sure, from the `verdict` of a model's card or else by default.
-
-    Raises:
-        ModelError: the card has a `verdict` that cannot be used.
-    """
-    content = None if card is None else card.get("verdict")
+    """Return when answers are sure, by the `verdict` on a model's card; raises ModelError."""
+    content = (card or {}).get("verdict")
     if content is None:
         return Thresholds()
-    try:
-        known = {field.name: content.get(field.name) for field in fields(Thresholds)}
-        return Thresholds(**known)
-    except (AttributeError, ValueError) as error:
-        raise ModelError(
-            "expected a verdict with sure_from and clear_margin from 0 to 1 on the model's card; "
-            f"received {content!r}: train the model again or remove the verdict from the card"
-        ) from error
+    known = content if isinstance(content, Mapping) else {}
+    values: dict[str, Any] = {field.name: known.get(field.name) for field in fields(Thresholds)}
+    for name, value in values.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        may_be_none = value is None and name == "accuracy_when_unsure"
+        if not may_be_none and not (is_number and 0 <= value <= 1):
+            raise ModelError(
+                "expected a verdict with sure_from and clear_margin from 0 to 1 on the model's "
+                f"card; received {content!r}: train the model again or remove it from the card"
+            )
+    return Thresholds(**values)
 
 
 def likely_classes(probabilities: Mapping[str, float]) -> tuple[str, ...]:

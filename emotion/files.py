@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, alone or together, and their hashes."""
+"""Files that appear whole or not at all, alone or together; their hashes; this process's share."""
 
 import contextlib
 import csv
@@ -14,26 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-"""The folder of this package."""
 
 
 def models_folder(package: Path = PACKAGE) -> Path:
-    """Return where the models are: in the package where pip has put it, beside it in the project.
-
-    Args:
-        package: the folder of the package.
-    """
+    """Return where the models are: in an installed package, beside it in the project."""
     inside = package / "models"
     return inside if inside.is_dir() else package.parent / "models"
 
 
 def user_path(text: str) -> Path:
-    """Return the path of a text that begins with ~ or ~name where those are home folders; any other
-    name that begins with ~ is as plain as the rest.
-    """
+    """Return the path of a text; ~ and ~name stand for home folders where there are such."""
     try:
         return Path(text).expanduser() if text.startswith("~") else Path(text)
-    except RuntimeError:
+    except RuntimeError:  # nobody is called so: a plain name
         return Path(text)
 
 
@@ -51,8 +44,7 @@ def make_private(path: Path) -> None:
 
     What somebody else owns stays as it is, and so does a folder that all may use, like /tmp.
     """
-    # it is not there, or its file system knows no rights
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it is not there, or its file system knows no rights
         found = path.stat()
         is_ours = hasattr(os, "geteuid") and found.st_uid == os.geteuid()
         if is_ours and not found.st_mode & stat.S_ISVTX:
@@ -80,10 +72,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows under the names of the first one's values, whole or not at all.
-
-    Without rows the file has one column, "row".
-    """
+    """Write rows whole or not at all, under the first one's names; without rows, under "row"."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["row"])
         writer.writeheader()
@@ -96,46 +85,27 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
-
-
-OWN_GROUPS = Path("/proc/self/cgroup")
-
-
-def available_cpus(groups: Path = CONTROL_GROUPS, own_groups: Path = OWN_GROUPS) -> int:
+def available_cpus(
+    groups: Path = Path("/sys/fs/cgroup"), own_groups: Path = Path("/proc/self/cgroup")
+) -> int:
     """Return how many processors this process may use, at least 1.
 
     That is what its affinity allows (`taskset`, a scheduler of jobs), and in a container no more
-    than its share (`docker run --cpus`), rounded up.
-
-    Args:
-        groups: where Linux shows control groups (version 2).
-        own_groups: where it names the one of this process.
+    than its share (`docker run --cpus`), rounded up. Linux shows the control groups (version 2) in
+    the folder `groups`, and says in `own_groups` which is that of this process.
     """
-    has_affinity = hasattr(os, "sched_getaffinity")
-    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(allowed, math.ceil(_share(groups, own_groups))))
-
-
-def _share(groups: Path, own_groups: Path) -> float:
-    """Return how many processors' time the control groups of this process may use."""
-    try:
+    cpus = os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpus
+    shares: list[float] = [allowed]
+    with contextlib.suppress(OSError):  # no Linux
         lines = own_groups.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return os.cpu_count() or 1
-    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    folder = groups / own.lstrip("/")
-    # a group never has more than those that hold it
-    return min(_quota(level / "cpu.max") for level in (folder, *folder.parents))
-
-
-def _quota(path: Path) -> float:
-    """Return the processors that a `cpu.max` ("QUOTA PERIOD" or "max PERIOD") grants."""
-    try:
-        quota, period = path.read_text(encoding="utf-8").split()
-        return int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return os.cpu_count() or 1  # no such file, or no limit
+        own = groups / next((line[4:] for line in lines if line.startswith("0::/")), "")
+        # a group never has more than those that hold it
+        for level in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # no limit
+                quota, period = (level / "cpu.max").read_text(encoding="utf-8").split()
+                shares.append(int(quota) / int(period))
+    return max(1, math.ceil(min(shares)))
 
 
 def stdout_was_closed() -> bool:

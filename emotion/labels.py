@@ -1,10 +1,12 @@
-"""The emotions: their names, order, colours and the codes each dataset gives them."""
+"""The emotions: their names, order, colours, and what each dataset calls them."""
 
 from types import MappingProxyType
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """The seven FER2013 classes in alphabetical order: the order of a model's output without a card."""
 
+# The palette of Okabe and Ito (2008), which colour-blind people can tell apart, with a dark purple
+# and a grey beside it. Never the only cue: the name stands beside the colour.
 COLORS_RGB = MappingProxyType(
     {
         "angry": (213, 94, 0),
@@ -16,69 +18,42 @@ COLORS_RGB = MappingProxyType(
         "surprise": (86, 180, 233),
     }
 )
-"""One colour a class: the palette of Okabe and Ito (2008), made to be told apart by colour-blind
-people, with a dark purple and a grey beside it. Never the only cue: the name stands beside it."""
+OTHER_COLORS_RGB = ((230, 159, 0), (204, 121, 167), (0, 0, 0))  # of classes beyond the seven
+EMOJI = MappingProxyType(dict(zip(EMOTIONS, "😠🤢😨😊😐😢😮", strict=True)))
 
-OTHER_COLORS_RGB = ((230, 159, 0), (204, 121, 167), (0, 0, 0))
-"""Colours for class names that are not among the seven, such as CK+'s contempt."""
-
-EMOJI = MappingProxyType(
-    {
-        "angry": "😠",
-        "disgust": "🤢",
-        "fear": "😨",
-        "happy": "😊",
-        "neutral": "😐",
-        "sad": "😢",
-        "surprise": "😮",
-    }
-)
-
+# Goodfellow et al. 2013: the class of each integer in the column `emotion` of fer2013.csv
 FER2013_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""Class of each integer in the `emotion` column of fer2013.csv (Goodfellow et al. 2013)."""
 
-FERPLUS_COLUMNS = MappingProxyType(
-    {
-        "neutral": "neutral",
-        "happiness": "happy",
-        "surprise": "surprise",
-        "sadness": "sad",
-        "anger": "angry",
-        "disgust": "disgust",
-        "fear": "fear",
-    }
-)
-"""Class of each vote column of fer2013new.csv (Barsoum et al. 2016) that has one of the seven."""
+CONTEMPT = "contempt"  # the class that FER+ and CK+ have beyond the seven
 
-
-CONTEMPT = "contempt"
-"""The class that FER+ and CK+ have beyond the seven, by the name both give it."""
-
+# what other datasets call a class
 SYNONYMS = MappingProxyType(
     {
-        "anger": "angry",
-        "disgusted": "disgust",
-        "disgusting": "disgust",
-        "fearful": "fear",
-        "afraid": "fear",
-        "scared": "fear",
-        "happiness": "happy",
-        "joy": "happy",
-        "neutrality": "neutral",
-        "normal": "neutral",
-        "calm": "neutral",
-        "sadness": "sad",
-        "surprised": "surprise",
-        "contemptuous": "contempt",
+        "angry": ("anger",),
+        "disgust": ("disgusted", "disgusting"),
+        "fear": ("fearful", "afraid", "scared"),
+        "happy": ("happiness", "joy"),
+        "neutral": ("neutrality", "normal", "calm"),
+        "sad": ("sadness",),
+        "surprise": ("surprised",),
+        CONTEMPT: ("contemptuous",),
     }
 )
-"""What other datasets call a class, in lower case, and its name here."""
 
 
 def common_name(class_name: str) -> str:
     """Return the name of a class that all datasets are put together under."""
     lower = class_name.strip().lower()
-    return SYNONYMS.get(lower, lower)
+    return next((name for name, others in SYNONYMS.items() if lower in others), lower)
+
+
+# Barsoum et al. 2016: vote columns of fer2013new.csv, and the class of each
+FERPLUS_COLUMNS = MappingProxyType(
+    {
+        column: common_name(column)
+        for column in "neutral happiness surprise sadness anger disgust fear".split()
+    }
+)
 
 
 def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:

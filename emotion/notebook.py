@@ -27,46 +27,24 @@ from emotion.text import counted, percent, printable
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
 
-SHOWN_WIDTH_PX = 640
-"""Width of a photo in a notebook, at most."""
-
-SHOWN_HEIGHT_PX = 640
-"""Height of a photo in a notebook, at most: portraits leave room for their table."""
-
-SHOWN_QUALITY = 85
-"""Quality of the JPEGs in notebooks, which are not for keeping."""
-
-THUMBNAIL_PX = 240
-"""Width and height of a photo in a contact sheet, at most."""
-
-MOST_THUMBNAILS = 24
-"""Photos that a contact sheet shows; each adds about 15 KB to a notebook."""
-
-MOST_NAMED = 3
-"""Faces that the one-line form of a photo tells."""
+SHOWN_PX = 640  # longer side of a photo in a notebook, at most
+SHOWN_QUALITY = 85  # of JPEGs in notebooks, which are not for keeping
+THUMBNAIL_PX = 240  # longer side of a photo in a contact sheet, at most
+MOST_THUMBNAILS = 24  # in a contact sheet; each adds about 15 KB to a notebook
+MOST_NAMED = 3  # faces in the one-line form of a photo
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the faces of a photo come from.
+    """Where the faces of a photo come from."""
 
-    Attributes:
-        name: the photo's path as it was given, or what else it is called.
-        class_names: the model's classes in their order.
-        model_name: name of the model that read the emotions.
-        model_sha256: SHA-256 of its weights file, in hexadecimal.
-        size_wh: width and height of the upright photo in pixels; None where it could not be read.
-        photo: what held the photo, to be opened again; None where it is not kept.
-        problem: a sentence that says why it could not be read, or None.
-    """
-
-    name: str
+    name: str  # the photo's path as it was given, or what else it is called
     class_names: tuple[str, ...]
     model_name: str
     model_sha256: str
-    size_wh: tuple[int, int] | None = None
-    photo: PhotoLike | None = field(default=None, repr=False)
-    problem: str | None = None
+    size_wh: tuple[int, int] | None = None  # of the upright photo; None: it could not be read
+    photo: PhotoLike | None = field(default=None, repr=False)  # to be opened again; None: not kept
+    problem: str | None = None  # why it could not be read
 
     def travelling(self) -> "Origin":
         """Return the same without pixels or bytes; a path stays."""
@@ -108,34 +86,23 @@ class Recognition(tuple[Face, ...]):
 
         Where there is a problem, `image` is None and `problem` says it.
         """
-        origin = self._origin
-        results = results_to_dict(
-            self, origin.size_wh or (0, 0), origin.model_name, origin.model_sha256
-        )
-        if origin.problem is None:
-            return results
-        return results | {"image": None, "problem": origin.problem}
+        model = self._origin.model_name, self._origin.model_sha256
+        results = results_to_dict(self, self.size_wh or (0, 0), *model)
+        return results | ({"image": None, "problem": self.problem} if self.problem else {})
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """Return a pandas DataFrame with one row a face; the columns are there without one too.
 
-        Raises:
-            TableError: pandas is not installed.
+        Raises TableError where pandas is not installed.
         """
-        rows = _rows(self) if self else []
-        return _table(rows, self._origin.class_names).drop(columns=["photo", "problem"])
+        table = _table([self], self._origin.class_names)
+        return table.dropna(subset="face").drop(columns=["photo", "problem"])
 
     def annotated(self, *, blur: bool = False) -> npt.NDArray[np.uint8]:
         """Return a copy of the photo with every face boxed, numbered from 1 and labelled.
 
-        Args:
-            blur: make the faces unrecognisable first.
-
-        Returns:
-            (H, W, 3) uint8 RGB, upright, of the full size.
-
-        Raises:
-            ImageError: the photo is not kept, or its file is gone or another one by now.
+        It is (H, W, 3) uint8 RGB, upright, of the full size; `blur` makes the faces unrecognisable
+        first. Raises ImageError where the photo is not kept, gone or another one by now.
         """
         image = self._photo().full
         return annotate(blur_faces(image, self) if blur else image, self)
@@ -147,12 +114,8 @@ class Recognition(tuple[Face, ...]):
     def save(self, path: str | Path, *, blur: bool = False) -> None:
         """Write the annotated photo to a .jpg, .png or .webp file, without metadata.
 
-        Args:
-            path: an existing file is replaced; the photo itself is refused.
-            blur: make the faces unrecognisable first.
-
-        Raises:
-            ImageError: as for `annotated`, or the file cannot be written.
+        An existing file is replaced, but never the photo itself. Raises ImageError as `annotated`
+        does, and where the file cannot be written.
         """
         photo = self._origin.photo
         if isinstance(photo, Path) and photo.resolve() == Path(path).resolve():
@@ -170,10 +133,12 @@ class Recognition(tuple[Face, ...]):
         return f"<Recognition of {_title(self)}: {_summary(self)}>"
 
     def __str__(self) -> str:
-        lines = [_title(self), *map(_line, range(1, len(self) + 1), self)]
-        if not self:
-            lines.append(self.problem or "no face found")
-        return "\n".join(lines)
+        lines = [_title(self)]
+        for number, face in enumerate(self, 1):
+            x, y, width, height = face.box_xywh
+            words = (f"{verdict(face)} (x {x}, y {y}, {width}x{height})", *face.notes)
+            lines.append(f"face {number}: {'; '.join(words)}")
+        return "\n".join(lines if self else [*lines, _summary(self)])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Recognition, (tuple(self), self._origin.travelling())
@@ -186,8 +151,7 @@ class Recognition(tuple[Face, ...]):
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the annotated photo above a table of percentages."""
-        size_wh = (SHOWN_WIDTH_PX, SHOWN_HEIGHT_PX)
-        return f"<div>{_picture(self, size_wh)}{_html_table(self)}</div>"
+        return f"<div>{_picture(self, SHOWN_PX)}{_html_table(self)}</div>"
 
     def _photo(self) -> Photo:
         """Return the photo, opened again."""
@@ -201,11 +165,11 @@ class Recognition(tuple[Face, ...]):
             )
         read = open_photo(photo)
         if read.size_wh != self.size_wh:
+            sizes = self.size_wh or (), read.size_wh
+            expected, received = ("x".join(map(str, size_wh)) for size_wh in sizes)
             raise ImageError(
-                "expected the photo of {}x{} pixels that was recognized; "
-                "received {}x{}: {} has changed".format(
-                    *self.size_wh or (), *read.size_wh, self.name
-                )
+                f"expected the photo of {expected} pixels that was recognized; "
+                f"received {received}: {self.name} has changed"
             )
         return read
 
@@ -218,13 +182,10 @@ class Recognitions(tuple[Recognition, ...]):
 
         A photo without a face has one row in which only `photo` and, where it could not be read,
         `problem` are filled, so that no photo is lost; `dropna(subset="face")` leaves them out.
-
-        Raises:
-            TableError: pandas is not installed.
+        Raises TableError where pandas is not installed.
         """
-        rows = [row for recognition in self for row in _rows(recognition)]
         known = [name for recognition in self for name in recognition._origin.class_names]
-        return _table(rows, tuple(dict.fromkeys(known)) or EMOTIONS)
+        return _table(self, tuple(dict.fromkeys(known)) or EMOTIONS)
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> Recognition: ...
@@ -233,7 +194,6 @@ class Recognitions(tuple[Recognition, ...]):
     def __getitem__(self, place: slice) -> "Recognitions": ...
 
     def __getitem__(self, place: SupportsIndex | slice) -> "Recognition | Recognitions":
-        """Return a photo's recognition, or those of a slice."""
         if isinstance(place, slice):
             return Recognitions(super().__getitem__(place))
         return super().__getitem__(place)
@@ -248,7 +208,7 @@ class Recognitions(tuple[Recognition, ...]):
         """Return what a notebook shows: the annotated photos side by side, with their answers."""
         cells, style = "", f"width:{THUMBNAIL_PX}px;margin:0;overflow-wrap:anywhere"
         for each in self[:MOST_THUMBNAILS]:
-            picture = "" if each.problem else _picture(each, (THUMBNAIL_PX, THUMBNAIL_PX))
+            picture = "" if each.problem else _picture(each, THUMBNAIL_PX)
             name, answers = escape(Path(each.name).name), escape(_summary(each))
             caption = f"<figcaption><b>{name}</b><br>{answers}</figcaption>"
             cells += f'<figure style="{style}">{picture}{caption}</figure>'
@@ -258,19 +218,15 @@ class Recognitions(tuple[Recognition, ...]):
         return f"<div><p>{escape(_totals(self))}</p>{sheet}{more}</div>"
 
 
-def _rows(recognition: Recognition) -> list[dict[str, Any]]:
-    """Return the rows of a photo in a table."""
-    return photo_rows(recognition.name, recognition.problem or recognition.to_dict())
-
-
-def _table(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "pandas.DataFrame":
-    """Return rows as a DataFrame, with every column and its type even without a row."""
+def _table(photos: Iterable[Recognition], class_names: Sequence[str]) -> "pandas.DataFrame":
+    """Return the rows of photos, with every column and its type even without a row."""
     try:
         import pandas  # not needed for anything else here, and slow to load
     except ImportError as error:
         raise TableError(
             "expected the package pandas for a DataFrame; it is not installed: pip install pandas"
         ) from error
+    rows = [row for each in photos for row in photo_rows(each.name, each.problem or each.to_dict())]
     return pandas.DataFrame(
         {
             column: pandas.Series([row.get(column) for row in rows], dtype=PANDAS_TYPES[kind])
@@ -279,13 +235,13 @@ def _table(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> "panda
     )
 
 
-def _picture(recognition: Recognition, most_wh: tuple[int, int]) -> str:
+def _picture(recognition: Recognition, most_px: int) -> str:
     """Return the annotated photo as HTML; a sentence where it cannot be shown."""
     try:
         photo = recognition._photo()
     except ImageError as error:
         return f"<p>{escape(str(error))}</p>"
-    scale = min(1.0, *(most / side for most, side in zip(most_wh, photo.size_wh, strict=True)))
+    scale = min(1.0, most_px / max(photo.size_wh))
     width, height = (max(1, round(side * scale)) for side in photo.size_wh)
     small = cv2.resize(photo.pixels, (width, height), interpolation=cv2.INTER_AREA)
     faces = []
@@ -321,16 +277,8 @@ def _html_table(recognition: Recognition) -> str:
 
 def _title(recognition: Recognition) -> str:
     """Return name and size of a photo; names may hold what would steer a terminal."""
-    name = printable(recognition.name)
-    size_wh = recognition.size_wh
+    name, size_wh = printable(recognition.name), recognition.size_wh
     return name if size_wh is None else f"{name} ({size_wh[0]}x{size_wh[1]})"
-
-
-def _line(number: int, face: Face) -> str:
-    """Return a face as a line of text."""
-    x, y, width, height = face.box_xywh
-    notes = "".join(f"; {note}" for note in face.notes)
-    return f"face {number}: {verdict(face)} (x {x}, y {y}, {width}x{height}){notes}"
 
 
 def _summary(recognition: Recognition) -> str:

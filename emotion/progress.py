@@ -15,13 +15,8 @@ def progress_bar(unit: str, total: int | None, stream: TextIO) -> Iterator[Calla
     with progress_bar("photos", 100, sys.stderr) as show:
         show(12, "2 problems")
 
-    What is done at the first call does not count for the speed. On a terminal a bar is shown, and
-    taken away at the end; elsewhere, as in a log, a line every half minute.
-
-    Args:
-        unit: what is counted.
-        total: up to where, None where that is not known.
-        stream: where it is shown.
+    What is done at the first call does not count for the speed. On a terminal the bar goes away at
+    the end; elsewhere, as in a log, there is a line every half minute. Total None: not known.
     """
     from tqdm import tqdm  # only long work waits for it
 

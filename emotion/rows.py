@@ -8,13 +8,11 @@ from typing import Any
 from emotion.faces import Face, verdict
 from emotion.text import printable
 
-SCHEMA = 1
-"""Version of the JSON form; it grows when a field changes its meaning or goes away."""
-
+SCHEMA = 1  # of the JSON form; it grows when a field changes its meaning or goes away
 BOX = ("x", "y", "width", "height")
 
+# a spreadsheet may run a cell of text that begins so as a formula, in Asia the wide forms too
 FORMULA_STARTS = tuple("=+-@＝＋－＠")
-"""A spreadsheet may run a cell of text that begins so as a formula, in Asia the wide forms too."""
 
 
 def face_to_dict(face: Face) -> dict[str, Any]:
@@ -34,15 +32,13 @@ def face_to_dict(face: Face) -> dict[str, Any]:
 
 
 def face_from_dict(content: Mapping[str, Any]) -> Face:
-    """Return the face that `face_to_dict` made `content` from, up to rounding.
-
-    Results kept since before there was `sure` were unsure if they had a `runner_up`.
-    """
+    """Return the face that `face_to_dict` made `content` from, up to rounding."""
     return Face(
         box_xywh=tuple(content["box"][name] for name in BOX),
         score=content["score"],
         probabilities=content["probabilities"],
         notes=tuple(content["notes"]),
+        # results kept since before there was `sure` were unsure if they had a `runner_up`
         sure=content.get("sure", content["runner_up"] is None),
     )
 
@@ -50,14 +46,7 @@ def face_from_dict(content: Mapping[str, Any]) -> Face:
 def results_to_dict(
     faces: Sequence[Face], size_wh: tuple[int, int], model_name: str, model_sha256: str
 ) -> dict[str, Any]:
-    """Return the results of one photo as plain types: the JSON of API, files and shell.
-
-    Args:
-        faces: the faces, in order.
-        size_wh: width and height of the upright photo in pixels.
-        model_name: name of the model that read the emotions.
-        model_sha256: SHA-256 of its weights file, in hexadecimal.
-    """
+    """Return the results of one upright photo as plain types: the JSON of API, files and shell."""
     return {
         "schema": SCHEMA,
         "model": {"name": model_name, "sha256": model_sha256},
@@ -69,10 +58,8 @@ def results_to_dict(
 def face_columns(class_names: Iterable[str], raw: bool = False) -> dict[str, type]:
     """Return the columns of a face, name -> type.
 
-    Args:
-        class_names: the model's classes, each with a column for its probability.
-        raw: with the columns of a video: whether the face was found in this very frame, and the
-            probabilities of this frame alone.
+    With `raw`, also those of videos alone: whether the face was found in this very frame, and the
+    probabilities of this frame.
     """
     names = tuple(class_names)
     return {
@@ -110,9 +97,7 @@ def photo_columns(class_names: Iterable[str]) -> dict[str, type]:
 def photo_rows(name: str, results: Mapping[str, Any] | str) -> list[dict[str, Any]]:
     """Return the rows of a photo, one a face; a photo without a face has one without a face.
 
-    Args:
-        name: what the photo is called.
-        results: from `results_to_dict`, or a sentence that says why there are none.
+    `results` is from `results_to_dict`, or a sentence that says why there are none.
     """
     if isinstance(results, str):
         return [{"photo": name, "problem": results}]
@@ -122,12 +107,9 @@ def photo_rows(name: str, results: Mapping[str, Any] | str) -> list[dict[str, An
 
 
 def results_to_csv(photos: Iterable[tuple[str, Mapping[str, Any] | str]]) -> str:
-    """Return the results of photos as CSV (RFC 4180), one row a face.
+    """Return the results of photos, each as for `photo_rows`, as CSV (RFC 4180), one row a face.
 
     For spreadsheets that expect a byte order mark encode it as `utf-8-sig`; pandas reads that too.
-
-    Args:
-        photos: the name of each photo and its results, as for `photo_rows`.
     """
     rows = [row for name, results in photos for row in photo_rows(name, results)]
     chances = [column for row in rows for column in row if column.startswith("probability_")]

@@ -18,22 +18,16 @@ from emotion.errors import TableError
 from emotion.files import whole_file
 from emotion.rows import safe_cell
 
-SCHEMA = 1
-"""Version of the columns' meaning; it grows when one changes its meaning or goes away."""
-
+SCHEMA = 1  # of the columns' meaning; it grows when one changes its meaning or goes away
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
-ROWS_A_GROUP = 16_384
-"""Rows that a Parquet file holds back before it writes them together."""
-
+# type of a column -> what its values may be; they become plain Python values
 ACCEPTED = MappingProxyType({str: str, int: Integral, float: Real, bool: (bool, np.bool_)})
-"""Type of a column -> what its values may be; they become plain Python values."""
 
+# type of a column -> the type in pandas that has missing values without turning into another
 PANDAS_TYPES = MappingProxyType({str: "str", int: "Int64", float: "float64", bool: "boolean"})
-"""Type of a column -> the type in pandas that has missing values without turning into another."""
 
-Columns = Mapping[str, type]
-"""Name of each column -> str, int, float or bool; any value may be missing (None)."""
+Columns = Mapping[str, type]  # name -> str, int, float or bool; any value may be missing (None)
 
 
 class TableSink:
@@ -50,16 +44,11 @@ class TableSink:
         metadata: Mapping[str, str] = MappingProxyType({}),
         first_rows: Iterable[Mapping] = (),
     ):
-        """Take the file and what it will hold; nothing is written yet.
+        """Take the file, which will be replaced, and its columns; raises TableError.
 
         Args:
-            path: its suffix says the kind of table; an existing file is replaced.
-            columns: the columns in order, name -> type.
             metadata: what else to say of the whole table, such as the model; kept by Parquet.
             first_rows: rows to begin with; they may be read from the very file that is replaced.
-
-        Raises:
-            TableError: no table of this suffix can be written, or pyarrow is missing.
         """
         check_suffix(path)
         self._path, self._columns, self._first_rows = path, dict(columns), first_rows
@@ -69,7 +58,6 @@ class TableSink:
             self._form = _Lines(path, self._columns)
 
     def __enter__(self) -> "TableSink":
-        """Open the file; raise a `TableError` where it cannot be written."""
         with _explained(self._path):
             self._form.open(map(self._plain_row, self._first_rows))
         return self
@@ -79,12 +67,9 @@ class TableSink:
             self._form.close()
 
     def write(self, row: Mapping) -> None:
-        """Add a row: column -> value.
+        """Add a row: column -> value. Raises TableError, also where the disk is full.
 
         Columns that are not there, None, and numbers that are not finite are missing values.
-
-        Raises:
-            TableError: the row has another column or a value of another type, or the disk is full.
         """
         plain = self._plain_row(row)
         with _explained(self._path):
@@ -92,31 +77,26 @@ class TableSink:
 
     def _plain_row(self, row: Mapping) -> dict:
         """Return a row with all columns, in their order, as values of Python's own types."""
-        if unknown := row.keys() - self._columns.keys():
-            raise TableError(
-                f"expected the columns {', '.join(self._columns)} for {self._path.name}; received "
-                f"also {', '.join(map(str, unknown))}"
-            )
-        plain = {}
-        for name, kind in self._columns.items():
-            value = row.get(name)
-            if value is not None and not isinstance(value, ACCEPTED[kind]):
+        plain = dict.fromkeys(self._columns)
+        for name, value in row.items():
+            kind = self._columns.get(name)
+            if value is None and kind:
+                continue
+            if not kind or not isinstance(value, ACCEPTED[kind]):
+                expected = ", ".join(f"{n} ({k.__name__})" for n, k in self._columns.items())
                 raise TableError(
-                    f"expected {kind.__name__} in the column {name}; received {value!r} for "
-                    f"{self._path.name}"
+                    f"expected the columns {expected} for {self._path.name}; received {value!r} as "
+                    f"{name}"
                 )
-            if kind is str and value is not None:
-                # bytes of a file's name that are no text
-                value = value.encode("utf-8", "replace").decode()
-            elif value is not None:
-                value = kind(value)
-                value = None if kind is float and not math.isfinite(value) else value
-            plain[name] = value
+            if kind is str:  # a file's name may have bytes that are no text
+                plain[name] = value.encode("utf-8", "replace").decode()
+            elif kind is not float or math.isfinite(value):
+                plain[name] = kind(value)
         return plain
 
 
 def check_suffix(path: Path) -> None:
-    """Raise a `TableError` where no table of this suffix is known."""
+    """Raise a TableError where no table of this suffix is known."""
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise TableError(
             f"expected a table ending in {', '.join(TABLE_SUFFIXES)}; received {path.name}"
@@ -144,8 +124,7 @@ class _Lines:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError:
-            # the disk is full: no half row stays behind
-            self._file.truncate(self._size)
+            self._file.truncate(self._size)  # the disk is full: no half row stays behind
             raise
         self._size += len(line)
 
@@ -159,97 +138,75 @@ class _Lines:
 
 
 def _csv_line(values: Iterable) -> bytes:
-    """Return values as a line of CSV (RFC 4180)."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerow(values)
+    csv.writer(text).writerow(values)  # as in RFC 4180
     return text.getvalue().encode()
 
 
-class _Parquet:
-    """A Parquet file, written a group of rows at a time; it has its index at its end."""
+class _Parquet(_Lines):
+    """A Parquet file, made when all rows are there from a table of lines in a folder beside it."""
 
     def __init__(self, path: Path, columns: Columns, metadata: Mapping[str, str]):
         try:
             import pyarrow  # large, so it is imported where it is needed
+            import pyarrow.json
             import pyarrow.parquet
         except ImportError as error:
             raise TableError(
                 f"expected the package pyarrow for {path.name}; it is not installed: pip install "
                 "pyarrow, or use a table ending in .csv or .jsonl"
             ) from error
-        self._path, self._rows, self._failed, self._arrow = path, [], False, pyarrow
-        self._schema = _schema(pyarrow, columns, metadata)
+        super().__init__(path, columns)
+        self._target, self._failed, self._arrow = path, False, pyarrow
+        kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
+        fields = [(name, kinds.get(kind, pyarrow.bool_())) for name, kind in columns.items()]
+        pandas_columns = [
+            {
+                "name": name,
+                "field_name": name,
+                "pandas_type": "unicode" if columns[name] is str else str(kind),
+                "numpy_type": "object" if columns[name] is str else PANDAS_TYPES[columns[name]],
+                "metadata": None,
+            }
+            for name, kind in fields
+        ]
+        # pandas takes its types from this note
+        pandas_note = {"index_columns": [], "column_indexes": [], "columns": pandas_columns}
+        notes = {"schema": SCHEMA, **metadata}
+        self._schema = pyarrow.schema(
+            fields,
+            {f"emotion.{name}": str(value) for name, value in notes.items()}
+            | {"pandas": json.dumps(pandas_note)},
+        )
 
     def open(self, first_rows: Iterable[dict]) -> None:
         with contextlib.ExitStack() as stack:
-            folder = tempfile.TemporaryDirectory(prefix=".part-", dir=self._path.parent)
-            self._part = Path(stack.enter_context(folder)) / self._path.name
-            # a file of Python's would be interrupted by Ctrl-C in the middle of a group
-            self._file = stack.enter_context(self._arrow.OSFile(str(self._part), "wb"))
-            self._writer = self._arrow.parquet.ParquetWriter(self._file, self._schema)
-            stack.callback(self._abandon)
-            self._start = self._file.tell()
-            for row in first_rows:
-                self.write(row)
+            folder = tempfile.TemporaryDirectory(prefix=".part-", dir=self._target.parent)
+            self._path = Path(stack.enter_context(folder)) / self._target.name
+            super().open(first_rows)
+            stack.callback(super().close)
             self._stack = stack.pop_all()
 
     def write(self, row: dict) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= ROWS_A_GROUP:
-            self._write_group()
-
-    def _write_group(self) -> None:
         try:
-            # Ctrl-C may have come just after the group was written, before it was forgotten
-            if self._file.tell() == self._start:
-                group = self._arrow.Table.from_pylist(self._rows, schema=self._schema)
-                self._writer.write_table(group)
-            self._rows, self._start = [], self._file.tell()
+            super().write(row)
         except OSError:
             self._failed = True
             raise
-
-    def _abandon(self) -> None:
-        # no more than the end of a file that is thrown away, or that is closed already
-        with contextlib.suppress(OSError):
-            self._writer.close()
 
     def close(self) -> None:
         with self._stack:
             if self._failed:
                 return
-            if self._rows:
-                self._write_group()
-            self._writer.close()
-            self._file.close()
-            self._part.replace(self._path)
-
-
-def _schema(pyarrow, columns: Columns, metadata: Mapping[str, str]):
-    """Return the schema of a Parquet file, with the note that pandas takes its types from."""
-    kinds = {
-        str: pyarrow.string(),
-        int: pyarrow.int64(),
-        float: pyarrow.float64(),
-        bool: pyarrow.bool_(),
-    }
-    pandas_note = {
-        "index_columns": [],
-        "column_indexes": [],
-        "columns": [
-            {
-                "name": name,
-                "field_name": name,
-                "pandas_type": "unicode" if kind is str else str(kinds[kind]),
-                "numpy_type": "object" if kind is str else PANDAS_TYPES[kind],
-                "metadata": None,
-            }
-            for name, kind in columns.items()
-        ],
-    }
-    notes = {"emotion.schema": str(SCHEMA), **{f"emotion.{k}": str(v) for k, v in metadata.items()}}
-    fields = [pyarrow.field(name, kinds[kind]) for name, kind in columns.items()]
-    return pyarrow.schema(fields, notes | {"pandas": json.dumps(pandas_note)})
+            arrow, part = self._arrow, self._path.with_suffix(".part")
+            # a thread a processor might not fit into the memory that a stranger's video may use
+            reading = arrow.json.ReadOptions(use_threads=False)
+            kinds = arrow.json.ParseOptions(explicit_schema=self._schema)
+            with arrow.parquet.ParquetWriter(part, self._schema) as writer:
+                if self._path.stat().st_size:
+                    for rows in arrow.json.open_json(self._path, reading, kinds):
+                        writer.write_batch(rows)
+            part.replace(self._target)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-NOTHING = "–"
-"""What stands where there is no number."""
+NOTHING = "–"  # where there is no number
 
 
 def percent(probability: float) -> str:
@@ -95,10 +94,10 @@ def printable(text: str, instead: str = "?") -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as aligned lines, the first column to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    sides = ["<", *">" * (len(head) - 1)]
     return [
         "  ".join(
-            f"{cell:>{width}}" if number else f"{cell:<{width}}"
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
         ).rstrip()
         for row in (head, *rows)
     ]

@@ -16,18 +16,16 @@ from emotion.errors import ModelError
 from emotion.text import listed
 
 SHORT_SHA = 12
-SPLITS = ("test", "private_test", "validation", "train")
-"""Those that say most about a model come first."""
-
-KNOWN_DATA = (("fer2013new", "FER+"), ("fer2013", "FER2013"), ("icml_face_data", "FER2013"))
-"""How the names of well-known files begin, and what people call the data in them."""
-
+SPLITS = ("test", "private_test", "validation", "train")  # those that say most come first
 PURPOSES = {
     "train": "to learn from",
     "validation": "to make choices on",
     "test": "to measure on",
     "private_test": "to measure on at the very end",
 }
+
+# how the names of well-known files begin, and what people call the data in them
+KNOWN_DATA = (("fer2013new", "FER+"), ("fer2013", "FER2013"), ("icml_face_data", "FER2013"))
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
@@ -42,57 +40,39 @@ def read_card(path: Path) -> dict[str, Any] | None:
 def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> dict | None:
     """Return the card that a model is served with, None if it has none.
 
-    Args:
-        path: the card.
-        weights_sha256: of the weights beside it.
-        input_shape: that a model must have.
-
-    Raises:
-        ModelError: it cannot be read or used, or belongs to another model.
+    Raises ModelError where it cannot be used, or belongs to other weights or another input.
     """
     if not path.exists():
         return None
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        names, shape, sha256 = card["class_names"], card["input_shape"], card["weights_sha256"]
-        well_formed = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"expected class_names, input_shape and weights_sha256 as JSON in {path.name}; "
-            f"it cannot be used ({type(error).__name__}: {error})"
-        ) from error
-    if not well_formed or len(names) < 2:
-        raise ModelError(f"expected different class names in {path.name}; received {names}")
-    if tuple(shape) != input_shape:
-        raise ModelError(f"expected input_shape {list(input_shape)}; {path.name} has {shape}")
-    if sha256 != weights_sha256:
-        raise ModelError(
-            f"{path.name} belongs to weights with SHA-256 {sha256}; those beside it have "
-            f"{weights_sha256}"
-        )
+    sha256 = f"SHA-256 {weights_sha256}"
+    card = read_card(path) or {}
+    names = card.get("class_names")
+    are_names = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    checks = (
+        ("class_names", are_names and len(set(names)) == len(names) > 1, "different names"),
+        ("input_shape", card.get("input_shape") == list(input_shape), list(input_shape)),
+        ("weights_sha256", card.get("weights_sha256") == weights_sha256, sha256),
+    )
+    for key, is_right, expected in checks:
+        if not is_right:
+            raise ModelError(
+                f"expected {expected} as {key} in {path.name}, which must be the card of the "
+                f"weights beside it; received {card.get(key)}"
+            )
     Serving.of(card)  # so that a damaged card is known before the first photo
     return card
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How photos are answered.
+    """How photos are answered."""
 
-    Attributes:
-        mirrored: average the answers to each face and to its mirror image.
-        temperature: of that mean, fitted on validation data (Guo et al. 2017); 1 changes nothing.
-    """
-
-    mirrored: bool = False
-    temperature: float = 1.0
+    mirrored: bool = False  # with the mean of the answers to a face and to its mirror image
+    temperature: float = 1.0  # of that mean, fitted on validation data (Guo et al. 2017)
 
     @classmethod
     def of(cls, content: Mapping | None) -> "Serving":
-        """Return what a card says under `serving`; plain answers where it says nothing.
-
-        Raises:
-            ModelError: it cannot be used.
-        """
+        """Return what a card says under `serving`, else plain answers; raises ModelError."""
         said = (content or {}).get("serving")
         if said is None:
             return cls()
@@ -122,48 +102,37 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says; what it does not say, or in no usable way, is empty or None.
+    """What a card says; what it does not say, or in no usable way, is empty or None."""
 
-    Attributes:
-        content: the card itself; empty without one.
-        class_names: in output order.
-        weights_sha256: of the weights it belongs to.
-        answers: "votes" (as most people see a face) or "labels" (as the dataset's labels).
-        data: what people call the data that the model learned from.
-        votes: what people call the votes on it.
-        removed: images not learned from because they also stand in a test split.
-        metrics: the figures of each split by name; `emotion.model.figures` reads them.
-        mirrored: whether photos get the mean of the answers to a face and to its mirror image.
-        verdict: None unless all of it is known.
-    """
-
-    content: Mapping[str, Any]
-    class_names: tuple[str, ...]
+    content: Mapping[str, Any]  # the card itself
+    class_names: tuple[str, ...]  # in output order
     weights_sha256: str
-    answers: str
-    data: tuple[str, ...]
-    votes: tuple[str, ...]
-    removed: int | None
-    metrics: Mapping[str, Mapping]
+    answers: str  # "votes" (as most people see a face) or "labels" (as the dataset's labels)
+    data: tuple[str, ...]  # what people call the data that the model learned from
+    votes: tuple[str, ...]  # what they call the votes on it
+    removed: int | None  # images not learned from because they also stand in a test split
+    metrics: Mapping[str, Mapping]  # figures by split, for `emotion.model.figures`
     mirrored: bool
-    verdict: Verdict | None
+    verdict: Verdict | None  # unless all of it is known
 
     @classmethod
     def of(cls, content: Mapping | None) -> "Card":
         """Return the card with this content; None is no card."""
         content = content or {}
         dataset, names = part(content, "dataset"), content.get("class_names")
-        removed = dataset.get("removed_because_also_in_test")
-        metrics = part(content, "metrics")
         return cls(
             content=content,
             class_names=tuple(map(str, names)) if isinstance(names, list | tuple) else (),
             weights_sha256=_text(content.get("weights_sha256")),
             answers=_text(content.get("answers")),
-            data=data_names(dataset.get("name")),
-            votes=data_names(dataset.get("votes")),
-            removed=removed if is_count(removed) else None,
-            metrics={name: value for name, value in metrics.items() if isinstance(value, Mapping)},
+            data=_data_names(dataset.get("name")),
+            votes=_data_names(dataset.get("votes")),
+            removed=_count(dataset, "removed_because_also_in_test"),
+            metrics={
+                name: value
+                for name, value in part(content, "metrics").items()
+                if isinstance(value, Mapping)
+            },
             mirrored=part(content, "serving").get("mirrored") is True,
             verdict=_verdict(part(content, "verdict")),
         )
@@ -171,8 +140,7 @@ class Card:
     @property
     def learned_from(self) -> int | None:
         """Return how many images the model learned from, None if that is not known."""
-        images = part(part(self.content, "dataset"), "images").get("train")
-        return images if is_count(images) else None
+        return _count(part(part(self.content, "dataset"), "images"), "train")
 
     @property
     def main_split(self) -> str:
@@ -193,35 +161,27 @@ class Card:
         """Return (term, text) of where the model comes from."""
         content = self.content
         dataset, versions = part(content, "dataset"), part(content, "versions")
-        data = [str(dataset[key]) for key in ("name", "votes") if dataset.get(key)]
         images, notes = part(dataset, "images"), dataset.get("notes")
-        counts = [
-            f"{images[name]:,} {purpose}"
-            for name, purpose in PURPOSES.items()
-            if is_count(images.get(name)) and images[name]
-        ]
+        counts = [(_count(images, name), purpose) for name, purpose in PURPOSES.items()]
+        removed, unreadable = self.removed, _count(dataset, "unreadable")
         chosen = [part(content, "selection").get(key) for key in ("epoch", "epochs", "by")]
         calibration = part(content, "calibration")
-        temperature = calibration.get("temperature")
+        split, temperature = calibration.get("split", "labelled"), calibration.get("temperature")
+        calibrated = ""
+        if _is_number(temperature):
+            calibrated = f"on {split} images with temperature {temperature:.2f} (Guo et al. 2017)"
         facts = {
-            "Data": " and ".join(data),
-            "Images": ", ".join(counts),
-            "Taken out": f"{self.removed:,} images that also stand in a test split"
-            if self.removed
-            else "",
-            "Skipped": f"{dataset['unreadable']:,} images that cannot be read"
-            if is_count(dataset.get("unreadable")) and dataset["unreadable"]
-            else "",
+            "Data": " and ".join(str(dataset[k]) for k in ("name", "votes") if dataset.get(k)),
+            "Images": ", ".join(f"{count:,} {purpose}" for count, purpose in counts if count),
+            "Taken out": removed and f"{removed:,} images that also stand in a test split",
+            "Skipped": unreadable and f"{unreadable:,} images that cannot be read",
             "Remarks": "; ".join(map(str, notes)) if isinstance(notes, list) else "",
             "Network": _text(part(content, "settings").get("architecture")),
             "Started from": _model_names([content.get("started_from")]),
             "Learned from": _model_names(content.get("learned_from")),
             "Average of": _model_names(content.get("average_of")),
             "Chosen": "epoch {} of {}, by {}".format(*chosen) if all(chosen) else "",
-            "Calibrated": f"on {calibration.get('split', 'labelled')} images with temperature "
-            f"{temperature:.2f} (Guo et al. 2017)"
-            if _is_number(temperature)
-            else "",
+            "Calibrated": calibrated,
             "Made": str(content.get("created") or ""),
             "Made with": ", ".join(f"{name} {number}" for name, number in versions.items()),
             "Fingerprint of the data": str(dataset.get("fingerprint") or "")[:16],
@@ -234,30 +194,19 @@ class Card:
         return [(str(name).replace("_", " "), str(value)) for name, value in settings.items()]
 
 
-def data_names(files: object) -> tuple[str, ...]:
-    """Return what people call the data in some files: "a/fer2013.csv" -> ("FER2013",)."""
-    names = []
-    for file in files.split(" + ") if isinstance(files, str) else ():
-        name = re.split(r"[/\\]", file.strip().rstrip("/\\"))[-1]
-        known = (title for start, title in KNOWN_DATA if name.lower().startswith(start))
-        names.append(next(known, re.sub(r"\.(csv|zip|tar|gz|tgz|npz)\b", "", name)[:60]))
-    return tuple(dict.fromkeys(filter(None, names)))
-
-
 def part(content: Mapping, key: str) -> Mapping:
     """Return a part of a card, empty if it is missing or of another kind."""
     found = content.get(key)
     return found if isinstance(found, Mapping) else {}
 
 
-def is_share(value: object) -> bool:
-    """Return whether a value is a number from 0 to 1."""
-    return _is_number(value) and 0 <= value <= 1  # type: ignore[operator]
-
-
 def is_count(value: object) -> bool:
     """Return whether a value is a whole number from 0 on."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _count(content: Mapping, key: str) -> int | None:
+    return content[key] if is_count(content.get(key)) else None
 
 
 def _is_number(value: object) -> bool:
@@ -268,10 +217,20 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _data_names(files: object) -> tuple[str, ...]:
+    """Return what people call the data in some files: "a/fer2013.csv" -> ("FER2013",)."""
+    names = []
+    for file in _text(files).split(" + "):
+        name = re.split(r"[/\\]", file.strip().rstrip("/\\"))[-1]
+        known = (title for start, title in KNOWN_DATA if name.lower().startswith(start))
+        names.append(next(known, re.sub(r"\.(csv|zip|tar|gz|tgz|npz)\b", "", name)[:60]))
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
 def _verdict(content: Mapping) -> Verdict | None:
     names = ("coverage", "accuracy_when_sure", "accuracy_when_unsure", "named_when_unsure")
-    shares, images = [content.get(name) for name in names], content.get("images")
-    if not all(map(is_share, shares)) or not is_count(images) or not images:
+    shares, images = [content.get(name) for name in names], _count(content, "images")
+    if not images or not all(_is_number(share) and 0 <= share <= 1 for share in shares):
         return None
     return Verdict(*shares, images, str(content.get("split") or "labelled"))
 

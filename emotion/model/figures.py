@@ -1,108 +1,127 @@
 """How good a model is on one split: the only place that reads measured figures.
 
 They stand on its card without the long tables, and whole in `evaluation.json` of its report. Both
-may come from anywhere, so every number is checked.
+may come from anywhere, so every number is checked. What is None is not known or not defined.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
-from emotion.model.card import Card, is_count
-from emotion.model.intervals import wilson_interval
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-FEW_IMAGES = 100
-"""With fewer images than this, figures are marked as rough."""
+from emotion.model.card import Card
 
+FEW_IMAGES = 100  # with fewer, figures are marked as rough
 MOST_CONFUSIONS = 3
-UNUSABLE = (AttributeError, KeyError, TypeError, ValueError)
-"""What reading figures of another form raises."""
+UNUSABLE = (KeyError, TypeError, ValueError)  # raised by figures of another form
 
+# what card and report of one training agree in to the last digit
 SAME_IN_BOTH = ("images", "accuracy", "log_loss", "expected_calibration_error")
-"""What card and report of one training agree in to the last digit."""
 
-VOTES = (
-    "mean_share label_mean_share best_mean_share majority_accuracy label_majority_accuracy "
-    "cross_entropy vote_entropy jensen_shannon_divergence"
-).split()
+Count = Annotated[int, Field(strict=True, ge=0)]
+Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+# float32 rounds a sum of probabilities to a little above 1
+Share = Annotated[Number, Field(le=1 + 1e-6), AfterValidator(lambda share: min(share, 1.0))]
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """The figures that are one number each, of all images or of a part; None: not known.
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0.
 
-    Attributes:
-        images: how many.
-        accuracy: share of right answers.
-        interval: its 95% interval, None if not known.
-        macro_f1: mean F1 of the classes.
-        top_2_accuracy: how often the label is among the two best answers.
-        log_loss: mean negative logarithm of the probability of the label.
-        calibration_error: expected calibration error (Guo et al. 2017), 0 to 1.
-        risk_area: area under the risk-coverage curve, 0 to 1.
+    By hand, since loading scipy.stats for it takes half a second.
     """
-
-    images: int
-    accuracy: float
-    interval: tuple[float, float] | None
-    macro_f1: float | None
-    top_2_accuracy: float | None
-    log_loss: float | None
-    calibration_error: float | None
-    risk_area: float | None
-
-    @classmethod
-    def of(cls, content: Mapping) -> "Numbers":
-        interval = content.get("accuracy_interval_95")
-        low, high = interval or (None, None)
-        return cls(
-            images=_count(content["images"]),
-            accuracy=_share(content["accuracy"]),
-            interval=(_share(low), _share(high)) if interval else None,
-            macro_f1=_share_or_none(content.get("macro_f1")),
-            top_2_accuracy=_share_or_none(content.get("top_2_accuracy")),
-            log_loss=_number_or_none(content.get("log_loss")),
-            calibration_error=_share_or_none(content.get("expected_calibration_error")),
-            risk_area=_share_or_none(content.get("area_under_risk_coverage")),
-        )
+    z = 1.959964
+    centre = (right + z**2 / 2) / (count + z**2)
+    half = z * (right * (count - right) / count + z**2 / 4) ** 0.5 / (count + z**2)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
-@dataclass(frozen=True)
-class ClassFigures:
-    """How one class was answered; None: not defined."""
+class Part(BaseModel):
+    """A part of the figures; `alias` is what the files call a number."""
 
-    name: str
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    images: int
+    model_config = ConfigDict(frozen=True)
+
+    images: Count
 
     @property
     def is_few(self) -> bool:
         return self.images < FEW_IMAGES
 
+
+class Numbers(Part):  # the figures that are one number each, of all images or of some
+    accuracy: Share
+    interval: tuple[Share, Share] | None = Field(None, alias="accuracy_interval_95")
+    macro_f1: Share | None = None
+    top_2_accuracy: Share | None = None  # how often the label is among the two best answers
+    log_loss: Number | None = None
+    # expected calibration error (Guo et al. 2017)
+    calibration_error: Share | None = Field(None, alias="expected_calibration_error")
+    risk_area: Share | None = Field(None, alias="area_under_risk_coverage")
+
+
+class ClassFigures(Part):  # how one class was answered
+    name: str = Field(alias="class")
+    precision: Share | None
+    recall: Share | None
+    f1: Share | None
+    images: Count = Field(alias="support")
+
     @property
     def recall_interval(self) -> tuple[float, float] | None:
-        """Return the 95% interval of the recall."""
         if self.recall is None or not self.images:
             return None
         return wilson_interval(round(self.recall * self.images), self.images)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """How often one class was answered where another, or the same, was right.
+class Bin(Part):  # answers that are about equally sure
+    lower: Share
+    upper: Share
+    confidence: Share | None
+    accuracy: Share | None
 
-    `share` is of the images of the true class, None if there are none.
-    """
+    @model_validator(mode="after")
+    def _is_known(self) -> "Bin":
+        if self.images and None in (self.confidence, self.accuracy):
+            raise ValueError("expected confidence and accuracy of a bin with images")
+        return self
+
+
+class Covered(Part):  # if only the answers from a threshold on are given
+    coverage: Share
+    threshold: Share
+    accuracy: Share
+
+
+class Votes(Part):  # how the answers, and the labels, stand to the votes of several people
+    majority_images: Count
+    mean_share: Share | None
+    label_mean_share: Share | None
+    best_mean_share: Share | None
+    majority_accuracy: Share | None
+    label_majority_accuracy: Share | None
+    cross_entropy: Number | None
+    vote_entropy: Number | None
+    jensen_shannon_divergence: Number | None
+
+
+class Changed(Part):  # images that were made worse, or left as they are: level ""
+    corruption: str
+    level: str
+    description: str = ""
+    accuracy: Share
+    accuracy_one_crop: Share | None = None
+
+
+class Cell(NamedTuple):
+    """How often one class was answered where another, or the same, was right."""
 
     true_class: str
     answer: str
     images: int
-    share: float | None
+    share: float | None  # of the images of the true class
 
     @property
     def is_right(self) -> bool:
@@ -114,33 +133,7 @@ class Cell:
         return math.ceil((self.share or 0) * 10)
 
 
-@dataclass(frozen=True)
-class Bin:
-    """Answers that are about equally sure; confidence and accuracy are None if there are none."""
-
-    lower: float
-    upper: float
-    confidence: float | None
-    accuracy: float | None
-    images: int
-
-    @property
-    def is_few(self) -> bool:
-        return self.images < FEW_IMAGES
-
-
-@dataclass(frozen=True)
-class Covered:
-    """The accuracy if only the answers from a threshold on are given."""
-
-    coverage: float
-    threshold: float
-    images: int
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Worsened:
+class Worsened(NamedTuple):
     """The accuracy on images made worse in one way, by level: (as served, with one crop)."""
 
     name: str
@@ -148,71 +141,74 @@ class Worsened:
     levels: Mapping[str, tuple[float, float | None]]
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What was measured on one split. Everything but the first four may be empty or None.
-
-    Attributes:
-        split: "test", "private_test", "validation", "train" or another name.
-        all: the figures of all images, answered as photos are.
-        classes: figures of each class, in output order.
-        coverage: accuracy if unsure answers are left out.
-        also_in_training: how many images also stand in the training data; None: not looked for.
-        leak_free: the others.
-        one_crop: all images without the mirror image, where photos are answered with it.
-        votes: how the answers stand to the votes of several people, and on how many "images".
-        matrix: a row a true class, a column an answer; only in a report, like all that follows.
-        bins: of the reliability diagram, the least sure first.
-        unchanged: the images that were made worse, as they are: (images, accuracy, one crop).
-        worsened: the same images made worse.
-    """
+class Figures(Numbers):
+    """What was measured on one split, answered as photos are."""
 
     split: str
-    all: Numbers
-    classes: tuple[ClassFigures, ...]
-    coverage: tuple[Covered, ...] = ()
-    also_in_training: int | None = None
-    leak_free: Numbers | None = None
-    one_crop: Numbers | None = None
-    votes: Mapping[str, float | None] | None = None
-    matrix: tuple[tuple[Cell, ...], ...] = ()
-    bins: tuple[Bin, ...] = ()
-    unchanged: tuple[int, float, float | None] | None = None
-    worsened: tuple[Worsened, ...] = ()
+    classes: tuple[ClassFigures, ...] = Field(alias="per_class", min_length=1)  # in output order
+    coverage: tuple[Covered, ...] = Field((), alias="accuracy_by_coverage")
+    also_in_training: Count | None = Field(None, alias="images_also_in_training")
+    leak_free: Numbers | None = None  # of the others
+    one_crop: Numbers | None = None  # without the mirror image, where photos are answered with it
+    votes: Votes | None = Field(None, alias="vote_agreement")
+    # only in a report: counts of a row a true class, bins of the reliability diagram, changes
+    confusion_matrix: tuple[tuple[Count, ...], ...] = ()
+    bins: tuple[Bin, ...] = Field((), alias="reliability")
+    robustness: tuple[Changed, ...] = ()
 
     @classmethod
     def of(cls, split: str, content: Mapping) -> "Figures":
-        """Return the figures in what a card or a report says about a split.
+        """Return the figures in what a card or a report says about a split; raises `UNUSABLE`."""
+        return cls.model_validate({**content, "split": split})
 
-        Raises:
-            one of `UNUSABLE`: a number is missing, or is none.
-        """
-        leak_free, one_crop = content.get("leak_free"), content.get("one_crop")
-        classes = tuple(
-            ClassFigures(
-                str(row["class"]),
-                *(_share_or_none(row[key]) for key in ("precision", "recall", "f1")),
-                _count(row["support"]),
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Figures":
+        if any(one.upper > other.lower + 1e-9 for one, other in pairwise(self.bins)):
+            raise ValueError("expected bins side by side")
+        rows = [(row.images, len(self.classes)) for row in self.classes]
+        if [(sum(row), len(row)) for row in self.confusion_matrix] not in ([], rows):
+            raise ValueError("expected the images of each class in its row of the confusion matrix")
+        return self
+
+    @property
+    def all(self) -> Numbers:
+        return self
+
+    @property
+    def matrix(self) -> tuple[tuple[Cell, ...], ...]:
+        """Return the confusion matrix: a row a true class, a column an answer."""
+        return tuple(
+            tuple(
+                Cell(row.name, other.name, count, count / row.images if row.images else None)
+                for other, count in zip(self.classes, counts, strict=True)
             )
-            for row in content["per_class"]
+            for row, counts in zip(self.classes, self.confusion_matrix, strict=False)
         )
-        rows = content.get("robustness") or ()
-        unchanged = next((row for row in rows if not row["level"]), None)
-        twins = content.get("images_also_in_training")
-        return cls(
-            split=split,
-            all=Numbers.of(content),
-            classes=classes,
-            coverage=tuple(_covered(row) for row in content.get("accuracy_by_coverage") or ()),
-            also_in_training=None if twins is None else _count(twins),
-            leak_free=Numbers.of(leak_free) if leak_free else None,
-            one_crop=Numbers.of(one_crop) if one_crop else None,
-            votes=_votes(content.get("vote_agreement")),
-            matrix=_matrix(content.get("confusion_matrix") or (), classes),
-            bins=_bins(content.get("reliability") or ()),
-            unchanged=(_count(unchanged["images"]), *_accuracies(unchanged)) if unchanged else None,
-            worsened=_worsened([row for row in rows if row["level"]]),
-        )
+
+    @property
+    def unchanged(self) -> tuple[int, float, float | None] | None:
+        """Return (images, accuracy, one crop) of the images that were made worse, as they are."""
+        for row in self.robustness:
+            if not row.level:
+                return row.images, row.accuracy, row.accuracy_one_crop
+        return None
+
+    @property
+    def worsened(self) -> tuple[Worsened, ...]:
+        """Return the accuracies by kind of change; kinds without all levels are left out."""
+        kinds: dict[str, dict[str, Changed]] = {}
+        for row in self.robustness:
+            if row.level:
+                kinds.setdefault(row.corruption, {})[row.level] = row
+        levels, worsened = list(next(iter(kinds.values()), {})), []
+        for name, rows in kinds.items():
+            if list(rows) == levels:
+                # "sigma 0.7 px", "sigma 1.2 px" -> "sigma 0.7 / 1.2 px"
+                columns = zip(*(row.description.split() for row in rows.values()), strict=False)
+                description = " ".join(" / ".join(dict.fromkeys(words)) for words in columns)
+                found = {key: (row.accuracy, row.accuracy_one_crop) for key, row in rows.items()}
+                worsened.append(Worsened(name, description, found))
+        return tuple(worsened)
 
     @property
     def hardest(self) -> tuple[ClassFigures, ...]:
@@ -237,27 +233,25 @@ class Figures:
     def variants(self) -> tuple[tuple[str, Numbers], ...]:
         """Return (heading, figures) of all images as served and of what stands beside them."""
         leak_free = self.leak_free if self.also_in_training else None
-        variants = {"as served": self.all, "without leaks": leak_free, "one crop": self.one_crop}
+        variants = {"as served": self, "without leaks": leak_free, "one crop": self.one_crop}
         return tuple((name, numbers) for name, numbers in variants.items() if numbers)
 
     @property
     def least_honest(self) -> Bin:
         """Return the bin where confidence and accuracy lie furthest apart, counted in images."""
-        return max(
-            (row for row in self.bins if row.images),
-            key=lambda row: abs(row.confidence - row.accuracy) * row.images,
-        )
+        used = (row for row in self.bins if row.images)
+        return max(used, key=lambda row: abs(row.confidence - row.accuracy) * row.images)
 
     @property
     def most_frequent_share(self) -> float:
         """Return the accuracy of always answering the most frequent class."""
-        return max(row.images for row in self.classes) / max(1, self.all.images)
+        return max(row.images for row in self.classes) / max(1, self.images)
 
     @property
     def excess_confidence(self) -> float:
         """Return how much surer the answers are, on average, than they are right."""
         sure = sum(row.confidence * row.images for row in self.bins if row.confidence)
-        return sure / max(1, self.all.images) - self.all.accuracy
+        return sure / max(1, self.images) - self.accuracy
 
     @property
     def confusions(self) -> tuple[Cell, ...]:
@@ -267,17 +261,12 @@ class Figures:
 
 
 def read_figures(stem: Path, card: Card) -> Figures | None:
-    """Return what is known of a model on the split that says most about it.
+    """Return what is known of a model on the split that says most about it, None if nothing.
 
-    Its report is read if it is of the same training; else, as while a model is being replaced, what
-    the card says stands alone. None if nothing is known.
-
-    Args:
-        stem: folder and name of the model's files.
-        card: the card that the model is served with.
+    Its report, beside the files named by `stem`, is read if it is of the same training; else, as
+    while a model is being replaced, what its card says stands alone.
     """
-    split = card.main_split
-    figures = card_figures(card)
+    split, figures = card.main_split, card_figures(card)
     if figures is None:
         return None
     path = stem.with_name(f"{stem.name}_report") / split / "evaluation.json"
@@ -298,103 +287,3 @@ def card_figures(card: Card, split: str = "") -> Figures | None:
         return Figures.of(split, card.metrics[split])
     except UNUSABLE:
         return None
-
-
-def _covered(row: Mapping) -> Covered:
-    shares = (_share(row[key]) for key in ("coverage", "threshold"))
-    return Covered(*shares, _count(row["images"]), _share(row["accuracy"]))
-
-
-def _votes(content: Mapping | None) -> Mapping[str, float | None] | None:
-    if not content:
-        return None
-    counts = {key: _count(content[key]) for key in ("images", "majority_images")}
-    return {key: _number_or_none(content[key]) for key in VOTES} | counts
-
-
-def _matrix(counts: list, classes: tuple[ClassFigures, ...]) -> tuple[tuple[Cell, ...], ...]:
-    """Return the confusion matrix, whose rows must have as many images as the classes."""
-    matrix = []
-    for row, numbers in zip(classes, counts, strict=True) if counts else ():
-        if sum(map(_count, numbers)) != row.images:
-            raise ValueError(f"expected {row.images} images of {row.name}; received {numbers}")
-        matrix.append(
-            tuple(
-                Cell(row.name, other.name, number, number / row.images if row.images else None)
-                for other, number in zip(classes, numbers, strict=True)
-            )
-        )
-    return tuple(matrix)
-
-
-def _bins(rows: list) -> tuple[Bin, ...]:
-    """Return the bins of a reliability diagram, which must stand side by side."""
-    bins = tuple(
-        Bin(
-            _share(row["lower"]),
-            _share(row["upper"]),
-            _share_or_none(row["confidence"]),
-            _share_or_none(row["accuracy"]),
-            _count(row["images"]),
-        )
-        for row in rows
-    )
-    if any(one.upper > next_one.lower + 1e-9 for one, next_one in pairwise(bins)):
-        raise ValueError("expected bins side by side")
-    if any(row.images and None in (row.confidence, row.accuracy) for row in bins):
-        raise ValueError("expected confidence and accuracy of each bin with images")
-    return bins
-
-
-def _worsened(rows: list) -> tuple[Worsened, ...]:
-    """Return the accuracies by kind of change; kinds without all levels are left out."""
-    kinds: dict[str, dict] = {}
-    for row in rows:
-        kinds.setdefault(str(row["corruption"]), {})[str(row["level"])] = row
-    levels = list(next(iter(kinds.values()), {}))
-    return tuple(
-        Worsened(
-            name,
-            _together([str(row.get("description") or "") for row in found.values()]),
-            {level: _accuracies(row) for level, row in found.items()},
-        )
-        for name, found in kinds.items()
-        if list(found) == levels
-    )
-
-
-def _together(texts: list[str]) -> str:
-    """Return texts as one: "sigma 0.7 px", "sigma 1.2 px" -> "sigma 0.7 / 1.2 px"."""
-    columns = zip(*(text.split() for text in texts), strict=False)
-    return " ".join(" / ".join(dict.fromkeys(words)) for words in columns)
-
-
-def _accuracies(row: Mapping) -> tuple[float, float | None]:
-    return _share(row["accuracy"]), _share_or_none(row.get("accuracy_one_crop"))
-
-
-def _share(value: object) -> float:
-    """Return a number from 0 to 1; float32 rounds a sum of probabilities to a little above."""
-    number = _number_or_none(value)
-    if number is None or number > 1 + 1e-6:
-        raise ValueError(f"expected a number from 0 to 1; received {value!r}")
-    return min(number, 1.0)
-
-
-def _share_or_none(value: object) -> float | None:
-    return None if value is None else _share(value)
-
-
-def _number_or_none(value: object) -> float | None:
-    """Return a number from 0 on; None stays None."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"expected a number from 0 on; received {value!r}")
-    return float(value)
-
-
-def _count(value: object) -> int:
-    if not is_count(value):
-        raise ValueError(f"expected a whole number from 0 on; received {value!r}")
-    return value  # type: ignore[return-value]

@@ -18,25 +18,19 @@ from emotion.errors import ModelError
 from emotion.files import sha256_of, whole_file, write_json
 from emotion.model.keras_2 import in_keras_3_form
 
+PREVIOUS_SUFFIX = ".previous"  # of the name of a model that another one has replaced
+LARGEST_GAP = 1e-3  # between probabilities of the fast form and of Keras that is mere rounding
+
+# what Keras and h5py were seen to raise for files that are damaged or not theirs
 LOAD_ERRORS = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
-    IndexError,
+    LookupError,
     AttributeError,
-    NotImplementedError,
     RuntimeError,
     ImportError,
 )
-"""What Keras and h5py were seen to raise for files that are damaged or not theirs."""
-
-
-PREVIOUS_SUFFIX = ".previous"
-"""Added to the name of a model that another one has replaced."""
-
-LARGEST_GAP = 1e-3
-"""Largest difference between probabilities of the fast form and of Keras that is mere rounding."""
 
 
 @dataclass(frozen=True)
@@ -45,40 +39,21 @@ class ModelFiles:
 
     stem: Path
 
-    @property
-    def name(self) -> str:
-        return self.stem.name
-
-    @property
-    def architecture(self) -> Path:
-        return self._with(".json")
-
-    @property
-    def weights(self) -> Path:
-        return self._with(".h5")
-
-    @property
-    def card(self) -> Path:
-        return self._with(".card.json")
-
-    @property
-    def fast_form(self) -> Path:
-        return self._with(".onnx")
-
-    @property
-    def fast_form_seal(self) -> Path:
-        return self._with(".onnx.json")
-
-    @property
-    def previous(self) -> "ModelFiles":
-        """The files of the model that this one replaced."""
-        return ModelFiles(self._with(PREVIOUS_SUFFIX))
+    name = property(lambda self: self.stem.name)
+    architecture = property(lambda self: self._with(".json"))
+    weights = property(lambda self: self._with(".h5"))
+    card = property(lambda self: self._with(".card.json"))
+    fast_form = property(lambda self: self._with(".onnx"))
+    fast_form_seal = property(lambda self: self._with(".onnx.json"))
+    previous = property(
+        lambda self: ModelFiles(self._with(PREVIOUS_SUFFIX))
+    )  # replaced by this one
 
     def _with(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)
 
     def require_pair(self) -> None:
-        """Raise `ModelError` unless both files of the pair are there."""
+        """Raise a ModelError unless both files of the pair are there."""
         for path in (self.architecture, self.weights):
             if not path.is_file():
                 raise ModelError(
@@ -97,8 +72,7 @@ class ModelFiles:
 def load_keras_model(files: ModelFiles):
     """Return the `keras.Model` of a pair, without running any code that the files bring.
 
-    Raises:
-        ModelError: Keras is not installed, or a file is missing, damaged or refused.
+    Raises ModelError where Keras or a file is missing, or a file is damaged or refused.
     """
     files.require_pair()
     keras = import_keras()
@@ -106,7 +80,7 @@ def load_keras_model(files: ModelFiles):
 
     version = keras_version(files.architecture)
     try:
-        content = read_architecture(files.architecture)
+        content = _read_architecture(files.architecture)
         if version.startswith("2."):
             content = in_keras_3_form(content)
         with warnings.catch_warnings():  # of arguments that have new names
@@ -133,23 +107,16 @@ def load_keras_model(files: ModelFiles):
     return model
 
 
-def read_architecture(path: Path) -> object:
-    """Return the content of an architecture's file.
-
-    `json.dump(model.to_json(), file)`, a frequent slip, encodes it twice.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no JSON.
-    """
+def _read_architecture(path: Path) -> object:
     content = json.loads(path.read_text(encoding="utf-8"))
+    # `json.dump(model.to_json(), file)`, a frequent slip, encodes it twice
     return json.loads(content) if isinstance(content, str) else content
 
 
 def keras_version(path: Path) -> str:
     """Return the version of Keras that wrote an architecture, "" where it does not say."""
     try:
-        return str(read_architecture(path).get("keras_version", ""))
+        return str(_read_architecture(path).get("keras_version", ""))
     except (OSError, ValueError, AttributeError, RecursionError):
         return ""
 
@@ -181,8 +148,7 @@ def save_keras_model(model, files: ModelFiles) -> None:
 def write_fast_form(files: ModelFiles) -> None:
     """Write the pair as ONNX with a seal that names the files it came from and its own hash.
 
-    Raises:
-        ModelError: the pair cannot be loaded or converted, or a file cannot be written.
+    Raises ModelError where the pair cannot be loaded or converted, or a file cannot be written.
     """
     model = load_keras_model(files)
     hashes = files.hashes()
@@ -229,11 +195,7 @@ def _require_same_answers(model, fast_form: Path) -> None:
 
 
 def import_keras():
-    """Return the keras module.
-
-    Raises:
-        ModelError: it is not installed; the message says how to get it.
-    """
+    """Return the keras module; raises ModelError, which says how to get it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)

@@ -1,26 +1,20 @@
 """Architectures that Keras 2 (TensorFlow before 2.16) wrote, in the form that Keras 3 reads."""
 
 import inspect
-from collections.abc import Collection
 
-MODELS = ("Sequential", "Functional", "Model")
-"""Classes of models; the last is what Keras before 2.4 called a functional one."""
+MODELS = ("Sequential", "Functional", "Model")  # the last: a functional one before Keras 2.4
+MODULES = ("layers", "initializers", "regularizers", "constraints")  # with all other classes
 
-MODULES = ("layers", "initializers", "regularizers", "constraints")
-"""Parts of Keras with the other classes that an architecture names."""
-
+# settings that Keras 2 also wrote for layers that do not use them; Keras 3 then refuses them
 IDLE = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint")
-"""Settings that Keras 2 also wrote for layers that do not use them; Keras 3 then refuses them."""
 
 
 def in_keras_3_form(content: object) -> object:
     """Return an architecture that Keras 2 wrote, or a part of one, as Keras 3 would write it.
 
     Keras 3 reads the old form itself, but without a safe mode. In the new form it is read like any
-    other model: in safe mode, and with classes of Keras alone.
-
-    Raises:
-        ValueError: it names a class that is not Keras' own, or one that brings code along.
+    other model: in safe mode, and with classes of Keras alone. Raises ValueError where it names a
+    class that is not Keras' own, or one that brings code along.
     """
     if isinstance(content, list):
         return [in_keras_3_form(part) for part in content]
@@ -44,8 +38,8 @@ def in_keras_3_form(content: object) -> object:
             layer["inbound_nodes"] = _without_own_call(layer["inbound_nodes"], models)
         config["output_layers"] = _without_own_call(config["output_layers"], models)
     else:
-        module, known = _find_class(content)
-        found = {"module": module}
+        module, kind = _find_class(content)
+        known, found = inspect.signature(kind).parameters, {"module": f"keras.{module}"}
         config = {key: value for key, value in config.items() if key in known or key not in IDLE}
         shape, axis = config.pop("batch_input_shape", None), config.get("axis")
         if shape:
@@ -67,12 +61,8 @@ def _without_own_call(nodes: object, models: set[str]) -> object:
     return [_without_own_call(part, models) for part in nodes]
 
 
-def _find_class(content: dict) -> tuple[str, Collection[str]]:
-    """Return the module of a class, and the settings that it knows.
-
-    Raises:
-        ValueError: it is not Keras' own, or brings code along.
-    """
+def _find_class(content: dict) -> tuple[str, type]:
+    """Return the module of a class and the class itself."""
     import keras
 
     name = str(content["class_name"])
@@ -81,5 +71,5 @@ def _find_class(content: dict) -> tuple[str, Collection[str]]:
     for module in MODULES if is_safe else ():
         found = getattr(getattr(keras, module), name, None)
         if isinstance(found, type):
-            return f"keras.{module}", inspect.signature(found).parameters
+            return module, found
     raise ValueError(f"expected layers of Keras' own, without code in the file; received {name}")

@@ -20,67 +20,48 @@ from emotion.labels import EMOTIONS
 from emotion.model.card import Serving, load_card
 from emotion.model.keras import ModelFiles, import_keras, keras_version, load_keras_model
 
+# From this probability on, an answer is given without looking at the mirror image. That holds for
+# 45% of the faces of FER2013's PublicTest, and would change no answer (`models/EXPERIMENTS.md`).
 BEYOND_DOUBT = 0.95
-"""From this probability on, an answer is given without looking at the mirror image. That holds for
-45% of the faces of FER2013's PublicTest, and would change no answer (`models/EXPERIMENTS.md`)."""
 
 INPUT_SHAPE = (48, 48, 1)
 BATCH_SIZE = 128
 CONVERSION_TIMEOUT_S = 300
 
+Run = Callable[[np.ndarray], np.ndarray]
+
 
 @dataclass(frozen=True)
 class EmotionModel:
-    """A loaded model; one may be shared by any number of threads.
+    """A loaded model; one may be shared by any number of threads."""
 
-    Attributes:
-        name: name of the model's files.
-        sha256: SHA-256 of the weights file, in hexadecimal.
-        class_names: the classes in output order.
-        runtime: what computes: "ONNX Runtime" or "Keras".
-        card: the content of the card, None where the model came without one.
-        notes: what a user should know about how the model was loaded.
-        run: (N, 48, 48, 1) float32 -> (N, classes) float32, for one batch.
-    """
-
-    name: str
-    sha256: str
-    class_names: tuple[str, ...]
-    runtime: str
-    card: dict | None
-    notes: tuple[str, ...]
-    run: Callable[[np.ndarray], np.ndarray]
+    name: str  # of its files
+    sha256: str  # of the weights file, in hexadecimal
+    class_names: tuple[str, ...]  # in output order
+    runtime: str  # what computes: "ONNX Runtime" or "Keras"
+    card: dict | None  # its content, None where the model came without one
+    notes: tuple[str, ...]  # what a user should know about how the model was loaded
+    run: Run  # one batch: (N, 48, 48, 1) float32 -> (N, classes) float32
 
     def predict(self, faces: np.ndarray) -> np.ndarray:
-        """Return the probabilities of each face.
+        """Return the probabilities of each face, (N, classes) float32; each row sums to 1.
 
         Args:
             faces: (N, 48, 48, 1) float32, grey, in [0, 1]; N may be 0.
-
-        Returns:
-            (N, classes) float32; each row sums to 1.
         """
         if faces.ndim != 4 or faces.shape[1:] != INPUT_SHAPE:
             raise ValueError(f"expected faces of shape (N, 48, 48, 1); received {faces.shape}")
         faces = np.ascontiguousarray(faces, dtype=np.float32)
-        batches = [
-            self.run(faces[start : start + BATCH_SIZE])
-            for start in range(0, len(faces), BATCH_SIZE)
-        ]
+        starts = range(0, len(faces), BATCH_SIZE)
+        batches = [self.run(faces[start : start + BATCH_SIZE]) for start in starts]
         empty = np.zeros((0, len(self.class_names)), np.float32)
         return np.concatenate(batches) if batches else empty
 
     def answer(self, faces: np.ndarray) -> np.ndarray:
-        """Return the probabilities that a user sees.
+        """Return the probabilities that a user sees, for faces as in `predict`.
 
         If the card says so, each face is also shown mirrored, unless its answer is beyond doubt:
         a little better, for one more pass.
-
-        Args:
-            faces: as for `predict`.
-
-        Returns:
-            (N, classes); each row sums to 1.
         """
         probabilities = self.predict(faces)
         if not self.serving.mirrored:
@@ -107,13 +88,11 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
     """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
 
+    Raises ModelError where a file is missing or damaged, or the files disagree.
+
     Args:
-        stem: folder and name without suffix, such as `models/detection_model`.
         keras_alone: run the pair itself in Keras, to compare the fast form with it.
         threads: how many threads the fast form uses; None: one a processor.
-
-    Raises:
-        ModelError: a file is missing or damaged, or the card or the shapes disagree with it.
     """
     files = ModelFiles(Path(stem))
     files.require_pair()
@@ -134,17 +113,23 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
             if is_fast
             else f"{reason}; not made anew ({failure}), so Keras runs the pair, more slowly"
         )
-    model = EmotionModel(
-        name=files.name,
-        sha256=hashes["weights_sha256"],
-        class_names=EMOTIONS if card is None else tuple(card["class_names"]),
-        runtime="ONNX Runtime" if is_fast else "Keras",
-        card=card,
-        notes=tuple(notes),
-        run=_onnx_runner(files.fast_form, threads) if is_fast else _keras_runner(files),
-    )
-    _check_output(model)
-    return model
+    shape, run = _in_onnx_runtime(files.fast_form, threads) if is_fast else _in_keras(files)
+    if shape != INPUT_SHAPE:
+        raise ModelError(f"expected a model with input (N, 48, 48, 1); received (N, {shape})")
+    names = EMOTIONS if card is None else tuple(card["class_names"])
+    output = run(np.linspace(0, 1, 2 * 48 * 48, dtype=np.float32).reshape(2, *INPUT_SHAPE))
+    if output.shape != (2, len(names)):
+        raise ModelError(
+            f"expected {len(names)} outputs for the classes {', '.join(names)}; {files.name} has "
+            f"outputs of shape {output.shape[1:]}"
+        )
+    if not np.isfinite(output).all() or (output < 0).any() or abs(output.sum(1) - 1).max() > 1e-3:
+        raise ModelError(
+            f"expected {files.name} to answer with probabilities that sum to 1 (a softmax at its "
+            f"end); received {np.round(output[0], 3).tolist()}"
+        )
+    runtime, sha256 = "ONNX Runtime" if is_fast else "Keras", hashes["weights_sha256"]
+    return EmotionModel(files.name, sha256, names, runtime, card, tuple(notes), run)
 
 
 def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
@@ -181,8 +166,8 @@ def _convert(files: ModelFiles) -> str | None:
     return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
-def _onnx_runner(path: Path, threads: int | None = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that runs an ONNX file; safe to call from many threads."""
+def _in_onnx_runtime(path: Path, threads: int | None) -> tuple[tuple, Run]:
+    """Return the shape of a face, and a function that many threads may call."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -195,34 +180,12 @@ def _onnx_runner(path: Path, threads: int | None = None) -> Callable[[np.ndarray
         source, target = session.get_inputs()[0], session.get_outputs()[0]
     except Exception as error:  # its errors share no base below Exception
         raise ModelError(f"expected an ONNX model in {path.name}; received {error}") from error
-    _check_input_shape(tuple(source.shape[1:]))
-    return lambda faces: session.run([target.name], {source.name: faces})[0]
+    return tuple(source.shape[1:]), lambda faces: session.run([target.name], {source.name: faces})[
+        0
+    ]
 
 
-def _keras_runner(files: ModelFiles) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that runs the pair in Keras, in this process."""
+def _in_keras(files: ModelFiles) -> tuple[tuple, Run]:
     model = load_keras_model(files)
-    _check_input_shape(tuple(model.input_shape[1:]))
     to_numpy = import_keras().ops.convert_to_numpy
-    return lambda faces: to_numpy(model.predict_on_batch(faces))
-
-
-def _check_input_shape(shape: tuple) -> None:
-    if shape != INPUT_SHAPE:
-        raise ModelError(f"expected a model with input (N, 48, 48, 1); received (N, {shape})")
-
-
-def _check_output(model: EmotionModel) -> None:
-    """Raise unless the model answers with one probability for each class."""
-    batch = np.linspace(0, 1, 2 * 48 * 48, dtype=np.float32).reshape(2, *INPUT_SHAPE)
-    output = model.run(batch)
-    if output.shape != (2, len(model.class_names)):
-        raise ModelError(
-            f"expected {len(model.class_names)} outputs for the classes "
-            f"{', '.join(model.class_names)}; {model.name} has outputs of shape {output.shape[1:]}"
-        )
-    if not np.isfinite(output).all() or (output < 0).any() or abs(output.sum(1) - 1).max() > 1e-3:
-        raise ModelError(
-            f"expected {model.name} to answer with probabilities that sum to 1 (a softmax at its "
-            f"end); received {np.round(output[0], 3).tolist()}"
-        )
+    return model.input_shape[1:], lambda faces: to_numpy(model.predict_on_batch(faces))

@@ -10,63 +10,43 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "docs" / "example.ipynb"
 NEEDED = ("nbformat", "nbclient", "ipykernel", "pandas", "matplotlib", "skimage")
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 
 
-@pytest.fixture(scope="module")
-def nbformat():
-    return pytest.importorskip("nbformat", reason="nbformat is not installed")
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-@pytest.fixture(scope="module")
-def executed(nbformat, tmp_path_factory):
-    """Return the notebook with the outputs of a kernel that starts in the project's folder."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+def test_it_is_kept_without_outputs_and_runs_without_a_warning(tmp_path, monkeypatch):
+    import nbformat
     from nbclient import NotebookClient
 
-    with pytest.MonkeyPatch.context() as patch:
-        # what a kernel writes about itself stays out of the home folder
-        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
-        patch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-        notebook = nbformat.read(NOTEBOOK, as_version=4)
-        place = {"metadata": {"path": str(ROOT)}}
-        return NotebookClient(notebook, timeout=120, resources=place).execute()
-
-
-def outputs(notebook, source):
-    """Return the outputs of the one cell that contains a piece of code."""
-    (cell,) = [each for each in notebook.cells if source in each.source]
-    return cell.outputs
-
-
-def test_it_is_kept_without_outputs(nbformat):
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(ROOT / "docs" / "example.ipynb", as_version=4)
     nbformat.validate(notebook)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert cells
-    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(notebook))
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
 
-
-def test_every_cell_runs_without_a_warning(executed):
-    cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+    # what a kernel writes about itself stays out of the home folder
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    place = {"metadata": {"path": str(ROOT)}}
+    executed = NotebookClient(notebook, timeout=120, resources=place).execute()
+    cells = code_cells(executed)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     streams = [each for cell in cells for each in cell.outputs if each.output_type == "stream"]
     assert {each.name for each in streams} == {"stdout"}
 
+    def shown_by(source):
+        """Return what the one cell with a piece of code shows."""
+        (cell,) = [cell for cell in cells if source in cell.source]
+        return cell.outputs[0].data
 
-def test_results_show_themselves(executed):
-    (shown,) = outputs(executed, "recognizer.recognize(data.astronaut())\nfaces")
-    assert set(shown.data) == {"text/plain", "text/html"}
-    assert "<Recognition of photo (512x512): 1: happy" in shown.data["text/plain"]
-    assert "data:image/jpeg;base64," in shown.data["text/html"]
-    (shown,) = outputs(executed, "photos = [")
-    assert shown.data["text/html"].count("<figure") == 4
-    (shown,) = outputs(executed, "recognizer.explain")
-    assert "data:image/png;base64," in shown.data["text/html"]
-    (shown,) = outputs(executed, "plt.show()")
-    picture = Image.open(io.BytesIO(base64.b64decode(shown.data["image/png"])))
+    shown = shown_by("recognizer.recognize(data.astronaut())\nfaces")
+    assert "<Recognition of photo (512x512): 1: happy" in shown["text/plain"]
+    assert "data:image/jpeg;base64," in shown["text/html"]
+    assert shown_by("photos = [")["text/html"].count("<figure") == 4
+    assert "data:image/png;base64," in shown_by("recognizer.explain")["text/html"]
+    picture = Image.open(io.BytesIO(base64.b64decode(shown_by("plt.show()")["image/png"])))
     assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 10

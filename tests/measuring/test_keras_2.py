@@ -31,62 +31,54 @@ def part(class_name, form="2.11", module="layers", **config):
     return content
 
 
-def settings_of_a_convolution(form):
-    """Return what Keras 2 wrote for each convolution, with the settings that stayed unused."""
-    return {
-        "dtype": "float32",
+def convolution(class_name, form="2.11", **config):
+    """Return a convolution with the settings that Keras 2 wrote for each, also where unused."""
+    settings = {
         "strides": [1, 1],
         "padding": "valid",
         "data_format": "channels_last",
         "dilation_rate": [1, 1],
         "groups": 1,
-        "activation": "relu",
         "kernel_initializer": part("GlorotUniform", form, "initializers", seed=None),
         "kernel_regularizer": part("L2", form, "regularizers", l2=0.001),
         "kernel_constraint": None,
     }
+    return part(class_name, form, **(settings | {"dtype": "float32"} | config))
+
+
+LAYERS = (
+    ("Conv2D", {"filters": 4, "kernel_size": [3, 3], "activation": "relu"}),
+    ("BatchNormalization", {"axis": [3], "momentum": 0.99, "epsilon": 0.01}),
+    ("SeparableConv2D", {"filters": 5, "kernel_size": [3, 3], "activation": "relu"}),
+    ("DepthwiseConv2D", {"kernel_size": [3, 3], "activation": "relu"}),
+    ("MaxPooling2D", {"pool_size": [4, 4], "padding": "valid", "strides": [4, 4]}),
+    ("Dropout", {"rate": 0.25, "noise_shape": None, "seed": None}),
+    ("Flatten", {"data_format": "channels_last"}),
+    ("Dense", {"units": 7, "activation": "softmax", "use_bias": True}),
+)
 
 
 def sequential_json(form):
-    settings = settings_of_a_convolution(form)
-    policy = part("Policy", form, "mixed_precision", name="float32")
-    norm = {"axis": [3], "momentum": 0.99, "epsilon": 0.01, "dtype": policy}
-    layers = [
-        part(
-            "InputLayer", form, batch_input_shape=SHAPE, dtype="float32", sparse=False, ragged=False
-        ),
-        part("Conv2D", form, batch_input_shape=SHAPE, filters=4, kernel_size=[3, 3], **settings),
-        part("BatchNormalization", form, **norm),
-        part("SeparableConv2D", form, filters=5, kernel_size=[3, 3], **settings),
-        part("DepthwiseConv2D", form, kernel_size=[3, 3], **settings),
-        part("MaxPooling2D", form, pool_size=[4, 4], padding="valid", strides=[4, 4]),
-        part("Dropout", form, rate=0.25, noise_shape=None, seed=None),
-        part("Flatten", form, data_format="channels_last"),
-        part("Dense", form, units=7, activation="softmax", use_bias=True),
-    ]
+    start = {"batch_input_shape": SHAPE, "dtype": "float32"}
+    layers = [part("InputLayer", form, **start, sparse=False, ragged=False)]
+    for name, config in LAYERS:
+        make = convolution if "Conv" in name else part
+        policy = {"dtype": part("Policy", form, "mixed_precision", name="float32")}
+        layers.append(make(name, form, **config, **(policy if name.startswith("Batch") else {})))
+    layers[1]["config"]["batch_input_shape"] = SHAPE
     return part("Sequential", name="sequential", layers=layers)
 
 
-def sequential_network(keras):
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input((48, 48, 1)),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.BatchNormalization(epsilon=0.01),
-            layers.SeparableConv2D(5, 3, activation="relu"),
-            layers.DepthwiseConv2D(3, activation="relu"),
-            layers.MaxPooling2D(4),
-            layers.Dropout(0.25),
-            layers.Flatten(),
-            layers.Dense(7, activation="softmax"),
-        ]
-    )
+def sequential_network():
+    keras = import_keras()
+    layers = [
+        getattr(keras.layers, n)(**(c | {"axis": 3} if "axis" in c else c)) for n, c in LAYERS
+    ]
+    return keras.Sequential([keras.Input((48, 48, 1)), *layers])
 
 
 def functional_json(form):
     """Return a model that uses another one twice: its calls count from 1 in Keras 2."""
-    settings = settings_of_a_convolution(form) | {"padding": "same"}
 
     def node(content, name, *sources):
         content["config"]["name"] = name
@@ -97,17 +89,17 @@ def functional_json(form):
         ends = {"input_layers": [[source, 0, 0]], "output_layers": [[*target, 0]]}
         return part("Functional", name=name, layers=layers, **ends)
 
+    start = {"batch_input_shape": SHAPE, "dtype": "float32"}
+    shape = {"filters": 1, "kernel_size": [3, 3], "padding": "same", "activation": "relu"}
     inner = [
-        node(part("InputLayer", form, batch_input_shape=SHAPE, dtype="float32"), "input_1"),
-        node(
-            part("Conv2D", form, filters=1, kernel_size=[3, 3], **settings), "conv", ("input_1", 0)
-        ),
+        node(part("InputLayer", form, **start), "input_1"),
+        node(convolution("Conv2D", form, **shape), "conv", ("input_1", 0)),
         node(part("Add", form), "add", ("input_1", 0), ("conv", 0)),
     ]
     base = model("base", inner, "input_1", ("add", 0)) | {"name": "base"}
     twice = [[["input_2", 0, 0, {}]], [["base", 1, 0, {}]]]
     outer = [
-        node(part("InputLayer", form, batch_input_shape=SHAPE, dtype="float32"), "input_2"),
+        node(part("InputLayer", form, **start), "input_2"),
         base | {"inbound_nodes": twice},
         node(part("Flatten", form), "flatten", ("base", 2)),
         node(part("Dense", form, units=7, activation="softmax"), "dense", ("flatten", 0)),
@@ -115,14 +107,21 @@ def functional_json(form):
     return model("model", outer, "input_2", ("dense", 0))
 
 
-def functional_network(keras):
-    layers = keras.layers
-    faces = keras.Input((48, 48, 1))
+def functional_network():
+    keras = import_keras()
+    layers, faces, again = keras.layers, keras.Input((48, 48, 1)), keras.Input((48, 48, 1))
     conv = layers.Conv2D(1, 3, padding="same", activation="relu", name="conv")
     base = keras.Model(faces, layers.Add(name="add")([faces, conv(faces)]), name="base")
-    faces = keras.Input((48, 48, 1))
-    features = layers.Flatten()(base(base(faces)))
-    return keras.Model(faces, layers.Dense(7, activation="softmax")(features))
+    features = layers.Flatten()(base(base(again)))
+    return keras.Model(again, layers.Dense(7, activation="softmax")(features))
+
+
+def filled(network):
+    """Give every weight a value of its own, moving averages included; return the answers, too."""
+    random = np.random.default_rng(1)
+    weights = network.get_weights()
+    network.set_weights([random.uniform(0.01, 0.3, each.shape) for each in weights])
+    return network, network.predict_on_batch(FACES)
 
 
 def write_json(files, content, version="2.11.0"):
@@ -146,13 +145,9 @@ def write_weights(files, network, whole):
                 saved.create_dataset(name, data=np.asarray(weight))
 
 
-def fill(network):
-    """Give every weight a value of its own, moving averages included."""
-    random = np.random.default_rng(1)
-    network.set_weights(
-        [random.uniform(0.01, 0.3, weights.shape) for weights in network.get_weights()]
-    )
-    return network
+def assert_answers(files, expected):
+    answers = load_keras_model(files).predict_on_batch(FACES)
+    np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
 @pytest.fixture
@@ -167,23 +162,19 @@ def files(tmp_path) -> ModelFiles:
     ids=["sequential", "functional"],
 )
 def test_a_pair_of_keras_2_answers_as_it_did(files, described, build, form, whole):
-    network = fill(build(import_keras()))
+    network, expected = filled(build())
     write_json(files, described(form), f"{form}.0")
     write_weights(files, network, whole)
-    expected = network.predict_on_batch(FACES)
     assert np.ptp(expected, axis=0).max() > 1e-4, "the faces must tell models apart"
-    answers = load_keras_model(files).predict_on_batch(FACES)
-    np.testing.assert_allclose(answers, expected, atol=1e-6)
+    assert_answers(files, expected)
 
 
 def test_other_forms_and_a_note_where_it_is_served(files):
     """Layers in a list and no input layer, as before Keras 2.2.3; text that was encoded twice."""
-    content, network = sequential_json("2.11"), fill(sequential_network(import_keras()))
-    expected = network.predict_on_batch(FACES)
+    content, (network, expected) = sequential_json("2.11"), filled(sequential_network())
     write_weights(files, network, whole=False)
     write_json(files, content | {"config": content["config"]["layers"][1:]}, "2.0.6")
-    answers = load_keras_model(files).predict_on_batch(FACES)
-    np.testing.assert_allclose(answers, expected, atol=1e-6)
+    assert_answers(files, expected)
     write_json(files, content)
     write_fast_form(files)
     model = load_model(files.stem)
@@ -192,8 +183,7 @@ def test_other_forms_and_a_note_where_it_is_served(files):
     np.testing.assert_allclose(model.predict(FACES), expected, atol=LARGEST_GAP)
     save_keras_model(network, files)
     files.architecture.write_text(json.dumps(files.architecture.read_text()))
-    answers = load_keras_model(files).predict_on_batch(FACES)
-    np.testing.assert_allclose(answers, expected, atol=1e-6)
+    assert_answers(files, expected)
 
 
 def hostile(path):
@@ -222,7 +212,7 @@ def hostile(path):
 @pytest.mark.parametrize("version", ["2.11.0", "3.0.0", ""])
 def test_code_is_refused_and_not_run(files, tmp_path, version):
     made = tmp_path / "made"
-    save_keras_model(sequential_network(import_keras()), files)
+    save_keras_model(sequential_network(), files)
     for kind, alone in hostile(made).items():
         for layer in (alone, part("TimeDistributed", layer=alone)):
             layers = [part("InputLayer", batch_input_shape=SHAPE), layer]

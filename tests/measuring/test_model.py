@@ -1,17 +1,18 @@
 """A pair of files, its card and its fast form: what is served, and what is refused."""
 
-import json
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from model_folder import write_card
 from narrow_networks import build_tiny_network
 
 from emotion.errors import ModelError
@@ -31,6 +32,7 @@ from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import evaluate_model
 
 ROOT = Path(__file__).resolve().parents[2]
+FACES = np.random.default_rng(0).random((300, 48, 48, 1), dtype=np.float32)
 
 
 @pytest.fixture
@@ -44,14 +46,7 @@ def files(tiny_model, tmp_path) -> ModelFiles:
 @pytest.fixture
 def no_conversion(monkeypatch):
     """Make the conversion fail at once, as it does without TensorFlow."""
-    monkeypatch.setattr(
-        "emotion.model.runtime._convert", lambda files: "TensorFlow is not installed"
-    )
-
-
-def write_card(files: ModelFiles, **changes) -> None:
-    card = {"class_names": list(EMOTIONS), "input_shape": [48, 48, 1]} | files.hashes() | changes
-    files.card.write_text(json.dumps(card))
+    monkeypatch.setattr("emotion.model.runtime._convert", lambda files: "no TensorFlow")
 
 
 def with_card(files: ModelFiles, **changes):
@@ -59,67 +54,32 @@ def with_card(files: ModelFiles, **changes):
     return load_model(files.stem)
 
 
-DAMAGED_SERVING = [
-    [],
-    {"mirrored": True},
-    *({"mirrored": True, "temperature": value} for value in (0, "warm", float("nan"))),
-]
-
-
-def faces(count: int) -> np.ndarray:
-    return np.random.default_rng(0).random((count, 48, 48, 1), dtype=np.float32)
-
-
-def test_fast_form_answers_as_keras(files):
+def test_fast_form_answers_as_keras_also_in_many_threads(files):
     model, network = load_model(files.stem), load_keras_model(files)
-    assert (model.runtime, model.name) == ("ONNX Runtime", "tiny")
+    assert (model.runtime, model.name, model.class_names) == ("ONNX Runtime", "tiny", EMOTIONS)
+    assert "no card" in model.notes[0]
     for count in (1, 3, 300):
-        expected = network.predict_on_batch(faces(count))
-        np.testing.assert_allclose(model.predict(faces(count)), expected, atol=LARGEST_GAP)
-    assert model.predict(faces(0)).shape == (0, 7)
+        expected = network.predict_on_batch(FACES[:count])
+        np.testing.assert_allclose(model.predict(FACES[:count]), expected, atol=LARGEST_GAP)
+    assert model.predict(FACES[:0]).shape == (0, 7)
     for shape in ((48, 48, 1), (1, 64, 64, 1), (1, 48, 48, 3)):
         with pytest.raises(ValueError, match="48, 48, 1"):
             model.predict(np.zeros(shape, np.float32))
-
-
-def test_one_model_serves_many_threads(files):
-    model = load_model(files.stem)
-    alone = [model.predict(faces(20)[index : index + 1]) for index in range(20)]
+    singles = [FACES[place : place + 1] for place in range(20)]
     with ThreadPoolExecutor(8) as executor:
-        together = list(executor.map(lambda i: model.predict(faces(20)[i : i + 1]), range(20)))
-    np.testing.assert_array_equal(alone, together)
+        together = list(executor.map(model.predict, singles))
+    np.testing.assert_array_equal([model.predict(single) for single in singles], together)
 
 
 def test_card_names_the_classes(files):
     names = [f"class {number}" for number in range(7)]
     model = with_card(files, class_names=names)
-    assert model.class_names == tuple(names)
-    assert model.card["class_names"] == names
+    assert model.class_names == tuple(names) == tuple(model.card["class_names"])
     assert model.notes == ()
     assert model.serving == Serving() == with_card(files, serving=None).serving
-    np.testing.assert_array_equal(model.answer(faces(2)), model.predict(faces(2)))
-
-
-def test_without_a_card_the_fer2013_names_and_a_note(files):
-    model = load_model(files.stem)
-    assert model.class_names == EMOTIONS
-    assert "no card" in model.notes[0]
-
-
-@pytest.mark.parametrize(
-    ("changes", "both"),
-    [
-        ({"class_names": ["a", "b"]}, ("2 outputs", "(7,)")),
-        ({"input_shape": [64, 64, 1]}, ("[48, 48, 1]", "[64, 64, 1]")),
-        ({"weights_sha256": "beef"}, ("beef", "tiny.card.json")),
-        *(({"serving": serving}, ("temperature",)) for serving in DAMAGED_SERVING),
-    ],
-    ids=str,
-)
-def test_card_that_disagrees_is_an_error_with_both_values(files, changes, both):
-    with pytest.raises(ModelError) as caught:
-        with_card(files, **changes)
-    assert all(value in str(caught.value) for value in both)
+    np.testing.assert_array_equal(model.answer(FACES), model.predict(FACES))
+    with pytest.raises(ModelError, match=r"2 outputs.*\(7,\)"):
+        with_card(files, class_names=["a", "b"])
 
 
 def test_changed_weights_are_not_served_from_the_old_fast_form(files):
@@ -137,8 +97,8 @@ def test_changed_weights_are_not_served_from_the_old_fast_form(files):
     assert "made anew" in done.stdout
     model = load_model(files.stem)
     assert (model.runtime, "stale" in str(model.notes)) == ("ONNX Runtime", False)
-    expected = network.predict_on_batch(faces(3))
-    np.testing.assert_allclose(model.predict(faces(3)), expected, atol=LARGEST_GAP)
+    expected = network.predict_on_batch(FACES[:3])
+    np.testing.assert_allclose(model.predict(FACES[:3]), expected, atol=LARGEST_GAP)
 
 
 @pytest.mark.parametrize(
@@ -149,34 +109,32 @@ def test_changed_weights_are_not_served_from_the_old_fast_form(files):
         (lambda files: files.fast_form_seal.write_text("{}"), "cannot be read"),
         (lambda files: files.fast_form.write_bytes(bytes(1000)), "damaged"),
     ],
+    ids=["no form", "no seal", "empty seal", "zeroes"],
 )
 def test_fast_form_that_cannot_be_trusted_falls_back_to_keras(files, no_conversion, spoil, reason):
     spoil(files)
     model = load_model(files.stem)
     assert model.runtime == "Keras"
-    assert any(reason in note and "TensorFlow is not installed" in note for note in model.notes)
-    expected = load_keras_model(files).predict_on_batch(faces(2))
-    np.testing.assert_allclose(model.predict(faces(2)), expected, atol=1e-6)
+    assert any(reason in note and "no TensorFlow" in note for note in model.notes)
+    expected = load_keras_model(files).predict_on_batch(FACES[:2])
+    np.testing.assert_allclose(model.predict(FACES[:2]), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("keep", [None, 0, 5000])
-def test_missing_or_truncated_weights(files, no_conversion, keep):
-    content = files.weights.read_bytes()
-    files.weights.unlink()
-    if keep is not None:
-        files.weights.write_bytes(content[:keep])
-    with pytest.raises(ModelError, match=r"tiny\.h5"):
-        load_model(files.stem)
-
-
-def test_missing_or_damaged_architecture(files, no_conversion):
-    files.architecture.unlink()
-    contents = ("", "{}", "null", '"text"', '{"class_name": "Lambda"}', "\x00", "[" * 9999)
-    for content in (None, *contents):
-        if content is not None:
-            files.architecture.write_text(content)
-        with pytest.raises(ModelError, match=r"tiny\.json"):
-            load_model(files.stem)
+def test_missing_or_damaged_files(files, no_conversion):
+    weights = files.weights.read_bytes()
+    architectures = ("", "{}", "null", '"text"', '{"class_name": "Lambda"}', "\x00", "[" * 9999)
+    for path, contents in (
+        (files.weights, (weights[:0], weights[:5000])),
+        (files.architecture, [content.encode() for content in architectures]),
+    ):
+        whole = path.read_bytes()
+        path.unlink()
+        for content in (None, *contents):
+            if content is not None:
+                path.write_bytes(content)
+            with pytest.raises(ModelError, match=path.name):
+                load_model(files.stem)
+        path.write_bytes(whole)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +145,7 @@ def test_missing_or_damaged_architecture(files, no_conversion):
         ({"shape": (64, 64, 1)}, "48, 48, 1"),
         ({"shape": (48, 48, 3)}, "48, 48, 1"),
     ],
+    ids=str,
 )
 def test_networks_that_break_the_contract(no_conversion, tmp_path, network, message):
     files = ModelFiles(tmp_path / "other")
@@ -197,13 +156,8 @@ def test_networks_that_break_the_contract(no_conversion, tmp_path, network, mess
 
 def test_layers_that_do_not_convert_are_run_by_keras(no_conversion, tmp_path):
     keras = import_keras()
-    network = keras.Sequential(
-        [
-            keras.Input((48, 48, 1)),
-            keras.layers.RandomFlip("horizontal"),
-            *build_tiny_network().layers,
-        ]
-    )
+    flip = keras.layers.RandomFlip("horizontal")
+    network = keras.Sequential([keras.Input((48, 48, 1)), flip, *build_tiny_network().layers])
     files = ModelFiles(tmp_path / "augmenting")
     save_keras_model(network, files)
     with pytest.raises(ModelError, match="convertible to ONNX"):
@@ -211,17 +165,16 @@ def test_layers_that_do_not_convert_are_run_by_keras(no_conversion, tmp_path):
     assert not files.fast_form.exists()
     model = load_model(files.stem)
     assert model.runtime == "Keras"
-    np.testing.assert_allclose(
-        model.predict(faces(3)), network.predict_on_batch(faces(3)), atol=1e-6
-    )
+    expected = network.predict_on_batch(FACES[:3])
+    np.testing.assert_allclose(model.predict(FACES[:3]), expected, atol=1e-6)
 
 
 def test_weights_saved_the_new_way_and_renamed(files):
     network = load_keras_model(files)
     network.save_weights(files.stem.with_suffix(".weights.h5"))
     files.stem.with_suffix(".weights.h5").rename(files.weights)
-    answers = load_keras_model(files).predict_on_batch(faces(2))
-    np.testing.assert_array_equal(answers, network.predict_on_batch(faces(2)))
+    answers = load_keras_model(files).predict_on_batch(FACES[:2])
+    np.testing.assert_array_equal(answers, network.predict_on_batch(FACES[:2]))
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["missing"], 1)])
@@ -231,32 +184,29 @@ def test_conversion_command_fails_with_a_sentence(arguments, code, capsys):
 
 
 def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeypatch):
-    made = []
-
-    class Session(onnxruntime.InferenceSession):
-        def __init__(self, path, options, **others):
-            made.append(options)
-            super().__init__(path, options, **others)
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    watched = Mock(wraps=onnxruntime.InferenceSession)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
     monkeypatch.setattr("emotion.model.runtime.available_cpus", lambda: 3)
     assert load_model(files.stem).runtime == "ONNX Runtime"
-    (options,) = made
+    options = watched.call_args.args[1]
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_photos_are_answered_with_their_mirror_image_where_the_card_says_so(files):
     model = with_card(files, serving={"mirrored": True, "temperature": 0.5})
-    shown, turned = faces(3), faces(3)[:, :, ::-1]
+    shown, turned = FACES[:3], FACES[:3, :, ::-1]
     mean = (model.predict(shown) + model.predict(turned)) / 2
     answers = model.answer(shown)
     np.testing.assert_allclose(answers, mean**2 / (mean**2).sum(axis=1, keepdims=True), rtol=1e-4)
     np.testing.assert_allclose(model.answer(turned), answers, rtol=1e-4)
     assert model.answer(shown[:0]).shape == (0, 7)
+    probabilities = np.array([[0.8, 0.2]])
+    for temperature, softer in ((1, [0.8, 0.2]), (0.5, [16 / 17, 1 / 17]), (2, [2 / 3, 1 / 3])):
+        np.testing.assert_allclose(apply_temperature(probabilities, temperature), [softer])
 
 
-def test_an_answer_beyond_doubt_needs_no_mirror_image(files):
+def test_an_answer_beyond_doubt_needs_no_mirror_image(stand_in_model):
     """Three faces: beyond doubt; in doubt; in doubt, and the mirror image shows another."""
     shown = []
 
@@ -266,23 +216,15 @@ def test_an_answer_beyond_doubt_needs_no_mirror_image(files):
         firsts = {1: 0.96, 2: 0.9, 3: 0.6, 10: 0.1, 20: 0.7, 30: 0.2}
         return np.array([[firsts[kind], 1 - firsts[kind]] for kind in kinds], np.float32)
 
-    model = replace(with_card(files, serving={"mirrored": True, "temperature": 1.0}), run=run)
+    serving = {"serving": {"mirrored": True, "temperature": 1.0}}
     faces = np.zeros((3, 48, 48, 1), np.float32)
     faces[:, 0, 0, 0] = 1, 2, 3
-    np.testing.assert_allclose(model.answer(faces)[:, 0], [0.96, 0.8, 0.4], atol=1e-6)
+    answers = replace(stand_in_model, card=serving, run=run).answer(faces)
+    np.testing.assert_allclose(answers[:, 0], [0.96, 0.8, 0.4], atol=1e-6)
     assert shown == [3, 2]
 
 
-def test_temperature_softens_and_sharpens():
-    probabilities = np.array([[0.8, 0.2]])
-    np.testing.assert_allclose(apply_temperature(probabilities, 1), probabilities)
-    np.testing.assert_allclose(apply_temperature(probabilities, 0.5), [[16 / 17, 1 / 17]])
-    np.testing.assert_allclose(apply_temperature(probabilities, 2), [[2 / 3, 1 / 3]])
-
-
-@pytest.fixture(scope="module")
-def sample(astronaut) -> Dataset:
-    """Return crops of a real face, light and dark, labelled in turn."""
+def test_the_shipped_model_has_the_same_figures_in_keras(astronaut):
     grey = cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)
     corners = [(top, left) for top in (40, 60, 80) for left in (140, 160, 180)]
     crops = [grey[top : top + n, left : left + n] for top, left in corners for n in (120, 150, 180)]
@@ -290,10 +232,7 @@ def sample(astronaut) -> Dataset:
     noise = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
     images = np.stack([*real, *((image * 0.4).astype(np.uint8) for image in real), *noise])
     labels = np.arange(len(images)) % len(EMOTIONS)
-    return Dataset(images, labels, np.array(["test"] * len(images)), EMOTIONS)
-
-
-def test_the_shipped_model_has_the_same_figures_in_keras(sample):
+    sample = Dataset(images, labels, np.array(["test"] * len(images)), EMOTIONS)
     stem = ROOT / "models" / "detection_model"
     served, pair = load_model(stem), load_model(stem, keras_alone=True)
     assert (served.runtime, served.notes, pair.runtime) == ("ONNX Runtime", (), "Keras")
@@ -302,6 +241,5 @@ def test_the_shipped_model_has_the_same_figures_in_keras(sample):
     fast, keras = evaluate_model(served, sample), evaluate_model(pair, sample)
     np.testing.assert_allclose(fast.probabilities, keras.probabilities, atol=1e-3)
     assert np.ptp(fast.probabilities, axis=0).max() > 0.2, "the sample must tell models apart"
-    assert fast.accuracy == keras.accuracy
     np.testing.assert_array_equal(fast.confusion, keras.confusion)
     assert fast.log_loss == pytest.approx(keras.log_loss, abs=1e-3)

@@ -9,7 +9,7 @@ from scipy.special import rel_entr
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
 from emotion.errors import DatasetError
-from emotion.model.intervals import wilson_interval
+from emotion.model.figures import wilson_interval
 from emotion.model.runtime import EmotionModel, apply_temperature
 from emotion.training.data.datasets import Dataset
 

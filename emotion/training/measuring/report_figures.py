@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emotion.labels import color_rgb
-from emotion.model.intervals import wilson_interval
+from emotion.model.figures import wilson_interval
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import CORRUPTIONS, LEVELS, UNCHANGED, SplitResult
 

@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from emotion.model.card import Card
-from emotion.model.figures import card_figures
-from emotion.model.intervals import wilson_interval
+from emotion.model.figures import card_figures, wilson_interval
 from emotion.text import share
 from emotion.web.database import BUCKETS, Database, FaceCount, PhotoCount, day_of
 
