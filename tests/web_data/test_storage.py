@@ -7,8 +7,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from web_support import make_app, upload
 
 from emotion.web import storage as storage_module
+from emotion.web.services import Sweeper
 from emotion.web.storage import ID_PATTERN, GoneError, Storage, StorageError
 
 RESULTS = {"schema": 1, "image": {"width": 4, "height": 3}, "faces": []}
@@ -20,8 +22,7 @@ HOUR = 3600
 class Clock:
     """A clock that is set by hand."""
 
-    def __init__(self):
-        self.now = 1_700_000_000.0
+    now = 1_700_000_000.0
 
     def __call__(self):
         return self.now
@@ -86,43 +87,37 @@ def test_other_ids_and_pictures_are_gone(storage):
 
 
 def test_time_is_up_even_before_the_sweep(storage, clock):
-    photo_id, start = save(storage), clock.now
-    clock.now = start + 24 * HOUR - 1
-    assert storage.load(photo_id)
+    photo_id = save(storage)
+    clock.now += 24 * HOUR - 1
     assert storage.read_picture(photo_id, "annotated.jpg")
-    clock.now = start + 24 * HOUR
-    with pytest.raises(GoneError):
-        storage.load(photo_id)
-    with pytest.raises(GoneError):
-        storage.read_picture(photo_id, "annotated.jpg")
+    clock.now += 1
+    for act in (storage.load, lambda i: storage.read_picture(i, "annotated.jpg")):
+        with pytest.raises(GoneError):
+            act(photo_id)
     # a clock that was set back keeps no photo for ever
     clock.now -= 1000 * HOUR
     assert storage.sweep() == 1
 
 
-def test_sweep_leaves_what_is_not_its_own(storage, clock, tmp_path):
+def test_the_sweep_leaves_what_is_not_its_own(storage, clock, tmp_path):
     save(storage)
-    (storage.folder / "README.md").write_text("mine")
-    (storage.folder / "holiday").mkdir()
-    (storage.folder / ("h" * 22)).mkdir()
-    (storage.folder / ("h" * 22) / "photo.jpg").write_bytes(b"mine")
-    (storage.folder / ("f" * 22)).write_text("a file")
-    (storage.folder / ".part-").mkdir()
-    (storage.folder / ".part-of-my-notes").mkdir()
-    os.utime(storage.folder / ".part-of-my-notes", (0, 0))
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    elsewhere, holiday = tmp_path / "elsewhere", storage.folder / ("h" * 22)
+    for folder in (elsewhere, holiday, storage.folder / ".part-", storage.folder / ".part-of-mine"):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    for file in (storage.folder / "README.md", storage.folder / ("f" * 22), holiday / "photo.jpg"):
+        file.write_text("mine")
     (elsewhere / "result.json").write_text(json.dumps({"created_s": 0}))
     (storage.folder / ("s" * 22)).symlink_to(elsewhere)
     clock.now += 100 * HOUR
     before = names(storage)
     assert storage.sweep() == 1
-    assert len(names(storage)) == len(before) - 1 == 7
+    assert len(names(storage)) == len(before) - 1 == 6
     assert (elsewhere / "result.json").exists()
-    assert (storage.folder / ("h" * 22) / "photo.jpg").exists()
+    assert (holiday / "photo.jpg").exists()
 
 
-def test_sweep_removes_what_a_crash_left(storage, clock):
+def test_the_sweep_removes_what_a_crash_left(storage, clock):
     part = storage.folder / (".part-" + "p" * 22)
     part.mkdir(parents=True)
     for age_s, is_left in ((60, True), (2 * HOUR, False)):
@@ -146,20 +141,18 @@ def test_a_damaged_result_is_gone_and_swept_by_its_files_age(storage, clock):
 
 
 def test_links_are_not_followed(storage, tmp_path):
-    secret = tmp_path / "secret"
-    secret.write_bytes(b"secret")
-    analysis_id = save(storage)
-    picture = storage.folder / analysis_id / "face-1.jpg"
+    (tmp_path / "secret").write_bytes(b"secret")
+    photo_id, other = save(storage), "z" * 22
+    picture = storage.folder / photo_id / "face-1.jpg"
     picture.unlink()
-    picture.symlink_to(secret)
+    picture.symlink_to(tmp_path / "secret")
+    (storage.folder / other).symlink_to(storage.folder / photo_id)
     with pytest.raises(GoneError):
-        storage.read_picture(analysis_id, "face-1.jpg")
-    other = "z" * 22
-    (storage.folder / other).symlink_to(storage.folder / analysis_id)
+        storage.read_picture(photo_id, "face-1.jpg")
     for act in (storage.load, storage.delete):
         with pytest.raises(GoneError):
             act(other)
-    assert (storage.folder / analysis_id).exists()
+    assert (storage.folder / photo_id).exists()
 
 
 def test_a_failed_save_leaves_nothing(storage, monkeypatch):
@@ -179,28 +172,22 @@ def test_a_failed_save_leaves_nothing(storage, monkeypatch):
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):
-    (tmp_path / "uploads").write_text("a file")
     assert Storage(tmp_path / "none", HOUR).sweep() == 0
+    (tmp_path / "uploads").write_text("a file")
     storage = Storage(tmp_path / "uploads", HOUR)
-    with pytest.raises(StorageError):
-        save(storage)
-    with pytest.raises(StorageError):
-        storage.sweep()
+    for act in (lambda: save(storage), storage.sweep):
+        with pytest.raises(StorageError):
+            act()
 
 
-def test_sweeps_only_when_due(storage, clock):
-    save(storage)
-    assert storage.sweep_if_due() == 0
-    clock.now += 24 * HOUR
-    fresh = save(storage)
-    assert storage.sweep_if_due() == 1
-    assert names(storage) == [fresh]
-    clock.now += 24 * HOUR - 1
-    assert storage.sweep_if_due() == 0
-    clock.now += 2
-    assert storage.sweep_if_due() == 0, "looked a moment ago"
-    clock.now += 300
-    assert storage.sweep_if_due() == 1
+def test_the_app_sweeps_when_it_is_due(tmp_path, clock):
+    app = make_app(tmp_path, clock=clock)
+    client, sweeper = app.test_client(), Sweeper(app.extensions["emotion"])
+    left = tmp_path / "uploads" / upload(client).rpartition("/")[2]
+    for later_s, is_left in ((24 * HOUR - 1, True), (2, True), (300, False)):
+        clock.now += later_s
+        sweeper.sweep()
+        assert left.exists() == is_left
 
 
 def test_several_sweeps_at_once(tmp_path):
