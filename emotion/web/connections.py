@@ -5,7 +5,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,6 +54,9 @@ class Schema(Row):
     __tablename__ = "emotion_schema"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int]
+
+
+VERSION = sql.select(Schema.version).where(Schema.id == 1)
 
 
 class Connections:
@@ -116,12 +119,14 @@ class Connections:
             # Connections to a file that was removed write to nowhere, even if another worker has
             # made a new file by now; those of a process that forked are its own, so stay open.
             self._engine.dispose(close=opened[0] == self._opened[0])
-        if not self._is_prepared():
-            if self._file:
-                _switch_to_write_ahead_log(self._engine)
+        # where nothing is left to make we only read, and wait for no writer
+        with self._begin(writes=False) as connection:
+            has_all = all(map(sql.inspect(connection).has_table, Row.metadata.tables))
+            version = connection.scalar(VERSION) if has_all else None
+        if version != SCHEMA_VERSION:
             with self._begin(writes=True, alone=True) as connection:
                 Row.metadata.create_all(connection)
-                version = _version(connection)
+                version = connection.scalar(VERSION)
                 if version is None:
                     connection.execute(sql.insert(Schema), {"id": 1, "version": SCHEMA_VERSION})
                 elif version != SCHEMA_VERSION:
@@ -138,16 +143,6 @@ class Connections:
             return os.getpid(), self._file and self._file.stat().st_ino
         except OSError:
             return os.getpid(), None
-
-    def _is_prepared(self) -> bool:
-        """True if nothing is left to prepare; only reads, so it does not wait for a writer."""
-        with self._begin(writes=False) as connection:
-            mode = "PRAGMA journal_mode"
-            if self._file and connection.exec_driver_sql(mode).scalar() != "wal":
-                return False
-            has_table = sql.inspect(connection).has_table
-            has_all = all(map(has_table, Row.metadata.tables))
-            return has_all and _version(connection) == SCHEMA_VERSION
 
     def close(self) -> None:
         """Close the idle connections; the next call opens new ones."""
@@ -192,26 +187,21 @@ def _sqlite_engine(address: URL, file: Path) -> Engine:
         connection = dialect.connect(*arguments, **options)
         # with the write-ahead log a crash of the machine may lose the last writes, never the file
         connection.execute("PRAGMA synchronous = NORMAL")
+        _use_write_ahead_log(connection)
         return connection
 
     return engine
 
 
-def _switch_to_write_ahead_log(engine: Engine) -> None:
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
     """Let readers read while one writes; SQLite refuses to wait for this, so we try again."""
     give_up_s = time.monotonic() + BUSY_TIMEOUT_S
-    with closing(engine.raw_connection()) as connection:
-        while True:
-            try:
-                connection.driver_connection.execute("PRAGMA journal_mode = WAL")
-                return
-            except sqlite3.OperationalError as error:
-                busy = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                is_busy = error.sqlite_errorcode & 0xFF in busy
-                if not is_busy or time.monotonic() > give_up_s:
-                    raise
-            time.sleep(0.02)
-
-
-def _version(connection: Connection) -> int | None:
-    return connection.execute(sql.select(Schema.version).where(Schema.id == 1)).scalar()
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not is_busy or time.monotonic() > give_up_s:
+                raise
+        time.sleep(0.02)
