@@ -18,12 +18,11 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.web.connections import Connections, Row
-from emotion.web.storage import is_id
 
 BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 # the most that KEEP_HOURS may be: an opinion without its photo goes after that time
 LONGEST_KEPT_S = 8784 * 3600
-KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other reaches the database
+KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is looked for
 
 Id = Annotated[str, mapped_column(sql.String(22))]
 VisitorKey = Annotated[str, mapped_column(sql.String(64), index=True)]
@@ -163,8 +162,7 @@ class Database(Connections):
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
         """Return a photo that is still kept."""
-        found = self._photos(PhotoRow.id, photo_id, now_s)
-        return found[0] if found else None
+        return next(iter(self._photos(PhotoRow.id, photo_id, now_s)), None)
 
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos of a set that are still kept, by position."""
@@ -184,8 +182,6 @@ class Database(Connections):
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
-        if not is_id(photo_id):
-            return
         with self.transaction(writes=True, alone=True) as connection:
             self._make_anonymous(connection, Opinion.photo_id == photo_id)
             connection.execute(sql.delete(PhotoRow).where(PhotoRow.id == photo_id))
@@ -231,9 +227,7 @@ class Database(Connections):
             return replaced
 
     def opinion_on(self, photo_id: str, number: int) -> Opinion | None:
-        """Return what was said about a face."""
-        if not _is_face(photo_id, number):
-            return None
+        """Return what was said about a face of a photo that is there."""
         query = sql.select(Opinion).filter_by(photo_id=photo_id, number=number)
         with self.transaction() as connection:
             return next(iter(_rows(connection, Opinion, query)), None)
@@ -246,8 +240,6 @@ class Database(Connections):
 
     def withdraw(self, photo_id: str, number: int) -> Opinion | None:
         """Remove what was said about a face, from the statistics too; return what it was."""
-        if not _is_face(photo_id, number):
-            return None
         with self.transaction(writes=True, alone=True) as connection:
             return _take(connection, photo_id, number)
 
@@ -292,8 +284,3 @@ def _take(connection: Connection, photo_id: str, number: int) -> Opinion | None:
     """Remove an opinion and return it."""
     taken = sql.delete(Opinion).filter_by(photo_id=photo_id, number=number).returning(Opinion)
     return next(iter(_rows(connection, Opinion, taken)), None)
-
-
-def _is_face(photo_id: str, number: int) -> bool:
-    """True if these can name a face; nothing else reaches the database."""
-    return is_id(photo_id) and 1 <= number < 2**31

@@ -46,18 +46,6 @@ class Gate:
 
         Raises BusyError if there is no place, or none for this client; nothing waits.
         """
-        self._enter(client)
-        try:
-            with self._turns:
-                yield
-        finally:
-            with self._lock:
-                self.in_hand -= 1
-                self._held[client] -= 1
-                # a client that holds nothing is forgotten
-                self._held += Counter()
-
-    def _enter(self, client: str) -> None:
         with self._lock:
             if self.in_hand >= self.most:
                 raise BusyError(
@@ -71,6 +59,15 @@ class Gate:
                 )
             self.in_hand += 1
             self._held[client] += 1
+        try:
+            with self._turns:
+                yield
+        finally:
+            with self._lock:
+                self.in_hand -= 1
+                self._held[client] -= 1
+                # a client that holds nothing is forgotten
+                self._held += Counter()
 
 
 def limit_rates(app: Flask, settings: Settings) -> None:

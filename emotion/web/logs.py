@@ -21,10 +21,7 @@ TEXT_LINES = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
 def log_requests(app: Flask, proxies: int) -> None:
-    """Give every request an id, and write a line when it is answered.
-
-    A request's own id counts only where `proxies` in front are trusted.
-    """
+    """Give every request an id, its own one where `proxies` in front are trusted, and a line."""
 
     @app.before_request
     def begin() -> None:
@@ -32,7 +29,24 @@ def log_requests(app: Flask, proxies: int) -> None:
         given = request.headers.get(ID_HEADER, "") if proxies else ""
         g.request_id = given if ID_PATTERN.fullmatch(given) else secrets.token_hex(8)
 
-    app.after_request(log_request)
+    @app.after_request
+    def log_request(response: Response) -> Response:
+        response.headers[ID_HEADER] = request_id()
+        method, status, ms = request.method[:16], response.status_code, round(elapsed_s() * 1000, 1)
+        fields = {
+            "request_id": request_id(),
+            "method": method,
+            "route": route(),
+            "status": status,
+            "ms": ms,
+            "received_bytes": request.content_length or 0,
+            "sent_bytes": response.content_length,
+            "photos": g.get("photos", 0),
+            "faces": g.get("faces", 0),
+        }
+        line = (method, short_path(request.path), status, ms)
+        logging.getLogger(LOGGER).info("%s %s %d %.0f ms", *line, extra=fields)
+        return response
 
 
 def request_id() -> str:
@@ -55,26 +69,6 @@ def note_photo(faces: int) -> None:
     """Note that the current request read a photo, for its line of the log and for the metrics."""
     g.photos = g.get("photos", 0) + 1
     g.faces = g.get("faces", 0) + faces
-
-
-def log_request(response: Response) -> Response:
-    """Write the line of a request and tell its id in the reply."""
-    response.headers[ID_HEADER] = request_id()
-    method, status, ms = request.method[:16], response.status_code, round(elapsed_s() * 1000, 1)
-    fields = {
-        "request_id": request_id(),
-        "method": method,
-        "route": route(),
-        "status": status,
-        "ms": ms,
-        "received_bytes": request.content_length or 0,
-        "sent_bytes": response.content_length,
-        "photos": g.get("photos", 0),
-        "faces": g.get("faces", 0),
-    }
-    line = (method, short_path(request.path), status, ms)
-    logging.getLogger(LOGGER).info("%s %s %d %.0f ms", *line, extra=fields)
-    return response
 
 
 def log_cause(status: int, cause: object) -> None:

@@ -116,7 +116,7 @@ BUSY = failing(BusyError("expected a free place"))
         ((Storage, "save", FULL), "/api/v1/photos", 507, "No space left"),
         ((Services, "require_recognizer", NO_MODEL), "/api/v1/recognize", 503, "a.json"),
         ((Services, "require_recognizer", NO_MODEL), "/healthz", 503, "a.json"),
-        ((Gate, "_enter", BUSY), "/", 503, None),  # the metrics count it
+        ((Gate, "place", BUSY), "/", 503, None),  # the metrics count it
     ],
     ids="database health full model health-model busy".split(),
 )
