@@ -81,8 +81,10 @@ class Folders:
         """
         failure, removed = None, 0
         for path in self._entries():
+            before, _, name = path.name.partition(PART_PREFIX)
             try:
-                if is_due(path) if is_id(path.name) else _is_left(path, now_s):
+                is_left = not before and is_id(name) and _is_real_folder(path)
+                if is_due(path) if is_id(path.name) else is_left and is_old(path, now_s):
                     self._remove(path)
                     removed += 1
             except StorageError as error:
@@ -133,21 +135,14 @@ class Storage(Folders):
     def save(
         self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""
     ) -> str:
-        """Store a photo and return its id; raises StorageError.
+        """Store a photo with its pictures (JPEG or PNG without metadata) and return its id.
 
-        Args:
-            results, model: as in `Analysis`.
-            pictures: file name -> JPEG or PNG without metadata.
-            set_id: a photo without one is a set of its own.
+        Without `set_id` it is a set of its own. Raises StorageError.
         """
         photo_id = new_id()
-        content = {
-            "created_s": self.clock(),
-            "set": set_id or photo_id,
-            "model": dict(model),
-            "results": dict(results),
-        }
-        self.create(photo_id, {**pictures, RESULT_FILE: json.dumps(content, indent=1).encode()})
+        about = {"created_s": self.clock(), "set": set_id or photo_id}
+        content = json.dumps(about | {"model": dict(model), "results": dict(results)}, indent=1)
+        self.create(photo_id, {**pictures, RESULT_FILE: content.encode()})
         return photo_id
 
     def load(self, analysis_id: str) -> Analysis:
@@ -159,8 +154,8 @@ class Storage(Folders):
             raise gone() from error
         if self._is_expired(created_s):
             raise gone()
-        expires_s, set_id = created_s + self.keep_s, content.get("set", analysis_id)
-        return Analysis(analysis_id, created_s, expires_s, results, model, set_id)
+        set_id = content.get("set", analysis_id)
+        return Analysis(analysis_id, created_s, created_s + self.keep_s, results, model, set_id)
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
         """Return a picture of a photo that has not expired; raises GoneError."""
@@ -217,11 +212,6 @@ def require_plain(path: Path) -> Path:
 def is_old(path: Path, now_s: float) -> bool:
     """True if a path was last changed more than an hour ago."""
     return abs(now_s - path.lstat().st_mtime) > PART_AGE_S
-
-
-def _is_left(path: Path, now_s: float) -> bool:
-    before, _, name = path.name.partition(PART_PREFIX)
-    return not before and is_id(name) and _is_real_folder(path) and is_old(path, now_s)
 
 
 def _is_real_folder(path: Path) -> bool:
