@@ -1,11 +1,12 @@
 """The one table of settings, read once at the door: the environment first, then flags on top."""
 
-# ruff: noqa: RUF009  (the functions make fields)
+# ruff: noqa: RUF009  (`_row` makes a field)
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NewType
 
 import click
 import limits
@@ -18,64 +19,35 @@ from emotion.images.guards import ImageLimits
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 SWITCH = {"on": True, "true": True, "1": True, "yes": True}
 SWITCH |= {"off": False, "false": False, "0": False, "no": False}
+Rate = NewType("Rate", str)
+WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
+WORDS |= {float: "a number", Path: "a path", Path | None: "a path"}
 
 
 class SettingsError(EmotionError, click.UsageError):
     """A setting is wrong; `flask run` prints it as one line because click knows the second base."""
 
 
-def _setting(default: object, expected: str, parse: Callable[[str], object], about: str):
-    """Return a setting whose parser raises ValueError or LookupError at anything unexpected."""
-    return field(default=default, metadata={"expected": expected, "parse": parse, "help": about})
+def _row(default: object, about: str, *expected: object):
+    """Return a setting; `expected` are its words, or the ends of its range, both included."""
+    return field(default=default, metadata={"help": about, "expected": expected})
 
 
-def _number(default: float, low: float, high: float, about: str):
-    """Return a setting for a number, a whole one if `low` is one; both ends are included."""
-    convert = type(low)
-
-    def parse(value: str) -> float:
-        number = convert(value)
+def _parse(kind: object, expected: tuple, text: str) -> object:
+    """Return the value of a text; raises ValueError, LookupError or OverflowError if it is none."""
+    if kind is bool:
+        return SWITCH[text.lower()]
+    if kind in (int, float):
+        number, (low, high) = kind(text), expected
         if not low <= number <= high:
             raise ValueError("outside the range")
         return number
-
-    kind = "a whole number" if convert is int else "a number"
-    return _setting(default, f"{kind} from {low:g} to {high}", parse, about)
-
-
-def _parse_text(value: str) -> str:
-    if not value or "\0" in value:
-        raise ValueError("no text")
-    return value
-
-
-def _text(default: str | None, about: str):
-    return _setting(default, "a text", _parse_text, about)
-
-
-def _path(default: str | None, about: str):
-    """Return a setting for a path; a relative one starts at the project, wherever one is."""
-    path = default and PROJECT_FOLDER / default
-    return _setting(
-        path, "a path", lambda text: PROJECT_FOLDER / user_path(_parse_text(text)), about
-    )
-
-
-def _choice(words: Sequence[str], about: str):
-    """Return a setting that is one of these words, the first by default."""
-    return _setting(words[0], " or ".join(words), lambda word: words[words.index(word)], about)
-
-
-def _switch(about: str):
-    return _setting(False, "on or off", lambda value: SWITCH[value.lower()], about)
-
-
-def _rate(default: str, about: str):
-    def parse(value: str) -> str:
-        limits.parse_many(value)
-        return value
-
-    return _setting(default, "a rate such as '60 per minute'", parse, about)
+    if kind is Rate:
+        limits.parse_many(text)
+    if not text or "\0" in text or (expected and text not in expected):
+        raise ValueError("another text")
+    # a relative path starts at the project folder, wherever one is
+    return PROJECT_FOLDER / user_path(text) if kind in (Path, Path | None) else text
 
 
 @dataclass(frozen=True)
@@ -85,46 +57,46 @@ class Settings:
     A megabyte is 1,048,576 bytes.
     """
 
-    host: str = _text("127.0.0.1", "address to listen on; 0.0.0.0 is every network")
-    port: int = _number(5000, 0, 65535, "port to listen on; 0 takes a free one")
-    threads: int = _number(16, 1, 256, "requests answered at the same time")
-    max_in_hand: int = _number(8, 1, 256, "photos read or waiting for it; others must try again")
+    host: str = _row("127.0.0.1", "address to listen on; 0.0.0.0 is every network")
+    port: int = _row(5000, "port to listen on; 0 takes a free one", 0, 65535)
+    threads: int = _row(16, "requests answered at the same time", 1, 256)
+    max_in_hand: int = _row(8, "photos read or waiting for it; others must try again", 1, 256)
 
-    model: Path = _path("models/detection_model", "the model: folder and file name without suffix")
-    detector: str = _choice(("haar", "yunet"), "what finds faces: OpenCV's cascades, or YuNet")
-    detector_model: Path | None = _path(None, f"the file that yunet needs: {EXPECTED_NETWORK}")
+    model: Path = _row(
+        PROJECT_FOLDER / "models/detection_model", "the model: folder and name, no suffix"
+    )
+    detector: str = _row("haar", "what finds faces: OpenCV's cascades, or YuNet", "haar", "yunet")
+    detector_model: Path | None = _row(None, f"the file that yunet needs: {EXPECTED_NETWORK}")
 
-    uploads: Path = _path("uploads", "folder of the results, kept for a time")
-    keep_hours: float = _number(24, 0.0, 8784, "hours until results are removed; 0 keeps nothing")
-    max_photos: int = _number(50, 1, 1000, "photos in one form, and in one set")
-    max_upload_mb: float = _number(20, 0.001, 1024, "largest photo file in megabytes")
-    max_megapixels: float = _number(50, 0.001, 1000, "largest photo in millions of pixels")
+    uploads: Path = _row(PROJECT_FOLDER / "uploads", "folder of the results, kept for a time")
+    keep_hours: float = _row(24, "hours until results are removed; 0 keeps nothing", 0.0, 8784)
+    max_photos: int = _row(50, "photos in one form, and in one set", 1, 1000)
+    max_upload_mb: float = _row(20, "largest photo file in megabytes", 0.001, 1024)
+    max_megapixels: float = _row(50, "largest photo in millions of pixels", 0.001, 1000)
 
-    video_workers: int = _number(1, 0, 64, "videos analysed at the same time; 0 takes no videos")
-    max_videos_waiting: int = _number(10, 1, 1000, "videos in the queue; others are refused")
-    max_video_mb: float = _number(500, 0.001, 65536, "largest video file in megabytes")
-    max_video_minutes: float = _number(10, 0.001, 1440, "longest video in minutes")
-    video_memory_mb: int = _number(4096, 512, 1048576, "megabytes of memory to analyse a video")
+    video_workers: int = _row(1, "videos analysed at the same time; 0 takes no videos", 0, 64)
+    max_videos_waiting: int = _row(10, "videos in the queue; others are refused", 1, 1000)
+    max_video_mb: float = _row(500, "largest video file in megabytes", 0.001, 65536)
+    max_video_minutes: float = _row(10, "longest video in minutes", 0.001, 1440)
+    video_memory_mb: int = _row(4096, "megabytes of memory to analyse a video", 512, 1048576)
 
-    instance: Path = _path("instance", "folder of the secret key and of the SQLite database")
-    database_url: str | None = _text(None, "database, as SQLAlchemy names it; else in INSTANCE")
-    feedback: Path = _path("dataset/feedback", "folder of faces that visitors give")
+    instance: Path = _row(PROJECT_FOLDER / "instance", "folder of the secret key and of SQLite")
+    database_url: str | None = _row(None, "database, as SQLAlchemy names it; else in INSTANCE")
+    feedback: Path = _row(PROJECT_FOLDER / "dataset/feedback", "folder of faces that visitors give")
 
-    rate_limit: str = _rate("300 per minute", "photos that one address may send")
-    live_rate_limit: str = _rate("2400 per minute", "live frames that one address may send")
-    video_rate_limit: str = _rate("20 per hour", "videos that one address may send")
-    feedback_rate_limit: str = _rate("50 per day", "faces that one address may give for training")
-    work_rate_limit: str = _rate(
+    rate_limit: Rate = _row("300 per minute", "photos that one address may send")
+    live_rate_limit: Rate = _row("2400 per minute", "live frames that one address may send")
+    video_rate_limit: Rate = _row("20 per hour", "videos that one address may send")
+    feedback_rate_limit: Rate = _row("50 per day", "faces that one address may give for training")
+    work_rate_limit: Rate = _row(
         "120 per minute", "pictures, zips, explanations and opinions that one address may ask for"
     )
-    rate_limit_storage: str = _text(
-        "memory://", "where rates are counted, such as redis://host:6379"
-    )
-    trusted_proxies: int = _number(0, 0, 10, "proxies in front whose X-Forwarded is believed")
+    rate_limit_storage: str = _row("memory://", "where rates are counted: redis://host:6379")
+    trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded is believed", 0, 10)
 
-    monitoring: bool = _switch("show everybody how the app is used: a page and the API")
-    metrics: bool = _switch("answer /metrics for Prometheus")
-    log: str = _choice(("auto", "text", "json"), "form of the log; auto is text in a terminal")
+    monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")
+    metrics: bool = _row(False, "answer /metrics for Prometheus")
+    log: str = _row("auto", "form of the log; auto is text in a terminal", "auto", "text", "json")
 
     def __post_init__(self) -> None:
         if (self.detector == "yunet") != (self.detector_model is not None):
@@ -178,13 +150,14 @@ def read_settings(*sources: Mapping[str, object]) -> Settings:
         given = [str(source[name]) for source in sources if source.get(name) not in (None, "")]
         if not given:
             continue
+        kind, expected = row.type, row.metadata["expected"]
         try:
-            values[row.name] = row.metadata["parse"](given[-1].strip())
+            values[row.name] = _parse(kind, expected, given[-1].strip())
         except (ValueError, LookupError, OverflowError) as error:
-            expected = row.metadata["expected"]
-            raise SettingsError(
-                f"expected {name} to be {expected}; received {given[-1]!r}"
-            ) from error
+            words = WORDS.get(kind) or " or ".join(expected) or "a text"
+            if kind in (int, float):
+                words += f" from {expected[0]:g} to {expected[1]}"
+            raise SettingsError(f"expected {name} to be {words}; received {given[-1]!r}") from error
     return Settings(**values)
 
 
