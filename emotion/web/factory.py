@@ -30,7 +30,6 @@ ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
 # from it, 64 KiB at a time: with less, photos would be refused by chance.
 FIELDS_BYTES = 256 * 1024
 FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
-FORM_FIELDS = 20
 SWEEPER = "emotion_sweeper"
 
 # blob: is the preview of a photo that has not left the visitor's machine yet, data: a picture in a
@@ -49,7 +48,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-ONLY_TLS = "max-age=31536000"  # a year; names below this one are not ours to decide about
 
 
 def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
@@ -65,7 +63,7 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.image_limits.max_bytes + ENVELOPE_BYTES,
         MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
-        MAX_FORM_PARTS=settings.max_photos + FORM_FIELDS,
+        MAX_FORM_PARTS=settings.max_photos + 20,
         # a form is good for as long as its session is: people leave pages open for hours
         WTF_CSRF_TIME_LIMIT=None,
     )
@@ -134,7 +132,8 @@ def add_headers(response: Response) -> Response:
     camera = "self" if request.blueprint == "live" else ""
     headers = HEADERS | {"Permissions-Policy": f"camera=({camera}), geolocation=(), microphone=()"}
     if request.is_secure:
-        headers["Strict-Transport-Security"] = ONLY_TLS
+        # a year; names below this one are not ours to decide about
+        headers["Strict-Transport-Security"] = "max-age=31536000"
     for name, value in headers.items():
         response.headers.setdefault(name, value)
     return response

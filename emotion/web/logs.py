@@ -16,7 +16,6 @@ from pythonjsonlogger.json import JsonFormatter
 LOGGER = "emotion.web"
 ID_HEADER = "X-Request-ID"
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{8,64}")  # what a proxy in front may give a request
-LONGEST_PATH = 200
 TEXT_LINES = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
@@ -80,7 +79,7 @@ def log_cause(status: int, cause: object) -> None:
 def short_path(path: str) -> str:
     """Return a path: quoted, not too long, and with every id cut, for an id is a key."""
     cut = re.sub(r"([A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}", r"\1...", path)
-    return quote(cut[:LONGEST_PATH], safe="/.")
+    return quote(cut[:200], safe="/.")
 
 
 class JsonLines(JsonFormatter):

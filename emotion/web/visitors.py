@@ -19,8 +19,6 @@ from emotion.web.settings import Settings, SettingsError
 from emotion.web.storage import gone
 
 FIELD = "visitor"
-LEAST_KEY_CHARACTERS = 32
-LEAST_LIFETIME_H = 24
 COOKIE = "emotion_session"  # a name of our own: browsers share cookies between all ports of a host
 
 
@@ -116,7 +114,7 @@ def use_sessions(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         # a browser that forgets who it is loses its list of results
-        PERMANENT_SESSION_LIFETIME=timedelta(hours=max(LEAST_LIFETIME_H, settings.keep_hours)),
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=max(24, settings.keep_hours)),
     )
 
 
@@ -128,27 +126,22 @@ def secret_key_in(folder: Path) -> str:
     path = folder / "secret_key"
     try:
         if not path.exists():
-            _make_key(path)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".secret_key-", dir=folder) as room:
+                part = Path(room) / path.name
+                part.touch(mode=0o600)
+                part.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+                # unlike a rename, a link never replaces the key that another worker has made by now
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)
         make_private(path)
         key = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "other bytes than letters"
         raise SettingsError(f"expected a secret key in {path}; received: {reason}") from error
-    if len(key) < LEAST_KEY_CHARACTERS:
+    if len(key) < 32:
         raise SettingsError(
-            f"expected a secret key of at least {LEAST_KEY_CHARACTERS} characters in {path}; "
-            f"received {len(key)}: remove the file and a new one is made"
+            f"expected a secret key of at least 32 characters in {path}; received {len(key)}: "
+            "remove the file and a new one is made"
         )
     return key
-
-
-def _make_key(path: Path) -> None:
-    """Write a new key, whole and readable to its owner alone, unless another was quicker."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".secret_key-", dir=path.parent) as folder:
-        part = Path(folder) / path.name
-        part.touch(mode=0o600)
-        part.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-        # unlike a rename, a link never replaces the key that another worker has made by now
-        with contextlib.suppress(FileExistsError):
-            os.link(part, path)
