@@ -182,23 +182,20 @@ class Database(Connections):
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
-        with self.transaction(writes=True, alone=True) as connection:
-            self._make_anonymous(connection, Opinion.photo_id == photo_id)
-            connection.execute(sql.delete(PhotoRow).where(PhotoRow.id == photo_id))
+        self._forget(PhotoRow.id == photo_id, Opinion.photo_id == photo_id)
 
     def forget_expired(self, now_s: float) -> int:
         """Forget every photo that has expired; return how many."""
-        expired = PhotoRow.expires_s <= now_s
-        ids = sql.select(PhotoRow.id)
+        expired, ids = PhotoRow.expires_s <= now_s, sql.select(PhotoRow.id)
         is_lost = Opinion.photo_id.not_in(ids) & (Opinion.said_s <= now_s - LONGEST_KEPT_S)
-        with self.transaction(writes=True, alone=True) as connection:
-            self._make_anonymous(connection, Opinion.photo_id.in_(ids.where(expired)) | is_lost)
-            return connection.execute(sql.delete(PhotoRow).where(expired)).rowcount
+        return self._forget(expired, Opinion.photo_id.in_(ids.where(expired)) | is_lost)
 
-    def _make_anonymous(self, connection: Connection, condition) -> None:
-        """Turn opinions into numbers of the statistics."""
-        taken = sql.delete(Opinion).where(condition).returning(*OPINION_KEY)
-        self._upsert(connection, [OpinionCount(*row, 1) for row in connection.execute(taken)])
+    def _forget(self, photos, opinions) -> int:
+        taken = sql.delete(Opinion).where(opinions).returning(*OPINION_KEY)
+        with self.transaction(writes=True, alone=True) as connection:
+            numbers = [OpinionCount(*row, 1) for row in connection.execute(taken)]
+            self._upsert(connection, numbers)
+            return connection.execute(sql.delete(PhotoRow).where(photos)).rowcount
 
     def count(self, results: Mapping, now_s: float) -> None:
         """Add the results of one photo, as `results_to_dict` gave them, to those of its day."""
