@@ -29,13 +29,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def storage(tmp_path, clock):
-    return Storage(tmp_path / "uploads", 24 * HOUR, clock)
+def storage(tmp_path):
+    return Storage(tmp_path / "uploads", 24 * HOUR, Clock())
 
 
 def save(storage):
@@ -46,7 +41,7 @@ def names(storage):
     return sorted(entry.name for entry in storage.folder.iterdir())
 
 
-def test_saves_loads_and_deletes(storage, clock):
+def test_saves_loads_and_deletes(storage):
     ids = {save(storage) for _ in range(20)}
     assert len(ids) == 20
     assert all(ID_PATTERN.fullmatch(photo_id) for photo_id in ids)
@@ -54,7 +49,7 @@ def test_saves_loads_and_deletes(storage, clock):
     photo_id = ids.pop()
     photo = storage.load(photo_id)
     assert (photo.results, photo.model, photo.faces) == (RESULTS, MODEL, ())
-    assert photo.expires_s == clock.now + 24 * HOUR
+    assert photo.expires_s == storage.clock.now + 24 * HOUR
     assert storage.read_picture(photo_id, "face-1.jpg") == b"crop"
     folder = storage.folder / photo_id
     assert {path.name for path in folder.iterdir()} == {*PICTURES, "result.json"}
@@ -86,20 +81,20 @@ def test_other_ids_and_pictures_are_gone(storage):
             storage.read_picture(kept, name)
 
 
-def test_time_is_up_even_before_the_sweep(storage, clock):
+def test_time_is_up_even_before_the_sweep(storage):
     photo_id = save(storage)
-    clock.now += 24 * HOUR - 1
+    storage.clock.now += 24 * HOUR - 1
     assert storage.read_picture(photo_id, "annotated.jpg")
-    clock.now += 1
+    storage.clock.now += 1
     for act in (storage.load, lambda i: storage.read_picture(i, "annotated.jpg")):
         with pytest.raises(GoneError):
             act(photo_id)
     # a clock that was set back keeps no photo for ever
-    clock.now -= 1000 * HOUR
+    storage.clock.now -= 1000 * HOUR
     assert storage.sweep() == 1
 
 
-def test_the_sweep_leaves_what_is_not_its_own(storage, clock, tmp_path):
+def test_the_sweep_leaves_what_is_not_its_own(storage, tmp_path):
     save(storage)
     elsewhere, holiday = tmp_path / "elsewhere", storage.folder / ("h" * 22)
     for folder in (elsewhere, holiday, storage.folder / ".part-", storage.folder / ".part-of-mine"):
@@ -109,7 +104,7 @@ def test_the_sweep_leaves_what_is_not_its_own(storage, clock, tmp_path):
         file.write_text("mine")
     (elsewhere / "result.json").write_text(json.dumps({"created_s": 0}))
     (storage.folder / ("s" * 22)).symlink_to(elsewhere)
-    clock.now += 100 * HOUR
+    storage.clock.now += 100 * HOUR
     before = names(storage)
     assert storage.sweep() == 1
     assert len(names(storage)) == len(before) - 1 == 6
@@ -117,26 +112,26 @@ def test_the_sweep_leaves_what_is_not_its_own(storage, clock, tmp_path):
     assert (holiday / "photo.jpg").exists()
 
 
-def test_the_sweep_removes_what_a_crash_left(storage, clock):
+def test_the_sweep_removes_what_a_crash_left(storage):
     part = storage.folder / (".part-" + "p" * 22)
     part.mkdir(parents=True)
     for age_s, is_left in ((60, True), (2 * HOUR, False)):
         (part / "annotated.jpg").write_bytes(b"half")
-        os.utime(part, (clock.now - age_s, clock.now - age_s))
+        os.utime(part, (storage.clock.now - age_s, storage.clock.now - age_s))
         storage.sweep()
         assert part.exists() == is_left
 
 
-def test_a_damaged_result_is_gone_and_swept_by_its_files_age(storage, clock):
+def test_a_damaged_result_is_gone_and_swept_by_its_files_age(storage):
     for content in ("", "{", "[]", "{}", '{"created_s": "soon"}', "\x00"):
         photo_id = save(storage)
         path = storage.folder / photo_id / "result.json"
         path.write_text(content)
-        os.utime(path, (clock.now, clock.now))
+        os.utime(path, (storage.clock.now, storage.clock.now))
         with pytest.raises(GoneError):
             storage.load(photo_id)
         assert storage.sweep() == 0
-        clock.now += 25 * HOUR
+        storage.clock.now += 25 * HOUR
         assert storage.sweep() == 1
 
 
@@ -180,7 +175,8 @@ def test_a_file_where_the_folder_should_be(tmp_path):
             act()
 
 
-def test_the_app_sweeps_when_it_is_due(tmp_path, clock):
+def test_the_app_sweeps_when_it_is_due(tmp_path):
+    clock = Clock()
     app = make_app(tmp_path, clock=clock)
     client, sweeper = app.test_client(), Sweeper(app.extensions["emotion"])
     left = tmp_path / "uploads" / upload(client).rpartition("/")[2]

@@ -166,53 +166,43 @@ def test_of_photos_that_are_gone_numbers_stay_and_no_key(database, way):
     }
 
 
-def test_many_threads_write_at_once(database):
-    def work(number):
-        database.count(results(("happy", 0.95, True), ("sad", 0.6, True)), NOW_S)
-        database.remember(photo(number))
-        database.say(opinion(1, chosen=f"word {number}"))
-
-    with ThreadPoolExecutor(12) as executor:
-        list(executor.map(work, range(1, 25)))
-    counts = database.counts()
-    assert counts.photos == (PhotoCount(DAY, SHA256, 24, 0),)
-    assert sum(row.faces for row in counts.faces) == 48
-    assert sum(row.opinions for row in counts.opinions) == 1
-    assert len(of_set(database)) == 24
+def work(database, number):
+    """Do what a photo and an opinion write."""
+    database.count(results(("happy", 0.95, True), ("sad", 0.6, True)), NOW_S)
+    database.remember(photo(number))
+    database.say(opinion(1, chosen=f"word {number}"))
+    database.forget_expired(NOW_S)
 
 
-WRITER = """
+WORKER = """
 import sys
-from emotion.web.database import Database, PhotoRow
-url, first, now_s = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-database = Database(url)
-faces = [{"emotion": name, "confidence": 0.95, "sure": True} for name in ("happy", "sad")]
+sys.path[:0] = ["tests", "tests/web_data"]
+from test_web_database import Database, work
+database = Database(sys.argv[1])
 sys.stdin.readline()
-for number in range(first, first + 10):
-    database.count({"model": {"sha256": "ab" * 32}, "faces": faces}, now_s)
-    id = f"{number:022d}"
-    database.remember(PhotoRow(id, f"{900:022d}", number, "v", now_s, now_s + 3600, 2))
-    database.forget_expired(now_s)
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 10):
+    work(database, number)
+database.close()
 """
 
 
-def test_processes_that_start_and_write_at_once(database, place):
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, place.url, str(number), str(NOW_S)],
-            stdin=subprocess.PIPE,
-            cwd=PROJECT_FOLDER,
-        )
-        for number in (100, 200)
-    ]
-    for writer in writers:
-        writer.stdin.write(b"go\n")
-        writer.stdin.flush()
-    for writer in writers:
-        writer.communicate(timeout=120)
-    assert [writer.returncode for writer in writers] == [0, 0]
-    assert database.counts().photos == (PhotoCount(DAY, SHA256, 20, 0),)
-    assert len(of_set(database)) == 20
+def test_processes_and_threads_that_start_and_write_at_once(database, place):
+    command = [sys.executable, "-c", WORKER, place.url]
+    options = {"stdin": subprocess.PIPE, "cwd": PROJECT_FOLDER}
+    workers = [subprocess.Popen([*command, first], **options) for first in ("100", "200")]
+    for worker in workers:
+        worker.stdin.write(b"go\n")
+        worker.stdin.flush()
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda number: work(database, number), range(1, 25)))
+    for worker in workers:
+        worker.communicate(timeout=120)
+    assert [worker.returncode for worker in workers] == [0, 0]
+    counts = database.counts()
+    assert counts.photos == (PhotoCount(DAY, SHA256, 44, 0),)
+    assert sum(row.faces for row in counts.faces) == 88
+    assert sum(row.opinions for row in counts.opinions) == 1
+    assert len(of_set(database)) == 44
 
 
 def test_a_database_that_goes_away_and_returns(database, place):

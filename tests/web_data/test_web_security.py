@@ -27,7 +27,6 @@ def client(tmp_path):
     return make_app(tmp_path).test_client()
 
 
-JSON = "application/json"
 PATHS = "/ /nothing /results/x /healthz /static/style.css /static/favicon.svg".split()
 STRICT = (
     *("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"),
@@ -99,41 +98,34 @@ def test_posts_from_other_sites_are_refused(client):
         assert client.post("/", data=photo_form(), headers=headers).status_code == 303
 
 
-# The token of forms
+def test_a_form_needs_the_token_of_its_visitor_and_by_tls_our_page(tmp_path):
+    """Our Referrer-Policy lets browsers say by TLS which page sent a form."""
 
+    def visitor(base):
+        client = make_app(tmp_path, flask_config={"WTF_CSRF_ENABLED": True}).test_client()
+        page = client.get("/", base_url=base).text
+        return client, re.search(r'name="csrf_token" value="([^"]+)"', page)[1]
 
-@pytest.fixture
-def strict(tmp_path):
-    """Return a function that makes an app whose forms need their token; all share a folder."""
-    return lambda: make_app(tmp_path, flask_config={"WTF_CSRF_ENABLED": True})
-
-
-def token_in(page):
-    return re.search(r'name="csrf_token" value="([^"]+)"', page.text)[1]
-
-
-def test_a_form_needs_the_token_of_its_visitor(strict):
-    app = strict()
-    client, other = app.test_client(), app.test_client()
-    for kind, mimetype in (("text/html", "text/html"), (JSON, "application/problem+json")):
-        reply = client.post("/", data=photo_form(), headers={"Accept": kind})
-        assert (reply.status_code, reply.mimetype) == (400, mimetype)
-    token = {"csrf_token": token_in(client.get("/"))}
-    other.get("/")
-    assert other.post("/", data=photo_form() | token).status_code == 400
+    plain, tls = "http://localhost", "https://localhost"
+    (client, token), (other, _), (worker, _), (safe, safe_token) = map(
+        visitor, (plain, plain, plain, tls)
+    )
     # another worker on the same folder knows the visitor
-    worker = strict().test_client()
     worker.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
-    assert worker.post("/", data=photo_form() | token).status_code == 303
-
-
-def test_by_tls_the_page_that_sent_the_form_must_be_ours(strict):
-    """Our Referrer-Policy lets browsers say it to us."""
-    client, base = strict().test_client(), "https://localhost"
-    token = {"csrf_token": token_in(client.get("/", base_url=base))}
-    for referer, status in (("https://localhost/x", 303), ("https://elsewhere.example/", 400)):
-        data, headers = photo_form() | token, {"Referer": referer}
-        assert client.post("/", data=data, base_url=base, headers=headers).status_code == status
+    for sender, base, sent, headers, status in (
+        (client, plain, "", {}, 400),
+        (client, plain, "", {"Accept": "application/json"}, 400),
+        (other, plain, token, {}, 400),
+        (worker, plain, token, {}, 303),
+        (safe, tls, safe_token, {"Referer": "https://localhost/x"}, 303),
+        (safe, tls, safe_token, {"Referer": "https://elsewhere.example/"}, 400),
+    ):
+        data = photo_form() | {"csrf_token": sent}
+        reply = sender.post("/", data=data, base_url=base, headers=headers)
+        assert reply.status_code == status
+        assert reply.mimetype == (
+            "application/problem+json" if "Accept" in headers else "text/html"
+        )
 
 
 # The cookie and its key

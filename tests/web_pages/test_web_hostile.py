@@ -70,16 +70,6 @@ def app(tmp_path, monkeypatch):
     return make_app(tmp_path, MAX_UPLOAD_MB=1)
 
 
-def test_bombs_are_refused_and_leave_nothing(app):
-    client = app.test_client()
-    for name, content in BOMBS.items():
-        for door in DOORS:
-            reply = client.post(door, data=photo_form(content))
-            assert reply.status_code in (413, 415, 422), name
-            assert len(reply.text) < 20_000, name
-    assert_nothing_is_left(app)
-
-
 MEASURE = """
 import resource, sys
 from pathlib import Path
@@ -134,6 +124,17 @@ PRETENDERS = (
 )
 
 
+def test_bombs_and_pages_that_begin_as_photos_are_refused_and_leave_nothing(app):
+    client = app.test_client()
+    for content in (*BOMBS.values(), *PRETENDERS):
+        for door in DOORS:
+            reply = client.post(door, data=photo_form(content))
+            assert reply.status_code in (413, 415, 422), content[:40]
+            assert "alert(1)" not in reply.text
+            assert len(reply.text) < 20_000
+    assert_nothing_is_left(app)
+
+
 def test_of_two_things_in_one_file_only_the_photo_is_kept(app):
     client, uploads = app.test_client(), app.extensions["emotion"].settings.uploads
     for content in POLYGLOTS:
@@ -143,15 +144,6 @@ def test_of_two_things_in_one_file_only_the_photo_is_kept(app):
     files = [path for path in uploads.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".jpg", ".png", ".json"}
     assert not any(b"polyglot" in path.read_bytes() for path in files)
-
-
-def test_pages_that_begin_as_photos_are_refused(app):
-    for content in PRETENDERS:
-        for door in DOORS:
-            reply = app.test_client().post(door, data=photo_form(content))
-            assert 415 <= reply.status_code <= 422
-            assert "alert(1)" not in reply.text
-    assert_nothing_is_left(app)
 
 
 def test_neither_a_files_name_nor_its_type_is_believed(app):
