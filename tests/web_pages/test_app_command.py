@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from unittest import mock
 
@@ -84,17 +85,12 @@ def port_of(line):
     return int(re.search(r"http://127\.0\.0\.1:(\d+)", line)[1])
 
 
-def send(port, method, path, body=None, headers=FORM):
-    """Send a request; return the connection that will bring the reply."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-    is_chunked = body is not None and not isinstance(body, bytes)
-    connection.request(method, path, body, dict(headers), encode_chunked=is_chunked)
-    return connection
-
-
 def ask(port, method, path, body=None, headers=FORM):
     """Return the status, the body and the headers of a reply."""
-    with contextlib.closing(send(port, method, path, body, headers)) as connection:
+    is_chunked = body is not None and not isinstance(body, bytes)
+    address = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    with contextlib.closing(address) as connection:
+        connection.request(method, path, body, dict(headers), encode_chunked=is_chunked)
         reply = connection.getresponse()
         return reply.status, reply.read().decode(), reply.headers
 
@@ -181,54 +177,33 @@ def test_mistakes_are_one_line(tmp_path, model):
         assert err.count("\n") == 1
 
 
-def test_an_address_that_cannot_be_used_is_one_line_and_status_1(tmp_path, model):
-    host = "127.0.0.1"
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        command = [*SERVER, "--host", host, "--port", port, "--model", str(model)]
-        with running(command, tmp_path) as process:
-            output = process.stdout.read()
-            assert process.wait(DEADLINE_S) == 1
-    assert f"{host}, port {port}" in output
-    assert output.count("\n") == 1
+ONE_PHOTO = """
+import io, sys
+from app import create_app
+form = {"photo": (io.BytesIO(sys.stdin.buffer.read()), "a.jpg")}
+assert create_app().test_client().post("/api/v1/recognize", data=form).status_code == 200
+heavy = {"tensorflow", "keras", "matplotlib", "scipy", "pydantic"} & set(sys.modules)
+sys.exit(f"imported: {heavy}" if heavy else 0)
+"""
 
 
-def test_no_tensorflow_in_the_serving_process(tmp_path, model):
-    code = (
-        "import io, sys\n"
-        "from app import create_app\n"
-        "client = create_app().test_client()\n"
-        "data = {'photo': (io.BytesIO(sys.stdin.buffer.read()), 'a.jpg')}\n"
-        "assert client.post('/api/v1/recognize', data=data).status_code == 200\n"
-        "heavy = {'tensorflow', 'keras', 'matplotlib', 'scipy', 'pydantic'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=PROJECT_FOLDER,
-        env=environment(tmp_path, MODEL=model),
-        input=encoded(),
-        capture_output=True,
-        timeout=DEADLINE_S,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-
-
-def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path, model):
+def test_processes_that_end_by_themselves(tmp_path, model):
+    """Without TensorFlow in the one that serves; without a reader; with an address in use."""
+    options = {"cwd": PROJECT_FOLDER, "env": environment(tmp_path, MODEL=model)}
+    options |= {"stderr": subprocess.PIPE, "timeout": DEADLINE_S}
+    done = subprocess.run([sys.executable, "-c", ONE_PHOTO], input=encoded(), **options)
+    assert (done.returncode, done.stderr) == (0, b"")
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*SERVER, "monitoring", "--model", str(model)],
-        cwd=PROJECT_FOLDER,
-        env=environment(tmp_path),
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        timeout=DEADLINE_S,
-    )
+    done = subprocess.run([*SERVER, "monitoring"], stdout=writer, **options)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run([*SERVER, "--port", port], **options)
+    assert done.returncode == 1
+    assert f"127.0.0.1, port {port}" in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
 
 
 SLOW_APP = """
@@ -263,11 +238,10 @@ def test_what_is_in_hand_is_finished_on_sigterm_and_results_go_while_nobody_visi
         while list(uploads.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not list(uploads.iterdir())
-        with contextlib.closing(
-            send(port, "POST", "/api/v1/recognize", form_with(encoded()))
-        ) as connection:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask, port, "POST", "/api/v1/recognize", form_with(encoded()))
             line_with(process, "busy")
             process.send_signal(signal.SIGTERM)
-            reply = connection.getresponse()
-            assert (reply.status, len(json.loads(reply.read())["faces"])) == (200, 2)
+            status, body, _ = asked.result()
+        assert (status, len(json.loads(body)["faces"])) == (200, 2)
         assert process.wait(DEADLINE_S) == 0
