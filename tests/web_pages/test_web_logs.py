@@ -198,10 +198,11 @@ def test_health_is_told_without_paths(tmp_path):
 
 def test_memory_is_given_back_where_the_library_can(monkeypatch):
     told = []
-    for answer in (1, 0):
-        library = SimpleNamespace(mallopt=lambda *one, answer=answer: told.append(one) or answer)
+    for library, works in (
+        (SimpleNamespace(mallopt=lambda *one: told.append(one) or 1), True),
+        (SimpleNamespace(mallopt=lambda *_: 0), False),
+        (SimpleNamespace(), False),
+    ):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
-        assert return_memory_early() == bool(answer)
-    assert told == [*OPTIONS, *OPTIONS]
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
-    assert not return_memory_early()
+        assert return_memory_early() == works
+    assert told == list(OPTIONS)
