@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from emotion.detection.yunet import YunetDetector
 from emotion.errors import DatabaseError, EmotionError, ModelError, StorageError
 from emotion.files import available_cpus
-from emotion.recognizer import Detector, Recognizer
+from emotion.recognizer import Recognizer
 from emotion.web.database import Database
 from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER
@@ -61,20 +62,11 @@ class Services:
 def load_services(settings: Settings) -> Services:
     """Return the services of an app; if the model cannot be loaded, they say why."""
     try:
-        return Services.make(settings, Recognizer.load(settings.model, load_detector(settings)))
+        # without a file Haar cascades find the faces
+        detector = settings.detector_model and YunetDetector(settings.detector_model)
+        return Services.make(settings, Recognizer.load(settings.model, detector))
     except EmotionError as error:
         return Services.make(settings, None, str(error))
-
-
-def load_detector(settings: Settings) -> Detector:
-    """Return what finds the faces."""
-    if settings.detector == "yunet":
-        from emotion.detection.yunet import YunetDetector
-
-        return YunetDetector(settings.detector_model)
-    from emotion.detection.haar import FaceDetector
-
-    return FaceDetector()
 
 
 def current_services() -> Services:

@@ -3,12 +3,13 @@
 import dataclasses
 
 import pytest
+from web_support import write_fast_model
 from yunet_network import write_yunet_stand_in
 
 from app import create_app
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector
-from emotion.web.services import load_detector
+from emotion.web.services import load_services
 from emotion.web.settings import (
     PROJECT_FOLDER,
     Settings,
@@ -67,9 +68,13 @@ def test_wrong_values_say_what_was_expected_in_one_line():
 def test_the_app_uses_the_detector_of_its_settings(tmp_path):
     pytest.importorskip("onnx")
     file = write_yunet_stand_in(tmp_path / "yunet.onnx")
-    found = load_detector(read_settings({"DETECTOR": "yunet", "DETECTOR_MODEL": file}))
-    assert isinstance(found, YunetDetector)
-    assert isinstance(load_detector(Settings()), FaceDetector)
+    model = {"MODEL": write_fast_model(tmp_path)}
+    for chosen, kind in (
+        ({"DETECTOR": "yunet", "DETECTOR_MODEL": file}, YunetDetector),
+        ({}, FaceDetector),
+    ):
+        services = load_services(read_settings(model | chosen))
+        assert isinstance(services.recognizer.detector, kind)
 
 
 def test_a_damaged_detector_is_told_at_the_start_and_without_its_folder(tmp_path, capsys):
