@@ -63,10 +63,7 @@ class Connections:
     """The way to one database; safe to share between threads, processes and machines."""
 
     def __init__(self, url: str):
-        """Name the database by SQLAlchemy's kind of address; nothing is opened yet.
-
-        Raises SettingsError unless this is the address of an SQLite file or of PostgreSQL.
-        """
+        """Name an SQLite file or a PostgreSQL database; raises SettingsError, opens nothing yet."""
         address = _address_of(url)
         if address.drivername == POSTGRESQL_DRIVER:
             self._file, self.dialect = None, postgresql
@@ -82,9 +79,7 @@ class Connections:
     def transaction(self, writes: bool = False, alone: bool = False) -> Iterator[Connection]:
         """Give a connection whose work is done as a whole or not at all; raises DatabaseError.
 
-        Args:
-            writes: whether something is written.
-            alone: whether no other such work may go on meanwhile, in any process.
+        While work is done `alone`, no other of that kind goes on, in any process.
         """
         try:
             self._make_ready()

@@ -71,10 +71,7 @@ class Gate:
 
 
 def limit_rates(app: Flask, settings: Settings) -> None:
-    """Limit what one client may send and ask for; to be called when all blueprints are registered.
-
-    Raises SettingsError if the rates cannot be counted where they should be.
-    """
+    """Limit what one client may send and ask for, when all blueprints are there; SettingsError."""
     try:
         limiter = Limiter(
             client_key,

@@ -100,10 +100,7 @@ class JsonLines(JsonFormatter):
 
 
 def show_log(form: str) -> None:
-    """Send the log to stderr, and of the libraries' only what matters.
-
-    `form` is "text", "json", or "auto" for text in a terminal and JSON elsewhere.
-    """
+    """Send the log to stderr as "text", as "json", or "auto": text in a terminal, else JSON."""
     is_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
     handler.setFormatter(TEXT_LINES if is_text else JsonLines())

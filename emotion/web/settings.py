@@ -139,10 +139,9 @@ def setting_names() -> tuple[str, ...]:
 
 
 def read_settings(*sources: Mapping[str, object]) -> Settings:
-    """Return the settings; if several sources give a value, the last one counts.
+    """Return the settings, or raise SettingsError; of several sources the last one counts.
 
-    Names that are no settings are ignored; an empty value or None is not given. Raises
-    SettingsError if a value is wrong or two do not fit together.
+    Names that are no settings are ignored; an empty value or None is not given.
     """
     values = {}
     for row in fields(Settings):
@@ -167,10 +166,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
-    """Return what the flags of a command line say, by the names of the settings.
-
-    Raises SettingsError if a flag is unknown or lacks its value.
-    """
+    """Return what the flags say, by the names of the settings; raises SettingsError."""
     parser = _Parser(description=about, allow_abbrev=False)
     for row in fields(Settings):
         default = row.default

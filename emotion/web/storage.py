@@ -75,10 +75,7 @@ class Folders:
             raise StorageError(error) from error
 
     def _remove_due(self, is_due: Callable[[Path], bool], now_s: float) -> int:
-        """Remove folders that are due, and what a crash left; return how many.
-
-        Raises StorageError if one cannot be removed, after all others.
-        """
+        """Remove what is due and what a crash left, a failure comes last; return how many."""
         failure, removed = None, 0
         for path in self._entries():
             before, _, name = path.name.partition(PART_PREFIX)
@@ -135,7 +132,7 @@ class Storage(Folders):
     def save(
         self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""
     ) -> str:
-        """Store a photo with its pictures (JPEG or PNG without metadata) and return its id.
+        """Store a photo with its pictures, JPEG or PNG without metadata; return its id.
 
         Without `set_id` it is a set of its own. Raises StorageError.
         """
@@ -173,10 +170,7 @@ class Storage(Folders):
         self.remove(analysis_id)
 
     def sweep(self) -> int:
-        """Remove every photo that has expired and what a crash left; return how many.
-
-        Raises StorageError if one cannot be removed, after all others.
-        """
+        """Remove expired photos and what a crash left, a failure comes last; return how many."""
         return self._remove_due(
             lambda path: self._is_expired(_read_result(path / RESULT_FILE)[0]), self.clock()
         )

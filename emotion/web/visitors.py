@@ -60,10 +60,7 @@ def require_sender(visitor: str) -> None:
 
 
 def own_photo(photo_id: str) -> PhotoRow:
-    """Return a photo that this visitor sent and that is still kept.
-
-    Raises GoneError, or NotSenderError if somebody else sent it.
-    """
+    """Return a photo that is kept and that this visitor sent; raises GoneError, NotSenderError."""
     services = current_services()
     row = services.database.photo(photo_id, services.storage.clock())
     if row is None:
@@ -81,10 +78,7 @@ def is_own_photo(photo_id: str) -> bool:
 
 
 def remove_own_video(video_id: str) -> None:
-    """Remove a video of this visitor at once; work on it stops.
-
-    Raises GoneError, or NotSenderError if somebody else sent it.
-    """
+    """Remove a video of this visitor and stop work on it; raises GoneError, NotSenderError."""
     videos = current_services().videos
     require_sender(videos.find(video_id).visitor)
     videos.remove_known(video_id)
@@ -119,10 +113,7 @@ def use_sessions(app: Flask, settings: Settings) -> None:
 
 
 def secret_key_in(folder: Path) -> str:
-    """Return the key that is kept in a folder; the first process to ask makes it.
-
-    Raises SettingsError if it can be neither read nor made, or is too short to be one.
-    """
+    """Return the key in a folder, or raise SettingsError; the first process to ask makes it."""
     path = folder / "secret_key"
     try:
         if not path.exists():
