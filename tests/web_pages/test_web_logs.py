@@ -165,22 +165,20 @@ def test_a_mistake_of_ours_is_found_by_the_code_in_the_reply(tmp_path, lines, do
 
 
 def test_auto_is_text_in_a_terminal(monkeypatch):
-    given, names = {}, (LOGGER, "waitress.queue")
+    given = {}
     monkeypatch.setattr(logging, "basicConfig", given.update)
-    levels = [logging.getLogger(name).level for name in names]
+    monkeypatch.setattr(logging.Logger, "setLevel", lambda *_: None)
     for form, is_terminal, is_json in (
         ("auto", True, False),
         ("auto", False, True),
         ("text", False, False),
         ("json", True, True),
     ):
-        terminal = SimpleNamespace(isatty=lambda answer=is_terminal: answer)
-        monkeypatch.setattr("sys.stderr", terminal)
+        stream = SimpleNamespace(isatty=lambda answer=is_terminal: answer)
+        monkeypatch.setattr("sys.stderr", stream)
         show_log(form)
         (handler,) = given["handlers"]
         assert isinstance(handler.formatter, JsonLines) == is_json
-    for name, level in zip(names, levels, strict=True):
-        logging.getLogger(name).setLevel(level)
 
 
 def test_health_is_told_without_paths(tmp_path):
