@@ -117,12 +117,9 @@ def client_key() -> str:
     """Return who sends a request: an address, of IPv6 the network of one subscriber."""
     address = request.remote_addr or "unknown"
     try:
-        parsed = ipaddress.ip_address(address)
+        return str(ipaddress.IPv6Network(f"{address}/64", strict=False))
     except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+        return address  # of IPv4
 
 
 def photos_in_request() -> int:
