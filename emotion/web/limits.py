@@ -71,7 +71,7 @@ class Gate:
 
 
 def limit_rates(app: Flask, settings: Settings) -> None:
-    """Limit what one client may send and ask for, when all blueprints are there; SettingsError."""
+    """Limit what one client may send and ask for; all views must be there. Raises SettingsError."""
     try:
         limiter = Limiter(
             client_key,

@@ -20,7 +20,7 @@ TEXT_LINES = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
 def log_requests(app: Flask, proxies: int) -> None:
-    """Give every request an id, its own one where `proxies` in front are trusted, and a line."""
+    """Give every request an id, its own where `proxies` are trusted, and a line in the log."""
 
     @app.before_request
     def begin() -> None:

@@ -75,7 +75,7 @@ class Folders:
             raise StorageError(error) from error
 
     def _remove_due(self, is_due: Callable[[Path], bool], now_s: float) -> int:
-        """Remove what is due and what a crash left, a failure comes last; return how many."""
+        """Remove what is due and what a crash left; return how many, or raise StorageError last."""
         failure, removed = None, 0
         for path in self._entries():
             before, _, name = path.name.partition(PART_PREFIX)
@@ -170,7 +170,7 @@ class Storage(Folders):
         self.remove(analysis_id)
 
     def sweep(self) -> int:
-        """Remove expired photos and what a crash left, a failure comes last; return how many."""
+        """Remove what has expired and what a crash left; return how many, or raise StorageError."""
         return self._remove_due(
             lambda path: self._is_expired(_read_result(path / RESULT_FILE)[0]), self.clock()
         )
