@@ -179,6 +179,7 @@ import sys
 sys.path[:0] = ["tests", "tests/web_data"]
 from test_web_database import Database, work
 database = Database(sys.argv[1])
+print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[2]), int(sys.argv[2]) + 10):
     work(database, number)
@@ -188,8 +189,10 @@ database.close()
 
 def test_processes_and_threads_that_start_and_write_at_once(database, place):
     command = [sys.executable, "-c", WORKER, place.url]
-    options = {"stdin": subprocess.PIPE, "cwd": PROJECT_FOLDER}
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": PROJECT_FOLDER}
     workers = [subprocess.Popen([*command, first], **options) for first in ("100", "200")]
+    for worker in workers:
+        assert worker.stdout.readline() == b"ready\n"
     for worker in workers:
         worker.stdin.write(b"go\n")
         worker.stdin.flush()
