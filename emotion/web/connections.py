@@ -24,12 +24,10 @@ SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 3  # how long SQLite waits for another writer; each writes for a few milliseconds
 POSTGRESQL_DRIVER = "postgresql+psycopg"
 POSTGRESQL = {
-    "pool_size": 5,
     "max_overflow": 15,
     "pool_timeout": 10,
     # a connection that a restarted server closed is replaced before it is used
     "pool_pre_ping": True,
-    "pool_recycle": 1800,
     # a server that vanished is noticed after seconds, not hours
     "connect_args": {
         "connect_timeout": 5,
@@ -167,8 +165,7 @@ def _sqlite_engine(address: URL, file: Path) -> Engine:
         address,
         # Python's sqlite3 would begin transactions of its own, which read before they lock
         connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None},
-        # idle connections that stay open; who reads never waits for one that writes
-        pool_size=5,
+        # who reads never waits for a connection that writes
         max_overflow=-1,
     )
 

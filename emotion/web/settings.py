@@ -80,8 +80,8 @@ class Settings:
     max_video_minutes: float = _row(10, "longest video in minutes", 0.001, 1440)
     video_memory_mb: int = _row(4096, "megabytes of memory to analyse a video", 512, 1048576)
 
-    instance: Path = _row(PROJECT_FOLDER / "instance", "folder of the secret key and of SQLite")
-    database_url: str | None = _row(None, "database, as SQLAlchemy names it; else in INSTANCE")
+    instance: Path = _row(PROJECT_FOLDER / "instance", "folder of the secret key and the database")
+    database_url: str | None = _row(None, "address of the database; without it SQLite in INSTANCE")
     feedback: Path = _row(PROJECT_FOLDER / "dataset/feedback", "folder of faces that visitors give")
 
     rate_limit: Rate = _row("300 per minute", "photos that one address may send")
@@ -91,8 +91,8 @@ class Settings:
     work_rate_limit: Rate = _row(
         "120 per minute", "pictures, zips, explanations and opinions that one address may ask for"
     )
-    rate_limit_storage: str = _row("memory://", "where rates are counted: redis://host:6379")
-    trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded is believed", 0, 10)
+    rate_limit_storage: str = _row("memory://", "where rates are counted, or redis://HOST:PORT")
+    trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")
     metrics: bool = _row(False, "answer /metrics for Prometheus")

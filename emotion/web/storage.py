@@ -24,8 +24,7 @@ from emotion.faces import Face
 from emotion.rows import face_from_dict
 
 RESULT_FILE = "result.json"
-ID_BYTES = 16
-ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `secrets.token_urlsafe(ID_BYTES)` makes
+ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
 # the photo with boxes, copies of it for pages, each face, and what the model saw of each
 PICTURE_PATTERN = re.compile(
     r"(annotated|view|thumb|face-[1-9][0-9]{0,4})\.jpg|input-[1-9][0-9]{0,4}\.png"
@@ -182,7 +181,7 @@ class Storage(Folders):
 
 def new_id() -> str:
     """Return a name that cannot be guessed, of a photo, a set or a video."""
-    return secrets.token_urlsafe(ID_BYTES)
+    return secrets.token_urlsafe(16)
 
 
 def is_id(text: str) -> bool:
