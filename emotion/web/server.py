@@ -56,13 +56,8 @@ class PacedChannel(HTTPChannel):
         limits = self.server.most_bytes_of.items() if request.headers_finished else ()
         most = next((most for start, most in limits if request.path.startswith(start)), math.inf)
         if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
-            self._give_up(
-                RequestTimeout(
-                    f"expected a whole request of at least {LEAST_BYTES_PER_S} bytes a second, "
-                    f"within {MOST_S} s or at {LARGE_BYTES_PER_S} bytes a second; received "
-                    f"{received} bytes so far"
-                )
-            )
+            pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
+            self._give_up(RequestTimeout(f"{pace}; received {received} bytes so far"))
         elif max(request.content_length, received) > most:
             self._give_up(RequestEntityTooLarge(f"expected at most {most} bytes"))
         return result

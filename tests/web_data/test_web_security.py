@@ -147,10 +147,8 @@ def test_the_cookie_is_for_this_site_and_no_script(client):
 
 def test_a_planted_cookie_counts_for_nothing_over_tls(client):
     upload(client)
-    planted = client.get_cookie(COOKIE).value
-    victim = client.application.test_client()
-    victim.set_cookie(COOKIE, planted)
-    tls = {"base_url": "https://localhost"}
+    victim, tls = client.application.test_client(), {"base_url": "https://localhost"}
+    victim.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
     reply = victim.post("/", data=photo_form(), **tls)
     assert reply.headers["Set-Cookie"].startswith(f"__Host-{COOKIE}=")
     assert len(victim.get("/api/v1/mine", **tls).json["photos"]) == 1
