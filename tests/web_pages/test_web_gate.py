@@ -46,20 +46,6 @@ def test_fewer_are_worked_on_at_the_same_time_than_are_let_in():
     assert max(seen) <= 2
 
 
-def test_beyond_the_places_there_is_503_at_once_and_then_all_is_well(tmp_path):
-    app = make_app(tmp_path, MAX_IN_HAND=1)
-    client = app.test_client()
-    with app.extensions["emotion"].gate.place("somebody"):
-        assert client.get("/").status_code == 200
-        replies = [client.post(door, data=photo_form()) for door in DOORS]
-    for reply in replies:
-        assert reply.status_code == 503
-        assert reply.headers["Retry-After"] == "2"
-        assert reply.headers["Cache-Control"] == "no-store"
-    assert [reply.mimetype for reply in replies] == ["text/html", "application/problem+json"]
-    assert client.post(DOORS[1], data=photo_form()).status_code == 200
-
-
 WORK = {
     "explanation": ("GET", "/api/v1/photos/{photo}/faces/1/explanation"),
     "feedback": ("PUT", "/api/v1/photos/{photo}/faces/1/feedback"),
