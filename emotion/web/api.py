@@ -35,9 +35,6 @@ def nothing() -> Response:
     return response
 
 
-# The server
-
-
 @api.get(f"{ROOT}/models")
 def offered_models() -> ResponseReturnValue:
     """Answer with the models that a photo may ask for, the default first."""
@@ -106,23 +103,12 @@ def health() -> ResponseReturnValue:
         model = services.require_recognizer().model
     except ModelError as error:
         raise ApiError(503, without_folders(str(error), folder)) from error
-    if problem := trouble(services):
-        raise ApiError(503, problem)
-    return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE
-
-
-def trouble(services: Services) -> str:
-    """Return what keeps the app from its work, without paths; "" if all is well.
-
-    Raises:
-        DatabaseError: the database cannot be reached.
-    """
     uploads = services.settings.uploads
     # it may still have to be made
-    folder: Path = next(path for path in (uploads, *uploads.parents) if path.exists())
-    is_writable = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    kept = next(path for path in (uploads, *uploads.parents) if path.exists())
+    is_writable = kept.is_dir() and os.access(kept, os.W_OK | os.X_OK)
     if not services.settings.keeps_nothing and not is_writable:
-        return "The folder for results cannot be written to."
+        raise ApiError(503, "The folder for results cannot be written to.")
     # any question that has to reach the database
     services.database.photos_of_visitor("nobody", services.storage.clock())
-    return ""
+    return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE

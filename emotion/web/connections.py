@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import sqlalchemy as sql
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -21,20 +21,13 @@ from emotion.files import make_private
 from emotion.web.settings import SettingsError
 
 SCHEMA_VERSION = 1
-BUSY_TIMEOUT_S = 3
-"""How long SQLite waits for another writer; each writes for a few milliseconds."""
-
-SQLITE_POOL = {"pool_size": 5, "max_overflow": -1}
-"""How many idle connections stay open; a thread that reads never waits for one that writes."""
-
+BUSY_TIMEOUT_S = 3  # how long SQLite waits for another writer; each writes for a few milliseconds
 POSTGRESQL_DRIVER = "postgresql+psycopg"
 POSTGRESQL = {
-    "pool_size": 5,
     "max_overflow": 15,
     "pool_timeout": 10,
     # a connection that a restarted server closed is replaced before it is used
     "pool_pre_ping": True,
-    "pool_recycle": 1800,
     # a server that vanished is noticed after seconds, not hours
     "connect_args": {
         "connect_timeout": 5,
@@ -44,9 +37,7 @@ POSTGRESQL = {
         "keepalives_count": 3,
     },
 }
-
-ADVISORY_LOCK = 4_207_849_484_853_202_611
-"""PostgreSQL's lock for work done alone: any number that no other program uses."""
+ADVISORY_LOCK = 4_207_849_484_853_202_611  # any number that no other program uses
 
 
 class Row(MappedAsDataclass, DeclarativeBase, unsafe_hash=True):
@@ -63,33 +54,30 @@ class Schema(Row):
     version: Mapped[int]
 
 
+VERSION = sql.select(Schema.version).where(Schema.id == 1)
+
+
 class Connections:
     """The way to one database; safe to share between threads, processes and machines."""
 
     def __init__(self, url: str):
-        """Name the database by SQLAlchemy's kind of address; nothing is opened yet.
-
-        Raises:
-            SettingsError: this is not the address of an SQLite file or of PostgreSQL.
-        """
+        """Name an SQLite file or a PostgreSQL database; raises SettingsError, opens nothing yet."""
         address = _address_of(url)
-        self._file = None if address.drivername == POSTGRESQL_DRIVER else Path(address.database)
-        self.dialect = sqlite if self._file else postgresql
-        self._engine = _make_engine(address, self._file)
+        if address.drivername == POSTGRESQL_DRIVER:
+            self._file, self.dialect = None, postgresql
+            self._engine = sql.create_engine(address, **POSTGRESQL)
+        else:
+            self._file, self.dialect = Path(address.database), sqlite
+            self._engine = _sqlite_engine(address, self._file)
         self._is_ready = False
-        self._opened = (os.getpid(), None)
+        self._opened = self._identity()
         weakref.finalize(self, self._engine.dispose)
 
     @contextmanager
     def transaction(self, writes: bool = False, alone: bool = False) -> Iterator[Connection]:
-        """Give a connection whose work is done as a whole or not at all.
+        """Give a connection whose work is done as a whole or not at all; raises DatabaseError.
 
-        Args:
-            writes: whether something is written.
-            alone: whether no other such work may go on meanwhile, in any process.
-
-        Raises:
-            DatabaseError: the database cannot be reached or written.
+        While work is done `alone`, no other of that kind goes on, in any process.
         """
         try:
             self._make_ready()
@@ -106,9 +94,12 @@ class Connections:
             ) from error
 
     @contextmanager
-    def _begin(self, writes: bool, alone: bool) -> Iterator[Connection]:
-        with self._engine.execution_options(writes=writes).begin() as connection:
-            if alone and not self._file:
+    def _begin(self, writes: bool, alone: bool = False) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            if self._file:
+                # a transaction that will write waits for its turn now, not half-way
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            elif alone:
                 connection.execute(sql.select(sql.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
             yield connection
 
@@ -121,12 +112,14 @@ class Connections:
             # Connections to a file that was removed write to nowhere, even if another worker has
             # made a new file by now; those of a process that forked are its own, so stay open.
             self._engine.dispose(close=opened[0] == self._opened[0])
-        if not self._is_prepared():
-            if self._file:
-                _switch_to_write_ahead_log(self._engine)
+        # where nothing is left to make we only read, and wait for no writer
+        with self._begin(writes=False) as connection:
+            has_all = all(map(sql.inspect(connection).has_table, Row.metadata.tables))
+            version = connection.scalar(VERSION) if has_all else None
+        if version != SCHEMA_VERSION:
             with self._begin(writes=True, alone=True) as connection:
                 Row.metadata.create_all(connection)
-                version = _version(connection)
+                version = connection.scalar(VERSION)
                 if version is None:
                     connection.execute(sql.insert(Schema), {"id": 1, "version": SCHEMA_VERSION})
                 elif version != SCHEMA_VERSION:
@@ -144,82 +137,63 @@ class Connections:
         except OSError:
             return os.getpid(), None
 
-    def _is_prepared(self) -> bool:
-        """True if nothing is left to prepare; only reads, so it does not wait for a writer."""
-        with self._begin(writes=False, alone=False) as connection:
-            mode = "PRAGMA journal_mode"
-            if self._file and connection.exec_driver_sql(mode).scalar() != "wal":
-                return False
-            has_table = sql.inspect(connection).has_table
-            return all(map(has_table, Row.metadata.tables)) and (
-                _version(connection) == SCHEMA_VERSION
-            )
-
     def close(self) -> None:
         """Close the idle connections; the next call opens new ones."""
         self._engine.dispose()
 
 
 def _address_of(url: str) -> URL:
-    expected = "expected DATABASE_URL as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
     try:
         address = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise SettingsError(f"{expected}received one that cannot be read") from error
+    except (ArgumentError, ValueError):
+        address = URL.create("none")
     if address.drivername in ("postgres", "postgresql", POSTGRESQL_DRIVER):
         return address.set(drivername=POSTGRESQL_DRIVER)
     # other processes cannot see a database in memory
     is_file = address.database and not address.database.startswith((":", "file:"))
     if address.drivername in ("sqlite", "sqlite+pysqlite") and is_file:
         return address
-    raise SettingsError(f"{expected}received one of another kind")
+    raise SettingsError(
+        "expected DATABASE_URL as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
+        "received another address"  # which may hold a password
+    )
 
 
-def _make_engine(address: URL, file: Path | None) -> Engine:
-    if file is None:
-        return sql.create_engine(address, **POSTGRESQL)
-    engine = sql.create_engine(address, connect_args={"timeout": BUSY_TIMEOUT_S}, **SQLITE_POOL)
+def _sqlite_engine(address: URL, file: Path) -> Engine:
+    """Return an engine for a file for its owner alone; its transactions are begun by us."""
+    engine = sql.create_engine(
+        address,
+        # Python's sqlite3 would begin transactions of its own, which read before they lock
+        connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None},
+        # who reads never waits for a connection that writes
+        max_overflow=-1,
+    )
 
     @event.listens_for(engine, "do_connect")
-    def make_private_file(*_) -> None:
+    def connect(dialect: Dialect, _, arguments: list, options: dict) -> sqlite3.Connection:
         if not file.exists():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file.touch(mode=0o600, exist_ok=True)
         for suffix in ("", "-wal", "-shm"):
             make_private(file.with_name(file.name + suffix))
-
-    @event.listens_for(engine, "connect")
-    def leave_transactions_to_us(connection: sqlite3.Connection, _: object) -> None:
-        # Python's sqlite3 begins transactions of its own, which read before they lock
-        connection.isolation_level = None
+        connection = dialect.connect(*arguments, **options)
         # with the write-ahead log a crash of the machine may lose the last writes, never the file
         connection.execute("PRAGMA synchronous = NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # a transaction that will write waits for its turn now, not half-way
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        _use_write_ahead_log(connection)
+        return connection
 
     return engine
 
 
-def _switch_to_write_ahead_log(engine: Engine) -> None:
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
     """Let readers read while one writes; SQLite refuses to wait for this, so we try again."""
     give_up_s = time.monotonic() + BUSY_TIMEOUT_S
     while True:
-        connection = engine.raw_connection()
         try:
-            connection.driver_connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError as error:
             is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
             if not is_busy or time.monotonic() > give_up_s:
                 raise
-        finally:
-            connection.close()
         time.sleep(0.02)
-
-
-def _version(connection: Connection) -> int | None:
-    return connection.execute(sql.select(Schema.version).where(Schema.id == 1)).scalar()

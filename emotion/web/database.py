@@ -5,11 +5,12 @@ on their faces) goes when the photo goes; of an opinion, a number in the statist
 """
 
 import json
-import operator
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated
 
 import sqlalchemy as sql
@@ -17,14 +18,11 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.web.connections import Connections, Row
-from emotion.web.storage import is_id
 
-MOST_FACES = 2**31 - 1
-BUCKETS = 10
-"""Parts into which confidence from 0 to 1 is divided."""
-
+BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
+# the most that KEEP_HOURS may be: an opinion without its photo goes after that time
 LONGEST_KEPT_S = 8784 * 3600
-"""The most that KEEP_HOURS may be: an opinion without its photo goes after that time."""
+KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is looked for
 
 Id = Annotated[str, mapped_column(sql.String(22))]
 VisitorKey = Annotated[str, mapped_column(sql.String(64), index=True)]
@@ -52,17 +50,11 @@ class PhotoRow(Row):
 
 @dataclass(frozen=True)
 class Answers:
-    """What the list of a visitor's results tells of a photo or a video: the answers for its faces.
+    """What a visitor's list of results tells of a photo or a video: the answers for its faces."""
 
-    Attributes:
-        candidates: the emotions that each answer names, the first one first.
-        verdicts: each answer in a few words.
-        model: key and title of the model; empty where that is not known.
-    """
-
-    candidates: tuple[Sequence[str], ...]
-    verdicts: tuple[str, ...]
-    model: Mapping[str, str]
+    candidates: tuple[Sequence[str], ...]  # the emotions that each answer names, best first
+    verdicts: tuple[str, ...]  # each answer in a few words
+    model: Mapping[str, str]  # key and title; empty where that is not known
 
     def to_text(self) -> str:
         """Return the text that the column `emotions` holds."""
@@ -152,6 +144,9 @@ class Counts:
     videos: tuple[VideoCount, ...] = ()
 
 
+OPINION_KEY = (Opinion.day, Opinion.model_sha256, Opinion.given, Opinion.chosen)
+
+
 def day_of(time_s: float) -> str:
     """Return the day of a time in seconds since 1970, in UTC: "2026-11-21"."""
     return datetime.fromtimestamp(time_s, UTC).date().isoformat()
@@ -163,84 +158,63 @@ class Database(Connections):
     def remember(self, *rows: PhotoRow) -> None:
         """Note photos, all or none; one of the same id is replaced."""
         with self.transaction(writes=True) as connection:
-            self._upsert(connection, PhotoRow, map(asdict, rows), lambda old, new: new)
+            self._upsert(connection, rows, adds=False)
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
         """Return a photo that is still kept."""
-        if not is_id(photo_id):
-            return None
-        found = self._photos(PhotoRow.id == photo_id, now_s, ())
-        return found[0] if found else None
+        return next(iter(self._photos(PhotoRow.id, photo_id, now_s)), None)
 
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos of a set that are still kept, by position."""
-        if not is_id(set_id):
-            return ()
-        return self._photos(PhotoRow.set_id == set_id, now_s, (PhotoRow.position, PhotoRow.id))
+        return self._photos(PhotoRow.set_id, set_id, now_s, PhotoRow.position, PhotoRow.id)
 
     def photos_of_visitor(self, visitor: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos of a browser that are still kept, newest first; "" has none."""
-        if not visitor or "\0" in visitor:
-            return ()
         order = (PhotoRow.created_s.desc(), PhotoRow.position.desc(), PhotoRow.id)
-        return self._photos(PhotoRow.visitor == visitor, now_s, order)
+        return self._photos(PhotoRow.visitor, visitor, now_s, *order)
 
-    def _photos(self, condition, now_s: float, order: Iterable) -> tuple[PhotoRow, ...]:
-        query = sql.select(PhotoRow).where(condition, PhotoRow.expires_s > now_s).order_by(*order)
+    def _photos(self, column, key: str, now_s: float, *order) -> tuple[PhotoRow, ...]:
+        if not KEY_PATTERN.fullmatch(key):
+            return ()
+        query = sql.select(PhotoRow).where(column == key, PhotoRow.expires_s > now_s)
         with self.transaction() as connection:
-            return tuple(PhotoRow(**row) for row in connection.execute(query).mappings())
+            return _rows(connection, PhotoRow, query.order_by(*order))
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
-        if not is_id(photo_id):
-            return
-        with self.transaction(writes=True, alone=True) as connection:
-            self._make_anonymous(connection, Opinion.photo_id == photo_id)
-            connection.execute(sql.delete(PhotoRow).where(PhotoRow.id == photo_id))
+        self._forget(PhotoRow.id == photo_id, Opinion.photo_id == photo_id)
 
     def forget_expired(self, now_s: float) -> int:
         """Forget every photo that has expired; return how many."""
-        expired = PhotoRow.expires_s <= now_s
-        ids = sql.select(PhotoRow.id)
+        expired, ids = PhotoRow.expires_s <= now_s, sql.select(PhotoRow.id)
         is_lost = Opinion.photo_id.not_in(ids) & (Opinion.said_s <= now_s - LONGEST_KEPT_S)
-        with self.transaction(writes=True, alone=True) as connection:
-            self._make_anonymous(connection, Opinion.photo_id.in_(ids.where(expired)) | is_lost)
-            return connection.execute(sql.delete(PhotoRow).where(expired)).rowcount
+        return self._forget(expired, Opinion.photo_id.in_(ids.where(expired)) | is_lost)
 
-    def _make_anonymous(self, connection: Connection, condition) -> None:
-        """Turn opinions into numbers of the statistics."""
-        names = ("day", "model_sha256", "given", "chosen")
-        taken = sql.delete(Opinion).where(condition)
-        taken = taken.returning(*(getattr(Opinion, name) for name in names))
-        times = Counter(tuple(row) for row in connection.execute(taken))
-        rows = [dict(zip(names, key, strict=True), opinions=n) for key, n in times.items()]
-        self._upsert(connection, OpinionCount, rows)
+    def _forget(self, photos, opinions) -> int:
+        taken = sql.delete(Opinion).where(opinions).returning(*OPINION_KEY)
+        with self.transaction(writes=True, alone=True) as connection:
+            numbers = [OpinionCount(*row, 1) for row in connection.execute(taken)]
+            self._upsert(connection, numbers)
+            return connection.execute(sql.delete(PhotoRow).where(photos)).rowcount
 
     def count(self, results: Mapping, now_s: float) -> None:
-        """Add one photo to the statistics of its day.
-
-        Args:
-            results: what `results_to_dict` gave.
-            now_s: when the photo was read, in seconds since 1970.
-        """
-        key = {"day": day_of(now_s), "model_sha256": results["model"]["sha256"]}
-        photo = key | {"photos": 1, "without_face": int(not results["faces"])}
-        alike: dict[tuple, dict] = {}
+        """Add the results of one photo, as `results_to_dict` gave them, to those of its day."""
+        day, sha256 = day_of(now_s), results["model"]["sha256"]
+        photo = PhotoCount(day, sha256, 1, int(not results["faces"]))
+        faces = []
         for face in results["faces"]:
-            bucket = min(int(face["confidence"] * BUCKETS), BUCKETS - 1)
-            answer = {"emotion": face["emotion"], "sure": bool(face["sure"]), "bucket": bucket}
-            nothing = key | answer | {"faces": 0, "confidence_sum": 0.0}
-            row = alike.setdefault(tuple(answer.values()), nothing)
-            row["faces"] += 1
-            row["confidence_sum"] += float(face["confidence"])
+            confidence = float(face["confidence"])
+            bucket = min(int(confidence * BUCKETS), BUCKETS - 1)
+            answer = (face["emotion"], bool(face["sure"]), bucket)
+            faces.append(FaceCount(day, sha256, *answer, 1, confidence))
         with self.transaction(writes=True) as connection:
-            self._upsert(connection, PhotoCount, [photo])
-            self._upsert(connection, FaceCount, alike.values())
+            self._upsert(connection, [photo])
+            self._upsert(connection, faces)
 
     def count_video(self, video: VideoCount) -> None:
         """Add a video to the statistics of its day."""
         with self.transaction(writes=True) as connection:
-            self._upsert(connection, VideoCount, [asdict(video)])
+            self._upsert(connection, [video])
 
     def say(self, opinion: Opinion) -> Opinion | None:
         """Note what a visitor says about a face; return the opinion that it replaces."""
@@ -250,13 +224,10 @@ class Database(Connections):
             return replaced
 
     def opinion_on(self, photo_id: str, number: int) -> Opinion | None:
-        """Return what was said about a face."""
-        if not _is_face(photo_id, number):
-            return None
+        """Return what was said about a face of a photo that is there."""
         query = sql.select(Opinion).filter_by(photo_id=photo_id, number=number)
         with self.transaction() as connection:
-            row = connection.execute(query).mappings().first()
-        return Opinion(**row) if row else None
+            return next(iter(_rows(connection, Opinion, query)), None)
 
     def kept_faces(self, photo_id: str) -> tuple[str, ...]:
         """Return the files of a photo's faces that are kept for training."""
@@ -266,61 +237,47 @@ class Database(Connections):
 
     def withdraw(self, photo_id: str, number: int) -> Opinion | None:
         """Remove what was said about a face, from the statistics too; return what it was."""
-        if not _is_face(photo_id, number):
-            return None
         with self.transaction(writes=True, alone=True) as connection:
             return _take(connection, photo_id, number)
 
     def counts(self) -> Counts:
         """Return the statistics, with the opinions on photos that are still kept."""
-        key = (Opinion.day, Opinion.model_sha256, Opinion.given, Opinion.chosen)
+        opinions: Counter[tuple] = Counter()
         with self.transaction() as connection:
             photos, faces, past, videos = (
-                tuple(
-                    kind(**row)
-                    for row in connection.execute(sql.select(kind).order_by(kind.day)).mappings()
-                )
+                _rows(connection, kind, sql.select(kind).order_by(kind.day))
                 for kind in (PhotoCount, FaceCount, OpinionCount, VideoCount)
             )
-            kept = connection.execute(sql.select(*key, sql.func.count()).group_by(*key)).all()
-        opinions = Counter({tuple(row[:4]): row[4] for row in kept})
+            said = sql.select(*OPINION_KEY, sql.func.count()).group_by(*OPINION_KEY)
+            for *key, times in connection.execute(said):
+                opinions[tuple(key)] = times
         for row in past:
             opinions[row.day, row.model_sha256, row.given, row.chosen] += row.opinions
-        said = tuple(OpinionCount(*key, times) for key, times in sorted(opinions.items()))
-        return Counts(photos, faces, said, videos)
+        by_day = tuple(OpinionCount(*key, times) for key, times in sorted(opinions.items()))
+        return Counts(photos, faces, by_day, videos)
 
-    def _upsert(
-        self,
-        connection: Connection,
-        kind: type[Row],
-        rows: Iterable[Mapping],
-        merged: Callable = operator.add,
-    ) -> None:
-        """Write rows; the numbers of rows whose key exists already are added, or `merged`."""
-        table = kind.__table__
-        keys = [column.name for column in table.primary_key]
-        # sorted, so that two writers never wait for each other
-        ordered = sorted(rows, key=lambda row: [row[name] for name in keys])
-        if not ordered:
+    def _upsert(self, connection: Connection, rows: Sequence[Row], adds: bool = True) -> None:
+        """Write rows of one kind; of one whose key exists, add the numbers, or else replace it."""
+        if not rows:
             return
+        table = rows[0].__table__
+        keys = table.primary_key.columns.keys()
         statement = self.dialect.insert(table)
         changes = {
-            column.name: merged(column, statement.excluded[column.name])
-            for column in table.columns
-            if not column.primary_key
+            name: column + statement.excluded[name] if adds else statement.excluded[name]
+            for name, column in table.columns.items()
+            if name not in keys
         }
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=keys, set_=changes), ordered
-        )
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changes)
+        # sorted, so that two writers never wait for each other
+        connection.execute(statement, sorted(map(asdict, rows), key=itemgetter(*keys)))
+
+
+def _rows(connection: Connection, kind: type[Row], query: sql.Executable) -> tuple:
+    return tuple(kind(**row) for row in connection.execute(query).mappings())
 
 
 def _take(connection: Connection, photo_id: str, number: int) -> Opinion | None:
     """Remove an opinion and return it."""
     taken = sql.delete(Opinion).filter_by(photo_id=photo_id, number=number).returning(Opinion)
-    row = connection.execute(taken).mappings().first()
-    return Opinion(**row) if row else None
-
-
-def _is_face(photo_id: str, number: int) -> bool:
-    """True if these can name a face; nothing else reaches the database."""
-    return is_id(photo_id) and 1 <= number <= MOST_FACES
+    return next(iter(_rows(connection, Opinion, taken)), None)

@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from flask import Flask, current_app, g, json, render_template, request
+from flask import current_app, g, json, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
@@ -25,18 +25,15 @@ from emotion.errors import (
 from emotion.text import counted, sentence
 from emotion.web.logs import log_cause, request_id
 
-VIDEO_ENDPOINTS = ("videos.upload", "api.add_video")
-"""Where videos are sent to; these requests may be larger than others."""
-
+VIDEO_ENDPOINTS = ("videos.upload", "api.add_video")  # their requests may be larger than others
 LIMITER = "emotion_rates"
-
+# title and advice by status; other statuses have the standard's words
 HTTP_WORDS = {
     403: ("Not from this site", "Open the start page here and send the photo from there."),
     404: ("Page not found", "The address may be mistyped."),
     405: ("This address does not work that way", "The start page takes photos."),
     500: (EmotionError.title, EmotionError.advice),
 }
-"""Title and advice by status; other statuses have the standard's words."""
 
 
 class ApiError(EmotionError):
@@ -67,7 +64,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         error = StorageError(error)
     elif isinstance(error, RateLimitExceeded):
-        return _too_often(error)
+        error = _too_often(error)
     elif isinstance(error, CSRFError):
         error = FormExpiredError("expected a form with a valid token; received none, or an old one")
     elif isinstance(error, RequestEntityTooLarge):
@@ -83,18 +80,17 @@ def problem_of(error: Exception) -> Problem:
     return Problem(error.status, error.title, detail, advice, again, error.retry_after_s)
 
 
-def _too_often(error: RateLimitExceeded) -> Problem:
+def _too_often(error: RateLimitExceeded) -> RateError:
     broken = current_app.extensions[LIMITER].current_limit
     # the moment of reset is rounded up already
     wait_s = max(1, int(broken.reset_at - time.time())) if broken else 60
-    advice = f"Please wait {counted(wait_s, 'second')}, then go on."
+    wait = f"wait {counted(wait_s, 'second')}, then go on"
     if wait_s > 2 * 3600:
-        advice = f"Please come back in {math.ceil(wait_s / 3600)} hours."
-    limit = error.limit
-    detail = (
-        limit.error_message or f"Expected at most {limit.limit} from one address; received more."
-    )
-    return Problem(RateError.status, RateError.title, detail, advice, retry_after_s=wait_s)
+        wait = f"come back in {math.ceil(wait_s / 3600)} hours"
+    at_most = f"expected at most {error.limit.limit} from one address; received more"
+    found = RateError(error.limit.error_message or at_most)
+    found.advice, found.retry_after_s = f"Please {wait}.", wait_s
+    return found
 
 
 def _too_large() -> RequestTooLargeError:
@@ -103,22 +99,16 @@ def _too_large() -> RequestTooLargeError:
         return VideoTooLargeError(
             f"expected one video of at most {settings.max_video_mb:g} MB; received more"
         )
-    most_bytes = request.max_content_length or 0
-    allowed = f"one photo of at most {settings.max_upload_mb:g} MB"
-    if most_bytes // 2**20 >= 2 * settings.max_upload_mb:
-        allowed = (
-            f"photos of at most {settings.max_upload_mb:g} MB each and "
-            f"{most_bytes // 2**20} MB together"
-        )
+    most_mb, sent_mb = (
+        (n or 0) / 2**20 for n in (request.max_content_length, request.content_length)
+    )
+    allowed = f"photos of at most {settings.max_upload_mb:g} MB"
+    if most_mb >= 2 * settings.max_upload_mb:
+        allowed += f" each and {int(most_mb)} MB together"
     received = "a form with more in it than one photo"
-    if (request.content_length or 0) > most_bytes:
-        received = f"{request.content_length / 2**20:.1f} MB"
+    if sent_mb > most_mb:
+        received = f"{sent_mb:.1f} MB"
     return RequestTooLargeError(f"expected {allowed}; received {received}")
-
-
-def handle_problems(app: Flask) -> None:
-    """Let one function answer every error of an app."""
-    app.register_error_handler(Exception, answer)
 
 
 def answer(error: Exception) -> ResponseReturnValue:

@@ -1,53 +1,60 @@
 """The app factory: `build_app` puts pages, API, storage and security around one recognizer."""
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
-from flask import Flask, request
+from flask import Flask, Response, request
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.exceptions import Forbidden
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from emotion.files import make_private
 
 # importing a noun registers its views with `pages` and `api`
 from emotion.web.api import api
-from emotion.web.errors import VIDEO_ENDPOINTS, handle_problems
-from emotion.web.limits import limit_rates, trust_proxies
+from emotion.web.errors import VIDEO_ENDPOINTS, answer
+from emotion.web.limits import limit_rates
 from emotion.web.logs import LOGGER, log_requests
 from emotion.web.models.page import model_page
 from emotion.web.photos import faces, mine, photos, sets  # noqa: F401
 from emotion.web.photos.live import live
 from emotion.web.photos.pages import pages
-from emotion.web.security import protect
 from emotion.web.services import Services, Sweeper
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.usage.views import monitoring
 from emotion.web.videos.views import videos
 from emotion.web.visitors import use_sessions
 
-ENVELOPE_BYTES = 64 * 1024
-"""What a form may add to the photos in it."""
-
+ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
+# What the fields of a form may hold beside its photos. Werkzeug also subtracts what it has read
+# from it, 64 KiB at a time: with less, photos would be refused by chance.
 FIELDS_BYTES = 256 * 1024
-"""What the fields of a form may hold beside its photos.
-
-Werkzeug also subtracts what it has read from it, 64 KiB at a time: with less, photos would be
-refused by chance.
-"""
-
-FORM_PHOTOS = 10
-"""How many photos of the largest size may come with one form; smaller ones may be more."""
-
-FORM_FIELDS = 20
+FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 SWEEPER = "emotion_sweeper"
+
+# blob: is the preview of a photo that has not left the visitor's machine yet, data: a picture in a
+# page that is not kept
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; img-src 'self' blob: data:; media-src 'self'; style-src 'self'; "
+    "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # a result's address is its key, so it is told to no other site
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     """Return the app that answers with these services.
 
-    Args:
-        services: what the app is made of.
-        flask_config: settings of Flask's own, such as TESTING.
-
-    Raises:
-        SettingsError: there is no secret key, or rates cannot be counted.
+    `flask_config` are settings of Flask's own, such as TESTING. Raises SettingsError if there is no
+    secret key, or rates cannot be counted.
     """
     settings = services.settings
     for folder in (settings.uploads, settings.instance, settings.feedback):
@@ -56,7 +63,9 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=settings.image_limits.max_bytes + ENVELOPE_BYTES,
         MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
-        MAX_FORM_PARTS=settings.max_photos + FORM_FIELDS,
+        MAX_FORM_PARTS=settings.max_photos + 20,
+        # a form is good for as long as its session is: people leave pages open for hours
+        WTF_CSRF_TIME_LIMIT=None,
     )
     app.config.update(flask_config or {})
     app.json.sort_keys = False
@@ -79,12 +88,17 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
 
         measure(app, services)
     use_sessions(app, settings)
-    protect(app, without_forms=api)
-    handle_problems(app)
+    app.before_request(refuse_other_sites)
+    app.after_request(add_headers)
+    # programs keep no cookie and see no form; other sites' pages are kept out without a token
+    CSRFProtect(app).exempt(api)
+    app.register_error_handler(Exception, answer)
     for blueprint in (pages, videos, live, model_page, monitoring, api):
         app.register_blueprint(blueprint)
     limit_rates(app, settings)
-    trust_proxies(app, settings.trusted_proxies)
+    if proxies := settings.trusted_proxies:
+        # address, scheme and host of a request come from the last proxies in front
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)
     sweeper.sweep()
     return app
 
@@ -97,3 +111,29 @@ def most_form_bytes(settings: Settings) -> int:
 def most_video_form_bytes(settings: Settings) -> int:
     """Return how large a form with a video may be."""
     return settings.most_video_bytes + ENVELOPE_BYTES
+
+
+def refuse_other_sites() -> None:
+    """Raise `Forbidden` if a browser sends, from a page of another site, what changes things."""
+    if request.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        is_ours = site in ("same-origin", "none")
+    else:
+        # browsers leave it out on plain HTTP to another machine; programs send neither
+        is_ours = origin is None or urlsplit(origin).netloc == request.host
+    if not is_ours:
+        raise Forbidden("expected a request from this site; received one from another")
+
+
+def add_headers(response: Response) -> Response:
+    """Add the headers that protect a visitor to a reply."""
+    camera = "self" if request.blueprint == "live" else ""
+    headers = HEADERS | {"Permissions-Policy": f"camera=({camera}), geolocation=(), microphone=()"}
+    if request.is_secure:
+        # a year; names below this one are not ours to decide about
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    for name, value in headers.items():
+        response.headers.setdefault(name, value)
+    return response

@@ -1,4 +1,4 @@
-"""How much one client, and all together, may ask for; which proxies are believed."""
+"""How much one client, and all together, may ask for."""
 
 import ipaddress
 import threading
@@ -9,22 +9,20 @@ from contextlib import contextmanager
 from flask import Flask, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from emotion.errors import BusyError, ClientBusyError
 from emotion.text import first_line
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
 
-MOST_OF_A_CLIENT = 2
-"""Places that one client may hold, so that nobody takes them all: a browser asks for no more."""
-
+MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
 KEPT_FACES = "emotion_kept_faces"
+PHOTO_ENDPOINTS = ("pages.upload", "api.recognize", "api.add_photo")
+# what makes pictures, explains or writes, although it brings no photo
 WORK_ENDPOINTS = (
     *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
     *("api.picture", "api.explanation", "api.say"),
 )
-"""What makes pictures, explains or writes, although it brings no photo."""
 
 
 class Gate:
@@ -46,20 +44,8 @@ class Gate:
     def place(self, client: str) -> Iterator[None]:
         """Hold a place and then a turn; who holds one must not ask for a second.
 
-        Args:
-            client: who asks, such as an address.
-
-        Raises:
-            BusyError: there is no place, or none for this client; nothing waits.
+        Raises BusyError if there is no place, or none for this client; nothing waits.
         """
-        self._enter(client)
-        try:
-            with self._turns:
-                yield
-        finally:
-            self._leave(client)
-
-    def _enter(self, client: str) -> None:
         with self._lock:
             if self.in_hand >= self.most:
                 raise BusyError(
@@ -73,27 +59,19 @@ class Gate:
                 )
             self.in_hand += 1
             self._held[client] += 1
-
-    def _leave(self, client: str) -> None:
-        with self._lock:
-            self.in_hand -= 1
-            self._held[client] -= 1
-            # a client that holds nothing is forgotten
-            self._held += Counter()
-
-
-def trust_proxies(app: Flask, count: int) -> None:
-    """Take address, scheme and host of a request from the last `count` proxies in front."""
-    if count:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)
+        try:
+            with self._turns:
+                yield
+        finally:
+            with self._lock:
+                self.in_hand -= 1
+                self._held[client] -= 1
+                # a client that holds nothing is forgotten
+                self._held += Counter()
 
 
 def limit_rates(app: Flask, settings: Settings) -> None:
-    """Limit what one client may send and ask for; to be called when all blueprints are registered.
-
-    Raises:
-        SettingsError: the rates cannot be counted where they should be.
-    """
+    """Limit what one client may send and ask for; all views must be there. Raises SettingsError."""
     try:
         limiter = Limiter(
             client_key,
@@ -109,18 +87,13 @@ def limit_rates(app: Flask, settings: Settings) -> None:
             f"knows and whose client is installed; received {settings.rate_limit_storage!r} "
             f"({first_line(error)})"
         ) from error
-    photos = limiter.shared_limit(settings.rate_limit, scope="photos", cost=photos_in_request)
-    frames = limiter.shared_limit(settings.live_rate_limit, scope="frames")
-    videos = limiter.shared_limit(settings.video_rate_limit, scope="videos")
-    limits = {"pages.upload": photos, "api": photos, "live": frames}
-    limits |= dict.fromkeys(VIDEO_ENDPOINTS, videos)
+    app.extensions[LIMITER] = limiter
     app.extensions[KEPT_FACES] = limiter.shared_limit(
         settings.feedback_rate_limit,
         scope="kept faces",
         error_message="Expected faces to keep for training from one address at most "
         f"{settings.feedback_rate_limit}; received more. Send the opinion without the face.",
     )
-    work = limiter.shared_limit(settings.work_rate_limit, scope="work")
 
     @app.before_request
     def read_form() -> None:
@@ -128,25 +101,25 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         if request.method == "POST":
             _ = request.files
 
-    app.extensions[LIMITER] = limiter
-    for endpoint in {rule.endpoint for rule in app.url_map.iter_rules() if "POST" in rule.methods}:
-        limit = limits.get(endpoint) or limits.get(endpoint.partition(".")[0])
-        if limit:
+    photos = limiter.shared_limit(settings.rate_limit, scope="photos", cost=photos_in_request)
+    limits = {
+        PHOTO_ENDPOINTS: photos,
+        ("live.frame",): limiter.shared_limit(settings.live_rate_limit, scope="frames"),
+        VIDEO_ENDPOINTS: limiter.shared_limit(settings.video_rate_limit, scope="videos"),
+        WORK_ENDPOINTS: limiter.shared_limit(settings.work_rate_limit, scope="work"),
+    }
+    for endpoints, limit in limits.items():
+        for endpoint in endpoints:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
-    for endpoint in WORK_ENDPOINTS:
-        app.view_functions[endpoint] = work(app.view_functions[endpoint])
 
 
 def client_key() -> str:
     """Return who sends a request: an address, of IPv6 the network of one subscriber."""
     address = request.remote_addr or "unknown"
     try:
-        parsed = ipaddress.ip_address(address)
+        return str(ipaddress.IPv6Network(f"{address}/64", strict=False))
     except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+        return address  # of IPv4
 
 
 def photos_in_request() -> int:

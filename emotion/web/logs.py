@@ -15,27 +15,37 @@ from pythonjsonlogger.json import JsonFormatter
 
 LOGGER = "emotion.web"
 ID_HEADER = "X-Request-ID"
-ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{8,64}")
-"""The ids that a proxy in front may give a request."""
-
-LONGEST_PATH = 200
+ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{8,64}")  # what a proxy in front may give a request
+TEXT_LINES = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 
 def log_requests(app: Flask, proxies: int) -> None:
-    """Give every request an id, and write a line when it is answered.
+    """Give every request an id, its own where `proxies` are trusted, and a line in the log."""
 
-    Args:
-        app: the app.
-        proxies: how many proxies in front are trusted; without one a request's own id is not.
-    """
-
+    @app.before_request
     def begin() -> None:
         g.started_s = time.perf_counter()
         given = request.headers.get(ID_HEADER, "") if proxies else ""
         g.request_id = given if ID_PATTERN.fullmatch(given) else secrets.token_hex(8)
 
-    app.before_request(begin)
-    app.after_request(log_request)
+    @app.after_request
+    def log_request(response: Response) -> Response:
+        response.headers[ID_HEADER] = request_id()
+        method, status, ms = request.method[:16], response.status_code, round(elapsed_s() * 1000, 1)
+        fields = {
+            "request_id": request_id(),
+            "method": method,
+            "route": route(),
+            "status": status,
+            "ms": ms,
+            "received_bytes": request.content_length or 0,
+            "sent_bytes": response.content_length,
+            "photos": g.get("photos", 0),
+            "faces": g.get("faces", 0),
+        }
+        line = (method, short_path(request.path), status, ms)
+        logging.getLogger(LOGGER).info("%s %s %d %.0f ms", *line, extra=fields)
+        return response
 
 
 def request_id() -> str:
@@ -60,31 +70,6 @@ def note_photo(faces: int) -> None:
     g.faces = g.get("faces", 0) + faces
 
 
-def log_request(response: Response) -> Response:
-    """Write the line of a request and tell its id in the reply."""
-    response.headers[ID_HEADER] = request_id()
-    fields = {
-        "request_id": request_id(),
-        "method": request.method[:16],
-        "route": route(),
-        "status": response.status_code,
-        "ms": round(elapsed_s() * 1000, 1),
-        "received_bytes": request.content_length or 0,
-        "sent_bytes": response.content_length,
-        "photos": g.get("photos", 0),
-        "faces": g.get("faces", 0),
-    }
-    logging.getLogger(LOGGER).info(
-        "%s %s %d %.0f ms",
-        fields["method"],
-        short_path(request.path),
-        fields["status"],
-        fields["ms"],
-        extra=fields,
-    )
-    return response
-
-
 def log_cause(status: int, cause: object) -> None:
     """Log why the current request is answered 503 or 507; other answers say it themselves."""
     if status in (503, 507):
@@ -94,18 +79,11 @@ def log_cause(status: int, cause: object) -> None:
 def short_path(path: str) -> str:
     """Return a path: quoted, not too long, and with every id cut, for an id is a key."""
     cut = re.sub(r"([A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}", r"\1...", path)
-    return quote(cut[:LONGEST_PATH], safe="/.")
-
-
-class TextLines(logging.Formatter):
-    """A short line for a person."""
-
-    def __init__(self):
-        super().__init__("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+    return quote(cut[:200], safe="/.")
 
 
 class JsonLines(JsonFormatter):
-    """An object a line; a request is told by its route, not by its path."""
+    """An object a line, the time first; a request is told by its route, not by its path."""
 
     def __init__(self):
         super().__init__(
@@ -115,7 +93,6 @@ class JsonLines(JsonFormatter):
         )
 
     def process_log_record(self, log_data: dict) -> dict:
-        """Put the time first and a request's fields in place of its line of text."""
         if "route" in log_data:
             log_data["message"] = "request"
         log_data.setdefault("request_id", request_id() or None)
@@ -123,15 +100,10 @@ class JsonLines(JsonFormatter):
 
 
 def show_log(form: str) -> None:
-    """Send the log to stderr, and of the libraries' only what matters.
-
-    Args:
-        form: "text", "json", or "auto" for text in a terminal and JSON elsewhere.
-    """
-    if form == "auto":
-        form = "text" if sys.stderr.isatty() else "json"
+    """Send the log to stderr as "text", as "json", or "auto": text in a terminal, else JSON."""
+    is_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    handler.setFormatter(TEXT_LINES if is_text else JsonLines())
     logging.basicConfig(handlers=[handler])
     logging.getLogger(LOGGER).setLevel(logging.INFO)
     # it would log every request that waits for a thread

@@ -2,10 +2,8 @@
 
 import ctypes
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-"""glibc's numbers for `mallopt` (malloc.h)."""
-
-OPTIONS = ((TRIM_THRESHOLD, 1 << 20), (MMAP_THRESHOLD, 1 << 20), (ARENA_MAX, 2))
+# glibc's numbers for `mallopt` (malloc.h): trim threshold, mmap threshold, most arenas
+OPTIONS = ((-1, 1 << 20), (-3, 1 << 20), (-8, 2))
 
 
 def return_memory_early() -> bool:

@@ -1,13 +1,11 @@
 """The server: connections that keep a pace, and an end that finishes the requests in hand."""
 
+import functools
 import math
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import ClassVar
 
 import waitress.server
 from flask import Flask
@@ -18,20 +16,13 @@ from waitress.utilities import Error, RequestEntityTooLarge
 from emotion.web.factory import SWEEPER, most_form_bytes, most_video_form_bytes
 from emotion.web.settings import Settings
 
-SPARE_THREADS = 4
-"""How many threads there are at least that photos do not keep busy."""
-
-VIDEO_PATHS = ("/videos", "/api/v1/videos")
-"""How the addresses begin that videos are sent to."""
-
+SPARE_THREADS = 4  # how many threads there are at least that photos do not keep busy
+VIDEO_PATHS = ("/videos", "/api/v1/videos")  # how the addresses begin that videos are sent to
 GRACE_S = 30
 LEAST_BYTES_PER_S = 2048
 MOST_S = 600
-LARGE_BYTES_PER_S = 128 * 1024
-"""A request that is too large to arrive within `MOST_S` has as long as this pace takes."""
-
-FINISH_S = 25
-"""How long requests in hand may take when the process is told to end; waitress would wait 5."""
+LARGE_BYTES_PER_S = 128 * 1024  # of a request that is too large to arrive within `MOST_S`
+FINISH_S = 25  # for requests in hand when the process is told to end; waitress would wait 5
 
 
 class RequestTimeout(Error):  # noqa: N818  (waitress' own names end without Error)
@@ -49,34 +40,25 @@ class PacedChannel(HTTPChannel):
     limit for all bodies, but videos are much larger than anything else.
     """
 
-    most_bytes_of: ClassVar[Mapping[str, int]] = MappingProxyType({})
-    """The start of a path -> how much may be sent there; others have waitress' own limit."""
-
-    _began_s = None
+    _began_s = 0.0
     _received_bytes = 0
 
     def received(self, data: bytes) -> bool:
         """Take what came; answer and close if it comes too slowly or is too much."""
         result = super().received(data)
-        if self.request is None:
-            self._began_s, self._received_bytes = None, 0
+        request = self.request
+        if request is None:
+            self._began_s, self._received_bytes = 0.0, 0
             return result
-        if self._began_s is None:
-            self._began_s = time.monotonic()
-        self._received_bytes += len(data)
-        most = math.inf
-        if self.request.headers_finished:
-            starts = (start for start in self.most_bytes_of if self.request.path.startswith(start))
-            most = self.most_bytes_of.get(next(starts, None), math.inf)
-        if time.monotonic() - self._began_s > allowed_s(self._received_bytes):
-            self._give_up(
-                RequestTimeout(
-                    f"expected a whole request of at least {LEAST_BYTES_PER_S} bytes a second, "
-                    f"within {MOST_S} s or at {LARGE_BYTES_PER_S} bytes a second; received "
-                    f"{self._received_bytes} bytes so far"
-                )
-            )
-        elif max(self.request.content_length, self._received_bytes) > most:
+        self._began_s = self._began_s or time.monotonic()
+        self._received_bytes = received = self._received_bytes + len(data)
+        small_s = min(MOST_S, GRACE_S + received / LEAST_BYTES_PER_S)
+        limits = self.server.most_bytes_of.items() if request.headers_finished else ()
+        most = next((most for start, most in limits if request.path.startswith(start)), math.inf)
+        if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
+            pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
+            self._give_up(RequestTimeout(f"{pace}; received {received} bytes so far"))
+        elif max(request.content_length, received) > most:
             self._give_up(RequestEntityTooLarge(f"expected at most {most} bytes"))
         return result
 
@@ -93,25 +75,6 @@ class PacedChannel(HTTPChannel):
                 self.server.add_task(self)
 
 
-def allowed_s(received_bytes: int) -> float:
-    """Return how long a request may take until this many bytes have come."""
-    small = min(MOST_S, GRACE_S + received_bytes / LEAST_BYTES_PER_S)
-    return max(small, received_bytes / LARGE_BYTES_PER_S)
-
-
-class FinishingDispatcher(ThreadedTaskDispatcher):
-    """Threads that may finish what they have in hand."""
-
-    def __init__(self, threads: int):
-        """Start the threads."""
-        super().__init__()
-        self.set_thread_count(threads)
-
-    def shutdown(self, cancel_pending: bool = True, timeout: float = FINISH_S) -> bool:
-        """Wait for the threads; what has not begun is cancelled."""
-        return super().shutdown(cancel_pending, timeout)
-
-
 def open_server(app: Flask, settings: Settings):
     """Return a waitress server that listens but does not answer yet.
 
@@ -126,12 +89,14 @@ def open_server(app: Flask, settings: Settings):
     videos = most_video_form_bytes(settings)
     limits = dict.fromkeys(VIDEO_PATHS, videos + max(spare, videos // 4))
     limits[""] = most_form_bytes(settings) + spare
-    channel_class = type("Channel", (PacedChannel,), {"most_bytes_of": MappingProxyType(limits)})
+    dispatcher = ThreadedTaskDispatcher()
+    dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=FINISH_S)
+    dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + SPARE_THREADS))
+    sockets = {}
     server = waitress.server.create_server(
         app,
-        _dispatcher=FinishingDispatcher(
-            max(settings.threads, settings.max_in_hand + SPARE_THREADS)
-        ),
+        map=sockets,
+        _dispatcher=dispatcher,
         host=settings.host,
         port=settings.port,
         max_request_body_size=max(limits.values()),
@@ -143,9 +108,9 @@ def open_server(app: Flask, settings: Settings):
         clear_untrusted_proxy_headers=settings.trusted_proxies == 0,
     )
     # a name may stand for several addresses, each with a server of its own
-    for each in getattr(server, "map", {0: server}).values():
-        if hasattr(each, "channel_class"):
-            each.channel_class = channel_class
+    for each in sockets.values():
+        if isinstance(each, waitress.server.BaseWSGIServer):
+            each.channel_class, each.most_bytes_of = PacedChannel, limits
     return server
 
 

@@ -5,15 +5,15 @@ before it is removed. So nobody sees half of it. Of a photo only pictures drawn 
 kept: never the bytes, the metadata or the name of the visitor's file.
 """
 
+import contextlib
 import io
 import json
 import re
 import secrets
 import shutil
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,35 +24,23 @@ from emotion.faces import Face
 from emotion.rows import face_from_dict
 
 RESULT_FILE = "result.json"
-ID_BYTES = 16
-ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")
-"""What `secrets.token_urlsafe(ID_BYTES)` makes."""
-
+ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
+# the photo with boxes, copies of it for pages, each face, and what the model saw of each
 PICTURE_PATTERN = re.compile(
     r"(annotated|view|thumb|face-[1-9][0-9]{0,4})\.jpg|input-[1-9][0-9]{0,4}\.png"
 )
-"""The photo with boxes, copies of it for pages, each face, and what the model saw of each."""
-
 PART_PREFIX = ".part-"
-PART_AGE_S = 3600
-"""A hidden folder older than this was left behind by a process that crashed."""
-
-CHUNK_BYTES = 2**20
+PART_AGE_S = 3600  # a hidden folder older than this was left behind by a process that crashed
 
 
 class Folders:
     """Folders of unguessable names; safe to share between threads and between processes."""
 
     def __init__(self, folder: Path):
-        """Keep them in `folder`; nothing is touched yet."""
         self.folder = folder
 
     def create(self, name: str, files: Mapping[str, bytes | BinaryIO]) -> None:
-        """Make a folder with these files, readable by their owner alone.
-
-        Raises:
-            StorageError: the disk is full, read-only or not there.
-        """
+        """Make a folder with these files, for their owner alone; raises StorageError."""
         part = self.folder / f"{PART_PREFIX}{name}"
         try:
             for folder in (self.folder.parent, self.folder):
@@ -66,22 +54,13 @@ class Folders:
             raise StorageError(error) from error
 
     def path(self, name: str, *parts: str) -> Path:
-        """Return a path in a folder; only names of the right form reach the disk.
-
-        Raises:
-            GoneError: the name has another form.
-        """
+        """Return a path in a folder; raises GoneError for a name that is no id."""
         if not is_id(name):
             raise gone()
         return self.folder.joinpath(name, *parts)
 
     def remove(self, name: str) -> None:
-        """Remove a folder at once.
-
-        Raises:
-            GoneError: there is none.
-            StorageError: it cannot be removed.
-        """
+        """Remove a folder at once; raises GoneError if there is none, or StorageError."""
         self._remove(self.path(name))
 
     def _remove(self, path: Path) -> None:
@@ -95,15 +74,13 @@ class Folders:
             raise StorageError(error) from error
 
     def _remove_due(self, is_due: Callable[[Path], bool], now_s: float) -> int:
-        """Remove folders that are due, and what a crash left; return how many.
-
-        Raises:
-            StorageError: one cannot be removed; the others were.
-        """
+        """Remove what is due and what a crash left; return how many, or raise StorageError last."""
         failure, removed = None, 0
         for path in self._entries():
+            before, _, name = path.name.partition(PART_PREFIX)
             try:
-                if is_due(path) if is_id(path.name) else _is_left(path, now_s):
+                is_left = not before and is_id(name) and _is_real_folder(path)
+                if is_due(path) if is_id(path.name) else is_left and is_old(path, now_s):
                     self._remove(path)
                     removed += 1
             except StorageError as error:
@@ -114,7 +91,7 @@ class Folders:
             raise failure
         return removed
 
-    def _entries(self) -> Iterable[Path]:
+    def _entries(self) -> list[Path]:
         try:
             return list(self.folder.iterdir())
         except FileNotFoundError:
@@ -125,23 +102,14 @@ class Folders:
 
 @dataclass(frozen=True)
 class Analysis:
-    """One stored photo.
-
-    Attributes:
-        id: its unguessable name.
-        created_s: when it was made, in seconds since 1970.
-        expires_s: when it is removed, in seconds since 1970.
-        results: what `results_to_dict` gave.
-        model: what the page says about the model: name, runtime and notes.
-        set_id: the photos that were sent with it have the same.
-    """
+    """One stored photo. Times are seconds since 1970."""
 
     id: str
     created_s: float
     expires_s: float
-    results: Mapping
-    model: Mapping
-    set_id: str
+    results: Mapping  # what `results_to_dict` gave
+    model: Mapping  # what the page says about the model: name, runtime and notes
+    set_id: str  # the photos that were sent with it have the same
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -156,100 +124,52 @@ class Storage(Folders):
     """The folders of photos: `result.json` and pictures in each, until they expire."""
 
     def __init__(self, folder: Path, keep_s: float, clock: Callable[[], float] = time.time):
-        """Keep photos in `folder` for `keep_s` seconds of `clock`; nothing is touched yet."""
         super().__init__(folder)
         self.keep_s = keep_s
         self.clock = clock
-        self._next_sweep_s = 0.0
-        self._sweeping = threading.Lock()
-
-    @property
-    def sweep_interval_s(self) -> float:
-        """Return how often to look for expired photos: every five minutes or more often."""
-        return min(300.0, max(1.0, self.keep_s / 10))
 
     def save(
         self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""
     ) -> str:
-        """Store a photo and return its id.
+        """Store a photo with its pictures, JPEG or PNG without metadata; return its id.
 
-        Args:
-            results: what `results_to_dict` gave.
-            model: what the page says about the model: name, runtime and notes.
-            pictures: file name -> JPEG or PNG without metadata.
-            set_id: the set it belongs to; a photo without one is a set of its own.
-
-        Raises:
-            StorageError: the disk is full, read-only or not there.
+        Without `set_id` it is a set of its own. Raises StorageError.
         """
         photo_id = new_id()
-        content = {
-            "created_s": self.clock(),
-            "set": set_id or photo_id,
-            "model": dict(model),
-            "results": dict(results),
-        }
-        self.create(photo_id, {**pictures, RESULT_FILE: json.dumps(content, indent=1).encode()})
+        about = {"created_s": self.clock(), "set": set_id or photo_id}
+        content = json.dumps(about | {"model": dict(model), "results": dict(results)}, indent=1)
+        self.create(photo_id, {**pictures, RESULT_FILE: content.encode()})
         return photo_id
 
     def load(self, analysis_id: str) -> Analysis:
-        """Return a photo that has not expired.
-
-        Raises:
-            GoneError: there is none.
-        """
-        created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
+        """Return a photo that has not expired; raises GoneError."""
+        try:
+            created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
+            results, model = content["results"], content["model"]
+        except (OSError, KeyError) as error:
+            raise gone() from error
         if self._is_expired(created_s):
             raise gone()
-        try:
-            return Analysis(
-                id=analysis_id,
-                created_s=created_s,
-                expires_s=created_s + self.keep_s,
-                results=content["results"],
-                model=content["model"],
-                set_id=content.get("set", analysis_id),
-            )
-        except KeyError as error:
-            raise gone() from error
+        set_id = content.get("set", analysis_id)
+        return Analysis(analysis_id, created_s, created_s + self.keep_s, results, model, set_id)
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
-        """Return a picture of a photo that has not expired.
-
-        Raises:
-            GoneError: there is none.
-        """
+        """Return a picture of a photo that has not expired; raises GoneError."""
         if not PICTURE_PATTERN.fullmatch(name):
             raise gone()
         self.load(analysis_id)
-        return _read(self.path(analysis_id, name))
+        try:
+            return require_plain(self.path(analysis_id, name)).read_bytes()
+        except OSError as error:
+            raise gone() from error
 
     def delete(self, analysis_id: str) -> None:
-        """Remove a photo at once.
-
-        Raises:
-            GoneError: there is none.
-            StorageError: it cannot be removed.
-        """
-        _read(self.path(analysis_id, RESULT_FILE))
+        """Remove a photo at once; raises GoneError if there is none, or StorageError."""
+        require_plain(self.path(analysis_id, RESULT_FILE))
         self.remove(analysis_id)
 
-    def sweep_if_due(self) -> int:
-        """Sweep if the last time was a while ago; return how many folders were removed."""
-        if self.clock() < self._next_sweep_s or not self._sweeping.acquire(blocking=False):
-            return 0
-        try:
-            self._next_sweep_s = self.clock() + self.sweep_interval_s
-            return self.sweep()
-        finally:
-            self._sweeping.release()
-
     def sweep(self) -> int:
-        """Remove every photo that has expired and what a crash left; return how many.
-
-        Raises:
-            StorageError: one cannot be removed; the others were.
-        """
+        """Remove what has expired and what a crash left; return how many, or raise StorageError."""
         return self._remove_due(
             lambda path: self._is_expired(_read_result(path / RESULT_FILE)[0]), self.clock()
         )
@@ -261,7 +181,7 @@ class Storage(Folders):
 
 def new_id() -> str:
     """Return a name that cannot be guessed, of a photo, a set or a video."""
-    return secrets.token_urlsafe(ID_BYTES)
+    return secrets.token_urlsafe(16)
 
 
 def is_id(text: str) -> bool:
@@ -275,18 +195,11 @@ def gone() -> GoneError:
 
 
 def require_plain(path: Path) -> Path:
-    """Return the path of a plain file in a plain folder; links are not followed.
-
-    Raises:
-        GoneError: it is none.
-    """
-    try:
-        is_plain = _is_real_folder(path.parent) and stat.S_ISREG(path.lstat().st_mode)
-    except (OSError, ValueError) as error:
-        raise gone() from error
-    if not is_plain:
-        raise gone()
-    return path
+    """Return the path of a plain file in a plain folder, no links; raises GoneError."""
+    with contextlib.suppress(OSError, ValueError):
+        if _is_real_folder(path.parent) and stat.S_ISREG(path.lstat().st_mode):
+            return path
+    raise gone()
 
 
 def is_old(path: Path, now_s: float) -> bool:
@@ -294,37 +207,21 @@ def is_old(path: Path, now_s: float) -> bool:
     return abs(now_s - path.lstat().st_mtime) > PART_AGE_S
 
 
-def _is_left(path: Path, now_s: float) -> bool:
-    is_part = path.name.startswith(PART_PREFIX) and is_id(path.name.removeprefix(PART_PREFIX))
-    return is_part and _is_real_folder(path) and is_old(path, now_s)
-
-
 def _is_real_folder(path: Path) -> bool:
     return stat.S_ISDIR(path.lstat().st_mode)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return require_plain(path).read_bytes()
-    except OSError as error:
-        raise gone() from error
-
-
 def _read_result(path: Path) -> tuple[float, dict]:
     """Return when a photo was stored and what its file says; {} if that is damaged."""
-    data = _read(path)
     try:
-        content = json.loads(data)
+        content = json.loads(require_plain(path).read_bytes())
         return float(content["created_s"]), content
     except (ValueError, KeyError, TypeError):
-        try:
-            return path.lstat().st_mtime, {}
-        except OSError as error:
-            raise gone() from error
+        return path.lstat().st_mtime, {}
 
 
 def _write(path: Path, data: bytes | BinaryIO) -> None:
     """Write a file that is not there yet, for its owner alone."""
     path.touch(mode=0o600, exist_ok=False)
     with path.open("wb") as file:
-        shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file, CHUNK_BYTES)
+        shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file, 2**20)

@@ -16,16 +16,10 @@ from emotion.files import make_private
 from emotion.web.database import PhotoRow
 from emotion.web.services import current_services
 from emotion.web.settings import Settings, SettingsError
+from emotion.web.storage import gone
 
 FIELD = "visitor"
-ID_BYTES = 32
-DIGEST_CHARACTERS = 32
-KEY_FILE = "secret_key"
-KEY_BYTES = 32
-LEAST_KEY_CHARACTERS = 32
-LEAST_LIFETIME_H = 24
-COOKIE = "emotion_session"
-"""A name of our own: browsers share cookies between all ports of a host."""
+COOKIE = "emotion_session"  # a name of our own: browsers share cookies between all ports of a host
 
 
 def visitor_key() -> str:
@@ -42,9 +36,13 @@ def new_visitor() -> str:
     """
     if not visitor_key():
         secret = session.get(current_app.config["WTF_CSRF_FIELD_NAME"])
-        session[FIELD] = _digest(f"visitor {secret}") if secret else secrets.token_hex(ID_BYTES)
+        session[FIELD] = _digest(f"visitor {secret}") if secret else secrets.token_hex(32)
         session.permanent = True
     return visitor_key()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def is_sender(visitor: str) -> bool:
@@ -62,16 +60,11 @@ def require_sender(visitor: str) -> None:
 
 
 def own_photo(photo_id: str) -> PhotoRow:
-    """Return a photo that this visitor sent and that is still kept.
-
-    Raises:
-        GoneError: there is no such photo.
-        NotSenderError: somebody else sent it.
-    """
+    """Return a photo that is kept and that this visitor sent; raises GoneError, NotSenderError."""
     services = current_services()
     row = services.database.photo(photo_id, services.storage.clock())
     if row is None:
-        raise GoneError("expected a photo that is still kept; this one is gone or never was")
+        raise gone()
     require_sender(row.visitor)
     return row
 
@@ -79,26 +72,16 @@ def own_photo(photo_id: str) -> PhotoRow:
 def is_own_photo(photo_id: str) -> bool:
     """True if this visitor sent a photo; False if the database cannot tell."""
     try:
-        own_photo(photo_id)
+        return bool(own_photo(photo_id))
     except (GoneError, NotSenderError, DatabaseError):
         return False
-    return True
 
 
 def remove_own_video(video_id: str) -> None:
-    """Remove a video of this visitor at once; work on it stops.
-
-    Raises:
-        GoneError: there is none.
-        NotSenderError: somebody else sent it.
-    """
+    """Remove a video of this visitor and stop work on it; raises GoneError, NotSenderError."""
     videos = current_services().videos
     require_sender(videos.find(video_id).visitor)
     videos.remove_known(video_id)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 class OwnSessions(SecureCookieSessionInterface):
@@ -118,57 +101,38 @@ class OwnSessions(SecureCookieSessionInterface):
 
 
 def use_sessions(app: Flask, settings: Settings) -> None:
-    """Give an app its key and its cookie.
-
-    Raises:
-        SettingsError: the key can be neither read nor made.
-    """
+    """Give an app its key and its cookie; raises SettingsError as `secret_key_in`."""
     app.secret_key = app.secret_key or secret_key_in(settings.instance)
     app.session_interface = OwnSessions()
-    # a browser that forgets who it is loses its list of results, so it remembers as long as they
-    # are kept
-    lifetime = timedelta(hours=max(LEAST_LIFETIME_H, settings.keep_hours))
     app.config.update(
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        PERMANENT_SESSION_LIFETIME=lifetime,
+        # a browser that forgets who it is loses its list of results
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=max(24, settings.keep_hours)),
     )
 
 
 def secret_key_in(folder: Path) -> str:
-    """Return the key that is kept in a folder; the first process to ask makes it.
-
-    Raises:
-        SettingsError: it can be neither read nor made, or is too short to be one.
-    """
-    path = folder / KEY_FILE
+    """Return the key in a folder, or raise SettingsError; the first process to ask makes it."""
+    path = folder / "secret_key"
     try:
         if not path.exists():
-            _make_key(path)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".secret_key-", dir=folder) as room:
+                part = Path(room) / path.name
+                part.touch(mode=0o600)
+                part.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+                # unlike a rename, a link never replaces the key that another worker has made by now
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)
         make_private(path)
         key = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "other bytes than letters"
         raise SettingsError(f"expected a secret key in {path}; received: {reason}") from error
-    if len(key) < LEAST_KEY_CHARACTERS:
+    if len(key) < 32:
         raise SettingsError(
-            f"expected a secret key of at least {LEAST_KEY_CHARACTERS} characters in {path}; "
-            f"received {len(key)}: remove the file and a new one is made"
+            f"expected a secret key of at least 32 characters in {path}; received {len(key)}: "
+            "remove the file and a new one is made"
         )
     return key
-
-
-def _make_key(path: Path) -> None:
-    """Write a new key, whole and readable to its owner alone, unless another was quicker."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # mkstemp makes files with mode 0600
-    number, name = tempfile.mkstemp(prefix=f".{KEY_FILE}-", dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(number, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(KEY_BYTES) + "\n")
-        # unlike a rename, a link never replaces the key that another worker has made by now
-        with contextlib.suppress(FileExistsError):
-            os.link(part, path)
-    finally:
-        part.unlink()

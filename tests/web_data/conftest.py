@@ -1,7 +1,7 @@
 """Fixtures of the tests of stored data: both databases, and apps that read no real video."""
 
 import pytest
-from databases import POSTGRESQL_PROGRAMS, PostgresqlPlace, PostgresqlServer, SqlitePlace
+from databases import POSTGRESQL_PROGRAMS, PostgresqlPlace, SqlitePlace
 from web_support import make_app
 from web_videos import COMMAND
 
@@ -12,16 +12,18 @@ from emotion.web.database import Database
 def postgresql():
     if not (POSTGRESQL_PROGRAMS / "initdb").exists():
         pytest.skip("PostgreSQL is not installed")
-    server = PostgresqlServer()
-    yield server
-    server.remove()
+    place = PostgresqlPlace()
+    yield place
+    place.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path):
     if request.param == "sqlite":
         return SqlitePlace(tmp_path)
-    return PostgresqlPlace(request.getfixturevalue("postgresql"))
+    place = request.getfixturevalue("postgresql")
+    place.empty()
+    return place
 
 
 @pytest.fixture

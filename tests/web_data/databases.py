@@ -28,58 +28,42 @@ class SqlitePlace:
         self.aside.rename(self.file.parent)
 
 
-class PostgresqlServer:
+class PostgresqlPlace:
     """Debian's PostgreSQL in a folder of its own, behind a socket there."""
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.data, self.url = (
+            self.folder / "data",
+            f"postgresql://postgres@/postgres?host={self.folder}",
+        )
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
-        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync")
-        self.start()
+        self._run("initdb", "-U", "postgres", "-A", "trust", "--no-sync")
+        self.bring_back()
 
-    @property
-    def data(self):
-        return self.folder / "data"
-
-    def start(self):
+    def bring_back(self):
         options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
-        log = self.folder / "log"
-        self._run("pg_ctl", "-D", self.data, "-o", options, "-l", log, "-w", "start")
+        self._run("pg_ctl", "-o", options, "-l", self.folder / "log", "-w", "start")
 
-    def stop(self):
-        self._run("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
-
-    @property
-    def url(self):
-        return f"postgresql://postgres@/postgres?host={self.folder}"
+    def take_away(self):
+        self._run("pg_ctl", "-m", "immediate", "-w", "stop")
 
     def empty(self):
         # less time than a new database takes
         with psycopg.connect(f"host={self.folder} user=postgres", autocommit=True) as connection:
             connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
+    def remove(self):
+        self.take_away()
+        shutil.rmtree(self.folder)
+
     def _run(self, program, *arguments):
         """Run a program of PostgreSQL, which refuses to run as root, as its own user."""
         user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        command = [*user, POSTGRESQL_PROGRAMS / program, *arguments]
+        command = [*user, POSTGRESQL_PROGRAMS / program, "-D", self.data, *arguments]
         # a server that is started keeps what it inherits open, so it must not be a pipe
-        with (self.folder.parent / f"{self.folder.name}.out").open("ab") as output:
+        with (self.folder / "output").open("ab") as output:
             subprocess.run(
                 command, check=True, cwd="/", stdout=output, stderr=output, stdin=subprocess.DEVNULL
             )
-
-    def remove(self):
-        self.stop()
-        shutil.rmtree(self.folder)
-        self.folder.with_name(f"{self.folder.name}.out").unlink()
-
-
-class PostgresqlPlace:
-    """Where a test keeps a PostgreSQL database."""
-
-    def __init__(self, server):
-        server.empty()
-        self.take_away = server.stop
-        self.bring_back = server.start
-        self.url = server.url

@@ -1,6 +1,5 @@
 """While another program writes to the database, reads go on and writes soon fail."""
 
-import errno
 import sqlite3
 import threading
 from contextlib import closing
@@ -11,7 +10,7 @@ from web_support import encoded, make_app, photo_form
 
 from emotion.web import connections
 from emotion.web.database import Database
-from emotion.web.storage import Storage, StorageError, new_id
+from emotion.web.storage import new_id
 from emotion.web.videos.queue import VideoRow
 
 
@@ -96,19 +95,3 @@ def test_no_request_waits_for_what_expired_to_be_forgotten(tmp_path, monkeypatch
     answered.set()
     assert forgotten.wait(20)
     assert waited == [True]
-
-
-def test_of_a_set_that_does_not_fit_on_the_disk_nothing_stays(tmp_path, monkeypatch):
-    save, saved = Storage.save, []
-
-    def save_one(*arguments):
-        if saved:
-            raise StorageError(OSError(errno.ENOSPC, "No space left on device"))
-        saved.append(save(*arguments))
-        return saved[0]
-
-    monkeypatch.setattr(Storage, "save", save_one)
-    client = make_app(tmp_path).test_client()
-    assert client.post("/", data=two_photos()).status_code == 507
-    assert saved
-    assert stored(tmp_path) == []

@@ -1,6 +1,6 @@
 """Hostile requests: each gets a clear answer and leaves nothing behind, neither files nor memory.
 
-What a photo's bytes may be like is in the tests of images, plain mistakes in test_web_uploads.py.
+More bombs are in the tests of images, plain mistakes in test_web_uploads.py.
 """
 
 import errno
@@ -26,66 +26,19 @@ BOUNDARY = "multipart/form-data; boundary=x"
 # Bombs: a few bytes that say they are much, or become much
 
 
-def png_of(*chunks):
-    written = [
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
-
-
 def png(width, height, pixels=b"0", *more):
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return png_of((b"IHDR", header), *more, (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), *more, (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
 
 
-def png_animation(width, height, frames):
-    """Return an animation whose frames are each as large as the canvas."""
-    controls = [
-        (b"fcTL", struct.pack(">IIIIIHHBB", number, width, height, 0, 0, 1, 1, 0, 0))
-        for number in range(frames)
-    ]
-    return png(width, height, b"0", (b"acTL", struct.pack(">II", frames, 0)), *controls)
-
-
-def gif(width, height, frame_width, frame_height, frames=1):
-    screen = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
-    place = b"," + struct.pack("<HHHHB", 0, 0, frame_width, frame_height, 0)
+def gif(side, frames):
+    screen = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    place = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0)
     return screen + (place + b"\x02\x02\x4c\x01\x00") * frames + b";"
-
-
-def webp_canvas(width, height):
-    """Return an animated WebP of one pixel on a canvas."""
-
-    def three(number):
-        return struct.pack("<I", number)[:3]
-
-    lossless = b"VP8L" + struct.pack("<I", 6) + b"\x2f\0\0\0\0\0"
-    frame = three(0) * 2 + three(0) * 2 + three(100) + b"\0" + lossless
-    chunks = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + three(width - 1) + three(height - 1)
-    chunks += b"ANIM" + struct.pack("<I", 6) + b"\0" * 6
-    chunks += b"ANMF" + struct.pack("<I", len(frame)) + frame
-    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
-
-
-def tiff(width, height, rows=None, byte_count=8, compression=1, **tags):
-    """Return a TIFF of RGB that has nearly no pixels."""
-    entries = {256: width, 257: height, 259: compression, 262: 2, 273: 8, 277: 3}
-    entries |= {278: rows or height, 279: byte_count} | {int(k[1:]): v for k, v in tags.items()}
-    directory = struct.pack("<H", len(entries) + 1)
-    entries[258] = None
-    for tag in sorted(entries):
-        if tag == 258:  # three samples of eight bits, after the directory
-            directory += struct.pack("<HHII", tag, 3, 3, 16 + 2 + 12 * len(entries) + 4)
-        else:
-            directory += struct.pack("<HHII", tag, 4, 1, entries[tag])
-    start = b"II*\0" + struct.pack("<I", 16) + b"\0" * 8
-    return start + directory + b"\0" * 4 + struct.pack("<HHH", 8, 8, 8)
-
-
-def bmp(width, height):
-    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + header
 
 
 def jpeg_of(width, height):
@@ -96,35 +49,17 @@ def jpeg_of(width, height):
     return bytes(content)
 
 
+MUCH = zlib.compress(b"\0" * 200_000_000)
 BOMBS = {
     "PNG of 2.5 gigapixels": png(50_000, 50_000),
-    "PNG, text that inflates": png(
-        100, 100, b"0", (b"zTXt", b"a\0\0" + zlib.compress(b"\0" * 200_000_000))
-    ),
-    "PNG, profile that inflates": png(
-        100, 100, b"0", (b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 200_000_000))
-    ),
-    "PNG animation, canvas": png_animation(40_000, 40_000, 3),
-    "PNG, side of 100,000": png(100_000, 20),
+    "PNG, text that inflates": png(100, 100, b"0", (b"zTXt", b"a\0\0" + MUCH)),
+    "PNG, profile that inflates": png(100, 100, b"0", (b"iCCP", b"a\0\0" + MUCH)),
     "PNG, side of 2 billion": png(2**31 - 1, 1),
-    "GIF, screen": gif(65_535, 65_535, 10, 10),
-    "GIF, frame larger than its screen": gif(20, 20, 65_535, 65_535),
-    "GIF, thousands of frames": gif(65_535, 65_535, 65_535, 65_535, 5000),
-    "WebP animation, canvas": webp_canvas(16_384, 16_384),
-    "TIFF of 10 gigapixels": tiff(100_000, 100_000),
-    "TIFF of 10 gigapixels, one strip of deflate": tiff(100_000, 100_000, compression=8),
-    "TIFF, side of 300,000": tiff(300_000, 20),
-    "TIFF, strip of 4 GB": tiff(100, 100, byte_count=2**32 - 1, compression=5),
-    "TIFF, tile of 10 gigapixels": tiff(
-        100, 100, compression=5, t322=100_000, t323=100_000, t324=8, t325=8
-    ),
-    "BMP of 10 gigapixels": bmp(100_000, 100_000),
+    "GIF, thousands of frames": gif(65_535, 5000),
     "JPEG of 4 gigapixels": jpeg_of(65_500, 65_500),
 }
-HARMLESS = {
-    "PNG, inflated beyond its size": png(100, 100, b"\0" * 200_000_000),
-}
-"""What looks like a bomb, and is read as the photo that it also is."""
+# what looks like a bomb, and is read as the photo that it also is
+HARMLESS = {"PNG, inflated beyond its size": png(100, 100, b"\0" * 200_000_000)}
 
 
 @pytest.fixture
@@ -133,16 +68,6 @@ def app(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return make_app(tmp_path, MAX_UPLOAD_MB=1)
-
-
-def test_bombs_are_refused_and_leave_nothing(app):
-    client = app.test_client()
-    for name, content in BOMBS.items():
-        for door in DOORS:
-            reply = client.post(door, data=photo_form(content))
-            assert reply.status_code in (413, 415, 422), name
-            assert len(reply.text) < 20_000, name
-    assert_nothing_is_left(app)
 
 
 MEASURE = """
@@ -182,26 +107,13 @@ def test_bombs_take_no_memory(tmp_path):
 
 # Files that are two things at once, or pretend
 
-POLYGLOTS = {
-    "JPEG, then HTML": encoded() + b"<!doctype html><script>alert('polyglot')</script>",
-    "JPEG with HTML in a comment": encoded(comment=b"<script>alert('polyglot')</script>"),
-    "JPEG, then a zip": encoded() + b"PK\x03\x04polyglot" + b"PK\x05\x06" + b"\0" * 18,
-    "PNG, then a program": encoded("PNG") + b"\x7fELFpolyglot",
-    "GIF, then script": encoded("GIF") + b"/*polyglot*/=1;alert(1)",
-}
-
-
-def test_of_two_things_in_one_file_only_the_photo_is_kept(app):
-    client, uploads = app.test_client(), app.extensions["emotion"].settings.uploads
-    for name, content in POLYGLOTS.items():
-        reply = client.post("/", data=photo_form(content, name="x.html"))
-        assert reply.status_code == 303, name
-        assert client.get(f"{reply.location}/annotated.jpg").mimetype == "image/jpeg"
-    files = [path for path in uploads.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} <= {".jpg", ".png", ".json"}
-    assert not any(b"polyglot" in path.read_bytes() for path in files)
-
-
+POLYGLOTS = (
+    encoded() + b"<!doctype html><script>alert('polyglot')</script>",
+    encoded(comment=b"<script>alert('polyglot')</script>"),
+    encoded() + b"PK\x03\x04polyglot" + b"PK\x05\x06" + b"\0" * 18,
+    encoded("PNG") + b"\x7fELFpolyglot",
+    encoded("GIF") + b"/*polyglot*/=1;alert(1)",
+)
 PRETENDERS = (
     b"\xff\xd8\xff<!doctype html><script>alert(1)</script>",
     b"GIF89a/*<script>alert(1)</script>*/=1;",
@@ -212,13 +124,26 @@ PRETENDERS = (
 )
 
 
-def test_pages_that_begin_as_photos_are_refused(app):
-    for content in PRETENDERS:
+def test_bombs_and_pages_that_begin_as_photos_are_refused_and_leave_nothing(app):
+    client = app.test_client()
+    for content in (*BOMBS.values(), *PRETENDERS):
         for door in DOORS:
-            reply = app.test_client().post(door, data=photo_form(content))
-            assert 415 <= reply.status_code <= 422
+            reply = client.post(door, data=photo_form(content))
+            assert reply.status_code in (413, 415, 422), content[:40]
             assert "alert(1)" not in reply.text
+            assert len(reply.text) < 20_000
     assert_nothing_is_left(app)
+
+
+def test_of_two_things_in_one_file_only_the_photo_is_kept(app):
+    client, uploads = app.test_client(), app.extensions["emotion"].settings.uploads
+    for content in POLYGLOTS:
+        reply = client.post("/", data=photo_form(content, name="x.html"))
+        assert reply.status_code == 303, content
+        assert client.get(f"{reply.location}/annotated.jpg").mimetype == "image/jpeg"
+    files = [path for path in uploads.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".jpg", ".png", ".json"}
+    assert not any(b"polyglot" in path.read_bytes() for path in files)
 
 
 def test_neither_a_files_name_nor_its_type_is_believed(app):
@@ -228,9 +153,9 @@ def test_neither_a_files_name_nor_its_type_is_believed(app):
         ("a.svg", "image/svg+xml"),
         ("a.exe", 'a/b; c="'),
     ):
-        good, bad = ((io.BytesIO(data), name, kind) for data in (encoded("PNG"), b"<svg/>"))
-        assert client.post("/api/v1/recognize", data={"photo": good}).status_code == 200
-        assert client.post("/api/v1/recognize", data={"photo": bad}).status_code == 415
+        for content, status in ((encoded("PNG"), 200), (b"<svg/>", 415)):
+            form = {"photo": (io.BytesIO(content), name, kind)}
+            assert client.post("/api/v1/recognize", data=form).status_code == status
 
 
 NAMES = (
@@ -287,12 +212,12 @@ BODIES = {
 
 
 @pytest.mark.usefixtures("cut_forms")
-@pytest.mark.parametrize("name", BODIES)
-def test_forms_that_are_no_proper_forms(app, name):
-    for door in DOORS:
-        body = BODIES[name] + b"--x--\r\n"
-        reply = app.test_client().post(door, data=body, content_type=BOUNDARY)
-        assert reply.status_code in ((413,) if "10,000" in name else (400, 413))
+def test_forms_that_are_no_proper_forms(app):
+    for name, body in BODIES.items():
+        for door in DOORS:
+            data = body + b"--x--\r\n"
+            reply = app.test_client().post(door, data=data, content_type=BOUNDARY)
+            assert reply.status_code in ((413,) if "10,000" in name else (400, 413)), name
     assert_nothing_is_left(app)
 
 
@@ -322,20 +247,19 @@ def test_a_full_disk_and_a_store_that_cannot_be_written(app, monkeypatch):
         assert str(uploads) not in reply.text
 
 
-@pytest.mark.parametrize("door", ["/", "/api/v1/photos"])
-def test_a_database_that_goes_away_leaves_no_photo_behind(app, monkeypatch, door):
+def test_a_database_that_goes_away_leaves_no_photo_behind(app, monkeypatch):
     def fail(*arguments):
         raise DatabaseError("expected a database; received nothing from 10.0.0.1")
 
     client = app.test_client()
-    with monkeypatch.context() as gone:
-        gone.setattr(Database, "remember", fail)
-        reply = client.post(door, data=photo_form())
-    assert reply.status_code == 503
-    assert int(reply.headers["Retry-After"]) > 0
-    assert "10.0.0.1" not in reply.text
-    assert list(app.extensions["emotion"].settings.uploads.iterdir()) == []
     # statistics hold back no answer
     monkeypatch.setattr(Database, "count", fail)
-    for one in (door, "/api/v1/recognize"):
-        assert client.post(one, data=photo_form()).status_code in (200, 201, 303)
+    assert [client.post(door, data=photo_form()).status_code for door in DOORS] == [303, 200, 201]
+    kept = set(app.extensions["emotion"].settings.uploads.iterdir())
+    monkeypatch.setattr(Database, "remember", fail)
+    for door in ("/", "/api/v1/photos"):
+        reply = client.post(door, data=photo_form())
+        assert reply.status_code == 503
+        assert int(reply.headers["Retry-After"]) > 0
+        assert "10.0.0.1" not in reply.text
+    assert set(app.extensions["emotion"].settings.uploads.iterdir()) == kept

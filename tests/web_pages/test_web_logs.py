@@ -9,13 +9,11 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import text
 from web_support import StandInDetector, make_app, photo_form, upload
 
 from emotion.errors import BusyError, ModelError
-from emotion.web.api import trouble
 from emotion.web.limits import Gate
-from emotion.web.logs import LOGGER, JsonLines, TextLines, short_path, show_log
+from emotion.web.logs import LOGGER, JsonLines, short_path, show_log
 from emotion.web.memory import OPTIONS, return_memory_early
 from emotion.web.services import Services
 from emotion.web.storage import Storage, StorageError
@@ -27,24 +25,19 @@ class Broken(StandInDetector):
 
 
 @pytest.fixture
-def log():
-    """Give what the app logs, as the lines of a form."""
+def lines():
+    """Give a function that returns what the app has logged, as objects."""
     stream, logger = io.StringIO(), logging.getLogger(LOGGER)
     handler, level = logging.StreamHandler(stream), logger.level
+    handler.setFormatter(JsonLines())
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
-
-    def lines(form):
-        handler.setFormatter(form())
-        return lambda: stream.getvalue().splitlines()
-
-    yield lines
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     logger.removeHandler(handler)
     logger.setLevel(level)
 
 
-def test_a_json_line_of_each_request_tells_nothing_of_the_visitor(tmp_path, log):
-    lines = log(JsonLines)
+def test_a_json_line_of_each_request_tells_nothing_of_the_visitor(tmp_path, lines):
     client = make_app(tmp_path).test_client()
     reply = client.post(
         "/",
@@ -54,10 +47,9 @@ def test_a_json_line_of_each_request_tells_nothing_of_the_visitor(tmp_path, log)
     )
     client.get(f"{reply.location}/face-1.jpg?download=1")
     client.get("/private-page")
-    text = "\n".join(lines())
     for secret in ("private", "192.0.2.77", "SecretBrowser", reply.location.rpartition("/")[2]):
-        assert secret not in text
-    content, *others = map(json.loads, lines())
+        assert secret not in str(lines())
+    content, *others = lines()
     assert [other["route"] for other in others] == ["/results/<analysis_id>/<name>.jpg", None]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+\+00:00", content.pop("time"))
     assert content.pop("request_id") == reply.headers["X-Request-ID"]
@@ -98,137 +90,117 @@ def test_ids_of_requests(tmp_path):
         assert (received == given) == (proxies == 1 and given == good)
 
 
-def no_database(folder, monkeypatch):
+def no_database(folder):
     for file in (folder / "instance").glob("emotion.sqlite*"):
         file.unlink()
     (folder / "instance" / "emotion.sqlite").write_text("no database, as anybody can see " * 50)
 
 
-def full_disk(folder, monkeypatch):
+def failing(error):
     def fail(*_):
-        raise StorageError(OSError(errno.ENOSPC, "No space left on device"))
+        raise error
 
-    monkeypatch.setattr(Storage, "save", fail)
-
-
-def no_model(folder, monkeypatch):
-    monkeypatch.setattr(Services, "require_recognizer", broken_model)
+    return fail
 
 
-def broken_model(*_):
-    raise ModelError("expected a model as a.json; it is missing")
-
-
-def busy(folder, monkeypatch):
-    monkeypatch.setattr(Gate, "_enter", refuse)
-
-
-def refuse(*_):
-    raise BusyError("expected a free place")
+FULL = failing(StorageError(OSError(errno.ENOSPC, "No space left on device")))
+NO_MODEL = failing(ModelError("expected a model as a.json; it is missing"))
+BUSY = failing(BusyError("expected a free place"))
 
 
 @pytest.mark.parametrize(
     ("harm", "path", "status", "cause"),
     [
-        (no_database, "/", 503, "file is not a database"),
-        (no_database, "/healthz", 503, "file is not a database"),
-        (full_disk, "/api/v1/photos", 507, "No space left"),
-        (no_model, "/api/v1/recognize", 503, "a.json"),
-        (no_model, "/healthz", 503, "a.json"),
-        (busy, "/", 503, None),  # the metrics count it
+        ((), "/", 503, "file is not a database"),
+        ((), "/healthz", 503, "file is not a database"),
+        ((Storage, "save", FULL), "/api/v1/photos", 507, "No space left"),
+        ((Services, "require_recognizer", NO_MODEL), "/api/v1/recognize", 503, "a.json"),
+        ((Services, "require_recognizer", NO_MODEL), "/healthz", 503, "a.json"),
+        ((Gate, "place", BUSY), "/", 503, None),  # the metrics count it
     ],
+    ids="database health full model health-model busy".split(),
 )
 def test_the_cause_of_503_and_507_is_logged_once(
-    tmp_path, log, monkeypatch, harm, path, status, cause
+    tmp_path, lines, monkeypatch, harm, path, status, cause
 ):
-    lines = log(JsonLines)
     client = make_app(tmp_path).test_client()
     client.post("/", data=photo_form())
-    harm(tmp_path, monkeypatch)
+    monkeypatch.setattr(*harm) if harm else no_database(tmp_path)
     reply = client.get(path) if path == "/healthz" else client.post(path, data=photo_form())
     assert reply.status_code == status
-    found = [line for line in map(json.loads, lines()) if line["level"] == "WARNING"]
+    found = [line for line in lines() if line["level"] == "WARNING"]
     assert len(found) == (cause is not None)
     for line in found:
         code = reply.headers["X-Request-ID"]
         assert line["request_id"] == code
         assert code in line["message"]
         assert cause in line["message"]
-        assert cause not in reply.text or harm is no_model
+        assert cause not in reply.text or cause == "a.json"
 
 
-def test_no_key_of_a_photo_is_in_the_cause(tmp_path, log):
-    lines = log(TextLines)
+def test_no_key_of_a_photo_is_in_the_cause(tmp_path, lines):
     app = make_app(tmp_path)
     client = app.test_client()
     key = upload(client).rpartition("/")[2]
+    trigger = "CREATE TRIGGER t BEFORE DELETE ON photos BEGIN SELECT RAISE(ABORT, 'a trigger'); END"
     with app.extensions["emotion"].database.transaction(writes=True) as connection:
-        connection.execute(
-            text(
-                "CREATE TRIGGER t BEFORE DELETE ON photos BEGIN "
-                "SELECT RAISE(ABORT, 'a trigger'); END"
-            )
-        )
+        connection.exec_driver_sql(trigger)
     assert client.post(f"/results/{key}/delete").status_code == 503
-    assert any("a trigger" in line for line in lines())
-    assert key not in "\n".join(lines())
+    assert "a trigger" in str(lines())
+    assert key not in str(lines())
 
 
 @pytest.mark.parametrize("door", ["/", "/api/v1/recognize"])
-def test_a_mistake_of_ours_is_found_by_the_code_in_the_reply(tmp_path, log, door):
-    lines = log(JsonLines)
+def test_a_mistake_of_ours_is_found_by_the_code_in_the_reply(tmp_path, lines, door):
     client = make_app(tmp_path, detector=Broken()).test_client()
     reply = client.post(door, data=photo_form())
     code = reply.headers["X-Request-ID"]
     assert reply.status_code == 500
     assert f"the code {code}" in " ".join(reply.text.split())
     assert "secret detail" not in reply.text
-    error, request = map(json.loads, lines())
+    error, request = lines()
     assert (error["level"], error["request_id"], request["request_id"]) == ("ERROR", code, code)
     assert "RuntimeError: secret detail" in error["exc_info"]
     assert request["status"] == 500
 
 
 def test_auto_is_text_in_a_terminal(monkeypatch):
-    given, names = {}, (LOGGER, "waitress.queue")
+    given = {}
     monkeypatch.setattr(logging, "basicConfig", given.update)
-    monkeypatch.setattr("sys.stderr", io.StringIO())
-    levels = [logging.getLogger(name).level for name in names]
-    for form, is_terminal, kind in (
-        ("auto", True, TextLines),
-        ("auto", False, JsonLines),
-        ("text", False, TextLines),
-        ("json", True, JsonLines),
+    monkeypatch.setattr(logging.Logger, "setLevel", lambda *_: None)
+    for form, is_terminal, is_json in (
+        ("auto", True, False),
+        ("auto", False, True),
+        ("text", False, False),
+        ("json", True, True),
     ):
-        monkeypatch.setattr("sys.stderr.isatty", lambda answer=is_terminal: answer, raising=False)
+        stream = SimpleNamespace(isatty=lambda answer=is_terminal: answer)
+        monkeypatch.setattr("sys.stderr", stream)
         show_log(form)
         (handler,) = given["handlers"]
-        assert isinstance(handler.formatter, kind)
-    for name, level in zip(names, levels, strict=True):
-        logging.getLogger(name).setLevel(level)
+        assert isinstance(handler.formatter, JsonLines) == is_json
 
 
-# Health
+def test_health_is_told_without_paths(tmp_path):
+    def health(**settings):
+        return make_app(tmp_path, **settings).test_client().get("/healthz")
 
-
-def test_health_is_told_without_paths(tmp_path, monkeypatch):
-    assert trouble(make_app(tmp_path).extensions["emotion"]) == ""
+    assert health().status_code == 200
     assert not (tmp_path / "uploads").exists()
     (tmp_path / "uploads").write_text("no folder")
-    problem = trouble(make_app(tmp_path).extensions["emotion"])
-    assert problem
-    assert str(tmp_path) not in problem
-    assert trouble(make_app(tmp_path, KEEP_HOURS=0).extensions["emotion"]) == ""
+    problem = health()
+    assert problem.status_code == 503
+    assert str(tmp_path) not in problem.text
+    assert health(KEEP_HOURS=0).status_code == 200
 
 
 def test_memory_is_given_back_where_the_library_can(monkeypatch):
-    for answer in (1, 0):
-        told = []
-        library = SimpleNamespace(
-            mallopt=lambda *one, told=told, answer=answer: told.append(one) or answer
-        )
+    told = []
+    for library, works in (
+        (SimpleNamespace(mallopt=lambda *one: told.append(one) or 1), True),
+        (SimpleNamespace(mallopt=lambda *_: 0), False),
+        (SimpleNamespace(), False),
+    ):
         monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
-        assert return_memory_early() == bool(answer)
-        assert told == list(OPTIONS)
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace())
-    assert not return_memory_early()
+        assert return_memory_early() == works
+    assert told == list(OPTIONS)
