@@ -9,7 +9,6 @@ from emotion.errors import ModelError, UploadError
 from emotion.faces import read_thresholds
 from emotion.labels import EMOTIONS
 from emotion.model.card import Card
-from emotion.model.figures import read_figures
 from emotion.text import counted, decimal, share
 from emotion.web.models.facts import without_folders
 from emotion.web.models.offered import OfferedModel
@@ -24,6 +23,9 @@ ALWAYS_CHECKED = {"Cache-Control": "no-cache"}  # the page changes when a model 
 @model_page.get("/model/<path:key>")
 def page(key: str) -> ResponseReturnValue:
     """Show what is known about an offered model."""
+    # pydantic, which reads a model's figures, is loaded when they are asked for
+    from emotion.model.figures import read_figures
+
     services = current_services()
     models, thresholds = services.models, None
     try:

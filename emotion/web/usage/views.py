@@ -9,7 +9,6 @@ from emotion.text import share, table
 from emotion.web.api import NO_STORE, ROOT, api
 from emotion.web.errors import ApiError
 from emotion.web.services import current_services
-from emotion.web.usage.figures import monitoring_facts
 
 monitoring = Blueprint("monitoring", __name__)
 
@@ -31,6 +30,9 @@ def use() -> ResponseReturnValue:
 
 
 def _facts() -> dict:
+    # pydantic, which reads a model's figures, is loaded when they are asked for
+    from emotion.web.usage.figures import monitoring_facts
+
     services = current_services()
     card = services.recognizer.model.card if services.recognizer else None
     now_s = services.storage.clock()
