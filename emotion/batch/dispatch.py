@@ -1,8 +1,4 @@
-"""Photos out to workers, answers in: few are under way at a time, and none is lost or doubled.
-
-Where a worker dies, its photos are asked for again one at a time, which finds the one that ends
-workers, if one does.
-"""
+"""Photos out to workers, answers in: few are under way at a time, and none is lost or doubled."""
 
 import pickle
 from collections import deque
@@ -16,8 +12,7 @@ from emotion.batch.worker import PhotoAnswer, PhotoTask, check_worker, recognize
 from emotion.errors import EmotionError, SourceError
 from emotion.images.folders import PhotoFile
 
-TICK_S = 1.0
-"""How often the caller hears that nothing came, to show the time or to stop."""
+TICK_S = 1.0  # how often the caller hears that nothing came, to show the time or to stop
 
 TWICE_LOST = (
     "expected an answer; received none, twice: the worker ended while it read this photo, because "
@@ -27,17 +22,11 @@ TWICE_LOST = (
 
 @dataclass(frozen=True)
 class Job:
-    """A photo on its way.
-
-    Attributes:
-        photo: the photo.
-        stamp: size and time of its file before it was read.
-        task: what a worker is to do; its answer, where that is known without one.
-    """
+    """A photo on its way."""
 
     photo: PhotoFile
-    stamp: tuple[int, int] | None
-    task: PhotoTask | PhotoAnswer
+    stamp: tuple[int, int] | None  # size and time of its file before it was read
+    task: PhotoTask | PhotoAnswer  # the answer, where that is known without a worker
 
 
 Answers = Generator[tuple[Job, PhotoAnswer] | None, None, Any]
@@ -54,25 +43,28 @@ def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
     Raises:
         ModelError, SourceError: no worker can do it; see `recognize_photo` and `Workers`.
     """
-    lost: deque[Job] = deque()
-    while True:
-        yield from _together(jobs, workers, settings, lost)
-        if not lost:
-            return
+    while lost := deque((yield from _round(jobs, workers, settings, workers.in_hand))):
         while lost:
-            yield from _one_by_one(lost, workers, settings)
+            # one at a time, which finds the photo that ends workers, if one does
+            again = (lost.popleft() for _ in range(len(lost)))
+            for job in (yield from _round(again, workers, settings, lambda: 1)):
+                yield job, PhotoAnswer(problem=TWICE_LOST, is_final=False)
 
 
-def _together(jobs: Iterator[Job], workers: Workers, settings: bytes, lost: deque[Job]) -> Answers:
-    """Yield answers until there are no more jobs or a worker died; add its jobs to `lost`."""
+def _round(
+    jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callable[[], int]
+) -> Answers:
+    """Yield answers until there are no more jobs or a worker died; return those that it had."""
+    lost: list[Job] = []
+    pending: dict[Future, Job] = {}
     with workers.opened() as executor:
-        yield from _greet(executor, workers, settings)
-        pending: dict[Future, Job] = {}
+        # before a worker has the model nothing must be touched
+        ready = _submit(executor, check_worker, settings)
+        yield from _wait([ready], workers)
+        if _outcome(ready, workers) is None:
+            raise SourceError(NO_START)
         while True:
-            while not lost and len(pending) < workers.in_hand():
-                job = next(jobs, None)
-                if job is None:
-                    break
+            while not lost and len(pending) < most() and (job := next(jobs, None)):
                 if isinstance(job.task, PhotoAnswer):
                     yield job, job.task
                     continue
@@ -81,36 +73,14 @@ def _together(jobs: Iterator[Job], workers: Workers, settings: bytes, lost: dequ
                 except BrokenExecutor:
                     lost.append(job)
             if not pending:
-                return
+                return lost
             done = yield from _wait(pending, workers)
-            for future in [future for future in pending if future in done]:
+            for future in [future for future in pending if future in done]:  # as they were sent
                 job, answer = pending.pop(future), _outcome(future, workers)
                 if answer is None:
                     lost.append(job)
                 else:
                     yield job, answer
-
-
-def _one_by_one(lost: deque[Job], workers: Workers, settings: bytes) -> Answers:
-    """Yield the answers of jobs whose worker died, until one ends its worker again."""
-    with workers.opened() as executor:
-        yield from _greet(executor, workers, settings)
-        while lost:
-            job = lost.popleft()
-            future = _submit(executor, recognize_photo, job.task)
-            yield from _wait([future], workers)
-            answer = _outcome(future, workers)
-            yield job, answer or PhotoAnswer(problem=TWICE_LOST, is_final=False)
-            if answer is None:
-                return
-
-
-def _greet(executor: Executor, workers: Workers, settings: bytes) -> Generator[None, None, None]:
-    """Wait until a worker has the model: before that nothing must be touched."""
-    future = _submit(executor, check_worker, settings)
-    yield from _wait([future], workers)
-    if _outcome(future, workers) is None:
-        raise SourceError(NO_START)
 
 
 @dataclass(frozen=True)
@@ -131,23 +101,19 @@ def _submit(executor: Executor, function: Callable, argument: object) -> Future:
 
 def _wait(futures: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:
     """Yield None from time to time until one of the futures is done; return those that are."""
-    while True:
-        done, _ = wait(futures, TICK_S, FIRST_COMPLETED)
-        if done:
-            return done
+    while not (done := wait(futures, TICK_S, FIRST_COMPLETED).done):
         workers.check()
         yield None
+    return done
 
 
 def _outcome(future: Future, workers: Workers):
     """Return what a call returned, None where its worker died."""
-    if future.cancelled():
+    error = None if future.cancelled() else future.exception()
+    if future.cancelled() or workers.is_loss(error):
         return None
-    error = future.exception()
     if error is None:
         return future.result()
-    if workers.is_loss(error):
-        return None
     if isinstance(error, EmotionError):
         raise error
     if isinstance(error, ImportError):

@@ -1,10 +1,6 @@
-"""Where photos are recognized: in a pool of processes here, or on the workers of a Dask cluster.
-
-Both are a `concurrent.futures.Executor`; `Workers` says what else a batch must know of them.
-"""
+"""Where photos are recognized: in a pool of processes here, or on the workers of a Dask cluster."""
 
 import contextlib
-import logging
 import math
 import multiprocessing
 import os
@@ -13,30 +9,19 @@ import socket
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
 from emotion.text import first_line
 
-CONNECT_TIMEOUT_S = 10
-"""How long a scheduler may take to answer, and to have a worker."""
-
-LAST_PHOTOS_S = 5
-"""How long the photos in hand may still take when a run is interrupted."""
-
-ASK_AGAIN_S = 2
-"""How long the answer of a cluster about its size is believed."""
-
-MOST_SILENT_S = 60
-"""How long a cluster may be without any worker in the middle of a run."""
-
-MOST_WORKERS = 61 if sys.platform == "win32" else 4096
-"""Windows waits for no more processes at a time; `ProcessPoolExecutor` refuses more there."""
+CONNECT_TIMEOUT_S = 10  # how long a scheduler may take to answer, and to have a worker
+LAST_PHOTOS_S = 5  # how long the photos in hand may still take when a run is interrupted
+ASK_AGAIN_S = 2  # how long the answer of a cluster about its size is believed
+MOST_SILENT_S = 60  # how long a cluster may be without any worker in the middle of a run
+MOST_WORKERS = 61 if sys.platform == "win32" else 4096  # Windows waits for no more at a time
 
 NO_START = (
     "expected workers that start; they end before the first photo: use fewer with --workers, or "
@@ -44,43 +29,34 @@ NO_START = (
 )
 
 
-class Workers(Protocol):
-    """What a batch must know of an executor.
+class Workers:
+    """What a batch must know of an executor of `concurrent.futures`."""
 
-    Attributes:
-        is_remote: tasks may run on another machine.
-        sends_files: photos travel with their tasks.
-        threads: how many processors each photo may use; None: as the process has it.
-    """
-
-    is_remote: bool
-    sends_files: bool
-    threads: int | None
+    is_remote = False  # tasks may run on another machine
+    sends_files = False  # photos travel with their tasks
+    threads: int | None = None  # processors for each photo; None: as the process has it
 
     def opened(self) -> contextlib.AbstractContextManager[Executor]:
         """Give an executor; after one broke, another."""
+        raise NotImplementedError
 
     def in_hand(self) -> int:
         """Return how many photos may be under way at a time, so that no worker waits."""
+        raise NotImplementedError
 
     def check(self) -> None:
-        """Raise a `SourceError` where no answer can come any more."""
+        """Raise a `SourceError` where no answer can come any more; a pool says so itself."""
 
-    def is_loss(self, error: BaseException) -> bool:
+    def is_loss(self, error: BaseException | None) -> bool:
         """True if an error says that a worker died, False if a call failed."""
+        return isinstance(error, BrokenExecutor)
 
 
-class LocalWorkers:
+class LocalWorkers(Workers):
     """Processes on this machine; each loads the model once."""
 
-    is_remote = sends_files = False
-
     def __init__(self, count: int | None = None):
-        """Take how many; None: one a processor.
-
-        Raises:
-            SourceError: less than one.
-        """
+        """Take how many, None for one a processor; raises SourceError below one."""
         if count is not None and count < 1:
             raise SourceError(f"expected at least 1 worker; received {count}")
         self.count = min(count or available_cpus(), MOST_WORKERS)
@@ -105,18 +81,12 @@ class LocalWorkers:
     def in_hand(self) -> int:
         return 2 * self.count + 1
 
-    def check(self) -> None:
-        """Nothing to check: a pool says itself when it breaks."""
-
-    def is_loss(self, error: BaseException) -> bool:
-        return isinstance(error, BrokenExecutor)
-
 
 class _Pool(ProcessPoolExecutor):
     """A pool whose processes leave Ctrl-C to their parent, also while they still start."""
 
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        """Schedule a call, and start a process for it if need be; see `Executor.submit`."""
+        """Schedule a call, and start a process for it if need be."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(_start_problem())
             if hasattr(signal, "pthread_sigmask"):  # Windows has none
@@ -146,8 +116,8 @@ def start_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-class ClusterWorkers:
-    """The workers of a Dask cluster."""
+class ClusterWorkers(Workers):
+    """The workers of a Dask cluster; nothing is connected before it is opened."""
 
     is_remote = True
     threads = 1
@@ -155,7 +125,7 @@ class ClusterWorkers:
     def __init__(
         self, address: str, send_files: bool = False, timeout_s: float = CONNECT_TIMEOUT_S
     ):
-        """Take the scheduler's address; nothing is connected yet.
+        """Take the scheduler's address.
 
         Args:
             address: such as tcp://host:8786, or tls://host:8786 with certificates from Dask's
@@ -165,8 +135,6 @@ class ClusterWorkers:
         """
         self.sends_files = send_files
         self._address, self._timeout_s = address, timeout_s
-        self._threads, self._asked_s = 0, -math.inf
-        self._silent_since_s: float | None = None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
@@ -175,22 +143,32 @@ class ClusterWorkers:
         Raises:
             SourceError: dask is missing, the scheduler does not answer, or it has no worker.
         """
-        distributed = _distributed()
-        _check_address(self._address, self._timeout_s)
         try:
+            import distributed  # large
+        except ImportError as error:
+            raise SourceError(
+                "expected the package distributed for --scheduler; it is not installed: "
+                'pip install "dask[distributed]"'
+            ) from error
+        self._losses = (CancelledError, distributed.KilledWorker)
+        address = urlsplit(self._address)
+        try:
+            if address.scheme not in ("tcp", "tls"):
+                raise ValueError("another kind of address")
+            place = address.hostname, address.port
+            with socket.create_connection(place, self._timeout_s) as connection:
+                # a scheduler speaks first; without TLS that tells it from a web page as its own
+                if address.scheme == "tcp" and not connection.recv(1):
+                    raise ConnectionResetError("the connection was closed")
             self._client = distributed.Client(self._address, timeout=self._timeout_s)
-        except TypeError as error:
+        except (OSError, ValueError, TypeError) as error:  # the last where TLS has no certificates
+            reason = getattr(error, "strerror", None) or first_line(error)
             raise SourceError(
-                f"expected certificates for {self._address}; received none: name them in Dask's "
-                "configuration (distributed.comm.tls), see docs/batch.md"
+                "expected a Dask scheduler such as tcp://host:8786 or tls://host:8786; received "
+                f"{self._address}: {reason}: start one with `dask scheduler`, and give the address "
+                "that it prints"
             ) from error
-        except (OSError, ValueError) as error:
-            raise SourceError(
-                f"expected a Dask scheduler at {self._address}; received: {first_line(error)}"
-            ) from error
-        with self._client, warnings.catch_warnings():
-            # photos that travel are large, which is meant
-            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        with self._client:
             try:
                 self._client.wait_for_workers(1, timeout=self._timeout_s)
             except TimeoutError as error:
@@ -198,17 +176,12 @@ class ClusterWorkers:
                     f"expected a worker at {self._address}; there is none: start one on each "
                     f"machine with `dask worker {self._address}`"
                 ) from error
+            self._threads, self._asked_s, self._seen_s = 0, -math.inf, time.monotonic()
             # every photo is a task of its own, also where the same one comes again
             yield self._client.get_executor(pure=False)
 
     def in_hand(self) -> int:
-        # workers come and go; to ask before each photo would take as long as a small one
-        if time.monotonic() - self._asked_s > ASK_AGAIN_S:
-            self._threads, self._asked_s = self._threads_there(), time.monotonic()
-        return max(4, 3 * self._threads)
-
-    def is_loss(self, error: BaseException) -> bool:
-        return isinstance(error, CancelledError | _distributed().KilledWorker)
+        return max(4, 3 * self._threads_there())
 
     def check(self) -> None:
         if self._client.status != "running":
@@ -216,59 +189,23 @@ class ClusterWorkers:
                 f"expected the scheduler at {self._address} to stay; it went away: start it again, "
                 "and the same command goes on"
             )
-        if self._threads_there():
-            self._silent_since_s = None
-        elif self._silent_since_s is None:
-            self._silent_since_s = time.monotonic()
-        elif time.monotonic() - self._silent_since_s > MOST_SILENT_S:
+        if not self._threads_there() and time.monotonic() - self._seen_s > MOST_SILENT_S:
             raise SourceError(
                 f"expected a worker at {self._address}; there was none for {MOST_SILENT_S} s: "
                 "start workers, and the same command goes on"
             )
 
+    def is_loss(self, error: BaseException | None) -> bool:
+        return isinstance(error, self._losses)
+
     def _threads_there(self) -> int:
         """Return how many photos the cluster can work on at once, 0 where it does not answer."""
-        try:
-            return sum(self._client.nthreads().values())
-        except OSError:
-            return 0  # distributed's CommClosedError is one
-
-
-def _distributed():
-    """Return Dask's package for clusters, imported where it is asked for: it is large."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise SourceError(
-            "expected the package distributed for --scheduler; it is not installed: "
-            'pip install "dask[distributed]"'
-        ) from error
-    # a scheduler that goes away is told in one sentence of ours; importing it sets levels
-    for name in ("distributed", "distributed.client", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    return distributed
-
-
-def _check_address(address: str, timeout_s: float) -> None:
-    """Raise a `SourceError` unless something that may be a scheduler answers in time."""
-    parts = urlsplit(address)
-    try:
-        scheme, place = parts.scheme, (parts.hostname, parts.port)
-    except ValueError:
-        scheme, place = "", (None, None)
-    if scheme not in ("tcp", "tls") or None in place:
-        raise SourceError(
-            f"expected a scheduler such as tcp://host:8786 or tls://host:8786; received {address}"
-        )
-    try:
-        with socket.create_connection(place, timeout_s) as connection:
-            # a scheduler speaks first; without TLS that tells it from a web page such as its own
-            if scheme == "tcp" and not connection.recv(1):
-                raise ConnectionResetError("the connection was closed")
-    except OSError as error:
-        is_silent = isinstance(error, TimeoutError)
-        reason = f"no answer in {timeout_s:g} s" if is_silent else error.strerror or error
-        raise SourceError(
-            f"expected a Dask scheduler at {address}; received {reason}: "
-            "start one with `dask scheduler`, and give the address that it prints"
-        ) from error
+        # workers come and go; to ask before each photo would take as long as a small one
+        now_s = time.monotonic()
+        if now_s - self._asked_s > ASK_AGAIN_S:
+            self._threads, self._asked_s = 0, now_s
+            with contextlib.suppress(OSError):  # distributed's CommClosedError is one
+                self._threads = sum(self._client.nthreads().values())
+        if self._threads:
+            self._seen_s = now_s
+        return self._threads

@@ -1,15 +1,10 @@
-"""What a batch writes: tables, which grow as photos are done, and annotated copies.
-
-A table under its own name is always whole. While a run adds photos to it, rows are appended as they
-are made; a run that would first take rows out (photos changed, another model) fills `NAME.part.csv`
-beside it, and puts that in its place when it holds no fewer photos. Parquet has its index at its
-end, so it is written when a run ends, from the store.
-"""
+"""What a batch writes: tables, which grow as photos are done, and annotated copies."""
 
 import contextlib
 import functools
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -23,15 +18,10 @@ from emotion.tables import TableSink, check_suffix
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """What is to be written.
+    """What is to be written."""
 
-    Attributes:
-        tables: files ending in .csv, .jsonl or .parquet; all hold the same rows.
-        copies: the folder for annotated copies, None for none.
-    """
-
-    tables: tuple[Path, ...] = ()
-    copies: Path | None = None
+    tables: tuple[Path, ...] = ()  # ending in .csv, .jsonl or .parquet; all hold the same rows
+    copies: Path | None = None  # the folder for annotated copies
 
     @property
     def store(self) -> Path:
@@ -53,12 +43,8 @@ class BatchOutputs:
             raise SourceError("expected a table or a folder for annotated copies; received neither")
         for table in self.tables:
             check_suffix(table)
-            if table.is_dir():
-                raise SourceError(f"expected a file for the table; {table} is a folder")
-            if not table.parent.is_dir():
-                raise SourceError(
-                    f"expected a folder for the table to be in; there is no {table.parent}"
-                )
+            if table.is_dir() or not table.parent.is_dir():
+                raise SourceError(f"expected a table's file in a folder there is; received {table}")
         if self.copies is None:
             return
         try:
@@ -80,12 +66,8 @@ class BatchOutputs:
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
     """Return where the annotated copy of a photo goes: the same path below `copies`.
 
-    A photo of a type that is not written gets .jpg behind its name.
-
-    Args:
-        copies: the folder.
-        name: of the photo.
-        names: of all photos, for a photo that needs another suffix must not take another's place.
+    A photo of a type that is not written gets .jpg behind its name, once more where another one of
+    all `names` has that.
     """
     while not name.lower().endswith(WRITTEN_SUFFIXES):
         name += ".jpg"
@@ -96,56 +78,58 @@ def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
     return copies.joinpath(*parts)
 
 
-def table_rows(record: Record) -> list[dict]:
-    """Return the rows of a photo; bytes of its name that are no UTF-8 are written as \\xff."""
-    name = record.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return photo_rows(name, record.problem or {"faces": record.faces})
-
-
 class Tables:
-    """The tables of one run, and whether each may grow in its own place."""
+    """The tables of one run: under its own name each is always whole.
+
+    Rows are appended as photos are done. A run that would first take rows out (photos changed,
+    another model) fills `NAME.part.csv` beside the table, and puts that in its place when it holds
+    no fewer photos. Parquet has its index at its end, so it is written when a run ends.
+    """
 
     def __init__(
         self,
-        tables: Sequence[Path],
+        outputs: BatchOutputs,
         columns: Mapping[str, type],
-        store: Store,
         metadata: Mapping[str, str],
+        store: Store,
     ):
-        self._tables, self._columns = tables, columns
-        self._store, self._metadata = store, metadata
-        self._sinks: list[TableSink] = []
+        self._columns, self._metadata, self._store = columns, metadata, store
+        # as seen from the store, so that both may move
+        folder = outputs.store.parent
+        self._names = {table: os.path.relpath(table, folder) for table in outputs.tables}
+        # how many photos each held when it was written from here
+        held = store.facts.get("tables", {})
+        self._held = {name: held[name] for name in self._names.values() if name in held}
+
+    def are_current(self, photos: int) -> bool:
+        """True if they were written after the last photo and hold so many."""
+        return self._store.facts.get("tables_are_current", False) and all(
+            table.exists() and self._held.get(name) == photos for table, name in self._names.items()
+        )
 
     @contextlib.contextmanager
-    def growing(self, names: Sequence[str], most: int) -> Iterator["Tables"]:
-        """Let tables of text grow from the rows of photos that are done.
+    def growing(self, names: Sequence[str], most: int) -> Iterator[Callable[[Record], None]]:
+        """Give a function that adds the rows of a photo to the tables of text.
 
         Args:
-            names: the photos that are done.
+            names: the photos that are done, with whose rows the tables begin.
             most: how many there will be.
         """
-        in_place = [table for table in self._tables if self._may_hold(table, len(names), most)]
+        in_place = [table for table in self._names if self._may_hold(table, len(names), most)]
+        sinks = []
+
+        def write(record: Record) -> None:
+            for sink in sinks:
+                for row in _rows(record):
+                    sink.write(row)
+
         with contextlib.ExitStack() as stack:
-            for table in self._tables:
+            for table in self._names:
                 if table.suffix.lower() != ".parquet":
                     place = table if table in in_place else _part_of(table)
-                    self._sinks.append(stack.enter_context(self._sink(place, names)))
-            self._store.tables_hold(len(names), in_place)
-            yield self
-        self._sinks.clear()
-
-    def _may_hold(self, table: Path, photos: int, most: int) -> bool:
-        """True if a table would lose no photos; a file that is not ours gives way to all only."""
-        held = self._store.held_by(table)
-        if held is None:
-            held = most if table.exists() else 0
-        return photos >= held
-
-    def write(self, record: Record) -> None:
-        """Add the rows of a photo to the tables that grow."""
-        for sink in self._sinks:
-            for row in table_rows(record):
-                sink.write(row)
+                    sinks.append(stack.enter_context(self._sink(place, names)))
+            self._keep(in_place, len(names), are_current=False)
+            yield write
 
     def finish(self, names: Sequence[str], done: int) -> tuple[Path, ...]:
         """Write each table in the order of the names; return those that keep what they held.
@@ -154,21 +138,36 @@ class Tables:
             names: all photos; those that are not done have no rows.
             done: how many are done.
         """
-        most = len(names)
-        ready = [
-            table for table in self._tables if done == most or self._may_hold(table, done, most)
-        ]
+        ready = [table for table in self._names if self._may_hold(table, done, len(names))]
         for table in ready:
             with self._sink(table, names):
                 pass
             _part_of(table).unlink(missing_ok=True)
-        self._store.tables_hold(done, ready, alone=done == most)
-        return tuple(table for table in self._tables if table not in ready)
+        self._keep(ready, done, are_current=True)
+        return tuple(table for table in self._names if table not in ready)
+
+    def _may_hold(self, table: Path, photos: int, most: int) -> bool:
+        """True if a table would lose no photos; a file that is not ours gives way to all only."""
+        held = self._held.get(self._names[table], most if table.exists() else 0)
+        return photos >= min(held, most)
+
+    def _keep(self, tables: Sequence[Path], photos: int, are_current: bool) -> None:
+        self._held |= {self._names[table]: photos for table in tables}
+        # other tables are from now on as if another program had written them
+        self._store.set(tables=self._held, tables_are_current=are_current)
+        self._store.commit()
 
     def _sink(self, place: Path, names: Sequence[str]) -> TableSink:
-        rows = (row for record in self._store.records(names) for row in table_rows(record))
+        records = filter(None, map(self._store.find, names))
+        rows = (row for record in records for row in _rows(record))
         return TableSink(place, self._columns, self._metadata, first_rows=rows)
 
 
 def _part_of(table: Path) -> Path:
     return table.with_name(f"{table.stem}.part{table.suffix}")
+
+
+def _rows(record: Record) -> list[dict]:
+    """Return the rows of a photo; bytes of its name that are no UTF-8 are written as \\xff."""
+    name = record.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return photo_rows(name, record.problem or {"faces": record.faces})

@@ -3,8 +3,10 @@
 import argparse
 import contextlib
 import json
+import logging
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from emotion.batch import (
@@ -33,6 +35,9 @@ def read_photos(source: PhotosSource, options: argparse.Namespace) -> int:
     settings = BatchSettings(options.model, detector_for(options, source), options.again)
     workers = LocalWorkers(options.workers)
     if options.scheduler:
+        # what Dask has to say of a scheduler that goes away is told here in one sentence
+        logging.disable()
+        warnings.simplefilter("ignore")
         workers = ClusterWorkers(options.scheduler, send_files=options.send_files)
     has_results = bool(options.table or options.output)
     prints_lines = not (has_results or options.json)

@@ -187,19 +187,19 @@ def test_place_of_a_copy(name, others, expected):
 def test_a_worker_with_another_model_is_told(model, tmp_path):
     def load(**differences):
         sha256 = Recognizer.load(model).model.sha256
-        settings = WorkerSettings(portable_stem(model), sha256, SignDetector)
+        settings = WorkerSettings(portable_stem(model), SignDetector, model_sha256=sha256)
         return load_worker(pickle.dumps(replace(settings, **differences)))
 
     _, recognizer, _ = load()
     assert recognizer.model.name == "one"
     for differences, words in [
         ({"model_sha256": "ab" * 32}, "abab"),
-        ({"model": str(tmp_path / "none"), "is_remote": True}, "worker on .* cannot start"),
+        ({"model": tmp_path / "none", "is_remote": True}, "worker on .* cannot start"),
     ]:
         with pytest.raises(ModelError, match=words):
             load(**differences)
     # a checkout elsewhere has its models elsewhere
-    assert portable_stem(ROOT / "models" / "detection_model") == "models/detection_model"
+    assert portable_stem(ROOT / "models" / "detection_model") == Path("models/detection_model")
 
 
 def test_documentation_names_every_column():

@@ -15,7 +15,7 @@ from batch_support import (
 from model_folder import write_pair
 
 from emotion.batch import BatchSettings
-from emotion.batch.store import Record, Store
+from emotion.batch.store import Record, opened_store
 from emotion.errors import SourceError, TableError
 
 
@@ -258,17 +258,17 @@ def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, tmp_pat
 
 def test_what_a_run_takes_out_counts_with_its_first_photo(tmp_path):
     names = ["one.jpg", "two.jpg", "x\udcff.jpg"]
-    with Store(tmp_path / "s", {"model": "a"}) as store:
-        store.start(names, [], False)
-        for name in names:
-            store.add(Record(name, (1, 2), problem=f"no {name}"))
-    with Store(tmp_path / "s", {"model": "b"}) as store:
-        assert store.start(names, [], False) == []
-        assert store.names() == set()
-    with Store(tmp_path / "s", {"model": "a"}) as store:
-        assert store.start(names, [], False) == []
-        assert store.find("x\udcff.jpg") == Record("x\udcff.jpg", (1, 2), problem="no x\udcff.jpg")
+    records = [Record(name, (1, 2), problem=f"no {name}") for name in names]
+    with opened_store(tmp_path / "s") as store:
+        for record in records:
+            store.add(record)
+    with opened_store(tmp_path / "s") as store:
+        store.forget(names)
+        store.set(settings={"model": "b"})
+        assert (store.names(), store.facts) == (set(), {"settings": {"model": "b"}})
+    with opened_store(tmp_path / "s") as store:
+        assert ([store.find(name) for name in names], store.facts) == (records, {})
         store.forget(names)
         store.add(Record("four.jpg", None))
-    with Store(tmp_path / "s", {"model": "a"}) as store:
+    with opened_store(tmp_path / "s") as store:
         assert store.names() == {"four.jpg"}

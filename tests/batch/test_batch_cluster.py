@@ -90,12 +90,13 @@ def cluster(tmp_path):
     made.close()
 
 
-def run(cluster, model, photos, table, copies=None, on_photo=None, **options):
+def run(cluster, model, photos, table, copies=None, **options):
+    calls = {"on_photo": options.pop("on_photo")} if "on_photo" in options else {}
     settings = BatchSettings(model=model, make_detector=SignDetector)
     outputs = BatchOutputs((table,), copies)
     # a worker that was just started may take its time on a busy machine
     workers = ClusterWorkers(cluster.address, **{"timeout_s": 30} | options)
-    return run_batch(photos, outputs, settings, workers, on_photo=on_photo)
+    return run_batch(photos, outputs, settings, workers, **calls)
 
 
 def test_worker_killed_in_mid_run_loses_and_doubles_nothing(cluster, model, tmp_path):
@@ -178,12 +179,12 @@ def test_what_is_no_cluster_of_this_program_is_told(cluster, model, tmp_path, mo
     assert not (tmp_path / "t.csv").exists()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for address, words in {
-            "nonsense": "such as tcp://host",
-            "http://127.0.0.1:8787": "such as tcp://host",
+            "nonsense": "another kind",
+            "http://127.0.0.1:8787": "another kind",
             "tcp://127.0.0.1:port": "such as tcp://host",
             "tls://127.0.0.1:1": "Connection refused",
-            "tcp://nowhere.invalid:8786": "scheduler at tcp://nowhere",
-            f"tcp://127.0.0.1:{silent.getsockname()[1]}": "no answer",
+            "tcp://nowhere.invalid:8786": "tcp://nowhere.invalid:8786: ",
+            f"tcp://127.0.0.1:{silent.getsockname()[1]}": "timed out",
         }.items():
             workers = ClusterWorkers(address, timeout_s=0.2)
             with pytest.raises(SourceError, match=words), workers.opened():
