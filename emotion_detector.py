@@ -19,9 +19,8 @@ try:
     import cv2
 
     from emotion.cli.options import UsageError, open_source, parse
-    from emotion.cli.output import one_line, tell
     from emotion.cli.sources import PhotoSource, VideoSource
-    from emotion.cli.tools import Tools
+    from emotion.cli.tools import Tools, tell
     from emotion.errors import EmotionError
     from emotion.files import stdout_was_closed
     from emotion.video.reading import silence_opencv
@@ -60,7 +59,10 @@ def main(arguments: Sequence[str] | None = None, tools: Tools = MACHINE) -> int:
         return 130
     except (EmotionError, OSError, cv2.error) as error:
         if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
-            tell(one_line(error))
+            words = str(error)
+            if isinstance(error, OSError) and error.strerror:
+                words = ": ".join(map(str, filter(None, (error.strerror, error.filename))))
+            tell(" ".join(words.split()))
         return 1
 
 

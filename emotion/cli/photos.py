@@ -18,9 +18,8 @@ from emotion.batch import (
     LocalWorkers,
     run_batch,
 )
-from emotion.cli.output import is_stdout, json_stream, tell, write_lines
 from emotion.cli.sources import PhotosSource
-from emotion.cli.tools import detector_for
+from emotion.cli.tools import detector_for, is_stdout, json_stream, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.text import counted
 

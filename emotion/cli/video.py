@@ -6,9 +6,8 @@ import json
 import sys
 
 from emotion.cli.options import choose_window, has_output
-from emotion.cli.output import is_stdout, json_stream, tell, write_lines
 from emotion.cli.sources import VideoSource
-from emotion.cli.tools import TITLE, Tools, load
+from emotion.cli.tools import TITLE, Tools, is_stdout, json_stream, load, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.rows import face_to_dict, results_to_dict
 from emotion.video.following import FollowSettings

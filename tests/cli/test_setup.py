@@ -30,31 +30,25 @@ def read_requirements(path: Path) -> dict[str, Requirement]:
 # The requirement files
 
 
-@pytest.mark.parametrize("path", [WHOLE, SERVING], ids=lambda path: path.name)
-def test_every_requirement_has_a_lower_and_an_upper_bound(path):
-    for requirement in read_requirements(path).values():
+def test_requirements_are_bounded_and_serving_takes_a_part_of_them():
+    whole, serving = read_requirements(WHOLE), read_requirements(SERVING)
+    for requirement in (*whole.values(), *serving.values()):
         operators = sorted(bound.operator for bound in requirement.specifier)
         assert operators == ["<", ">="], str(requirement)
-
-
-def test_serving_takes_a_part_of_the_whole_set_with_the_same_bounds():
-    whole, serving = read_requirements(WHOLE), read_requirements(SERVING)
     serving[run.DESKTOP] = serving.pop(run.HEADLESS)
-    assert {"flask", "onnxruntime", run.DESKTOP} <= set(serving) < set(whole)
-    assert "tensorflow" not in serving
-    bounds = {name: whole[name].specifier for name in serving}
-    assert {name: requirement.specifier for name, requirement in serving.items()} == bounds
+    assert {"flask", "onnxruntime", run.DESKTOP} <= set(serving) < set(whole) - {"tensorflow"}
+    for name, requirement in serving.items():
+        assert requirement.specifier == whole[name].specifier, name
 
 
-@pytest.mark.parametrize("name", sorted(read_requirements(WHOLE)))
-def test_these_tests_run_with_a_version_within_the_bounds(name):
-    requirement = read_requirements(WHOLE)[name]
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        optional = {run.DESKTOP: run.HEADLESS}  # each stands for the other
-        version = metadata.version(optional.get(name, name))
-    assert Version(version) in requirement.specifier
+def test_these_tests_run_with_versions_within_the_bounds():
+    for name, requirement in read_requirements(WHOLE).items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            assert name == run.DESKTOP
+            version = metadata.version(run.HEADLESS)  # each stands for the other
+        assert Version(version) in requirement.specifier, name
 
 
 # The container
@@ -121,15 +115,12 @@ def start(project: Path, *arguments: str, **variables: str) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "stream"),
-    [([], 2, "stderr"), (["fly"], 2, "stderr"), (["--help"], 0, "stdout")],
-)
-def test_without_a_known_command_nothing_is_installed(project, arguments, code, stream):
-    done = start(project, *arguments)
-    assert done.returncode == code
-    assert all(f"\n  {name} " in getattr(done, stream) for name in run.COMMANDS)
-    assert not (project / ".venv").exists()
+def test_without_a_known_command_nothing_is_installed(project):
+    for line, code, stream in (("", 2, "stderr"), ("fly", 2, "stderr"), ("--help", 0, "stdout")):
+        done = start(project, *line.split())
+        assert done.returncode == code
+        assert all(f"\n  {name} " in getattr(done, stream) for name in run.COMMANDS)
+        assert not (project / ".venv").exists()
 
 
 def test_the_first_start_installs_and_later_ones_only_when_something_changed(project):
@@ -200,7 +191,6 @@ def test_the_supported_pythons_are_the_same_everywhere(monkeypatch):
         ("0::/", {"": "nonsense"}, 6),
         ("0::/", {"": "100000 0"}, 6),
         ("0::/a/b", {"a": "300000 100000", "a/b": "max 100000"}, 3),
-        ("0::/a/b", {"a": "max 100000", "a/b": "400000 100000"}, 4),
         ("0::/a", {"other": "100000 100000"}, 6),
         ("1:name=systemd:/", {"": "500000 100000"}, 5),
         (None, {}, 6),
