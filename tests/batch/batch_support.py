@@ -10,14 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from emotion.batch import Workers
 from emotion.detection.boxes import Detection
 
 PLAIN, KILLS, HANGS, FAILS, SLOW = (
-    (90, 90, 90),
-    (255, 0, 0),
-    (0, 0, 255),
-    (0, 255, 0),
-    (255, 255, 0),
+    *((90, 90, 90), (255, 0, 0), (0, 0, 255), (0, 255, 0), (255, 255, 0)),
 )
 
 
@@ -28,12 +25,9 @@ class SignDetector:
         sign = tuple(int(value) for value in image[0, 0])
         if sign == KILLS:
             os.kill(os.getpid(), signal.SIGKILL)
-        if sign == HANGS:
-            time.sleep(600)
         if sign == FAILS:
             raise ZeroDivisionError("a mistake")
-        if sign == SLOW:
-            time.sleep(0.1)
+        time.sleep({HANGS: 600, SLOW: 0.1}.get(sign, 0))
         side = 20 + int(image[-1, -1, 0]) % 20
         return (Detection((4, 4, side, side), 5.0),)
 
@@ -42,16 +36,11 @@ class OtherDetector(SignDetector):
     """Another one."""
 
 
-class ThreadWorkers:
+class ThreadWorkers(Workers):
     """An executor of threads in this process, as quick to start as a test wants it."""
 
-    is_remote = sends_files = False
-    threads = None
-
-    def __init__(self, count=1, **differences):
-        self.count, self.opened_times = count, 0
-        for name, value in differences.items():
-            setattr(self, name, value)
+    def __init__(self, count=1, is_remote=False):
+        self.count, self.is_remote, self.opened_times = count, is_remote, 0
 
     @contextlib.contextmanager
     def opened(self):
@@ -62,12 +51,6 @@ class ThreadWorkers:
 
     def in_hand(self):
         return self.count + 1
-
-    def check(self):
-        pass
-
-    def is_loss(self, error):
-        return False
 
 
 def write_photo(path, sign=PLAIN, number=0):
