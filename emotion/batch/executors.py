@@ -1,20 +1,34 @@
-"""Where photos are recognized: in a pool of processes here, or on the workers of a Dask cluster."""
+"""Photos out to workers, answers in: to a pool of processes here, or to a Dask cluster."""
 
 import contextlib
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
-from emotion.errors import SourceError
+from emotion.batch.worker import PhotoAnswer, PhotoTask, check_worker, recognize_photo
+from emotion.errors import EmotionError, SourceError
 from emotion.files import available_cpus
+from emotion.images.folders import PhotoFile
 from emotion.text import first_line
 
 CONNECT_TIMEOUT_S = 10  # how long a scheduler may take to answer, and to have a worker
@@ -22,10 +36,15 @@ LAST_PHOTOS_S = 5  # how long the photos in hand may still take when a run is in
 ASK_AGAIN_S = 2  # how long the answer of a cluster about its size is believed
 MOST_SILENT_S = 60  # how long a cluster may be without any worker in the middle of a run
 MOST_WORKERS = 61 if sys.platform == "win32" else 4096  # Windows waits for no more at a time
+TICK_S = 1.0  # how often the caller hears that nothing came, to show the time or to stop
 
 NO_START = (
     "expected workers that start; they end before the first photo: use fewer with --workers, or "
     "look for their message above"
+)
+TWICE_LOST = (
+    "expected an answer; the worker ended twice while it read this photo: it crashed, had too "
+    "little memory or took too long"
 )
 
 
@@ -46,10 +65,6 @@ class Workers:
 
     def check(self) -> None:
         """Raise a `SourceError` where no answer can come any more; a pool says so itself."""
-
-    def is_loss(self, error: BaseException | None) -> bool:
-        """True if an error says that a worker died, False if a call failed."""
-        return isinstance(error, BrokenExecutor)
 
 
 class LocalWorkers(Workers):
@@ -150,7 +165,6 @@ class ClusterWorkers(Workers):
                 "expected the package distributed for --scheduler; it is not installed: "
                 'pip install "dask[distributed]"'
             ) from error
-        self._losses = (CancelledError, distributed.KilledWorker)
         address = urlsplit(self._address)
         try:
             if address.scheme not in ("tcp", "tls"):
@@ -195,9 +209,6 @@ class ClusterWorkers(Workers):
                 "start workers, and the same command goes on"
             )
 
-    def is_loss(self, error: BaseException | None) -> bool:
-        return isinstance(error, self._losses)
-
     def _threads_there(self) -> int:
         """Return how many photos the cluster can work on at once, 0 where it does not answer."""
         # workers come and go; to ask before each photo would take as long as a small one
@@ -209,3 +220,110 @@ class ClusterWorkers(Workers):
         if self._threads:
             self._seen_s = now_s
         return self._threads
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photo on its way."""
+
+    photo: PhotoFile
+    stamp: tuple[int, int] | None  # size and time of its file before it was read
+    task: PhotoTask | PhotoAnswer  # the answer, where that is known without a worker
+
+
+Answers = Generator[tuple[Job, PhotoAnswer] | None, None, Any]
+
+
+def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
+    """Yield each job with its answer as they come, None when nothing came for a while.
+
+    Args:
+        jobs: taken when their turn comes, so that few are held at a time.
+        workers: where the executors come from.
+        settings: pickled `WorkerSettings`.
+
+    Raises:
+        ModelError, SourceError: no worker can do it; see `recognize_photo` and `Workers`.
+    """
+    while lost := deque((yield from _round(jobs, workers, settings, workers.in_hand))):
+        while lost:
+            # one at a time, which finds the photo that ends workers, if one does
+            again = (lost.popleft() for _ in range(len(lost)))
+            for job in (yield from _round(again, workers, settings, lambda: 1)):
+                yield job, PhotoAnswer(problem=TWICE_LOST, is_final=False)
+
+
+def _round(
+    jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callable[[], int]
+) -> Answers:
+    """Yield answers until there are no more jobs or a worker died; return those that it had."""
+    lost: list[Job] = []
+    pending: dict[Future, Job] = {}
+    with workers.opened() as executor:
+        # before a worker has the model nothing must be touched
+        ready = _submit(executor, check_worker, settings)
+        yield from _wait([ready], workers)
+        if _outcome(ready) is None:
+            raise SourceError(NO_START)
+        while True:
+            while not lost and len(pending) < most() and (job := next(jobs, None)):
+                if isinstance(job.task, PhotoAnswer):
+                    yield job, job.task
+                    continue
+                try:
+                    pending[_submit(executor, recognize_photo, job.task)] = job
+                except BrokenExecutor:
+                    lost.append(job)
+            if not pending:
+                return lost
+            done = yield from _wait(pending, workers)
+            for future in [future for future in pending if future in done]:  # as they were sent
+                job, answer = pending.pop(future), _outcome(future)
+                if answer is None:
+                    lost.append(job)
+                else:
+                    yield job, answer
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What pickle replaces by the value of a call when it is loaded."""
+
+    function: Callable
+    argument: object
+
+    def __reduce__(self):
+        return self.function, (self.argument,)
+
+
+def _submit(executor: Executor, function: Callable, argument: object) -> Future:
+    """Schedule a call as bytes, so that a Dask scheduler need not have this program."""
+    return executor.submit(pickle.loads, pickle.dumps(_Call(function, argument)))
+
+
+def _wait(futures: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:
+    """Yield None from time to time until one of the futures is done; return those that are."""
+    while not (done := wait(futures, TICK_S, FIRST_COMPLETED).done):
+        workers.check()
+        yield None
+    return done
+
+
+def _outcome(future: Future):
+    """Return what a call returned, None where its worker died."""
+    try:
+        return future.result()
+    except (BrokenExecutor, CancelledError):
+        return None
+    except EmotionError:
+        raise
+    except ImportError as error:
+        raise SourceError(
+            f"expected this program on every worker; one says: {error}: start workers in a "
+            "checkout with its environment and PYTHONPATH set to its folder"
+        ) from error
+    except Exception as error:
+        if type(error).__name__ == "KilledWorker":  # Dask's, which need not be installed
+            return None
+        reason = f"expected faces or a known problem; received {type(error).__name__}: {error}"
+        return PhotoAnswer(problem=" ".join(reason.split()), is_final=False)

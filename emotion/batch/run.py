@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emotion.batch.dispatch import Job, answers
-from emotion.batch.executors import Workers
-from emotion.batch.outputs import BatchOutputs, Tables, copy_path
-from emotion.batch.store import Record, Store, opened_store
+from emotion.batch.executors import Job, Workers, answers
+from emotion.batch.outputs import BatchOutputs, Record, Store, Tables, copy_path, opened_store
 from emotion.batch.worker import (
     BatchSettings,
     PhotoAnswer,
@@ -42,10 +40,6 @@ class BatchProgress:
     faces: int = 0
     problems: int = 0  # photos that could not be read
     skipped: int = 0  # photos done in an earlier run and unchanged
-
-    @property
-    def is_complete(self) -> bool:
-        return self.done == self.total
 
 
 @dataclass(frozen=True)
@@ -198,9 +192,9 @@ class _Run:
                         stack.callback(lambda: held_back.extend(self.finish()))
                         growing = self.tables.growing(self.names - left_names, len(self.names))
                         write = stack.enter_context(growing)
-                    record, results = self.keep(*each)
+                    record = self.keep(*each)
                     write(record)
-                    on_photo(record.name, results)
+                    on_photo(record.name, record.problem or each[1].results)
                 if on_progress(self.progress) is False:
                     break
         return held_back
@@ -219,13 +213,12 @@ class _Run:
             or (copy and not record.problem and not (record.has_copy and copy.exists()))
         ):
             return False
-        self.count(record)
-        self.counts["skipped"] += 1
+        self.count(record, skipped=1)
         return True
 
-    def count(self, record: Record) -> None:
+    def count(self, record: Record, **more: int) -> None:
         problems = record.problem is not None
-        self.counts.update(done=1, faces=len(record.faces), problems=problems)
+        self.counts.update(done=1, faces=len(record.faces), problems=problems, **more)
 
     def job(self, photo: PhotoFile) -> Job:
         """Return what is to be done for a photo, whose bytes are read here if they travel."""
@@ -247,8 +240,8 @@ class _Run:
         task = PhotoTask(self.worker_settings, photo.path.absolute(), content, copy)
         return Job(photo, stamp, task)
 
-    def keep(self, job: Job, answer: PhotoAnswer) -> tuple[Record, dict | str]:
-        """Write down what came of a photo; return that, and its results or its problem."""
+    def keep(self, job: Job, answer: PhotoAnswer) -> Record:
+        """Write down what came of a photo."""
         if answer.copy is not None:
             copy = self.copy_of(job.photo)
             try:
@@ -270,7 +263,7 @@ class _Run:
         self.count(record)
         if record.problem is not None and len(self.first_problems) < PROBLEMS_TOLD:
             self.first_problems.append((record.name, record.problem))
-        return record, answer.problem or answer.results
+        return record
 
     def finish(self) -> tuple[Path, ...]:
         """Write the tables in the order of the photos; return those that keep what they held."""

@@ -33,7 +33,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_rows_are_those_of_the_recognizer_in_tables_of_each_kind(batch, folder, model, tmp_path):
     report = batch(tables=("t.csv", "t.jsonl", "t.parquet"))
     assert (report.total, report.done, report.faces, report.problems) == (3, 3, 3, 0)
-    assert report.is_complete
     csv = pd.read_csv(tmp_path / "t.csv")
     lines = pd.read_json(tmp_path / "t.jsonl", lines=True)
     parquet = pd.read_parquet(tmp_path / "t.parquet")
@@ -111,7 +110,6 @@ def test_rows_keep_the_order_of_the_photos_and_progress_counts_up(batch, table, 
     batch(workers, on_photo=lambda name, results: done.append(name), on_progress=progress.append)
     assert photos_of(table) == sorted(done)
     assert [step.done for step in progress] == list(range(9))
-    assert progress[-1].is_complete
     assert workers.opened_times == 1
     for tables, words in (((), "neither"), (("t.xlsx",), "ending in"), (("no/t.csv",), "no")):
         with pytest.raises((SourceError, TableError), match=words):

@@ -15,7 +15,7 @@ from batch_support import (
 from model_folder import write_pair
 
 from emotion.batch import BatchSettings
-from emotion.batch.store import Record, opened_store
+from emotion.batch.outputs import Record, opened_store
 from emotion.errors import SourceError, TableError
 
 
@@ -114,14 +114,14 @@ def test_what_is_done_is_kept_and_goes_on(batch, folder, table, tmp_path, ends):
     tables = ("t.csv", "t.parquet")
     if ends == "stopped":
         report = batch(on_progress=stop_after(2), tables=tables)
-        assert (report.done, report.is_complete) == (2, False)
+        assert (report.done, report.total) == (2, 3)
     else:
         with pytest.raises(KeyboardInterrupt):
             batch(on_photo=interrupt, tables=tables)
     assert photos_of(table) == ["000.png", "001.png"]
     assert len(pd.read_parquet(tmp_path / "t.parquet")) == 2
     report = batch(tables=tables)
-    assert (report.skipped, report.is_complete) == (2, True)
+    assert (report.skipped, report.done) == (2, 3)
     assert photos_of(table) == ["000.png", "001.png", "002.png"]
 
 
@@ -141,7 +141,7 @@ def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, table, tmp_p
     assert table.read_bytes() == good
     assert "still holds" in report.notes[-1]
     report = batch(make_detector=OtherDetector)
-    assert (report.skipped, report.is_complete) == (2, True)
+    assert (report.skipped, report.done) == (2, 3)
     assert len(photos_of(table)) == 3
     assert not part.exists()
 
