@@ -25,15 +25,11 @@ Find every face in a camera's picture, a video, a stream, a photo or a folder of
 emotion. Without options: camera 0 in a window, until q, Esc or the window's close button."""
 EPILOG = """\
 examples:
-  python emotion_detector.py                                    camera 0 in a window
   python emotion_detector.py --source 1 --mirror                another camera, as in a mirror
   python emotion_detector.py --source rtsp://camera.local/live  a network camera
-  python emotion_detector.py --source photo.jpg                 one line of text a face
   python emotion_detector.py --source photo.jpg --output boxes.png --json boxes.json
-  python emotion_detector.py --source film.mp4                  the video in a window
   python emotion_detector.py --source film.mp4 --output out.mp4 --table faces.csv \\
       --summary summary.json --timeline timeline.png
-  python emotion_detector.py --source photos/                   one line a photo
   python emotion_detector.py --source photos/ --table faces.parquet --output annotated/
   python emotion_detector.py --source 'photos/**/*.jpg' --table faces.csv --workers 8
   python emotion_detector.py --source list.txt --table faces.csv --scheduler tcp://host:8786
@@ -162,12 +158,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         for *names, how, text in rows:
             group.add_argument(*names, help=text, **how)
     options = parser.parse_args(arguments)
-    is_yunet, has_network = options.detector == "yunet", options.detector_model is not None
-    if is_yunet != has_network:
-        missing, given = "--detector yunet", "--detector-model"
-        if is_yunet:
-            missing, given = f"--detector-model FILE ({EXPECTED_NETWORK})", missing
-        raise UsageError(f"expected {missing} with {given}; received none")
+    if (options.detector == "yunet") != (options.detector_model is not None):
+        raise UsageError(
+            "expected --detector yunet with --detector-model FILE; received one of them: FILE is "
+            f"{EXPECTED_NETWORK}"
+        )
     if options.send_files and not options.scheduler:
         raise UsageError("expected --scheduler URL with --send-files; received none")
     for one, other in (("workers", "scheduler"), ("show", "headless")):
@@ -262,27 +257,20 @@ def choose_window(options: argparse.Namespace, source: Source, tools: Tools) -> 
         SourceError: one is needed and cannot be opened.
         UsageError: there would be nothing to see, anywhere.
     """
-    has_files = has_output(options)
-    is_photo = isinstance(source, PhotoSource)
-    is_live = isinstance(source, VideoSource) and source.is_live
-    by_default = not options.headless and not is_photo and (is_live or not has_files)
-    if not (options.show or by_default):
-        if is_live and not has_files:
-            raise UsageError(
-                "expected --output, --table, --json, --summary or --timeline with --headless, "
-                "which shows nothing"
-            )
+    has_files, is_photo = has_output(options), isinstance(source, PhotoSource)
+    is_live = not is_photo and source.is_live
+    if is_live and options.headless and not has_files:
+        raise UsageError("expected --output, --table, --json or the like with --headless")
+    if not options.show and (options.headless or is_photo or (has_files and not is_live)):
         return False
     problem = tools.window_problem()
     if problem and (options.show or not has_files):
-        way_out = "use --headless, --output, --table or --json instead"
-        if is_photo or has_files:
-            way_out = "leave --show out"
+        way_out = "leave --show out" if is_photo or has_files else "use --headless with --json"
         raise SourceError(f"expected to open a window; {problem}: {way_out}")
     return not problem
 
 
 def has_output(options: argparse.Namespace) -> bool:
     """True if results are wanted beside what is shown."""
-    wanted = (options.output, options.table, options.json, options.summary, options.timeline)
-    return any(wanted)
+    names = "output table json summary timeline"
+    return any(getattr(options, name) for name in names.split())
