@@ -6,6 +6,7 @@ import functools
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
+from emotion.video.reading import frames, open_video
 from emotion.video.window import Window
 
 WEIGHTS = (0.02, 0.02, 0.02, 0.8, 0.06, 0.04, 0.04)
@@ -109,6 +111,12 @@ def portrait(left=0):
     face = data.astronaut()[0:240, 100:340]
     image[:, left : left + 240] = face
     return image
+
+
+def pictures_of(path):
+    """Return the pictures of a video."""
+    with open_video(Path(path)) as video:
+        return [frame.image for frame in frames(video)]
 
 
 def interrupted_tools(capture=None, gui=None, after=4):

@@ -140,13 +140,8 @@ class ClusterWorkers(Workers):
     def __init__(
         self, address: str, send_files: bool = False, timeout_s: float = CONNECT_TIMEOUT_S
     ):
-        """Take the scheduler's address.
-
-        Args:
-            address: such as tcp://host:8786, or tls://host:8786 with certificates from Dask's
-                configuration (`distributed.comm.tls`).
-            send_files: photos travel with their tasks, for workers that share no folder.
-            timeout_s: how long the scheduler may take to answer, and to have a worker.
+        """Take the scheduler's address, such as tcp://host:8786, or tls://host:8786 with the
+        certificates of Dask's configuration; photos travel to workers that share no folder.
         """
         self.sends_files = send_files
         self._address, self._timeout_s = address, timeout_s
@@ -155,8 +150,7 @@ class ClusterWorkers(Workers):
     def opened(self) -> Iterator[Executor]:
         """Give the executor of a client.
 
-        Raises:
-            SourceError: dask is missing, the scheduler does not answer, or it has no worker.
+        Raises SourceError where Dask is missing, no scheduler answers, or it has no worker.
         """
         try:
             import distributed  # large
@@ -227,7 +221,7 @@ class Job:
     """A photo on its way."""
 
     photo: PhotoFile
-    stamp: tuple[int, int] | None  # size and time of its file before it was read
+    stamp: list[int] | None  # size and time of its file before it was read
     task: PhotoTask | PhotoAnswer  # the answer, where that is known without a worker
 
 
@@ -237,13 +231,8 @@ Answers = Generator[tuple[Job, PhotoAnswer] | None, None, Any]
 def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
     """Yield each job with its answer as they come, None when nothing came for a while.
 
-    Args:
-        jobs: taken when their turn comes, so that few are held at a time.
-        workers: where the executors come from.
-        settings: pickled `WorkerSettings`.
-
-    Raises:
-        ModelError, SourceError: no worker can do it; see `recognize_photo` and `Workers`.
+    Few are under way at a time, and none is lost or doubled. `settings` are pickled
+    `WorkerSettings`. Raises ModelError or SourceError where no worker can do it.
     """
     while lost := deque((yield from _round(jobs, workers, settings, workers.in_hand))):
         while lost:

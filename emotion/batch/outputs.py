@@ -1,7 +1,6 @@
 """What a batch knows and writes: a store of photos, tables made from it, annotated copies."""
 
 import contextlib
-import functools
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from emotion.errors import SourceError, TableError
 from emotion.images.encoding import WRITTEN_SUFFIXES
 from emotion.images.folders import PhotoFile
 from emotion.rows import photo_rows
-from emotion.tables import TableSink, check_suffix
+from emotion.tables import TableSink
 
 SUFFIX = ".journal"
 
@@ -33,8 +32,8 @@ class Record:
     """What is known of a photo."""
 
     name: str
-    stamp: tuple[int, int] | None  # size and time of its file when it was read
-    faces: tuple[Mapping, ...] = ()  # as `face_to_dict` gives them
+    stamp: list[int] | None  # size and time of its file when it was read
+    faces: Sequence[Mapping] = ()  # as `face_to_dict` gives them
     problem: str | None = None  # why there are none
     is_final: bool = True  # the unchanged file needs no second look
     has_copy: bool = False  # an annotated copy was made
@@ -60,11 +59,7 @@ class Store:
         """Return what is known of a photo."""
         query = "SELECT record FROM photos WHERE name = ?"
         found = self._database.execute(query, (os.fsencode(name),)).fetchone()
-        if found is None:
-            return None
-        content = json.loads(found[0])
-        stamp = content["stamp"] and tuple(content["stamp"])
-        return Record(**content | {"stamp": stamp, "faces": tuple(content["faces"])})
+        return found and Record(**json.loads(found[0]))
 
     def names(self) -> set[str]:
         """Return the names of all photos that are known."""
@@ -93,8 +88,7 @@ class Store:
 def opened_store(path: Path) -> Iterator[Store]:
     """Give the store in a file, which is made if need be and removed where it holds no photo.
 
-    Raises:
-        TableError: it cannot be read or written, another run has it, or it is no store.
+    Raises TableError where it cannot be read or written, another run has it, or it is no store.
     """
     is_empty = False
     try:
@@ -145,17 +139,10 @@ class BatchOutputs:
     def prepare(self, photos: Sequence[PhotoFile]) -> None:
         """Make the folder for copies.
 
-        Raises:
-            SourceError: there is nothing to write, no place for it, or a copy could replace a
-                photo.
-            TableError: a table of such a name is not known.
+        Raises SourceError where nothing is to be written, or a copy could replace a photo.
         """
         if not self.tables and self.copies is None:
             raise SourceError("expected a table or a folder for annotated copies; received neither")
-        for table in self.tables:
-            check_suffix(table)
-            if table.is_dir() or not table.parent.is_dir():
-                raise SourceError(f"expected a table's file in a folder there is; received {table}")
         if self.copies is None:
             return
         try:
@@ -165,12 +152,11 @@ class BatchOutputs:
             raise SourceError(
                 f"expected a folder for annotated copies; received {self.copies}: {error.strerror}"
             ) from error
-        resolved = functools.lru_cache(maxsize=1024)(Path.resolve)
-        for photo in photos:
-            if resolved(photo.path.parent).is_relative_to(inside):
+        for folder in {photo.path.parent for photo in photos}:
+            if folder.resolve().is_relative_to(inside):
                 raise SourceError(
-                    f"expected a folder for annotated copies that holds no photos; {photo.path} is "
-                    f"in {self.copies}: name another folder"
+                    f"expected a folder for annotated copies that holds no photos; {self.copies} "
+                    f"holds those of {folder}: name another folder"
                 )
 
 
@@ -220,11 +206,8 @@ class Tables:
 
     @contextlib.contextmanager
     def growing(self, names: Sequence[str], most: int) -> Iterator[Callable[[Record], None]]:
-        """Give a function that adds the rows of a photo to the tables of text.
-
-        Args:
-            names: the photos that are done, with whose rows the tables begin.
-            most: how many there will be.
+        """Give a function that adds the rows of a photo to the tables of text, which begin with
+        those of the names; there will be as many as `most`.
         """
         in_place = [table for table in self._names if self._may_hold(table, len(names), most)]
         sinks = []
@@ -243,12 +226,7 @@ class Tables:
             yield write
 
     def finish(self, names: Sequence[str], done: int) -> tuple[Path, ...]:
-        """Write each table in the order of the names; return those that keep what they held.
-
-        Args:
-            names: all photos; those that are not done have no rows.
-            done: how many are done.
-        """
+        """Write each table in the order of all names; return those that keep what they held."""
         ready = [table for table in self._names if self._may_hold(table, done, len(names))]
         for table in ready:
             with self._sink(table, names):

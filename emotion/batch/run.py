@@ -70,14 +70,12 @@ def run_batch(
         outputs: what is written.
         settings: how photos are recognized.
         workers: `LocalWorkers`, `ClusterWorkers`, or another source of executors.
-        on_progress: called after each photo and about every second; False stops the run, and what
-            is done is kept.
-        on_photo: called for each photo when it is done in this run, with its name and its results,
-            see `results_to_dict`, or the reason why there are none.
+        on_progress: called after each photo and about every second; False stops the run.
+        on_photo: called with the name of each photo that is done in this run, and its results (see
+            `results_to_dict`) or the reason why there are none.
 
-    Raises ModelError where the model cannot be loaded or a worker has another one, SourceError
-    without a place to write to or a worker, TableError where a table cannot be written, or holds
-    other photos made with other settings.
+    Raises ModelError, SourceError without a place or a worker, and TableError where a table cannot
+    be written or holds other photos made with other settings.
     """
     start_s = time.monotonic()
     outputs.prepare(photos)
@@ -254,7 +252,7 @@ class _Run:
         record = Record(
             name=job.photo.name,
             stamp=job.stamp,
-            faces=tuple(answer.results["faces"]) if answer.results else (),
+            faces=answer.results["faces"] if answer.results else (),
             problem=answer.problem,
             is_final=answer.is_final,
             has_copy=answer.results is not None and self.outputs.copies is not None,
@@ -276,13 +274,11 @@ class _Run:
         return None if copies is None else copy_path(copies.absolute(), photo.name, self.names)
 
 
-def _stamp_of(path: Path) -> tuple[int, int] | None:
+def _stamp_of(path: Path) -> list[int] | None:
     """Return size and time of change of a file, in ns; None where it cannot be seen."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns
+        return [status.st_size, status.st_mtime_ns]
 
 
 def _identity(model: EmotionModel, settings: BatchSettings) -> dict:

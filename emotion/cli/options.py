@@ -71,75 +71,56 @@ def _model_stem(text: str) -> Path:
 FILE, COUNT = {"type": Path, "metavar": "FILE"}, {"type": _count, "metavar": "N"}
 SWITCH = {"action": "store_true"}
 
-# group -> the names of each option, how it is read, and what it does
-OPTIONS = {
-    None: [
-        (
-            *("--source", {"nargs": "+", "default": ["0"], "metavar": "SOURCE"}),
-            "camera number, video, stream URL, photo, or photos: a folder with those below it, a "
-            "quoted pattern (** for any folders), a list (.txt), or several of these (default: 0)",
-        )
-    ],
-    "results": [
-        (
-            *("--output", FILE),
-            f"write the annotated photo ({' '.join(PHOTO_SUFFIXES)}) or video "
-            f"({' '.join(VIDEO_OUTPUT_SUFFIXES)}); of many photos, copies into this folder",
-        ),
-        (
-            *("--table", FILE | {"action": "append", "default": []}),
-            f"write one row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times",
-        ),
-        (
-            *("--json", FILE | {"nargs": "?", "const": Path("-")}),
-            "write the results as JSON to FILE (.json or .jsonl), or to stdout without FILE: one "
-            "document for a photo, one line a frame of a video, one line for each of many photos",
-        ),
-        ("--show", SWITCH, "always open a window"),
-        ("--headless", "--no-window", SWITCH, "never open a window"),
-    ],
-    "videos and cameras": [
-        (
-            *("--summary", FILE),
-            f"write how long each face showed each emotion ({' '.join(SUMMARY_SUFFIXES)})",
-        ),
-        (
-            *("--timeline", FILE),
-            f"draw the emotions of each face over time ({' '.join(TIMELINE_SUFFIXES)})",
-        ),
-        (
-            *("--detect-every", COUNT),
-            "look for faces in one frame of N and follow them between (default: ten times a "
-            "second in files, as often as the machine allows in live pictures)",
-        ),
-        ("--no-bars", SWITCH, "draw no bars with the percentages of all emotions"),
-        ("--mirror", SWITCH, "turn the camera's picture as in a mirror"),
-    ],
-    "many photos": [
-        ("--workers", COUNT, "processes at once (default: one per core)"),
-        ("--scheduler", {"metavar": "URL"}, "work on a Dask cluster, such as tcp://host:8786"),
-        (
-            *("--send-files", SWITCH),
-            "send the photos to the cluster, whose machines do not share this folder",
-        ),
-        ("--again", SWITCH, "do also what is in the table already and unchanged"),
-    ],
-    "model": [
-        (
-            *("--model", {"type": _model_stem, "default": DEFAULT_MODEL, "metavar": "STEM"}),
-            "model to use: folder and name without suffix (default: models/detection_model)",
-        ),
-        (
-            *("--detector", {"choices": ("haar", "yunet"), "default": "haar"}),
-            "what finds the faces: OpenCV's Haar cascades, or YuNet, its face network "
-            "(default: haar)",
-        ),
-        (
-            *("--detector-model", FILE),
-            f"the network's file, which --detector yunet needs: {EXPECTED_NETWORK}",
-        ),
-    ],
-}
+# the title of a group, or: the names of an option, how it is read, what it does
+OPTIONS = (
+    (
+        *("--source", {"nargs": "+", "default": ["0"], "metavar": "SOURCE"}),
+        "camera number, video, stream URL, photo, or photos: a folder with those below it, a "
+        "quoted pattern (** for any folders), a list (.txt), or several of these (default: 0)",
+    ),
+    "results",
+    (
+        *("--output", FILE),
+        f"write the annotated photo ({' '.join(PHOTO_SUFFIXES)}) or video "
+        f"({' '.join(VIDEO_OUTPUT_SUFFIXES)}); of many photos, copies into this folder",
+    ),
+    (
+        *("--table", FILE | {"action": "append", "default": []}),
+        f"write one row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times",
+    ),
+    (
+        *("--json", FILE | {"nargs": "?", "const": Path("-")}),
+        "write the results as JSON to FILE (.json or .jsonl), or to stdout without FILE: one "
+        "document for a photo, one line a frame of a video, one line for each of many photos",
+    ),
+    ("--show", SWITCH, "always open a window"),
+    ("--headless", "--no-window", SWITCH, "never open a window"),
+    "videos and cameras",
+    ("--summary", FILE, f"how long each face showed each emotion ({' '.join(SUMMARY_SUFFIXES)})"),
+    ("--timeline", FILE, f"the emotions of each face over time ({' '.join(TIMELINE_SUFFIXES)})"),
+    (
+        *("--detect-every", COUNT),
+        "look for faces in one frame of N and follow them between (default: ten times a second in "
+        "files, as often as the machine allows in live pictures)",
+    ),
+    ("--no-bars", SWITCH, "draw no bars with the percentages of all emotions"),
+    ("--mirror", SWITCH, "turn the camera's picture as in a mirror"),
+    "many photos",
+    ("--workers", COUNT, "processes at once (default: one per core)"),
+    ("--scheduler", {"metavar": "URL"}, "work on a Dask cluster, such as tcp://host:8786"),
+    ("--send-files", SWITCH, "send the photos to the cluster, which does not share this folder"),
+    ("--again", SWITCH, "do also what is in the table already and unchanged"),
+    "model",
+    (
+        *("--model", {"type": _model_stem, "default": DEFAULT_MODEL, "metavar": "STEM"}),
+        "model to use: folder and name without suffix (default: models/detection_model)",
+    ),
+    (
+        *("--detector", {"choices": ("haar", "yunet"), "default": "haar"}),
+        "what finds the faces: OpenCV's Haar cascades, or YuNet, its face network (default: haar)",
+    ),
+    ("--detector-model", FILE, f"the file of the network of --detector yunet: {EXPECTED_NETWORK}"),
+)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -153,9 +134,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for title, rows in OPTIONS.items():
-        group = parser.add_argument_group(title) if title else parser
-        for *names, how, text in rows:
+    group = parser
+    for row in OPTIONS:
+        if isinstance(row, str):
+            group = parser.add_argument_group(row)
+        else:
+            *names, how, text = row
             group.add_argument(*names, help=text, **how)
     options = parser.parse_args(arguments)
     if (options.detector == "yunet") != (options.detector_model is not None):

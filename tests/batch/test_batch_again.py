@@ -245,7 +245,7 @@ def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, table, 
 
 def test_what_a_run_takes_out_counts_with_its_first_photo(tmp_path):
     names = ["one.jpg", "two.jpg", "x\udcff.jpg"]
-    records = [Record(name, (1, 2), problem=f"no {name}") for name in names]
+    records = [Record(name, [1, 2], [], problem=f"no {name}") for name in names]
     with opened_store(tmp_path / "s") as store:
         for record in records:
             store.add(record)

@@ -11,45 +11,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from shell_stand_ins import portrait, write_model
-from video_files import write_pictures
+from shell_stand_ins import pictures_of, portrait
 
 import emotion_detector
 from emotion.images.encoding import write_image
-from emotion.video.reading import frames, open_video
 
-ROOT = Path(emotion_detector.__file__).resolve().parent
+SCRIPT = Path(emotion_detector.__file__)
 HEAVY = "av pyarrow pandas matplotlib scipy dask distributed tqdm tensorflow keras".split()
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory):
-    """Return a folder with a model, a photo and a short video of one face."""
-    folder = tmp_path_factory.mktemp("originals")
-    write_model(folder / "model")
-    write_image(folder / "photo.png", portrait())
-    write_pictures(folder / "film.mp4", [portrait(8 * index) for index in range(5)])
-    write_pictures(folder / "long.mp4", [portrait(index // 8) for index in range(200)])
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path, originals):
-    """Return a working folder with links to the model, the photo and the video."""
-    for path in originals.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    return tmp_path
-
-
-def frames_in(path):
-    with open_video(path) as video:
-        return len(list(frames(video)))
 
 
 def started(folder, *options, **more):
     """Start the script as a user does."""
     return subprocess.Popen(
-        [sys.executable, ROOT / "emotion_detector.py", "--model", "model", *options],
+        [sys.executable, SCRIPT, "--model", "model", *options],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -76,7 +50,7 @@ def test_a_video_is_read_from_another_folder(folder):
     # nothing but the note: neither OpenCV nor FFmpeg speaks
     assert len(err) == 1
     assert err[0].startswith("emotion_detector: note: model: no card")
-    assert frames_in(folder / "out.webm") == 5
+    assert len(pictures_of("out.webm")) == 5
 
 
 def test_streams_may_be_closed_and_their_readers_leave(folder):
@@ -87,9 +61,9 @@ def test_streams_may_be_closed_and_their_readers_leave(folder):
     assert process.wait(120) == 1
     assert "BrokenPipe" not in err
     assert len(err.splitlines()) == 1
-    assert frames_in(folder / "out.mp4") == 1
-    line = f"{sys.executable} {ROOT / 'emotion_detector.py'} --model model --source photo.png"
-    line += " --output out.png <&- >&- 2>&-"
+    assert len(pictures_of("out.mp4")) == 1
+    line = f"{sys.executable} {SCRIPT} --model model --source photo.png --output out.png"
+    line += " <&- >&- 2>&-"
     assert subprocess.run(line, shell=True, cwd=folder, timeout=120).returncode == 0
     assert (folder / "out.png").exists()
 
@@ -108,7 +82,7 @@ def test_a_signal_leaves_whole_files(folder, stop):
     assert process.returncode == 130
     assert "interrupted" in err.splitlines()[-1]
     assert "Traceback" not in err
-    counts = {frames_in(folder / "out.mp4"), pd.read_csv(table)["frame"].nunique()}
+    counts = {len(pictures_of("out.mp4")), pd.read_csv(table)["frame"].nunique()}
     if stop == signal.SIGINT:
         counts.add(pd.read_parquet(folder / "faces.parquet")["frame"].nunique())
         counts.add(json.loads((folder / "summary.json").read_text())["frames"])
@@ -189,7 +163,7 @@ def test_photos_and_help_start_without_what_only_others_need(folder, options):
         "    emotion_detector.main(sys.argv[1:])\n"
         f"print(*set({HEAVY}) & set(sys.modules), file=sys.stderr)"
     )
-    line = [sys.executable, "-c", code, ROOT, *options, "--model", "model"]
+    line = [sys.executable, "-c", code, SCRIPT.parent, *options, "--model", "model"]
     done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
     assert done.stdout.startswith(("usage:", "face 1: happy 80%"))
