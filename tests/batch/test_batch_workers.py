@@ -1,32 +1,133 @@
-"""The same on a real Dask cluster: a scheduler and two workers, each a process of its own."""
+"""A batch in processes and on a cluster: workers that die, photos that hang, killed runs."""
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
-from batch_support import KILLS, SLOW, photos_of, read_table, wait_for, write_photo, write_photos
+from batch_support import (
+    HANGS,
+    KILLS,
+    SLOW,
+    SignDetector,
+    ThreadWorkers,
+    photos_of,
+    read_table,
+    wait_for,
+    write_photo,
+    write_photos,
+)
 
-from emotion.batch import ClusterWorkers
+from emotion.batch import ClusterWorkers, LocalWorkers
 from emotion.errors import SourceError
 
-distributed = pytest.importorskip("distributed")
-
 ROOT = Path(__file__).resolve().parents[2]
+PATHS = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'batch'}"
+
+
+def test_workers_that_die_and_photos_that_hang(batch, folder, table, tmp_path):
+    write_photo(folder / "001a.png", KILLS)
+    write_photo(folder / "002a.png", HANGS)
+    heard = []
+
+    def on_photo(name, results):
+        heard.append(name)
+        if len(heard) == 1:
+            # the photo that kills may have ended the workers already
+            for worker in multiprocessing.active_children()[:1]:
+                worker.kill()
+
+    report = batch(LocalWorkers(2), tmp_path / "copies", photo_timeout_s=2.0, on_photo=on_photo)
+    assert photos_of(table) == sorted(heard) == sorted(path.name for path in folder.iterdir())
+    ended = [row["photo"] for row in read_table(table) if "twice" in row["problem"]]
+    assert ended == ["001a.png", "002a.png"]
+    assert (report.problems, report.faces) == (2, 3)
+
+
+def test_workers_that_cannot_start_are_told(batch, folder, monkeypatch):
+    def fail(*arguments, **options):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(SourceError, match="workers that start"):
+        batch(LocalWorkers(1), make_detector=partial(_detector_for, os.getpid()))
+    for name in ("submit", "__init__"):
+        monkeypatch.setattr(ProcessPoolExecutor, name, fail)
+        with pytest.raises(SourceError, match="Broken pipe"):
+            batch(LocalWorkers(1))
+    with pytest.raises(SourceError, match="1 worker"):
+        LocalWorkers(0)
+
+
+def _detector_for(process):
+    """Return a detector in one process; end any other."""
+    if os.getpid() != process:
+        os._exit(3)
+    return SignDetector()
+
+
+RUN = """
+import signal
+import sys
+# tests that a shell began in the background would hand on that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+from batch_support import SignDetector
+from emotion.batch import *
+from emotion.images.folders import find_photos
+if __name__ == "__main__":
+    settings = BatchSettings(Path(sys.argv[1]), SignDetector)
+    run_batch(find_photos("photos"), BatchOutputs((Path("t.csv"),)), settings, LocalWorkers(2))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path, name):
+    write_photos(tmp_path / "photos", 24, SLOW)
+    (tmp_path / "run.py").write_text(RUN)
+    process = subprocess.Popen(
+        [sys.executable, "run.py", model],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": PATHS},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: table.exists() and len(photos_of(table)) >= 5)
+    if name == "SIGINT":
+        # as a terminal sends it: to the workers too, which must say nothing
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.kill()
+    _, said = process.communicate()
+    assert said.count("Traceback") == (name == "SIGINT")
+    done = photos_of(table)
+    assert 5 <= len(done) < 24
+    assert len(set(done)) == len(done)
+    with contextlib.suppress(ProcessLookupError):  # until none of its processes is alive
+        wait_for(lambda: os.killpg(process.pid, 0))
+    assert batch(ThreadWorkers(4)).skipped >= len(done)
+    assert photos_of(table) == [f"{number:03}.png" for number in range(24)]
+
+
+# a real Dask cluster: a scheduler and workers, each a process of its own
 
 
 class Cluster:
     """A scheduler on loopback without this program, and workers that have it."""
 
-    def __init__(self, folder, **variables):
+    def __init__(self, folder, allowed_failures=3):
         self.folder, self.workers = folder, []
         file = folder / "scheduler.json"
         options = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
+        variables = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": f"{allowed_failures}"}
         self.scheduler = self._started("scheduler", *options, **variables)
         wait_for(lambda: file.exists() and file.read_text().endswith("}"))
         self.address = json.loads(file.read_text())["address"]
@@ -41,14 +142,16 @@ class Cluster:
             start_new_session=True,
         )
 
-    def add_worker(self, *arguments, path=f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'batch'}"):
+    def add_worker(self, *arguments, path=PATHS):
         """Start a worker of one thread."""
         options = ("--nworkers", "1", "--nthreads", "1", "--local-directory", self.folder)
         worker = self._started("worker", self.address, *options, *arguments, PYTHONPATH=path)
         self.workers.append(worker)
 
     def wait_for_workers(self):
-        with distributed.Client(self.address) as client:
+        from distributed import Client
+
+        with Client(self.address) as client:
             client.wait_for_workers(len(self.workers), timeout=30)
 
     def close(self):
@@ -60,6 +163,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path):
+    pytest.importorskip("distributed")
     made = Cluster(tmp_path)
     yield made
     made.close()
@@ -100,8 +204,7 @@ def test_worker_killed_in_mid_run_loses_and_doubles_nothing(cluster, on_cluster,
 def test_photo_that_kills_workers_is_a_row(on_cluster, folder, table, tmp_path):
     write_photo(folder / "001a.png", KILLS)
     # the first death counts, which also gives up photos that only waited for the same worker
-    made = Cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
-    with contextlib.closing(made) as cluster:
+    with contextlib.closing(Cluster(tmp_path, allowed_failures=0)) as cluster:
         cluster.add_worker()
         report = on_cluster(cluster)
     assert [bool(row["problem"]) for row in read_table(table)] == [False, False, True, False]
