@@ -81,7 +81,13 @@ def main(arguments):
 
 def set_up():
     """Make the environment hold what requirements.txt asks for; instant when it does."""
-    missing = [name for name in DESKTOP_LIBRARIES if not loads(name)]
+    missing = []
+    if sys.platform.startswith("linux"):  # the wheels of other systems bring them along
+        for name in DESKTOP_LIBRARIES:
+            try:
+                ctypes.CDLL(name)
+            except OSError:
+                missing.append(name)
     flavour, other = (HEADLESS, DESKTOP) if missing else (DESKTOP, HEADLESS)
     wanted = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     wanted = wanted.replace(DESKTOP + ">=", flavour + ">=")
@@ -119,13 +125,13 @@ def make_environment():
     python = next((path for path in paths if python_version(path) in PYTHON_VERSIONS), None)
     if python is None:
         sys.exit(f"run.py: Python {SUPPORTED} is needed: install it, then start this file with it")
-    package = f"python{python_version(python)}-venv"  # Debian leaves it out of python3
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if not succeeds([python, "-c", "import ensurepip"]) and is_root and shutil.which("apt-get"):
-        call(["apt-get", "-q", "update"])
-        call(["apt-get", "-q", "install", "-y", "--no-install-recommends", package])
     if not succeeds([python, "-c", "import ensurepip"]):
-        sys.exit(f"run.py: this Python has no venv: run `apt-get install {package}` as root")
+        package = f"python{python_version(python)}-venv"  # Debian leaves it out of python3
+        if shutil.which("apt-get") and os.geteuid() == 0:
+            call(["apt-get", "-q", "update"])
+            call(["apt-get", "-q", "install", "-y", "--no-install-recommends", package])
+        else:
+            sys.exit(f"run.py: this Python has no venv: run `apt-get install {package}` as root")
     say(f"making {ENVIRONMENT} with {python}")
     ENVIRONMENT.mkdir(exist_ok=True)
     INSTALLED.write_text(UNFINISHED, encoding="utf-8")  # before anything is removed
@@ -142,19 +148,9 @@ def make_environment():
 def python_version(python):
     """Return a Python's version such as "3.11", None where it does not run."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    try:
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
         output = subprocess.check_output([str(python), "-c", code], stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return output.decode().strip()
-
-
-def loads(library):
-    """True if the system has a shared library; the wheels of other systems bring them along."""
-    try:
-        return not sys.platform.startswith("linux") or bool(ctypes.CDLL(library))
-    except OSError:
-        return False
+        return output.decode().strip()
 
 
 def say(text):

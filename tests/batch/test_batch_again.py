@@ -15,7 +15,6 @@ from batch_support import (
 from model_folder import write_pair
 
 from emotion.batch import BatchSettings
-from emotion.batch.outputs import Record, opened_store
 from emotion.errors import SourceError, TableError
 
 
@@ -241,21 +240,3 @@ def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, table, 
     path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
     with pytest.raises(TableError, match="journal"):
         batch()
-
-
-def test_what_a_run_takes_out_counts_with_its_first_photo(tmp_path):
-    names = ["one.jpg", "two.jpg", "x\udcff.jpg"]
-    records = [Record(name, [1, 2], [], problem=f"no {name}") for name in names]
-    with opened_store(tmp_path / "s") as store:
-        for record in records:
-            store.add(record)
-    with opened_store(tmp_path / "s") as store:
-        store.forget(names)
-        store.set(settings={"model": "b"})
-        assert (store.names(), store.facts) == (set(), {"settings": {"model": "b"}})
-    with opened_store(tmp_path / "s") as store:
-        assert ([store.find(name) for name in names], store.facts) == (records, {})
-        store.forget(names)
-        store.add(Record("four.jpg", None))
-    with opened_store(tmp_path / "s") as store:
-        assert store.names() == {"four.jpg"}

@@ -247,7 +247,7 @@ def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
 
 def test_what_is_no_cluster_of_ours_is_told(cluster, on_cluster, folder, table, monkeypatch):
     with pytest.raises(SourceError, match="expected a worker"):
-        on_cluster(cluster, timeout_s=0.5)
+        on_cluster(cluster, timeout_s=2)
     cluster.add_worker("--no-nanny", path=str(ROOT / "tests" / "batch"))
     with pytest.raises(SourceError, match="this program"):
         on_cluster(cluster)
