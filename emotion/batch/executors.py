@@ -42,6 +42,10 @@ NO_START = (
     "expected workers that start; they end before the first photo: use fewer with --workers, or "
     "look for their message above"
 )
+NO_WORKER = (
+    "expected a worker at {0}; there was none for {1:g} s: start one on each machine with `dask "
+    "worker {0}`, and the same command goes on"
+)
 TWICE_LOST = (
     "expected an answer; the worker ended twice while it read this photo: it crashed, had too "
     "little memory or took too long"
@@ -71,9 +75,7 @@ class LocalWorkers(Workers):
     """Processes on this machine; each loads the model once."""
 
     def __init__(self, count: int | None = None):
-        """Take how many, None for one a processor; raises SourceError below one."""
-        if count is not None and count < 1:
-            raise SourceError(f"expected at least 1 worker; received {count}")
+        """Take how many, None for one a processor."""
         self.count = min(count or available_cpus(), MOST_WORKERS)
         # workers that each start a thread a processor take the processors from each other
         self.threads = max(1, available_cpus() // self.count)
@@ -101,7 +103,6 @@ class _Pool(ProcessPoolExecutor):
     """A pool whose processes leave Ctrl-C to their parent, also while they still start."""
 
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        """Schedule a call, and start a process for it if need be."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(_start_problem())
             if hasattr(signal, "pthread_sigmask"):  # Windows has none
@@ -148,17 +149,11 @@ class ClusterWorkers(Workers):
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
-        """Give the executor of a client.
-
-        Raises SourceError where Dask is missing, no scheduler answers, or it has no worker.
-        """
         try:
             import distributed  # large
         except ImportError as error:
-            raise SourceError(
-                "expected the package distributed for --scheduler; it is not installed: "
-                'pip install "dask[distributed]"'
-            ) from error
+            words = 'expected the package distributed: pip install "dask[distributed]"'
+            raise SourceError(words) from error
         address = urlsplit(self._address)
         try:
             if address.scheme not in ("tcp", "tls"):
@@ -173,17 +168,13 @@ class ClusterWorkers(Workers):
             reason = getattr(error, "strerror", None) or first_line(error)
             raise SourceError(
                 "expected a Dask scheduler such as tcp://host:8786 or tls://host:8786; received "
-                f"{self._address}: {reason}: start one with `dask scheduler`, and give the address "
-                "that it prints"
+                f"{self._address}: {reason}: `dask scheduler` starts one and prints its address"
             ) from error
         with self._client:
             try:
                 self._client.wait_for_workers(1, timeout=self._timeout_s)
             except TimeoutError as error:
-                raise SourceError(
-                    f"expected a worker at {self._address}; there is none: start one on each "
-                    f"machine with `dask worker {self._address}`"
-                ) from error
+                raise SourceError(NO_WORKER.format(self._address, self._timeout_s)) from error
             self._threads, self._asked_s, self._seen_s = 0, -math.inf, time.monotonic()
             # every photo is a task of its own, also where the same one comes again
             yield self._client.get_executor(pure=False)
@@ -194,17 +185,13 @@ class ClusterWorkers(Workers):
     def check(self) -> None:
         if self._client.status != "running":
             raise SourceError(
-                f"expected the scheduler at {self._address} to stay; it went away: start it again, "
-                "and the same command goes on"
+                f"expected the scheduler at {self._address} to stay; it went away: start it and "
+                "this command again"
             )
         if not self._threads_there() and time.monotonic() - self._seen_s > MOST_SILENT_S:
-            raise SourceError(
-                f"expected a worker at {self._address}; there was none for {MOST_SILENT_S} s: "
-                "start workers, and the same command goes on"
-            )
+            raise SourceError(NO_WORKER.format(self._address, MOST_SILENT_S))
 
     def _threads_there(self) -> int:
-        """Return how many photos the cluster can work on at once, 0 where it does not answer."""
         # workers come and go; to ask before each photo would take as long as a small one
         now_s = time.monotonic()
         if now_s - self._asked_s > ASK_AGAIN_S:
@@ -307,10 +294,8 @@ def _outcome(future: Future):
     except EmotionError:
         raise
     except ImportError as error:
-        raise SourceError(
-            f"expected this program on every worker; one says: {error}: start workers in a "
-            "checkout with its environment and PYTHONPATH set to its folder"
-        ) from error
+        words = f"expected this program on every worker; one says: {error}: see docs/batch.md"
+        raise SourceError(words) from error
     except Exception as error:
         if type(error).__name__ == "KilledWorker":  # Dask's, which need not be installed
             return None

@@ -40,13 +40,11 @@ class Record:
 
 
 class Store:
-    """The records of one table's photos, and facts about all of them: an SQLite file beside it.
+    """The records of a table's photos, and facts about all of them: an SQLite file beside it.
 
     Every photo is here before it is in a table, so a process that is killed loses the photos in
-    hand and no others. Tables are made from here and can be made again.
-
-    What is forgotten or set counts together with the next photo that is added, or at `commit`: a
-    run that cannot start changes nothing.
+    hand and no others. What is forgotten or set counts together with the next photo, or at
+    `commit`: a run that cannot start changes nothing.
     """
 
     def __init__(self, database: sqlite3.Connection):
@@ -56,13 +54,11 @@ class Store:
         self.commit = database.commit
 
     def find(self, name: str) -> Record | None:
-        """Return what is known of a photo."""
         query = "SELECT record FROM photos WHERE name = ?"
         found = self._database.execute(query, (os.fsencode(name),)).fetchone()
         return found and Record(**json.loads(found[0]))
 
     def names(self) -> set[str]:
-        """Return the names of all photos that are known."""
         return {os.fsdecode(name) for (name,) in self._database.execute("SELECT name FROM photos")}
 
     def forget(self, names: Iterable[str]) -> None:
@@ -78,7 +74,6 @@ class Store:
         self.commit()
 
     def set(self, **facts: object) -> None:
-        """Set facts, which are plain types."""
         self.facts |= facts
         rows = ((name, json.dumps(value)) for name, value in facts.items())
         self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
@@ -103,19 +98,12 @@ def opened_store(path: Path) -> Iterator[Store]:
                 database.rollback()
                 is_empty = not store.names()
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        words = f"expected to write {path}; received: {error}"
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            words = (
-                f"expected a table that no other run is writing; another one has {path}: wait for "
-                "it, or name another table"
-            )
-        if code == sqlite3.SQLITE_NOTADB:
-            words = (
-                f"expected what an earlier run knew in {path}; received another file, or that of "
-                "an earlier version of this program: name another table, or remove this file"
-            )
-        raise TableError(words) from error
+        words = {
+            sqlite3.SQLITE_BUSY: "another run has it: wait for it, or name another table",
+            sqlite3.SQLITE_NOTADB: "another file, or that of an earlier version of this program: "
+            "name another table, or remove this file",
+        }.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, error)
+        raise TableError(f"expected to write {path}; received: {words}") from error
     finally:
         if is_empty:
             path.unlink(missing_ok=True)
@@ -130,17 +118,14 @@ class BatchOutputs:
 
     @property
     def store(self) -> Path:
-        """The store: of the first table that has one, else of the first table or the copies."""
+        """The store of the first table that has one, else of the first table or the copies."""
         places = [table.with_name(table.name + SUFFIX) for table in self.tables]
         if self.copies is not None:
             places.append(self.copies / f"photos{SUFFIX}")
         return next((place for place in places if place.exists()), places[0])
 
     def prepare(self, photos: Sequence[PhotoFile]) -> None:
-        """Make the folder for copies.
-
-        Raises SourceError where nothing is to be written, or a copy could replace a photo.
-        """
+        """Make the folder for copies, or raise SourceError where one could replace a photo."""
         if not self.tables and self.copies is None:
             raise SourceError("expected a table or a folder for annotated copies; received neither")
         if self.copies is None:
@@ -179,8 +164,8 @@ class Tables:
     """The tables of one run: under its own name each is always whole.
 
     Rows are appended as photos are done. A run that would first take rows out (photos changed,
-    another model) fills `NAME.part.csv` beside the table, and puts that in its place when it holds
-    no fewer photos. Parquet has its index at its end, so it is written when a run ends.
+    another model) fills `NAME.part.csv`, which takes the table's place when it holds no fewer
+    photos. Parquet has its index at its end, so it is written when a run ends.
     """
 
     def __init__(

@@ -24,6 +24,7 @@ from emotion.errors import ImageError, TableError
 from emotion.files import whole_file
 from emotion.images.decoding import read_content
 from emotion.images.folders import PhotoFile
+from emotion.images.guards import DEFAULT_LIMITS
 from emotion.model.runtime import EmotionModel, load_model
 from emotion.rows import photo_columns
 
@@ -224,7 +225,7 @@ class _Run:
         problem, is_final = photo.problem, False
         if problem is None and self.workers.sends_files:
             try:
-                content = read_content(photo.path, self.settings.limits)
+                content = read_content(photo.path)
             except ImageError as error:
                 problem, is_final = str(error), not may_change(error)
         if problem is None and copy:
@@ -292,5 +293,5 @@ def _identity(model: EmotionModel, settings: BatchSettings) -> dict:
         "model_sha256": model.sha256,
         "card": hashlib.sha256(repr(model.card).encode()).hexdigest(),
         "detector": f"{type(detector).__name__} {searched}",
-        "limits": repr(settings.limits),
+        "limits": repr(DEFAULT_LIMITS),
     }

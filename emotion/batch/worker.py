@@ -1,8 +1,4 @@
-"""What a worker does: a photo in, its faces or the reason why there are none out.
-
-A worker is any process that can import this package, in a pool here or in a cluster. It loads the
-model when its first photo comes, and keeps it.
-"""
+"""What a worker of a pool or cluster does: a photo in, its faces or why there are none out."""
 
 import contextlib
 import faulthandler
@@ -22,9 +18,8 @@ import cv2
 from emotion.detection.haar import FaceDetector
 from emotion.drawing import annotate
 from emotion.errors import EmotionError, ImageError, ModelError
-from emotion.images.decoding import ENOUGH_PIXELS, decode_photo, read_photo
+from emotion.images.decoding import ENOUGH_PIXELS, decode_photo, read_content
 from emotion.images.encoding import write_image
-from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 from emotion.model.runtime import load_model
 from emotion.recognizer import DEFAULT_MODEL, Detector, Recognizer
 from emotion.rows import results_to_dict
@@ -40,7 +35,6 @@ class BatchSettings:
     make_detector: Callable[[], Detector] = FaceDetector  # pickled: a class or a partial of one
     again: bool = False  # photos that are done and unchanged are done again
     photo_timeout_s: float | None = 300.0  # a worker ends itself after that; None: never
-    limits: ImageLimits = DEFAULT_LIMITS  # photos beyond them are refused
 
 
 @dataclass(frozen=True)
@@ -73,18 +67,14 @@ class PhotoAnswer:
 
 
 def recognize_photo(task: PhotoTask) -> PhotoAnswer:
-    """Return the faces of a photo, and make its annotated copy if asked.
-
-    Raises ModelError where this worker cannot load the model, or has another one.
-    """
+    """Return the faces of a photo, and make its annotated copy if asked; see `load_worker`."""
     settings, recognizer, watch = load_worker(task.settings)
+    model, copy = recognizer.model, None
     with watch.limited(settings.photo_timeout_s):
         try:
-            if task.content is None:
-                photo = read_photo(task.path, settings.limits, ENOUGH_PIXELS)
-            else:
-                photo = decode_photo(task.content, settings.limits, ENOUGH_PIXELS)
-            faces, copy = recognizer.recognize(photo), None
+            content = read_content(task.path) if task.content is None else task.content
+            photo = decode_photo(content, enough_pixels=ENOUGH_PIXELS)
+            faces = recognizer.recognize(photo)
             if task.copy and settings.is_remote:
                 with tempfile.TemporaryDirectory() as folder:
                     part = Path(folder, f"copy{task.copy.suffix}")
@@ -97,17 +87,15 @@ def recognize_photo(task: PhotoTask) -> PhotoAnswer:
             words = str(error)
             if settings.is_remote and isinstance(error.__cause__, FileNotFoundError):
                 words = (
-                    f"expected {task.path} in a folder that all machines share; the worker on "
-                    f"{socket.gethostname()} has no such file: share the folder under the same "
-                    "path, or use --send-files"
+                    f"expected {task.path} on {socket.gethostname()}; there is no such file: share "
+                    "its folder under the same path, or use --send-files"
                 )
             return PhotoAnswer(problem=words, is_final=not may_change(error))
-    model = recognizer.model
     return PhotoAnswer(results_to_dict(faces, photo.size_wh, model.name, model.sha256), copy=copy)
 
 
 def check_worker(settings: bytes) -> bool:
-    """Make a worker ready; raises as `recognize_photo`."""
+    """Make a worker ready."""
     return bool(load_worker(settings))
 
 
@@ -120,7 +108,7 @@ def may_change(error: ImageError) -> bool:
 def load_worker(pickled: bytes) -> "tuple[WorkerSettings, Recognizer, Watch]":
     """Return this process's settings, model and watch, made when they are first asked for.
 
-    Raises ModelError where the model cannot be loaded, or is not the one of the settings.
+    Raises ModelError where it has no such model, or another one.
     """
     settings: WorkerSettings = pickle.loads(pickled)
     where = f"the worker on {socket.gethostname()}" if settings.is_remote else "the worker"
@@ -140,12 +128,10 @@ def load_worker(pickled: bytes) -> "tuple[WorkerSettings, Recognizer, Watch]":
 
 
 class Watch:
-    """Ends the process when a photo takes too long: nothing else stops a decoder that hangs.
-
-    A worker of a cluster may read several photos at a time, so the earliest deadline counts.
-    """
+    """Ends the process when a photo takes too long: nothing else stops a decoder that hangs."""
 
     def __init__(self):
+        # of each photo in hand: a worker of a cluster may have several
         self._lock, self._deadlines_s = threading.Lock(), {}
         # where faulthandler writes to when the time comes; open as long as the process lives
         self._nowhere = os.open(os.devnull, os.O_WRONLY)

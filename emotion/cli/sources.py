@@ -17,6 +17,7 @@ from emotion.video.reading import VIDEO_SUFFIXES, frames, open_video
 # a .gif may be a photo: one by itself is looked into, and in a folder it is a photo
 MOVING_SUFFIXES = tuple(suffix for suffix in VIDEO_SUFFIXES if suffix != ".gif")
 HIGHEST_CAMERA = 99  # OpenCV reads larger numbers as the code of a driver
+SEVERAL = "expected one camera, stream or video, or else photos alone"
 EXPECTED = (
     "a camera number, a video, a stream (rtsp://...), a photo, or a folder, pattern or list of "
     "photos"
@@ -61,12 +62,10 @@ Source = VideoSource | PhotoSource | PhotosSource
 def find_source(texts: Sequence[str], leave_out: Sequence[Path] = ()) -> Source:
     """Return what one text names, or the photos that several name together.
 
-    Args:
-        texts: each a camera's number, the URL of a stream, or the path of a video, a photo or a
-            folder, a pattern (`**` for any folders) or a list (.txt, or any file after an @).
-        leave_out: folders in which no photos are looked for.
-
-    Raises SourceError where one of them names nothing that can be read, or they do not go together.
+    Each is a camera's number, the URL of a stream, or the path of a video, a photo or a folder, a
+    pattern (`**` for any folders) or a list (.txt, or any after an @). No photos are looked for in
+    the folders to `leave_out`. Raises SourceError where one names nothing that can be read, or they
+    do not go together.
     """
     if len(texts) == 1:
         return _one(texts[0], leave_out)
@@ -80,18 +79,13 @@ def find_source(texts: Sequence[str], leave_out: Sequence[Path] = ()) -> Source:
         else:  # a photo is not opened yet
             source = PhotosSource((PhotoFile(path, path.name),))
         if not isinstance(source, PhotosSource):
-            raise SourceError(
-                f"expected photos, where several sources are given; received {text} among them: "
-                "cameras, streams and videos are read one at a time"
-            )
+            raise SourceError(f"{SEVERAL}; received {text} among them")
         notes += source.notes
         for file in source.files:
             # a file and links to it are one photo
             files.setdefault(os.path.realpath(file.path), file)
     if not files:
-        raise SourceError(
-            "expected one video, or photos; received several videos: they are read one at a time"
-        )
+        raise SourceError(f"{SEVERAL}; received several videos")
     # names begin in the one folder that holds all; where that is the root, they are whole paths
     places = [file.path.parent.resolve() / file.path.name for file in files.values()]
     root = Path(os.path.commonpath([place.parent for place in places]))
@@ -108,17 +102,14 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
     if text.isascii() and text.isdigit():
         if int(text) > HIGHEST_CAMERA:
             raise SourceError(
-                f"expected a camera number up to {HIGHEST_CAMERA}; received {text}: for a file of "
-                f"that name, write ./{text}"
+                f"expected a camera up to {HIGHEST_CAMERA}; received {text} (a file is ./{text})"
             )
         return VideoSource(int(text))
     scheme, is_url, _ = text.partition("://")
     if is_url:
         if scheme.lower() not in STREAM_SCHEMES:
-            raise SourceError(
-                f"expected a stream of {', '.join(STREAM_SCHEMES)}; received {scheme}://: give a "
-                "file by its path"
-            )
+            expected = ", ".join(STREAM_SCHEMES)
+            raise SourceError(f"expected a stream of {expected}; received {scheme}://")
         return VideoSource(text)
     if not text.strip():
         raise SourceError(f"expected {EXPECTED}; received an empty text")
@@ -126,10 +117,8 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
     if text.startswith("@") and not path.exists():
         path = user_path(text[1:])
         if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
-            raise SourceError(
-                f"expected a list ({', '.join(LIST_SUFFIXES)}) after @; received {text[1:]}, which "
-                "is none"
-            )
+            expected = ", ".join(LIST_SUFFIXES)
+            raise SourceError(f"expected a list ({expected}) after @; received {text[1:]}")
     if is_photo_list(str(path)):
         return _photos(path, leave_out)
     if not path.is_file():
@@ -172,16 +161,10 @@ def _photos(place: Path, leave_out: Sequence[Path]) -> PhotosSource:
     files = tuple(file for file in found if file.path.suffix.lower() not in MOVING_SUFFIXES)
     videos += len(found) - len(files)
     if not files:
-        raise SourceError(
-            f"expected photos in {place}; received {counted(videos, 'video')} and no photo: give "
-            "each video as a --source of its own"
-        )
+        raise SourceError(f"expected photos; {_left_out(place, videos)}, and there is no photo")
     return PhotosSource(files, (_left_out(place, videos),) if videos else ())
 
 
 def _left_out(place: str | Path, count: int) -> str:
-    verb = "was" if count == 1 else "were"
-    return (
-        f"{counted(count, 'video')} in {place} {verb} left out: give each video as a --source of "
-        "its own"
-    )
+    videos = counted(count, "video")
+    return f"{videos} in {place} left out: a video is a --source of its own"

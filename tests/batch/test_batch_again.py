@@ -1,7 +1,6 @@
 """The same table again: what is done is skipped; other sources; the store beside it."""
 
 import os
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -14,7 +13,6 @@ from batch_support import (
 )
 from model_folder import write_pair
 
-from emotion.batch import BatchSettings
 from emotion.errors import SourceError, TableError
 
 
@@ -64,7 +62,6 @@ def test_what_was_made_otherwise_is_done_again(batch, folder, table, tmp_path):
         {"again": True},
         {"model": write_pair(tmp_path / "other" / "one", seed=5).stem},
         {"make_detector": OtherDetector},
-        {"limits": replace(BatchSettings().limits, max_side=1000)},
     ):
         assert batch(**options).skipped == 0
         assert len(read_table(table)) == 3
@@ -220,7 +217,7 @@ def test_one_table_does_not_mix_settings(batch, folders, tmp_path):
 
 def test_two_runs_at_once_are_refused(batch, folder):
     def run_another(name, results):
-        with pytest.raises(TableError, match="no other run"):
+        with pytest.raises(TableError, match="another run has it"):
             batch()
 
     assert batch(on_photo=run_another).done == 3
