@@ -94,15 +94,17 @@ def test_a_signal_leaves_whole_files(folder, stop):
     assert not list(folder.glob(".part*"))
 
 
-def test_a_folder_of_photos_becomes_a_table_and_copies(folder):
-    (folder / "photos" / "deeper").mkdir(parents=True)
-    write_image(folder / "photos" / "a.png", portrait())
-    write_image(folder / "photos" / "deeper" / "b.jpg", portrait(20))
-    write_image(folder / "photos" / "none.png", np.full((200, 200, 3), 128, np.uint8))
-    (folder / "photos" / "bad.jpg").write_bytes(b"no photo")
-    (folder / "photos" / "film.mp4").symlink_to(folder / "film.mp4")
-    options = ["--source", "photos", "--workers", "1", "--table", "faces.csv", "--output", "copies"]
-    code, out, err = finished(folder, *options)
+def test_photos_become_a_table_and_copies_or_lines(folder):
+    photos = folder / "photos"
+    (photos / "deeper").mkdir(parents=True)
+    write_image(photos / "a.png", portrait())
+    write_image(photos / "deeper" / "b.jpg", portrait(20))
+    write_image(photos / "none.png", np.full((200, 200, 3), 128, np.uint8))
+    (photos / "bad.jpg").write_bytes(b"no photo")
+    (photos / "film.mp4").symlink_to(folder / "film.mp4")
+    options = ["--source", "photos", "--workers", "1"]
+    outputs = ["--table", "faces.csv", "--output", "copies"]
+    code, out, err = finished(folder, *options, *outputs)
     assert (code, out) == (0, "")
     assert "1 video" in err[0]
     assert any("bad.jpg:" in line for line in err)
@@ -114,9 +116,23 @@ def test_a_folder_of_photos_becomes_a_table_and_copies(folder):
     copies = (path for path in (folder / "copies").rglob("*.*") if path.suffix != ".journal")
     names = {path.relative_to(folder / "copies").as_posix() for path in copies}
     assert names == {"a.png", "deeper/b.jpg", "none.png"}
-    code, _, err = finished(folder, *options)
+    code, _, err = finished(folder, *options, *outputs)
     assert code == 0
     assert "4 done before" in err[-1]
+    # without a table each has a line, and nothing stays
+    before = {path.name for path in folder.iterdir()}
+    code, out, _ = finished(folder, *options)
+    assert code == 0
+    a, bad, b, none = sorted(out.splitlines())
+    assert a == "a.png: 1 face: happy 80%"
+    assert bad.startswith("bad.jpg: expected")
+    assert (b, none) == ("deeper/b.jpg: 1 face: happy 80%", "none.png: no face found")
+    # where no photo at all can be read the exit code tells
+    bad = ["--source", "photos/bad.jpg", "photos/bad.jpg"]
+    code, out, _ = finished(folder, *bad, "--json")
+    assert code == 1
+    assert json.loads(out)["problem"].startswith("expected")
+    assert {path.name for path in folder.iterdir()} == before
 
 
 def test_what_this_machine_lacks_is_one_line(folder):
@@ -134,25 +150,6 @@ def test_what_this_machine_lacks_is_one_line(folder):
     code, _, (line,) = finished(folder, "--source", "photo.png", env=environment)
     assert code == 1
     assert "libGL.so.1" in line
-
-
-def test_photos_without_a_table_have_a_line_each(folder):
-    (folder / "bad.jpg").write_bytes(b"no photo")
-    before = {path.name for path in folder.iterdir()}
-    options = ["--source", "photo.png", "bad.jpg", "--workers", "1"]
-    code, out, _ = finished(folder, *options, "--json")
-    assert code == 0
-    found = {line["photo"]: line for line in map(json.loads, out.splitlines())}
-    assert found["photo.png"]["faces"][0]["emotion"] == "happy"
-    assert found["bad.jpg"]["problem"].startswith("expected")
-    code, out, _ = finished(folder, *options)
-    assert code == 0
-    bad, good = sorted(out.splitlines())
-    assert bad.startswith("bad.jpg: expected")
-    assert good == "photo.png: 1 face: happy 80%"
-    # where no photo at all can be read the exit code tells
-    assert finished(folder, "--source", "bad.jpg", "bad.jpg")[0] == 1
-    assert {path.name for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("options", [["--help"], ["--source", "photo.png"]], ids=["help", "photo"])
