@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from emotion.batch.worker import PhotoAnswer, PhotoTask, check_worker, recognize_photo
+from emotion.batch.worker import PhotoAnswer, check_worker, recognize_photo
 from emotion.errors import EmotionError, SourceError
 from emotion.files import available_cpus
 from emotion.images.folders import PhotoFile
@@ -209,7 +209,7 @@ class Job:
 
     photo: PhotoFile
     stamp: list[int] | None  # size and time of its file before it was read
-    task: PhotoTask | PhotoAnswer  # the answer, where that is known without a worker
+    task: tuple | PhotoAnswer  # for `recognize_photo`, or the answer that is known without it
 
 
 Answers = Generator[tuple[Job, PhotoAnswer] | None, None, Any]
@@ -247,7 +247,7 @@ def _round(
                     yield job, job.task
                     continue
                 try:
-                    pending[_submit(executor, recognize_photo, job.task)] = job
+                    pending[_submit(executor, recognize_photo, *job.task)] = job
                 except BrokenExecutor:
                     lost.append(job)
             if not pending:
@@ -266,15 +266,15 @@ class _Call:
     """What pickle replaces by the value of a call when it is loaded."""
 
     function: Callable
-    argument: object
+    arguments: tuple
 
     def __reduce__(self):
-        return self.function, (self.argument,)
+        return self.function, self.arguments
 
 
-def _submit(executor: Executor, function: Callable, argument: object) -> Future:
+def _submit(executor: Executor, function: Callable, *arguments: object) -> Future:
     """Schedule a call as bytes, so that a Dask scheduler need not have this program."""
-    return executor.submit(pickle.loads, pickle.dumps(_Call(function, argument)))
+    return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
 
 
 def _wait(futures: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:

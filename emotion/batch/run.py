@@ -15,7 +15,6 @@ from emotion.batch.outputs import BatchOutputs, Record, Store, Tables, copy_path
 from emotion.batch.worker import (
     BatchSettings,
     PhotoAnswer,
-    PhotoTask,
     WorkerSettings,
     may_change,
     portable_stem,
@@ -236,8 +235,7 @@ class _Run:
                 problem += "leads elsewhere"
         if problem is not None:
             return Job(photo, stamp, PhotoAnswer(problem=problem, is_final=is_final))
-        task = PhotoTask(self.worker_settings, photo.path.absolute(), content, copy)
-        return Job(photo, stamp, task)
+        return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, copy))
 
     def keep(self, job: Job, answer: PhotoAnswer) -> Record:
         """Write down what came of a photo."""

@@ -47,16 +47,6 @@ class WorkerSettings(BatchSettings):
 
 
 @dataclass(frozen=True)
-class PhotoTask:
-    """One photo for a worker."""
-
-    settings: bytes  # pickled `WorkerSettings`, by which a worker knows whether it is ready
-    path: Path
-    content: bytes | None = None  # of the file, where it travels with the task
-    copy: Path | None = None  # where the annotated copy goes; None: none is made
-
-
-@dataclass(frozen=True)
 class PhotoAnswer:
     """What came of a photo."""
 
@@ -66,32 +56,42 @@ class PhotoAnswer:
     copy: bytes | None = None  # the annotated copy, where the worker could not write it itself
 
 
-def recognize_photo(task: PhotoTask) -> PhotoAnswer:
-    """Return the faces of a photo, and make its annotated copy if asked; see `load_worker`."""
-    settings, recognizer, watch = load_worker(task.settings)
-    model, copy = recognizer.model, None
+def recognize_photo(
+    pickled: bytes, path: Path, content: bytes | None, copy: Path | None
+) -> PhotoAnswer:
+    """Return the faces of a photo, and make its annotated copy if asked.
+
+    Args:
+        pickled: the settings, see `load_worker`.
+        path: the photo.
+        content: the bytes of its file, where they travel with the task.
+        copy: where the annotated copy goes; None: none is made.
+    """
+    settings, recognizer, watch = load_worker(pickled)
+    model, copied = recognizer.model, None
     with watch.limited(settings.photo_timeout_s):
         try:
-            content = read_content(task.path) if task.content is None else task.content
+            content = read_content(path) if content is None else content
             photo = decode_photo(content, enough_pixels=ENOUGH_PIXELS)
             faces = recognizer.recognize(photo)
-            if task.copy and settings.is_remote:
+            if copy and settings.is_remote:
                 with tempfile.TemporaryDirectory() as folder:
-                    part = Path(folder, f"copy{task.copy.suffix}")
+                    part = Path(folder, copy.name)
                     write_image(part, annotate(photo.full, faces))
-                    copy = part.read_bytes()
-            elif task.copy:
-                task.copy.parent.mkdir(parents=True, exist_ok=True)
-                write_image(task.copy, annotate(photo.full, faces))
+                    copied = part.read_bytes()
+            elif copy:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                write_image(copy, annotate(photo.full, faces))
         except ImageError as error:
             words = str(error)
             if settings.is_remote and isinstance(error.__cause__, FileNotFoundError):
                 words = (
-                    f"expected {task.path} on {socket.gethostname()}; there is no such file: share "
+                    f"expected {path} on {socket.gethostname()}; there is no such file: share "
                     "its folder under the same path, or use --send-files"
                 )
             return PhotoAnswer(problem=words, is_final=not may_change(error))
-    return PhotoAnswer(results_to_dict(faces, photo.size_wh, model.name, model.sha256), copy=copy)
+    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    return PhotoAnswer(results, copy=copied)
 
 
 def check_worker(settings: bytes) -> bool:
