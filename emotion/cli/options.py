@@ -152,15 +152,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for one, other in (("workers", "scheduler"), ("show", "headless")):
         if getattr(options, one) and getattr(options, other):
             raise UsageError(f"expected --{one} or --{other}; received both")
+    files = options.output, options.table, options.json, options.summary, options.timeline
+    options.has_files = any(files)
     return options
 
 
 def open_source(options: argparse.Namespace) -> Source:
     """Return the source; a photo of which a table is wanted counts as a list of one.
 
-    Raises:
-        SourceError: it cannot be read, or a result could not be written.
-        UsageError: an option means nothing for this kind of source.
+    Raises SourceError where it cannot be read or a result could not be written, UsageError where an
+    option means nothing for this kind of source.
     """
     copies, gives_folder = [], options.output is not None and options.output.is_dir()
     if gives_folder:
@@ -173,13 +174,6 @@ def open_source(options: argparse.Namespace) -> Source:
     source = find_source(options.source, leave_out=copies)
     if isinstance(source, PhotoSource) and (options.table or gives_folder):
         source = PhotosSource((PhotoFile(source.path, source.path.name),))
-    _check_kind(options, source)
-    _check_results(options, source)
-    return source
-
-
-def _check_kind(options: argparse.Namespace, source: Source) -> None:
-    """Raise where an option means nothing for this kind of source."""
     is_video, is_many = isinstance(source, VideoSource), isinstance(source, PhotosSource)
     for names, expected, fits in (
         ("summary timeline detect_every no_bars", "a video or camera", is_video),
@@ -193,13 +187,15 @@ def _check_kind(options: argparse.Namespace, source: Source) -> None:
                     f"expected {expected} with --{name.replace('_', '-')}; received --source "
                     f"{' '.join(options.source)}"
                 )
+    _check_results(options, source)
+    return source
 
 
 def _check_results(options: argparse.Namespace, source: Source) -> None:
     """Raise where a result could not be written."""
     wanted = [
         *(("table", path, TABLE_SUFFIXES) for path in options.table),
-        ("json", options.json, (".json", ".jsonl")),
+        ("json", None if is_stdout(options.json) else options.json, (".json", ".jsonl")),
         ("summary", options.summary, SUMMARY_SUFFIXES),
         ("timeline", options.timeline, TIMELINE_SUFFIXES),
     ]
@@ -216,7 +212,7 @@ def _check_results(options: argparse.Namespace, source: Source) -> None:
     sources = [place for place in map(user_path, options.source) if place.exists()]
     seen = set()
     for option, path, suffixes in wanted:
-        if path is None or is_stdout(path):
+        if path is None:
             continue
         if path.suffix.lower() not in suffixes:
             raise UsageError(
@@ -237,11 +233,10 @@ def _check_results(options: argparse.Namespace, source: Source) -> None:
 def choose_window(options: argparse.Namespace, source: Source, tools: Tools) -> bool:
     """Return whether to open a window.
 
-    Raises:
-        SourceError: one is needed and cannot be opened.
-        UsageError: there would be nothing to see, anywhere.
+    Raises SourceError where one is needed and cannot be opened, UsageError where there would be
+    nothing to see, anywhere.
     """
-    has_files, is_photo = has_output(options), isinstance(source, PhotoSource)
+    has_files, is_photo = options.has_files, isinstance(source, PhotoSource)
     is_live = not is_photo and source.is_live
     if is_live and options.headless and not has_files:
         raise UsageError("expected --output, --table, --json or the like with --headless")
@@ -252,9 +247,3 @@ def choose_window(options: argparse.Namespace, source: Source, tools: Tools) -> 
         way_out = "leave --show out" if is_photo or has_files else "use --headless with --json"
         raise SourceError(f"expected to open a window; {problem}: {way_out}")
     return not problem
-
-
-def has_output(options: argparse.Namespace) -> bool:
-    """True if results are wanted beside what is shown."""
-    names = "output table json summary timeline"
-    return any(getattr(options, name) for name in names.split())
