@@ -17,13 +17,7 @@ from emotion.web.logs import show_log
 from emotion.web.memory import return_memory_early
 from emotion.web.server import open_server, serve
 from emotion.web.services import load_services
-from emotion.web.settings import (
-    Settings,
-    SettingsError,
-    read_arguments,
-    read_settings,
-    setting_names,
-)
+from emotion.web.settings import SettingsError, read_arguments, read_settings, setting_names
 
 
 def create_app(config: Mapping | None = None) -> Flask:
@@ -46,7 +40,7 @@ def create_app(config: Mapping | None = None) -> Flask:
     return build_app(services, flask_config)
 
 
-def settings_of(given: Mapping) -> Settings:
+def settings_of(given: Mapping):
     """Return the settings of the environment, with those that are given on top."""
     # some shells and conda export HOST, and mean the machine's own name or kind by it
     environment = {name: value for name, value in os.environ.items() if name != "HOST"}

@@ -35,8 +35,10 @@ class FakeCamera:
     def __call__(self, *source):
         return self
 
-    def isOpened(self):
+    def isOpened(self, *key_and_value):
         return True
+
+    set = isOpened
 
     def read(self):
         time.sleep(0.02)
@@ -48,9 +50,6 @@ class FakeCamera:
 
     def get(self, key):
         return 30.0 if key == cv2.CAP_PROP_FPS else 0.0
-
-    def set(self, key, value):
-        return True
 
     def release(self):
         self.is_released = True
@@ -69,9 +68,7 @@ class FakeGui:
         if len(self.shown) < self.at or self.key == -1:
             time.sleep(delay_ms / 1000)
             return -1
-        if isinstance(self.key, int):
-            return self.key
-        raise self.key
+        return self.key
 
     def getWindowProperty(self, title, key):
         return 1.0
@@ -95,13 +92,13 @@ def stand_in_model(notes=()):
     )
 
 
-def tools(capture=None, gui=None, problem="nothing can be shown", notes=()):
+def tools(capture=None, gui=None, notes=()):
     """Return tools with the stand-in model; with a `gui`, windows open."""
     return Tools(
         load_recognizer=lambda stem, detector: Recognizer(stand_in_model(notes), detector),
         open_capture=capture or cv2.VideoCapture,
         open_window=functools.partial(Window, gui=gui),
-        window_problem=lambda: None if gui else problem,
+        window_problem=lambda: None if gui else "nothing can be shown",
     )
 
 
@@ -119,7 +116,7 @@ def pictures_of(path):
         return [frame.image for frame in frames(video)]
 
 
-def interrupted_tools(capture=None, gui=None, after=4):
+def interrupted_tools(capture, after=4):
     """Return tools whose model is interrupted by Ctrl-C when it has answered some times."""
     calls = iter(range(after))
 
@@ -133,7 +130,7 @@ def interrupted_tools(capture=None, gui=None, after=4):
 
         return Recognizer(replace(model, run=run), detector)
 
-    return replace(tools(capture, gui), load_recognizer=load_recognizer)
+    return replace(tools(capture), load_recognizer=load_recognizer)
 
 
 def write_model(stem):
