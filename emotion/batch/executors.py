@@ -12,15 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    wait,
-)
+from concurrent import futures
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -83,8 +76,7 @@ class LocalWorkers(Workers):
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
         before = set(multiprocessing.active_children())
-        with _start_problem():
-            executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
+        executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
         try:
             yield executor
         finally:
@@ -99,26 +91,16 @@ class LocalWorkers(Workers):
         return 2 * self.count + 1
 
 
-class _Pool(ProcessPoolExecutor):
+class _Pool(futures.ProcessPoolExecutor):
     """A pool whose processes leave Ctrl-C to their parent, also while they still start."""
 
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_start_problem())
             if hasattr(signal, "pthread_sigmask"):  # Windows has none
                 # a process inherits what its parent holds back
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             return super().submit(function, *arguments, **options)
-
-
-@contextlib.contextmanager
-def _start_problem() -> Iterator[None]:
-    """Turn what the system says of a process that cannot start into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(f"{NO_START} ({error.strerror})") from error
 
 
 def start_worker() -> None:
@@ -138,14 +120,11 @@ class ClusterWorkers(Workers):
     is_remote = True
     threads = 1
 
-    def __init__(
-        self, address: str, send_files: bool = False, timeout_s: float = CONNECT_TIMEOUT_S
-    ):
+    def __init__(self, address: str, send_files: bool = False):
         """Take the scheduler's address, such as tcp://host:8786, or tls://host:8786 with the
         certificates of Dask's configuration; photos travel to workers that share no folder.
         """
-        self.sends_files = send_files
-        self._address, self._timeout_s = address, timeout_s
+        self._address, self.sends_files = address, send_files
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
@@ -154,16 +133,16 @@ class ClusterWorkers(Workers):
         except ImportError as error:
             words = 'expected the package distributed: pip install "dask[distributed]"'
             raise SourceError(words) from error
-        address = urlsplit(self._address)
         try:
+            address = urlsplit(self._address)
             if address.scheme not in ("tcp", "tls"):
                 raise ValueError("another kind of address")
             place = address.hostname, address.port
-            with socket.create_connection(place, self._timeout_s) as connection:
+            with socket.create_connection(place, CONNECT_TIMEOUT_S) as connection:
                 # a scheduler speaks first; without TLS that tells it from a web page as its own
                 if address.scheme == "tcp" and not connection.recv(1):
                     raise ConnectionResetError("the connection was closed")
-            self._client = distributed.Client(self._address, timeout=self._timeout_s)
+            self._client = distributed.Client(self._address, timeout=CONNECT_TIMEOUT_S)
         except (OSError, ValueError, TypeError) as error:  # the last where TLS has no certificates
             reason = getattr(error, "strerror", None) or first_line(error)
             raise SourceError(
@@ -172,9 +151,9 @@ class ClusterWorkers(Workers):
             ) from error
         with self._client:
             try:
-                self._client.wait_for_workers(1, timeout=self._timeout_s)
+                self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
             except TimeoutError as error:
-                raise SourceError(NO_WORKER.format(self._address, self._timeout_s)) from error
+                raise SourceError(NO_WORKER.format(self._address, CONNECT_TIMEOUT_S)) from error
             self._threads, self._asked_s, self._seen_s = 0, -math.inf, time.monotonic()
             # every photo is a task of its own, also where the same one comes again
             yield self._client.get_executor(pure=False)
@@ -248,7 +227,7 @@ def _round(
                     continue
                 try:
                     pending[_submit(executor, recognize_photo, *job.task)] = job
-                except BrokenExecutor:
+                except futures.BrokenExecutor:
                     lost.append(job)
             if not pending:
                 return lost
@@ -274,12 +253,15 @@ class _Call:
 
 def _submit(executor: Executor, function: Callable, *arguments: object) -> Future:
     """Schedule a call as bytes, so that a Dask scheduler need not have this program."""
-    return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
+    try:
+        return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
+    except OSError as error:  # no process can start
+        raise SourceError(f"{NO_START} ({error.strerror})") from error
 
 
-def _wait(futures: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:
-    """Yield None from time to time until one of the futures is done; return those that are."""
-    while not (done := wait(futures, TICK_S, FIRST_COMPLETED).done):
+def _wait(pending: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:
+    """Yield None from time to time until one call is done; return those that are."""
+    while not (done := futures.wait(pending, TICK_S, futures.FIRST_COMPLETED).done):
         workers.check()
         yield None
     return done
@@ -289,7 +271,7 @@ def _outcome(future: Future):
     """Return what a call returned, None where its worker died."""
     try:
         return future.result()
-    except (BrokenExecutor, CancelledError):
+    except (futures.BrokenExecutor, futures.CancelledError):
         return None
     except EmotionError:
         raise

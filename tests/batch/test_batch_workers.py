@@ -26,7 +26,7 @@ from batch_support import (
     write_photos,
 )
 
-from emotion.batch import ClusterWorkers, LocalWorkers
+from emotion.batch import ClusterWorkers, LocalWorkers, executors
 from emotion.errors import SourceError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,10 +58,9 @@ def test_workers_that_cannot_start_are_told(batch, folder, monkeypatch):
 
     with pytest.raises(SourceError, match="workers that start"):
         batch(LocalWorkers(1), make_detector=partial(_detector_for, os.getpid()))
-    for name in ("submit", "__init__"):
-        monkeypatch.setattr(ProcessPoolExecutor, name, fail)
-        with pytest.raises(SourceError, match="Broken pipe"):
-            batch(LocalWorkers(1))
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", fail)
+    with pytest.raises(SourceError, match="Broken pipe"):
+        batch(LocalWorkers(1))
 
 
 def _detector_for(process):
@@ -168,12 +167,13 @@ def cluster(tmp_path):
 
 
 @pytest.fixture
-def on_cluster(batch):
+def on_cluster(batch, monkeypatch):
     """Return a function that runs a batch on a cluster."""
+    # a worker that was just started may take its time on a busy machine
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 30)
 
-    def run(cluster, timeout_s=30, send_files=False, **options):
-        # a worker that was just started may take its time on a busy machine
-        workers = ClusterWorkers(cluster.address, send_files, timeout_s)
+    def run(cluster, send_files=False, **options):
+        workers = ClusterWorkers(cluster.address, send_files)
         return batch(workers, **{"photo_timeout_s": 300.0} | options)
 
     return run
@@ -244,17 +244,20 @@ def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
 
 
 def test_what_is_no_cluster_of_ours_is_told(cluster, on_cluster, folder, table, monkeypatch):
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 2)
     with pytest.raises(SourceError, match="expected a worker"):
-        on_cluster(cluster, timeout_s=2)
+        on_cluster(cluster)
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 30)
     cluster.add_worker("--no-nanny", path=str(ROOT / "tests" / "batch"))
     with pytest.raises(SourceError, match="this program"):
         on_cluster(cluster)
     assert not table.exists()
 
     def expect(words, address="tcp://127.0.0.1:8786"):
-        workers = ClusterWorkers(address, timeout_s=0.2)
-        with pytest.raises(SourceError, match=words), workers.opened():
+        with pytest.raises(SourceError, match=words), ClusterWorkers(address).opened():
             pass
+
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 0.2)
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         expect("timed out", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
