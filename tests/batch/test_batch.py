@@ -74,6 +74,12 @@ def test_bad_files_are_rows_with_their_reason(batch, folder, table):
     }.items():
         assert words in problems[name]
         assert problems[name].startswith("expected") or not words
+    # only problems of the machine are tried again
+    (folder / "loop.jpg").unlink()
+    write_photo(folder / "loop.jpg")
+    done = []
+    assert batch(on_photo=lambda name, results: done.append(name)).problems == 6
+    assert sorted(done) == ["loop.jpg", "mistake.png"]
 
 
 def test_vanished_and_unopened_are_rows(batch, folder, tmp_path):

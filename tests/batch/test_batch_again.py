@@ -68,17 +68,6 @@ def test_what_was_made_otherwise_is_done_again(batch, folder, table, tmp_path):
         assert batch(**options | {"again": False}).skipped == 3
 
 
-def test_problems_of_the_machine_are_tried_again_those_of_the_photo_are_not(batch, folder):
-    (folder / "text.jpg").write_text("hello")
-    (folder / "later.png").symlink_to("../not-yet.png")
-    assert batch().problems == 2
-    write_photo(folder.parent / "not-yet.png")
-    done = []
-    report = batch(on_photo=lambda name, results: done.append(name))
-    assert done == ["later.png"]
-    assert report.problems == 1
-
-
 def test_links_runs_that_cannot_start_and_tables_left_out_for_a_while(batch, folder, tmp_path):
     class Absent(ThreadWorkers):
         def opened(self):
@@ -176,29 +165,25 @@ def test_another_source_adds_its_rows(batch, folders, table, tmp_path):
     assert expected.items() - widths().items() == {(f"{two}/b.png", "29")}
 
 
-def test_photos_one_by_one_share_a_table(batch, folders, table):
+def test_photos_by_any_source_share_a_table(batch, folders, table, tmp_path):
+    two = folders[1]
     for source in ("one/a.png", "one/b.png", "two/a.png"):
         assert (batch(source=source).skipped, batch(source=source).skipped) == (0, 1)
-    assert photos_of(table) == [f"{folders[1]}/a.png", "a.png", "b.png"]
+    assert photos_of(table) == [f"{two}/a.png", "a.png", "b.png"]
     # a photo is the same one by whatever source it comes
-    assert batch(source="one").skipped == 2
-    assert batch(source=".").skipped == 3
-    assert len(photos_of(table)) == 4
-
-
-def test_photos_that_vanish_from_a_list_elsewhere_lose_their_rows(batch, folders, table, tmp_path):
+    assert (batch(source="one").skipped, batch(source=".").skipped) == (2, 3)
+    # one that a list elsewhere no longer names stays as long as it is there
     mine = tmp_path / "lists" / "mine.txt"
     mine.parent.mkdir()
-    places = [f"{folders[1]}/a.png", f"{folders[1]}/b.png"]
-    mine.write_text("\n".join(places))
-    batch(source="lists/mine.txt")
-    assert batch(source="two").skipped == 2
-    assert photos_of(table) == places
-    mine.write_text(places[0])
-    assert batch(source="lists/mine.txt").gone == 0
-    (folders[1] / "b.png").unlink()
+    mine.write_text(f"{two}/a.png")
+    assert (batch(source="lists/mine.txt").skipped, len(photos_of(table))) == (1, 4)
+    # where a list comes first, all names are whole paths
+    sources = "lists/mine.txt", "two"
+    assert [batch(source=name, tables=("u.csv",)).skipped for name in sources] == [0, 1]
+    assert photos_of(tmp_path / "u.csv") == [f"{two}/a.png", f"{two}/b.png"]
+    (two / "b.png").unlink()
     assert batch(source="lists/mine.txt").gone == 1
-    assert photos_of(table) == places[:1]
+    assert photos_of(table) == [f"{two}/a.png", "a.png", "b.png"]
 
 
 def test_one_table_does_not_mix_settings(batch, folders, tmp_path):
