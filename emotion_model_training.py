@@ -14,6 +14,10 @@ from emotion.training import commands
 from emotion.training.settings import ALL, DATA, SPLITS, add_flags
 
 MODEL = "a model's files without suffix: models/detection_model"
+REPORT = "folder to write pages, figures and tables to"
+SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
+SPLIT = {"default": "test", "metavar": "SPLIT"}
+ENSEMBLE = (*DATA, *SPLITS, "models", "name", "overwrite")
 NO_OVERWRITE = [name for name in ALL if name != "overwrite"]
 
 
@@ -24,63 +28,45 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def one_of(*words: str) -> dict:
+    """Return how a flag with these choices is read; the first is the default."""
+    return {"choices": words, "default": words[0]}
+
+
 # name, what it does, the settings that are flags of it, one line of help
 COMMANDS = (
     ("train", commands.train, ALL, "train a model (the default command)"),
     ("inspect", commands.inspect, DATA, "show a dataset before training"),
     ("download", commands.download, (), "fetch FER2013 from Kaggle"),
-    ("evaluate", commands.evaluate, (*DATA, *SPLITS), "measure a saved model on a dataset"),
-    ("compare", commands.compare, (*DATA, *SPLITS), "put several models side by side"),
+    ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model on a dataset"),
+    ("compare", commands.compare, DATA + SPLITS, "put several models side by side"),
     ("cross-validate", commands.cross_validate, NO_OVERWRITE, "train and test on each fold"),
     ("tune", commands.tune, NO_OVERWRITE, "search for the best hyperparameters"),
-    (
-        *("ensemble", commands.ensemble, (*DATA, *SPLITS, "models", "name", "overwrite")),
-        "average several models into one",
-    ),
+    ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
     ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that
-SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
-REPORT = "folder to write pages, figures and tables to"
 FLAGS = (
     ("evaluate convert", "model", {}, MODEL),
     ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
-    (
-        "ensemble",
-        "--mirrored",
-        SWITCH,
-        "each model also sees faces mirrored; then one is enough",
-    ),
+    ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
     ("inspect", "--report", FOLDER | {"default": "runs/inspection"}, REPORT),
     ("evaluate compare", "--report", FOLDER, REPORT),
+    ("evaluate compare", "--split", SPLIT, "train, validation, test, private_test or all"),
     (
-        *("evaluate compare", "--split", {"default": "test", "metavar": "SPLIT"}),
-        "train, validation, test, private_test or all",
-    ),
-    (
-        *("evaluate compare", "--labels"),
-        {"choices": ("auto", "dataset", "majority"), "default": "auto"},
+        *("evaluate compare", "--labels", one_of("auto", "dataset", "majority")),
         "the dataset's own, or what most voters of --votes chose; auto is what the (first) model "
         "was trained to answer",
     ),
-    (
-        *("evaluate compare", "--known-classes-only", SWITCH),
-        "leave out images of classes that the model does not know",
-    ),
+    ("evaluate compare", "--known-classes-only", SWITCH, "leave out images of unknown classes"),
     ("evaluate", "--json", SWITCH, "print JSON instead of text"),
     ("evaluate", "--flip", SWITCH, "average with the mirrored face even if the card does not ask"),
-    (
-        *("evaluate", "--runtime", {"choices": ("served", "keras"), "default": "served"}),
-        "as the app runs it, or by Keras from the pair itself",
-    ),
+    ("evaluate", "--runtime", one_of("served", "keras"), "as the app runs it, or by Keras"),
     ("download", "--to", FOLDER | {"default": "dataset"}, "where to put it"),
-    (
-        *("download", "--kind", {"choices": ("folders", "csv"), "default": "folders"}),
-        "the folders of images, or the csv of the challenge",
-    ),
+    ("download", "--kind", one_of("folders", "csv"), "the folders of images, or one csv"),
     ("download", "--overwrite", SWITCH, "replace what was downloaded before"),
 )
 
