@@ -23,11 +23,8 @@ from emotion.web.settings import SettingsError, read_arguments, read_settings, s
 def create_app(config: Mapping | None = None) -> Flask:
     """Return the app.
 
-    Args:
-        config: settings by name, such as KEEP_HOURS, which override the environment's; and any of
-            Flask's own, such as TESTING.
-
-    Raises SettingsError where a value is wrong, or there is no setting of this name.
+    The config has settings by name, such as KEEP_HOURS, which override the environment's, and any
+    of Flask's own, such as TESTING. Raises SettingsError where one is wrong or unknown.
     """
     given, names = dict(config or {}), setting_names()
     flask_config = {name: given.pop(name) for name in set(given) - set(names)}

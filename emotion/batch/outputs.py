@@ -146,10 +146,8 @@ class BatchOutputs:
 
 
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
-    """Return where the annotated copy of a photo goes: the same path below `copies`.
-
-    A photo of a type that is not written gets .jpg behind its name, once more where another one of
-    all `names` has that.
+    """Return where the annotated copy of a photo goes: the same path below `copies`, with .jpg
+    behind it for a type that is not written, once more where another one of all `names` has that.
     """
     while not name.lower().endswith(WRITTEN_SUFFIXES):
         name += ".jpg"
@@ -161,7 +159,7 @@ def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
 
 
 class Tables:
-    """The tables of one run: under its own name each is always whole.
+    """The tables of one run; each is always whole under its own name.
 
     Rows are appended as photos are done. A run that would first take rows out (photos changed,
     another model) fills `NAME.part.csv`, which takes the table's place when it holds no fewer
@@ -191,9 +189,7 @@ class Tables:
 
     @contextlib.contextmanager
     def growing(self, names: Sequence[str], most: int) -> Iterator[Callable[[Record], None]]:
-        """Give a function that adds the rows of a photo to the tables of text, which begin with
-        those of the names; there will be as many as `most`.
-        """
+        """Give a function that adds photos to the tables of text, after these, up to `most`."""
         in_place = [table for table in self._names if self._may_hold(table, len(names), most)]
         sinks = []
 

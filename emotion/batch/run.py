@@ -67,8 +67,6 @@ def run_batch(
 
     Args:
         photos: from `find_photos`; each has a name of its own.
-        outputs: what is written.
-        settings: how photos are recognized.
         workers: `LocalWorkers`, `ClusterWorkers`, or another source of executors.
         on_progress: called after each photo and about every second; False stops the run.
         on_photo: called with the name of each photo that is done in this run, and its results (see
@@ -111,7 +109,7 @@ class _Run:
         model: EmotionModel,
         store: Store,
     ):
-        self.outputs, self.settings, self.workers, self.store = outputs, settings, workers, store
+        self.outputs, self.workers, self.store = outputs, workers, store
         self.counts, self.first_problems = Counter(), []
         roots = {photo.root: photo.root.resolve() for photo in photos if photo.root is not None}
         root = store.facts.get("root", next(iter(roots.values()), None))
@@ -151,18 +149,12 @@ class _Run:
         self.tables = Tables(outputs, photo_columns(model.class_names), metadata, store)
 
     def name_of(self, place: Path) -> str:
-        """Return the path of a photo below the folder of the first source, else its whole path.
-
-        So equal names in several folders are told apart.
-        """
+        # below the folder of the first source, or else whole: equal names are told apart
         is_below = self.root is not None and place.is_relative_to(self.root)
         return (place.relative_to(self.root) if is_below else place).as_posix()
 
     def is_gone(self, name: str, own: set[str], folders: set[Path]) -> bool:
-        """True if an earlier photo below these folders is not there any more.
-
-        What is in other folders may be on a disk that is not plugged in.
-        """
+        # what is in folders other than these may be on a disk that is not plugged in
         place = (self.root or Path()) / name
         return not folders.isdisjoint(place.parents) and (
             name.endswith("/")
@@ -202,7 +194,7 @@ class _Run:
         return BatchProgress(len(self.photos), **self.counts)
 
     def is_done(self, photo: PhotoFile) -> bool:
-        """Count a photo if it is done and unchanged, and say so."""
+        """Count a photo that is done and unchanged."""
         record, copy = self.store.find(photo.name), self.copy_of(photo)
         if (
             record is None
@@ -238,7 +230,6 @@ class _Run:
         return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, copy))
 
     def keep(self, job: Job, answer: PhotoAnswer) -> Record:
-        """Write down what came of a photo."""
         if answer.copy is not None:
             copy = self.copy_of(job.photo)
             try:
@@ -263,12 +254,10 @@ class _Run:
         return record
 
     def finish(self) -> tuple[Path, ...]:
-        """Write the tables in the order of the photos; return those that keep what they held."""
         names = sorted(self.names, key=lambda name: name.split("/"))
         return self.tables.finish(names, len(self.others) + self.counts["done"])
 
     def copy_of(self, photo: PhotoFile) -> Path | None:
-        """Return where the annotated copy of a photo goes, None where none is made."""
         copies = self.outputs.copies
         return None if copies is None else copy_path(copies.absolute(), photo.name, self.names)
 

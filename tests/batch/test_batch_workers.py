@@ -244,7 +244,7 @@ def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
 
 
 def test_what_is_no_cluster_of_ours_is_told(cluster, on_cluster, folder, table, monkeypatch):
-    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 2)
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 4)
     with pytest.raises(SourceError, match="expected a worker"):
         on_cluster(cluster)
     monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 30)
