@@ -12,13 +12,7 @@ from pathlib import Path
 
 from emotion.batch.executors import Job, Workers, answers
 from emotion.batch.outputs import BatchOutputs, Record, Store, Tables, copy_path, opened_store
-from emotion.batch.worker import (
-    BatchSettings,
-    PhotoAnswer,
-    WorkerSettings,
-    may_change,
-    portable_stem,
-)
+from emotion.batch.worker import BatchSettings, PhotoAnswer, WorkerSettings, is_final, portable_stem
 from emotion.errors import ImageError, TableError
 from emotion.files import whole_file
 from emotion.images.decoding import read_content
@@ -213,12 +207,12 @@ class _Run:
     def job(self, photo: PhotoFile) -> Job:
         """Return what is to be done for a photo, whose bytes are read here if they travel."""
         stamp, content, copy = _stamp_of(photo.path), None, self.copy_of(photo)
-        problem, is_final = photo.problem, False
+        problem, lasts = photo.problem, False
         if problem is None and self.workers.sends_files:
             try:
                 content = read_content(photo.path)
             except ImageError as error:
-                problem, is_final = str(error), not may_change(error)
+                problem, lasts = str(error), is_final(error)
         if problem is None and copy:
             # a link below the folder may lead to other photos
             copies = self.outputs.copies
@@ -226,7 +220,7 @@ class _Run:
                 problem = f"expected a folder below {copies} for the annotated copy; {copy.parent} "
                 problem += "leads elsewhere"
         if problem is not None:
-            return Job(photo, stamp, PhotoAnswer(problem=problem, is_final=is_final))
+            return Job(photo, stamp, PhotoAnswer(problem=problem, is_final=lasts))
         return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, copy))
 
     def keep(self, job: Job, answer: PhotoAnswer) -> Record:

@@ -89,7 +89,7 @@ def recognize_photo(
                     f"expected {path} on {socket.gethostname()}; there is no such file: share "
                     "its folder under the same path, or use --send-files"
                 )
-            return PhotoAnswer(problem=words, is_final=not may_change(error))
+            return PhotoAnswer(problem=words, is_final=is_final(error))
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
     return PhotoAnswer(results, copy=copied)
 
@@ -99,9 +99,9 @@ def check_worker(settings: bytes) -> bool:
     return bool(load_worker(settings))
 
 
-def may_change(error: ImageError) -> bool:
-    """True if the photo could not be reached: unchanged, it may be read another time."""
-    return type(error) is ImageError and isinstance(error.__cause__, OSError)
+def is_final(error: ImageError) -> bool:
+    """False if the photo could not be reached: unchanged, it may be read another time."""
+    return type(error) is not ImageError or not isinstance(error.__cause__, OSError)
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,14 +9,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from emotion.batch import (
-    BatchOutputs,
-    BatchProgress,
-    BatchSettings,
-    ClusterWorkers,
-    LocalWorkers,
-    run_batch,
-)
+from emotion.batch import BatchOutputs, BatchSettings, ClusterWorkers, LocalWorkers, run_batch
 from emotion.cli.sources import PhotosSource
 from emotion.cli.tools import detector_for, is_stdout, json_stream, tell, write_lines
 from emotion.progress import progress_bar
@@ -49,7 +42,7 @@ def read_photos(source: PhotosSource, options: argparse.Namespace) -> int:
         if not (has_lines and sys.stdout.isatty() and sys.stderr.isatty()):
             show = stack.enter_context(progress_bar("photos", len(source.files), sys.stderr))
 
-        def on_progress(progress: BatchProgress) -> None:
+        def on_progress(progress) -> None:
             if show:
                 problems = progress.problems
                 show(progress.done, counted(problems, "problem") if problems else "")
