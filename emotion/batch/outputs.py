@@ -166,13 +166,7 @@ class Tables:
     photos. Parquet has its index at its end, so it is written when a run ends.
     """
 
-    def __init__(
-        self,
-        outputs: BatchOutputs,
-        columns: Mapping[str, type],
-        metadata: Mapping[str, str],
-        store: Store,
-    ):
+    def __init__(self, outputs: BatchOutputs, columns: Mapping, metadata: Mapping, store: Store):
         self._columns, self._metadata, self._store = columns, metadata, store
         # as seen from the store, so that both may move
         folder = outputs.store.parent

@@ -94,15 +94,7 @@ def run_batch(
 class _Run:
     """One run of a batch: its photos under the names of the store, and what is done so far."""
 
-    def __init__(
-        self,
-        photos: Sequence[PhotoFile],
-        outputs: BatchOutputs,
-        settings: BatchSettings,
-        workers: Workers,
-        model: EmotionModel,
-        store: Store,
-    ):
+    def __init__(self, photos, outputs, settings, workers, model: EmotionModel, store: Store):
         self.outputs, self.workers, self.store = outputs, workers, store
         self.counts, self.first_problems = Counter(), []
         roots = {photo.root: photo.root.resolve() for photo in photos if photo.root is not None}

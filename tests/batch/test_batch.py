@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from batch_support import (
-    FAILS,
-    PLAIN,
-    SLOW,
-    SignDetector,
-    ThreadWorkers,
-    photos_of,
-    read_table,
-    write_photo,
-)
+from batch_support import SignDetector, ThreadWorkers, photos_of, read_table, write_photo
 
 from emotion.batch.outputs import copy_path
 from emotion.batch.worker import WorkerSettings, load_worker, portable_stem
@@ -56,7 +47,7 @@ def test_bad_files_are_rows_with_their_reason(batch, folder, table):
     (folder / "bomb.webp").write_bytes(
         b"RIFF\x1a\x00\x00\x00WEBPVP8L\x0d\x00\x00\x00\x2f\xfe\xff\xff\x0f" + b"\0" * 8
     )
-    write_photo(folder / "mistake.png", FAILS)
+    write_photo(folder / "mistake.png", "fails")
     os.mkfifo(folder / "pipe.jpg")
     report = batch()
     problems = {row["photo"]: row["problem"] for row in read_table(table)}
@@ -110,7 +101,7 @@ def test_odd_names_survive(batch, table, tmp_path):
 
 def test_rows_keep_the_order_of_the_photos_and_progress_counts_up(batch, table, tmp_path):
     for number in range(8):
-        write_photo(tmp_path / "photos" / f"{number}.png", SLOW if number % 3 == 0 else PLAIN)
+        write_photo(tmp_path / "photos" / f"{number}.png", "slow" if number % 3 == 0 else "")
     done, progress = [], []
     workers = ThreadWorkers(4)
     batch(workers, on_photo=lambda name, results: done.append(name), on_progress=progress.append)

@@ -4,13 +4,7 @@ import os
 
 import pandas as pd
 import pytest
-from batch_support import (
-    OtherDetector,
-    ThreadWorkers,
-    photos_of,
-    read_table,
-    write_photo,
-)
+from batch_support import OtherDetector, ThreadWorkers, photos_of, read_table, write_photo
 from model_folder import write_pair
 
 from emotion.errors import SourceError, TableError

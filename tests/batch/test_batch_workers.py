@@ -14,9 +14,6 @@ from pathlib import Path
 
 import pytest
 from batch_support import (
-    HANGS,
-    KILLS,
-    SLOW,
     SignDetector,
     ThreadWorkers,
     photos_of,
@@ -34,8 +31,8 @@ PATHS = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'batch'}"
 
 
 def test_workers_that_die_and_photos_that_hang(batch, folder, table, tmp_path):
-    write_photo(folder / "001a.png", KILLS)
-    write_photo(folder / "002a.png", HANGS)
+    write_photo(folder / "001a.png", "kills")
+    write_photo(folder / "002a.png", "hangs")
     heard = []
 
     def on_photo(name, results):
@@ -87,7 +84,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path, name):
-    write_photos(tmp_path / "photos", 24, SLOW)
+    write_photos(tmp_path / "photos", 24, "slow")
     (tmp_path / "run.py").write_text(RUN)
     process = subprocess.Popen(
         [sys.executable, "run.py", model],
@@ -184,7 +181,7 @@ def test_worker_killed_in_mid_run_loses_and_doubles_nothing(cluster, on_cluster,
     cluster.add_worker("--no-nanny")
     cluster.add_worker("--no-nanny")
     cluster.wait_for_workers()
-    write_photos(tmp_path / "photos", 40, SLOW)
+    write_photos(tmp_path / "photos", 40, "slow")
     heard = []
 
     def on_photo(name, results):
@@ -200,7 +197,7 @@ def test_worker_killed_in_mid_run_loses_and_doubles_nothing(cluster, on_cluster,
 
 
 def test_photo_that_kills_workers_is_a_row(on_cluster, folder, table, tmp_path):
-    write_photo(folder / "001a.png", KILLS)
+    write_photo(folder / "001a.png", "kills")
     # the first death counts, which also gives up photos that only waited for the same worker
     with contextlib.closing(Cluster(tmp_path, allowed_failures=0)) as cluster:
         cluster.add_worker()
