@@ -256,7 +256,7 @@ def _submit(executor: Executor, function: Callable, *arguments: object) -> Futur
     try:
         return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
     except OSError as error:  # no process can start
-        raise SourceError(f"{NO_START} ({error.strerror})") from error
+        raise SourceError(f"{NO_START} ({error.strerror or error})") from error
 
 
 def _wait(pending: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:
