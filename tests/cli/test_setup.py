@@ -89,14 +89,8 @@ def use_libraries(project: Path, *names: str) -> None:
 
 
 def start(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(project / "run.py"), *arguments],
-        cwd=project.parent,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    line, environment = [sys.executable, project / "run.py", *arguments], os.environ | variables
+    return subprocess.run(line, cwd=project.parent, env=environment, capture_output=True, text=True)
 
 
 def test_without_a_known_command_nothing_is_installed(project):
