@@ -16,39 +16,28 @@ from emotion.web.factory import build_app
 from emotion.web.logs import show_log
 from emotion.web.memory import return_memory_early
 from emotion.web.server import open_server, serve
-from emotion.web.services import Services, load_services
-from emotion.web.settings import (
-    Settings,
-    SettingsError,
-    read_arguments,
-    read_settings,
-    setting_names,
-)
+from emotion.web.services import load_services
+from emotion.web.settings import SettingsError, read_arguments, read_settings, setting_names
 
 
 def create_app(config: Mapping | None = None) -> Flask:
     """Return the app.
 
-    Args:
-        config: settings by name, such as KEEP_HOURS, which override the environment's; and any of
-            Flask's own, such as TESTING.
-
-    Raises:
-        SettingsError: a value is wrong, or there is no setting of this name.
+    The config has settings by name, such as KEEP_HOURS, which override the environment's, and any
+    of Flask's own, such as TESTING. Raises SettingsError where one is wrong or unknown.
     """
-    config = dict(config or {})
-    flask_config = {name: config.pop(name) for name in set(config) - set(setting_names())}
-    unknown = sorted(set(flask_config) - set(Flask.default_config))
-    if unknown:
-        known = ", ".join(setting_names())
-        raise SettingsError(f"expected settings named {known}; received {', '.join(unknown)}")
-    services = load_services(settings_of(config))
+    given, names = dict(config or {}), setting_names()
+    flask_config = {name: given.pop(name) for name in set(given) - set(names)}
+    if unknown := sorted(flask_config.keys() - Flask.default_config.keys()):
+        expected, received = ", ".join(names), ", ".join(unknown)
+        raise SettingsError(f"expected settings named {expected}; received {received}")
+    services = load_services(settings_of(given))
     if services.model_problem:
         print(f"No model: {services.model_problem}", file=sys.stderr)
     return build_app(services, flask_config)
 
 
-def settings_of(given: Mapping) -> Settings:
+def settings_of(given: Mapping):
     """Return the settings of the environment, with those that are given on top."""
     # some shells and conda export HOST, and mean the machine's own name or kind by it
     environment = {name: value for name, value in os.environ.items() if name != "HOST"}
@@ -62,13 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if list(arguments[:1]) == ["monitoring"]:
             return show_monitoring(arguments[1:])
         return run_server(arguments)
-    except SettingsError as error:
-        print(f"app.py: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError as error:
-        if not stdout_was_closed():
+    except (SettingsError, BrokenPipeError) as error:
+        if isinstance(error, SettingsError) or not stdout_was_closed():
             print(f"app.py: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, SettingsError) else 1
 
 
 def show_monitoring(arguments: Sequence[str]) -> int:
@@ -99,21 +85,13 @@ def run_server(arguments: Sequence[str]) -> int:
     try:
         server = open_server(app, settings)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
         print(
-            f"app.py: cannot listen on {settings.host}, port {settings.port} ({reason}); "
-            "choose others with --host and --port",
+            f"app.py: cannot listen on {settings.host}, port {settings.port} "
+            f"({getattr(error, 'strerror', None) or error}); choose others with --host and --port",
             file=sys.stderr,
         )
         return 1
     show_log(settings.log)
-    print(_welcome(server, services), flush=True)
-    serve(server, app)
-    return 0
-
-
-def _welcome(server, services: Services) -> str:
-    """Return the lines that say where the app is and which model it uses."""
     # a name such as localhost may stand for several addresses: the first is as good as any
     several = getattr(server, "effective_listen", None)
     host, port = several[0] if several else (server.effective_host, server.effective_port)
@@ -123,7 +101,9 @@ def _welcome(server, services: Services) -> str:
         model = services.recognizer.model
         lines.append(f"Model: {model.name} ({model.runtime}, SHA-256 {model.sha256[:12]}...)")
         lines += [f"Note: {note}" for note in model.notes]
-    return "\n".join(lines)
+    print("\n".join(lines), flush=True)
+    serve(server, app)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Read the emotions of faces from cameras, videos, photos and whole folders; see `--help`.
 
-This file has the exit codes and what Ctrl-C does. The options are in `emotion/cli/options.py`; what
-becomes of each kind of source is in `photo.py`, `photos.py` and `video.py` beside it.
+This file has the exit codes and what Ctrl-C does; all else is in `emotion/cli/`.
 """
 
+import functools
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
@@ -18,9 +19,8 @@ try:
     import cv2
 
     from emotion.cli.options import UsageError, open_source, parse
-    from emotion.cli.output import one_line, tell
     from emotion.cli.sources import PhotoSource, VideoSource
-    from emotion.cli.tools import Tools
+    from emotion.cli.tools import Tools, tell
     from emotion.errors import EmotionError
     from emotion.files import stdout_was_closed
     from emotion.video.reading import silence_opencv
@@ -59,28 +59,26 @@ def main(arguments: Sequence[str] | None = None, tools: Tools = MACHINE) -> int:
         return 130
     except (EmotionError, OSError, cv2.error) as error:
         if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
-            tell(one_line(error))
+            words = str(error)
+            if isinstance(error, OSError) and error.strerror:
+                words = ": ".join(map(str, filter(None, (error.strerror, error.filename))))
+            tell(" ".join(words.split()))
         return 1
 
 
-class _Interruption:
-    """Turns the first Ctrl-C or `kill` into a KeyboardInterrupt, which finishes all files.
+def interrupt(count: Iterator[int], *signal_and_frame) -> None:
+    """Raise KeyboardInterrupt at the first Ctrl-C or `kill`, which finishes all files.
 
     Finishing takes a moment. Whoever is impatient then does not lose the files by a second Ctrl-C;
     a third one gives them up.
     """
-
-    def __init__(self):
-        self._count = 0
-
-    def __call__(self, *signal_and_frame) -> None:
-        self._count += 1
-        if self._count == 1:
+    match next(count):
+        case 1:
             raise KeyboardInterrupt
-        if self._count == 2:
+        case 2:
             tell("finishing the files; once more gives them up")
-            return
-        os._exit(130)
+        case _:
+            os._exit(130)
 
 
 if __name__ == "__main__":
@@ -88,8 +86,8 @@ if __name__ == "__main__":
         if getattr(sys, name) is None:
             # closed (`>&-`): the next file would get its number
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    interruption = functools.partial(interrupt, itertools.count(1))
     # `kill`, `timeout` and a container's stop keep what is finished, as Ctrl-C does
-    interruption = _Interruption()
     for number in (signal.SIGINT, signal.SIGTERM):
         # a shell lets its background jobs ignore Ctrl-C
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -13,8 +13,62 @@ from emotion.files import stdout_was_closed
 from emotion.training import commands
 from emotion.training.settings import ALL, DATA, SPLITS, add_flags
 
-EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
-MODEL_HELP = "a model's files without suffix: models/detection_model"
+MODEL = "a model's files without suffix: models/detection_model"
+REPORT = "folder to write pages, figures and tables to"
+SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
+SPLIT = {"default": "test", "metavar": "SPLIT"}
+ENSEMBLE = (*DATA, *SPLITS, "models", "name", "overwrite")
+NO_OVERWRITE = [name for name in ALL if name != "overwrite"]
+
+
+def positive(text: str) -> int:
+    """Return a number above 0."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0; received {text}")
+    return int(text)
+
+
+def one_of(*words: str) -> dict:
+    """Return how a flag with these choices is read; the first is the default."""
+    return {"choices": words, "default": words[0]}
+
+
+# name, what it does, the settings that are flags of it, one line of help
+COMMANDS = (
+    ("train", commands.train, ALL, "train a model (the default command)"),
+    ("inspect", commands.inspect, DATA, "show a dataset before training"),
+    ("download", commands.download, (), "fetch FER2013 from Kaggle"),
+    ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model on a dataset"),
+    ("compare", commands.compare, DATA + SPLITS, "put several models side by side"),
+    ("cross-validate", commands.cross_validate, NO_OVERWRITE, "train and test on each fold"),
+    ("tune", commands.tune, NO_OVERWRITE, "search for the best hyperparameters"),
+    ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
+    ("distill", commands.distill, ALL, "train one network on the answers of several"),
+    ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
+)
+
+# commands, flag, how it is read, one line of help; a default is added to that
+FLAGS = (
+    ("evaluate convert", "model", {}, MODEL),
+    ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
+    ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
+    ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
+    ("inspect", "--report", FOLDER | {"default": "runs/inspection"}, REPORT),
+    ("evaluate compare", "--report", FOLDER, REPORT),
+    ("evaluate compare", "--split", SPLIT, "train, validation, test, private_test or all"),
+    (
+        *("evaluate compare", "--labels", one_of("auto", "dataset", "majority")),
+        "the dataset's own, or what most voters of --votes chose; auto is what the (first) model "
+        "was trained to answer",
+    ),
+    ("evaluate compare", "--known-classes-only", SWITCH, "leave out images of unknown classes"),
+    ("evaluate", "--json", SWITCH, "print JSON instead of text"),
+    ("evaluate", "--flip", SWITCH, "average with the mirrored face even if the card does not ask"),
+    ("evaluate", "--runtime", one_of("served", "keras"), "as the app runs it, or by Keras"),
+    ("download", "--to", FOLDER | {"default": "dataset"}, "where to put it"),
+    ("download", "--kind", one_of("folders", "csv"), "the folders of images, or one csv"),
+    ("download", "--overwrite", SWITCH, "replace what was downloaded before"),
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,17 +80,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.run(options)
         sys.stdout.flush()
-    except (EmotionError, BrokenPipeError) as error:
-        if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
-            print(f"emotion_model_training: {error}", file=sys.stderr)
-        return EXIT_ERROR
-    except OSError as error:  # such as a full disk while a report is written
-        sentence = f"expected to read and to write files; received: {error}"
-        print(f"emotion_model_training: {sentence}", file=sys.stderr)
-        return EXIT_ERROR
+    except (EmotionError, OSError) as error:
+        words = str(error)
+        if isinstance(error, BrokenPipeError) and stdout_was_closed():
+            return 1
+        if not isinstance(error, EmotionError):  # such as a full disk while a report is written
+            words = f"expected to read and to write files; received: {error}"
+        print(f"emotion_model_training: {words}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return 130
     return 0
 
 
@@ -48,102 +102,16 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="'COMMAND --help' lists the flags of a command.",
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    no_overwrite = [name for name in ALL if name != "overwrite"]
-    added = {}
-    for name, run, names, text in (
-        ("train", commands.train, ALL, "train a model (the default command)"),
-        ("inspect", commands.inspect, DATA, "show a dataset before training"),
-        ("download", commands.download, (), "fetch FER2013 from Kaggle"),
-        ("evaluate", commands.evaluate, (*DATA, *SPLITS), "measure a saved model on a dataset"),
-        ("compare", commands.compare, (*DATA, *SPLITS), "put several models side by side"),
-        ("cross-validate", commands.cross_validate, no_overwrite, "train and test on each fold"),
-        ("tune", commands.tune, no_overwrite, "search for the best hyperparameters"),
-        (
-            *("ensemble", commands.ensemble, (*DATA, *SPLITS, "models", "name", "overwrite")),
-            "average several models into one",
-        ),
-        ("distill", commands.distill, ALL, "train one network on the answers of several"),
-        ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
-    ):
-        added[name] = subparsers.add_parser(name, help=text, description=run.__doc__)
-        added[name].set_defaults(run=run)
-        add_flags(added[name], names)
-
-    added["tune"].add_argument(
-        "--trials", type=_positive, default=20, metavar="INT", help="how many to try (default: 20)"
-    )
-    for name in ("evaluate", "convert"):
-        added[name].add_argument("model", help=MODEL_HELP)
-    for name in ("compare", "ensemble"):
-        added[name].add_argument("members", nargs="+", metavar="model", help=MODEL_HELP)
-    added["ensemble"].add_argument(
-        "--mirrored",
-        action="store_true",
-        help="each model also sees each face mirrored; one model is enough then",
-    )
-    for name, folder in (("inspect", "runs/inspection"), ("evaluate", ""), ("compare", "")):
-        added[name].add_argument(
-            "--report",
-            default=folder,
-            metavar="FOLDER",
-            help=f"folder to write pages, figures and tables to (default: {folder or 'none'})",
-        )
-    for name in ("evaluate", "compare"):
-        _add_measuring_flags(added[name])
-    evaluate, download = added["evaluate"], added["download"]
-    evaluate.add_argument("--json", action="store_true", help="print JSON instead of text")
-    evaluate.add_argument(
-        "--flip",
-        action="store_true",
-        help="average with the mirrored face also if the model's card does not ask for it",
-    )
-    evaluate.add_argument(
-        "--runtime",
-        choices=("served", "keras"),
-        default="served",
-        help="as the app runs it, or by Keras from the pair itself (default: served)",
-    )
-    download.add_argument(
-        "--to", default="dataset", metavar="FOLDER", help="where to put it (default: dataset)"
-    )
-    download.add_argument(
-        "--kind",
-        choices=("folders", "csv"),
-        default="folders",
-        help="the folders of images, or the csv of the challenge (default: folders)",
-    )
-    download.add_argument(
-        "--overwrite", action="store_true", help="replace what was downloaded before"
-    )
+    for name, run, settings, text in COMMANDS:
+        command = subparsers.add_parser(name, help=text, description=run.__doc__)
+        command.set_defaults(run=run)
+        add_flags(command, settings)
+        for names, flag, how, help_text in FLAGS:
+            if name in names.split():
+                if "default" in how:
+                    help_text += f" (default: {how['default'] or 'none'})"
+                command.add_argument(flag, help=help_text, **how)
     return parser
-
-
-def _add_measuring_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say what a model is measured on."""
-    parser.add_argument(
-        "--split",
-        default="test",
-        metavar="SPLIT",
-        help="train, validation, test, private_test or all (default: test)",
-    )
-    parser.add_argument(
-        "--labels",
-        choices=("auto", "dataset", "majority"),
-        default="auto",
-        help="the dataset's own, or what most voters of --votes chose; auto is what the (first) "
-        "model was trained to answer (default: auto)",
-    )
-    parser.add_argument(
-        "--known-classes-only",
-        action="store_true",
-        help="leave out images of classes that the model does not know",
-    )
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0; received {text}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ import sys
 from pathlib import Path
 
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
+SUPPORTED = " or ".join(PYTHON_VERSIONS)
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = str(ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 INSTALLED = ENVIRONMENT / "requirements-installed.txt"  # what pip has installed to the end
-UNFINISHED = ENVIRONMENT / "unfinished"  # there while an environment of ours is changed
+UNFINISHED = "unfinished"  # its content while an environment of ours is changed
 
 # command: what the environment's Python is given, and one line of help
 COMMANDS = {
@@ -45,24 +46,28 @@ def main(arguments):
     command, passed_on = (arguments or [""])[0], arguments[1:]
     if command not in COMMANDS:
         asked = command in ("-h", "--help", "help")
-        lines = [f"  {name:8}{text}" for name, (_, text) in COMMANDS.items()]
-        lines = ["usage: python3 run.py COMMAND [ARGUMENTS]", "", *lines]
-        lines += ["", "Arguments are passed on: python3 run.py app --help"]
+        lines = ["usage: python3 run.py COMMAND [ARGUMENTS, which are passed on]", ""]
+        lines += [f"  {name:8}{text}" for name, (_, text) in COMMANDS.items()]
         print("\n".join(lines), file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
     # SystemExit, unlike a sudden end, takes a running pip along
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with one_at_a_time():
+        # one at a time: this file itself is the lock, so nothing stays behind
+        with Path(__file__).open("rb") as handle:
+            # neither Windows nor some network disks have such locks
+            with contextlib.suppress(ImportError, OSError):
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX)
             set_up()
     except OSError as error:
-        sys.exit(f"run.py: the set-up cannot go on: {error} ({free_disk()})")
+        sys.exit(f"run.py: the set-up cannot go on: {error}")
     except KeyboardInterrupt:
-        print("run.py: interrupted; the same command goes on", file=sys.stderr)
+        say("interrupted; the same command goes on")
         return 130
     if command == "setup":
-        say(f"ready: {ENVIRONMENT}")
-        return 0
+        return say(f"ready: {ENVIRONMENT}")
     whole = [PYTHON] + COMMANDS[command][0]
     if command in ("test", "lint"):
         os.chdir(str(ROOT))
@@ -76,44 +81,41 @@ def main(arguments):
 
 def set_up():
     """Make the environment hold what requirements.txt asks for; instant when it does."""
-    missing = [name for name in DESKTOP_LIBRARIES if not loads(name)]
+    missing = []
+    if sys.platform.startswith("linux"):  # the wheels of other systems bring them along
+        for name in DESKTOP_LIBRARIES:
+            try:
+                ctypes.CDLL(name)
+            except OSError:
+                missing.append(name)
     flavour, other = (HEADLESS, DESKTOP) if missing else (DESKTOP, HEADLESS)
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    wanted = text.replace(DESKTOP + ">=", flavour + ">=")
+    wanted = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    wanted = wanted.replace(DESKTOP + ">=", flavour + ">=")
     version = python_version(PYTHON)
     before = INSTALLED.read_text(encoding="utf-8") if INSTALLED.exists() else ""
-    if not UNFINISHED.exists() and before == f"# Python {version}\n{wanted}":
+    if before == f"# Python {version}\n{wanted}":
         return
-    is_same_python = before.startswith(f"# Python {version}\n")
-    if UNFINISHED.exists() or not ENVIRONMENT.exists() or (before and not is_same_python):
+    if not ENVIRONMENT.exists() or (before and not before.startswith(f"# Python {version}\n")):
         version = make_environment()
     elif before:
-        UNFINISHED.touch()
+        INSTALLED.write_text(UNFINISHED, encoding="utf-8")
     elif version not in PYTHON_VERSIONS or not succeeds([PYTHON, "-c", "import pip"]):
         # made by other means: it is filled, never removed
-        sys.exit(
-            f"run.py: {ENVIRONMENT} has no pip or no Python {supported()}: move it away, then run "
-            "the same command again"
-        )
+        sys.exit(f"run.py: {ENVIRONMENT} has no pip or no Python {SUPPORTED}: move it away")
     if missing:
-        say(
-            "this system lacks {}: {} is installed in place of {}, and only the webcam window is "
-            "lost; for that run `apt-get install libgl1 libglib2.0-0 libsm6` as root, then "
-            "`python3 run.py setup`".format(", ".join(missing), HEADLESS, DESKTOP)
-        )
+        say(f"this system lacks {', '.join(missing)}: {HEADLESS} is installed, without the webcam")
+        say("window; `apt-get install libgl1 libglib2.0-0 libsm6`, then `run.py setup` bring it")
     if succeeds([PYTHON, "-m", "pip", "show", other]):
         # both have the same files, so removing one later would break the other
-        pip("uninstall", "-y", DESKTOP, HEADLESS)
+        call([PYTHON, "-m", "pip", "uninstall", "-y", DESKTOP, HEADLESS])
     say("installing the packages; the first time takes some minutes")
     part = INSTALLED.with_suffix(".part")
     part.write_text(f"# Python {version}\n{wanted}", encoding="utf-8")
-    if pip("install", "--prefer-binary", "-r", str(part)) != 0:
-        sys.exit(f"run.py: pip could not install the packages, see above ({free_disk()})")
+    if call([PYTHON, "-m", "pip", "install", "--prefer-binary", "-r", str(part)]) != 0:
+        sys.exit("run.py: pip could not install the packages, see above")
     if call([PYTHON, "-c", "import cv2, flask, waitress, PIL, numpy, onnxruntime, tensorflow"]):
         sys.exit("run.py: a package was installed but does not load, see above")
     part.replace(INSTALLED)
-    if UNFINISHED.exists():
-        UNFINISHED.unlink()
 
 
 def make_environment():
@@ -122,89 +124,47 @@ def make_environment():
     paths = [shutil.which(name) for name in [running] + ["python" + v for v in PYTHON_VERSIONS]]
     python = next((path for path in paths if python_version(path) in PYTHON_VERSIONS), None)
     if python is None:
-        sys.exit(
-            f"run.py: Python {supported()} is needed, but this is Python {sys.version.split()[0]}: "
-            "install one of them, then run the same command with it"
-        )
-    version = python_version(python)
-    package = f"python{version}-venv"  # Debian leaves it out of python3
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    if not succeeds([python, "-c", "import ensurepip"]) and is_root and shutil.which("apt-get"):
-        call(["apt-get", "-q", "update"])
-        call(["apt-get", "-q", "install", "-y", "--no-install-recommends", package])
+        sys.exit(f"run.py: Python {SUPPORTED} is needed: install it, then start this file with it")
     if not succeeds([python, "-c", "import ensurepip"]):
-        sys.exit(
-            f"run.py: this Python lacks its venv part: run `apt-get install {package}` as root (on "
-            "other systems: what they call it), then the same command again"
-        )
-    say(f"making {ENVIRONMENT} with Python {version}")
+        package = f"python{python_version(python)}-venv"  # Debian leaves it out of python3
+        if shutil.which("apt-get") and os.geteuid() == 0:
+            call(["apt-get", "-q", "update"])
+            call(["apt-get", "-q", "install", "-y", "--no-install-recommends", package])
+        else:
+            sys.exit(f"run.py: this Python has no venv: run `apt-get install {package}` as root")
+    say(f"making {ENVIRONMENT} with {python}")
     ENVIRONMENT.mkdir(exist_ok=True)
-    UNFINISHED.touch()  # before anything is removed
+    INSTALLED.write_text(UNFINISHED, encoding="utf-8")  # before anything is removed
     for path in ENVIRONMENT.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(str(path))
-        elif path != UNFINISHED:
+        elif path != INSTALLED:
             path.unlink()
     if call([python, "-m", "venv", str(ENVIRONMENT)]) != 0:
-        sys.exit(f"run.py: the environment could not be made, see above ({free_disk()})")
-    return version
-
-
-@contextlib.contextmanager
-def one_at_a_time():
-    """Let one run.py install at a time; this file itself is the lock, so nothing stays behind."""
-    with Path(__file__).open("rb") as handle:
-        # neither Windows nor some network disks have such locks
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def pip(*arguments):
-    # a user-wide "user = true" would refuse to install into any environment
-    variables = dict(os.environ, PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
-    return call([PYTHON, "-m", "pip", *list(arguments)], env=variables)
+        sys.exit("run.py: the environment could not be made, see above")
+    return python_version(python)
 
 
 def python_version(python):
     """Return a Python's version such as "3.11", None where it does not run."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    try:
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
         output = subprocess.check_output([str(python), "-c", code], stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return output.decode().strip()
-
-
-def loads(library):
-    """True if the system has a shared library; the wheels of other systems bring them along."""
-    try:
-        return not sys.platform.startswith("linux") or bool(ctypes.CDLL(library))
-    except OSError:
-        return False
+        return output.decode().strip()
 
 
 def say(text):
     print("run.py: " + text, file=sys.stderr, flush=True)  # stdout belongs to the command
 
 
-def call(command, **options):
-    return subprocess.call(command, stdout=sys.stderr, **options)
+def call(command, output=sys.stderr):
+    # a user-wide "user = true" of pip's would refuse to install into any environment
+    variables = dict(os.environ, PIP_USER="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    return subprocess.call(command, stdout=output, stderr=output, env=variables)
 
 
 def succeeds(command):
-    quiet = subprocess.DEVNULL
-    return subprocess.call(command, stdin=quiet, stdout=quiet, stderr=quiet) == 0
-
-
-def supported():
-    return ", ".join(PYTHON_VERSIONS[:-1]) + " or " + PYTHON_VERSIONS[-1]
-
-
-def free_disk():
-    return f"{shutil.disk_usage(str(ROOT)).free / 1e9:.1f} GB of disk free"
+    return call(command, subprocess.DEVNULL) == 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Stand-ins for what the shell uses of the machine: a camera, a desktop, a model; and a photo."""
 
-# ruff: noqa: N802 - the stand-ins answer to OpenCV's names
+# ruff: noqa: N802, N815 - the stand-ins answer to OpenCV's names
 
 import functools
-import hashlib
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,9 +14,12 @@ import pytest
 from skimage import data
 
 from emotion.cli.tools import Tools
+from emotion.files import sha256_of
 from emotion.labels import EMOTIONS
+from emotion.model.keras import ModelFiles
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
+from emotion.video.reading import frames, open_video
 from emotion.video.window import Window
 
 WEIGHTS = (0.02, 0.02, 0.02, 0.8, 0.06, 0.04, 0.04)
@@ -32,8 +35,10 @@ class FakeCamera:
     def __call__(self, *source):
         return self
 
-    def isOpened(self):
+    def isOpened(self, *key_and_value):
         return True
+
+    set = isOpened
 
     def read(self):
         time.sleep(0.02)
@@ -45,9 +50,6 @@ class FakeCamera:
 
     def get(self, key):
         return 30.0 if key == cv2.CAP_PROP_FPS else 0.0
-
-    def set(self, key, value):
-        return True
 
     def release(self):
         self.is_released = True
@@ -66,21 +68,15 @@ class FakeGui:
         if len(self.shown) < self.at or self.key == -1:
             time.sleep(delay_ms / 1000)
             return -1
-        if isinstance(self.key, int):
-            return self.key
-        raise self.key
+        return self.key
 
     def getWindowProperty(self, title, key):
         return 1.0
 
-    def namedWindow(self, title, flags):
+    def namedWindow(self, *title_and_size):
         pass
 
-    def resizeWindow(self, title, width, height):
-        pass
-
-    def destroyWindow(self, title):
-        pass
+    resizeWindow = destroyWindow = namedWindow
 
 
 def stand_in_model(notes=()):
@@ -96,13 +92,13 @@ def stand_in_model(notes=()):
     )
 
 
-def tools(capture=None, gui=None, problem="nothing can be shown", notes=()):
+def tools(capture=None, gui=None, notes=()):
     """Return tools with the stand-in model; with a `gui`, windows open."""
     return Tools(
         load_recognizer=lambda stem, detector: Recognizer(stand_in_model(notes), detector),
         open_capture=capture or cv2.VideoCapture,
         open_window=functools.partial(Window, gui=gui),
-        window_problem=lambda: None if gui else problem,
+        window_problem=lambda: None if gui else "nothing can be shown",
     )
 
 
@@ -114,7 +110,13 @@ def portrait(left=0):
     return image
 
 
-def interrupted_tools(capture=None, gui=None, after=4):
+def pictures_of(path):
+    """Return the pictures of a video."""
+    with open_video(Path(path)) as video:
+        return [frame.image for frame in frames(video)]
+
+
+def interrupted_tools(capture, after=4):
     """Return tools whose model is interrupted by Ctrl-C when it has answered some times."""
     calls = iter(range(after))
 
@@ -128,39 +130,29 @@ def interrupted_tools(capture=None, gui=None, after=4):
 
         return Recognizer(replace(model, run=run), detector)
 
-    return replace(tools(capture, gui), load_recognizer=load_recognizer)
+    return replace(tools(capture), load_recognizer=load_recognizer)
 
 
 def write_model(stem):
     """Write a model whose fast form answers every face with the same probabilities."""
     onnx = pytest.importorskip("onnx")
-    make = onnx.helper
-    total = make.make_node("ReduceSum", ["faces", "axes"], ["total"], keepdims=0)
-    column = make.make_node("Unsqueeze", ["total", "last"], ["column"])
-    answer = make.make_node("Mul", ["column", "nothing"], ["none"])
-    add = make.make_node("Add", ["none", "weights"], ["probabilities"])
-    numbers = {
-        "axes": np.array([1, 2, 3]),
-        "last": np.array([1]),
-        "nothing": np.zeros((1, 7), np.float32),
-        "weights": np.float32([WEIGHTS]),
-    }
+    make, floats = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        make.make_node("Flatten", ["faces"], ["flat"]),
+        make.make_node("MatMul", ["flat", "nothing"], ["none"]),
+        make.make_node("Add", ["none", "weights"], ["probabilities"]),
+    ]
+    numbers = {"nothing": np.zeros((48 * 48, 7), np.float32), "weights": np.float32([WEIGHTS])}
     graph = make.make_graph(
-        [total, column, answer, add],
+        nodes,
         "stand-in",
-        [make.make_tensor_value_info("faces", onnx.TensorProto.FLOAT, ["n", 48, 48, 1])],
-        [make.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["n", 7])],
+        [make.make_tensor_value_info("faces", floats, ["n", 48, 48, 1])],
+        [make.make_tensor_value_info("probabilities", floats, ["n", 7])],
         [onnx.numpy_helper.from_array(value, name) for name, value in numbers.items()],
     )
-    opset = [make.make_opsetid("", 17)]
-    content = make.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
-    parts = {".json": b"{}", ".h5": b"weights", ".onnx": content}
-    for suffix, part in parts.items():
-        stem.with_name(stem.name + suffix).write_bytes(part)
-    hashes = {suffix: hashlib.sha256(part).hexdigest() for suffix, part in parts.items()}
-    seal = {
-        "sha256": hashes[".onnx"],
-        "architecture_sha256": hashes[".json"],
-        "weights_sha256": hashes[".h5"],
-    }
-    stem.with_name(stem.name + ".onnx.json").write_text(json.dumps(seal))
+    files, opset = ModelFiles(stem), [make.make_opsetid("", 17)]
+    onnx.save(make.make_model(graph, opset_imports=opset, ir_version=9), files.fast_form)
+    files.architecture.write_text("{}")
+    files.weights.write_bytes(b"weights")
+    seal = {"sha256": sha256_of(files.fast_form)} | files.hashes()
+    files.fast_form_seal.write_text(json.dumps(seal))

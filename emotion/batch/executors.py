@@ -1,88 +1,74 @@
-"""Where photos are recognized: in a pool of processes here, or on the workers of a Dask cluster.
-
-Both are a `concurrent.futures.Executor`; `Workers` says what else a batch must know of them.
-"""
+"""Photos out to workers, answers in: to a pool of processes here, or to a Dask cluster."""
 
 import contextlib
-import logging
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent import futures
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
-from emotion.errors import SourceError
+from emotion.batch.worker import PhotoAnswer, check_worker, recognize_photo
+from emotion.errors import EmotionError, SourceError
 from emotion.files import available_cpus
+from emotion.images.folders import PhotoFile
 from emotion.text import first_line
 
-CONNECT_TIMEOUT_S = 10
-"""How long a scheduler may take to answer, and to have a worker."""
-
-LAST_PHOTOS_S = 5
-"""How long the photos in hand may still take when a run is interrupted."""
-
-ASK_AGAIN_S = 2
-"""How long the answer of a cluster about its size is believed."""
-
-MOST_SILENT_S = 60
-"""How long a cluster may be without any worker in the middle of a run."""
-
-MOST_WORKERS = 61 if sys.platform == "win32" else 4096
-"""Windows waits for no more processes at a time; `ProcessPoolExecutor` refuses more there."""
+CONNECT_TIMEOUT_S = 10  # how long a scheduler may take to answer, and to have a worker
+LAST_PHOTOS_S = 5  # how long the photos in hand may still take when a run is interrupted
+ASK_AGAIN_S = 2  # how long the answer of a cluster about its size is believed
+MOST_SILENT_S = 60  # how long a cluster may be without any worker in the middle of a run
+MOST_WORKERS = 61 if sys.platform == "win32" else 4096  # Windows waits for no more at a time
+TICK_S = 1.0  # how often the caller hears that nothing came, to show the time or to stop
 
 NO_START = (
     "expected workers that start; they end before the first photo: use fewer with --workers, or "
     "look for their message above"
 )
+NO_WORKER = (
+    "expected a worker at {0}; there was none for {1:g} s: start one on each machine with `dask "
+    "worker {0}`, and the same command goes on"
+)
+TWICE_LOST = (
+    "expected an answer; the worker ended twice while it read this photo: it crashed, had too "
+    "little memory or took too long"
+)
 
 
-class Workers(Protocol):
-    """What a batch must know of an executor.
+class Workers:
+    """What a batch must know of an executor of `concurrent.futures`."""
 
-    Attributes:
-        is_remote: tasks may run on another machine.
-        sends_files: photos travel with their tasks.
-        threads: how many processors each photo may use; None: as the process has it.
-    """
-
-    is_remote: bool
-    sends_files: bool
-    threads: int | None
+    is_remote = False  # tasks may run on another machine
+    sends_files = False  # photos travel with their tasks
+    threads: int | None = None  # processors for each photo; None: as the process has it
 
     def opened(self) -> contextlib.AbstractContextManager[Executor]:
         """Give an executor; after one broke, another."""
+        raise NotImplementedError
 
     def in_hand(self) -> int:
         """Return how many photos may be under way at a time, so that no worker waits."""
+        raise NotImplementedError
 
     def check(self) -> None:
-        """Raise a `SourceError` where no answer can come any more."""
-
-    def is_loss(self, error: BaseException) -> bool:
-        """True if an error says that a worker died, False if a call failed."""
+        """Raise a `SourceError` where no answer can come any more; a pool says so itself."""
 
 
-class LocalWorkers:
+class LocalWorkers(Workers):
     """Processes on this machine; each loads the model once."""
 
-    is_remote = sends_files = False
-
     def __init__(self, count: int | None = None):
-        """Take how many; None: one a processor.
-
-        Raises:
-            SourceError: less than one.
-        """
-        if count is not None and count < 1:
-            raise SourceError(f"expected at least 1 worker; received {count}")
+        """Take how many, None for one a processor."""
         self.count = min(count or available_cpus(), MOST_WORKERS)
         # workers that each start a thread a processor take the processors from each other
         self.threads = max(1, available_cpus() // self.count)
@@ -90,8 +76,7 @@ class LocalWorkers:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
         before = set(multiprocessing.active_children())
-        with _start_problem():
-            executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
+        executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
         try:
             yield executor
         finally:
@@ -105,34 +90,17 @@ class LocalWorkers:
     def in_hand(self) -> int:
         return 2 * self.count + 1
 
-    def check(self) -> None:
-        """Nothing to check: a pool says itself when it breaks."""
 
-    def is_loss(self, error: BaseException) -> bool:
-        return isinstance(error, BrokenExecutor)
-
-
-class _Pool(ProcessPoolExecutor):
+class _Pool(futures.ProcessPoolExecutor):
     """A pool whose processes leave Ctrl-C to their parent, also while they still start."""
 
     def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        """Schedule a call, and start a process for it if need be; see `Executor.submit`."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_start_problem())
             if hasattr(signal, "pthread_sigmask"):  # Windows has none
                 # a process inherits what its parent holds back
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             return super().submit(function, *arguments, **options)
-
-
-@contextlib.contextmanager
-def _start_problem() -> Iterator[None]:
-    """Turn what the system says of a process that cannot start into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(f"{NO_START} ({error.strerror})") from error
 
 
 def start_worker() -> None:
@@ -146,129 +114,172 @@ def start_worker() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-class ClusterWorkers:
-    """The workers of a Dask cluster."""
+class ClusterWorkers(Workers):
+    """The workers of a Dask cluster; nothing is connected before it is opened."""
 
     is_remote = True
     threads = 1
 
-    def __init__(
-        self, address: str, send_files: bool = False, timeout_s: float = CONNECT_TIMEOUT_S
-    ):
-        """Take the scheduler's address; nothing is connected yet.
-
-        Args:
-            address: such as tcp://host:8786, or tls://host:8786 with certificates from Dask's
-                configuration (`distributed.comm.tls`).
-            send_files: photos travel with their tasks, for workers that share no folder.
-            timeout_s: how long the scheduler may take to answer, and to have a worker.
+    def __init__(self, address: str, send_files: bool = False):
+        """Take the scheduler's address, such as tcp://host:8786, or tls://host:8786 with the
+        certificates of Dask's configuration; photos travel to workers that share no folder.
         """
-        self.sends_files = send_files
-        self._address, self._timeout_s = address, timeout_s
-        self._threads, self._asked_s = 0, -math.inf
-        self._silent_since_s: float | None = None
+        self._address, self.sends_files = address, send_files
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
-        """Give the executor of a client.
-
-        Raises:
-            SourceError: dask is missing, the scheduler does not answer, or it has no worker.
-        """
-        distributed = _distributed()
-        _check_address(self._address, self._timeout_s)
         try:
-            self._client = distributed.Client(self._address, timeout=self._timeout_s)
-        except TypeError as error:
+            import distributed  # large
+        except ImportError as error:
+            words = 'expected the package distributed: pip install "dask[distributed]"'
+            raise SourceError(words) from error
+        try:
+            address = urlsplit(self._address)
+            if address.scheme not in ("tcp", "tls"):
+                raise ValueError("another kind of address")
+            place = address.hostname, address.port
+            with socket.create_connection(place, CONNECT_TIMEOUT_S) as connection:
+                # a scheduler speaks first; without TLS that tells it from a web page as its own
+                if address.scheme == "tcp" and not connection.recv(1):
+                    raise ConnectionResetError("the connection was closed")
+            self._client = distributed.Client(self._address, timeout=CONNECT_TIMEOUT_S)
+        except (OSError, ValueError, TypeError) as error:  # the last where TLS has no certificates
+            reason = getattr(error, "strerror", None) or first_line(error)
             raise SourceError(
-                f"expected certificates for {self._address}; received none: name them in Dask's "
-                "configuration (distributed.comm.tls), see docs/batch.md"
+                "expected a Dask scheduler such as tcp://host:8786 or tls://host:8786; received "
+                f"{self._address}: {reason}: `dask scheduler` starts one and prints its address"
             ) from error
-        except (OSError, ValueError) as error:
-            raise SourceError(
-                f"expected a Dask scheduler at {self._address}; received: {first_line(error)}"
-            ) from error
-        with self._client, warnings.catch_warnings():
-            # photos that travel are large, which is meant
-            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        with self._client:
             try:
-                self._client.wait_for_workers(1, timeout=self._timeout_s)
+                self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
             except TimeoutError as error:
-                raise SourceError(
-                    f"expected a worker at {self._address}; there is none: start one on each "
-                    f"machine with `dask worker {self._address}`"
-                ) from error
+                raise SourceError(NO_WORKER.format(self._address, CONNECT_TIMEOUT_S)) from error
+            self._threads, self._asked_s, self._seen_s = 0, -math.inf, time.monotonic()
             # every photo is a task of its own, also where the same one comes again
             yield self._client.get_executor(pure=False)
 
     def in_hand(self) -> int:
-        # workers come and go; to ask before each photo would take as long as a small one
-        if time.monotonic() - self._asked_s > ASK_AGAIN_S:
-            self._threads, self._asked_s = self._threads_there(), time.monotonic()
-        return max(4, 3 * self._threads)
-
-    def is_loss(self, error: BaseException) -> bool:
-        return isinstance(error, CancelledError | _distributed().KilledWorker)
+        return max(4, 3 * self._threads_there())
 
     def check(self) -> None:
         if self._client.status != "running":
             raise SourceError(
-                f"expected the scheduler at {self._address} to stay; it went away: start it again, "
-                "and the same command goes on"
+                f"expected the scheduler at {self._address} to stay; it went away: start it and "
+                "this command again"
             )
-        if self._threads_there():
-            self._silent_since_s = None
-        elif self._silent_since_s is None:
-            self._silent_since_s = time.monotonic()
-        elif time.monotonic() - self._silent_since_s > MOST_SILENT_S:
-            raise SourceError(
-                f"expected a worker at {self._address}; there was none for {MOST_SILENT_S} s: "
-                "start workers, and the same command goes on"
-            )
+        if not self._threads_there() and time.monotonic() - self._seen_s > MOST_SILENT_S:
+            raise SourceError(NO_WORKER.format(self._address, MOST_SILENT_S))
 
     def _threads_there(self) -> int:
-        """Return how many photos the cluster can work on at once, 0 where it does not answer."""
-        try:
-            return sum(self._client.nthreads().values())
-        except OSError:
-            return 0  # distributed's CommClosedError is one
+        # workers come and go; to ask before each photo would take as long as a small one
+        now_s = time.monotonic()
+        if now_s - self._asked_s > ASK_AGAIN_S:
+            self._threads, self._asked_s = 0, now_s
+            with contextlib.suppress(OSError):  # distributed's CommClosedError is one
+                self._threads = sum(self._client.nthreads().values())
+        if self._threads:
+            self._seen_s = now_s
+        return self._threads
 
 
-def _distributed():
-    """Return Dask's package for clusters, imported where it is asked for: it is large."""
+@dataclass(frozen=True)
+class Job:
+    """A photo on its way."""
+
+    photo: PhotoFile
+    stamp: list[int] | None  # size and time of its file before it was read
+    task: tuple | PhotoAnswer  # for `recognize_photo`, or the answer that is known without it
+
+
+Answers = Generator[tuple[Job, PhotoAnswer] | None, None, Any]
+
+
+def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
+    """Yield each job with its answer as they come, None when nothing came for a while.
+
+    Few are under way at a time, and none is lost or doubled. `settings` are pickled
+    `WorkerSettings`. Raises ModelError or SourceError where no worker can do it.
+    """
+    while lost := deque((yield from _round(jobs, workers, settings, workers.in_hand))):
+        while lost:
+            # one at a time, which finds the photo that ends workers, if one does
+            again = (lost.popleft() for _ in range(len(lost)))
+            for job in (yield from _round(again, workers, settings, lambda: 1)):
+                yield job, PhotoAnswer(problem=TWICE_LOST, is_final=False)
+
+
+def _round(
+    jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callable[[], int]
+) -> Answers:
+    """Yield answers until there are no more jobs or a worker died; return those that it had."""
+    lost: list[Job] = []
+    pending: dict[Future, Job] = {}
+    with workers.opened() as executor:
+        # before a worker has the model nothing must be touched
+        ready = _submit(executor, check_worker, settings)
+        yield from _wait([ready], workers)
+        if _outcome(ready) is None:
+            raise SourceError(NO_START)
+        while True:
+            while not lost and len(pending) < most() and (job := next(jobs, None)):
+                if isinstance(job.task, PhotoAnswer):
+                    yield job, job.task
+                    continue
+                try:
+                    pending[_submit(executor, recognize_photo, *job.task)] = job
+                except futures.BrokenExecutor:
+                    lost.append(job)
+            if not pending:
+                return lost
+            done = yield from _wait(pending, workers)
+            for future in [future for future in pending if future in done]:  # as they were sent
+                job, answer = pending.pop(future), _outcome(future)
+                if answer is None:
+                    lost.append(job)
+                else:
+                    yield job, answer
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What pickle replaces by the value of a call when it is loaded."""
+
+    function: Callable
+    arguments: tuple
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def _submit(executor: Executor, function: Callable, *arguments: object) -> Future:
+    """Schedule a call as bytes, so that a Dask scheduler need not have this program."""
     try:
-        import distributed
+        return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
+    except OSError as error:  # no process can start
+        raise SourceError(f"{NO_START} ({error.strerror or error})") from error
+
+
+def _wait(pending: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:
+    """Yield None from time to time until one call is done; return those that are."""
+    while not (done := futures.wait(pending, TICK_S, futures.FIRST_COMPLETED).done):
+        workers.check()
+        yield None
+    return done
+
+
+def _outcome(future: Future):
+    """Return what a call returned, None where its worker died."""
+    try:
+        return future.result()
+    except (futures.BrokenExecutor, futures.CancelledError):
+        return None
+    except EmotionError:
+        raise
     except ImportError as error:
-        raise SourceError(
-            "expected the package distributed for --scheduler; it is not installed: "
-            'pip install "dask[distributed]"'
-        ) from error
-    # a scheduler that goes away is told in one sentence of ours; importing it sets levels
-    for name in ("distributed", "distributed.client", "tornado.application"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    return distributed
-
-
-def _check_address(address: str, timeout_s: float) -> None:
-    """Raise a `SourceError` unless something that may be a scheduler answers in time."""
-    parts = urlsplit(address)
-    try:
-        scheme, place = parts.scheme, (parts.hostname, parts.port)
-    except ValueError:
-        scheme, place = "", (None, None)
-    if scheme not in ("tcp", "tls") or None in place:
-        raise SourceError(
-            f"expected a scheduler such as tcp://host:8786 or tls://host:8786; received {address}"
-        )
-    try:
-        with socket.create_connection(place, timeout_s) as connection:
-            # a scheduler speaks first; without TLS that tells it from a web page such as its own
-            if scheme == "tcp" and not connection.recv(1):
-                raise ConnectionResetError("the connection was closed")
-    except OSError as error:
-        is_silent = isinstance(error, TimeoutError)
-        reason = f"no answer in {timeout_s:g} s" if is_silent else error.strerror or error
-        raise SourceError(
-            f"expected a Dask scheduler at {address}; received {reason}: "
-            "start one with `dask scheduler`, and give the address that it prints"
-        ) from error
+        words = f"expected this program on every worker; one says: {error}: see docs/batch.md"
+        raise SourceError(words) from error
+    except Exception as error:
+        if type(error).__name__ == "KilledWorker":  # Dask's, which need not be installed
+            return None
+        reason = f"expected faces or a known problem; received {type(error).__name__}: {error}"
+        return PhotoAnswer(problem=" ".join(reason.split()), is_final=False)

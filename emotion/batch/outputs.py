@@ -1,64 +1,133 @@
-"""What a batch writes: tables, which grow as photos are done, and annotated copies.
-
-A table under its own name is always whole. While a run adds photos to it, rows are appended as they
-are made; a run that would first take rows out (photos changed, another model) fills `NAME.part.csv`
-beside it, and puts that in its place when it holds no fewer photos. Parquet has its index at its
-end, so it is written when a run ends, from the store.
-"""
+"""What a batch knows and writes: a store of photos, tables made from it, annotated copies."""
 
 import contextlib
-import functools
+import json
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from emotion.batch.store import SUFFIX, Record, Store
-from emotion.errors import SourceError
+from emotion.errors import SourceError, TableError
 from emotion.images.encoding import WRITTEN_SUFFIXES
 from emotion.images.folders import PhotoFile
 from emotion.rows import photo_rows
-from emotion.tables import TableSink, check_suffix
+from emotion.tables import TableSink
+
+SUFFIX = ".journal"
+
+SCHEMA = """
+PRAGMA locking_mode = EXCLUSIVE; -- one process needs no memory to share
+PRAGMA journal_mode = WAL; -- each photo is one append to a log
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS photos (name BLOB PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT);
+BEGIN IMMEDIATE;
+"""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a photo."""
+
+    name: str
+    stamp: list[int] | None  # size and time of its file when it was read
+    faces: Sequence[Mapping] = ()  # as `face_to_dict` gives them
+    problem: str | None = None  # why there are none
+    is_final: bool = True  # the unchanged file needs no second look
+    has_copy: bool = False  # an annotated copy was made
+
+
+class Store:
+    """The records of a table's photos, and facts about all of them: an SQLite file beside it.
+
+    Every photo is here before it is in a table, so a process that is killed loses the photos in
+    hand and no others. What is forgotten or set counts together with the next photo, or at
+    `commit`: a run that cannot start changes nothing.
+    """
+
+    def __init__(self, database: sqlite3.Connection):
+        self._database = database
+        rows = database.execute("SELECT name, value FROM facts")
+        self.facts = {name: json.loads(value) for name, value in rows}
+        self.commit = database.commit
+
+    def find(self, name: str) -> Record | None:
+        query = "SELECT record FROM photos WHERE name = ?"
+        found = self._database.execute(query, (os.fsencode(name),)).fetchone()
+        return found and Record(**json.loads(found[0]))
+
+    def names(self) -> set[str]:
+        return {os.fsdecode(name) for (name,) in self._database.execute("SELECT name FROM photos")}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Count photos as not done."""
+        rows = ((os.fsencode(name),) for name in names)
+        self._database.executemany("DELETE FROM photos WHERE name = ?", rows)
+
+    def add(self, record: Record) -> None:
+        """Keep a photo, whatever happens to this process."""
+        content = json.dumps(asdict(record), separators=(",", ":"))
+        row = os.fsencode(record.name), content
+        self._database.execute("INSERT OR REPLACE INTO photos VALUES (?, ?)", row)
+        self.commit()
+
+    def set(self, **facts: object) -> None:
+        self.facts |= facts
+        rows = ((name, json.dumps(value)) for name, value in facts.items())
+        self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+
+@contextlib.contextmanager
+def opened_store(path: Path) -> Iterator[Store]:
+    """Give the store in a file, which is made if need be and removed where it holds no photo.
+
+    Raises TableError where it cannot be read or written, another run has it, or it is no store.
+    """
+    is_empty = False
+    try:
+        # every statement that writes begins a transaction which no other process can have
+        database = sqlite3.connect(path, timeout=0, isolation_level="IMMEDIATE")
+        with contextlib.closing(database):
+            database.executescript(SCHEMA)
+            store = Store(database)
+            try:
+                yield store
+            finally:
+                database.rollback()
+                is_empty = not store.names()
+    except sqlite3.Error as error:
+        words = {
+            sqlite3.SQLITE_BUSY: "another run has it: wait for it, or name another table",
+            sqlite3.SQLITE_NOTADB: "another file, or that of an earlier version of this program: "
+            "name another table, or remove this file",
+        }.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, error)
+        raise TableError(f"expected to write {path}; received: {words}") from error
+    finally:
+        if is_empty:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """What is to be written.
+    """What is to be written."""
 
-    Attributes:
-        tables: files ending in .csv, .jsonl or .parquet; all hold the same rows.
-        copies: the folder for annotated copies, None for none.
-    """
-
-    tables: tuple[Path, ...] = ()
-    copies: Path | None = None
+    tables: tuple[Path, ...] = ()  # ending in .csv, .jsonl or .parquet; all hold the same rows
+    copies: Path | None = None  # the folder for annotated copies
 
     @property
     def store(self) -> Path:
-        """The store: of the first table that has one, else of the first table or the copies."""
+        """The store of the first table that has one, else of the first table or the copies."""
         places = [table.with_name(table.name + SUFFIX) for table in self.tables]
         if self.copies is not None:
             places.append(self.copies / f"photos{SUFFIX}")
         return next((place for place in places if place.exists()), places[0])
 
     def prepare(self, photos: Sequence[PhotoFile]) -> None:
-        """Make the folder for copies.
-
-        Raises:
-            SourceError: there is nothing to write, no place for it, or a copy could replace a
-                photo.
-            TableError: a table of such a name is not known.
-        """
+        """Make the folder for copies, or raise SourceError where one could replace a photo."""
         if not self.tables and self.copies is None:
             raise SourceError("expected a table or a folder for annotated copies; received neither")
-        for table in self.tables:
-            check_suffix(table)
-            if table.is_dir():
-                raise SourceError(f"expected a file for the table; {table} is a folder")
-            if not table.parent.is_dir():
-                raise SourceError(
-                    f"expected a folder for the table to be in; there is no {table.parent}"
-                )
         if self.copies is None:
             return
         try:
@@ -68,24 +137,17 @@ class BatchOutputs:
             raise SourceError(
                 f"expected a folder for annotated copies; received {self.copies}: {error.strerror}"
             ) from error
-        resolved = functools.lru_cache(maxsize=1024)(Path.resolve)
-        for photo in photos:
-            if resolved(photo.path.parent).is_relative_to(inside):
+        for folder in {photo.path.parent for photo in photos}:
+            if folder.resolve().is_relative_to(inside):
                 raise SourceError(
-                    f"expected a folder for annotated copies that holds no photos; {photo.path} is "
-                    f"in {self.copies}: name another folder"
+                    f"expected a folder for annotated copies that holds no photos; {self.copies} "
+                    f"holds those of {folder}: name another folder"
                 )
 
 
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
-    """Return where the annotated copy of a photo goes: the same path below `copies`.
-
-    A photo of a type that is not written gets .jpg behind its name.
-
-    Args:
-        copies: the folder.
-        name: of the photo.
-        names: of all photos, for a photo that needs another suffix must not take another's place.
+    """Return where the annotated copy of a photo goes: the same path below `copies`, with .jpg
+    behind it for a type that is not written, once more where another one of all `names` has that.
     """
     while not name.lower().endswith(WRITTEN_SUFFIXES):
         name += ".jpg"
@@ -96,79 +158,80 @@ def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
     return copies.joinpath(*parts)
 
 
-def table_rows(record: Record) -> list[dict]:
-    """Return the rows of a photo; bytes of its name that are no UTF-8 are written as \\xff."""
-    name = record.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return photo_rows(name, record.problem or {"faces": record.faces})
-
-
 class Tables:
-    """The tables of one run, and whether each may grow in its own place."""
+    """The tables of one run; each is always whole under its own name.
 
-    def __init__(
-        self,
-        tables: Sequence[Path],
-        columns: Mapping[str, type],
-        store: Store,
-        metadata: Mapping[str, str],
-    ):
-        self._tables, self._columns = tables, columns
-        self._store, self._metadata = store, metadata
-        self._sinks: list[TableSink] = []
+    Rows are appended as photos are done. A run that would first take rows out (photos changed,
+    another model) fills `NAME.part.csv`, which takes the table's place when it holds no fewer
+    photos. Parquet has its index at its end, so it is written when a run ends.
+    """
+
+    def __init__(self, outputs: BatchOutputs, columns: Mapping, metadata: Mapping, store: Store):
+        self._columns, self._metadata, self._store = columns, metadata, store
+        # as seen from the store, so that both may move
+        folder = outputs.store.parent
+        self._names = {table: os.path.relpath(table, folder) for table in outputs.tables}
+        # how many photos each held when it was written from here
+        held = store.facts.get("tables", {})
+        self._held = {name: held[name] for name in self._names.values() if name in held}
+
+    def are_current(self, photos: int) -> bool:
+        """True if they were written after the last photo and hold so many."""
+        return self._store.facts.get("tables_are_current", False) and all(
+            table.exists() and self._held.get(name) == photos for table, name in self._names.items()
+        )
 
     @contextlib.contextmanager
-    def growing(self, names: Sequence[str], most: int) -> Iterator["Tables"]:
-        """Let tables of text grow from the rows of photos that are done.
+    def growing(self, names: Sequence[str], most: int) -> Iterator[Callable[[Record], None]]:
+        """Give a function that adds photos to the tables of text, after these, up to `most`."""
+        in_place = [table for table in self._names if self._may_hold(table, len(names), most)]
+        sinks = []
 
-        Args:
-            names: the photos that are done.
-            most: how many there will be.
-        """
-        in_place = [table for table in self._tables if self._may_hold(table, len(names), most)]
+        def write(record: Record) -> None:
+            for sink in sinks:
+                for row in _rows(record):
+                    sink.write(row)
+
         with contextlib.ExitStack() as stack:
-            for table in self._tables:
+            for table in self._names:
                 if table.suffix.lower() != ".parquet":
                     place = table if table in in_place else _part_of(table)
-                    self._sinks.append(stack.enter_context(self._sink(place, names)))
-            self._store.tables_hold(len(names), in_place)
-            yield self
-        self._sinks.clear()
-
-    def _may_hold(self, table: Path, photos: int, most: int) -> bool:
-        """True if a table would lose no photos; a file that is not ours gives way to all only."""
-        held = self._store.held_by(table)
-        if held is None:
-            held = most if table.exists() else 0
-        return photos >= held
-
-    def write(self, record: Record) -> None:
-        """Add the rows of a photo to the tables that grow."""
-        for sink in self._sinks:
-            for row in table_rows(record):
-                sink.write(row)
+                    sinks.append(stack.enter_context(self._sink(place, names)))
+            self._keep(in_place, len(names), are_current=False)
+            yield write
 
     def finish(self, names: Sequence[str], done: int) -> tuple[Path, ...]:
-        """Write each table in the order of the names; return those that keep what they held.
-
-        Args:
-            names: all photos; those that are not done have no rows.
-            done: how many are done.
-        """
-        most = len(names)
-        ready = [
-            table for table in self._tables if done == most or self._may_hold(table, done, most)
-        ]
+        """Write each table in the order of all names; return those that keep what they held."""
+        ready = [table for table in self._names if self._may_hold(table, done, len(names))]
         for table in ready:
             with self._sink(table, names):
                 pass
             _part_of(table).unlink(missing_ok=True)
-        self._store.tables_hold(done, ready, alone=done == most)
-        return tuple(table for table in self._tables if table not in ready)
+        self._keep(ready, done, are_current=True)
+        return tuple(table for table in self._names if table not in ready)
+
+    def _may_hold(self, table: Path, photos: int, most: int) -> bool:
+        """True if a table would lose no photos; a file that is not ours gives way to all only."""
+        held = self._held.get(self._names[table], most if table.exists() else 0)
+        return photos >= min(held, most)
+
+    def _keep(self, tables: Sequence[Path], photos: int, are_current: bool) -> None:
+        self._held |= {self._names[table]: photos for table in tables}
+        # other tables are from now on as if another program had written them
+        self._store.set(tables=self._held, tables_are_current=are_current)
+        self._store.commit()
 
     def _sink(self, place: Path, names: Sequence[str]) -> TableSink:
-        rows = (row for record in self._store.records(names) for row in table_rows(record))
+        records = filter(None, map(self._store.find, names))
+        rows = (row for record in records for row in _rows(record))
         return TableSink(place, self._columns, self._metadata, first_rows=rows)
 
 
 def _part_of(table: Path) -> Path:
     return table.with_name(f"{table.stem}.part{table.suffix}")
+
+
+def _rows(record: Record) -> list[dict]:
+    """Return the rows of a photo; bytes of its name that are no UTF-8 are written as \\xff."""
+    name = record.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return photo_rows(name, record.problem or {"faces": record.faces})

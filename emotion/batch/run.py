@@ -2,99 +2,48 @@
 
 import contextlib
 import hashlib
-import itertools
 import os
 import pickle
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emotion.batch.dispatch import Answers, Job, answers
-from emotion.batch.executors import Workers
-from emotion.batch.outputs import BatchOutputs, Tables, copy_path
-from emotion.batch.store import Record, Store, stamp_of
-from emotion.batch.worker import (
-    PhotoAnswer,
-    PhotoTask,
-    WorkerSettings,
-    may_change,
-    portable_stem,
-    write_copy,
-)
-from emotion.detection.haar import FaceDetector
-from emotion.errors import ImageError
+from emotion.batch.executors import Job, Workers, answers
+from emotion.batch.outputs import BatchOutputs, Record, Store, Tables, copy_path, opened_store
+from emotion.batch.worker import BatchSettings, PhotoAnswer, WorkerSettings, is_final, portable_stem
+from emotion.errors import ImageError, TableError
+from emotion.files import whole_file
 from emotion.images.decoding import read_content
 from emotion.images.folders import PhotoFile
-from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
+from emotion.images.guards import DEFAULT_LIMITS
 from emotion.model.runtime import EmotionModel, load_model
-from emotion.recognizer import DEFAULT_MODEL, Detector
 from emotion.rows import photo_columns
 
-SCHEMA = 1
-"""Version of what is kept of a photo; after a change of it every photo is done again."""
-
+SCHEMA = 1  # of what is kept of a photo; after a change of it every photo is done again
 PROBLEMS_TOLD = 5
 
 
 @dataclass(frozen=True)
-class BatchSettings:
-    """How photos are recognized.
-
-    Attributes:
-        model: stem of the model's files.
-        make_detector: makes what finds the faces; it is pickled, so a class or a partial of one.
-        again: photos that are done and unchanged are done again.
-        photo_timeout_s: a worker ends itself when a photo takes longer; None: never.
-        limits: photos beyond them are refused.
-    """
-
-    model: Path = DEFAULT_MODEL
-    make_detector: Callable[[], Detector] = FaceDetector
-    again: bool = False
-    photo_timeout_s: float | None = 300.0
-    limits: ImageLimits = DEFAULT_LIMITS
-
-
-@dataclass(frozen=True)
 class BatchProgress:
-    """How far a batch is; all numbers count skipped photos too.
-
-    Attributes:
-        total: photos in all.
-        done: photos with an answer, now or from an earlier run.
-        faces: faces in those that are done.
-        problems: photos that could not be read.
-        skipped: photos done in an earlier run and unchanged.
-    """
+    """How far a batch is; all numbers count skipped photos too."""
 
     total: int
-    done: int = 0
+    done: int = 0  # photos with an answer, now or from an earlier run
     faces: int = 0
-    problems: int = 0
-    skipped: int = 0
-
-    @property
-    def is_complete(self) -> bool:
-        return self.done == self.total
+    problems: int = 0  # photos that could not be read
+    skipped: int = 0  # photos done in an earlier run and unchanged
 
 
 @dataclass(frozen=True)
 class BatchReport(BatchProgress):
-    """What a batch came to.
+    """What a batch came to."""
 
-    Attributes:
-        gone: photos of an earlier run that are no longer in the folders of this one; their rows are
-            left out.
-        seconds: how long it took.
-        notes: what a user should know.
-        first_problems: the first few photos that could not be read in this run, as (name, reason).
-    """
-
-    gone: int = 0
+    gone: int = 0  # photos of an earlier run that are no longer in the folders of this one
     seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-    first_problems: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()  # what a user should know
+    first_problems: tuple[tuple[str, str], ...] = ()  # names of photos of this run, and reasons
 
 
 def run_batch(
@@ -102,66 +51,208 @@ def run_batch(
     outputs: BatchOutputs,
     settings: BatchSettings,
     workers: Workers,
-    on_progress: Callable[[BatchProgress], bool | None] | None = None,
-    on_photo: Callable[[str, dict | str], None] | None = None,
+    on_progress: Callable[[BatchProgress], bool | None] = lambda progress: None,
+    on_photo: Callable[[str, dict | str], None] = lambda name, results: None,
 ) -> BatchReport:
     """Recognize photos and write what is found as it comes; skip those that are done.
 
-    Args:
-        photos: from `find_photos`; each has a name of its own. A table that began with photos of
-            another folder keeps their rows, and calls those outside of it by their whole paths.
-        outputs: what is written.
-        settings: how photos are recognized.
-        workers: `LocalWorkers`, `ClusterWorkers`, or another source of executors.
-        on_progress: called after each photo and about every second; False stops the run, and what
-            is done is kept.
-        on_photo: called for each photo done in this run, in the order in which they are done, with
-            its name and its results, see `results_to_dict`, or the reason why there are none.
+    A table that began with photos of another folder keeps their rows, and calls photos outside of
+    that folder by their whole paths.
 
-    Raises:
-        ModelError: the model cannot be loaded, or a worker has another one.
-        SourceError: there is nothing to write to, or no worker to do it.
-        TableError: a table cannot be written, or holds other photos made with other settings.
+    Args:
+        photos: from `find_photos`; each has a name of its own.
+        workers: `LocalWorkers`, `ClusterWorkers`, or another source of executors.
+        on_progress: called after each photo and about every second; False stops the run.
+        on_photo: called with the name of each photo that is done in this run, and its results (see
+            `results_to_dict`) or the reason why there are none.
+
+    Raises ModelError, SourceError without a place or a worker, and TableError where a table cannot
+    be written or holds other photos made with other settings.
     """
+    start_s = time.monotonic()
     outputs.prepare(photos)
     model = load_model(settings.model)
-    roots = {photo.root: photo.root.resolve() for photo in photos if photo.root is not None}
-    first_root = next(iter(roots.values()), None)
-    with Store(outputs.store, _identity(model, settings), first_root) as store:
-        named = []
+    with opened_store(outputs.store) as store:
+        run = _Run(photos, outputs, settings, workers, model, store)
+        held_back = run.go(on_progress, on_photo)
+    notes = [f"{model.name}: {note}" for note in model.notes]
+    if run.others:
+        notes.append(f"photos of other sources that stay in the table: {len(run.others):,}")
+    notes += [
+        f"{table} still holds what it held before: the same command goes on and then replaces it"
+        for table in held_back
+    ]
+    return BatchReport(
+        **vars(run.progress),
+        gone=len(run.gone),
+        seconds=time.monotonic() - start_s,
+        notes=tuple(notes),
+        first_problems=tuple(run.first_problems),
+    )
+
+
+class _Run:
+    """One run of a batch: its photos under the names of the store, and what is done so far."""
+
+    def __init__(self, photos, outputs, settings, workers, model: EmotionModel, store: Store):
+        self.outputs, self.workers, self.store = outputs, workers, store
+        self.counts, self.first_problems = Counter(), []
+        roots = {photo.root: photo.root.resolve() for photo in photos if photo.root is not None}
+        root = store.facts.get("root", next(iter(roots.values()), None))
+        self.root = root and Path(root)
+        self.photos = []
         for photo in photos:
-            place = roots.get(photo.root, Path()) / photo.name
-            name = _name_below(store.root, place) + "/" * photo.name.endswith("/")
-            named.append(replace(photo, name=name))
-        folders = {roots.get(photo.root, photo.path.parent) for photo in photos}
-        gone = _gone(store, {photo.name for photo in named}, folders)
-        run = _Run(named, gone, outputs, settings, workers, model, store)
-        return run.go(on_progress or (lambda progress: None), on_photo or (lambda *photo: None))
-
-
-def _name_below(root: Path | None, place: Path) -> str:
-    """Return the path of a photo below a folder; the whole path where it is elsewhere."""
-    is_below = root is not None and place.is_relative_to(root)
-    return (place.relative_to(root) if is_below else place).as_posix()
-
-
-def _gone(store: Store, names: Collection[str], folders: set[Path]) -> set[str]:
-    """Return the names of earlier photos below some folders that are not there any more.
-
-    Args:
-        store: knows the earlier photos.
-        names: the photos that were found, also by their links.
-        folders: those of this run; what is elsewhere may be on a disk that is not plugged in.
-    """
-    gone = set()
-    for name in store.names() - names:
-        place = (store.root or Path()) / name
-        if not folders.isdisjoint(place.parents):
-            real = _name_below(store.root, Path(os.path.realpath(place)))
+            name = self.name_of(roots.get(photo.root, Path()) / photo.name)
             # a name with / at its end is a folder that could not be opened
-            if name.endswith("/") or stamp_of(place) is None or real in names:
-                gone.add(name)
-    return gone
+            self.photos.append(replace(photo, name=name + "/" * photo.name.endswith("/")))
+        own = {photo.name for photo in self.photos}
+        earlier = store.names() - own
+        folders = {roots.get(photo.root, photo.path.parent) for photo in photos}
+        self.gone = {name for name in earlier if self.is_gone(name, own, folders)}
+        self.others = earlier - self.gone
+        self.names = own | self.others
+        identity = _identity(model, settings)
+        is_otherwise = store.facts.get("settings") != identity
+        if self.others and is_otherwise:
+            raise TableError(
+                f"expected the model, detector and limits of {outputs.store}, which holds "
+                f"{len(self.others):,} photos of other sources; received others: name another "
+                "table, or give all sources in one command"
+            )
+        store.forget(own if settings.again or is_otherwise else self.gone)
+        if is_otherwise:
+            root = self.root and str(self.root)
+            store.set(settings=identity, root=root, tables_are_current=False)
+        self.worker_settings = pickle.dumps(
+            WorkerSettings(
+                **vars(settings) | {"model": portable_stem(settings.model)},
+                model_sha256=model.sha256,
+                threads=workers.threads,
+                is_remote=workers.is_remote,
+            )
+        )
+        metadata = {"model": model.name, "model_sha256": model.sha256}
+        self.tables = Tables(outputs, photo_columns(model.class_names), metadata, store)
+
+    def name_of(self, place: Path) -> str:
+        # below the folder of the first source, or else whole: equal names are told apart
+        is_below = self.root is not None and place.is_relative_to(self.root)
+        return (place.relative_to(self.root) if is_below else place).as_posix()
+
+    def is_gone(self, name: str, own: set[str], folders: set[Path]) -> bool:
+        # what is in folders other than these may be on a disk that is not plugged in
+        place = (self.root or Path()) / name
+        return not folders.isdisjoint(place.parents) and (
+            name.endswith("/")
+            or _stamp_of(place) is None
+            or self.name_of(Path(os.path.realpath(place))) in own
+        )
+
+    def go(self, on_progress: Callable, on_photo: Callable) -> Sequence[Path]:
+        """Do what is not done; return the tables that still hold what they held before."""
+        left = [photo for photo in self.photos if not self.is_done(photo)]
+        if not left:
+            is_current = not self.gone and self.tables.are_current(len(self.names))
+            return () if is_current else self.finish()
+        left_names = {photo.name for photo in left}
+        self.store.forget(left_names)
+        on_progress(self.progress)
+        held_back, write = [], None
+        with contextlib.ExitStack() as stack:
+            answered = answers(map(self.job, left), self.workers, self.worker_settings)
+            stack.enter_context(contextlib.closing(answered))
+            for each in answered:
+                if each is not None:
+                    # until a worker answers nothing is touched: it may have another model
+                    if write is None:
+                        stack.callback(lambda: held_back.extend(self.finish()))
+                        growing = self.tables.growing(self.names - left_names, len(self.names))
+                        write = stack.enter_context(growing)
+                    record = self.keep(*each)
+                    write(record)
+                    on_photo(record.name, record.problem or each[1].results)
+                if on_progress(self.progress) is False:
+                    break
+        return held_back
+
+    @property
+    def progress(self) -> BatchProgress:
+        return BatchProgress(len(self.photos), **self.counts)
+
+    def is_done(self, photo: PhotoFile) -> bool:
+        """Count a photo that is done and unchanged."""
+        record, copy = self.store.find(photo.name), self.copy_of(photo)
+        if (
+            record is None
+            or not record.is_final
+            or record.stamp != _stamp_of(photo.path)
+            or (copy and not record.problem and not (record.has_copy and copy.exists()))
+        ):
+            return False
+        self.count(record, skipped=1)
+        return True
+
+    def count(self, record: Record, **more: int) -> None:
+        problems = record.problem is not None
+        self.counts.update(done=1, faces=len(record.faces), problems=problems, **more)
+
+    def job(self, photo: PhotoFile) -> Job:
+        """Return what is to be done for a photo, whose bytes are read here if they travel."""
+        stamp, content, copy = _stamp_of(photo.path), None, self.copy_of(photo)
+        problem, lasts = photo.problem, False
+        if problem is None and self.workers.sends_files:
+            try:
+                content = read_content(photo.path)
+            except ImageError as error:
+                problem, lasts = str(error), is_final(error)
+        if problem is None and copy:
+            # a link below the folder may lead to other photos
+            copies = self.outputs.copies
+            if not copy.parent.resolve().is_relative_to(copies.resolve()):
+                problem = f"expected a folder below {copies} for the annotated copy; {copy.parent} "
+                problem += "leads elsewhere"
+        if problem is not None:
+            return Job(photo, stamp, PhotoAnswer(problem=problem, is_final=lasts))
+        return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, copy))
+
+    def keep(self, job: Job, answer: PhotoAnswer) -> Record:
+        if answer.copy is not None:
+            copy = self.copy_of(job.photo)
+            try:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(copy) as part:
+                    part.write_bytes(answer.copy)
+            except OSError as error:
+                problem = f"expected a place for the annotated copy; received {copy}: {error}"
+                answer = PhotoAnswer(problem=problem, is_final=False)
+        record = Record(
+            name=job.photo.name,
+            stamp=job.stamp,
+            faces=answer.results["faces"] if answer.results else (),
+            problem=answer.problem,
+            is_final=answer.is_final,
+            has_copy=answer.results is not None and self.outputs.copies is not None,
+        )
+        self.store.add(record)
+        self.count(record)
+        if record.problem is not None and len(self.first_problems) < PROBLEMS_TOLD:
+            self.first_problems.append((record.name, record.problem))
+        return record
+
+    def finish(self) -> tuple[Path, ...]:
+        names = sorted(self.names, key=lambda name: name.split("/"))
+        return self.tables.finish(names, len(self.others) + self.counts["done"])
+
+    def copy_of(self, photo: PhotoFile) -> Path | None:
+        copies = self.outputs.copies
+        return None if copies is None else copy_path(copies.absolute(), photo.name, self.names)
+
+
+def _stamp_of(path: Path) -> list[int] | None:
+    """Return size and time of change of a file, in ns; None where it cannot be seen."""
+    with contextlib.suppress(OSError, ValueError):
+        status = path.stat()
+        return [status.st_size, status.st_mtime_ns]
 
 
 def _identity(model: EmotionModel, settings: BatchSettings) -> dict:
@@ -175,179 +266,5 @@ def _identity(model: EmotionModel, settings: BatchSettings) -> dict:
         "model_sha256": model.sha256,
         "card": hashlib.sha256(repr(model.card).encode()).hexdigest(),
         "detector": f"{type(detector).__name__} {searched}",
-        "limits": repr(settings.limits),
+        "limits": repr(DEFAULT_LIMITS),
     }
-
-
-class _Run:
-    """One run of a batch: what is done so far, and how."""
-
-    def __init__(
-        self,
-        photos: Sequence[PhotoFile],
-        gone: Collection[str],
-        outputs: BatchOutputs,
-        settings: BatchSettings,
-        workers: Workers,
-        model: EmotionModel,
-        store: Store,
-    ):
-        self._start_s = time.monotonic()
-        self._photos, self._outputs, self._settings = photos, outputs, settings
-        self._workers, self._model, self._store = workers, model, store
-        names = {photo.name for photo in photos}
-        self._others, self._gone = store.start(names, gone, settings.again), len(gone)
-        self._names = names.union(self._others)
-        self._progress = BatchProgress(len(photos))
-        self._first_problems: list[tuple[str, str]] = []
-        self._worker_settings = pickle.dumps(
-            WorkerSettings(
-                model=portable_stem(settings.model),
-                model_sha256=model.sha256,
-                make_detector=settings.make_detector,
-                threads=workers.threads,
-                photo_timeout_s=settings.photo_timeout_s,
-                limits=settings.limits,
-                is_remote=workers.is_remote,
-            )
-        )
-        metadata = {"model": model.name, "model_sha256": model.sha256}
-        columns = photo_columns(model.class_names)
-        self._tables = Tables(outputs.tables, columns, store, metadata)
-
-    def go(self, on_progress, on_photo) -> BatchReport:
-        """Do what is not done, and bring the tables up to date."""
-        kept, left = self._divided()
-        if not left:
-            return self._report(() if self._is_up_to_date() else self._finish())
-        self._store.forget(photo.name for photo in left)
-        on_progress(self._progress)
-        jobs = map(self._job, left)
-        with contextlib.closing(answers(jobs, self._workers, self._worker_settings)) as answered:
-            # until a worker answers nothing is touched: it may have another model, or not be there
-            for first in answered:
-                if first is not None:
-                    every = itertools.chain([first], answered)
-                    return self._report(self._filled(kept, every, on_progress, on_photo))
-                if on_progress(self._progress) is False:
-                    break
-        return self._report(())
-
-    def _divided(self) -> tuple[list[str], list[PhotoFile]]:
-        """Return the names of photos that are done and unchanged, and the other photos."""
-        kept, left = [], []
-        for photo in self._photos:
-            record, copy = self._store.find(photo.name), self._copy_of(photo)
-            if (
-                record is not None
-                and record.is_final
-                and record.stamp == stamp_of(photo.path)
-                and (copy is None or record.problem or (record.has_copy and copy.exists()))
-            ):
-                self._count(record, skipped=1)
-                kept.append(photo.name)
-            else:
-                left.append(photo)
-        return kept, left
-
-    def _count(self, record: Record, skipped: int = 0) -> None:
-        self._progress = replace(
-            self._progress,
-            done=self._progress.done + 1,
-            faces=self._progress.faces + len(record.faces),
-            problems=self._progress.problems + (record.problem is not None),
-            skipped=self._progress.skipped + skipped,
-        )
-
-    def _is_up_to_date(self) -> bool:
-        """True if all tables are those of exactly these photos."""
-        tables = self._outputs.tables
-        return (
-            self._store.tables_are_current
-            and not self._gone
-            and all(table.exists() for table in tables)
-            and all(self._store.held_by(table) == len(self._names) for table in tables)
-        )
-
-    def _filled(self, kept: list[str], answered: Answers, on_progress, on_photo):
-        """Fill the tables with answers; return those that keep what they held before."""
-        try:
-            with self._tables.growing([*self._others, *kept], len(self._names)):
-                for each in answered:
-                    if each is not None:
-                        self._keep(*each, on_photo)
-                    if on_progress(self._progress) is False:
-                        break
-        finally:
-            held_back = self._finish()
-        return held_back
-
-    def _job(self, photo: PhotoFile) -> Job:
-        """Return what is to be done for a photo, whose bytes are read here if they travel."""
-        stamp, content = stamp_of(photo.path), None
-        if photo.problem is not None:
-            return Job(photo, stamp, PhotoAnswer(problem=photo.problem, is_final=False))
-        if self._workers.sends_files:
-            try:
-                content = read_content(photo.path, self._settings.limits)
-            except ImageError as error:
-                answer = PhotoAnswer(problem=str(error), is_final=not may_change(error))
-                return Job(photo, stamp, answer)
-        copy, copies = self._copy_of(photo), self._outputs.copies
-        if copy and not copy.parent.resolve().is_relative_to(copies.resolve()):
-            # a link below the folder leads to other photos
-            reason = f"expected a folder below {copies} for the annotated copy; {copy.parent} "
-            return Job(
-                photo, stamp, PhotoAnswer(problem=f"{reason}leads elsewhere", is_final=False)
-            )
-        task = PhotoTask(self._worker_settings, photo.path.absolute(), content, copy)
-        return Job(photo, stamp, task)
-
-    def _keep(self, job: Job, answer: PhotoAnswer, on_photo) -> None:
-        """Write down what came of a photo, in the store first."""
-        if answer.copy is not None:
-            try:
-                write_copy(self._copy_of(job.photo), answer.copy)
-            except ImageError as error:
-                answer = PhotoAnswer(problem=str(error), is_final=False)
-        record = Record(
-            name=job.photo.name,
-            stamp=job.stamp,
-            faces=tuple(answer.results["faces"]) if answer.results else (),
-            problem=answer.problem,
-            is_final=answer.is_final,
-            has_copy=answer.results is not None and self._outputs.copies is not None,
-        )
-        self._store.add(record)
-        self._tables.write(record)
-        self._count(record)
-        if record.problem is not None and len(self._first_problems) < PROBLEMS_TOLD:
-            self._first_problems.append((record.name, record.problem))
-        on_photo(record.name, answer.problem or answer.results)
-
-    def _finish(self) -> tuple[Path, ...]:
-        """Write the tables in the order of the photos; return those that keep what they held."""
-        names = sorted(self._names, key=lambda name: name.split("/"))
-        return self._tables.finish(names, len(self._others) + self._progress.done)
-
-    def _report(self, held_back: tuple[Path, ...]) -> BatchReport:
-        notes = [f"{self._model.name}: {note}" for note in self._model.notes]
-        if self._others:
-            notes.append(f"photos of other sources that stay in the table: {len(self._others):,}")
-        notes += [
-            f"{table} still holds what it held before: the same command goes on and then replaces "
-            "it"
-            for table in held_back
-        ]
-        return BatchReport(
-            **asdict(self._progress),
-            gone=self._gone,
-            seconds=time.monotonic() - self._start_s,
-            notes=tuple(notes),
-            first_problems=tuple(self._first_problems),
-        )
-
-    def _copy_of(self, photo: PhotoFile) -> Path | None:
-        """Return where the annotated copy of a photo goes, None where none is made."""
-        copies = self._outputs.copies
-        return None if copies is None else copy_path(copies.absolute(), photo.name, self._names)

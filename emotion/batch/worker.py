@@ -1,8 +1,4 @@
-"""What a worker does: a photo in, its faces or the reason why there are none out.
-
-A worker is any process that can import this package, in a pool here or in a cluster. It loads the
-model when its first photo comes, and keeps it.
-"""
+"""What a worker of a pool or cluster does: a photo in, its faces or why there are none out."""
 
 import contextlib
 import faulthandler
@@ -18,116 +14,101 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 
+from emotion.detection.haar import FaceDetector
 from emotion.drawing import annotate
 from emotion.errors import EmotionError, ImageError, ModelError
-from emotion.files import whole_file
-from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo, read_photo
+from emotion.images.decoding import ENOUGH_PIXELS, decode_photo, read_content
 from emotion.images.encoding import write_image
-from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 from emotion.model.runtime import load_model
-from emotion.recognizer import Detector, Recognizer
+from emotion.recognizer import DEFAULT_MODEL, Detector, Recognizer
 from emotion.rows import results_to_dict
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
-class WorkerSettings:
-    """What a worker needs before it takes photos.
+class BatchSettings:
+    """How photos are recognized."""
 
-    Attributes:
-        model: stem of the model's files; relative to the checkout where they are in it.
-        model_sha256: SHA-256 of the weights, which the worker's own must have.
-        make_detector: makes what finds the faces.
-        threads: processors for each photo; None: as many as there are.
-        photo_timeout_s: the worker ends itself when a photo takes longer; None: never.
-        limits: photos beyond them are refused.
-        is_remote: the worker may run on another machine.
-    """
-
-    model: str
-    model_sha256: str
-    make_detector: Callable[[], Detector]
-    threads: int | None = None
-    photo_timeout_s: float | None = None
-    limits: ImageLimits = DEFAULT_LIMITS
-    is_remote: bool = False
+    model: Path = DEFAULT_MODEL  # stem of the model's files
+    make_detector: Callable[[], Detector] = FaceDetector  # pickled: a class or a partial of one
+    again: bool = False  # photos that are done and unchanged are done again
+    photo_timeout_s: float | None = 300.0  # a worker ends itself after that; None: never
 
 
 @dataclass(frozen=True)
-class PhotoTask:
-    """One photo for a worker.
+class WorkerSettings(BatchSettings):
+    """What a worker needs before it takes photos; a model in the checkout is relative to that."""
 
-    Attributes:
-        settings: pickled `WorkerSettings`, by which a worker knows whether it is ready.
-        path: the photo.
-        content: its bytes, where they travel with the task.
-        copy: where the annotated copy goes; None: none is made.
-    """
-
-    settings: bytes
-    path: Path
-    content: bytes | None = None
-    copy: Path | None = None
+    model_sha256: str = ""  # of the weights, which the worker's own must have
+    threads: int | None = None  # processors for each photo; None: as many as there are
+    is_remote: bool = False  # the worker may run on another machine
 
 
 @dataclass(frozen=True)
 class PhotoAnswer:
-    """What came of a photo.
+    """What came of a photo."""
 
-    Attributes:
-        results: from `results_to_dict`; None where there is a problem.
-        problem: why there are none, one sentence.
-        is_final: the same file would get the same answer again.
-        copy: the annotated copy as bytes of a file, where the worker did not write it itself.
-    """
-
-    results: dict | None = None
-    problem: str | None = None
-    is_final: bool = True
-    copy: bytes | None = None
+    results: dict | None = None  # from `results_to_dict`; None where there is a problem
+    problem: str | None = None  # why there are no results, one sentence
+    is_final: bool = True  # the same file would get the same answer again
+    copy: bytes | None = None  # the annotated copy, where the worker could not write it itself
 
 
-def recognize_photo(task: PhotoTask) -> PhotoAnswer:
+def recognize_photo(
+    pickled: bytes, path: Path, content: bytes | None, copy: Path | None
+) -> PhotoAnswer:
     """Return the faces of a photo, and make its annotated copy if asked.
 
-    Raises:
-        ModelError: this worker cannot load the model, or has another one.
+    Args:
+        pickled: the settings, see `load_worker`.
+        path: the photo.
+        content: the bytes of its file, where they travel with the task.
+        copy: where the annotated copy goes; None: none is made.
     """
-    settings, recognizer, watch = load_worker(task.settings)
+    settings, recognizer, watch = load_worker(pickled)
+    model, copied = recognizer.model, None
     with watch.limited(settings.photo_timeout_s):
         try:
-            photo = _read(task, settings)
+            content = read_content(path) if content is None else content
+            photo = decode_photo(content, enough_pixels=ENOUGH_PIXELS)
             faces = recognizer.recognize(photo)
-            copy = task.copy and _make_copy(task.copy, annotate(photo.full, faces), settings)
+            if copy and settings.is_remote:
+                with tempfile.TemporaryDirectory() as folder:
+                    part = Path(folder, copy.name)
+                    write_image(part, annotate(photo.full, faces))
+                    copied = part.read_bytes()
+            elif copy:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                write_image(copy, annotate(photo.full, faces))
         except ImageError as error:
-            return PhotoAnswer(problem=f"{error}", is_final=not may_change(error))
-        except (cv2.error, MemoryError) as error:
-            reason = f"expected a photo that can be searched; received {type(error).__name__}"
-            return PhotoAnswer(problem=reason, is_final=False)
-    model = recognizer.model
-    return PhotoAnswer(results_to_dict(faces, photo.size_wh, model.name, model.sha256), copy=copy)
+            words = str(error)
+            if settings.is_remote and isinstance(error.__cause__, FileNotFoundError):
+                words = (
+                    f"expected {path} on {socket.gethostname()}; there is no such file: share "
+                    "its folder under the same path, or use --send-files"
+                )
+            return PhotoAnswer(problem=words, is_final=is_final(error))
+    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    return PhotoAnswer(results, copy=copied)
 
 
-def check_worker(settings: bytes) -> str:
-    """Make a worker ready and return the name of its machine; raises as `recognize_photo`."""
-    load_worker(settings)
-    return socket.gethostname()
+def check_worker(settings: bytes) -> bool:
+    """Make a worker ready."""
+    return bool(load_worker(settings))
 
 
-def may_change(error: ImageError) -> bool:
-    """True if the photo could not be reached: unchanged, it may be read another time."""
-    return type(error) is ImageError and isinstance(error.__cause__, OSError)
+def is_final(error: ImageError) -> bool:
+    """False if the photo could not be reached: unchanged, it may be read another time."""
+    return type(error) is not ImageError or not isinstance(error.__cause__, OSError)
 
 
 @functools.lru_cache(maxsize=1)
 def load_worker(pickled: bytes) -> "tuple[WorkerSettings, Recognizer, Watch]":
     """Return this process's settings, model and watch, made when they are first asked for.
 
-    Raises:
-        ModelError: the model cannot be loaded, or is not the one of the settings.
+    Raises ModelError where it has no such model, or another one.
     """
     settings: WorkerSettings = pickle.loads(pickled)
     where = f"the worker on {socket.gethostname()}" if settings.is_remote else "the worker"
@@ -146,58 +127,11 @@ def load_worker(pickled: bytes) -> "tuple[WorkerSettings, Recognizer, Watch]":
     return settings, recognizer, Watch()
 
 
-def _read(task: PhotoTask, settings: WorkerSettings) -> Photo:
-    if task.content is not None:
-        return decode_photo(task.content, settings.limits, ENOUGH_PIXELS)
-    try:
-        return read_photo(task.path, settings.limits, ENOUGH_PIXELS)
-    except ImageError as error:
-        if not settings.is_remote or not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        raise ImageError(
-            f"expected {task.path} in a folder that all machines share; the worker on "
-            f"{socket.gethostname()} has no such file: share the folder under the same path, "
-            "or use --send-files"
-        ) from error.__cause__
-
-
-def _make_copy(path: Path, image: np.ndarray, settings: WorkerSettings) -> bytes | None:
-    """Write an annotated copy; return it instead where it must travel."""
-    if not settings.is_remote:
-        write_copy(path, image)
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder, f"copy{path.suffix}")
-        write_image(part, image)
-        return part.read_bytes()
-
-
-def write_copy(path: Path, copy: np.ndarray | bytes) -> None:
-    """Write an annotated copy, or the bytes of its file, and make the folders above it.
-
-    Raises:
-        ImageError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(copy, np.ndarray):
-            write_image(path, copy)
-            return
-        with whole_file(path) as part:
-            part.write_bytes(copy)
-    except OSError as error:
-        raise ImageError(
-            f"expected a place for the annotated copy; received {path}: {error.strerror}"
-        ) from error
-
-
 class Watch:
-    """Ends the process when a photo takes too long: nothing else stops a decoder that hangs.
-
-    A worker of a cluster may read several photos at a time, so the earliest deadline counts.
-    """
+    """Ends the process when a photo takes too long: nothing else stops a decoder that hangs."""
 
     def __init__(self):
+        # of each photo in hand: a worker of a cluster may have several
         self._lock, self._deadlines_s = threading.Lock(), {}
         # where faulthandler writes to when the time comes; open as long as the process lives
         self._nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -205,29 +139,26 @@ class Watch:
     @contextlib.contextmanager
     def limited(self, timeout_s: float | None) -> Iterator[None]:
         """End the process unless the block ends in time."""
-        if timeout_s is None:
-            yield
-            return
         key = object()
-        self._set(key, time.monotonic() + timeout_s)
+        if timeout_s is not None:
+            self._deadlines_s[key] = time.monotonic() + timeout_s
+        self._set_alarm()
         try:
             yield
         finally:
-            self._set(key, None)
+            self._deadlines_s.pop(key, None)
+            self._set_alarm()
 
-    def _set(self, key: object, deadline_s: float | None) -> None:
+    def _set_alarm(self) -> None:
         with self._lock:
-            self._deadlines_s[key] = deadline_s
-            if deadline_s is None:
-                del self._deadlines_s[key]
             faulthandler.cancel_dump_traceback_later()
-            if self._deadlines_s:
-                left_s = max(0.001, min(self._deadlines_s.values()) - time.monotonic())
+            if deadlines_s := list(self._deadlines_s.values()):
+                left_s = max(0.001, min(deadlines_s) - time.monotonic())
                 # its thread needs no interpreter lock, which native code may hold
                 faulthandler.dump_traceback_later(left_s, exit=True, file=self._nowhere)
 
 
-def portable_stem(stem: Path) -> str:
+def portable_stem(stem: Path) -> Path:
     """Return the stem of a model as another machine with its own checkout finds it."""
     path = stem.resolve()
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

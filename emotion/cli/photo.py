@@ -4,9 +4,8 @@ import argparse
 import json
 
 from emotion.cli.options import choose_window
-from emotion.cli.output import is_stdout, json_stream, write_lines
 from emotion.cli.sources import PhotoSource
-from emotion.cli.tools import TITLE, Tools, load
+from emotion.cli.tools import TITLE, Tools, is_stdout, json_stream, load, write_lines
 from emotion.drawing import annotate
 from emotion.images.encoding import write_image
 from emotion.rows import results_to_dict

@@ -3,54 +3,46 @@
 import argparse
 import contextlib
 import json
+import logging
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
-from emotion.batch import (
-    BatchOutputs,
-    BatchProgress,
-    BatchReport,
-    BatchSettings,
-    ClusterWorkers,
-    LocalWorkers,
-    run_batch,
-)
-from emotion.cli.output import is_stdout, json_stream, tell, write_lines
+from emotion.batch import BatchOutputs, BatchSettings, ClusterWorkers, LocalWorkers, run_batch
 from emotion.cli.sources import PhotosSource
-from emotion.cli.tools import detector_for
+from emotion.cli.tools import detector_for, is_stdout, json_stream, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.text import counted
 
-MOST_FACES_TOLD = 10
-"""A line about a photo names so many faces; a table has all of them."""
+MOST_FACES_TOLD = 10  # in a line about a photo; a table has all of them
 
 
 def read_photos(source: PhotosSource, options: argparse.Namespace) -> int:
     """Recognize many photos on all cores or a cluster; return the exit code."""
     for note in source.notes:
         tell(f"note: {note}")
-    settings = BatchSettings(options.model, detector_for(options, source), options.again)
+    settings = BatchSettings(options.model, detector_for(options, source), again=options.again)
     workers = LocalWorkers(options.workers)
     if options.scheduler:
-        workers = ClusterWorkers(options.scheduler, send_files=options.send_files)
-    has_results = bool(options.table or options.output)
-    prints_lines = not (has_results or options.json)
+        # what Dask has to say of a scheduler that goes away is told here in one sentence
+        logging.disable()
+        warnings.simplefilter("ignore")
+        workers = ClusterWorkers(options.scheduler, options.send_files)
+    outputs = BatchOutputs(tuple(options.table), options.output)
+    prints_lines = not (options.table or options.output or options.json)
     with contextlib.ExitStack() as stack:
-        outputs = BatchOutputs(tuple(options.table), options.output)
-        if not has_results:
-            # nothing is to stay
+        if not (options.table or options.output):  # nothing is to stay
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="emotion-"))
             outputs = BatchOutputs((Path(folder) / "faces.jsonl",))
         stream = stack.enter_context(json_stream(options.json)) if options.json else None
-        has_lines = prints_lines or is_stdout(options.json)
+        show = None
         # no bar between lines on the same terminal
-        has_bar = not (has_lines and sys.stdout.isatty() and sys.stderr.isatty())
-        show = has_bar and stack.enter_context(
-            progress_bar("photos", len(source.files), sys.stderr)
-        )
+        has_lines = prints_lines or is_stdout(options.json)
+        if not (has_lines and sys.stdout.isatty() and sys.stderr.isatty()):
+            show = stack.enter_context(progress_bar("photos", len(source.files), sys.stderr))
 
-        def on_progress(progress: BatchProgress) -> None:
+        def on_progress(progress) -> None:
             if show:
                 problems = progress.problems
                 show(progress.done, counted(problems, "problem") if problems else "")
@@ -66,11 +58,18 @@ def read_photos(source: PhotosSource, options: argparse.Namespace) -> int:
         report = run_batch(source.files, outputs, settings, workers, on_progress, on_photo)
     for note in report.notes:
         tell(f"note: {note}")
-    if not prints_lines:
-        for name, reason in report.first_problems:
-            tell(f"{name}: {reason}")
-    tell(summary(report, options))
-    return 1 if report.problems and report.problems == report.done - report.skipped else 0
+    for name, reason in () if prints_lines else report.first_problems:
+        tell(f"{name}: {reason}")
+    fresh, gone = report.done - report.skipped, report.gone
+    words = [counted(report.faces, "face"), counted(report.problems, "problem")]
+    words += [f"{report.skipped:,} done before and unchanged"] if report.skipped else []
+    words += [f"{gone:,} no longer there and taken out"] if gone else []
+    parts = [f"{counted(report.total, 'photo')}: {', '.join(words)}"]
+    parts += [f"{fresh / report.seconds:.1f} photos a second"] if fresh else []
+    parts += [f"table {path}" for path in options.table]
+    parts += [f"copies in {options.output}"] if options.output else []
+    tell("; ".join(parts))
+    return 1 if report.problems and report.problems == fresh else 0
 
 
 def describe(results: dict | str) -> str:
@@ -78,25 +77,6 @@ def describe(results: dict | str) -> str:
     if isinstance(results, str):
         return results
     verdicts = [face["verdict"] for face in results["faces"]]
-    if not verdicts:
-        return "no face found"
     more = len(verdicts) - MOST_FACES_TOLD
     words = verdicts[:MOST_FACES_TOLD] + ([f"and {more} more"] if more > 0 else [])
-    return f"{counted(len(verdicts), 'face')}: {'; '.join(words)}"
-
-
-def summary(report: BatchReport, options: argparse.Namespace) -> str:
-    """Return in one line what was done and where it is."""
-    words = [counted(report.faces, "face"), counted(report.problems, "problem")]
-    if report.skipped:
-        words.append(f"{report.skipped:,} done before and unchanged")
-    if report.gone:
-        words.append(f"{report.gone:,} no longer there and taken out")
-    parts = [f"{counted(report.total, 'photo')}: {', '.join(words)}"]
-    fresh = report.done - report.skipped
-    if fresh and report.seconds:
-        parts.append(f"{fresh / report.seconds:.1f} photos a second")
-    parts += [f"table {path}" for path in options.table]
-    if options.output:
-        parts.append(f"copies in {options.output}")
-    return "; ".join(parts)
+    return f"{counted(len(verdicts), 'face')}: {'; '.join(words)}" if words else "no face found"

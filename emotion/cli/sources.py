@@ -14,12 +14,10 @@ from emotion.text import counted
 from emotion.video.decoding import STREAM_SCHEMES
 from emotion.video.reading import VIDEO_SUFFIXES, frames, open_video
 
+# a .gif may be a photo: one by itself is looked into, and in a folder it is a photo
 MOVING_SUFFIXES = tuple(suffix for suffix in VIDEO_SUFFIXES if suffix != ".gif")
-"""A .gif may be a photo: one by itself is looked into, and in a folder it is a photo."""
-
-HIGHEST_CAMERA = 99
-"""OpenCV reads larger numbers as the code of a driver."""
-
+HIGHEST_CAMERA = 99  # OpenCV reads larger numbers as the code of a driver
+SEVERAL = "expected one camera, stream or video, or else photos alone"
 EXPECTED = (
     "a camera number, a video, a stream (rtsp://...), a photo, or a folder, pattern or list of "
     "photos"
@@ -28,9 +26,9 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class VideoSource:
-    """Moving pictures: `target` is a camera's number, a stream's URL or a file's path."""
+    """Moving pictures."""
 
-    target: int | str | Path
+    target: int | str | Path  # a camera's number, a stream's URL or a file's path
 
     @property
     def is_camera(self) -> bool:
@@ -62,19 +60,41 @@ Source = VideoSource | PhotoSource | PhotosSource
 
 
 def find_source(texts: Sequence[str], leave_out: Sequence[Path] = ()) -> Source:
-    """Return what one text or several name together.
+    """Return what one text names, or the photos that several name together.
 
-    Args:
-        texts: each a camera's number, the URL of a stream, or the path of a video, a photo or a
-            folder, a pattern (`**` for any folders) or a list (.txt, or any file after an @).
-        leave_out: folders in which no photos are looked for.
-
-    Raises:
-        SourceError: one of them names nothing that can be read, or they do not go together.
+    Each is a camera's number, the URL of a stream, or the path of a video, a photo or a folder, a
+    pattern (`**` for any folders) or a list (.txt, or any after an @). No photos are looked for in
+    the folders to `leave_out`. Raises SourceError where one names nothing that can be read, or they
+    do not go together.
     """
     if len(texts) == 1:
         return _one(texts[0], leave_out)
-    return _together([_part(text, leave_out) for text in texts])
+    files, notes = {}, []
+    for text in texts:
+        path = user_path(text)
+        if not path.is_file() or is_photo_list(str(path)):
+            source = _one(text, leave_out)
+        elif path.suffix.lower() in MOVING_SUFFIXES:
+            source = PhotosSource((), (_left_out(text, 1),))
+        else:  # a photo is not opened yet
+            source = PhotosSource((PhotoFile(path, path.name),))
+        if not isinstance(source, PhotosSource):
+            raise SourceError(f"{SEVERAL}; received {text} among them")
+        notes += source.notes
+        for file in source.files:
+            # a file and links to it are one photo
+            files.setdefault(os.path.realpath(file.path), file)
+    if not files:
+        raise SourceError(f"{SEVERAL}; received several videos")
+    # names begin in the one folder that holds all; where that is the root, they are whole paths
+    places = [file.path.parent.resolve() / file.path.name for file in files.values()]
+    root = Path(os.path.commonpath([place.parent for place in places]))
+    is_shared = root != root.parent
+    named = (
+        replace(file, path=place, name=(place.relative_to(root) if is_shared else place).as_posix())
+        for place, file in zip(places, files.values(), strict=True)
+    )
+    return PhotosSource(tuple(named), tuple(notes))
 
 
 def _one(text: str, leave_out: Sequence[Path]) -> Source:
@@ -82,17 +102,14 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
     if text.isascii() and text.isdigit():
         if int(text) > HIGHEST_CAMERA:
             raise SourceError(
-                f"expected a camera number up to {HIGHEST_CAMERA}; received {text}: for a file of "
-                f"that name, write ./{text}"
+                f"expected a camera up to {HIGHEST_CAMERA}; received {text} (a file is ./{text})"
             )
         return VideoSource(int(text))
-    if "://" in text:
-        scheme = text.partition("://")[0].lower()
-        if scheme not in STREAM_SCHEMES:
-            raise SourceError(
-                f"expected a stream of {', '.join(STREAM_SCHEMES)}; received {scheme}://: give a "
-                "file by its path"
-            )
+    scheme, is_url, _ = text.partition("://")
+    if is_url:
+        if scheme.lower() not in STREAM_SCHEMES:
+            expected = ", ".join(STREAM_SCHEMES)
+            raise SourceError(f"expected a stream of {expected}; received {scheme}://")
         return VideoSource(text)
     if not text.strip():
         raise SourceError(f"expected {EXPECTED}; received an empty text")
@@ -100,14 +117,10 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
     if text.startswith("@") and not path.exists():
         path = user_path(text[1:])
         if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
-            found = f"{text[1:]} is none" if path.is_file() else f"there is no file {text[1:]}"
-            raise SourceError(f"expected a list ({', '.join(LIST_SUFFIXES)}) after @; {found}")
+            expected = ", ".join(LIST_SUFFIXES)
+            raise SourceError(f"expected a list ({expected}) after @; received {text[1:]}")
+    if is_photo_list(str(path)):
         return _photos(path, leave_out)
-    return _photos(path, leave_out) if is_photo_list(str(path)) else _file(path, text)
-
-
-def _file(path: Path, text: str) -> VideoSource | PhotoSource:
-    """Return a file as a photo or a video, told by its suffix or else by what is in it."""
     if not path.is_file():
         raise SourceError(f"expected {EXPECTED}; there is no file {text}")
     suffix = path.suffix.lower()
@@ -115,12 +128,12 @@ def _file(path: Path, text: str) -> VideoSource | PhotoSource:
         return VideoSource(path)
     try:
         return PhotoSource(path, read_photo(path, enough_pixels=ENOUGH_PIXELS))
-    except ImageTypeError as error:
-        if _is_video(path):
-            return VideoSource(path)
-        raise SourceError(f"expected a photo or a video; {path} is neither: {error}") from error
     except ImageError as error:
-        raise SourceError(f"{path}: {error}") from error
+        is_unknown = isinstance(error, ImageTypeError)
+        if is_unknown and _is_video(path):
+            return VideoSource(path)
+        words = f"expected a photo or a video; {path} is neither" if is_unknown else path
+        raise SourceError(f"{words}: {error}") from error
 
 
 def _is_video(path: Path) -> bool:
@@ -134,13 +147,11 @@ def _is_video(path: Path) -> bool:
 
 def _photos(place: Path, leave_out: Sequence[Path]) -> PhotosSource:
     """Return the photos of a folder, a pattern or a list, and say which videos were left out."""
-    videos = 0
-    if place.is_dir():
-        videos = sum(
-            name.lower().endswith(MOVING_SUFFIXES) and not name.startswith(".")
-            for _, _, names in os.walk(place)
-            for name in names
-        )
+    videos = sum(
+        name.lower().endswith(MOVING_SUFFIXES) and not name.startswith(".")
+        for _, _, names in os.walk(place)  # nothing where it is no folder
+        for name in names
+    )
     try:
         found = find_photos(place, leave_out)
     except SourceError:
@@ -150,54 +161,10 @@ def _photos(place: Path, leave_out: Sequence[Path]) -> PhotosSource:
     files = tuple(file for file in found if file.path.suffix.lower() not in MOVING_SUFFIXES)
     videos += len(found) - len(files)
     if not files:
-        raise SourceError(
-            f"expected photos in {place}; received {counted(videos, 'video')} and no photo: give "
-            "each video as a --source of its own"
-        )
+        raise SourceError(f"expected photos; {_left_out(place, videos)}, and there is no photo")
     return PhotosSource(files, (_left_out(place, videos),) if videos else ())
 
 
 def _left_out(place: str | Path, count: int) -> str:
-    verb = "was" if count == 1 else "were"
-    return (
-        f"{counted(count, 'video')} in {place} {verb} left out: give each video as a --source of "
-        "its own"
-    )
-
-
-def _part(text: str, leave_out: Sequence[Path]) -> PhotosSource:
-    """Return the photos that one of several texts names; a photo is not opened yet."""
-    path = user_path(text)
-    if path.is_file() and not is_photo_list(str(path)):
-        if path.suffix.lower() in MOVING_SUFFIXES:
-            return PhotosSource((), (_left_out(text, 1),))
-        return PhotosSource((PhotoFile(path, path.name),))
-    source = _one(text, leave_out)
-    if not isinstance(source, PhotosSource):
-        raise SourceError(
-            f"expected photos, where several sources are given; received {text} among them: "
-            "cameras, streams and videos are read one at a time"
-        )
-    return source
-
-
-def _together(parts: Sequence[PhotosSource]) -> PhotosSource:
-    """Return all photos under names below the one folder that holds them all; where that is the
-    root of the file system, under their whole paths.
-    """
-    files = {}
-    for file in (file for part in parts for file in part.files):
-        # a file and links to it are one photo
-        files.setdefault(os.path.realpath(file.path), file)
-    if not files:
-        raise SourceError(
-            "expected one video, or photos; received several videos: they are read one at a time"
-        )
-    places = [file.path.parent.resolve() / file.path.name for file in files.values()]
-    root = Path(os.path.commonpath([place.parent for place in places]))
-    is_shared = root != root.parent
-    named = (
-        replace(file, path=place, name=(place.relative_to(root) if is_shared else place).as_posix())
-        for place, file in zip(places, files.values(), strict=True)
-    )
-    return PhotosSource(tuple(named), tuple(note for part in parts for note in part.notes))
+    videos = counted(count, "video")
+    return f"{videos} in {place} left out: a video is a --source of its own"

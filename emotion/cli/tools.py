@@ -1,19 +1,23 @@
-"""What the script uses of the machine, and the recognizer that suits a source."""
+"""What the script uses of the machine: its streams, its windows, a recognizer for a source."""
 
 import argparse
+import contextlib
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 
-from emotion.cli.output import tell
 from emotion.cli.sources import Source, VideoSource
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector, YunetSettings
 from emotion.recognizer import Detector, Recognizer
+from emotion.text import printable
 from emotion.video.window import Window, window_problem
+from emotion.video.writing import kept_file
 
 TITLE = "Emotions: h shows all keys, q or Esc quits"
 
@@ -28,6 +32,32 @@ class Tools:
     window_problem: Callable[[], str | None] = window_problem
 
 
+def tell(sentence: str) -> None:
+    """Write one line on stderr, where progress, warnings and errors go."""
+    sys.stderr.write(f"emotion_detector: {printable(sentence)}\n")
+
+
+def write_lines(lines: Sequence[str]) -> None:
+    """Write lines on stdout, where results go, at once."""
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def is_stdout(path: Path | None) -> bool:
+    return path == Path("-")
+
+
+@contextlib.contextmanager
+def json_stream(path: Path) -> Iterator[TextIO]:
+    """Give stdout for "-", else a file that appears at the end and is kept when interrupted."""
+    if is_stdout(path):
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with kept_file(path) as part, part.open("w", encoding="utf-8") as stream:
+        yield stream
+
+
 def load(options: argparse.Namespace, source: Source, tools: Tools) -> Recognizer:
     """Return a recognizer with a search that suits the source, and tell the notes of its model."""
     recognizer = tools.load_recognizer(options.model, detector_for(options, source)())
@@ -38,16 +68,16 @@ def load(options: argparse.Namespace, source: Source, tools: Tools) -> Recognize
 
 def detector_for(options: argparse.Namespace, source: Source) -> Callable[[], Detector]:
     """Return what makes the detector; it can be sent to another process."""
+    path = options.detector_model and options.detector_model.resolve()
     if isinstance(source, VideoSource):
         from emotion.video.following import CAMERA_SEARCH, VIDEO_SEARCH, YUNET_VIDEO_SEARCH
 
-        if options.detector == "yunet":
-            return functools.partial(YunetDetector, options.detector_model, YUNET_VIDEO_SEARCH)
+        if path:
+            return functools.partial(YunetDetector, path, YUNET_VIDEO_SEARCH)
         search = CAMERA_SEARCH if source.is_camera else VIDEO_SEARCH
         return functools.partial(FaceDetector, search)
-    if options.detector == "yunet":
-        path = options.detector_model
+    if path:
         # a network that is missing is known here, not in each worker
-        YunetDetector(path, YunetSettings())
-        return functools.partial(YunetDetector, path.resolve(), YunetSettings())
+        YunetDetector(options.detector_model, YunetSettings())
+        return functools.partial(YunetDetector, path, YunetSettings())
     return FaceDetector

@@ -5,10 +5,9 @@ import contextlib
 import json
 import sys
 
-from emotion.cli.options import choose_window, has_output
-from emotion.cli.output import is_stdout, json_stream, tell, write_lines
+from emotion.cli.options import choose_window
 from emotion.cli.sources import VideoSource
-from emotion.cli.tools import TITLE, Tools, load
+from emotion.cli.tools import TITLE, Tools, is_stdout, json_stream, load, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.rows import face_to_dict, results_to_dict
 from emotion.video.following import FollowSettings
@@ -73,7 +72,7 @@ def tell_summary(video: Video, builder: SummaryBuilder, options: argparse.Namesp
     """Print what was seen in a video, and what is to be known about it."""
     if video.problem:
         tell(f"warning: {video.name}: {video.problem}")
-    if video.dropped and has_output(options):
+    if video.dropped and options.has_files:
         tell(f"note: {video.name}: {video.dropped:,} frames were passed over to keep pace")
     summary = builder.result()
     if summary.frames and not is_stdout(options.json):

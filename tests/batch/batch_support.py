@@ -10,30 +10,28 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from emotion.batch import Workers
 from emotion.detection.boxes import Detection
 
-PLAIN, KILLS, HANGS, FAILS, SLOW = (
-    (90, 90, 90),
-    (255, 0, 0),
-    (0, 0, 255),
-    (0, 255, 0),
-    (255, 255, 0),
-)
+SIGNS = {
+    "kills": (255, 0, 0),
+    "hangs": (0, 0, 255),
+    "fails": (0, 255, 0),
+    "slow": (255, 255, 0),
+    "": (90, 90, 90),
+}
 
 
 class SignDetector:
-    """Finds one face in a plain photo; others kill, stop, break or delay the worker."""
+    """Finds one face in a photo without a sign; others kill, stop, break or delay the worker."""
 
     def detect(self, image):
-        sign = tuple(int(value) for value in image[0, 0])
-        if sign == KILLS:
+        sign = {pixel: sign for sign, pixel in SIGNS.items()}.get(tuple(image[0, 0].tolist()))
+        if sign == "kills":
             os.kill(os.getpid(), signal.SIGKILL)
-        if sign == HANGS:
-            time.sleep(600)
-        if sign == FAILS:
+        if sign == "fails":
             raise ZeroDivisionError("a mistake")
-        if sign == SLOW:
-            time.sleep(0.1)
+        time.sleep({"hangs": 600, "slow": 0.1}.get(sign, 0))
         side = 20 + int(image[-1, -1, 0]) % 20
         return (Detection((4, 4, side, side), 5.0),)
 
@@ -42,16 +40,11 @@ class OtherDetector(SignDetector):
     """Another one."""
 
 
-class ThreadWorkers:
+class ThreadWorkers(Workers):
     """An executor of threads in this process, as quick to start as a test wants it."""
 
-    is_remote = sends_files = False
-    threads = None
-
-    def __init__(self, count=1, **differences):
-        self.count, self.opened_times = count, 0
-        for name, value in differences.items():
-            setattr(self, name, value)
+    def __init__(self, count=1, is_remote=False):
+        self.count, self.is_remote, self.opened_times = count, is_remote, 0
 
     @contextlib.contextmanager
     def opened(self):
@@ -63,25 +56,19 @@ class ThreadWorkers:
     def in_hand(self):
         return self.count + 1
 
-    def check(self):
-        pass
 
-    def is_loss(self, error):
-        return False
-
-
-def write_photo(path, sign=PLAIN, number=0):
+def write_photo(path, sign="", number=0):
     """Write a photo, 64x48, lossless; photos of different numbers differ."""
     pixels = np.full((48, 64, 3), 120, np.uint8)
     pixels[8:20, 8:20] = number * 7 % 256
     pixels[-1, -1] = number % 256
-    pixels[0, 0] = sign
+    pixels[0, 0] = SIGNS[sign]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, "PNG")
     return path
 
 
-def write_photos(folder, count, sign=PLAIN):
+def write_photos(folder, count, sign=""):
     """Write photos 000.png and so on."""
     for number in range(count):
         write_photo(folder / f"{number:03}.png", sign, number)

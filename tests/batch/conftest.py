@@ -1,19 +1,11 @@
 """A batch over the photos of a test's own folder."""
 
-from pathlib import Path
-
 import pytest
-from batch_support import (
-    SignDetector,
-    ThreadWorkers,
-    write_photos,
-)
+from batch_support import SignDetector, ThreadWorkers, write_photos
 from model_folder import write_pair
 
 from emotion.batch import BatchOutputs, BatchSettings, run_batch
 from emotion.images.folders import PhotoFile, find_photos, is_photo_list
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +23,11 @@ def batch(model, tmp_path):
         usual = {"model": model, "make_detector": SignDetector, "photo_timeout_s": None}
         settings = BatchSettings(**usual | options)
         outputs = BatchOutputs(tuple(tmp_path / table for table in tables), copies)
-        path = tmp_path / source
-        if is_photo_list(str(path)):
-            photos = find_photos(path, leave_out=[copies] if copies else [])
-        else:
-            photos = [PhotoFile(path, path.name)]
+        photos = source
+        if isinstance(source, str) and is_photo_list(str(tmp_path / source)):
+            photos = find_photos(tmp_path / source, leave_out=[copies] if copies else [])
+        elif isinstance(source, str):
+            photos = [PhotoFile(tmp_path / source, (tmp_path / source).name)]
         return run_batch(photos, outputs, settings, workers or ThreadWorkers(), **calls)
 
     return run
@@ -45,3 +37,9 @@ def batch(model, tmp_path):
 def folder(tmp_path):
     """Return a folder with three photos."""
     return write_photos(tmp_path / "photos", 3)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Return where the usual table of a batch is."""
+    return tmp_path / "t.csv"

@@ -1,21 +1,12 @@
 """The same table again: what is done is skipped; other sources; the store beside it."""
 
 import os
-from dataclasses import replace
 
 import pandas as pd
 import pytest
-from batch_support import (
-    OtherDetector,
-    ThreadWorkers,
-    photos_of,
-    read_table,
-    write_photo,
-)
+from batch_support import OtherDetector, ThreadWorkers, photos_of, read_table, write_photo
 from model_folder import write_pair
 
-from emotion.batch import BatchSettings
-from emotion.batch.store import Record, Store
 from emotion.errors import SourceError, TableError
 
 
@@ -23,23 +14,21 @@ def stop_after(count):
     return lambda progress: progress.done - progress.skipped < count
 
 
-def test_done_and_unchanged_is_skipped(batch, folder, tmp_path):
+def test_done_and_unchanged_is_skipped(batch, folder, table, tmp_path):
     batch()
-    before = (tmp_path / "t.csv").stat()
+    before = table.stat()
     workers = ThreadWorkers()
     report = batch(workers)
     assert (report.skipped, report.done, report.faces) == (3, 3, 3)
-    after = (tmp_path / "t.csv").stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert (table.stat().st_ino, table.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     # tables are made of what is known
-    (tmp_path / "t.csv").unlink()
+    table.unlink()
     batch(workers, tables=("new.parquet", "t.csv"))
     assert workers.opened_times == 0
-    assert len(photos_of(tmp_path / "t.csv")) == 3
-    assert (tmp_path / "new.parquet").is_file()
+    assert len(photos_of(table)) == len(pd.read_parquet(tmp_path / "new.parquet")) == 3
 
 
-def test_new_changed_and_vanished_photos(batch, folder, tmp_path):
+def test_new_changed_and_vanished_photos(batch, folder, table):
     batch()
     write_photo(folder / "001.png", number=200)
     os.utime(folder / "001.png", ns=(1, 1))
@@ -49,46 +38,28 @@ def test_new_changed_and_vanished_photos(batch, folder, tmp_path):
     report = batch(on_photo=lambda name, results: done.append(name))
     assert sorted(done) == ["000b.png", "001.png"]
     assert (report.skipped, report.gone, report.total) == (1, 1, 3)
-    rows = read_table(tmp_path / "t.csv")
+    rows = read_table(table)
     assert [row["photo"] for row in rows] == ["000.png", "000b.png", "001.png"]
     assert rows[2]["width"] == str(20 + 200 % 20)
-
-
-@pytest.mark.parametrize("difference", ["again", "model", "detector", "limits"])
-def test_what_was_made_otherwise_is_done_again(batch, folder, tmp_path, difference):
-    batch()
-    options = {
-        "again": {"again": True},
-        "model": {"model": write_pair(tmp_path / "other" / "one", seed=5).stem},
-        "detector": {"make_detector": OtherDetector},
-        "limits": {"limits": replace(BatchSettings().limits, max_side=1000)},
-    }[difference]
-    report = batch(**options)
-    assert report.skipped == 0
-    assert len(read_table(tmp_path / "t.csv")) == 3
-    assert batch(**options | {"again": False}).skipped == 3
-
-
-def test_problems_of_the_machine_are_tried_again_those_of_the_photo_are_not(batch, folder):
-    (folder / "text.jpg").write_text("hello")
-    (folder / "later.png").symlink_to("../not-yet.png")
-    assert batch().problems == 2
-    write_photo(folder.parent / "not-yet.png")
-    done = []
-    report = batch(on_photo=lambda name, results: done.append(name))
-    assert done == ["later.png"]
-    assert report.problems == 1
-
-
-def test_stopped_run_has_no_rows_of_changed_photos(batch, folder, tmp_path):
-    batch()
-    os.utime(folder / "002.png", ns=(1, 1))
-    for name in ("000a.png", "000b.png", "001a.png"):
+    # a run that stops has no rows of changed photos
+    os.utime(folder / "001.png", ns=(2, 2))
+    for name in ("000a.png", "000c.png", "002a.png"):
         write_photo(folder / name)
-    report = batch(on_progress=stop_after(2))
-    assert report.done == 4
-    assert photos_of(tmp_path / "t.csv") == ["000.png", "000a.png", "000b.png", "001.png"]
+    assert batch(on_progress=stop_after(2)).done == 4
+    assert photos_of(table) == ["000.png", "000a.png", "000b.png", "000c.png"]
     assert batch().skipped == 4
+
+
+def test_what_was_made_otherwise_is_done_again(batch, folder, table, tmp_path):
+    for options in (
+        {},
+        {"again": True},
+        {"model": write_pair(tmp_path / "other" / "one", seed=5).stem},
+        {"make_detector": OtherDetector},
+    ):
+        assert batch(**options).skipped == 0
+        assert len(read_table(table)) == 3
+        assert batch(**options | {"again": False}).skipped == 3
 
 
 def test_links_runs_that_cannot_start_and_tables_left_out_for_a_while(batch, folder, tmp_path):
@@ -114,7 +85,7 @@ def test_links_runs_that_cannot_start_and_tables_left_out_for_a_while(batch, fol
 
 
 @pytest.mark.parametrize("ends", ["stopped", "Ctrl-C"])
-def test_what_is_done_is_kept_and_goes_on(batch, folder, tmp_path, ends):
+def test_what_is_done_is_kept_and_goes_on(batch, folder, table, tmp_path, ends):
     def interrupt(name, results):
         if name == "001.png":
             raise KeyboardInterrupt
@@ -122,37 +93,36 @@ def test_what_is_done_is_kept_and_goes_on(batch, folder, tmp_path, ends):
     tables = ("t.csv", "t.parquet")
     if ends == "stopped":
         report = batch(on_progress=stop_after(2), tables=tables)
-        assert (report.done, report.is_complete) == (2, False)
+        assert (report.done, report.total) == (2, 3)
     else:
         with pytest.raises(KeyboardInterrupt):
             batch(on_photo=interrupt, tables=tables)
-    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png"]
+    assert photos_of(table) == ["000.png", "001.png"]
     assert len(pd.read_parquet(tmp_path / "t.parquet")) == 2
     report = batch(tables=tables)
-    assert (report.skipped, report.is_complete) == (2, True)
-    assert photos_of(tmp_path / "t.csv") == ["000.png", "001.png", "002.png"]
+    assert (report.skipped, report.done) == (2, 3)
+    assert photos_of(table) == ["000.png", "001.png", "002.png"]
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, tmp_path, is_ours):
+def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, table, tmp_path, is_ours):
     if is_ours:
         batch()
     else:
-        (tmp_path / "t.csv").write_text("mine\n")
-    good = (tmp_path / "t.csv").read_bytes()
-    seen = []
+        table.write_text("mine\n")
+    good, seen, part = table.read_bytes(), [], tmp_path / "t.part.csv"
 
     def look(name, results):
-        seen.append(((tmp_path / "t.csv").read_bytes(), len(photos_of(tmp_path / "t.part.csv"))))
+        seen.append((table.read_bytes(), len(photos_of(part))))
 
     report = batch(make_detector=OtherDetector, on_progress=stop_after(2), on_photo=look)
     assert seen == [(good, 1), (good, 2)]
-    assert (tmp_path / "t.csv").read_bytes() == good
+    assert table.read_bytes() == good
     assert "still holds" in report.notes[-1]
     report = batch(make_detector=OtherDetector)
-    assert (report.skipped, report.is_complete) == (2, True)
-    assert len(photos_of(tmp_path / "t.csv")) == 3
-    assert not (tmp_path / "t.part.csv").exists()
+    assert (report.skipped, report.done) == (2, 3)
+    assert len(photos_of(table)) == 3
+    assert not part.exists()
 
 
 # several sources, one table
@@ -161,114 +131,88 @@ def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, tmp_path, is
 @pytest.fixture
 def folders(tmp_path):
     """Return two folders whose photos have equal names, sizes and times, but other faces."""
-    made = []
     for number, name in ((0, "one"), (9, "two")):
-        made.append(tmp_path / name)
         for photo in ("a.png", "b.png"):
-            path = write_photo(made[-1] / photo, number=number)
+            path = write_photo(tmp_path / name / photo, number=number)
             path.write_bytes(path.read_bytes().ljust(2000, b"\0"))
             os.utime(path, (1, 1))
-    return made
+    return tmp_path / "one", tmp_path / "two"
 
 
-def widths_of(table):
-    return {row["photo"]: row["width"] for row in read_table(table)}
+def test_another_source_adds_its_rows(batch, folders, table, tmp_path):
+    def widths():
+        return {row["photo"]: row["width"] for row in read_table(table)}
 
-
-def test_another_source_adds_its_rows(batch, folders, tmp_path):
     one, two = folders
     expected = {"a.png": "20", "b.png": "20", f"{two}/a.png": "29", f"{two}/b.png": "29"}
     assert batch(source="one").skipped == 0
     report = batch(source="two")
     assert (report.total, report.done, report.skipped, report.gone) == (2, 2, 0, 0)
-    assert widths_of(tmp_path / "t.csv") == expected
-    before = (tmp_path / "t.csv").stat().st_mtime_ns
+    assert widths() == expected
+    before = table.stat().st_mtime_ns
     assert [batch(source=name).skipped for name in ("one", "two")] == [2, 2]
-    assert (tmp_path / "t.csv").stat().st_mtime_ns == before
+    assert table.stat().st_mtime_ns == before
     # a folder that is gone is no business of a run on another one
     (two / "b.png").unlink()
     one.rename(tmp_path / "away")
     assert batch(source="two").gone == 1
-    assert expected.items() - widths_of(tmp_path / "t.csv").items() == {(f"{two}/b.png", "29")}
+    assert expected.items() - widths().items() == {(f"{two}/b.png", "29")}
 
 
-def test_photos_one_by_one_share_a_table(batch, folders, tmp_path):
+def test_photos_by_any_source_share_a_table(batch, folders, table, tmp_path):
+    two = folders[1]
     for source in ("one/a.png", "one/b.png", "two/a.png"):
         assert (batch(source=source).skipped, batch(source=source).skipped) == (0, 1)
-    assert photos_of(tmp_path / "t.csv") == [f"{folders[1]}/a.png", "a.png", "b.png"]
+    assert photos_of(table) == [f"{two}/a.png", "a.png", "b.png"]
     # a photo is the same one by whatever source it comes
-    assert batch(source="one").skipped == 2
-    assert batch(source=".").skipped == 3
-    assert len(photos_of(tmp_path / "t.csv")) == 4
-
-
-def test_photos_that_vanish_from_a_list_elsewhere_lose_their_rows(batch, folders, tmp_path):
-    (tmp_path / "lists").mkdir()
+    assert (batch(source="one").skipped, batch(source=".").skipped) == (2, 3)
+    # one that a list elsewhere no longer names stays as long as it is there
     mine = tmp_path / "lists" / "mine.txt"
-    places = [f"{folders[1]}/a.png", f"{folders[1]}/b.png"]
-    mine.write_text("\n".join(places))
-    batch(source="lists/mine.txt")
-    assert batch(source="two").skipped == 2
-    assert photos_of(tmp_path / "t.csv") == places
-    mine.write_text(places[0])
-    assert batch(source="lists/mine.txt").gone == 0
-    (folders[1] / "b.png").unlink()
+    mine.parent.mkdir()
+    mine.write_text(f"{two}/a.png")
+    assert (batch(source="lists/mine.txt").skipped, len(photos_of(table))) == (1, 4)
+    # where a list comes first, all names are whole paths
+    sources = "lists/mine.txt", "two"
+    assert [batch(source=name, tables=("u.csv",)).skipped for name in sources] == [0, 1]
+    assert photos_of(tmp_path / "u.csv") == [f"{two}/a.png", f"{two}/b.png"]
+    (two / "b.png").unlink()
     assert batch(source="lists/mine.txt").gone == 1
-    assert photos_of(tmp_path / "t.csv") == places[:1]
+    assert photos_of(table) == [f"{two}/a.png", "a.png", "b.png"]
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_one_table_does_not_mix_settings(batch, folders, tmp_path, again):
+def test_one_table_does_not_mix_settings(batch, folders, tmp_path):
     batch(source="one")
     before = {path.name: path.read_bytes() for path in tmp_path.glob("t.*")}
-    with pytest.raises(TableError, match="name another table"):
-        batch(source="two", make_detector=OtherDetector, again=again)
+    for again in (False, True):
+        with pytest.raises(TableError, match="name another table"):
+            batch(source="two", make_detector=OtherDetector, again=again)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("t.*")} == before
-    report = batch(source=".", make_detector=OtherDetector, again=again)
+    report = batch(source=".", make_detector=OtherDetector)
     assert (report.total, report.skipped) == (4, 0)
-
-
-def test_two_runs_at_once_are_refused(batch, folder):
-    def run_another(name, results):
-        with pytest.raises(TableError, match="no other run"):
-            batch()
-
-    assert batch(on_photo=run_another).done == 3
 
 
 # the store
 
 
-def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, tmp_path):
+def test_two_runs_at_once_are_refused(batch, folder):
+    def run_another(name, results):
+        with pytest.raises(TableError, match="another run has it"):
+            batch()
+
+    assert batch(on_photo=run_another).done == 3
+
+
+def test_another_file_in_place_of_the_store_is_left_alone(batch, folder, table, tmp_path):
     path = tmp_path / "t.csv.journal"
-    earlier = b'{"settings":{"schema":1},"root":"/photos"}\n'
-    for content, words in ((earlier, "earlier version"), (b"my diary\n" * 100, "another file")):
+    for content in (b'{"settings":{"schema":1},"root":"/photos"}\n', b"my diary\n" * 100):
         path.write_bytes(content)
-        with pytest.raises(TableError, match=words):
+        with pytest.raises(TableError, match="another file, or that of an earlier version"):
             batch()
         assert path.read_bytes() == content
-        assert not (tmp_path / "t.csv").exists()
+        assert not table.exists()
     path.unlink()
     batch()
     content = path.read_bytes()
     path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
     with pytest.raises(TableError, match="journal"):
         batch()
-
-
-def test_what_a_run_takes_out_counts_with_its_first_photo(tmp_path):
-    names = ["one.jpg", "two.jpg", "x\udcff.jpg"]
-    with Store(tmp_path / "s", {"model": "a"}) as store:
-        store.start(names, [], False)
-        for name in names:
-            store.add(Record(name, (1, 2), problem=f"no {name}"))
-    with Store(tmp_path / "s", {"model": "b"}) as store:
-        assert store.start(names, [], False) == []
-        assert store.names() == set()
-    with Store(tmp_path / "s", {"model": "a"}) as store:
-        assert store.start(names, [], False) == []
-        assert store.find("x\udcff.jpg") == Record("x\udcff.jpg", (1, 2), problem="no x\udcff.jpg")
-        store.forget(names)
-        store.add(Record("four.jpg", None))
-    with Store(tmp_path / "s", {"model": "a"}) as store:
-        assert store.names() == {"four.jpg"}
