@@ -1,7 +1,7 @@
 """What the pages share: their blueprint, words for templates, and replies with files."""
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import BinaryIO
 
@@ -25,20 +25,16 @@ def words_for_templates() -> dict:
     """Return what every template may use."""
     services = current_services()
     settings = services.settings
-    navigation = {
-        "pages.form": "Photos and videos",
-        "live.page": "Live camera",
-        "pages.mine": "My results",
-        "model_page.page": "The model",
-        "monitoring.page": "Statistics",
-    }
-    if settings.keeps_nothing:
-        del navigation["pages.mine"]
-    if not settings.monitoring:
-        del navigation["monitoring.page"]
+    navigation = [
+        ("pages.form", "Photos and videos", True),
+        ("live.page", "Live camera", True),
+        ("pages.mine", "My results", not settings.keeps_nothing),
+        ("model_page.page", "The model", True),
+        ("monitoring.page", "Statistics", settings.monitoring),
+    ]
     return {
         "settings": settings,
-        "navigation": list(navigation.items()),
+        "navigation": [(page, words) for page, words, is_there in navigation if is_there],
         "photo_field": PHOTO_FIELD,
         "readable_types": readable_types(),
         "offered_models": services.models.offered(),
@@ -66,13 +62,10 @@ def time_left(seconds: float) -> str:
 
 def duration(hours: float) -> str:
     """Return a length of time in words: "2 days", "24 hours", "30 minutes", "4 seconds"."""
-    length = timedelta(hours=hours)
-    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        count = length.total_seconds() / unit
-        if count >= (2 if name == "day" else 1):
-            amount = f"{count:.1f}".removesuffix(".0")
-            return f"{amount} {name}" + ("" if amount == "1" else "s")
-    return "a second"
+    units = (("day", 24, 2), ("hour", 1, 1), ("minute", 1 / 60, 1), ("second", 1 / 3600, 0))
+    name, unit_h, _ = next(unit for unit in units if hours >= unit[1] * unit[2])
+    amount = f"{hours / unit_h:.1f}".removesuffix(".0")
+    return f"{amount} {name}" + ("" if amount == "1" else "s")
 
 
 def private_file(data: bytes | BinaryIO, mimetype: str, download_name: str | None) -> Response:

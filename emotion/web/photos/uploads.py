@@ -2,8 +2,9 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flask import request
 from werkzeug.datastructures import FileStorage
@@ -29,6 +30,7 @@ from emotion.web.models.facts import model_facts
 from emotion.web.photos.pictures import pictures_of
 from emotion.web.services import Services
 from emotion.web.storage import new_id
+from emotion.web.visitors import new_visitor
 
 PHOTO_FIELD = "photo"
 MODEL_FIELD = "model"
@@ -36,19 +38,12 @@ MODEL_FIELD = "model"
 
 @dataclass(frozen=True)
 class Reading:
-    """A photo that was read.
+    """A photo that was read."""
 
-    Attributes:
-        photo: the photo; its full size is decoded only when pictures of it are made.
-        sights: the faces, left to right, each with what the model saw.
-        results: the same as plain types for JSON.
-        model: what the page says about the model.
-    """
-
-    photo: Photo
-    sights: Sequence[Sight]
-    results: Mapping
-    model: Mapping
+    photo: Photo  # its full size is decoded only when pictures of it are made
+    sights: Sequence[Sight]  # left to right
+    results: Mapping  # from `results_to_dict`
+    model: Mapping  # what the page says about the model
 
     def pictures(self) -> dict[str, bytes]:
         """Return file name -> picture."""
@@ -56,15 +51,7 @@ class Reading:
 
 
 def uploaded_files(most: int, field: str = PHOTO_FIELD) -> list[FileStorage]:
-    """Return the files, at least one, in a field of the current request.
-
-    Args:
-        most: how many there may be.
-        field: `photo`, or `video`.
-
-    Raises:
-        UploadError: there are none or too many.
-    """
+    """Return the files of the current request, 1 to `most`, in the field `photo` or `video`."""
     kind = UploadError if field == PHOTO_FIELD else VideoUploadError
     files = request.files.getlist(field)
     if len(files) > most:
@@ -89,9 +76,6 @@ def chosen_recognizer(services: Services) -> Recognizer:
     """Return the recognizer with the model that the current request chooses, or the default.
 
     Call it outside the gate: a model that is chosen for the first time is loaded here.
-
-    Raises:
-        EmotionError: there is no model, or not this one.
     """
     services.require_recognizer()
     key = request.form.get(MODEL_FIELD, "")
@@ -105,11 +89,7 @@ def chosen_recognizer(services: Services) -> Recognizer:
 
 
 def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Reading:
-    """Return the faces of a photo; the caller holds a place at the gate.
-
-    Raises:
-        ImageError: the photo cannot be used.
-    """
+    """Return the faces of a photo, or raise an `ImageError`; the caller has a place at the gate."""
     if not content:
         raise EmptyImageError("expected a photo; received an empty file")
     photo = decode_photo(content, services.settings.image_limits, ENOUGH_PIXELS)
@@ -117,78 +97,56 @@ def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Re
     note_photo(len(sights))
     faces, model = [sight.face for sight in sights], recognizer.model
     offered = services.models.find(request.form.get(MODEL_FIELD, ""))
-    facts = model_facts(model, offered.stem.parent, offered.names) | {
-        "accuracy_when_unsure": recognizer.thresholds.accuracy_when_unsure,
-    }
+    facts = model_facts(model, offered.stem.parent, offered.names)
+    facts["accuracy_when_unsure"] = recognizer.thresholds.accuracy_when_unsure
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
     results["model"] |= offered.names
     return Reading(photo, sights, results, facts)
 
 
-def keep(
-    services: Services, reading: Reading, visitor: str, set_id: str, position: int
-) -> PhotoRow:
-    """Write the pictures of a photo that was read; return the row to `note`.
-
-    Raises:
-        StorageError: they cannot be written.
-    """
-    storage = services.storage
-    photo_id = storage.save(reading.results, reading.model, reading.pictures(), set_id)
-    now_s = storage.clock()
+def keep(services: Services, reading: Reading, set_id: str, position: int) -> PhotoRow:
+    """Write the pictures of a photo; return its row for the database."""
+    photo_id = services.storage.save(reading.results, reading.model, reading.pictures(), set_id)
     faces = [sight.face for sight in reading.sights]
     answers = Answers(
         candidates=tuple(face.candidates for face in faces),
         verdicts=tuple(map(verdict, faces)),
         model={name: reading.model[name] for name in ("key", "title")},
     )
-    return PhotoRow(
-        id=photo_id,
-        set_id=set_id,
-        position=position,
-        visitor=visitor,
-        created_s=now_s,
-        expires_s=now_s + storage.keep_s,
-        faces=len(faces),
-        emotions=answers.to_text(),
-    )
+    facts = {"faces": len(faces), "emotions": answers.to_text()}
+    return photo_row(services, photo_id, set_id, position, **facts)
 
 
-def unread_row(
-    services: Services, problem: str, visitor: str, set_id: str, position: int
-) -> PhotoRow:
+def unread_row(services: Services, problem: str, set_id: str, position: int) -> PhotoRow:
     """Return the row that says why a photo of a set could not be read."""
+    return photo_row(services, new_id(), set_id, position, faces=0, problem=problem)
+
+
+def photo_row(
+    services: Services, photo_id: str, set_id: str, position: int, **facts: Any
+) -> PhotoRow:
     now_s = services.storage.clock()
     expires_s = now_s + services.storage.keep_s
-    return PhotoRow(new_id(), set_id, position, visitor, now_s, expires_s, 0, problem=problem)
+    return PhotoRow(photo_id, set_id, position, new_visitor(), now_s, expires_s, **facts)
 
 
-def note(services: Services, rows: Sequence[PhotoRow], results: Sequence[Mapping]) -> None:
-    """Write photos to the database and count them; if that fails, nothing of them stays.
+@contextlib.contextmanager
+def noted(services: Services) -> Iterator[list[PhotoRow]]:
+    """Give a list for the rows of photos that belong together, and write them to the database.
 
-    Call it outside the gate: other photos must not wait for the database.
-
-    Args:
-        services: what the app is made of.
-        rows: of all photos of a set.
-        results: what `results_to_dict` gave for those that could be read.
-
-    Raises:
-        DatabaseError: the database cannot be written.
+    If anything fails, no picture of them stays. The block takes its place at the gate inside, so
+    that other photos need not wait for the database.
     """
+    rows: list[PhotoRow] = []
     try:
-        services.database.remember(*rows)
-    except DatabaseError:
-        drop(services, rows)
+        yield rows
+        if rows:
+            services.database.remember(*rows)
+    except Exception:
+        for row in rows:
+            with contextlib.suppress(GoneError, StorageError):
+                services.storage.delete(row.id)
         raise
-    count(services, results)
-
-
-def drop(services: Services, rows: Sequence[PhotoRow]) -> None:
-    """Remove the pictures of photos that could not be noted, as far as possible."""
-    for row in rows:
-        with contextlib.suppress(GoneError, StorageError):
-            services.storage.delete(row.id)
 
 
 def count(services: Services, results: Sequence[Mapping]) -> None:
