@@ -108,7 +108,7 @@ def test_rows_are_found_by_their_own_keys_alone(rows):
     rows.add(row_of(1), 10)
     assert rows.find(row_of(1).id, NOW_S) == row_of(1)
     assert rows.find(row_of(1).id, NOW_S + 3600) is None
-    assert rows.expired(NOW_S + 3600) == (row_of(1).id,)
+    assert rows.expired(NOW_S + 3600) == [row_of(1).id]
     for text in ("", "x\0y", "' OR 1=1 --", "A" * 22):
         assert rows.find(text, NOW_S) is None
         assert not rows.remove(text)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import EmptyImageError, ModelError
+from emotion.errors import ModelError
 from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES
 from emotion.images.decoding import decode_photo
 from emotion.labels import EMOJI, color_rgb
@@ -45,8 +45,6 @@ def frame() -> ResponseReturnValue:
     else:
         (file,) = uploaded_files(most=1)
         content = file.read()
-    if not content:
-        raise EmptyImageError("expected a frame; received an empty body")
     limits = services.settings.image_limits
     max_bytes = min(limits.max_bytes, MOST_FRAME_BYTES)
     max_pixels = min(limits.max_pixels, MOST_FRAME_PIXELS)

@@ -3,6 +3,7 @@
 import base64
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 from flask import Blueprint, Response, send_file
@@ -68,14 +69,10 @@ def duration(hours: float) -> str:
     return f"{amount} {name}" + ("" if amount == "1" else "s")
 
 
-def private_file(data: bytes | BinaryIO, mimetype: str, download_name: str | None) -> Response:
+def private_file(data: bytes | BinaryIO | Path, mimetype: str, name: str | None) -> Response:
     """Return a reply with a file that no cache keeps; with a name it is a download."""
-    response = send_file(
-        BytesIO(data) if isinstance(data, bytes) else data,
-        mimetype=mimetype,
-        as_attachment=download_name is not None,
-        download_name=download_name,
-    )
+    file = BytesIO(data) if isinstance(data, bytes) else data
+    response = send_file(file, mimetype, name is not None, name, etag=False)
     response.headers.update(PRIVATE)
     return response
 

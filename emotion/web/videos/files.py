@@ -13,12 +13,11 @@ from typing import BinaryIO
 
 from emotion.web.storage import Folders, GoneError, StorageError, gone, is_id, is_old, require_plain
 
-SOURCE = "your video"
-"""Messages name the file so: its own name is never known here."""
-
+SOURCE = "your video"  # messages name the file so: its own name is never known here
 VIDEO, POSTER, TIMELINE = "annotated.mp4", "poster.jpg", "timeline.png"
 SUMMARY, FACTS = "summary.json", "facts.json"
 TABLES = ("emotions.csv", "emotions.jsonl", "emotions.parquet")
+# what anyone who knows the address may have -> its media type
 FILE_TYPES = {
     VIDEO: "video/mp4",
     POSTER: "image/jpeg",
@@ -28,18 +27,10 @@ FILE_TYPES = {
     "emotions.parquet": "application/vnd.apache.parquet",
     SUMMARY: "application/json",
 }
-"""What anyone who knows the address may have -> its media type."""
-
-LINKS = {
-    "video": VIDEO,
-    "poster": POSTER,
-    "timeline": TIMELINE,
-    "csv": "emotions.csv",
-    "jsonl": "emotions.jsonl",
-    "parquet": "emotions.parquet",
-    "summary": SUMMARY,
-}
-"""What the API calls a file of a video that is done -> its name."""
+# what the API calls a file -> its name
+LINKS = dict(
+    zip("video poster timeline csv jsonl parquet summary".split(), FILE_TYPES, strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -62,23 +53,11 @@ class VideoFiles(Folders):
     """The folders of videos; safe to share between threads and between processes."""
 
     def receive(self, video_id: str, file: BinaryIO) -> None:
-        """Write an uploaded file.
-
-        Raises:
-            StorageError: the disk is full, read-only or not there.
-        """
+        """Write an uploaded file, or raise a `StorageError`."""
         self.create(video_id, {SOURCE: file})
 
-    def source(self, video_id: str) -> Path:
-        """Return the path of the uploaded file."""
-        return self.path(video_id, SOURCE)
-
     def make_room(self, video_id: str, attempt: str) -> Path:
-        """Make and return the folder of an attempt.
-
-        Raises:
-            StorageError: it cannot be made.
-        """
+        """Make and return the folder of an attempt, or raise a `StorageError`."""
         room = self.path(video_id, attempt)
         try:
             room.mkdir(mode=0o700)
@@ -87,11 +66,7 @@ class VideoFiles(Folders):
         return room
 
     def file(self, video_id: str, attempt: str, name: str) -> Path:
-        """Return a file that an attempt made; links are not followed.
-
-        Raises:
-            GoneError: there is none.
-        """
+        """Return a file that an attempt made, or raise a `GoneError`; links are not followed."""
         if not is_id(attempt) or name not in (*FILE_TYPES, FACTS):
             raise gone()
         return require_plain(self.path(video_id, attempt, name))
@@ -113,23 +88,16 @@ class VideoFiles(Folders):
             path.unlink()
 
     def remove(self, video_id: str) -> None:
-        """Remove all of a video, if there is any of it left.
-
-        Raises:
-            StorageError: it cannot be removed.
-        """
+        """Remove all of a video, if there is any of it left, or raise a `StorageError`."""
         with contextlib.suppress(GoneError):
             super().remove(video_id)
 
     def sweep(self, known: Callable[[Iterable[str]], set[str]], now_s: float) -> None:
-        """Remove what the database does not know, and what a crash left, once an hour old.
+        """Remove what a crash left, and what the database does not know, once an hour old.
 
         Args:
             known: returns the ids that the database has.
             now_s: the time, in seconds since 1970.
-
-        Raises:
-            StorageError: something cannot be removed.
         """
         kept = known([path.name for path in self._entries() if is_id(path.name)])
         self._remove_due(lambda path: path.name not in kept and is_old(path, now_s), now_s)

@@ -18,31 +18,19 @@ from emotion.web.videos.queue import DONE, RUNNING, WAITING, VideoRow, VideoRows
 from emotion.web.videos.workers import VideoWorkers
 
 VIDEO_FIELD = "video"
-UNFINISHED_S = 24 * 3600.0
-"""A video expires some time after its analysis has ended, or after a day if it has not."""
-
-PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")
-"""What videos need and photos do not."""
-
+UNFINISHED_S = 24 * 3600.0  # a video whose analysis has not ended expires after so long
+PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")  # what videos need and photos do not
 HEAD_BYTES = 512
+# (place, bytes) by which the kinds of files that are read are known
 STARTS = (
-    (4, b"ftyp"),  # MP4, MOV, 3GP
-    (4, b"moov"),
-    (4, b"mdat"),
-    (4, b"wide"),
-    (4, b"free"),
+    *((4, name) for name in (b"ftyp", b"moov", b"mdat", b"wide", b"free")),  # MP4, MOV, 3GP
     (0, b"\x1aE\xdf\xa3"),  # Matroska, WebM
     (8, b"AVI "),
     (0, b"OggS"),
     (0, b"\x00\x00\x01\xba"),  # MPEG program stream
 )
-"""(place, bytes) by which the kinds of files that are read are known."""
-
-TRANSPORT_STREAM = (0, 188, 376)
-"""Where packets of an MPEG transport stream begin, each with a G."""
-
-PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
-"""Kinds of ftyp that are photos."""
+TRANSPORT_STREAM = (0, 188, 376)  # where packets of an MPEG transport stream begin, with a G
+PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")  # ftyp of photos
 
 
 @dataclass(frozen=True)
@@ -60,13 +48,8 @@ class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
     def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        models: Models,
-        clock: Callable[[], float],
+        self, settings: Settings, database: Database, models: Models, clock: Callable[[], float]
     ):
-        """Put the parts together; nothing is opened or started yet."""
         self.settings = settings
         self.clock = clock
         self.rows = VideoRows(database)
@@ -93,12 +76,7 @@ class Videos:
             raise NoVideosError(refusal)
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
-        """Put a video at the end of the queue.
-
-        Raises:
-            EmotionError: videos are not taken, this is none, or the queue is full.
-        """
-        self.require()
+        """Put a video at the end of the queue."""
         # how the file begins; its analysis looks further
         head = file.read(HEAD_BYTES)
         file.seek(0)
@@ -122,22 +100,14 @@ class Videos:
         return row
 
     def find(self, video_id: str) -> VideoRow:
-        """Return a video that is kept.
-
-        Raises:
-            GoneError: there is none.
-        """
+        """Return a video that is kept, or raise a `GoneError`."""
         row = self.rows.find(video_id, self.clock())
         if row is None:
             raise gone()
         return row
 
     def view(self, video_id: str) -> VideoView:
-        """Return a video with all that is known of it.
-
-        Raises:
-            GoneError: there is none.
-        """
+        """Return a video with all that is known of it, or raise a `GoneError`."""
         row = self.find(video_id)
         if row.state == WAITING:
             # after a restart nobody may have looked at the queue yet
@@ -155,11 +125,7 @@ class Videos:
         return VideoView(row, facts=facts, summary=summary)
 
     def file(self, video_id: str, name: str) -> Path:
-        """Return a file of a video that is done.
-
-        Raises:
-            GoneError: there is none.
-        """
+        """Return a file of a video that is done, or raise a `GoneError`."""
         row = self.find(video_id)
         if row.state != DONE or name not in FILE_TYPES:
             raise gone()
@@ -183,4 +149,4 @@ def looks_like_video(head: bytes) -> bool:
     if head[4:8] == b"ftyp" and head[8:12] in PICTURE_BRANDS:
         return False
     is_stream = all(head[place : place + 1] == b"G" for place in TRANSPORT_STREAM)
-    return is_stream or any(head[at : at + len(mark)] == mark for at, mark in STARTS)
+    return is_stream or any(head.startswith(mark, place) for place, mark in STARTS)

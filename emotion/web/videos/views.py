@@ -3,20 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from flask import (
-    Blueprint,
-    Response,
-    jsonify,
-    redirect,
-    render_template,
-    request,
-    send_file,
-    url_for,
-)
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
+from emotion.web.photos.pages import PRIVATE, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
@@ -24,19 +16,10 @@ from emotion.web.videos.queue import DONE, FAILED, VideoRow
 from emotion.web.videos.service import VIDEO_FIELD, VideoView
 from emotion.web.visitors import is_sender, new_visitor, remove_own_video
 
-PRIVATE = {
-    "Cache-Control": "private, no-store",
-    "X-Robots-Tag": "noindex, nofollow",
-}
 UNSURE = "unsure"
-FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")
-"""What the API says about the picture and the sound."""
-
-MOST_TRACKS = 100
-"""The page shows this many faces, those seen for longest; the tables have all."""
-
-REFRESH_S = 3
-"""How often the page asks again without JavaScript."""
+FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
+MOST_TRACKS = 100  # the page shows those seen for longest; the tables have all
+REFRESH_S = 3  # how often the page asks again without JavaScript
 
 videos = Blueprint("videos", __name__)
 
@@ -92,14 +75,8 @@ def page(video_id: str) -> ResponseReturnValue:
     if view.row.state != DONE:
         return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
     tracks = sorted(view.summary["tracks"], key=lambda track: -track["seconds"])
-    return render_template(
-        "video.html",
-        **about,
-        tracks=tracks[:MOST_TRACKS],
-        faces=len(tracks),
-        timeline=timeline_words(tracks),
-        times_of=times_of,
-    ), PRIVATE
+    about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
+    return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
 
 
 def times_of(track: Mapping) -> list[tuple[str, float]]:
@@ -141,7 +118,7 @@ def video_document(view: VideoView) -> dict:
         "created": moment(row.created_s),
         "expires": moment(row.expires_s),
         "before": view.before,
-        "progress": dict(view.progress) if view.progress else None,
+        "progress": view.progress or None,
         "problem": row.problem or None,
         "links": {
             "self": url_for("api.video", video_id=row.id),
@@ -167,15 +144,7 @@ def video_file(video_id: str, name: str) -> ResponseReturnValue:
 
 
 def _sent(path: Path, as_download: bool = False) -> Response:
-    response = send_file(
-        path,
-        mimetype=FILE_TYPES[path.name],
-        as_attachment=as_download,
-        download_name=path.name,
-        conditional=True,
-        etag=False,
-    )
-    response.headers.update(PRIVATE)
+    response = private_file(path, FILE_TYPES[path.name], path.name if as_download else None)
     # a player that jumps asks for parts, and gets no more than these
     response.headers.setdefault("Accept-Ranges", "bytes")
     return response
