@@ -228,12 +228,20 @@ def test_delete_one_and_all_of_mine(tmp_path):
     first, second, third = upload(one), upload(one), upload(other)
     assert "happy 90%; 😠😨 unsure" in text_of(one.get("/mine"))
     assert third not in one.get("/mine").text
+    listed = one.get("/api/v1/mine").json["photos"]
+    assert {f"/results/{photo['id']}" for photo in listed} == {first, second}
+    assert listed[0]["emotions"] == ["happy", "angry"]
+    assert listed[0]["verdicts"] == ["happy 90%", "unsure: angry 41% or fear 38%"]
+    assert listed[0]["model"] == {"key": "detection_model", "title": "detection_model"}
     assert one.post(f"{first}/delete?back=mine").headers["Location"].startswith("/mine")
+    assert app.test_client().delete("/api/v1/mine").status_code == 204
     page = one.get("/mine").text
     assert (first in page, second in page) == (False, True)
-    assert one.post("/mine/delete").status_code == 303
-    assert "Nothing is kept" in text_of(one.get("/mine"))
-    assert one.get(second).status_code == 404
+    for delete in (lambda: one.post("/mine/delete"), lambda: one.delete("/api/v1/mine")):
+        kept = upload(one)
+        assert delete().status_code in (303, 204)
+        assert one.get("/api/v1/mine").json == {"photos": [], "videos": []}
+        assert one.get(kept).status_code == one.get(second).status_code == 404
     assert other.get(third).status_code == 200
     assert len(stored(tmp_path)) == 1
 
@@ -243,20 +251,36 @@ def test_a_stranger_with_the_link_sees_the_photo_and_no_more(tmp_path):
     sender, stranger = app.test_client(), app.test_client()
     of_set = send(sender, encoded(seed=1), encoded(seed=2)).headers["Location"]
     path = re.findall(r"/results/[\w-]{22}", sender.get(of_set).text)[0]
-    face = f"{path}/faces/1"
+    face, photo = f"{path}/faces/1", path.replace("/results", "/api/v1/photos")
+    feedback = f"{photo}/faces/1/feedback"
+    said = sender.put(feedback, json={"emotion": "sad", "keep": True}).json
     upload(stranger)  # a cookie of its own does not help
-    before = stored(tmp_path)
-    for rest in ("", "/annotated.zip", "/blurred.zip", "/emotions.csv", "/emotions.json"):
-        assert stranger.get(of_set + rest).status_code == 403
-    for rest in (f"{of_set}/delete", f"{path}/delete", f"{face}/feedback"):
-        assert stranger.post(rest, data={"emotion": "sad", "keep": "yes"}).status_code == 403
-    assert stranger.post(f"{face}/feedback/withdraw").status_code == 403
-    assert stored(tmp_path) == before
-    assert not (tmp_path / "feedback").exists()
+    before = sorted(tmp_path.rglob("*.*g"))
+    exports = ("", "/annotated.zip", "/blurred.zip", "/emotions.csv", "/emotions.json")
+    for client in (stranger, app.test_client()):
+        for method, addresses in {
+            "GET": [*(of_set + rest for rest in exports), f"/api/v1{of_set}", feedback],
+            "POST": [f"{of_set}/delete", f"{path}/delete", f"{face}/feedback/withdraw"],
+            "PUT": [feedback],
+            "DELETE": [photo, f"/api/v1{of_set}", feedback],
+        }.items():
+            for address in addresses:
+                reply = client.open(address, method=method, json={"emotion": "fear", "keep": True})
+                assert reply.status_code == 403, address
+        said_too = {"emotion": "fear", "keep": "yes"}
+        assert client.post(f"{face}/feedback", data=said_too).status_code == 403
+    assert sorted(tmp_path.rglob("*.*g")) == before
+    assert sender.get(feedback).json == said
     own, seen = (client.get(path).text + client.get(face).text for client in (sender, stranger))
     for hidden in (of_set, f"{path}/delete", "#feedback", f"{face}/feedback"):
         assert (hidden in own, hidden in seen) == (True, False)
     open_all(stranger, seen, least=10)
+    own, seen = sender.get(photo).json, stranger.get(photo).json
+    assert (own["links"]["set"], own["results"]) == (of_set, seen["results"])
+    assert (seen["set"], seen["links"]["set"]) == (None, None)
+    links = seen["links"]
+    for link in (links["annotated"], links["blurred"], links["faces"][0]["explanation"]):
+        assert stranger.get(link).status_code == 200
 
 
 def test_a_photo_is_shown_while_the_database_is_away(tmp_path, monkeypatch):
@@ -296,19 +320,29 @@ def test_keeping_nothing_shows_everything_once(tmp_path):
     assert stored(tmp_path) == []
 
 
-def test_photos_added_one_by_one_to_a_set(client):
-    form = {"set": "A" * 22}
-    # numbered without gaps and twins
-    for position in (3, 2, 3):
-        data = {**photo_form(), **form, "position": str(position)}
-        reply = client.post("/api/v1/photos", data=data)
-        assert (reply.status_code, reply.json["set"]) == (201, form["set"])
+def test_photos_added_one_by_one_to_a_set(tmp_path):
+    client = make_app(tmp_path).test_client()
+    form, kept = {"set": "A" * 22}, []
+    # numbered without gaps and twins, in the order of their positions
+    for position in ("3", "2", "3", ""):
+        data = {**photo_form(), **form, "position": position}
+        kept.append(client.post("/api/v1/photos", data=data).json)
+        assert kept[-1]["set"] == form["set"]
     # nobody else adds to it
     other = client.application.test_client()
     assert other.post("/api/v1/photos", data=photo_form() | form).status_code == 400
+    address = f"/api/v1/sets/{form['set']}"
+    content = client.get(address).json
+    assert [one["position"] for one in content["photos"]] == [1, 2, 3, 4]
+    assert [content["photos"][at]["photo"] for at in (0, 3)] == [kept[1], kept[3]]
+    assert content["faces"] == 8
+    happy = next(share for share in content["summary"] if share["emotion"] == "happy")
+    assert (happy["sure"], happy["unsure"], happy["share"]) == (4, 0, 0.5)
     with client.get(f"/sets/{form['set']}/annotated.zip") as reply:
         names = zipfile.ZipFile(io.BytesIO(reply.data)).namelist()
-    assert names == ["photo-1.jpg", "photo-2.jpg", "photo-3.jpg", "emotions.csv"]
+    assert names == [*(f"photo-{number}.jpg" for number in range(1, 5)), "emotions.csv"]
     for path in (f"/sets/{form['set']}", "/mine"):
         numbers = re.findall(r"Photo (\d)", client.get(path).text)
-        assert list(dict.fromkeys(numbers)) == ["1", "2", "3"]
+        assert list(dict.fromkeys(numbers)) == ["1", "2", "3", "4"]
+    assert client.delete(address).status_code == 204
+    assert stored(tmp_path) == []
