@@ -14,7 +14,7 @@ from web_support import CLOSE, HAPPY, SHA256, looking_model, make_app, stand_in_
 from emotion.errors import DatabaseError, ModelError
 from emotion.training.data.layouts import read_layout, resolve_dataset
 from emotion.web.database import Opinion
-from emotion.web.photos.feedback import give, keep
+from emotion.web.photos.faces import give, keep
 from emotion.web.storage import StorageError
 from emotion.web.visitors import COOKIE
 

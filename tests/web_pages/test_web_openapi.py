@@ -254,7 +254,7 @@ def disk_full(world, name, monkeypatch):
         raise full if name in FORMS else StorageError(full)
 
     monkeypatch.setattr(flask.Request, "_get_file_stream", fail)
-    monkeypatch.setattr(import_module("emotion.web.photos.feedback"), "keep", fail)
+    monkeypatch.setattr(import_module("emotion.web.photos.faces"), "keep", fail)
     return world.send(name)
 
 

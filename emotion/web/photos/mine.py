@@ -5,8 +5,8 @@ from flask.typing import ResponseReturnValue
 
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
 from emotion.web.database import Answers, PhotoRow
-from emotion.web.photos.kept import remove_rows
 from emotion.web.photos.pages import PRIVATE, pages
+from emotion.web.photos.sets import remove_rows
 from emotion.web.services import current_services
 from emotion.web.videos.queue import VideoRow
 from emotion.web.visitors import visitor_key

@@ -13,7 +13,6 @@ from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
 from emotion.text import percent
 from emotion.web.database import Answers
-from emotion.web.photos.uploads import PHOTO_FIELD
 from emotion.web.services import current_services
 
 pages = Blueprint("pages", __name__)
@@ -36,9 +35,9 @@ def words_for_templates() -> dict:
     return {
         "settings": settings,
         "navigation": [(page, words) for page, words, is_there in navigation if is_there],
-        "photo_field": PHOTO_FIELD,
         "readable_types": readable_types(),
         "offered_models": services.models.offered(),
+        "videos_refusal": services.videos.refusal,
         "emoji": EMOJI,
         "color_rgb": color_rgb,
         "percent": percent,

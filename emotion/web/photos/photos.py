@@ -9,17 +9,15 @@ from emotion.web.database import PhotoRow
 from emotion.web.errors import ApiError, problem_of
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
-from emotion.web.photos.kept import full_picture, photo_document, remove_rows, table_of
+from emotion.web.photos import uploads
 from emotion.web.photos.pages import PRIVATE, data_uri, pages, private_file
-from emotion.web.photos.sets import Shown, set_page
-from emotion.web.photos.uploads import (
-    chosen_recognizer,
-    count,
-    keep,
-    noted,
-    read_photo,
-    unread_row,
-    uploaded_files,
+from emotion.web.photos.sets import (
+    Shown,
+    full_picture,
+    photo_document,
+    remove_rows,
+    set_page,
+    table_of,
 )
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
@@ -45,21 +43,23 @@ def form() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Read one photo or several, keep what was found, and go to its page."""
     services = current_services()
-    recognizer, keeps_nothing = chosen_recognizer(services), services.settings.keeps_nothing
-    files = uploaded_files(services.settings.max_photos)
+    recognizer, keeps_nothing = uploads.chosen_recognizer(services), services.settings.keeps_nothing
+    files = uploads.uploaded_files(services.settings.max_photos)
     set_id, now_s = new_id(), services.storage.clock()
     shown, results, problems = [], [], []  # shown: photos of which nothing is kept
-    with noted(services) as rows:
+    with uploads.noted(services) as rows:
         with services.gate.place(client_key()):
             for position, file in enumerate(files, start=1):
                 try:
-                    reading = read_photo(services, recognizer, file.read())
+                    reading = uploads.read_photo(services, recognizer, file.read())
                 except ImageError as error:
                     if len(files) == 1:
                         raise
                     problems.append(problem_of(error))
                     shown.append(Shown(position, problem=problems[-1].detail))
-                    rows.append(unread_row(services, shown[-1].problem, set_id, position))
+                    rows.append(
+                        uploads.row_of(services, set_id, position, problem=shown[-1].problem)
+                    )
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
@@ -68,13 +68,13 @@ def upload() -> ResponseReturnValue:
                     analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
                     shown.append(Shown(position, analysis, pictures=pictures))
                 else:
-                    rows.append(keep(services, reading, set_id, position))
+                    rows.append(uploads.keep(services, reading, set_id, position))
                 del reading  # of a form, the pixels of one photo at a time are in memory
         if keeps_nothing or not results:
             rows.clear()
     if not results:
         return set_page(shown, None), problems[0].status, NO_STORE
-    count(services, results)
+    uploads.count(services, results)
     if keeps_nothing and len(files) > 1:
         return set_page(shown, None), PRIVATE
     if keeps_nothing:
@@ -88,11 +88,11 @@ def upload() -> ResponseReturnValue:
 def recognize() -> ResponseReturnValue:
     """Find the faces in a photo; nothing is stored."""
     services = current_services()
-    recognizer = chosen_recognizer(services)
-    (file,) = uploaded_files(most=1)
+    recognizer = uploads.chosen_recognizer(services)
+    (file,) = uploads.uploaded_files(most=1)
     with services.gate.place(client_key()):
-        results = read_photo(services, recognizer, file.read()).results
-    count(services, [results])
+        results = uploads.read_photo(services, recognizer, file.read()).results
+    uploads.count(services, [results])
     return jsonify(results), NO_STORE
 
 
@@ -105,14 +105,14 @@ def add_photo() -> ResponseReturnValue:
     services = current_services()
     if services.settings.keeps_nothing:
         raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
-    recognizer = chosen_recognizer(services)
-    (file,) = uploaded_files(most=1)
+    recognizer = uploads.chosen_recognizer(services)
+    (file,) = uploads.uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
     try:
-        with noted(services) as rows:
+        with uploads.noted(services) as rows:
             with services.gate.place(client_key()):
-                reading = read_photo(services, recognizer, file.read())
-                rows.append(keep(services, reading, set_id, position))
+                reading = uploads.read_photo(services, recognizer, file.read())
+                rows.append(uploads.keep(services, reading, set_id, position))
                 results = reading.results
                 del reading  # its pixels go before another photo has this place
             remove_rows(unread)
@@ -120,9 +120,10 @@ def add_photo() -> ResponseReturnValue:
         if request.form.get("set"):
             remove_rows(unread)
             problem = problem_of(error).detail
-            services.database.remember(unread_row(services, problem, set_id, position))
+            row = uploads.row_of(services, set_id, position, problem=problem)
+            services.database.remember(row)
         raise
-    count(services, [results])
+    uploads.count(services, [results])
     photo_id = rows[0].id
     headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
     return jsonify(photo_document(services.storage.load(photo_id), True)), 201, headers
@@ -211,8 +212,8 @@ def results_file(analysis_id: str) -> Response:
 @pages.get(f"{RESULT}/emotions.csv")
 def results_table(analysis_id: str) -> Response:
     """Send the results of a photo as a table to keep."""
-    table = table_of([("photo-1", current_services().storage.load(analysis_id))])
-    return private_file(table, "text/csv", "emotions.csv")
+    shown = Shown(1, current_services().storage.load(analysis_id))
+    return private_file(table_of([shown]), "text/csv", "emotions.csv")
 
 
 # Delete a photo

@@ -1,23 +1,29 @@
-"""Sets of photos, as pages and as JSON: see, download and delete them."""
+"""Photos that are kept: their JSON, tables, pictures and removal; and sets of them, with pages."""
 
 import contextlib
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from flask import Response, json, jsonify, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
+from emotion.drawing import annotate, blur_faces
 from emotion.errors import GoneError
 from emotion.faces import Face
-from emotion.web.api import NO_STORE, ROOT, api, nothing
+from emotion.images.decoding import decode_photo
+from emotion.images.encoding import encode_jpeg
+from emotion.images.guards import ImageLimits
+from emotion.rows import results_to_csv
+from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
 from emotion.web.database import PhotoRow
 from emotion.web.limits import client_key
-from emotion.web.photos.kept import full_picture, photo_document, remove_rows, table_of
+from emotion.web.photos import faces
 from emotion.web.photos.pages import PRIVATE, pages, private_file
 from emotion.web.services import current_services
-from emotion.web.storage import Analysis
+from emotion.web.storage import Analysis, gone
 from emotion.web.visitors import require_sender
 
 IN_MEMORY_BYTES = 16 * 2**20  # a larger zip is written to the disk while it is made
@@ -37,12 +43,74 @@ class Shown:
         return f"photo-{self.position}"
 
 
+def photo_document(analysis: Analysis, is_own: bool) -> dict:
+    """Return a photo as JSON; only its sender is told its set."""
+    photo_id, set_id = analysis.id, analysis.set_id if is_own else None
+    page, part = partial(url_for, analysis_id=photo_id), partial(url_for, photo_id=photo_id)
+    return {
+        "id": photo_id,
+        "set": set_id,
+        "created": moment(analysis.created_s),
+        "expires": moment(analysis.expires_s),
+        "links": {
+            "self": part("api.photo"),
+            "page": page("pages.result"),
+            "set": url_for("pages.photo_set", set_id=set_id) if set_id else None,
+            "annotated": part("api.picture", kind="annotated"),
+            "blurred": part("api.picture", kind="blurred"),
+            "thumbnail": page("pages.picture", name="thumb"),
+            "faces": [
+                {
+                    "page": page("pages.face", number=number),
+                    "picture": page("pages.picture", name=f"face-{number}"),
+                    "explanation": part("api.explanation", number=number),
+                    "feedback": part("api.opinion", number=number),
+                }
+                for number in range(1, len(analysis.faces) + 1)
+            ],
+        },
+        "results": analysis.results,
+    }
+
+
+def table_of(shown: Sequence[Shown]) -> bytes:
+    """Return photos as CSV, one row a face."""
+    rows = [(one.name, one.analysis.results if one.analysis else one.problem) for one in shown]
+    # spreadsheets recognize UTF-8 by the byte order mark
+    return results_to_csv(rows).encode("utf-8-sig")
+
+
+def full_picture(analysis: Analysis, kind: str) -> bytes:
+    """Return the photo with its boxes as JPEG; of kind "blurred", nobody can be recognized."""
+    annotated = current_services().storage.read_picture(analysis.id, "annotated.jpg")
+    if kind == "annotated":
+        return annotated
+    # our own file, whose pixels were counted when it came
+    photo = decode_photo(annotated, ImageLimits(max_bytes=2**31, max_pixels=2**31)).full
+    return encode_jpeg(annotate(blur_faces(photo, analysis.faces), analysis.faces))
+
+
+def remove_rows(rows: Sequence[PhotoRow]) -> None:
+    """Remove photos and what was kept of them for training, even if they are half gone."""
+    services = current_services()
+    for row in rows:
+        with contextlib.suppress(GoneError):
+            services.storage.delete(row.id)
+        # the row last: while it is there, deleting can be tried again
+        for kept in services.database.kept_faces(row.id):
+            faces.remove(kept)
+        services.database.forget(row.id)
+
+
+# Sets
+
+
 def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
     """Return the photos of a set of this visitor, by position."""
     services = current_services()
     rows = services.database.photos_of_set(set_id, services.storage.clock())
     if not rows:
-        raise GoneError("expected photos that are still kept; these are gone or never were")
+        raise gone()
     for row in rows:
         require_sender(row.visitor)
     return rows
@@ -55,18 +123,11 @@ def shown_of(set_id: str) -> list[Shown]:
     """
     shown = []
     for position, row in enumerate(rows_of(set_id), start=1):
-        if row.problem:
-            shown.append(Shown(position, problem=row.problem))
-            continue
         # one that was deleted in this moment is left out
         with contextlib.suppress(GoneError):
-            shown.append(Shown(position, current_services().storage.load(row.id)))
+            analysis = None if row.problem else current_services().storage.load(row.id)
+            shown.append(Shown(position, analysis, row.problem))
     return shown
-
-
-def read_of(set_id: str) -> list[tuple[str, Analysis]]:
-    """Return name and analysis of the photos of a set that could be read."""
-    return [(one.name, one.analysis) for one in shown_of(set_id) if one.analysis]
 
 
 def faces_of(shown: Sequence[Shown]) -> list[Face]:
@@ -78,16 +139,10 @@ def summarize(faces: Sequence[Face]) -> list[dict]:
     summary = []
     for name in dict.fromkeys(name for face in faces for name in face.probabilities):
         sure = [face.sure for face in faces if face.emotion == name]
-        chances = [face.probabilities.get(name, 0) for face in faces]
-        summary.append(
-            {
-                "emotion": name,
-                "sure": sure.count(True),
-                "unsure": sure.count(False),
-                "share": len(sure) / len(faces),
-                "mean_probability": sum(chances) / len(faces),
-            }
-        )
+        mean = sum(face.probabilities.get(name, 0) for face in faces) / len(faces)
+        counts = {"sure": sure.count(True), "unsure": sure.count(False)}
+        shares = {"share": len(sure) / len(faces), "mean_probability": mean}
+        summary.append({"emotion": name} | counts | shares)
     return summary
 
 
@@ -107,16 +162,16 @@ def set_page(shown: Sequence[Shown], set_id: str | None) -> str:
 @api.get(f"{ROOT}/sets/<set_id>", endpoint="photo_set")
 def photo_set_json(set_id: str) -> ResponseReturnValue:
     """See the photos of a set and what all their faces show together."""
-    shown = shown_of(set_id)
+    shown, page = shown_of(set_id), partial(url_for, set_id=set_id)
     faces = faces_of(shown)
     content = {
         "id": set_id,
         "links": {
-            "self": url_for("api.photo_set", set_id=set_id),
-            "page": url_for("pages.photo_set", set_id=set_id),
-            "csv": url_for("pages.set_csv", set_id=set_id),
-            "annotated": url_for("pages.set_zip", set_id=set_id, kind="annotated"),
-            "blurred": url_for("pages.set_zip", set_id=set_id, kind="blurred"),
+            "self": page("api.photo_set"),
+            "page": page("pages.photo_set"),
+            "csv": page("pages.set_csv"),
+            "annotated": page("pages.set_zip", kind="annotated"),
+            "blurred": page("pages.set_zip", kind="blurred"),
         },
         "photos": [
             {
@@ -135,13 +190,13 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
 @pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
 def set_zip(set_id: str, kind: str) -> Response:
     """Send the photos of a set as one file, with boxes, or with boxes and faces hidden."""
-    photos = read_of(set_id)
+    read = [one for one in shown_of(set_id) if one.analysis]
     with contextlib.ExitStack() as on_error:
         file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
         with current_services().gate.place(client_key()), zipfile.ZipFile(file, "w") as archive:
-            for name, analysis in photos:
-                archive.writestr(f"{name}.jpg", full_picture(analysis, kind))
-            archive.writestr("emotions.csv", table_of(photos))
+            for one in read:
+                archive.writestr(f"{one.name}.jpg", full_picture(one.analysis, kind))
+            archive.writestr("emotions.csv", table_of(read))
         file.seek(0)
         on_error.pop_all()  # from here on the reply closes it
     return private_file(file, "application/zip", f"emotions-{kind}.zip")
@@ -150,7 +205,8 @@ def set_zip(set_id: str, kind: str) -> Response:
 @pages.get("/sets/<set_id>/emotions.json")
 def set_json(set_id: str) -> Response:
     """Send the results of a set as JSON."""
-    photos = [{"photo": name, **analysis.results} for name, analysis in read_of(set_id)]
+    read = [one for one in shown_of(set_id) if one.analysis]
+    photos = [{"photo": one.name, **one.analysis.results} for one in read]
     content = json.dumps({"photos": photos}, indent=1) + "\n"
     return private_file(content.encode(), "application/json", "emotions.json")
 
@@ -158,8 +214,7 @@ def set_json(set_id: str) -> Response:
 @pages.get("/sets/<set_id>/emotions.csv")
 def set_csv(set_id: str) -> Response:
     """Send the results of a set as a table with one row per face."""
-    photos = [(one.name, one.analysis or one.problem) for one in shown_of(set_id)]
-    return private_file(table_of(photos), "text/csv", "emotions.csv")
+    return private_file(table_of(shown_of(set_id)), "text/csv", "emotions.csv")
 
 
 @pages.post("/sets/<set_id>/delete")

@@ -4,20 +4,11 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flask import request
 from werkzeug.datastructures import FileStorage
 
-from emotion.errors import (
-    ChosenModelError,
-    DatabaseError,
-    GoneError,
-    ModelError,
-    StorageError,
-    UploadError,
-    VideoUploadError,
-)
+from emotion import errors
 from emotion.faces import verdict
 from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
 from emotion.recognizer import Recognizer, Sight
@@ -31,7 +22,6 @@ from emotion.web.services import Services
 from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
 
-PHOTO_FIELD = "photo"
 MODEL_FIELD = "model"
 
 
@@ -49,9 +39,9 @@ class Reading:
         return pictures_of(self.photo.full, self.sights)
 
 
-def uploaded_files(most: int, field: str = PHOTO_FIELD) -> list[FileStorage]:
+def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     """Return the files of the current request, 1 to `most`, in the field `photo` or `video`."""
-    kind = UploadError if field == PHOTO_FIELD else VideoUploadError
+    kind = errors.UploadError if field == "photo" else errors.VideoUploadError
     files = request.files.getlist(field)
     if len(files) > most:
         at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
@@ -80,8 +70,8 @@ def chosen_recognizer(services: Services) -> Recognizer:
     key = request.form.get(MODEL_FIELD, "")
     try:
         return services.models.get(key)
-    except ModelError as error:
-        raise ChosenModelError(
+    except errors.ModelError as error:
+        raise errors.ChosenModelError(
             f"expected the files of the model {key} to be whole; they are damaged, incomplete or "
             "being replaced"
         ) from error
@@ -105,26 +95,20 @@ def keep(services: Services, reading: Reading, set_id: str, position: int) -> Ph
     """Write the pictures of a photo; return its row for the database."""
     photo_id = services.storage.save(reading.results, reading.model, reading.pictures(), set_id)
     faces = [sight.face for sight in reading.sights]
-    answers = Answers(
-        candidates=tuple(face.candidates for face in faces),
-        verdicts=tuple(map(verdict, faces)),
-        model={name: reading.model[name] for name in ("key", "title")},
-    )
-    facts = {"faces": len(faces), "emotions": answers.to_text()}
-    return photo_row(services, photo_id, set_id, position, **facts)
+    candidates, verdicts = tuple(face.candidates for face in faces), tuple(map(verdict, faces))
+    model = {name: reading.model[name] for name in ("key", "title")}
+    emotions = Answers(candidates, verdicts, model).to_text()
+    return row_of(services, set_id, position, photo_id, faces=len(faces), emotions=emotions)
 
 
-def unread_row(services: Services, problem: str, set_id: str, position: int) -> PhotoRow:
-    """Return the row that says why a photo of a set could not be read."""
-    return photo_row(services, new_id(), set_id, position, faces=0, problem=problem)
-
-
-def photo_row(
-    services: Services, photo_id: str, set_id: str, position: int, **facts: Any
+def row_of(
+    services: Services, set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str
 ) -> PhotoRow:
+    """Return the row of a photo; one that could not be read has no id yet, but a problem."""
     now_s = services.storage.clock()
     expires_s = now_s + services.storage.keep_s
-    return PhotoRow(photo_id, set_id, position, new_visitor(), now_s, expires_s, **facts)
+    key = (photo_id or new_id(), set_id, position, new_visitor())
+    return PhotoRow(*key, now_s, expires_s, faces, **said)
 
 
 @contextlib.contextmanager
@@ -141,7 +125,7 @@ def noted(services: Services) -> Iterator[list[PhotoRow]]:
             services.database.remember(*rows)
     except Exception:
         for row in rows:
-            with contextlib.suppress(GoneError, StorageError):
+            with contextlib.suppress(errors.GoneError, errors.StorageError):
                 services.storage.delete(row.id)
         raise
 
@@ -151,5 +135,5 @@ def count(services: Services, results: Sequence[Mapping]) -> None:
     try:
         for each in results:
             services.database.count(each, services.storage.clock())
-    except DatabaseError as error:
+    except errors.DatabaseError as error:
         logging.getLogger(LOGGER).warning("a photo is missing in the statistics: %s", error)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import resource
 import sys
 import threading
@@ -45,17 +46,10 @@ MOST_FPS = 60  # frames a second that the longest allowed video may have
 REPORT_EVERY_S = 0.25
 POSTER_SIDE = 1280
 MOST_EMOTIONS = 12  # how many the list of a visitor's results names
-OUT_OF_MEMORY = (
-    "expected a video that can be analysed in the memory there is; it takes more: a smaller copy "
-    "may work"
-)
+OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
 # what OpenCV, ONNX Runtime, the system, C++ and its loader say
-SIGNS_OF_NO_MEMORY = (
-    "Insufficient memory",
-    "Failed to allocate",
-    "allocate memory",
-    "bad_alloc",
-    "failed to map segment",
+SIGNS_OF_NO_MEMORY = re.compile(
+    "Insufficient memory|Failed to allocate|allocate memory|bad_alloc|failed to map segment"
 )
 
 
@@ -71,8 +65,6 @@ def main() -> int:
     job = Job(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=end_with_the_app, daemon=True).start()
     return_memory_early()
-    # the results are for the app's user alone
-    os.umask(0o077)
     try:
         limit_process(job)
         tell("done", do(job, lambda progress: tell("progress", progress)))
@@ -174,18 +166,17 @@ class Watcher:
 
 def lacks_memory(error: BaseException | None) -> bool:
     """True if an error, or one that led to it, came because memory ran out."""
-    while error is not None:
-        is_known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-        if is_known or any(words in str(error) for words in SIGNS_OF_NO_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    if error is None:
+        return False
+    is_known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    is_known = is_known or bool(SIGNS_OF_NO_MEMORY.search(str(error)))
+    return is_known or lacks_memory(error.__cause__ or error.__context__)
 
 
 def limit_process(job: Job) -> None:
-    """Limit what this process may take."""
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    """Limit what this process may take; what it writes is for the app's user alone."""
+    os.umask(0o077)
+    os.nice(NICENESS)
     for limit, most in (
         # unlike the address space, this leaves out what threads and allocators set aside unused
         (resource.RLIMIT_DATA, job.memory_bytes),

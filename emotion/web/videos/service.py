@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion.errors import EmotionError, EmptyVideoError, NoVideosError, VideoTypeError
+from emotion.errors import EmotionError, EmptyVideoError, VideoTypeError
 from emotion.web.database import Database
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id
 from emotion.web.videos.files import FACTS, FILE_TYPES, SUMMARY, VideoFiles
-from emotion.web.videos.queue import DONE, RUNNING, WAITING, VideoRow, VideoRows
+from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow, VideoRows
 from emotion.web.videos.workers import VideoWorkers
 
-VIDEO_FIELD = "video"
 UNFINISHED_S = 24 * 3600.0  # a video whose analysis has not ended expires after so long
 PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")  # what videos need and photos do not
 HEAD_BYTES = 512
@@ -60,20 +59,13 @@ class Videos:
         """Return why this server takes no videos, "" if it does."""
         if self.settings.keeps_nothing:
             return (
-                "Videos are not taken here: analysing one takes minutes, so its result would have "
-                "to be kept, and this server keeps nothing."
+                "Videos are not taken here: their results are kept, and this server keeps nothing."
             )
         if self.settings.video_workers == 0:
             return "Videos are not taken here."
         missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        if not missing:
-            return ""
-        return f"Videos cannot be read here: this server lacks {' and '.join(missing)}."
-
-    def require(self) -> None:
-        """Raise a `NoVideosError` if this server takes no videos."""
-        if refusal := self.refusal():
-            raise NoVideosError(refusal)
+        words = f"Videos cannot be read here: this server lacks {' and '.join(missing)}."
+        return words if missing else ""
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
         """Put a video at the end of the queue."""
@@ -115,7 +107,7 @@ class Videos:
             return VideoView(row, before=self.rows.before(row))
         if row.state == RUNNING:
             return VideoView(row, progress=json.loads(row.progress or "{}"))
-        if row.state != DONE:
+        if row.state == FAILED:
             return VideoView(row)
         try:
             files = [self.files.file(row.id, row.attempt, name) for name in (FACTS, SUMMARY)]

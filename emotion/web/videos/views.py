@@ -6,6 +6,7 @@ from pathlib import Path
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from emotion.errors import NoVideosError
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
 from emotion.web.photos.pages import PRIVATE, private_file
@@ -13,7 +14,7 @@ from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
 from emotion.web.videos.queue import DONE, FAILED, VideoRow
-from emotion.web.videos.service import VIDEO_FIELD, VideoView
+from emotion.web.videos.service import VideoView
 from emotion.web.visitors import is_sender, new_visitor, remove_own_video
 
 UNSURE = "unsure"
@@ -22,12 +23,6 @@ MOST_TRACKS = 100  # the page shows those seen for longest; the tables have all
 REFRESH_S = 3  # how often the page asks again without JavaScript
 
 videos = Blueprint("videos", __name__)
-
-
-@videos.app_context_processor
-def words_for_templates() -> dict:
-    """Return what every template may use."""
-    return {"video_field": VIDEO_FIELD, "videos_refusal": current_services().videos.refusal}
 
 
 # Sent
@@ -55,10 +50,11 @@ def add_video() -> ResponseReturnValue:
 
 def _received_video() -> VideoRow:
     services = current_services()
-    services.videos.require()
+    if refusal := services.videos.refusal():
+        raise NoVideosError(refusal)
     services.require_recognizer()
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
-    (file,) = uploaded_files(most=1, field=VIDEO_FIELD)
+    (file,) = uploaded_files(most=1, field="video")
     return services.videos.take(file.stream, new_visitor(), model.key)
 
 

@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
@@ -34,9 +33,7 @@ from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow, VideoRows
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
 # what the process may know of the app's environment, which may hold passwords
-ENVIRONMENT = (
-    "PATH SYSTEMROOT LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH PYTHONPATH OMP_NUM_THREADS".split()
-)
+ENVIRONMENT = "PATH LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH PYTHONPATH OMP_NUM_THREADS".split()
 LOOK_EVERY_S = 2.0  # at the queue; of what this process receives, it knows at once
 WATCH_EVERY_S = 0.5
 MOST_ATTEMPTS = 3  # a video is given up after the app has ended this often during its analysis
@@ -50,15 +47,9 @@ OUTPUT_TIMES_INPUT = 4
 LONGEST_LINE = 2**16
 PROGRESS = "share frames frame_count position_s duration_s frames_per_s left_s faces".split()
 
-DIED = (
-    "The work on this video ended unexpectedly: perhaps the file is damaged, or its picture is too "
-    "large."
-)
+DIED = "The work on this video ended unexpectedly: is the file damaged, or its picture too large?"
 TOO_LONG = "The work on this video took too long and was ended: try a shorter or smaller copy."
-TOO_OFTEN = (
-    "The server was stopped several times while it worked on this video, so it was given up: "
-    "please send it again."
-)
+TOO_OFTEN = "The server was stopped several times during the work on this video: send it again."
 CANNOT_START = "The work on this video could not begin: please try again later."
 
 
@@ -77,17 +68,15 @@ class Told:
         self.heard_s = time.monotonic()
         with contextlib.suppress(Exception):
             content = json.loads(line)
-            if "progress" in content:
-                self.progress = {
-                    name: number_of(content["progress"].get(name)) for name in PROGRESS
-                }
+            if numbers := content.get("progress"):
+                self.progress = {name: finite(numbers.get(name)) for name in PROGRESS}
             self.problem = str(content.get("problem", self.problem))[:1000]
             self.mistake = str(content.get("mistake", self.mistake))
             if is_result(content.get("done")):
                 self.done = content["done"]
 
 
-def number_of(value: object) -> float | None:
+def finite(value: object) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
@@ -110,10 +99,7 @@ def is_result(content: object) -> bool:
 
 @dataclass
 class VideoWorkers:
-    """The threads of one process that analyse videos; none runs before `start`.
-
-    `command` is a program that speaks as `job` does.
-    """
+    """The threads of one process that analyse videos; none runs before `start`."""
 
     settings: Settings
     database: Database
@@ -121,7 +107,7 @@ class VideoWorkers:
     files: VideoFiles
     models: Models
     clock: Callable[[], float]
-    command: Sequence[str] = COMMAND
+    command: Sequence[str] = COMMAND  # speaks as `job` does
     ended: Counter[str] = field(default_factory=Counter)  # how -> how many
     in_work: set[str] = field(default_factory=set)
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -176,11 +162,9 @@ class VideoWorkers:
 
     def _analyse(self, row: VideoRow) -> None:
         """Run the process of a video and note what came of it."""
-        told: Told | None
+        told: Told | None = Told(problem=TOO_OFTEN)
         try:
-            if row.attempts > MOST_ATTEMPTS:
-                told = Told(problem=TOO_OFTEN)
-            else:
+            if row.attempts <= MOST_ATTEMPTS:
                 with running(self.command, self.settings, self._job_of(row)) as process:
                     told = self._watch(row, process)
         except (StorageError, ChoiceError) as error:
@@ -193,11 +177,8 @@ class VideoWorkers:
 
     def _job_of(self, row: VideoRow) -> Job:
         settings, model = self.settings, self.models.find(row.model_key)
-        room, source = self.files.make_room(row.id, row.attempt), self.files.path(row.id, SOURCE)
-        try:
-            most_bytes = OUTPUT_TIMES_INPUT * source.stat().st_size
-        except OSError as error:
-            raise StorageError(error) from error
+        source = self.files.path(row.id, SOURCE)
+        room = self.files.make_room(row.id, row.attempt)
         return Job(
             source=str(source),
             room=str(room),
@@ -208,7 +189,7 @@ class VideoWorkers:
             longest_s=settings.longest_video_s,
             memory_bytes=settings.video_memory_mb * 2**20,
             cpu_s=round(available_cpus() * most_s(settings.longest_video_s)),
-            file_bytes=max(LEAST_FILE_BYTES, most_bytes),
+            file_bytes=max(LEAST_FILE_BYTES, OUTPUT_TIMES_INPUT * source.stat().st_size),
         )
 
     def _watch(self, row: VideoRow, process: subprocess.Popen) -> Told | None:
@@ -230,15 +211,13 @@ class VideoWorkers:
                 self.rows.hand_back(row)
                 return None
             try:
-                is_ours = self.rows.beat(row, self.clock(), json.dumps(told.progress))
+                if not self.rows.beat(row, self.clock(), json.dumps(told.progress)):
+                    process.kill()
+                    self._tally("cancelled")
+                    return None
             except DatabaseError as error:
                 # it may come back in time; if it does not, another process takes the video
                 LOG.warning("cannot note how far a video is: %s", error)
-                is_ours = True
-            if not is_ours:
-                process.kill()
-                self._tally("cancelled")
-                return None
             length_s = min(told.progress.get("duration_s") or longest_s, longest_s)
             now_s = time.monotonic()
             if now_s > started_s + most_s(length_s) or now_s > told.heard_s + SILENCE_S:
@@ -252,30 +231,29 @@ class VideoWorkers:
     def _note_end(self, row: VideoRow, told: Told) -> bool:
         """Note what came of a video; False if it was deleted, or if that is impossible."""
         done, now_s = told.done, self.clock()
-        changes: dict[str, Any] = {"state": FAILED, "problem": sentence(told.problem or DIED)}
-        if done is not None:
-            answers = Answers(
-                candidates=tuple((name,) for name in done["emotions"]),
-                verdicts=tuple(done["verdicts"]),
-                model={name: done["model"][name] for name in ("key", "title")},
-            )
-            changes = {"state": DONE, "problem": sentence(done["problem"]), "faces": done["faces"]}
-            changes["emotions"] = answers.to_text()
-        elif told.mistake:
+        if told.mistake:
             LOG.error("a mistake in the work on a video:\n%s", told.mistake)
-        ended = replace(row, **changes, expires_s=now_s + self.settings.keep_s)
+        ended = replace(row, expires_s=now_s + self.settings.keep_s)
+        if done is None:
+            ended.state, ended.problem = FAILED, sentence(told.problem or DIED)
+        else:
+            candidates = tuple((name,) for name in done["emotions"])
+            model = {name: done["model"][name] for name in ("key", "title")}
+            ended.emotions = Answers(candidates, tuple(done["verdicts"]), model).to_text()
+            ended.state, ended.problem = DONE, sentence(done["problem"])
+            ended.faces = done["faces"]
         if not self._finish(ended):
             return False
         # the uploaded file always goes
-        self.files.keep_only(row.id, row.attempt if done is not None else "")
+        self.files.keep_only(row.id, row.attempt if done else "")
         self._tally(ended.state)
-        about: dict[str, Any] = {"state": ended.state, "faces": ended.faces}
-        if done is not None:
-            seconds, faces = float(done["duration_s"]), ended.faces
-            about |= {"frames": done["frames"], "duration_s": done["duration_s"]}
-            key = (day_of(now_s), done["model"]["sha256"])
+        about = {"state": ended.state, "faces": ended.faces}
+        if done:
+            about |= {name: done[name] for name in ("frames", "duration_s")}
+            numbers = (1, int(ended.faces == 0), ended.faces, float(done["duration_s"]))
             try:
-                self.database.count_video(VideoCount(*key, 1, int(faces == 0), faces, seconds))
+                key = (day_of(now_s), done["model"]["sha256"])
+                self.database.count_video(VideoCount(*key, *numbers))
             except DatabaseError as error:
                 LOG.warning("a video is missing in the statistics: %s", error)
         LOG.info("video %s", ended.state, extra={"video": about})
@@ -311,16 +289,11 @@ def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[su
     environment["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
     # its own pool sets a gigabyte aside
     environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=PROJECT_FOLDER,
-        env=environment,
-        # Ctrl-C in a terminal is for the app, which then ends this process
-        process_group=0,
-    )
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    streams = {"stdin": pipe, "stdout": pipe, "stderr": nowhere}
+    # a group of its own: Ctrl-C in a terminal is for the app, which then ends this process
+    own = {"cwd": PROJECT_FOLDER, "env": environment, "process_group": 0}
+    process = subprocess.Popen(command, **streams, **own)
     try:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
