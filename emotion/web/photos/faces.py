@@ -33,9 +33,6 @@ FEEDBACK_FORM = "/results/<photo_id>/faces/<int:number>/feedback"
 MOST_OPINION_BYTES = 4096
 
 
-# Why a face got its answer
-
-
 def find_face(analysis: Analysis, number: int) -> Face:
     """Return a face of an analysis by its number, from 1, or raise a `GoneError`."""
     faces = analysis.faces
@@ -101,9 +98,6 @@ def _reasons_of(analysis: Analysis, number: int, emotion: str) -> Explanation | 
         return explain(model, crop_from_picture(content), emotion)
 
 
-# What its sender says
-
-
 @pages.post(FEEDBACK_FORM, endpoint="say")
 def say_page(photo_id: str, number: int) -> ResponseReturnValue:
     """Note which emotion a visitor sees in a face, and keep the face if that was ticked."""
@@ -113,7 +107,6 @@ def say_page(photo_id: str, number: int) -> ResponseReturnValue:
 
 @pages.post(f"{FEEDBACK_FORM}/withdraw", endpoint="withdraw")
 def withdraw_page(photo_id: str, number: int) -> ResponseReturnValue:
-    """Remove what was said about a face, and the face if it was kept."""
     withdraw(photo_id, number)
     return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 

@@ -57,7 +57,6 @@ def mine_json() -> ResponseReturnValue:
 
 @pages.post("/mine/delete")
 def delete_mine() -> ResponseReturnValue:
-    """Remove everything that this browser has sent; work on videos stops."""
     photos, videos = _own()
     remove_rows(photos)
     for row in videos:

@@ -24,17 +24,8 @@ PRIVATE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex, nofol
 def words_for_templates() -> dict:
     """Return what every template may use."""
     services = current_services()
-    settings = services.settings
-    navigation = [
-        ("pages.form", "Photos and videos", True),
-        ("live.page", "Live camera", True),
-        ("pages.mine", "My results", not settings.keeps_nothing),
-        ("model_page.page", "The model", True),
-        ("monitoring.page", "Statistics", settings.monitoring),
-    ]
     return {
-        "settings": settings,
-        "navigation": [(page, words) for page, words, is_there in navigation if is_there],
+        "settings": services.settings,
         "readable_types": readable_types(),
         "offered_models": services.models.offered(),
         "videos_refusal": services.videos.refusal,

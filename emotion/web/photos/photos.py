@@ -9,25 +9,14 @@ from emotion.web.database import PhotoRow
 from emotion.web.errors import ApiError, problem_of
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
-from emotion.web.photos import uploads
+from emotion.web.photos import sets, uploads
 from emotion.web.photos.pages import PRIVATE, data_uri, pages, private_file
-from emotion.web.photos.sets import (
-    Shown,
-    full_picture,
-    photo_document,
-    remove_rows,
-    set_page,
-    table_of,
-)
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
 PHOTO = f"{ROOT}/photos/<photo_id>"
 RESULT = "/results/<analysis_id>"
-
-
-# Send photos
 
 
 @pages.get("/")
@@ -43,40 +32,38 @@ def form() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Read one photo or several, keep what was found, and go to its page."""
     services = current_services()
-    recognizer, keeps_nothing = uploads.chosen_recognizer(services), services.settings.keeps_nothing
+    recognizer, keeps_nothing = uploads.chosen_recognizer(), services.settings.keeps_nothing
     files = uploads.uploaded_files(services.settings.max_photos)
     set_id, now_s = new_id(), services.storage.clock()
     shown, results, problems = [], [], []  # shown: photos of which nothing is kept
-    with uploads.noted(services) as rows:
+    with uploads.noted() as rows:
         with services.gate.place(client_key()):
             for position, file in enumerate(files, start=1):
                 try:
-                    reading = uploads.read_photo(services, recognizer, file.read())
+                    reading = uploads.read_photo(recognizer, file.read())
                 except ImageError as error:
                     if len(files) == 1:
                         raise
                     problems.append(problem_of(error))
-                    shown.append(Shown(position, problem=problems[-1].detail))
-                    rows.append(
-                        uploads.row_of(services, set_id, position, problem=shown[-1].problem)
-                    )
+                    shown.append(sets.Shown(position, problem=problems[-1].detail))
+                    rows.append(uploads.row_of(set_id, position, problem=shown[-1].problem))
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
                     made = reading.pictures().items()
                     pictures = {name: data_uri(name, data) for name, data in made}
                     analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
-                    shown.append(Shown(position, analysis, pictures=pictures))
+                    shown.append(sets.Shown(position, analysis, pictures=pictures))
                 else:
-                    rows.append(uploads.keep(services, reading, set_id, position))
+                    rows.append(uploads.keep(reading, set_id, position))
                 del reading  # of a form, the pixels of one photo at a time are in memory
         if keeps_nothing or not results:
             rows.clear()
     if not results:
-        return set_page(shown, None), problems[0].status, NO_STORE
-    uploads.count(services, results)
+        return sets.set_page(shown, None), problems[0].status, NO_STORE
+    uploads.count(results)
     if keeps_nothing and len(files) > 1:
-        return set_page(shown, None), PRIVATE
+        return sets.set_page(shown, None), PRIVATE
     if keeps_nothing:
         return render_template("result.html", analysis=shown[0].analysis, shown=shown[0]), PRIVATE
     if len(files) > 1:
@@ -88,11 +75,11 @@ def upload() -> ResponseReturnValue:
 def recognize() -> ResponseReturnValue:
     """Find the faces in a photo; nothing is stored."""
     services = current_services()
-    recognizer = uploads.chosen_recognizer(services)
+    recognizer = uploads.chosen_recognizer()
     (file,) = uploads.uploaded_files(most=1)
     with services.gate.place(client_key()):
-        results = uploads.read_photo(services, recognizer, file.read()).results
-    uploads.count(services, [results])
+        results = uploads.read_photo(recognizer, file.read()).results
+    uploads.count([results])
     return jsonify(results), NO_STORE
 
 
@@ -105,28 +92,27 @@ def add_photo() -> ResponseReturnValue:
     services = current_services()
     if services.settings.keeps_nothing:
         raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
-    recognizer = uploads.chosen_recognizer(services)
+    recognizer = uploads.chosen_recognizer()
     (file,) = uploads.uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
     try:
-        with uploads.noted(services) as rows:
+        with uploads.noted() as rows:
             with services.gate.place(client_key()):
-                reading = uploads.read_photo(services, recognizer, file.read())
-                rows.append(uploads.keep(services, reading, set_id, position))
+                reading = uploads.read_photo(recognizer, file.read())
+                rows.append(uploads.keep(reading, set_id, position))
                 results = reading.results
                 del reading  # its pixels go before another photo has this place
-            remove_rows(unread)
+            sets.remove_rows(unread)
     except ImageError as error:
         if request.form.get("set"):
-            remove_rows(unread)
-            problem = problem_of(error).detail
-            row = uploads.row_of(services, set_id, position, problem=problem)
+            sets.remove_rows(unread)
+            row = uploads.row_of(set_id, position, problem=problem_of(error).detail)
             services.database.remember(row)
         raise
-    uploads.count(services, [results])
+    uploads.count([results])
     photo_id = rows[0].id
     headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
-    return jsonify(photo_document(services.storage.load(photo_id), True)), 201, headers
+    return jsonify(sets.photo_document(services.storage.load(photo_id), True)), 201, headers
 
 
 def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
@@ -154,12 +140,8 @@ def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
     return set_id, position, unread
 
 
-# See a photo
-
-
 @pages.get(RESULT)
 def result(analysis_id: str) -> ResponseReturnValue:
-    """Show what was found in a photo."""
     analysis = current_services().storage.load(analysis_id)
     is_own = is_own_photo(analysis_id)
     return render_template("result.html", analysis=analysis, shown=None, is_own=is_own), PRIVATE
@@ -169,10 +151,7 @@ def result(analysis_id: str) -> ResponseReturnValue:
 def photo(photo_id: str) -> ResponseReturnValue:
     """See what was found in a photo that is kept."""
     analysis = current_services().storage.load(photo_id)
-    return jsonify(photo_document(analysis, is_own_photo(photo_id))), NO_STORE
-
-
-# Its files
+    return jsonify(sets.photo_document(analysis, is_own_photo(photo_id))), NO_STORE
 
 
 @pages.get(f"{RESULT}/<name>.jpg", endpoint="picture")
@@ -184,7 +163,6 @@ def picture_page(analysis_id: str, name: str) -> Response:
 
 @pages.get(f"{RESULT}/blurred.jpg")
 def blurred(analysis_id: str) -> Response:
-    """Send the photo with its faces hidden."""
     return private_file(_full(analysis_id, "blurred"), "image/jpeg", "emotions-blurred.jpg")
 
 
@@ -198,12 +176,11 @@ def _full(photo_id: str, kind: str) -> bytes:
     services = current_services()
     analysis = services.storage.load(photo_id)
     with services.gate.place(client_key()):
-        return full_picture(analysis, kind)
+        return sets.full_picture(analysis, kind)
 
 
 @pages.get(f"{RESULT}/emotions.json")
 def results_file(analysis_id: str) -> Response:
-    """Send the results of a photo as a JSON file to keep."""
     results = current_services().storage.load(analysis_id).results
     content = json.dumps(results, indent=1) + "\n"
     return private_file(content.encode(), "application/json", "emotions.json")
@@ -211,18 +188,13 @@ def results_file(analysis_id: str) -> Response:
 
 @pages.get(f"{RESULT}/emotions.csv")
 def results_table(analysis_id: str) -> Response:
-    """Send the results of a photo as a table to keep."""
-    shown = Shown(1, current_services().storage.load(analysis_id))
-    return private_file(table_of([shown]), "text/csv", "emotions.csv")
-
-
-# Delete a photo
+    shown = sets.Shown(1, current_services().storage.load(analysis_id))
+    return private_file(sets.table_of([shown]), "text/csv", "emotions.csv")
 
 
 @pages.post(f"{RESULT}/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
-    """Remove a photo and its results at once."""
-    remove_rows([own_photo(analysis_id)])
+    sets.remove_rows([own_photo(analysis_id)])
     back = "pages.mine" if request.args.get("back") == "mine" else "pages.form"
     return redirect(url_for(back, deleted=1), 303)
 
@@ -230,5 +202,5 @@ def delete(analysis_id: str) -> ResponseReturnValue:
 @api.delete(PHOTO)
 def delete_photo(photo_id: str) -> ResponseReturnValue:
     """Remove a photo and its results at once."""
-    remove_rows([own_photo(photo_id)])
+    sets.remove_rows([own_photo(photo_id)])
     return nothing()

@@ -102,9 +102,6 @@ def remove_rows(rows: Sequence[PhotoRow]) -> None:
         services.database.forget(row.id)
 
 
-# Sets
-
-
 def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
     """Return the photos of a set of this visitor, by position."""
     services = current_services()
@@ -204,7 +201,6 @@ def set_zip(set_id: str, kind: str) -> Response:
 
 @pages.get("/sets/<set_id>/emotions.json")
 def set_json(set_id: str) -> Response:
-    """Send the results of a set as JSON."""
     read = [one for one in shown_of(set_id) if one.analysis]
     photos = [{"photo": one.name, **one.analysis.results} for one in read]
     content = json.dumps({"photos": photos}, indent=1) + "\n"
@@ -213,13 +209,11 @@ def set_json(set_id: str) -> Response:
 
 @pages.get("/sets/<set_id>/emotions.csv")
 def set_csv(set_id: str) -> Response:
-    """Send the results of a set as a table with one row per face."""
     return private_file(table_of(shown_of(set_id)), "text/csv", "emotions.csv")
 
 
 @pages.post("/sets/<set_id>/delete")
 def delete_set(set_id: str) -> ResponseReturnValue:
-    """Remove all photos of a set."""
     remove_rows(rows_of(set_id))
     return redirect(url_for("pages.form", deleted=1), 303)
 

@@ -18,7 +18,7 @@ from emotion.web.database import Answers, PhotoRow
 from emotion.web.logs import LOGGER, note_photo
 from emotion.web.models.facts import model_facts
 from emotion.web.photos.pictures import pictures_of
-from emotion.web.services import Services
+from emotion.web.services import current_services
 from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
 
@@ -35,7 +35,6 @@ class Reading:
     model: Mapping  # what the page says about the model
 
     def pictures(self) -> dict[str, bytes]:
-        """Return file name -> picture."""
         return pictures_of(self.photo.full, self.sights)
 
 
@@ -61,13 +60,13 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     return files
 
 
-def chosen_recognizer(services: Services) -> Recognizer:
+def chosen_recognizer() -> Recognizer:
     """Return the recognizer with the model that the current request chooses, or the default.
 
     Call it outside the gate: a model that is chosen for the first time is loaded here.
     """
+    services, key = current_services(), request.form.get(MODEL_FIELD, "")
     services.require_recognizer()
-    key = request.form.get(MODEL_FIELD, "")
     try:
         return services.models.get(key)
     except errors.ModelError as error:
@@ -77,42 +76,41 @@ def chosen_recognizer(services: Services) -> Recognizer:
         ) from error
 
 
-def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Reading:
+def read_photo(recognizer: Recognizer, content: bytes) -> Reading:
     """Return the faces of a photo, or raise an `ImageError`; the caller has a place at the gate."""
+    services, model = current_services(), recognizer.model
     photo = decode_photo(content, services.settings.image_limits, ENOUGH_PIXELS)
     sights = recognizer.look_many([photo])[0]
     note_photo(len(sights))
-    faces, model = [sight.face for sight in sights], recognizer.model
     offered = services.models.find(request.form.get(MODEL_FIELD, ""))
     facts = model_facts(model, offered.stem.parent, offered.names)
     facts["accuracy_when_unsure"] = recognizer.thresholds.accuracy_when_unsure
+    faces = [sight.face for sight in sights]
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
     results["model"] |= offered.names
     return Reading(photo, sights, results, facts)
 
 
-def keep(services: Services, reading: Reading, set_id: str, position: int) -> PhotoRow:
+def keep(reading: Reading, set_id: str, position: int) -> PhotoRow:
     """Write the pictures of a photo; return its row for the database."""
-    photo_id = services.storage.save(reading.results, reading.model, reading.pictures(), set_id)
-    faces = [sight.face for sight in reading.sights]
+    pictures, faces = reading.pictures(), [sight.face for sight in reading.sights]
+    photo_id = current_services().storage.save(reading.results, reading.model, pictures, set_id)
     candidates, verdicts = tuple(face.candidates for face in faces), tuple(map(verdict, faces))
     model = {name: reading.model[name] for name in ("key", "title")}
     emotions = Answers(candidates, verdicts, model).to_text()
-    return row_of(services, set_id, position, photo_id, faces=len(faces), emotions=emotions)
+    return row_of(set_id, position, photo_id, len(faces), emotions=emotions)
 
 
-def row_of(
-    services: Services, set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str
-) -> PhotoRow:
+def row_of(set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str) -> PhotoRow:
     """Return the row of a photo; one that could not be read has no id yet, but a problem."""
-    now_s = services.storage.clock()
-    expires_s = now_s + services.storage.keep_s
+    storage = current_services().storage
+    now_s = storage.clock()
     key = (photo_id or new_id(), set_id, position, new_visitor())
-    return PhotoRow(*key, now_s, expires_s, faces, **said)
+    return PhotoRow(*key, now_s, now_s + storage.keep_s, faces, **said)
 
 
 @contextlib.contextmanager
-def noted(services: Services) -> Iterator[list[PhotoRow]]:
+def noted() -> Iterator[list[PhotoRow]]:
     """Give a list for the rows of photos that belong together, and write them to the database.
 
     If anything fails, no picture of them stays. The block takes its place at the gate inside, so
@@ -122,16 +120,17 @@ def noted(services: Services) -> Iterator[list[PhotoRow]]:
     try:
         yield rows
         if rows:
-            services.database.remember(*rows)
+            current_services().database.remember(*rows)
     except Exception:
         for row in rows:
             with contextlib.suppress(errors.GoneError, errors.StorageError):
-                services.storage.delete(row.id)
+                current_services().storage.delete(row.id)
         raise
 
 
-def count(services: Services, results: Sequence[Mapping]) -> None:
+def count(results: Sequence[Mapping]) -> None:
     """Count photos, outside the gate; the answer is worth giving even if that fails."""
+    services = current_services()
     try:
         for each in results:
             services.database.count(each, services.storage.clock())

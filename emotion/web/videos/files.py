@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion.web.storage import Folders, GoneError, StorageError, gone, is_id, is_old, require_plain
+from emotion.web.storage import Folders, StorageError, gone, is_id, is_old, require_plain
 
 SOURCE = "your video"  # messages name the file so: its own name is never known here
 VIDEO, POSTER, TIMELINE = "annotated.mp4", "poster.jpg", "timeline.png"
@@ -81,16 +81,9 @@ class VideoFiles(Folders):
     def drop_room(self, video_id: str, attempt: str) -> None:
         """Remove what an attempt left, as far as possible; the sweep tries again."""
         path = self.path(video_id, attempt)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-            return
-        with contextlib.suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the uploaded file or a link
             path.unlink()
-
-    def remove(self, video_id: str) -> None:
-        """Remove all of a video, if there is any of it left, or raise a `StorageError`."""
-        with contextlib.suppress(GoneError):
-            super().remove(video_id)
 
     def sweep(self, known: Callable[[Iterable[str]], set[str]], now_s: float) -> None:
         """Remove what a crash left, and what the database does not know, once an hour old.

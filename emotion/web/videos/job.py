@@ -82,12 +82,8 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     """Analyse a video and return what the app needs to know about the result."""
     room, watcher = Path(job.room), Watcher(tell)
     limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * MOST_FPS))
-    outputs = VideoOutputs(
-        video=room / VIDEO,
-        tables=tuple(room / name for name in TABLES),
-        summary=room / SUMMARY,
-        timeline=room / TIMELINE,
-    )
+    tables = tuple(room / name for name in TABLES)
+    outputs = VideoOutputs(room / VIDEO, tables, room / SUMMARY, room / TIMELINE)
     with open_video(Path(job.source), limits=limits) as video:
         # only now, as a file that is no video needs no model
         if job.detector == "yunet":

@@ -67,10 +67,8 @@ class VideoRows:
 
     def before(self, row: VideoRow) -> int:
         """Return how many waiting videos came before this one."""
-        order = sql.tuple_(VideoRow.created_s, VideoRow.id)
-        return self._scalars(
-            _count(VideoRow.state == WAITING, order < (row.created_s, row.id))
-        ).pop()
+        earlier = sql.tuple_(VideoRow.created_s, VideoRow.id) < (row.created_s, row.id)
+        return self._scalars(_count(VideoRow.state == WAITING, earlier)).pop()
 
     def count(self, state: str) -> int:
         """Return how many videos are in a state."""

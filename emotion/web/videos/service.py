@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion.errors import EmotionError, EmptyVideoError, VideoTypeError
+from emotion.errors import EmotionError, EmptyVideoError, GoneError, VideoTypeError
 from emotion.web.database import Database
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
@@ -127,7 +127,8 @@ class Videos:
         """Remove a video at once, even if parts of it are gone; work on it stops."""
         self.rows.remove(video_id)
         self.workers.wake()
-        self.files.remove(video_id)
+        with contextlib.suppress(GoneError):
+            self.files.remove(video_id)
 
     def sweep(self) -> None:
         """Remove what has expired and what a crash left."""

@@ -25,9 +25,6 @@ REFRESH_S = 3  # how often the page asks again without JavaScript
 videos = Blueprint("videos", __name__)
 
 
-# Sent
-
-
 @videos.get("/videos")
 def form() -> ResponseReturnValue:
     """Lead to the form: a form that failed was sent to this address."""
@@ -36,7 +33,6 @@ def form() -> ResponseReturnValue:
 
 @videos.post("/videos")
 def upload() -> ResponseReturnValue:
-    """Put a video into the queue and go to its page."""
     return redirect(url_for("videos.page", video_id=_received_video().id), 303)
 
 
@@ -56,9 +52,6 @@ def _received_video() -> VideoRow:
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
     (file,) = uploaded_files(most=1, field="video")
     return services.videos.take(file.stream, new_visitor(), model.key)
-
-
-# Shown
 
 
 @videos.get("/videos/<video_id>")
@@ -146,12 +139,8 @@ def _sent(path: Path, as_download: bool = False) -> Response:
     return response
 
 
-# Deleted
-
-
 @videos.post("/videos/<video_id>/delete")
 def delete(video_id: str) -> ResponseReturnValue:
-    """Remove a video at once; work on it stops."""
     remove_own_video(video_id)
     if request.args.get("back") == "mine":
         return redirect(url_for("pages.mine", deleted=1), 303)
