@@ -46,11 +46,7 @@ def test_a_video_goes_from_the_form_to_its_page_and_its_files(make, tmp_path):
     app = make()
     client = app.test_client()
     orders = {"secret": "a secret word", "problem": "it is damaged after 1.0 s"}
-    reply = client.post("/videos", data=form_of(**orders))
-    assert reply.status_code == 303
-    page = reply.headers["Location"]
-    video_id = page.rpartition("/")[2]
-    assert len(video_id) == 22
+    page = client.post("/videos", data=form_of(**orders)).headers["Location"]
     wait_until(lambda: "<video" in client.get(page).text)
     reply = client.get(page)
     for words in ("2 faces", "Face 1", "happy", "1.5 s", "unsure", "It is damaged after 1.0 s."):
@@ -60,14 +56,14 @@ def test_a_video_goes_from_the_form_to_its_page_and_its_files(make, tmp_path):
     assert "noindex" in reply.headers["X-Robots-Tag"]
     assert "media-src 'self'" in reply.headers["Content-Security-Policy"]
     # the files, whole and in part
-    video = client.get(f"{ROOT}/{video_id}").json
+    video = client.get(f"/api/v1{page}").json
     assert video["problem"] == "It is damaged after 1.0 s."
-    for name, address in video["links"]["files"].items():
-        reply = client.get(address, buffered=True)
-        assert (name, reply.status_code) == (name, 200)
-        assert "no-store" in reply.headers["Cache-Control"]
-    address = video["links"]["files"]["video"]
-    assert client.get(address, buffered=True).mimetype == "video/mp4"
+    files = video["links"]["files"]
+    replies = {name: client.get(address, buffered=True) for name, address in files.items()}
+    assert {reply.status_code for reply in replies.values()} == {200}
+    assert all("no-store" in reply.headers["Cache-Control"] for reply in replies.values())
+    assert replies["video"].mimetype == "video/mp4"
+    address = files["video"]
     part = client.get(address, headers={"Range": "bytes=256-257"}, buffered=True)
     assert (part.status_code, part.data) == (206, b"\0\1")
     assert part.headers["Content-Range"] == "bytes 256-257/10240"
@@ -87,9 +83,9 @@ def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
     app = make(MAX_VIDEOS_WAITING=2, VIDEO_RATE_LIMIT="6 per hour", RATE_LIMIT="1 per hour")
     client = app.test_client()
     first = send(client, **SLOW)
-    wait_until(lambda: client.get(first["links"]["self"]).json["progress"])
-    progress = client.get(first["links"]["self"]).json["progress"]
-    assert (progress["frame_count"], progress["duration_s"], progress["faces"]) == (20, 2.0, 1)
+    wait_until(
+        lambda: (client.get(first["links"]["self"]).json["progress"] or {}).get("faces") == 1
+    )
     text = client.get(first["links"]["page"]).text
     for words in ('<noscript><meta http-equiv="refresh"', "<progress", "3 seconds", "of 0:02"):
         assert words in text
@@ -218,52 +214,45 @@ def test_a_stranger_with_the_link_sees_a_video_and_my_results_list_and_delete_mi
     wait_until(lambda: left_on_disk(app) == [])
 
 
-def test_results_go_when_their_time_is_up_and_work_after_a_day(make):
+def test_results_go_when_their_time_is_up_and_work_after_a_day(make, tmp_path):
     clock = Clock()
     app = make(clock=clock, KEEP_HOURS=1)
-    client = app.test_client()
+    client, folder = app.test_client(), videos_of(app).files.folder
     done = wait_for(client, send(client), "done")
     broken = wait_for(client, send(client, kill=signal.SIGKILL), FAILED)
     running, waiting = send(client, **SLOW), send(client)
     wait_for(client, running, RUNNING)
+    # what a crash left, and somebody's own
+    orphan, part, other = folder / new_id(), folder / f".part-{new_id()}", folder / "notes.txt"
+    for path in (orphan, part):
+        path.mkdir()
+        (path / "your video").write_bytes(b"left")
+    other.write_text("somebody's own")
     clock.ahead_s = 3590
+    videos_of(app).sweep()
+    assert orphan.exists()
+    assert part.exists()
     assert client.get(done["links"]["page"]).status_code == 200
-    clock.ahead_s = 3700
+    # links are not followed, and no other file is given away
+    (tmp_path / "secret").write_text("secret")
+    (table,) = folder.rglob("emotions.csv")
+    table.unlink()
+    table.symlink_to(tmp_path / "secret")
+    for path in ("emotions.csv", "facts.json", "../../instance/secret_key"):
+        assert client.get(f"/videos/{done['id']}/{path}").status_code == 404
+    clock.ahead_s = PART_AGE_S + 100
     for video in (done, broken):
         assert client.get(video["links"]["page"]).status_code == 404
         assert client.get(f"/videos/{video['id']}/annotated.mp4").status_code == 404
     videos_of(app).sweep()
     ids = [video["id"] for video in (done, broken, running, waiting)]
     assert videos_of(app).rows.known(ids) == set(ids[2:])
+    left = {path.name for path in folder.iterdir()}
+    assert left == {*ids[2:], other.name}
     assert client.get(waiting["links"]["self"]).json["state"] == WAITING
     clock.ahead_s = UNFINISHED_S + 60
     videos_of(app).sweep()
-    wait_until(lambda: left_on_disk(app) == [] and not videos_of(app).workers.in_work)
-
-
-def test_what_a_crash_left_is_removed_and_links_are_not_followed(make, tmp_path):
-    clock = Clock()
-    app = make(clock=clock)
-    client = app.test_client()
-    video = wait_for(client, send(client), "done")
-    folder = videos_of(app).files.folder
-    orphan, part, other = folder / new_id(), folder / f".part-{new_id()}", folder / "notes.txt"
-    for path in (orphan, part):
-        path.mkdir()
-        (path / "your video").write_bytes(b"left")
-    other.write_text("somebody's own")
-    for ahead_s, is_there in ((0, True), (PART_AGE_S + 60, False)):
-        clock.ahead_s = ahead_s
-        videos_of(app).sweep()
-        assert orphan.exists() == part.exists() == is_there
-    assert other.exists()
-    assert client.get(video["links"]["files"]["video"], buffered=True).status_code == 200
-    (table,) = folder.rglob("emotions.csv")
-    (tmp_path / "secret").write_text("secret")
-    table.unlink()
-    table.symlink_to(tmp_path / "secret")
-    for path in ("emotions.csv", "facts.json", "../../instance/secret_key"):
-        assert client.get(f"/videos/{video['id']}/{path}").status_code == 404
+    wait_until(lambda: left_on_disk(app) == [other.name] and not videos_of(app).workers.in_work)
 
 
 def test_videos_are_counted_without_anything_they_could_be_known_by(make, caplog):
@@ -274,9 +263,8 @@ def test_videos_are_counted_without_anything_they_could_be_known_by(make, caplog
         wait_for(client, send(client, kill=signal.SIGKILL), FAILED)
         wait_until(lambda: videos_of(app).workers.ended.total() == 2)
     metrics = client.get("/metrics").text
-    for line in ('emotion_videos_total{outcome="done"} 1.0', "emotion_videos_in_work 0.0"):
-        assert line in metrics
-    assert "emotion_videos_waiting 0.0" in metrics
+    for line in ('total{outcome="done"} 1.0', "in_work 0.0", "waiting 0.0"):
+        assert f"emotion_videos_{line}" in metrics
     facts = client.get("/api/v1/monitoring").json
     assert facts["videos"] == {"videos": 1, "without_face": 0, "faces": 2, "seconds": 2.0}
     assert "Videos" in client.get("/monitoring").text

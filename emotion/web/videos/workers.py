@@ -207,12 +207,10 @@ class VideoWorkers:
         while process.poll() is None:
             self._pause(WATCH_EVERY_S)
             if self._is_stopping:
-                process.kill()
                 self.rows.hand_back(row)
                 return None
             try:
                 if not self.rows.beat(row, self.clock(), json.dumps(told.progress)):
-                    process.kill()
                     self._tally("cancelled")
                     return None
             except DatabaseError as error:
@@ -221,7 +219,6 @@ class VideoWorkers:
             length_s = min(told.progress.get("duration_s") or longest_s, longest_s)
             now_s = time.monotonic()
             if now_s > started_s + most_s(length_s) or now_s > told.heard_s + SILENCE_S:
-                process.kill()
                 return Told(problem=TOO_LONG)
         reader.join()
         if process.returncode and not told.problem:
