@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion.web.storage import Folders, StorageError, gone, is_id, is_old, require_plain
+from emotion.web.storage import Folders, StorageError, is_id, is_old
 
 SOURCE = "your video"  # messages name the file so: its own name is never known here
 VIDEO, POSTER, TIMELINE = "annotated.mp4", "poster.jpg", "timeline.png"
@@ -64,12 +64,6 @@ class VideoFiles(Folders):
         except OSError as error:
             raise StorageError(error) from error
         return room
-
-    def file(self, video_id: str, attempt: str, name: str) -> Path:
-        """Return a file that an attempt made, or raise a `GoneError`; links are not followed."""
-        if not is_id(attempt) or name not in (*FILE_TYPES, FACTS):
-            raise gone()
-        return require_plain(self.path(video_id, attempt, name))
 
     def keep_only(self, video_id: str, attempt: str = "") -> None:
         """Remove the uploaded file, and what other attempts than this one left."""

@@ -3,16 +3,15 @@
 import contextlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from emotion.errors import EmotionError, EmptyVideoError, GoneError, VideoTypeError
 from emotion.web.database import Database
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
-from emotion.web.storage import StorageError, gone, new_id
+from emotion.web.storage import StorageError, gone, new_id, require_plain
 from emotion.web.videos.files import FACTS, FILE_TYPES, SUMMARY, VideoFiles
 from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow, VideoRows
 from emotion.web.videos.workers import VideoWorkers
@@ -32,17 +31,6 @@ TRANSPORT_STREAM = (0, 188, 376)  # where packets of an MPEG transport stream be
 PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")  # ftyp of photos
 
 
-@dataclass(frozen=True)
-class VideoView:
-    """A video as its page and the API show it."""
-
-    row: VideoRow
-    before: int = 0  # how many wait before it
-    progress: Mapping | None = None  # while it is analysed; empty before the first report
-    facts: Mapping | None = None  # size, rate, length and model, once it is done
-    summary: Mapping | None = None  # how long each face showed each emotion, once it is done
-
-
 class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
@@ -58,9 +46,7 @@ class Videos:
     def refusal(self) -> str:
         """Return why this server takes no videos, "" if it does."""
         if self.settings.keeps_nothing:
-            return (
-                "Videos are not taken here: their results are kept, and this server keeps nothing."
-            )
+            return "Videos are not taken here: this server keeps nothing, so not their results."
         if self.settings.video_workers == 0:
             return "Videos are not taken here."
         missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -98,30 +84,31 @@ class Videos:
             raise gone()
         return row
 
-    def view(self, video_id: str) -> VideoView:
-        """Return a video with all that is known of it, or raise a `GoneError`."""
-        row = self.find(video_id)
+    def about(self, row: VideoRow) -> dict[str, Any]:
+        """Return what its row does not say: `before`, `progress`, or `facts` and `summary`."""
         if row.state == WAITING:
             # after a restart nobody may have looked at the queue yet
             self.workers.start()
-            return VideoView(row, before=self.rows.before(row))
+            return {"before": self.rows.before(row)}
         if row.state == RUNNING:
-            return VideoView(row, progress=json.loads(row.progress or "{}"))
+            return {"progress": json.loads(row.progress or "{}")}
         if row.state == FAILED:
-            return VideoView(row)
+            return {}
         try:
-            files = [self.files.file(row.id, row.attempt, name) for name in (FACTS, SUMMARY)]
-            facts, summary = (json.loads(file.read_bytes()) for file in files)
+            paths = [self._path(row, name) for name in (FACTS, SUMMARY)]
+            return {path.stem: json.loads(path.read_bytes()) for path in paths}
         except (OSError, ValueError) as error:
             raise gone() from error
-        return VideoView(row, facts=facts, summary=summary)
 
     def file(self, video_id: str, name: str) -> Path:
         """Return a file of a video that is done, or raise a `GoneError`."""
         row = self.find(video_id)
         if row.state != DONE or name not in FILE_TYPES:
             raise gone()
-        return self.files.file(row.id, row.attempt, name)
+        return self._path(row, name)
+
+    def _path(self, row: VideoRow, name: str) -> Path:
+        return require_plain(self.files.path(row.id, row.attempt, name))  # no links are followed
 
     def remove_known(self, video_id: str) -> None:
         """Remove a video at once, even if parts of it are gone; work on it stops."""

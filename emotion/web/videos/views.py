@@ -1,6 +1,7 @@
 """Videos as pages and as JSON: sent, watched while they are analysed, shown, and deleted."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
@@ -14,7 +15,6 @@ from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
 from emotion.web.videos.queue import DONE, FAILED, VideoRow
-from emotion.web.videos.service import VideoView
 from emotion.web.visitors import is_sender, new_visitor, remove_own_video
 
 UNSURE = "unsure"
@@ -39,9 +39,9 @@ def upload() -> ResponseReturnValue:
 @api.post(f"{ROOT}/videos")
 def add_video() -> ResponseReturnValue:
     """Put a video into the queue; it is analysed outside of the request."""
-    view = current_services().videos.view(_received_video().id)
-    headers = NO_STORE | {"Location": url_for("api.video", video_id=view.row.id)}
-    return jsonify(video_document(view)), 202, headers
+    row = _received_video()
+    headers = NO_STORE | {"Location": url_for("api.video", video_id=row.id)}
+    return jsonify(video_document(row)), 202, headers
 
 
 def _received_video() -> VideoRow:
@@ -57,13 +57,14 @@ def _received_video() -> VideoRow:
 @videos.get("/videos/<video_id>")
 def page(video_id: str) -> ResponseReturnValue:
     """Show how far the work on a video is, what came of it, or why nothing did."""
-    view = current_services().videos.view(video_id)
-    about = {"view": view, "row": view.row, "is_own": is_sender(view.row.visitor), "clock": clock}
-    if view.row.state == FAILED:
+    row = current_services().videos.find(video_id)
+    about = {"row": row, "is_own": is_sender(row.visitor), "clock": clock}
+    about |= current_services().videos.about(row)
+    if row.state == FAILED:
         return render_template("video_failed.html", **about), PRIVATE
-    if view.row.state != DONE:
+    if row.state != DONE:
         return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
-    tracks = sorted(view.summary["tracks"], key=lambda track: -track["seconds"])
+    tracks = sorted(about["summary"]["tracks"], key=lambda track: -track["seconds"])
     about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
     return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
 
@@ -92,31 +93,30 @@ def timeline_words(tracks: list[Mapping], most: int = 5) -> str:
 @api.get(f"{ROOT}/videos/<video_id>")
 def video(video_id: str) -> ResponseReturnValue:
     """Answer how far the work on a video is, or what came of it."""
-    return jsonify(video_document(current_services().videos.view(video_id))), NO_STORE
+    return jsonify(video_document(current_services().videos.find(video_id))), NO_STORE
 
 
-def video_document(view: VideoView) -> dict:
+def video_document(row: VideoRow) -> dict:
     """Return a video as plain types for JSON."""
-    row, facts = view.row, dict(view.facts or {})
-    files = {
-        name: url_for("api.video_file", video_id=row.id, name=file) for name, file in LINKS.items()
-    }
+    about, link = current_services().videos.about(row), partial(url_for, video_id=row.id)
+    facts = about.get("facts")
+    files = {name: link("api.video_file", name=file) for name, file in LINKS.items()}
     return {
         "id": row.id,
         "state": row.state,
         "created": moment(row.created_s),
         "expires": moment(row.expires_s),
-        "before": view.before,
-        "progress": view.progress or None,
+        "before": about.get("before", 0),
+        "progress": about.get("progress") or None,
         "problem": row.problem or None,
         "links": {
-            "self": url_for("api.video", video_id=row.id),
-            "page": url_for("videos.page", video_id=row.id),
+            "self": link("api.video"),
+            "page": link("videos.page"),
             "files": files if row.state == DONE else None,
         },
         "video": {name: facts[name] for name in FACTS} if facts else None,
-        "model": facts.get("model"),
-        "summary": view.summary,
+        "model": facts and facts["model"],
+        "summary": about.get("summary"),
     }
 
 
