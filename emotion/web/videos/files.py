@@ -6,12 +6,12 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion.web.storage import Folders, StorageError, is_id, is_old
+from emotion.web.storage import Folders, StorageError, is_old
 
 SOURCE = "your video"  # messages name the file so: its own name is never known here
 VIDEO, POSTER, TIMELINE = "annotated.mp4", "poster.jpg", "timeline.png"
@@ -79,12 +79,6 @@ class VideoFiles(Folders):
         with contextlib.suppress(OSError):  # the uploaded file or a link
             path.unlink()
 
-    def sweep(self, known: Callable[[Iterable[str]], set[str]], now_s: float) -> None:
-        """Remove what a crash left, and what the database does not know, once an hour old.
-
-        Args:
-            known: returns the ids that the database has.
-            now_s: the time, in seconds since 1970.
-        """
-        kept = known([path.name for path in self._entries() if is_id(path.name)])
-        self._remove_due(lambda path: path.name not in kept and is_old(path, now_s), now_s)
+    def sweep(self, known: Container[str], now_s: float) -> None:
+        """Remove what a crash left, and videos that are not known, once an hour old."""
+        self._remove_due(lambda path: path.name not in known and is_old(path, now_s), now_s)

@@ -4,7 +4,6 @@ A video waits, is analysed by one process that keeps reporting, and ends as done
 process that stops reporting loses its video to the next one that asks.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -114,9 +113,9 @@ class VideoRows:
         """Return the ids of the videos that have expired."""
         return self._scalars(sql.select(VideoRow.id).where(VideoRow.expires_s <= now_s))
 
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """Return the ids that exist."""
-        return set(self._scalars(sql.select(VideoRow.id).where(VideoRow.id.in_(list(ids)))))
+    def known(self) -> set[str]:
+        """Return the ids of all videos."""
+        return set(self._scalars(sql.select(VideoRow.id)))
 
     def _scalars(self, query: sql.Select) -> list[Any]:
         with self._database.transaction() as connection:

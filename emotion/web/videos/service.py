@@ -121,7 +121,7 @@ class Videos:
         """Remove what has expired and what a crash left."""
         for video_id in self.rows.expired(self.clock()):
             self.remove_known(video_id)
-        self.files.sweep(self.rows.known, self.clock())
+        self.files.sweep(self.rows.known(), self.clock())
 
 
 def looks_like_video(head: bytes) -> bool:
