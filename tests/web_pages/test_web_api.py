@@ -192,28 +192,21 @@ def test_feedback(client, tmp_path):
 def test_models_and_health(tmp_path):
     (tmp_path / "models").mkdir()
     stem = write_fast_model(tmp_path / "models")
-
-    def client():
-        model = stand_in_model(notes=("made anew",))
-        return make_app(tmp_path, model, MODEL=tmp_path / "models" / "stand_in").test_client()
-
-    first, second = client().get("/api/v1/models").json["models"]
-    assert (first["key"], first["default"], first["sha256"]) == ("stand_in", True, SHA256)
-    assert first["classes"] == list(EMOTIONS)
-    assert (second["key"], second["default"]) == (stem.name, False)
-    names = {"key": "stand_in", "title": "stand_in", "name": "stand_in", "sha256": SHA256}
-    health = client().get("/healthz")
-    assert health.headers["Cache-Control"] == "no-store"
-    facts = names | {"runtime": "Stand-in", "notes": ["made anew"]}
-    assert health.json == {"status": "ok", "model": facts}
-    reply = client().post(ADDRESS, data={**photo_form(), "model": second["key"]})
-    names = {name: second[name] for name in ("key", "title", "sha256")}
-    assert reply.json["model"] == names | {"name": stem.name}
-    # a card has neither folders nor what JSON has not
+    # a card is shown without folders and without what JSON has not
     card = {"name": f"{tmp_path}/models/a.csv", "loss": float("nan"), "more": [f"{tmp_path}/x/b"]}
     ModelFiles(stem).card.write_text(json.dumps(card))
-    reply = client().get(f"/api/v1/models/{stem.name}")
+    model = stand_in_model(notes=("made anew",))
+    client = make_app(tmp_path, model, MODEL=tmp_path / "models" / "stand_in").test_client()
+    first, second = client.get("/api/v1/models").json["models"]
+    assert (first["key"], first["default"], first["classes"]) == ("stand_in", True, list(EMOTIONS))
+    assert (second["key"], second["default"], bool(second["problem"])) == (stem.name, False, True)
+    reply = client.get(f"/api/v1/models/{stem.name}")
     assert (reply.status_code, str(tmp_path) in reply.text) == (200, False)
-    assert reply.json["card"]["loss"] is None
-    assert reply.json["card"]["name"].endswith("a.csv")
-    assert reply.json["problem"]
+    assert (reply.json["card"]["loss"], reply.json["card"]["more"]) == (None, ["b"])
+    for key in ("none", "..%2Fsecret", "a%00b"):
+        assert client.get(f"/api/v1/models/{key}").status_code == 404
+    health = client.get("/healthz")
+    assert health.headers["Cache-Control"] == "no-store"
+    names = {"key": "stand_in", "title": "stand_in", "name": "stand_in", "sha256": SHA256}
+    facts = names | {"runtime": "Stand-in", "notes": ["made anew"]}
+    assert health.json == {"status": "ok", "model": facts}
