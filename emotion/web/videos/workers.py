@@ -281,16 +281,14 @@ def most_s(video_s: float) -> float:
 @contextlib.contextmanager
 def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[subprocess.Popen]:
     """Give a process that knows its job; it always ends with the block."""
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     # fonts are looked for once, not for every video
-    environment["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
+    variables["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
     # its own pool sets a gigabyte aside
-    environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-    streams = {"stdin": pipe, "stdout": pipe, "stderr": nowhere}
+    variables["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     # a group of its own: Ctrl-C in a terminal is for the app, which then ends this process
-    own = {"cwd": PROJECT_FOLDER, "env": environment, "process_group": 0}
-    process = subprocess.Popen(command, **streams, **own)
+    process = subprocess.Popen(command, cwd=PROJECT_FOLDER, env=variables, process_group=0, **pipes)
     try:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
