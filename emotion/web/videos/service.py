@@ -46,7 +46,7 @@ class Videos:
     def refusal(self) -> str:
         """Return why this server takes no videos, "" if it does."""
         if self.settings.keeps_nothing:
-            return "No videos here: their results must be kept, and this server keeps nothing."
+            return "Results of videos must be kept, and this server keeps nothing."
         if self.settings.video_workers == 0:
             return "Videos are not taken here."
         missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]

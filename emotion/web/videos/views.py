@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -121,19 +120,11 @@ def video_document(row: VideoRow) -> dict:
 
 
 @videos.get("/videos/<video_id>/<name>")
+@api.get(f"{ROOT}/videos/<video_id>/files/<name>", endpoint="video_file")
 def file(video_id: str, name: str) -> Response:
-    """Send a file of a video that is done; with `?download=1` as a file to keep."""
-    return _sent(current_services().videos.file(video_id, name), "download" in request.args)
-
-
-@api.get(f"{ROOT}/videos/<video_id>/files/<name>")
-def video_file(video_id: str, name: str) -> ResponseReturnValue:
     """Send a file of a video that is done, or a part of it."""
-    return _sent(current_services().videos.file(video_id, name))
-
-
-def _sent(path: Path, as_download: bool = False) -> Response:
-    response = private_file(path, FILE_TYPES[path.name], path.name if as_download else None)
+    path = current_services().videos.file(video_id, name)
+    response = private_file(path, FILE_TYPES[name], name if "download" in request.args else None)
     # a player that jumps asks for parts, and gets no more than these
     response.headers.setdefault("Accept-Ranges", "bytes")
     return response
