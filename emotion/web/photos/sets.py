@@ -20,7 +20,7 @@ from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
 from emotion.web.database import PhotoRow
 from emotion.web.limits import client_key
-from emotion.web.photos import faces
+from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
@@ -98,7 +98,7 @@ def remove_rows(rows: Sequence[PhotoRow]) -> None:
             services.storage.delete(row.id)
         # the row last: while it is there, deleting can be tried again
         for kept in services.database.kept_faces(row.id):
-            faces.remove(kept)
+            remove_face(kept)
         services.database.forget(row.id)
 
 
