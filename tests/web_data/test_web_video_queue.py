@@ -17,11 +17,11 @@ from web_videos import (
     PATIENCE_S,
     ROOT,
     Clock,
-    children_of,
     send,
     videos_of,
     wait_for,
     wait_until,
+    workers_of,
 )
 
 from emotion.errors import QueueFullError
@@ -165,7 +165,7 @@ def test_an_app_that_is_ended_leaves_no_process_and_loses_no_video(tmp_path, mak
             address = f"http://127.0.0.1:{int(process.stdout.readline())}"
             video = post_video(address, stand_in.sent(steps=40, pause_s=0.1))
             wait_until(lambda page=address + video["links"]["self"]: fetch(page)["progress"])
-            (worker,) = children_of(process.pid)
+            (worker,) = workers_of(process.pid)
             process.send_signal(how)
             process.wait(PATIENCE_S)
             wait_until(lambda worker=worker: not worker.exists())

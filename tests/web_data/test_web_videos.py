@@ -15,13 +15,13 @@ from web_videos import (
     ROOT,
     SLOW,
     Clock,
-    children_of,
     form_of,
     left_on_disk,
     send,
     videos_of,
     wait_for,
     wait_until,
+    workers_of,
 )
 
 from emotion.errors import DatabaseError
@@ -159,8 +159,8 @@ def test_cancelled_work_stops_at_once_and_nothing_is_kept(make):
         wait_for(client, video, RUNNING)
     assert client.get(third["links"]["self"]).json["state"] == WAITING
     client.delete(third["links"]["self"])
-    working = children_of(os.getpid())
-    assert len(working) == 2
+    wait_until(lambda: len(workers_of(os.getpid())) == 2)
+    working = workers_of(os.getpid())
     assert client.delete(first["links"]["self"]).status_code == 204
     reply = client.post(f"/videos/{second['id']}/delete")
     assert "deleted" in client.get(reply.headers["Location"]).text

@@ -60,10 +60,11 @@ def left_on_disk(app):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def children_of(pid):
-    """Return a file of each process that one has begun; it is there as long as the process."""
-    return [
+def workers_of(pid):
+    """Return a file of each process that analyses a video for one; it is there as long as that."""
+    children = [
         Path(f"/proc/{child}/cmdline")
         for thread in Path(f"/proc/{pid}/task").iterdir()
         for child in (thread / "children").read_text().split()
     ]
+    return [path for path in children if path.exists() and b"stand_in" in path.read_bytes()]

@@ -36,7 +36,7 @@ def upload() -> ResponseReturnValue:
     files = uploads.uploaded_files(services.settings.max_photos)
     set_id, now_s = new_id(), services.storage.clock()
     shown, results, problems = [], [], []  # shown: photos of which nothing is kept
-    with uploads.noted() as rows:
+    with uploads.all_or_nothing() as rows:
         with services.gate.place(client_key()):
             for position, file in enumerate(files, start=1):
                 try:
@@ -96,7 +96,7 @@ def add_photo() -> ResponseReturnValue:
     (file,) = uploads.uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
     try:
-        with uploads.noted() as rows:
+        with uploads.all_or_nothing() as rows:
             with services.gate.place(client_key()):
                 reading = uploads.read_photo(recognizer, file.read())
                 rows.append(uploads.keep(reading, set_id, position))

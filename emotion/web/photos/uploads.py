@@ -110,7 +110,7 @@ def row_of(set_id: str, position: int, photo_id: str = "", faces: int = 0, **sai
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[list[PhotoRow]]:
+def all_or_nothing() -> Iterator[list[PhotoRow]]:
     """Give a list for the rows of photos that belong together, and write them to the database.
 
     If anything fails, no picture of them stays. The block takes its place at the gate inside, so

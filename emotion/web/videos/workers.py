@@ -54,18 +54,18 @@ CANNOT_START = "The work on this video could not begin: please try again later."
 
 
 @dataclass
-class Told:
+class Report:
     """What the process of a video has said so far."""
 
     progress: Mapping = field(default_factory=dict)
     done: Mapping | None = None
     problem: str = ""
     mistake: str = ""
-    heard_s: float = field(default_factory=time.monotonic)
+    last_s: float = field(default_factory=time.monotonic)
 
-    def hear(self, line: bytes) -> None:
+    def add(self, line: bytes) -> None:
         """Take a line of JSON; a hostile file may have taken over the process that wrote it."""
-        self.heard_s = time.monotonic()
+        self.last_s = time.monotonic()
         with contextlib.suppress(Exception):
             content = json.loads(line)
             if numbers := content.get("progress"):
@@ -162,17 +162,17 @@ class VideoWorkers:
 
     def _analyse(self, row: VideoRow) -> None:
         """Run the process of a video and note what came of it."""
-        told: Told | None = Told(problem=TOO_OFTEN)
+        report: Report | None = Report(problem=TOO_OFTEN)
         try:
             if row.attempts <= MOST_ATTEMPTS:
                 with running(self.command, self.settings, self._job_of(row)) as process:
-                    told = self._watch(row, process)
+                    report = self._watch(row, process)
         except (StorageError, ChoiceError) as error:
-            told = Told(problem=error.public or str(error))
+            report = Report(problem=error.public or str(error))
         except OSError as error:
             LOG.error("cannot start the work on a video: %s", error.strerror or error)
-            told = Told(problem=CANNOT_START)
-        if told is None or not self._note_end(row, told):
+            report = Report(problem=CANNOT_START)
+        if report is None or not self._note_end(row, report):
             self.files.drop_room(row.id, row.attempt)
 
     def _job_of(self, row: VideoRow) -> Job:
@@ -192,14 +192,14 @@ class VideoWorkers:
             file_bytes=max(LEAST_FILE_BYTES, OUTPUT_TIMES_INPUT * source.stat().st_size),
         )
 
-    def _watch(self, row: VideoRow, process: subprocess.Popen) -> Told | None:
+    def _watch(self, row: VideoRow, process: subprocess.Popen) -> Report | None:
         """Note how far a process is until it ends or has to; None if nobody needs it any more."""
-        told, started_s, longest_s = Told(), time.monotonic(), self.settings.longest_video_s
+        report, started_s, longest_s = Report(), time.monotonic(), self.settings.longest_video_s
 
         def listen() -> None:
             with process.stdout as stream:
                 for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
-                    told.hear(line)
+                    report.add(line)
             self.wake()
 
         reader = threading.Thread(target=listen, daemon=True)
@@ -210,29 +210,29 @@ class VideoWorkers:
                 self.rows.hand_back(row)
                 return None
             try:
-                if not self.rows.beat(row, self.clock(), json.dumps(told.progress)):
+                if not self.rows.beat(row, self.clock(), json.dumps(report.progress)):
                     self._tally("cancelled")
                     return None
             except DatabaseError as error:
                 # it may come back in time; if it does not, another process takes the video
                 LOG.warning("cannot note how far a video is: %s", error)
-            length_s = min(told.progress.get("duration_s") or longest_s, longest_s)
+            length_s = min(report.progress.get("duration_s") or longest_s, longest_s)
             now_s = time.monotonic()
-            if now_s > started_s + most_s(length_s) or now_s > told.heard_s + SILENCE_S:
-                return Told(problem=TOO_LONG)
+            if now_s > started_s + most_s(length_s) or now_s > report.last_s + SILENCE_S:
+                return Report(problem=TOO_LONG)
         reader.join()
-        if process.returncode and not told.problem:
-            told.problem = TOO_LONG if process.returncode == -signal.SIGXCPU else DIED
-        return told
+        if process.returncode and not report.problem:
+            report.problem = TOO_LONG if process.returncode == -signal.SIGXCPU else DIED
+        return report
 
-    def _note_end(self, row: VideoRow, told: Told) -> bool:
+    def _note_end(self, row: VideoRow, report: Report) -> bool:
         """Note what came of a video; False if it was deleted, or if that is impossible."""
-        done, now_s = told.done, self.clock()
-        if told.mistake:
-            LOG.error("a mistake in the work on a video:\n%s", told.mistake)
+        done, now_s = report.done, self.clock()
+        if report.mistake:
+            LOG.error("a mistake in the work on a video:\n%s", report.mistake)
         ended = replace(row, expires_s=now_s + self.settings.keep_s)
         if done is None:
-            ended.state, ended.problem = FAILED, sentence(told.problem or DIED)
+            ended.state, ended.problem = FAILED, sentence(report.problem or DIED)
         else:
             candidates = tuple((name,) for name in done["emotions"])
             model = {name: done["model"][name] for name in ("key", "title")}
