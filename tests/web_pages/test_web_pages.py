@@ -46,14 +46,9 @@ def test_duration():
 
 def test_a_result_shows_every_face_with_all_percentages(client):
     page = client.get(upload(client))
-    assert "<h1>2 faces found</h1>" in page.text
-    for words in (
-        "Face 1 😊 Happy 90%",
-        "Face 2 😠😨 Unsure: angry or fear",
-        "30 px",
-        "detection_model, run by Stand-in",
-        "160 × 120 pixels",
-    ):
+    for words in ("2 faces found", "Face 1 😊 Happy 90%", "Face 2 😠😨 Unsure: angry or fear"):
+        assert words in text_of(page)
+    for words in ("30 px", "detection_model, run by Stand-in", "160 × 120 pixels"):
         assert words in text_of(page)
     rows = re.findall(r"<tr.*?</tr>", page.text.split("</thead>")[1].split("</table>")[0], re.S)
     shown = {}
@@ -77,8 +72,7 @@ def test_a_result_says_how_often_unsure_answers_are_right(tmp_path):
     model = replace(stand_in_model(), card={"verdict": content})
     client = make_app(tmp_path, model=model).test_client()
     text = text_of(client.get(upload(client)))
-    assert "perhaps happy" in text
-    assert "49%" in text
+    assert ("perhaps happy" in text, "49%" in text) == (True, True)
 
 
 def test_results_of_an_earlier_version_are_shown(client, tmp_path):
@@ -91,8 +85,7 @@ def test_results_of_an_earlier_version_are_shown(client, tmp_path):
             del face[later]
     stored.write_text(json.dumps(content))
     text = text_of(client.get(path))
-    assert "Face 1 😊 Happy 90%" in text
-    assert "angry or fear" in text
+    assert ("Face 1 😊 Happy 90%" in text, "angry or fear" in text) == (True, True)
 
 
 def test_no_face_and_many_faces(tmp_path):
@@ -164,26 +157,20 @@ def test_results_are_removed_when_their_time_is_up(tmp_path):
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
-def photo_with_metadata():
-    """Return a JPEG with a place, a camera, a comment and a profile."""
+def test_nothing_of_the_photos_metadata_or_name_is_kept(client, tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "SecretCamera"
     exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 18.0)})
     exif.get_ifd(0x8825)[29] = "SecretPlace"
-    return encoded(exif=exif, comment=b"SecretComment", icc_profile=b"SecretProfile" * 20)
-
-
-def test_nothing_of_the_photos_metadata_or_name_is_kept(client, tmp_path):
-    content = photo_with_metadata()
+    content = encoded(exif=exif, comment=b"SecretComment", icc_profile=b"SecretProfile" * 20)
     assert content.count(b"Secret") >= 4
     data = photo_form(content, name="SecretName.jpg")
     path = client.post("/", data=data).headers["Location"]
     files = [file for file in (tmp_path / "uploads").rglob("*") if file.is_file()]
     assert len(files) == 8  # results, photo, view, thumb, and two pictures of each face
     for file in files:
-        assert b"Secret" not in file.read_bytes()
-        assert "Secret" not in file.name
-        assert content[100:200] not in file.read_bytes()
+        kept = file.name.encode() + file.read_bytes()
+        assert not any(part in kept for part in (b"Secret", content[100:200]))
         if file.suffix != ".json":
             with Image.open(file) as image:
                 assert not image.getexif()
@@ -198,8 +185,7 @@ def test_names_and_notes_of_a_model_are_escaped_and_without_folders(tmp_path):
     client = make_app(tmp_path, model).test_client()
     page = client.get(upload(client)).text
     assert not any(one in page for one in ("<script>alert", '"><b>', "<i>", str(tmp_path)))
-    assert "contempt" in page
-    assert "tiny.onnx" in page
+    assert ("contempt" in page, "tiny.onnx" in page) == (True, True)
 
 
 def test_without_a_model_the_pages_say_so_kindly(tmp_path):
@@ -207,5 +193,4 @@ def test_without_a_model_the_pages_say_so_kindly(tmp_path):
     client = make_app_without_model(tmp_path, reason).test_client()
     for reply in (client.get("/"), client.post("/", data=photo_form())):
         assert reply.status_code == 503
-        assert str(tmp_path) not in reply.text
-        assert 'type="file"' not in reply.text
+        assert not any(one in reply.text for one in (str(tmp_path), 'type="file"'))
