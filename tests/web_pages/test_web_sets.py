@@ -4,7 +4,6 @@ import csv
 import errno
 import html
 import io
-import json
 import re
 import weakref
 import zipfile
@@ -35,10 +34,9 @@ def client(tmp_path):
     return make_app(tmp_path, looking_model()).test_client()
 
 
-def send(client, *contents, **fields):
+def send(client, *contents):
     """Send photos in one form."""
-    files = [(io.BytesIO(content), f"{number}.jpg") for number, content in enumerate(contents)]
-    return client.post("/", data={"photo": files, **fields})
+    return client.post("/", data={"photo": [(io.BytesIO(one), "a.jpg") for one in contents]})
 
 
 def stored(folder):
@@ -62,15 +60,15 @@ def test_several_photos_make_a_gallery_and_files(client):
     assert "<h1>3 photos, 4 faces</h1>" in page.text
     assert text_of(page).count("Not read.") == 1
     open_all(client, page.text, least=2 * 4 + 4)
-    document = json.loads(client.get(f"{path}/emotions.json").data)
-    assert [photo["photo"] for photo in document["photos"]] == ["photo-1", "photo-3"]
+    photos = client.get(f"{path}/emotions.json").json["photos"]
+    assert [photo["photo"] for photo in photos] == ["photo-1", "photo-3"]
     table = client.get(f"{path}/emotions.csv").data.decode("utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(table)))
     assert [(row["photo"], row["face"]) for row in rows] == [
         ("photo-1", "1"), ("photo-1", "2"), ("photo-2", ""), ("photo-3", "1"), ("photo-3", "2"),
     ]  # fmt: skip
     assert "none of them" in rows[2]["problem"]
-    happy = document["photos"][0]["faces"][0]["probabilities"]["happy"]
+    happy = photos[0]["faces"][0]["probabilities"]["happy"]
     assert float(rows[0]["probability_happy"]) == happy
     pictures = []
     for kind in ("annotated", "blurred"):
@@ -137,8 +135,7 @@ def test_a_set_that_cannot_be_kept_whole_leaves_nothing(tmp_path, monkeypatch):
 def test_sets_and_faces_that_there_are_not(tmp_path):
     client = make_app(tmp_path, MAX_PHOTOS=2).test_client()
     many = send(client, *[encoded(seed=seed) for seed in range(3)])
-    assert many.status_code == 400
-    assert "3 files" in text_of(many)
+    assert (many.status_code, "3 files" in text_of(many)) == (400, True)
     for name in ("short", "A" * 21 + "/", "../" + "A" * 19):
         reply = client.post("/api/v1/photos", data={**photo_form(), "set": name})
         assert reply.status_code == 400
@@ -164,8 +161,7 @@ def test_summary_of_a_set():
 def test_a_face_has_a_page_of_its_own_with_reasons(client):
     path = upload(client)
     words = text_of(client.get(f"{path}/faces/2"))
-    assert "Face 2 of 2" in words
-    assert len(re.findall(r"[<>]?\d+%", words)) >= 3
+    assert ("Face 2 of 2" in words, len(re.findall(r"\d+%", words)) >= 3) == (True, True)
     pictures = set()
     for emotion in ("disgust", "happy"):
         other = client.get(f"{path}/faces/2?emotion={emotion}")
@@ -173,8 +169,7 @@ def test_a_face_has_a_page_of_its_own_with_reasons(client):
         pictures.add(re.search(r'src="(data:image/png;base64,[^"]+)"', other.text)[1])
     assert len(pictures) == 2
     strange = client.get(f"{path}/faces/2?emotion=<script>")
-    assert strange.status_code == 200
-    assert "<script>" not in strange.text.split("<body>")[1]
+    assert (strange.status_code, strange.text.count("<script>")) == (200, 0)
     # another model is served now
     object.__setattr__(client.application.extensions["emotion"].recognizer.model, "sha256", "cd")
     assert "not in use" in text_of(client.get(f"{path}/faces/1"))
