@@ -10,7 +10,7 @@ import video_job_stand_in as stand_in
 ROOT = "/api/v1/videos"
 DOORS = ("/videos", ROOT)
 COMMAND = (sys.executable, stand_in.__file__)
-PATIENCE_S = 120  # the machine may be busy
+PATIENCE_S = 240  # the machine may be busy
 SLOW = {"steps": 100_000, "pause_s": 0.05}
 
 

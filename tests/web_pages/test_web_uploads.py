@@ -68,7 +68,7 @@ FORM, CUT = "multipart/form-data", "multipart/form-data; boundary=x"
 REQUESTS = {
     # name: (body or fields, type, status, words)
     "no field": ({"other": "text"}, FORM, 400, "1 other field"),
-    "nothing": ({}, FORM, 400, "no"),
+    "nothing": ({}, FORM, 400, "0 other fields"),
     "another field": ({"file": (encoded(), "a.jpg")}, FORM, 400, "1 other field"),
     "text in the field": ({"photo": "my photo"}, FORM, 400, "received text"),
     "too much text": ({"photo": "x" * (MANY_BYTES + 70_000)}, FORM, 413, "0.25 MB"),

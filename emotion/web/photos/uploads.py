@@ -46,14 +46,11 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
         at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
         raise kind(f"expected {at_a_time} at a time; received {len(files)} files")
     if not files:
-        # what came instead, without repeating its words
-        others = len(request.files) + len(request.form)
-        received = counted(others, "other field") if others else "no field"
-        if field in request.form:
-            received = "text"
-        elif request.mimetype != "multipart/form-data":
-            received = "a request that is not multipart/form-data"
-        raise kind(f"expected a file in the field {field!r}; received {received}")
+        others = counted(len(request.files) + len(request.form), "other field")
+        received = "text" if field in request.form else others
+        raise kind(
+            f"expected a file in the field {field!r} of multipart/form-data; received {received}"
+        )
     if not files[0].filename and not files[0].read(1):
         raise kind(f"expected a {field}; none was chosen")
     files[0].seek(0)

@@ -41,8 +41,7 @@ class Job:
     room: str  # the folder for the results
     model: str  # folder and name of the model's files
     model_names: Mapping[str, str]  # its key and its title
-    detector: str  # haar or yunet
-    detector_model: str | None  # the file that yunet needs
+    yunet: str | None  # the file of this detector, None for the cascades
     longest_s: float
     memory_bytes: int
     cpu_s: int

@@ -86,8 +86,8 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     outputs = VideoOutputs(room / VIDEO, tables, room / SUMMARY, room / TIMELINE)
     with open_video(Path(job.source), limits=limits) as video:
         # only now, as a file that is no video needs no model
-        if job.detector == "yunet":
-            detector = YunetDetector(Path(job.detector_model), YUNET_VIDEO_SEARCH)
+        if job.yunet:
+            detector = YunetDetector(Path(job.yunet), YUNET_VIDEO_SEARCH)
         else:
             detector = FaceDetector(VIDEO_SEARCH)
         recognizer = Recognizer.load(Path(job.model), detector)
