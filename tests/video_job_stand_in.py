@@ -12,48 +12,30 @@ import time
 from pathlib import Path
 
 HEAD = b"\0\0\0\x18ftypisom" + b"\0" * 12
-FACES = 2
 MODEL = {"name": "stand_in", "sha256": "ab" * 32, "runtime": "Stand-in", "notes": []}
 MODEL |= {"key": "stand_in", "title": "as nobody does"}
-FACTS = {
-    "problem": "",
-    "width": 160,
-    "height": 120,
-    "fps": 10.0,
-    "has_sound": False,
-    "frames": 20,
-    "duration_s": 2.0,
-    "model": MODEL,
+FACTS = {"problem": "", "width": 160, "height": 120, "fps": 10.0, "has_sound": False}
+FACTS |= {"frames": 20, "duration_s": 2.0, "model": MODEL}
+TRACK = {"first_s": 0.0, "last_s": 2.0, "frames": 20, "seconds": 2.0}
+TRACK |= {"mean_probabilities": {"happy": 0.8, "sad": 0.2}}
+HAPPY = TRACK | {
+    "track": 1,
+    "emotion": "happy",
+    "verdict": "happy",
+    "seconds_by_emotion": {"happy": 1.5, "sad": 0.0},
+    "unsure_s": 0.5,
+    "shares": {"happy": 0.75, "sad": 0.0, "unsure": 0.25},
 }
-
-
-def track(number: int, emotion: str | None) -> dict:
-    """Return the summary of one face."""
-    return {
-        "track": number,
-        "first_s": 0.0,
-        "last_s": 2.0,
-        "frames": 20,
-        "seconds": 2.0,
-        "emotion": emotion,
-        "verdict": emotion or "unsure: happy or sad",
-        "seconds_by_emotion": {"happy": 1.5 if emotion else 0.0, "sad": 0.0},
-        "unsure_s": 0.5 if emotion else 2.0,
-        "shares": {"happy": 0.75 if emotion else 0.0, "sad": 0.0, "unsure": 0.25},
-        "mean_probabilities": {"happy": 0.8, "sad": 0.2},
-    }
-
-
-SUMMARY = {
-    "schema": 1,
-    "frames": 20,
-    "duration_s": 2.0,
-    "no_face_s": 0.0,
-    "one_face_s": 0.0,
-    "several_faces_s": 2.0,
-    "most_faces": 2,
-    "tracks": [track(1, "happy"), track(2, None)],
+UNSURE = TRACK | {
+    "track": 2,
+    "emotion": None,
+    "verdict": "unsure: happy or sad",
+    "seconds_by_emotion": {"happy": 0.0, "sad": 0.0},
+    "unsure_s": 2.0,
+    "shares": {"happy": 0.0, "sad": 0.0, "unsure": 1.0},
 }
+SUMMARY = {"schema": 1, "frames": 20, "duration_s": 2.0, "no_face_s": 0.0, "one_face_s": 0.0}
+SUMMARY |= {"several_faces_s": 2.0, "most_faces": 2, "tracks": [HAPPY, UNSURE]}
 
 
 def sent(**orders) -> bytes:
@@ -70,9 +52,12 @@ def main() -> int:
     threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
     orders = json.loads(Path(job["source"]).read_bytes()[len(HEAD) :])
     steps = orders.get("steps", 2)
+    progress = {"frame_count": 20, "duration_s": 2.0, "frames_per_s": 10.0, "left_s": 3.0}
     for step in range(steps):
         time.sleep(orders.get("pause_s", 0))
-        tell("progress", progress(step / steps))
+        share = step / steps
+        done = {"share": share, "frames": int(share * 20), "position_s": share * 2, "faces": 1}
+        tell("progress", progress | done)
     if "kill" in orders:
         os.kill(os.getpid(), orders["kill"])
     if "say" in orders:
@@ -80,22 +65,8 @@ def main() -> int:
         return orders.get("status", 0)
     write_files(Path(job["room"]))
     answers = {"emotions": ["happy", "unsure"], "verdicts": ["happy", "unsure: happy or sad"]}
-    facts = {**FACTS, "problem": orders.get("problem", "")}
-    tell("done", facts | {"faces": FACES} | answers)
+    tell("done", FACTS | {"problem": orders.get("problem", ""), "faces": 2} | answers)
     return orders.get("status", 0)
-
-
-def progress(share: float) -> dict:
-    return {
-        "share": share,
-        "frames": int(share * 20),
-        "frame_count": 20,
-        "position_s": share * 2,
-        "duration_s": 2.0,
-        "frames_per_s": 10.0,
-        "left_s": 3.0,
-        "faces": 1,
-    }
 
 
 def write_files(room: Path) -> None:

@@ -3,13 +3,14 @@
 import io
 import sys
 import time
+from pathlib import Path
 
 import video_job_stand_in as stand_in
 
 ROOT = "/api/v1/videos"
 DOORS = ("/videos", ROOT)
 COMMAND = (sys.executable, stand_in.__file__)
-PATIENCE_S = 120  # the machine may be busy
+PATIENCE_S = 240  # the machine may be busy
 SLOW = {"steps": 100_000, "pause_s": 0.05}
 
 
@@ -33,22 +34,11 @@ def form_of(content=None, name="holiday.mp4", **orders):
     return {"video": (io.BytesIO(content), name)}
 
 
-def send(client, **orders):
+def send(client, content=None, **orders):
     """Send a video by the API; return its document."""
-    reply = client.post(ROOT, data=form_of(**orders))
+    reply = client.post(ROOT, data=form_of(content, **orders))
     assert reply.status_code == 202, reply.text
     return reply.json
-
-
-def wait_for(client, video, *states):
-    """Return the document of a video once it is in one of some states."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        document = client.get(video["links"]["self"]).json
-        if document["state"] in states:
-            return document
-        time.sleep(0.05)
-    raise AssertionError(f"still {document}")
 
 
 def wait_until(condition):
@@ -58,6 +48,23 @@ def wait_until(condition):
         time.sleep(0.05)
 
 
+def wait_for(client, video, *states):
+    """Return the document of a video once it is in one of some states."""
+    address = video["links"]["self"]
+    wait_until(lambda: client.get(address).json["state"] in states)
+    return client.get(address).json
+
+
 def left_on_disk(app):
     folder = videos_of(app).files.folder
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def workers_of(pid):
+    """Return a file of each process that analyses a video for one; it is there as long as that."""
+    children = [
+        Path(f"/proc/{child}/cmdline")
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+    return [path for path in children if path.exists() and b"stand_in" in path.read_bytes()]

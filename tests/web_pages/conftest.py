@@ -86,6 +86,20 @@ def axe():
     return lambda page: axe.run(page).generate_snapshot()
 
 
+@pytest.fixture(scope="session")
+def fits():
+    """Give a function that tells whether nothing of a page sticks out at its side."""
+
+    def fits(page):
+        # measured from outside its scripts; a timeline moves below a thumb in a frame of its own
+        width = page.viewport_size["width"]
+        elements = page.query_selector_all("main *:not(.unseen *):not(.timeline *):not(svg *)")
+        boxes = [element.bounding_box() for element in elements]
+        return all(box["x"] + box["width"] <= width + 0.5 for box in boxes if box)
+
+    return fits
+
+
 @pytest.fixture
 def cut_forms():
     """Let Werkzeug and waitress leave files of what they give up to the garbage collector."""

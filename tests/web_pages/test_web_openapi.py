@@ -33,7 +33,7 @@ from web_support import encoded, looking_model, make_app, photo_form
 from emotion.errors import DatabaseError
 from emotion.web.database import Database
 from emotion.web.openapi import PROBLEMS, describe
-from emotion.web.photos import feedback
+from emotion.web.photos import faces
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.queue import VideoRow, VideoRows
@@ -221,7 +221,7 @@ def not_now(world, name, monkeypatch):
 def disk_full(world, name, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(flask.Request, "_get_file_stream", raising(full))
-    monkeypatch.setattr(feedback, "keep", raising(StorageError(full)))
+    monkeypatch.setattr(faces, "keep", raising(StorageError(full)))
     return world.send(name)
 
 

@@ -1,145 +1,124 @@
-"""One face of a photo, as a page and as JSON: why it got its answer, and what its sender says."""
+"""One face of a photo, as a page and as JSON: why it got its answer, and what its sender says.
 
-from dataclasses import dataclass
+Senders say what an expression really is, and may give the face for training.
+"""
 
-import numpy as np
-from flask import json, jsonify, redirect, render_template, request, url_for
+import secrets
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+from flask import current_app, json, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from PIL import Image
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from emotion.errors import GoneError, UploadError
+from emotion import errors
 from emotion.explain import Explanation, draw_heat, explain
 from emotion.faces import Face
+from emotion.files import whole_file
 from emotion.images.encoding import encode_png
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
 from emotion.web.database import Opinion
 from emotion.web.errors import ApiError
-from emotion.web.limits import client_key
-from emotion.web.photos.feedback import feedback_context, find_face, give, take_back
+from emotion.web.limits import KEPT_FACES, client_key
 from emotion.web.photos.pages import PRIVATE, data_uri, pages
 from emotion.web.photos.pictures import crop_from_picture
-from emotion.web.services import Services, current_services
+from emotion.web.services import current_services
 from emotion.web.storage import Analysis
 from emotion.web.visitors import own_photo
 
 FACE = f"{ROOT}/photos/<photo_id>/faces/<int:number>"
 FEEDBACK_FORM = "/results/<photo_id>/faces/<int:number>/feedback"
 MOST_OPINION_BYTES = 4096
-HEAT_DIGITS = 3
 
 
-# Why a face got its answer
-
-
-@dataclass(frozen=True)
-class Explained:
-    """Which parts of a face spoke for an answer: a picture of them, and the check that they did."""
-
-    picture: str
-    reasons: Explanation
+def find_face(analysis: Analysis, number: int) -> Face:
+    """Return a face of an analysis by its number, from 1, or raise a `GoneError`."""
+    faces = analysis.faces
+    if not 1 <= number <= len(faces):
+        raise errors.GoneError("expected the number of a face in the photo; received another")
+    return faces[number - 1]
 
 
 @pages.get("/results/<analysis_id>/faces/<int:number>")
 def face(analysis_id: str, number: int) -> ResponseReturnValue:
-    """Show one face: its answer, and which parts of it spoke for that."""
+    """Show one face: its answer, which parts of it spoke for that, and what its sender said."""
     services = current_services()
     analysis = services.storage.load(analysis_id)
     seen = find_face(analysis, number)
-    chosen = _chosen_emotion(seen) or seen.emotion
-    reasons, explained = _reasons_of(services, analysis, number, chosen), None
-    if reasons is not None:
-        crop, found = reasons
-        drawn = encode_png(draw_heat(crop, found.heat))
-        explained = Explained(data_uri("heat.png", drawn), found)
-    return render_template(
-        "face.html",
-        analysis=analysis,
-        face=seen,
-        number=number,
-        chosen=chosen,
-        explained=explained,
-        **feedback_context(analysis_id, number),
-    ), PRIVATE
+    chosen = request.args.get("emotion")
+    if chosen not in seen.probabilities:
+        chosen = seen.emotion
+    reasons = _reasons_of(analysis, number, chosen)
+    about = {"analysis": analysis, "face": seen, "number": number, "reasons": reasons}
+    if reasons:
+        heat = encode_png(draw_heat(reasons.crop, reasons.heat))
+        about["picture"] = data_uri("heat.png", heat)
+    said = {"is_own": True, "opinion": None, "can_say": True}
+    try:
+        own_photo(analysis_id)
+        said["opinion"] = services.database.opinion_on(analysis_id, number)
+    except (errors.GoneError, errors.NotSenderError):
+        said["is_own"] = False
+    except errors.DatabaseError:
+        # the page is about the face; it is worth showing without this part
+        said["can_say"] = False
+    return render_template("face.html", chosen=chosen, **about, **said), PRIVATE
 
 
 @api.get(f"{FACE}/explanation")
 def explanation(photo_id: str, number: int) -> ResponseReturnValue:
     """See which parts of a face spoke for an emotion, by default for the model's answer."""
-    services = current_services()
-    analysis = services.storage.load(photo_id)
+    analysis = current_services().storage.load(photo_id)
     face = find_face(analysis, number)
-    emotion = _chosen_emotion(face)
-    if emotion is None:
+    emotion = request.args.get("emotion", face.emotion)
+    if emotion not in face.probabilities:
         known = ", ".join(face.probabilities)
-        raise UploadError(f"expected one of {known} as emotion; received another word")
-    reasons = _reasons_of(services, analysis, number, emotion)
+        raise errors.UploadError(f"expected one of {known} as emotion; received another word")
+    reasons = _reasons_of(analysis, number, emotion)
     if reasons is None:
         raise ApiError(409, "The model that read this photo is not in use any more.")
-    _, found = reasons
-    shares = {name: round(getattr(found, name), 6) for name in ("before", "hidden", "elsewhere")}
-    heat = [[round(value, HEAT_DIGITS) for value in row] for row in found.heat.tolist()]
-    return jsonify({"emotion": emotion, **shares, "holds": found.holds, "heat": heat}), NO_STORE
+    shares = {name: round(getattr(reasons, name), 6) for name in ("before", "hidden", "elsewhere")}
+    heat = [[round(value, 3) for value in row] for row in reasons.heat.tolist()]
+    return jsonify({"emotion": emotion, **shares, "holds": reasons.holds, "heat": heat}), NO_STORE
 
 
-def _chosen_emotion(face: Face) -> str | None:
-    """Return the emotion in the query, by default the model's answer; None if it is unknown."""
-    emotion = request.args.get("emotion", face.emotion)
-    return emotion if emotion in face.probabilities else None
-
-
-def _reasons_of(
-    services: Services, analysis: Analysis, number: int, emotion: str
-) -> tuple[np.ndarray, Explanation] | None:
-    """Return a face as the model saw it, and which parts of it spoke for an emotion.
-
-    Returns:
-        The crop, (48, 48, 1) float32, and the reasons; None if the model that gave the answer is
-        not served any more.
-
-    Raises:
-        GoneError: what the model saw is not kept.
-        BusyError: too many photos are in hand, or too many of this client.
-        ModelError: no model at all is served.
-    """
+def _reasons_of(analysis: Analysis, number: int, emotion: str) -> Explanation | None:
+    """Return which parts of a face spoke for an emotion; None if its model is not served now."""
+    services = current_services()
     try:
         model = services.models.get(analysis.model.get("key", "")).model
-    except UploadError:
+    except errors.UploadError:
         return None  # its files are gone
     if model.sha256 != analysis.results["model"]["sha256"]:
         return None
     content = services.storage.read_picture(analysis.id, f"input-{number}.png")
     with services.gate.place(client_key()):
-        crop = crop_from_picture(content)
-        return crop, explain(model, crop, emotion)
-
-
-# What its sender says
+        return explain(model, crop_from_picture(content), emotion)
 
 
 @pages.post(FEEDBACK_FORM, endpoint="say")
 def say_page(photo_id: str, number: int) -> ResponseReturnValue:
     """Note which emotion a visitor sees in a face, and keep the face if that was ticked."""
-    keeps_face = request.form.get("keep") == "yes"
-    give(current_services(), photo_id, number, request.form.get("emotion", ""), keeps_face)
+    give(photo_id, number, request.form.get("emotion", ""), request.form.get("keep") == "yes")
     return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 
 
 @pages.post(f"{FEEDBACK_FORM}/withdraw", endpoint="withdraw")
 def withdraw_page(photo_id: str, number: int) -> ResponseReturnValue:
-    """Remove what was said about a face, and the face if it was kept."""
-    take_back(current_services(), photo_id, number)
+    withdraw(photo_id, number)
     return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 
 
 @api.get(f"{FACE}/feedback")
 def opinion(photo_id: str, number: int) -> ResponseReturnValue:
     """See what was said about a face."""
-    services = current_services()
     own_photo(photo_id)
-    find_face(services.storage.load(photo_id), number)
-    said = services.database.opinion_on(photo_id, number)
+    find_face(current_services().storage.load(photo_id), number)
+    said = current_services().database.opinion_on(photo_id, number)
     if said is None:
-        raise GoneError("expected a face about which something was said; nothing was")
+        raise errors.GoneError("expected a face about which something was said; nothing was")
     return jsonify(_opinion_document(said)), NO_STORE
 
 
@@ -155,26 +134,29 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
         detail = f"Expected at most {MOST_OPINION_BYTES} bytes of JSON; received more."
         raise ApiError(413, detail) from error
     except (ValueError, RecursionError) as error:
-        raise UploadError("expected JSON in UTF-8; received something else") from error
-    is_opinion = (
-        isinstance(content, dict)
-        and {"emotion"} <= set(content) <= {"emotion", "keep"}
-        and isinstance(content["emotion"], str)
-        and isinstance(content.get("keep", False), bool)
+        raise errors.UploadError("expected JSON in UTF-8; received something else") from error
+    match {"keep": False, **content} if isinstance(content, dict) else {}:
+        case {"emotion": str(emotion), "keep": bool(keeps_face), **rest} if not rest:
+            said = give(photo_id, number, emotion, keeps_face)
+            return jsonify(_opinion_document(said)), NO_STORE
+    raise errors.UploadError(
+        'expected an object such as {"emotion": "happy", "keep": false}; received another'
     )
-    if not is_opinion:
-        raise UploadError(
-            'expected an object such as {"emotion": "happy", "keep": false}; received another'
-        )
-    keeps_face = content.get("keep", False)
-    said = give(current_services(), photo_id, number, content["emotion"], keeps_face)
-    return jsonify(_opinion_document(said)), NO_STORE
 
 
 @api.delete(f"{FACE}/feedback")
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     """Take back what was said about a face, and the face if it was kept."""
-    take_back(current_services(), photo_id, number)
+    own_photo(photo_id)
+    services = current_services()
+    find_face(services.storage.load(photo_id), number)
+    said = services.database.opinion_on(photo_id, number)
+    if said is not None:
+        # the file first: if that fails, the opinion still knows of it
+        remove(said.kept)
+        withdrawn = services.database.withdraw(photo_id, number)
+        # somebody with the same cookie may have said something else in the meantime
+        remove(withdrawn.kept if withdrawn else "")
     return nothing()
 
 
@@ -187,3 +169,73 @@ def _opinion_document(said: Opinion) -> dict:
         "kept": bool(said.kept),
         "said": moment(said.said_s),
     }
+
+
+def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
+    """Note which emotion the sender sees in a face; it replaces an earlier opinion and its file.
+
+    If anything fails, nothing is noted and no face is kept.
+    """
+    own_photo(photo_id)
+    services = current_services()
+    storage, database = services.storage, services.database
+    analysis = storage.load(photo_id)
+    face = find_face(analysis, number)
+    if chosen not in face.probabilities:
+        known = ", ".join(face.probabilities)
+        raise errors.ChoiceError(f"expected one of {known}; received another word")
+    sha256, now_s = analysis.results["model"]["sha256"], storage.clock()
+    opinion = Opinion(photo_id, number, face.emotion, chosen, sha256, said_s=now_s)
+    if keeps_face:
+        with current_app.extensions[KEPT_FACES]:  # so many a day from one address
+            crop = storage.read_picture(photo_id, f"input-{number}.png")
+            opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
+    try:
+        if earlier := database.opinion_on(photo_id, number):
+            remove(earlier.kept)
+        # somebody with the same cookie may have said something else in the meantime
+        if replaced := database.say(opinion):
+            remove(replaced.kept)
+    except (errors.StorageError, errors.DatabaseError):
+        remove(opinion.kept)
+        raise
+    try:
+        storage.load(photo_id)
+    except errors.GoneError:
+        # deleted in the meantime, perhaps before there was an opinion to delete with it
+        remove(opinion.kept)
+        database.withdraw(photo_id, number)
+        raise
+    return opinion
+
+
+def keep(folder: Path, class_name: str, crop: bytes) -> str:
+    """Write a face to the folder of its class as a grey PNG; return its name below `folder`.
+
+    Of the PNG `crop`, nothing but the pixels is kept. On a `StorageError` nothing is left of it.
+    """
+    # a model's card comes from outside
+    if class_name.startswith(".") or Path(class_name).name != class_name or "\\" in class_name:
+        raise errors.ModelError(
+            f"expected class names that can be names of folders; received {class_name!r}"
+        )
+    name = f"{class_name}/{secrets.token_hex(16)}.png"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / class_name).mkdir(mode=0o700, exist_ok=True)
+        grey = Image.open(BytesIO(crop), formats=["PNG"]).convert("L")
+        with whole_file(folder / name) as part:
+            part.touch(mode=0o600)
+            Image.frombytes("L", grey.size, grey.tobytes()).save(part, optimize=True)
+    except OSError as error:
+        raise errors.StorageError(error) from error
+    return name
+
+
+def remove(kept: str) -> None:
+    """Remove a face kept for training; "" and one that is gone already are fine."""
+    try:
+        if kept:
+            (current_services().settings.feedback / kept).unlink(missing_ok=True)
+    except OSError as error:
+        raise errors.StorageError(error) from error

@@ -6,7 +6,7 @@ from dataclasses import replace
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import EmptyImageError, ModelError
+from emotion.errors import ModelError
 from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES
 from emotion.images.decoding import decode_photo
 from emotion.labels import EMOJI, color_rgb
@@ -20,9 +20,9 @@ from emotion.web.services import current_services
 
 live = Blueprint("live", __name__)
 
+# More than the page ever sends. More frames may come than photos, so each must be light.
 MOST_FRAME_BYTES = 2 * 2**20
 MOST_FRAME_PIXELS = 1920 * 1080
-"""More than the page ever sends; more frames may come than photos, so each must be light."""
 
 
 @live.get("/live")
@@ -37,11 +37,7 @@ def page() -> ResponseReturnValue:
 
 @live.post("/live/frame")
 def frame() -> ResponseReturnValue:
-    """Answer with the faces of one frame; nothing of it is kept or counted.
-
-    Raises:
-        EmotionError: there is no model, no frame, too much work in hand, or it cannot be used.
-    """
+    """Answer with the faces of one frame; nothing of it is kept or counted."""
     services = current_services()
     recognizer = services.require_recognizer()
     if request.mimetype == "image/jpeg":
@@ -49,17 +45,12 @@ def frame() -> ResponseReturnValue:
     else:
         (file,) = uploaded_files(most=1)
         content = file.read()
-    if not content:
-        raise EmptyImageError("expected a frame; received an empty body")
     limits = services.settings.image_limits
-    limits = replace(
-        limits,
-        max_bytes=min(limits.max_bytes, MOST_FRAME_BYTES),
-        max_pixels=min(limits.max_pixels, MOST_FRAME_PIXELS),
-    )
+    max_bytes = min(limits.max_bytes, MOST_FRAME_BYTES)
+    max_pixels = min(limits.max_pixels, MOST_FRAME_PIXELS)
     started_s = time.perf_counter()
     with services.gate.place(client_key()):
-        photo = decode_photo(content, limits)
+        photo = decode_photo(content, replace(limits, max_bytes=max_bytes, max_pixels=max_pixels))
         faces = recognizer.recognize(photo)
     model = recognizer.model
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)

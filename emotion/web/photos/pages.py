@@ -1,8 +1,9 @@
 """What the pages share: their blueprint, words for templates, and replies with files."""
 
 import base64
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 from flask import Blueprint, Response, send_file
@@ -12,7 +13,6 @@ from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
 from emotion.text import percent
 from emotion.web.database import Answers
-from emotion.web.photos.uploads import PHOTO_FIELD
 from emotion.web.services import current_services
 
 pages = Blueprint("pages", __name__)
@@ -24,24 +24,11 @@ PRIVATE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex, nofol
 def words_for_templates() -> dict:
     """Return what every template may use."""
     services = current_services()
-    settings = services.settings
-    navigation = {
-        "pages.form": "Photos and videos",
-        "live.page": "Live camera",
-        "pages.mine": "My results",
-        "model_page.page": "The model",
-        "monitoring.page": "Statistics",
-    }
-    if settings.keeps_nothing:
-        del navigation["pages.mine"]
-    if not settings.monitoring:
-        del navigation["monitoring.page"]
     return {
-        "settings": settings,
-        "navigation": list(navigation.items()),
-        "photo_field": PHOTO_FIELD,
+        "settings": services.settings,
         "readable_types": readable_types(),
         "offered_models": services.models.offered(),
+        "videos_refusal": services.videos.refusal,
         "emoji": EMOJI,
         "color_rgb": color_rgb,
         "percent": percent,
@@ -66,23 +53,16 @@ def time_left(seconds: float) -> str:
 
 def duration(hours: float) -> str:
     """Return a length of time in words: "2 days", "24 hours", "30 minutes", "4 seconds"."""
-    length = timedelta(hours=hours)
-    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        count = length.total_seconds() / unit
-        if count >= (2 if name == "day" else 1):
-            amount = f"{count:.1f}".removesuffix(".0")
-            return f"{amount} {name}" + ("" if amount == "1" else "s")
-    return "a second"
+    units = (("day", 24, 2), ("hour", 1, 1), ("minute", 1 / 60, 1), ("second", 1 / 3600, 0))
+    name, unit_h, _ = next(unit for unit in units if hours >= unit[1] * unit[2])
+    amount = f"{hours / unit_h:.1f}".removesuffix(".0")
+    return f"{amount} {name}" + ("" if amount == "1" else "s")
 
 
-def private_file(data: bytes | BinaryIO, mimetype: str, download_name: str | None) -> Response:
+def private_file(data: bytes | BinaryIO | Path, mimetype: str, name: str | None) -> Response:
     """Return a reply with a file that no cache keeps; with a name it is a download."""
-    response = send_file(
-        BytesIO(data) if isinstance(data, bytes) else data,
-        mimetype=mimetype,
-        as_attachment=download_name is not None,
-        download_name=download_name,
-    )
+    file = BytesIO(data) if isinstance(data, bytes) else data
+    response = send_file(file, mimetype, name is not None, name, etag=False)
     response.headers.update(PRIVATE)
     return response
 

@@ -1,38 +1,22 @@
 """Photos, as pages and as JSON: send one or several, see, download and delete what was found."""
 
-from flask import Response, jsonify, redirect, render_template, request, url_for
+from flask import Response, json, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import ImageError, ModelError, UploadError
-from emotion.recognizer import Recognizer
 from emotion.web.api import NO_STORE, ROOT, api, nothing
 from emotion.web.database import PhotoRow
 from emotion.web.errors import ApiError, problem_of
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
-from emotion.web.photos import exports
-from emotion.web.photos.kept import Shown, photo_document, remove_rows
+from emotion.web.photos import sets, uploads
 from emotion.web.photos.pages import PRIVATE, data_uri, pages, private_file
-from emotion.web.photos.sets import set_page
-from emotion.web.photos.uploads import (
-    chosen_recognizer,
-    count,
-    drop,
-    keep,
-    note,
-    read_photo,
-    unread_row,
-    uploaded_files,
-)
-from emotion.web.services import Services, current_services
+from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
 
 PHOTO = f"{ROOT}/photos/<photo_id>"
 RESULT = "/results/<analysis_id>"
-
-
-# Send photos
 
 
 @pages.get("/")
@@ -48,74 +32,54 @@ def form() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Read one photo or several, keep what was found, and go to its page."""
     services = current_services()
-    recognizer = chosen_recognizer(services)
-    files = uploaded_files(services.settings.max_photos)
-    set_id, visitor = new_id(), new_visitor()
-    answers, rows, problems = [], [], []
-    try:
+    recognizer, keeps_nothing = uploads.chosen_recognizer(), services.settings.keeps_nothing
+    files = uploads.uploaded_files(services.settings.max_photos)
+    set_id, now_s = new_id(), services.storage.clock()
+    shown, results, problems = [], [], []  # shown: photos of which nothing is kept
+    with uploads.all_or_nothing() as rows:
         with services.gate.place(client_key()):
             for position, file in enumerate(files, start=1):
                 try:
-                    answer, row = _read_one(
-                        services, recognizer, file.read(), visitor, set_id, position
-                    )
+                    reading = uploads.read_photo(recognizer, file.read())
                 except ImageError as error:
                     if len(files) == 1:
                         raise
-                    problem = problem_of(error)
-                    problems.append(problem)
-                    answer = Shown(position, problem=problem.detail)
-                    row = unread_row(services, problem.detail, visitor, set_id, position)
-                answers.append(answer)
-                rows.append(row)
-    except Exception:
-        drop(services, [row for row in rows if row])
-        raise
-    if len(problems) == len(files):
-        return set_page(answers, None), problems[0].status, NO_STORE
-    results = [answer.analysis.results for answer in answers if answer.analysis]
-    if services.settings.keeps_nothing:
-        count(services, results)
-        if len(files) > 1:
-            return set_page(answers, None), PRIVATE
-        page = render_template("result.html", analysis=answers[0].analysis, shown=answers[0])
-        return page, PRIVATE
-    note(services, rows, results)
-    if len(files) == 1:
-        return redirect(url_for("pages.result", analysis_id=rows[0].id), 303)
-    return redirect(url_for("pages.photo_set", set_id=set_id), 303)
-
-
-def _read_one(
-    services: Services,
-    recognizer: Recognizer,
-    content: bytes,
-    visitor: str,
-    set_id: str,
-    position: int,
-) -> tuple[Shown, PhotoRow | None]:
-    """Return a photo, and the row of what was kept or else its pictures.
-
-    Its pixels, up to 150 MB, go at the end of this call: of a form one photo is in memory.
-    """
-    reading = read_photo(services, recognizer, content)
-    now_s = services.storage.clock()
-    analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
-    if not services.settings.keeps_nothing:
-        return Shown(position, analysis), keep(services, reading, visitor, set_id, position)
-    pictures = {name: data_uri(name, data) for name, data in reading.pictures().items()}
-    return Shown(position, analysis, pictures=pictures), None
+                    problems.append(problem_of(error))
+                    shown.append(sets.Shown(position, problem=problems[-1].detail))
+                    rows.append(uploads.row_of(set_id, position, problem=shown[-1].problem))
+                    continue
+                results.append(reading.results)
+                if keeps_nothing:
+                    made = reading.pictures().items()
+                    pictures = {name: data_uri(name, data) for name, data in made}
+                    analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
+                    shown.append(sets.Shown(position, analysis, pictures=pictures))
+                else:
+                    rows.append(uploads.keep(reading, set_id, position))
+                del reading  # of a form, the pixels of one photo at a time are in memory
+        if keeps_nothing or not results:
+            rows.clear()
+    if not results:
+        return sets.set_page(shown, None), problems[0].status, NO_STORE
+    uploads.count(results)
+    if keeps_nothing and len(files) > 1:
+        return sets.set_page(shown, None), PRIVATE
+    if keeps_nothing:
+        return render_template("result.html", analysis=shown[0].analysis, shown=shown[0]), PRIVATE
+    if len(files) > 1:
+        return redirect(url_for("pages.photo_set", set_id=set_id), 303)
+    return redirect(url_for("pages.result", analysis_id=rows[0].id), 303)
 
 
 @api.post(f"{ROOT}/recognize")
 def recognize() -> ResponseReturnValue:
     """Find the faces in a photo; nothing is stored."""
     services = current_services()
-    recognizer = chosen_recognizer(services)
-    (file,) = uploaded_files(most=1)
+    recognizer = uploads.chosen_recognizer()
+    (file,) = uploads.uploaded_files(most=1)
     with services.gate.place(client_key()):
-        results = read_photo(services, recognizer, file.read()).results
-    count(services, [results])
+        results = uploads.read_photo(recognizer, file.read()).results
+    uploads.count([results])
     return jsonify(results), NO_STORE
 
 
@@ -128,34 +92,31 @@ def add_photo() -> ResponseReturnValue:
     services = current_services()
     if services.settings.keeps_nothing:
         raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
-    recognizer = chosen_recognizer(services)
-    (file,) = uploaded_files(most=1)
+    recognizer = uploads.chosen_recognizer()
+    (file,) = uploads.uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
     try:
-        with services.gate.place(client_key()):
-            reading = read_photo(services, recognizer, file.read())
-            row, results = keep(services, reading, new_visitor(), set_id, position), reading.results
-            del reading  # its pixels go before another photo has this place
+        with uploads.all_or_nothing() as rows:
+            with services.gate.place(client_key()):
+                reading = uploads.read_photo(recognizer, file.read())
+                rows.append(uploads.keep(reading, set_id, position))
+                results = reading.results
+                del reading  # its pixels go before another photo has this place
+            sets.remove_rows(unread)
     except ImageError as error:
         if request.form.get("set"):
-            problem = problem_of(error).detail
-            remove_rows(unread)
-            services.database.remember(
-                unread_row(services, problem, new_visitor(), set_id, position)
-            )
+            sets.remove_rows(unread)
+            row = uploads.row_of(set_id, position, problem=problem_of(error).detail)
+            services.database.remember(row)
         raise
-    remove_rows(unread)
-    note(services, [row], [results])
-    headers = NO_STORE | {"Location": url_for("api.photo", photo_id=row.id)}
-    return jsonify(photo_document(services.storage.load(row.id), True)), 201, headers
+    uploads.count([results])
+    photo_id = rows[0].id
+    headers = NO_STORE | {"Location": url_for("api.photo", photo_id=photo_id)}
+    return jsonify(sets.photo_document(services.storage.load(photo_id), True)), 201, headers
 
 
 def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
-    """Return the set of a new photo, its place there, and the unread photos that it replaces.
-
-    Raises:
-        UploadError: the set is another visitor's or full, or its key or the position is wrong.
-    """
+    """Return the set of a new photo, its place there, and the unread photos that it replaces."""
     services = current_services()
     most = services.settings.max_photos
     set_id = request.form.get("set", "") or new_id()
@@ -179,12 +140,8 @@ def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
     return set_id, position, unread
 
 
-# See a photo
-
-
 @pages.get(RESULT)
 def result(analysis_id: str) -> ResponseReturnValue:
-    """Show what was found in a photo."""
     analysis = current_services().storage.load(analysis_id)
     is_own = is_own_photo(analysis_id)
     return render_template("result.html", analysis=analysis, shown=None, is_own=is_own), PRIVATE
@@ -194,10 +151,7 @@ def result(analysis_id: str) -> ResponseReturnValue:
 def photo(photo_id: str) -> ResponseReturnValue:
     """See what was found in a photo that is kept."""
     analysis = current_services().storage.load(photo_id)
-    return jsonify(photo_document(analysis, is_own_photo(photo_id))), NO_STORE
-
-
-# Its files
+    return jsonify(sets.photo_document(analysis, is_own_photo(photo_id))), NO_STORE
 
 
 @pages.get(f"{RESULT}/<name>.jpg", endpoint="picture")
@@ -209,45 +163,38 @@ def picture_page(analysis_id: str, name: str) -> Response:
 
 @pages.get(f"{RESULT}/blurred.jpg")
 def blurred(analysis_id: str) -> Response:
-    """Send the photo with its faces hidden."""
-    data = _picture(analysis_id, "blurred")
-    return private_file(data, "image/jpeg", "emotions-blurred.jpg")
+    return private_file(_full(analysis_id, "blurred"), "image/jpeg", "emotions-blurred.jpg")
 
 
 @api.get(f"{PHOTO}/<any(annotated, blurred):kind>.jpg")
 def picture(photo_id: str, kind: str) -> ResponseReturnValue:
     """Get the photo with boxes, or with boxes and the faces hidden."""
-    return Response(_picture(photo_id, kind), mimetype="image/jpeg", headers=NO_STORE)
+    return Response(_full(photo_id, kind), mimetype="image/jpeg", headers=NO_STORE)
 
 
-def _picture(photo_id: str, kind: str) -> bytes:
+def _full(photo_id: str, kind: str) -> bytes:
     services = current_services()
     analysis = services.storage.load(photo_id)
     with services.gate.place(client_key()):
-        return exports.PICTURES[kind](services.storage, analysis)
+        return sets.full_picture(analysis, kind)
 
 
 @pages.get(f"{RESULT}/emotions.json")
 def results_file(analysis_id: str) -> Response:
-    """Send the results of a photo as a JSON file to keep."""
-    analysis = current_services().storage.load(analysis_id)
-    return private_file(exports.one_as_json(analysis), "application/json", "emotions.json")
+    results = current_services().storage.load(analysis_id).results
+    content = json.dumps(results, indent=1) + "\n"
+    return private_file(content.encode(), "application/json", "emotions.json")
 
 
 @pages.get(f"{RESULT}/emotions.csv")
 def results_table(analysis_id: str) -> Response:
-    """Send the results of a photo as a table to keep."""
-    analysis = current_services().storage.load(analysis_id)
-    return private_file(exports.as_csv([("photo-1", analysis)]), "text/csv", "emotions.csv")
-
-
-# Delete a photo
+    shown = sets.Shown(1, current_services().storage.load(analysis_id))
+    return private_file(sets.table_of([shown]), "text/csv", "emotions.csv")
 
 
 @pages.post(f"{RESULT}/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
-    """Remove a photo and its results at once."""
-    remove_rows([own_photo(analysis_id)])
+    sets.remove_rows([own_photo(analysis_id)])
     back = "pages.mine" if request.args.get("back") == "mine" else "pages.form"
     return redirect(url_for(back, deleted=1), 303)
 
@@ -255,5 +202,5 @@ def delete(analysis_id: str) -> ResponseReturnValue:
 @api.delete(PHOTO)
 def delete_photo(photo_id: str) -> ResponseReturnValue:
     """Remove a photo and its results at once."""
-    remove_rows([own_photo(photo_id)])
+    sets.remove_rows([own_photo(photo_id)])
     return nothing()

@@ -11,13 +11,11 @@ from emotion.images.decoding import decode_photo
 from emotion.images.encoding import encode_jpeg, encode_png
 from emotion.recognizer import Sight
 
+# longer sides in pixels; the download has the photo's full size
 VIEW_SIDE = 1600
-"""Longer side in pixels of the picture on the page; the download has the photo's full size."""
-
 THUMB_SIDE = 480
 CROP_SIDE = 320
-CROP_MARGIN = 0.25
-"""How much of the surroundings a face's picture shows on each side, in widths of its box."""
+CROP_MARGIN = 0.25  # what a face's picture shows around its box on each side, in box widths
 
 
 def pictures_of(image: np.ndarray, sights: Sequence[Sight]) -> dict[str, bytes]:

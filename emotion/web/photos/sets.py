@@ -1,55 +1,174 @@
-"""Sets of photos, as pages and as JSON: see, download and delete them."""
+"""Photos that are kept: their JSON, tables, pictures and removal; and sets of them, with pages."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import contextlib
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from flask import Response, jsonify, redirect, render_template, url_for
+from flask import Response, json, jsonify, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.web.api import NO_STORE, ROOT, api, nothing
+from emotion.drawing import annotate, blur_faces
+from emotion.errors import GoneError
+from emotion.faces import Face
+from emotion.images.decoding import decode_photo
+from emotion.images.encoding import encode_jpeg
+from emotion.images.guards import ImageLimits
+from emotion.rows import results_to_csv
+from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
+from emotion.web.database import PhotoRow
 from emotion.web.limits import client_key
-from emotion.web.photos import exports
-from emotion.web.photos.kept import (
-    Shown,
-    named_analyses,
-    photo_document,
-    remove_rows,
-    rows_of,
-    shown_of,
-    summarize,
-)
+from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, pages, private_file
 from emotion.web.services import current_services
+from emotion.web.storage import Analysis, gone
+from emotion.web.visitors import require_sender
+
+IN_MEMORY_BYTES = 16 * 2**20  # a larger zip is written to the disk while it is made
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One photo of a set, as its page shows it."""
+
+    position: int  # in the set, from 1
+    analysis: Analysis | None = None  # None if it could not be read
+    problem: str = ""  # why it could not be read
+    pictures: Mapping[str, str] | None = None  # name -> data URI, where nothing is kept
+
+    @property
+    def name(self) -> str:
+        return f"photo-{self.position}"
+
+
+def photo_document(analysis: Analysis, is_own: bool) -> dict:
+    """Return a photo as JSON; only its sender is told its set."""
+    photo_id, set_id = analysis.id, analysis.set_id if is_own else None
+    page, part = partial(url_for, analysis_id=photo_id), partial(url_for, photo_id=photo_id)
+    return {
+        "id": photo_id,
+        "set": set_id,
+        "created": moment(analysis.created_s),
+        "expires": moment(analysis.expires_s),
+        "links": {
+            "self": part("api.photo"),
+            "page": page("pages.result"),
+            "set": url_for("pages.photo_set", set_id=set_id) if set_id else None,
+            "annotated": part("api.picture", kind="annotated"),
+            "blurred": part("api.picture", kind="blurred"),
+            "thumbnail": page("pages.picture", name="thumb"),
+            "faces": [
+                {
+                    "page": page("pages.face", number=number),
+                    "picture": page("pages.picture", name=f"face-{number}"),
+                    "explanation": part("api.explanation", number=number),
+                    "feedback": part("api.opinion", number=number),
+                }
+                for number in range(1, len(analysis.faces) + 1)
+            ],
+        },
+        "results": analysis.results,
+    }
+
+
+def table_of(shown: Sequence[Shown]) -> bytes:
+    """Return photos as CSV, one row a face."""
+    rows = [(one.name, one.analysis.results if one.analysis else one.problem) for one in shown]
+    # spreadsheets recognize UTF-8 by the byte order mark
+    return results_to_csv(rows).encode("utf-8-sig")
+
+
+def full_picture(analysis: Analysis, kind: str) -> bytes:
+    """Return the photo with its boxes as JPEG; of kind "blurred", nobody can be recognized."""
+    annotated = current_services().storage.read_picture(analysis.id, "annotated.jpg")
+    if kind == "annotated":
+        return annotated
+    # our own file, whose pixels were counted when it came
+    photo = decode_photo(annotated, ImageLimits(max_bytes=2**31, max_pixels=2**31)).full
+    return encode_jpeg(annotate(blur_faces(photo, analysis.faces), analysis.faces))
+
+
+def remove_rows(rows: Sequence[PhotoRow]) -> None:
+    """Remove photos and what was kept of them for training, even if they are half gone."""
+    services = current_services()
+    for row in rows:
+        with contextlib.suppress(GoneError):
+            services.storage.delete(row.id)
+        # the row last: while it is there, deleting can be tried again
+        for kept in services.database.kept_faces(row.id):
+            remove_face(kept)
+        services.database.forget(row.id)
+
+
+def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
+    """Return the photos of a set of this visitor, by position."""
+    services = current_services()
+    rows = services.database.photos_of_set(set_id, services.storage.clock())
+    if not rows:
+        raise gone()
+    for row in rows:
+        require_sender(row.visitor)
+    return rows
+
+
+def shown_of(set_id: str) -> list[Shown]:
+    """Return the photos of a set of this visitor as its page shows them.
+
+    They are numbered without gaps, even if one was removed or two were sent with the same number.
+    """
+    shown = []
+    for position, row in enumerate(rows_of(set_id), start=1):
+        # one that was deleted in this moment is left out
+        with contextlib.suppress(GoneError):
+            analysis = None if row.problem else current_services().storage.load(row.id)
+            shown.append(Shown(position, analysis, row.problem))
+    return shown
+
+
+def faces_of(shown: Sequence[Shown]) -> list[Face]:
+    return [face for one in shown if one.analysis for face in one.analysis.faces]
+
+
+def summarize(faces: Sequence[Face]) -> list[dict]:
+    """Return how many faces show each emotion, of one model's classes or of several models'."""
+    summary = []
+    for name in dict.fromkeys(name for face in faces for name in face.probabilities):
+        sure = [face.sure for face in faces if face.emotion == name]
+        mean = sum(face.probabilities.get(name, 0) for face in faces) / len(faces)
+        counts = {"sure": sure.count(True), "unsure": sure.count(False)}
+        shares = {"share": len(sure) / len(faces), "mean_probability": mean}
+        summary.append({"emotion": name} | counts | shares)
+    return summary
 
 
 @pages.get("/sets/<set_id>")
 def photo_set(set_id: str) -> ResponseReturnValue:
     """Show the photos of a set and what all their faces show together."""
-    shown = shown_of(set_id)
-    return set_page(shown, set_id), PRIVATE
+    return set_page(shown_of(set_id), set_id), PRIVATE
 
 
 def set_page(shown: Sequence[Shown], set_id: str | None) -> str:
     """Return the page of several photos; without an id, of photos that are not kept."""
-    faces = [face for one in shown if one.analysis for face in one.analysis.faces]
-    return render_template(
-        "set.html", shown=shown, set_id=set_id, faces=faces, summary=summarize(faces)
-    )
+    faces = faces_of(shown)
+    about = {"faces": faces, "summary": summarize(faces)}
+    return render_template("set.html", shown=shown, set_id=set_id, **about)
 
 
 @api.get(f"{ROOT}/sets/<set_id>", endpoint="photo_set")
 def photo_set_json(set_id: str) -> ResponseReturnValue:
     """See the photos of a set and what all their faces show together."""
-    shown = shown_of(set_id)
-    faces = [face for one in shown if one.analysis for face in one.analysis.faces]
+    shown, page = shown_of(set_id), partial(url_for, set_id=set_id)
+    faces = faces_of(shown)
     content = {
         "id": set_id,
         "links": {
-            "self": url_for("api.photo_set", set_id=set_id),
-            "page": url_for("pages.photo_set", set_id=set_id),
-            "csv": url_for("pages.set_csv", set_id=set_id),
-            "annotated": url_for("pages.set_zip", set_id=set_id, kind="annotated"),
-            "blurred": url_for("pages.set_zip", set_id=set_id, kind="blurred"),
+            "self": page("api.photo_set"),
+            "page": page("pages.photo_set"),
+            "csv": page("pages.set_csv"),
+            "annotated": page("pages.set_zip", kind="annotated"),
+            "blurred": page("pages.set_zip", kind="blurred"),
         },
         "photos": [
             {
@@ -60,7 +179,7 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
             for one in shown
         ],
         "faces": len(faces),
-        "summary": [asdict(share) for share in summarize(faces)],
+        "summary": summarize(faces),
     }
     return jsonify(content), NO_STORE
 
@@ -68,30 +187,33 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
 @pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
 def set_zip(set_id: str, kind: str) -> Response:
     """Send the photos of a set as one file, with boxes, or with boxes and faces hidden."""
-    services = current_services()
-    analyses = named_analyses(set_id)
-    with services.gate.place(client_key()):
-        archive = exports.as_zip(services.storage, analyses, exports.PICTURES[kind])
-    return private_file(archive, "application/zip", f"emotions-{kind}.zip")
+    read = [one for one in shown_of(set_id) if one.analysis]
+    with contextlib.ExitStack() as on_error:
+        file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
+        with current_services().gate.place(client_key()), zipfile.ZipFile(file, "w") as archive:
+            for one in read:
+                archive.writestr(f"{one.name}.jpg", full_picture(one.analysis, kind))
+            archive.writestr("emotions.csv", table_of(read))
+        file.seek(0)
+        on_error.pop_all()  # from here on the reply closes it
+    return private_file(file, "application/zip", f"emotions-{kind}.zip")
 
 
 @pages.get("/sets/<set_id>/emotions.json")
 def set_json(set_id: str) -> Response:
-    """Send the results of a set as JSON."""
-    data = exports.as_json(named_analyses(set_id))
-    return private_file(data, "application/json", "emotions.json")
+    read = [one for one in shown_of(set_id) if one.analysis]
+    photos = [{"photo": one.name, **one.analysis.results} for one in read]
+    content = json.dumps({"photos": photos}, indent=1) + "\n"
+    return private_file(content.encode(), "application/json", "emotions.json")
 
 
 @pages.get("/sets/<set_id>/emotions.csv")
 def set_csv(set_id: str) -> Response:
-    """Send the results of a set as a table with one row per face."""
-    photos = [(f"photo-{one.position}", one.analysis or one.problem) for one in shown_of(set_id)]
-    return private_file(exports.as_csv(photos), "text/csv", "emotions.csv")
+    return private_file(table_of(shown_of(set_id)), "text/csv", "emotions.csv")
 
 
 @pages.post("/sets/<set_id>/delete")
 def delete_set(set_id: str) -> ResponseReturnValue:
-    """Remove all photos of a set."""
     remove_rows(rows_of(set_id))
     return redirect(url_for("pages.form", deleted=1), 303)
 

@@ -2,22 +2,13 @@
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flask import request
 from werkzeug.datastructures import FileStorage
 
-from emotion.errors import (
-    ChosenModelError,
-    DatabaseError,
-    EmptyImageError,
-    GoneError,
-    ModelError,
-    StorageError,
-    UploadError,
-    VideoUploadError,
-)
+from emotion import errors
 from emotion.faces import verdict
 from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
 from emotion.recognizer import Recognizer, Sight
@@ -27,174 +18,118 @@ from emotion.web.database import Answers, PhotoRow
 from emotion.web.logs import LOGGER, note_photo
 from emotion.web.models.facts import model_facts
 from emotion.web.photos.pictures import pictures_of
-from emotion.web.services import Services
+from emotion.web.services import current_services
 from emotion.web.storage import new_id
+from emotion.web.visitors import new_visitor
 
-PHOTO_FIELD = "photo"
 MODEL_FIELD = "model"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A photo that was read.
+    """A photo that was read."""
 
-    Attributes:
-        photo: the photo; its full size is decoded only when pictures of it are made.
-        sights: the faces, left to right, each with what the model saw.
-        results: the same as plain types for JSON.
-        model: what the page says about the model.
-    """
-
-    photo: Photo
-    sights: Sequence[Sight]
-    results: Mapping
-    model: Mapping
+    photo: Photo  # its full size is decoded only when pictures of it are made
+    sights: Sequence[Sight]  # left to right
+    results: Mapping  # from `results_to_dict`
+    model: Mapping  # what the page says about the model
 
     def pictures(self) -> dict[str, bytes]:
-        """Return file name -> picture."""
         return pictures_of(self.photo.full, self.sights)
 
 
-def uploaded_files(most: int, field: str = PHOTO_FIELD) -> list[FileStorage]:
-    """Return the files, at least one, in a field of the current request.
-
-    Args:
-        most: how many there may be.
-        field: `photo`, or `video`.
-
-    Raises:
-        UploadError: there are none or too many.
-    """
-    kind = UploadError if field == PHOTO_FIELD else VideoUploadError
+def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
+    """Return the files of the current request, 1 to `most`, in the field `photo` or `video`."""
+    kind = errors.UploadError if field == "photo" else errors.VideoUploadError
     files = request.files.getlist(field)
     if len(files) > most:
         at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
         raise kind(f"expected {at_a_time} at a time; received {len(files)} files")
     if not files:
-        # what came instead, without repeating its words
-        others = len(request.files) + len(request.form)
-        received = counted(others, "other field") if others else "no field"
-        if field in request.form:
-            received = "text"
-        elif request.mimetype != "multipart/form-data":
-            received = "a request that is not multipart/form-data"
-        raise kind(f"expected a file in the field {field!r}; received {received}")
+        others = counted(len(request.files) + len(request.form), "other field")
+        received = "text" if field in request.form else others
+        raise kind(
+            f"expected a file in the field {field!r} of multipart/form-data; received {received}"
+        )
     if not files[0].filename and not files[0].read(1):
         raise kind(f"expected a {field}; none was chosen")
     files[0].seek(0)
     return files
 
 
-def chosen_recognizer(services: Services) -> Recognizer:
+def chosen_recognizer() -> Recognizer:
     """Return the recognizer with the model that the current request chooses, or the default.
 
     Call it outside the gate: a model that is chosen for the first time is loaded here.
-
-    Raises:
-        EmotionError: there is no model, or not this one.
     """
+    services, key = current_services(), request.form.get(MODEL_FIELD, "")
     services.require_recognizer()
-    key = request.form.get(MODEL_FIELD, "")
     try:
         return services.models.get(key)
-    except ModelError as error:
-        raise ChosenModelError(
+    except errors.ModelError as error:
+        raise errors.ChosenModelError(
             f"expected the files of the model {key} to be whole; they are damaged, incomplete or "
             "being replaced"
         ) from error
 
 
-def read_photo(services: Services, recognizer: Recognizer, content: bytes) -> Reading:
-    """Return the faces of a photo; the caller holds a place at the gate.
-
-    Raises:
-        ImageError: the photo cannot be used.
-    """
-    if not content:
-        raise EmptyImageError("expected a photo; received an empty file")
+def read_photo(recognizer: Recognizer, content: bytes) -> Reading:
+    """Return the faces of a photo, or raise an `ImageError`; the caller has a place at the gate."""
+    services, model = current_services(), recognizer.model
     photo = decode_photo(content, services.settings.image_limits, ENOUGH_PIXELS)
     sights = recognizer.look_many([photo])[0]
     note_photo(len(sights))
-    faces, model = [sight.face for sight in sights], recognizer.model
     offered = services.models.find(request.form.get(MODEL_FIELD, ""))
-    facts = model_facts(model, offered.stem.parent, offered.names) | {
-        "accuracy_when_unsure": recognizer.thresholds.accuracy_when_unsure,
-    }
+    facts = model_facts(model, offered.stem.parent, offered.names)
+    facts["accuracy_when_unsure"] = recognizer.thresholds.accuracy_when_unsure
+    faces = [sight.face for sight in sights]
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
     results["model"] |= offered.names
     return Reading(photo, sights, results, facts)
 
 
-def keep(
-    services: Services, reading: Reading, visitor: str, set_id: str, position: int
-) -> PhotoRow:
-    """Write the pictures of a photo that was read; return the row to `note`.
+def keep(reading: Reading, set_id: str, position: int) -> PhotoRow:
+    """Write the pictures of a photo; return its row for the database."""
+    pictures, faces = reading.pictures(), [sight.face for sight in reading.sights]
+    photo_id = current_services().storage.save(reading.results, reading.model, pictures, set_id)
+    candidates, verdicts = tuple(face.candidates for face in faces), tuple(map(verdict, faces))
+    model = {name: reading.model[name] for name in ("key", "title")}
+    emotions = Answers(candidates, verdicts, model).to_text()
+    return row_of(set_id, position, photo_id, len(faces), emotions=emotions)
 
-    Raises:
-        StorageError: they cannot be written.
-    """
-    storage = services.storage
-    photo_id = storage.save(reading.results, reading.model, reading.pictures(), set_id)
+
+def row_of(set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str) -> PhotoRow:
+    """Return the row of a photo; one that could not be read has no id yet, but a problem."""
+    storage = current_services().storage
     now_s = storage.clock()
-    faces = [sight.face for sight in reading.sights]
-    answers = Answers(
-        candidates=tuple(face.candidates for face in faces),
-        verdicts=tuple(map(verdict, faces)),
-        model={name: reading.model[name] for name in ("key", "title")},
-    )
-    return PhotoRow(
-        id=photo_id,
-        set_id=set_id,
-        position=position,
-        visitor=visitor,
-        created_s=now_s,
-        expires_s=now_s + storage.keep_s,
-        faces=len(faces),
-        emotions=answers.to_text(),
-    )
+    key = (photo_id or new_id(), set_id, position, new_visitor())
+    return PhotoRow(*key, now_s, now_s + storage.keep_s, faces, **said)
 
 
-def unread_row(
-    services: Services, problem: str, visitor: str, set_id: str, position: int
-) -> PhotoRow:
-    """Return the row that says why a photo of a set could not be read."""
-    now_s = services.storage.clock()
-    expires_s = now_s + services.storage.keep_s
-    return PhotoRow(new_id(), set_id, position, visitor, now_s, expires_s, 0, problem=problem)
+@contextlib.contextmanager
+def all_or_nothing() -> Iterator[list[PhotoRow]]:
+    """Give a list for the rows of photos that belong together, and write them to the database.
 
-
-def note(services: Services, rows: Sequence[PhotoRow], results: Sequence[Mapping]) -> None:
-    """Write photos to the database and count them; if that fails, nothing of them stays.
-
-    Call it outside the gate: other photos must not wait for the database.
-
-    Args:
-        services: what the app is made of.
-        rows: of all photos of a set.
-        results: what `results_to_dict` gave for those that could be read.
-
-    Raises:
-        DatabaseError: the database cannot be written.
+    If anything fails, no picture of them stays. The block takes its place at the gate inside, so
+    that other photos need not wait for the database.
     """
+    rows: list[PhotoRow] = []
     try:
-        services.database.remember(*rows)
-    except DatabaseError:
-        drop(services, rows)
+        yield rows
+        if rows:
+            current_services().database.remember(*rows)
+    except Exception:
+        for row in rows:
+            with contextlib.suppress(errors.GoneError, errors.StorageError):
+                current_services().storage.delete(row.id)
         raise
-    count(services, results)
 
 
-def drop(services: Services, rows: Sequence[PhotoRow]) -> None:
-    """Remove the pictures of photos that could not be noted, as far as possible."""
-    for row in rows:
-        with contextlib.suppress(GoneError, StorageError):
-            services.storage.delete(row.id)
-
-
-def count(services: Services, results: Sequence[Mapping]) -> None:
+def count(results: Sequence[Mapping]) -> None:
     """Count photos, outside the gate; the answer is worth giving even if that fails."""
+    services = current_services()
     try:
         for each in results:
             services.database.count(each, services.storage.clock())
-    except DatabaseError as error:
+    except errors.DatabaseError as error:
         logging.getLogger(LOGGER).warning("a photo is missing in the statistics: %s", error)

@@ -6,19 +6,18 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from emotion.web.storage import Folders, GoneError, StorageError, gone, is_id, is_old, require_plain
+from emotion.web.storage import Folders, StorageError, is_old
 
-SOURCE = "your video"
-"""Messages name the file so: its own name is never known here."""
-
+SOURCE = "your video"  # messages name the file so: its own name is never known here
 VIDEO, POSTER, TIMELINE = "annotated.mp4", "poster.jpg", "timeline.png"
 SUMMARY, FACTS = "summary.json", "facts.json"
 TABLES = ("emotions.csv", "emotions.jsonl", "emotions.parquet")
+# what anyone who knows the address may have -> its media type
 FILE_TYPES = {
     VIDEO: "video/mp4",
     POSTER: "image/jpeg",
@@ -28,18 +27,10 @@ FILE_TYPES = {
     "emotions.parquet": "application/vnd.apache.parquet",
     SUMMARY: "application/json",
 }
-"""What anyone who knows the address may have -> its media type."""
-
-LINKS = {
-    "video": VIDEO,
-    "poster": POSTER,
-    "timeline": TIMELINE,
-    "csv": "emotions.csv",
-    "jsonl": "emotions.jsonl",
-    "parquet": "emotions.parquet",
-    "summary": SUMMARY,
-}
-"""What the API calls a file of a video that is done -> its name."""
+# what the API calls a file -> its name
+LINKS = dict(
+    zip("video poster timeline csv jsonl parquet summary".split(), FILE_TYPES, strict=True)
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +41,7 @@ class Job:
     room: str  # the folder for the results
     model: str  # folder and name of the model's files
     model_names: Mapping[str, str]  # its key and its title
-    detector: str  # haar or yunet
-    detector_model: str | None  # the file that yunet needs
+    yunet: str | None  # the file of this detector, None for the cascades
     longest_s: float
     memory_bytes: int
     cpu_s: int
@@ -62,39 +52,17 @@ class VideoFiles(Folders):
     """The folders of videos; safe to share between threads and between processes."""
 
     def receive(self, video_id: str, file: BinaryIO) -> None:
-        """Write an uploaded file.
-
-        Raises:
-            StorageError: the disk is full, read-only or not there.
-        """
+        """Write an uploaded file, or raise a `StorageError`."""
         self.create(video_id, {SOURCE: file})
 
-    def source(self, video_id: str) -> Path:
-        """Return the path of the uploaded file."""
-        return self.path(video_id, SOURCE)
-
     def make_room(self, video_id: str, attempt: str) -> Path:
-        """Make and return the folder of an attempt.
-
-        Raises:
-            StorageError: it cannot be made.
-        """
+        """Make and return the folder of an attempt, or raise a `StorageError`."""
         room = self.path(video_id, attempt)
         try:
             room.mkdir(mode=0o700)
         except OSError as error:
             raise StorageError(error) from error
         return room
-
-    def file(self, video_id: str, attempt: str, name: str) -> Path:
-        """Return a file that an attempt made; links are not followed.
-
-        Raises:
-            GoneError: there is none.
-        """
-        if not is_id(attempt) or name not in (*FILE_TYPES, FACTS):
-            raise gone()
-        return require_plain(self.path(video_id, attempt, name))
 
     def keep_only(self, video_id: str, attempt: str = "") -> None:
         """Remove the uploaded file, and what other attempts than this one left."""
@@ -106,30 +74,10 @@ class VideoFiles(Folders):
     def drop_room(self, video_id: str, attempt: str) -> None:
         """Remove what an attempt left, as far as possible; the sweep tries again."""
         path = self.path(video_id, attempt)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-            return
-        with contextlib.suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the uploaded file or a link
             path.unlink()
 
-    def remove(self, video_id: str) -> None:
-        """Remove all of a video, if there is any of it left.
-
-        Raises:
-            StorageError: it cannot be removed.
-        """
-        with contextlib.suppress(GoneError):
-            super().remove(video_id)
-
-    def sweep(self, known: Callable[[Iterable[str]], set[str]], now_s: float) -> None:
-        """Remove what the database does not know, and what a crash left, once an hour old.
-
-        Args:
-            known: returns the ids that the database has.
-            now_s: the time, in seconds since 1970.
-
-        Raises:
-            StorageError: something cannot be removed.
-        """
-        kept = known([path.name for path in self._entries() if is_id(path.name)])
-        self._remove_due(lambda path: path.name not in kept and is_old(path, now_s), now_s)
+    def sweep(self, known: Container[str], now_s: float) -> None:
+        """Remove what a crash left, and videos that are not known, once an hour old."""
+        self._remove_due(lambda path: path.name not in known and is_old(path, now_s), now_s)

@@ -12,12 +12,17 @@ import contextlib
 import errno
 import json
 import os
+import re
+import resource
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector
@@ -36,79 +41,53 @@ from emotion.web.models.facts import model_facts, without_folders
 from emotion.web.photos.pictures import reduced
 from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
 
-NICENESS = 10
-"""The web threads go first."""
-
-MOST_FPS = 60
-"""Limits the frames of a video: the longest one may have this many a second."""
-
+NICENESS = 10  # the web threads go first
+MOST_FPS = 60  # frames a second that the longest allowed video may have
 REPORT_EVERY_S = 0.25
 POSTER_SIDE = 1280
-OUT_OF_MEMORY = (
-    "expected a video that can be analysed in the memory there is; it takes more: a smaller copy "
-    "may work"
+MOST_EMOTIONS = 12  # how many the list of a visitor's results names
+OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
+# what OpenCV, ONNX Runtime, the system, C++ and its loader say
+SIGNS_OF_NO_MEMORY = re.compile(
+    "Insufficient memory|Failed to allocate|allocate memory|bad_alloc|failed to map segment"
 )
-SIGNS_OF_NO_MEMORY = (
-    "Insufficient memory",
-    "Failed to allocate",
-    "allocate memory",
-    "bad_alloc",
-    "failed to map segment",
-)
-"""What OpenCV, ONNX Runtime, the system, C++ and its loader say."""
-
-MOST_EMOTIONS = 12
-"""The list of a visitor's results names this many at most."""
 
 
 def main() -> int:
     """Do the job that stdin brings; return the exit status."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # what libraries print goes nowhere
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def tell(kind: str, content: object) -> None:
-        stdout.write(json.dumps({kind: content}) + "\n")
-        stdout.flush()
+        print(json.dumps({kind: content}), file=stdout, flush=True)
 
     job = Job(**json.loads(sys.stdin.buffer.readline()))
-    threading.Thread(target=_end_with_the_app, daemon=True).start()
+    threading.Thread(target=end_with_the_app, daemon=True).start()
     return_memory_early()
-    # the results are for the app's user alone
-    os.umask(0o077)
     try:
         limit_process(job)
         tell("done", do(job, lambda progress: tell("progress", progress)))
-    except EmotionError as error:
-        tell("problem", OUT_OF_MEMORY if lacks_memory(error) else _without_paths(str(error), job))
-    except Exception as error:  # the app logs it
+    except Exception as error:
         if lacks_memory(error):
             tell("problem", OUT_OF_MEMORY)
+        elif isinstance(error, EmotionError):
+            tell("problem", without_paths(str(error), job))
         else:
             tell("mistake", traceback.format_exc())
     return 0
 
 
 def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
-    """Analyse a video and return what the app needs to know about the result.
-
-    Raises:
-        EmotionError: the video, or the model, cannot be used.
-    """
+    """Analyse a video and return what the app needs to know about the result."""
     room, watcher = Path(job.room), Watcher(tell)
     limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * MOST_FPS))
-    outputs = VideoOutputs(
-        video=room / VIDEO,
-        tables=tuple(room / name for name in TABLES),
-        summary=room / SUMMARY,
-        timeline=room / TIMELINE,
-    )
+    tables = tuple(room / name for name in TABLES)
+    outputs = VideoOutputs(room / VIDEO, tables, room / SUMMARY, room / TIMELINE)
     with open_video(Path(job.source), limits=limits) as video:
         # only now, as a file that is no video needs no model
-        if job.detector == "yunet":
-            detector = YunetDetector(Path(job.detector_model), YUNET_VIDEO_SEARCH)
+        if job.yunet:
+            detector = YunetDetector(Path(job.yunet), YUNET_VIDEO_SEARCH)
         else:
             detector = FaceDetector(VIDEO_SEARCH)
         recognizer = Recognizer.load(Path(job.model), detector)
@@ -119,12 +98,12 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
     facts = {
-        "problem": _without_paths(report.problem or "", job),
+        "problem": without_paths(report.problem or "", job),
         "width": info.size_wh[0],
         "height": info.size_wh[1],
         "fps": round(info.fps, 3),
         "has_sound": info.has_sound,
-        "sound_problem": _without_paths(report.sound_problem or "", job),
+        "sound_problem": without_paths(report.sound_problem or "", job),
         "frames": report.summary.frames,
         "duration_s": round(report.summary.duration_s, 3),
         "model": model_facts(recognizer.model, Path(job.model).parent, job.model_names),
@@ -138,48 +117,43 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     }
 
 
+@dataclass
 class Watcher:
-    """Counts the people, keeps a poster, and reports now and then how far the work is.
+    """Counts the people, keeps a poster, and tells now and then how far the work is."""
 
-    Attributes:
-        people: how many have been followed so far.
-        poster: the first frame with the most faces, or None.
-    """
-
-    def __init__(self, tell: Callable[[Mapping], None]):
-        self.people = 0
-        self.poster = None
-        self._tell = tell
-        self._most_faces = -1
-        self._started_s = time.monotonic()
-        self._next_s = 0.0
+    tell: Callable[[Mapping], None]
+    people: int = 0  # followed so far
+    poster: np.ndarray | None = None  # the first frame with the most faces
+    most_faces: int = -1
+    started_s: float = field(default_factory=time.monotonic)
+    next_s: float = 0.0
 
     def see(self, frame: FrameFaces) -> bool:
         """Look at a frame; go on."""
         numbers = [face.track for face in frame.faces]
         self.people = max(self.people, *numbers, 0)
-        if len(numbers) > self._most_faces:
-            self._most_faces = len(numbers)
+        if len(numbers) > self.most_faces:
+            self.most_faces = len(numbers)
             drawn = annotate(frame.image, [face.face for face in frame.faces], numbers)
             self.poster = reduced(drawn, POSTER_SIDE)
         return True
 
     def report(self, progress: Progress) -> bool:
-        """Report the progress of `analyse_video`, unless it was just done; go on."""
+        """Tell the progress of `analyse_video`, unless it was just done; go on."""
         now_s, share = time.monotonic(), progress.share
-        if now_s < self._next_s:
+        if now_s < self.next_s:
             return True
-        self._next_s = now_s + REPORT_EVERY_S
-        elapsed_s = now_s - self._started_s
-        self._tell(
+        self.next_s = now_s + REPORT_EVERY_S
+        left_s = (now_s - self.started_s) * (1 - share) / share if share else None
+        self.tell(
             {
-                "share": None if share is None else round(share, 4),
+                "share": share and round(share, 4),
                 "frames": progress.frames_done,
                 "frame_count": progress.frame_count,
                 "position_s": round(progress.position_s, 3),
                 "duration_s": progress.duration_s and round(progress.duration_s, 3),
                 "frames_per_s": round(progress.rate, 2),
-                "left_s": round(elapsed_s * (1 - share) / share, 1) if share else None,
+                "left_s": left_s and round(left_s, 1),
                 "faces": self.people,
             }
         )
@@ -188,22 +162,17 @@ class Watcher:
 
 def lacks_memory(error: BaseException | None) -> bool:
     """True if an error, or one that led to it, came because memory ran out."""
-    while error is not None:
-        is_known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-        if is_known or any(words in str(error) for words in SIGNS_OF_NO_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    if error is None:
+        return False
+    is_known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    is_known = is_known or bool(SIGNS_OF_NO_MEMORY.search(str(error)))
+    return is_known or lacks_memory(error.__cause__ or error.__context__)
 
 
 def limit_process(job: Job) -> None:
-    """Limit what this process may take, where the system has such limits."""
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
-    try:
-        import resource
-    except ImportError:
-        return
+    """Limit what this process may take; what it writes is for the app's user alone."""
+    os.umask(0o077)
+    os.nice(NICENESS)
     for limit, most in (
         # unlike the address space, this leaves out what threads and allocators set aside unused
         (resource.RLIMIT_DATA, job.memory_bytes),
@@ -216,12 +185,12 @@ def limit_process(job: Job) -> None:
             resource.setrlimit(limit, (most, most))
 
 
-def _without_paths(text: str, job: Job) -> str:
+def without_paths(text: str, job: Job) -> str:
     """Return a message about the video that does not say where it lies on this server."""
     return without_folders(text.replace(job.source, SOURCE), Path(job.model).parent)
 
 
-def _end_with_the_app() -> None:
+def end_with_the_app() -> None:
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass

@@ -4,8 +4,8 @@ A video waits, is analysed by one process that keeps reporting, and ends as done
 process that stops reporting loses its video to the next one that asks.
 """
 
-from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.orm import Mapped, mapped_column
@@ -15,8 +15,7 @@ from emotion.web.database import Database, Expiry, Id, Row, VisitorKey
 from emotion.web.storage import is_id
 
 WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")
-SILENT_S = 30.0
-"""A process that has not reported for this long is taken for dead."""
+SILENT_S = 30.0  # a process that has not reported for this long is taken for dead
 
 
 class VideoRow(Row):
@@ -42,15 +41,10 @@ class VideoRows:
     """The videos of one database; safe to share between threads, processes and machines."""
 
     def __init__(self, database: Database):
-        """Use a database; nothing is opened yet."""
         self._database = database
 
     def add(self, row: VideoRow, most_waiting: int) -> None:
-        """Put a video at the end of the queue.
-
-        Raises:
-            QueueFullError: the queue is full.
-        """
+        """Put a video at the end of the queue, or raise a `QueueFullError`."""
         with self._database.transaction(writes=True, alone=True) as connection:
             waiting = connection.execute(_count(VideoRow.state == WAITING)).scalar_one()
             if waiting >= most_waiting:
@@ -60,7 +54,7 @@ class VideoRows:
             connection.execute(sql.insert(VideoRow), asdict(row))
 
     def find(self, video_id: str, now_s: float) -> VideoRow | None:
-        """Return a video that is still kept, None if there is none."""
+        """Return a video that is still kept."""
         found = self._select(VideoRow.id == video_id, now_s) if is_id(video_id) else ()
         return found[0] if found else None
 
@@ -72,23 +66,15 @@ class VideoRows:
 
     def before(self, row: VideoRow) -> int:
         """Return how many waiting videos came before this one."""
-        order = sql.tuple_(VideoRow.created_s, VideoRow.id)
-        with self._database.transaction() as connection:
-            earlier = _count(VideoRow.state == WAITING, order < (row.created_s, row.id))
-            return connection.execute(earlier).scalar_one()
+        earlier = sql.tuple_(VideoRow.created_s, VideoRow.id) < (row.created_s, row.id)
+        return self._scalars(_count(VideoRow.state == WAITING, earlier)).pop()
 
     def count(self, state: str) -> int:
         """Return how many videos are in a state."""
-        with self._database.transaction() as connection:
-            return connection.execute(_count(VideoRow.state == state)).scalar_one()
+        return self._scalars(_count(VideoRow.state == state)).pop()
 
     def claim(self, attempt: str, now_s: float) -> VideoRow | None:
-        """Take the first video that waits, or whose process is dead; None if there is none.
-
-        Args:
-            attempt: a new key for this attempt.
-            now_s: the time, in seconds since 1970.
-        """
+        """Take the first video that waits, or whose process is dead, under a new attempt's key."""
         is_silent = ~VideoRow.beat_s.between(now_s - SILENT_S, now_s + SILENT_S)
         is_free = (VideoRow.state == WAITING) | ((VideoRow.state == RUNNING) & is_silent)
         first = (
@@ -107,34 +93,33 @@ class VideoRows:
 
     def beat(self, row: VideoRow, now_s: float, progress: str) -> bool:
         """Report that the work goes on; False if the video is gone or another process has it."""
-        return self._change(_own(row).values(beat_s=now_s, progress=progress))
+        return self._change_own(row, beat_s=now_s, progress=progress)
 
     def hand_back(self, row: VideoRow) -> bool:
-        """Let a video wait again as if nobody had begun with it."""
-        changes = {"state": WAITING, "attempts": VideoRow.attempts - 1, "progress": ""}
-        return self._change(_own(row).values(**changes))
+        """Let a video wait again as if nobody had begun with it; False as for `beat`."""
+        return self._change_own(row, state=WAITING, attempts=VideoRow.attempts - 1, progress="")
 
     def finish(self, row: VideoRow) -> bool:
         """Note how the work ended: state, problem, faces, emotions, expiry; False as for `beat`."""
         names = ("state", "problem", "faces", "emotions", "expires_s")
         changes = {name: getattr(row, name) for name in names}
-        return self._change(_own(row).values(**changes, progress=""))
+        return self._change_own(row, **changes, progress="")
 
     def remove(self, video_id: str) -> bool:
         """Remove what is known of a video; False if nothing was."""
         return is_id(video_id) and self._change(sql.delete(VideoRow).where(VideoRow.id == video_id))
 
-    def expired(self, now_s: float) -> tuple[str, ...]:
+    def expired(self, now_s: float) -> list[str]:
         """Return the ids of the videos that have expired."""
-        query = sql.select(VideoRow.id).where(VideoRow.expires_s <= now_s)
-        with self._database.transaction() as connection:
-            return tuple(connection.execute(query).scalars())
+        return self._scalars(sql.select(VideoRow.id).where(VideoRow.expires_s <= now_s))
 
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """Return the ids that exist."""
-        query = sql.select(VideoRow.id).where(VideoRow.id.in_(list(ids)))
+    def known(self) -> set[str]:
+        """Return the ids of all videos."""
+        return set(self._scalars(sql.select(VideoRow.id)))
+
+    def _scalars(self, query: sql.Select) -> list[Any]:
         with self._database.transaction() as connection:
-            return set(connection.execute(query).scalars())
+            return list(connection.execute(query).scalars())
 
     def _select(self, condition, now_s: float) -> tuple[VideoRow, ...]:
         """Return the videos that meet a condition and are still kept, oldest first."""
@@ -143,6 +128,11 @@ class VideoRows:
         with self._database.transaction() as connection:
             return tuple(VideoRow(**row) for row in connection.execute(query).mappings())
 
+    def _change_own(self, row: VideoRow, **values: Any) -> bool:
+        """Change a video that this attempt, and no later one, works on."""
+        is_own = (VideoRow.id == row.id, VideoRow.attempt == row.attempt, VideoRow.state == RUNNING)
+        return self._change(sql.update(VideoRow).where(*is_own).values(**values))
+
     def _change(self, statement: sql.Executable) -> bool:
         with self._database.transaction(writes=True) as connection:
             return connection.execute(statement).rowcount > 0
@@ -150,9 +140,3 @@ class VideoRows:
 
 def _count(*conditions) -> sql.Select:
     return sql.select(sql.func.count()).select_from(VideoRow).where(*conditions)
-
-
-def _own(row: VideoRow) -> sql.Update:
-    """Return a change of a video that this attempt, and no later one, works on."""
-    is_own = (VideoRow.id == row.id, VideoRow.attempt == row.attempt, VideoRow.state == RUNNING)
-    return sql.update(VideoRow).where(*is_own)

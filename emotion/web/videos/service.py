@@ -3,70 +3,40 @@
 import contextlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from emotion.errors import EmotionError, EmptyVideoError, NoVideosError, VideoTypeError
+from emotion.errors import EmotionError, EmptyVideoError, GoneError, VideoTypeError
 from emotion.web.database import Database
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
-from emotion.web.storage import StorageError, gone, new_id
+from emotion.web.storage import StorageError, gone, new_id, require_plain
 from emotion.web.videos.files import FACTS, FILE_TYPES, SUMMARY, VideoFiles
-from emotion.web.videos.queue import DONE, RUNNING, WAITING, VideoRow, VideoRows
+from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow, VideoRows
 from emotion.web.videos.workers import VideoWorkers
 
-VIDEO_FIELD = "video"
-UNFINISHED_S = 24 * 3600.0
-"""A video expires some time after its analysis has ended, or after a day if it has not."""
-
-PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")
-"""What videos need and photos do not."""
-
+UNFINISHED_S = 24 * 3600.0  # a video whose analysis has not ended expires after so long
+PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")  # what videos need and photos do not
 HEAD_BYTES = 512
+# (place, bytes) by which the kinds of files that are read are known
 STARTS = (
-    (4, b"ftyp"),  # MP4, MOV, 3GP
-    (4, b"moov"),
-    (4, b"mdat"),
-    (4, b"wide"),
-    (4, b"free"),
+    *((4, name) for name in (b"ftyp", b"moov", b"mdat", b"wide", b"free")),  # MP4, MOV, 3GP
     (0, b"\x1aE\xdf\xa3"),  # Matroska, WebM
     (8, b"AVI "),
     (0, b"OggS"),
     (0, b"\x00\x00\x01\xba"),  # MPEG program stream
 )
-"""(place, bytes) by which the kinds of files that are read are known."""
-
-TRANSPORT_STREAM = (0, 188, 376)
-"""Where packets of an MPEG transport stream begin, each with a G."""
-
-PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
-"""Kinds of ftyp that are photos."""
-
-
-@dataclass(frozen=True)
-class VideoView:
-    """A video as its page and the API show it."""
-
-    row: VideoRow
-    before: int = 0  # how many wait before it
-    progress: Mapping | None = None  # while it is analysed; empty before the first report
-    facts: Mapping | None = None  # size, rate, length and model, once it is done
-    summary: Mapping | None = None  # how long each face showed each emotion, once it is done
+TRANSPORT_STREAM = (0, 188, 376)  # where packets of an MPEG transport stream begin, with a G
+PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")  # ftyp of photos
 
 
 class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
     def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        models: Models,
-        clock: Callable[[], float],
+        self, settings: Settings, database: Database, models: Models, clock: Callable[[], float]
     ):
-        """Put the parts together; nothing is opened or started yet."""
         self.settings = settings
         self.clock = clock
         self.rows = VideoRows(database)
@@ -76,29 +46,15 @@ class Videos:
     def refusal(self) -> str:
         """Return why this server takes no videos, "" if it does."""
         if self.settings.keeps_nothing:
-            return (
-                "Videos are not taken here: analysing one takes minutes, so its result would have "
-                "to be kept, and this server keeps nothing."
-            )
+            return "Results of videos must be kept, and this server keeps nothing."
         if self.settings.video_workers == 0:
             return "Videos are not taken here."
         missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        if not missing:
-            return ""
-        return f"Videos cannot be read here: this server lacks {' and '.join(missing)}."
-
-    def require(self) -> None:
-        """Raise a `NoVideosError` if this server takes no videos."""
-        if refusal := self.refusal():
-            raise NoVideosError(refusal)
+        words = f"Videos cannot be read here: this server lacks {' and '.join(missing)}."
+        return words if missing else ""
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
-        """Put a video at the end of the queue.
-
-        Raises:
-            EmotionError: videos are not taken, this is none, or the queue is full.
-        """
-        self.require()
+        """Put a video at the end of the queue."""
         # how the file begins; its analysis looks further
         head = file.read(HEAD_BYTES)
         file.seek(0)
@@ -122,60 +78,50 @@ class Videos:
         return row
 
     def find(self, video_id: str) -> VideoRow:
-        """Return a video that is kept.
-
-        Raises:
-            GoneError: there is none.
-        """
+        """Return a video that is kept, or raise a `GoneError`."""
         row = self.rows.find(video_id, self.clock())
         if row is None:
             raise gone()
         return row
 
-    def view(self, video_id: str) -> VideoView:
-        """Return a video with all that is known of it.
-
-        Raises:
-            GoneError: there is none.
-        """
-        row = self.find(video_id)
+    def about(self, row: VideoRow) -> dict[str, Any]:
+        """Return what its row does not say: `before`, `progress`, or `facts` and `summary`."""
         if row.state == WAITING:
             # after a restart nobody may have looked at the queue yet
             self.workers.start()
-            return VideoView(row, before=self.rows.before(row))
+            return {"before": self.rows.before(row)}
         if row.state == RUNNING:
-            return VideoView(row, progress=json.loads(row.progress or "{}"))
-        if row.state != DONE:
-            return VideoView(row)
+            return {"progress": json.loads(row.progress or "{}")}
+        if row.state == FAILED:
+            return {}
         try:
-            files = [self.files.file(row.id, row.attempt, name) for name in (FACTS, SUMMARY)]
-            facts, summary = (json.loads(file.read_bytes()) for file in files)
+            paths = [self._path(row, name) for name in (FACTS, SUMMARY)]
+            return {path.stem: json.loads(path.read_bytes()) for path in paths}
         except (OSError, ValueError) as error:
             raise gone() from error
-        return VideoView(row, facts=facts, summary=summary)
 
     def file(self, video_id: str, name: str) -> Path:
-        """Return a file of a video that is done.
-
-        Raises:
-            GoneError: there is none.
-        """
+        """Return a file of a video that is done, or raise a `GoneError`."""
         row = self.find(video_id)
         if row.state != DONE or name not in FILE_TYPES:
             raise gone()
-        return self.files.file(row.id, row.attempt, name)
+        return self._path(row, name)
+
+    def _path(self, row: VideoRow, name: str) -> Path:
+        return require_plain(self.files.path(row.id, row.attempt, name))  # no links are followed
 
     def remove_known(self, video_id: str) -> None:
         """Remove a video at once, even if parts of it are gone; work on it stops."""
         self.rows.remove(video_id)
         self.workers.wake()
-        self.files.remove(video_id)
+        with contextlib.suppress(GoneError):
+            self.files.remove(video_id)
 
     def sweep(self) -> None:
         """Remove what has expired and what a crash left."""
         for video_id in self.rows.expired(self.clock()):
             self.remove_known(video_id)
-        self.files.sweep(self.rows.known, self.clock())
+        self.files.sweep(self.rows.known(), self.clock())
 
 
 def looks_like_video(head: bytes) -> bool:
@@ -183,4 +129,4 @@ def looks_like_video(head: bytes) -> bool:
     if head[4:8] == b"ftyp" and head[8:12] in PICTURE_BRANDS:
         return False
     is_stream = all(head[place : place + 1] == b"G" for place in TRANSPORT_STREAM)
-    return is_stream or any(head[at : at + len(mark)] == mark for at, mark in STARTS)
+    return is_stream or any(head.startswith(mark, place) for place, mark in STARTS)

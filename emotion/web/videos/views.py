@@ -1,53 +1,27 @@
 """Videos as pages and as JSON: sent, watched while they are analysed, shown, and deleted."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
 
-from flask import (
-    Blueprint,
-    Response,
-    jsonify,
-    redirect,
-    render_template,
-    request,
-    send_file,
-    url_for,
-)
+from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from emotion.errors import NoVideosError
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
+from emotion.web.photos.pages import PRIVATE, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
 from emotion.web.videos.queue import DONE, FAILED, VideoRow
-from emotion.web.videos.service import VIDEO_FIELD, VideoView
 from emotion.web.visitors import is_sender, new_visitor, remove_own_video
 
-PRIVATE = {
-    "Cache-Control": "private, no-store",
-    "X-Robots-Tag": "noindex, nofollow",
-}
 UNSURE = "unsure"
-FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")
-"""What the API says about the picture and the sound."""
-
-MOST_TRACKS = 100
-"""The page shows this many faces, those seen for longest; the tables have all."""
-
-REFRESH_S = 3
-"""How often the page asks again without JavaScript."""
+FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
+MOST_TRACKS = 100  # the page shows those seen for longest; the tables have all
+REFRESH_S = 3  # how often the page asks again without JavaScript
 
 videos = Blueprint("videos", __name__)
-
-
-@videos.app_context_processor
-def words_for_templates() -> dict:
-    """Return what every template may use."""
-    return {"video_field": VIDEO_FIELD, "videos_refusal": current_services().videos.refusal}
-
-
-# Sent
 
 
 @videos.get("/videos")
@@ -58,48 +32,40 @@ def form() -> ResponseReturnValue:
 
 @videos.post("/videos")
 def upload() -> ResponseReturnValue:
-    """Put a video into the queue and go to its page."""
     return redirect(url_for("videos.page", video_id=_received_video().id), 303)
 
 
 @api.post(f"{ROOT}/videos")
 def add_video() -> ResponseReturnValue:
     """Put a video into the queue; it is analysed outside of the request."""
-    view = current_services().videos.view(_received_video().id)
-    headers = NO_STORE | {"Location": url_for("api.video", video_id=view.row.id)}
-    return jsonify(video_document(view)), 202, headers
+    row = _received_video()
+    headers = NO_STORE | {"Location": url_for("api.video", video_id=row.id)}
+    return jsonify(video_document(row)), 202, headers
 
 
 def _received_video() -> VideoRow:
     services = current_services()
-    services.videos.require()
+    if refusal := services.videos.refusal():
+        raise NoVideosError(refusal)
     services.require_recognizer()
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
-    (file,) = uploaded_files(most=1, field=VIDEO_FIELD)
+    (file,) = uploaded_files(most=1, field="video")
     return services.videos.take(file.stream, new_visitor(), model.key)
-
-
-# Shown
 
 
 @videos.get("/videos/<video_id>")
 def page(video_id: str) -> ResponseReturnValue:
     """Show how far the work on a video is, what came of it, or why nothing did."""
-    view = current_services().videos.view(video_id)
-    about = {"view": view, "row": view.row, "is_own": is_sender(view.row.visitor), "clock": clock}
-    if view.row.state == FAILED:
+    row = current_services().videos.find(video_id)
+    about = {"row": row, "is_own": is_sender(row.visitor), "clock": clock}
+    about |= current_services().videos.about(row)
+    if row.state == FAILED:
         return render_template("video_failed.html", **about), PRIVATE
-    if view.row.state != DONE:
+    if row.state != DONE:
         return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
-    tracks = sorted(view.summary["tracks"], key=lambda track: -track["seconds"])
-    return render_template(
-        "video.html",
-        **about,
-        tracks=tracks[:MOST_TRACKS],
-        faces=len(tracks),
-        timeline=timeline_words(tracks),
-        times_of=times_of,
-    ), PRIVATE
+    tracks = sorted(about["summary"]["tracks"], key=lambda track: -track["seconds"])
+    about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
+    return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
 
 
 def times_of(track: Mapping) -> list[tuple[str, float]]:
@@ -126,67 +92,46 @@ def timeline_words(tracks: list[Mapping], most: int = 5) -> str:
 @api.get(f"{ROOT}/videos/<video_id>")
 def video(video_id: str) -> ResponseReturnValue:
     """Answer how far the work on a video is, or what came of it."""
-    return jsonify(video_document(current_services().videos.view(video_id))), NO_STORE
+    return jsonify(video_document(current_services().videos.find(video_id))), NO_STORE
 
 
-def video_document(view: VideoView) -> dict:
+def video_document(row: VideoRow) -> dict:
     """Return a video as plain types for JSON."""
-    row, facts = view.row, dict(view.facts or {})
-    files = {
-        name: url_for("api.video_file", video_id=row.id, name=file) for name, file in LINKS.items()
-    }
+    about, link = current_services().videos.about(row), partial(url_for, video_id=row.id)
+    facts = about.get("facts")
+    files = {name: link("api.video_file", name=file) for name, file in LINKS.items()}
     return {
         "id": row.id,
         "state": row.state,
         "created": moment(row.created_s),
         "expires": moment(row.expires_s),
-        "before": view.before,
-        "progress": dict(view.progress) if view.progress else None,
+        "before": about.get("before", 0),
+        "progress": about.get("progress") or None,
         "problem": row.problem or None,
         "links": {
-            "self": url_for("api.video", video_id=row.id),
-            "page": url_for("videos.page", video_id=row.id),
+            "self": link("api.video"),
+            "page": link("videos.page"),
             "files": files if row.state == DONE else None,
         },
         "video": {name: facts[name] for name in FACTS} if facts else None,
-        "model": facts.get("model"),
-        "summary": view.summary,
+        "model": facts and facts["model"],
+        "summary": about.get("summary"),
     }
 
 
 @videos.get("/videos/<video_id>/<name>")
+@api.get(f"{ROOT}/videos/<video_id>/files/<name>", endpoint="video_file")
 def file(video_id: str, name: str) -> Response:
-    """Send a file of a video that is done; with `?download=1` as a file to keep."""
-    return _sent(current_services().videos.file(video_id, name), "download" in request.args)
-
-
-@api.get(f"{ROOT}/videos/<video_id>/files/<name>")
-def video_file(video_id: str, name: str) -> ResponseReturnValue:
     """Send a file of a video that is done, or a part of it."""
-    return _sent(current_services().videos.file(video_id, name))
-
-
-def _sent(path: Path, as_download: bool = False) -> Response:
-    response = send_file(
-        path,
-        mimetype=FILE_TYPES[path.name],
-        as_attachment=as_download,
-        download_name=path.name,
-        conditional=True,
-        etag=False,
-    )
-    response.headers.update(PRIVATE)
+    path = current_services().videos.file(video_id, name)
+    response = private_file(path, FILE_TYPES[name], name if "download" in request.args else None)
     # a player that jumps asks for parts, and gets no more than these
     response.headers.setdefault("Accept-Ranges", "bytes")
     return response
 
 
-# Deleted
-
-
 @videos.post("/videos/<video_id>/delete")
 def delete(video_id: str) -> ResponseReturnValue:
-    """Remove a video at once; work on it stops."""
     remove_own_video(video_id)
     if request.args.get("back") == "mine":
         return redirect(url_for("pages.mine", deleted=1), 303)

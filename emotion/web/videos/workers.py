@@ -27,86 +27,92 @@ from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
-from emotion.web.videos.files import Job, VideoFiles
+from emotion.web.videos.files import SOURCE, Job, VideoFiles
 from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow, VideoRows
 
+LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
-ENVIRONMENT = tuple(
-    "PATH SYSTEMROOT LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH PYTHONPATH OMP_NUM_THREADS".split()
-)
-"""What the process may know of the app's environment, which may hold passwords."""
-
-LOOK_EVERY_S = 2.0
-"""How often the queue is looked at; of what this process receives, it knows at once."""
-
+# what the process may know of the app's environment, which may hold passwords
+ENVIRONMENT = "PATH LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH PYTHONPATH OMP_NUM_THREADS".split()
+LOOK_EVERY_S = 2.0  # at the queue; of what this process receives, it knows at once
 WATCH_EVERY_S = 0.5
-MOST_ATTEMPTS = 3
-"""A video is given up after the app has ended this often while it was analysed."""
-
+MOST_ATTEMPTS = 3  # a video is given up after the app has ended this often during its analysis
+# the work may take `START_S` and this many times the video's length, and be silent for so long
 START_S = 300.0
 TIMES_ITS_LENGTH = 40.0
 SILENCE_S = 180.0
-"""The work may take `START_S` and this many times the video's length, and be silent this long."""
-
-OUTPUT_TIMES_INPUT = 4
+# a result may be this large, or this many times as large as the uploaded file
 LEAST_FILE_BYTES = 2**30
-"""A result may be this large, or this many times as large as the uploaded file."""
-
+OUTPUT_TIMES_INPUT = 4
 LONGEST_LINE = 2**16
 PROGRESS = "share frames frame_count position_s duration_s frames_per_s left_s faces".split()
 
-DIED = (
-    "The work on this video ended unexpectedly: perhaps the file is damaged, or its picture is too "
-    "large."
-)
+DIED = "The work on this video ended unexpectedly: is the file damaged, or its picture too large?"
 TOO_LONG = "The work on this video took too long and was ended: try a shorter or smaller copy."
-TOO_OFTEN = (
-    "The server was stopped several times while it worked on this video, so it was given up: "
-    "please send it again."
-)
-NO_SUCH_MODEL = "The model that was chosen for this video is not offered any more."
+TOO_OFTEN = "The server was stopped several times during the work on this video: send it again."
 CANNOT_START = "The work on this video could not begin: please try again later."
-DISK_FULL = "The server's disk is full, so the video could not be analysed."
-CANNOT_WRITE = "The server's folder for results cannot be written to at the moment."
 
 
 @dataclass
-class Told:
+class Report:
     """What the process of a video has said so far."""
 
     progress: Mapping = field(default_factory=dict)
     done: Mapping | None = None
     problem: str = ""
     mistake: str = ""
-    heard_s: float = field(default_factory=time.monotonic)
+    last_s: float = field(default_factory=time.monotonic)
+
+    def add(self, line: bytes) -> None:
+        """Take a line of JSON; a hostile file may have taken over the process that wrote it."""
+        self.last_s = time.monotonic()
+        with contextlib.suppress(Exception):
+            content = json.loads(line)
+            if numbers := content.get("progress"):
+                self.progress = {name: finite(numbers.get(name)) for name in PROGRESS}
+            self.problem = str(content.get("problem", self.problem))[:1000]
+            self.mistake = str(content.get("mistake", self.mistake))
+            if is_result(content.get("done")):
+                self.done = content["done"]
 
 
+def finite(value: object) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def is_result(content: object) -> bool:
+    """True if the result has the expected form."""
+    match content:
+        case {
+            "problem": str(),
+            "faces": int(),
+            "frames": int(),
+            "duration_s": int() | float() as duration_s,
+            "model": {"sha256": str(), "key": str(), "title": str()},
+            "emotions": [*emotions],
+            "verdicts": [*verdicts],
+        }:
+            words = (*emotions, *verdicts)
+            return math.isfinite(duration_s) and all(isinstance(word, str) for word in words)
+    return False
+
+
+@dataclass
 class VideoWorkers:
     """The threads of one process that analyse videos; none runs before `start`."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        rows: VideoRows,
-        files: VideoFiles,
-        models: Models,
-        clock: Callable[[], float],
-        command: Sequence[str] = COMMAND,
-    ):
-        """Analyse the videos of a queue with a program that speaks as `job` does."""
-        self.command = command
-        self.ended: Counter = Counter()
-        self.in_work: set[str] = set()
-        self._settings = settings
-        self._database = database
-        self._rows = rows
-        self._files = files
-        self._models = models
-        self._clock = clock
-        self._news = threading.Condition()
-        self._threads: list[threading.Thread] = []
-        self._is_stopping = False
+    settings: Settings
+    database: Database
+    rows: VideoRows
+    files: VideoFiles
+    models: Models
+    clock: Callable[[], float]
+    command: Sequence[str] = COMMAND  # speaks as `job` does
+    ended: Counter[str] = field(default_factory=Counter)  # how -> how many
+    in_work: set[str] = field(default_factory=set)
+    _news: threading.Condition = field(default_factory=threading.Condition)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _is_stopping: bool = False
 
     def start(self) -> None:
         """Start the threads that should run and do not."""
@@ -114,7 +120,7 @@ class VideoWorkers:
             if self._is_stopping:
                 return
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-            for _ in range(self._settings.video_workers - len(self._threads)):
+            for _ in range(self.settings.video_workers - len(self._threads)):
                 thread = threading.Thread(target=self._work, name="videos", daemon=True)
                 thread.start()
                 self._threads.append(thread)
@@ -126,9 +132,8 @@ class VideoWorkers:
 
     def stop(self, patience_s: float = 10.0) -> None:
         """End all processes and give their videos back to the queue."""
-        with self._news:
-            self._is_stopping = True
-            self._news.notify_all()
+        self._is_stopping = True
+        self.wake()
         for thread in self._threads:
             thread.join(patience_s)
 
@@ -142,152 +147,122 @@ class VideoWorkers:
         """Take one video after another until the app ends."""
         while not self._is_stopping:
             try:
-                row = self._rows.claim(new_id(), self._clock())
-                if row:
+                if row := self.rows.claim(new_id(), self.clock()):
                     self.in_work.add(row.id)
                     try:
-                        told = self._run(row)
-                        if told is not None:
-                            self._end(row, told)
+                        self._analyse(row)
                     finally:
                         self.in_work.discard(row.id)
                     continue
             except EmotionError as error:
-                _log().warning("cannot work on videos at the moment: %s", error)
+                LOG.warning("cannot work on videos at the moment: %s", error)
             except Exception:
-                _log().exception("a mistake in the work on videos")
+                LOG.exception("a mistake in the work on videos")
             self._pause(LOOK_EVERY_S)
 
-    def _run(self, row: VideoRow) -> Told | None:
-        """Run the process of a video; return what it told, None if nobody needs it any more."""
-        if row.attempts > MOST_ATTEMPTS:
-            return Told(problem=TOO_OFTEN)
+    def _analyse(self, row: VideoRow) -> None:
+        """Run the process of a video and note what came of it."""
+        report: Report | None = Report(problem=TOO_OFTEN)
         try:
-            with running(self.command, self._settings, self._job_of(row)) as process:
-                return self._watch(row, process)
-        except StorageError as error:
-            return Told(problem=DISK_FULL if error.is_full else CANNOT_WRITE)
-        except ChoiceError:
-            return Told(problem=NO_SUCH_MODEL)
+            if row.attempts <= MOST_ATTEMPTS:
+                with running(self.command, self.settings, self._job_of(row)) as process:
+                    report = self._watch(row, process)
+        except (StorageError, ChoiceError) as error:
+            report = Report(problem=error.public or str(error))
         except OSError as error:
-            _log().error("cannot start the work on a video: %s", error.strerror or error)
-            return Told(problem=CANNOT_START)
+            LOG.error("cannot start the work on a video: %s", error.strerror or error)
+            report = Report(problem=CANNOT_START)
+        if report is None or not self._note_end(row, report):
+            self.files.drop_room(row.id, row.attempt)
 
     def _job_of(self, row: VideoRow) -> Job:
-        settings, source = self._settings, self._files.source(row.id)
-        model = self._models.find(row.model_key)
-        room = self._files.make_room(row.id, row.attempt)
-        wall_s = START_S + TIMES_ITS_LENGTH * settings.longest_video_s
-        try:
-            sent_bytes = source.stat().st_size
-        except OSError as error:
-            raise StorageError(error) from error
+        settings, model = self.settings, self.models.find(row.model_key)
+        source = self.files.path(row.id, SOURCE)
+        room = self.files.make_room(row.id, row.attempt)
         return Job(
             source=str(source),
             room=str(room),
             model=str(model.stem),
             model_names=model.names,
-            detector=settings.detector,
-            detector_model=str(settings.detector_model) if settings.detector_model else None,
+            yunet=str(settings.detector_model) if settings.detector == "yunet" else None,
             longest_s=settings.longest_video_s,
             memory_bytes=settings.video_memory_mb * 2**20,
-            cpu_s=round(wall_s * available_cpus()),
-            file_bytes=max(LEAST_FILE_BYTES, OUTPUT_TIMES_INPUT * sent_bytes),
+            cpu_s=round(available_cpus() * most_s(settings.longest_video_s)),
+            file_bytes=max(LEAST_FILE_BYTES, OUTPUT_TIMES_INPUT * source.stat().st_size),
         )
 
-    def _watch(self, row: VideoRow, process: subprocess.Popen) -> Told | None:
-        """Note how far a process is until it ends or has to."""
-        told, started_s = Told(), time.monotonic()
-        longest_s = self._settings.longest_video_s
-        reader = threading.Thread(target=self._listen, args=(process, told), daemon=True)
+    def _watch(self, row: VideoRow, process: subprocess.Popen) -> Report | None:
+        """Note how far a process is until it ends or has to; None if nobody needs it any more."""
+        report, started_s, longest_s = Report(), time.monotonic(), self.settings.longest_video_s
+
+        def listen() -> None:
+            with process.stdout as stream:
+                for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
+                    report.add(line)
+            self.wake()
+
+        reader = threading.Thread(target=listen, daemon=True)
         reader.start()
         while process.poll() is None:
             self._pause(WATCH_EVERY_S)
             if self._is_stopping:
-                process.kill()
-                self._rows.hand_back(row)
-                self._files.drop_room(row.id, row.attempt)
+                self.rows.hand_back(row)
                 return None
             try:
-                is_ours = self._rows.beat(row, self._clock(), json.dumps(told.progress))
+                if not self.rows.beat(row, self.clock(), json.dumps(report.progress)):
+                    self._tally("cancelled")
+                    return None
             except DatabaseError as error:
                 # it may come back in time; if it does not, another process takes the video
-                _log().warning("cannot note how far a video is: %s", error)
-                is_ours = True
-            if not is_ours:
-                process.kill()
-                self._files.drop_room(row.id, row.attempt)
-                self._tally("cancelled")
-                return None
-            length_s = min(told.progress.get("duration_s") or longest_s, longest_s)
-            now_s, latest_s = time.monotonic(), started_s + START_S + TIMES_ITS_LENGTH * length_s
-            if now_s > latest_s or now_s - told.heard_s > SILENCE_S:
-                process.kill()
-                return Told(problem=TOO_LONG)
+                LOG.warning("cannot note how far a video is: %s", error)
+            length_s = min(report.progress.get("duration_s") or longest_s, longest_s)
+            now_s = time.monotonic()
+            if now_s > started_s + most_s(length_s) or now_s > report.last_s + SILENCE_S:
+                return Report(problem=TOO_LONG)
         reader.join()
-        if process.returncode and not told.problem:
-            ran_out = process.returncode == -getattr(signal, "SIGXCPU", 0)
-            told.problem = TOO_LONG if ran_out else DIED
-        return told
+        if process.returncode and not report.problem:
+            report.problem = TOO_LONG if process.returncode == -signal.SIGXCPU else DIED
+        return report
 
-    def _listen(self, process: subprocess.Popen, told: Told) -> None:
-        """Take what a process says, to its end; a hostile file may have taken it over."""
-        with process.stdout as stream:
-            for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
-                told.heard_s = time.monotonic()
-                with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
-                    content = json.loads(line)
-                    if isinstance(content.get("progress"), Mapping):
-                        told.progress = numbers_of(content["progress"])
-                    told.problem = str(content.get("problem", told.problem))[:1000]
-                    told.mistake = str(content.get("mistake", told.mistake))
-                    if is_result(content.get("done")):
-                        told.done = content["done"]
-        self.wake()
-
-    def _end(self, row: VideoRow, told: Told) -> None:
-        """Note what came of a video; the uploaded file always goes."""
-        if told.mistake:
-            _log().error("a mistake in the work on a video:\n%s", told.mistake)
-        done = told.done
-        changes = {"state": FAILED, "problem": sentence(told.problem or DIED)}
-        if done is not None:
-            answers = Answers(
-                candidates=tuple((name,) for name in done["emotions"]),
-                verdicts=tuple(done["verdicts"]),
-                model={name: done["model"][name] for name in ("key", "title")},
-            )
-            changes = {
-                "state": DONE,
-                "problem": sentence(done["problem"]),
-                "faces": int(done["faces"]),
-                "emotions": answers.to_text(),
-            }
-        ended = replace(row, **changes, expires_s=self._clock() + self._settings.keep_s)
-        if not self._note_end(ended):
-            self._files.drop_room(row.id, row.attempt)
-            return
-        self._files.keep_only(row.id, row.attempt if done is not None else "")
+    def _note_end(self, row: VideoRow, report: Report) -> bool:
+        """Note what came of a video; False if it was deleted, or if that is impossible."""
+        done, now_s = report.done, self.clock()
+        if report.mistake:
+            LOG.error("a mistake in the work on a video:\n%s", report.mistake)
+        ended = replace(row, expires_s=now_s + self.settings.keep_s)
+        if done is None:
+            ended.state, ended.problem = FAILED, sentence(report.problem or DIED)
+        else:
+            candidates = tuple((name,) for name in done["emotions"])
+            model = {name: done["model"][name] for name in ("key", "title")}
+            ended.emotions = Answers(candidates, tuple(done["verdicts"]), model).to_text()
+            ended.state, ended.problem = DONE, sentence(done["problem"])
+            ended.faces = done["faces"]
+        if not self._finish(ended):
+            return False
+        # the uploaded file always goes
+        self.files.keep_only(row.id, row.attempt if done else "")
         self._tally(ended.state)
-        fields = {"state": ended.state, "faces": ended.faces}
-        if done is not None:
-            fields |= {"frames": done["frames"], "duration_s": done["duration_s"]}
-            day, seconds = day_of(self._clock()), float(done["duration_s"])
-            key, numbers = (day, done["model"]["sha256"]), (int(ended.faces == 0), ended.faces)
+        about = {"state": ended.state, "faces": ended.faces}
+        if done:
+            about |= {name: done[name] for name in ("frames", "duration_s")}
+            numbers = (1, int(ended.faces == 0), ended.faces, float(done["duration_s"]))
             try:
-                self._database.count_video(VideoCount(*key, 1, *numbers, seconds))
+                key = (day_of(now_s), done["model"]["sha256"])
+                self.database.count_video(VideoCount(*key, *numbers))
             except DatabaseError as error:
-                _log().warning("a video is missing in the statistics: %s", error)
-        _log().info("video %s", ended.state, extra={"video": fields})
+                LOG.warning("a video is missing in the statistics: %s", error)
+        LOG.info("video %s", ended.state, extra={"video": about})
+        return True
 
-    def _note_end(self, row: VideoRow) -> bool:
-        """Note that a video has ended; False if it was deleted, or if that is impossible."""
+    def _finish(self, row: VideoRow) -> bool:
+        """Write that a video has ended, also if the database is away for a while."""
         give_up_s = time.monotonic() + SILENT_S
         while True:
             try:
-                return self._rows.finish(row)
+                return self.rows.finish(row)
             except DatabaseError as error:
-                _log().warning("cannot note that a video has ended: %s", error)
+                LOG.warning("cannot note that a video has ended: %s", error)
                 if self._is_stopping or time.monotonic() > give_up_s:
                     return False
             self._pause(LOOK_EVERY_S)
@@ -297,24 +272,22 @@ class VideoWorkers:
             self.ended[outcome] += 1
 
 
+def most_s(video_s: float) -> float:
+    """Return how long the work on a video of this length may take."""
+    return START_S + TIMES_ITS_LENGTH * video_s
+
+
 @contextlib.contextmanager
 def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[subprocess.Popen]:
     """Give a process that knows its job; it always ends with the block."""
-    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     # fonts are looked for once, not for every video
-    environment["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
+    variables["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
     # its own pool sets a gigabyte aside
-    environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=PROJECT_FOLDER,
-        env=environment,
-        # Ctrl-C in a terminal is for the app, which then ends this process
-        process_group=0,
-    )
+    variables["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    # a group of its own: Ctrl-C in a terminal is for the app, which then ends this process
+    process = subprocess.Popen(command, cwd=PROJECT_FOLDER, env=variables, process_group=0, **pipes)
     try:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
@@ -325,29 +298,3 @@ def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[su
         process.wait()
         with contextlib.suppress(OSError):
             process.stdin.close()
-
-
-def numbers_of(progress: Mapping) -> dict[str, float | None]:
-    """Return how far the work is: numbers only."""
-    found = {name: progress.get(name) for name in PROGRESS}
-    return {
-        name: value if isinstance(value, int | float) and math.isfinite(value) else None
-        for name, value in found.items()
-    }
-
-
-def is_result(content: object) -> bool:
-    """True if the result has the expected form."""
-    kinds = {"problem": str, "faces": int, "frames": int, "model": Mapping}
-    kinds |= {"emotions": list, "verdicts": list}
-    return (
-        isinstance(content, Mapping)
-        and all(isinstance(content.get(name), kind) for name, kind in kinds.items())
-        and isinstance(content.get("duration_s"), int | float)
-        and all(isinstance(content["model"].get(name), str) for name in ("sha256", "key", "title"))
-        and all(isinstance(name, str) for name in (*content["emotions"], *content["verdicts"]))
-    )
-
-
-def _log() -> logging.Logger:
-    return logging.getLogger(LOGGER)
