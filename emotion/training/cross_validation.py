@@ -17,8 +17,8 @@ from emotion.model.runtime import apply_temperature
 from emotion.text import table
 from emotion.training.data.datasets import Dataset
 from emotion.training.data.splits import make_splits
+from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.identity import identity_of, require_same
 from emotion.training.measuring.evaluation import Evaluation, fit_temperature, predict_images
 from emotion.training.measuring.report import summary_lines, write_evaluation
 from emotion.training.settings import TrainingSettings

@@ -21,8 +21,8 @@ from emotion.errors import TrainingError
 from emotion.files import whole_file, write_csv
 from emotion.text import first_line, table
 from emotion.training.data.datasets import Dataset
+from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.identity import identity_of, require_same
 from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
 from emotion.training.tuning_figure import COMPLETE, FAILED, PRUNED, draw_tuning
 

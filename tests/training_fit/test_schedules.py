@@ -7,7 +7,6 @@ import pytest
 from emotion.training.fitting.schedules import (
     Stage,
     build_optimizer,
-    current_rate,
     plan_stages,
     rate_on_plateau,
     side_of,
@@ -24,7 +23,7 @@ def rates(settings: TrainingSettings, stage: Stage, steps: int, count: int) -> l
     found = []
     for step in range(count):
         optimizer._iterations.assign(step)
-        found.append(current_rate(optimizer))
+        found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
     return found
 
 

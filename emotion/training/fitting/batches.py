@@ -24,13 +24,12 @@ class FaceBatches:
         images: (N, 48, 48) uint8.
         targets: what is to be learned from each.
         batch_size: faces a batch; the last one may be smaller.
-        seed: numbers that decide the order and every change; without them the order is the given
-            one and no face is changed.
+        seed: numbers that decide the order and every change; without them there is no change.
         augmentation: a key of `augmentation.STRENGTHS`, or "none".
-        mixup: alpha of mixup (Zhang et al. 2018, "mixup: beyond empirical risk minimization").
-        multiple_of: the size of each batch is a multiple of this; the last one is filled up with
+        mixup: alpha of `mix`; 0 is without.
+        multiple_of: of this the size of each batch is a multiple; the last one is filled up with
             faces that count nothing.
-        side: side in pixels to which the faces are shrunk; 0 leaves them as they are.
+        side: side in pixels to which the faces are shrunk.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class FaceBatches:
         augmentation: str = "none",
         mixup: float = 0.0,
         multiple_of: int = 1,
-        side: int = 0,
+        side: int = 48,
     ):
         self.images, self.targets = images, targets
         self.batch_size, self.seed, self.side = batch_size, seed, side
@@ -63,13 +62,13 @@ class FaceBatches:
         values = [head[rows] for head in self.targets.values]
         weights = [head[rows] * self.weight_of_place[places] for head in self.targets.weights]
         random = np.random.default_rng((*self.seed, index)) if self.seed else None
-        if self.seed and self.augmentation != "none":
+        if random and self.augmentation != "none":
             faces = augment(images, self.augmentation, random)
         else:
             faces = images.astype(np.float32) / np.float32(255)
-        if self.seed and self.mixup:
+        if random and self.mixup:
             faces, values, weights = mix(faces, values, weights, self.mixup, random)
-        if self.side not in (0, faces.shape[1]):
+        if self.side != faces.shape[1]:
             size, way = (self.side, self.side), cv2.INTER_AREA
             faces = np.stack([cv2.resize(face, size, interpolation=way) for face in faces])
         if len(values) == 1:
@@ -85,16 +84,11 @@ def mix(
     alpha: float,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Mix each face and its target with another of the batch (Zhang et al. 2018, mixup).
+    """Mix each face and its target with another of the batch.
 
-    The loss of a mixture is the mixture of the two losses, each with its own weight.
-
-    Args:
-        faces: (N, height, width) float32.
-        values: (N, classes) float32 for each head.
-        weights: (N,) float32 for each head.
-        alpha: of the Beta distribution from which the batch's share is drawn.
-        random: source of every random choice.
+    Zhang et al. 2018, "mixup: beyond empirical risk minimization"; alpha is that of the Beta
+    distribution. The loss of a mixture is the mixture of the two losses, each with its own weight.
+    For each head, values are (N, classes) and weights (N,).
     """
     share = np.float32(random.beta(alpha, alpha))
     others = random.permutation(len(faces))
@@ -116,8 +110,7 @@ def batch_multiple(architecture: str) -> int:
     TensorFlow 2.21 on processors writes past its memory in the gradient of a depthwise convolution
     whose batch does not split evenly among its threads, and the whole process dies.
     """
-    is_safe = keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu")
-    if is_safe or architecture not in DEPTHWISE_NETWORKS:
+    if architecture not in DEPTHWISE_NETWORKS or keras.distribution.list_devices("gpu"):
         return 1
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if threads.isdecimal() and int(threads):

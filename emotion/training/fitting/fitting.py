@@ -1,23 +1,20 @@
 """Fit a network to a dataset: targets, network, epochs, selection; each epoch is kept."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TextIO
 
 import keras
 
 from emotion.errors import TrainingError
-from emotion.training.data.datasets import Dataset
+from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.batches import FaceBatches, batch_multiple
-from emotion.training.fitting.checkpoints import Checkpoint, set_values, values_of
-from emotion.training.fitting.event_log import EventLog
-from emotion.training.fitting.progress import Progress
+from emotion.training.fitting.checkpoints import Checkpoint, best_epoch, set_values, values_of
+from emotion.training.fitting.progress import EventLog, Progress
 from emotion.training.fitting.schedules import (
     Stage,
     build_optimizer,
-    current_rate,
     plan_stages,
     rate_on_plateau,
     side_of,
@@ -40,28 +37,19 @@ EVALUATION_BATCH_SIZE = 512
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted network and how it came to be.
+    """A fitted network at its selected epoch, and how it came to be."""
 
-    Attributes:
-        network: float32, (N, 48, 48, 1) in [0, 1] -> (N, classes), at its selected epoch.
-        history: a row an epoch: epoch, learning_rate, loss, accuracy, val_loss, val_accuracy.
-        selected_epoch: the epoch, counted from 1, with the best validation accuracy.
-        votes_network: the same with the head that learned the votes instead of the labels; None
-            without such a head.
-    """
-
-    network: keras.Model
-    history: tuple[dict, ...]
-    selected_epoch: int
-    votes_network: keras.Model | None = None
+    network: keras.Model  # float32, (N, 48, 48, 1) in [0, 1] -> (N, classes)
+    history: tuple[dict, ...]  # a row an epoch: epoch, learning_rate, [val_]loss, [val_]accuracy
+    selected_epoch: int  # counted from 1, with the best validation accuracy
+    votes_network: keras.Model | None = None  # the head that learned the votes, if there was one
 
 
 def fit(
     dataset: Dataset,
     settings: TrainingSettings,
-    verbose: str | int = "auto",
+    verbose: bool = True,
     on_epoch: Callable[[dict], None] | None = None,
-    stream: TextIO | None = None,
 ) -> FitResult:
     """Train on the split "train", select the epoch on "validation", and keep a checkpoint an epoch.
 
@@ -70,9 +58,8 @@ def fit(
     Args:
         dataset: the faces, with the splits "train" and "validation".
         settings: the settings of the run.
-        verbose: 0 shows nothing, 2 a line an epoch, "auto" and 1 also a bar on a terminal.
+        verbose: show how it goes on standard output.
         on_epoch: called with the history's row of each finished epoch; what it raises ends the run.
-        stream: where progress is shown; standard output if not given.
 
     Raises:
         ModelError: a model to start from or to learn from cannot be loaded.
@@ -86,50 +73,45 @@ def fit(
     if not checkpoint.history:
         start_from(run.network, settings)
     events = EventLog(settings, checkpoint.history)
-    progress = Progress(stream or sys.stdout, settings.epochs, len(run.training), verbose)
+    progress = Progress(sys.stdout, settings.epochs, len(run.training), verbose)
     for stage in run.stages:
         run.enter(stage)
         if stage.start < len(checkpoint.history) <= stage.end:
-            checkpoint.load_state(run.variables())
+            checkpoint.load("state", run.variables())
         while len(checkpoint.history) < stage.end and not checkpoint.finished():
             epoch = len(checkpoint.history)
             progress.start_epoch(epoch)
             accuracies = [row["val_accuracy"] for row in checkpoint.history[stage.start :]]
             figures = run.train_epoch(epoch, accuracies, progress.show)
-            row = {"epoch": epoch + 1, "learning_rate": current_rate(run.trainer.optimizer)}
-            row |= figures
+            optimizer, learning = run.trainer.optimizer, run.trainer.trainable_variables
+            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             # The average of the weights, if asked for, is measured and selected, not trained on
-            learning = run.trainer.trainable_variables
             trained = values_of(learning)
-            run.trainer.optimizer.finalize_variable_values(learning)
-            row |= {f"val_{key}": value for key, value in run.measure().items()}
+            optimizer.finalize_variable_values(learning)
+            validation = {f"val_{key}": value for key, value in run.measure().items()}
             measured = values_of(run.network.weights)
             set_values(learning, trained)
+            row = {"epoch": epoch + 1, "learning_rate": rate} | figures | validation
             checkpoint.keep(row, values_of(run.variables()), measured)
             progress.finish_epoch(checkpoint.history)
             events.write(row)
             if on_epoch:
                 on_epoch(row)
     events.close()
-    checkpoint.load_selected(run.network)
+    checkpoint.load("selected", run.network.weights)
     # The same network in float32, and with Keras' own layers
     plain = build_network(settings.architecture, len(dataset.class_names), run.second_head)
     plain.set_weights(run.network.get_weights())
     return FitResult(
         network=single_head(plain, "emotion"),
         history=tuple(checkpoint.history),
-        selected_epoch=checkpoint.selected_epoch(),
+        selected_epoch=best_epoch(checkpoint.history),
         votes_network=single_head(plain, "votes") if run.second_head else None,
     )
 
 
 class Run:
-    """A network in training, with its data.
-
-    Args:
-        dataset: the faces, with the splits "train" and "validation".
-        settings: the settings of the run.
-    """
+    """A network in training, with its data: the splits "train" and "validation" of a dataset."""
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings):
         self.settings = settings
@@ -161,8 +143,7 @@ class Run:
         loss, metrics = "categorical_crossentropy", ["accuracy"]
         if self.second_head:
             loss, metrics = (dict.fromkeys(HEADS, value) for value in (loss, metrics))
-        steps = len(self._batches(stage.start))
-        optimizer = build_optimizer(self.settings, stage, steps)
+        optimizer = build_optimizer(self.settings, stage, len(self.batches(stage.start)))
         optimizer.build(self.trainer.trainable_variables)
         self.trainer.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
 
@@ -171,22 +152,19 @@ class Run:
         return [*self.trainer.variables, *self.trainer.optimizer.variables]
 
     def train_epoch(
-        self,
-        epoch: int,
-        accuracies: list[float],
-        on_batch: Callable[[int, dict], None] | None = None,
+        self, epoch: int, accuracies: Sequence[float], on_batch: Callable | None = None
     ) -> dict[str, float]:
         """Show every training image to the network once; return the mean figures.
 
         Args:
             epoch: counted from 0; it decides the order and the changes of the faces.
             accuracies: on validation, after each epoch of this stage so far.
-            on_batch: called after each batch with its number of faces and the means so far.
+            on_batch: as for `run_epoch`.
         """
         if self.settings.schedule == "plateau":
             rate = rate_on_plateau(self.settings, self.stage, accuracies)
             self.trainer.optimizer.learning_rate = rate
-        return run_epoch(self.trainer.train_on_batch, self._batches(epoch), on_batch)
+        return run_epoch(self.trainer.train_on_batch, self.batches(epoch), on_batch)
 
     def measure(self) -> dict[str, float]:
         """Return loss and accuracy on the validation images."""
@@ -194,7 +172,8 @@ class Run:
         batches = FaceBatches(self.validation.images, targets, EVALUATION_BATCH_SIZE)
         return run_epoch(self.trainer.test_on_batch, batches)
 
-    def _batches(self, epoch: int) -> FaceBatches:
+    def batches(self, epoch: int) -> FaceBatches:
+        """Return the training images of an epoch, counted from 0."""
         multiple = batch_multiple(self.settings.architecture)
         return FaceBatches(
             self.training.images,
@@ -214,7 +193,8 @@ def run_epoch(
     """Give every batch to `train_on_batch` or `test_on_batch`; return the means as `fit` has them.
 
     A loss counts as often as the batch has faces, an accuracy as its faces weigh. Each batch is
-    made in a thread while the one before is in use.
+    made in a thread while the one before is in use. `on_batch` is called after each with its number
+    of faces and the means so far.
     """
     sums, counts, means = {}, {}, {}
     with ThreadPoolExecutor(max_workers=1) as executor:
@@ -241,19 +221,15 @@ def run_epoch(
 def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
     """Return a model around the network whose outputs have the names of the heads.
 
-    With any_side it takes faces of any side, through the same layers and weights.
-
-    Raises:
-        TrainingError: the network takes faces of one side only.
+    With any_side it takes faces of any side, through the same layers and weights; a TrainingError
+    says that the network takes one side only.
     """
 
     def through_own_layers(faces):
-        return keras.models.clone_model(
-            network, input_tensors=faces, clone_function=lambda layer: layer
-        ).output
+        return keras.models.clone_model(network, faces, clone_function=lambda layer: layer).output
 
-    faces = keras.Input((None, None, 1) if any_side else network.input_shape[1:])
     if not any_side:
+        faces = keras.Input(network.input_shape[1:])
         heads = network(faces)
     else:
         try:
@@ -263,6 +239,7 @@ def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
                 f"expected a network that averages over the face for --smallest-side; received "
                 f"{network.name}, which takes one side only: leave --smallest-side at {max(SIDES)}"
             ) from error
+        faces = keras.Input((None, None, 1))
         heads = through_own_layers(faces)
     if len(network.outputs) > 1:
         heads = dict(zip(HEADS, heads, strict=True))

@@ -7,6 +7,7 @@ the other and what the saved models see. Lopez-Paz, Bottou, Schölkopf and Vapni
 distillation and privileged information" (arXiv:1511.03643).
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,22 +25,16 @@ from emotion.training.networks.ensembles import teacher_answers
 from emotion.training.settings import TrainingSettings
 
 SMALLEST_PROBABILITY = 1e-4
-VOTERS = 10
-"""People who voted on each face of FER+."""
+VOTERS = 10  # people who voted on each face of FER+
 
 
 def what_teachers_say(
     training: Dataset, validation: Dataset, settings: TrainingSettings
 ) -> tuple[np.ndarray, ...]:
-    """Return what the teachers say of the label of each face and, with their own, of its votes.
+    """Return what the teachers say of the label of each training face and, with their own, of its
+    votes: one array or two, (N, classes) float32, rows sum to 1.
 
-    Args:
-        training: the faces to learn from.
-        validation: the faces on which the teachers are weighed against the other annotation.
-        settings: the teachers and their temperature.
-
-    Returns:
-        One array or two, (N, classes) float32, rows sum to 1.
+    On the validation faces the teachers are weighed against the other annotation.
 
     Raises:
         ModelError: a teacher cannot be loaded or has other classes.
@@ -53,8 +48,9 @@ def what_teachers_say(
             "expected --votes as a second head with --votes-teachers; received no such votes"
         )
     faces = (training, validation)
-    of_label = [_log(_kept_answers(part, settings, "label")) for part in faces]
-    of_votes = [_log(_kept_answers(part, settings, "votes")) for part in faces]
+    of_label, of_votes = (
+        [_log(_kept_answers(part, settings, head)) for part in faces] for head in ("label", "votes")
+    )
     labels = [np.eye(len(part.class_names), dtype=np.float32)[part.labels] for part in faces]
     votes = [part.votes for part in faces]
     voted = [np.log((VOTERS * shares + 1 / shares.shape[1]) / (VOTERS + 1)) for shares in votes]
@@ -67,19 +63,16 @@ def what_teachers_say(
 def expected_annotation(
     seen: Sequence[np.ndarray], others: Sequence[np.ndarray], annotation: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Return what is to be expected of one annotation of faces, given another and their looks.
+    """Return what is to be expected of one annotation of the training faces, given another and
+    their looks: (N, classes) float32, rows sum to 1.
 
     A logistic regression says what the other annotation tells; it is multiplied with what a saved
     model sees, each to a power that suits the validation faces best, which neither has learned.
 
-    Args:
-        seen: logarithms of a saved model's probabilities, for training and validation faces, each
-            (N, classes).
-        others: facts of the other annotation of the same faces, each (N, F).
-        annotation: the shares of the classes, each (N, classes); a row of zeros is without any.
-
-    Returns:
-        (N, classes) float32 for the training faces, rows sum to 1.
+    Args (each for training and validation faces):
+        seen: logarithms of a saved model's probabilities, (N, classes).
+        others: facts of the other annotation, (N, F).
+        annotation: the shares of the classes, (N, classes); a row of zeros is without any.
     """
     rows, classes = np.nonzero(annotation[0])
     regression = LogisticRegression(max_iter=2000)
@@ -101,12 +94,9 @@ def _kept_answers(faces: Dataset, settings: TrainingSettings, head: str) -> np.n
     """
     stems = settings.teachers if head == "label" else settings.votes_teachers
     kept = settings.run_folder() / f"{head}-{len(faces)}-teachers.npz"
-    try:
-        with kept.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return arrays["answers"]
-    except Exception:
-        # None yet, or damaged, for which numpy and zipfile have many words: they are asked again.
-        pass
+    # None yet, or damaged, for which numpy and zipfile have many words: they are asked again
+    with contextlib.suppress(Exception), kept.open("rb") as file, np.load(file) as arrays:
+        return arrays["answers"]
     answers = teacher_answers([Path(stem) for stem in stems], faces.images, faces.class_names, 1.0)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(kept) as part, part.open("wb") as file:
