@@ -10,8 +10,6 @@ from pathlib import Path
 import keras
 
 from emotion.model.keras import ModelFiles
-from emotion.training.data.datasets import Dataset
-from emotion.training.data.splits import Leaks
 from emotion.training.settings import TrainingSettings
 
 CARD_VERSION = 1
@@ -41,39 +39,14 @@ def new_card(
 
 def without_folders(settings: TrainingSettings) -> dict:
     """Return the settings with the names of models, without their folders."""
-    teachers, votes_teachers = (
-        [Path(stem).name for stem in stems]
-        for stems in (settings.teachers, settings.votes_teachers)
-    )
-    weights = Path(settings.starting_weights()).name
-    names = {"weights": weights, "teachers": teachers, "votes_teachers": votes_teachers}
-    return settings.shaping() | names
-
-
-def data_facts(dataset: Dataset, leaks: Leaks, settings: TrainingSettings) -> dict:
-    """Return what a card says of the data."""
-    return {
-        "name": " + ".join(Path(path).name for path in settings.dataset),
-        "votes": Path(settings.votes).name if settings.votes else None,
-        "fingerprint": dataset.fingerprint(),
-        "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
-        "removed_because_also_in_test": leaks.identical + leaks.similar,
-        "unreadable": len(dataset.unreadable),
-        "notes": list(dataset.notes),
+    return settings.shaping() | {
+        "weights": Path(settings.starting_weights()).name,
+        "teachers": [Path(stem).name for stem in settings.teachers],
+        "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
     }
 
 
-def started_from(settings: TrainingSettings) -> dict | None:
-    """Return what the training started from, None if from random weights."""
-    weights = settings.starting_weights()
-    if weights == "none":
-        return None
-    if weights == "imagenet" or weights.endswith(".h5"):
-        return {"name": Path(weights).name}
-    return named_with_hash(Path(weights))
-
-
-def named_with_hash(stem: Path) -> dict:
+def named_with_hash(stem: str | Path) -> dict:
     """Return the name of a saved model and the hash of its weights."""
-    files = ModelFiles(stem)
+    files = ModelFiles(Path(stem))
     return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}

@@ -11,7 +11,7 @@ from emotion.model.keras import ModelFiles
 
 
 def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
-    """Put finished models into the places of the present ones: all of them, or none.
+    """Put each finished model (first) into the place of another (second).
 
     1. Copy the finished files into a hidden folder beside each target, and the present ones, which
        become NAME.previous. A full disk shows here, where nothing has changed yet.
@@ -23,11 +23,7 @@ def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
     of them, one of the two has no weights, so `load_model` refuses it: a loadable pair always has
     its own card. A target without weights is not worth keeping as NAME.previous.
 
-    Args:
-        models: the files of each finished model, and those it is to have.
-
-    Raises:
-        OSError: the disk is full or cannot be written to; everything is as it was.
+    Raises OSError: the disk is full or cannot be written to; everything is as it was.
     """
     renames = []
     with contextlib.ExitStack() as hidden_folders:
@@ -46,7 +42,7 @@ def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[t
     copies, away = ModelFiles(folder / source.name), ModelFiles(folder / "away" / target.name)
     away.stem.parent.mkdir(parents=True)
     for path, copy in _renames(source, copies):
-        for part in (path, *sorted(path.rglob("*"))):
+        for part in (path, *path.rglob("*")):
             if part.is_dir():
                 (copy / part.relative_to(path)).mkdir()
             else:
@@ -56,18 +52,11 @@ def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[t
 
 def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
     """Return (from, to) of each file that a model has, the weights first."""
-    parts, places = (
-        (
-            one.weights,
-            one.architecture,
-            one.card,
-            one.fast_form,
-            one.fast_form_seal,
-            report_of(one),
-        )
+    pairs = [
+        (one.weights, one.architecture, one.card, one.fast_form, one.fast_form_seal, report_of(one))
         for one in (files, others)
-    )
-    return [(part, place) for part, place in zip(parts, places, strict=True) if part.exists()]
+    ]
+    return [(path, place) for path, place in zip(*pairs, strict=True) if path.exists()]
 
 
 def report_of(files: ModelFiles) -> Path:
