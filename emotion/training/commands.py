@@ -184,7 +184,7 @@ def tune(options: argparse.Namespace) -> None:
 
     result = tune(dataset, settings, options.trials, on_trial=say)
     _print_lines(tuning_lines(result))
-    print(f"\nWrote {write_tuning(Path(settings.runs) / f'{settings.name}_study', result)}")
+    print(f"\nWrote {write_tuning(result)}")
 
 
 def convert(options: argparse.Namespace) -> None:

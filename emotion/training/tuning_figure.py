@@ -16,14 +16,8 @@ LABELS = {COMPLETE: "trained to its end", PRUNED: "stopped early (drawn at the b
 
 
 def draw_tuning(tuning: "Tuning", kinds: Mapping[str, list]) -> Figure:
-    """Draw a search.
-
-    Args:
-        tuning: the search.
-        kinds: the values, in order, of each setting that has only a few.
-    """
+    """Draw a search; `kinds` has the values, in order, of each setting that has only a few."""
     trials, best = tuning.trials, tuning.best
-    names = list(trials[0].settings)
     least = min(trial.accuracy for trial in trials if trial.state == COMPLETE)
     floor = least - 0.1 * max(best.accuracy - least, 0.01)
     figure = Figure(figsize=(13, 9), layout="constrained")
@@ -50,8 +44,21 @@ def draw_tuning(tuning: "Tuning", kinds: Mapping[str, list]) -> Figure:
     by_trial.margins(x=0.08, y=0.15)
     by_trial.grid(alpha=0.3)
     by_trial.legend(loc="lower right")
-    _draw_importances(by_importance, tuning.importances)
 
+    by_importance.set_title("What made the difference, roughly")
+    if tuning.importances:
+        names, shares = zip(*reversed(tuning.importances.items()), strict=True)
+        bars = by_importance.barh([name.replace("_", " ") for name in names], shares)
+        by_importance.bar_label(bars, fmt="{:.0%}", padding=3)
+        by_importance.spines[["top", "right", "bottom"]].set_visible(False)
+        by_importance.set_xticks([])
+        by_importance.margins(x=0.12)
+    else:
+        by_importance.axis("off")
+        middle = {"ha": "center", "transform": by_importance.transAxes}
+        by_importance.text(0.5, 0.5, "too few trials to tell", **middle)
+
+    names = list(trials[0].settings)
     grid = below.subplots(2, -(-len(names) // 2), sharey=True, squeeze=False)
     below.suptitle("Validation accuracy over each setting", fontsize=12)
     ring = {"markersize": 12, "markerfacecolor": "none", "color": "black"}
@@ -74,18 +81,3 @@ def draw_tuning(tuning: "Tuning", kinds: Mapping[str, list]) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("validation accuracy")
     return figure
-
-
-def _draw_importances(axes, importances: Mapping[str, float]) -> None:
-    """Draw how much each setting mattered, the most important on top."""
-    axes.set_title("What made the difference, roughly")
-    if not importances:
-        axes.axis("off")
-        axes.text(0.5, 0.5, "too few trials to tell", ha="center", transform=axes.transAxes)
-        return
-    names = list(reversed(importances))
-    bars = axes.barh([name.replace("_", " ") for name in names], [importances[n] for n in names])
-    axes.bar_label(bars, fmt="{:.0%}", padding=3)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.set_xticks([])
-    axes.margins(x=0.12)
