@@ -40,12 +40,17 @@ def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> n
     """
     most = STRENGTHS[strength]
     moved = _move(images, most, random)
-    _coarsen(moved, most.coarse_share, random)
-    if most.compressed_share:
-        _compress(moved, most.compressed_share, random)
-    faces = _relight(moved, most, random)
+    _degrade(moved, most, random)
+    one_each = (len(images), 1, 1)
+    contrasts = random.uniform(1 - most.contrast, 1 + most.contrast, one_each).astype(np.float32)
+    lights = random.uniform(-most.brightness, most.brightness, one_each).astype(np.float32)
+    faces = moved.astype(np.float32)
+    faces *= np.float32(1 / 255)
+    means = faces.mean(axis=(1, 2), keepdims=True)
+    faces *= contrasts
+    faces += (1 - contrasts) * means + lights
     if most.noise:
-        deviations = random.uniform(0, most.noise, (len(faces), 1, 1)).astype(np.float32)
+        deviations = random.uniform(0, most.noise, one_each).astype(np.float32)
         faces += deviations * random.standard_normal(faces.shape, dtype=np.float32)
     _erase(faces, most.erased_share, random)
     return np.clip(faces, 0, 1, out=faces)
@@ -74,34 +79,18 @@ def _move(images: np.ndarray, most: Strength, random: np.random.Generator) -> np
     return moved
 
 
-def _coarsen(images: np.ndarray, share: float, random: np.random.Generator) -> None:
-    """Make a share of the faces, in place, as coarse as a smaller photo of them is."""
+def _degrade(images: np.ndarray, most: Strength, random: np.random.Generator) -> None:
+    """Make some faces, in place, as coarse as far photos, and give some the traces of JPEG."""
     height, width = images.shape[1:]
-    for index in np.flatnonzero(random.random(len(images)) < share):
+    for index in np.flatnonzero(random.random(len(images)) < most.coarse_share):
         scale = random.uniform(*COARSE_SCALE)
         small = cv2.resize(images[index], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         images[index] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def _compress(images: np.ndarray, share: float, random: np.random.Generator) -> None:
-    """Give a share of the faces, in place, the traces of JPEG."""
-    for index in np.flatnonzero(random.random(len(images)) < share):
-        quality = int(random.integers(*JPEG_QUALITY, endpoint=True))
-        _, encoded = cv2.imencode(".jpg", images[index], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        images[index] = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-
-
-def _relight(images: np.ndarray, most: Strength, random: np.random.Generator) -> np.ndarray:
-    """Return the faces with another contrast and brightness, float32."""
-    shape = (len(images), 1, 1)
-    contrasts = random.uniform(1 - most.contrast, 1 + most.contrast, shape).astype(np.float32)
-    lights = random.uniform(-most.brightness, most.brightness, shape).astype(np.float32)
-    faces = images.astype(np.float32)
-    faces *= np.float32(1 / 255)
-    means = faces.mean(axis=(1, 2), keepdims=True)
-    faces *= contrasts
-    faces += (1 - contrasts) * means + lights
-    return faces
+    if most.compressed_share:
+        for index in np.flatnonzero(random.random(len(images)) < most.compressed_share):
+            quality = int(random.integers(*JPEG_QUALITY, endpoint=True))
+            _, encoded = cv2.imencode(".jpg", images[index], [cv2.IMWRITE_JPEG_QUALITY, quality])
+            images[index] = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
 
 
 def _erase(faces: np.ndarray, share: float, random: np.random.Generator) -> None:

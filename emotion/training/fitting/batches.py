@@ -1,6 +1,7 @@
 """Faces and targets in batches; seed and epoch alone decide their order, changes and mixtures."""
 
 import os
+from dataclasses import dataclass
 
 import cv2
 import keras
@@ -13,44 +14,30 @@ from emotion.training.networks.architectures import HEADS
 DEPTHWISE_NETWORKS = ("mini_xception", "mobilenetv2")
 
 
+@dataclass
 class FaceBatches:
     """Batches of (faces, targets, weights), each the same whenever it is asked for.
 
     Faces are (batch, side, side, 1) float32 in [0, 1]. With two heads, targets and weights are
     dicts by the heads' names. No batch depends on the one before, so the next one can be made
     beside the training step, and a resumed run sees what it would have seen.
-
-    Args:
-        images: (N, 48, 48) uint8.
-        targets: what is to be learned from each.
-        batch_size: faces a batch; the last one may be smaller.
-        seed: numbers that decide the order and every change; without them there is no change.
-        augmentation: a key of `augmentation.STRENGTHS`, or "none".
-        mixup: alpha of `mix`; 0 is without.
-        multiple_of: of this the size of each batch is a multiple; the last one is filled up with
-            faces that count nothing.
-        side: side in pixels to which the faces are shrunk.
     """
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        targets: Targets,
-        batch_size: int,
-        seed: tuple[int, ...] | None = None,
-        augmentation: str = "none",
-        mixup: float = 0.0,
-        multiple_of: int = 1,
-        side: int = 48,
-    ):
-        self.images, self.targets = images, targets
-        self.batch_size, self.seed, self.side = batch_size, seed, side
-        self.augmentation, self.mixup = augmentation, mixup
-        count = len(images)
-        order = np.random.default_rng(seed).permutation(count) if seed else np.arange(count)
-        self.order = np.resize(order, count + -count % multiple_of)
+    images: np.ndarray  # (N, 48, 48) uint8
+    targets: Targets
+    batch_size: int
+    seed: tuple[int, ...] | None = None  # decides the order and every change; None: no change
+    augmentation: str = "none"  # or a key of `augmentation.STRENGTHS`
+    mixup: float = 0.0  # alpha of `mix`; 0 is without
+    multiple_of: int = 1  # of this each batch is a multiple, filled up with faces of no weight
+    side: int = 48  # in pixels, to which the faces are shrunk
+
+    def __post_init__(self) -> None:
+        count, random = len(self.images), np.random.default_rng(self.seed)
+        order = random.permutation(count) if self.seed else np.arange(count)
+        self.order = np.resize(order, count + -count % self.multiple_of)
         self.weight_of_place = np.zeros(len(self.order), np.float32)
-        self.weight_of_place[:count] = len(self.order) / count  # the mean over a batch stays true
+        self.weight_of_place[:count] = len(self.order) / max(count, 1)  # so the mean stays true
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)

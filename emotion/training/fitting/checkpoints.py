@@ -20,11 +20,11 @@ STATE_FILE = "state.json"
 
 
 class Checkpoint:
-    """The last state of a run, and the weights of its best epoch.
+    """The last state of a run, the weights of its best epoch, and a row of figures for each epoch.
 
     The state is every variable of the model and of its optimizer. Files appear whole or not at all;
     `state.json` is written last and names the others, so a run that is killed at any moment can go
-    on from the last epoch that it names. `history` has a row for each finished epoch.
+    on from the last epoch that it names.
     """
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings, folder: Path | None = None):
@@ -35,9 +35,9 @@ class Checkpoint:
         self.files: dict[str, str] = {}
 
     def open(self) -> None:
-        """Make the folder, or read how far the unfinished run in it came.
+        """Make the folder, and read how far an unfinished run in it came.
 
-        Raises TrainingError: the folder cannot be used, or holds a run with other settings or data.
+        Raises TrainingError: it cannot be used, or holds a run with other settings or data.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,7 @@ class Checkpoint:
         self.read()
 
     def read(self) -> None:
-        """Read how far the run in the folder came, if there is one.
-
-        Raises TrainingError: it has other settings or data, or is damaged.
-        """
+        """Read how far the run in the folder came, if there is one."""
         path = self.folder / STATE_FILE
         if not path.exists():
             return
@@ -75,7 +72,9 @@ class Checkpoint:
         path = self.folder / self.files[key]
         try:
             with path.open("rb") as file, np.load(file) as arrays:
-                set_values(variables, [arrays[f"arr_{n}"] for n in range(len(arrays.files))])
+                values = [arrays[f"arr_{n}"] for n in range(len(arrays.files))]
+                for variable, value in zip(variables, values, strict=True):
+                    variable.assign(value)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise TrainingError(
                 f"expected a checkpoint of this network in {path}; it cannot be used ({error})"
@@ -84,15 +83,10 @@ class Checkpoint:
     def keep(
         self, row: dict, variables: Sequence[np.ndarray], weights: Sequence[np.ndarray]
     ) -> None:
-        """Save the state after an epoch, and the network's weights if they are the best so far.
+        """Save the state after an epoch (`variables`), and the weights if they are the best so far.
 
-        Raises TrainingError: the loss is not finite, or the disk is full; the checkpoint before
+        Raises TrainingError: the loss is not finite, or the disk is full; what was kept before
         stays.
-
-        Args:
-            row: the figures of the epoch, with "epoch", "loss" and "val_accuracy".
-            variables: the whole state, to go on from.
-            weights: the network's weights as they were measured on the validation images.
         """
         epoch, history = row["epoch"], [*self.history, row]
         if not np.isfinite(row["loss"]):
@@ -171,14 +165,3 @@ def require_same(before: Mapping, identity: Mapping, path: Path, kept: str, way_
 def best_epoch(history: Sequence[Mapping]) -> int:
     """Return the epoch, counted from 1, with the best validation accuracy; the first of equals."""
     return 1 + int(np.argmax([row["val_accuracy"] for row in history]))
-
-
-def values_of(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Return copies of the values of variables."""
-    return [np.array(variable.numpy()) for variable in variables]
-
-
-def set_values(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
-    """Give variables the values that `values_of` returned."""
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -6,28 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
 from emotion.errors import TrainingError
 from emotion.training.data.dataset import Dataset
+from emotion.training.fitting import schedules
 from emotion.training.fitting.batches import FaceBatches, batch_multiple
-from emotion.training.fitting.checkpoints import Checkpoint, best_epoch, set_values, values_of
+from emotion.training.fitting.checkpoints import Checkpoint, best_epoch
 from emotion.training.fitting.progress import EventLog, Progress
-from emotion.training.fitting.schedules import (
-    Stage,
-    build_optimizer,
-    plan_stages,
-    rate_on_plateau,
-    side_of,
-)
 from emotion.training.fitting.targets import balance_classes, build_targets, has_votes_head
 from emotion.training.fitting.teachers import what_teachers_say
-from emotion.training.networks.architectures import (
-    HEADS,
-    backbone_of,
-    build_network,
-    single_head,
-    train_backbone,
-)
+from emotion.training.networks import architectures
+from emotion.training.networks.architectures import HEADS, build_network
 from emotion.training.networks.normalisation import use_fast_normalisation
 from emotion.training.networks.pretrained import start_from
 from emotion.training.settings import SIDES, TrainingSettings
@@ -55,16 +45,12 @@ def fit(
 
     If the run folder holds an unfinished run of the same data and settings, that run goes on.
 
-    Args:
-        dataset: the faces, with the splits "train" and "validation".
-        settings: the settings of the run.
-        verbose: show how it goes on standard output.
-        on_epoch: called with the history's row of each finished epoch; what it raises ends the run.
+    How it goes is shown on standard output, if `verbose`. `on_epoch` is called with the history's
+    row of each finished epoch; what it raises ends the run.
 
     Raises:
         ModelError: a model to start from or to learn from cannot be loaded.
-        TrainingError: the run folder holds a run of other settings or of other data, or the run
-            cannot start or go on; the message says why.
+        TrainingError: the run folder holds another run, or the run cannot start or go on.
     """
     keras.utils.set_random_seed(settings.seed)
     checkpoint = Checkpoint(dataset, settings)
@@ -86,13 +72,15 @@ def fit(
             optimizer, learning = run.trainer.optimizer, run.trainer.trainable_variables
             rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             # The average of the weights, if asked for, is measured and selected, not trained on
-            trained = values_of(learning)
+            trained = _values(learning)
             optimizer.finalize_variable_values(learning)
-            validation = {f"val_{key}": value for key, value in run.measure().items()}
-            measured = values_of(run.network.weights)
-            set_values(learning, trained)
-            row = {"epoch": epoch + 1, "learning_rate": rate} | figures | validation
-            checkpoint.keep(row, values_of(run.variables()), measured)
+            validation = run_epoch(run.trainer.test_on_batch, run.validation_batches)
+            measured = _values(run.network.weights)
+            for variable, value in zip(learning, trained, strict=True):
+                variable.assign(value)
+            row = {"epoch": epoch + 1, "learning_rate": rate} | figures
+            row |= {f"val_{key}": value for key, value in validation.items()}
+            checkpoint.keep(row, _values(run.variables()), measured)
             progress.finish_epoch(checkpoint.history)
             events.write(row)
             if on_epoch:
@@ -103,10 +91,10 @@ def fit(
     plain = build_network(settings.architecture, len(dataset.class_names), run.second_head)
     plain.set_weights(run.network.get_weights())
     return FitResult(
-        network=single_head(plain, "emotion"),
+        network=architectures.single_head(plain, "emotion"),
         history=tuple(checkpoint.history),
         selected_epoch=best_epoch(checkpoint.history),
-        votes_network=single_head(plain, "votes") if run.second_head else None,
+        votes_network=architectures.single_head(plain, "votes") if run.second_head else None,
     )
 
 
@@ -115,10 +103,11 @@ class Run:
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings):
         self.settings = settings
-        self.training, self.validation = dataset.split("train"), dataset.split("validation")
-        taught = ()
-        if settings.teachers:
-            taught = what_teachers_say(self.training, self.validation, settings)
+        self.training, validation = dataset.split("train"), dataset.split("validation")
+        self.validation_batches = FaceBatches(
+            validation.images, build_targets(validation, settings), EVALUATION_BATCH_SIZE
+        )
+        taught = what_teachers_say(self.training, validation, settings) if settings.teachers else ()
         self.targets = build_targets(self.training, settings, taught)
         if settings.class_weights == "balanced":
             self.targets = balance_classes(self.targets, self.training.labels)
@@ -131,19 +120,19 @@ class Run:
         finally:
             keras.config.set_dtype_policy("float32")
         starts_trained = settings.starting_weights() != "none"
-        self.has_backbone = backbone_of(self.network) is not None and starts_trained
-        self.stages = plan_stages(settings, self.has_backbone)
+        self.has_backbone = architectures.backbone_of(self.network) is not None and starts_trained
+        self.stages = schedules.plan_stages(settings, self.has_backbone)
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: schedules.Stage) -> None:
         """Compile the model for a stage, with an optimizer of its own."""
         self.stage = stage
         if self.has_backbone:
-            train_backbone(self.network, not stage.is_frozen)
+            architectures.train_backbone(self.network, not stage.is_frozen)
         self.trainer = _build_trainer(self.network, self.settings.smallest_side != max(SIDES))
         loss, metrics = "categorical_crossentropy", ["accuracy"]
         if self.second_head:
             loss, metrics = (dict.fromkeys(HEADS, value) for value in (loss, metrics))
-        optimizer = build_optimizer(self.settings, stage, len(self.batches(stage.start)))
+        optimizer = schedules.build_optimizer(self.settings, stage, len(self.batches(stage.start)))
         optimizer.build(self.trainer.trainable_variables)
         self.trainer.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
 
@@ -156,21 +145,13 @@ class Run:
     ) -> dict[str, float]:
         """Show every training image to the network once; return the mean figures.
 
-        Args:
-            epoch: counted from 0; it decides the order and the changes of the faces.
-            accuracies: on validation, after each epoch of this stage so far.
-            on_batch: as for `run_epoch`.
+        The epoch, counted from 0, decides the order and the changes of the faces. `accuracies` are
+        those on validation after each epoch of this stage so far; `on_batch` is as for `run_epoch`.
         """
         if self.settings.schedule == "plateau":
-            rate = rate_on_plateau(self.settings, self.stage, accuracies)
+            rate = schedules.rate_on_plateau(self.settings, self.stage, accuracies)
             self.trainer.optimizer.learning_rate = rate
         return run_epoch(self.trainer.train_on_batch, self.batches(epoch), on_batch)
-
-    def measure(self) -> dict[str, float]:
-        """Return loss and accuracy on the validation images."""
-        targets = build_targets(self.validation, self.settings)
-        batches = FaceBatches(self.validation.images, targets, EVALUATION_BATCH_SIZE)
-        return run_epoch(self.trainer.test_on_batch, batches)
 
     def batches(self, epoch: int) -> FaceBatches:
         """Return the training images of an epoch, counted from 0."""
@@ -183,7 +164,7 @@ class Run:
             augmentation=self.settings.augmentation,
             mixup=self.settings.mixup,
             multiple_of=multiple,
-            side=side_of(self.settings, epoch),
+            side=schedules.side_of(self.settings, epoch),
         )
 
 
@@ -225,22 +206,27 @@ def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
     says that the network takes one side only.
     """
 
-    def through_own_layers(faces):
-        return keras.models.clone_model(network, faces, clone_function=lambda layer: layer).output
+    def through_own_layers(side: int | None) -> tuple:
+        faces = keras.Input((side, side, 1))
+        clone = keras.models.clone_model(network, faces, clone_function=lambda layer: layer)
+        return faces, clone.output
 
-    if not any_side:
-        faces = keras.Input(network.input_shape[1:])
-        heads = network(faces)
-    else:
+    faces = keras.Input(network.input_shape[1:])
+    heads = network(faces)
+    if any_side:
         try:
-            through_own_layers(keras.Input((min(SIDES), min(SIDES), 1)))
+            through_own_layers(min(SIDES))
         except (ValueError, TypeError) as error:
             raise TrainingError(
                 f"expected a network that averages over the face for --smallest-side; received "
                 f"{network.name}, which takes one side only: leave --smallest-side at {max(SIDES)}"
             ) from error
-        faces = keras.Input((None, None, 1))
-        heads = through_own_layers(faces)
+        faces, heads = through_own_layers(None)
     if len(network.outputs) > 1:
         heads = dict(zip(HEADS, heads, strict=True))
     return keras.Model(faces, heads)
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return copies of the values of variables."""
+    return [np.array(variable.numpy()) for variable in variables]
