@@ -119,21 +119,20 @@ def evaluate(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     """Put several models side by side on one split."""
     from emotion.model.runtime import load_model
-    from emotion.training.measuring.comparison import (
-        compare_models,
-        comparison_lines,
-        write_comparison,
-    )
+    from emotion.training.measuring import comparison
 
     stems = [Path(stem) for stem in options.members]
     settings = settings_from(options, _settings_of(stems[0]))
     split = read_split(settings, options, stems[0], load_model(stems[0]).class_names)
-    # stdout belongs to the result
-    rows = compare_models(stems, split, lambda name: say(f"Measuring {name}", file=sys.stderr))
+
+    def tell(name: str) -> None:
+        say(f"Measuring {name}", file=sys.stderr)  # stdout belongs to the result
+
+    rows = comparison.compare_models(stems, split, tell)
     _print_lines([f"{len(split):,} images of the split {options.split}", *split.notes, ""])
-    _print_lines(comparison_lines(rows))
+    _print_lines(comparison.comparison_lines(rows))
     if options.report:
-        write_comparison(Path(options.report), rows)
+        comparison.write_comparison(Path(options.report), rows)
         print(f"\nWrote {options.report}")
 
 
@@ -163,16 +162,12 @@ def cross_validate(options: argparse.Namespace) -> None:
     settings = settings_from(options)
     dataset = read_datasets(settings, reading_line())
     import_keras()
-    from emotion.training.cross_validation import (
-        cross_validate,
-        cross_validation_lines,
-        write_cross_validation,
-    )
+    from emotion.training import cross_validation
 
-    result = cross_validate(dataset, settings, on_fold=say)
-    _print_lines(cross_validation_lines(result))
+    result = cross_validation.cross_validate(dataset, settings, on_fold=say)
+    _print_lines(cross_validation.cross_validation_lines(result))
     folder = Path(settings.models) / f"{settings.name}_cross_validation"
-    print(f"\nWrote {write_cross_validation(folder, result)}")
+    print(f"\nWrote {cross_validation.write_cross_validation(folder, result)}")
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -180,7 +175,8 @@ def tune(options: argparse.Namespace) -> None:
     settings = settings_from(options)
     dataset, _ = read_for_training(settings)
     import_keras()
-    from emotion.training.tuning import tune, tuning_lines, write_tuning
+    from emotion.training.tuning import tune
+    from emotion.training.tuning_report import tuning_lines, write_tuning
 
     result = tune(dataset, settings, options.trials, on_trial=say)
     _print_lines(tuning_lines(result))

@@ -1,13 +1,114 @@
-"""Put finished models into the places of the present ones: all of them, or none."""
+"""Whether finished models may take the places of the present ones, and how: all, or none."""
 
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from emotion.errors import ModelError, TrainingError
 from emotion.files import rename_all
 from emotion.model.keras import ModelFiles
+from emotion.model.runtime import load_model
+from emotion.training.data.dataset import Dataset
+from emotion.training.measuring.evaluation import evaluate_model
+from emotion.training.measuring.measurement import SplitResult
+from emotion.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Published:
+    """A finished model: its files without suffix, and the figures of each split but training."""
+
+    stem: Path
+    results: dict[str, SplitResult]
+    answers: str = "labels"  # or "votes", if it answers as most voters of FER+ do
+
+
+@contextlib.contextmanager
+def staged(settings: TrainingSettings) -> Iterator[Path]:
+    """Give an empty folder beside the run, for files that are moved when all is well.
+
+    The folder goes afterwards, unless its model was refused; a checkpoint of the same name stays.
+    A disk that fills, or a folder that cannot be written to, becomes one sentence.
+    """
+    folder, is_refused = settings.run_folder() / "finished", False
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise TrainingError(
+            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
+            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
+            "and run the same command again"
+        ) from error
+    except TrainingError:
+        is_refused = True
+        raise
+    finally:
+        if not is_refused:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+
+
+def publish_finished(
+    finished: Sequence[Published], folder: Path, settings: TrainingSettings
+) -> tuple[Published, ...]:
+    """Move finished models to the places in `models/` that they have in their folder.
+
+    Raises TrainingError: the present ones are better; the finished ones stay in their folder.
+    """
+    models = Path(settings.models)
+    targets = [models / model.stem.relative_to(folder) for model in finished]
+    pairs = list(zip(finished, targets, strict=True))
+    if not settings.overwrite:
+        reasons = [_why_not_replace(ModelFiles(target), model) for model, target in pairs]
+        if any(reasons):
+            raise TrainingError(
+                "expected a model at least as good as the present one; "
+                f"{'; '.join(filter(None, reasons))}. Nothing was replaced; the new model is in "
+                f"{folder}: to publish it, run the same command again with --overwrite, or with "
+                "another --name"
+            )
+    move_into_place([(ModelFiles(model.stem), ModelFiles(target)) for model, target in pairs])
+    return tuple(replace(model, stem=target) for model, target in pairs)
+
+
+def _why_not_replace(present: ModelFiles, finished: Published) -> str:
+    """Return why a finished model should not replace a present one, "" if it may."""
+    if not present.weights.exists():
+        return ""
+    not_comparable = f"{present.stem} cannot be compared with it"
+    if "validation" not in finished.results:
+        return f"{not_comparable} without --dataset"
+    result = finished.results["validation"]
+    new = result.evaluation
+    try:
+        model = load_model(present.stem)
+    except ModelError as error:
+        return f"{not_comparable} ({error})"
+    classes, new_classes = (", ".join(sorted(one.class_names)) for one in (model, new))
+    answers = (model.card or {}).get("answers", "labels")
+    for what, its, other in (
+        ("classes", classes, new_classes),
+        ("answers", answers, finished.answers),
+    ):
+        if its != other:
+            return f"{not_comparable}: its {what} are {its}, those of the new one {other}"
+    splits = np.full(len(new.labels), "validation")
+    validation = Dataset(result.images, new.labels, splits, new.class_names)
+    accuracy = evaluate_model(model, validation).accuracy
+    if new.accuracy >= accuracy:
+        return ""
+    return (
+        f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one "
+        f"on {new.accuracy:.2%}"
+    )
 
 
 def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:

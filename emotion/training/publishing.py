@@ -1,19 +1,21 @@
 """From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish.
 
 Everything is made in the run's own folder first and moved to `models/` at the end, all of it or
-nothing: `move_into_place` says in which order.
+nothing: `placing` says in which order. `emotion.model.card` reads the card.
 """
 
 import contextlib
+import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from emotion.errors import ModelError, TrainingError
 from emotion.files import write_json
 from emotion.model.card import Serving
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
@@ -23,27 +25,19 @@ from emotion.training.data.datasets import match_classes
 from emotion.training.data.splits import Leaks
 from emotion.training.data.votes import with_majority_labels
 from emotion.training.fitting.fitting import FitResult
-from emotion.training.measuring.evaluation import evaluate_model, fit_temperature, predict_images
-from emotion.training.measuring.measurement import SplitResult, measure_split
+from emotion.training.measuring.evaluation import fit_temperature, predict_images
+from emotion.training.measuring.measurement import measure_split
 from emotion.training.measuring.report import write_report
 from emotion.training.measuring.selective import verdict_facts
-from emotion.training.new_card import named_with_hash, new_card
-from emotion.training.placing import move_into_place, report_of
+from emotion.training.placing import Published, publish_finished, report_of, staged
 from emotion.training.settings import TrainingSettings
 
+CARD_VERSION = 1
+LIBRARIES = ("keras", "tensorflow", "numpy", "onnxruntime", "scikit-learn")
 LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is of the votes
 SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in another order
 # tables that are too long for a card; they stand in the report
 NOT_ON_THE_CARD = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
-
-
-@dataclass(frozen=True)
-class Published:
-    """A finished model: its files without suffix, and the figures of each split but training."""
-
-    stem: Path
-    results: dict[str, SplitResult]
-    answers: str = "labels"  # or "votes", if it answers as most voters of FER+ do
 
 
 def publish(
@@ -72,7 +66,7 @@ def publish(
             "epochs": len(fitted.history),
         },
     }
-    with _staged(settings) as folder:
+    with staged(settings) as folder:
         stem = folder / settings.name
         heads = [(stem, "labels", fitted.network, dataset)]
         if fitted.votes_network is not None:
@@ -111,7 +105,7 @@ def publish_average(
             compared without data.
     """
     facts = {"average_of": [named_with_hash(member) for member in members]}
-    with _staged(settings) as folder:
+    with staged(settings) as folder:
         stem = folder / settings.name
         if dataset is None:
             _save(network, stem, class_names, settings, facts)
@@ -228,87 +222,35 @@ def _save(
     files = ModelFiles(stem)
     save_keras_model(network, files)
     write_fast_form(files)
-    card = new_card(files, class_names, settings, facts)
+    versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for library in LIBRARIES:
+        with contextlib.suppress(ModuleNotFoundError):  # tensorflow-cpu has another name
+            versions[library] = version(library)
+    card = {
+        "card": CARD_VERSION,
+        "name": settings.name,
+        "created": datetime.now(UTC).date().isoformat(),
+        "class_names": list(class_names),
+        "input_shape": [48, 48, 1],
+        **files.hashes(),
+        **facts,
+        "settings": without_folders(settings),
+        "versions": versions,
+    }
     write_json(files.card, card)
     return card
 
 
-def publish_finished(
-    finished: Sequence[Published], folder: Path, settings: TrainingSettings
-) -> tuple[Published, ...]:
-    """Move finished models to the places in `models/` that they have in their folder.
-
-    Raises TrainingError: the present ones are better; the finished ones stay in their folder.
-    """
-    models = Path(settings.models)
-    targets = [models / model.stem.relative_to(folder) for model in finished]
-    pairs = list(zip(finished, targets, strict=True))
-    if not settings.overwrite:
-        reasons = [_why_not_replace(ModelFiles(target), model) for model, target in pairs]
-        if any(reasons):
-            raise TrainingError(
-                "expected a model at least as good as the present one; "
-                f"{'; '.join(filter(None, reasons))}. Nothing was replaced; the new model is in "
-                f"{folder}: to publish it, run the same command again with --overwrite, or with "
-                "another --name"
-            )
-    move_into_place([(ModelFiles(model.stem), ModelFiles(target)) for model, target in pairs])
-    return tuple(replace(model, stem=target) for model, target in pairs)
+def without_folders(settings: TrainingSettings) -> dict:
+    """Return the settings with the names of models, without their folders."""
+    return settings.shaping() | {
+        "weights": Path(settings.starting_weights()).name,
+        "teachers": [Path(stem).name for stem in settings.teachers],
+        "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
+    }
 
 
-def _why_not_replace(present: ModelFiles, finished: Published) -> str:
-    """Return why a finished model should not replace a present one, "" if it may."""
-    if not present.weights.exists():
-        return ""
-    not_comparable = f"{present.stem} cannot be compared with it"
-    if "validation" not in finished.results:
-        return f"{not_comparable} without --dataset"
-    result = finished.results["validation"]
-    evaluation = result.evaluation
-    try:
-        model = load_model(present.stem)
-    except ModelError as error:
-        return f"{not_comparable} ({error})"
-    if set(model.class_names) != set(evaluation.class_names):
-        classes, new_classes = (", ".join(one.class_names) for one in (model, evaluation))
-        return f"{not_comparable}: its classes are {classes}, those of the new one {new_classes}"
-    answers = (model.card or {}).get("answers", "labels")
-    if answers != finished.answers:
-        return f"{not_comparable}: it answers as the {answers}, the new as the {finished.answers}"
-    splits = np.full(len(evaluation.labels), "validation")
-    validation = Dataset(result.images, evaluation.labels, splits, evaluation.class_names)
-    accuracy = evaluate_model(model, validation).accuracy
-    if evaluation.accuracy >= accuracy:
-        return ""
-    return (
-        f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one "
-        f"on {evaluation.accuracy:.2%}"
-    )
-
-
-@contextlib.contextmanager
-def _staged(settings: TrainingSettings) -> Iterator[Path]:
-    """Give an empty folder beside the run, for files that are moved when all is well.
-
-    The folder goes afterwards, unless its model was refused; a checkpoint of the same name stays.
-    A disk that fills, or a folder that cannot be written to, becomes one sentence.
-    """
-    folder, is_refused = settings.run_folder() / "finished", False
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
-    except OSError as error:
-        raise TrainingError(
-            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
-            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
-            "and run the same command again"
-        ) from error
-    except TrainingError:
-        is_refused = True
-        raise
-    finally:
-        if not is_refused:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()
+def named_with_hash(stem: str | Path) -> dict:
+    """Return the name of a saved model and the hash of its weights."""
+    files = ModelFiles(Path(stem))
+    return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}

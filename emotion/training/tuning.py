@@ -1,7 +1,6 @@
 """Search for the settings that train the best network: Optuna proposes, validation decides."""
 
 import logging
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,14 +17,13 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from emotion.errors import TrainingError
-from emotion.files import whole_file, write_csv
-from emotion.text import first_line, table
+from emotion.text import first_line
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
-from emotion.training.tuning_figure import COMPLETE, FAILED, PRUNED, draw_tuning
+from emotion.training.settings import BEST_RATES, TrainingSettings
 
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
 LABEL_SMOOTHINGS = (0.0, 0.2)
@@ -34,17 +32,14 @@ BATCH_SIZES = (32, 64, 128, 256)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
 TRIALS_TO_COMPARE = 10  # with fewer, nothing is said about what made the difference
-SHOWN_TRIALS = 20
 IMPORTANCE_SEED = 7
-COLUMNS = {
-    "optimizer": "optimizer",
+
+COLUMNS = {  # of a table; the others have the names of the settings
     "learning_rate": "rate",
     "weight_decay": "decay",
     "label_smoothing": "smoothing",
     "augmentation": "augment",
-    "mixup": "mixup",
     "batch_size": "batch",
-    "schedule": "schedule",
 }
 
 
@@ -59,6 +54,27 @@ class Trial:
     epochs: int
     seconds: float  # of the last try if it was interrupted
     reason: str = ""  # why it failed
+
+    def cells(self) -> dict[str, str]:
+        """Return the trial as a row of a table 100 columns wide."""
+        values = {COLUMNS.get(name, name): value for name, value in self.settings.items()}
+        return {
+            "trial": str(self.number),
+            "validation": "-" if self.accuracy is None else f"{self.accuracy:.2%}",
+            "epochs": f"{self.epochs}" + (f" {self.state}" if self.state != COMPLETE else ""),
+            "optimizer": str(values.pop("optimizer")),
+        } | {
+            column: f"{value:g}" if isinstance(value, float) else str(value)
+            for column, value in values.items()
+        }
+
+    def __str__(self) -> str:
+        outcome = f"{self.accuracy:.2%}" if self.state == COMPLETE else self.reason or "stopped"
+        form = (
+            "{optimizer} {rate}, decay {decay}, smoothing {smoothing}, {augment}, mixup {mixup}, "
+            "batch {batch}, {schedule}"
+        )
+        return f"{outcome}; {form.format(**self.cells())}"
 
 
 @dataclass(frozen=True)
@@ -112,14 +128,7 @@ def tune(
             study.tell(trial.number, state=TrialState.FAIL)
         while len(_finished(study)) < trials:
             finished = _run_trial(study, seen, settings)
-            row = _table_row(finished)
-            outcome = row["validation"] if finished.state == COMPLETE else finished.reason
-            on_trial(
-                f"Trial {finished.number}/{trials}: {outcome or 'stopped'}; "
-                f"{row['optimizer']} {row['rate']}, decay {row['decay']}, "
-                f"smoothing {row['smoothing']}, {row['augment']}, mixup {row['mixup']}, "
-                f"batch {row['batch']}, {row['schedule']}"
-            )
+            on_trial(f"Trial {finished.number}/{trials}: {finished}")
         done = tuple(_as_trial(frozen) for frozen in _finished(study))
         if not any(trial.state == COMPLETE for trial in done):
             raise TrainingError("expected at least one trial; received --trials 0")
@@ -137,61 +146,6 @@ def tune(
 def study_folder(settings: TrainingSettings) -> Path:
     """Return the folder of a search."""
     return Path(settings.runs) / f"{settings.name}_study"
-
-
-def winner_command(tuning: Tuning) -> str:
-    """Return the command line that trains the winner, quoted for a shell."""
-    settings = tuning.winning_settings
-    words = ["python3", "run.py", "train"]
-    for setting in fields(settings):
-        value = getattr(settings, setting.name)
-        if value == setting.default and setting.name != "dataset":
-            continue
-        flag, text = flag_of(setting.name), str(value)
-        if isinstance(value, bool):
-            words.append(flag)
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        else:
-            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-    return shlex.join(words)
-
-
-def tuning_lines(tuning: Tuning) -> list[str]:
-    """Return the best trials, what mattered, and the winner's command, as lines for a terminal."""
-    ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
-    rows = [_table_row(trial) for trial in ranked[:SHOWN_TRIALS]]
-    lines = table(list(rows[0]), [list(row.values()) for row in rows])
-    if len(ranked) > SHOWN_TRIALS:
-        lines.append(f"and {len(ranked) - SHOWN_TRIALS} more")
-    if tuning.importances:
-        told = [f"{name.replace('_', ' ')} {v:.0%}" for name, v in tuning.importances.items()]
-        lines += ["", "What made the difference, roughly: " + ", ".join(told[:4])]
-    return [*lines, "", "To train the winner:", f"  {winner_command(tuning)}"]
-
-
-def write_tuning(tuning: Tuning) -> Path:
-    """Write the trials beside the study as `trials.csv` and `trials.png`; return the picture."""
-    folder = study_folder(tuning.settings)
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state,
-            "validation_accuracy": trial.accuracy,
-            "epochs": trial.epochs,
-            "seconds": trial.seconds,
-            **trial.settings,
-            "reason": trial.reason,
-        }
-        for trial in tuning.trials
-    ]
-    write_csv(folder / "trials.csv", rows)
-    picture = folder / "trials.png"
-    space = search_space(tuning.settings).items()
-    kinds = {name: list(s.choices) for name, s in space if isinstance(s, CategoricalDistribution)}
-    with whole_file(picture) as part:
-        draw_tuning(tuning, kinds).savefig(part, dpi=110)
-    return picture
 
 
 def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
@@ -324,17 +278,3 @@ def _as_trial(frozen: FrozenTrial) -> Trial:
     facts = frozen.user_attrs["facts"]
     state = COMPLETE if frozen.state == TrialState.COMPLETE else PRUNED
     return Trial(state=FAILED if facts["reason"] else state, **facts)
-
-
-def _table_row(trial: Trial) -> dict[str, str]:
-    """Return a trial as a row of a table 100 columns wide."""
-    accuracy, values = trial.accuracy, trial.settings
-    state = "" if trial.state == COMPLETE else f" {trial.state}"
-    return {
-        "trial": str(trial.number),
-        "validation": "-" if accuracy is None else f"{accuracy:.2%}",
-        "epochs": f"{trial.epochs}{state}",
-    } | {
-        column: f"{values[name]:g}" if isinstance(values[name], float) else str(values[name])
-        for name, column in COLUMNS.items()
-    }

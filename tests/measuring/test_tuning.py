@@ -10,11 +10,12 @@ from training_data import make_dataset
 
 import emotion_model_training
 from emotion.errors import TrainingError
-from emotion.training import tuning
+from emotion.training import tuning, tuning_report
 from emotion.training.fitting import checkpoints
 from emotion.training.networks.architectures import ARCHITECTURES
 from emotion.training.settings import TrainingSettings, settings_from
-from emotion.training.tuning import tune, tuning_lines, winner_command, write_tuning
+from emotion.training.tuning import tune
+from emotion.training.tuning_report import tuning_lines, winner_command, write_tuning
 
 SEARCHED = (
     "learning_rate optimizer weight_decay label_smoothing augmentation mixup batch_size schedule"
@@ -180,7 +181,7 @@ def test_table_and_picture_are_written(fit, settings, data, capfd, recwarn, monk
     result = tune(data, settings, 8, said.append)
     assert capfd.readouterr() == ("", ""), "nothing is said by Optuna"
     assert not recwarn.list
-    monkeypatch.setattr(tuning, "SHOWN_TRIALS", 5)
+    monkeypatch.setattr(tuning_report, "SHOWN_TRIALS", 5)
     lines = tuning_lines(result)
     table = lines[: lines.index("and 3 more")]
     assert len(table) == 6

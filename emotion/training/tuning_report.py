@@ -1,22 +1,79 @@
-"""The picture of a search: accuracy by trial, what mattered, and accuracy over each setting."""
+"""What came out of a search: lines for a terminal, a table and a picture."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-if TYPE_CHECKING:
-    from emotion.training.tuning import Trial, Tuning
+from emotion.files import whole_file, write_csv
+from emotion.text import table
+from emotion.training.settings import flag_of
+from emotion.training.tuning import COMPLETE, PRUNED, Trial, Tuning, search_space, study_folder
 
-COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+SHOWN_TRIALS = 20
 MARKERS = {COMPLETE: "o", PRUNED: "x"}
 LABELS = {COMPLETE: "trained to its end", PRUNED: "stopped early (drawn at the bottom)"}
 
 
-def draw_tuning(tuning: "Tuning", kinds: Mapping[str, list]) -> Figure:
-    """Draw a search; `kinds` has the values, in order, of each setting that has only a few."""
+def winner_command(tuning: Tuning) -> str:
+    """Return the command line that trains the winner, quoted for a shell."""
+    settings = tuning.winning_settings
+    words = ["python3", "run.py", "train"]
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        if value == setting.default and setting.name != "dataset":
+            continue
+        flag, text = flag_of(setting.name), str(value)
+        if isinstance(value, bool):
+            words.append(flag)
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+    return shlex.join(words)
+
+
+def tuning_lines(tuning: Tuning) -> list[str]:
+    """Return the best trials, what mattered, and the winner's command, as lines for a terminal."""
+    ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
+    rows = [trial.cells() for trial in ranked[:SHOWN_TRIALS]]
+    lines = table(list(rows[0]), [list(row.values()) for row in rows])
+    if len(ranked) > SHOWN_TRIALS:
+        lines.append(f"and {len(ranked) - SHOWN_TRIALS} more")
+    if tuning.importances:
+        told = [f"{name.replace('_', ' ')} {v:.0%}" for name, v in tuning.importances.items()]
+        lines += ["", "What made the difference, roughly: " + ", ".join(told[:4])]
+    return [*lines, "", "To train the winner:", f"  {winner_command(tuning)}"]
+
+
+def write_tuning(tuning: Tuning) -> Path:
+    """Write the trials beside the study as `trials.csv` and `trials.png`; return the picture."""
+    folder = study_folder(tuning.settings)
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "validation_accuracy": trial.accuracy,
+            "epochs": trial.epochs,
+            "seconds": trial.seconds,
+            **trial.settings,
+            "reason": trial.reason,
+        }
+        for trial in tuning.trials
+    ]
+    write_csv(folder / "trials.csv", rows)
+    picture = folder / "trials.png"
+    with whole_file(picture) as part:
+        _draw(tuning).savefig(part, dpi=110)
+    return picture
+
+
+def _draw(tuning: Tuning) -> Figure:
+    """Draw accuracy by trial, what mattered, and accuracy over each setting."""
     trials, best = tuning.trials, tuning.best
     least = min(trial.accuracy for trial in trials if trial.state == COMPLETE)
     floor = least - 0.1 * max(best.accuracy - least, 0.01)
@@ -24,7 +81,7 @@ def draw_tuning(tuning: "Tuning", kinds: Mapping[str, list]) -> Figure:
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.3))
     by_trial, by_importance = above.subplots(1, 2, width_ratios=(3, 2))
 
-    def points(place: Callable[["Trial"], float]) -> Iterator[tuple]:
+    def points(place: Callable[[Trial], float]) -> Iterator[tuple]:
         """Yield state, places and accuracies; trials that were stopped early stand on the floor."""
         for state in MARKERS:
             chosen = [trial for trial in trials if trial.state == state]
@@ -58,14 +115,15 @@ def draw_tuning(tuning: "Tuning", kinds: Mapping[str, list]) -> Figure:
         middle = {"ha": "center", "transform": by_importance.transAxes}
         by_importance.text(0.5, 0.5, "too few trials to tell", **middle)
 
+    space = search_space(tuning.settings)
     names = list(trials[0].settings)
     grid = below.subplots(2, -(-len(names) // 2), sharey=True, squeeze=False)
     below.suptitle("Validation accuracy over each setting", fontsize=12)
     ring = {"markersize": 12, "markerfacecolor": "none", "color": "black"}
     for axes, name in zip(grid.flat, names, strict=False):
-        values = kinds.get(name)
+        values = getattr(space.get(name), "choices", None)  # of a setting that has only a few
 
-        def value_of(trial: "Trial", name: str = name, values: list | None = values) -> float:
+        def value_of(trial: Trial, name: str = name, values: tuple | None = values) -> float:
             return values.index(trial.settings[name]) if values else trial.settings[name]
 
         for state, places, accuracies in points(value_of):
