@@ -13,49 +13,45 @@ from emotion.training.fitting.teachers import expected_annotation, what_teachers
 from emotion.training.settings import TrainingSettings
 
 CLASSES = 7
+DATA = make_dataset(train=70)
+TRAIN, CHECK = slice(0, 2000), slice(2000, 4000)
 
 
-def cross_entropy(expected: np.ndarray, truth: np.ndarray) -> float:
-    return float(-np.log(expected[np.arange(len(truth)), truth]).mean())
-
-
-def noisy_views(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@pytest.fixture(scope="module")
+def views() -> tuple[np.ndarray, ...]:
     """Return true classes, and two independent noisy views of them as logarithms, (N, classes)."""
-    random = np.random.default_rng(seed)
-    truth = random.integers(0, CLASSES, count)
-    one_hot = np.eye(CLASSES)[truth]
-    views = [one_hot * 2 + random.normal(size=one_hot.shape) for _ in range(2)]
-    logs = [view - np.log(np.exp(view).sum(axis=1, keepdims=True)) for view in views]
-    return truth, *logs
+    random = np.random.default_rng(1)
+    truth = random.integers(0, CLASSES, 4000)
+    noisy = [np.eye(CLASSES)[truth] * 2 + random.normal(size=(4000, CLASSES)) for _ in range(2)]
+    return truth, *(view - np.log(np.exp(view).sum(axis=1, keepdims=True)) for view in noisy)
 
 
-def test_two_views_tell_more_than_one():
-    truth, seen, told = noisy_views(4000, seed=1)
-    train, check = slice(0, 2000), slice(2000, 4000)
+def test_two_views_tell_more_than_one(views):
+    truth, seen, told = views
     labels = np.eye(CLASSES)[truth]
-    views = ((seen[check], seen[train]), (told[check], told[train]), (labels[check], labels[train]))
-    expected = expected_annotation(*views)
+    expected = expected_annotation(*((view[CHECK], view[TRAIN]) for view in (seen, told, labels)))
     assert expected.shape == (2000, CLASSES)
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
-    alone = min(cross_entropy(np.exp(view[check]), truth[check]) for view in (seen, told))
-    assert cross_entropy(expected, truth[check]) < 0.8 * alone
+    entropies = [
+        -np.log(answers[np.arange(2000), truth[CHECK]]).mean()
+        for answers in (expected, np.exp(seen[CHECK]), np.exp(told[CHECK]))
+    ]
+    assert entropies[0] < 0.8 * min(entropies[1:])
 
 
-def test_a_model_that_learned_its_faces_by_heart_is_not_believed():
-    truth, seen, told = noisy_views(3000, seed=2)
-    train, check = slice(0, 2000), slice(2000, 3000)
+def test_a_model_that_learned_its_faces_by_heart_is_not_believed(views):
+    truth, seen, told = views
     labels = np.eye(CLASSES)[truth]
-    by_heart = np.where(labels, 0.0, -9.0)  # it gives the very label back, on training faces alone
-    noise = np.random.default_rng(3).permutation(2000)
-    for learned in (by_heart[train], by_heart[train][noise]):
+    by_heart = np.where(labels[TRAIN], 0.0, -9.0)  # the very label, on training faces alone
+    for learned in (by_heart, np.random.default_rng(3).permutation(by_heart)):
         expected = expected_annotation(
-            (learned, np.zeros_like(seen[check])),
-            (told[train], told[check]),
-            (labels[train], labels[check]),
+            (learned, np.zeros_like(seen[CHECK])),
+            (told[TRAIN], told[CHECK]),
+            (labels[TRAIN], labels[CHECK]),
         )
         assert np.isfinite(expected).all()
         # the other annotation still counts (1 of 7 by chance)
-        assert (expected.argmax(axis=1) == truth[train]).mean() > 0.4
+        assert (expected.argmax(axis=1) == truth[TRAIN]).mean() > 0.4
 
 
 @pytest.fixture
@@ -74,35 +70,30 @@ def answering(monkeypatch):
     return calls
 
 
-def settings_in(folder, **more) -> TrainingSettings:
-    return TrainingSettings(runs=str(folder), teachers=("one", "two"), **more)
-
-
 def test_softened_answers_are_kept_with_the_run(tmp_path, answering):
-    data = make_dataset(train=14)
-    parts = data.split("train"), data.split("validation")
-    (taught,) = what_teachers_say(*parts, settings_in(tmp_path, teacher_temperature=2.0))
-    row = np.full((1, CLASSES), 0.5 / 6)
-    row[0, 0] = 0.5
+    parts = DATA.split("train"), DATA.split("validation")
+    settings = TrainingSettings(runs=str(tmp_path), teachers=("one", "two"))
+    (taught,), (again,) = (what_teachers_say(*parts, settings) for _ in range(2))
+    row = np.array([[0.5] + [0.5 / 6] * 6])
     np.testing.assert_allclose(taught[0], apply_temperature(row, 2.0)[0], rtol=1e-5)
     assert taught.dtype == np.float32
-    (again,) = what_teachers_say(*parts, settings_in(tmp_path, teacher_temperature=2.0))
     np.testing.assert_array_equal(taught, again)
-    assert answering == [(("one", "two"), 14, 1.0)]
+    assert answering == [(("one", "two"), 70, 1.0)]
     for kept in tmp_path.rglob("*.npz"):
         kept.write_bytes(b"damaged")
-    what_teachers_say(*parts, settings_in(tmp_path))
+    what_teachers_say(*parts, settings)
     assert len(answering) == 2
     with pytest.raises(TrainingError, match="--votes-teachers"):
-        what_teachers_say(*parts, settings_in(tmp_path, votes_teachers=("three",)))
+        what_teachers_say(*parts, replace(settings, votes_teachers=("three",)))
 
 
 def test_both_heads_are_taught(tmp_path, answering):
-    data = make_dataset(train=70)
-    shares = np.full((len(data), CLASSES), 0.05, np.float32)
-    shares[np.arange(len(data)), data.labels] = 0.7
-    data = replace(data, votes=shares)
-    settings = settings_in(tmp_path, votes_teachers=("three",))
+    shares = np.full((len(DATA), CLASSES), 0.05, np.float32)
+    shares[np.arange(len(DATA)), DATA.labels] = 0.7
+    data = replace(DATA, votes=shares)
+    settings = TrainingSettings(
+        runs=str(tmp_path), teachers=("one", "two"), votes_teachers=("three",)
+    )
     taught = what_teachers_say(data.split("train"), data.split("validation"), settings)
     assert [one.shape for one in taught] == [(70, CLASSES)] * 2
     assert (taught[0].argmax(axis=1) == data.split("train").labels).all()
