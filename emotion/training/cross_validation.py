@@ -27,62 +27,31 @@ KEPT = ("training_images", "validation_images", "selected_epoch", "seconds")
 
 
 @dataclass(frozen=True)
-class Fold:
-    """One part of the data, tested by a network that was trained on the others."""
-
-    number: int  # counted from 1
-    evaluation: Evaluation  # on the images of this part
-    training_images: int
-    validation_images: int
-    selected_epoch: int  # counted from 1
-    seconds: float  # of the training; of its last try if it was interrupted
-
-
-@dataclass(frozen=True)
 class CrossValidation:
-    """All parts of the data, and their images in the order in which `pooled` has them."""
+    """What came out of each part of the data; images and names in the order of `pooled`."""
 
-    folds: tuple[Fold, ...]
+    evaluations: tuple[Evaluation, ...]  # a fold each, by a network that learned the others
+    rows: tuple[dict, ...]  # the figures of each fold
     images: np.ndarray  # (N, 48, 48) uint8
     names: np.ndarray | None  # (N,) str, where each image comes from
 
     @property
     def pooled(self) -> Evaluation:
         """Return one evaluation of all images, each answered by the network that never saw it."""
-        evaluations = [fold.evaluation for fold in self.folds]
         return Evaluation(
-            class_names=evaluations[0].class_names,
-            labels=np.concatenate([evaluation.labels for evaluation in evaluations]),
-            probabilities=np.concatenate([each.probabilities for each in evaluations]),
+            class_names=self.evaluations[0].class_names,
+            labels=np.concatenate([each.labels for each in self.evaluations]),
+            probabilities=np.concatenate([each.probabilities for each in self.evaluations]),
         )
 
     @property
     def spread(self) -> dict[str, dict[str, float]]:
         """Return mean and sample standard deviation over the folds of accuracy and macro F1."""
-        figures = {
-            name: [getattr(fold.evaluation, name) for fold in self.folds]
-            for name in ("accuracy", "macro_f1")
-        }
+        figures = {name: [row[name] for row in self.rows] for name in ("accuracy", "macro_f1")}
         return {
             name: {"mean": float(np.mean(of)), "standard_deviation": float(np.std(of, ddof=1))}
             for name, of in figures.items()
         }
-
-    def rows(self) -> list[dict]:
-        """Return the figures of each fold."""
-        return [
-            {
-                "fold": fold.number,
-                "accuracy": fold.evaluation.accuracy,
-                "macro_f1": fold.evaluation.macro_f1,
-                "training_images": fold.training_images,
-                "validation_images": fold.validation_images,
-                "test_images": len(fold.evaluation.labels),
-                "selected_epoch": fold.selected_epoch,
-                "seconds": fold.seconds,
-            }
-            for fold in self.folds
-        ]
 
 
 def cross_validate(
@@ -108,22 +77,33 @@ def cross_validate(
     """
     # TensorFlow warns of networks that are built again and again, which is meant here
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    folds, images, names = [], [], []
+    evaluations, rows, images, names = [], [], [], []
     for number in range(1, settings.folds + 1):
         fold_settings = replace(settings, fold=number, name=f"{settings.name}_fold{number}")
         parts, _ = make_splits(dataset, fold_settings)
-        path = fold_settings.run_folder().with_name(f"{fold_settings.name}.json")
-        fold = (_read_fold if path.exists() else _run_fold)(parts, fold_settings, path)
         tested = parts.split("test")
-        folds.append(fold)
+        fold, evaluation = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
+        evaluations.append(evaluation)
+        rows.append(
+            {
+                "fold": number,
+                "accuracy": evaluation.accuracy,
+                "macro_f1": evaluation.macro_f1,
+                "training_images": fold["training_images"],
+                "validation_images": fold["validation_images"],
+                "test_images": len(tested),
+                "selected_epoch": fold["selected_epoch"],
+                "seconds": fold["seconds"],
+            }
+        )
         images.append(tested.images)
         names.append(tested.names)
         on_fold(
-            f"Fold {number}/{settings.folds}: accuracy {fold.evaluation.accuracy:.2%}, "
-            f"macro F1 {fold.evaluation.macro_f1:.3f} on {len(tested):,} images"
+            f"Fold {number}/{settings.folds}: accuracy {evaluation.accuracy:.2%}, "
+            f"macro F1 {evaluation.macro_f1:.3f} on {len(tested):,} images"
         )
     all_names = None if dataset.names is None else np.concatenate(names)
-    return CrossValidation(tuple(folds), np.concatenate(images), all_names)
+    return CrossValidation(tuple(evaluations), tuple(rows), np.concatenate(images), all_names)
 
 
 def cross_validation_lines(result: CrossValidation) -> list[str]:
@@ -132,13 +112,13 @@ def cross_validation_lines(result: CrossValidation) -> list[str]:
     forms = ("{}", "{:.2%}", "{:.3f}", "{:,}", "{:,}", "{:,}", "{}")
     rows = [
         [form.format(value) for form, value in zip(forms, row.values(), strict=False)]
-        for row in result.rows()
+        for row in result.rows
     ]
     accuracy, macro_f1 = (result.spread[name] for name in ("accuracy", "macro_f1"))
     return [
         *table(head, rows),
         "",
-        f"Mean and standard deviation over {len(result.folds)} folds: "
+        f"Mean and standard deviation over {len(rows)} folds: "
         f"accuracy {accuracy['mean']:.2%} ± {accuracy['standard_deviation']:.2%}, "
         f"macro F1 {macro_f1['mean']:.3f} ± {macro_f1['standard_deviation']:.3f}",
         "",
@@ -154,13 +134,13 @@ def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
     figures of the pooled evaluation, as for a single one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    summary, pooled, rows = folder / "cross_validation.json", result.pooled, result.rows()
-    write_json(summary, {"folds": rows, **result.spread, "pooled": pooled.summary()})
-    write_csv(folder / "folds.csv", rows)
-    counts = [len(fold.evaluation.labels) for fold in result.folds]
+    summary, pooled = folder / "cross_validation.json", result.pooled
+    write_json(summary, {"folds": result.rows, **result.spread, "pooled": pooled.summary()})
+    write_csv(folder / "folds.csv", result.rows)
+    counts = [row["test_images"] for row in result.rows]
     columns = {
         "name": range(len(pooled.labels)) if result.names is None else result.names,
-        "fold": np.repeat([fold.number for fold in result.folds], counts),
+        "fold": np.repeat([row["fold"] for row in result.rows], counts),
         "true_class": np.array(pooled.class_names)[pooled.labels],
         "answer": np.array(pooled.class_names)[pooled.predictions],
         "probability": [round(float(value), 4) for value in pooled.confidence],
@@ -171,47 +151,47 @@ def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
     return summary
 
 
-def _run_fold(parts: Dataset, settings: TrainingSettings, path: Path) -> Fold:
-    """Train on all parts but one, test on that one, and keep the result in a file."""
+def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evaluation]:
+    """Train on all parts but one and test on that one; keep the result."""
     started = time.monotonic()
     fitted = fit(parts, settings)
     validation, tested = parts.split("validation"), parts.split("test")
     predict = fitted.network.predict_on_batch
     temperature = fit_temperature(validation.labels, predict_images(predict, validation.images))
     probabilities = apply_temperature(predict_images(predict, tested.images), temperature)
-    fold = Fold(
-        number=settings.fold,
-        evaluation=Evaluation(parts.class_names, tested.labels, probabilities),
-        training_images=len(parts.split("train")),
-        validation_images=len(validation),
-        selected_epoch=fitted.selected_epoch,
-        seconds=round(time.monotonic() - started, 1),
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {
-        "identity": identity_of(parts, settings),
-        "fold": {name: getattr(fold, name) for name in KEPT},
-        "probabilities": probabilities.tolist(),
+    fold = {
+        "training_images": len(parts.split("train")),
+        "validation_images": len(validation),
+        "selected_epoch": fitted.selected_epoch,
+        "seconds": round(time.monotonic() - started, 1),  # of the last try
     }
-    write_json(path, kept)
+    kept = {"fold": fold, "probabilities": probabilities.tolist()}
+    write_json(_file_of(settings), {"identity": identity_of(parts, settings)} | kept)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)  # the checkpoint is done with
     keras.utils.clear_session()
-    return fold
+    return fold, Evaluation(parts.class_names, tested.labels, probabilities)
 
 
-def _read_fold(parts: Dataset, settings: TrainingSettings, path: Path) -> Fold:
-    """Return a fold that was finished before.
+def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evaluation] | None:
+    """Return what is kept of a fold that was finished before, None where nothing is.
 
-    Raises TrainingError: it had other data or settings, or cannot be read.
+    Raises TrainingError: it had other data or settings, or cannot be used.
     """
+    path = _file_of(settings)
+    if not path.exists():
+        return None
     way_out = f"delete {path} to train this fold again, or give another --name"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         require_same(kept["identity"], identity_of(parts, settings), path, "a fold", way_out)
-        probabilities = np.array(kept["probabilities"])
-        evaluation = Evaluation(parts.class_names, parts.split("test").labels, probabilities)
-        return Fold(settings.fold, evaluation, **kept["fold"])
+        fold, answers = {name: kept["fold"][name] for name in KEPT}, kept["probabilities"]
+        tested = parts.split("test")
+        return fold, Evaluation(parts.class_names, tested.labels, np.array(answers, float))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"expected a finished fold in {path}; it cannot be used ({error}): {way_out}"
         ) from error
+
+
+def _file_of(settings: TrainingSettings) -> Path:
+    return settings.run_folder().with_name(f"{settings.name}.json")

@@ -88,9 +88,9 @@ def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, setting
     rows = [int(name.removesuffix(".png")) for name in result.names]
     np.testing.assert_array_equal(result.images, data.images[rows])
     np.testing.assert_array_equal(result.pooled.labels, data.labels[rows])
-    assert [(fold.number, fold.selected_epoch) for fold in result.folds] == [(1, 1), (2, 2), (3, 3)]
+    assert [(row["fold"], row["selected_epoch"]) for row in result.rows] == [(1, 1), (2, 2), (3, 3)]
     tested = []
-    for fold, (_, parts) in zip(result.folds, fit.runs, strict=True):
+    for evaluation, (_, parts) in zip(result.evaluations, fit.runs, strict=True):
         people = {name: set(parts.split(name).groups) for name in parts.split_names()}
         assert set(people) == {"train", "validation", "test"}
         assert not people["test"] & (people["train"] | people["validation"])
@@ -98,7 +98,7 @@ def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, setting
         tested += people["test"]
         # calibrated on validation
         plain = answer(parts.split("test").images[..., None] / np.float32(255))
-        calibrated = fold.evaluation.probabilities
+        calibrated = evaluation.probabilities
         np.testing.assert_array_equal(calibrated.argmax(axis=1), plain.argmax(axis=1))
         assert np.abs(calibrated - plain).max() > 0.01
         np.testing.assert_allclose(calibrated.sum(axis=1), 1)
@@ -118,7 +118,7 @@ def test_killed_run_goes_on(fit, settings, data, monkeypatch, killed_in):
     asked = [run.fold for run, _ in again.runs]
     assert asked == [*range(1, killed_in + 1), *range(killed_in, FOLDS + 1)]
     np.testing.assert_array_equal(result.pooled.probabilities, whole.pooled.probabilities)
-    ours, theirs = ([row | {"seconds": 0} for row in one.rows()] for one in (result, whole))
+    ours, theirs = ([row | {"seconds": 0} for row in one.rows] for one in (result, whole))
     assert ours == theirs
 
 
@@ -128,17 +128,20 @@ def test_folds_of_something_else_and_damaged_ones_are_refused(fit, settings, dat
         cross_validate(data, replace(settings, mixup=0.2))
     with pytest.raises(TrainingError, match="other data"):
         cross_validate(replace(data, images=data.images ^ 1), settings)
-    for content in ("", "{}", '{"identity": {}}', "[1]"):
-        (settings.run_folder().parent / "v1.5_fold2.json").write_text(content)
+    kept = settings.run_folder().parent / "v1.5_fold2.json"
+    whole = json.loads(kept.read_text())
+    parts = (json.dumps(whole | {name: None}) for name in ("fold", "probabilities"))
+    for content in ("", "{}", '{"identity": {}}', "[1]", *parts):
+        kept.write_text(content)
         with pytest.raises(TrainingError, match=r"v1.5_fold2.json"):
             cross_validate(data, settings)
 
 
 def test_lines_and_files_hold_every_figure(fit, settings, data, tmp_path):
     result = cross_validate(data, settings)
-    accuracies = [fold.evaluation.accuracy for fold in result.folds]
+    accuracies = [evaluation.accuracy for evaluation in result.evaluations]
     assert len(set(accuracies)) > 1
-    right = sum(fold.evaluation.accuracy * len(fold.evaluation.labels) for fold in result.folds)
+    right = sum(one.accuracy * len(one.labels) for one in result.evaluations)
     assert 0.5 < result.pooled.accuracy < 1
     assert result.pooled.accuracy == pytest.approx(right / 210)
     lines = cross_validation_lines(result)
