@@ -107,11 +107,9 @@ class Checkpoint:
             write_json(self.folder / STATE_FILE, state)
         except OSError as error:
             self._remove_all_but(self.files)
-            megabytes = sum(array.nbytes for array in variables) / 1e6
             raise TrainingError(
-                f"expected room for a checkpoint of {megabytes:.0f} MB in {self.folder} after "
-                f"epoch {epoch}; received: {error.strerror or error}; {epoch - 1} epochs are kept: "
-                "make room there and run the same command again"
+                f"expected room for a checkpoint in {self.folder} after epoch {epoch}; received: "
+                f"{error.strerror or error}: make room there and run the same command again"
             ) from error
         self.history, self.files = history, files
         self._remove_all_but(files)

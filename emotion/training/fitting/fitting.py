@@ -14,8 +14,12 @@ from emotion.training.fitting import schedules
 from emotion.training.fitting.batches import FaceBatches, batch_multiple
 from emotion.training.fitting.checkpoints import Checkpoint, best_epoch
 from emotion.training.fitting.progress import EventLog, Progress
-from emotion.training.fitting.targets import balance_classes, build_targets, has_votes_head
-from emotion.training.fitting.teachers import what_teachers_say
+from emotion.training.fitting.targets import (
+    balance_classes,
+    build_targets,
+    has_votes_head,
+    what_teachers_say,
+)
 from emotion.training.networks import architectures
 from emotion.training.networks.architectures import HEADS, build_network
 from emotion.training.networks.normalisation import use_fast_normalisation
