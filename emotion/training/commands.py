@@ -70,7 +70,7 @@ def ensemble(options: argparse.Namespace) -> None:
 
     network, class_names = average_models(stems, options.mirrored)
     if "dataset" not in options:
-        publish_average(network, class_names, stems, None, None, settings)
+        publish_average(network, class_names, stems, settings)
         print(f"Wrote {target}.json, .h5 and its card")
         print("Without --dataset it is neither calibrated nor measured")
         return
@@ -87,7 +87,7 @@ def ensemble(options: argparse.Namespace) -> None:
             "Note: the members do not all say that they were trained on one split of one dataset; "
             "those that learned from images of this validation split make the average look surer"
         )
-    _print_published(publish_average(network, class_names, stems, dataset, leaks, settings))
+    _print_published(publish_average(network, class_names, stems, settings, dataset, leaks))
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -74,14 +74,16 @@ def publish(
             calibrate(fitted.network, dataset.split("validation"))
             calibrate(fitted.votes_network, crowd.split("validation"))
             blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
+            labels_stem = folder / LABELS_FOLDER / settings.name
             heads = [
                 (stem, "votes", fitted.votes_network, crowd),
-                (folder / LABELS_FOLDER / settings.name, "labels", fitted.network, dataset),
+                (labels_stem, "labels", fitted.network, dataset),
             ]
-        finished = [
-            _finish(stem, net, data, leaks, settings, facts | {"answers": answers}, fitted.history)
-            for stem, answers, net, data in heads
-        ]
+        finished = []
+        for stem, answers, network, data in heads:
+            more = facts | {"answers": answers}
+            classes, history = dataset.class_names, fitted.history
+            finished.append(_finish(stem, network, classes, settings, more, data, leaks, history))
         published = publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
     return published
@@ -91,9 +93,9 @@ def publish_average(
     network: keras.Model,
     class_names: tuple[str, ...],
     members: Sequence[Path],
-    dataset: Dataset | None,
-    leaks: Leaks | None,
     settings: TrainingSettings,
+    dataset: Dataset | None = None,
+    leaks: Leaks | None = None,
 ) -> Published:
     """Put the average of several models into the models folder.
 
@@ -104,13 +106,8 @@ def publish_average(
         TrainingError: the files cannot be written, or the present model is better, or cannot be
             compared without data.
     """
-    facts = {"average_of": [named_with_hash(member) for member in members]}
-    with staged(settings) as folder:
-        stem = folder / settings.name
-        if dataset is None:
-            _save(network, stem, class_names, settings, facts)
-            load_model(stem)
-            return publish_finished([Published(stem, {})], folder, settings)[0]
+    facts: dict = {"average_of": [named_with_hash(member) for member in members]}
+    if dataset is not None:
         dataset = match_classes(dataset, class_names)
         kinds = {(load_model(member).card or {}).get("answers", "labels") for member in members}
         if kinds != {"votes"}:
@@ -118,7 +115,9 @@ def publish_average(
         elif settings.votes:
             facts["answers"] = "votes"
             dataset = with_majority_labels(dataset, Path(settings.votes))
-        finished = _finish(stem, network, dataset, leaks, settings, facts)
+    with staged(settings) as folder:
+        stem = folder / settings.name
+        finished = _finish(stem, network, class_names, settings, facts, dataset, leaks)
         return publish_finished([finished], folder, settings)[0]
 
 
@@ -166,60 +165,34 @@ def choose_serving(network: keras.Model, validation: Dataset) -> dict:
 def _finish(
     stem: Path,
     network: keras.Model,
-    dataset: Dataset,
-    leaks: Leaks,
-    settings: TrainingSettings,
-    facts: dict,
-    history: Sequence[dict] = (),
-) -> Published:
-    """Calibrate, save and measure a network; its files are whole, but not yet in their place."""
-    validation = dataset.split("validation")
-    temperature = calibrate(network, validation)
-    facts = facts | {
-        "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
-        "serving": choose_serving(network, validation),
-        "dataset": {
-            "name": " + ".join(Path(path).name for path in settings.dataset),
-            "votes": Path(settings.votes).name if settings.votes else None,
-            "fingerprint": dataset.fingerprint(),
-            "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
-            "removed_because_also_in_test": leaks.identical + leaks.similar,
-            "unreadable": len(dataset.unreadable),
-            "notes": list(dataset.notes),
-        },
-    }
-    card = _save(network, stem, dataset.class_names, settings, facts)
-    model = load_model(stem)
-    results = {
-        name: measure_split(model, dataset.split(name), robustness=name != "validation")
-        for name in dataset.split_names()
-        if name != "train"
-    }
-    measured = results["validation"].evaluation
-    card |= {
-        "verdict": verdict_facts(measured.labels, measured.probabilities),
-        "metrics": {
-            name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
-            for name, result in results.items()
-        },
-    }
-    files = ModelFiles(stem)
-    write_json(files.card, card)
-    epoch = facts["selection"]["epoch"] if history else None
-    model = replace(model, card=card)
-    write_report(report_of(files), model, results, history, selected_epoch=epoch)
-    return Published(stem, results, facts.get("answers", "labels"))
-
-
-def _save(
-    network: keras.Model,
-    stem: Path,
     class_names: Sequence[str],
     settings: TrainingSettings,
     facts: dict,
-) -> dict:
-    """Save the pair, its fast form and its card; return the card."""
+    dataset: Dataset | None,
+    leaks: Leaks | None,
+    history: Sequence[dict] = (),
+) -> Published:
+    """Calibrate, save and measure a network; its files are whole, but not yet in their place.
+
+    Without data it is only saved. `facts` go on the card.
+    """
     files = ModelFiles(stem)
+    if dataset is not None:
+        validation = dataset.split("validation")
+        calibration = {"method": "temperature", "split": "validation"}
+        facts = facts | {
+            "calibration": calibration | {"temperature": calibrate(network, validation)},
+            "serving": choose_serving(network, validation),
+            "dataset": {
+                "name": " + ".join(Path(path).name for path in settings.dataset),
+                "votes": Path(settings.votes).name if settings.votes else None,
+                "fingerprint": dataset.fingerprint(),
+                "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
+                "removed_because_also_in_test": leaks.identical + leaks.similar,
+                "unreadable": len(dataset.unreadable),
+                "notes": list(dataset.notes),
+            },
+        }
     save_keras_model(network, files)
     write_fast_form(files)
     versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
@@ -238,7 +211,27 @@ def _save(
         "versions": versions,
     }
     write_json(files.card, card)
-    return card
+    model = load_model(stem)
+    if dataset is None:
+        return Published(stem, {})
+    results = {
+        name: measure_split(model, dataset.split(name), robustness=name != "validation")
+        for name in dataset.split_names()
+        if name != "train"
+    }
+    measured = results["validation"].evaluation
+    card |= {
+        "verdict": verdict_facts(measured.labels, measured.probabilities),
+        "metrics": {
+            name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
+            for name, result in results.items()
+        },
+    }
+    write_json(files.card, card)
+    epoch = facts["selection"]["epoch"] if history else None
+    model = replace(model, card=card)
+    write_report(report_of(files), model, results, history, selected_epoch=epoch)
+    return Published(stem, results, facts.get("answers", "labels"))
 
 
 def without_folders(settings: TrainingSettings) -> dict:

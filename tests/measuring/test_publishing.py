@@ -106,7 +106,7 @@ def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monk
     settings = TrainingSettings(dataset=("data",), models=f"{tmp_path}", runs=f"{tmp_path}/runs")
     dataset = make_dataset(7, 140, 14)
     published = publishing.publish_average(
-        build_tiny_network(), EMOTIONS, (), dataset, Leaks(0, 0), settings
+        build_tiny_network(), EMOTIONS, (), settings, dataset, Leaks(0, 0)
     )
     validation = dataset.split("validation")
     model = load_model(published.stem)
