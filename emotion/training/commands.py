@@ -6,6 +6,7 @@ What imports Keras is imported inside the command that needs it.
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -107,8 +108,8 @@ def evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(result.summary(), indent=1))
     else:
         mirrored = ", averaged with the mirrored faces" if model.serving.mirrored else ""
-        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}")
-        _print_lines([f"Note: {note}" for note in model.notes])
+        notes = [f"Note: {note}" for note in model.notes]
+        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}", *notes, sep="\n")
         lines = summary_lines(result.evaluation, result.one_crop)
         _print_split(options.split, [*split.notes, *lines])
     if options.report:
@@ -129,8 +130,8 @@ def compare(options: argparse.Namespace) -> None:
         say(f"Measuring {name}", file=sys.stderr)  # stdout belongs to the result
 
     rows = comparison.compare_models(stems, split, tell)
-    _print_lines([f"{len(split):,} images of the split {options.split}", *split.notes, ""])
-    _print_lines(comparison.comparison_lines(rows))
+    print(f"{len(split):,} images of the split {options.split}", *split.notes, "", sep="\n")
+    print(*comparison.comparison_lines(rows), sep="\n")
     if options.report:
         comparison.write_comparison(Path(options.report), rows)
         print(f"\nWrote {options.report}")
@@ -143,7 +144,7 @@ def inspect(options: argparse.Namespace) -> None:
 
     dataset = read_datasets(settings_from(options), reading_line())
     inspection = inspect_dataset(dataset)
-    _print_lines(inspection_lines(inspection))
+    print(*inspection_lines(inspection), sep="\n")
     if options.report:
         print(f"\nWrote {write_inspection(Path(options.report), dataset, inspection)}")
 
@@ -152,7 +153,7 @@ def download(options: argparse.Namespace) -> None:
     """Fetch FER2013 from Kaggle."""
     from emotion.training.data.download import download_fer2013
 
-    _print_lines(download_fer2013(Path(options.to), options.kind, options.overwrite))
+    print(*download_fer2013(Path(options.to), options.kind, options.overwrite), sep="\n")
 
 
 def cross_validate(options: argparse.Namespace) -> None:
@@ -165,7 +166,7 @@ def cross_validate(options: argparse.Namespace) -> None:
     from emotion.training import cross_validation
 
     result = cross_validation.cross_validate(dataset, settings, on_fold=say)
-    _print_lines(cross_validation.cross_validation_lines(result))
+    print(*cross_validation.cross_validation_lines(result), sep="\n")
     folder = Path(settings.models) / f"{settings.name}_cross_validation"
     print(f"\nWrote {cross_validation.write_cross_validation(folder, result)}")
 
@@ -179,7 +180,7 @@ def tune(options: argparse.Namespace) -> None:
     from emotion.training.tuning_report import tuning_lines, write_tuning
 
     result = tune(dataset, settings, options.trials, on_trial=say)
-    _print_lines(tuning_lines(result))
+    print(*tuning_lines(result), sep="\n")
     print(f"\nWrote {write_tuning(result)}")
 
 
@@ -203,18 +204,21 @@ def read_for_training(settings: TrainingSettings):
     counts = ", ".join(
         f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in dataset.split_names()
     )
-    print(f"Images: {counts}; classes: {', '.join(dataset.class_names)}")
     leaked = {
         "images that also stand in a test split": leaks.identical,
         "images nearly the same as a test image": leaks.similar,
         "training images that also stand in validation": leaks.in_validation,
     }
-    what = "Kept" if leaks.kept else "Removed"
-    _print_lines(dataset.notes)
-    _print_lines([f"{what} {count:,} {images}" for images, count in leaked.items() if count])
-    _print_lines([f"Skipped {line}" for line in dataset.unreadable[:SKIPPED_LINES]])
-    if len(dataset.unreadable) > SKIPPED_LINES:
-        print(f"Skipped {len(dataset.unreadable) - SKIPPED_LINES} more")
+    what, skipped = "Kept" if leaks.kept else "Removed", list(dataset.unreadable)
+    if len(skipped) > SKIPPED_LINES:
+        skipped[SKIPPED_LINES:] = [f"{len(skipped) - SKIPPED_LINES} more"]
+    print(
+        f"Images: {counts}; classes: {', '.join(dataset.class_names)}",
+        *dataset.notes,
+        *(f"{what} {count:,} {images}" for images, count in leaked.items() if count),
+        *(f"Skipped {line}" for line in skipped),
+        sep="\n",
+    )
     return dataset, leaks
 
 
@@ -270,9 +274,8 @@ def _look_at_target(settings: TrainingSettings) -> None:
     target = ModelFiles(Path(settings.models) / settings.name)
     try:
         target.stem.parent.mkdir(parents=True, exist_ok=True)
-        probe = target.stem.with_name(".writable")
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=target.stem.parent):
+            pass
     except OSError as error:
         raise TrainingError(
             "expected a folder that can be written to as --models; "
@@ -281,11 +284,6 @@ def _look_at_target(settings: TrainingSettings) -> None:
     if target.weights.exists():
         when = "it is" if settings.overwrite else "if the new model is at least as good, it is"
         print(f"{target.stem} exists; {when} replaced and kept as {target.previous.name}")
-
-
-def _print_lines(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(line)
 
 
 def _print_published(published) -> None:
@@ -301,4 +299,4 @@ def _print_published(published) -> None:
 
 
 def _print_split(name: str, lines: Sequence[str]) -> None:
-    _print_lines(["", name.replace("_", " ").capitalize(), *lines])
+    print("", name.replace("_", " ").capitalize(), *lines, sep="\n")

@@ -64,12 +64,8 @@ def cross_validate(
     For each part: choose it as the test split, the same person never on both sides -> remove leaks
     -> hold out validation -> fit -> calibrate on validation -> answer the part's images. A
     cross-validation that was killed goes on where it stopped: finished folds are kept below
-    `settings.runs`, an unfinished one goes on from its last epoch.
-
-    Args:
-        dataset: as it was read; it needs no splits.
-        settings: those of each training; `fold` and `name` are set for each.
-        on_fold: called after each fold with a line about it, also after one that was kept.
+    `settings.runs`, an unfinished one goes on from its last epoch. `on_fold` is called after each
+    fold with a line about it.
 
     Raises:
         DatasetError: there are too few images or persons for so many folds.

@@ -111,16 +111,11 @@ def tune(
     the splits "train" and "validation" are used.
 
     A search that was killed goes on where it stopped: finished trials stay, the interrupted one is
-    taken up again from its last epoch.
+    taken up again from its last epoch. `trials` is how many there are in the end, those of earlier
+    calls included; `on_trial` is called after each with a line about it.
 
-    Args:
-        dataset: with the splits "train" and "validation".
-        settings: what is not searched, and where the search starts.
-        trials: how many to have in the end, those of earlier calls included.
-        on_trial: called after each trial with a line about it.
-
-    Raises:
-        TrainingError: there is another search of this name, or the first trial cannot be trained.
+    Raises TrainingError: there is another search of this name, or the first trial cannot be
+    trained.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
     with _open_study(study_folder(settings), seen, settings) as study:
@@ -130,8 +125,6 @@ def tune(
             finished = _run_trial(study, seen, settings)
             on_trial(f"Trial {finished.number}/{trials}: {finished}")
         done = tuple(_as_trial(frozen) for frozen in _finished(study))
-        if not any(trial.state == COMPLETE for trial in done):
-            raise TrainingError("expected at least one trial; received --trials 0")
         importances: dict[str, float] = {}
         if len({trial.accuracy for trial in done if trial.state == COMPLETE}) >= TRIALS_TO_COMPARE:
             # Optuna's default, PED-ANOVA, compares with what was tried, and so takes a setting on

@@ -2,6 +2,7 @@ import errno
 import json
 import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -182,22 +183,33 @@ def replacement(tmp_path):
     ]
 
 
-def fail_at(monkeypatch, number: int, for_good: bool) -> list[str]:
-    """Let the disk be full at one write, or at it and at each one after it, as after a kill."""
-    writes = []
+def failures(replacement, for_good: bool):
+    """Replace, the disk being full at the first write, then at the second, until all goes well.
 
-    def failing(write):
-        def counted(*arguments):
-            writes.append(write.__name__)
-            if len(writes) == number or (for_good and len(writes) > number):
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return write(*arguments)
+    After each failure, what was written is yielded. If the disk stays full `for_good`, nothing can
+    be undone, as after a kill.
+    """
+    for number in count(1):
+        writes = []
 
-        return counted
+        def failing(write, number=number, writes=writes):
+            def counted(*arguments):
+                writes.append(write.__name__)
+                if len(writes) == number or (for_good and len(writes) > number):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return write(*arguments)
 
-    monkeypatch.setattr(shutil, "copyfile", failing(shutil.copyfile))
-    monkeypatch.setattr(Path, "rename", failing(Path.rename))
-    return writes
+            return counted
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shutil, "copyfile", failing(shutil.copyfile))
+            patch.setattr(Path, "rename", failing(Path.rename))
+            try:
+                move_into_place(replacement)
+                return
+            except OSError:
+                pass
+        yield writes
 
 
 def test_what_a_killed_replacement_left_does_not_become_the_previous_model(replacement, tmp_path):
@@ -211,48 +223,31 @@ def test_what_a_killed_replacement_left_does_not_become_the_previous_model(repla
 def test_a_disk_that_is_full_at_any_write_changes_nothing(replacement, tmp_path):
     before = contents(tmp_path / "models")
     kept = {n.replace("m", "m.previous"): data for n, data in before.items() if "prev" not in n}
-    after = contents(tmp_path / "finished") | kept
-    number = 0
-    while True:
-        number += 1
-        with pytest.MonkeyPatch.context() as patch:
-            writes = fail_at(patch, number, for_good=False)
-            try:
-                move_into_place(replacement)
-            except OSError:
-                assert contents(tmp_path / "models") == before, f"{number}: {writes[-1]}"
-                continue
-        break
+    for writes in failures(replacement, for_good=False):
+        assert contents(tmp_path / "models") == before, writes
     assert {"copyfile", "rename"} <= set(writes)
-    assert contents(tmp_path / "models") == after, "replaced together, and kept"
+    after = contents(tmp_path / "models")
+    assert after == contents(tmp_path / "finished") | kept, "replaced together, and kept"
     previous = load_model(tmp_path / "models" / "m.previous")
     assert (previous.class_names, previous.notes) == (OLD_CLASSES, ())
 
 
-def served(files: ModelFiles) -> tuple:
-    """Return the weights and the class names that are served; raise where `load_model` does."""
-    files.require_pair()
-    sha256 = files.hashes()["weights_sha256"]
-    card = load_card(files.card, sha256, (48, 48, 1))
-    return sha256, EMOTIONS if card is None else tuple(card["class_names"])
-
-
 def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_path):
+    def served(stem: Path) -> tuple:
+        """Return the weights and the class names that are served; raise where `load_model` does."""
+        files = ModelFiles(stem)
+        files.require_pair()
+        sha256 = files.hashes()["weights_sha256"]
+        card = load_card(files.card, sha256, (48, 48, 1))
+        return sha256, EMOTIONS if card is None else tuple(card["class_names"])
+
     stems = [tmp_path / "models" / f"{stem}{more}" for stem in STEMS for more in ("", ".previous")]
-    whole = {served(files) for files in (*replacement[0], ModelFiles(stems[1]))}
-    kept, refused, number = shutil.copytree(tmp_path / "models", tmp_path / "kept"), 0, 0
-    while True:
-        number += 1
-        with pytest.MonkeyPatch.context() as patch:
-            fail_at(patch, number, for_good=True)
-            try:
-                move_into_place(replacement)
-                break
-            except OSError:
-                pass
+    whole = {served(stem) for stem in (*(files.stem for files in replacement[0]), stems[1])}
+    kept, refused = shutil.copytree(tmp_path / "models", tmp_path / "kept"), 0
+    for _ in failures(replacement, for_good=True):
         for stem in stems:
             try:
-                assert served(ModelFiles(stem)) in whole
+                assert served(stem) in whole
             except ModelError:
                 refused += 1
         shutil.rmtree(tmp_path / "models")
@@ -288,7 +283,7 @@ def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, rights, card, ref
     present, new = rivals(tmp_path, "m", rights)
     write_card(present, **card)
     before, folder = contents(tmp_path / "models"), tmp_path / "finished"
-    settings = TrainingSettings(models=str(tmp_path / "models"), name="m")
+    settings = TrainingSettings(models=str(tmp_path / "models"))
     if refused:
         with pytest.raises(TrainingError) as error:
             publish_finished([new], folder, settings)
@@ -305,7 +300,7 @@ def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, rights, card, ref
 def test_of_two_models_both_are_published_or_neither(tmp_path):
     new = [rivals(tmp_path, stem, rights)[1] for stem, rights in (("m", 15), ("fer2013/m", 5))]
     before = contents(tmp_path / "models")
-    settings = TrainingSettings(models=str(tmp_path / "models"), name="m")
+    settings = TrainingSettings(models=str(tmp_path / "models"))
     with pytest.raises(TrainingError, match=r"fer2013.*25\.00%"):
         publish_finished(new, tmp_path / "finished", settings)
     assert contents(tmp_path / "models") == before

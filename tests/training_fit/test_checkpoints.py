@@ -49,24 +49,19 @@ def names(checkpoint: Checkpoint) -> list[str]:
     return sorted(path.name for path in checkpoint.folder.iterdir())
 
 
-def test_keeps_the_last_state_and_the_best_weights(settings):
-    checkpoint = opened(settings, 0.3, 0.5, 0.4)
-    again = opened(settings)
-    assert again.history == checkpoint.history
-    assert (loaded(again, "state"), loaded(again, "selected")) == ({3}, {20})
-    assert names(again) == ["epoch-003.npz", "selected-002.npz", STATE_FILE]
-
-
-def test_ends_after_all_epochs_or_out_of_patience(settings):
+def test_keeps_the_last_state_and_the_best_weights_until_it_has_waited_enough(settings):
     checkpoint = opened(settings)
     assert not checkpoint.finished()
-    for accuracy, finished in ((0.5, False), (0.4, False), (0.4, True)):
+    for accuracy, finished in ((0.3, False), (0.5, False), (0.4, False), (0.4, True)):
         keep(checkpoint, accuracy)
         assert checkpoint.finished() is finished
-    patient = opened(replace(settings, patience=9))
-    for finished in (False, True):
-        keep(patient, 0.1)
-        assert patient.finished() is finished
+    again = opened(replace(settings, patience=9))
+    assert again.history == checkpoint.history
+    assert (loaded(again, "state"), loaded(again, "selected")) == ({4}, {20})
+    assert names(again) == ["epoch-004.npz", "selected-002.npz", STATE_FILE]
+    assert not again.finished()
+    keep(again, 0.1)
+    assert again.finished(), "all epochs are done"
 
 
 @pytest.mark.parametrize("file", ["selected-002.npz", "epoch-002.npz", STATE_FILE])

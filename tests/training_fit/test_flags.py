@@ -1,20 +1,14 @@
 import argparse
-from dataclasses import fields
 
 import pytest
 
 from emotion.errors import TrainingError
-from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from, shown
+from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from
 
 
-@pytest.fixture(scope="module")
-def parser() -> argparse.ArgumentParser:
+def test_command_line_wins_over_the_card_and_the_card_over_the_table():
     parser = argparse.ArgumentParser()
     add_flags(parser, ALL)
-    return parser
-
-
-def test_command_line_wins_over_the_card_and_the_card_over_the_table(parser):
     nothing = parser.parse_args([])
     assert vars(nothing) == {}
     assert settings_from(nothing) == TrainingSettings()
@@ -30,17 +24,6 @@ def test_command_line_wins_over_the_card_and_the_card_over_the_table(parser):
         (["--subject-pattern", r"p\d+"], "subject_pattern", r"p\d+"),
     ):
         assert getattr(settings_from(parser.parse_args(arguments)), name) == value
-
-
-def test_wrong_usage_and_help(parser, capsys, monkeypatch):
-    for arguments in (["--epochs", "x"], ["--votes-as", "x"], ["--dataset"]):
-        with pytest.raises(SystemExit):
-            parser.parse_args(arguments)
-        assert arguments[0] in capsys.readouterr().err
-    monkeypatch.setenv("COLUMNS", "1000")
-    text = parser.format_help()
-    for setting in fields(TrainingSettings):
-        assert f"{setting.metadata['help']} (default: {shown(setting.default)})" in text
 
 
 @pytest.mark.parametrize(
