@@ -11,6 +11,7 @@ from emotion.errors import TrainingError
 VOTE_USES = ("second-head", "distribution", "majority", "blend")
 NATIVE_NETWORKS = ("cnn", "se_cnn", "mini_xception", "vgg", "resnet")
 TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
+AUGMENTATIONS = ("none", "light", "standard", "photo", "strong")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 SIDES = (24, 32, 40, 48)
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
@@ -56,8 +57,7 @@ class TrainingSettings:
     )
     labels_share: float = _row(
         0.2,
-        "share of the labels' answer in the model that a second head makes of the votes; it is "
-        "then a little less given to neutral",
+        "share of the labels' answer in the model of the votes; more makes it less neutral",
         SHARE,
     )
     contempt: bool = _row(False, "keep FER+'s contempt as an eighth class")
@@ -81,9 +81,7 @@ class TrainingSettings:
     models: str = _row("models", "folder the model, its card and its report are written to")
     name: str = _row("detection_model", "name of the model's files")
     overwrite: bool = _row(
-        False,
-        "replace the present model of this name, even by one that is worse or cannot be compared, "
-        "which otherwise ends with exit code 1",
+        False, "replace the present model even by one that is worse or cannot be compared"
     )
     runs: str = _row("runs", "folder for checkpoints of unfinished training and cached data")
     tensorboard: str = _row("", "folder for TensorBoard logs; none are written without it")
@@ -94,13 +92,11 @@ class TrainingSettings:
     )
     weights: str = _row(
         "auto",
-        "imagenet, none, or a saved model to start from (folder and name without suffix, or an .h5 "
-        "of ImageNet weights); auto is imagenet for the networks that have such weights, else none",
+        "where to start: imagenet, an .h5 of its weights, a saved model (folder and name without "
+        "suffix) or none; auto is imagenet for the networks that have such weights, else none",
     )
     frozen_epochs: int = _row(
-        3,
-        "first epochs in which weights from ImageNet stay as they are and the rest learns",
-        FROM_0,
+        3, "first epochs, in which weights from ImageNet stay and the rest learns", FROM_0
     )
     fine_tuning_rate: float = _row(
         0.1, "learning rate after the frozen epochs, as a share of --learning-rate", ABOVE_0
@@ -125,13 +121,9 @@ class TrainingSettings:
     )
     label_smoothing: float = _row(0.1, "share of each label spread over all classes", BELOW_1)
     class_weights: str = _row(
-        "none", "balanced: rare classes count for more", choices=("none", "balanced")
+        "none", "balanced lets rare classes count for more", choices=("none", "balanced")
     )
-    augmentation: str = _row(
-        "standard",
-        "random changes to faces",
-        choices=("none", "light", "standard", "photo", "strong"),
-    )
+    augmentation: str = _row("standard", "random changes to faces", choices=AUGMENTATIONS)
     smallest_side: int = _row(
         48,
         "side in pixels of the faces in the first epochs; it grows by 8 up to 48, and small faces "
@@ -164,9 +156,8 @@ class TrainingSettings:
     )
     votes_teachers: tuple[str, ...] = _row(
         (),
-        "saved models of the votes, for distill with a second head; both heads then learn what is "
-        "to be expected of a face given the teachers and its other annotation, without softening "
-        "(Lopez-Paz et al. 2016)",
+        "saved models of the votes, for distill with a second head; each head then learns what the "
+        "teachers and the other annotation let expect, without softening (Lopez-Paz et al. 2016)",
     )
 
     def __post_init__(self) -> None:

@@ -26,8 +26,7 @@ class Killed(BaseException):
 class StandIn:
     """Stands for `fit`: the accuracy follows from the settings; nothing is trained.
 
-    `runs` has (settings, dataset) of each call. The process is killed in `die_in`, a call counted
-    from 1 and its epoch; `fail` tells whether a run of some settings diverges.
+    It dies in `die_in`, a call counted from 1 and its epoch; a run diverges if `fail(settings)`.
     """
 
     def __init__(self, die_in: tuple[int, int] | None = None):
