@@ -141,13 +141,14 @@ def test_backbone_learns_after_the_frozen_epochs(settings, monkeypatch):
 @pytest.mark.usefixtures("uncompiled")
 def test_averaged_weights_are_measured_and_raw_ones_trained(settings):
     """An average that hardly moves stays where the first step led, however far training goes."""
-    data = SMALL
     settings = replace(settings, epochs=3, augmentation="none", batch_size=42, warmup_epochs=0)
-    raw = fit(data, replace(settings, name="raw"), verbose=False)
-    averaged = fit(data, replace(settings, averaging=0.999999), verbose=False)
+    raw = fit(SMALL, replace(settings, name="raw"), verbose=False)
+    averaged = fit(SMALL, replace(settings, averaging=0.999999), verbose=False)
     assert [row["loss"] for row in averaged.history] == [row["loss"] for row in raw.history]
     assert averaged.history[0]["val_loss"] == raw.history[0]["val_loss"]
-    first = fit(data, replace(settings, name="first", epochs=1, schedule="constant"), verbose=False)
+    first = fit(
+        SMALL, replace(settings, name="first", epochs=1, schedule="constant"), verbose=False
+    )
     kernel = averaged.network.get_weights()[0]
     np.testing.assert_allclose(kernel, first.network.get_weights()[0], atol=1e-4)
     assert np.abs(kernel - raw.network.get_weights()[0]).max() > 1e-3 or raw.selected_epoch == 1
@@ -169,7 +170,7 @@ def test_own_loop_counts_an_epoch_as_keras_does(settings, monkeypatch):
             continue
         batches = run.batches(0)
         given = (batches[index] for index in range(len(batches)))
-        kept = run.trainer.fit(given, steps_per_epoch=len(batches), shuffle=False, verbose=False)
+        kept = run.trainer.fit(given, steps_per_epoch=len(batches), shuffle=False, verbose=0)
         figures.append({key: values[0] for key, values in kept.history.items()})
     own, theirs = figures
     theirs["accuracy"] = theirs.pop("emotion_accuracy")
