@@ -26,11 +26,11 @@ class FaceBatches:
     images: np.ndarray  # (N, 48, 48) uint8
     targets: Targets
     batch_size: int
-    seed: tuple[int, ...] | None = None  # decides the order and every change; None: no change
+    seed: tuple[int, ...] | None = None  # decides order and changes; without it there are none
     augmentation: str = "none"  # or a key of `augmentation.STRENGTHS`
     mixup: float = 0.0  # alpha of `mix`; 0 is without
-    multiple_of: int = 1  # of this each batch is a multiple, filled up with faces of no weight
-    side: int = 48  # in pixels, to which the faces are shrunk
+    multiple_of: int = 1  # divides the size of each batch; faces of no weight fill the last one
+    side: int = 48  # the faces are shrunk to this, in pixels
 
     def __post_init__(self) -> None:
         count, random = len(self.images), np.random.default_rng(self.seed)
