@@ -64,22 +64,20 @@ def publish_finished(
     Raises TrainingError: the present ones are better; the finished ones stay in their folder.
     """
     models = Path(settings.models)
-    targets = [models / model.stem.relative_to(folder) for model in finished]
-    pairs = list(zip(finished, targets, strict=True))
+    pairs = [(model, ModelFiles(models / model.stem.relative_to(folder))) for model in finished]
     if not settings.overwrite:
-        reasons = [_why_not_replace(ModelFiles(target), model) for model, target in pairs]
-        if any(reasons):
+        reasons = "; ".join(filter(None, (_why_not_replace(*pair) for pair in pairs)))
+        if reasons:
             raise TrainingError(
-                "expected a model at least as good as the present one; "
-                f"{'; '.join(filter(None, reasons))}. Nothing was replaced; the new model is in "
-                f"{folder}: to publish it, run the same command again with --overwrite, or with "
-                "another --name"
+                f"expected a model at least as good as the present one; {reasons}. Nothing was "
+                f"replaced; the new model is in {folder}: to publish it, run the same command "
+                "again with --overwrite, or with another --name"
             )
-    move_into_place([(ModelFiles(model.stem), ModelFiles(target)) for model, target in pairs])
-    return tuple(replace(model, stem=target) for model, target in pairs)
+    move_into_place([(ModelFiles(model.stem), target) for model, target in pairs])
+    return tuple(replace(model, stem=target.stem) for model, target in pairs)
 
 
-def _why_not_replace(present: ModelFiles, finished: Published) -> str:
+def _why_not_replace(finished: Published, present: ModelFiles) -> str:
     """Return why a finished model should not replace a present one, "" if it may."""
     if not present.weights.exists():
         return ""
@@ -92,12 +90,9 @@ def _why_not_replace(present: ModelFiles, finished: Published) -> str:
         model = load_model(present.stem)
     except ModelError as error:
         return f"{not_comparable} ({error})"
-    classes, new_classes = (", ".join(sorted(one.class_names)) for one in (model, new))
-    answers = (model.card or {}).get("answers", "labels")
-    for what, its, other in (
-        ("classes", classes, new_classes),
-        ("answers", answers, finished.answers),
-    ):
+    classes = [", ".join(sorted(one.class_names)) for one in (model, new)]
+    answers = [(model.card or {}).get("answers", "labels"), finished.answers]
+    for what, (its, other) in (("classes", classes), ("answers", answers)):
         if its != other:
             return f"{not_comparable}: its {what} are {its}, those of the new one {other}"
     splits = np.full(len(new.labels), "validation")

@@ -1,7 +1,7 @@
 """What came out of a search: lines for a terminal, a table and a picture."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from emotion.files import whole_file, write_csv
 from emotion.text import table
 from emotion.training.settings import flag_of
-from emotion.training.tuning import COMPLETE, PRUNED, Trial, Tuning, search_space, study_folder
+from emotion.training.tuning import COMPLETE, PRUNED, Tuning, search_space, study_folder
 
 SHOWN_TRIALS = 20
 MARKERS = {COMPLETE: "o", PRUNED: "x"}
@@ -77,29 +77,28 @@ def _draw(tuning: Tuning) -> Figure:
     trials, best = tuning.trials, tuning.best
     least = min(trial.accuracy for trial in trials if trial.state == COMPLETE)
     floor = least - 0.1 * max(best.accuracy - least, 0.01)
+    heights = [trial.accuracy if trial.state == COMPLETE else floor for trial in trials]
     figure = Figure(figsize=(13, 9), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.3))
     by_trial, by_importance = above.subplots(1, 2, width_ratios=(3, 2))
 
-    def points(place: Callable[[Trial], float]) -> Iterator[tuple]:
-        """Yield state, places and accuracies; trials that were stopped early stand on the floor."""
-        for state in MARKERS:
-            chosen = [trial for trial in trials if trial.state == state]
-            accuracies = [trial.accuracy if state == COMPLETE else floor for trial in chosen]
+    def plot(axes, places: Sequence[float], **style) -> None:
+        for state, marker in MARKERS.items():
+            chosen = [index for index, trial in enumerate(trials) if trial.state == state]
+            points = [places[index] for index in chosen], [heights[index] for index in chosen]
             if chosen:
-                yield state, [place(trial) for trial in chosen], accuracies
+                axes.plot(*points, marker, label=LABELS[state], **style)
+        axes.grid(alpha=0.3)
 
-    for state, places, accuracies in points(lambda trial: trial.number):
-        by_trial.plot(places, accuracies, MARKERS[state], label=LABELS[state])
-    scores = [trial.accuracy if trial.state == COMPLETE else floor for trial in trials]
-    so_far = np.maximum.accumulate(scores)
-    by_trial.step([t.number for t in trials], so_far, where="post", label="best so far", zorder=0)
+    numbers = [trial.number for trial in trials]
+    plot(by_trial, numbers)
+    so_far = np.maximum.accumulate(heights)
+    by_trial.step(numbers, so_far, where="post", label="best so far", zorder=0)
     text, place = f"trial {best.number}: {best.accuracy:.2%}", (best.number, best.accuracy)
     by_trial.annotate(text, place, textcoords="offset points", xytext=(0, 7), ha="center")
     by_trial.set(title="Trials", xlabel="trial", ylabel="validation accuracy")
     by_trial.xaxis.set_major_locator(MaxNLocator(integer=True))
     by_trial.margins(x=0.08, y=0.15)
-    by_trial.grid(alpha=0.3)
     by_trial.legend(loc="lower right")
 
     by_importance.set_title("What made the difference, roughly")
@@ -115,27 +114,22 @@ def _draw(tuning: Tuning) -> Figure:
         middle = {"ha": "center", "transform": by_importance.transAxes}
         by_importance.text(0.5, 0.5, "too few trials to tell", **middle)
 
-    space = search_space(tuning.settings)
-    names = list(trials[0].settings)
+    space, names = search_space(tuning.settings), list(trials[0].settings)
     grid = below.subplots(2, -(-len(names) // 2), sharey=True, squeeze=False)
     below.suptitle("Validation accuracy over each setting", fontsize=12)
     ring = {"markersize": 12, "markerfacecolor": "none", "color": "black"}
     for axes, name in zip(grid.flat, names, strict=False):
-        values = getattr(space.get(name), "choices", None)  # of a setting that has only a few
-
-        def value_of(trial: Trial, name: str = name, values: tuple | None = values) -> float:
-            return values.index(trial.settings[name]) if values else trial.settings[name]
-
-        for state, places, accuracies in points(value_of):
-            axes.plot(places, accuracies, MARKERS[state], alpha=0.7)
-        axes.plot([value_of(best)], [best.accuracy], "o", **ring)
-        if values:
-            axes.set_xticks(range(len(values)), values)
+        places = [trial.settings[name] for trial in trials]
+        choices = getattr(space.get(name), "choices", None)
+        if choices:
+            places = [choices.index(value) for value in places]
+            axes.set_xticks(range(len(choices)), choices)
         elif name in ("learning_rate", "weight_decay"):
             axes.set_xscale("log")
+        plot(axes, places, alpha=0.7)
+        axes.plot([places[best.number - 1]], [best.accuracy], "o", **ring)
         axes.set_xlabel(name.replace("_", " "))
         axes.margins(x=0.15, y=0.15)
-        axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
         axes.set_ylabel("validation accuracy")
     return figure

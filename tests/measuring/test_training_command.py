@@ -86,10 +86,8 @@ def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
     assert card["calibration"]["temperature"] > 0
     assert set(card["metrics"]) == {"validation", "test"}
     report = stem.with_name("detection_model_report")
-    names = {str(path.relative_to(report)) for path in report.rglob("*.*")}
-    for name in ("confusion_matrix", "classification_report", "samples_right", "samples_wrong"):
-        assert {f"test/{name}.png", f"test/{name}.csv"} <= names
-    assert {"curves.png", "history.csv", "test/evaluation.json"} <= names
+    for name in ("report.html", "curves.png", "test/evaluation.json", "test/samples_wrong.png"):
+        assert (report / name).exists()
     assert len((report / "history.csv").read_text().splitlines()) == 7
 
 
