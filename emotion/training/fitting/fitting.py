@@ -10,16 +10,10 @@ import numpy as np
 
 from emotion.errors import TrainingError
 from emotion.training.data.dataset import Dataset
-from emotion.training.fitting import schedules
+from emotion.training.fitting import schedules, targets
 from emotion.training.fitting.batches import FaceBatches, batch_multiple
 from emotion.training.fitting.checkpoints import Checkpoint, best_epoch
 from emotion.training.fitting.progress import EventLog, Progress
-from emotion.training.fitting.targets import (
-    balance_classes,
-    build_targets,
-    has_votes_head,
-    what_teachers_say,
-)
 from emotion.training.networks import architectures
 from emotion.training.networks.architectures import HEADS, build_network
 from emotion.training.networks.normalisation import use_fast_normalisation
@@ -109,13 +103,13 @@ class Run:
         self.settings = settings
         self.training, validation = dataset.split("train"), dataset.split("validation")
         self.validation_batches = FaceBatches(
-            validation.images, build_targets(validation, settings), EVALUATION_BATCH_SIZE
+            validation.images, targets.build_targets(validation, settings), EVALUATION_BATCH_SIZE
         )
-        taught = what_teachers_say(self.training, validation, settings) if settings.teachers else ()
-        self.targets = build_targets(self.training, settings, taught)
+        taught = targets.what_teachers_say(self.training, validation, settings)
+        self.targets = targets.build_targets(self.training, settings, taught)
         if settings.class_weights == "balanced":
-            self.targets = balance_classes(self.targets, self.training.labels)
-        self.second_head = has_votes_head(dataset, settings)
+            self.targets = targets.balance_classes(self.targets, self.training.labels)
+        self.second_head = targets.has_votes_head(dataset, settings)
         keras.config.set_dtype_policy(settings.resolved_precision())
         try:
             self.network = use_fast_normalisation(

@@ -85,10 +85,12 @@ def what_teachers_say(
     training: Dataset, validation: Dataset, settings: TrainingSettings
 ) -> tuple[np.ndarray, ...]:
     """Return what the teachers say of the label of each training face and, with their own, of its
-    votes: one array or two, (N, classes) float32, rows sum to 1.
+    votes: no array, one or two, (N, classes) float32, rows sum to 1.
 
     On the validation faces the teachers are weighed against the other annotation.
     """
+    if not settings.teachers:
+        return ()
     if not settings.votes_teachers:
         answers = _kept_answers(training, settings, "label")
         return (apply_temperature(answers, settings.teacher_temperature).astype(np.float32),)
