@@ -6,8 +6,10 @@ What imports Keras is imported inside the command that needs it.
 import argparse
 import json
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from emotion.errors import TrainingError
@@ -16,18 +18,17 @@ from emotion.model.keras import ModelFiles, import_keras, write_fast_form
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
 SKIPPED_LINES = 20
+say = partial(print, flush=True)
 
 
 def train(options: argparse.Namespace) -> None:
     """Data -> network -> fit -> calibrate -> evaluate -> save."""
     settings = settings_from(options)
-    _require_writable(Path(settings.models))
+    _look_at_target(settings)
     for stem in (*settings.teachers, *settings.votes_teachers):  # before the data is read
         ModelFiles(Path(stem)).require_pair()
-    _print_present(settings)
     dataset, leaks = read_for_training(settings)
-    _print_dataset(dataset, leaks)
-    print(f"Checkpoint after each epoch: {settings.run_folder()}", flush=True)
+    say(f"Checkpoint after each epoch: {settings.run_folder()}")
     import_keras()
     from emotion.training.fitting.checkpoints import take_over_finished_run
     from emotion.training.fitting.fitting import fit
@@ -38,7 +39,7 @@ def train(options: argparse.Namespace) -> None:
         print(f"Going on from {finished}, a finished run of the same data and settings")
     fitted = fit(dataset, settings)
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
-    print("Saving it, and measuring what was saved on each split", flush=True)
+    say("Saving it, and measuring what was saved on each split")
     for published in publish(fitted, dataset, leaks, settings):
         _print_published(published)
 
@@ -57,37 +58,37 @@ def ensemble(options: argparse.Namespace) -> None:
     """Save the average of several models as one ordinary model."""
     stems = [Path(member) for member in options.members]
     settings = settings_from(options, _settings_of(stems[0]))
-    _require_writable(Path(settings.models))
-    target = ModelFiles(Path(settings.models) / settings.name)
-    if any(stem.resolve() == target.stem.resolve() for stem in stems):
+    target = Path(settings.models) / settings.name
+    if target.resolve() in [stem.resolve() for stem in stems]:
         raise TrainingError(
             f"expected a --name of its own for the average; received {target.name}, which is one "
             "of its members"
         )
-    _print_present(settings)
+    _look_at_target(settings)
     import_keras()
     from emotion.training.networks.ensembles import average_models
-    from emotion.training.publishing import publish_average, publish_untested
+    from emotion.training.publishing import publish_average
 
     network, class_names = average_models(stems, options.mirrored)
     if "dataset" not in options:
-        publish_untested(network, class_names, stems, settings)
-        print(f"Wrote {Path(settings.models) / settings.name}.json, .h5 and its card")
+        publish_average(network, class_names, stems, settings)
+        print(f"Wrote {target}.json, .h5 and its card")
         print("Without --dataset it is neither calibrated nor measured")
         return
     dataset, leaks = read_for_training(settings)
-    _print_dataset(dataset, leaks)
-    splits = [  # what tells which images were held out from each member
-        {"data": part(_card_of(stem), "dataset").get("fingerprint", str(stem))}
-        | {name: _settings_of(stem).get(name) for name in SPLITS}
+    splits = {  # what tells which images were held out from each member
+        json.dumps(
+            [part(_card_of(stem), "dataset").get("fingerprint", str(stem))]
+            + [_settings_of(stem).get(name) for name in SPLITS]
+        )
         for stem in stems
-    ]
-    if len({json.dumps(split) for split in splits}) > 1:
+    }
+    if len(splits) > 1:
         print(
             "Note: the members do not all say that they were trained on one split of one dataset; "
             "those that learned from images of this validation split make the average look surer"
         )
-    _print_published(publish_average(network, class_names, stems, dataset, leaks, settings))
+    _print_published(publish_average(network, class_names, stems, settings, dataset, leaks))
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -96,19 +97,21 @@ def evaluate(options: argparse.Namespace) -> None:
     from emotion.training.measuring.measurement import measure_split
     from emotion.training.measuring.report import summary_lines, write_report
 
-    settings = settings_from(options, _settings_of(Path(options.model)))
-    model = load_model(Path(options.model), keras_alone=options.runtime == "keras")
+    stem = Path(options.model)
+    settings = settings_from(options, _settings_of(stem))
+    model = load_model(stem, keras_alone=options.runtime == "keras")
     if options.flip and not model.serving.mirrored:
         model = replace(model, card={**(model.card or {}), "serving": asdict(Serving(True))})
-    split = read_split(settings, options, model.class_names)
+    split = read_split(settings, options, stem, model.class_names)
     result = measure_split(model, split, robustness=bool(options.report))
     if options.json:
         print(json.dumps(result.summary(), indent=1))
     else:
         mirrored = ", averaged with the mirrored faces" if model.serving.mirrored else ""
-        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}")
-        print("\n".join(f"Note: {note}" for note in model.notes), end="\n" * bool(model.notes))
-        _print_split(options.split, summary_lines(result.evaluation, result.one_crop), split.notes)
+        notes = [f"Note: {note}" for note in model.notes]
+        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}", *notes, sep="\n")
+        lines = summary_lines(result.evaluation, result.one_crop)
+        _print_split(options.split, [*split.notes, *lines])
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
         print(f"\nWrote {path}", file=sys.stderr)
@@ -117,20 +120,20 @@ def evaluate(options: argparse.Namespace) -> None:
 def compare(options: argparse.Namespace) -> None:
     """Put several models side by side on one split."""
     from emotion.model.runtime import load_model
-    from emotion.training.measuring.comparison import (
-        compare_models,
-        comparison_lines,
-        write_comparison,
-    )
+    from emotion.training.measuring import comparison
 
     stems = [Path(stem) for stem in options.members]
     settings = settings_from(options, _settings_of(stems[0]))
-    split = read_split(settings, options, load_model(stems[0]).class_names)
-    rows = compare_models(stems, split, progress=_print_progress)
-    print("\n".join([f"{len(split):,} images of the split {options.split}", *split.notes, ""]))
-    print("\n".join(comparison_lines(rows)))
+    split = read_split(settings, options, stems[0], load_model(stems[0]).class_names)
+
+    def tell(name: str) -> None:
+        say(f"Measuring {name}", file=sys.stderr)  # stdout belongs to the result
+
+    rows = comparison.compare_models(stems, split, tell)
+    print(f"{len(split):,} images of the split {options.split}", *split.notes, "", sep="\n")
+    print(*comparison.comparison_lines(rows), sep="\n")
     if options.report:
-        write_comparison(Path(options.report), rows)
+        comparison.write_comparison(Path(options.report), rows)
         print(f"\nWrote {options.report}")
 
 
@@ -141,7 +144,7 @@ def inspect(options: argparse.Namespace) -> None:
 
     dataset = read_datasets(settings_from(options), reading_line())
     inspection = inspect_dataset(dataset)
-    print("\n".join(inspection_lines(inspection)))
+    print(*inspection_lines(inspection), sep="\n")
     if options.report:
         print(f"\nWrote {write_inspection(Path(options.report), dataset, inspection)}")
 
@@ -150,7 +153,7 @@ def download(options: argparse.Namespace) -> None:
     """Fetch FER2013 from Kaggle."""
     from emotion.training.data.download import download_fer2013
 
-    print("\n".join(download_fer2013(Path(options.to), options.kind, options.overwrite)))
+    print(*download_fer2013(Path(options.to), options.kind, options.overwrite), sep="\n")
 
 
 def cross_validate(options: argparse.Namespace) -> None:
@@ -160,30 +163,25 @@ def cross_validate(options: argparse.Namespace) -> None:
     settings = settings_from(options)
     dataset = read_datasets(settings, reading_line())
     import_keras()
-    from emotion.training.cross_validation import (
-        cross_validate,
-        cross_validation_lines,
-        write_cross_validation,
-    )
+    from emotion.training import cross_validation
 
-    result = cross_validate(dataset, settings, on_fold=_print_line)
-    print("\n".join(cross_validation_lines(result)))
+    result = cross_validation.cross_validate(dataset, settings, on_fold=say)
+    print(*cross_validation.cross_validation_lines(result), sep="\n")
     folder = Path(settings.models) / f"{settings.name}_cross_validation"
-    print(f"\nWrote {write_cross_validation(folder, result)}")
+    print(f"\nWrote {cross_validation.write_cross_validation(folder, result)}")
 
 
 def tune(options: argparse.Namespace) -> None:
     """Search for the best hyperparameters."""
     settings = settings_from(options)
-    dataset, leaks = read_for_training(settings)
-    _print_dataset(dataset, leaks)
+    dataset, _ = read_for_training(settings)
     import_keras()
-    from emotion.training.tuning import tune, tuning_lines, write_tuning
+    from emotion.training.tuning import tune
+    from emotion.training.tuning_report import tuning_lines, write_tuning
 
-    result = tune(dataset, settings, options.trials, on_trial=_print_line)
-    print("\n".join(tuning_lines(result)))
-    folder = Path(settings.runs) / f"{settings.name}_study"
-    print(f"\nWrote {write_tuning(folder, result)}")
+    result = tune(dataset, settings, options.trials, on_trial=say)
+    print(*tuning_lines(result), sep="\n")
+    print(f"\nWrote {write_tuning(result)}")
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -197,26 +195,37 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def read_for_training(settings: TrainingSettings):
-    """Return the dataset with its splits and without leaks, and how many leaks there were.
-
-    Returns:
-        (Dataset, Leaks).
-    """
+    """Return the dataset with its splits and without leaks, and the `Leaks`; print both."""
     from emotion.training.data.datasets import read_datasets
     from emotion.training.data.splits import make_splits
 
-    _print_line(f"Reading {', '.join(settings.dataset)}")
-    return make_splits(read_datasets(settings, reading_line()), settings)
+    say(f"Reading {', '.join(settings.dataset)}")
+    dataset, leaks = make_splits(read_datasets(settings, reading_line()), settings)
+    counts = ", ".join(
+        f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in dataset.split_names()
+    )
+    leaked = {
+        "images that also stand in a test split": leaks.identical,
+        "images nearly the same as a test image": leaks.similar,
+        "training images that also stand in validation": leaks.in_validation,
+    }
+    what, skipped = "Kept" if leaks.kept else "Removed", list(dataset.unreadable)
+    if len(skipped) > SKIPPED_LINES:
+        skipped[SKIPPED_LINES:] = [f"{len(skipped) - SKIPPED_LINES} more"]
+    print(
+        f"Images: {counts}; classes: {', '.join(dataset.class_names)}",
+        *dataset.notes,
+        *(f"{what} {count:,} {images}" for images, count in leaked.items() if count),
+        *(f"Skipped {line}" for line in skipped),
+        sep="\n",
+    )
+    return dataset, leaks
 
 
 def read_split(
-    settings: TrainingSettings, options: argparse.Namespace, class_names: tuple[str, ...]
+    settings: TrainingSettings, options: argparse.Namespace, stem: Path, class_names: Sequence[str]
 ):
-    """Return the images of `--split`, with the classes in the order of a model's.
-
-    Returns:
-        Dataset.
-    """
+    """Return the images of `--split`, with the classes and the kind of labels of a model."""
     from emotion.training.data.datasets import match_classes, read_datasets
     from emotion.training.data.splits import make_splits
     from emotion.training.data.votes import with_majority_labels
@@ -230,15 +239,21 @@ def read_split(
         dataset = dataset.split(options.split)
     if options.labels == "majority" and not settings.votes:
         raise TrainingError("expected --votes fer2013new.csv for --labels majority; received none")
-    first = Path((getattr(options, "members", None) or [options.model])[0])
-    answers_as_votes = _card_of(first).get("answers") == "votes"
-    if (
-        settings.votes
-        and settings.votes_as == "second-head"
-        and (options.labels == "majority" or (options.labels == "auto" and answers_as_votes))
-    ):
+    by_majority = options.labels == "majority" or (
+        options.labels == "auto" and _card_of(stem).get("answers") == "votes"
+    )
+    if by_majority and settings.votes and settings.votes_as == "second-head":
         dataset = with_majority_labels(dataset, Path(settings.votes))
     return match_classes(dataset, class_names, options.known_classes_only)
+
+
+def reading_line() -> Callable[[int, int], None] | None:
+    """Return a function that shows how much is read, on a terminal, in one line."""
+
+    def show(done: int, total: int) -> None:
+        say(f"Read {done:,} of {total:,}", end="\r" if done < total else "\n", file=sys.stderr)
+
+    return show if sys.stderr.isatty() else None
 
 
 def _card_of(stem: Path) -> dict:
@@ -251,68 +266,24 @@ def _settings_of(stem: Path) -> dict[str, object]:
     return {name: settings[name] for name in (*DATA, *SPLITS) if name in settings}
 
 
-def _require_writable(folder: Path) -> None:
-    """Raise now, rather than after an hour of training whose result cannot be saved."""
+def _look_at_target(settings: TrainingSettings) -> None:
+    """Say what will become of a model of the new one's name.
+
+    A folder that cannot be written to is an error now, not after an hour of training.
+    """
+    target = ModelFiles(Path(settings.models) / settings.name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        target.stem.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.stem.parent):
+            pass
     except OSError as error:
         raise TrainingError(
-            f"expected a folder that can be written to as --models; {folder}: {error.strerror}"
+            "expected a folder that can be written to as --models; "
+            f"{target.stem.parent}: {error.strerror}"
         ) from error
-
-
-# What is printed
-
-
-def reading_line() -> Callable[[int, int], None] | None:
-    """Return a function that shows how much is read, on a terminal, in one line."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int) -> None:
-        end = "\r" if done < total else "\n"
-        print(f"Read {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
-
-    return show
-
-
-def _print_line(line: str) -> None:
-    print(line, flush=True)
-
-
-def _print_progress(name: str) -> None:
-    print(f"Measuring {name}", file=sys.stderr, flush=True)  # stdout belongs to the result
-
-
-def _print_present(settings: TrainingSettings) -> None:
-    """Print what will become of a model that has the name of the new one."""
-    present = ModelFiles(Path(settings.models) / settings.name)
-    if present.weights.exists():
+    if target.weights.exists():
         when = "it is" if settings.overwrite else "if the new model is at least as good, it is"
-        print(f"{present.stem} exists; {when} replaced and kept as {present.previous.name}")
-
-
-def _print_dataset(dataset, leaks) -> None:
-    """Print what will be learned from."""
-    counts = ", ".join(
-        f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in dataset.split_names()
-    )
-    print(f"Images: {counts}; classes: {', '.join(dataset.class_names)}")
-    what = "Kept" if leaks.kept else "Removed"
-    counts = {
-        "images that also stand in a test split": leaks.identical,
-        "images nearly the same as a test image": leaks.similar,
-        "training images that also stand in validation": leaks.in_validation,
-    }
-    removed = [f"{what} {count:,} {text}" for text, count in counts.items() if count]
-    print("\n".join([*dataset.notes, *removed]), end="\n" * bool(dataset.notes or removed))
-    for line in dataset.unreadable[:SKIPPED_LINES]:
-        print(f"Skipped {line}")
-    if len(dataset.unreadable) > SKIPPED_LINES:
-        print(f"Skipped {len(dataset.unreadable) - SKIPPED_LINES} more")
+        print(f"{target.stem} exists; {when} replaced and kept as {target.previous.name}")
 
 
 def _print_published(published) -> None:
@@ -327,7 +298,5 @@ def _print_published(published) -> None:
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
 
 
-def _print_split(name: str, lines: list[str], notes: tuple[str, ...] = ()) -> None:
-    """Print the figures of one split."""
-    print(f"\n{name.replace('_', ' ').capitalize()}")
-    print("\n".join([*notes, *lines]))
+def _print_split(name: str, lines: Sequence[str]) -> None:
+    print("", name.replace("_", " ").capitalize(), *lines, sep="\n")

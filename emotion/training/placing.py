@@ -1,17 +1,113 @@
-"""Put finished models into the places of the present ones: all of them, or none."""
+"""Whether finished models may take the places of the present ones, and how: all, or none."""
 
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from emotion.errors import ModelError, TrainingError
 from emotion.files import rename_all
 from emotion.model.keras import ModelFiles
+from emotion.model.runtime import load_model
+from emotion.training.data.dataset import Dataset
+from emotion.training.measuring.evaluation import evaluate_model
+from emotion.training.measuring.measurement import SplitResult
+from emotion.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Published:
+    """A finished model: its files without suffix, and the figures of each split but training."""
+
+    stem: Path
+    results: dict[str, SplitResult]
+    answers: str = "labels"  # or "votes", if it answers as most voters of FER+ do
+
+
+@contextlib.contextmanager
+def staged(settings: TrainingSettings) -> Iterator[Path]:
+    """Give an empty folder beside the run, for files that are moved when all is well.
+
+    The folder goes afterwards, unless its model was refused; a checkpoint of the same name stays.
+    A disk that fills, or a folder that cannot be written to, becomes one sentence.
+    """
+    folder, is_refused = settings.run_folder() / "finished", False
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise TrainingError(
+            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
+            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
+            "and run the same command again"
+        ) from error
+    except TrainingError:
+        is_refused = True
+        raise
+    finally:
+        if not is_refused:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+
+
+def publish_finished(
+    finished: Sequence[Published], folder: Path, settings: TrainingSettings
+) -> tuple[Published, ...]:
+    """Move finished models to the places in `models/` that they have in their folder.
+
+    Raises TrainingError: the present ones are better; the finished ones stay in their folder.
+    """
+    models = Path(settings.models)
+    pairs = [(model, ModelFiles(models / model.stem.relative_to(folder))) for model in finished]
+    if not settings.overwrite:
+        reasons = "; ".join(filter(None, (_why_not_replace(*pair) for pair in pairs)))
+        if reasons:
+            raise TrainingError(
+                f"expected a model at least as good as the present one; {reasons}. Nothing was "
+                f"replaced; the new model is in {folder}: to publish it, run the same command "
+                "again with --overwrite, or with another --name"
+            )
+    move_into_place([(ModelFiles(model.stem), target) for model, target in pairs])
+    return tuple(replace(model, stem=target.stem) for model, target in pairs)
+
+
+def _why_not_replace(finished: Published, present: ModelFiles) -> str:
+    """Return why a finished model should not replace a present one, "" if it may."""
+    if not present.weights.exists():
+        return ""
+    not_comparable = f"{present.stem} cannot be compared with it"
+    if "validation" not in finished.results:
+        return f"{not_comparable} without --dataset"
+    result = finished.results["validation"]
+    new = result.evaluation
+    try:
+        model = load_model(present.stem)
+    except ModelError as error:
+        return f"{not_comparable} ({error})"
+    classes = [", ".join(sorted(one.class_names)) for one in (model, new)]
+    answers = [(model.card or {}).get("answers", "labels"), finished.answers]
+    for what, (its, other) in (("classes", classes), ("answers", answers)):
+        if its != other:
+            return f"{not_comparable}: its {what} are {its}, those of the new one {other}"
+    splits = np.full(len(new.labels), "validation")
+    validation = Dataset(result.images, new.labels, splits, new.class_names)
+    accuracy = evaluate_model(model, validation).accuracy
+    if new.accuracy >= accuracy:
+        return ""
+    return (
+        f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one "
+        f"on {new.accuracy:.2%}"
+    )
 
 
 def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
-    """Put finished models into the places of the present ones: all of them, or none.
+    """Put each finished model (first) into the place of another (second).
 
     1. Copy the finished files into a hidden folder beside each target, and the present ones, which
        become NAME.previous. A full disk shows here, where nothing has changed yet.
@@ -23,11 +119,7 @@ def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
     of them, one of the two has no weights, so `load_model` refuses it: a loadable pair always has
     its own card. A target without weights is not worth keeping as NAME.previous.
 
-    Args:
-        models: the files of each finished model, and those it is to have.
-
-    Raises:
-        OSError: the disk is full or cannot be written to; everything is as it was.
+    Raises OSError: the disk is full or cannot be written to; everything is as it was.
     """
     renames = []
     with contextlib.ExitStack() as hidden_folders:
@@ -46,7 +138,7 @@ def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[t
     copies, away = ModelFiles(folder / source.name), ModelFiles(folder / "away" / target.name)
     away.stem.parent.mkdir(parents=True)
     for path, copy in _renames(source, copies):
-        for part in (path, *sorted(path.rglob("*"))):
+        for part in (path, *path.rglob("*")):
             if part.is_dir():
                 (copy / part.relative_to(path)).mkdir()
             else:
@@ -56,18 +148,11 @@ def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[t
 
 def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
     """Return (from, to) of each file that a model has, the weights first."""
-    parts, places = (
-        (
-            one.weights,
-            one.architecture,
-            one.card,
-            one.fast_form,
-            one.fast_form_seal,
-            report_of(one),
-        )
+    pairs = [
+        (one.weights, one.architecture, one.card, one.fast_form, one.fast_form_seal, report_of(one))
         for one in (files, others)
-    )
-    return [(part, place) for part, place in zip(parts, places, strict=True) if part.exists()]
+    ]
+    return [(path, place) for path, place in zip(*pairs, strict=True) if path.exists()]
 
 
 def report_of(files: ModelFiles) -> Path:

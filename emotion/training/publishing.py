@@ -1,62 +1,43 @@
 """From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish.
 
 Everything is made in the run's own folder first and moved to `models/` at the end, all of it or
-nothing: `move_into_place` says in which order.
+nothing: `placing` says in which order. `emotion.model.card` reads the card.
 """
 
 import contextlib
+import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from emotion.errors import ModelError, TrainingError
 from emotion.files import write_json
 from emotion.model.card import Serving
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
 from emotion.model.runtime import load_model
-from emotion.training.data.datasets import Dataset, match_classes
+from emotion.training.data.dataset import Dataset
+from emotion.training.data.datasets import match_classes
 from emotion.training.data.splits import Leaks
 from emotion.training.data.votes import with_majority_labels
 from emotion.training.fitting.fitting import FitResult
-from emotion.training.measuring.evaluation import (
-    evaluate_model,
-    fit_temperature,
-    predict_images,
-)
-from emotion.training.measuring.measurement import SplitResult, measure_split
+from emotion.training.measuring.evaluation import fit_temperature, predict_images
+from emotion.training.measuring.measurement import measure_split
 from emotion.training.measuring.report import write_report
 from emotion.training.measuring.selective import verdict_facts
-from emotion.training.new_card import data_facts, named_with_hash, new_card, started_from
-from emotion.training.placing import move_into_place, report_of
+from emotion.training.placing import Published, publish_finished, report_of, staged
 from emotion.training.settings import TrainingSettings
 
-LABELS_FOLDER = "fer2013"
-"""Where the model that answers as the labels goes, if another one answers as the voters."""
-
-SAME_ANSWER = 1e-4
-"""Probabilities that differ by less are one answer, computed in another order."""
-
+CARD_VERSION = 1
+LIBRARIES = ("keras", "tensorflow", "numpy", "onnxruntime", "scikit-learn")
+LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is of the votes
+SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in another order
+# tables that are too long for a card; they stand in the report
 NOT_ON_THE_CARD = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
-"""Tables that are too long for a card; they stand in the report."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """A model in its place.
-
-    Attributes:
-        stem: its files without suffix.
-        results: the figures of each split but training, by name.
-        answers: "votes" if it answers as most voters of FER+ do, else "labels".
-    """
-
-    stem: Path
-    results: dict[str, SplitResult]
-    answers: str = "labels"
 
 
 def publish(
@@ -68,25 +49,16 @@ def publish(
     for a photo and takes the name of the settings, what the dataset's labels say goes into the
     folder `LABELS_FOLDER` below it, to be compared with other work.
 
-    Args:
-        fitted: what `fit` returned.
-        dataset: the data it was fitted on, with its test splits.
-        leaks: what was removed from the training images because it also stands in a test split.
-        settings: the settings of the run.
-
-    Returns:
-        What was put into place, the model of the settings' name first.
-
-    Raises:
-        TrainingError: the files cannot be written, or the present model is better; the checkpoint
-            is kept.
+    Raises TrainingError: the files cannot be written, or the present model is better; the
+    checkpoint is kept.
     """
+    weights = settings.starting_weights()
+    is_model = weights not in ("none", "imagenet") and not weights.endswith(".h5")
+    start = named_with_hash(weights) if is_model else {"name": Path(weights).name}
+    teachers = [named_with_hash(one) for one in (*settings.teachers, *settings.votes_teachers)]
     facts = {
-        "started_from": started_from(settings),
-        "learned_from": [
-            named_with_hash(Path(stem)) for stem in (*settings.teachers, *settings.votes_teachers)
-        ]
-        or None,
+        "started_from": None if weights == "none" else start,
+        "learned_from": teachers or None,
         "selection": {
             "by": "validation accuracy",
             "split": "validation",
@@ -94,11 +66,24 @@ def publish(
             "epochs": len(fitted.history),
         },
     }
-    with _staged(settings) as folder:
-        finished = [
-            _finish(stem, head, data, leaks, settings, facts | {"answers": answers})
-            for stem, answers, head, data in _heads(folder, fitted, dataset, settings)
-        ]
+    with staged(settings) as folder:
+        stem = folder / settings.name
+        heads = [(stem, "labels", fitted.network, dataset)]
+        if fitted.votes_network is not None:
+            crowd = with_majority_labels(dataset, Path(settings.votes))
+            calibrate(fitted.network, dataset.split("validation"))
+            calibrate(fitted.votes_network, crowd.split("validation"))
+            blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
+            labels_stem = folder / LABELS_FOLDER / settings.name
+            heads = [
+                (stem, "votes", fitted.votes_network, crowd),
+                (labels_stem, "labels", fitted.network, dataset),
+            ]
+        finished = []
+        for stem, answers, network, data in heads:
+            more = facts | {"answers": answers}
+            classes, history = dataset.class_names, fitted.history
+            finished.append(_finish(stem, network, classes, settings, more, data, leaks, history))
         published = publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
     return published
@@ -108,72 +93,32 @@ def publish_average(
     network: keras.Model,
     class_names: tuple[str, ...],
     members: Sequence[Path],
-    dataset: Dataset,
-    leaks: Leaks,
     settings: TrainingSettings,
+    dataset: Dataset | None = None,
+    leaks: Leaks | None = None,
 ) -> Published:
-    """Calibrate, save and evaluate the average of several models.
+    """Put the average of several models into the models folder.
 
-    Args:
-        network: what `average_models` returned.
-        class_names: the classes in its output order.
-        members: the models it is made of.
-        dataset: the data to calibrate on (validation) and to measure on (the other splits).
-        leaks: as for `publish`.
-        settings: how the data was read and split, and where the model goes.
+    With data it is calibrated on the validation images and measured on each split.
 
     Raises:
         DatasetError: the data has classes that the models do not know.
-        TrainingError: the files cannot be written, or the present model is better.
+        TrainingError: the files cannot be written, or the present model is better, or cannot be
+            compared without data.
     """
-    dataset = match_classes(dataset, class_names)
-    facts = {"average_of": [named_with_hash(member) for member in members]}
-    kinds = {(load_model(Path(member)).card or {}).get("answers", "labels") for member in members}
-    answers = "votes" if kinds == {"votes"} else "labels"
-    if answers == "votes" and settings.votes:
-        dataset = with_majority_labels(dataset, Path(settings.votes))
-    if answers == "labels" or settings.votes:
-        facts["answers"] = answers
-    with _staged(settings) as folder:
-        fitted, stem = FitResult(network, (), 0), folder / settings.name
-        finished = _finish(stem, fitted, dataset, leaks, settings, facts)
+    facts: dict = {"average_of": [named_with_hash(member) for member in members]}
+    if dataset is not None:
+        dataset = match_classes(dataset, class_names)
+        kinds = {(load_model(member).card or {}).get("answers", "labels") for member in members}
+        if kinds != {"votes"}:
+            facts["answers"] = "labels"
+        elif settings.votes:
+            facts["answers"] = "votes"
+            dataset = with_majority_labels(dataset, Path(settings.votes))
+    with staged(settings) as folder:
+        stem = folder / settings.name
+        finished = _finish(stem, network, class_names, settings, facts, dataset, leaks)
         return publish_finished([finished], folder, settings)[0]
-
-
-def publish_untested(
-    network: keras.Model,
-    class_names: tuple[str, ...],
-    members: Sequence[Path],
-    settings: TrainingSettings,
-) -> None:
-    """Save the average of several models without data to calibrate or to measure it on.
-
-    Raises:
-        TrainingError: the files cannot be written, or there is a model of this name.
-    """
-    facts = {"average_of": [named_with_hash(member) for member in members]}
-    with _staged(settings) as folder:
-        staged = ModelFiles(folder / settings.name)
-        _save(network, staged)
-        write_json(staged.card, new_card(staged, class_names, settings, facts))
-        load_model(staged.stem)
-        publish_finished([Published(staged.stem, {})], folder, settings)
-
-
-def _heads(
-    folder: Path, fitted: FitResult, dataset: Dataset, settings: TrainingSettings
-) -> Iterator[tuple]:
-    """Yield where each head is saved, what it answers as, the head, and the data to measure on."""
-    stem = folder / settings.name
-    if fitted.votes_network is None:
-        yield stem, "labels", fitted, dataset
-        return
-    crowd = with_majority_labels(dataset, Path(settings.votes))
-    calibrate(fitted.network, dataset.split("validation"))
-    calibrate(fitted.votes_network, crowd.split("validation"))
-    blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
-    yield stem, "votes", replace(fitted, network=fitted.votes_network), crowd
-    yield folder / LABELS_FOLDER / settings.name, "labels", fitted, dataset
 
 
 def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
@@ -198,26 +143,77 @@ def calibrate(network: keras.Model, validation: Dataset) -> float:
     return temperature
 
 
+def choose_serving(network: keras.Model, validation: Dataset) -> dict:
+    """Return the card's `serving`.
+
+    Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw
+    any, or changes nothing, as for one that looks at the mirror image itself.
+    """
+    plain, mirrored = (
+        predict_images(network.predict_on_batch, images)
+        for images in (validation.images, validation.images[:, :, ::-1])
+    )
+    mean = (plain + mirrored) / 2
+    right_plain, right_mean = (
+        np.mean(answers.argmax(axis=1) == validation.labels) for answers in (plain, mean)
+    )
+    if right_mean < right_plain or np.allclose(plain, mirrored, atol=SAME_ANSWER):
+        return asdict(Serving())
+    return asdict(Serving(True, fit_temperature(validation.labels, mean)))
+
+
 def _finish(
     stem: Path,
-    fitted: FitResult,
-    dataset: Dataset,
-    leaks: Leaks,
+    network: keras.Model,
+    class_names: Sequence[str],
     settings: TrainingSettings,
     facts: dict,
+    dataset: Dataset | None,
+    leaks: Leaks | None,
+    history: Sequence[dict] = (),
 ) -> Published:
-    """Calibrate, save and measure a network; its files are whole, but not yet in their place."""
-    staged, validation = ModelFiles(stem), dataset.split("validation")
-    temperature = calibrate(fitted.network, validation)
-    _save(fitted.network, staged)
-    facts = facts | {
-        "calibration": {"method": "temperature", "split": "validation", "temperature": temperature},
-        "serving": choose_serving(fitted.network, validation),
-        "dataset": data_facts(dataset, leaks, settings),
+    """Calibrate, save and measure a network; its files are whole, but not yet in their place.
+
+    Without data it is only saved. `facts` go on the card.
+    """
+    files = ModelFiles(stem)
+    if dataset is not None:
+        validation = dataset.split("validation")
+        calibration = {"method": "temperature", "split": "validation"}
+        facts = facts | {
+            "calibration": calibration | {"temperature": calibrate(network, validation)},
+            "serving": choose_serving(network, validation),
+            "dataset": {
+                "name": " + ".join(Path(path).name for path in settings.dataset),
+                "votes": Path(settings.votes).name if settings.votes else None,
+                "fingerprint": dataset.fingerprint(),
+                "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
+                "removed_because_also_in_test": leaks.identical + leaks.similar,
+                "unreadable": len(dataset.unreadable),
+                "notes": list(dataset.notes),
+            },
+        }
+    save_keras_model(network, files)
+    write_fast_form(files)
+    versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for library in LIBRARIES:
+        with contextlib.suppress(ModuleNotFoundError):  # tensorflow-cpu has another name
+            versions[library] = version(library)
+    card = {
+        "card": CARD_VERSION,
+        "name": settings.name,
+        "created": datetime.now(UTC).date().isoformat(),
+        "class_names": list(class_names),
+        "input_shape": [48, 48, 1],
+        **files.hashes(),
+        **facts,
+        "settings": without_folders(settings),
+        "versions": versions,
     }
-    card = new_card(staged, dataset.class_names, settings, facts)
-    write_json(staged.card, card)
-    model = load_model(staged.stem)
+    write_json(files.card, card)
+    model = load_model(stem)
+    if dataset is None:
+        return Published(stem, {})
     results = {
         name: measure_split(model, dataset.split(name), robustness=name != "validation")
         for name in dataset.split_names()
@@ -231,119 +227,23 @@ def _finish(
             for name, result in results.items()
         },
     }
-    write_json(staged.card, card)
-    epoch = fitted.selected_epoch if fitted.history else None
-    write_report(
-        report_of(staged), replace(model, card=card), results, fitted.history, selected_epoch=epoch
-    )
+    write_json(files.card, card)
+    epoch = facts["selection"]["epoch"] if history else None
+    model = replace(model, card=card)
+    write_report(report_of(files), model, results, history, selected_epoch=epoch)
     return Published(stem, results, facts.get("answers", "labels"))
 
 
-def publish_finished(
-    finished: Sequence[Published], folder: Path, settings: TrainingSettings
-) -> tuple[Published, ...]:
-    """Move finished models to the places in `models/` that they have in their folder.
-
-    Raises:
-        TrainingError: the present ones are better; the finished ones stay in their folder.
-    """
-    models = Path(settings.models)
-    targets = [models / model.stem.relative_to(folder) for model in finished]
-    pairs = list(zip(finished, targets, strict=True))
-    if not settings.overwrite:
-        reasons = [_why_not_replace(ModelFiles(target), model) for model, target in pairs]
-        if any(reasons):
-            raise TrainingError(
-                "expected a model at least as good as the present one; "
-                f"{'; '.join(filter(None, reasons))}. Nothing was replaced; the new model is in "
-                f"{folder}: to publish it, run the same command again with --overwrite, or with "
-                "another --name"
-            )
-    move_into_place([(ModelFiles(model.stem), ModelFiles(target)) for model, target in pairs])
-    return tuple(replace(model, stem=target) for model, target in pairs)
+def without_folders(settings: TrainingSettings) -> dict:
+    """Return the settings with the names of models, without their folders."""
+    return settings.shaping() | {
+        "weights": Path(settings.starting_weights()).name,
+        "teachers": [Path(stem).name for stem in settings.teachers],
+        "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
+    }
 
 
-def _why_not_replace(present: ModelFiles, finished: Published) -> str | None:
-    """Return why a finished model should not replace a present one, None if it may."""
-    if not present.weights.exists():
-        return None
-    if "validation" not in finished.results:
-        return f"{present.stem} cannot be compared with it without --dataset"
-    result = finished.results["validation"]
-    evaluation = result.evaluation
-    try:
-        model = load_model(present.stem)
-    except ModelError as error:
-        return f"{present.stem} cannot be compared with it ({error})"
-    if set(model.class_names) != set(evaluation.class_names):
-        classes, new_classes = (", ".join(one.class_names) for one in (model, evaluation))
-        return (
-            f"{present.stem} cannot be compared with it: its classes are {classes}, those of the "
-            f"new one {new_classes}"
-        )
-    answers = (model.card or {}).get("answers", "labels")
-    if answers != finished.answers:
-        return (
-            f"{present.stem} cannot be compared with it: it learned to answer as the {answers} "
-            f"do, the new one as the {finished.answers} do"
-        )
-    splits = np.full(len(evaluation.labels), "validation")
-    validation = Dataset(result.images, evaluation.labels, splits, evaluation.class_names)
-    accuracy = evaluate_model(model, validation).accuracy
-    if evaluation.accuracy >= accuracy:
-        return None
-    return (
-        f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one "
-        f"on {evaluation.accuracy:.2%}"
-    )
-
-
-@contextlib.contextmanager
-def _staged(settings: TrainingSettings) -> Iterator[Path]:
-    """Give an empty folder beside the run, for files that are moved when all is well.
-
-    The folder goes afterwards; a checkpoint of the same name stays, also that of another training.
-    A disk that fills, or a folder that cannot be written to, becomes one sentence.
-    """
-    folder, is_done = settings.run_folder() / "finished", False
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
-        is_done = True
-    except OSError as error:
-        is_done = True
-        raise TrainingError(
-            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
-            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
-            "and run the same command again"
-        ) from error
-    finally:
-        if is_done:  # a model that was refused stays there
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                folder.parent.rmdir()
-
-
-def choose_serving(network: keras.Model, validation: Dataset) -> dict:
-    """Return the card's `serving`.
-
-    Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw
-    any, or changes nothing, as for one that looks at the mirror image itself.
-    """
-    plain = predict_images(network.predict_on_batch, validation.images)
-    mirrored = predict_images(network.predict_on_batch, validation.images[:, :, ::-1])
-    mean = (plain + mirrored) / 2
-    right_plain, right_mean = (
-        np.mean(answers.argmax(axis=1) == validation.labels) for answers in (plain, mean)
-    )
-    if right_mean < right_plain or np.allclose(plain, mirrored, atol=SAME_ANSWER):
-        return asdict(Serving())
-    return asdict(Serving(True, fit_temperature(validation.labels, mean)))
-
-
-def _save(network: keras.Model, staged: ModelFiles) -> None:
-    """Save the pair and its fast form."""
-    save_keras_model(network, staged)
-    if keras.backend.backend() == "tensorflow":
-        write_fast_form(staged)  # elsewhere `load_model` has it made by a process with TensorFlow
+def named_with_hash(stem: str | Path) -> dict:
+    """Return the name of a saved model and the hash of its weights."""
+    files = ModelFiles(Path(stem))
+    return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}

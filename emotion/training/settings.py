@@ -11,35 +11,26 @@ from emotion.errors import TrainingError
 VOTE_USES = ("second-head", "distribution", "majority", "blend")
 NATIVE_NETWORKS = ("cnn", "se_cnn", "mini_xception", "vgg", "resnet")
 TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
+AUGMENTATIONS = ("none", "light", "standard", "photo", "strong")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 SIDES = (24, 32, 40, 48)
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
 CPU_FLAGS_OF_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
-
-def _is_pattern(value: str) -> bool:
-    try:
-        re.compile(value)
-    except re.error:
-        return False
-    return True
-
-
 # What a value must be: in words, and as a test
-AT_LEAST_1 = ("at least 1", lambda value: value >= 1)
-AT_LEAST_2 = ("at least 2", lambda value: value >= 2)
-NOT_NEGATIVE = ("0 or more", lambda value: value >= 0)
+FROM_1 = ("at least 1", lambda value: value >= 1)
+FROM_2 = ("at least 2", lambda value: value >= 2)
+FROM_0 = ("0 or more", lambda value: value >= 0)
 ABOVE_0 = ("above 0", lambda value: value > 0)
 BELOW_1 = ("from 0 to below 1", lambda value: 0 <= value < 1)
-FROM_0_TO_1 = ("from 0 to 1", lambda value: 0 <= value <= 1)
-INSIDE_0_TO_1 = ("between 0 and 1", lambda value: 0 < value < 1)
+SHARE = ("from 0 to 1", lambda value: 0 <= value <= 1)
+PART = ("between 0 and 1", lambda value: 0 < value < 1)
 A_SIDE = (f"one of {SIDES}", lambda value: value in SIDES)
-A_PATTERN = ("a regular expression", _is_pattern)
-NOT_EMPTY = ("at least one path", lambda value: len(value) > 0)
+A_PATH = ("at least one path", lambda value: len(value) > 0)
 
 
-def _setting(default, text: str, choices: tuple[str, ...] = (), limit: tuple | None = None):
+def _row(default, text: str, limit: tuple | None = None, choices: tuple[str, ...] = ()):
     """Return a row of the table: default, help, and what the value must be."""
     return field(default=default, metadata={"help": text, "choices": choices, "limit": limit})
 
@@ -49,148 +40,124 @@ class TrainingSettings:
     """Every setting of a training run; the flags of the command line are made from it."""
 
     # What is learned from
-    dataset: tuple[str, ...] = _setting(
+    dataset: tuple[str, ...] = _row(
         ("dataset",),
         "folders, .zip files of them, or fer2013.csv; several are put together",
-        limit=NOT_EMPTY,
+        A_PATH,
     )
-    votes: str = _setting("", "fer2013new.csv (FER+), the votes of ten people for each row")
-    votes_as: str = _setting(
+    votes: str = _row("", "fer2013new.csv (FER+), the votes of ten people for each row")
+    votes_as: str = _row(
         "second-head",
         "what the votes are: a second output, which becomes a model of its own, or labels in place "
         "of FER2013's",
         choices=VOTE_USES,
     )
-    blend: float = _setting(
-        0.5, "share of the votes in --votes-as blend, the rest FER2013's label", limit=FROM_0_TO_1
+    blend: float = _row(
+        0.5, "share of the votes in --votes-as blend, the rest FER2013's label", SHARE
     )
-    labels_share: float = _setting(
+    labels_share: float = _row(
         0.2,
-        "share of the labels' answer in the model that a second head makes of the votes; it is "
-        "then a little less given to neutral",
-        limit=FROM_0_TO_1,
+        "share of the labels' answer in the model of the votes; more makes it less neutral",
+        SHARE,
     )
-    contempt: bool = _setting(False, "keep FER+'s contempt as an eighth class")
-    crop_faces: bool = _setting(
+    contempt: bool = _row(False, "keep FER+'s contempt as an eighth class")
+    crop_faces: bool = _row(
         False, "find the face in each image and crop it as the app does, for photos that are wider"
     )
-    subject_pattern: str = _setting(
-        "",
-        "regular expression for the person in a file name; that of CK+ is known",
-        limit=A_PATTERN,
+    subject_pattern: str = _row(
+        "", "regular expression for the person in a file name; that of CK+ is known"
     )
-    keep_duplicates: bool = _setting(
+    keep_duplicates: bool = _row(
         False, "learn from training images that also stand in a test split (they flatter it)"
     )
-    test_share: float = _setting(
-        0.2, "share held out to test on, where the data has no test split", limit=INSIDE_0_TO_1
+    test_share: float = _row(
+        0.2, "share held out to test on, where the data has no test split", PART
     )
-    folds: int = _setting(
-        5, "parts the data is cut into by --fold and by cross-validate", limit=AT_LEAST_2
-    )
-    fold: int = _setting(0, "part to test on, 1 to --folds; 0 takes the test split or --test-share")
-    validation_share: float = _setting(
-        0.1, "share of the training images held out to select on", limit=INSIDE_0_TO_1
-    )
+    folds: int = _row(5, "parts the data is cut into by --fold and by cross-validate", FROM_2)
+    fold: int = _row(0, "part to test on, 1 to --folds; 0 takes the test split or --test-share")
+    validation_share: float = _row(0.1, "share of the training images held out to select on", PART)
 
     # Where things are
-    models: str = _setting("models", "folder the model, its card and its report are written to")
-    name: str = _setting("detection_model", "name of the model's files")
-    overwrite: bool = _setting(
-        False,
-        "replace the present model of this name, even by one that is worse or cannot be compared, "
-        "which otherwise ends with exit code 1",
+    models: str = _row("models", "folder the model, its card and its report are written to")
+    name: str = _row("detection_model", "name of the model's files")
+    overwrite: bool = _row(
+        False, "replace the present model even by one that is worse or cannot be compared"
     )
-    runs: str = _setting("runs", "folder for checkpoints of unfinished training and cached data")
-    tensorboard: str = _setting("", "folder for TensorBoard logs; none are written without it")
+    runs: str = _row("runs", "folder for checkpoints of unfinished training and cached data")
+    tensorboard: str = _row("", "folder for TensorBoard logs; none are written without it")
 
     # The network
-    architecture: str = _setting(
-        "cnn", "network to train", choices=NATIVE_NETWORKS + TRANSFER_NETWORKS
+    architecture: str = _row(
+        "cnn", "network to train", choices=(*NATIVE_NETWORKS, *TRANSFER_NETWORKS)
     )
-    weights: str = _setting(
+    weights: str = _row(
         "auto",
-        "imagenet, none, or a saved model to start from (folder and name without suffix, or an .h5 "
-        "of ImageNet weights); auto is imagenet for the networks that have such weights, else none",
+        "where to start: imagenet, an .h5 of its weights, a saved model (folder and name without "
+        "suffix) or none; auto is imagenet for the networks that have such weights, else none",
     )
-    frozen_epochs: int = _setting(
-        3,
-        "first epochs in which weights from ImageNet stay as they are and the rest learns",
-        limit=NOT_NEGATIVE,
+    frozen_epochs: int = _row(
+        3, "first epochs, in which weights from ImageNet stay and the rest learns", FROM_0
     )
-    fine_tuning_rate: float = _setting(
-        0.1, "learning rate after the frozen epochs, as a share of --learning-rate", limit=ABOVE_0
+    fine_tuning_rate: float = _row(
+        0.1, "learning rate after the frozen epochs, as a share of --learning-rate", ABOVE_0
     )
 
     # How it learns
-    epochs: int = _setting(40, "passes over the training images, at most", limit=AT_LEAST_1)
-    batch_size: int = _setting(128, "images a step", limit=AT_LEAST_1)
-    optimizer: str = _setting("sgd", "sgd (Nesterov momentum 0.9) or adam", choices=("sgd", "adam"))
-    learning_rate: float = _setting(
-        0.0, "highest learning rate; 0 takes 0.1 for sgd and 0.001 for adam", limit=NOT_NEGATIVE
+    epochs: int = _row(40, "passes over the training images, at most", FROM_1)
+    batch_size: int = _row(128, "images a step", FROM_1)
+    optimizer: str = _row("sgd", "sgd (Nesterov momentum 0.9) or adam", choices=("sgd", "adam"))
+    learning_rate: float = _row(
+        0.0, "highest learning rate; 0 takes 0.1 for sgd and 0.001 for adam", FROM_0
     )
-    schedule: str = _setting(
+    schedule: str = _row(
         "cosine",
         "how the learning rate falls: cosine to 0, plateau (a fifth where validation stands still "
         "for a third of --patience), or constant",
         choices=("cosine", "plateau", "constant"),
     )
-    warmup_epochs: float = _setting(
-        3.0, "epochs in which the learning rate rises", limit=NOT_NEGATIVE
+    warmup_epochs: float = _row(3.0, "epochs in which the learning rate rises", FROM_0)
+    weight_decay: float = _row(
+        5e-3, "share of the weights taken off a step, times the rate", BELOW_1
     )
-    weight_decay: float = _setting(
-        5e-3, "share of the weights taken off a step, times the rate", limit=BELOW_1
+    label_smoothing: float = _row(0.1, "share of each label spread over all classes", BELOW_1)
+    class_weights: str = _row(
+        "none", "balanced lets rare classes count for more", choices=("none", "balanced")
     )
-    label_smoothing: float = _setting(
-        0.1, "share of each label spread over all classes", limit=BELOW_1
-    )
-    class_weights: str = _setting(
-        "none", "balanced: rare classes count for more", choices=("none", "balanced")
-    )
-    augmentation: str = _setting(
-        "standard",
-        "random changes to faces",
-        choices=("none", "light", "standard", "photo", "strong"),
-    )
-    smallest_side: int = _setting(
+    augmentation: str = _row("standard", "random changes to faces", choices=AUGMENTATIONS)
+    smallest_side: int = _row(
         48,
         "side in pixels of the faces in the first epochs; it grows by 8 up to 48, and small faces "
         "are learned from much faster (Tan and Le 2021)",
-        limit=A_SIDE,
+        A_SIDE,
     )
-    mixup: float = _setting(
-        0.0, "alpha of mixup (Zhang et al. 2018), such as 0.2; 0 is without", limit=NOT_NEGATIVE
+    mixup: float = _row(
+        0.0, "alpha of mixup (Zhang et al. 2018), such as 0.2; 0 is without", FROM_0
     )
-    averaging: float = _setting(
-        0.0,
-        "momentum of an average of the weights (EMA), such as 0.999; 0 is without",
-        limit=BELOW_1,
+    averaging: float = _row(
+        0.0, "momentum of an average of the weights (EMA), such as 0.999; 0 is without", BELOW_1
     )
-    patience: int = _setting(
-        15, "epochs without a better validation accuracy before stopping", limit=AT_LEAST_1
-    )
-    precision: str = _setting(
+    patience: int = _row(15, "epochs without a better validation accuracy before stopping", FROM_1)
+    precision: str = _row(
         "auto",
         "arithmetic; auto is mixed_bfloat16 on processors that compute in it, else float32",
         choices=PRECISIONS,
     )
-    seed: int = _setting(7, "number that fixes every random choice")
+    seed: int = _row(7, "number that fixes every random choice")
 
     # Learning from other models (distill)
-    teachers: tuple[str, ...] = _setting(
+    teachers: tuple[str, ...] = _row(
         (), "saved models whose averaged answers are learned, for the command distill"
     )
-    teacher_share: float = _setting(
-        0.7, "share of the teachers in the target, the rest the label", limit=FROM_0_TO_1
+    teacher_share: float = _row(
+        0.7, "share of the teachers in the target, the rest the label", SHARE
     )
-    teacher_temperature: float = _setting(
-        2.0, "temperature that softens the teachers' answers (Hinton et al. 2015)", limit=ABOVE_0
+    teacher_temperature: float = _row(
+        2.0, "temperature that softens the teachers' answers (Hinton et al. 2015)", ABOVE_0
     )
-    votes_teachers: tuple[str, ...] = _setting(
+    votes_teachers: tuple[str, ...] = _row(
         (),
-        "saved models of the votes, for distill with a second head; both heads then learn what is "
-        "to be expected of a face given the teachers and its other annotation, without softening "
-        "(Lopez-Paz et al. 2016)",
+        "saved models of the votes, for distill with a second head; each head then learns what the "
+        "teachers and the other annotation let expect, without softening (Lopez-Paz et al. 2016)",
     )
 
     def __post_init__(self) -> None:
@@ -205,6 +172,12 @@ class TrainingSettings:
             raise TrainingError(
                 f"expected fold from 0 to folds ({self.folds}); received {self.fold}"
             )
+        try:
+            re.compile(self.subject_pattern)
+        except re.error as error:
+            raise TrainingError(
+                f"expected subject_pattern a regular expression; received {self.subject_pattern!r}"
+            ) from error
 
     def run_folder(self) -> Path:
         """Return the folder of this run's checkpoint."""
@@ -219,10 +192,12 @@ class TrainingSettings:
         return self.learning_rate or BEST_RATES[self.optimizer]
 
     def resolved_precision(self) -> str:
-        """Return the precision with "auto" decided for this machine."""
+        """Return the precision with "auto" decided for this machine, if Linux describes it."""
         if self.precision != "auto":
             return self.precision
-        return "mixed_bfloat16" if _processor_has_bfloat16() else "float32"
+        described = CPU_DESCRIPTION.read_text("utf-8") if CPU_DESCRIPTION.exists() else ""
+        has_bfloat16 = any(flag in described for flag in CPU_FLAGS_OF_BFLOAT16)
+        return "mixed_bfloat16" if has_bfloat16 else "float32"
 
     def starting_weights(self) -> str:
         """Return "imagenet", "none" or the path of a model, with "auto" decided."""
@@ -234,44 +209,19 @@ class TrainingSettings:
         """Return the settings that a resumed run must share with the interrupted one."""
         free = {"models", "name", "overwrite", "runs", "tensorboard", "dataset", "votes"}
         free |= set() if self.schedule == "plateau" else {"patience"}
-        shaping = {key: value for key, value in asdict(self).items() if key not in free}
-        resolved = {
+        return {key: value for key, value in asdict(self).items() if key not in free} | {
             "learning_rate": self.rate(),
             "precision": self.resolved_precision(),
             "weights": self.starting_weights(),
             "teachers": list(self.teachers),
             "votes_teachers": list(self.votes_teachers),
         }
-        return shaping | resolved
-
-
-def _processor_has_bfloat16() -> bool:
-    """Tell whether the processor has instructions for bfloat16, as far as Linux tells."""
-    try:
-        described = CPU_DESCRIPTION.read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return any(flag in described for flag in CPU_FLAGS_OF_BFLOAT16)
 
 
 ALL = tuple(setting.name for setting in fields(TrainingSettings))
-
-DATA = (
-    "dataset",
-    "votes",
-    "votes_as",
-    "blend",
-    "contempt",
-    "crop_faces",
-    "subject_pattern",
-    "runs",
-)
-"""What says which images are read and how."""
-
-SPLITS = ("test_share", "folds", "fold", "validation_share", "seed")
-"""What says which image stands in which split."""
-
-"""What only `distill` takes."""
+# which images are read and how, and which of them stands in which split
+DATA = "dataset votes votes_as blend contempt crop_faces subject_pattern runs".split()
+SPLITS = "test_share folds fold validation_share seed".split()
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
@@ -282,7 +232,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
         if isinstance(default, bool):
             how = {"action": "store_true"}
         elif isinstance(default, tuple):
-            how = {"nargs": "+", "action": _AsTuple, "metavar": "PATH"}
+            how = {"nargs": "+", "metavar": "PATH"}
         elif choices:
             how = {"choices": choices}
         else:
@@ -296,23 +246,17 @@ def settings_from(
 ) -> TrainingSettings:
     """Return the settings: what the command line gives, else `defaults`, else the table's.
 
-    Raises:
-        TrainingError: a value is outside its range.
+    Raises TrainingError: a value is outside its range.
     """
-    given = {name: getattr(options, name) for name in ALL if name in options}
-    return TrainingSettings(**{**(defaults or {}), **given})
+    values = dict(defaults or {}) | {name: vars(options)[name] for name in ALL if name in options}
+    return TrainingSettings(
+        **{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    )
 
 
 def flag_of(name: str) -> str:
     """Return the flag of a setting: "batch_size" is --batch-size."""
     return f"--{name.replace('_', '-')}"
-
-
-class _AsTuple(argparse.Action):
-    """Keep several values as a tuple, as the settings do."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        setattr(namespace, self.dest, tuple(values))
 
 
 def shown(default: object) -> str:

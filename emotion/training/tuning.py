@@ -1,10 +1,9 @@
 """Search for the settings that train the best network: Optuna proposes, validation decides."""
 
 import logging
-import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,70 +17,73 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from emotion.errors import TrainingError
-from emotion.files import whole_file, write_csv
-from emotion.text import first_line, table
-from emotion.training.data.datasets import Dataset
+from emotion.text import first_line
+from emotion.training.data.dataset import Dataset
+from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.identity import identity_of, require_same
-from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
-from emotion.training.tuning_figure import COMPLETE, FAILED, PRUNED, draw_tuning
+from emotion.training.settings import BEST_RATES, TrainingSettings
 
-STUDY_FILE = "trials.db"
-STUDY_NAME = "emotion"
-RATE_FACTORS = (0.1, 3.0)
-"""Ends of the searched learning rates, as factors of the optimizer's usual one."""
-
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
 LABEL_SMOOTHINGS = (0.0, 0.2)
 MIXUPS = (0.0, 0.4)
 BATCH_SIZES = (32, 64, 128, 256)
-RANDOM_TRIALS = 8
-"""Trials that are drawn at random before the sampler learns from them."""
-
+RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
-TRIALS_TO_COMPARE = 10
-"""Trials below which nothing is said about what made the difference."""
-
+TRIALS_TO_COMPARE = 10  # with fewer, nothing is said about what made the difference
 IMPORTANCE_SEED = 7
+
+COLUMNS = {  # of a table; the others have the names of the settings
+    "learning_rate": "rate",
+    "weight_decay": "decay",
+    "label_smoothing": "smoothing",
+    "augmentation": "augment",
+    "batch_size": "batch",
+}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training run of a search.
+    """One training run of a search."""
 
-    Attributes:
-        number: counted from 1.
-        state: "complete", "pruned" (stopped early for being behind the others) or "failed".
-        settings: the searched settings and their values.
-        accuracy: the best on validation, 0 to 1; None if the trial failed.
-        epochs: epochs that were trained.
-        seconds: how long that took, of the last try if it was interrupted.
-        reason: why it failed.
-    """
-
-    number: int
-    state: str
-    settings: dict[str, object]
-    accuracy: float | None
+    number: int  # counted from 1
+    state: str  # "complete", "pruned" (stopped early for being behind the others) or "failed"
+    settings: dict[str, object]  # those that are searched
+    accuracy: float | None  # the best on validation, 0 to 1; None if the trial failed
     epochs: int
-    seconds: float
-    reason: str = ""
+    seconds: float  # of the last try if it was interrupted
+    reason: str = ""  # why it failed
+
+    def cells(self) -> dict[str, str]:
+        """Return the trial as a row of a table 100 columns wide."""
+        values = {COLUMNS.get(name, name): value for name, value in self.settings.items()}
+        return {
+            "trial": str(self.number),
+            "validation": "-" if self.accuracy is None else f"{self.accuracy:.2%}",
+            "epochs": f"{self.epochs}" + (f" {self.state}" if self.state != COMPLETE else ""),
+            "optimizer": str(values.pop("optimizer")),
+        } | {
+            column: f"{value:g}" if isinstance(value, float) else str(value)
+            for column, value in values.items()
+        }
+
+    def __str__(self) -> str:
+        outcome = f"{self.accuracy:.2%}" if self.state == COMPLETE else self.reason or "stopped"
+        form = (
+            "{optimizer} {rate}, decay {decay}, smoothing {smoothing}, {augment}, mixup {mixup}, "
+            "batch {batch}, {schedule}"
+        )
+        return f"{outcome}; {form.format(**self.cells())}"
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """A search and what came out of it.
+    """A search and what came out of it."""
 
-    Attributes:
-        settings: what was not searched, and where the search started.
-        trials: in the order they were run.
-        importances: how much of the differences between trials each setting explains, 0 to 1,
-            the most important first; empty with too few trials to tell.
-    """
-
-    settings: TrainingSettings
-    trials: tuple[Trial, ...]
-    importances: dict[str, float]
+    settings: TrainingSettings  # what was not searched, and where the search started
+    trials: tuple[Trial, ...]  # in the order they were run
+    importances: dict[str, float]  # share of the differences, the largest first; empty if unknown
 
     @property
     def best(self) -> Trial:
@@ -99,9 +101,7 @@ def tune(
     dataset: Dataset,
     settings: TrainingSettings,
     trials: int,
-    folder: Path | None = None,
-    on_trial: Callable[[str], None] | None = None,
-    verbose: str | int = 0,
+    on_trial: Callable[[str], None] = lambda line: None,
 ) -> Tuning:
     """Train with other settings again and again, and learn which are good.
 
@@ -111,107 +111,55 @@ def tune(
     the splits "train" and "validation" are used.
 
     A search that was killed goes on where it stopped: finished trials stay, the interrupted one is
-    taken up again from its last epoch.
+    taken up again from its last epoch. `trials` is how many there are in the end, those of earlier
+    calls included; `on_trial` is called after each with a line about it.
 
-    Args:
-        dataset: with the splits "train" and "validation".
-        settings: what is not searched, and where the search starts.
-        trials: how many to have in the end, those of earlier calls included.
-        folder: where the trials are kept, NAME_study below `settings.runs` if not given.
-        on_trial: called after each trial with a line about it.
-        verbose: as for `fit`.
-
-    Raises:
-        TrainingError: the folder holds another search, or the first trial cannot be trained.
+    Raises TrainingError: there is another search of this name, or the first trial cannot be
+    trained.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
-    folder = folder or Path(settings.runs) / f"{settings.name}_study"
-    with _open_study(folder, seen, settings) as study:
+    with _open_study(study_folder(settings), seen, settings) as study:
         for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a killed search left it
             study.tell(trial.number, state=TrialState.FAIL)
         while len(_finished(study)) < trials:
-            finished = _run_trial(study, seen, settings, verbose)
-            if on_trial:
-                on_trial(trial_line(finished, trials))
+            finished = _run_trial(study, seen, settings)
+            on_trial(f"Trial {finished.number}/{trials}: {finished}")
         done = tuple(_as_trial(frozen) for frozen in _finished(study))
-        if not any(trial.state == COMPLETE for trial in done):
-            raise TrainingError("expected at least one trial; received --trials 0")
-        return Tuning(settings, done, _importances(study, done))
+        importances: dict[str, float] = {}
+        if len({trial.accuracy for trial in done if trial.state == COMPLETE}) >= TRIALS_TO_COMPARE:
+            # Optuna's default, PED-ANOVA, compares with what was tried, and so takes a setting on
+            # which the sampler settled early for unimportant. fANOVA: Hutter et al. 2014
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=IMPORTANCE_SEED)
+            shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+            names = {"rate_factor": "learning_rate"}
+            importances = {names.get(name, name): float(value) for name, value in shares.items()}
+        return Tuning(settings, done, importances)
 
 
-def winner_command(tuning: Tuning) -> str:
-    """Return the command line that trains the winner, quoted for a shell."""
-    settings = tuning.winning_settings
-    words = ["python3", "run.py", "train"]
-    for setting in fields(settings):
-        value = getattr(settings, setting.name)
-        if value == setting.default and setting.name != "dataset":
-            continue
-        flag, text = flag_of(setting.name), str(value)
-        if isinstance(value, bool):
-            words.append(flag)
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        else:
-            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
-    return shlex.join(words)
+def study_folder(settings: TrainingSettings) -> Path:
+    """Return the folder of a search."""
+    return Path(settings.runs) / f"{settings.name}_study"
 
 
-def trial_line(trial: Trial, trials: int) -> str:
-    """Return one trial as a line of text."""
-    row = _table_row(trial)
-    outcome = row["validation"] if trial.state == COMPLETE else trial.reason or "stopped"
-    told = (
-        f"{row['optimizer']} {row['rate']}, decay {row['decay']}, smoothing {row['smoothing']}, "
-        f"{row['augment']}, mixup {row['mixup']}, batch {row['batch']}, {row['schedule']}"
-    )
-    return f"Trial {trial.number}/{trials}: {outcome}; {told}"
+def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
+    """Return what is searched; the ranges are widened to hold the given settings."""
 
+    def between(ends: tuple[float, float], value: float, log: bool = False) -> FloatDistribution:
+        low, high = ends
+        return FloatDistribution(min(low, value or low), max(high, value), log=log)
 
-def tuning_lines(tuning: Tuning, shown: int = 20) -> list[str]:
-    """Return the best trials, what mattered, and the winner's command, as lines for a terminal.
-
-    Args:
-        tuning: the search.
-        shown: how many trials.
-    """
-    ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
-    rows = [_table_row(trial) for trial in ranked[:shown]]
-    lines = table(list(rows[0]), [list(row.values()) for row in rows])
-    left_out = len(tuning.trials) - len(rows)
-    lines += [f"and {left_out} more"] if left_out else []
-    if tuning.importances:
-        told = [f"{name.replace('_', ' ')} {v:.0%}" for name, v in tuning.importances.items()]
-        lines += ["", "What made the difference, roughly: " + ", ".join(told[:4])]
-    return [*lines, "", "To train the winner:", f"  {winner_command(tuning)}"]
-
-
-def write_tuning(folder: Path, tuning: Tuning) -> Path:
-    """Write the trials as a table and as a picture, `trials.csv` and `trials.png`.
-
-    Returns:
-        The path of the picture.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state,
-            "validation_accuracy": trial.accuracy,
-            "epochs": trial.epochs,
-            "seconds": trial.seconds,
-            **trial.settings,
-            "reason": trial.reason,
-        }
-        for trial in tuning.trials
-    ]
-    write_csv(folder / "trials.csv", rows)
-    picture = folder / "trials.png"
-    space = search_space(tuning.settings).items()
-    kinds = {name: list(s.choices) for name, s in space if isinstance(s, CategoricalDistribution)}
-    with whole_file(picture) as part:
-        draw_tuning(tuning, kinds).savefig(part, dpi=110)
-    return picture
+    factor = settings.rate() / BEST_RATES[settings.optimizer]
+    choices = {field.name: field.metadata["choices"] for field in fields(settings)}
+    return {
+        "optimizer": CategoricalDistribution(choices["optimizer"]),
+        "rate_factor": between(RATE_FACTORS, factor, log=True),
+        "weight_decay": between(WEIGHT_DECAYS, settings.weight_decay, log=True),
+        "label_smoothing": between(LABEL_SMOOTHINGS, settings.label_smoothing),
+        "augmentation": CategoricalDistribution(choices["augmentation"]),
+        "mixup": between(MIXUPS, settings.mixup),
+        "batch_size": CategoricalDistribution(sorted({*BATCH_SIZES, settings.batch_size})),
+        "schedule": CategoricalDistribution(choices["schedule"]),
+    }
 
 
 @contextmanager
@@ -220,26 +168,25 @@ def _open_study(
 ) -> Iterator[optuna.Study]:
     """Open the study in a folder, a new one if there is none.
 
-    Raises:
-        TrainingError: the file cannot be used, or holds a search on other data or settings.
+    Raises TrainingError: the file cannot be used, or holds a search on other data or settings.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # TensorFlow warns of networks that are built again and again, which is meant here
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / STUDY_FILE
+    path = folder / "trials.db"
     storage = None
     try:
         storage = optuna.storages.RDBStorage(
             URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
         )
         study = optuna.create_study(
-            storage=storage, study_name=STUDY_NAME, direction="maximize", load_if_exists=True
+            storage=storage, study_name="emotion", direction="maximize", load_if_exists=True
         )
         identity = identity_of(dataset, settings)
         if "identity" not in study.user_attrs:
             study.set_user_attr("identity", identity)
-        way_out = f"delete {path.parent} to start anew, or give another --name"
+        way_out = f"delete {folder} to start anew, or give another --name"
         require_same(study.user_attrs["identity"], identity, path, "a search", way_out)
         yield study
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -253,14 +200,7 @@ def _open_study(
             storage.engine.dispose()
 
 
-def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that were trained to an end of some kind, without interrupted ones."""
-    return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-
-def _run_trial(
-    study: optuna.Study, dataset: Dataset, settings: TrainingSettings, verbose: str | int
-) -> Trial:
+def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings) -> Trial:
     """Propose settings, train with them, and keep what came out."""
     place = len(_finished(study))
     # The seed belongs to the place, so a search that was interrupted proposes what it would have
@@ -277,15 +217,13 @@ def _run_trial(
         given["weight_decay"] = settings.weight_decay or WEIGHT_DECAYS[0]
         study.enqueue_trial(given)
     proposal = study.ask(space)
+    values = dict(proposal.params)
+    rate = values.pop("rate_factor") * BEST_RATES[values["optimizer"]]
     # numbers with two digits, which a person can type
     chosen = {
         name: float(f"{value:.2g}") if isinstance(value, float) else value
-        for name, value in proposal.params.items()
+        for name, value in {"learning_rate": rate, **values}.items()
     }
-    factor = proposal.params["rate_factor"]
-    del chosen["rate_factor"]
-    rate = float(f"{factor * BEST_RATES[proposal.params['optimizer']]:.2g}")
-    chosen = {"learning_rate": rate, **chosen}
     trial_settings = replace(settings, name=f"{settings.name}_trial{place + 1:03d}", **chosen)
     accuracies: list[float] = []
     started = time.monotonic()
@@ -298,7 +236,7 @@ def _run_trial(
 
     state, reason = TrialState.PRUNED, ""
     try:
-        fitted = fit(dataset, trial_settings, verbose, on_epoch=on_epoch)
+        fitted = fit(dataset, trial_settings, verbose=False, on_epoch=on_epoch)
         # of all its epochs: a trial that was interrupted has earlier ones
         accuracies = [row["val_accuracy"] for row in fitted.history]
         state = TrialState.COMPLETE
@@ -323,27 +261,9 @@ def _run_trial(
     return _as_trial(told)
 
 
-def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
-    """Return what is searched; the ranges are widened to hold the given settings."""
-    factor = settings.rate() / BEST_RATES[settings.optimizer]
-    decays = _widened(WEIGHT_DECAYS, settings.weight_decay)
-    choices = {field.name: field.metadata["choices"] for field in fields(settings)}
-    return {
-        "optimizer": CategoricalDistribution(choices["optimizer"]),
-        "rate_factor": FloatDistribution(*_widened(RATE_FACTORS, factor), log=True),
-        "weight_decay": FloatDistribution(*decays, log=True),
-        "label_smoothing": FloatDistribution(*_widened(LABEL_SMOOTHINGS, settings.label_smoothing)),
-        "augmentation": CategoricalDistribution(choices["augmentation"]),
-        "mixup": FloatDistribution(*_widened(MIXUPS, settings.mixup)),
-        "batch_size": CategoricalDistribution(sorted({*BATCH_SIZES, settings.batch_size})),
-        "schedule": CategoricalDistribution(choices["schedule"]),
-    }
-
-
-def _widened(ends: tuple[float, float], value: float) -> tuple[float, float]:
-    """Return a range that also holds a value, unless it is 0, which has no logarithm."""
-    low, high = ends
-    return (min(low, value) if value > 0 else low), max(high, value)
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that were trained to an end of some kind, without interrupted ones."""
+    return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def _as_trial(frozen: FrozenTrial) -> Trial:
@@ -351,41 +271,3 @@ def _as_trial(frozen: FrozenTrial) -> Trial:
     facts = frozen.user_attrs["facts"]
     state = COMPLETE if frozen.state == TrialState.COMPLETE else PRUNED
     return Trial(state=FAILED if facts["reason"] else state, **facts)
-
-
-def _importances(study: optuna.Study, trials: Sequence[Trial]) -> dict[str, float]:
-    """Return how much of the variance each setting explains (fANOVA, Hutter et al. 2014).
-
-    Optuna's default, PED-ANOVA, compares with what was tried, and so takes a setting on which the
-    sampler settled early for unimportant.
-    """
-    accuracies = {trial.accuracy for trial in trials if trial.state == COMPLETE}
-    if len(accuracies) < TRIALS_TO_COMPARE:
-        return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=IMPORTANCE_SEED)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    names = {"rate_factor": "learning_rate"}
-    return {names.get(name, name): float(share) for name, share in shares.items()}
-
-
-def _table_row(trial: Trial) -> dict[str, str]:
-    """Return a trial as a row of a table 100 columns wide."""
-    values = trial.settings
-    return {
-        "trial": str(trial.number),
-        "validation": f"{trial.accuracy:.2%}" if trial.accuracy is not None else "-",
-        "epochs": f"{trial.epochs}" + (f" {trial.state}" if trial.state != COMPLETE else ""),
-        "optimizer": str(values["optimizer"]),
-        "rate": _shown(values["learning_rate"]),
-        "decay": _shown(values["weight_decay"]),
-        "smoothing": _shown(values["label_smoothing"]),
-        "augment": str(values["augmentation"]),
-        "mixup": _shown(values["mixup"]),
-        "batch": str(values["batch_size"]),
-        "schedule": str(values["schedule"]),
-    }
-
-
-def _shown(value: object) -> str:
-    """Return a value as a person writes it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,7 @@ import errno
 import json
 import shutil
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,22 @@ from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import SplitResult
 from emotion.training.measuring.selective import verdict_facts
 from emotion.training.networks.architectures import ARCHITECTURES
-from emotion.training.new_card import without_folders
-from emotion.training.placing import move_into_place
-from emotion.training.publishing import (
-    Published,
-    blend_last_layers,
-    choose_serving,
-    publish_finished,
-)
+from emotion.training.placing import Published, move_into_place, publish_finished
+from emotion.training.publishing import blend_last_layers, choose_serving, without_folders
 from emotion.training.settings import TrainingSettings
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
+OLDEST_CLASSES = EMOTIONS[::-1]
+OLD_CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
+STEMS = ("m", "fer2013/m")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_report():
+    """Leave out the report, whose many pictures take longer than a training here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "write_report", lambda *arguments, **options: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -51,27 +57,25 @@ def folder(tmp_path_factory):
     write_votes(folder / "fer2013new.csv", usages.tolist(), counts.tolist())
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "cnn", build_small)
-        # its pictures take longer than the training
-        patch.setattr(publishing, "write_report", lambda *arguments, **options: None)
         arguments = f"--dataset={folder}/fer2013.csv --votes={folder}/fer2013new.csv --epochs=8"
         arguments += f" --models={folder}/models --runs={folder}/runs --batch-size=20"
         assert emotion_model_training.main([*arguments.split(), "--augmentation=none"]) == 0
     return folder
 
 
-@pytest.mark.parametrize(
-    ("model", "answers", "moved_by"),
-    [("detection_model", "votes", 1), ("fer2013/detection_model", "labels", 0)],
-)
-def test_each_head_becomes_a_model(folder, model, answers, moved_by):
-    served = load_model(folder / "models" / model)
+def test_each_head_becomes_a_model(folder):
     test = make_dataset(validation=0).split("test")
     faces = test.images[..., None].astype(np.float32) / 255
-    agreeing = served.predict(faces).argmax(axis=1) == (test.labels + moved_by) % 7
-    assert agreeing.mean() > 0.8
-    assert (served.card["answers"], served.runtime) == (answers, "ONNX Runtime")
-    # the squares stand elsewhere in the mirror
-    assert served.card["serving"] == {"mirrored": False, "temperature": 1}
+    for model, answers, moved_by in (
+        ("detection_model", "votes", 1),
+        ("fer2013/detection_model", "labels", 0),
+    ):
+        served = load_model(folder / "models" / model)
+        agreeing = served.predict(faces).argmax(axis=1) == (test.labels + moved_by) % 7
+        assert agreeing.mean() > 0.8
+        assert (served.card["answers"], served.runtime) == (answers, "ONNX Runtime")
+        # the squares stand elsewhere in the mirror
+        assert served.card["serving"] == {"mirrored": False, "temperature": 1}
 
 
 def test_each_is_measured_on_what_it_answers(folder, capsys):
@@ -100,11 +104,10 @@ def test_each_is_measured_on_what_it_answers(folder, capsys):
 def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monkeypatch):
     serving = {"mirrored": True, "temperature": 0.5}
     monkeypatch.setattr(publishing, "choose_serving", lambda network, validation: serving)
-    monkeypatch.setattr(publishing, "write_report", lambda *arguments, **options: None)
     settings = TrainingSettings(dataset=("data",), models=f"{tmp_path}", runs=f"{tmp_path}/runs")
     dataset = make_dataset(7, 140, 14)
     published = publishing.publish_average(
-        build_tiny_network(), EMOTIONS, (), dataset, Leaks(0, 0), settings
+        build_tiny_network(), EMOTIONS, (), settings, dataset, Leaks(0, 0)
     )
     validation = dataset.split("validation")
     model = load_model(published.stem)
@@ -150,14 +153,9 @@ def test_blended_last_layer_answers_with_the_geometric_mean():
 
 
 def test_card_names_models_without_their_folders():
-    settings = TrainingSettings(weights="/home/someone/models/first", teachers=("/data/one",))
-    kept = without_folders(settings)
-    assert (kept["weights"], kept["teachers"]) == ("first", ["one"])
+    kept = without_folders(TrainingSettings(weights="/home/a/models/first", teachers=("/data/b",)))
+    assert (kept["weights"], kept["teachers"]) == ("first", ["b"])
     assert without_folders(TrainingSettings(architecture="vgg16"))["weights"] == "imagenet"
-
-
-OLDEST_CLASSES = EMOTIONS[::-1]
-OLD_CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
 
 
 def write_model(stem: Path, seed: int, class_names=EMOTIONS) -> ModelFiles:
@@ -174,9 +172,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-STEMS = ("m", "fer2013/m")
-
-
 @pytest.fixture
 def replacement(tmp_path):
     """Return two finished models, each with the present one; one of those replaced another."""
@@ -188,82 +183,71 @@ def replacement(tmp_path):
     ]
 
 
-def after_replacement(folder: Path) -> dict[str, bytes]:
-    """Return what is in the models folder when all went well."""
-    present = contents(folder / "models").items()
-    kept = {name.replace("m", "m.previous"): data for name, data in present if "prev" not in name}
-    return contents(folder / "finished") | kept
+def failures(replacement, for_good: bool):
+    """Replace, the disk being full at the first write, then at the second, until all goes well.
 
+    After each failure, what was written is yielded. If the disk stays full `for_good`, nothing can
+    be undone, as after a kill.
+    """
+    for number in count(1):
+        writes = []
 
-def fail_at(monkeypatch, number: int, for_good: bool) -> list[str]:
-    """Let the disk be full at one write, or at it and at each one after it, as after a kill."""
-    writes = []
+        def failing(write, number=number, writes=writes):
+            def counted(*arguments):
+                writes.append(write.__name__)
+                if len(writes) == number or (for_good and len(writes) > number):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return write(*arguments)
 
-    def failing(write):
-        def counted(*arguments):
-            writes.append(write.__name__)
-            if len(writes) == number or (for_good and len(writes) > number):
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return write(*arguments)
+            return counted
 
-        return counted
-
-    monkeypatch.setattr(shutil, "copyfile", failing(shutil.copyfile))
-    monkeypatch.setattr(Path, "rename", failing(Path.rename))
-    return writes
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shutil, "copyfile", failing(shutil.copyfile))
+            patch.setattr(Path, "rename", failing(Path.rename))
+            try:
+                move_into_place(replacement)
+                return
+            except OSError:
+                pass
+        yield writes
 
 
 def test_what_a_killed_replacement_left_does_not_become_the_previous_model(replacement, tmp_path):
-    previous = load_model(tmp_path / "models" / "m.previous").sha256
+    before = load_model(tmp_path / "models" / "m.previous").sha256
     replacement[0][1].weights.unlink()
     move_into_place(replacement)
-    assert load_model(tmp_path / "models" / "m.previous").sha256 == previous
+    assert load_model(tmp_path / "models" / "m.previous").sha256 == before
     assert load_model(tmp_path / "models" / "m").class_names == EMOTIONS
 
 
 def test_a_disk_that_is_full_at_any_write_changes_nothing(replacement, tmp_path):
-    before, after = contents(tmp_path / "models"), after_replacement(tmp_path)
-    number = 0
-    while True:
-        number += 1
-        with pytest.MonkeyPatch.context() as patch:
-            writes = fail_at(patch, number, for_good=False)
-            try:
-                move_into_place(replacement)
-            except OSError:
-                assert contents(tmp_path / "models") == before, f"{number}: {writes[-1]}"
-                continue
-        break
+    before = contents(tmp_path / "models")
+    kept = {n.replace("m", "m.previous"): data for n, data in before.items() if "prev" not in n}
+    for writes in failures(replacement, for_good=False):
+        assert contents(tmp_path / "models") == before, writes
     assert {"copyfile", "rename"} <= set(writes)
-    assert contents(tmp_path / "models") == after, "replaced together, and kept"
+    after = contents(tmp_path / "models")
+    assert after == contents(tmp_path / "finished") | kept, "replaced together, and kept"
     previous = load_model(tmp_path / "models" / "m.previous")
     assert (previous.class_names, previous.notes) == (OLD_CLASSES, ())
 
 
-def served(files: ModelFiles) -> tuple:
-    """Return the weights and the class names that are served; raise where `load_model` does."""
-    files.require_pair()
-    sha256 = files.hashes()["weights_sha256"]
-    card = load_card(files.card, sha256, (48, 48, 1))
-    return sha256, EMOTIONS if card is None else tuple(card["class_names"])
-
-
 def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_path):
+    def served(stem: Path) -> tuple:
+        """Return the weights and the class names that are served; raise where `load_model` does."""
+        files = ModelFiles(stem)
+        files.require_pair()
+        sha256 = files.hashes()["weights_sha256"]
+        card = load_card(files.card, sha256, (48, 48, 1))
+        return sha256, EMOTIONS if card is None else tuple(card["class_names"])
+
     stems = [tmp_path / "models" / f"{stem}{more}" for stem in STEMS for more in ("", ".previous")]
-    whole = {served(files) for files in (*replacement[0], ModelFiles(stems[1]))}
-    kept, refused, number = shutil.copytree(tmp_path / "models", tmp_path / "kept"), 0, 0
-    while True:
-        number += 1
-        with pytest.MonkeyPatch.context() as patch:
-            fail_at(patch, number, for_good=True)
-            try:
-                move_into_place(replacement)
-                break
-            except OSError:
-                pass
+    whole = {served(stem) for stem in (*(files.stem for files in replacement[0]), stems[1])}
+    kept, refused = shutil.copytree(tmp_path / "models", tmp_path / "kept"), 0
+    for _ in failures(replacement, for_good=True):
         for stem in stems:
             try:
-                assert served(ModelFiles(stem)) in whole
+                assert served(stem) in whole
             except ModelError:
                 refused += 1
         shutil.rmtree(tmp_path / "models")
@@ -271,22 +255,16 @@ def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_pat
     assert refused > 0
 
 
-@pytest.fixture
-def present(tmp_path):
-    """Return a model that is in use."""
-    return write_model(tmp_path / "models" / "m", 0)
-
-
-def finished(tmp_path, stem: str, present: ModelFiles, rights: int) -> Published:
-    """Return a new model that is right on so many of 20 images, the present one on 10."""
+def rivals(folder: Path, stem: str, rights: int) -> tuple[ModelFiles, Published]:
+    """Return a model in use, right on 10 of 20 images, and a new one, right on so many."""
+    present = write_model(folder / "models" / stem, 0)
     images = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
     labels = load_model(present.stem).predict(images[..., None] / np.float32(255)).argmax(axis=1)
     labels[10:] = (labels[10:] + 1) % 7
     answers = np.where(np.arange(20) < rights, labels, (labels + 2) % 7)
-    evaluation = Evaluation(EMOTIONS, labels, np.eye(7)[answers])
-    result = SplitResult(evaluation, None, (), images, None)
-    stem = write_model(tmp_path / "finished" / stem, 1).stem
-    return Published(stem, {"validation": result})
+    result = SplitResult(Evaluation(EMOTIONS, labels, np.eye(7)[answers]), None, (), images, None)
+    new = write_model(folder / "finished" / stem, 1)
+    return present, Published(new.stem, {"validation": result})
 
 
 @pytest.mark.parametrize(
@@ -299,12 +277,13 @@ def finished(tmp_path, stem: str, present: ModelFiles, rights: int) -> Published
         (20, {"answers": "votes"}, ("votes", "labels")),
         (20, {"weights_sha256": "0"}, ("SHA-256",)),
     ],
+    ids=["equal", "better", "worse", "other classes", "other answers", "damaged"],
 )
-def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, present, rights, card, refused):
-    new = finished(tmp_path, "m", present, rights)
+def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, rights, card, refused):
+    present, new = rivals(tmp_path, "m", rights)
     write_card(present, **card)
     before, folder = contents(tmp_path / "models"), tmp_path / "finished"
-    settings = TrainingSettings(models=str(tmp_path / "models"), name="m")
+    settings = TrainingSettings(models=str(tmp_path / "models"))
     if refused:
         with pytest.raises(TrainingError) as error:
             publish_finished([new], folder, settings)
@@ -318,11 +297,10 @@ def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, present, rights, 
     assert present.previous.card.read_bytes() == before["m.card.json"]
 
 
-def test_of_two_models_both_are_published_or_neither(tmp_path, present):
-    write_model(tmp_path / "models" / "fer2013" / "m", 0)
-    new = [finished(tmp_path, "m", present, 15), finished(tmp_path, "fer2013/m", present, 5)]
+def test_of_two_models_both_are_published_or_neither(tmp_path):
+    new = [rivals(tmp_path, stem, rights)[1] for stem, rights in (("m", 15), ("fer2013/m", 5))]
     before = contents(tmp_path / "models")
-    settings = TrainingSettings(models=str(tmp_path / "models"), name="m")
+    settings = TrainingSettings(models=str(tmp_path / "models"))
     with pytest.raises(TrainingError, match=r"fer2013.*25\.00%"):
         publish_finished(new, tmp_path / "finished", settings)
     assert contents(tmp_path / "models") == before

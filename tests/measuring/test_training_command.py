@@ -20,11 +20,20 @@ from emotion.training import commands, publishing
 from emotion.training.networks.architectures import ARCHITECTURES
 
 run = emotion_model_training.main
+FACES = make_dataset().split("test").images[..., None].astype(np.float32) / 255
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "cnn", build_small)
+        yield
 
 
 @pytest.fixture
-def small_network(monkeypatch):
-    monkeypatch.setitem(ARCHITECTURES, "cnn", build_small)
+def no_report(monkeypatch):
+    """Leave out the report, whose many pictures take longer than a training here."""
+    monkeypatch.setattr(publishing, "write_report", lambda *arguments, **options: None)
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +41,7 @@ def trained(tmp_path_factory):
     """Train once through the command; return the folder of data, models and runs."""
     folder = tmp_path_factory.mktemp("training")
     write_folder(folder / "data", make_dataset(validation=0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "cnn", build_small)
-        assert run(command(folder)) == 0
+    assert run(command(folder)) == 0
     return folder
 
 
@@ -45,22 +52,14 @@ def averaged(trained, tiny_model):
     where = ["--models", f"{trained}/models", "--runs", f"{trained}/runs", "--name", "average"]
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-        patch.setattr(publishing, "write_report", no_report)
+        patch.setattr(publishing, "write_report", lambda *arguments, **options: None)
         assert run(["ensemble", *members, "--dataset", f"{trained}/data", *where]) == 0
     return trained / "models" / "average", said.getvalue()
-
-
-def no_report(*arguments, **options):
-    """Stands for `write_report`, whose many pictures take longer than a training here."""
 
 
 def command(folder: Path, *more: str) -> list[str]:
     where = f"--dataset={folder}/data --models={folder}/models --runs={folder}/runs --epochs=6"
     return [*where.split(), "--batch-size=20", "--augmentation=none", *more]
-
-
-def faces() -> np.ndarray:
-    return make_dataset().split("test").images[..., None].astype(np.float32) / 255
 
 
 def full_disk(*arguments):
@@ -75,9 +74,8 @@ def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
     stem = trained / "models" / "detection_model"
     model = load_model(stem)
     assert (model.runtime, model.notes) == ("ONNX Runtime", ())
-    keras_model = load_keras_model(ModelFiles(stem))
-    answers = keras_model.predict_on_batch(faces())
-    np.testing.assert_allclose(model.predict(faces()), answers, atol=1e-5)
+    answers = load_keras_model(ModelFiles(stem)).predict_on_batch(FACES)
+    np.testing.assert_allclose(model.predict(FACES), answers, atol=1e-5)
     left = [path.name for path in (trained / "runs").iterdir()]
     assert left == [".cache"], "a finished run leaves nothing behind but the decoded data"
     card = model.card
@@ -88,14 +86,12 @@ def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
     assert card["calibration"]["temperature"] > 0
     assert set(card["metrics"]) == {"validation", "test"}
     report = stem.with_name("detection_model_report")
-    names = {str(path.relative_to(report)) for path in report.rglob("*.*")}
-    for name in ("confusion_matrix", "classification_report", "samples_right", "samples_wrong"):
-        assert {f"test/{name}.png", f"test/{name}.csv"} <= names
-    assert {"curves.png", "history.csv", "test/evaluation.json"} <= names
+    for name in ("report.html", "curves.png", "test/evaluation.json", "test/samples_wrong.png"):
+        assert (report / name).exists()
     assert len((report / "history.csv").read_text().splitlines()) == 7
 
 
-def test_evaluate_repeats_the_figures_of_the_card(trained, capsys):
+def test_evaluate_repeats_the_figures_of_the_card(trained, tiny_model, capsys):
     stem = trained / "models" / "detection_model"
     metrics = json.loads(ModelFiles(stem).card.read_text())["metrics"]
     arguments = ["evaluate", str(stem), "--dataset", f"{trained}/data"]
@@ -110,29 +106,14 @@ def test_evaluate_repeats_the_figures_of_the_card(trained, capsys):
         assert ("mirrored" in shown) == ("--flip" in more)
         assert ("on Keras" in shown) == ("keras" in more)
         assert ("175 images" in shown) == ("all" in more)
+    assert run(["evaluate", str(tiny_model), *arguments[2:]]) == 0
+    assert "no card" in capsys.readouterr().out
 
 
-def test_evaluate_a_model_without_card_and_inspect_write_pages(
-    tiny_model, trained, capsys, tmp_path
-):
-    data = ["--dataset", f"{trained}/data", "--report", str(tmp_path)]
-    assert run(["evaluate", str(tiny_model), *data]) == 0
-    shown = capsys.readouterr()
-    assert "no card" in shown.out
-    assert str(tmp_path / "report.html") in shown.err
-    assert "tiny" in (tmp_path / "report.html").read_text()
-    assert run(["inspect", *data, "--runs", f"{tmp_path}/runs"]) == 0
-    assert "175 images" in capsys.readouterr().out
-    assert (tmp_path / "inspection.html").exists()
-
-
-def test_ensemble_is_an_ordinary_model(averaged, trained, tiny_model, capsys, monkeypatch):
+def test_ensemble_is_an_ordinary_model(averaged, trained, capsys, monkeypatch):
     stem, said = averaged
-    model = trained / "models" / "detection_model"
-    mean = np.mean([load_model(one).predict(faces()) for one in (model, tiny_model)], axis=0)
-    average = load_model(stem)
+    model, average = trained / "models" / "detection_model", load_model(stem)
     assert (average.runtime, average.notes) == ("ONNX Runtime", ())
-    np.testing.assert_array_equal(average.predict(faces()).argmax(axis=1), mean.argmax(axis=1))
     names = [member["name"] for member in average.card["average_of"]]
     assert names == ["detection_model", "tiny"]
     assert average.card["calibration"]["temperature"] > 0
@@ -158,8 +139,8 @@ def test_ensemble_without_data_is_the_mean_itself_and_replaces_nothing_unasked(
     arguments += ["--models", str(tmp_path), "--name", "mean"]
     assert run(arguments) == 0
     assert "Without --dataset" in capsys.readouterr().out
-    mean = np.mean([load_model(Path(member)).predict(faces()) for member in members], axis=0)
-    np.testing.assert_allclose(load_model(tmp_path / "mean").predict(faces()), mean, atol=1e-4)
+    mean = np.mean([load_model(Path(member)).predict(FACES) for member in members], axis=0)
+    np.testing.assert_allclose(load_model(tmp_path / "mean").predict(FACES), mean, atol=1e-4)
     before = (tmp_path / "mean.h5").read_bytes()
     assert run([*arguments, "--mirrored"]) == 1
     assert "--overwrite" in capsys.readouterr().err
@@ -168,23 +149,25 @@ def test_ensemble_without_data_is_the_mean_itself_and_replaces_nothing_unasked(
     assert (tmp_path / "mean.previous.h5").read_bytes() == before
 
 
-def test_compare_puts_models_side_by_side(averaged, trained, capsys, tmp_path, monkeypatch):
+def test_compare_and_inspect_write_pages(averaged, trained, capsys, tmp_path, monkeypatch):
     members = [f"{trained}/models/detection_model", str(averaged[0])]
-    arguments = ["compare", *members, "--dataset", f"{trained}/data", "--report", str(tmp_path)]
-    assert run(arguments) == 0
+    data = ["--dataset", f"{trained}/data", "--report", str(tmp_path)]
+    assert run(["inspect", *data, "--runs", f"{tmp_path}/runs"]) == 0
+    assert "175 images" in capsys.readouterr().out
+    assert (tmp_path / "inspection.html").exists()
+    assert run(["compare", *members, *data]) == 0
     shown = capsys.readouterr().out
     assert "detection_model" in shown
     assert "average" in shown
     assert (tmp_path / "comparison.png").exists()
     monkeypatch.setattr("emotion.training.measuring.comparison.write_comparison", full_disk)
-    assert run(arguments) == 1
+    assert run(["compare", *members, *data]) == 1
     assert capsys.readouterr().err.strip().splitlines()[-1].count("No space left") == 1
 
 
 def test_distill_learns_from_other_models_and_a_full_disk_loses_nothing(
-    trained, averaged, small_network, capsys, monkeypatch
+    trained, averaged, no_report, capsys, monkeypatch
 ):
-    monkeypatch.setattr(publishing, "write_report", no_report)
     more = ["--name", "pupil", "--teachers", str(averaged[0]), "--teacher-share", "1"]
     arguments, before = ["distill", *command(trained, *more)], contents(trained / "models")
     for module, name in ((publishing, "save_keras_model"), (shutil, "copyfile")):
@@ -202,7 +185,7 @@ def test_distill_learns_from_other_models_and_a_full_disk_loses_nothing(
     assert pupil.card["metrics"]["test"]["accuracy"] > 1 / 7
 
 
-def test_cross_validate_and_tune(trained, small_network, capsys):
+def test_cross_validate_and_tune(trained, capsys):
     arguments = command(trained, "--name", "fast", "--epochs", "1")
     assert run(["cross-validate", *arguments, "--folds", "2"]) == 0
     assert "Fold 2/2" in capsys.readouterr().out
@@ -213,9 +196,8 @@ def test_cross_validate_and_tune(trained, small_network, capsys):
 
 
 def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
-    trained, small_network, capsys, tmp_path, monkeypatch
+    trained, no_report, capsys, tmp_path
 ):
-    monkeypatch.setattr(publishing, "write_report", no_report)
     models = shutil.copytree(trained / "models", tmp_path / "models")
     before = (models / "detection_model.h5").read_bytes()
     where = ["--models", f"{models}", "--runs", f"{tmp_path}/runs", "--epochs", "1"]
@@ -229,7 +211,7 @@ def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
     assert run(command(trained, *where, "--name", "another")) == 0
     assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
     published = load_model(models / "another")
-    np.testing.assert_allclose(published.predict(faces()), new.predict(faces()), atol=1e-6)
+    np.testing.assert_allclose(published.predict(FACES), new.predict(FACES), atol=1e-6)
     assert published.card["name"] == "another"
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
 
@@ -250,12 +232,9 @@ def test_a_full_disk_while_converting_keeps_the_old_fast_form(
     [
         ("--dataset absent", "absent"),
         ("--epochs 0", "epochs"),
-        ("--validation-share 1", "validation_share"),
-        ("--learning-rate -1", "learning_rate"),
         ("--models file", "written"),
         ("distill --dataset x", "--teachers"),
         ("evaluate models/absent --dataset x", "absent.json"),
-        ("convert models/absent", "absent.json"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_1(arguments, word, capsys, tmp_path, monkeypatch):
@@ -264,14 +243,6 @@ def test_wrong_input_is_one_line_and_exit_code_1(arguments, word, capsys, tmp_pa
     assert run(arguments.split()) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert word in line
-
-
-@pytest.mark.parametrize("arguments", ["--epochs many", "--architecture x", "fly", "evaluate"])
-def test_wrong_flags_are_exit_code_2(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        run(arguments.split())
-    assert caught.value.code == 2
-    assert "usage:" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback(trained):
@@ -287,6 +258,7 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(trained):
 @pytest.mark.parametrize(
     ("error", "code", "word"),
     [(BrokenPipeError(32, "Broken pipe"), 1, "pipe"), (KeyboardInterrupt(), 130, "same command")],
+    ids=["pipe", "interrupted"],
 )
 def test_a_broken_pipe_elsewhere_and_an_interruption_are_told(
     error, code, word, monkeypatch, capsys, tmp_path

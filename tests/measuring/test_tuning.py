@@ -5,16 +5,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from narrow_networks import build_small
 from training_data import make_dataset
 
 import emotion_model_training
 from emotion.errors import TrainingError
-from emotion.training import tuning
-from emotion.training.fitting import checkpoints
-from emotion.training.networks.architectures import ARCHITECTURES
+from emotion.training import tuning, tuning_report
 from emotion.training.settings import TrainingSettings, settings_from
-from emotion.training.tuning import tune, tuning_lines, winner_command, write_tuning
+from emotion.training.tuning import tune
+from emotion.training.tuning_report import tuning_lines, winner_command, write_tuning
+
+SEARCHED = (
+    "learning_rate optimizer weight_decay label_smoothing augmentation mixup batch_size schedule"
+).split()
 
 
 class Killed(BaseException):
@@ -24,16 +26,13 @@ class Killed(BaseException):
 class StandIn:
     """Stands for `fit`: the accuracy follows from the settings; nothing is trained.
 
-    Attributes:
-        runs: (settings, dataset) of each call.
-        die_in: the call, counted from 1, and the epoch in which the process is killed.
-        fail: tells whether a run of some settings diverges.
+    It dies in `die_in`, a call counted from 1 and its epoch; a run diverges if `fail(settings)`.
     """
 
-    def __init__(self):
-        self.runs, self.die_in, self.fail = [], None, lambda settings: False
+    def __init__(self, die_in: tuple[int, int] | None = None):
+        self.runs, self.die_in, self.fail = [], die_in, lambda settings: False
 
-    def __call__(self, dataset, settings, verbose="auto", on_epoch=None):
+    def __call__(self, dataset, settings, verbose, on_epoch):
         self.runs.append((settings, dataset))
         if self.fail(settings):
             raise TrainingError("expected a finite loss in epoch 1; received nan")
@@ -50,11 +49,6 @@ class StandIn:
     def settings(self) -> list[dict]:
         """Return what was searched in each run."""
         return [{name: getattr(settings, name) for name in SEARCHED} for settings, _ in self.runs]
-
-
-SEARCHED = (
-    "learning_rate optimizer weight_decay label_smoothing augmentation mixup batch_size schedule"
-).split()
 
 
 def score(settings: TrainingSettings) -> float:
@@ -86,11 +80,10 @@ def data():
     return make_dataset(train=35, validation=14, test=14)
 
 
-def test_starts_from_the_given_settings_and_finds_better_ones(fit, settings, data):
+def test_starts_from_the_given_settings_finds_better_ones_and_stops_bad_trials(fit, settings, data):
     result = tune(data, settings, 24)
-    assert fit.settings()[0] == {
-        name: getattr(settings, name) for name in SEARCHED if name != "learning_rate"
-    } | {"learning_rate": 0.1}
+    given = {name: getattr(settings, name) for name in SEARCHED} | {"learning_rate": 0.1}
+    assert fit.settings()[0] == given
     assert [trial.number for trial in result.trials] == list(range(1, 25))
     best = result.best
     assert best.accuracy == max(t.accuracy for t in result.trials if t.state == "complete")
@@ -99,10 +92,6 @@ def test_starts_from_the_given_settings_and_finds_better_ones(fit, settings, dat
     assert sum(result.importances.values()) == pytest.approx(1)
     assert set(list(result.importances)[:2]) & {"optimizer", "augmentation"}
     assert set(result.importances) == set(SEARCHED)
-
-
-def test_trials_behind_the_others_are_stopped(fit, settings, data):
-    result = tune(data, settings, 10)
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert pruned
     assert all(trial.number > 4 and trial.epochs < settings.epochs for trial in pruned)
@@ -112,8 +101,7 @@ def test_trials_behind_the_others_are_stopped(fit, settings, data):
 def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, data, monkeypatch, killed_in):
     whole = tune(data, replace(settings, runs=f"{settings.runs}_whole"), 10)
     asked = fit.settings()
-    again = StandIn()
-    again.die_in, retried = killed_in, killed_in[0]
+    again, retried = StandIn(killed_in), killed_in[0]
     monkeypatch.setattr(tuning, "fit", again)
     with pytest.raises(Killed):
         tune(data, settings, 10)
@@ -125,66 +113,54 @@ def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, data, monkey
     ]
 
 
-def test_finished_search_trains_nothing_and_can_be_extended(fit, settings, data):
+def test_finished_search_trains_nothing_can_be_extended_and_is_no_other(fit, settings, data):
     first = tune(data, settings, 3)
     assert tune(data, settings, 3).trials == first.trials
     assert len(fit.runs) == 3
     assert tune(data, settings, 5).trials[:3] == first.trials
     assert len(fit.runs) == 5
-
-
-def test_a_search_of_something_else_is_refused(fit, settings, data, tmp_path):
-    tune(data, settings, 1)
-    for change, message in (
-        ({"epochs": 5}, "epochs 4; received 5"),
-        ({"seed": 8}, "seed 7; received 8"),
-    ):
-        with pytest.raises(TrainingError, match=message):
-            tune(data, replace(settings, **change), 1)
+    with pytest.raises(TrainingError, match="epochs 4; received 5"):
+        tune(data, replace(settings, epochs=5), 5)
     with pytest.raises(TrainingError, match=r"other data.*--name"):
-        tune(data.where(np.arange(len(data)) != 3), settings, 1)
-    (tmp_path / "trials.db").write_bytes(b"no database" * 1000)
+        tune(data.where(np.arange(len(data)) != 3), settings, 5)
+    tuning.study_folder(settings).joinpath("trials.db").write_bytes(b"no database" * 1000)
     with pytest.raises(TrainingError, match=r"not a database.*delete"):
-        tune(data, settings, 1, tmp_path)
+        tune(data, settings, 5)
 
 
-def test_diverged_trial_does_not_end_the_search(fit, settings, data, tmp_path):
+def test_diverged_trial_does_not_end_the_search(fit, settings, data):
     fit.fail = lambda chosen: chosen.name.endswith("002")
     said = []
-    result = tune(data, settings, 3, on_trial=said.append)
+    result = tune(data, settings, 3, said.append)
     failed = result.trials[1]
     assert (failed.state, failed.accuracy, failed.epochs) == ("failed", None, 0)
     assert "finite loss" in said[1]
     assert tuning_lines(result)
-    write_tuning(tmp_path, result)
+    write_tuning(result)
     fit.fail = lambda chosen: True  # the first one ends it
     with pytest.raises(TrainingError, match="finite loss"):
-        tune(data, settings, 3, tmp_path / "another")
-
-
-def test_space_holds_the_given_settings(fit, settings, data):
-    for number, change in enumerate(
-        (
-            {"learning_rate": 0.9, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5},
-            {"learning_rate": 1e-5, "weight_decay": 0.2, "optimizer": "adam"},
-            {"weight_decay": 1e-6, "schedule": "constant", "augmentation": "none"},
-        )
-    ):
-        tune(data, replace(settings, name=f"search{number}", **change), 1)
-        assert change.items() <= fit.settings()[number].items()
+        tune(data, replace(settings, name="another"), 3)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"},
-        {"contempt": True, "teachers": ("models/one", "models/two"), "teacher_share": 0.5},
-        {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf", "averaging": 0.999},
+        {"learning_rate": 0.9, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5}
+        | {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"},
+        {"learning_rate": 1e-5, "weight_decay": 0.2, "optimizer": "adam"}
+        | {"contempt": True, "teachers": ("models/one", "models/two"), "teacher_share": 0.5},
+        {"weight_decay": 1e-6, "schedule": "constant", "augmentation": "none"}
+        | {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf", "averaging": 0.999},
     ],
+    ids=["first", "second", "third"],
 )
-def test_command_trains_with_equal_settings(fit, settings, data, change):
+def test_space_holds_the_given_settings_and_the_command_trains_with_equal_ones(
+    fit, settings, data, change
+):
     settings = replace(settings, **change)
     result = tune(data, settings, 2)
+    first = replace(fit.runs[0][0], name=settings.name)
+    assert first == replace(settings, learning_rate=settings.rate())
     words = shlex.split(winner_command(result))
     assert words[:3] == ["python3", "run.py", "train"]
     options = emotion_model_training.build_parser().parse_args(["train", *words[3:]])
@@ -192,67 +168,26 @@ def test_command_trains_with_equal_settings(fit, settings, data, change):
     assert result.winning_settings == replace(settings, **result.best.settings)
 
 
-def test_table_and_picture_are_written(fit, settings, data, tmp_path, capfd, recwarn):
+def test_table_and_picture_are_written(fit, settings, data, capfd, recwarn, monkeypatch):
     said = []
-    result = tune(data, settings, 8, on_trial=said.append)
+    result = tune(data, settings, 8, said.append)
     assert capfd.readouterr() == ("", ""), "nothing is said by Optuna"
     assert not recwarn.list
-    lines = tuning_lines(result, shown=5)
+    monkeypatch.setattr(tuning_report, "SHOWN_TRIALS", 5)
+    lines = tuning_lines(result)
     table = lines[: lines.index("and 3 more")]
     assert len(table) == 6
-    assert max(map(len, table)) <= 100
     assert f"{result.best.accuracy:.2%}" in table[1]
     assert lines[-1].strip() == winner_command(result)
     assert len(said) == 8
-    assert max(map(len, said)) <= 110
+    assert max(map(len, (*said, *table))) <= 110
     assert f"{score(settings):.2%}" in said[0]
-    assert len({tuple(chosen.items()) for chosen in fit.settings()}) == 8
     assert not list(settings.run_folder().parent.glob("test_trial*")), "kept only while unfinished"
     assert all(seen.split_names() == ("train", "validation") for _, seen in fit.runs)
-    picture = write_tuning(tmp_path / "new", result)
+    picture = write_tuning(result)
     assert picture.read_bytes()[:4] == b"\x89PNG"
-    with (tmp_path / "new" / "trials.csv").open(newline="") as file:
+    with picture.with_name("trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["validation_accuracy"]) for row in rows] == [
-        trial.accuracy for trial in result.trials
-    ]
+    accuracies = [trial.accuracy for trial in result.trials]
+    assert [float(row["validation_accuracy"]) for row in rows] == accuracies
     assert set(SEARCHED) < set(rows[0])
-
-
-def test_real_trials(settings, monkeypatch):
-    let_train_quickly(monkeypatch)
-    data = make_dataset(train=70, validation=35, test=14)
-    settings = replace(settings, epochs=2, warmup_epochs=0.5, precision="float32", batch_size=35)
-    with monkeypatch.context() as patch:
-        kill_after_epoch(patch, 1)
-        with pytest.raises(Killed):
-            tune(data, settings, 2)
-    kept = list(settings.run_folder().parent.glob("test_trial001/**/*.npz"))
-    result = tune(data, settings, 2)
-    assert kept, "the interrupted trial left its last epoch"
-    assert [trial.epochs for trial in result.trials] == [2, 2]
-    assert all(0 <= trial.accuracy <= 1 for trial in result.trials)
-
-
-def let_train_quickly(monkeypatch) -> None:
-    """Let a small network be trained in place of the real one, and nothing be compiled for it."""
-    import keras
-
-    compile_model = keras.Model.compile
-    monkeypatch.setitem(ARCHITECTURES, "cnn", build_small)
-    monkeypatch.setattr(
-        keras.Model,
-        "compile",
-        lambda self, **options: compile_model(self, **options | {"run_eagerly": True}),
-    )
-
-
-def kill_after_epoch(monkeypatch, epoch: int) -> None:
-    keep = checkpoints.Checkpoint.keep
-
-    def keep_then_die(self, *arguments):
-        keep(self, *arguments)
-        if len(self.history) == epoch:
-            raise Killed
-
-    monkeypatch.setattr(checkpoints.Checkpoint, "keep", keep_then_die)

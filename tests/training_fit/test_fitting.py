@@ -1,5 +1,3 @@
-import errno
-import io
 from dataclasses import replace
 
 import keras
@@ -8,7 +6,6 @@ import pytest
 from training_data import make_dataset
 
 from emotion.errors import TrainingError
-from emotion.model.keras import ModelFiles, save_keras_model
 from emotion.training.fitting import checkpoints, fitting
 from emotion.training.fitting.batches import FaceBatches
 from emotion.training.fitting.fitting import fit
@@ -38,7 +35,10 @@ def small_network(monkeypatch):
 
 @pytest.fixture
 def small_backbone(monkeypatch):
-    """Train a small network with a nested backbone, as if its weights came from ImageNet."""
+    """Train a small network with a nested backbone, as if its weights came from ImageNet.
+
+    Return the settings of each run that has asked for them.
+    """
 
     def build(faces):
         inside = keras.Input(faces.shape[1:])
@@ -48,7 +48,9 @@ def small_backbone(monkeypatch):
         return keras.layers.GlobalAveragePooling2D()(backbone(faces, training=False))
 
     monkeypatch.setitem(ARCHITECTURES, "mobilenetv2", build)
-    monkeypatch.setattr(fitting, "start_from", lambda network, settings: None)
+    asked = []
+    monkeypatch.setattr(fitting, "start_from", lambda network, settings: asked.append(settings))
+    return asked
 
 
 @pytest.fixture
@@ -66,49 +68,38 @@ class Killed(BaseException):
     """Stands for `kill -9`: nothing may catch it."""
 
 
-def killed_run(monkeypatch, data, settings, epochs: int) -> None:
-    """Fit, and die right after a number of epochs were kept."""
-    keep = checkpoints.Checkpoint.keep
+def require_as_unbroken(data, settings, kill_after: int):
+    """Fit at once, and in two goes, the first killed after some epochs; return what is equal."""
 
-    def keep_then_die(self, *arguments):
-        keep(self, *arguments)
-        if len(self.history) == epochs:
+    def die(row):
+        if row["epoch"] == kill_after:
             raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.Checkpoint, "keep", keep_then_die)
-        with pytest.raises(Killed):
-            fit(data, settings, verbose=0)
-
-
-def require_equal(one, other) -> None:
-    assert one.history == other.history
-    for ours, theirs in zip(one.network.get_weights(), other.network.get_weights(), strict=True):
+    unbroken = fit(data, replace(settings, name="unbroken"), verbose=False)
+    with pytest.raises(Killed):
+        fit(data, settings, verbose=False, on_epoch=die)
+    rows = []
+    resumed = fit(data, settings, verbose=False, on_epoch=rows.append)
+    assert tuple(rows) == unbroken.history[kill_after:]
+    assert resumed.history == unbroken.history
+    weights = (one.network.get_weights() for one in (resumed, unbroken))
+    for ours, theirs in zip(*weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    return unbroken
 
 
-def test_learns_selects_on_validation_and_goes_on_after_a_kill(settings, monkeypatch):
+def test_learns_selects_on_validation_and_goes_on_after_a_kill(settings):
     """As compiled; the other resumed runs are not, to be quicker."""
-    data, settings = make_dataset(), replace(settings, epochs=6, augmentation="none")
-    result = fit(data, replace(settings, name="unbroken"), verbose=0)
+    result = require_as_unbroken(
+        make_dataset(), replace(settings, epochs=6, augmentation="none"), kill_after=4
+    )
     scores = [row["val_accuracy"] for row in result.history]
     assert max(scores) > 0.5, "the classes are plain to see"
     assert result.selected_epoch == 1 + int(np.argmax(scores))
     assert [row["epoch"] for row in result.history] == list(range(1, 7))
-    killed_run(monkeypatch, data, settings, 4)
-    require_equal(fit(data, settings, verbose=0), result)
 
 
-def small_dataset():
-    return make_dataset(train=42, validation=21, test=0)
-
-
-def small_dataset_with_votes():
-    votes = np.eye(7, dtype=np.float32)[np.arange(63) % 7]
-    votes[5] = 0
-    return replace(small_dataset(), votes=votes)
-
-
+SMALL = make_dataset(train=42, validation=21, test=0)
 BACKBONE_RUN = {"architecture": "mobilenetv2", "epochs": 3, "frozen_epochs": 1}
 RUNS = {  # what they change, and after how many epochs they are killed
     "votes": ({"votes_as": "second-head", "mixup": 0.2}, 1),
@@ -120,49 +111,13 @@ RUNS = {  # what they change, and after how many epochs they are killed
 
 
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.usefixtures("small_backbone", "uncompiled")
-def test_resumed_run_equals_an_unbroken_one(settings, monkeypatch, run):
-    change, killed_after = RUNS[run]
-    data, settings = small_dataset_with_votes(), replace(settings, **change)
-    unbroken = fit(data, replace(settings, name="unbroken"), verbose=0)
-    killed_run(monkeypatch, data, settings, killed_after)
-    require_equal(fit(data, settings, verbose=0), unbroken)
-
-
 @pytest.mark.usefixtures("uncompiled")
-def test_full_disk_while_saving_loses_nothing(settings, monkeypatch, capsys):
-    data, stream = small_dataset_with_votes(), io.StringIO()
-    unbroken = fit(data, replace(settings, name="unbroken"), stream=stream)
-    assert [line[:9] for line in stream.getvalue().splitlines()] == ["Epoch 1/2", "Epoch 2/2"]
-    assert capsys.readouterr().out == ""
-    save = checkpoints._save_arrays
-
-    def fill_disk(path, arrays):
-        if path.name == "epoch-002.npz":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(path, arrays)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_save_arrays", fill_disk)
-        with pytest.raises(TrainingError, match=r"No space left.* up to 1"):
-            fit(data, settings, verbose=0)
-    with pytest.raises(TrainingError, match="batch_size 20"):
-        fit(data, replace(settings, batch_size=10), verbose=0)
-    require_equal(fit(data, settings, verbose=0), unbroken)
-
-
-@pytest.mark.usefixtures("uncompiled")
-def test_tells_of_each_epoch_and_may_be_ended_by_it(settings):
-    rows = []
-
-    def end_after_one(row):
-        rows.append(row)
-        raise Killed
-
-    with pytest.raises(Killed):
-        fit(small_dataset(), settings, verbose=0, on_epoch=end_after_one)
-    result = fit(small_dataset(), settings, verbose=0, on_epoch=rows.append)
-    assert tuple(rows) == result.history
+def test_resumed_run_equals_an_unbroken_one(settings, small_backbone, run):
+    change, kill_after = RUNS[run]
+    votes = np.eye(7, dtype=np.float32)[np.arange(63) % 7]
+    votes[5] = 0
+    require_as_unbroken(replace(SMALL, votes=votes), replace(settings, **change), kill_after)
+    assert len(small_backbone) == 2, "weights to start from are for new runs"
 
 
 @pytest.mark.usefixtures("small_backbone", "uncompiled")
@@ -177,7 +132,7 @@ def test_backbone_learns_after_the_frozen_epochs(settings, monkeypatch):
 
     monkeypatch.setattr(checkpoints.Checkpoint, "keep", watch)
     change = BACKBONE_RUN | {"schedule": "constant", "epochs": 4, "frozen_epochs": 2}
-    fit(small_dataset(), replace(settings, **change, warmup_epochs=0), verbose=0)
+    fit(SMALL, replace(settings, **change, warmup_epochs=0), verbose=False)
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert np.abs(kernels[2] - kernels[1]).max() > 0
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01], rtol=1e-6)
@@ -186,32 +141,17 @@ def test_backbone_learns_after_the_frozen_epochs(settings, monkeypatch):
 @pytest.mark.usefixtures("uncompiled")
 def test_averaged_weights_are_measured_and_raw_ones_trained(settings):
     """An average that hardly moves stays where the first step led, however far training goes."""
-    data = small_dataset()
     settings = replace(settings, epochs=3, augmentation="none", batch_size=42, warmup_epochs=0)
-    raw = fit(data, replace(settings, name="raw"), verbose=0)
-    averaged = fit(data, replace(settings, averaging=0.999999), verbose=0)
+    raw = fit(SMALL, replace(settings, name="raw"), verbose=False)
+    averaged = fit(SMALL, replace(settings, averaging=0.999999), verbose=False)
     assert [row["loss"] for row in averaged.history] == [row["loss"] for row in raw.history]
     assert averaged.history[0]["val_loss"] == raw.history[0]["val_loss"]
-    first = fit(data, replace(settings, name="first", epochs=1, schedule="constant"), verbose=0)
+    first = fit(
+        SMALL, replace(settings, name="first", epochs=1, schedule="constant"), verbose=False
+    )
     kernel = averaged.network.get_weights()[0]
     np.testing.assert_allclose(kernel, first.network.get_weights()[0], atol=1e-4)
     assert np.abs(kernel - raw.network.get_weights()[0]).max() > 1e-3 or raw.selected_epoch == 1
-
-
-@pytest.mark.usefixtures("uncompiled")
-def test_starts_from_a_saved_model_of_the_same_kind(settings, tmp_path, tiny_model):
-    settings = replace(settings, epochs=1, augmentation="none")
-    first = fit(small_dataset(), settings, verbose=0)
-    files = ModelFiles(tmp_path / "first")
-    save_keras_model(first.network, files)
-    still = replace(settings, name="second", learning_rate=1e-9, warmup_epochs=0)
-    data = small_dataset_with_votes()
-    second = fit(data, replace(still, weights=str(files.stem)), verbose=0)
-    pairs = zip(second.network.trainable_weights, first.network.trainable_weights, strict=True)
-    for ours, theirs in pairs:
-        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
-    with pytest.raises(TrainingError, match="same architecture"):
-        fit(data, replace(settings, name="other", weights=str(tiny_model)), verbose=0)
 
 
 def test_own_loop_counts_an_epoch_as_keras_does(settings, monkeypatch):
@@ -228,7 +168,7 @@ def test_own_loop_counts_an_epoch_as_keras_does(settings, monkeypatch):
         if way == "own":
             figures.append(run.train_epoch(0, []))
             continue
-        batches = run._batches(0)
+        batches = run.batches(0)
         given = (batches[index] for index in range(len(batches)))
         kept = run.trainer.fit(given, steps_per_epoch=len(batches), shuffle=False, verbose=0)
         figures.append({key: values[0] for key, values in kept.history.items()})
@@ -242,7 +182,7 @@ def test_faces_that_grow(settings, monkeypatch):
     settings = replace(settings, smallest_side=32, epochs=3)
     data = make_dataset(train=14, validation=7, test=0)
     with pytest.raises(TrainingError, match="--smallest-side at 48"):  # a network of one side
-        fit(data, settings, verbose=0)
+        fit(data, settings, verbose=False)
 
     def averaging(faces):
         return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 5, strides=4)(faces))
@@ -257,17 +197,6 @@ def test_faces_that_grow(settings, monkeypatch):
         return batch
 
     monkeypatch.setattr(FaceBatches, "__getitem__", remember)
-    result = fit(data, settings, verbose=0)
+    result = fit(data, settings, verbose=False)
     assert sides == [32, 48, 40, 48, 48, 48], "validation sees the side that is served"
     assert result.network.input_shape == (None, 48, 48, 1)
-
-
-@pytest.mark.usefixtures("uncompiled")
-def test_each_head_is_a_network(settings):
-    settings = replace(settings, epochs=1)
-    result = fit(small_dataset_with_votes(), settings, verbose=0)
-    faces = np.random.default_rng(1).random((2, 48, 48, 1), dtype=np.float32)
-    answers = [net.predict_on_batch(faces) for net in (result.network, result.votes_network)]
-    assert [answer.shape for answer in answers] == [(2, 7), (2, 7)]
-    assert np.abs(answers[0] - answers[1]).max() > 1e-3
-    assert fit(small_dataset(), replace(settings, name="one"), verbose=0).votes_network is None

@@ -7,7 +7,6 @@ import pytest
 from emotion.training.fitting.schedules import (
     Stage,
     build_optimizer,
-    current_rate,
     plan_stages,
     rate_on_plateau,
     side_of,
@@ -18,24 +17,20 @@ SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, preci
 WHOLE = Stage(0, 10, 0.1)
 
 
-def rates(settings: TrainingSettings, stage: Stage, steps: int, count: int) -> list[float]:
-    """Return the learning rate of each of the first steps of a stage."""
-    optimizer = build_optimizer(settings, stage, steps)
-    found = []
-    for step in range(count):
-        optimizer._iterations.assign(step)
-        found.append(current_rate(optimizer))
-    return found
-
-
 @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.1)])
 def test_rate_warms_up_and_ends(schedule, last):
-    found = rates(replace(SETTINGS, schedule=schedule), WHOLE, 4, 41)
+    def rates(stage: Stage) -> list[float]:
+        optimizer, found = build_optimizer(replace(SETTINGS, schedule=schedule), stage, 4), []
+        for step in range((stage.end - stage.start) * 4 + 1):
+            optimizer._iterations.assign(step)
+            found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+        return found
+
+    found = rates(WHOLE)
     np.testing.assert_allclose(found[:9], np.linspace(0, 0.1, 9), atol=1e-6)
-    assert found[40] == pytest.approx(last, abs=1e-6)
     middle = 0.05 if schedule == "cosine" else 0.1
-    assert found[24] == pytest.approx(middle, abs=1e-6)
-    second = rates(replace(SETTINGS, schedule=schedule), Stage(3, 10, 0.01), 4, 29)
+    assert [found[24], found[40]] == pytest.approx([middle, last], abs=1e-6)
+    second = rates(Stage(3, 10, 0.01))
     assert [second[8], second[28]] == pytest.approx([0.01, last / 10], abs=1e-6)
 
 
@@ -55,7 +50,7 @@ def test_rate_falls_where_validation_stands_still():
 
 
 def test_stages():
-    whole, two = [(0, 10, 0.1, False)], [(0, 3, 0.1, True), (3, 10, 0.01, False)]
+    whole, two = [Stage(0, 10, 0.1)], [Stage(0, 3, 0.1, True), Stage(3, 10, 0.01)]
     for change, has_backbone, expected in (
         ({}, False, whole),
         ({"weights": "none"}, True, whole),
@@ -63,15 +58,11 @@ def test_stages():
         ({"frozen_epochs": 0, "weights": "imagenet"}, True, whole),
         ({"weights": "imagenet"}, True, two),
         ({"weights": "some/file.h5"}, True, two),
-        ({"weights": "imagenet", "frozen_epochs": 10}, True, [(0, 10, 0.1, True)]),
+        ({"weights": "imagenet", "frozen_epochs": 10}, True, [Stage(0, 10, 0.1, True)]),
         ({"architecture": "vgg16"}, True, two),
     ):
         stages = plan_stages(replace(SETTINGS, **change), has_backbone)
-        received = [
-            (stage.start, stage.end, pytest.approx(stage.highest_rate), stage.is_frozen)
-            for stage in stages
-        ]
-        assert received == expected
+        assert [replace(s, highest_rate=round(s.highest_rate, 9)) for s in stages] == expected
 
 
 def test_optimizers():
@@ -85,28 +76,19 @@ def test_optimizers():
         assert {key: config[key] for key in expected} == expected
     optimizer = build_optimizer(replace(SETTINGS, precision="mixed_float16"), WHOLE, 4)
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-
-
-def test_decay_spares_biases_and_batch_normalisation():
     for name in ("sgd", "adam"):
         settings = replace(SETTINGS, optimizer=name, weight_decay=0.5, warmup_epochs=0)
-        variables = {
-            part: keras.Variable(np.ones(3, np.float32), name=part)
+        variables = [
+            keras.Variable(np.ones(3, np.float32), name=part)
             for part in ("kernel", "bias", "gamma", "beta")
-        }
+        ]
         optimizer = build_optimizer(settings, WHOLE, 4)
-        still = [keras.ops.zeros(3) for _ in variables]
-        optimizer.apply_gradients(zip(still, variables.values(), strict=True))
-        values = {part: float(variable.numpy()[0]) for part, variable in variables.items()}
-        assert values == {"kernel": pytest.approx(0.95), "bias": 1, "gamma": 1, "beta": 1}
+        optimizer.apply_gradients([(keras.ops.zeros(3), variable) for variable in variables])
+        values = [float(variable.numpy()[0]) for variable in variables]
+        assert values == [pytest.approx(0.95), 1, 1, 1], "biases and normalisation are spared"
 
 
 def test_faces_grow_to_the_side_that_is_served():
-    for smallest, expected in (
-        (48, [48, 48, 48]),
-        (32, [32, 32, 40, 48]),
-        (24, [24]),
-        (24, [24, 24, 32, 32, 40, 40, 48, 48]),
-    ):
+    for smallest, expected in ((48, [48, 48]), (32, [32, 32, 40, 48]), (24, [24])):
         settings = TrainingSettings(smallest_side=smallest, epochs=len(expected))
         assert [side_of(settings, epoch) for epoch in range(len(expected))] == expected

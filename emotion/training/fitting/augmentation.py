@@ -1,12 +1,6 @@
-"""Random changes that leave the emotion as it is, made with OpenCV beside the training step.
-
-One affine change a face does what a flip, a turn, a shift and a zoom in a row do, and blurs it once
-and not three times. The random numbers come from outside, so a run that is taken up again sees the
-same faces.
-"""
+"""Random changes that leave the emotion as it is, made with OpenCV beside the training step."""
 
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -14,74 +8,59 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Strength:
-    """How far faces may be changed at most; every strength also mirrors half of the faces.
+    """How far faces may be changed at most; every strength also mirrors half of the faces."""
 
-    Attributes:
-        degrees: turn to either side.
-        shift_share: shift in each direction, as a share of the side.
-        zoom_share: growth or shrinkage of the width and, apart from it, of the height.
-        contrast: change of contrast, as a share.
-        brightness: change of brightness, as a share of the range.
-        erased_share: share of the faces that lose a patch (random erasing, Zhong et al. 2017).
-        coarse_share: share of the faces that are made smaller and larger again, as far photos are.
-        noise: standard deviation of noise, as a share of the range; each face has its own up to it.
-        compressed_share: share of the faces that are saved as JPEG once, at a random quality.
-    """
-
-    degrees: float
-    shift_share: float
-    zoom_share: float
+    degrees: float  # to either side
+    shift_share: float  # in each direction, of the side
+    zoom_share: float  # of the width and, apart from it, of the height
     contrast: float
-    brightness: float
-    erased_share: float
-    coarse_share: float = 0.0
-    noise: float = 0.0
-    compressed_share: float = 0.0
+    brightness: float  # of the range
+    erased_share: float  # of the faces lose a patch (random erasing, Zhong et al. 2017)
+    coarse_share: float = 0.0  # of the faces are as coarse as far photos are
+    noise: float = 0.0  # most standard deviation, of the range; each face has its own
+    compressed_share: float = 0.0  # of the faces are saved as JPEG once
 
 
-STRENGTHS = MappingProxyType(
-    {
-        "light": Strength(10, 0.06, 0.1, 0.15, 0.1, 0.0),
-        "standard": Strength(15, 0.1, 0.15, 0.3, 0.2, 0.5),
-        "photo": Strength(
-            15, 0.1, 0.15, 0.3, 0.2, 0.5, coarse_share=0.15, noise=0.03, compressed_share=0.15
-        ),
-        "strong": Strength(25, 0.15, 0.25, 0.5, 0.3, 0.7, coarse_share=0.2, noise=0.05),
-    }
-)
-ERASED_AREA = (0.02, 0.2)
-"""Smallest and largest patch, as a share of the face (Zhong et al. 2017 go up to 0.4)."""
-
+STRENGTHS = {
+    "light": Strength(10, 0.06, 0.1, 0.15, 0.1, 0.0),
+    "standard": Strength(15, 0.1, 0.15, 0.3, 0.2, 0.5),
+    "photo": Strength(15, 0.1, 0.15, 0.3, 0.2, 0.5, 0.15, 0.03, compressed_share=0.15),
+    "strong": Strength(25, 0.15, 0.25, 0.5, 0.3, 0.7, 0.2, 0.05),
+}
+ERASED_AREA = (0.02, 0.2)  # of the face; Zhong et al. 2017 go up to 0.4
 ERASED_ASPECT = (0.3, 3.3)
 COARSE_SCALE = (0.3, 0.7)
 JPEG_QUALITY = (15, 60)
 
 
 def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> np.ndarray:
-    """Vary faces as photographs do.
+    """Return (N, height, width) uint8 faces varied as photographs vary, float32 in [0, 1].
 
-    Args:
-        images: (N, height, width) uint8.
-        strength: a key of `STRENGTHS`.
-        random: where every random choice comes from.
-
-    Returns:
-        (N, height, width) float32 in [0, 1].
+    Every random choice comes from `random`, so a run that is taken up again sees the same faces.
     """
     most = STRENGTHS[strength]
     moved = _move(images, most, random)
-    _coarsen(moved, most.coarse_share, random)
-    _compress(moved, most.compressed_share, random)
-    faces = _relight(moved, most, random)
+    _degrade(moved, most, random)
+    one_each = (len(images), 1, 1)
+    contrasts = random.uniform(1 - most.contrast, 1 + most.contrast, one_each).astype(np.float32)
+    lights = random.uniform(-most.brightness, most.brightness, one_each).astype(np.float32)
+    faces = moved.astype(np.float32)
+    faces *= np.float32(1 / 255)
+    means = faces.mean(axis=(1, 2), keepdims=True)
+    faces *= contrasts
+    faces += (1 - contrasts) * means + lights
     if most.noise:
-        deviations = random.uniform(0, most.noise, (len(faces), 1, 1)).astype(np.float32)
+        deviations = random.uniform(0, most.noise, one_each).astype(np.float32)
         faces += deviations * random.standard_normal(faces.shape, dtype=np.float32)
     _erase(faces, most.erased_share, random)
     return np.clip(faces, 0, 1, out=faces)
 
 
 def _move(images: np.ndarray, most: Strength, random: np.random.Generator) -> np.ndarray:
-    """Mirror, turn, zoom and shift each face about its centre; the edge is drawn outwards."""
+    """Mirror, turn, zoom and shift each face about its centre; the edge is drawn outwards.
+
+    One affine change does what four in a row do, and blurs the face once.
+    """
     count, height, width = images.shape
     angles = np.radians(random.uniform(-most.degrees, most.degrees, count))
     cosines, sines = np.cos(angles), np.sin(angles)
@@ -93,49 +72,25 @@ def _move(images: np.ndarray, most: Strength, random: np.random.Generator) -> np
     centre = (np.array((width, height)) - 1) / 2
     shifts = random.uniform(-most.shift_share, most.shift_share, (count, 2)) * (width, height)
     matrices[:, :, 2] = centre + shifts - matrices[:, :, :2] @ centre
+    size, flags = (width, height), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = np.empty_like(images)
-    for index, matrix in enumerate(matrices):
-        cv2.warpAffine(
-            images[index],
-            matrix,
-            (width, height),
-            dst=moved[index],
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+    for image, matrix, changed in zip(images, matrices, moved, strict=True):
+        cv2.warpAffine(image, matrix, size, changed, flags, cv2.BORDER_REPLICATE)
     return moved
 
 
-def _coarsen(images: np.ndarray, share: float, random: np.random.Generator) -> None:
-    """Make a share of the faces, in place, as coarse as a smaller photo of them is."""
+def _degrade(images: np.ndarray, most: Strength, random: np.random.Generator) -> None:
+    """Make some faces, in place, as coarse as far photos, and give some the traces of JPEG."""
     height, width = images.shape[1:]
-    for index in np.flatnonzero(random.random(len(images)) < share):
+    for index in np.flatnonzero(random.random(len(images)) < most.coarse_share):
         scale = random.uniform(*COARSE_SCALE)
         small = cv2.resize(images[index], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         images[index] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def _compress(images: np.ndarray, share: float, random: np.random.Generator) -> None:
-    """Give a share of the faces, in place, the traces of JPEG."""
-    if not share:
-        return  # leaves the random numbers of the other strengths as they were
-    for index in np.flatnonzero(random.random(len(images)) < share):
-        quality = int(random.integers(*JPEG_QUALITY, endpoint=True))
-        _, encoded = cv2.imencode(".jpg", images[index], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        images[index] = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
-
-
-def _relight(images: np.ndarray, most: Strength, random: np.random.Generator) -> np.ndarray:
-    """Return the faces with another contrast and brightness, (N, height, width) float32."""
-    shape = (len(images), 1, 1)
-    contrasts = random.uniform(1 - most.contrast, 1 + most.contrast, shape).astype(np.float32)
-    lights = random.uniform(-most.brightness, most.brightness, shape).astype(np.float32)
-    faces = images.astype(np.float32)
-    faces *= np.float32(1 / 255)
-    means = faces.mean(axis=(1, 2), keepdims=True)
-    faces *= contrasts
-    faces += (1 - contrasts) * means + lights
-    return faces
+    if most.compressed_share:
+        for index in np.flatnonzero(random.random(len(images)) < most.compressed_share):
+            quality = int(random.integers(*JPEG_QUALITY, endpoint=True))
+            _, encoded = cv2.imencode(".jpg", images[index], [cv2.IMWRITE_JPEG_QUALITY, quality])
+            images[index] = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
 
 
 def _erase(faces: np.ndarray, share: float, random: np.random.Generator) -> None:

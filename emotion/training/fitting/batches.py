@@ -1,6 +1,7 @@
 """Faces and targets in batches; seed and epoch alone decide their order, changes and mixtures."""
 
 import os
+from dataclasses import dataclass
 
 import cv2
 import keras
@@ -13,45 +14,30 @@ from emotion.training.networks.architectures import HEADS
 DEPTHWISE_NETWORKS = ("mini_xception", "mobilenetv2")
 
 
+@dataclass
 class FaceBatches:
     """Batches of (faces, targets, weights), each the same whenever it is asked for.
 
     Faces are (batch, side, side, 1) float32 in [0, 1]. With two heads, targets and weights are
     dicts by the heads' names. No batch depends on the one before, so the next one can be made
     beside the training step, and a resumed run sees what it would have seen.
-
-    Args:
-        images: (N, 48, 48) uint8.
-        targets: what is to be learned from each.
-        batch_size: faces a batch; the last one may be smaller.
-        seed: numbers that decide the order and every change; without them the order is the given
-            one and no face is changed.
-        augmentation: a key of `augmentation.STRENGTHS`, or "none".
-        mixup: alpha of mixup (Zhang et al. 2018, "mixup: beyond empirical risk minimization").
-        multiple_of: the size of each batch is a multiple of this; the last one is filled up with
-            faces that count nothing.
-        side: side in pixels to which the faces are shrunk; 0 leaves them as they are.
     """
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        targets: Targets,
-        batch_size: int,
-        seed: tuple[int, ...] | None = None,
-        augmentation: str = "none",
-        mixup: float = 0.0,
-        multiple_of: int = 1,
-        side: int = 0,
-    ):
-        self.images, self.targets = images, targets
-        self.batch_size, self.seed, self.side = batch_size, seed, side
-        self.augmentation, self.mixup = augmentation, mixup
-        count = len(images)
-        order = np.random.default_rng(seed).permutation(count) if seed else np.arange(count)
-        self.order = np.resize(order, count + -count % multiple_of)
+    images: np.ndarray  # (N, 48, 48) uint8
+    targets: Targets
+    batch_size: int
+    seed: tuple[int, ...] | None = None  # decides order and changes; without it there are none
+    augmentation: str = "none"  # or a key of `augmentation.STRENGTHS`
+    mixup: float = 0.0  # alpha of `mix`; 0 is without
+    multiple_of: int = 1  # divides the size of each batch; faces of no weight fill the last one
+    side: int = 48  # the faces are shrunk to this, in pixels
+
+    def __post_init__(self) -> None:
+        count, random = len(self.images), np.random.default_rng(self.seed)
+        order = random.permutation(count) if self.seed else np.arange(count)
+        self.order = np.resize(order, count + -count % self.multiple_of)
         self.weight_of_place = np.zeros(len(self.order), np.float32)
-        self.weight_of_place[:count] = len(self.order) / count  # the mean over a batch stays true
+        self.weight_of_place[:count] = len(self.order) / max(count, 1)  # so the mean stays true
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
@@ -63,13 +49,13 @@ class FaceBatches:
         values = [head[rows] for head in self.targets.values]
         weights = [head[rows] * self.weight_of_place[places] for head in self.targets.weights]
         random = np.random.default_rng((*self.seed, index)) if self.seed else None
-        if self.seed and self.augmentation != "none":
+        if random and self.augmentation != "none":
             faces = augment(images, self.augmentation, random)
         else:
             faces = images.astype(np.float32) / np.float32(255)
-        if self.seed and self.mixup:
+        if random and self.mixup:
             faces, values, weights = mix(faces, values, weights, self.mixup, random)
-        if self.side not in (0, faces.shape[1]):
+        if self.side != faces.shape[1]:
             size, way = (self.side, self.side), cv2.INTER_AREA
             faces = np.stack([cv2.resize(face, size, interpolation=way) for face in faces])
         if len(values) == 1:
@@ -85,16 +71,11 @@ def mix(
     alpha: float,
     random: np.random.Generator,
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Mix each face and its target with another of the batch (Zhang et al. 2018, mixup).
+    """Mix each face and its target with another of the batch.
 
-    The loss of a mixture is the mixture of the two losses, each with its own weight.
-
-    Args:
-        faces: (N, height, width) float32.
-        values: (N, classes) float32 for each head.
-        weights: (N,) float32 for each head.
-        alpha: of the Beta distribution from which the batch's share is drawn.
-        random: source of every random choice.
+    Zhang et al. 2018, "mixup: beyond empirical risk minimization"; alpha is that of the Beta
+    distribution. The loss of a mixture is the mixture of the two losses, each with its own weight.
+    For each head, values are (N, classes) and weights (N,).
     """
     share = np.float32(random.beta(alpha, alpha))
     others = random.permutation(len(faces))
@@ -116,8 +97,7 @@ def batch_multiple(architecture: str) -> int:
     TensorFlow 2.21 on processors writes past its memory in the gradient of a depthwise convolution
     whose batch does not split evenly among its threads, and the whole process dies.
     """
-    is_safe = keras.backend.backend() != "tensorflow" or keras.distribution.list_devices("gpu")
-    if is_safe or architecture not in DEPTHWISE_NETWORKS:
+    if architecture not in DEPTHWISE_NETWORKS or keras.distribution.list_devices("gpu"):
         return 1
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if threads.isdecimal() and int(threads):

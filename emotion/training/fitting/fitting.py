@@ -1,36 +1,21 @@
 """Fit a network to a dataset: targets, network, epochs, selection; each epoch is kept."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TextIO
 
 import keras
+import numpy as np
 
 from emotion.errors import TrainingError
-from emotion.training.data.datasets import Dataset
+from emotion.training.data.dataset import Dataset
+from emotion.training.fitting import schedules, targets
 from emotion.training.fitting.batches import FaceBatches, batch_multiple
-from emotion.training.fitting.checkpoints import Checkpoint, set_values, values_of
-from emotion.training.fitting.event_log import EventLog
-from emotion.training.fitting.progress import Progress
-from emotion.training.fitting.schedules import (
-    Stage,
-    build_optimizer,
-    current_rate,
-    plan_stages,
-    rate_on_plateau,
-    side_of,
-)
-from emotion.training.fitting.targets import balance_classes, build_targets, has_votes_head
-from emotion.training.fitting.teachers import what_teachers_say
-from emotion.training.networks.architectures import (
-    HEADS,
-    backbone_of,
-    build_network,
-    single_head,
-    train_backbone,
-)
+from emotion.training.fitting.checkpoints import Checkpoint, best_epoch
+from emotion.training.fitting.progress import EventLog, Progress
+from emotion.training.networks import architectures
+from emotion.training.networks.architectures import HEADS, build_network
 from emotion.training.networks.normalisation import use_fast_normalisation
 from emotion.training.networks.pretrained import start_from
 from emotion.training.settings import SIDES, TrainingSettings
@@ -40,44 +25,30 @@ EVALUATION_BATCH_SIZE = 512
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted network and how it came to be.
+    """A fitted network at its selected epoch, and how it came to be."""
 
-    Attributes:
-        network: float32, (N, 48, 48, 1) in [0, 1] -> (N, classes), at its selected epoch.
-        history: a row an epoch: epoch, learning_rate, loss, accuracy, val_loss, val_accuracy.
-        selected_epoch: the epoch, counted from 1, with the best validation accuracy.
-        votes_network: the same with the head that learned the votes instead of the labels; None
-            without such a head.
-    """
-
-    network: keras.Model
-    history: tuple[dict, ...]
-    selected_epoch: int
-    votes_network: keras.Model | None = None
+    network: keras.Model  # float32, (N, 48, 48, 1) in [0, 1] -> (N, classes)
+    history: tuple[dict, ...]  # a row an epoch: epoch, learning_rate, [val_]loss, [val_]accuracy
+    selected_epoch: int  # counted from 1, with the best validation accuracy
+    votes_network: keras.Model | None = None  # the head that learned the votes, if there was one
 
 
 def fit(
     dataset: Dataset,
     settings: TrainingSettings,
-    verbose: str | int = "auto",
+    verbose: bool = True,
     on_epoch: Callable[[dict], None] | None = None,
-    stream: TextIO | None = None,
 ) -> FitResult:
     """Train on the split "train", select the epoch on "validation", and keep a checkpoint an epoch.
 
     If the run folder holds an unfinished run of the same data and settings, that run goes on.
 
-    Args:
-        dataset: the faces, with the splits "train" and "validation".
-        settings: the settings of the run.
-        verbose: 0 shows nothing, 2 a line an epoch, "auto" and 1 also a bar on a terminal.
-        on_epoch: called with the history's row of each finished epoch; what it raises ends the run.
-        stream: where progress is shown; standard output if not given.
+    How it goes is shown on standard output, if `verbose`. `on_epoch` is called with the history's
+    row of each finished epoch; what it raises ends the run.
 
     Raises:
         ModelError: a model to start from or to learn from cannot be loaded.
-        TrainingError: the run folder holds a run of other settings or of other data, or the run
-            cannot start or go on; the message says why.
+        TrainingError: the run folder holds another run, or the run cannot start or go on.
     """
     keras.utils.set_random_seed(settings.seed)
     checkpoint = Checkpoint(dataset, settings)
@@ -86,61 +57,59 @@ def fit(
     if not checkpoint.history:
         start_from(run.network, settings)
     events = EventLog(settings, checkpoint.history)
-    progress = Progress(stream or sys.stdout, settings.epochs, len(run.training), verbose)
+    progress = Progress(sys.stdout, settings.epochs, len(run.training), verbose)
     for stage in run.stages:
         run.enter(stage)
         if stage.start < len(checkpoint.history) <= stage.end:
-            checkpoint.load_state(run.variables())
+            checkpoint.load("state", run.variables())
         while len(checkpoint.history) < stage.end and not checkpoint.finished():
             epoch = len(checkpoint.history)
             progress.start_epoch(epoch)
             accuracies = [row["val_accuracy"] for row in checkpoint.history[stage.start :]]
             figures = run.train_epoch(epoch, accuracies, progress.show)
-            row = {"epoch": epoch + 1, "learning_rate": current_rate(run.trainer.optimizer)}
-            row |= figures
+            optimizer, learning = run.trainer.optimizer, run.trainer.trainable_variables
+            rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             # The average of the weights, if asked for, is measured and selected, not trained on
-            learning = run.trainer.trainable_variables
-            trained = values_of(learning)
-            run.trainer.optimizer.finalize_variable_values(learning)
-            row |= {f"val_{key}": value for key, value in run.measure().items()}
-            measured = values_of(run.network.weights)
-            set_values(learning, trained)
-            checkpoint.keep(row, values_of(run.variables()), measured)
+            trained = _values(learning)
+            optimizer.finalize_variable_values(learning)
+            validation = run_epoch(run.trainer.test_on_batch, run.validation_batches)
+            measured = _values(run.network.weights)
+            for variable, value in zip(learning, trained, strict=True):
+                variable.assign(value)
+            row = {"epoch": epoch + 1, "learning_rate": rate} | figures
+            row |= {f"val_{key}": value for key, value in validation.items()}
+            checkpoint.keep(row, _values(run.variables()), measured)
             progress.finish_epoch(checkpoint.history)
             events.write(row)
             if on_epoch:
                 on_epoch(row)
     events.close()
-    checkpoint.load_selected(run.network)
+    checkpoint.load("selected", run.network.weights)
     # The same network in float32, and with Keras' own layers
     plain = build_network(settings.architecture, len(dataset.class_names), run.second_head)
     plain.set_weights(run.network.get_weights())
     return FitResult(
-        network=single_head(plain, "emotion"),
+        network=architectures.single_head(plain, "emotion"),
         history=tuple(checkpoint.history),
-        selected_epoch=checkpoint.selected_epoch(),
-        votes_network=single_head(plain, "votes") if run.second_head else None,
+        selected_epoch=best_epoch(checkpoint.history),
+        votes_network=architectures.single_head(plain, "votes") if run.second_head else None,
     )
 
 
 class Run:
-    """A network in training, with its data.
-
-    Args:
-        dataset: the faces, with the splits "train" and "validation".
-        settings: the settings of the run.
-    """
+    """A network in training, with its data: the splits "train" and "validation" of a dataset."""
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings):
         self.settings = settings
-        self.training, self.validation = dataset.split("train"), dataset.split("validation")
-        taught = ()
-        if settings.teachers:
-            taught = what_teachers_say(self.training, self.validation, settings)
-        self.targets = build_targets(self.training, settings, taught)
+        self.training, validation = dataset.split("train"), dataset.split("validation")
+        self.validation_batches = FaceBatches(
+            validation.images, targets.build_targets(validation, settings), EVALUATION_BATCH_SIZE
+        )
+        taught = targets.what_teachers_say(self.training, validation, settings)
+        self.targets = targets.build_targets(self.training, settings, taught)
         if settings.class_weights == "balanced":
-            self.targets = balance_classes(self.targets, self.training.labels)
-        self.second_head = has_votes_head(dataset, settings)
+            self.targets = targets.balance_classes(self.targets, self.training.labels)
+        self.second_head = targets.has_votes_head(dataset, settings)
         keras.config.set_dtype_policy(settings.resolved_precision())
         try:
             self.network = use_fast_normalisation(
@@ -149,20 +118,19 @@ class Run:
         finally:
             keras.config.set_dtype_policy("float32")
         starts_trained = settings.starting_weights() != "none"
-        self.has_backbone = backbone_of(self.network) is not None and starts_trained
-        self.stages = plan_stages(settings, self.has_backbone)
+        self.has_backbone = architectures.backbone_of(self.network) is not None and starts_trained
+        self.stages = schedules.plan_stages(settings, self.has_backbone)
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: schedules.Stage) -> None:
         """Compile the model for a stage, with an optimizer of its own."""
         self.stage = stage
         if self.has_backbone:
-            train_backbone(self.network, not stage.is_frozen)
+            architectures.train_backbone(self.network, not stage.is_frozen)
         self.trainer = _build_trainer(self.network, self.settings.smallest_side != max(SIDES))
         loss, metrics = "categorical_crossentropy", ["accuracy"]
         if self.second_head:
             loss, metrics = (dict.fromkeys(HEADS, value) for value in (loss, metrics))
-        steps = len(self._batches(stage.start))
-        optimizer = build_optimizer(self.settings, stage, steps)
+        optimizer = schedules.build_optimizer(self.settings, stage, len(self.batches(stage.start)))
         optimizer.build(self.trainer.trainable_variables)
         self.trainer.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
 
@@ -171,30 +139,20 @@ class Run:
         return [*self.trainer.variables, *self.trainer.optimizer.variables]
 
     def train_epoch(
-        self,
-        epoch: int,
-        accuracies: list[float],
-        on_batch: Callable[[int, dict], None] | None = None,
+        self, epoch: int, accuracies: Sequence[float], on_batch: Callable | None = None
     ) -> dict[str, float]:
         """Show every training image to the network once; return the mean figures.
 
-        Args:
-            epoch: counted from 0; it decides the order and the changes of the faces.
-            accuracies: on validation, after each epoch of this stage so far.
-            on_batch: called after each batch with its number of faces and the means so far.
+        The epoch, counted from 0, decides the order and the changes of the faces. `accuracies` are
+        those on validation after each epoch of this stage so far; `on_batch` is as for `run_epoch`.
         """
         if self.settings.schedule == "plateau":
-            rate = rate_on_plateau(self.settings, self.stage, accuracies)
+            rate = schedules.rate_on_plateau(self.settings, self.stage, accuracies)
             self.trainer.optimizer.learning_rate = rate
-        return run_epoch(self.trainer.train_on_batch, self._batches(epoch), on_batch)
+        return run_epoch(self.trainer.train_on_batch, self.batches(epoch), on_batch)
 
-    def measure(self) -> dict[str, float]:
-        """Return loss and accuracy on the validation images."""
-        targets = build_targets(self.validation, self.settings)
-        batches = FaceBatches(self.validation.images, targets, EVALUATION_BATCH_SIZE)
-        return run_epoch(self.trainer.test_on_batch, batches)
-
-    def _batches(self, epoch: int) -> FaceBatches:
+    def batches(self, epoch: int) -> FaceBatches:
+        """Return the training images of an epoch, counted from 0."""
         multiple = batch_multiple(self.settings.architecture)
         return FaceBatches(
             self.training.images,
@@ -204,7 +162,7 @@ class Run:
             augmentation=self.settings.augmentation,
             mixup=self.settings.mixup,
             multiple_of=multiple,
-            side=side_of(self.settings, epoch),
+            side=schedules.side_of(self.settings, epoch),
         )
 
 
@@ -214,7 +172,8 @@ def run_epoch(
     """Give every batch to `train_on_batch` or `test_on_batch`; return the means as `fit` has them.
 
     A loss counts as often as the batch has faces, an accuracy as its faces weigh. Each batch is
-    made in a thread while the one before is in use.
+    made in a thread while the one before is in use. `on_batch` is called after each with its number
+    of faces and the means so far.
     """
     sums, counts, means = {}, {}, {}
     with ThreadPoolExecutor(max_workers=1) as executor:
@@ -241,29 +200,31 @@ def run_epoch(
 def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
     """Return a model around the network whose outputs have the names of the heads.
 
-    With any_side it takes faces of any side, through the same layers and weights.
-
-    Raises:
-        TrainingError: the network takes faces of one side only.
+    With any_side it takes faces of any side, through the same layers and weights; a TrainingError
+    says that the network takes one side only.
     """
 
-    def through_own_layers(faces):
-        return keras.models.clone_model(
-            network, input_tensors=faces, clone_function=lambda layer: layer
-        ).output
+    def through_own_layers(side: int | None) -> tuple:
+        faces = keras.Input((side, side, 1))
+        clone = keras.models.clone_model(network, faces, clone_function=lambda layer: layer)
+        return faces, clone.output
 
-    faces = keras.Input((None, None, 1) if any_side else network.input_shape[1:])
-    if not any_side:
-        heads = network(faces)
-    else:
+    faces = keras.Input(network.input_shape[1:])
+    heads = network(faces)
+    if any_side:
         try:
-            through_own_layers(keras.Input((min(SIDES), min(SIDES), 1)))
+            through_own_layers(min(SIDES))
         except (ValueError, TypeError) as error:
             raise TrainingError(
                 f"expected a network that averages over the face for --smallest-side; received "
                 f"{network.name}, which takes one side only: leave --smallest-side at {max(SIDES)}"
             ) from error
-        heads = through_own_layers(faces)
+        faces, heads = through_own_layers(None)
     if len(network.outputs) > 1:
         heads = dict(zip(HEADS, heads, strict=True))
     return keras.Model(faces, heads)
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Return copies of the values of variables."""
+    return [np.array(variable.numpy()) for variable in variables]

@@ -1,29 +1,31 @@
-"""How far training is: a bar while an epoch lasts, and a line that stays for each epoch."""
+"""How far training is: a bar and a line for each epoch on a terminal, figures for TensorBoard."""
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from tqdm import tqdm
 
+from emotion.errors import TrainingError
 from emotion.text import clock, share
 from emotion.training.fitting.checkpoints import best_epoch
+from emotion.training.settings import TrainingSettings
+
+TAGS = {  # in TensorBoard; those with the same first part are shown on one card
+    "loss": "loss/training",
+    "val_loss": "loss/validation",
+    "accuracy": "accuracy/training",
+    "val_accuracy": "accuracy/validation",
+    "learning_rate": "learning_rate",
+}
 
 
 class Progress:
-    """Shows on a stream how training goes.
+    """Shows on a stream how training goes: a line an epoch, and a bar if it is a terminal."""
 
-    Args:
-        stream: where it is written.
-        epochs: how many epochs there are at most.
-        images: how many images an epoch has.
-        verbose: 0 shows nothing, 2 a line an epoch; anything else also a bar on a terminal.
-    """
-
-    def __init__(self, stream: TextIO, epochs: int, images: int, verbose: str | int = "auto"):
-        self.stream, self.epochs, self.images = stream, epochs, images
-        self.is_silent = verbose == 0
-        self.has_bar = verbose not in (0, 2) and stream.isatty()
+    def __init__(self, stream: TextIO, epochs: int, images: int, verbose: bool = True):
+        self.stream, self.epochs, self.images, self.verbose = stream, epochs, images, verbose
 
     def start_epoch(self, epoch: int) -> None:
         """Begin an epoch, counted from 0."""
@@ -35,7 +37,7 @@ class Progress:
             file=self.stream,
             leave=False,
             dynamic_ncols=True,
-            disable=not self.has_bar,
+            disable=not (self.verbose and self.stream.isatty()),
         )
 
     def show(self, images: int, figures: Mapping[str, float]) -> None:
@@ -47,17 +49,53 @@ class Progress:
     def finish_epoch(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write the line that stays for the last epoch of the history."""
         self.bar.close()
-        if not self.is_silent:
-            seconds = time.monotonic() - self.started_s
-            row, best = history[-1], best_epoch(history)
-            left = self.epochs - row["epoch"]
-            parts = [
-                f"Epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}",
-                f"loss {row['loss']:.3f}",
-                f"accuracy {share(row['accuracy'], 1)}",
-                f"validation {row['val_loss']:.3f}, {share(row['val_accuracy'], 1)}",
-                f"best {share(history[best - 1]['val_accuracy'], 1)} (epoch {best})",
-                clock(seconds) + (f", {clock(seconds * left)} left" if left else ""),
-            ]
-            self.stream.write("  ".join(parts) + "\n")
-            self.stream.flush()
+        if not self.verbose:
+            return
+        seconds, row, best = time.monotonic() - self.started_s, history[-1], best_epoch(history)
+        left = self.epochs - row["epoch"]
+        line = (
+            f"Epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  "
+            f"loss {row['loss']:.3f}  accuracy {share(row['accuracy'], 1)}  "
+            f"validation {row['val_loss']:.3f}, {share(row['val_accuracy'], 1)}  "
+            f"best {share(history[best - 1]['val_accuracy'], 1)} (epoch {best})  {clock(seconds)}"
+        )
+        self.stream.write(line + (f", {clock(seconds * left)} left\n" if left else "\n"))
+        self.stream.flush()
+
+
+class EventLog:
+    """Writes the figures of each epoch for TensorBoard; does nothing without a folder.
+
+    Keras' own callback would write the epochs of a resumed run a second time. Here they (`history`)
+    are written once more in place of the old file, so none is missing and none is doubled.
+    """
+
+    def __init__(self, settings: TrainingSettings, history: Sequence[Mapping[str, float]]):
+        self.writer = None
+        if not settings.tensorboard:
+            return
+        from tensorboard.summary import Writer  # only who wants it waits for it
+
+        folder = Path(settings.tensorboard) / settings.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob("events.out.tfevents.*"):
+                old.unlink()
+            self.writer = Writer(str(folder))
+        except OSError as error:
+            raise TrainingError(
+                f"expected to write to --tensorboard {folder}; received: {error.strerror}"
+            ) from error
+        for row in history:
+            self.write(row)
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Write the figures of one epoch."""
+        if self.writer:
+            for key, tag in TAGS.items():
+                self.writer.add_scalar(tag, row[key], step=row["epoch"])
+            self.writer.flush()
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()

@@ -9,43 +9,30 @@ from emotion.training.settings import SIDES, TrainingSettings
 
 NOT_DECAYED = ("bias", "gamma", "beta")
 PLATEAU_FACTOR = 0.2
-PATIENCE_SHARE = 3
-"""The rate falls once validation accuracy stood still for the patience divided by this."""
+PATIENCE_SHARE = 3  # the rate falls once validation stood still for the patience divided by this
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs that share one optimizer.
+    """Epochs that share one optimizer."""
 
-    Attributes:
-        start: the first epoch, counted from 0.
-        end: the epoch after the last.
-        highest_rate: learning rate after the warm-up.
-        is_frozen: whether weights from ImageNet stay as they are.
-    """
-
-    start: int
-    end: int
-    highest_rate: float
-    is_frozen: bool = False
+    start: int  # the first epoch, counted from 0
+    end: int  # the epoch after the last
+    highest_rate: float  # after the warm-up
+    is_frozen: bool = False  # weights from ImageNet stay as they are
 
 
 def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, ...]:
-    """Return the stages of a run: one, or two where it starts from weights of ImageNet.
-
-    Args:
-        settings: the settings of the run.
-        has_backbone: whether the network has a part that takes such weights.
-    """
-    frozen, weights = min(settings.frozen_epochs, settings.epochs), settings.starting_weights()
-    from_imagenet = weights == "imagenet" or weights.endswith(".h5")
-    if not (has_backbone and frozen and from_imagenet):
-        return (Stage(0, settings.epochs, settings.rate()),)
-    first = Stage(0, frozen, settings.rate(), is_frozen=True)
-    if frozen == settings.epochs:
-        return (first,)
-    rate = settings.rate() * settings.fine_tuning_rate
-    return first, Stage(frozen, settings.epochs, rate)
+    """Return the stages of a run: one, or two where it starts from weights of ImageNet."""
+    rate, weights = settings.rate(), settings.starting_weights()
+    frozen = min(settings.frozen_epochs, settings.epochs)
+    from_imagenet = has_backbone and (weights == "imagenet" or weights.endswith(".h5"))
+    if not (from_imagenet and frozen):
+        return (Stage(0, settings.epochs, rate),)
+    stages = [Stage(0, frozen, rate, is_frozen=True)]
+    if frozen < settings.epochs:
+        stages.append(Stage(frozen, settings.epochs, rate * settings.fine_tuning_rate))
+    return tuple(stages)
 
 
 def side_of(settings: TrainingSettings, epoch: int) -> int:
@@ -61,16 +48,11 @@ def side_of(settings: TrainingSettings, epoch: int) -> int:
 def build_optimizer(
     settings: TrainingSettings, stage: Stage, steps: int
 ) -> keras.optimizers.Optimizer:
-    """Return the optimizer of a stage.
+    """Return the optimizer of a stage with so many steps an epoch.
 
     SGD has Nesterov momentum; the weight decay is decoupled (Loshchilov and Hutter 2019) and spares
     biases and batch normalisation. The average of the weights is Polyak and Juditsky's (1992), the
     cosine that of Loshchilov and Hutter (2017).
-
-    Args:
-        settings: the settings of the run.
-        stage: the epochs it is for.
-        steps: batches an epoch.
     """
     if settings.schedule == "plateau":
         rate = rate_on_plateau(settings, stage, ())  # a number, which each epoch sets anew
@@ -111,11 +93,6 @@ def rate_on_plateau(settings: TrainingSettings, stage: Stage, accuracies: Sequen
         if still == wait:
             factor, still = factor * PLATEAU_FACTOR, 0
     return stage.highest_rate * warmth * factor
-
-
-def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """Return the learning rate of an optimizer's next step."""
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def _warmup_epochs(settings: TrainingSettings, stage: Stage) -> float:

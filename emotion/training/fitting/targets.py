@@ -1,29 +1,43 @@
-"""What a network learns for each face: soft targets, and how much each face counts."""
+"""What a network learns for each face: soft targets, and how much each face counts.
 
+Saved models may teach it. With `--votes-teachers` they also know what the other annotators of a
+face said: FER2013's label is one person's choice and FER+'s votes are ten people's, both are noisy,
+and each tells something of the other. A network that sees the face alone learns best from what is
+to be expected of each, given the other and what the saved models see. Lopez-Paz, Bottou, Schölkopf
+and Vapnik 2016, "Unifying distillation and privileged information" (arXiv:1511.03643).
+"""
+
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from sklearn.utils.class_weight import compute_class_weight
+from scipy.optimize import minimize
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.class_weight import compute_sample_weight
 
-from emotion.training.data.datasets import Dataset
+from emotion.errors import TrainingError
+from emotion.files import whole_file
+from emotion.model.runtime import apply_temperature
+from emotion.training.data.dataset import Dataset
+from emotion.training.networks.ensembles import teacher_answers
 from emotion.training.settings import TrainingSettings
+
+SMALLEST_PROBABILITY = 1e-4
+VOTERS = 10  # people who voted on each face of FER+
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Target probabilities and weights of N faces, for one head or for two.
+    """Target probabilities (N, classes) and weights (N,), float32, the emotion's first.
 
-    Attributes:
-        values: (N, classes) float32 for each head, the emotion first.
-        weights: (N,) float32 for each head.
+    There is one array of each for one head, two where the votes are a second head.
     """
 
     values: tuple[np.ndarray, ...]
     weights: tuple[np.ndarray, ...]
-
-    def __len__(self) -> int:
-        return len(self.weights[0])
 
 
 def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
@@ -34,50 +48,112 @@ def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
 def build_targets(
     dataset: Dataset, settings: TrainingSettings, taught: Sequence[np.ndarray] = ()
 ) -> Targets:
-    """Return what is to be learned from each face.
+    """Return what is to be learned from each face of a split.
 
-    Args:
-        dataset: the faces of one split; its labels, and its votes if it has them.
-        settings: how the votes are used, label smoothing, and the teachers' share.
-        taught: (N, classes) float32, what teachers say of the label of the same faces (Hinton et
-            al. 2015, "Distilling the knowledge in a neural network"), then, if they say anything
-            of them, of the votes.
-
-    Returns:
-        Targets in which each face counts once; a face without votes counts nothing for the votes.
+    Each face counts once; one without votes counts nothing for the votes. `taught` is what teachers
+    say of the label of the same faces (Hinton et al. 2015, "Distilling the knowledge in a neural
+    network") and, if they say anything of them, of the votes, each (N, classes) float32.
     """
     # One-hot labels, a share of which is spread over all classes (Szegedy et al. 2016)
     class_count, smoothing = len(dataset.class_names), settings.label_smoothing
     emotion = np.eye(class_count, dtype=np.float32)[dataset.labels]
     emotion = (emotion * (1 - smoothing) + smoothing / class_count).astype(np.float32)
-    if dataset.votes is not None and settings.votes_as in ("distribution", "blend"):
+    votes = dataset.votes
+    has_votes = None if votes is None else votes.sum(axis=1) > 0
+    if votes is not None and settings.votes_as in ("distribution", "blend"):
         # Shares of votes (Barsoum et al. 2016) are not smoothed: they are soft already
         part = np.float32(1 if settings.votes_as == "distribution" else settings.blend)
-        mixed = part * dataset.votes + (1 - part) * emotion
-        emotion = np.where(_has_votes(dataset)[:, None], mixed, emotion)
+        emotion = np.where(has_votes[:, None], part * votes + (1 - part) * emotion, emotion)
     share = np.float32(settings.teacher_share)
     if taught:
         emotion = share * taught[0] + (1 - share) * emotion
     once = np.ones(len(dataset), np.float32)
     if not has_votes_head(dataset, settings):
         return Targets((emotion,), (once,))
-    votes = share * taught[1] + (1 - share) * dataset.votes if len(taught) > 1 else dataset.votes
-    return Targets((emotion, votes), (once, _has_votes(dataset).astype(np.float32)))
+    if len(taught) > 1:
+        votes = share * taught[1] + (1 - share) * votes
+    return Targets((emotion, votes), (once, has_votes.astype(np.float32)))
 
 
 def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
-    """Let rare classes count for more, so that every class counts the same for the emotion.
-
-    Args:
-        targets: what is to be learned.
-        labels: (N,) int64, the class of each face.
-    """
-    present = np.unique(labels)
-    of_class = compute_class_weight("balanced", classes=present, y=labels)
-    weights = of_class[np.searchsorted(present, labels)].astype(np.float32)
+    """Let rare classes count for more, so that every class counts the same for the emotion."""
+    weights = compute_sample_weight("balanced", labels).astype(np.float32)
     return Targets(targets.values, (targets.weights[0] * weights, *targets.weights[1:]))
 
 
-def _has_votes(dataset: Dataset) -> np.ndarray:
-    """Return which faces have votes for one of the classes, (N,) bool."""
-    return dataset.votes.sum(axis=1) > 0
+def what_teachers_say(
+    training: Dataset, validation: Dataset, settings: TrainingSettings
+) -> tuple[np.ndarray, ...]:
+    """Return what the teachers say of the label of each training face and, with their own, of its
+    votes: no array, one or two, (N, classes) float32, rows sum to 1.
+
+    On the validation faces the teachers are weighed against the other annotation.
+    """
+    if not settings.teachers:
+        return ()
+    if not settings.votes_teachers:
+        answers = _kept_answers(training, settings, "label")
+        return (apply_temperature(answers, settings.teacher_temperature).astype(np.float32),)
+    if not has_votes_head(training, settings):
+        raise TrainingError(
+            "expected --votes as a second head with --votes-teachers; received no such votes"
+        )
+    faces = (training, validation)
+    of_label, of_votes = (
+        [_log(_kept_answers(part, settings, head)) for part in faces] for head in ("label", "votes")
+    )
+    labels = [np.eye(len(part.class_names), dtype=np.float32)[part.labels] for part in faces]
+    votes = [part.votes for part in faces]
+    voted = [np.log((VOTERS * shares + 1 / shares.shape[1]) / (VOTERS + 1)) for shares in votes]
+    return (
+        expected_annotation(of_label, voted, labels),
+        expected_annotation(of_votes, labels, votes),
+    )
+
+
+def expected_annotation(
+    seen: Sequence[np.ndarray], others: Sequence[np.ndarray], annotation: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Return what is to be expected of one annotation of the training faces, given another and
+    their looks: (N, classes) float32, rows sum to 1.
+
+    A logistic regression says what the other annotation tells; it is multiplied with what a saved
+    model sees, each to a power that suits the validation faces best, which neither has learned.
+
+    Args (each for training and validation faces):
+        seen: logarithms of a saved model's probabilities, (N, classes).
+        others: facts of the other annotation, (N, F).
+        annotation: the shares of the classes, (N, classes); a row of zeros is without any.
+    """
+    rows, classes = np.nonzero(annotation[0])
+    regression = LogisticRegression(max_iter=2000)
+    regression.fit(others[0][rows], classes, sample_weight=annotation[0][rows, classes])
+    told = [_log(regression.predict_proba(facts)) for facts in others]
+
+    def cross_entropy(powers: np.ndarray) -> float:
+        expected = softmax(powers[0] * seen[1] + powers[1] * told[1], axis=1)
+        return float(-np.sum(annotation[1] * _log(expected)) / annotation[1].sum())
+
+    powers = minimize(cross_entropy, [0.5, 0.5], method="Nelder-Mead").x
+    return softmax(powers[0] * seen[0] + powers[1] * told[0], axis=1).astype(np.float32)
+
+
+def _kept_answers(faces: Dataset, settings: TrainingSettings, head: str) -> np.ndarray:
+    """Return the mean answer of a head's teachers, (N, classes), kept with the run.
+
+    So a run goes on at once after an interruption.
+    """
+    stems = settings.teachers if head == "label" else settings.votes_teachers
+    kept = settings.run_folder() / f"{head}-{len(faces)}-teachers.npz"
+    # None yet, or damaged, for which numpy and zipfile have many words: they are asked again
+    with contextlib.suppress(Exception), kept.open("rb") as file, np.load(file) as arrays:
+        return arrays["answers"]
+    answers = teacher_answers([Path(stem) for stem in stems], faces.images, faces.class_names, 1.0)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(kept) as part, part.open("wb") as file:
+        np.savez(file, answers=answers)
+    return answers
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
