@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 from training_data import make_dataset
 
+from emotion.labels import EMOTIONS
 from emotion.training.data.inspection import (
     findings,
     inspect_dataset,
     inspection_lines,
-    write_inspection,
 )
+from emotion.training.data.inspection_page import write_inspection
 
 
 @pytest.fixture
@@ -58,7 +59,10 @@ def test_planted_faults_are_counted(data):
 
 def test_good_data_has_no_warnings_but_few_images(data):
     inspection = inspect_dataset(data)
-    assert inspection.counts == {"train": (10,) * 7, "test": (5,) * 7}
+    assert inspection.counts == {
+        "train": dict.fromkeys(EMOTIONS, 10),
+        "test": dict.fromkeys(EMOTIONS, 5),
+    }
     assert (inspection.images, inspection.imbalance) == (105, 1.0)
     (warning,) = [f.text for f in findings(inspection) if f.level in ("warning", "stop")]
     assert "Fewer than 50" in warning
@@ -73,13 +77,13 @@ def test_sizes_people_and_votes(data):
     votes[:5] = 0
     votes[10:35] = np.eye(7, dtype=np.float32)[(data.labels[10:35] + 1) % 7]
     seen = inspect_dataset(replace(data, sizes_wh=sizes, groups=groups, votes=votes))
-    assert (seen.sizes.smallest_wh, seen.sizes.largest_wh) == ((20, 30), (640, 480))
-    assert (seen.sizes.most_common_wh, seen.sizes.most_common_images) == ((48, 48), 102)
-    assert (seen.sizes.kinds, seen.sizes.not_square) == (3, 3)
+    assert (seen.sizes["smallest_wh"], seen.sizes["largest_wh"]) == ((20, 30), (640, 480))
+    assert (seen.sizes["most_common_wh"], seen.sizes["most_common_images"]) == ((48, 48), 102)
+    assert (seen.sizes["kinds"], seen.sizes["not_square"]) == (3, 3)
     people = seen.people
-    assert (people.count, people.images_unknown, people.in_several_splits) == (2, 20, 1)
+    assert (people["count"], people["images_unknown"], people["in_several_splits"]) == (2, 20, 1)
     assert "1 person" in texts(seen, "warning")
-    assert (seen.votes.images, seen.votes.without, seen.votes.agreement) == (100, 5, 0.75)
+    assert (seen.votes["images"], seen.votes["without"], seen.votes["agreement"]) == (100, 5, 0.75)
 
 
 def test_imbalance_and_missing_classes_are_told(data):

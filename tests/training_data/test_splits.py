@@ -9,6 +9,7 @@ from training_data import make_dataset, write_classes
 from emotion.errors import DatasetError
 from emotion.training.data.layouts import read_layout
 from emotion.training.data.splits import (
+    Leaks,
     choose_fold,
     hash_images,
     hold_out_test,
@@ -62,7 +63,7 @@ def test_identical_images_leave_training_and_never_the_test_split():
     dataset = dataset_without_validation()
     dataset.images[3] = dataset.images[-1]
     clean, leaks = remove_leaks(dataset)
-    assert (leaks.identical, leaks.similar, leaks.kept, int(leaks)) == (1, 0, False, 1)
+    assert (leaks.identical, leaks.similar, leaks.kept) == (1, 0, False)
     assert (len(clean), len(clean.split("test"))) == (55, 14)
     training, testing = (hash_images(clean.split(name).images) for name in ("train", "test"))
     assert not np.isin(training, testing).any()
@@ -86,7 +87,7 @@ def test_nearly_identical_images_leave_training(change):
 def test_different_images_stay_and_flat_ones_are_like_nothing_but_themselves():
     dataset = smooth_dataset()
     dataset.images[3] = dataset.images[-2] // 2 + dataset.images[2] // 2
-    assert int(remove_leaks(dataset)[1]) == 0
+    assert remove_leaks(dataset)[1] == Leaks(0, 0)
     dataset.images[0], dataset.images[1] = 0, 200
     dataset.images[-1] = 0
     clean, leaks = remove_leaks(dataset)
@@ -108,7 +109,7 @@ def test_training_images_that_validation_holds_leave(copy):
     dataset = smooth_dataset(35, 14, 7)
     dataset.images[3] = copy(dataset.images[40])
     clean, leaks = remove_leaks(dataset)
-    assert (leaks.in_validation, int(leaks)) == (1, 0)
+    assert leaks == Leaks(0, 0, in_validation=1)
     assert [len(clean.split(name)) for name in clean.split_names()] == [34, 14, 7]
     assert not clean.twins.any()
 
@@ -220,7 +221,7 @@ def test_the_whole_pipeline(tmp_path):
     dataset, leaks = make_splits(read_layout(write_classes(tmp_path, 12)), settings)
     assert dataset.split_names() == ("train", "validation", "test")
     assert share_nothing(people_of(dataset))
-    assert int(leaks) == leaks.in_validation == 0
+    assert leaks == Leaks(0, 0)
     assert len(dataset) == 48
     dataset = smooth_dataset(140, 0, 14)
     dataset.images[3] = dataset.images[-1]

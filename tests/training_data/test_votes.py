@@ -161,7 +161,7 @@ def bad_votes(usages=("Training",) * 3, rows=3, replaced="", other="other"):
     ("write", "message"),
     [
         (bad_votes(rows=2), "3 rows; .* has 2"),
-        (bad_votes(("Training", "PublicTest", "Training")), "row 3 .* Training"),
+        (bad_votes(("Training", "PublicTest", "Training")), "row 3 .* train .* PublicTest"),
         (bad_votes(replaced="surprise"), "without surprise"),
         (bad_votes(replaced="Usage"), "without Usage"),
         (bad_votes(replaced="fer.png,1", other="fer.png,many"), "row 2 of "),

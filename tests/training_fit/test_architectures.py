@@ -18,13 +18,13 @@ from emotion.model.keras import (
 from emotion.model.runtime import load_model
 from emotion.training.fitting.batches import DEPTHWISE_NETWORKS
 from emotion.training.networks.architectures import (
+    APPLICATIONS,
     ARCHITECTURES,
     backbone_of,
     build_network,
     single_head,
     train_backbone,
 )
-from emotion.training.networks.pretrained import APPLICATIONS
 from emotion.training.settings import NATIVE_NETWORKS, TRANSFER_NETWORKS
 
 ROOT = Path(__file__).resolve().parents[2]

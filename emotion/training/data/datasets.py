@@ -1,4 +1,4 @@
-"""The one door to labelled faces: paths and settings in, one `Dataset` out.
+"""The one door to labelled faces: settings in, one `Dataset` out.
 
 `layouts` reads what is on the disk, `cache` keeps it, `votes` adds what people voted; afterwards
 `splits` separates training, validation and test images.
@@ -15,61 +15,16 @@ from emotion.errors import DatasetError
 from emotion.labels import common_name
 from emotion.training.data.cache import read_cached
 from emotion.training.data.dataset import Dataset, Progress
-from emotion.training.data.layouts import FEEDBACK_FOLDER, read_layout, resolve_dataset
+from emotion.training.data.layouts import FEEDBACK_FOLDER, resolve_dataset
 from emotion.training.data.votes import apply_votes, as_shares
 from emotion.training.settings import TrainingSettings
-
-
-def load_dataset(
-    path: Path,
-    votes: Path | None = None,
-    *,
-    votes_as: str = "second-head",
-    contempt: bool = False,
-    crop_faces: bool = False,
-    subject_pattern: str = "",
-    cache: Path | None = None,
-    progress: Progress | None = None,
-) -> Dataset:
-    """Read one dataset: a folder, a .zip of one, or fer2013.csv.
-
-    Args:
-        path: a folder of `<split>/<class>/<image>` or of `<class>/<image>`, a .zip of such a
-            folder, or a csv with the columns emotion, pixels and Usage (Goodfellow et al. 2013,
-            "Challenges in representation learning"). A folder that holds just one zip or csv
-            stands for it.
-        votes: fer2013new.csv (Barsoum et al. 2016), row for row beside the csv.
-        votes_as: what the votes become, see `emotion.training.data.votes`.
-        contempt: keep contempt, which only the votes know, as an eighth class.
-        crop_faces: find the face in each image and crop it as the app does.
-        subject_pattern: regular expression for the person in a file name.
-        cache: the folder in which decoded images are kept; None keeps none.
-        progress: called now and then with the images done and the images there are.
-
-    Raises:
-        DatasetError: the path is missing, damaged, empty or not laid out as expected.
-    """
-    path = resolve_dataset(Path(path))
-    if votes is not None and path.suffix.lower() != ".csv":
-        raise DatasetError(f"votes belong row by row to fer2013.csv; received {path.name}")
-    if votes is None and contempt:
-        raise DatasetError(
-            f"expected fer2013new.csv to take contempt from; received {path.name} alone: "
-            "give --votes too"
-        )
-    options = {"crop_faces": crop_faces, "subject_pattern": subject_pattern}
-    dataset = read_cached(
-        cache, path, options, lambda: read_layout(path, **options, progress=progress)
-    )
-    return dataset if votes is None else apply_votes(dataset, Path(votes), votes_as, contempt)
 
 
 def read_datasets(settings: TrainingSettings, progress: Progress | None = None) -> Dataset:
     """Read every dataset of the settings and put them together as one.
 
-    Raises:
-        DatasetError: one of them cannot be read, the votes belong to none or several of them, or
-            the pattern finds no person.
+    Raises DatasetError where one cannot be read, the votes belong to none or several of them, or
+    the pattern finds no person.
     """
     paths = [resolve_dataset(Path(path)) for path in settings.dataset]
     tables = [path for path in paths if path.suffix.lower() == ".csv"]
@@ -78,20 +33,16 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
             "votes belong row by row to fer2013.csv, expected once; the datasets received are "
             f"{', '.join(path.name for path in paths)}"
         )
-    voted = tables[0] if settings.votes else None
-    datasets = [
-        load_dataset(
-            path,
-            Path(settings.votes) if path == voted else None,
-            votes_as=settings.votes_as,
-            contempt=settings.contempt and (path == voted or not settings.votes),
-            crop_faces=settings.crop_faces,
-            subject_pattern=settings.subject_pattern,
-            cache=settings.cache_folder(),
-            progress=progress,
-        )
-        for path in paths
-    ]
+    if settings.contempt and not settings.votes:
+        raise DatasetError("expected --votes fer2013new.csv to take contempt from; received none")
+    options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
+    datasets = []
+    for path in paths:
+        dataset = read_cached(settings.cache_folder(), path, options, progress)
+        if settings.votes and path in tables:
+            votes = Path(settings.votes)
+            dataset = apply_votes(dataset, votes, settings.votes_as, settings.contempt)
+        datasets.append(dataset)
     dataset = datasets[0] if len(datasets) == 1 else _put_together(datasets, paths)
     without_person = dataset.names[dataset.groups == ""]
     if not settings.subject_pattern or not len(without_person):
@@ -123,14 +74,11 @@ def match_classes(
     class_names = tuple(class_names)
     if dataset.class_names == class_names:
         return dataset
-    common = [common_name(name) for name in class_names]
-
-    def place_of(name: str) -> int:
-        if name in class_names:
-            return class_names.index(name)
-        return common.index(common_name(name)) if common_name(name) in common else -1
-
-    places = np.array([place_of(name) for name in dataset.class_names])
+    place_of = {common_name(name): place for place, name in enumerate(class_names)}
+    place_of |= {name: place for place, name in enumerate(class_names)}
+    places = np.array(
+        [place_of.get(name, place_of.get(common_name(name), -1)) for name in dataset.class_names]
+    )
     unknown = places[dataset.labels] < 0
     counts = Counter(dataset.class_names[label] for label in dataset.labels[unknown])
     if unknown.all() or (counts and not known_only):
@@ -153,28 +101,26 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
     must not change with them.
     """
     class_names = tuple(sorted({common_name(n) for data in datasets for n in data.class_names}))
-    names = [path.name for path in paths]
     parts = []
-    for number, (data, name) in enumerate(zip(datasets, names, strict=True)):
-        before = names[:number].count(name)
-        label = f"{name} ({before + 1})" if before else name
-
-        def prefixed(line: str, label: str = label) -> str:
+    for number, (data, path) in enumerate(zip(datasets, paths, strict=True)):
+        before = sum(other.name == path.name for other in paths[:number])
+        label = f"{path.name} ({before + 1})" if before else path.name
+        lines = {
             # rows of a csv already have its name
-            return line if line.startswith(f"{label} ") else f"{label}/{line}"
-
-        if name == FEEDBACK_FOLDER:
-            data = replace(data, splits=np.full(len(data), "train"))
+            kind: [line if line.startswith(f"{label} ") else f"{label}/{line}" for line in texts]
+            for kind, texts in (("names", data.names), ("unreadable", data.unreadable))
+        }
         places = np.array([class_names.index(common_name(name)) for name in data.class_names])
         part = _relabelled(data, places, class_names)
+        no_votes = np.zeros((len(part), len(class_names)), np.float32)
+        visitors = path.name == FEEDBACK_FOLDER
         parts.append(
             replace(
                 part,
-                votes=np.zeros((len(part), len(class_names)), np.float32)
-                if part.votes is None
-                else part.votes,
-                names=np.array([prefixed(name) for name in data.names]),
-                unreadable=tuple(prefixed(line) for line in data.unreadable),
+                splits=np.full(len(part), "train") if visitors else part.splits,
+                votes=no_votes if part.votes is None else part.votes,
+                names=np.array(lines["names"]),
+                unreadable=tuple(lines["unreadable"]),
                 notes=tuple(f"{label}: {line}" for line in data.notes),
             )
         )
@@ -196,8 +142,7 @@ def _relabelled(dataset: Dataset, places: np.ndarray, class_names: tuple[str, ..
     votes = dataset.votes
     if votes is not None:
         moved = np.zeros((len(dataset), len(class_names)), dtype=np.float32)
-        for column, place in enumerate(places):
-            if place >= 0:
-                moved[:, place] += votes[:, column]
+        for column in np.flatnonzero(places >= 0):
+            moved[:, places[column]] += votes[:, column]
         votes = as_shares(moved)
     return replace(dataset, labels=places[dataset.labels], class_names=class_names, votes=votes)

@@ -75,29 +75,24 @@ def download_fer2013(folder: Path, kind: str = "folders", overwrite: bool = Fals
         part.mkdir()
         fetched = _fetch(kind, part / "fetched")
         dataset = read_layout(fetched)
-        names = ", ".join(dataset.class_names)
-        if "train" not in dataset.split_names() or sorted(dataset.class_names) != sorted(EMOTIONS):
+        counts = {name: len(dataset.split(name)) for name in dataset.split_names()}
+        if "train" not in counts or sorted(dataset.class_names) != sorted(EMOTIONS):
             raise DatasetError(
-                f"expected training images of the classes {', '.join(EMOTIONS)}; "
-                f"received {len(dataset):,} images of {names}"
+                f"expected training images of the classes {', '.join(EMOTIONS)}; received "
+                f"{len(dataset):,} images of {', '.join(dataset.class_names)}"
             )
         replaced = [(target, part / "before")] if target.exists() else []
         rename_all([*replaced, (fetched, target)])
     except Exception as error:  # kagglehub passes on what requests, zipfile and tarfile raise
-        steps = BY_HAND[kind] + WITH_A_TOKEN
-        steps = steps.format(page=PAGES[kind], kind=kind, folder=folder)
+        steps = (BY_HAND[kind] + WITH_A_TOKEN).format(page=PAGES[kind], kind=kind, folder=folder)
         raise DatasetError(f"{_reason(error, kind)}\n{steps}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    counts = {name: len(dataset.split(name)) for name in dataset.split_names()}
     listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
-    lines = [f"Fetched FER2013 into {target}: {listed} images of {len(EMOTIONS)} classes"]
-    if counts["train"] != TRAINING_IMAGES:
-        lines.append(
-            f"FER2013 has {TRAINING_IMAGES:,} training images, this copy {counts['train']:,}"
-        )
+    fewer = f"FER2013 has {TRAINING_IMAGES:,} training images, this copy {counts['train']:,}"
     return [
-        *lines,
+        f"Fetched FER2013 into {target}: {listed} images of {len(EMOTIONS)} classes",
+        *([fewer] if counts["train"] != TRAINING_IMAGES else []),
         f"See what is in it:  python3 run.py train inspect --dataset {target}",
         f"Train on it:        python3 run.py train --dataset {target}",
     ]
@@ -139,18 +134,13 @@ def _reason(error: Exception, kind: str) -> str:
     if isinstance(error, DatasetError):
         return str(error)
     if isinstance(error, ImportError):
-        return (
-            f"expected the package kagglehub; it is not installed ({error}): "
-            "'python3 run.py setup' adds it"
-        )
-    if status := _status(error):
-        if status not in (401, 403):
-            return f"expected FER2013 from Kaggle; Kaggle answered {first_line(error)}"
+        return f"expected the package kagglehub ({error}): 'python3 run.py setup' adds it"
+    if (status := _status(error)) in (401, 403):
         return (
             f"expected access to FER2013 on Kaggle; it was refused ({status}): the credentials are "
             f"not valid, or you have not accepted the terms on {PAGES[kind]} yet"
         )
-    if type(error).__module__.startswith("requests"):
+    if not status and type(error).__module__.startswith("requests"):
         return (
             f"expected to reach Kaggle; there is no connection ({type(error).__name__}): check the "
             "network, or the proxy in HTTPS_PROXY"

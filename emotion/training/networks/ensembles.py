@@ -28,8 +28,7 @@ def average_models(
         mirrored: show each model the mirror image of each face as well; one model is enough then.
 
     Returns:
-        The network, (N, 48, 48, 1) in [0, 1] -> (N, classes), and its class names, which are in
-        the order of the first model.
+        The network, and its class names in the order of the first model.
 
     Raises:
         ModelError: there are too few models, one cannot be loaded, or their classes differ.
@@ -58,41 +57,27 @@ def average_models(
             of_member = [reorder(answer) for answer in of_member]
         answers += of_member
     mean = layers.Average(name="mean", dtype="float32")(answers)
-    logarithms = ops.log(ops.maximum(mean, SMALLEST_PROBABILITY))
-    emotion = layers.Dense(
+    last = layers.Dense(
         len(class_names),
         activation="softmax",
         kernel_initializer="identity",
         dtype="float32",
         name="emotion",
-    )(logarithms)
+    )
+    emotion = last(ops.log(ops.maximum(mean, SMALLEST_PROBABILITY)))
     return keras.Model(faces, emotion, name="ensemble"), class_names
 
 
 def teacher_answers(
-    stems: Sequence[Path],
-    images: np.ndarray,
-    class_names: Sequence[str],
-    temperature: float,
+    stems: Sequence[Path], images: np.ndarray, class_names: Sequence[str], temperature: float
 ) -> np.ndarray:
     """Return what saved models answer on the mean, softened for a network that learns from them.
 
     Each model sees each face and its mirror image (Hinton, Vinyals, Dean 2015, for the softening).
-
-    Args:
-        stems: one model or more, each a folder and name without suffix.
-        images: (N, 48, 48) uint8.
-        class_names: the order of the columns.
-        temperature: above 1 softens, 1 leaves the answers as they are.
-
-    Returns:
-        (N, classes) float32; each row sums to 1.
-
-    Raises:
-        ModelError: there is no model, one cannot be loaded, or it has other classes.
+    `images` is (N, 48, 48) uint8; a temperature above 1 softens; the result is (N, classes)
+    float32, in the order of `class_names`, and each row sums to 1. Raises ModelError where a model
+    cannot be loaded or has other classes.
     """
-    if not stems:
-        raise ModelError("expected one model or more to learn from; received none")
     models = [load_model(Path(stem)) for stem in stems]
     orders = [_order(model, class_names, "the dataset") for model in models]
     softened = np.empty((len(images), len(class_names)), np.float32)

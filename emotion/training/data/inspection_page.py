@@ -1,0 +1,167 @@
+"""The files of an inspection: its facts, its tables, its pictures, and one page with all of it."""
+
+import base64
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from emotion.files import whole_file, write_json
+from emotion.training.data.dataset import IMAGE_SIDE, Dataset
+from emotion.training.data.inspection import (
+    NO_SPLIT,
+    SHOWN_LINES,
+    Inspection,
+    counts_table,
+    findings,
+    headline,
+    name_of,
+    overview,
+)
+
+SHEET_SEED = 7
+SHEET_COLUMNS = (12, 6)  # images of each class on the sheet, from the first split and the second
+SHOWN_GROUPS = 18
+
+
+def write_inspection(folder: Path, dataset: Dataset, inspection: Inspection) -> Path:
+    """Write everything about a dataset into a folder, and return the path of the page.
+
+    `inspection.json`; `duplicates.csv`, `conflicts.csv` and `unreadable.csv`; `class_counts.png`,
+    `contact_sheet.png` and, where labels conflict, `conflicts.png`; and `inspection.html`, one page
+    with all of it that loads nothing from elsewhere.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = asdict(inspection)
+    for key in ("duplicates", "spanning", "conflicting"):  # as numbers: the tables name them
+        groups = facts[key]
+        facts[key] = {"groups": len(groups), "images": sum(map(len, groups))}
+    facts |= {"images": inspection.images, "imbalance": inspection.imbalance}
+    facts["findings"] = [asdict(finding) for finding in findings(inspection)]
+    write_json(folder / "inspection.json", facts)
+    class_of = np.array(dataset.class_names)[dataset.labels]
+    tables = {
+        table: [
+            ("group", "row", "name", "split", "class"),
+            *(
+                (number, row, name_of(dataset, row), dataset.splits[row], class_of[row])
+                for number, group in enumerate(groups, start=1)
+                for row in group
+            ),
+        ]
+        for table, groups in (
+            ("duplicates", inspection.duplicates),
+            ("conflicts", inspection.conflicting),
+        )
+    }
+    skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
+    tables["unreadable"] = [("name", "reason"), *skipped]
+    for name, rows in tables.items():
+        path = folder / f"{name}.csv"
+        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+    figures = {
+        "class_counts": _counts_figure(inspection),
+        "contact_sheet": _sheet_figure(dataset, inspection),
+    }
+    if inspection.conflicting:
+        figures["conflicts"] = _conflicts_figure(dataset, inspection.conflicting)
+    pictures = {}
+    for name, figure in figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+        pictures[name] = base64.b64encode(buffer.getvalue()).decode()
+        with whole_file(folder / f"{name}.png") as part:
+            part.write_bytes(buffer.getvalue())
+    header, rows = counts_table(inspection)
+    page = jinja2.Template(
+        Path(__file__).with_name("inspection.html").read_text(encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    ).render(
+        headline=headline(inspection),
+        overview=overview(inspection),
+        findings=findings(inspection),
+        header=header,
+        rows=rows,
+        pictures=pictures,
+        conflicting=len(inspection.conflicting),
+        shown_conflicts=min(SHOWN_GROUPS, len(inspection.conflicting)),
+        unreadable=inspection.unreadable[:SHOWN_LINES],
+        more_unreadable=max(0, len(inspection.unreadable) - SHOWN_LINES),
+    )
+    with whole_file(folder / "inspection.html") as part:
+        part.write_text(page, encoding="utf-8")
+    return folder / "inspection.html"
+
+
+def _counts_figure(inspection: Inspection) -> Figure:
+    """Draw a bar for each class and split."""
+    names, splits = inspection.class_names, list(inspection.counts)
+    figure = Figure(figsize=(2.5 + 1.1 * len(names), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / max(1, len(splits))
+    for number, split in enumerate(splits):
+        places = np.arange(len(names)) + (number - (len(splits) - 1) / 2) * width
+        label = split.replace("_", " ")
+        bars = axes.bar(places, inspection.counts[split].values(), width * 0.94, label=label)
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=7, padding=1)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(title="Images of each class", ylabel="images")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.1)
+    if splits:
+        axes.legend(frameon=False)
+    return figure
+
+
+def _sheet_figure(dataset: Dataset, inspection: Inspection) -> Figure:
+    """Draw a row of faces for each class, from the first two splits."""
+    splits = list(inspection.counts)[:2] or [NO_SPLIT]
+    columns = SHEET_COLUMNS[: len(splits)]
+    lines = max(1, len(dataset.class_names))
+    figure = Figure(figsize=(1.4 + 0.62 * sum(columns), 0.7 + 0.68 * lines), layout="constrained")
+    grid = figure.subplots(lines, len(splits), squeeze=False, width_ratios=columns)
+    random = np.random.default_rng(SHEET_SEED)
+    for (place, block), axes in np.ndenumerate(grid):
+        split = splits[block].replace(NO_SPLIT, "")
+        rows = np.flatnonzero((dataset.labels == place) & (dataset.splits == split))
+        rows = random.choice(rows, min(columns[block], len(rows)), replace=False)
+        cells = np.full((columns[block], IMAGE_SIDE, IMAGE_SIDE + 2), 255, np.uint8)
+        cells[: len(rows), :, :IMAGE_SIDE] = dataset.images[rows]
+        strip = np.hstack(cells)[:, :-2]
+        axes.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if place == 0:
+            axes.set_title(splits[block].replace("_", " "), loc="left", fontsize=10)
+        if block == 0:
+            label = f"{dataset.class_names[place]}\n{int((dataset.labels == place).sum()):,}"
+            axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    return figure
+
+
+def _conflicts_figure(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Figure:
+    """Draw one image of each conflicting group, with its labels above it."""
+    shown = groups[:SHOWN_GROUPS]
+    columns = min(9, len(shown))
+    lines = -(-len(shown) // columns)
+    figure = Figure(figsize=(max(3, 1.25 * columns), 1.75 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, group in zip(grid.flat, shown, strict=False):
+        labels = Counter(dataset.class_names[label] for label in dataset.labels[list(group)])
+        words = [f"{count} × {name}" for name, count in labels.most_common()]
+        if len(words) > 3:
+            words = [*words[:2], f"and {len(words) - 2} more"]
+        axes.imshow(dataset.images[group[0]], cmap="gray", vmin=0, vmax=255)
+        axes.set_title("\n".join(words), fontsize=8)
+    return figure
