@@ -307,6 +307,6 @@ def test_real_client_refused_or_without_a_network(folder, kaggle, token, monkeyp
         download_fer2013(folder, "csv")
     nowhere = "http://127.0.0.1:9"
     monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, nowhere)
-    with pytest.raises(DatasetError, match="reach Kaggle"):
+    with pytest.raises(DatasetError, match="no connection"):
         download_fer2013(folder)
     assert left_in(folder) == ["README.md"]

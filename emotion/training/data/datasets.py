@@ -26,50 +26,41 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
     Raises DatasetError where one cannot be read, the votes belong to none or several of them, or
     the pattern finds no person.
     """
-    paths = [resolve_dataset(Path(path)) for path in settings.dataset]
-    tables = [path for path in paths if path.suffix.lower() == ".csv"]
-    if settings.votes and len(tables) != 1:
-        raise DatasetError(
-            "votes belong row by row to fer2013.csv, expected once; the datasets received are "
-            f"{', '.join(path.name for path in paths)}"
-        )
-    if settings.contempt and not settings.votes:
-        raise DatasetError("expected --votes fer2013new.csv to take contempt from; received none")
     options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
-    datasets = []
-    for path in paths:
-        dataset = read_cached(settings.cache_folder(), path, options, progress)
-        if settings.votes and path in tables:
-            votes = Path(settings.votes)
-            dataset = apply_votes(dataset, votes, settings.votes_as, settings.contempt)
-        datasets.append(dataset)
+    try:
+        paths = [resolve_dataset(Path(path)) for path in settings.dataset]
+        tables = [place for place, path in enumerate(paths) if path.suffix.lower() == ".csv"]
+        if (settings.votes or settings.contempt) and not (settings.votes and len(tables) == 1):
+            raise DatasetError(
+                "expected fer2013.csv once, with its --votes, where votes or contempt are wanted; "
+                f"received {', '.join(path.name for path in paths)}"
+            )
+        datasets = [read_cached(settings.cache_folder(), path, options, progress) for path in paths]
+    except OSError as error:
+        raise DatasetError(f"expected datasets that can be read; received: {error}") from error
+    for place in tables if settings.votes else ():
+        votes = Path(settings.votes)
+        datasets[place] = apply_votes(datasets[place], votes, settings.votes_as, settings.contempt)
     dataset = datasets[0] if len(datasets) == 1 else _put_together(datasets, paths)
     without_person = dataset.names[dataset.groups == ""]
     if not settings.subject_pattern or not len(without_person):
         return dataset
-    unknown, example = len(without_person), without_person[0]
-    if unknown == len(dataset):
+    words = f"{len(without_person):,} of {len(dataset):,} images, such as {without_person[0]}"
+    if len(without_person) == len(dataset):
         raise DatasetError(
             f"expected file names that hold a person as {settings.subject_pattern!r} describes; "
-            f"none of {unknown} does, such as {example}"
+            f"received none on {words}"
         )
-    return dataset.noting(
-        f"The person is not known on {unknown:,} of {len(dataset):,} images, such as {example}"
-    )
+    return dataset.noting(f"The person is not known on {words}")
 
 
 def match_classes(
     dataset: Dataset, class_names: Sequence[str], known_only: bool = False
 ) -> Dataset:
-    """Return a dataset with the classes of a model in the model's order, synonyms mapped.
+    """Return a dataset with the classes of a model in the order of its output, synonyms mapped.
 
-    Args:
-        dataset: with classes of its own.
-        class_names: the classes of the model, in the order of its output.
-        known_only: leave images of classes that the model does not know out, with a note.
-
-    Raises:
-        DatasetError: the model does not know a class of the dataset, or none of them.
+    With `known_only`, images of classes that the model does not know are left out, with a note.
+    Raises DatasetError where the model does not know a class of the dataset, or none of them.
     """
     class_names = tuple(class_names)
     if dataset.class_names == class_names:
@@ -141,8 +132,6 @@ def _relabelled(dataset: Dataset, places: np.ndarray, class_names: tuple[str, ..
     """
     votes = dataset.votes
     if votes is not None:
-        moved = np.zeros((len(dataset), len(class_names)), dtype=np.float32)
-        for column in np.flatnonzero(places >= 0):
-            moved[:, places[column]] += votes[:, column]
-        votes = as_shares(moved)
+        is_moved = places[:, None] == np.arange(len(class_names))
+        votes = as_shares(votes @ is_moved.astype(np.float32))
     return replace(dataset, labels=places[dataset.labels], class_names=class_names, votes=votes)

@@ -61,17 +61,13 @@ def download_fer2013(folder: Path, kind: str = "folders", overwrite: bool = Fals
     """
     target, part = folder / PLACES[kind], folder / ".download"
     if target.exists() and not overwrite:
-        raise DatasetError(
-            f"{target} exists: train on it, or give --overwrite to fetch it once more"
-        )
+        raise DatasetError(f"{target} exists: train on it, or fetch it again with --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)  # left by a download that was killed
-        free = shutil.disk_usage(folder).free
-        if free < NEEDED_BYTES[kind]:
-            raise DatasetError(
-                f"expected {size(NEEDED_BYTES[kind])} of free disk in {folder}; it has {size(free)}"
-            )
+        needed, free = NEEDED_BYTES[kind], shutil.disk_usage(folder).free
+        if free < needed:
+            raise DatasetError(f"expected {size(needed)} free in {folder}; received {size(free)}")
         part.mkdir()
         fetched = _fetch(kind, part / "fetched")
         dataset = read_layout(fetched)
@@ -104,10 +100,8 @@ def _fetch(kind: str, folder: Path) -> Path:
     from kagglehub.config import get_kaggle_credentials
 
     if not get_kaggle_credentials():
-        raise DatasetError(
-            "expected Kaggle credentials; found none in KAGGLE_API_TOKEN, in KAGGLE_USERNAME and "
-            "KAGGLE_KEY, or in the folder ~/.kaggle"
-        )
+        places = "KAGGLE_API_TOKEN, KAGGLE_USERNAME and KAGGLE_KEY, or the folder ~/.kaggle"
+        raise DatasetError(f"expected Kaggle credentials; found none in {places}")
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     where = {"output_dir": str(folder), "force_download": True}
     if kind == "folders":
@@ -121,13 +115,13 @@ def _fetch(kind: str, folder: Path) -> Path:
             raise
         return Path(kagglehub.competition_download(CSV_HANDLE, path="icml_face_data.csv", **where))
     with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and Path(member.name).name == CSV_NAME:
-                unpacked = path.with_name(CSV_NAME)
-                with archive.extractfile(member) as content, unpacked.open("wb") as file:
-                    shutil.copyfileobj(content, file)
-                return unpacked
-    raise DatasetError(f"expected {CSV_NAME} inside {path.name}; it is not there")
+        found = (member for member in archive if Path(member.name).name == CSV_NAME)
+        member = next((member for member in found if member.isfile()), None)
+        if member is None:
+            raise DatasetError(f"expected {CSV_NAME} inside {path.name}; it is not there")
+        with archive.extractfile(member) as content, path.with_name(CSV_NAME).open("wb") as file:
+            shutil.copyfileobj(content, file)
+    return path.with_name(CSV_NAME)
 
 
 def _reason(error: Exception, kind: str) -> str:
@@ -141,10 +135,7 @@ def _reason(error: Exception, kind: str) -> str:
             f"not valid, or you have not accepted the terms on {PAGES[kind]} yet"
         )
     if not status and type(error).__module__.startswith("requests"):
-        return (
-            f"expected to reach Kaggle; there is no connection ({type(error).__name__}): check the "
-            "network, or the proxy in HTTPS_PROXY"
-        )
+        error = f"no connection ({type(error).__name__}): check the network, or HTTPS_PROXY"
     return f"expected FER2013 from Kaggle; received: {first_line(error)[:200]}; nothing was kept"
 
 

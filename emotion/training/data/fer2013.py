@@ -26,31 +26,32 @@ def read_csv(path: Path) -> Dataset:
         if not set(CSV_COLUMNS).issubset(head):
             raise DatasetError(
                 f"expected the columns {', '.join(CSV_COLUMNS)} in {path}; "
-                f"received {', '.join(head)[:200] if header else 'an empty first line'}"
+                f"received {', '.join(head)[:200] or 'an empty first line'}"
             )
         columns = [head.index(name) for name in CSV_COLUMNS]
         for number, line in enumerate(filter(bytes.strip, file), start=2):
             fields = [field.strip(b' "\r\n') for field in line.split(b",")]
-            fields = [fields[column] if column < len(fields) else b"" for column in columns]
-            code, usage = (fields[place].decode(errors="replace") for place in (0, 2))
+            code, pixels, usage = (fields[c] if c < len(fields) else b"" for c in columns)
+            code, usage = code.decode(errors="replace"), usage.decode(errors="replace")
+            name, image = f"{path.name} row {number}", _parse_pixels(pixels)
             if code not in LABELS or usage not in CSV_SPLITS:
                 unreadable.append(
-                    f"{path.name} row {number}: expected an emotion from 0 to 6 and a Usage among "
+                    f"{name}: expected an emotion from 0 to 6 and a Usage among "
                     f"{', '.join(CSV_SPLITS)}; received {code[:20]!r} and {usage[:20]!r}"
                 )
-            elif (image := _parse_pixels(fields[1])) is None:
-                values = fields[1].decode(errors="replace").split()
+            elif image is None:
+                values = pixels.decode(errors="replace").split()
                 bad = [value for value in values if value not in GREY_VALUES]
                 example = f", {bad[0][:20]!r} among them" if bad else ""
                 unreadable.append(
-                    f"{path.name} row {number}: expected {IMAGE_SIDE**2} pixels between 0 and 255; "
+                    f"{name}: expected {IMAGE_SIDE**2} pixels between 0 and 255; "
                     f"received {len(values)} values{example}"
                 )
             else:
                 images.append(image)
                 labels.append(LABELS[code])
                 splits.append(CSV_SPLITS[usage])
-                names.append(f"{path.name} row {number}")
+                names.append(name)
     if not images:
         reason = f"none can be used ({unreadable[0]})" if unreadable else "there is only a header"
         raise DatasetError(f"expected rows of pixels in {path}; {reason}")

@@ -2,13 +2,13 @@
 
 import textwrap
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from emotion import text
+from emotion.text import counted, share, table
 from emotion.training.data.dataset import TEST_SPLITS, Dataset
-from emotion.training.data.splits import Leaks, hash_images, remove_leaks
+from emotion.training.data.splits import hash_images, remove_leaks
 
 NO_SPLIT = "no split yet"
 DARK_MEAN, BRIGHT_MEAN, FLAT_DEVIATION = 15, 240, 5
@@ -20,44 +20,7 @@ SHOWN_LINES = 10
 WIDTH = 98
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """The facts about a dataset."""
-
-    class_names: tuple[str, ...]
-    counts: dict[str, dict[str, int]]  # images of each class, by split
-    sizes: dict | None  # of the images before they were made 48x48, in pixels
-    people: dict | None  # None where no person is known
-    votes: dict | None
-    odd_images: dict[str, tuple[str, ...]]  # names, by what is odd
-    duplicates: tuple[tuple[int, ...], ...]  # rows of each group of identical images
-    spanning: tuple[tuple[int, ...], ...]  # those groups that are in training and in a test split
-    conflicting: tuple[tuple[int, ...], ...]  # those groups that have several labels
-    leaked_images: int  # training and validation images that are also in a test split
-    similar_images: int  # the same picture as a test image, but stored or cut otherwise
-    notes: tuple[str, ...]
-    unreadable: tuple[str, ...]
-
-    @property
-    def images(self) -> int:
-        """How many images there are."""
-        return sum(sum(of_class.values()) for of_class in self.counts.values())
-
-    @property
-    def training_counts(self) -> dict[str, int]:
-        """Images of each class that can be learned from."""
-        of_split = self.counts.get("train", self.counts.get(NO_SPLIT, {}))
-        return {name: of_split.get(name, 0) for name in self.class_names}
-
-    @property
-    def imbalance(self) -> float | None:
-        """Size of the largest class divided by that of the smallest; None where one is empty."""
-        counts = self.training_counts.values()
-        return max(counts) / min(counts) if counts and min(counts) else None
-
-
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing to know before training; at the level "stop" training refuses the dataset."""
 
     level: str
@@ -65,8 +28,13 @@ class Finding:
     consequence: str = ""
 
 
-def inspect_dataset(dataset: Dataset) -> Inspection:
-    """Return the facts about a dataset, even one that is too small or too odd to train on."""
+def inspect_dataset(dataset: Dataset) -> dict:
+    """Return the facts about a dataset, even one that is too small or too odd to train on.
+
+    They are those of `inspection.json`, but "duplicates" are the rows of each group of identical
+    images; "spanning" those groups that are in training and in a test split; "conflicting" those
+    that have several labels.
+    """
     labels, splits, class_names = dataset.labels, dataset.splits, dataset.class_names
     counts = {
         split or NO_SPLIT: {
@@ -76,8 +44,9 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
         for split in ("train", "validation", *TEST_SPLITS, "")
         if (splits == split).any()
     }
+    learnable = training_counts({"counts": counts}).values()
     sizes = people = votes = None
-    if dataset.sizes_wh is not None and len(dataset):
+    if dataset.sizes_wh is not None and len(dataset):  # before the images were made 48x48
         kinds, of_kind = np.unique(dataset.sizes_wh, axis=0, return_counts=True)
         areas = kinds.astype(np.int64).prod(axis=1)
         sizes = {
@@ -108,33 +77,40 @@ def inspect_dataset(dataset: Dataset) -> Inspection:
     digests = hash_images(dataset.images)
     order = np.argsort(digests, kind="stable")
     starts = np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1
-    groups = sorted(tuple(rows.tolist()) for rows in np.split(order, starts) if len(rows) > 1)
+    groups = sorted(rows.tolist() for rows in np.split(order, starts) if len(rows) > 1)
     pixels, sides = dataset.images, (1, 2)
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
-    masks = (highest == 0, lowest == highest, pixels.std(sides) < FLAT_DEVIATION)
-    kinds_of_odd = dict(zip(BLANK_KINDS, masks, strict=True))
-    kinds_of_odd |= {"very dark": mean < DARK_MEAN, "very bright": mean > BRIGHT_MEAN}
+    blank = (highest == 0, lowest == highest, pixels.std(sides) < FLAT_DEVIATION)
+    masks = dict(zip(BLANK_KINDS, blank, strict=True))
+    masks |= {"very dark": mean < DARK_MEAN, "very bright": mean > BRIGHT_MEAN}
     odd, told = {}, np.zeros(len(dataset), dtype=bool)
-    for kind, mask in kinds_of_odd.items():
-        odd[kind] = tuple(name_of(dataset, row) for row in np.flatnonzero(mask & ~told))
+    for kind, mask in masks.items():
+        odd[kind] = [name_of(dataset, row) for row in np.flatnonzero(mask & ~told)]
         told |= mask
     tested, learned = np.isin(splits, TEST_SPLITS), np.isin(splits, ("train", "validation"))
-    leaks = remove_leaks(dataset)[1] if tested.any() else Leaks(0, 0)
-    return Inspection(
-        class_names=tuple(class_names),
-        counts=counts,
-        sizes=sizes,
-        people=people,
-        votes=votes,
-        odd_images={kind: names for kind, names in odd.items() if names},
-        duplicates=tuple(groups),
-        spanning=tuple(g for g in groups if tested[list(g)].any() and learned[list(g)].any()),
-        conflicting=tuple(g for g in groups if len(set(labels[list(g)])) > 1),
-        leaked_images=leaks.identical,
-        similar_images=leaks.similar,
-        notes=tuple(dataset.notes),
-        unreadable=tuple(dataset.unreadable),
-    )
+    leaks = remove_leaks(dataset)[1] if tested.any() else None
+    return {
+        "class_names": class_names,
+        "counts": counts,
+        "sizes": sizes,
+        "people": people,
+        "votes": votes,
+        "odd_images": {kind: names for kind, names in odd.items() if names},
+        "duplicates": groups,
+        "spanning": [rows for rows in groups if tested[rows].any() and learned[rows].any()],
+        "conflicting": [rows for rows in groups if len(set(labels[rows])) > 1],
+        "leaked_images": leaks.identical if leaks else 0,
+        "similar_images": leaks.similar if leaks else 0,
+        "notes": dataset.notes,
+        "unreadable": dataset.unreadable,
+        "images": len(dataset),
+        "imbalance": max(learnable) / min(learnable) if learnable and min(learnable) else None,
+    }
+
+
+def training_counts(seen: dict) -> dict[str, int]:
+    """Return the images of each class that can be learned from, {} where there are none."""
+    return seen["counts"].get("train", seen["counts"].get(NO_SPLIT, {}))
 
 
 def name_of(dataset: Dataset, row: int) -> str:
@@ -142,22 +118,21 @@ def name_of(dataset: Dataset, row: int) -> str:
     return f"image {row}" if dataset.names is None else str(dataset.names[row])
 
 
-def findings(inspection: Inspection) -> list[Finding]:
+def findings(seen: dict) -> list[Finding]:
     """Return what to know before training, the gravest first."""
-    counted, seen, found = text.counted, inspection, []
+    found = []
 
     def say(level: str, words: str, consequence: str = "") -> None:
         found.append(Finding(level, words, consequence))
 
-    counts = seen.training_counts
-    present = {name: count for name, count in counts.items() if count}
+    present = {name: count for name, count in training_counts(seen).items() if count}
     if len(present) < 2:
         words = f"There are training images of {', '.join(present) or 'no class'} only."
         say(
             "stop", words, "Training needs two classes or more: a folder, or rows of the csv, each."
         )
     else:
-        if missing := [name for name in counts if name not in present]:
+        if missing := [name for name in seen["class_names"] if name not in present]:
             words = "The model can answer with these names but never learns when to."
             say("warning", f"No training images of {', '.join(missing)}.", words)
         if few := [f"{name} ({count})" for name, count in present.items() if count < FEW_IMAGES]:
@@ -165,131 +140,133 @@ def findings(inspection: Inspection) -> list[Finding]:
             say("warning", f"Fewer than {FEW_IMAGES} training images of {', '.join(few)}.", words)
         largest, smallest = max(present, key=present.get), min(present, key=present.get)
         if (ratio := present[largest] / present[smallest]) >= LARGE_IMBALANCE:
+            words = f"{largest} has {ratio:.1f} times as many training images as {smallest}."
             say(
                 "warning",
-                f"{largest} has {ratio:.1f} times as many training images as {smallest}.",
-                "Look at macro F1 as well as accuracy; --class-weights balanced makes rare classes "
-                "count for more.",
+                words,
+                "Look at macro F1 as well as accuracy; --class-weights balanced "
+                "makes rare classes count for more.",
             )
-    groups, spanning, conflicting = (
-        (counted(len(rows), "group") + " of identical images", f"{sum(map(len, rows)):,} images")
-        for rows in (seen.duplicates, seen.spanning, seen.conflicting)
+    (duplicates, copies), (spanning, _), (conflicting, unclear) = (
+        (f"{counted(len(seen[key]), 'group')} of identical images", sum(map(len, seen[key])))
+        for key in ("duplicates", "spanning", "conflicting")
     )
-    if seen.duplicates:
-        say("note", f"{groups[0]}, {groups[1]} in all.")
+    if copies:
+        say("note", f"{duplicates}, {copies:,} images in all.")
     else:
         say("fine", "No two images are identical.")
-    if seen.spanning:
+    if seen["spanning"]:
         say(
             "warning",
-            f"{spanning[0]} are in training and in a test split: a model that learned them by "
-            "heart would look too good.",
-            f"Training leaves out {counted(seen.leaked_images, 'image')} that are also in a test "
-            "split (--keep-duplicates keeps them).",
+            f"{spanning} are in training and in a test split: a model that learned them "
+            "by heart would look too good.",
+            f"Training leaves out "
+            f"{counted(seen['leaked_images'], 'image')} that are also in a test split "
+            "(--keep-duplicates keeps them).",
         )
-    if seen.conflicting:
+    if unclear:
         say(
             "warning",
-            f"{conflicting[0]} with conflicting labels ({conflicting[1]}).",
+            f"{conflicting} with conflicting labels ({unclear:,} images).",
             "Training learns all their labels, so no model can get all of them right; "
             "conflicts.csv names them.",
         )
-    if seen.similar_images:
-        images = counted(seen.similar_images, "training image")
-        words = f"{images} nearly the same as a test image: one picture, stored or cut otherwise."
-        say("warning", words, "Training leaves these out as well.")
+    if similar := seen["similar_images"]:
+        words = (
+            f"{counted(similar, 'training image')} nearly the same as a test image: one picture, "
+        )
+        say("warning", f"{words}stored or cut otherwise.", "Training leaves these out as well.")
     odd = {
         kind: f"{len(names):,} {kind} ({names[0]}{', ...' * (len(names) > 1)})"
-        for kind, names in seen.odd_images.items()
+        for kind, names in seen["odd_images"].items()
     }
     if blank := ", ".join(odd[kind] for kind in odd if kind in BLANK_KINDS):
         words = "Training keeps them, with the labels they have; inspection.json names them."
         say("note", f"Images without a face to see: {blank}.", words)
     if extreme := ", ".join(odd[kind] for kind in odd if kind not in BLANK_KINDS):
         say("note", f"Very dark or very bright images: {extreme}.")
-    if seen.sizes and seen.sizes["not_square"]:
+    if oblong := (seen["sizes"] or {}).get("not_square"):
         words = "The square in the middle is taken; --crop-faces finds the face and takes that."
-        say("note", f"{counted(seen.sizes['not_square'], 'image')} not square.", words)
-    if seen.unreadable:
+        say("note", f"{counted(oblong, 'image')} not square.", words)
+    if seen["unreadable"]:
         words = "They are skipped; unreadable.csv names each with its reason."
-        say("warning", f"{counted(len(seen.unreadable), 'file')} could not be read.", words)
+        say("warning", f"{counted(len(seen['unreadable']), 'file')} could not be read.", words)
     else:
         say("fine", "Everything could be read.")
-    for note in seen.notes:
+    for note in seen["notes"]:
         say("note", note)
-    if not set(seen.counts) & set(TEST_SPLITS):
-        people = ", each person on one side" * bool(seen.people)
+    if not set(seen["counts"]) & set(TEST_SPLITS):
+        people = ", each person on one side" * bool(seen["people"])
         words = f"Training holds out --test-share of it, or one part of it with --fold{people}."
         say("note", "The data brings no test split.", words)
-    if seen.people and seen.people["in_several_splits"]:
+    if several := (seen["people"] or {}).get("in_several_splits"):
         say(
             "warning",
-            f"{counted(seen.people['in_several_splits'], 'person', 'people')} in more than one "
-            "split.",
+            f"{counted(several, 'person', 'people')} in more than one split.",
             "A model may recognise the person instead of the emotion: prefer --fold or "
             "cross-validate, which keep each person on one side.",
         )
-    if seen.votes and seen.votes["without"]:
-        images = counted(seen.votes["without"], "image")
-        say("note", f"{images} without a vote for a class.", "They keep only FER2013's label.")
+    if without := (seen["votes"] or {}).get("without"):
+        words = f"{counted(without, 'image')} without a vote for a class."
+        say("note", words, "They keep only FER2013's label.")
     return sorted(found, key=lambda finding: list(SIGNS).index(finding.level))
 
 
-def inspection_lines(inspection: Inspection) -> list[str]:
-    """Return the inspection as lines for a terminal of 100 columns."""
-    lines = [headline(inspection), "", *text.table(*counts_table(inspection)), ""]
-    lines += [f"{name:12} {fact}" for name, fact in overview(inspection)]
-    for finding in findings(inspection):
+def inspection_lines(seen: dict) -> list[str]:
+    """Return an inspection as lines for a terminal of 100 columns."""
+    lines = [headline(seen), "", *table(*counts_table(seen)), ""]
+    lines += [f"{name:12} {fact}" for name, fact in overview(seen)]
+    for finding in findings(seen):
         for start, words in ((SIGNS[finding.level], finding.text), ("  →", finding.consequence)):
             first, indent = f"{start} ", " " * (len(start) + 1)
             lines += [""] * (start != "  →")
             lines += textwrap.wrap(words, WIDTH, initial_indent=first, subsequent_indent=indent)
-    if inspection.unreadable:
+    if seen["unreadable"]:
         lines += ["", "Skipped:"]
-        for line in inspection.unreadable[:SHOWN_LINES]:
+        for line in seen["unreadable"][:SHOWN_LINES]:
             # the reason is at the end
             lines.append(f"  {line if len(line) <= WIDTH else f'...{line[3 - WIDTH :]}'}")
-    if (more := len(inspection.unreadable) - SHOWN_LINES) > 0:
+    if (more := len(seen["unreadable"]) - SHOWN_LINES) > 0:
         lines.append(f"  and {more:,} more")
     return lines
 
 
-def headline(inspection: Inspection) -> str:
+def headline(seen: dict) -> str:
     """Return "1,200 images of 7 classes"."""
-    classes = text.counted(len(inspection.class_names), "class", "classes")
-    return f"{text.counted(inspection.images, 'image')} of {classes}"
+    classes = counted(len(seen["class_names"]), "class", "classes")
+    return f"{counted(seen['images'], 'image')} of {classes}"
 
 
-def counts_table(inspection: Inspection) -> tuple[list[str], list[list[str]]]:
+def counts_table(seen: dict) -> tuple[list[str], list[list[str]]]:
     """Return header and rows: the images of each class in each split, in all, and their share."""
-    header = ["", *(name.replace("_", " ") for name in inspection.counts), "all", "share"]
+    header = ["", *(name.replace("_", " ") for name in seen["counts"]), "all", "share"]
     rows = []
-    for name in inspection.class_names:
-        counts = [of_class[name] for of_class in inspection.counts.values()]
-        share = text.share(sum(counts) / max(1, inspection.images), 1)
-        rows.append([name, *(f"{count:,}" for count in (*counts, sum(counts))), share])
-    sums = [f"{sum(of_class.values()):,}" for of_class in inspection.counts.values()]
-    return header, [*rows, ["all", *sums, f"{inspection.images:,}", ""]]
+    for name in seen["class_names"]:
+        counts = [of_class[name] for of_class in seen["counts"].values()]
+        part = share(sum(counts) / max(1, seen["images"]), 1)
+        rows.append([name, *(f"{count:,}" for count in (*counts, sum(counts))), part])
+    sums = [f"{sum(of_class.values()):,}" for of_class in seen["counts"].values()]
+    return header, [*rows, ["all", *sums, f"{seen['images']:,}", ""]]
 
 
-def overview(inspection: Inspection) -> list[tuple[str, str]]:
+def overview(seen: dict) -> list[tuple[str, str]]:
     """Return the facts that fit in a line each, as (name, fact)."""
     facts = []
-    if sizes := inspection.sizes:
+    if sizes := seen["sizes"]:
         ends = (sizes[f"{which}_wh"] for which in ("smallest", "largest", "most_common"))
         smallest, largest, common = (f"{width}x{height}" for width, height in ends)
-        images = text.counted(sizes["most_common_images"], "image")
+        images = counted(sizes["most_common_images"], "image")
         mixed = f"{smallest} to {largest}, most often {common} ({images})"
         facts.append(("Sizes", f"all {common}" if sizes["kinds"] == 1 else mixed))
-    if people := inspection.people:
-        unknown = people["images_unknown"]
-        words = f", not known on {unknown:,} images" * bool(unknown)
-        facts.append(("People", f"{people['count']:,}{words}"))
-    else:
-        facts.append(("People", "not known (--subject-pattern reads them from file names)"))
-    if ratio := inspection.imbalance:
+    people = "not known (--subject-pattern reads them from file names)"
+    if seen["people"]:
+        unknown = seen["people"]["images_unknown"]
+        people = f"{seen['people']['count']:,}"
+        people += f", not known on {unknown:,} images" * bool(unknown)
+    facts.append(("People", people))
+    if ratio := seen["imbalance"]:
         facts.append(("Balance", f"the largest class is {ratio:.1f} times the smallest"))
-    if votes := inspection.votes:
-        agreed = f"the label has the most votes on {text.share(votes['agreement'], 1)} of them"
+    if votes := seen["votes"]:
+        agreed = f"the label has the most votes on {share(votes['agreement'], 1)} of them"
         facts.append(("Votes", f"on {votes['images']:,} images; {agreed}"))
     return facts

@@ -4,8 +4,6 @@ import base64
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import jinja2
@@ -17,7 +15,6 @@ from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 from emotion.training.data.inspection import (
     NO_SPLIT,
     SHOWN_LINES,
-    Inspection,
     counts_table,
     findings,
     headline,
@@ -30,7 +27,7 @@ SHEET_COLUMNS = (12, 6)  # images of each class on the sheet, from the first spl
 SHOWN_GROUPS = 18
 
 
-def write_inspection(folder: Path, dataset: Dataset, inspection: Inspection) -> Path:
+def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
     """Write everything about a dataset into a folder, and return the path of the page.
 
     `inspection.json`; `duplicates.csv`, `conflicts.csv` and `unreadable.csv`; `class_counts.png`,
@@ -38,40 +35,32 @@ def write_inspection(folder: Path, dataset: Dataset, inspection: Inspection) -> 
     with all of it that loads nothing from elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    facts = asdict(inspection)
-    for key in ("duplicates", "spanning", "conflicting"):  # as numbers: the tables name them
-        groups = facts[key]
-        facts[key] = {"groups": len(groups), "images": sum(map(len, groups))}
-    facts |= {"images": inspection.images, "imbalance": inspection.imbalance}
-    facts["findings"] = [asdict(finding) for finding in findings(inspection)]
-    write_json(folder / "inspection.json", facts)
+    numbers = {  # of the groups: the tables name them
+        key: {"groups": len(seen[key]), "images": sum(map(len, seen[key]))}
+        for key in ("duplicates", "spanning", "conflicting")
+    }
+    found = findings(seen)
+    listed = {"findings": [finding._asdict() for finding in found]}
+    write_json(folder / "inspection.json", seen | numbers | listed)
     class_of = np.array(dataset.class_names)[dataset.labels]
-    tables = {
-        table: [
+    skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
+    tables = {"unreadable": [("name", "reason"), *skipped]}
+    for table, key in (("duplicates", "duplicates"), ("conflicts", "conflicting")):
+        rows = ((number, row) for number, group in enumerate(seen[key], 1) for row in group)
+        tables[table] = [
             ("group", "row", "name", "split", "class"),
             *(
-                (number, row, name_of(dataset, row), dataset.splits[row], class_of[row])
-                for number, group in enumerate(groups, start=1)
-                for row in group
+                (n, row, name_of(dataset, row), dataset.splits[row], class_of[row])
+                for n, row in rows
             ),
         ]
-        for table, groups in (
-            ("duplicates", inspection.duplicates),
-            ("conflicts", inspection.conflicting),
-        )
-    }
-    skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
-    tables["unreadable"] = [("name", "reason"), *skipped]
     for name, rows in tables.items():
         path = folder / f"{name}.csv"
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
-    figures = {
-        "class_counts": _counts_figure(inspection),
-        "contact_sheet": _sheet_figure(dataset, inspection),
-    }
-    if inspection.conflicting:
-        figures["conflicts"] = _conflicts_figure(dataset, inspection.conflicting)
+    figures = {"class_counts": _counts_figure(seen), "contact_sheet": _sheet_figure(dataset, seen)}
+    if seen["conflicting"]:
+        figures["conflicts"] = _conflicts_figure(dataset, seen["conflicting"][:SHOWN_GROUPS])
     pictures = {}
     for name, figure in figures.items():
         buffer = io.BytesIO()
@@ -79,52 +68,50 @@ def write_inspection(folder: Path, dataset: Dataset, inspection: Inspection) -> 
         pictures[name] = base64.b64encode(buffer.getvalue()).decode()
         with whole_file(folder / f"{name}.png") as part:
             part.write_bytes(buffer.getvalue())
-    header, rows = counts_table(inspection)
+    template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
+    header, rows = counts_table(seen)
     page = jinja2.Template(
-        Path(__file__).with_name("inspection.html").read_text(encoding="utf-8"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
+        template, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     ).render(
-        headline=headline(inspection),
-        overview=overview(inspection),
-        findings=findings(inspection),
+        headline=headline(seen),
+        overview=overview(seen),
+        findings=found,
         header=header,
         rows=rows,
         pictures=pictures,
-        conflicting=len(inspection.conflicting),
-        shown_conflicts=min(SHOWN_GROUPS, len(inspection.conflicting)),
-        unreadable=inspection.unreadable[:SHOWN_LINES],
-        more_unreadable=max(0, len(inspection.unreadable) - SHOWN_LINES),
+        conflicting=len(seen["conflicting"]),
+        shown_conflicts=min(SHOWN_GROUPS, len(seen["conflicting"])),
+        unreadable=seen["unreadable"][:SHOWN_LINES],
+        more_unreadable=max(0, len(seen["unreadable"]) - SHOWN_LINES),
     )
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
     return folder / "inspection.html"
 
 
-def _counts_figure(inspection: Inspection) -> Figure:
+def _counts_figure(seen: dict) -> Figure:
     """Draw a bar for each class and split."""
-    names, splits = inspection.class_names, list(inspection.counts)
+    names, counts = seen["class_names"], seen["counts"]
     figure = Figure(figsize=(2.5 + 1.1 * len(names), 4), layout="constrained")
     axes = figure.subplots()
-    width = 0.8 / max(1, len(splits))
-    for number, split in enumerate(splits):
-        places = np.arange(len(names)) + (number - (len(splits) - 1) / 2) * width
+    width = 0.8 / max(1, len(counts))
+    for number, (split, of_class) in enumerate(counts.items()):
+        places = np.arange(len(names)) + (number - (len(counts) - 1) / 2) * width
         label = split.replace("_", " ")
-        bars = axes.bar(places, inspection.counts[split].values(), width * 0.94, label=label)
+        bars = axes.bar(places, of_class.values(), width * 0.94, label=label)
         axes.bar_label(bars, fmt="{:,.0f}", fontsize=7, padding=1)
     axes.set_xticks(range(len(names)), names)
     axes.set(title="Images of each class", ylabel="images")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.1)
-    if splits:
+    if counts:
         axes.legend(frameon=False)
     return figure
 
 
-def _sheet_figure(dataset: Dataset, inspection: Inspection) -> Figure:
+def _sheet_figure(dataset: Dataset, seen: dict) -> Figure:
     """Draw a row of faces for each class, from the first two splits."""
-    splits = list(inspection.counts)[:2] or [NO_SPLIT]
+    splits = list(seen["counts"])[:2] or [NO_SPLIT]
     columns = SHEET_COLUMNS[: len(splits)]
     lines = max(1, len(dataset.class_names))
     figure = Figure(figsize=(1.4 + 0.62 * sum(columns), 0.7 + 0.68 * lines), layout="constrained")
@@ -148,20 +135,18 @@ def _sheet_figure(dataset: Dataset, inspection: Inspection) -> Figure:
     return figure
 
 
-def _conflicts_figure(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Figure:
+def _conflicts_figure(dataset: Dataset, groups: list[list[int]]) -> Figure:
     """Draw one image of each conflicting group, with its labels above it."""
-    shown = groups[:SHOWN_GROUPS]
-    columns = min(9, len(shown))
-    lines = -(-len(shown) // columns)
+    columns = min(9, len(groups))
+    lines = -(-len(groups) // columns)
     figure = Figure(figsize=(max(3, 1.25 * columns), 1.75 * lines), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, group in zip(grid.flat, shown, strict=False):
-        labels = Counter(dataset.class_names[label] for label in dataset.labels[list(group)])
+    for place, rows in enumerate(groups, start=1):
+        labels = Counter(dataset.class_names[label] for label in dataset.labels[rows])
         words = [f"{count} × {name}" for name, count in labels.most_common()]
         if len(words) > 3:
             words = [*words[:2], f"and {len(words) - 2} more"]
-        axes.imshow(dataset.images[group[0]], cmap="gray", vmin=0, vmax=255)
+        axes = figure.add_subplot(lines, columns, place)
+        axes.axis("off")
+        axes.imshow(dataset.images[rows[0]], cmap="gray", vmin=0, vmax=255)
         axes.set_title("\n".join(words), fontsize=8)
     return figure

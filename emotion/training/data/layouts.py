@@ -39,29 +39,27 @@ MOST_TIMES_ITS_SIZE = 200
 SMALLEST_BOMB_BYTES = 2**20
 ITEMS_AT_ONCE = 16  # for a thread, as most are done in 0.1 ms
 
+# The names of the files, a function from a name to its bytes, and what was skipped with its reason
+_Files = tuple[list[str], Callable[[str], bytes], list[str]]
+
 
 def resolve_dataset(path: Path) -> Path:
     """Return what a path stands for: itself, or the one .zip or .csv of images in a folder.
 
-    Raises DatasetError where there is none, or where there are several.
+    Raises DatasetError where there is none or there are several.
     """
-    try:
-        if path.is_file() and path.suffix.lower() in (".zip", ".csv"):
-            return path
-        if not path.is_dir():
-            received = "is something else" if path.exists() else "does not exist"
-            raise DatasetError(f"expected a folder, .zip or .csv as the dataset; {path} {received}")
-        children = [child for child in sorted(path.iterdir()) if _is_visible(child.name)]
-        if any(child.is_dir() and child.name != FEEDBACK_FOLDER for child in children):
-            return path
-        files = [child for child in children if child.is_file() and _is_dataset(child)]
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    if path.is_file() and path.suffix.lower() in (".zip", ".csv"):
+        return path
+    if not path.is_dir():
+        received = "is something else" if path.exists() else "does not exist"
+        raise DatasetError(f"expected a folder, .zip or .csv as the dataset; {path} {received}")
+    children = [child for child in sorted(path.iterdir()) if _is_visible(child.name)]
+    if any(child.is_dir() and child.name != FEEDBACK_FOLDER for child in children):
+        return path
+    files = [child for child in children if child.is_file() and _is_dataset(child)]
     if len(files) > 1:
-        raise DatasetError(
-            f"expected one dataset in {path}; received {', '.join(file.name for file in files)}: "
-            "give the path of one of them"
-        )
+        names = ", ".join(file.name for file in files)
+        raise DatasetError(f"expected one dataset in {path}; received {names}: name one of them")
     return files[0] if files else path
 
 
@@ -70,10 +68,6 @@ def _is_dataset(file: Path) -> bool:
         return file.suffix.lower() == ".zip"
     with file.open("rb") as opened:  # a csv of images, not of votes
         return b"pixels" in opened.readline(1000)
-
-
-def _unreadable(path: Path, error: OSError) -> DatasetError:
-    return DatasetError(f"expected a dataset that can be read; {path}: {error.strerror or error}")
 
 
 def _is_visible(name: str) -> bool:
@@ -91,8 +85,7 @@ def read_layout(
 
     Args:
         path: a folder, a .zip or a .csv.
-        crop_faces: find the largest face of each image and crop it as the app does; otherwise the
-            square in the middle is taken.
+        crop_faces: crop each image's largest face as the app does, not the square in its middle.
         subject_pattern: regular expression for the person in a file name, its first group if it has
             one; where it is empty or matches nothing, that of CK+ is tried.
         progress: called now and then with the images done and the images there are.
@@ -101,23 +94,20 @@ def read_layout(
         DatasetError: the path is damaged, empty or not laid out as expected.
     """
     framing = largest_face_framing() if crop_faces else centre_square
-    try:
-        if path.is_dir():
-            dataset = _read_images(path, _files_below(path), framing, progress)
-        elif path.suffix.lower() == ".zip":
-            with _open_zip(path) as files:
-                dataset = _read_images(path, files, framing, progress)
-        else:
-            dataset = read_csv(path)
-            if crop_faces:
-                faces = dict(zip(dataset.names, dataset.images, strict=True))
-                images, found, failed = _try_each(
-                    lambda name: framing(faces[name]), list(faces), path, progress
-                )
-                failed = (*dataset.unreadable, *failed)
-                dataset = replace(dataset.where(found), images=np.stack(images), unreadable=failed)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    if path.is_dir():
+        dataset = _read_images(path, _files_below(path), framing, progress)
+    elif path.suffix.lower() == ".zip":
+        with _open_zip(path) as files:
+            dataset = _read_images(path, files, framing, progress)
+    else:
+        dataset = read_csv(path)
+        if crop_faces:
+            faces = dict(zip(dataset.names, dataset.images, strict=True))
+            images, found, failed = _try_each(
+                lambda name: framing(faces[name]), list(faces), path, progress
+            )
+            dataset = replace(dataset, unreadable=(*dataset.unreadable, *failed))
+            dataset = replace(dataset.where(found), images=np.stack(images))
     return replace(dataset, groups=_find_subjects(dataset.names, subject_pattern))
 
 
@@ -128,25 +118,19 @@ def names_below(root: Path) -> tuple[list[str], list[str]]:
     def skip(error: OSError) -> None:
         skipped.append(f"{Path(error.filename).relative_to(root).as_posix()}: {error.strerror}")
 
-    def leads_back(folder: Path) -> bool:  # a link to a folder that it lies in would never end
-        above = folder.resolve() if folder.is_symlink() else None
-        return above and any(parent.resolve().is_relative_to(above) for parent in folder.parents)
+    def is_entered(folder: Path) -> bool:
+        if not _is_visible(folder.name) or folder == root / FEEDBACK_FOLDER:
+            return False
+        if not folder.is_symlink():
+            return True
+        above = folder.resolve()  # a link to a folder that it lies in would never end
+        return not any(parent.resolve().is_relative_to(above) for parent in folder.parents)
 
     for folder, folders, files in os.walk(root, onerror=skip, followlinks=True):
-        here = Path(folder)
-        left_out = FEEDBACK_FOLDER if here == root else ""
-        folders[:] = [
-            name
-            for name in folders
-            if _is_visible(name) and name != left_out and not leads_back(here / name)
-        ]
-        before = "" if here == root else f"{here.relative_to(root).as_posix()}/"
+        folders[:] = [name for name in folders if is_entered(Path(folder, name))]
+        before = Path(folder).relative_to(root).as_posix() + "/"
         names += [before + name for name in files if not name.startswith(".")]
-    return sorted(names), skipped
-
-
-# The names of the files, a function from a name to its bytes, and what was skipped with its reason
-_Files = tuple[list[str], Callable[[str], bytes], list[str]]
+    return sorted(name.removeprefix("./") for name in names), skipped
 
 
 def _files_below(root: Path) -> _Files:
@@ -175,24 +159,24 @@ def _open_zip(path: Path) -> Iterator[_Files]:
         entries, skipped = {}, []
         for entry in archive.infolist():
             name = entry.filename.replace("\\", "/")
+            if entry.is_dir():
+                continue
             if name.startswith("/") or ".." in name.split("/") or re.match("[A-Za-z]:", name):
                 skipped.append(f"{name}: expected a name inside the zip; it climbs out")
-            elif not entry.is_dir():
+            else:
                 entries[name] = entry
         if any(entry.flag_bits & 1 for entry in entries.values()):
             raise DatasetError(f"expected a .zip without a password; {path} is encrypted")
 
         def read(name: str) -> bytes:
-            entry = entries[name]
-            _check_bytes(entry.file_size)
-            swollen = entry.file_size > MOST_TIMES_ITS_SIZE * max(1, entry.compress_size)
-            if swollen and entry.file_size > SMALLEST_BOMB_BYTES:
+            before, after = entries[name].compress_size, entries[name].file_size
+            _check_bytes(after)
+            if after > max(SMALLEST_BOMB_BYTES, MOST_TIMES_ITS_SIZE * max(1, before)):
                 raise ImageError(
-                    f"expected at most {MOST_TIMES_ITS_SIZE} times the compressed size; received "
-                    f"{entry.compress_size:,} bytes that become {entry.file_size:,}"
+                    f"expected a photo; received {before:,} bytes that become {after:,}"
                 )
             try:
-                return archive.read(entry)
+                return archive.read(entries[name])
             except Exception as error:  # zipfile, zlib, bz2 and lzma raise kinds of their own
                 raise ImageError(f"expected a whole file; it is damaged ({error})") from error
 
@@ -214,9 +198,8 @@ def _read_images(
     splits, notes = _find_splits(names)
     if not splits:
         raise DatasetError(
-            "expected train/<class>/<image> and test/<class>/<image>, or <class>/<image>, in "
-            f"{source}; received no image in such a place ({len(names)} files seen); "
-            "dataset/README.md says what goes there"
+            f"expected train/<class>/<image> or <class>/<image> in {source}; received no image in "
+            f"such a place among {len(names)} files: dataset/README.md says what goes there"
         )
 
     def decode(name: str) -> tuple[np.ndarray, tuple[int, int]]:
@@ -226,17 +209,18 @@ def _read_images(
         return framing(photo), (photo.shape[1], photo.shape[0])
 
     decoded, found, failed = _try_each(decode, list(splits), source, progress)
+    images, sizes_wh = zip(*decoded, strict=True)
     kept = np.array(list(splits))[found]
     classes = [name.split("/")[-2].lower() for name in kept]
     class_names, labels = np.unique(classes, return_inverse=True)
     return Dataset(
-        images=np.stack([image for image, _ in decoded]),
+        images=np.stack(images),
         labels=labels.astype(np.int64),
         splits=np.array(list(splits.values()), dtype="U16")[found],
         class_names=tuple(class_names.tolist()),
         unreadable=(*skipped, *failed),
         names=kept,
-        sizes_wh=np.array([size_wh for _, size_wh in decoded], dtype=np.int32),
+        sizes_wh=np.array(sizes_wh, dtype=np.int32),
         notes=notes,
     )
 
@@ -278,7 +262,7 @@ def _try_each(
             try:
                 outcomes.append(work(name))
             except ImageError as error:
-                outcomes.append(error)
+                outcomes.append(f"{name}: {error}")
         return outcomes
 
     outcomes = []
@@ -287,12 +271,11 @@ def _try_each(
             outcomes += done
             if progress is not None:
                 progress(len(outcomes), len(names))
-    found = np.array([not isinstance(outcome, ImageError) for outcome in outcomes])
-    pairs = zip(names, outcomes, strict=True)
-    failed = [f"{name}: {outcome}" for name, outcome in pairs if isinstance(outcome, ImageError)]
-    if not found.any():
+    failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    if len(failed) == len(names):
         raise DatasetError(f"expected images in {source}; none can be read ({failed[-1]})")
-    return [outcomes[row] for row in np.flatnonzero(found)], found, failed
+    found = np.array([not isinstance(outcome, str) for outcome in outcomes])
+    return [outcome for outcome in outcomes if not isinstance(outcome, str)], found, failed
 
 
 def _find_subjects(names: np.ndarray, pattern: str) -> np.ndarray:
@@ -302,6 +285,5 @@ def _find_subjects(names: np.ndarray, pattern: str) -> np.ndarray:
         found = [re.search(wanted, file) for file in files]
         if any(found):
             # the first group that took part, or all of the match where the pattern has none
-            people = [next(filter(None, (*m.groups(), m[0]))) if m else "" for m in found]
-            return np.array(people)
+            return np.array([next(filter(None, (*m.groups(), m[0]))) if m else "" for m in found])
     return np.full(len(names), "", dtype="U1")

@@ -51,21 +51,21 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
             "expected training images of at least two classes; "
             f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
         )
+    keep, seed = settings.keep_duplicates, settings.seed
     if settings.fold:
-        dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
+        dataset = choose_fold(dataset, settings.folds, settings.fold, seed)
     else:
-        dataset = hold_out_test(dataset, settings.test_share, settings.seed)
-    keep = settings.keep_duplicates
+        dataset = hold_out_test(dataset, settings.test_share, seed)
     dataset, identical = _without_test_images(dataset, _find_identical, keep)
-    dataset = hold_out_validation(dataset, settings.validation_share, settings.seed)
+    dataset = hold_out_validation(dataset, settings.validation_share, seed)
     # Only now, so that which images are held out depends on equal pixels and the seed alone.
     dataset, leaks = _without_similar(dataset, identical, keep)
     missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
     if len(missing):
         names = ", ".join(dataset.class_names[label] for label in missing)
         raise DatasetError(
-            f"expected training images of each class; received none of {names}, whose images are "
-            "all in other splits: more of them, or another --seed, would help"
+            f"expected training images of each class; received none of {names}, which are all in "
+            "other splits: more of them, or another --seed, would help"
         )
     return dataset, leaks
 
@@ -155,7 +155,7 @@ def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed:
         most = min(MOST_PARTS, len(np.unique(units[has_person])))
         if most < 2:
             raise DatasetError(
-                f"expected at least two people to hold {share:.0%} out for {name}; received one"
+                f"expected two people to hold {share:.0%} out for {name}; received one"
             )
         part = Fraction(share).limit_denominator(most)
         part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
@@ -171,8 +171,7 @@ def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed:
         except ValueError as error:
             raise DatasetError(
                 f"expected enough images of each class to hold {share:.0%} out for {name}; "
-                f"received {len(unique)} different images, the smallest class with "
-                f"{np.unique(classes, return_counts=True)[1].min()} ({error})"
+                f"received {len(unique)} different images ({error})"
             ) from error
         held_out |= ~has_person & np.isin(units, chosen)
     splits = dataset.splits.astype("U16")
@@ -187,9 +186,7 @@ def _cut(
     unique, first, place = np.unique(units, return_index=True, return_inverse=True)
     if len(unique) < folds:
         kind = "people" if by_person else "different images"
-        raise DatasetError(
-            f"expected at least {folds} {kind} for {folds} parts; received {len(unique)}"
-        )
+        raise DatasetError(f"expected {folds} {kind} for {folds} parts; received {len(unique)}")
     cutter = StratifiedGroupKFold if by_person else StratifiedKFold
     labels, groups = (labels, units) if by_person else (labels[first], None)
     parts = np.empty(len(labels), dtype=np.int64)
@@ -201,9 +198,7 @@ def _cut(
             for part, (_, rows) in enumerate(folded):
                 parts[rows] = part
     except ValueError as error:
-        raise DatasetError(
-            f"expected a class with at least as many images as parts; received {error}"
-        ) from error
+        raise DatasetError(f"expected a class with as many images as parts: {error}") from error
     return parts if by_person else parts[place]
 
 
@@ -219,34 +214,29 @@ def _without_similar(dataset: Dataset, identical: int, keep: bool) -> tuple[Data
     """Remove images that are nearly those of a test split, then training images in validation."""
     dataset, similar = _without_test_images(dataset, _find_similar, keep)
     training, validation = dataset.splits == "train", dataset.splits == "validation"
-    finds = (_find_identical, _find_similar)
-    leaked = np.any([find(dataset.images, training, validation)[0] for find in finds], axis=0)
+    leaked = _find_identical(dataset.images, training, validation)[0]
+    leaked |= _find_similar(dataset.images, training, validation)[0]
     return dataset.where(keep | ~leaked), Leaks(identical, similar, int(leaked.sum()), keep)
 
 
-def _find_identical(
-    images: np.ndarray, learning: np.ndarray, testing: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images equal one on the other side, of each side, two (N,) bool."""
+# Both return which images of either side are on the other side, too: two (N,) bool
+
+
+def _find_identical(images: np.ndarray, learned: np.ndarray, tested: np.ndarray):
     digests = hash_images(images)
-    leaked = learning & np.isin(digests, digests[testing])
-    return leaked, testing & np.isin(digests, digests[leaked])
+    leaked = learned & np.isin(digests, digests[tested])
+    return leaked, tested & np.isin(digests, digests[leaked])
 
 
-def _find_similar(
-    images: np.ndarray, learning: np.ndarray, testing: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images nearly equal one on the other side, of each side, two (N,) bool.
-
-    Small copies are compared first, all with all; only the pairs that are alike there are compared
-    pixel by pixel. Equal images are left to `_find_identical`.
+def _find_similar(images: np.ndarray, learned: np.ndarray, tested: np.ndarray):
+    """Small copies are compared first, all with all; only the pairs that are alike there are
+    compared pixel by pixel. Equal images are left to `_find_identical`.
     """
     leaked, twins = np.zeros((2, len(images)), dtype=bool)
     step = IMAGE_SIDE // SMALL_SIDE
     squares = images.reshape(len(images), SMALL_SIDE, step, SMALL_SIDE, step)
-    means = squares.mean(axis=(2, 4), dtype=np.float32)
-    small = _standardized(means.reshape(len(images), -1))
-    learned, tested = np.flatnonzero(learning), np.flatnonzero(testing)
+    small = _standardized(squares.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1))
+    learned, tested = np.flatnonzero(learned), np.flatnonzero(tested)
     for start in range(0, len(tested), TEST_IMAGES_AT_ONCE):
         block = tested[start : start + TEST_IMAGES_AT_ONCE]
         ours, theirs = np.nonzero(small[block] @ small[learned].T > SIMILAR)

@@ -45,10 +45,10 @@ FEWEST_ROWS_TO_JUDGE = 100
 def apply_votes(
     dataset: Dataset, path: Path, votes_as: str = "second-head", contempt: bool = False
 ) -> Dataset:
-    """Return a dataset that was read from fer2013.csv with what people voted.
+    """Return a dataset that `read_layout` read from fer2013.csv with what people voted.
 
     Args:
-        dataset: as `read_layout` returned it.
+        dataset: what was read.
         path: fer2013new.csv, row for row beside the csv; rows beyond the last image may follow.
         votes_as: one of the uses that the module describes.
         contempt: keep contempt as an eighth class; without it, its share is left out, and in
@@ -60,10 +60,8 @@ def apply_votes(
     usages, counts, rows = _read_votes(path, dataset.names)
     for row, usage, split in zip(rows, usages, dataset.splits, strict=True):
         if CSV_SPLITS.get(usage) != split:
-            raise DatasetError(
-                f"expected votes row for row beside the csv; row {row + 2} is in the split {split} "
-                f"there and has the Usage {usage} in {path}"
-            )
+            row = f"row {row + 2}, {split} in the csv, is {usage} in {path}"
+            raise DatasetError(f"expected votes row for row beside the csv; {row}")
     shares = _by_class(counts, dataset.class_names)
     voted = shares.any(axis=1)
     if np.count_nonzero(voted) >= FEWEST_ROWS_TO_JUDGE:
@@ -113,26 +111,20 @@ def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
             reader = csv.DictReader(file)
             wanted = ("Usage", *VOTE_COLUMNS)
             if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
-                raise DatasetError(
-                    f"expected the columns {', '.join(wanted)} in the votes; "
-                    f"{path} is without {', '.join(missing)}"
-                )
+                missing = ", ".join(missing)
+                raise DatasetError(f"expected a csv of votes; {path} is without {missing}")
             for row in reader:
                 usages.append(row["Usage"])
                 counts.append([int(row[name]) for name in VOTE_COLUMNS])
     except (OSError, csv.Error) as error:
         raise DatasetError(f"expected a csv of votes; {path} cannot be read: {error}") from error
     except (TypeError, ValueError) as error:
-        raise DatasetError(
-            f"expected a whole number of votes in each of {', '.join(VOTE_COLUMNS)}; "
-            f"row {len(usages) + 1} of {path} has something else"
-        ) from error
+        row = f"row {len(usages) + 1} of {path}"
+        raise DatasetError(f"expected numbers of votes; {row} has something else") from error
     rows = csv_row_index(names)
     if len(rows) and len(counts) <= rows.max():
-        raise DatasetError(
-            f"expected votes for {rows.max() + 1} rows; {path} has {len(counts)}: it belongs to "
-            "another csv"
-        )
+        needed = f"expected votes for {rows.max() + 1} rows"
+        raise DatasetError(f"{needed}; {path} has {len(counts)}: it belongs to another csv")
     return np.array(usages)[rows], np.array(counts, np.int64)[rows], rows
 
 

@@ -34,9 +34,7 @@ def average_models(
         ModelError: there are too few models, one cannot be loaded, or their classes differ.
     """
     if len(stems) < 2 and not (stems and mirrored):
-        raise ModelError(
-            f"expected two models or more to average, or --mirrored; received {len(stems)}"
-        )
+        raise ModelError(f"expected two models or more, or --mirrored; received {len(stems)}")
     models = [load_model(Path(stem)) for stem in stems]
     class_names = models[0].class_names
     orders = [_order(model, class_names, models[0].name) for model in models]

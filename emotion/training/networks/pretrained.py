@@ -38,9 +38,9 @@ def start_from(network: keras.Model, settings: TrainingSettings) -> None:
         received = [array.shape for array in values]
         if expected != received:
             raise TrainingError(
-                f"expected --weights of the same architecture and number of classes; {files.name} "
-                f"has {len(received)} arrays ending in {received[-1:]}, the network "
-                f"{len(expected)} ending in {expected[-1:]}"
+                f"expected --weights of the same architecture and number of classes: "
+                f"{len(expected)} arrays ending in {expected[-1:]}; {files.name} has "
+                f"{len(received)} ending in {received[-1:]}"
             )
         network.set_weights(values)
         return
