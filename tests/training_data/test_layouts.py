@@ -15,7 +15,7 @@ from emotion.training.data.fer2013 import csv_row_index
 from emotion.training.data.layouts import names_below, read_layout, resolve_dataset
 
 
-def dataset_without_validation():
+def small():
     return make_dataset(train=42, validation=0, test=14)
 
 
@@ -26,27 +26,26 @@ def grey(value: int = 100, shape=(48, 48)) -> np.ndarray:
 @pytest.mark.parametrize("prefix", ["", "some/where/"])
 def test_class_folders_without_splits(tmp_path, prefix):
     write_classes(tmp_path / prefix, classes=("happy", "Anger", "contempt"))
-    loaded = read_layout(tmp_path)
+    shown = []
+    loaded = read_layout(tmp_path, progress=lambda done, count: shown.append((done, count)))
+    assert shown == [(16, 48), (32, 48), (48, 48)]
     assert loaded.class_names == ("anger", "contempt", "happy")
     assert set(loaded.splits) == {""}
     assert np.bincount(loaded.labels).tolist() == [16, 16, 16]
     assert loaded.names[0] == f"{prefix}Anger/S000_001_00000000.png"
     assert loaded.notes == loaded.unreadable == ()
-    (tmp_path / prefix / "preview.png").write_bytes(encode(grey()))
-    loaded = read_layout(tmp_path)
-    assert len(loaded) == 48
-    assert f"such as {prefix}preview.png" in loaded.notes[0]
-
-
-def test_class_folders_in_a_zip(tmp_path):
-    root = write_classes(tmp_path / "faces")
+    root = tmp_path / prefix
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
         for file in sorted(root.rglob("*.png")):
             archive.write(file, f"CK+48\\{file.parent.name}\\{file.name}")
-    folder, packed = read_layout(root), read_layout(tmp_path / "faces.zip")
-    assert (folder.images == packed.images).all()
-    assert folder.class_names == packed.class_names
-    assert (folder.groups == packed.groups).all()
+    packed = read_layout(tmp_path / "faces.zip")
+    np.testing.assert_array_equal(packed.images, loaded.images)
+    assert packed.class_names == loaded.class_names
+    assert packed.groups.tolist() == loaded.groups.tolist()
+    (root / "preview.png").write_bytes(encode(grey()))
+    loaded = read_layout(tmp_path)
+    assert len(loaded) == 48
+    assert f"such as {prefix}preview.png" in loaded.notes[0]
 
 
 def test_names_of_splits(tmp_path):
@@ -63,7 +62,7 @@ def test_names_of_splits(tmp_path):
 
 
 def test_images_beside_the_splits_are_left_out_with_a_note(tmp_path):
-    write_folder(tmp_path, dataset_without_validation())
+    write_folder(tmp_path, small())
     for name in ("happy/a.png", "sad/b.png", "stray.png", "train/stray.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(encode(grey()))
@@ -84,7 +83,7 @@ def test_people_come_from_file_names(tmp_path):
         ("person-(.)", people),
     ):
         assert set(read_layout(root, subject_pattern=pattern).groups) == expected
-    table = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    table = write_csv(tmp_path / "fer2013.csv", small())
     assert set(read_layout(table).groups) == {""}
 
 
@@ -112,38 +111,28 @@ def test_images_are_resized_as_the_app_does(tmp_path, astronaut):
         np.testing.assert_array_equal(image, np.rint(served[..., 0] * 255))
 
 
-def with_pillow(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+def with_pillow(image: np.ndarray, mode: str = "L", kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    Image.fromarray(image).convert(mode).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def ramp() -> np.ndarray:
-    return np.repeat(np.arange(48, dtype=np.uint8)[:, None] * 5, 48, 1)
-
-
-def turned_by_exif() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    return with_pillow(Image.fromarray(ramp()[::-1, ::-1].copy()), exif=exif)
-
-
-def transparent() -> bytes:
-    alpha = Image.fromarray(ramp()).convert("LA")
-    alpha.putalpha(Image.fromarray(np.where(ramp() > 200, 0, 255).astype(np.uint8)))
-    return with_pillow(alpha)
-
-
 def test_every_kind_of_image(tmp_path):
+    ramp = np.repeat(np.arange(48, dtype=np.uint8)[:, None] * 5, 48, 1)
+    upside_down, transparent, exif = ramp[::-1, ::-1].copy(), io.BytesIO(), Image.Exif()
+    exif[0x0112] = 3
+    alpha = Image.fromarray(ramp).convert("LA")
+    alpha.putalpha(Image.fromarray(np.where(ramp > 200, 0, 255).astype(np.uint8)))
+    alpha.save(transparent, "PNG")
     kinds = {
-        "grey": (with_pillow(Image.fromarray(ramp())), ramp(), 0),
-        "rgb": (with_pillow(Image.fromarray(ramp()).convert("RGB")), ramp(), 0),
-        "palette": (with_pillow(Image.fromarray(ramp()).convert("P")), ramp(), 0),
-        "16 bit": (with_pillow(Image.fromarray(ramp().astype(np.uint16) * 257)), ramp(), 0),
-        "cmyk": (with_pillow(Image.fromarray(ramp()).convert("CMYK"), "TIFF"), ramp(), 1),
-        "jpeg": (with_pillow(Image.fromarray(ramp()), "JPEG", quality=95), ramp(), 4),
-        "exif": (turned_by_exif(), ramp(), 0),
-        "alpha": (transparent(), np.where(ramp() > 200, 255, ramp()), 0),
+        "grey": (with_pillow(ramp), ramp, 0),
+        "rgb": (with_pillow(ramp, "RGB"), ramp, 0),
+        "palette": (with_pillow(ramp, "P"), ramp, 0),
+        "16 bit": (with_pillow(ramp.astype(np.uint16) * 257, "I;16"), ramp, 0),
+        "cmyk": (with_pillow(ramp, "CMYK", "TIFF"), ramp, 1),
+        "jpeg": (with_pillow(ramp, "L", "JPEG", quality=95), ramp, 4),
+        "exif": (with_pillow(upside_down, exif=exif), ramp, 0),
+        "alpha": (transparent.getvalue(), np.where(ramp > 200, 255, ramp), 0),
     }
     (tmp_path / "happy").mkdir()
     for name, (content, _, _) in kinds.items():
@@ -213,22 +202,15 @@ def test_what_is_no_readable_image_is_listed(tmp_path):
     }
     assert "received 30.0 MB" in reasons["happy/huge.png"]
     assert "not a file" in reasons["happy/pipe.png"]
-
-
-def test_without_one_good_image_or_row_it_is_an_error(tmp_path):
-    (tmp_path / "happy").mkdir()
-    (tmp_path / "happy" / "broken.png").write_bytes(b"not an image")
-    with pytest.raises(DatasetError, match=r"none .*broken\.png"):
+    for good in tmp_path.rglob("S0*.png"):
+        good.unlink()
+    with pytest.raises(DatasetError, match=r"none .*pipe\.png"):
         read_layout(tmp_path)
-    path = tmp_path / "fer2013.csv"
-    path.write_text("emotion,pixels,Usage\n0,1 2 3,Training\n")
-    with pytest.raises(DatasetError, match=r"none .*row 2.* 3 values"):
-        read_layout(path)
 
 
 def test_bad_entries_of_a_zip_are_listed_and_nothing_is_written(tmp_path):
     """Names that climb out, two bombs and a damaged image."""
-    path = write_zip(tmp_path / "archive.zip", dataset_without_validation())
+    path = write_zip(tmp_path / "archive.zip", small())
     content = bytearray(path.read_bytes())
     content[300] ^= 255
     path.write_bytes(content)
@@ -261,7 +243,7 @@ def test_an_encrypted_zip_is_an_error(tmp_path):
 
 
 def test_bad_rows_of_a_csv_are_listed_by_number(tmp_path):
-    path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    path = write_csv(tmp_path / "fer2013.csv", small())
     lines = path.read_text().splitlines()
     pixels = lines[1].split(",")[1]
     bad = {
@@ -285,12 +267,12 @@ def test_bad_rows_of_a_csv_are_listed_by_number(tmp_path):
         assert f"row {number}: " in line
         assert words in line
     assert csv_row_index(loaded.names)[:6].tolist() == [0, 1, 3, 5, 7, 9]
-    expected = np.delete(dataset_without_validation().images, [row - 2 for row in bad], axis=0)
+    expected = np.delete(small().images, [row - 2 for row in bad], axis=0)
     np.testing.assert_array_equal(loaded.images, expected)
 
 
 def test_another_order_of_columns_a_mark_and_uneven_spaces_are_read(tmp_path):
-    dataset = dataset_without_validation()
+    dataset = small()
     path = write_csv(tmp_path / "fer2013.csv", dataset)
     rows = [line.split(",") for line in path.read_text().splitlines()]
     rows[2][1] = f'" {rows[2][1].replace(" ", "  ", 7)} "'
@@ -300,28 +282,20 @@ def test_another_order_of_columns_a_mark_and_uneven_spaces_are_read(tmp_path):
 
 
 def test_the_one_dataset_in_a_folder(tmp_path):
-    path = write_csv(tmp_path / "fer2013.csv", dataset_without_validation())
+    path = write_csv(tmp_path / "fer2013.csv", small())
     (tmp_path / "fer2013new.csv").write_text("Usage,Image name,neutral\n")
     (tmp_path / ".git").mkdir()
     (tmp_path / "README.md").write_text("x")
     assert resolve_dataset(tmp_path) == path
-    write_zip(tmp_path / "archive.zip", dataset_without_validation())
+    write_zip(tmp_path / "archive.zip", small())
     with pytest.raises(DatasetError, match=r"archive\.zip, fer2013\.csv"):
         resolve_dataset(tmp_path)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    write_classes(tmp_path)
-    (tmp_path / "happy").chmod(0)
+    (write_classes(tmp_path) / "happy").chmod(0)
     try:
         assert "Permission denied" in read_layout(tmp_path).unreadable[0]
     finally:
         (tmp_path / "happy").chmod(0o700)
-
-
-def test_progress_counts_to_all_images(tmp_path):
-    shown = []
-    read_layout(write_classes(tmp_path), progress=lambda done, count: shown.append((done, count)))
-    assert shown == [(16, 32), (32, 32)]
