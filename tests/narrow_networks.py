@@ -77,17 +77,10 @@ def make_faces(count: int = 3) -> np.ndarray:
 
 def settle(network, faces: np.ndarray) -> None:
     """Give a new network averages and a last layer with which it tells faces apart."""
-    keras = import_keras()
-    flat = [*network.layers, *(inner for layer in network.layers for inner in parts(layer))]
-    averaging = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
+    averaging = [layer for layer in network._flatten_layers() if hasattr(layer, "moving_mean")]
     kept = [layer.momentum for layer in averaging]
     for layer in averaging:
         layer.momentum = 0.0
     network(faces, training=True)
     for layer, momentum in zip(averaging, kept, strict=True):
         layer.momentum = momentum
-
-
-def parts(layer) -> list:
-    """Return the layers of a nested network, none of a plain layer."""
-    return getattr(layer, "layers", [])
