@@ -164,7 +164,11 @@ def test_whatever_goes_wrong_is_a_sentence_and_steps(folder, kaggle, monkeypatch
         assert left_in(folder) == before
 
     before = left_in(folder)
-    for status, words in ((401, r"\(401\)"), (403, "datasets/msambare/fer2013"), (500, "received: no")):
+    for status, words in (
+        (401, r"\(401\)"),
+        (403, "datasets/msambare/fer2013"),
+        (500, "received: no"),
+    ):
         kaggle.refuse["all"] = status
         fails(words)
     fails("received: no", "csv")
