@@ -23,8 +23,7 @@ from emotion.training.settings import TrainingSettings
 def read_datasets(settings: TrainingSettings, progress: Progress | None = None) -> Dataset:
     """Read every dataset of the settings and put them together as one.
 
-    Raises DatasetError where one cannot be read, the votes belong to none or several of them, or
-    the pattern finds no person.
+    Raises DatasetError where one cannot be read, or votes or persons do not belong to them.
     """
     options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
     try:
@@ -88,8 +87,7 @@ def match_classes(
 def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
     """Return several datasets as one, under common class names; image names start with a dataset's.
 
-    All of the visitors' faces are learned from: they are too few to test on, and what is measured
-    must not change with them.
+    All of the visitors' faces are learned from, so that what is measured does not change with them.
     """
     class_names = tuple(sorted({common_name(n) for data in datasets for n in data.class_names}))
     parts = []
@@ -126,10 +124,7 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
 
 
 def _relabelled(dataset: Dataset, places: np.ndarray, class_names: tuple[str, ...]) -> Dataset:
-    """Return a dataset with other class names; `places` has each class's new place, or -1.
-
-    No image may be of a class without a place.
-    """
+    """Return a dataset with other class names; `places` has each class's new place, or -1."""
     votes = dataset.votes
     if votes is not None:
         is_moved = places[:, None] == np.arange(len(class_names))

@@ -46,18 +46,10 @@ Or with this command:
 
 
 def download_fer2013(folder: Path, kind: str = "folders", overwrite: bool = False) -> list[str]:
-    """Fetch FER2013 with the user's Kaggle credentials; it appears only once all of it was read.
+    """Fetch FER2013 with the user's Kaggle credentials, as "folders" of images or as the "csv".
 
-    Args:
-        folder: where to put it.
-        kind: "folders" (of images) or "csv" (of the challenge).
-        overwrite: replace what was fetched before.
-
-    Returns:
-        Lines to print: what there is now, and what to do next.
-
-    Raises:
-        DatasetError: it could not be fetched; the message ends with the steps to do it by hand.
+    It appears only once all of it was read. Returns lines to print: what there is now, and what to
+    do next. A DatasetError ends with the steps to do it by hand.
     """
     target, part = folder / PLACES[kind], folder / ".download"
     if target.exists() and not overwrite:

@@ -37,10 +37,7 @@ def plain_grey(content: bytes) -> np.ndarray | None:
 
 
 def centre_square(photo: np.ndarray) -> np.ndarray:
-    """Return the square in the middle of a photo as (48, 48) uint8 grey, resized as the app does.
-
-    `photo` is (H, W, 3) RGB or (H, W) grey, uint8.
-    """
+    """Return the square in the middle of a photo, RGB or grey, as the app resizes it, (48, 48)."""
     if photo.shape == (IMAGE_SIDE, IMAGE_SIDE):
         return photo
     height, width = photo.shape[:2]

@@ -44,10 +44,7 @@ _Files = tuple[list[str], Callable[[str], bytes], list[str]]
 
 
 def resolve_dataset(path: Path) -> Path:
-    """Return what a path stands for: itself, or the one .zip or .csv of images in a folder.
-
-    Raises DatasetError where there is none or there are several.
-    """
+    """Return what a path stands for: itself, or the one .zip or .csv of images in a folder."""
     if path.is_file() and path.suffix.lower() in (".zip", ".csv"):
         return path
     if not path.is_dir():
@@ -71,27 +68,18 @@ def _is_dataset(file: Path) -> bool:
 
 
 def _is_visible(name: str) -> bool:
-    """Return whether a file or folder is neither hidden nor what macOS adds to a zip."""
-    return not name.startswith(".") and name != "__MACOSX"
+    return not name.startswith(".") and name != "__MACOSX"  # which macOS adds to a zip
 
 
 def read_layout(
-    path: Path,
-    crop_faces: bool = False,
-    subject_pattern: str = "",
-    progress: Progress | None = None,
+    path: Path, crop_faces=False, subject_pattern="", progress: Progress | None = None
 ) -> Dataset:
-    """Read one dataset, as `resolve_dataset` returned it.
+    """Read a folder, a .zip or a .csv; DatasetError where that is damaged, empty or no such layout.
 
     Args:
-        path: a folder, a .zip or a .csv.
         crop_faces: crop each image's largest face as the app does, not the square in its middle.
         subject_pattern: regular expression for the person in a file name, its first group if it has
             one; where it is empty or matches nothing, that of CK+ is tried.
-        progress: called now and then with the images done and the images there are.
-
-    Raises:
-        DatasetError: the path is damaged, empty or not laid out as expected.
     """
     framing = largest_face_framing() if crop_faces else centre_square
     if path.is_dir():

@@ -72,7 +72,7 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
 
 def remove_leaks(dataset: Dataset, keep: bool = False) -> tuple[Dataset, Leaks]:
     """Remove training and validation images that also stand in a test split, and training images
-    that also stand in validation; mark the test images in `twins`. With `keep`, remove none.
+    that also stand in validation, unless told to keep them; mark such test images in `twins`.
     """
     dataset, identical = _without_test_images(dataset, _find_identical, keep)
     return _without_similar(dataset, identical, keep)
@@ -85,10 +85,9 @@ def hash_images(images: np.ndarray) -> np.ndarray:
 
 
 def hold_out_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """Move a share of the training images to validation, stratified by class.
+    """Move a share of the training images to validation, unless the dataset brings such a split.
 
-    Identical images move together, and so do all images of a person where people are known. A
-    dataset that brings its own validation split keeps it.
+    Stratified by class; identical images move together, and so do all images of a known person.
     """
     if (dataset.splits == "validation").any():
         return dataset
@@ -110,11 +109,10 @@ def hold_out_test(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 def choose_fold(dataset: Dataset, folds: int, fold: int, seed: int) -> Dataset:
-    """Cut all images but private_test into parts, stratified by class; one of them is the test.
+    """Cut all images but private_test into parts, stratified by class.
 
-    Identical images, and all images of a person, are in one part. The splits of the dataset are
-    given up: part `fold`, counted from 1, becomes "test" and the others "train". Raises
-    DatasetError where there are too few images or people for so many parts.
+    Identical images, and all images of a person, are in one part. Part `fold`, counted from 1,
+    becomes "test" and the others "train", whatever splits the dataset has.
     """
     pool = dataset.splits != "private_test"
     labels, (units, has_person) = dataset.labels[pool], _find_units(dataset.where(pool))

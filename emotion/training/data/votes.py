@@ -47,15 +47,9 @@ def apply_votes(
 ) -> Dataset:
     """Return a dataset that `read_layout` read from fer2013.csv with what people voted.
 
-    Args:
-        dataset: what was read.
-        path: fer2013new.csv, row for row beside the csv; rows beyond the last image may follow.
-        votes_as: one of the uses that the module describes.
-        contempt: keep contempt as an eighth class; without it, its share is left out, and in
-            "majority" and "distribution" so are the rows where it comes first.
-
-    Raises:
-        DatasetError: the file is no such csv, or does not belong to these rows.
+    `path` is fer2013new.csv, row for row beside the csv; more rows may follow. Contempt becomes an
+    eighth class; without it, its share is left out, and in "majority" and "distribution" so are the
+    rows where it comes first. Raises DatasetError where the votes do not belong to these rows.
     """
     usages, counts, rows = _read_votes(path, dataset.names)
     for row, usage, split in zip(rows, usages, dataset.splits, strict=True):
@@ -83,9 +77,8 @@ def apply_votes(
 def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
     """Return a dataset, read as "second-head", labelled as in "majority"; its votes stay.
 
-    So a model is measured on what most people saw, on the very splits it was trained with. Rows on
-    which most people do not agree are removed; images of other datasets than fer2013.csv keep their
-    labels. Raises DatasetError where `path` is no fer2013new.csv, or has too few rows.
+    So a model is measured on what most people saw, on the very splits it was trained with. Rows
+    without a majority are removed; images of other datasets than fer2013.csv keep their labels.
     """
     voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
     _, counts, _ = _read_votes(path, dataset.names[voted])
@@ -134,8 +127,8 @@ def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> D
     if votes_as == "distribution":
         chosen = _each(counts, _distribution)
         chosen[np.isin(dataset.splits, TEST_SPLITS) & ~majority.any(axis=1)] = 0
-    first = np.array(CLASSES)[chosen.argmax(axis=1)]
-    reasons = np.where(chosen.any(axis=1), first, "no agreement")
+    reasons = np.array(CLASSES)[chosen.argmax(axis=1)]
+    reasons = np.where(chosen.any(axis=1), reasons, "no agreement")
     keep = np.isin(reasons, dataset.class_names)
     if not keep.any():
         raise DatasetError("expected votes in which people agree; received none in any row")
@@ -161,11 +154,10 @@ def _majority(counts: np.ndarray) -> np.ndarray:
 
 
 def _distribution(counts: np.ndarray) -> np.ndarray:
-    """Return the votes that the paper's cross-entropy mode keeps, (10,); else zeros.
+    """Return the votes that the paper's cross-entropy mode keeps, (10,); zeros: no agreement.
 
-    The highest classes are taken until they hold three quarters of the votes; classes with equally
-    many come together. More than three of them, or half of the votes or less, is no agreement, and
-    with "unknown" or "not a face" it ends.
+    The highest classes, equal ones together, are taken until they hold three quarters of the votes,
+    or until "unknown" or "not a face". They must be three or fewer, with more than half of them.
     """
     counts = np.where(counts >= LEAST_VOTES, counts, 0)
     chosen = np.zeros_like(counts)

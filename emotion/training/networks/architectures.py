@@ -1,8 +1,7 @@
 """The networks, in a plain dict: name -> function from faces to features.
 
 Every one maps (N, 48, 48, 1) float32 in [0, 1] to a feature vector; `build_network` puts the
-softmax on it. What a network from Keras' applications needs (three channels, a larger picture, the
-scaling of its ImageNet weights) is layers inside it.
+softmax on it. Whatever else a network needs is layers inside it.
 """
 
 from functools import partial
@@ -47,20 +46,15 @@ def backbone_of(network: keras.Model) -> keras.Model | None:
 def train_backbone(network: keras.Model, trainable: bool) -> None:
     """Let the weights from ImageNet learn, or keep them as they are; compile anew after it.
 
-    Not for a network that starts from random weights: its averages still have to be learned.
-
     Batch normalisation keeps ImageNet's averages in both cases. Keras' guide to transfer learning
     calls the backbone with `training=False` to that end, which Keras 3 overrules while a network
     around it trains (keras-team/keras issue 20285); a frozen layer it leaves alone.
     """
     backbone = backbone_of(network)
     backbone.trainable = trainable
-    for layer in _batch_normalisations(backbone):
-        layer.trainable = False
-
-
-def _batch_normalisations(network: keras.Model) -> list[layers.BatchNormalization]:
-    return [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
 
 
 def _residual(faces, stem: int, blocks: list[tuple[int, int]], weigh_channels: bool = False):
@@ -89,19 +83,13 @@ def _residual(faces, stem: int, blocks: list[tuple[int, int]], weigh_channels: b
 def _mini_xception(faces):
     """mini_Xception (Arriaga, Valdenegro-Toro, Plöger 2017): depthwise separable residual blocks.
 
-    Averages the features before the last layer, which is 3x3 over the classes there and dense here.
+    Its last layer, 3x3 over the classes there, is dense over the averaged features here.
     """
 
     def separable(features, filters, activate):
-        features = layers.SeparableConv2D(
-            filters,
-            3,
-            padding="same",
-            use_bias=False,
-            depthwise_initializer="he_normal",
-            pointwise_initializer="he_normal",
-        )(features)
-        return _normalised(features, activate)
+        start = dict.fromkeys(("depthwise_initializer", "pointwise_initializer"), "he_normal")
+        convolution = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, **start)
+        return _normalised(convolution(features), activate)
 
     features = faces
     for _ in range(2):
@@ -126,9 +114,8 @@ def _vgg(faces):
         features = layers.MaxPooling2D()(features)
     features = layers.Flatten()(features)
     for _ in range(2):
-        features = layers.Dropout(0.4)(features)
         dense = layers.Dense(512, use_bias=False, kernel_initializer="he_normal")
-        features = _normalised(dense(features))
+        features = _normalised(dense(layers.Dropout(0.4)(features)))
     return layers.Dropout(0.4)(features)
 
 
@@ -144,28 +131,16 @@ def _pretrained(faces, application: str, scale: float, offset: float | list[floa
     backbone = getattr(keras.applications, application)(
         include_top=False, weights=None, input_shape=colors.shape[1:], name=BACKBONE
     )
-    for layer in _batch_normalisations(backbone):
-        layer.momentum = MOMENTUM  # theirs, up to 0.999, lags for epochs where it starts anew
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = MOMENTUM  # theirs, up to 0.999, lags for epochs where it starts anew
     return layers.Dropout(0.4)(layers.GlobalAveragePooling2D()(backbone(colors)))
 
 
-def _convolution(
-    features,
-    filters: int,
-    kernel: int = 3,
-    stride: int = 1,
-    activate: bool = True,
-    padding: str = "same",
-):
+def _convolution(features, filters: int, kernel=3, stride=1, activate=True, padding="same"):
     """Convolution, batch normalisation and, if asked for, a rectifier."""
-    convolution = layers.Conv2D(
-        filters,
-        kernel,
-        strides=stride,
-        padding=padding,
-        use_bias=False,
-        kernel_initializer="he_normal",
-    )
+    options = {"strides": stride, "padding": padding, "use_bias": False}
+    convolution = layers.Conv2D(filters, kernel, kernel_initializer="he_normal", **options)
     return _normalised(convolution(features), activate)
 
 

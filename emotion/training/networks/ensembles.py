@@ -18,7 +18,7 @@ CHUNK_SIZE = 512
 def average_models(
     stems: Sequence[Path], mirrored: bool = False
 ) -> tuple[keras.Model, tuple[str, ...]]:
-    """Return one network that answers with the mean of what saved models answer.
+    """Return one network that answers with the mean of what saved models answer, and its classes.
 
     It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
     lets a temperature be folded in, as in any other network.
@@ -26,12 +26,6 @@ def average_models(
     Args:
         stems: two models or more, each a folder and name without suffix; one may come twice.
         mirrored: show each model the mirror image of each face as well; one model is enough then.
-
-    Returns:
-        The network, and its class names in the order of the first model.
-
-    Raises:
-        ModelError: there are too few models, one cannot be loaded, or their classes differ.
     """
     if len(stems) < 2 and not (stems and mirrored):
         raise ModelError(f"expected two models or more, or --mirrored; received {len(stems)}")
@@ -71,10 +65,8 @@ def teacher_answers(
 ) -> np.ndarray:
     """Return what saved models answer on the mean, softened for a network that learns from them.
 
-    Each model sees each face and its mirror image (Hinton, Vinyals, Dean 2015, for the softening).
-    `images` is (N, 48, 48) uint8; a temperature above 1 softens; the result is (N, classes)
-    float32, in the order of `class_names`, and each row sums to 1. Raises ModelError where a model
-    cannot be loaded or has other classes.
+    Each model sees each face, (N, 48, 48) uint8, and its mirror image. A temperature above 1 makes
+    them softer (Hinton et al. 2015). Returns (N, classes) float32; each row sums to 1.
     """
     models = [load_model(Path(stem)) for stem in stems]
     orders = [_order(model, class_names, "the dataset") for model in models]
