@@ -143,34 +143,24 @@ def test_people_who_share_a_picture_stay_together():
         assert len(set(splits[133:])) == 1
 
 
-@pytest.mark.parametrize("make", [people_dataset, lambda: unsplit(smooth_dataset(140, 0, 0))])
+@pytest.mark.parametrize("make", [people_dataset, lambda: unsplit(make_dataset(140, 0, 0))])
 def test_folds_cover_everything_once_and_share_nothing(make):
     dataset, tested = make(), []
+    if dataset.groups is None:
+        dataset.images[7:28:7] = dataset.images[0]  # one image four times
     for fold in range(1, 6):
         chosen = choose_fold(dataset, 5, fold, 3)
         assert chosen.split_names() == ("train", "test")
-        assert (np.bincount(chosen.split("test").labels, minlength=7) == 4).all()
+        counts = np.bincount(chosen.split("test").labels, minlength=7)
+        assert counts.min() >= 3
+        assert counts.max() <= 7
         tested.append(set(np.flatnonzero(chosen.splits == "test")))
         if chosen.groups is not None:
             assert share_nothing(people_of(chosen))
+        else:
+            assert len(set(chosen.splits[0:28:7])) == 1
     assert share_nothing(tested)
     assert len(set.union(*tested)) == 140
-
-
-def test_folds_keep_identical_images_together():
-    dataset = unsplit(make_dataset(140, 0, 0))
-    dataset.images[7:70:7] = dataset.images[0]
-    for fold in range(1, 6):
-        copies = choose_fold(dataset, 5, fold, 3).splits[0:70:7]
-        assert len(set(copies)) == 1
-
-
-def test_folds_leave_the_private_test_alone():
-    dataset = make_dataset(70, 35, 35)
-    splits = np.where(dataset.splits == "test", "private_test", dataset.splits)
-    chosen = choose_fold(replace(dataset, splits=splits), 5, 1, 3)
-    assert (chosen.splits[105:] == "private_test").all()
-    assert sizes(chosen) == [84, 21, 35]
 
 
 def test_test_images_come_from_the_data_or_from_what_is_in_no_split_or_from_training():
@@ -184,6 +174,9 @@ def test_test_images_come_from_the_data_or_from_what_is_in_no_split_or_from_trai
     divided = hold_out_test(replace(dataset, splits=splits), 0.2, 1).splits
     assert (divided[35:] == splits[35:]).all()
     assert (divided[:35] == "test").sum() == 7
+    private = replace(make_dataset(105), splits=np.array(["train"] * 105 + ["private_test"] * 70))
+    chosen = choose_fold(private, 5, 1, 3)  # which leaves the private test alone
+    assert sizes(chosen) == [84, 21, 70]
 
 
 def test_the_whole_pipeline():
@@ -214,7 +207,9 @@ def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
     np.testing.assert_array_equal(made.split("validation").images, expected.images[~copied])
 
 
+WITHOUT_HAPPY = make_dataset(140, 0, 35).where(np.arange(175) % 7 + 7 * (np.arange(175) > 139) != 3)
 TOO_LITTLE = {
+    "class": (WITHOUT_HAPPY, {}, "none of happy"),
     "person": (people_dataset(1), {}, "two people"),
     "people": (people_dataset(3), {"fold": 1}, "5 people for 5 parts; received 3"),
     "images": (unsplit(make_dataset(3, 0, 0)), {"fold": 1}, "5 different images"),
@@ -234,33 +229,18 @@ def test_too_little_to_split(case):
     assert "\n" not in str(caught.value)
 
 
-def test_a_class_that_is_only_in_the_test_split_is_an_error():
-    dataset = make_dataset(140, 0, 35)
-    kept = dataset.where((dataset.splits == "test") | (dataset.labels != 3))
-    with pytest.raises(DatasetError, match="none of happy"):
-        make_splits(kept, TrainingSettings())
-
-
-def test_a_rare_class_is_no_obstacle():
+def test_rare_classes_and_images_without_a_person_are_no_obstacle(monkeypatch):
     dataset = people_dataset()
     rare = (dataset.labels != 3) | np.isin(dataset.groups, ("S003", "S004", "S005"))
     split, _ = make_splits(dataset.where(rare), TrainingSettings(fold=1))
     assert (np.bincount(split.split("train").labels, minlength=7) > 0).all()
-
-
-def test_a_few_images_without_a_person_are_no_obstacle():
-    dataset = people_dataset()
     dataset.groups[:3] = ""
     for settings in ({}, {"fold": 2}):
         split, _ = make_splits(dataset, TrainingSettings(**settings))
         assert share_nothing(people_of(split))
         assert len(split) == 140
-
-
-def test_many_images_without_a_person_are_divided_by_themselves(monkeypatch):
     monkeypatch.setattr("emotion.training.data.splits.MOST_LIKE_PEOPLE", 50)
-    dataset = people_dataset()
-    dataset.groups[:70] = ""
+    dataset.groups[:70] = ""  # so many are divided by themselves
     divided = hold_out_test(dataset, 0.2, 1)
     assert (divided.splits[:70] == "test").sum() == 14
     assert len(set(divided.split("test").groups)) == 3
