@@ -54,10 +54,8 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize("votes_as", ["second-head", "blend"])
-def test_shares_beside_the_label(read, votes_as):
-    """For blend they are mixed with the label where the targets are made, not here."""
-    dataset = read(list(BESIDE), votes_as=votes_as)
+def test_shares_beside_the_label(read):
+    dataset = read(list(BESIDE), votes_as="blend")  # mixed where the targets are made, not here
     assert [as_words(dataset, row) for row in range(len(BESIDE))] == list(BESIDE.values())
     assert dataset.labels.tolist() == [*range(7), 0]
     assert dataset.votes.dtype == np.float32
@@ -130,8 +128,7 @@ def test_contempt_as_an_eighth_class(read):
 def test_votes_stay_with_their_rows_where_some_are_bad(tmp_path):
     path = write_csv(tmp_path / "fer2013.csv", make_dataset(21, 0, 0))
     lines = path.read_text().splitlines()
-    lines[2] = "0,1 2 3,Training"
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join([*lines[:2], "0,1 2 3,Training", *lines[3:]]))
     counts = np.eye(10, dtype=int)[np.arange(30) % 7] * 10
     table = write_votes(tmp_path / "votes.csv", ["Training"] * 30, counts.tolist())
     dataset = apply_votes(read_layout(path), table)
@@ -140,46 +137,36 @@ def test_votes_stay_with_their_rows_where_some_are_bad(tmp_path):
     assert [dataset.class_names[place] for place in dataset.votes.argmax(axis=1)] == expected
 
 
-def bad_votes(usages=("Training",) * 3, rows=3, replaced="", other="other"):
-    def write(path):
-        write_votes(path, list(usages[:rows]), [[1] * 10 for _ in range(rows)])
-        path.write_text(path.read_text().replace(replaced, other) if replaced else path.read_text())
-
-    return write
-
-
-BAD_VOTES = {
-    "short": (bad_votes(rows=2), "3 rows; .* has 2"),
-    "other rows": (bad_votes(("Training", "PublicTest", "Training")), "row 3, train .* PublicTest"),
-    "column": (bad_votes(replaced="surprise"), "without surprise"),
-    "usage": (bad_votes(replaced="Usage"), "without Usage"),
-    "letters": (bad_votes(replaced="fer.png,1", other="fer.png,many"), "row 2 of "),
-    "empty": (lambda path: path.write_text(""), "without Usage, neutral"),
-    "missing": (lambda path: None, "cannot be read"),
-    "binary": (lambda path: path.write_bytes(b"\0\xff" * 99), "cannot be read|without Usage"),
-    "none": (lambda path: write_votes(path, ["Training"] * 3, [votes("NF 10")] * 3), "agree"),
+ROW = f",fer.png,{','.join(['1'] * 10)}\n"
+HEAD = f"Usage,Image name,{','.join(VOTE_COLUMNS)}\n"
+BAD_VOTES = {  # the votes for three rows, and what the sentence names
+    "short": (HEAD + f"Training{ROW}" * 2, "3 rows; .* has 2"),
+    "other rows": (f"{HEAD}Training{ROW}PublicTest{ROW}x{ROW}", "row 3, train .* PublicTest"),
+    "column": (HEAD.replace("surprise", "surprised") + f"Training{ROW}" * 3, "without surprise"),
+    "letters": (f"{HEAD}Training{ROW}".replace("1,", "many,", 1), "row 2 of "),
+    "empty": ("", "without Usage, neutral"),
+    "binary": ("\0\x07" * 99, "cannot be read|without Usage"),
+    "missing": (None, "cannot be read"),
+    "none": (HEAD + f"Training{ROW}" * 3, "agree"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_VOTES, ids=str)
 def test_votes_that_do_not_fit(tmp_path, case):
-    write, message = BAD_VOTES[case]
-    write(tmp_path / "votes.csv")
+    content, message = BAD_VOTES[case]
+    if content is not None:
+        (tmp_path / "votes.csv").write_text(content)
     path = write_csv(tmp_path / "fer2013.csv", make_dataset(3, 0, 0))
     with pytest.raises(DatasetError, match=message) as caught:
         apply_votes(read_layout(path), tmp_path / "votes.csv", votes_as="majority")
     assert "\n" not in str(caught.value)
 
 
-def test_votes_that_seldom_agree_with_the_labels_are_doubted(tmp_path):
-    dataset = make_dataset(140, 0, 0)
-    path = write_csv(tmp_path / "fer2013.csv", dataset)
-    classes = list(FERPLUS_COLUMNS.values())
+def test_votes_that_seldom_agree_with_the_labels_are_doubted(read):
+    places = {name: column for column, name in FERPLUS_COLUMNS.items()}
     for shift in (0, 1):
-        columns = [classes.index(EMOTIONS[(label + shift) % 7]) for label in dataset.labels]
-        counts = np.eye(10, dtype=int)[columns] * 10
-        table = write_votes(tmp_path / "votes.csv", ["Training"] * 140, counts.tolist())
-        assert len(apply_votes(read_layout(path), table).notes) == shift
+        lines = [f"{places[EMOTIONS[(row + shift) % 7]]} 10" for row in range(140)]
+        assert len(read(lines).notes) == shift
 
 
 def test_majority_labels_on_splits_made_before(read, tmp_path):
