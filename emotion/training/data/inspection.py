@@ -74,17 +74,19 @@ def inspect_dataset(dataset: Dataset) -> dict:
             "without": int((~voted).sum()),
             "agreement": float(agreed.mean()) if len(shares) else 0.0,  # a tie agrees, too
         }
-    digests = hash_images(dataset.images)
-    order = np.argsort(digests, kind="stable")
-    starts = np.flatnonzero(digests[order][1:] != digests[order][:-1]) + 1
-    groups = sorted(rows.tolist() for rows in np.split(order, starts) if len(rows) > 1)
+    _, picture, copies = np.unique(
+        hash_images(dataset.images), return_inverse=True, return_counts=True
+    )
+    rows_of = {}
+    for row in np.flatnonzero(copies[picture] > 1).tolist():
+        rows_of.setdefault(picture[row], []).append(row)
+    groups = list(rows_of.values())
     pixels, sides = dataset.images, (1, 2)
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
-    blank = (highest == 0, lowest == highest, pixels.std(sides) < FLAT_DEVIATION)
-    masks = dict(zip(BLANK_KINDS, blank, strict=True))
-    masks |= {"very dark": mean < DARK_MEAN, "very bright": mean > BRIGHT_MEAN}
+    masks = (highest == 0, lowest == highest, pixels.std(sides) < FLAT_DEVIATION)
+    masks += (mean < DARK_MEAN, mean > BRIGHT_MEAN)
     odd, told = {}, np.zeros(len(dataset), dtype=bool)
-    for kind, mask in masks.items():
+    for kind, mask in zip((*BLANK_KINDS, "very dark", "very bright"), masks, strict=True):
         odd[kind] = [name_of(dataset, row) for row in np.flatnonzero(mask & ~told)]
         told |= mask
     tested, learned = np.isin(splits, TEST_SPLITS), np.isin(splits, ("train", "validation"))
@@ -128,9 +130,7 @@ def findings(seen: dict) -> list[Finding]:
     present = {name: count for name, count in training_counts(seen).items() if count}
     if len(present) < 2:
         words = f"There are training images of {', '.join(present) or 'no class'} only."
-        say(
-            "stop", words, "Training needs two classes or more: a folder, or rows of the csv, each."
-        )
+        say("stop", words, "Training needs two classes or more.")
     else:
         if missing := [name for name in seen["class_names"] if name not in present]:
             words = "The model can answer with these names but never learns when to."
@@ -141,41 +141,28 @@ def findings(seen: dict) -> list[Finding]:
         largest, smallest = max(present, key=present.get), min(present, key=present.get)
         if (ratio := present[largest] / present[smallest]) >= LARGE_IMBALANCE:
             words = f"{largest} has {ratio:.1f} times as many training images as {smallest}."
-            say(
-                "warning",
-                words,
-                "Look at macro F1 as well as accuracy; --class-weights balanced "
-                "makes rare classes count for more.",
-            )
-    (duplicates, copies), (spanning, _), (conflicting, unclear) = (
-        (f"{counted(len(seen[key]), 'group')} of identical images", sum(map(len, seen[key])))
+            say("warning", words, "Look at macro F1, too, and try --class-weights balanced.")
+    groups = {
+        key: f"{counted(len(seen[key]), 'group')} of identical images"
         for key in ("duplicates", "spanning", "conflicting")
-    )
-    if copies:
-        say("note", f"{duplicates}, {copies:,} images in all.")
+    }
+    if seen["duplicates"]:
+        copies = sum(map(len, seen["duplicates"]))
+        say("note", f"{groups['duplicates']}, {copies:,} images in all.")
     else:
         say("fine", "No two images are identical.")
     if seen["spanning"]:
-        say(
-            "warning",
-            f"{spanning} are in training and in a test split: a model that learned them "
-            "by heart would look too good.",
-            f"Training leaves out "
-            f"{counted(seen['leaked_images'], 'image')} that are also in a test split "
-            "(--keep-duplicates keeps them).",
-        )
-    if unclear:
-        say(
-            "warning",
-            f"{conflicting} with conflicting labels ({unclear:,} images).",
-            "Training learns all their labels, so no model can get all of them right; "
-            "conflicts.csv names them.",
-        )
+        images = f"{counted(seen['leaked_images'], 'image')} that are also in a test split"
+        words = f"Training leaves out {images} (--keep-duplicates keeps them)."
+        say("warning", f"{groups['spanning']} are in training and in a test split.", words)
+    if seen["conflicting"]:
+        images = f"{sum(map(len, seen['conflicting'])):,} images"
+        words = "Training learns all of their labels; conflicts.csv names them."
+        say("warning", f"{groups['conflicting']} with conflicting labels ({images}).", words)
     if similar := seen["similar_images"]:
-        words = (
-            f"{counted(similar, 'training image')} nearly the same as a test image: one picture, "
-        )
-        say("warning", f"{words}stored or cut otherwise.", "Training leaves these out as well.")
+        images = f"{counted(similar, 'training image')} nearly the same as a test image"
+        words = "Training leaves these out as well."
+        say("warning", f"{images}: one picture, stored or cut otherwise.", words)
     odd = {
         kind: f"{len(names):,} {kind} ({names[0]}{', ...' * (len(names) > 1)})"
         for kind, names in seen["odd_images"].items()
@@ -200,12 +187,8 @@ def findings(seen: dict) -> list[Finding]:
         words = f"Training holds out --test-share of it, or one part of it with --fold{people}."
         say("note", "The data brings no test split.", words)
     if several := (seen["people"] or {}).get("in_several_splits"):
-        say(
-            "warning",
-            f"{counted(several, 'person', 'people')} in more than one split.",
-            "A model may recognise the person instead of the emotion: prefer --fold or "
-            "cross-validate, which keep each person on one side.",
-        )
+        words = "A model may learn who it is: --fold and cross-validate keep people on one side."
+        say("warning", f"{counted(several, 'person', 'people')} in more than one split.", words)
     if without := (seen["votes"] or {}).get("without"):
         words = f"{counted(without, 'image')} without a vote for a class."
         say("note", words, "They keep only FER2013's label.")
@@ -217,9 +200,9 @@ def inspection_lines(seen: dict) -> list[str]:
     lines = [headline(seen), "", *table(*counts_table(seen)), ""]
     lines += [f"{name:12} {fact}" for name, fact in overview(seen)]
     for finding in findings(seen):
+        lines.append("")
         for start, words in ((SIGNS[finding.level], finding.text), ("  →", finding.consequence)):
             first, indent = f"{start} ", " " * (len(start) + 1)
-            lines += [""] * (start != "  →")
             lines += textwrap.wrap(words, WIDTH, initial_indent=first, subsequent_indent=indent)
     if seen["unreadable"]:
         lines += ["", "Skipped:"]
@@ -240,13 +223,12 @@ def headline(seen: dict) -> str:
 def counts_table(seen: dict) -> tuple[list[str], list[list[str]]]:
     """Return header and rows: the images of each class in each split, in all, and their share."""
     header = ["", *(name.replace("_", " ") for name in seen["counts"]), "all", "share"]
+    columns = [[*of_class.values(), sum(of_class.values())] for of_class in seen["counts"].values()]
     rows = []
-    for name in seen["class_names"]:
-        counts = [of_class[name] for of_class in seen["counts"].values()]
-        part = share(sum(counts) / max(1, seen["images"]), 1)
+    for name, *counts in zip((*seen["class_names"], "all"), *columns, strict=True):
+        part = share(sum(counts) / max(1, seen["images"]), 1) if name != "all" else ""
         rows.append([name, *(f"{count:,}" for count in (*counts, sum(counts))), part])
-    sums = [f"{sum(of_class.values()):,}" for of_class in seen["counts"].values()]
-    return header, [*rows, ["all", *sums, f"{seen['images']:,}", ""]]
+    return header, rows
 
 
 def overview(seen: dict) -> list[tuple[str, str]]:
@@ -258,12 +240,11 @@ def overview(seen: dict) -> list[tuple[str, str]]:
         images = counted(sizes["most_common_images"], "image")
         mixed = f"{smallest} to {largest}, most often {common} ({images})"
         facts.append(("Sizes", f"all {common}" if sizes["kinds"] == 1 else mixed))
-    people = "not known (--subject-pattern reads them from file names)"
-    if seen["people"]:
-        unknown = seen["people"]["images_unknown"]
-        people = f"{seen['people']['count']:,}"
-        people += f", not known on {unknown:,} images" * bool(unknown)
-    facts.append(("People", people))
+    if people := seen["people"]:
+        unknown = f", not known on {people['images_unknown']:,} images"
+        facts.append(("People", f"{people['count']:,}{unknown * bool(people['images_unknown'])}"))
+    else:
+        facts.append(("People", "not known (--subject-pattern reads them from file names)"))
     if ratio := seen["imbalance"]:
         facts.append(("Balance", f"the largest class is {ratio:.1f} times the smallest"))
     if votes := seen["votes"]:
