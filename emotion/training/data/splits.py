@@ -51,15 +51,14 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
             "expected training images of at least two classes; "
             f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
         )
-    keep, seed = settings.keep_duplicates, settings.seed
+    seed = settings.seed
     if settings.fold:
         dataset = choose_fold(dataset, settings.folds, settings.fold, seed)
     else:
         dataset = hold_out_test(dataset, settings.test_share, seed)
-    dataset, identical = _without_test_images(dataset, _find_identical, keep)
-    dataset = hold_out_validation(dataset, settings.validation_share, seed)
-    # Only now, so that which images are held out depends on equal pixels and the seed alone.
-    dataset, leaks = _without_similar(dataset, identical, keep)
+    dataset, leaks = remove_leaks(
+        dataset, settings.keep_duplicates, settings.validation_share, seed
+    )
     missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
     if len(missing):
         names = ", ".join(dataset.class_names[label] for label in missing)
@@ -70,12 +69,23 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
     return dataset, leaks
 
 
-def remove_leaks(dataset: Dataset, keep: bool = False) -> tuple[Dataset, Leaks]:
+def remove_leaks(
+    dataset: Dataset, keep: bool = False, validation_share: float = 0, seed: int = 0
+) -> tuple[Dataset, Leaks]:
     """Remove training and validation images that also stand in a test split, and training images
     that also stand in validation, unless told to keep them; mark such test images in `twins`.
+
+    A share of the training images is held out for validation, if asked for, before similar images
+    are removed: which they are then depends on equal pixels and the seed alone.
     """
-    dataset, identical = _without_test_images(dataset, _find_identical, keep)
-    return _without_similar(dataset, identical, keep)
+    dataset = replace(dataset, twins=np.zeros(len(dataset), bool))
+    dataset, identical = _leave_out(dataset, TEST_SPLITS, (_find_identical,), keep)
+    if validation_share:
+        dataset = hold_out_validation(dataset, validation_share, seed)
+    dataset, similar = _leave_out(dataset, TEST_SPLITS, (_find_similar,), keep)
+    finds = (_find_identical, _find_similar)
+    dataset, in_validation = _leave_out(dataset, ("validation",), finds, keep)
+    return dataset, Leaks(identical, similar, in_validation, keep)
 
 
 def hash_images(images: np.ndarray) -> np.ndarray:
@@ -200,21 +210,17 @@ def _cut(
     return parts if by_person else parts[place]
 
 
-def _without_test_images(dataset: Dataset, find: Callable, keep: bool) -> tuple[Dataset, int]:
-    """Return the dataset without images that `find` sees in a test split too, and their number."""
-    testing = np.isin(dataset.splits, TEST_SPLITS)
-    leaked, twins = find(dataset.images, ~testing, testing)
-    dataset = replace(dataset, twins=twins if dataset.twins is None else twins | dataset.twins)
+def _leave_out(
+    dataset: Dataset, tested: tuple[str, ...], finds: tuple[Callable, ...], keep: bool
+) -> tuple[Dataset, int]:
+    """Return the dataset without the other images that stand in these splits, too, and how many."""
+    testing = np.isin(dataset.splits, tested)
+    learning = ~np.isin(dataset.splits, (*tested, *TEST_SPLITS))
+    found = [find(dataset.images, learning, testing) for find in finds]
+    leaked, twins = np.any(found, axis=0)
+    if tested == TEST_SPLITS:
+        dataset = replace(dataset, twins=dataset.twins | twins)
     return dataset.where(keep | ~leaked), int(leaked.sum())
-
-
-def _without_similar(dataset: Dataset, identical: int, keep: bool) -> tuple[Dataset, Leaks]:
-    """Remove images that are nearly those of a test split, then training images in validation."""
-    dataset, similar = _without_test_images(dataset, _find_similar, keep)
-    training, validation = dataset.splits == "train", dataset.splits == "validation"
-    leaked = _find_identical(dataset.images, training, validation)[0]
-    leaked |= _find_similar(dataset.images, training, validation)[0]
-    return dataset.where(keep | ~leaked), Leaks(identical, similar, int(leaked.sum()), keep)
 
 
 # Both return which images of either side are on the other side, too: two (N,) bool
