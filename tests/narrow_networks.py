@@ -5,7 +5,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from emotion.model.keras import import_keras
+from emotion.files import write_json
+from emotion.model.keras import ModelFiles, import_keras, save_keras_model, write_fast_form
 
 MOBILENET_BLOCKS = 4
 
@@ -84,3 +85,14 @@ def settle(network, faces: np.ndarray) -> None:
     network(faces, training=True)
     for layer, momentum in zip(averaging, kept, strict=True):
         layer.momentum = momentum
+
+
+def save(network, stem, class_names=None) -> ModelFiles:
+    """Write a pair with its fast form and, where there are class names, a card."""
+    files = ModelFiles(stem)
+    save_keras_model(network, files)
+    write_fast_form(files)
+    if class_names is not None:
+        card = {"class_names": class_names, "input_shape": [48, 48, 1], **files.hashes()}
+        write_json(files.card, card)
+    return files

@@ -70,17 +70,15 @@ def write_csv(path: Path, dataset: Dataset) -> Path:
     return path
 
 
-def write_classes(
-    root: Path, people: int = 8, classes: tuple[str, ...] = ("anger", "happy")
-) -> Path:
+def write_classes(root: Path, people: int = 8, classes=("anger", "happy")) -> Path:
     """Write `<class>/S<person>_001_<n>.png` as CK+ does: two images of each class a person."""
     random = np.random.default_rng(4)
     for person in range(people):
         for label, name in enumerate(classes):
             (root / name).mkdir(parents=True, exist_ok=True)
             for number in range(2):
-                image = encode(make_image(label, random))
-                (root / name / f"S{person:03d}_001_{number:08d}.png").write_bytes(image)
+                path = root / name / f"S{person:03d}_001_{number:08d}.png"
+                path.write_bytes(encode(make_image(label, random)))
     return root
 
 

@@ -1,35 +1,17 @@
 import numpy as np
 import pytest
-from narrow_networks import build_narrow, build_tiny_network, make_faces, settle
+from narrow_networks import build_narrow, build_tiny_network, make_faces, save, settle
 from training_data import make_dataset
 
 from emotion.errors import ModelError
-from emotion.files import write_json
 from emotion.labels import EMOTIONS
-from emotion.model.keras import (
-    LARGEST_GAP,
-    ModelFiles,
-    load_keras_model,
-    save_keras_model,
-    write_fast_form,
-)
+from emotion.model.keras import LARGEST_GAP, ModelFiles, load_keras_model
 from emotion.model.runtime import apply_temperature, load_model
 from emotion.training.networks.architectures import build_network
 from emotion.training.networks.ensembles import average_models, teacher_answers
 
 FACES = make_faces(4)
 IMAGES = (FACES[..., 0] * 255).astype(np.uint8)
-
-
-def save(network, stem, class_names=None) -> ModelFiles:
-    """Write a pair with its fast form and, where there are class names, a card."""
-    files = ModelFiles(stem)
-    save_keras_model(network, files)
-    write_fast_form(files)
-    if class_names is not None:
-        card = {"class_names": class_names, "input_shape": [48, 48, 1], **files.hashes()}
-        write_json(files.card, card)
-    return files
 
 
 @pytest.fixture(scope="module")
