@@ -122,10 +122,8 @@ def _reason(error: Exception, kind: str) -> str:
     if isinstance(error, ImportError):
         return f"expected the package kagglehub ({error}): 'python3 run.py setup' adds it"
     if (status := _status(error)) in (401, 403):
-        return (
-            f"expected access to FER2013 on Kaggle; it was refused ({status}): the credentials are "
-            f"not valid, or you have not accepted the terms on {PAGES[kind]} yet"
-        )
+        why = f"wrong credentials, or the terms on {PAGES[kind]} are not accepted yet"
+        return f"expected access to FER2013 on Kaggle; it was refused ({status}): {why}"
     if not status and type(error).__module__.startswith("requests"):
         error = f"no connection ({type(error).__name__}): check the network, or HTTPS_PROXY"
     return f"expected FER2013 from Kaggle; received: {first_line(error)[:200]}; nothing was kept"

@@ -1,6 +1,5 @@
 """From a photo, or the bytes of one, to the 48x48 grey face that is learned from."""
 
-from collections.abc import Callable
 from io import BytesIO
 
 import cv2
@@ -46,16 +45,11 @@ def centre_square(photo: np.ndarray) -> np.ndarray:
     return square_crop(photo, box, CROP_MARGIN, IMAGE_SIDE)
 
 
-def largest_face_framing() -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from a photo to the app's crop of its largest face."""
-    detector = FaceDetector()
-
-    def crop_largest(photo: np.ndarray) -> np.ndarray:
-        rgb = photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
-        boxes = [detection.box_xywh for detection in detector.detect(rgb)]
-        if not boxes:
-            raise ImageError("expected a face; none was found")
-        largest = max(boxes, key=lambda box: box[2] * box[3])
-        return square_crop(photo, largest, CROP_MARGIN, IMAGE_SIDE)
-
-    return crop_largest
+def largest_face(photo: np.ndarray, detector: FaceDetector) -> np.ndarray:
+    """Return the app's crop of the largest face of a photo, (48, 48); ImageError without one."""
+    rgb = photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
+    boxes = [detection.box_xywh for detection in detector.detect(rgb)]
+    if not boxes:
+        raise ImageError("expected a face; none was found")
+    largest = max(boxes, key=lambda box: box[2] * box[3])
+    return square_crop(photo, largest, CROP_MARGIN, IMAGE_SIDE)

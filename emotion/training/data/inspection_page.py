@@ -81,8 +81,8 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
         pictures=pictures,
         conflicting=len(seen["conflicting"]),
         shown_conflicts=min(SHOWN_GROUPS, len(seen["conflicting"])),
-        unreadable=seen["unreadable"][:SHOWN_LINES],
-        more_unreadable=max(0, len(seen["unreadable"]) - SHOWN_LINES),
+        unreadable=seen["unreadable"],
+        shown_lines=SHOWN_LINES,
     )
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
@@ -103,7 +103,6 @@ def _counts_figure(seen: dict) -> Figure:
     axes.set_xticks(range(len(names)), names)
     axes.set(title="Images of each class", ylabel="images")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.1)
     if counts:
         axes.legend(frameon=False)
     return figure

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from emotion.detection.haar import FaceDetector
 from emotion.errors import DatasetError, ImageError
 from emotion.images.decoding import decode_image
 from emotion.images.folders import PHOTO_SUFFIXES
@@ -23,7 +25,7 @@ from emotion.images.guards import DEFAULT_LIMITS
 from emotion.text import counted
 from emotion.training.data.dataset import Dataset, Progress
 from emotion.training.data.fer2013 import read_csv
-from emotion.training.data.framing import centre_square, largest_face_framing, plain_grey
+from emotion.training.data.framing import centre_square, largest_face, plain_grey
 
 FOLDER_SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -81,7 +83,7 @@ def read_layout(
         subject_pattern: regular expression for the person in a file name, its first group if it has
             one; where it is empty or matches nothing, that of CK+ is tried.
     """
-    framing = largest_face_framing() if crop_faces else centre_square
+    framing = partial(largest_face, detector=FaceDetector()) if crop_faces else centre_square
     if path.is_dir():
         dataset = _read_images(path, _files_below(path), framing, progress)
     elif path.suffix.lower() == ".zip":

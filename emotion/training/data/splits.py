@@ -51,14 +51,12 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
             "expected training images of at least two classes; "
             f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
         )
-    seed = settings.seed
+    keep, share, seed = settings.keep_duplicates, settings.validation_share, settings.seed
     if settings.fold:
         dataset = choose_fold(dataset, settings.folds, settings.fold, seed)
     else:
         dataset = hold_out_test(dataset, settings.test_share, seed)
-    dataset, leaks = remove_leaks(
-        dataset, settings.keep_duplicates, settings.validation_share, seed
-    )
+    dataset, leaks = remove_leaks(dataset, keep, share, seed)
     missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
     if len(missing):
         names = ", ".join(dataset.class_names[label] for label in missing)
@@ -72,11 +70,11 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
 def remove_leaks(
     dataset: Dataset, keep: bool = False, validation_share: float = 0, seed: int = 0
 ) -> tuple[Dataset, Leaks]:
-    """Remove training and validation images that also stand in a test split, and training images
-    that also stand in validation, unless told to keep them; mark such test images in `twins`.
+    """Remove images that also stand in a test split, and training images that also stand in
+    validation, unless told to keep them; mark such test images in `twins`.
 
-    A share of the training images is held out for validation, if asked for, before similar images
-    are removed: which they are then depends on equal pixels and the seed alone.
+    A share is held out for validation, if asked for, before similar images are removed: which they
+    are then depends on equal pixels and the seed alone.
     """
     dataset = replace(dataset, twins=np.zeros(len(dataset), bool))
     dataset, identical = _leave_out(dataset, TEST_SPLITS, (_find_identical,), keep)
@@ -173,23 +171,17 @@ def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed:
         unique, first = np.unique(units[~has_person], return_index=True)
         classes = labels[~has_person][first]
         try:
-            _, chosen = train_test_split(
-                unique, test_size=share, random_state=seed, stratify=classes
-            )
+            chosen = train_test_split(unique, test_size=share, random_state=seed, stratify=classes)
         except ValueError as error:
-            raise DatasetError(
-                f"expected enough images of each class to hold {share:.0%} out for {name}; "
-                f"received {len(unique)} different images ({error})"
-            ) from error
-        held_out |= ~has_person & np.isin(units, chosen)
+            wanted = f"expected more images of each class to hold {share:.0%} out for {name}"
+            raise DatasetError(f"{wanted}: {error}") from error
+        held_out |= ~has_person & np.isin(units, chosen[1])
     splits = dataset.splits.astype("U16")
     splits[np.flatnonzero(pool)[held_out]] = name
     return replace(dataset, splits=splits)
 
 
-def _cut(
-    units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, seed: int
-) -> np.ndarray:
+def _cut(units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, seed: int):
     """Return the part of each image, from 0 to `folds` - 1, stratified by class."""
     unique, first, place = np.unique(units, return_index=True, return_inverse=True)
     if len(unique) < folds:
@@ -216,8 +208,7 @@ def _leave_out(
     """Return the dataset without the other images that stand in these splits, too, and how many."""
     testing = np.isin(dataset.splits, tested)
     learning = ~np.isin(dataset.splits, (*tested, *TEST_SPLITS))
-    found = [find(dataset.images, learning, testing) for find in finds]
-    leaked, twins = np.any(found, axis=0)
+    leaked, twins = np.any([find(dataset.images, learning, testing) for find in finds], axis=0)
     if tested == TEST_SPLITS:
         dataset = replace(dataset, twins=dataset.twins | twins)
     return dataset.where(keep | ~leaked), int(leaked.sum())

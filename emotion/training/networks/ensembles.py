@@ -34,28 +34,21 @@ def average_models(
     orders = [_order(model, class_names, models[0].name) for model in models]
     faces = keras.Input(INPUT_SHAPE, name="faces")
     views = (faces, ops.flip(faces, axis=2)) if mirrored else (faces,)
-    answers = []
+    answers, plain = [], {"dtype": "float32", "use_bias": False, "trainable": False}
     for number, (stem, order) in enumerate(zip(stems, orders, strict=True), start=1):
         member = load_keras_model(ModelFiles(Path(stem)))
         member.name = f"member_{number}"
         of_member = [member(view) for view in views]
         if order != sorted(order):
             # picking columns is no layer that a plain Keras installation loads; a dense one is
-            reorder = layers.Dense(
-                len(order), use_bias=False, trainable=False, dtype="float32", name=f"order_{number}"
-            )
+            reorder = layers.Dense(len(order), name=f"order_{number}", **plain)
             reorder.build((None, len(order)))
             reorder.set_weights([np.eye(len(order), dtype=np.float32)[:, order]])
             of_member = [reorder(answer) for answer in of_member]
         answers += of_member
     mean = layers.Average(name="mean", dtype="float32")(answers)
-    last = layers.Dense(
-        len(class_names),
-        activation="softmax",
-        kernel_initializer="identity",
-        dtype="float32",
-        name="emotion",
-    )
+    options = {"activation": "softmax", "kernel_initializer": "identity", "dtype": "float32"}
+    last = layers.Dense(len(class_names), name="emotion", **options)
     emotion = last(ops.log(ops.maximum(mean, SMALLEST_PROBABILITY)))
     return keras.Model(faces, emotion, name="ensemble"), class_names
 
