@@ -46,14 +46,10 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
     skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
     tables = {"unreadable": [("name", "reason"), *skipped]}
     for table, key in (("duplicates", "duplicates"), ("conflicts", "conflicting")):
-        rows = ((number, row) for number, group in enumerate(seen[key], 1) for row in group)
-        tables[table] = [
-            ("group", "row", "name", "split", "class"),
-            *(
-                (n, row, name_of(dataset, row), dataset.splits[row], class_of[row])
-                for n, row in rows
-            ),
-        ]
+        tables[table] = [("group", "row", "name", "split", "class")]
+        for number, rows in enumerate(seen[key], start=1):
+            where = ((name_of(dataset, row), dataset.splits[row], class_of[row]) for row in rows)
+            tables[table] += [(number, row, *place) for row, place in zip(rows, where, strict=True)]
     for name, rows in tables.items():
         path = folder / f"{name}.csv"
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
@@ -69,18 +65,15 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
         with whole_file(folder / f"{name}.png") as part:
             part.write_bytes(buffer.getvalue())
     template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
-    header, rows = counts_table(seen)
-    page = jinja2.Template(
-        template, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    ).render(
+    strict = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
+    page = jinja2.Template(template, **strict).render(
         headline=headline(seen),
         overview=overview(seen),
         findings=found,
-        header=header,
-        rows=rows,
+        table=counts_table(seen),
         pictures=pictures,
-        conflicting=len(seen["conflicting"]),
-        shown_conflicts=min(SHOWN_GROUPS, len(seen["conflicting"])),
+        groups=len(seen["conflicting"]),
+        shown_groups=min(SHOWN_GROUPS, len(seen["conflicting"])),
         unreadable=seen["unreadable"],
         shown_lines=SHOWN_LINES,
     )
@@ -103,6 +96,7 @@ def _counts_figure(seen: dict) -> Figure:
     axes.set_xticks(range(len(names)), names)
     axes.set(title="Images of each class", ylabel="images")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.1)
     if counts:
         axes.legend(frameon=False)
     return figure

@@ -144,7 +144,7 @@ def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> D
 def _each(counts: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return `rule` of each row of votes; equal rows, which are many, are worked out once."""
     unique, place = np.unique(counts, axis=0, return_inverse=True)
-    return np.array([rule(row) for row in unique])[place]
+    return np.array([rule(row) for row in unique]).reshape(unique.shape)[place]
 
 
 def _majority(counts: np.ndarray) -> np.ndarray:
