@@ -77,22 +77,6 @@ def test_backbone_from_a_file_given_or_fetched(architecture, tmp_path, monkeypat
     assert asked == [pretrained.FILES[architecture]]
 
 
-def test_backbone_is_downloaded_and_shown(tmp_path, monkeypatch, capfd):
-    from keras.src.applications import mobilenet_v2
-
-    source = tmp_path / pretrained.FILES["mobilenetv2"]
-    backbone = imagenet_file(source, "mobilenetv2")
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path / "home"))
-    (tmp_path / "home").mkdir()
-    monkeypatch.setattr(mobilenet_v2, "BASE_WEIGHT_PATH", f"{tmp_path.as_uri()}/")
-    network = build_network("mobilenetv2", 7)
-    start(network)
-    np.testing.assert_array_equal(backbone_of(network).get_weights()[0], backbone.get_weights()[0])
-    shown = capfd.readouterr().out
-    assert shown.index("Downloading data from") < shown.index("/step")
-    assert (tmp_path / "home" / "models" / source.name).read_bytes() == source.read_bytes()
-
-
 def test_offline_is_a_sentence(tmp_path, monkeypatch):
     asked = []
 
