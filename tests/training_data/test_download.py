@@ -52,15 +52,6 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def packed_csv(path: Path) -> bytes:
-    """Return a .tar.gz as the challenge hands it out."""
-    with io.BytesIO() as packed:
-        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-            archive.add(path, "fer2013/fer2013.csv")
-            archive.addfile(tarfile.TarInfo("fer2013/README"))
-        return packed.getvalue()
-
-
 @pytest.fixture
 def kaggle(tmp_path, monkeypatch):
     """Serve what Kaggle serves; `refuse` has the status to refuse a kind of request with."""
@@ -68,14 +59,17 @@ def kaggle(tmp_path, monkeypatch):
 
     small = make_dataset(train=14, validation=0, test=7)
     described = {"ownerSlug": "msambare", "slug": "fer2013", "currentVersionNumber": 1}
-    csv = write_csv(tmp_path / "served.csv", small)
+    csv, packed = write_csv(tmp_path / "served.csv", small), io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:  # as the challenge hands it out
+        archive.addfile(tarfile.TarInfo("fer2013/README"))
+        archive.add(csv, "fer2013/fer2013.csv")
     state = SimpleNamespace(
         refuse={},
         asked=[],
         authorization=set(),
         replies={
             "GetDataset": ("json", json.dumps(described).encode()),
-            "fer2013.tar.gz": ("gzip", packed_csv(csv)),
+            "fer2013.tar.gz": ("gzip", packed.getvalue()),
             "icml_face_data.csv": ("csv", csv.read_bytes()),
             "DownloadDataset": ("zip", write_zip(tmp_path / "served.zip", small).read_bytes()),
         },
