@@ -85,9 +85,9 @@ def inspect_dataset(dataset: Dataset) -> dict:
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
     masks = (highest == 0, lowest == highest, pixels.std(sides) < FLAT_DEVIATION)
     masks += (mean < DARK_MEAN, mean > BRIGHT_MEAN)
-    odd, told = {}, np.zeros(len(dataset), dtype=bool)
+    odd, told, names = {}, np.zeros(len(dataset), dtype=bool), names_of(dataset)
     for kind, mask in zip((*BLANK_KINDS, "very dark", "very bright"), masks, strict=True):
-        odd[kind] = [name_of(dataset, row) for row in np.flatnonzero(mask & ~told)]
+        odd[kind] = [names[row] for row in np.flatnonzero(mask & ~told)]
         told |= mask
     tested, learned = np.isin(splits, TEST_SPLITS), np.isin(splits, ("train", "validation"))
     leaks = remove_leaks(dataset)[1] if tested.any() else None
@@ -97,7 +97,7 @@ def inspect_dataset(dataset: Dataset) -> dict:
         "sizes": sizes,
         "people": people,
         "votes": votes,
-        "odd_images": {kind: names for kind, names in odd.items() if names},
+        "odd_images": {kind: found for kind, found in odd.items() if found},
         "duplicates": groups,
         "spanning": [rows for rows in groups if tested[rows].any() and learned[rows].any()],
         "conflicting": [rows for rows in groups if len(set(labels[rows])) > 1],
@@ -115,9 +115,11 @@ def training_counts(seen: dict) -> dict[str, int]:
     return seen["counts"].get("train", seen["counts"].get(NO_SPLIT, {}))
 
 
-def name_of(dataset: Dataset, row: int) -> str:
-    """Return where an image comes from, or its place in the dataset."""
-    return f"image {row}" if dataset.names is None else str(dataset.names[row])
+def names_of(dataset: Dataset) -> list[str]:
+    """Return where each image comes from, or its place in the dataset."""
+    if dataset.names is not None:
+        return dataset.names.tolist()
+    return [f"image {row}" for row in range(len(dataset))]
 
 
 def findings(seen: dict) -> list[Finding]:

@@ -11,16 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion.files import whole_file, write_json
+from emotion.training.data import inspection
 from emotion.training.data.dataset import IMAGE_SIDE, Dataset
-from emotion.training.data.inspection import (
-    NO_SPLIT,
-    SHOWN_LINES,
-    counts_table,
-    findings,
-    headline,
-    name_of,
-    overview,
-)
 
 SHEET_SEED = 7
 SHEET_COLUMNS = (12, 6)  # images of each class on the sheet, from the first split and the second
@@ -39,17 +31,18 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
         key: {"groups": len(seen[key]), "images": sum(map(len, seen[key]))}
         for key in ("duplicates", "spanning", "conflicting")
     }
-    found = findings(seen)
+    found = inspection.findings(seen)
     listed = {"findings": [finding._asdict() for finding in found]}
     write_json(folder / "inspection.json", seen | numbers | listed)
-    class_of = np.array(dataset.class_names)[dataset.labels]
+    names, class_of = inspection.names_of(dataset), np.array(dataset.class_names)[dataset.labels]
     skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
     tables = {"unreadable": [("name", "reason"), *skipped]}
     for table, key in (("duplicates", "duplicates"), ("conflicts", "conflicting")):
         tables[table] = [("group", "row", "name", "split", "class")]
         for number, rows in enumerate(seen[key], start=1):
-            where = ((name_of(dataset, row), dataset.splits[row], class_of[row]) for row in rows)
-            tables[table] += [(number, row, *place) for row, place in zip(rows, where, strict=True)]
+            tables[table] += [
+                (number, row, names[row], dataset.splits[row], class_of[row]) for row in rows
+            ]
     for name, rows in tables.items():
         path = folder / f"{name}.csv"
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
@@ -67,15 +60,15 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
     template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
     strict = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
     page = jinja2.Template(template, **strict).render(
-        headline=headline(seen),
-        overview=overview(seen),
+        headline=inspection.headline(seen),
+        overview=inspection.overview(seen),
         findings=found,
-        table=counts_table(seen),
+        table=inspection.counts_table(seen),
         pictures=pictures,
         groups=len(seen["conflicting"]),
         shown_groups=min(SHOWN_GROUPS, len(seen["conflicting"])),
         unreadable=seen["unreadable"],
-        shown_lines=SHOWN_LINES,
+        shown_lines=inspection.SHOWN_LINES,
     )
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
@@ -104,14 +97,14 @@ def _counts_figure(seen: dict) -> Figure:
 
 def _sheet_figure(dataset: Dataset, seen: dict) -> Figure:
     """Draw a row of faces for each class, from the first two splits."""
-    splits = list(seen["counts"])[:2] or [NO_SPLIT]
+    splits = list(seen["counts"])[:2] or [inspection.NO_SPLIT]
     columns = SHEET_COLUMNS[: len(splits)]
     lines = max(1, len(dataset.class_names))
     figure = Figure(figsize=(1.4 + 0.62 * sum(columns), 0.7 + 0.68 * lines), layout="constrained")
     grid = figure.subplots(lines, len(splits), squeeze=False, width_ratios=columns)
     random = np.random.default_rng(SHEET_SEED)
     for (place, block), axes in np.ndenumerate(grid):
-        split = splits[block].replace(NO_SPLIT, "")
+        split = splits[block].replace(inspection.NO_SPLIT, "")
         rows = np.flatnonzero((dataset.labels == place) & (dataset.splits == split))
         rows = random.choice(rows, min(columns[block], len(rows)), replace=False)
         cells = np.full((columns[block], IMAGE_SIDE, IMAGE_SIDE + 2), 255, np.uint8)
