@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from emotion.detection.crop import crop_face
 from emotion.detection.haar import FaceDetector
 from emotion.model.runtime import load_model
-from emotion.training.data.datasets import load_dataset
+from emotion.training.data.datasets import read_datasets
 from emotion.training.data.splits import make_splits
 from emotion.training.settings import TrainingSettings
 
@@ -64,8 +64,12 @@ def options_parser(about: str) -> argparse.ArgumentParser:
 
 def read_tiles(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """Return (N, 48, 48) uint8 tiles and their labels, (N,)."""
-    settings = TrainingSettings(validation_share=options.validation_share, seed=options.seed)
-    dataset, _ = make_splits(load_dataset(options.dataset), settings)
+    settings = TrainingSettings(
+        dataset=(str(options.dataset),),
+        validation_share=options.validation_share,
+        seed=options.seed,
+    )
+    dataset, _ = make_splits(read_datasets(settings), settings)
     split = dataset.split(options.split)
     chosen = np.random.default_rng(options.seed).permutation(len(split))[: options.count]
     return split.images[chosen], split.labels[chosen]

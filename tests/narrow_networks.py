@@ -5,7 +5,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from emotion.model.keras import import_keras
+from emotion.files import write_json
+from emotion.model.keras import ModelFiles, import_keras, save_keras_model, write_fast_form
 
 MOBILENET_BLOCKS = 4
 
@@ -77,9 +78,7 @@ def make_faces(count: int = 3) -> np.ndarray:
 
 def settle(network, faces: np.ndarray) -> None:
     """Give a new network averages and a last layer with which it tells faces apart."""
-    keras = import_keras()
-    flat = [*network.layers, *(inner for layer in network.layers for inner in parts(layer))]
-    averaging = [layer for layer in flat if isinstance(layer, keras.layers.BatchNormalization)]
+    averaging = [layer for layer in network._flatten_layers() if hasattr(layer, "moving_mean")]
     kept = [layer.momentum for layer in averaging]
     for layer in averaging:
         layer.momentum = 0.0
@@ -88,6 +87,12 @@ def settle(network, faces: np.ndarray) -> None:
         layer.momentum = momentum
 
 
-def parts(layer) -> list:
-    """Return the layers of a nested network, none of a plain layer."""
-    return getattr(layer, "layers", [])
+def save(network, stem, class_names=None) -> ModelFiles:
+    """Write a pair with its fast form and, where there are class names, a card."""
+    files = ModelFiles(stem)
+    save_keras_model(network, files)
+    write_fast_form(files)
+    if class_names is not None:
+        card = {"class_names": class_names, "input_shape": [48, 48, 1], **files.hashes()}
+        write_json(files.card, card)
+    return files

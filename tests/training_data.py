@@ -28,31 +28,34 @@ def make_dataset(train: int = 140, validation: int = 35, test: int = 35, votes=N
     return Dataset(images, labels, splits, EMOTIONS, votes)
 
 
-def encode(image: np.ndarray, kind: str = "PNG") -> bytes:
+def encode(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind)
+    Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def files_of(dataset: Dataset) -> dict[str, bytes]:
+    """Return the bytes of each image by `<split>/<class>/<n>.png`."""
+    rows = zip(dataset.splits, dataset.labels, dataset.images, strict=True)
+    return {
+        f"{split}/{dataset.class_names[label]}/{number}.png": encode(image)
+        for number, (split, label, image) in enumerate(rows)
+    }
 
 
 def write_folder(root: Path, dataset: Dataset) -> Path:
     """Write a dataset as `<split>/<class>/<n>.png`."""
-    for number, (image, label, split) in enumerate(
-        zip(dataset.images, dataset.labels, dataset.splits, strict=True)
-    ):
-        path = root / str(split) / dataset.class_names[label] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(image))
+    for name, content in files_of(dataset).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
     return root
 
 
 def write_zip(path: Path, dataset: Dataset, prefix: str = "") -> Path:
     """Write a dataset as a zip of such a folder, with `prefix` before each name."""
     with zipfile.ZipFile(path, "w") as archive:
-        for number, (image, label, split) in enumerate(
-            zip(dataset.images, dataset.labels, dataset.splits, strict=True)
-        ):
-            name = f"{prefix}{split}/{dataset.class_names[label]}/{number}.png"
-            archive.writestr(name, encode(image))
+        for name, content in files_of(dataset).items():
+            archive.writestr(prefix + name, content)
     return path
 
 
@@ -67,26 +70,22 @@ def write_csv(path: Path, dataset: Dataset) -> Path:
     return path
 
 
-def write_classes(
-    root: Path, people: int = 8, classes: tuple[str, ...] = ("anger", "happy")
-) -> Path:
+def write_classes(root: Path, people: int = 8, classes=("anger", "happy")) -> Path:
     """Write `<class>/S<person>_001_<n>.png` as CK+ does: two images of each class a person."""
     random = np.random.default_rng(4)
     for person in range(people):
         for label, name in enumerate(classes):
             (root / name).mkdir(parents=True, exist_ok=True)
             for number in range(2):
-                image = encode(make_image(label, random))
-                (root / name / f"S{person:03d}_001_{number:08d}.png").write_bytes(image)
+                path = root / name / f"S{person:03d}_001_{number:08d}.png"
+                path.write_bytes(encode(make_image(label, random)))
     return root
 
 
 def write_votes(path: Path, usages: list[str], counts: list[list[int]]) -> Path:
     """Write fer2013new.csv: the Usage and the ten votes of each row."""
-    lines = [
-        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    ]
-    for usage, row in zip(usages, counts, strict=True):
-        lines.append(f"{usage},fer.png,{','.join(map(str, row))}")
-    path.write_text("\n".join(lines) + "\n")
+    names = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    rows = zip(usages, counts, strict=True)
+    lines = [f"{usage},fer.png,{','.join(map(str, row))}" for usage, row in rows]
+    path.write_text("\n".join([f"Usage,Image name,{names}", *lines]) + "\n")
     return path

@@ -140,7 +140,8 @@ def compare(options: argparse.Namespace) -> None:
 def inspect(options: argparse.Namespace) -> None:
     """Show a dataset before training."""
     from emotion.training.data.datasets import read_datasets
-    from emotion.training.data.inspection import inspect_dataset, inspection_lines, write_inspection
+    from emotion.training.data.inspection import inspect_dataset, inspection_lines
+    from emotion.training.data.inspection_page import write_inspection
 
     dataset = read_datasets(settings_from(options), reading_line())
     inspection = inspect_dataset(dataset)

@@ -1,35 +1,17 @@
 import numpy as np
 import pytest
-from narrow_networks import build_narrow, build_tiny_network, make_faces, settle
+from narrow_networks import build_narrow, build_tiny_network, make_faces, save, settle
 from training_data import make_dataset
 
 from emotion.errors import ModelError
-from emotion.files import write_json
 from emotion.labels import EMOTIONS
-from emotion.model.keras import (
-    LARGEST_GAP,
-    ModelFiles,
-    load_keras_model,
-    save_keras_model,
-    write_fast_form,
-)
+from emotion.model.keras import LARGEST_GAP, ModelFiles, load_keras_model
 from emotion.model.runtime import apply_temperature, load_model
 from emotion.training.networks.architectures import build_network
 from emotion.training.networks.ensembles import average_models, teacher_answers
 
 FACES = make_faces(4)
 IMAGES = (FACES[..., 0] * 255).astype(np.uint8)
-
-
-def save(network, stem, class_names=None) -> ModelFiles:
-    """Write a pair with its fast form and, where there are class names, a card."""
-    files = ModelFiles(stem)
-    save_keras_model(network, files)
-    write_fast_form(files)
-    if class_names is not None:
-        card = {"class_names": class_names, "input_shape": [48, 48, 1], **files.hashes()}
-        write_json(files.card, card)
-    return files
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +22,12 @@ def ours(tmp_path_factory) -> ModelFiles:
     return save(network, tmp_path_factory.mktemp("ours") / "ours", list(EMOTIONS[::-1]))
 
 
-@pytest.fixture(scope="module")
-def three_classes(tmp_path_factory) -> ModelFiles:
-    folder = tmp_path_factory.mktemp("three")
-    return save(build_tiny_network(3), folder / "three", ["happy", "sad", "tired"])
-
-
-def expected_mean(*stems) -> np.ndarray:
-    """Return the mean answer in the order of `EMOTIONS`, from each model as it is served."""
+def mean_of(stems, views, class_names=EMOTIONS) -> np.ndarray:
+    """Return the mean answer in the order of `class_names`, from each model as it is served."""
     models = [load_model(stem) for stem in stems]
-    columns = [[model.class_names.index(name) for name in EMOTIONS] for model in models]
-    answers = [model.predict(FACES)[:, order] for model, order in zip(models, columns, strict=True)]
-    return np.mean(answers, axis=0)
+    columns = [[model.class_names.index(name) for name in class_names] for model in models]
+    pairs = list(zip(models, columns, strict=True))
+    return np.mean([m.predict(view)[:, order] for m, order in pairs for view in views], axis=0)
 
 
 def test_mean_of_unlike_members_is_served(tiny_model, ours, tmp_path):
@@ -59,7 +35,7 @@ def test_mean_of_unlike_members_is_served(tiny_model, ours, tmp_path):
     network, class_names = average_models(stems)
     assert class_names == EMOTIONS
     assert len({layer.name for layer in network.layers}) == len(network.layers)
-    expected = expected_mean(*stems)
+    expected = mean_of(stems, [FACES])
     files = save(network, tmp_path / "ensemble")
     served = load_model(files.stem)
     assert served.runtime == "ONNX Runtime"
@@ -78,13 +54,14 @@ def test_one_model_with_the_mirrored_face_and_an_ensemble_in_an_ensemble(
     inner, class_names = average_models([ours.stem], mirrored=True)
     assert class_names == EMOTIONS[::-1]
     files = save(inner, tmp_path / "mirrored", list(class_names))
-    member, served = load_model(ours.stem), load_model(files.stem)
-    mirrored = FACES[:, :, ::-1]
-    expected = (member.predict(FACES) + member.predict(mirrored)) / 2
-    for faces in (FACES, mirrored):
+    served = load_model(files.stem)
+    views = (FACES, FACES[:, :, ::-1])
+    for faces in views:
+        expected = mean_of([ours.stem], views, class_names)
         np.testing.assert_allclose(served.predict(faces), expected, atol=LARGEST_GAP)
-    network, _ = average_models([tiny_model, files.stem])
-    expected = expected_mean(tiny_model, files.stem)
+    stems = [tiny_model, files.stem]
+    network, _ = average_models(stems)
+    expected = mean_of(stems, [FACES])
     np.testing.assert_allclose(network.predict_on_batch(FACES), expected, atol=LARGEST_GAP)
 
 
@@ -97,42 +74,30 @@ def test_impossible_probabilities_stay_finite(tmp_path):
     np.testing.assert_allclose(answers, np.tile(np.eye(7)[0], (4, 1)), atol=1e-5)
 
 
-def test_members_that_do_not_fit(tiny_model, three_classes, tmp_path):
+def test_members_and_teachers_that_do_not_fit(tiny_model, tmp_path):
+    three = save(build_tiny_network(3), tmp_path / "three", ["happy", "sad", "tired"]).stem
     for stems, message in (
         ([], "--mirrored; received 0"),
         ([tiny_model], "--mirrored; received 1"),
-        ([tiny_model, three_classes.stem], "three has happy, sad, tired, tiny has angry, disgust"),
+        ([tiny_model, three], "three has happy, sad, tired, tiny has angry, disgust"),
         ([tiny_model, tmp_path / "none_such"], "none_such"),
     ):
         with pytest.raises(ModelError, match=message):
             average_models(stems)
+    with pytest.raises(ModelError, match=r"tiny has angry.*the dataset has happy, sad"):
+        teacher_answers([tiny_model], IMAGES, ("happy", "sad"), 2.0)
 
 
 def test_teachers_answers_by_hand(tiny_model, ours):
     class_names = ("sad", *(name for name in EMOTIONS if name != "sad"))
-    total = 0
-    for stem in (tiny_model, ours.stem):
-        model = load_model(stem)
-        order = [model.class_names.index(name) for name in class_names]
-        for view in (IMAGES, IMAGES[:, :, ::-1]):
-            total = total + model.predict(view[..., None].astype(np.float32) / 255)[:, order]
+    faces = IMAGES[..., None].astype(np.float32) / 255
+    mean = mean_of([tiny_model, ours.stem], (faces, faces[:, :, ::-1]), class_names)
     for temperature in (1.0, 3.0):
         answers = teacher_answers([tiny_model, ours.stem], IMAGES, class_names, temperature)
-        powers = (total / 4) ** (1 / temperature)
+        powers = mean ** (1 / temperature)
         np.testing.assert_allclose(answers, powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
         assert answers.dtype == np.float32
-
-
-def test_teachers_see_every_image_of_a_long_list(tiny_model):
-    images = make_dataset(train=1100, validation=7, test=7).images
+    images = make_dataset(train=1100, validation=7, test=7).images  # more than are asked at once
     answers = teacher_answers([tiny_model], images, EMOTIONS, 1.0)
-    np.testing.assert_allclose(
-        answers[600:604], teacher_answers([tiny_model], images[600:604], EMOTIONS, 1.0), atol=1e-6
-    )
-
-
-def test_teachers_that_cannot_teach(tiny_model):
-    with pytest.raises(ModelError, match="received none"):
-        teacher_answers([], IMAGES, EMOTIONS, 2.0)
-    with pytest.raises(ModelError, match=r"tiny has angry.*the dataset has happy, sad"):
-        teacher_answers([tiny_model], IMAGES, ("happy", "sad"), 2.0)
+    alone = teacher_answers([tiny_model], images[600:604], EMOTIONS, 1.0)
+    np.testing.assert_allclose(answers[600:604], alone, atol=1e-6)

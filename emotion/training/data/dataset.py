@@ -10,43 +10,26 @@ from emotion.detection.crop import CROP_SIDE_PX
 
 IMAGE_SIDE = CROP_SIDE_PX
 COLUMNS = ("images", "labels", "splits", "votes", "names", "groups", "sizes_wh", "twins")
-"""The attributes of a `Dataset` that have a row an image."""
+TEST_SPLITS = ("test", "private_test")
 
-Progress = Callable[[int, int], None]
-"""Called with how many images are done, and of how many."""
+Progress = Callable[[int, int], None]  # called with the images done, and all there are
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled faces, each in one split.
+    """Labelled faces, each in one split; what stands in `COLUMNS` has a row an image."""
 
-    Attributes:
-        images: (N, 48, 48) uint8, grey.
-        labels: (N,) int64, an index into `class_names`.
-        splits: (N,) str: "train", "validation", "test" or "private_test"; "" where the data brings
-            no splits and none were made yet.
-        class_names: the classes in output order.
-        votes: (N, classes) float32, shares of what people voted for each image, or None. What they
-            are depends on `votes_as`, see `emotion.training.data.votes`; else zeros.
-        unreadable: the files or rows that were skipped, each with its reason.
-        notes: lines for a person: what was left out on purpose, and why.
-        names: (N,) str, where each image comes from: "train/happy/1.jpg" or "fer2013.csv row 17".
-        groups: (N,) str, the person on the image; "" where that is not known.
-        sizes_wh: (N, 2) int32, width and height in pixels before the image was made 48x48.
-        twins: (N,) bool, set by `remove_leaks`: test images that also stand in the training data.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    splits: np.ndarray
-    class_names: tuple[str, ...]
-    votes: np.ndarray | None = None
-    unreadable: tuple[str, ...] = ()
-    names: np.ndarray | None = None
-    groups: np.ndarray | None = None
-    sizes_wh: np.ndarray | None = None
-    twins: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
+    images: np.ndarray  # (N, 48, 48) uint8, grey
+    labels: np.ndarray  # (N,) int64, an index into `class_names`
+    splits: np.ndarray  # (N,) str: "train", "validation", "test", "private_test"; "" before a split
+    class_names: tuple[str, ...]  # in output order
+    votes: np.ndarray | None = None  # (N, classes) float32, shares as in `votes`; zeros: no votes
+    unreadable: tuple[str, ...] = ()  # files or rows that were skipped, each with its reason
+    names: np.ndarray | None = None  # (N,) str: "train/happy/1.jpg" or "fer2013.csv row 17"
+    groups: np.ndarray | None = None  # (N,) str, the person on the image; "" where not known
+    sizes_wh: np.ndarray | None = None  # (N, 2) int32, in pixels before the image was made 48x48
+    twins: np.ndarray | None = None  # (N,) bool, test images that also stand in the training data
+    notes: tuple[str, ...] = ()  # what was left out on purpose, and why
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +46,7 @@ class Dataset:
 
     def split_names(self) -> tuple[str, ...]:
         """Return the names of the splits that have images, training first."""
-        order = ("train", "validation", "test", "private_test")
+        order = ("train", "validation", *TEST_SPLITS)
         return tuple(name for name in order if (self.splits == name).any())
 
     def noting(self, *lines: str) -> "Dataset":
@@ -73,8 +56,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """Return a SHA-256 over images, labels, splits, votes and class names, in hexadecimal."""
         digest = hashlib.sha256("\n".join(self.class_names).encode())
-        columns = (self.images, self.labels, self.splits.astype("S16"), self.votes)
-        for column in columns:
+        for column in (self.images, self.labels, self.splits.astype("S16"), self.votes):
             if column is not None:
                 digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()

@@ -46,58 +46,41 @@ Or with this command:
 
 
 def download_fer2013(folder: Path, kind: str = "folders", overwrite: bool = False) -> list[str]:
-    """Fetch FER2013 with the user's Kaggle credentials; it appears only once all of it was read.
+    """Fetch FER2013 with the user's Kaggle credentials, as "folders" of images or as the "csv".
 
-    Args:
-        folder: where to put it.
-        kind: "folders" (of images) or "csv" (of the challenge).
-        overwrite: replace what was fetched before.
-
-    Returns:
-        Lines to print: what there is now, and what to do next.
-
-    Raises:
-        DatasetError: it could not be fetched; the message ends with the steps to do it by hand.
+    It appears only once all of it was read. Returns lines to print: what there is now, and what to
+    do next. A DatasetError ends with the steps to do it by hand.
     """
     target, part = folder / PLACES[kind], folder / ".download"
     if target.exists() and not overwrite:
-        raise DatasetError(
-            f"{target} exists: train on it, or give --overwrite to fetch it once more"
-        )
+        raise DatasetError(f"{target} exists: train on it, or fetch it again with --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)  # left by a download that was killed
-        free = shutil.disk_usage(folder).free
-        if free < NEEDED_BYTES[kind]:
-            raise DatasetError(
-                f"expected {size(NEEDED_BYTES[kind])} of free disk in {folder}; it has {size(free)}"
-            )
+        needed, free = NEEDED_BYTES[kind], shutil.disk_usage(folder).free
+        if free < needed:
+            raise DatasetError(f"expected {size(needed)} free in {folder}; received {size(free)}")
         part.mkdir()
         fetched = _fetch(kind, part / "fetched")
         dataset = read_layout(fetched)
-        names = ", ".join(dataset.class_names)
-        if "train" not in dataset.split_names() or sorted(dataset.class_names) != sorted(EMOTIONS):
+        counts = {name: len(dataset.split(name)) for name in dataset.split_names()}
+        if "train" not in counts or sorted(dataset.class_names) != sorted(EMOTIONS):
             raise DatasetError(
-                f"expected training images of the classes {', '.join(EMOTIONS)}; "
-                f"received {len(dataset):,} images of {names}"
+                f"expected training images of the classes {', '.join(EMOTIONS)}; received "
+                f"{len(dataset):,} images of {', '.join(dataset.class_names)}"
             )
         replaced = [(target, part / "before")] if target.exists() else []
         rename_all([*replaced, (fetched, target)])
     except Exception as error:  # kagglehub passes on what requests, zipfile and tarfile raise
-        steps = BY_HAND[kind] + WITH_A_TOKEN
-        steps = steps.format(page=PAGES[kind], kind=kind, folder=folder)
+        steps = (BY_HAND[kind] + WITH_A_TOKEN).format(page=PAGES[kind], kind=kind, folder=folder)
         raise DatasetError(f"{_reason(error, kind)}\n{steps}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    counts = {name: len(dataset.split(name)) for name in dataset.split_names()}
     listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
-    lines = [f"Fetched FER2013 into {target}: {listed} images of {len(EMOTIONS)} classes"]
-    if counts["train"] != TRAINING_IMAGES:
-        lines.append(
-            f"FER2013 has {TRAINING_IMAGES:,} training images, this copy {counts['train']:,}"
-        )
+    fewer = f"FER2013 has {TRAINING_IMAGES:,} training images, this copy {counts['train']:,}"
     return [
-        *lines,
+        f"Fetched FER2013 into {target}: {listed} images of {len(EMOTIONS)} classes",
+        *([fewer] if counts["train"] != TRAINING_IMAGES else []),
         f"See what is in it:  python3 run.py train inspect --dataset {target}",
         f"Train on it:        python3 run.py train --dataset {target}",
     ]
@@ -109,10 +92,8 @@ def _fetch(kind: str, folder: Path) -> Path:
     from kagglehub.config import get_kaggle_credentials
 
     if not get_kaggle_credentials():
-        raise DatasetError(
-            "expected Kaggle credentials; found none in KAGGLE_API_TOKEN, in KAGGLE_USERNAME and "
-            "KAGGLE_KEY, or in the folder ~/.kaggle"
-        )
+        places = "KAGGLE_API_TOKEN, KAGGLE_USERNAME and KAGGLE_KEY, or the folder ~/.kaggle"
+        raise DatasetError(f"expected Kaggle credentials; found none in {places}")
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     where = {"output_dir": str(folder), "force_download": True}
     if kind == "folders":
@@ -126,35 +107,25 @@ def _fetch(kind: str, folder: Path) -> Path:
             raise
         return Path(kagglehub.competition_download(CSV_HANDLE, path="icml_face_data.csv", **where))
     with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and Path(member.name).name == CSV_NAME:
-                unpacked = path.with_name(CSV_NAME)
-                with archive.extractfile(member) as content, unpacked.open("wb") as file:
-                    shutil.copyfileobj(content, file)
-                return unpacked
-    raise DatasetError(f"expected {CSV_NAME} inside {path.name}; it is not there")
+        found = (member for member in archive if Path(member.name).name == CSV_NAME)
+        member = next((member for member in found if member.isfile()), None)
+        if member is None:
+            raise DatasetError(f"expected {CSV_NAME} inside {path.name}; it is not there")
+        with archive.extractfile(member) as content, path.with_name(CSV_NAME).open("wb") as file:
+            shutil.copyfileobj(content, file)
+    return path.with_name(CSV_NAME)
 
 
 def _reason(error: Exception, kind: str) -> str:
     if isinstance(error, DatasetError):
         return str(error)
     if isinstance(error, ImportError):
-        return (
-            f"expected the package kagglehub; it is not installed ({error}): "
-            "'python3 run.py setup' adds it"
-        )
-    if status := _status(error):
-        if status not in (401, 403):
-            return f"expected FER2013 from Kaggle; Kaggle answered {first_line(error)}"
-        return (
-            f"expected access to FER2013 on Kaggle; it was refused ({status}): the credentials are "
-            f"not valid, or you have not accepted the terms on {PAGES[kind]} yet"
-        )
-    if type(error).__module__.startswith("requests"):
-        return (
-            f"expected to reach Kaggle; there is no connection ({type(error).__name__}): check the "
-            "network, or the proxy in HTTPS_PROXY"
-        )
+        return f"expected the package kagglehub ({error}): 'python3 run.py setup' adds it"
+    if (status := _status(error)) in (401, 403):
+        why = f"wrong credentials, or the terms on {PAGES[kind]} are not accepted yet"
+        return f"expected access to FER2013 on Kaggle; it was refused ({status}): {why}"
+    if not status and type(error).__module__.startswith("requests"):
+        error = f"no connection ({type(error).__name__}): check the network, or HTTPS_PROXY"
     return f"expected FER2013 from Kaggle; received: {first_line(error)[:200]}; nothing was kept"
 
 

@@ -1,13 +1,12 @@
 """From a photo, or the bytes of one, to the 48x48 grey face that is learned from."""
 
-from collections.abc import Callable
 from io import BytesIO
 
 import cv2
 import numpy as np
 from PIL import JpegImagePlugin, PngImagePlugin
 
-from emotion.detection.crop import crop_face
+from emotion.detection.crop import CROP_MARGIN, square_crop
 from emotion.detection.haar import FaceDetector
 from emotion.errors import ImageError
 from emotion.training.data.dataset import IMAGE_SIDE
@@ -33,41 +32,24 @@ def plain_grey(content: bytes) -> np.ndarray | None:
             is_plain = image.mode == "L" and not special and min(image.size) >= IMAGE_SIDE
             return np.asarray(image) if is_plain and max(image.size) <= 1024 else None
     except Exception:
-        # Decoders raise almost any kind on broken bytes; `decode_image` tells what is wrong.
-        return None
+        return None  # broken bytes raise almost any kind; `decode_image` tells what is wrong
 
 
 def centre_square(photo: np.ndarray) -> np.ndarray:
-    """Return the square in the middle of a photo as (48, 48) uint8 grey, resized as the app does.
-
-    Args:
-        photo: (H, W, 3) RGB or (H, W) grey, uint8.
-    """
+    """Return the square in the middle of a photo, RGB or grey, as the app resizes it, (48, 48)."""
     if photo.shape == (IMAGE_SIDE, IMAGE_SIDE):
         return photo
     height, width = photo.shape[:2]
     side = min(height, width)
-    return _crop(_as_rgb(photo), ((width - side) / 2, (height - side) / 2, side, side))
+    box = ((width - side) / 2, (height - side) / 2, side, side)
+    return square_crop(photo, box, CROP_MARGIN, IMAGE_SIDE)
 
 
-def largest_face_framing() -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from a photo to the app's crop of its largest face."""
-    detector = FaceDetector()
-
-    def crop_largest(photo: np.ndarray) -> np.ndarray:
-        rgb = _as_rgb(photo)
-        boxes = [detection.box_xywh for detection in detector.detect(rgb)]
-        if not boxes:
-            raise ImageError("expected a face; none was found")
-        return _crop(rgb, max(boxes, key=lambda box: box[2] * box[3]))
-
-    return crop_largest
-
-
-def _crop(photo: np.ndarray, box_xywh: tuple[float, float, float, float]) -> np.ndarray:
-    """Return the app's crop of a box as (48, 48) uint8."""
-    return np.rint(crop_face(photo, box_xywh, side=IMAGE_SIDE)[..., 0] * 255).astype(np.uint8)
-
-
-def _as_rgb(photo: np.ndarray) -> np.ndarray:
-    return photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
+def largest_face(photo: np.ndarray, detector: FaceDetector) -> np.ndarray:
+    """Return the app's crop of the largest face of a photo, (48, 48); ImageError without one."""
+    rgb = photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
+    boxes = [detection.box_xywh for detection in detector.detect(rgb)]
+    if not boxes:
+        raise ImageError("expected a face; none was found")
+    largest = max(boxes, key=lambda box: box[2] * box[3])
+    return square_crop(photo, largest, CROP_MARGIN, IMAGE_SIDE)

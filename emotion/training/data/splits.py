@@ -12,55 +12,37 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from emotion.errors import DatasetError
-from emotion.training.data.dataset import IMAGE_SIDE, Dataset
+from emotion.training.data.dataset import IMAGE_SIDE, TEST_SPLITS, Dataset
 from emotion.training.settings import TrainingSettings
 
-TEST_SPLITS = ("test", "private_test")
+# Correlation of the pixels above which two images are one picture. Measured: a picture of FER2013
+# and its JPEG copy correlate above 0.995; all of the 267 pairs of PublicTest and Training above
+# 0.94 are one photograph, cut or stretched otherwise; two different people come to 0.917 in FER2013
+# and to 0.926 in CK+, one person with two expressions to 0.981.
 SIMILAR = 0.95
-"""Correlation of the pixels above which two images are one picture.
-
-Measured: a picture of FER2013 and its JPEG copy correlate above 0.995; all of the 267 pairs of
-PublicTest and Training above 0.94 are one photograph, cut or stretched otherwise; two different
-people come to 0.917 in FER2013 and to 0.926 in CK+, one person with two expressions to 0.981.
-"""
-
 SMALL_SIDE = 16
 TEST_IMAGES_AT_ONCE = 256
 MOST_PARTS = 20
-
+# Among images of known people, as many without one count as a person each. More are divided by
+# themselves, which is much faster, but needs a few of each class.
 MOST_LIKE_PEOPLE = 1000
-"""Among images of known people, as many without one count as a person each. More are divided by
-themselves, which is much faster, but needs a few of each class."""
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """How many images stand in two splits; all but the last copy of each was removed.
+    """How many images stand in two splits; all but the last copy of each was removed."""
 
-    Attributes:
-        identical: training and validation images that equal a test image in every pixel.
-        similar: those that are the same picture as a test image, stored or cut otherwise.
-        in_validation: training images that are the same picture as a validation image.
-        kept: they were left where they are, on the user's wish.
-    """
-
-    identical: int
-    similar: int
-    in_validation: int = 0
-    kept: bool = False
-
-    def __int__(self) -> int:
-        """Return how many training and validation images also stand in a test split."""
-        return self.identical + self.similar
+    identical: int  # training and validation images that equal a test image in every pixel
+    similar: int  # those that are the same picture as a test image, stored or cut otherwise
+    in_validation: int = 0  # training images that are the same picture as a validation image
+    kept: bool = False  # they were left where they are, on the user's wish
 
 
 def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, Leaks]:
     """Return the dataset with training, validation and test images that share no picture.
 
     Test images are those of `settings.fold`, else those the data brings, else a share held out.
-
-    Raises:
-        DatasetError: there are too few images or people, or too few classes to learn.
+    Raises DatasetError where there are too few images, people or classes.
     """
     learned = dataset.where(np.isin(dataset.splits, ("train", "")))
     names = [dataset.class_names[label] for label in np.unique(learned.labels)]
@@ -69,38 +51,39 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
             "expected training images of at least two classes; "
             f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
         )
+    keep, share, seed = settings.keep_duplicates, settings.validation_share, settings.seed
     if settings.fold:
-        dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
+        dataset = choose_fold(dataset, settings.folds, settings.fold, seed)
     else:
-        dataset = hold_out_test(dataset, settings.test_share, settings.seed)
-    keep = settings.keep_duplicates
-    dataset, identical = _without_test_images(dataset, _find_identical, keep)
-    dataset = hold_out_validation(dataset, settings.validation_share, settings.seed)
-    # Only now, so that which images are held out depends on equal pixels and the seed alone.
-    dataset, leaks = _without_similar(dataset, identical, keep)
+        dataset = hold_out_test(dataset, settings.test_share, seed)
+    dataset, leaks = remove_leaks(dataset, keep, share, seed)
     missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
     if len(missing):
         names = ", ".join(dataset.class_names[label] for label in missing)
         raise DatasetError(
-            f"expected training images of each class; received none of {names}, whose images are "
-            "all in other splits: more of them, or another --seed, would help"
+            f"expected training images of each class; received none of {names}, which are all in "
+            "other splits: more of them, or another --seed, would help"
         )
     return dataset, leaks
 
 
-def remove_leaks(dataset: Dataset, keep: bool = False) -> tuple[Dataset, Leaks]:
-    """Remove training and validation images that also stand in a test split, and training images
-    that also stand in validation.
+def remove_leaks(
+    dataset: Dataset, keep: bool = False, validation_share: float = 0, seed: int = 0
+) -> tuple[Dataset, Leaks]:
+    """Remove images that also stand in a test split, and training images that also stand in
+    validation, unless told to keep them; mark such test images in `twins`.
 
-    Args:
-        dataset: with its splits; validation images are best held out before, see `make_splits`.
-        keep: only count them, and mark the test images.
-
-    Returns:
-        The dataset without them, its test images marked in `twins`, and the counts.
+    A share is held out for validation, if asked for, before similar images are removed: which they
+    are then depends on equal pixels and the seed alone.
     """
-    dataset, identical = _without_test_images(dataset, _find_identical, keep)
-    return _without_similar(dataset, identical, keep)
+    dataset = replace(dataset, twins=np.zeros(len(dataset), bool))
+    dataset, identical = _leave_out(dataset, TEST_SPLITS, (_find_identical,), keep)
+    if validation_share:
+        dataset = hold_out_validation(dataset, validation_share, seed)
+    dataset, similar = _leave_out(dataset, TEST_SPLITS, (_find_similar,), keep)
+    finds = (_find_identical, _find_similar)
+    dataset, in_validation = _leave_out(dataset, ("validation",), finds, keep)
+    return dataset, Leaks(identical, similar, in_validation, keep)
 
 
 def hash_images(images: np.ndarray) -> np.ndarray:
@@ -110,12 +93,11 @@ def hash_images(images: np.ndarray) -> np.ndarray:
 
 
 def hold_out_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """Move a share of the training images to validation, stratified by class.
+    """Move a share of the training images to validation, unless the dataset brings such a split.
 
-    Identical images move together, and so do all images of a person where people are known. A
-    dataset that brings its own validation split keeps it.
+    Stratified by class; identical images move together, and so do all images of a known person.
     """
-    if "validation" in dataset.split_names():
+    if (dataset.splits == "validation").any():
         return dataset
     return _hold_out(dataset, dataset.splits == "train", "validation", share, seed)
 
@@ -125,130 +107,88 @@ def hold_out_test(dataset: Dataset, share: float, seed: int) -> Dataset:
 
     A dataset that brings splits but no test split has it held out of its training images.
     """
-    unsplit = dataset.splits == ""
-    if unsplit.any():
-        splits = dataset.splits.astype("U16")
-        splits[unsplit] = "train"
-        return _hold_out(replace(dataset, splits=splits), unsplit, "test", share, seed)
-    if np.isin(dataset.splits, TEST_SPLITS).any():
-        return dataset
-    return _hold_out(dataset, dataset.splits == "train", "test", share, seed)
+    pool = dataset.splits == ""
+    if not pool.any():
+        if np.isin(dataset.splits, TEST_SPLITS).any():
+            return dataset
+        pool = dataset.splits == "train"
+    splits = np.where(pool, "train", dataset.splits)
+    return _hold_out(replace(dataset, splits=splits), pool, "test", share, seed)
 
 
 def choose_fold(dataset: Dataset, folds: int, fold: int, seed: int) -> Dataset:
-    """Cut all images but private_test into parts, stratified by class; one of them is the test.
+    """Cut all images but private_test into parts, stratified by class.
 
-    Identical images, and all images of a person, are in one part.
-
-    Args:
-        dataset: with or without splits; its own are given up.
-        folds: number of parts.
-        fold: the part that becomes "test", counted from 1; the others become "train".
-        seed: fixes the parts.
-
-    Raises:
-        DatasetError: there are too few images or people for so many parts.
+    Identical images, and all images of a person, are in one part. Part `fold`, counted from 1,
+    becomes "test" and the others "train", whatever splits the dataset has.
     """
-    pool = np.flatnonzero(dataset.splits != "private_test")
-    units = _find_units(dataset.where(dataset.splits != "private_test"))
-    parts = np.zeros(len(pool), dtype=np.int64)
-    for chosen in (units.has_person, ~units.has_person):
+    pool = dataset.splits != "private_test"
+    labels, (units, has_person) = dataset.labels[pool], _find_units(dataset.where(pool))
+    parts = np.zeros(len(labels), dtype=np.int64)
+    for chosen, by_person in ((has_person, True), (~has_person, False)):
         if chosen.any():
-            parts[chosen] = _cut(units.where(chosen), folds, seed)
+            parts[chosen] = _cut(units[chosen], labels[chosen], by_person, folds, seed)
     splits = dataset.splits.astype("U16")
     splits[pool] = np.where(parts == fold - 1, "test", "train")
     return replace(dataset, splits=splits)
 
 
-@dataclass(frozen=True)
-class _Units:
-    """What must stay together: a number an image, equal for identical images and for one person.
-
-    Attributes:
-        numbers: (N,) int64.
-        labels: (N,) int64.
-        has_person: (N,) bool, whether the unit is divided with those whose person is known.
+def _find_units(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return what must stay together: a number an image, equal for identical images and for one
+    person over any number of steps; and whether it is divided with those whose person is known.
     """
-
-    numbers: np.ndarray
-    labels: np.ndarray
-    has_person: np.ndarray
-
-    def where(self, mask: np.ndarray) -> "_Units":
-        """Return the units of some images."""
-        return _Units(self.numbers[mask], self.labels[mask], self.has_person[mask])
-
-
-def _find_units(dataset: Dataset) -> _Units:
-    """Join identical images and images of one person, over any number of steps."""
-    digests = hash_images(dataset.images)
-    _, numbers = np.unique(digests, return_inverse=True)
+    _, units = np.unique(hash_images(dataset.images), return_inverse=True)
     groups = np.zeros(len(dataset), "U1") if dataset.groups is None else dataset.groups
     known = groups != ""
-    if known.any():
-        # pictures and people are linked where a person is on a picture; what hangs together is one
-        _, people = np.unique(groups[known], return_inverse=True)
-        people = people + numbers.max() + 1
-        pairs, size = (numbers[known], people), people.max() + 1
-        links = coo_array((np.ones(len(people)), pairs), (size, size))
-        numbers = connected_components(links, directed=False)[1][numbers].astype(np.int64)
-    has_person = np.isin(numbers, np.unique(numbers[known]))
-    if known.any() and np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE:
-        has_person[:] = True
-    return _Units(numbers, dataset.labels, has_person)
+    if not known.any():
+        return units, known
+    # pictures and people are linked where a person is on a picture; what hangs together is one
+    _, people = np.unique(groups[known], return_inverse=True)
+    people += units.max() + 1
+    size = people.max() + 1
+    links = coo_array((np.ones(len(people)), (units[known], people)), (size, size))
+    units = connected_components(links, directed=False)[1][units].astype(np.int64)
+    has_person = np.isin(units, units[known])
+    few = np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE
+    return units, has_person | few
 
 
 def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed: int) -> Dataset:
     """Return the dataset with a share of the images of `pool` (bool, (N,)) in the split `name`."""
-    rows = np.flatnonzero(pool)
-    units = _find_units(dataset.where(pool))
-    held_out = np.zeros(len(rows), dtype=bool)
-    known, unknown = units.has_person, ~units.has_person
-    if known.any():  # all images of a person together
-        people = units.where(known)
-        most = min(MOST_PARTS, len(np.unique(people.numbers)))
+    labels, (units, has_person) = dataset.labels[pool], _find_units(dataset.where(pool))
+    held_out = np.zeros(len(labels), dtype=bool)
+    if has_person.any():  # all images of a person together
+        most = min(MOST_PARTS, len(np.unique(units[has_person])))
         if most < 2:
             raise DatasetError(
-                f"expected at least two people to hold {share:.0%} out for {name}; received one"
+                f"expected two people to hold {share:.0%} out for {name}; received one"
             )
         part = Fraction(share).limit_denominator(most)
         part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
-        held_out[known] = _cut(people, part.denominator, seed) < part.numerator
-    if unknown.any():  # equal images together
-        digests, labels = hash_images(dataset.images[rows[unknown]]), units.labels[unknown]
-        unique, first = np.unique(digests, return_index=True)
+        parts = _cut(units[has_person], labels[has_person], True, part.denominator, seed)
+        held_out[has_person] = parts < part.numerator
+    if not has_person.all():  # equal images together
+        unique, first = np.unique(units[~has_person], return_index=True)
+        classes = labels[~has_person][first]
         try:
-            _, chosen = train_test_split(
-                unique, test_size=share, random_state=seed, stratify=labels[first]
-            )
+            chosen = train_test_split(unique, test_size=share, random_state=seed, stratify=classes)
         except ValueError as error:
-            counts = np.bincount(labels[first])
-            raise DatasetError(
-                f"expected enough images of each class to hold {share:.0%} out for {name}; "
-                f"received {len(unique)} different images, the smallest class with "
-                f"{counts[counts > 0].min()} ({error})"
-            ) from error
-        held_out[unknown] = np.isin(digests, chosen)
+            wanted = f"expected more images of each class to hold {share:.0%} out for {name}"
+            raise DatasetError(f"{wanted}: {error}") from error
+        held_out |= ~has_person & np.isin(units, chosen[1])
     splits = dataset.splits.astype("U16")
-    splits[rows[held_out]] = name
+    splits[np.flatnonzero(pool)[held_out]] = name
     return replace(dataset, splits=splits)
 
 
-def _cut(units: _Units, folds: int, seed: int) -> np.ndarray:
-    """Return the part of each image, from 0 to `folds` - 1, stratified by class.
-
-    Raises:
-        DatasetError: there are fewer units than parts, or too few of each class.
-    """
-    numbers, first = np.unique(units.numbers, return_index=True)
-    by_person = units.has_person.any()
-    if len(numbers) < folds:
+def _cut(units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, seed: int):
+    """Return the part of each image, from 0 to `folds` - 1, stratified by class."""
+    unique, first, place = np.unique(units, return_index=True, return_inverse=True)
+    if len(unique) < folds:
         kind = "people" if by_person else "different images"
-        raise DatasetError(
-            f"expected at least {folds} {kind} for {folds} parts; received {len(numbers)}"
-        )
+        raise DatasetError(f"expected {folds} {kind} for {folds} parts; received {len(unique)}")
     cutter = StratifiedGroupKFold if by_person else StratifiedKFold
-    labels, groups = (units.labels, units.numbers) if by_person else (units.labels[first], None)
+    labels, groups = (labels, units) if by_person else (labels[first], None)
     parts = np.empty(len(labels), dtype=np.int64)
     try:
         with warnings.catch_warnings():
@@ -258,54 +198,40 @@ def _cut(units: _Units, folds: int, seed: int) -> np.ndarray:
             for part, (_, rows) in enumerate(folded):
                 parts[rows] = part
     except ValueError as error:
-        raise DatasetError(
-            f"expected a class with at least as many images as parts; received {error}"
-        ) from error
-    return parts if by_person else parts[np.searchsorted(numbers, units.numbers)]
+        raise DatasetError(f"expected a class with as many images as parts: {error}") from error
+    return parts if by_person else parts[place]
 
 
-def _without_test_images(dataset: Dataset, find: Callable, keep: bool) -> tuple[Dataset, int]:
-    """Return the dataset without images that `find` sees in a test split too, and their number."""
-    testing = np.isin(dataset.splits, TEST_SPLITS)
-    leaked, twins = find(dataset.images, ~testing, testing)
-    dataset = replace(dataset, twins=twins if dataset.twins is None else twins | dataset.twins)
+def _leave_out(
+    dataset: Dataset, tested: tuple[str, ...], finds: tuple[Callable, ...], keep: bool
+) -> tuple[Dataset, int]:
+    """Return the dataset without the other images that stand in these splits, too, and how many."""
+    testing = np.isin(dataset.splits, tested)
+    learning = ~np.isin(dataset.splits, (*tested, *TEST_SPLITS))
+    leaked, twins = np.any([find(dataset.images, learning, testing) for find in finds], axis=0)
+    if tested == TEST_SPLITS:
+        dataset = replace(dataset, twins=dataset.twins | twins)
     return dataset.where(keep | ~leaked), int(leaked.sum())
 
 
-def _without_similar(dataset: Dataset, identical: int, keep: bool) -> tuple[Dataset, Leaks]:
-    """Remove images that are nearly those of a test split, then training images in validation."""
-    dataset, similar = _without_test_images(dataset, _find_similar, keep)
-    training, validation = dataset.splits == "train", dataset.splits == "validation"
-    leaked = np.zeros(len(dataset), dtype=bool)
-    for find in (_find_identical, _find_similar):
-        leaked |= find(dataset.images, training, validation)[0]
-    leaks = Leaks(identical, similar, int(leaked.sum()), keep)
-    return dataset.where(keep | ~leaked), leaks
+# Both return which images of either side are on the other side, too: two (N,) bool
 
 
-def _find_identical(
-    images: np.ndarray, learning: np.ndarray, testing: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images equal one on the other side, of each side, two (N,) bool."""
+def _find_identical(images: np.ndarray, learned: np.ndarray, tested: np.ndarray):
     digests = hash_images(images)
-    leaked = learning & np.isin(digests, digests[testing])
-    return leaked, testing & np.isin(digests, digests[leaked])
+    leaked = learned & np.isin(digests, digests[tested])
+    return leaked, tested & np.isin(digests, digests[leaked])
 
 
-def _find_similar(
-    images: np.ndarray, learning: np.ndarray, testing: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return which images nearly equal one on the other side, of each side, two (N,) bool.
-
-    Small copies are compared first, all with all; only the pairs that are alike there are compared
-    pixel by pixel. Equal images are left to `_find_identical`.
+def _find_similar(images: np.ndarray, learned: np.ndarray, tested: np.ndarray):
+    """Small copies are compared first, all with all; only the pairs that are alike there are
+    compared pixel by pixel. Equal images are left to `_find_identical`.
     """
-    leaked, twins = (np.zeros(len(images), dtype=bool) for _ in range(2))
+    leaked, twins = np.zeros((2, len(images)), dtype=bool)
     step = IMAGE_SIDE // SMALL_SIDE
     squares = images.reshape(len(images), SMALL_SIDE, step, SMALL_SIDE, step)
-    means = squares.mean(axis=(2, 4), dtype=np.float32)
-    small = _standardized(means.reshape(len(images), -1))
-    learned, tested = np.flatnonzero(learning), np.flatnonzero(testing)
+    small = _standardized(squares.mean(axis=(2, 4), dtype=np.float32).reshape(len(images), -1))
+    learned, tested = np.flatnonzero(learned), np.flatnonzero(tested)
     for start in range(0, len(tested), TEST_IMAGES_AT_ONCE):
         block = tested[start : start + TEST_IMAGES_AT_ONCE]
         ours, theirs = np.nonzero(small[block] @ small[learned].T > SIMILAR)
@@ -321,5 +247,4 @@ def _find_similar(
 def _standardized(rows: np.ndarray) -> np.ndarray:
     """Return rows with mean 0 and length 1, so that a product is a correlation; flat ones are 0."""
     centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float32)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return centred / np.maximum(lengths, 1)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1)

@@ -25,56 +25,37 @@ import numpy as np
 
 from emotion.errors import DatasetError
 from emotion.labels import CONTEMPT, FERPLUS_COLUMNS
-from emotion.training.data.dataset import Dataset
+from emotion.training.data.dataset import TEST_SPLITS, Dataset
 from emotion.training.data.fer2013 import CSV_SPLITS, csv_row_index
 
-VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")
-"""The vote columns of fer2013new.csv, in its order."""
-
-UNKNOWN = len(VOTE_COLUMNS) - 2
-CSV_ROW = re.compile(r" row \d+$")
-"""How the name of an image ends that came from a csv."""
+VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")  # in the order of fer2013new.csv
+CLASSES = [*FERPLUS_COLUMNS.values(), CONTEMPT, "unknown", "not a face"]  # of these columns
+UNKNOWN = CLASSES.index("unknown")  # nothing is learned from this column and what follows
+CSV_ROW = re.compile(r" row \d+$")  # how the name of an image ends that came from a csv
 
 LEAST_VOTES = 2
 MAJORITY = 0.5
 ENOUGH = 0.75
 MOST_CLASSES = 3
-
-EXPECTED_AGREEMENT = 0.64
-"""Share of the rows of fer2013.csv whose label most people chose, measured."""
-
+EXPECTED_AGREEMENT = 0.64  # share of the rows whose label most people chose, measured
 LEAST_AGREEMENT = 0.4
 FEWEST_ROWS_TO_JUDGE = 100
 
 
 def apply_votes(
-    dataset: Dataset,
-    path: Path,
-    votes_as: str = "second-head",
-    contempt: bool = False,
+    dataset: Dataset, path: Path, votes_as: str = "second-head", contempt: bool = False
 ) -> Dataset:
-    """Return a dataset that was read from fer2013.csv with what people voted.
+    """Return a dataset that `read_layout` read from fer2013.csv with what people voted.
 
-    Args:
-        dataset: as `read_layout` returned it.
-        path: fer2013new.csv, row for row beside the csv; rows beyond the last image may follow.
-        votes_as: one of the uses that the module describes.
-        contempt: keep contempt as an eighth class; without it, its share is left out, and in
-            "majority" and "distribution" so are the rows where it comes first.
-
-    Raises:
-        DatasetError: the file is no such csv, or does not belong to these rows.
+    `path` is fer2013new.csv, row for row beside the csv; more rows may follow. Contempt becomes an
+    eighth class; without it, its share is left out, and in "majority" and "distribution" so are the
+    rows where it comes first. Raises DatasetError where the votes do not belong to these rows.
     """
-    usages, counts = _read_votes(path)
-    rows = _rows_with_votes(dataset.names, len(usages), path)
-    for row, split in zip(rows, dataset.splits, strict=True):
-        if CSV_SPLITS.get(usages[row]) != split:
-            usage = next(name for name, value in CSV_SPLITS.items() if value == split)
-            raise DatasetError(
-                f"expected votes row for row beside the csv; row {row + 2} has the Usage {usage} "
-                f"there and {usages[row]} in {path}"
-            )
-    counts = counts[rows]
+    usages, counts, rows = _read_votes(path, dataset.names)
+    for row, usage, split in zip(rows, usages, dataset.splits, strict=True):
+        if CSV_SPLITS.get(usage) != split:
+            row = f"row {row + 2}, {split} in the csv, is {usage} in {path}"
+            raise DatasetError(f"expected votes row for row beside the csv; {row}")
     shares = _by_class(counts, dataset.class_names)
     voted = shares.any(axis=1)
     if np.count_nonzero(voted) >= FEWEST_ROWS_TO_JUDGE:
@@ -93,92 +74,69 @@ def apply_votes(
     return replace(dataset, votes=as_shares(_by_class(counts, dataset.class_names)))
 
 
-def _rows_with_votes(names: np.ndarray, count: int, path: Path) -> np.ndarray:
-    """Return the row of each image in a csv; an error if there are fewer rows of votes."""
-    rows = csv_row_index(names)
-    if len(rows) and count <= rows.max():
-        raise DatasetError(
-            f"expected votes for {rows.max() + 1} rows; {path} has {count}: it belongs to another "
-            "csv"
-        )
-    return rows
-
-
 def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
     """Return a dataset, read as "second-head", labelled as in "majority"; its votes stay.
 
-    So a model is measured on what most people saw, on the very splits it was trained with. Rows on
-    which most people do not agree are removed; images of other datasets keep their labels.
-
-    Args:
-        dataset: with rows of fer2013.csv, in any splits.
-        path: fer2013new.csv.
-
-    Raises:
-        DatasetError: the file is no such csv, or has too few rows.
+    So a model is measured on what most people saw, on the very splits it was trained with. Rows
+    without a majority are removed; images of other datasets than fer2013.csv keep their labels.
     """
     voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
-    _, counts = _read_votes(path)
-    rows = _rows_with_votes(dataset.names[voted], len(counts), path)
-    majority = _by_class(_each(counts[rows], _majority), dataset.class_names)
+    _, counts, _ = _read_votes(path, dataset.names[voted])
+    majority = _by_class(_each(counts, _majority), dataset.class_names)
     labels, keep = dataset.labels.copy(), np.ones(len(dataset), bool)
     labels[voted], keep[voted] = majority.argmax(axis=1), majority.any(axis=1)
     note = f"FER+ majority: left out {np.count_nonzero(~keep):,} of {len(dataset):,} images"
     return replace(dataset, labels=labels).where(keep).noting(note)
 
 
-def _read_votes(path: Path) -> tuple[list[str], np.ndarray]:
-    """Return the Usage and the votes, (N, 10) int64, of each row of fer2013new.csv."""
+def as_shares(counts: np.ndarray) -> np.ndarray:
+    """Return votes as shares, float32; a row of zeros stays one."""
+    votes = counts.astype(np.float32)
+    totals = votes.sum(axis=1, keepdims=True)
+    return np.divide(votes, totals, out=np.zeros_like(votes), where=totals > 0)
+
+
+def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return Usage, votes, (N, 10) int64, and row of the images of a csv with these names."""
+    usages, counts = [], []
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.DictReader(file)
-            names = reader.fieldnames or ()
-            missing = [name for name in ("Usage", *VOTE_COLUMNS) if name not in names]
-            if missing:
-                raise DatasetError(
-                    f"expected the columns Usage, {', '.join(VOTE_COLUMNS)} in the votes; "
-                    f"{path} is without {', '.join(missing)}"
-                )
-            rows = list(reader)
+            wanted = ("Usage", *VOTE_COLUMNS)
+            if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
+                missing = ", ".join(missing)
+                raise DatasetError(f"expected a csv of votes; {path} is without {missing}")
+            for row in reader:
+                usages.append(row["Usage"])
+                counts.append([int(row[name]) for name in VOTE_COLUMNS])
     except (OSError, csv.Error) as error:
         raise DatasetError(f"expected a csv of votes; {path} cannot be read: {error}") from error
-    try:
-        counts = [[int(row[name]) for name in VOTE_COLUMNS] for row in rows]
     except (TypeError, ValueError) as error:
-        number = next(
-            index
-            for index, row in enumerate(rows, start=2)
-            if not all((row[name] or "").strip().isdecimal() for name in VOTE_COLUMNS)
-        )
-        raise DatasetError(
-            f"expected a whole number of votes in each of {', '.join(VOTE_COLUMNS)}; "
-            f"row {number} of {path} has something else"
-        ) from error
-    return [row["Usage"] for row in rows], np.array(counts, dtype=np.int64).reshape(
-        -1, len(VOTE_COLUMNS)
-    )
+        row = f"row {len(usages) + 1} of {path}"
+        raise DatasetError(f"expected numbers of votes; {row} has something else") from error
+    rows = csv_row_index(names)
+    if len(rows) and len(counts) <= rows.max():
+        needed = f"expected votes for {rows.max() + 1} rows"
+        raise DatasetError(f"{needed}; {path} has {len(counts)}: it belongs to another csv")
+    return np.array(usages)[rows], np.array(counts, np.int64)[rows], rows
 
 
 def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> Dataset:
     """Return the rows on which people agree, labelled by them, and notes on the others."""
-    majority = _each(counts, _majority)
-    chosen = majority if votes_as == "majority" else _each(counts, _distribution)
+    chosen = majority = _each(counts, _majority)
     if votes_as == "distribution":
-        tested = np.isin(dataset.splits, ("test", "private_test"))
-        chosen[tested & ~majority.any(axis=1)] = 0
-    targets = _by_class(chosen, dataset.class_names)
-    names = np.array([*FERPLUS_COLUMNS.values(), CONTEMPT, "unknown", "not a face"])
-    first = names[chosen.argmax(axis=1)]
-    reasons = np.where(np.isin(first, dataset.class_names), "", first)
+        chosen = _each(counts, _distribution)
+        chosen[np.isin(dataset.splits, TEST_SPLITS) & ~majority.any(axis=1)] = 0
+    reasons = np.array(CLASSES)[chosen.argmax(axis=1)]
     reasons = np.where(chosen.any(axis=1), reasons, "no agreement")
-    keep = reasons == ""
+    keep = np.isin(reasons, dataset.class_names)
     if not keep.any():
         raise DatasetError("expected votes in which people agree; received none in any row")
     removed = zip(*np.unique(reasons[~keep], return_counts=True), strict=True)
     listed = ", ".join(f"{count:,} {reason}" for reason, count in removed)
     note = f"FER+ {votes_as}: removed {np.count_nonzero(~keep):,} of {len(keep):,} rows"
     kept = dataset.where(keep).noting(f"{note} ({listed})" if listed else note)
-    votes = as_shares(targets[keep])
+    votes = as_shares(_by_class(chosen[keep], dataset.class_names))
     labels = votes.argmax(axis=1).astype(np.int64)
     return replace(kept, labels=labels, votes=None if votes_as == "majority" else votes)
 
@@ -186,25 +144,20 @@ def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> D
 def _each(counts: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return `rule` of each row of votes; equal rows, which are many, are worked out once."""
     unique, place = np.unique(counts, axis=0, return_inverse=True)
-    return np.array([rule(row) for row in unique])[place.ravel()]
+    return np.array([rule(row) for row in unique]).reshape(unique.shape)[place]
 
 
 def _majority(counts: np.ndarray) -> np.ndarray:
     """Return the votes of the class that has more than half of them, (10,); else zeros."""
     counts = np.where(counts >= LEAST_VOTES, counts, 0)
-    first = counts.argmax()
-    chosen = np.zeros_like(counts)
-    if counts[first] > MAJORITY * counts.sum():
-        chosen[first] = counts[first]
-    return chosen
+    return np.where(counts > MAJORITY * counts.sum(), counts, 0)
 
 
 def _distribution(counts: np.ndarray) -> np.ndarray:
-    """Return the votes that the paper's cross-entropy mode keeps, (10,); else zeros.
+    """Return the votes that the paper's cross-entropy mode keeps, (10,); zeros: no agreement.
 
-    The highest classes are taken until they hold three quarters of the votes; classes with equally
-    many come together. More than three of them, or half of the votes or less, is no agreement, and
-    with "unknown" or "not a face" it ends.
+    The highest classes, equal ones together, are taken until they hold three quarters of the votes,
+    or until "unknown" or "not a face". They must be three or fewer, with more than half of them.
     """
     counts = np.where(counts >= LEAST_VOTES, counts, 0)
     chosen = np.zeros_like(counts)
@@ -222,12 +175,4 @@ def _distribution(counts: np.ndarray) -> np.ndarray:
 
 def _by_class(counts: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
     """Return the votes for each of the classes, in their order."""
-    columns = [*FERPLUS_COLUMNS.values(), CONTEMPT]
-    return counts[:, [columns.index(name) for name in class_names]]
-
-
-def as_shares(counts: np.ndarray) -> np.ndarray:
-    """Return votes as shares, float32; a row of zeros stays one."""
-    votes = counts.astype(np.float32)
-    totals = votes.sum(axis=1, keepdims=True)
-    return np.divide(votes, totals, out=np.zeros_like(votes), where=totals > 0)
+    return counts[:, [CLASSES.index(name) for name in class_names]]

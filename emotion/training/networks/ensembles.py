@@ -18,7 +18,7 @@ CHUNK_SIZE = 512
 def average_models(
     stems: Sequence[Path], mirrored: bool = False
 ) -> tuple[keras.Model, tuple[str, ...]]:
-    """Return one network that answers with the mean of what saved models answer.
+    """Return one network that answers with the mean of what saved models answer, and its classes.
 
     It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
     lets a temperature be folded in, as in any other network.
@@ -26,73 +26,41 @@ def average_models(
     Args:
         stems: two models or more, each a folder and name without suffix; one may come twice.
         mirrored: show each model the mirror image of each face as well; one model is enough then.
-
-    Returns:
-        The network, (N, 48, 48, 1) in [0, 1] -> (N, classes), and its class names, which are in
-        the order of the first model.
-
-    Raises:
-        ModelError: there are too few models, one cannot be loaded, or their classes differ.
     """
     if len(stems) < 2 and not (stems and mirrored):
-        raise ModelError(
-            f"expected two models or more to average, or --mirrored; received {len(stems)}"
-        )
+        raise ModelError(f"expected two models or more, or --mirrored; received {len(stems)}")
     models = [load_model(Path(stem)) for stem in stems]
     class_names = models[0].class_names
     orders = [_order(model, class_names, models[0].name) for model in models]
     faces = keras.Input(INPUT_SHAPE, name="faces")
     views = (faces, ops.flip(faces, axis=2)) if mirrored else (faces,)
-    answers = []
+    answers, plain = [], {"dtype": "float32", "use_bias": False, "trainable": False}
     for number, (stem, order) in enumerate(zip(stems, orders, strict=True), start=1):
         member = load_keras_model(ModelFiles(Path(stem)))
         member.name = f"member_{number}"
         of_member = [member(view) for view in views]
         if order != sorted(order):
             # picking columns is no layer that a plain Keras installation loads; a dense one is
-            reorder = layers.Dense(
-                len(order), use_bias=False, trainable=False, dtype="float32", name=f"order_{number}"
-            )
+            reorder = layers.Dense(len(order), name=f"order_{number}", **plain)
             reorder.build((None, len(order)))
             reorder.set_weights([np.eye(len(order), dtype=np.float32)[:, order]])
             of_member = [reorder(answer) for answer in of_member]
         answers += of_member
     mean = layers.Average(name="mean", dtype="float32")(answers)
-    logarithms = ops.log(ops.maximum(mean, SMALLEST_PROBABILITY))
-    emotion = layers.Dense(
-        len(class_names),
-        activation="softmax",
-        kernel_initializer="identity",
-        dtype="float32",
-        name="emotion",
-    )(logarithms)
+    options = {"activation": "softmax", "kernel_initializer": "identity", "dtype": "float32"}
+    last = layers.Dense(len(class_names), name="emotion", **options)
+    emotion = last(ops.log(ops.maximum(mean, SMALLEST_PROBABILITY)))
     return keras.Model(faces, emotion, name="ensemble"), class_names
 
 
 def teacher_answers(
-    stems: Sequence[Path],
-    images: np.ndarray,
-    class_names: Sequence[str],
-    temperature: float,
+    stems: Sequence[Path], images: np.ndarray, class_names: Sequence[str], temperature: float
 ) -> np.ndarray:
     """Return what saved models answer on the mean, softened for a network that learns from them.
 
-    Each model sees each face and its mirror image (Hinton, Vinyals, Dean 2015, for the softening).
-
-    Args:
-        stems: one model or more, each a folder and name without suffix.
-        images: (N, 48, 48) uint8.
-        class_names: the order of the columns.
-        temperature: above 1 softens, 1 leaves the answers as they are.
-
-    Returns:
-        (N, classes) float32; each row sums to 1.
-
-    Raises:
-        ModelError: there is no model, one cannot be loaded, or it has other classes.
+    Each model sees each face, (N, 48, 48) uint8, and its mirror image. A temperature above 1 makes
+    them softer (Hinton et al. 2015). Returns (N, classes) float32; each row sums to 1.
     """
-    if not stems:
-        raise ModelError("expected one model or more to learn from; received none")
     models = [load_model(Path(stem)) for stem in stems]
     orders = [_order(model, class_names, "the dataset") for model in models]
     softened = np.empty((len(images), len(class_names)), np.float32)

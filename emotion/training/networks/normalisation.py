@@ -11,8 +11,6 @@ only the sums in float32. Weights, names and answers are those of Keras' layer.
 import keras
 from keras import ops
 
-ACCURATE = "float32"
-
 
 def use_fast_normalisation(network: keras.Model) -> keras.Model:
     """Return the same network with faster batch normalisations; on a GPU, as it is."""
@@ -49,8 +47,8 @@ def _normalise_by_batch(epsilon: float):
 
     @ops.custom_gradient
     def normalise(features, gamma, beta):
-        count = ops.cast(ops.size(features) // features.shape[-1], ACCURATE)
-        accurate = ops.cast(features, ACCURATE)
+        count = ops.cast(ops.size(features) // features.shape[-1], "float32")
+        accurate = ops.cast(features, "float32")
         mean = _sum_of_channels(accurate) / count
         variance = _sum_of_channels(ops.square(accurate)) / count - ops.square(mean)
         variance = ops.maximum(variance, 0.0)  # rounding may take it below
@@ -58,13 +56,13 @@ def _normalise_by_batch(epsilon: float):
         scale = gamma * inverse
 
         def gradient(upstream, *_of_mean_and_variance):
-            upwards = ops.cast(upstream, ACCURATE)
+            upwards = ops.cast(upstream, "float32")
             of_beta = _sum_of_channels(upwards)
-            product = _sum_of_channels(upwards * ops.cast(features, ACCURATE))
+            product = _sum_of_channels(upwards * ops.cast(features, "float32"))
             of_gamma = (product - mean * of_beta) * inverse
             slope = -scale * inverse * of_gamma / count
             constant = -scale * of_beta / count - slope * mean
-            of_features = _affine(upstream, scale, constant) + _scaled(features, slope)
+            of_features = _affine(upstream, scale, constant) + _affine(features, slope)
             return of_features, of_gamma, of_beta
 
         return (_affine(features, scale, beta - mean * scale), mean, variance), gradient
@@ -74,17 +72,12 @@ def _normalise_by_batch(epsilon: float):
 
 def _sum_of_channels(features):
     """Return the sum over all but the last axis, (channels,)."""
-    channels = features.shape[-1]
-    rows = ops.reshape(features, (-1, channels))
+    rows = ops.reshape(features, (-1, features.shape[-1]))
     ones = ops.ones((1, ops.shape(rows)[0]), features.dtype)
-    return ops.reshape(ops.matmul(ones, rows), (channels,))
+    return ops.reshape(ops.matmul(ones, rows), (-1,))
 
 
-def _scaled(features, scale):
-    """Return the product with a number a channel, in the precision of the features."""
-    return features * ops.cast(scale, features.dtype)
-
-
-def _affine(features, scale, shift):
+def _affine(features, scale, shift=None):
     """Return scale times features plus shift, a number a channel each, in their precision."""
-    return _scaled(features, scale) + ops.cast(shift, features.dtype)
+    scaled = features * ops.cast(scale, features.dtype)
+    return scaled if shift is None else scaled + ops.cast(shift, features.dtype)

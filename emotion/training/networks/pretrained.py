@@ -1,10 +1,7 @@
 """Weights to start from: ImageNet's for a backbone, or those of a model saved earlier."""
 
-import contextlib
-import io
 import os
 import socket
-import sys
 from pathlib import Path
 
 import keras
@@ -12,19 +9,15 @@ import keras
 from emotion.errors import TrainingError
 from emotion.model.keras import LOAD_ERRORS, ModelFiles, load_keras_model
 from emotion.text import first_line
-from emotion.training.networks.architectures import backbone_of
-from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
+from emotion.training.networks.architectures import APPLICATIONS, backbone_of
+from emotion.training.settings import TrainingSettings
 
 CONNECT_TIMEOUT_S = 10
-APPLICATIONS = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenetv2": "MobileNetV2"}
-"""Name of each network in `keras.applications`."""
-
-FILES = {
+FILES = {  # that Keras fetches, and by whose names they are known elsewhere
     "vgg16": "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "resnet50": "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "mobilenetv2": "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5",
 }
-"""Name of the file that Keras fetches for each network, by which it is known elsewhere."""
 
 
 def start_from(network: keras.Model, settings: TrainingSettings) -> None:
@@ -45,30 +38,30 @@ def start_from(network: keras.Model, settings: TrainingSettings) -> None:
         received = [array.shape for array in values]
         if expected != received:
             raise TrainingError(
-                f"expected --weights of the same architecture and number of classes; {files.name} "
-                f"has {len(received)} arrays ending in {received[-1:]}, the network "
-                f"{len(expected)} ending in {expected[-1:]}"
+                f"expected --weights of the same architecture and number of classes: "
+                f"{len(expected)} arrays ending in {expected[-1:]}; {files.name} has "
+                f"{len(received)} ending in {received[-1:]}"
             )
         network.set_weights(values)
         return
     backbone = backbone_of(network)
     if backbone is None:
         raise TrainingError(
-            f"expected one of {', '.join(TRANSFER_NETWORKS)} for weights from ImageNet; received "
+            f"expected one of {', '.join(APPLICATIONS)} for weights from ImageNet; received "
             f"{architecture}: give --weights none, or a saved model (folder and name, no suffix)"
         )
     if weights == "imagenet":
         backbone.set_weights(_fetched_weights(architecture, backbone.input_shape[1:]))
         return
-    expected = f"expected the ImageNet weights of {architecture} without its last layer"
-    if not Path(weights).is_file():
-        raise TrainingError(f"{expected} in {weights}; there is no such file")
     try:
+        if not Path(weights).is_file():
+            raise OSError("there is no such file")
         backbone.load_weights(weights)
     except LOAD_ERRORS as error:
         raise TrainingError(
-            f"{expected}, such as {FILES[architecture]}; {weights} cannot be used as such "
-            f"({first_line(error)[:250]}); a whole model is given by its name without .h5"
+            f"expected the ImageNet weights of {architecture} without its last layer, such as "
+            f"{FILES[architecture]}; {weights} cannot be used ({first_line(error)[:250]}); a whole "
+            "model is given by its name without .h5"
         ) from error
 
 
@@ -78,8 +71,8 @@ def _fetched_weights(architecture: str, input_shape: tuple[int, int, int]) -> li
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(CONNECT_TIMEOUT_S)  # Keras itself would wait for minutes
     try:
-        with contextlib.redirect_stdout(_HeldFirst(sys.stdout)):
-            backbone = application(include_top=False, weights="imagenet", input_shape=input_shape)
+        backbone = application(include_top=False, weights="imagenet", input_shape=input_shape)
+        return backbone.get_weights()
     except Exception as error:  # Keras raises a bare Exception where it cannot fetch
         name, kept_in = FILES[architecture], f"{os.environ.get('KERAS_HOME', '~/.keras')}/models"
         raise TrainingError(
@@ -89,25 +82,3 @@ def _fetched_weights(architecture: str, input_shape: tuple[int, int, int]) -> li
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
-    return backbone.get_weights()
-
-
-class _HeldFirst(io.TextIOBase):
-    """A stream that passes on the first message only when a second one follows.
-
-    So Keras' download bar is shown once bytes arrive, and nothing of an attempt that fails.
-    """
-
-    def __init__(self, target: io.TextIOBase):
-        self.target, self.held = target, None
-
-    def write(self, text: str) -> int:
-        if self.held is None:
-            self.held = text
-            return len(text)
-        self.target.write(self.held + text)
-        self.held = ""
-        return len(text)
-
-    def flush(self) -> None:
-        self.target.flush()
