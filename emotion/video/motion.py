@@ -14,73 +14,36 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-WORKING_PIXELS = 480 * 270
-"""Area in square pixels of the grey copy in which points are followed."""
+WORKING_PIXELS = 480 * 270  # area of the grey copy in which points are followed
+WINDOW_PX, LEVELS = 11, 3  # of the pyramids of Lucas-Kanade; levels above the first
+GRID, GRID_SHARE = 5, 0.7  # points a side in a box; they span less: its corners show background
+LEAST_POINTS = 8  # with fewer points that came back, a box is lost
+LARGEST_ERROR_PX = 1.0  # a point that comes back farther from its start was lost; in the copy
+LEAST_LIKENESS = 0.5  # below this correlation with its last detection, a box holds something else
+OWN_MARGIN = 0.2  # what a face in front covers around its box, as a share of its sides
+LARGEST_GROWTH = 1.25  # a face grows or shrinks by at most this factor from frame to frame
+PATCH_WH = (24, 24)  # of the contents that are compared
 
-WINDOW_PX = 11
-LEVELS = 3
-"""Window and levels above the first of the pyramids of Lucas-Kanade."""
-
-GRID = 5
-"""Points a side in a box."""
-
-GRID_SHARE = 0.7
-"""Share of the box's sides that the points span; its corners show background."""
-
-LEAST_POINTS = 8
-"""With fewer points that came back, a box is lost."""
-
-LARGEST_ERROR_PX = 1.0
-"""A point that comes back farther from its start was lost; in pixels of the copy."""
-
-LEAST_LIKENESS = 0.5
-"""Below this correlation with its content at the last detection, a box holds something else."""
-
-OWN_MARGIN = 0.2
-"""What a face in front covers around its box, as a share of its sides."""
-
-LARGEST_GROWTH = 1.25
-"""A face grows or shrinks by at most this factor from one frame to the next."""
-
-PATCH_SIDE_PX = 24
-"""Side of the contents that are compared."""
-
-THUMBNAIL_WH = (64, 48)
-BLOCK_PX = 16
-BLOCK_REACH_PX = 12
-"""Cuts are looked for in a small copy: its size, the side of its blocks, and how far a block may
-have moved from one frame to the next."""
-
-FLAT_LEVELS = 4.0
-"""A copy whose grey levels vary by less, such as a black or white frame, shows nothing."""
-
-FLAT_BLOCK_LEVELS = 3.0
-"""The same for a block."""
-
-SAME_VIEW = 0.98
-"""Correlation of two copies from which their blocks need not be compared."""
-
+# cuts are looked for in a small copy: its size, the side of its blocks, and how far a block may
+# have moved from one frame to the next
+THUMBNAIL_WH, BLOCK_PX, BLOCK_REACH_PX = (64, 48), 16, 12
+FLAT_LEVELS = 4.0  # a copy whose grey levels vary by less, such as a black frame, shows nothing
+FLAT_BLOCK_LEVELS = 3.0  # the same for a block
+SAME_VIEW = 0.98  # correlation of two copies from which their blocks need not be compared
+# at a cut a frame changes (see `change_between`) by this much more than the frame before did; fast
+# pans and shaking change every frame, but by less than twice this: no more than this is subtracted
 CUT_CHANGE = 0.12
-"""At a cut a frame changes (see `change_between`) by this much more than the frame before did. Fast
-pans and shaking change every frame, but by less than twice this: no more than this is subtracted
-for the frame before."""
 
-VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)
-"""How much the velocity of (middle x, middle y, width, height) wanders within a second, in sides of
-the box a second."""
-
-BOX_NOISE = (0.05, 0.05, 0.07, 0.07)
-"""Standard deviation of a detected box's middle and size, in sides."""
-
-FLOW_NOISE = (0.3, 0.3, 0.3, 0.3)
-"""Standard deviation of a velocity that the flow measured, in sides a second."""
-
-DRIFT = 0.1
-"""How far a box that the flow carries drifts within a second, in sides."""
+# standard deviations, in sides of the box, for (middle x, middle y, width, height)
+VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)  # of the velocity a second, within a second
+BOX_NOISE = (0.05, 0.05, 0.07, 0.07)  # of a detected box
+FLOW_NOISE = (0.3, 0.3, 0.3, 0.3)  # of a velocity a second that the flow measured
+DRIFT = 0.1  # of a box that the flow carries, within a second
 
 
 @dataclass(frozen=True)
@@ -107,8 +70,7 @@ class GreyFrame:
         return small.astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Motion:
+class Motion(NamedTuple):
     """How a box moved: its shift in pixels, and its growth as a factor."""
 
     shift_xy: tuple[float, float]
@@ -144,14 +106,14 @@ def change_between(before: GreyFrame, now: GreyFrame) -> float:
     one, other = before.thumbnail, now.thumbnail
     if correlation(one, other) > SAME_VIEW:
         return 0.0
-    one, other = _clipped_like(one, other), _clipped_like(other, one)
+
+    def clipped_like(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        # without what a flash or the dark took from the other one
+        black, white = float((other < 6).mean()), float((other > 249).mean())
+        return np.clip(one, *np.quantile(one, (black, 1 - white)).astype(np.float32))
+
+    one, other = clipped_like(one, other), clipped_like(other, one)
     return min(_share_missing(one, other), _share_missing(other, one))
-
-
-def _clipped_like(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return a copy without what a flash or the dark took from the other one."""
-    black, white = float((other < 6).mean()), float((other > 249).mean())
-    return np.clip(one, *np.quantile(one, (black, 1 - white)).astype(np.float32))
 
 
 def _share_missing(one: np.ndarray, other: np.ndarray) -> float:
@@ -186,15 +148,10 @@ def follow_boxes(
     ranks: Sequence[float],
     patches: Sequence[np.ndarray],
 ) -> list[Motion | None]:
-    """Return how each box moved, None where its content was lost.
+    """Return how each box of `before`, (N, 4) in pixels, moved; None where its content was lost.
 
-    Args:
-        before: the frame that the boxes are of.
-        now: the next frame.
-        boxes: (N, 4) left, top, width, height in pixels of the frame.
-        ranks: where boxes overlap, the points belong to the lowest rank, and to no box where ranks
-            are equal: two faces that cross must not swap their points.
-        patches: what each box should hold (see `patch_of`).
+    Where boxes overlap, the points belong to the lowest rank, and to no box where ranks are equal:
+    two faces that cross must not swap their points. `patches` are what each box should hold.
     """
     if not len(boxes):
         return []
@@ -210,11 +167,9 @@ def follow_boxes(
             # does the box hold, where it went, what it should?
             size = box[2:] * motion.growth
             corner = box[:2] + box[2:] / 2 + motion.shift_xy - size / 2
-            found = _patch(now.grey, (*corner, *size))
-            shift_x, shift_y = motion.shift_xy
-            is_held = correlation(patch, found) >= LEAST_LIKENESS
-            in_frame = Motion((shift_x / before.scale, shift_y / before.scale), motion.growth)
-            motion = in_frame if is_held else None
+            is_held = correlation(patch, _patch(now.grey, (*corner, *size))) >= LEAST_LIKENESS
+            shift_x, shift_y = (shift / before.scale for shift in motion.shift_xy)
+            motion = Motion((shift_x, shift_y), motion.growth) if is_held else None
         motions.append(motion)
     return motions
 
@@ -285,12 +240,9 @@ def _motion(
 def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
     """Return the content of a box at a standard size, float32; beyond an edge its pixels repeat."""
     x, y, width, height = box
-    across, down = width / PATCH_SIDE_PX, height / PATCH_SIDE_PX
-    to_grey = np.array([[across, 0, x], [0, down, y]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    side = (PATCH_SIDE_PX, PATCH_SIDE_PX)
-    patch = cv2.warpAffine(grey, to_grey, side, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return patch.astype(np.float32)
+    to_grey = np.array([[width / PATCH_WH[0], 0, x], [0, height / PATCH_WH[1], y]])
+    look = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(grey, to_grey, PATCH_WH, **look).astype(np.float32)
 
 
 class BoxFilter:

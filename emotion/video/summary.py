@@ -5,20 +5,18 @@ on average. Only sure answers count for an emotion. The rest is the entry "unsur
 reports as an emotion what the model itself would not.
 """
 
-import contextlib
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from emotion.errors import TableError
 from emotion.faces import in_words, likely_classes
 from emotion.files import whole_file, write_json
 from emotion.rows import safe_cell
-from emotion.text import clock, counted, length, listed, share
+from emotion.text import clock, counted, length, share
 from emotion.video.tracking import FrameFaces, TrackedFace
 
 SCHEMA = 1  # of the JSON form; it grows when a field changes its meaning or goes away
@@ -264,41 +262,17 @@ class _TrackSums:
         )
 
 
-def write_summary(path: Path, summary: VideoSummary, about: Mapping | None = None) -> None:
-    """Write a summary as .json, or as .csv with one row a track.
-
-    `about` is what else the JSON says, such as the video's name and the model. Raises TableError.
-    """
-    check_suffix(path, "summary", SUMMARY_SUFFIXES)
-    with explained(path, "summary"):
-        if path.suffix.lower() == ".json":
-            write_json(path, dict(about or {}) | summary.to_dict())
-            return
-        rows = [track.row() for track in summary.tracks]
-        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0] if rows else ["track"])
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({name: safe_cell(value) for name, value in row.items()})
-
-
-def check_suffix(path: Path, kind: str, suffixes: Sequence[str]) -> None:
-    """Raise a `TableError` where a file's suffix is none of those that can be written."""
-    if path.suffix.lower() not in suffixes:
-        raise TableError(
-            f"expected a {kind} ending in {listed(suffixes, 'or')}; received {path.name}"
-        )
-
-
-@contextlib.contextmanager
-def explained(path: Path, kind: str) -> Iterator[None]:
-    """Turn what the system says of a file into a `TableError`."""
-    try:
-        yield
-    except OSError as error:
-        raise TableError(
-            f"expected to write the {kind} {path}; received: {error.strerror or error}"
-        ) from error
+def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
+    """Write a summary as .json, with `about` before it, or as .csv with one row a track."""
+    if path.suffix.lower() == ".json":
+        write_json(path, {**about, **summary.to_dict()})
+        return
+    rows = [track.row() for track in summary.tracks]
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0] if rows else ["track"])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: safe_cell(value) for name, value in row.items()})
 
 
 def summary_lines(summary: VideoSummary) -> list[str]:

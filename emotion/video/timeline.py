@@ -6,7 +6,6 @@ colour is the probability; what is hatched is unsure; where nothing is drawn, th
 """
 
 import functools
-import importlib.util
 import io
 import itertools
 from html import escape
@@ -15,12 +14,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from emotion.errors import TableError
 from emotion.faces import CANDIDATE_SHARE
 from emotion.files import whole_file
 from emotion.labels import color_rgb
 from emotion.text import clock, counted, length, printable, share
-from emotion.video.summary import UNSURE, TrackSummary, VideoSummary, check_suffix, explained
+from emotion.video.summary import UNSURE, TrackSummary, VideoSummary
 
 TIMELINE_SUFFIXES = (".png", ".svg")
 MOST_LANES = 24  # three faces of eight emotions; more faces have a ribbon each
@@ -54,24 +52,10 @@ TICK_STEPS_S = (
 )
 
 
-def check_timeline(path: Path) -> None:
-    """Raise a `TableError` where no timeline of this suffix, or none at all, can be drawn."""
-    check_suffix(path, "timeline", TIMELINE_SUFFIXES)
-    if importlib.util.find_spec("matplotlib") is None:
-        raise TableError(
-            f"expected the package matplotlib to draw {path.name}; it is not installed: pip "
-            "install matplotlib"
-        )
-
-
-def write_timeline(path: Path, summary: VideoSummary, title: str = "") -> None:
-    """Draw the faces of a video over time as .png or .svg; `title` is the name of the video.
-
-    Raises TableError.
-    """
-    check_timeline(path)
+def write_timeline(path: Path, summary: VideoSummary, title: str) -> None:
+    """Draw the faces of a video over time as .png or .svg; `title` is the name of the video."""
     content = render(summary, title, path.suffix.lower().removeprefix("."))
-    with explained(path, "timeline"), whole_file(path) as part:
+    with whole_file(path) as part:
         part.write_bytes(content)
 
 

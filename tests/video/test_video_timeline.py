@@ -1,7 +1,6 @@
 """The picture of a video over time, and the bins that it is drawn from."""
 
 import io
-import sys
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +10,6 @@ import pytest
 from PIL import Image
 from tracked_faces import NAMES, frame, summary_of, tracked
 
-from emotion.errors import TableError
 from emotion.video import summary as summaries
 from emotion.video.summary import MOST_BINS, MOST_KEPT, MOST_SHOWN, UNSURE, SummaryBuilder
 from emotion.video.timeline import draw, render, write_timeline
@@ -154,13 +152,3 @@ def test_pictures_are_drawn_by_many_threads_and_no_setting_is_touched():
         pictures = list(pool.map(lambda _: render(summary, "", "png"), range(3)))
     assert all(picture == expected for picture in pictures)
     assert dict.copy(matplotlib.rcParams) == before
-
-
-def test_a_picture_that_cannot_be_written_is_a_sentence(tmp_path, monkeypatch):
-    for name, words in (("a.jpg", r"\.png or \.svg"), ("a", "a"), ("no/a.png", "No such")):
-        with pytest.raises(TableError, match=words):
-            write_timeline(tmp_path / name, film(0))
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(TableError, match="pip install matplotlib"):
-        write_timeline(tmp_path / "a.png", film(0))
-    assert not list(tmp_path.iterdir())
