@@ -8,6 +8,8 @@ import av
 import cv2
 import numpy as np
 
+from emotion.video.reading import Frame, Video, VideoLimits, frames, open_video
+
 SIZE_WH = (160, 120)
 SOUND_RATE_HZ = 48_000
 TIME_BASE = Fraction(1, 90_000)
@@ -166,3 +168,9 @@ def damaged_video(path: Path, count: int = 50, fps: float = 10.0) -> Path:
     content[start : start + length] = bytes(length)
     path.write_bytes(content)
     return path
+
+
+def read_all(path: Path, limits: VideoLimits | None = None) -> tuple[Video, list[Frame]]:
+    """Return a video that was read to its end, and its frames."""
+    with open_video(path, limits=limits) as video:
+        return video, list(frames(video))

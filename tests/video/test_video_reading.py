@@ -17,6 +17,7 @@ from video_files import (
     damaged_video,
     noisy_pictures,
     picture,
+    read_all,
     steady_video,
     truncated_video,
     uneven_video,
@@ -30,11 +31,6 @@ from emotion.video.reading import frames, open_video
 ROOT = Path(__file__).resolve().parents[2]
 ONE = 1 << 16
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".ts", ".flv", ".gif")
-
-
-def read_all(path, limits=None):
-    with open_video(path, limits=limits) as video:
-        return video, list(frames(video))
 
 
 def difference(image, expected):

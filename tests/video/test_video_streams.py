@@ -19,6 +19,7 @@ from video_files import (
     SIZE_WH,
     noisy_pictures,
     picture,
+    read_all,
     steady_video,
     video_with_sound,
     write_pictures,
@@ -30,11 +31,6 @@ from emotion.video.decoding import stream_name
 from emotion.video.reading import VideoLimits, frames, open_video
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def read_all(path, limits=None):
-    with open_video(path, limits=limits) as video:
-        return video, list(frames(video))
 
 
 LISTS = {
