@@ -95,12 +95,10 @@ def draw(summary: VideoSummary, title: str = ""):
         step = min(LARGEST_LANE, ALL_LANES / lanes)
         top = lanes * step + len(tracks) * (HEAD + PANEL_GAP) - PANEL_GAP
     else:
-        step = max(SMALLEST_RIBBON, ALL_RIBBONS / max(1, len(tracks)))
-        step = min(LARGEST_RIBBON, step)
+        step = min(LARGEST_RIBBON, max(SMALLEST_RIBBON, ALL_RIBBONS / max(1, len(tracks))))
         top = max(1, len(tracks)) * step
     height = TOP + top + BELOW
-    size = WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH
-    figure = Figure(size, facecolor=PAPER)
+    figure = Figure((WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH), facecolor=PAPER)
 
     # seconds and pixels, with the times below
     axes = figure.add_axes((LEFT / WIDTH, BELOW / height, PLOT / WIDTH, top / height))
@@ -125,21 +123,29 @@ def draw(summary: VideoSummary, title: str = ""):
         _write(axes, end_s / 2, top / 2, "No face was seen", **look)
         return figure
     for track in tracks:
+        face = f"Face {track.track}"
         if has_lanes:
             top -= HEAD
-            _write_beside(axes, top + 14, f"Face {track.track}", size=TEXT_PT + 2, weight="bold")
+            _write(axes, None, top + 14, face, size=TEXT_PT + 2, weight="bold")
             shares = "  ".join(f"{name} {share(value)}" for name, value in track.largest_shares)
             text = f"seen for {length(track.seconds)}:  {shares}"
             _write(axes, 0, top + 14, text, size=TEXT_PT, color=MUTED, is_clear=True)
-            for index in range(len(track.mean_probabilities)):
-                _draw_lane(_Strip(axes, track, top - LANE_SHARE * step, top), index)
+            for index, name in enumerate(track.mean_probabilities):
+                bottom = top - LANE_SHARE * step
+                _draw_lane(axes, track, index, bottom, top)
+                _write(axes, None, (bottom + top) / 2, _short(name), size=TEXT_PT)
                 top -= step
             top -= PANEL_GAP
         else:
             gap = step * (1 - RIBBON_SHARE) / 2
-            _draw_ribbon(_Strip(axes, track, top - step + gap, top - gap), end_s / PLOT)
+            _draw_ribbon(axes, track, top - step + gap, top - gap, end_s / PLOT)
+            middle = top - step / 2
+            _write(axes, None, middle + 8, face, size=TEXT_PT, weight="bold")
+            name, value = (track.largest_shares or [(UNSURE, 1.0)])[0]
+            text = f"{_short(name)} {share(value)}"
+            _write(axes, None, middle - 10, text, size=SMALL_PT - 1, color=MUTED)
             top -= step
-    _draw_legend(figure, tracks, has_lanes, height)
+    _draw_legend(figure, tracks[0], has_lanes, height)
     return figure
 
 
@@ -174,142 +180,124 @@ def time_ticks(end_s: float) -> tuple[list[float], list[str]]:
     return ticks, [f"0:{clock(t):0>5}" if is_long and t < 3600 else clock(t) for t in ticks]
 
 
-class _Strip:
-    """A lane or ribbon of a face, from `bottom` to `top` in pixels of the plot."""
-
-    def __init__(self, axes, track: TrackSummary, bottom: float, top: float):
-        self.axes, self.track, self.bottom, self.top = axes, track, bottom, top
-        self.names = tuple(track.mean_probabilities)
-        self.colors = [_color(name, self.names) for name in self.names]
-        self.is_seen, self.is_unsure = track.answers >= 0, track.answers == len(self.names)
-        self.beside = functools.partial(_write_beside, axes)
-        self.middle = (bottom + top) / 2
-
-    def fill(self, mask: np.ndarray, heights, **look):
-        """Fill the bins of a mask up to a share of the strip's height."""
-        times_s, tops = self._stairs(mask, heights)
-        look = {"linewidth": 0} | look
-        return self.axes.fill_between(times_s, self.bottom, tops, where=~np.isnan(tops), **look)
-
-    def hatch(self, mask: np.ndarray, heights) -> None:
-        """Hatch the bins of a mask: what is unsure."""
-        self.fill(mask, heights, facecolor="none", **HATCH).set_hatch_linewidth(HATCH_PT)
-
-    def outline(self, mask: np.ndarray, heights, color: str = INK) -> None:
-        """Draw the probability as a line, so that pale colours show on paper too."""
-        self.axes.plot(*self._stairs(mask, heights), color=color, linewidth=0.7)
-
-    def _stairs(self, mask: np.ndarray, heights) -> tuple[np.ndarray, np.ndarray]:
-        """Return a stair over the bins of a mask: times in seconds, heights in pixels.
-
-        Neighbours within a quarter of a pixel are one step, without which an SVG has megabytes.
-        """
-        tops = self.bottom + np.where(mask, heights, np.nan) * (self.top - self.bottom)
-        tops = np.round(4 * tops) / 4
-        is_same = (tops[1:] == tops[:-1]) | (np.isnan(tops[1:]) & np.isnan(tops[:-1]))
-        starts = np.flatnonzero(np.append(True, ~is_same))
-        edges_s = self.track.edges_s[np.append(starts, len(tops))]
-        return np.repeat(edges_s, 2)[1:-1], np.repeat(tops[starts], 2)
-
-
-def _draw_lane(strip: _Strip, index: int) -> None:
+def _draw_lane(axes, track: TrackSummary, index: int, bottom: float, top: float) -> None:
     """Draw one emotion of a face: strong where it is the answer, pale where it might be."""
-    chances = strip.track.chances
-    color, heights = strip.colors[index], chances[:, index]
-    is_answer = strip.track.answers == index
-    is_other = strip.is_seen & ~is_answer
-    is_candidate = heights >= CANDIDATE_SHARE * chances.max(axis=1)
-    strip.fill(strip.is_seen, 1, color=FIELD)
-    strip.fill(is_other, heights, color=color, alpha=PALE)
-    strip.hatch(strip.is_unsure & is_candidate, heights)
-    strip.fill(is_answer, heights, color=color)
-    strip.outline(is_other, heights, HATCH_INK)
-    strip.outline(is_answer, heights)
-    strip.beside(strip.middle, _short(strip.names[index]), size=TEXT_PT)
+    color, heights = _colors(track)[index], track.chances[:, index]
+    is_seen, is_answer = track.answers >= 0, track.answers == index
+    is_other = is_seen & ~is_answer
+    is_candidate = heights >= CANDIDATE_SHARE * track.chances.max(axis=1)
+    is_unsure = (track.answers == track.chances.shape[1]) & is_candidate
+    steps = functools.partial(_draw_steps, axes, track, bottom, top)
+    steps(is_seen, 1, color=FIELD)
+    steps(is_other, heights, color=color, alpha=PALE)
+    steps(is_unsure, heights, facecolor="none", **HATCH)
+    steps(is_answer, heights, color=color)
+    steps(is_other, heights, HATCH_INK)
+    steps(is_answer, heights, INK)
 
 
-def _draw_ribbon(strip: _Strip, seconds_a_pixel: float) -> None:
+def _draw_ribbon(axes, track: TrackSummary, bottom: float, top: float, pixel_s: float) -> None:
     """Draw a face as one band, coloured by its answer, whose name stands where there is room."""
-    track, answers = strip.track, strip.track.answers
+    answers, colors, names = track.answers, _colors(track), (*track.mean_probabilities, UNSURE)
     by_answer = np.column_stack([track.chances, track.chances.max(axis=1)])
     heights = np.take_along_axis(by_answer, answers[:, None], axis=1)[:, 0]
-    strip.fill(strip.is_seen, 1, color=FIELD)
-    for index, color in enumerate(strip.colors):
-        strip.fill(answers == index, 1, color=color, alpha=PALE)
-        strip.fill(answers == index, heights, color=color)
-    strip.hatch(strip.is_unsure, heights)
-    strip.outline(strip.is_seen, heights)
+    steps = functools.partial(_draw_steps, axes, track, bottom, top)
+    steps(answers >= 0, 1, color=FIELD)
+    for index, color in enumerate(colors):
+        steps(answers == index, 1, color=color, alpha=PALE)
+        steps(answers == index, heights, color=color)
+    steps(answers == len(colors), heights, facecolor="none", **HATCH)
+    steps(answers >= 0, heights, INK)
     changes = np.flatnonzero(np.diff(answers)) + 1
     for first, last in itertools.pairwise([0, *changes.tolist(), len(answers)]):
         answer, first_s, last_s = answers[first], track.edges_s[first], track.edges_s[last]
-        name = _short((*strip.names, UNSURE)[answer])
-        if answer < 0 or last_s - first_s < (len(name) + 1) * LETTER * seconds_a_pixel:
+        name = _short(names[answer])
+        if answer < 0 or last_s - first_s < (len(name) + 1) * LETTER * pixel_s:
             continue
         # on its colour below, or over the hatching above
-        look, height = {"va": "top"}, strip.top - 4
-        if name != UNSURE:
-            is_dark = strip.colors[answer] @ (0.299, 0.587, 0.114) < 0.45
-            look, height = {"va": "bottom", "color": PAPER if is_dark else INK}, strip.bottom + 3
-        _write(strip.axes, (first_s + last_s) / 2, height, name, size=SMALL_PT, ha="center", **look)
-    strip.beside(strip.middle + 8, f"Face {track.track}", size=TEXT_PT, weight="bold")
-    name, value = (track.largest_shares or [(UNSURE, 1.0)])[0]
-    most = f"{_short(name)} {share(value)}"
-    strip.beside(strip.middle - 10, most, size=SMALL_PT - 1, color=MUTED)
+        look, height = {"va": "top"}, top - 4
+        if answer < len(colors):
+            is_dark = colors[answer] @ (0.299, 0.587, 0.114) < 0.45
+            look, height = {"va": "bottom", "color": PAPER if is_dark else INK}, bottom + 3
+        _write(axes, (first_s + last_s) / 2, height, name, size=SMALL_PT, ha="center", **look)
 
 
-def _color(name: str, names: tuple[str, ...]) -> np.ndarray:
-    return np.array(color_rgb(name, names)) / 255
+def _draw_steps(axes, track, bottom, top, mask, heights, outline=None, **look) -> None:
+    """Fill the bins of a mask up to a share of the way from `bottom` to `top`, or outline them.
+
+    Neighbours within a quarter of a pixel are one step, without which an SVG has megabytes.
+    """
+    if not mask.any():
+        return
+    tops = np.round(4 * (bottom + np.where(mask, heights, np.nan) * (top - bottom))) / 4
+    starts = np.flatnonzero(np.diff(np.nan_to_num(tops, nan=-1), prepend=-2))
+    edges_s = track.edges_s[np.append(starts, len(tops))]
+    if outline:
+        # so that pale colours show on paper too
+        axes.stairs(tops[starts], edges_s, baseline=None, color=outline, linewidth=0.7)
+    else:
+        look = {"linewidth": 0} | look
+        steps = axes.stairs(tops[starts], edges_s, baseline=bottom, fill=True, **look)
+        steps.set_hatch_linewidth(HATCH_PT)
+
+
+def _colors(track: TrackSummary) -> np.ndarray:
+    names = tuple(track.mean_probabilities)
+    return np.array([color_rgb(name, names) for name in names]) / 255
 
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _write_beside(axes, height: float, text: str, **look) -> None:
-    """Write left of the plot at a height in its pixels."""
-    look |= {"ha": "right", "transform": axes.get_yaxis_transform()}
-    _write(axes, -14 / PLOT, height, text, **look)
-
-
-def _write(axes, x: float, height: float, text: str, is_clear: bool = False, **look) -> None:
-    """Write text at a place of the plot; `is_clear` covers the lines of the grid behind it."""
+def _write(axes, x: float | None, height: float, text: str, is_clear=False, **look) -> None:
+    """Write text at a place of the plot; x None: left of it; `is_clear`: without the grid's lines
+    behind it.
+    """
     drawable, families = _drawable(text)
-    look = {"color": INK, "family": families, "va": "center"} | look
+    look = {"color": INK, "family": families, "va": "center", "parse_math": False} | look
+    if x is None:
+        x, look = -14 / PLOT, look | {"ha": "right", "transform": axes.get_yaxis_transform()}
     if is_clear:
         look["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
-    axes.text(x, height, drawable, parse_math=False, **look)
+    axes.text(x, height, drawable, **look)
 
 
-def _draw_legend(figure, tracks: list[TrackSummary], has_lanes: bool, height: float) -> None:
+def _draw_legend(figure, track: TrackSummary, has_lanes: bool, height: float) -> None:
     """Say under the plot what the colours, the hatching and the heights mean."""
     from matplotlib.patches import Patch
 
     thin = {"linewidth": 0.6}
-    names = tuple(dict.fromkeys(name for track in tracks for name in track.mean_probabilities))
-    colors = [{"facecolor": _color(name, names), "edgecolor": INK} | thin for name in names]
-    entries = [
-        *zip(map(_short, names), colors, strict=True),
-        (UNSURE, {"facecolor": FIELD} | HATCH),
-    ]
     if has_lanes:
-        entries = [
-            ("the answer", {"facecolor": MUTED}),
-            ("probability of the others", {"facecolor": MUTED, "alpha": PALE}),
-            ("unsure between these", {"facecolor": FIELD} | HATCH),
-        ]
-    entries.append(("not seen", {"facecolor": PAPER, "edgecolor": MUTED} | thin))
-    height_words = "height: probability, a full strip is 100%"
-    entries.append((height_words, {"facecolor": "none", "linewidth": 0}))
-    # an unescaped dollar would begin a formula
-    labels = [_drawable(words)[0].replace("$", r"\$") for words, _ in entries]
-    patches = [Patch(**look) for _, look in entries]
+        entries = {
+            "the answer": {"facecolor": MUTED},
+            "probability of the others": {"facecolor": MUTED, "alpha": PALE},
+            "unsure between these": {"facecolor": FIELD, **HATCH},
+        }
+    else:
+        colors = zip(map(_short, track.mean_probabilities), _colors(track), strict=True)
+        entries = {name: {"facecolor": color, "edgecolor": INK, **thin} for name, color in colors}
+        entries[UNSURE] = {"facecolor": FIELD, **HATCH}
+    entries["not seen"] = {"facecolor": PAPER, "edgecolor": MUTED, **thin}
+    entries["height: probability, a full strip is 100%"] = {"facecolor": "none", "linewidth": 0}
+    patches = [Patch(**look) for look in entries.values()]
     for patch in patches:
         patch.set_hatch_linewidth(HATCH_PT)
-    place = {"loc": "lower left", "bbox_to_anchor": (LEFT / WIDTH, 18 / height)}
-    gaps = {"borderpad": 0, "borderaxespad": 0, "handlelength": 1.4, "columnspacing": 1.4}
-    font = {"family": _drawable("…")[1], "size": TEXT_PT}
-    look = {"ncols": min(len(patches), 11), "frameon": False, "prop": font, "labelcolor": INK}
-    figure.legend(patches, labels, **place, **gaps, **look)
+    figure.legend(
+        handles=patches,
+        # an unescaped dollar would begin a formula
+        labels=[_drawable(words)[0].replace("$", r"\$") for words in entries],
+        prop={"family": _drawable("…")[1], "size": TEXT_PT},
+        labelcolor=INK,
+        loc="lower left",
+        bbox_to_anchor=(LEFT / WIDTH, 18 / height),
+        ncols=min(len(patches), 11),
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1.4,
+        columnspacing=1.4,
+    )
 
 
 def _drawable(text: str) -> tuple[str, list[str]]:
