@@ -49,83 +49,55 @@ def follow(
     believed at once, and a later one is shown one frame late.
 
     Args:
-        recognizer: finds and reads faces; its detector should search as `VIDEO_SEARCH` does.
-        frames: the frames, in order of time.
+        recognizer: its detector should search as `VIDEO_SEARCH` does.
+        frames: in order of time.
         detect_every: the detector looks at every N-th frame; None: ten times a second in a file,
             and in a live picture as often as the machine allows.
         is_live: whether the frames come from a camera or stream, which does not wait.
     """
-    follower = _Follower(recognizer)
-    is_free = is_live and detect_every is None
-    pace = LivePace() if is_free else SteadyPace(detect_every)
-    waiting: deque[_Waiting] = deque()
+    pace = LivePace() if is_live and detect_every is None else SteadyPace(detect_every)
+    tracker, is_first = Tracker(), True
+    answers: dict[Track, Answer] = {}
+    waiting: deque[tuple[Frame, list[tuple[Track, TrackedFace]]]] = deque()
     for frame in frames:
-        start_s = time.perf_counter()
-        seen = follower.take(frame, pace.is_due(frame.timestamp_s), trusts_new=is_live)
-        waiting.append(seen)
-        while waiting and (is_live or waiting[0].is_settled):
-            yield waiting.popleft().result()
-        pace.worked(time.perf_counter() - start_s, seen.is_look)
-    follower.tracker.confirm()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-class _Follower:
-    """The state of following: the tracks, and what was read on each."""
-
-    def __init__(self, recognizer: Recognizer):
-        self.tracker, self._recognizer = Tracker(), recognizer
-        self._answers: dict[Track, Answer] = {}
-        self._is_first = True
-
-    def take(self, frame: Frame, is_due: bool, trusts_new: bool) -> "_Waiting":
-        """Return the next frame with the faces in it."""
-        tracker, image = self.tracker, frame.image
+        start_s, image = time.perf_counter(), frame.image
+        is_due = pace.is_due(frame.timestamp_s)
         is_cut = tracker.advance(image, frame.timestamp_s)
-        is_look = is_due or is_cut or self._is_first or tracker.has_doubts
+        is_look = is_due or is_cut or is_first or tracker.has_doubts
         if is_look:
-            tracker.update(image, self._recognizer.detector.detect(image))
-        if self._is_first and trusts_new:
+            tracker.update(image, recognizer.detector.detect(image))
+        if is_first and is_live:
             tracker.confirm()
-        self._is_first = False
+        is_first = False
         tracks = tracker.in_sight()
         places = [place_of(track, image) for track in tracks]
         if is_look:
             alive = set(tracker.tracks)
-            self._answers = {t: answer for t, answer in self._answers.items() if t in alive}
-            read = self._recognizer.read_faces(image, places)
-            for track, face in zip(tracks, read, strict=True):
-                self._answers.setdefault(track, Answer()).add(face, frame.timestamp_s)
+            answers = {track: answer for track, answer in answers.items() if track in alive}
+            for track, face in zip(tracks, recognizer.read_faces(image, places), strict=True):
+                answers.setdefault(track, Answer()).add(face, frame.timestamp_s)
         faces = []
         for track, place in zip(tracks, places, strict=True):
-            last, probabilities = self._answers[track].last, self._answers[track].probabilities
-            sure = self._recognizer.thresholds.met_by(probabilities.values())
+            last, probabilities = answers[track].last, answers[track].probabilities
+            sure = recognizer.thresholds.met_by(probabilities.values())
             face = Face(place.box_xywh, place.score, probabilities, notes=last.notes, sure=sure)
             is_detected = track.detected_s == tracker.now_s
             faces.append((track, TrackedFace(0, face, last.probabilities, is_detected)))
-        return _Waiting(frame, is_look, faces)
+        waiting.append((frame, faces))
+        # until it is known of every face whether it counts
+        while waiting and (is_live or all(t.number or t.is_gone for t, _ in waiting[0][1])):
+            yield _numbered(*waiting.popleft())
+        pace.worked(time.perf_counter() - start_s, is_look)
+    tracker.confirm()
+    while waiting:
+        yield _numbered(*waiting.popleft())
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """A frame with its faces, whose tracks may have no number yet, or turn out to be none."""
-
-    frame: Frame
-    is_look: bool
-    faces: list[tuple[Track, TrackedFace]]
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is known of every face whether it counts."""
-        return all(track.number or track.is_gone for track, _ in self.faces)
-
-    def result(self) -> FrameFaces:
-        """Return the frame with the faces that have a number."""
-        numbered = [replace(face, track=t.number) for t, face in self.faces if t.number]
-        numbered.sort(key=lambda face: face.track)
-        frame = self.frame
-        return FrameFaces(frame.index, frame.timestamp_s, frame.image, tuple(numbered))
+def _numbered(frame: Frame, faces: list[tuple[Track, TrackedFace]]) -> FrameFaces:
+    """Return a frame with the faces whose tracks have a number by now."""
+    numbered = [replace(face, track=track.number) for track, face in faces if track.number]
+    numbered.sort(key=lambda face: face.track)
+    return FrameFaces(frame.index, frame.timestamp_s, frame.image, tuple(numbered))
 
 
 def place_of(track: Track, image: np.ndarray) -> Detection:

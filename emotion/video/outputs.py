@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,40 +91,7 @@ def analyse_video(
         SourceError, TableError: a live source stopped, or a file cannot be written.
     """
     builder, report = builder or SummaryBuilder(), VideoReport()
-    info, rate = video.info, FrameRate(smoothing_s=5.0)
-    with contextlib.ExitStack() as stack:
-        consumers = list(_consumers(stack, recognizer, video, outputs, builder, report))
-        # the frames are closed before the files are
-        read = stack.enter_context(contextlib.closing(frames(video, is_mirrored)))
-        followed = follow(recognizer, read, detect_every, video.is_live)
-        stack.enter_context(contextlib.closing(followed))
-        for done, frame in enumerate(followed, start=1):
-            for consume in consumers:
-                consume(frame)
-            # all are called before any answer counts: each gets the frame on which one quits
-            answers = [view(frame) for view in viewers]
-            if on_progress:
-                position = frame.timestamp_s, info.duration_s, rate.tick()
-                answers.append(on_progress(Progress(done, info.frame_count, *position)))
-            if not all(answers):
-                break
-        else:
-            report.is_complete = video.problem is None
-    report.summary, report.problem = builder.result(), video.problem
-    return report
-
-
-def _consumers(
-    stack: contextlib.ExitStack,
-    recognizer: Recognizer,
-    video: Video,
-    outputs: VideoOutputs,
-    builder: SummaryBuilder,
-    report: VideoReport,
-) -> Iterator[Callable[[FrameFaces], object]]:
-    """Yield a function for each thing that is made of the frames; `stack` finishes the files."""
-    model = recognizer.model
-    yield builder.add
+    info, model, rate = video.info, recognizer.model, FrameRate(smoothing_s=5.0)
 
     def finish_summary(path: Path) -> None:
         about = {
@@ -138,34 +105,59 @@ def _consumers(
     def finish_timeline(path: Path) -> None:
         write_timeline(path, builder.result(), video.name)
 
-    for path, kind, suffixes, write in (
-        (outputs.summary, "summary", SUMMARY_SUFFIXES, finish_summary),
-        (outputs.timeline, "timeline", TIMELINE_SUFFIXES, finish_timeline),
-    ):
-        if path is None:
-            continue
-        # known now, not after an hour of work
-        if path.suffix.lower() not in suffixes:
-            wanted = listed(suffixes, "or")
-            raise TableError(f"expected a {kind} ending in {wanted}; received {path.name}")
-        if kind == "timeline" and importlib.util.find_spec("matplotlib") is None:
-            raise TableError(
-                f"expected the package matplotlib to draw {path.name}; it is not installed: pip "
-                "install matplotlib"
-            )
-        stack.callback(_finish, path, kind, write)
-    about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
-    for path in outputs.tables:
-        table = stack.enter_context(TableSink(path, video_columns(model.class_names), about))
-        yield lambda frame, table=table: [table.write(row) for row in frame_rows(frame)]
-    if outputs.video:
-        sound = video.path if video.info.has_sound else None
-        sink = VideoSink(outputs.video, video.info, sound, video.is_live)
-        # what became of the sound is known when the file is closed
-        stack.callback(lambda: setattr(report, "sound_problem", sink.sound_problem))
-        stack.enter_context(sink)
-        sides: dict[int, int] = {}
-        yield lambda frame: sink.write(annotated(frame, outputs.bars, sides), frame.timestamp_s)
+    with contextlib.ExitStack() as stack:
+        for path, kind, suffixes, write in (
+            (outputs.summary, "summary", SUMMARY_SUFFIXES, finish_summary),
+            (outputs.timeline, "timeline", TIMELINE_SUFFIXES, finish_timeline),
+        ):
+            if path:
+                # known now, not after an hour of work
+                _check(path, kind, suffixes)
+                stack.callback(_finish, path, kind, write)
+        about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
+        columns = video_columns(model.class_names)
+        tables = [stack.enter_context(TableSink(path, columns, about)) for path in outputs.tables]
+        sink, sides = None, {}
+        if outputs.video:
+            sound = video.path if info.has_sound else None
+            sink = VideoSink(outputs.video, info, sound, video.is_live)
+            # what became of the sound is known when the file is closed
+            stack.callback(lambda: setattr(report, "sound_problem", sink.sound_problem))
+            stack.enter_context(sink)
+        # the frames are closed before the files are
+        read = stack.enter_context(contextlib.closing(frames(video, is_mirrored)))
+        followed = follow(recognizer, read, detect_every, video.is_live)
+        stack.enter_context(contextlib.closing(followed))
+        for done, frame in enumerate(followed, start=1):
+            builder.add(frame)
+            for table in tables:
+                for row in frame_rows(frame):
+                    table.write(row)
+            if sink:
+                sink.write(annotated(frame, outputs.bars, sides), frame.timestamp_s)
+            # all are called before any answer counts: each gets the frame on which one quits
+            answers = [view(frame) for view in viewers]
+            if on_progress:
+                position = frame.timestamp_s, info.duration_s, rate.tick()
+                answers.append(on_progress(Progress(done, info.frame_count, *position)))
+            if not all(answers):
+                break
+        else:
+            report.is_complete = video.problem is None
+    report.summary, report.problem = builder.result(), video.problem
+    return report
+
+
+def _check(path: Path, kind: str, suffixes: Sequence[str]) -> None:
+    """Raise a `TableError` where no such file can be written."""
+    if path.suffix.lower() not in suffixes:
+        wanted = listed(suffixes, "or")
+        raise TableError(f"expected a {kind} ending in {wanted}; received {path.name}")
+    if kind == "timeline" and importlib.util.find_spec("matplotlib") is None:
+        raise TableError(
+            f"expected the package matplotlib to draw {path.name}; it is not installed: pip "
+            "install matplotlib"
+        )
 
 
 def _finish(path: Path, kind: str, write: Callable[[Path], None]) -> None:
