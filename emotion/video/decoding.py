@@ -133,86 +133,83 @@ def stream_name(url: str) -> str:
     return f"{scheme}://{host}" if is_secret else f"{scheme}://{host}/{path}"
 
 
-def picture_stream(container, name: str):
-    """Return the best stream of moving pictures of a container; a cover is none."""
-    from av.stream import Disposition
-
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    films = [stream for stream in container.streams.video if not stream.disposition & covers]
-    readable = [stream for stream in films if stream.codec_context is not None]
-    best = container.streams.best("video")
-    if readable:
-        return best if best in readable else readable[0]
-    found = "only sound" if container.streams.audio else "no moving pictures"
-    found = "a codec that FFmpeg cannot decode" if films else found
-    raise SourceError(f"expected a video; {name} holds {found}")
-
-
-def promises_of(container, stream) -> tuple[int | None, float | None]:
-    """Return how many frames a file says it shows, and for how long, each None where it does not.
-
-    The edit list of an MP4, such as a phone writes when a video is trimmed, hides some of its
-    frames.
-    """
-    count, seconds = stream.frames, stated_s(container, stream)
-    if container.format.name.startswith("mov"):
-        shown = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
-        if 0 < len(shown) < count:
-            span_s = float((max(shown) - min(shown)) * stream.time_base)
-            count = len(shown)
-            seconds = span_s + 1 / usable_fps(stream.average_rate, stream.guessed_rate)
-    return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
-
-
-def stated_s(container, stream) -> float:
-    """Return how long a file says that its pictures, or else all of it, last; 0 if it does not."""
-    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if stream.duration and stream.duration > 0 and not tag:
-        return float(stream.duration * stream.time_base)
-    end_s = (container.duration or 0) / 1e6
-    if tag:
-        end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    elif "matroska" not in container.format.name:
-        end_s += (container.start_time or 0) / 1e6
-    # Matroska says when pictures end, counted from 0; they may begin later
-    return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
-
-
 def usable_fps(*rates: float | Fraction | None) -> float:
     """Return the first number of frames per second that can be true, else a usual one."""
     return next((float(rate) for rate in rates if rate and 0 < rate <= HIGHEST_FPS), FALLBACK_FPS)
 
 
 class Decoder:
-    """Decodes the pictures of a container one by one, over damage where FFmpeg can go on."""
+    """Decodes the best pictures of a container one by one, over damage where FFmpeg can go on.
 
-    def __init__(self, container, stream, threading: str = "AUTO"):
+    Raises SourceError where there are none that can be decoded; a cover is none.
+    """
+
+    def __init__(self, container, name: str, threading: str = "AUTO"):
+        from av.stream import Disposition
+
         av = import_av()
+        covers = Disposition.attached_pic | Disposition.timed_thumbnails
+        films = [stream for stream in container.streams.video if not stream.disposition & covers]
+        readable = [stream for stream in films if stream.codec_context is not None]
+        if not readable:
+            found = "only sound" if container.streams.audio else "no moving pictures"
+            found = "a codec that FFmpeg cannot decode" if films else found
+            raise SourceError(f"expected a video; {name} holds {found}")
+        best = container.streams.best("video")
+        self.container, self.stream = container, best if best in readable else readable[0]
+        self.stream.thread_type = threading
+        self.stream.codec_context.thread_count = min(available_cpus(), MOST_THREADS)
         self._errors = av.FFmpegError
         self._reformatter = av.video.reformatter.VideoReformatter()  # keeps tables and threads
-        self._container, self._stream = container, stream
         self._position = (0, 0.0)
         self.damages = 0  # how often something could not be read
         self.first_damage = None  # number and time of the frame before the first of these
         self.packets_reach_s = 0.0  # where the last packet of any kind ends by the file's clock
-        stream.thread_type = threading
-        stream.codec_context.thread_count = min(available_cpus(), MOST_THREADS)
+
+    def stated_s(self) -> float:
+        """Return how long a file says that its pictures, or else all of it, last, else 0."""
+        stream, container = self.stream, self.container
+        tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+        if stream.duration and stream.duration > 0 and not tag:
+            return float(stream.duration * stream.time_base)
+        end_s = (container.duration or 0) / 1e6
+        if tag:
+            end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+        elif "matroska" not in container.format.name:
+            end_s += (container.start_time or 0) / 1e6
+        # Matroska says when pictures end, counted from 0; they may begin later
+        return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
+
+    def promises(self) -> tuple[int | None, float | None]:
+        """Return how many frames a file says it shows, and for how long, each None if it does not.
+
+        The edit list of an MP4, such as a phone writes when a video is trimmed, hides some.
+        """
+        count, seconds = self.stream.frames, self.stated_s()
+        if self.container.format.name.startswith("mov"):
+            shown = [one.timestamp for one in self.stream.index_entries if not one.is_discard]
+            if 0 < len(shown) < count:
+                span_s = float((max(shown) - min(shown)) * self.stream.time_base)
+                count, seconds = len(shown), span_s + 1 / self.fps
+        return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
 
     @functools.cached_property
-    def aspect(self) -> Fraction | None:
+    def fps(self) -> float:
+        return usable_fps(self.stream.average_rate, self.stream.guessed_rate)
+
+    @functools.cached_property
+    def _aspect(self) -> Fraction | None:
         """The width of a pixel by its height, None where a file does not say; after a frame."""
-        for known in (self._stream, self._stream.codec_context):
-            if known.sample_aspect_ratio and known.sample_aspect_ratio > 0:
-                return known.sample_aspect_ratio
-        return None
+        ratios = (self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio)
+        return next((ratio for ratio in ratios if ratio and ratio > 0), None)
 
     def pictures(self) -> Iterator:
         """Yield decoded frames."""
-        for packet in packets_over_damage(self._container, None, self._note_damage):
+        for packet in packets_over_damage(self.container, None, self._note_damage):
             if packet.pts is not None and packet.time_base:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self.packets_reach_s = max(self.packets_reach_s, end_s)
-            if packet.stream_index == self._stream.index:
+            if packet.stream_index == self.stream.index:
                 yield from self._decoded(packet)
         # what the decoder holds back
         yield from self._decoded(None)
@@ -220,15 +217,23 @@ class Decoder:
     def time_s(self, picture) -> float | None:
         """Return when a frame is shown by the clock of the file; None where it does not say."""
         # those that the decoder gives at the end do not know their unit of time
-        return None if picture.pts is None else float(picture.pts * self._stream.time_base)
+        return None if picture.pts is None else float(picture.pts * self.stream.time_base)
+
+    def size_wh(self, picture) -> tuple[int, int]:
+        """Return the size of a frame when its pixels are square and it is turned upright."""
+        width, height = _square_size_wh(picture, self._aspect)
+        a, b, c, d = _display_matrix(picture)
+        return (height, width) if abs(b) + abs(c) > abs(a) + abs(d) else (width, height)
 
     def rgb(self, picture, size_wh: tuple[int, int]) -> np.ndarray | None:
         """Return a frame as upright RGB of a size, None where FFmpeg cannot convert it."""
         try:
-            return upright_rgb(picture, self.aspect, size_wh, self._reformatter)
+            image = upright_rgb(picture, self._aspect, self._reformatter)
         except (self._errors, ValueError):
             self._note_damage()
             return None
+        # one of another size, as where it changes in mid-stream, gets black bars
+        return image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
 
     def note(self, index: int, timestamp_s: float, picture) -> None:
         """Remember where a frame is, and count it where FFmpeg had to guess parts of it."""
@@ -238,7 +243,7 @@ class Decoder:
 
     def _decoded(self, packet) -> list:
         try:
-            return self._stream.decode(packet)
+            return self.stream.decode(packet)
         except self._errors:
             self._note_damage()
             return []
@@ -266,22 +271,8 @@ def packets_over_damage(container, stream, on_damage: Callable[[], None]) -> Ite
                 return
 
 
-def upright_size_wh(frame, aspect: Fraction | None) -> tuple[int, int]:
-    """Return the size of a decoded frame when its pixels are square and it is turned upright."""
-    width, height = _square_size_wh(frame, aspect)
-    a, b, c, d = _display_matrix(frame)
-    return (height, width) if abs(b) + abs(c) > abs(a) + abs(d) else (width, height)
-
-
-def upright_rgb(
-    frame, aspect: Fraction | None, size_wh: tuple[int, int], reformatter
-) -> np.ndarray:
-    """Return a decoded frame as (H, W, 3) uint8 RGB, upright, its pixels square.
-
-    One of another size than `size_wh`, as where it changes in mid-stream, is fitted into it with
-    black bars.
-    """
-    width, height = _square_size_wh(frame, aspect)
+def upright_rgb(frame, aspect: Fraction | None, reformatter) -> np.ndarray:
+    """Return a decoded frame as (H, W, 3) uint8 RGB, upright, its pixels square."""
     if frame.color_range > HIGHEST_RANGE:
         frame.color_range = 0
     colours = None
@@ -290,15 +281,15 @@ def upright_rgb(
     elif frame.colorspace not in KNOWN_COLOURS:
         is_sd = frame.width <= LARGEST_SD_WH[0] and frame.height <= LARGEST_SD_WH[1]
         colours = "ITU601" if is_sd else "ITU709"
-    options = {"src_colorspace": colours, "threads": 1}
-    image = reformatter.reformat(frame, width, height, "rgb24", **options).to_ndarray()
+    size, options = _square_size_wh(frame, aspect), {"src_colorspace": colours, "threads": 1}
+    image = reformatter.reformat(frame, *size, "rgb24", **options).to_ndarray()
     a, b, c, d = _display_matrix(frame)
     is_mirrored, is_upside_down = a < 0, d < 0
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, is_mirrored, is_upside_down = cv2.transpose(image), c < 0, b < 0
     if is_mirrored or is_upside_down:
         image = cv2.flip(image, -1 if is_mirrored and is_upside_down else int(is_mirrored))
-    return image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
+    return image
 
 
 def _display_matrix(frame) -> tuple[int, int, int, int]:

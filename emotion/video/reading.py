@@ -25,11 +25,7 @@ from emotion.video.decoding import (
     letterboxed,
     open_container,
     open_stream,
-    picture_stream,
-    promises_of,
-    stated_s,
     stream_name,
-    upright_size_wh,
     usable_fps,
 )
 from emotion.video.live import NewestFrame
@@ -110,14 +106,20 @@ def open_video(
     `open_capture` opens a camera, `limits` are for a file from outside. Raises SourceError where it
     cannot be opened, gives no frame, or is beyond the limits.
     """
-    if isinstance(source, int):
-        opened = _open_camera(source, open_capture)
-    elif isinstance(source, str):
-        opened = _open_stream(source)
-    else:
-        opened = _open_file(source, limits)
-    with opened as video:
-        yield video
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, int):
+            yield _open_camera(stack, source, open_capture)
+        elif isinstance(source, str):
+            yield _open_stream(stack, source)
+        elif not source.is_file():
+            found = "is a folder" if source.is_dir() else "does not exist"
+            raise SourceError(f"expected a video file; {source} {found}")
+        else:
+            formats = limits.allowed_formats if limits else FILE_FORMATS
+            # no frame of a stranger's file is unpacked before its size is known
+            opened = open_container(source, formats, NO_CODECS if limits else ())
+            container = stack.enter_context(opened)
+            yield _recorded_video(container, source.name, source, limits)
 
 
 def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
@@ -130,21 +132,10 @@ def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
         yield replace(frame, image=cv2.flip(frame.image, 1)) if is_mirrored else frame
 
 
-@contextlib.contextmanager
-def _open_file(path: Path, limits: VideoLimits | None) -> Iterator[Video]:
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise SourceError(f"expected a video file; {path} {found}")
-    formats = limits.allowed_formats if limits else FILE_FORMATS
-    # no frame of a stranger's file is unpacked before its size is known
-    with open_container(path, formats, NO_CODECS if limits else ()) as container:
-        yield _recorded_video(container, path.name, path, limits)
-
-
 def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits | None) -> Video:
     """Return a video that waits for its reader, described by its container and first frame."""
-    stream = picture_stream(container, name)
-    decoder = Decoder(container, stream)
+    decoder = Decoder(container, name)
+    stream = decoder.stream
     if limits:
         codec = stream.codec_context
         if codec.codec.name not in limits.allowed_codecs:
@@ -153,7 +144,7 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
                 f"{codec.codec.name}: convert it to an .mp4 of H.264"
             )
         _check_size((codec.width, codec.height), name, limits)
-        _check_length(stream.frames, stated_s(container, stream), name, limits)
+        _check_length(stream.frames, decoder.stated_s(), name, limits)
         # a file may promise less than it unpacks to; decoders round sides up to their blocks
         codec.options = {"max_pixels": str(2 * limits.most_pixels)}
     pictures = decoder.pictures()
@@ -165,10 +156,10 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
         raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
     average, base = stream.average_rate, stream.base_rate
     has_rate = 0 < float(average or 0) <= HIGHEST_FPS
-    frame_count, duration_s = promises_of(container, stream)
+    frame_count, duration_s = decoder.promises()
     info = VideoInfo(
-        fps=usable_fps(average, stream.guessed_rate),
-        size_wh=upright_size_wh(first, decoder.aspect),
+        fps=decoder.fps,
+        size_wh=decoder.size_wh(first),
         frame_count=frame_count if has_rate else None,
         duration_s=duration_s,
         is_steady=bool(has_rate and base and abs(average - base) <= Fraction(1, 100) * average),
@@ -228,8 +219,7 @@ def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str
     return None
 
 
-@contextlib.contextmanager
-def _open_camera(number: int, open_capture: Callable) -> Iterator[Video]:
+def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callable) -> Video:
     problem = (
         f"expected a camera with number {number}; none could be opened: is it connected, free and "
         "allowed to be used?"
@@ -252,60 +242,54 @@ def _open_camera(number: int, open_capture: Callable) -> Iterator[Video]:
     def to_rgb(bgr: np.ndarray) -> np.ndarray:
         return cv2.cvtColor(bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB)
 
-    with NewestFrame(name, grab, capture.release) as newest:
-        try:
-            first = newest.take()
-        except SourceError as error:
-            raise SourceError(problem) from error
-        video = Video(name, True, VideoInfo(fps, first[1].shape[1::-1], is_steady=False))
-        video.reader = _live_frames(video, newest, first, to_rgb)
-        yield video
-
-
-@contextlib.contextmanager
-def _open_stream(url: str) -> Iterator[Video]:
-    container, name = open_stream(url), stream_name(url)
-    with contextlib.ExitStack() as stack:
-        stack.callback(container.close)
-        if url.startswith("http") and container.duration:
-            # a file on a server waits, as one on the disk does
-            yield _recorded_video(container, name, None, None)
-            return
-        stream = picture_stream(container, name)
-        # more threads would hold back a frame each
-        decoder = Decoder(container, stream, threading="SLICE")
-        pictures = decoder.pictures()
-
-        def grab():
-            picture = next(pictures, None)
-            return None if picture is None else (decoder.time_s(picture), picture)
-
-        # from here on the thread closes it
-        stack.pop_all()
-        newest = stack.enter_context(NewestFrame(name, grab, container.close))
+    newest = stack.enter_context(NewestFrame(name, grab, capture.release))
+    try:
         first = newest.take()
-        size_wh = upright_size_wh(first[1], decoder.aspect)
-        fps = usable_fps(stream.average_rate, stream.guessed_rate)
-        video = Video(name, True, VideoInfo(fps, size_wh, is_steady=False))
-        to_rgb = functools.partial(decoder.rgb, size_wh=size_wh)
-        video.reader = _live_frames(video, newest, first, to_rgb)
-        yield video
+    except SourceError as error:
+        raise SourceError(problem) from error
+    return _live_video(name, fps, first[1].shape[1::-1], newest, first, to_rgb)
 
 
-def _live_frames(
-    video: Video, newest: NewestFrame, taken: tuple, to_rgb: Callable
-) -> Iterator[Frame]:
-    """Yield the first frame, which is taken already, and then always the newest."""
-    start_s, index = taken[0], 0
-    while True:
-        video.dropped = newest.dropped
-        image = to_rgb(taken[1])
-        if image is not None:
-            if image.shape[1::-1] != video.info.size_wh:
-                image = letterboxed(image, video.info.size_wh)
-            yield Frame(index, taken[0] - start_s, image)
-            index += 1
-        taken = newest.take()
+def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
+    container, name = open_stream(url), stream_name(url)
+    stack.callback(container.close)
+    if url.startswith("http") and container.duration:
+        # a file on a server waits, as one on the disk does
+        return _recorded_video(container, name, None, None)
+    # more threads would hold back a frame each
+    decoder = Decoder(container, name, threading="SLICE")
+    pictures = decoder.pictures()
+
+    def grab():
+        picture = next(pictures, None)
+        return None if picture is None else (decoder.time_s(picture), picture)
+
+    # from here on the thread closes it
+    stack.pop_all()
+    newest = stack.enter_context(NewestFrame(name, grab, container.close))
+    first = newest.take()
+    size_wh = decoder.size_wh(first[1])
+    to_rgb = functools.partial(decoder.rgb, size_wh=size_wh)
+    return _live_video(name, decoder.fps, size_wh, newest, first, to_rgb)
+
+
+def _live_video(name, fps, size_wh, newest: NewestFrame, first: tuple, to_rgb: Callable) -> Video:
+    """Return a video of the first frame, which is taken already, and then always the newest."""
+    video = Video(name, True, VideoInfo(fps, size_wh, is_steady=False))
+
+    def live_frames() -> Iterator[Frame]:
+        taken, index = first, 0
+        while True:
+            video.dropped = newest.dropped
+            image = to_rgb(taken[1])
+            if image is not None:
+                image = image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
+                yield Frame(index, taken[0] - first[0], image)
+                index += 1
+            taken = newest.take()
+
+    video.reader = live_frames()
+    return video
 
 
 def _check_size(size_wh: tuple[int, int], name: str, limits: VideoLimits | None) -> None:

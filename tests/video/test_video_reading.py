@@ -158,7 +158,7 @@ def test_any_tag_of_colours_is_read():
     frame = av.VideoFrame.from_ndarray(picture(), format="rgb24").reformat(format="yuv420p")
     for colours, colour_range in itertools.product([*range(18), 99], [0, 2, 9]):
         frame.colorspace, frame.color_range = colours, colour_range
-        image = upright_rgb(frame, None, SIZE_WH, reformatter)
+        image = upright_rgb(frame, None, reformatter)
         assert difference(image, picture()) < 15, (colours, colour_range)
 
 
