@@ -13,7 +13,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -63,13 +62,6 @@ class TrackedFace:
     face: Face  # its box in this frame; its probabilities are smoothed over the track
     raw: Mapping[str, float]  # probabilities of this frame alone, else the last read ones
     is_detected: bool  # by the detector in this frame; else it was tracked here
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "raw", MappingProxyType(dict(self.raw)))
-
-    def __reduce__(self):
-        # a mappingproxy cannot be pickled, and faces travel between processes
-        return TrackedFace, (self.track, self.face, dict(self.raw), self.is_detected)
 
 
 @dataclass(frozen=True)
@@ -146,13 +138,16 @@ class Tracker:
 
     def update(self, image: np.ndarray, detections: Sequence[Detection]) -> None:
         """Give the detections of the present frame to the tracks, and begin new ones."""
-        looks = [looks_of(image, detection.box_xywh) for detection in detections]
-        costs = [
-            [self._cost(t, *d) for d in zip(detections, looks, strict=True)] for t in self.tracks
-        ]
-        pairs = dict(assign(np.reshape(costs, (len(self.tracks), len(detections)))))
+        from scipy.optimize import linear_sum_assignment
+
+        seen = [(detection, looks_of(image, detection.box_xywh)) for detection in detections]
+        costs = np.array([[self._cost(track, *one) for one in seen] for track in self.tracks])
+        possible, pairs = np.isfinite(costs), {}
+        if possible.any():
+            assigned = linear_sum_assignment(np.where(possible, costs, UNMATCHED_COST))
+            pairs = {r: c for r, c in np.transpose(assigned).tolist() if possible[r, c]}
         for row, column in pairs.items():
-            self._correct(self.tracks[row], detections[column], looks[column])
+            self._correct(self.tracks[row], *seen[column])
         unseen = [track for row, track in enumerate(self.tracks) if row not in pairs]
         for track in unseen:
             # a box that no longer holds its face is let go
@@ -162,25 +157,21 @@ class Tracker:
                     track.held_s = min(track.held_s, self.now_s - BRIDGED_S - 1e-6)
         # what the detector does not see again was no face
         self._forget([track for track in unseen if track.number is None])
-        for column, detection in enumerate(detections):
+        for column, (detection, looks) in enumerate(seen):
             if column not in pairs.values():
                 box, patch = BoxFilter(detection.box_xywh), patch_of(self._grey, detection.box_xywh)
-                times_s = self.now_s, self.now_s
-                self.tracks.append(Track(box, detection, looks[column], patch, *times_s))
+                self.tracks.append(Track(box, detection, looks, patch, self.now_s, self.now_s))
 
     def in_sight(self) -> list[Track]:
         """Return the tracks whose face is to be seen in the present frame, oldest first."""
         known = [track for track in self.tracks if self._is_known(track)]
-        return [
-            track
-            for track in known
-            # else another face, detected later, is where this one should be
-            if not any(
-                other.detected_s > track.detected_s
-                and overlap_of(track.box.box_xywh, other.box.box_xywh) > HIDDEN_OVERLAP
-                for other in known
-            )
-        ]
+
+        def is_hidden(track: Track) -> bool:
+            # another face, detected later, is where this one should be
+            box, later = track.box.box_xywh, [t for t in known if t.detected_s > track.detected_s]
+            return any(overlap_of(box, other.box.box_xywh) > HIDDEN_OVERLAP for other in later)
+
+        return [track for track in known if not is_hidden(track)]
 
     @property
     def has_doubts(self) -> bool:
@@ -244,17 +235,6 @@ class Tracker:
             and 0 <= x < self._size_wh[0]
             and 0 <= y < self._size_wh[1]
         )
-
-
-def assign(costs: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs (row, column) of least cost in all; never one of infinite cost."""
-    from scipy.optimize import linear_sum_assignment
-
-    possible = np.isfinite(costs)
-    if not possible.any():
-        return []
-    rows, columns = linear_sum_assignment(np.where(possible, costs, UNMATCHED_COST))
-    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if possible[r, c]]
 
 
 def overlap_of(one: Sequence[float], other: Sequence[float]) -> float:

@@ -257,12 +257,8 @@ def with_words(
 ) -> np.ndarray:
     """Return a copy of an RGB picture with words on a dark plate, cut off where the picture ends.
 
-    Args:
-        view: the picture, (H, W, 3) uint8.
-        lines: two columns, such as keys and what they do; the first may be "".
-        place: (0, 0) is the upper left corner of the picture, (1, 1) the lower right one.
-        scale: of the letters.
-        has_dot: a red dot stands before the words.
+    The words are two columns, of which the first may be empty. `place` (0, 0) is the upper left
+    corner of the picture, (1, 1) the lower right one. `has_dot`: a red dot stands before the words.
     """
     size = round(scale * max(SMALLEST_TEXT_PX, max(view.shape[:2]) // 55))
     plate, copy = _plate(tuple(lines), size), view.copy()
