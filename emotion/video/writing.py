@@ -14,7 +14,7 @@ import numpy as np
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
-from emotion.video.decoding import import_av, letterboxed, open_container
+from emotion.video.decoding import import_av, open_container
 from emotion.video.reading import VideoInfo
 from emotion.video.sound import Sound, open_sound
 
@@ -137,10 +137,7 @@ class VideoSink:
             self._stack.close()
 
     def write(self, image: np.ndarray, timestamp_s: float) -> None:
-        """Add a frame, (H, W, 3) uint8 RGB, with its time as in the source.
-
-        One of another size than the source said is fitted in. Raises SourceError.
-        """
+        """Add a frame, (H, W, 3) uint8 RGB, with its time as in the source."""
         with self._clear_errors():
             if not self._has_frames:
                 self._first_s = timestamp_s
@@ -185,8 +182,6 @@ class VideoSink:
 
     def _frame(self, image: np.ndarray, tick: int):
         """Return a frame in the size, colours and time of the file."""
-        if image.shape[1::-1] != self._info.size_wh:
-            image = letterboxed(image, self._info.size_wh)
         right, bottom = np.subtract(self._size_wh, self._info.size_wh).tolist()
         if right or bottom:
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)

@@ -1,8 +1,6 @@
 """Faces through frames: how often is looked, what is shown when, and what the labels do."""
 
-import gc
 import itertools
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -268,22 +266,3 @@ def test_the_time_of_what_is_done_with_a_frame_counts(recognizer, monkeypatch):
         # drawing and showing a frame, and what a look takes
         now_s += 0.02 + (0.03 if looked and looked[-1] == frame.index else 0)
     assert len([number for number in looked if number >= 30]) <= 12
-
-
-def test_memory_does_not_grow_with_the_film(recognizer):
-    # somebody comes and goes, somewhere else each time
-    def place(number):
-        return (10 + 7 * (number // 60 % 12), 20) if number % 60 < 30 else None
-
-    recognizer = with_script(
-        recognizer, lambda number: (seen(*place(number)),) if place(number) else ()
-    )
-    images = (picture(*(place(number) or (0, 72))) for number in range(600))
-    blocks = []
-    for frame in follow(recognizer, film(images, fps=10)):
-        if frame.index % 180 == 170:
-            recognizer.detector.looked.clear()
-            gc.collect()
-            blocks.append(sys.getallocatedblocks())
-    # what one more object a frame, or a few a track, would leave behind
-    assert blocks[-1] - blocks[-2] < 100

@@ -134,14 +134,6 @@ def test_a_damaged_file_is_reported(analyse, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["problem"] == report.problem
 
 
-def test_mirrored_boxes_are_on_the_other_side(analyse):
-    seen = []
-    analyse(viewers=[lambda frame: seen.append(frame) or len(seen) < 3], is_mirrored=True)
-    x, _, width, _ = seen[0].faces[0].face.box_xywh
-    # the face begins at the left
-    assert x + width / 2 == pytest.approx(SIZE_WH[0] - 60, abs=15)
-
-
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("video", "out.gif"), ("tables", "a.xls"), ("summary", "out"), ("timeline", "out.pdf")],

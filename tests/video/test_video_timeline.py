@@ -2,9 +2,7 @@
 
 import io
 import xml.etree.ElementTree as ElementTree
-from concurrent.futures import ThreadPoolExecutor
 
-import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -141,14 +139,3 @@ def test_any_title_and_class_names_are_drawn_without_a_warning():
         summary = film(tracks=range(count), names=("$happy$", "快乐", "a very long name", "_x"))
         assert render(summary, TITLES[-1], "png")
         assert "a very long…" in texts(summary)
-
-
-def test_pictures_are_drawn_by_many_threads_and_no_setting_is_touched():
-    summary = film(1)
-    # as a plain dict: to look at the backend through matplotlib would choose one
-    before = dict.copy(matplotlib.rcParams)
-    expected = render(summary, "", "png")
-    with ThreadPoolExecutor(3) as pool:
-        pictures = list(pool.map(lambda _: render(summary, "", "png"), range(3)))
-    assert all(picture == expected for picture in pictures)
-    assert dict.copy(matplotlib.rcParams) == before
