@@ -8,6 +8,7 @@ colour is the probability; what is hatched is unsure; where nothing is drawn, th
 import functools
 import io
 import itertools
+import warnings
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -64,7 +65,8 @@ def render(summary: VideoSummary, title: str, form: str) -> bytes:
     content, about = io.BytesIO(), {"Title": _headline(title)}
     if form == "svg":
         about["Date"] = None
-    draw(summary, title).savefig(content, format=form, dpi=DOTS_PER_INCH, metadata=about)
+    with warnings.catch_warnings(action="ignore"):  # of letters that no font has: they are boxes
+        draw(summary, title).savefig(content, format=form, dpi=DOTS_PER_INCH, metadata=about)
     if form == "png":
         return content.getvalue()
     # what a screen reader says
@@ -111,13 +113,12 @@ def draw(summary: VideoSummary, title: str = ""):
     for side, spine in axes.spines.items():
         spine.set(visible=side == "bottom", color=MUTED)
 
-    words, families = _drawable(_headline(title))
+    words = _headline(title)
     if len(words) > LONGEST_TITLE:
         words = f"{words[: LONGEST_TITLE // 2]}…{words[-LONGEST_TITLE // 2 :]}"
-    look = {"x": 0.02, "ha": "left", "va": "top", "parse_math": False, "color": INK}
-    figure.text(y=1 - 22 / height, s=words, size=TITLE_PT, weight="bold", family=families, **look)
-    look |= {"color": MUTED, "family": [FONT]}
-    figure.text(y=1 - 58 / height, s=_extent(summary), size=TEXT_PT, **look)
+    look = {"x": 0.02, "va": "top", "parse_math": False, "family": _families()}
+    figure.text(y=1 - 22 / height, s=words, size=TITLE_PT, weight="bold", color=INK, **look)
+    figure.text(y=1 - 58 / height, s=_extent(summary), size=TEXT_PT, color=MUTED, **look)
     if not tracks:
         look = {"size": TITLE_PT, "color": MUTED, "ha": "center", "is_clear": True}
         _write(axes, end_s / 2, top / 2, "No face was seen", **look)
@@ -254,13 +255,12 @@ def _write(axes, x: float | None, height: float, text: str, is_clear=False, **lo
     """Write text at a place of the plot; x None: left of it; `is_clear`: without the grid's lines
     behind it.
     """
-    drawable, families = _drawable(text)
-    look = {"color": INK, "family": families, "va": "center", "parse_math": False} | look
+    look = {"color": INK, "family": _families(), "va": "center", "parse_math": False} | look
     if x is None:
         x, look = -14 / PLOT, look | {"ha": "right", "transform": axes.get_yaxis_transform()}
     if is_clear:
         look["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
-    axes.text(x, height, drawable, **look)
+    axes.text(x, height, text, **look)
 
 
 def _draw_legend(figure, track: TrackSummary, has_lanes: bool, height: float) -> None:
@@ -286,8 +286,8 @@ def _draw_legend(figure, track: TrackSummary, has_lanes: bool, height: float) ->
     figure.legend(
         handles=patches,
         # an unescaped dollar would begin a formula
-        labels=[_drawable(words)[0].replace("$", r"\$") for words in entries],
-        prop={"family": _drawable("…")[1], "size": TEXT_PT},
+        labels=[words.replace("$", r"\$") for words in entries],
+        prop={"family": _families(), "size": TEXT_PT},
         labelcolor=INK,
         loc="lower left",
         bbox_to_anchor=(LEFT / WIDTH, 18 / height),
@@ -300,17 +300,9 @@ def _draw_legend(figure, track: TrackSummary, has_lanes: bool, height: float) ->
     )
 
 
-def _drawable(text: str) -> tuple[str, list[str]]:
-    """Return a text with a box for each letter that no font here has, and the fonts to draw it.
+@functools.cache
+def _families() -> list[str]:
+    """Return the fonts to write with: each letter in the first one that has it."""
+    from matplotlib.font_manager import get_font_names
 
-    Without, it would be a box all the same, with a warning for each letter.
-    """
-    from matplotlib.font_manager import findfont, get_font, get_font_names
-
-    families = [FONT]
-    if not text.isascii():
-        installed = set(get_font_names())
-        families += [family for family in MORE_FONTS if family in installed]
-    fonts = [get_font(findfont(family)) for family in families]
-    known = {letter for letter in text if any(font.get_char_index(ord(letter)) for font in fonts)}
-    return "".join(letter if letter in known else "□" for letter in text), families
+    return [FONT, *(family for family in MORE_FONTS if family in set(get_font_names()))]
