@@ -15,14 +15,12 @@ LARGEST_LAG_S = 5.0  # where a stream's own times and the clock differ by more, 
 class NewestFrame:
     """Reads a live source in a thread and hands out its newest frame.
 
+    `grab` waits for the next frame and returns it with the source's own time in seconds (None where
+    it has none), or None at the end; it may raise SourceError. `close` frees the source; the thread
+    calls it, after its last `grab`.
+
     with NewestFrame("camera 0", grab, close) as newest:
         timestamp_s, frame = newest.take()
-
-    Args:
-        name: of the source, for messages.
-        grab: waits for the next frame; returns it with the source's own time in seconds (None where
-            it has none), or None at the end; raises SourceError.
-        close: frees the source; the thread calls it, after its last `grab`.
     """
 
     def __init__(
@@ -49,10 +47,7 @@ class NewestFrame:
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def take(self) -> tuple[float, Any]:
-        """Wait for a new frame; return its time from the first one, in seconds, and the frame.
-
-        Raises SourceError where the source ended, failed, or gave nothing for too long.
-        """
+        """Wait for a new frame; return its time from the first one, in seconds, and the frame."""
         with self._changed:
             self._changed.wait_for(lambda: self._newest or self._problem, FRAME_TIMEOUT_S)
             if self._newest is None:
@@ -66,7 +61,6 @@ class NewestFrame:
         return newest
 
     def _read(self) -> None:
-        """Read on until the end, an error, or the wish to stop."""
         problem = None
         try:
             while not self._stopping.is_set() and (grabbed := self._grab()) is not None:

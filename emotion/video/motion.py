@@ -14,13 +14,16 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 WORKING_PIXELS = 480 * 270  # area of the grey copy in which points are followed
-WINDOW_PX, LEVELS = 11, 3  # of the pyramids of Lucas-Kanade; levels above the first
+FLOW = {  # of the pyramids of Lucas-Kanade
+    "winSize": (11, 11),
+    "maxLevel": 3,
+    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03),
+}
 GRID, GRID_SHARE = 5, 0.7  # points a side in a box; they span less: its corners show background
 LEAST_POINTS = 8  # with fewer points that came back, a box is lost
 LARGEST_ERROR_PX = 1.0  # a point that comes back farther from its start was lost; in the copy
@@ -40,9 +43,9 @@ SAME_VIEW = 0.98  # correlation of two copies from which their blocks need not b
 CUT_CHANGE = 0.12
 
 # standard deviations, in sides of the box, for (middle x, middle y, width, height)
-VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)  # of the velocity a second, within a second
-BOX_NOISE = (0.05, 0.05, 0.07, 0.07)  # of a detected box
-FLOW_NOISE = (0.3, 0.3, 0.3, 0.3)  # of a velocity a second that the flow measured
+VELOCITY_WANDER = np.array((2.0, 2.0, 0.7, 0.7))  # of the velocity a second, within a second
+BOX_NOISE = np.array((0.05, 0.05, 0.07, 0.07))  # of a detected box
+FLOW_NOISE = np.array((0.3, 0.3, 0.3, 0.3))  # of a velocity a second that the flow measured
 DRIFT = 0.1  # of a box that the flow carries, within a second
 
 
@@ -68,13 +71,6 @@ class GreyFrame:
         """The frame as a few pixels, float32."""
         small = cv2.resize(self.grey, THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
         return small.astype(np.float32)
-
-
-class Motion(NamedTuple):
-    """How a box moved: its shift in pixels, and its growth as a factor."""
-
-    shift_xy: tuple[float, float]
-    growth: float
 
 
 @dataclass
@@ -147,8 +143,9 @@ def follow_boxes(
     boxes: np.ndarray,
     ranks: Sequence[float],
     patches: Sequence[np.ndarray],
-) -> list[Motion | None]:
-    """Return how each box of `before`, (N, 4) in pixels, moved; None where its content was lost.
+) -> list[np.ndarray | None]:
+    """Return how the middle and the size of each box of `before`, (N, 4) in pixels, changed; None
+    where its content was lost.
 
     Where boxes overlap, the points belong to the lowest rank, and to no box where ranks are equal:
     two faces that cross must not swap their points. `patches` are what each box should hold.
@@ -157,19 +154,24 @@ def follow_boxes(
         return []
     scaled = np.asarray(boxes, np.float64) * before.scale
     starts = [_own_points(scaled, index, ranks, now.grey.shape) for index in range(len(boxes))]
-    ends, errors = _there_and_back(before, now, np.concatenate(starts))
-    parts = np.cumsum([len(points) for points in starts])[:-1]
-    moved = zip(starts, np.split(ends, parts), np.split(errors, parts), strict=True)
+    if not sum(map(len, starts)):
+        return [None] * len(boxes)
+    points = np.concatenate(starts).reshape(-1, 1, 2)
+    ends, seen, _ = cv2.calcOpticalFlowPyrLK(before.grey, now.grey, points, None, **FLOW)
+    back, seen_back, _ = cv2.calcOpticalFlowPyrLK(now.grey, before.grey, ends, None, **FLOW)
+    errors = np.linalg.norm((back - points)[:, 0], axis=1)
+    errors[(seen[:, 0] == 0) | (seen_back[:, 0] == 0)] = np.inf
+    parts = np.cumsum([len(own) for own in starts])[:-1]
+    moved = zip(starts, np.split(ends[:, 0], parts), np.split(errors, parts), strict=True)
     motions = []
     for box, points, patch in zip(scaled, moved, patches, strict=True):
         motion = _motion(box, *points)
         if motion is not None:
             # does the box hold, where it went, what it should?
-            size = box[2:] * motion.growth
-            corner = box[:2] + box[2:] / 2 + motion.shift_xy - size / 2
+            size = box[2:] + motion[2:]
+            corner = box[:2] + box[2:] / 2 + motion[:2] - size / 2
             is_held = correlation(patch, _patch(now.grey, (*corner, *size))) >= LEAST_LIKENESS
-            shift_x, shift_y = (shift / before.scale for shift in motion.shift_xy)
-            motion = Motion((shift_x, shift_y), motion.growth) if is_held else None
+            motion = motion / before.scale if is_held else None
         motions.append(motion)
     return motions
 
@@ -197,32 +199,11 @@ def _own_points(
     return points[inside].astype(np.float32)
 
 
-def _there_and_back(
-    before: GreyFrame, now: GreyFrame, starts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where points went, (N, 2), and how far from their start they come back, (N,)."""
-    if not len(starts):
-        return starts, np.zeros(0, np.float32)
-    options = {
-        "winSize": (WINDOW_PX, WINDOW_PX),
-        "maxLevel": LEVELS,
-        "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03),
-    }
-    starts = starts.reshape(-1, 1, 2)
-    ends, seen, _ = cv2.calcOpticalFlowPyrLK(before.grey, now.grey, starts, None, **options)
-    back, seen_back, _ = cv2.calcOpticalFlowPyrLK(now.grey, before.grey, ends, None, **options)
-    errors = np.linalg.norm((back - starts)[:, 0], axis=1)
-    errors[(seen[:, 0] == 0) | (seen_back[:, 0] == 0)] = np.inf
-    return ends[:, 0], errors
-
-
 def _motion(
     box: np.ndarray, starts: np.ndarray, ends: np.ndarray, errors: np.ndarray
-) -> Motion | None:
-    """Return what the better half of the points says, by medians: shift and growth."""
-    if len(starts) < LEAST_POINTS:
-        return None
-    good = errors <= min(float(np.median(errors)), LARGEST_ERROR_PX)
+) -> np.ndarray | None:
+    """Return what the better half of the points says, by medians, of middle and size, (4,)."""
+    good = errors <= min(float(np.median(errors)), LARGEST_ERROR_PX) if len(errors) else errors
     if good.sum() < LEAST_POINTS:
         return None
     starts, ends = starts[good], ends[good]
@@ -233,8 +214,8 @@ def _motion(
         return None
     # what growth alone does to points that lie to one side of the middle is no shift
     from_middle = starts - (box[:2] + box[2:] / 2)
-    shift_x, shift_y = np.median(ends - starts - (growth - 1) * from_middle, axis=0)
-    return Motion((float(shift_x), float(shift_y)), growth)
+    shift = np.median(ends - starts - (growth - 1) * from_middle, axis=0)
+    return np.concatenate([shift, box[2:] * (growth - 1)])
 
 
 def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
@@ -253,7 +234,6 @@ class BoxFilter:
     """
 
     def __init__(self, box_xywh: Sequence[float]):
-        """Start at rest, with a box in pixels."""
         self.mean = np.array([*middle_of(box_xywh), *box_xywh[2:], 0, 0, 0, 0], float)
         spread = np.concatenate([BOX_NOISE, VELOCITY_WANDER])
         self.covariance = np.diag((spread * side_of(box_xywh)) ** 2)
@@ -269,7 +249,7 @@ class BoxFilter:
         side = side_of(self.box_xywh)
         move = np.eye(8)
         move[:4, 4:] = step_s * np.eye(4)
-        wander = np.square(np.array(VELOCITY_WANDER) * side) * step_s
+        wander = np.square(VELOCITY_WANDER * side) * step_s
         # the new velocity holds for the whole step, so that measuring it also corrects the place
         gain = np.concatenate([step_s * np.eye(4), np.eye(4)])
         noise = gain @ np.diag(wander) @ gain.T
@@ -280,13 +260,11 @@ class BoxFilter:
 
     def measure_box(self, box_xywh: Sequence[float]) -> None:
         """Correct the state by a box that the detector saw."""
-        box = np.array([*middle_of(box_xywh), *box_xywh[2:]], float)
-        self._measure(slice(0, 4), box, np.array(BOX_NOISE))
+        self._measure(slice(0, 4), np.array([*middle_of(box_xywh), *box_xywh[2:]]), BOX_NOISE)
 
-    def measure_motion(self, motion: Motion, size_wh: np.ndarray, step_s: float) -> None:
-        """Correct the state by how the content of a box of `size_wh` moved in the last step."""
-        moved = np.concatenate([motion.shift_xy, size_wh * (motion.growth - 1)])
-        self._measure(slice(4, 8), moved / step_s, np.array(FLOW_NOISE))
+    def measure_velocity(self, velocity: np.ndarray) -> None:
+        """Correct the state by how fast the content of the box moved, in pixels a second, (4,)."""
+        self._measure(slice(4, 8), velocity, FLOW_NOISE)
 
     def _measure(self, part: slice, seen: np.ndarray, noise_sides: np.ndarray) -> None:
         noise = np.diag((noise_sides * side_of(self.box_xywh)) ** 2)

@@ -85,10 +85,9 @@ def analyse_video(
         viewers: called with every frame; one that returns False stops the work after that frame.
         on_progress: called after every frame; returns False to stop.
         is_mirrored: swap left and right first.
-        builder: sums the frames up; for a caller who wants the summary of an interrupted video too.
+        builder: for a caller who wants the summary of an interrupted video too.
 
-    Raises:
-        SourceError, TableError: a live source stopped, or a file cannot be written.
+    Raises SourceError or TableError where a live source stops or a file cannot be written.
     """
     builder, report = builder or SummaryBuilder(), VideoReport()
     info, model, rate = video.info, recognizer.model, FrameRate(smoothing_s=5.0)

@@ -28,10 +28,7 @@ class Sound:
         self._packets, self._next = iter(()), None
 
     def send_to(self, container, copied: tuple[str, ...], encoder: str) -> None:
-        """Add a stream to a container that is written: encoded again, unless its codec is `copied`.
-
-        Codecs and encoder are given by FFmpeg's names.
-        """
+        """Add a stream to a container: encoded again, unless its codec is among those `copied`."""
         codec = self._stream.codec_context
         if codec.codec.canonical_name in copied:
             target = container.add_stream_from_template(self._stream)

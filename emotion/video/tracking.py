@@ -130,9 +130,9 @@ class Tracker:
             track.box.predict(step_s)
             track.anchor.predict(step_s)
             track.anchor.mean[4:] *= 0.5 ** (step_s / LOST_HALF_LIFE_S)
-        for track, box, motion in zip(in_sight, boxes, motions, strict=True):
+        for track, motion in zip(in_sight, motions, strict=True):
             if motion is not None:
-                track.box.measure_motion(motion, box[2:], step_s)
+                track.box.measure_velocity(motion / step_s)
                 track.held_s = self.now_s
         return False
 
@@ -175,7 +175,7 @@ class Tracker:
 
     @property
     def has_doubts(self) -> bool:
-        """Whether there is a track that awaits its second detection."""
+        """True if a track awaits its second detection."""
         return any(track.number is None for track in self.tracks)
 
     def confirm(self) -> None:
@@ -211,7 +211,6 @@ class Tracker:
         return 1 - overlap + LOOKS_WEIGHT * apart + SIZE_WEIGHT * resize
 
     def _correct(self, track: Track, detection: Detection, looks: np.ndarray) -> None:
-        """Correct a track by the detection of its face."""
         if self.now_s - track.held_s > BRIDGED_S:
             track.box = BoxFilter(detection.box_xywh)
         else:

@@ -161,12 +161,10 @@ class Viewer:
                 return True
 
     def _picture(self, frame: FrameFaces) -> np.ndarray:
-        """Return the annotated frame as the person wants to see it."""
         shown = mirrored(frame) if self._is_on[MIRROR] else frame
         return annotated(shown, self._is_on[BARS], self._sides)
 
     def _view(self, timestamp_s: float, rate: float) -> np.ndarray:
-        """Return what stands in the window: the picture and all the words over it."""
         view, caption = fitted(self._picture(self._held)), f"{rate:.1f} frames per second"
         if self._is_on[PAUSE]:
             caption = "paused: space goes on, n shows the next frame"
@@ -181,10 +179,10 @@ class Viewer:
         return with_words(view, KEY_HELP, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
 
     def _try(self, write: Callable, *arguments) -> None:
-        """Try to write a file; the window says what went wrong and goes on."""
         try:
             write(*arguments)
         except (EmotionError, OSError) as error:
+            # the window says what went wrong and goes on
             self._recording = None
             self._say(str(error))
 

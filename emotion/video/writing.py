@@ -16,7 +16,7 @@ from emotion.errors import SourceError
 from emotion.files import available_cpus
 from emotion.video.decoding import import_av, open_container
 from emotion.video.reading import VideoInfo
-from emotion.video.sound import Sound, open_sound
+from emotion.video.sound import open_sound
 
 TICK_S = Fraction(1, 90_000)  # MPEG's unit of time: whole numbers of it for all common rates
 UNEVEN_GRID_FPS = 100  # where times lie on a grid, uneven ones are off by less than half of this
@@ -107,8 +107,7 @@ class VideoSink:
         # motion JPEG has full-range colours of BT.601, and the times of an AVI lie on a grid
         self._is_avi = self._format.container == "avi"
         self._path, self._info, self._is_live = path, info, is_live
-        self._sound_of = sound_of
-        self._sound: Sound | None = None
+        self._sound_of, self._sound = sound_of, None
         # video formats share colours among 2x2 pixels and would cut an odd last row or column off
         self._size_wh = tuple(side + side % 2 for side in info.size_wh)
         self._first_s, self._last_tick = None, -1
@@ -151,12 +150,10 @@ class VideoSink:
             self._write_sound(own_s)
 
     def _encode(self, frame) -> None:
-        """Encode a frame (None: what is held back) and write what comes out of it."""
         # in one piece: Ctrl-C between the two would lose a packet on which all later ones build
         deque(map(self._container.mux, map(self._stream.encode, (frame,))), maxlen=0)
 
     def _add_pictures(self):
-        """Add the stream of pictures."""
         from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
 
         form, (width, height) = self._format, self._size_wh
@@ -214,18 +211,16 @@ class VideoSink:
             )
 
     def _write_sound(self, until_s: float) -> None:
-        """Write the sound that belongs before a time of the file, in seconds."""
         if self._sound is not None:
             for packet in self._sound.until(until_s):
                 self._container.mux(packet)
             self.sound_problem = self._sound.problem
 
     def _finish(self) -> None:
-        """Write what encoders hold back."""
         if self._has_frames:
             last_s = float(self._last_tick * self._stream.codec_context.time_base)
             self._write_sound(last_s + 1 / self._info.fps)
-            self._encode(None)
+            self._encode(None)  # what it holds back
 
     def _remove_useless_file(self, kind, error: BaseException | None, traceback) -> None:
         """Remove a file without frames, or one that a full disk left without its index."""
@@ -241,7 +236,6 @@ class VideoSink:
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
-        """Turn what FFmpeg raises into a SourceError."""
         try:
             yield
         except (self._av.FFmpegError, ValueError, OverflowError) as error:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from emotion.detection.boxes import Detection
-from emotion.video.motion import BoxFilter, Motion
+from emotion.video.motion import BoxFilter
 from emotion.video.tracking import Tracker
 
 SIDE = 60
@@ -67,7 +67,7 @@ def test_no_box_shrinks_to_nothing():
     box = BoxFilter((100, 50, 2, 2))
     for _ in range(30):
         box.predict(0.5)
-        box.measure_motion(Motion((0.0, 0.0), 0.8), np.array([2.0, 2.0]), STEP_S)
+        box.measure_velocity(np.array([0.0, 0.0, -0.4, -0.4]) / STEP_S)
     assert box.box_xywh[2:].min() >= 1
     assert np.isfinite(box.mean).all()
 
