@@ -135,18 +135,32 @@ def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
 def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits | None) -> Video:
     """Return a video that waits for its reader, described by its container and first frame."""
     decoder = Decoder(container, name)
-    stream = decoder.stream
+    stream, codec = decoder.stream, decoder.stream.codec_context
+
+    def check_size(width: int, height: int) -> None:
+        if limits and width * height > limits.most_pixels:
+            raise SourceError(
+                f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
+                f"{width}x{height}: make it smaller"
+            )
+
+    def check_length(count: int, seconds: float) -> None:
+        if limits and (count > limits.most_frames or seconds > limits.longest_s):
+            raise SourceError(
+                f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
+                f"frames; {name} is longer: cut it into parts"
+            )
+
     if limits:
-        codec = stream.codec_context
         if codec.codec.name not in limits.allowed_codecs:
             raise SourceError(
                 f"expected a video of {', '.join(limits.allowed_codecs)}; {name} is "
                 f"{codec.codec.name}: convert it to an .mp4 of H.264"
             )
-        _check_size((codec.width, codec.height), name, limits)
-        _check_length(stream.frames, decoder.stated_s(), name, limits)
         # a file may promise less than it unpacks to; decoders round sides up to their blocks
         codec.options = {"max_pixels": str(2 * limits.most_pixels)}
+    check_size(codec.width, codec.height)
+    check_length(stream.frames, decoder.stated_s())
     pictures = decoder.pictures()
     first = next(pictures, None)
     if first is None:
@@ -166,30 +180,27 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
         has_sound=bool(container.streams.audio),
         start_s=decoder.time_s(first) or 0.0,
     )
-    _check_size(info.size_wh, name, limits)
+    check_size(*info.size_wh)
     video = Video(name, False, info, path)
-    video.reader = _recorded_frames(video, decoder, itertools.chain([first], pictures), limits)
+
+    def recorded_frames() -> Iterator[Frame]:
+        index, timestamp_s = 0, 0.0
+        for picture in itertools.chain([first], pictures):
+            if index:
+                # without a time, or where time would run backwards: a frame's length after the last
+                own_s = decoder.time_s(picture)
+                own_s = -1.0 if own_s is None else own_s - info.start_s
+                timestamp_s = own_s if own_s > timestamp_s else timestamp_s + 1 / info.fps
+            check_length(index + 1, timestamp_s)
+            decoder.note(index, timestamp_s, picture)
+            image = decoder.rgb(picture, info.size_wh)
+            if image is not None:
+                yield Frame(index, timestamp_s, image)
+                index += 1
+        video.problem = _problem(info, decoder, index, timestamp_s + 1 / info.fps)
+
+    video.reader = recorded_frames()
     return video
-
-
-def _recorded_frames(
-    video: Video, decoder: Decoder, pictures: Iterator, limits: VideoLimits | None
-) -> Iterator[Frame]:
-    """Yield the frames of a file in time; at the end say in the video what was wrong."""
-    info, index, timestamp_s = video.info, 0, 0.0
-    for picture in pictures:
-        if index:
-            # without a time, or where time would run backwards: a frame's length after the last
-            own_s = decoder.time_s(picture)
-            own_s = -1.0 if own_s is None else own_s - info.start_s
-            timestamp_s = own_s if own_s > timestamp_s else timestamp_s + 1 / info.fps
-        _check_length(index + 1, timestamp_s, video.name, limits)
-        decoder.note(index, timestamp_s, picture)
-        image = decoder.rgb(picture, info.size_wh)
-        if image is not None:
-            yield Frame(index, timestamp_s, image)
-            index += 1
-    video.problem = _problem(info, decoder, index, timestamp_s + 1 / info.fps)
 
 
 def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str | None:
@@ -290,19 +301,3 @@ def _live_video(name, fps, size_wh, newest: NewestFrame, first: tuple, to_rgb: C
 
     video.reader = live_frames()
     return video
-
-
-def _check_size(size_wh: tuple[int, int], name: str, limits: VideoLimits | None) -> None:
-    if limits and math.prod(size_wh) > limits.most_pixels:
-        raise SourceError(
-            f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
-            f"{size_wh[0]}x{size_wh[1]}: make it smaller"
-        )
-
-
-def _check_length(frame_count: int, seconds: float, name: str, limits: VideoLimits | None) -> None:
-    if limits and (frame_count > limits.most_frames or seconds > limits.longest_s):
-        raise SourceError(
-            f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
-            f"frames; {name} is longer: cut it into parts"
-        )
