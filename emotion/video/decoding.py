@@ -82,8 +82,12 @@ def open_container(
 def _why_no_video(path: Path) -> str:
     if not path.stat().st_size:
         return f"expected a video; {path.name} is empty"
-    # an MP4 or MOV has a part that says where its frames are
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with (
+        contextlib.suppress(OSError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        # a part of an MP4 or MOV says where its frames are
         index = content.rfind(b"moov") - 4
         index_end = index + int.from_bytes(content[max(0, index) : index + 4], "big")
         if content[4:8] == b"ftyp" and (index < 0 or index_end > len(content)):

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import subprocess
@@ -96,8 +97,7 @@ class Viewer:
     """Shows the frames of a video in a window and does what the keys ask for.
 
     A pause holds a file where it is. A live source does not wait: only the picture is held, and the
-    work goes on behind it, so that no track is lost and no file gets a gap. Snapshots and
-    recordings go into `folder`.
+    work goes on behind it, so that no track is lost and no file gets a gap.
 
     with Viewer(window, video) as viewer:
         viewer.show(frame)
@@ -108,17 +108,16 @@ class Viewer:
         window: Window,
         video: Video,
         bars: bool = True,
-        folder: Path = Path(),
         clock: Callable[[], float] = time.monotonic,
     ):
         self.saved: list[Path] = []
-        self._window, self._video, self._folder, self._clock = window, video, folder, clock
+        self._window, self._video, self._clock = window, video, clock
         self._is_on = {PAUSE: False, MIRROR: False, BARS: bars, HELP: False}
         self._opened_s, self._zero_s = clock(), None
         self._message, self._message_until_s = "", clock()
         self._rate = FrameRate(clock)
         self._recording: VideoSink | None = None
-        self._recording_path, self._recording_start_s = Path(), 0.0
+        self._recorded_s, self._recorded_path = 0.0, Path()
         self._held: FrameFaces | None = None
         self._sides: dict[int, int] = {}
 
@@ -172,8 +171,8 @@ class Viewer:
             caption = "q quits, space pauses, h shows all keys"
         view = with_words(view, [("", caption)], (0, 1))
         if self._recording:
-            recorded = clock_text(timestamp_s - self._recording_start_s)
-            view = with_words(view, [("   ", recorded)], (1, 0), 1.3, has_dot=True)
+            lasted = clock_text(timestamp_s - self._recorded_s)
+            view = with_words(view, [("   ", lasted)], (1, 0), 1.3, has_dot=True)
         if self._clock() < self._message_until_s:
             view = with_words(view, [("", self._message)], (1, 1))
         return with_words(view, KEY_HELP, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
@@ -189,38 +188,37 @@ class Viewer:
     def _say(self, sentence: str) -> None:
         self._message, self._message_until_s = sentence, self._clock() + MESSAGE_S
 
-    def _save_snapshot(self) -> None:
-        path = self._new_path("snapshot", ".png")
-        write_image(path, self._picture(self._held))
+    def _say_saved(self, path: Path) -> None:
         self.saved.append(path)
         self._say(f"saved {path.name}")
 
+    def _save_snapshot(self) -> None:
+        path = _new_path("snapshot", ".png")
+        write_image(path, self._picture(self._held))
+        self._say_saved(path)
+
     def _start_recording(self, frame: FrameFaces) -> None:
-        path = self._new_path("recording", ".mp4")
-        size_wh = frame.image.shape[1::-1]
+        path, size_wh = _new_path("recording", ".mp4"), frame.image.shape[1::-1]
         info = VideoInfo(self._video.info.fps, size_wh, is_steady=False)
         self._recording = VideoSink(path, info, is_live=True).__enter__()
-        self._recording_path, self._recording_start_s = path, frame.timestamp_s
+        self._recorded_s, self._recorded_path = frame.timestamp_s, path
         self._record(frame)
         self._say(f"recording {path.name}; r stops")
 
     def _record(self, frame: FrameFaces) -> None:
-        self._recording.write(self._picture(frame), frame.timestamp_s - self._recording_start_s)
+        self._recording.write(self._picture(frame), frame.timestamp_s)
 
     def _stop_recording(self) -> None:
         recording, self._recording = self._recording, None
         recording.__exit__(None, None, None)
-        self.saved.append(self._recording_path)
-        self._say(f"saved {self._recording_path.name}")
+        self._say_saved(self._recorded_path)
 
-    def _new_path(self, kind: str, suffix: str) -> Path:
-        """Return a name with the date and time that no file has yet."""
-        stem = f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
-        path, number = self._folder / f"{stem}{suffix}", 1
-        while path.exists():
-            number += 1
-            path = self._folder / f"{stem}-{number}{suffix}"
-        return path
+
+def _new_path(kind: str, suffix: str) -> Path:
+    """Return a name with the date and time that no file has yet."""
+    stem = f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(path for name in names if not (path := Path(f"{name}{suffix}")).exists())
 
 
 def mirrored(frame: FrameFaces) -> FrameFaces:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from pathlib import Path
 from unittest import mock
 
 import cv2
@@ -68,14 +69,20 @@ def seen(index=0):
     return FrameFaces(index, index / 10, image, (face,))
 
 
-def viewer_of(desk, folder=None, is_live=True):
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Save pictures and recordings in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+
+def viewer_of(desk, is_live=True):
     video = Video("film.mp4", is_live, VideoInfo(10.0, SIZE_WH))
-    return Viewer(desk, video, folder=folder, clock=desk.clock)
+    return Viewer(desk, video, clock=desk.clock)
 
 
-def show_all(desk, count=3, folder=None, is_live=True):
+def show_all(desk, count=3, is_live=True):
     """Show frames until the person quits; return how many got an answer to go on."""
-    with viewer_of(desk, folder, is_live) as viewer:
+    with viewer_of(desk, is_live) as viewer:
         answers = []
         for index in range(count):
             answers.append(viewer.show(seen(index)))
@@ -146,31 +153,31 @@ def test_mirroring_takes_the_boxes_along_and_leaves_words_readable():
     assert is_yellow[0].sum() == is_yellow[1].sum() > 500
 
 
-def test_a_snapshot_has_the_full_picture_without_what_stands_over_it(tmp_path):
-    _, saved = show_all(FakeDesk([HELP, SNAPSHOT, SNAPSHOT]), 3, tmp_path)
+def test_a_snapshot_has_the_full_picture_without_what_stands_over_it():
+    _, saved = show_all(FakeDesk([HELP, SNAPSHOT, SNAPSHOT]), 3)
     assert len({path.name for path in saved}) == 2
     assert re.fullmatch(r"snapshot-\d{8}-\d{6}\.png", saved[0].name)
     assert np.array_equal(read_image(saved[0]), annotated(seen()))
-    assert sorted(saved) == sorted(tmp_path.iterdir())
+    assert sorted(saved) == sorted(Path().iterdir())
 
 
-def test_a_recording_holds_what_is_shown_in_real_time(tmp_path):
-    _, (saved,) = show_all(FakeDesk([None, RECORD, None, None, BARS, None, RECORD]), 8, tmp_path)
+def test_a_recording_holds_what_is_shown_in_real_time():
+    _, (saved,) = show_all(FakeDesk([None, RECORD, None, None, BARS, None, RECORD]), 8)
     with open_video(saved) as video:
         found = list(frames(video))
     assert [frame.timestamp_s for frame in found] == pytest.approx([0, 0.1, 0.2, 0.3], abs=0.01)
     with_bars = annotated(seen(1)).astype(int)
     assert abs(found[0].image - with_bars).mean() < 4
     # it is kept when the person quits
-    _, (saved,) = show_all(FakeDesk([RECORD, None, None, QUIT]), 5, tmp_path)
+    _, (saved,) = show_all(FakeDesk([RECORD, None, None, QUIT]), 5)
     assert saved.suffix == ".mp4"
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(Path().iterdir())) == 2
 
 
-def test_a_file_that_cannot_be_written_is_told_in_the_window(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_written_is_told_in_the_window(monkeypatch):
     monkeypatch.setattr(window, "write_image", mock.Mock(side_effect=SourceError("disk is full")))
     desk = FakeDesk([PAUSE, None, SNAPSHOT, None, QUIT])
-    assert show_all(desk, 1, tmp_path, is_live=False) == ([False], [])
+    assert show_all(desk, 1, is_live=False) == ([False], [])
     before, told = desk.shown[1], desk.shown[3]
     rows, columns = np.nonzero((before != told).any(axis=2))
     assert rows.min() > 400
