@@ -126,14 +126,8 @@ class VideoSummary:
 
     def to_dict(self) -> dict:
         """Return plain types for JSON."""
-        times = ("duration_s", "no_face_s", "one_face_s", "several_faces_s")
-        return {
-            "schema": SCHEMA,
-            "frames": self.frames,
-            **{name: round(getattr(self, name), 3) for name in times},
-            "most_faces": self.most_faces,
-            "tracks": [track.to_dict() for track in self.tracks],
-        }
+        numbers = {n: round(v, 3) for n, v in vars(self).items() if n != "tracks"}
+        return {"schema": SCHEMA, **numbers, "tracks": [track.to_dict() for track in self.tracks]}
 
 
 class SummaryBuilder:
@@ -162,8 +156,8 @@ class SummaryBuilder:
             mean_s = elapsed_s / (self._frames - 1) if self._frames > 1 else LONE_FRAME_S
             self._end_last(self._last[0] + mean_s)
         tracks = sorted(self._tracks.items())
-        with_bins = [(sums.seconds, number) for number, sums in tracks if sums.bins]
-        shown = {number for _, number in sorted(with_bins, key=lambda e: -e[0])[:MOST_SHOWN]}
+        with_bins = [number for number, sums in tracks if sums.bins]
+        shown = sorted(with_bins, key=lambda n: -self._tracks[n].seconds)[:MOST_SHOWN]
         return VideoSummary(
             self._frames,
             sum(self._seconds_by_count),
