@@ -1,10 +1,11 @@
 """Cameras, for which stand-ins stand in."""
 
-# ruff: noqa: N802, PT012 - stand-ins answer to names of OpenCV; streams end by raising
+# ruff: noqa: PT012 - streams end by raising
 
 import threading
 import time
 from types import SimpleNamespace
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -17,47 +18,35 @@ from emotion.video.live import NewestFrame
 from emotion.video.reading import VideoInfo, frames, open_video
 
 
-class FakeCapture:
-    """Stands in for cv2.VideoCapture: gives BGR frames, each when it is asked for."""
+def camera(images, is_open=True, fps=30.0, waits=False):
+    """Return a stand-in for cv2.VideoCapture: gives BGR frames, with `waits` each when its `gate`
+    opens; raises errors in place of frames.
+    """
+    capture, gate, images = mock.Mock(), threading.Semaphore(1), list(images)
 
-    def __init__(self, images, is_open=True, fps=30.0):
-        self.images, self.is_open, self.fps = list(images), is_open, fps
-        self.settings, self.is_released, self.gate = {}, False, None
+    def read():
+        if waits:
+            gate.acquire(timeout=10)
+        image = images.pop(0) if images else None
+        if isinstance(image, Exception):
+            raise image
+        return image is not None, image
 
-    def __call__(self, source):
-        return self
-
-    def isOpened(self):
-        return self.is_open
-
-    def read(self):
-        if self.gate is not None:
-            self.gate.acquire(timeout=10)
-        if self.images and isinstance(self.images[0], str):
-            raise cv2.error("no")
-        return (True, self.images.pop(0)) if self.images else (False, None)
-
-    def get(self, key):
-        return self.fps if key == cv2.CAP_PROP_FPS else 0.0
-
-    def set(self, key, value):
-        self.settings[key] = value
-        return True
-
-    def release(self):
-        self.is_released = True
+    capture.configure_mock(gate=gate, images=images, return_value=capture)
+    capture.isOpened.return_value, capture.read.side_effect = is_open, read
+    capture.get.side_effect = lambda key: fps if key == cv2.CAP_PROP_FPS else 0.0
+    return capture
 
 
 def test_camera_that_gives_nothing_says_so():
-    for capture in (FakeCapture([], is_open=False), FakeCapture([]), FakeCapture(["broken"])):
+    for capture in (camera([], is_open=False), camera([]), camera([cv2.error("no")])):
         with pytest.raises(SourceError, match="number 3"), open_video(3, capture):
             pass
-        assert capture.is_released
+        capture.release.assert_called_once()
 
 
 def test_camera_gives_rgb_and_the_time_of_the_clock(monkeypatch):
-    capture = FakeCapture([picture(i)[..., ::-1] for i in range(3)])
-    capture.gate = threading.Semaphore(1)
+    capture = camera([picture(i)[..., ::-1] for i in range(3)], waits=True)
     ticks, found = iter([100.0, 100.5, 102.0]), []
     monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     with (
@@ -71,13 +60,12 @@ def test_camera_gives_rgb_and_the_time_of_the_clock(monkeypatch):
     assert all(np.array_equal(frame.image, picture(frame.index)) for frame in found)
     assert (video.is_live, video.dropped, video.name) == (True, 0, "camera 0")
     assert video.info == VideoInfo(30.0, SIZE_WH, is_steady=False)
-    assert capture.settings[cv2.CAP_PROP_BUFFERSIZE] == 1
-    assert capture.is_released
+    capture.set.assert_called_once_with(cv2.CAP_PROP_BUFFERSIZE, 1)
+    capture.release.assert_called_once()
 
 
 def test_slow_reader_gets_the_newest_frame():
-    capture = FakeCapture([picture(i) for i in range(10)])
-    capture.gate = threading.Semaphore(1)
+    capture = camera([picture(i) for i in range(10)], waits=True)
     with open_video(0, capture) as video:
         looks = frames(video)
         next(looks)
@@ -94,7 +82,7 @@ def test_slow_reader_gets_the_newest_frame():
 
 def test_unusable_rates_of_cameras_are_replaced():
     for fps, expected in ((15.0, 15.0), (-1.0, 30.0), (float("nan"), 30.0), (1e9, 30.0)):
-        with open_video(0, FakeCapture([picture()], fps=fps)) as video:
+        with open_video(0, camera([picture()], fps=fps)) as video:
             assert video.info.fps == expected
 
 

@@ -189,46 +189,38 @@ def test_too_many_pixels_are_refused_before_any_is_unpacked(tmp_path):
 # --- streams --------------------------------------------------------------------------------------
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves /film as a file and /live as a stream of five JPEGs."""
-
-    film, hold = b"", None
-
-    def do_GET(self):
-        self.send_response(200)
-        if self.path.startswith("/film"):
-            self.send_header("Content-Length", str(len(self.film)))
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                self.wfile.write(self.film)
-            return
-        self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=x")
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            for index in range(5):
-                jpeg = cv2.imencode(".jpg", picture(index)[..., ::-1])[1].tobytes()
-                head = f"--x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-            self.hold.wait(20)
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def server():
-    """Serve on this machine; give the address and what decides on its answers."""
+    """Serve /film as a file and /live as a stream of five JPEGs that holds on; give the address and
+    what decides on the answers.
+    """
 
-    class Own(Handler):
-        hold = threading.Event()
+    class Handler(http.server.BaseHTTPRequestHandler):
+        film, hold = b"", threading.Event()
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{httpd.server_address[1]}", Own
-        Own.hold.set()
+        def do_GET(self):
+            self.send_response(200)
+            is_live = self.path.startswith("/live")
+            parts = [cv2.imencode(".jpg", picture(i)[..., ::-1])[1].tobytes() for i in range(5)]
+            head = "--x\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n"
+            parts = [head.format(len(part)).encode() + part + b"\r\n" for part in parts]
+            if is_live:
+                self.send_header("Content-Type", "multipart/x-mixed-replace;boundary=x")
+            else:
+                self.send_header("Content-Length", str(len(self.film)))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"".join(parts) if is_live else self.film)
+                self.hold.wait(20 * is_live)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever).start()
+        yield f"127.0.0.1:{httpd.server_address[1]}", Handler
+        Handler.hold.set()
         httpd.shutdown()
-        thread.join()
 
 
 def test_stream_gives_frames_until_it_stops(server):
