@@ -92,27 +92,38 @@ def analyse_video(
     builder, report = builder or SummaryBuilder(), VideoReport()
     info, model, rate = video.info, recognizer.model, FrameRate(smoothing_s=5.0)
 
-    def finish_summary(path: Path) -> None:
-        about = {
-            "video": video.name,
-            "model": {"name": model.name, "sha256": model.sha256},
-            "is_complete": report.is_complete,
-            "problem": video.problem,
-        }
-        write_summary(path, builder.result(), about)
+    def finish(path: Path) -> None:
+        try:
+            if path == outputs.timeline:
+                write_timeline(path, builder.result(), video.name)
+                return
+            about = {
+                "video": video.name,
+                "model": {"name": model.name, "sha256": model.sha256},
+                "is_complete": report.is_complete,
+                "problem": video.problem,
+            }
+            write_summary(path, builder.result(), about)
+        except OSError as error:
+            raise TableError(
+                f"expected to write {path}; received: {error.strerror or error}"
+            ) from error
 
-    def finish_timeline(path: Path) -> None:
-        write_timeline(path, builder.result(), video.name)
-
+    # what cannot be written is known now, not after an hour of work
+    wanted = {outputs.summary: SUMMARY_SUFFIXES, outputs.timeline: TIMELINE_SUFFIXES}
+    for path, suffixes in wanted.items():
+        if path and path.suffix.lower() not in suffixes:
+            raise TableError(
+                f"expected a name ending in {listed(suffixes, 'or')}; received {path.name}"
+            )
+    if outputs.timeline and importlib.util.find_spec("matplotlib") is None:
+        raise TableError(
+            "expected the package matplotlib to draw a timeline; it is not installed: pip install "
+            "matplotlib"
+        )
     with contextlib.ExitStack() as stack:
-        for path, kind, suffixes, write in (
-            (outputs.summary, "summary", SUMMARY_SUFFIXES, finish_summary),
-            (outputs.timeline, "timeline", TIMELINE_SUFFIXES, finish_timeline),
-        ):
-            if path:
-                # known now, not after an hour of work
-                _check(path, kind, suffixes)
-                stack.callback(_finish, path, kind, write)
+        for path in filter(None, wanted):
+            stack.callback(finish, path)
         about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
         columns = video_columns(model.class_names)
         tables = [stack.enter_context(TableSink(path, columns, about)) for path in outputs.tables]
@@ -145,27 +156,6 @@ def analyse_video(
             report.is_complete = video.problem is None
     report.summary, report.problem = builder.result(), video.problem
     return report
-
-
-def _check(path: Path, kind: str, suffixes: Sequence[str]) -> None:
-    """Raise a `TableError` where no such file can be written."""
-    if path.suffix.lower() not in suffixes:
-        wanted = listed(suffixes, "or")
-        raise TableError(f"expected a {kind} ending in {wanted}; received {path.name}")
-    if kind == "timeline" and importlib.util.find_spec("matplotlib") is None:
-        raise TableError(
-            f"expected the package matplotlib to draw {path.name}; it is not installed: pip "
-            "install matplotlib"
-        )
-
-
-def _finish(path: Path, kind: str, write: Callable[[Path], None]) -> None:
-    try:
-        write(path)
-    except OSError as error:
-        raise TableError(
-            f"expected to write the {kind} {path}; received: {error.strerror or error}"
-        ) from error
 
 
 def video_columns(class_names: Iterable[str]) -> dict[str, type]:

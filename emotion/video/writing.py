@@ -142,10 +142,21 @@ class VideoSink:
                 self._first_s = timestamp_s
                 self._add_sound()
                 self._container.start_encoding()
-            own_s = timestamp_s - self._first_s
-            tick = round(own_s / float(self._stream.codec_context.time_base))
-            self._last_tick = max(tick, self._last_tick + 1)
-            self._encode(self._frame(image, self._last_tick))
+            own_s, unit_s = timestamp_s - self._first_s, self._stream.codec_context.time_base
+            self._last_tick = max(round(own_s / float(unit_s)), self._last_tick + 1)
+            right, bottom = np.subtract(self._size_wh, self._info.size_wh).tolist()
+            if right or bottom:
+                image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+            rgb = self._av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")
+            frame = self._reformatter.reformat(
+                rgb,
+                format=self._stream.pix_fmt,
+                dst_colorspace="ITU601" if self._is_avi else "ITU709",
+                dst_color_range="JPEG" if self._is_avi else "MPEG",
+                threads=1,
+            )
+            frame.pts, frame.time_base = self._last_tick, unit_s
+            self._encode(frame)
             self._has_frames = True
             self._write_sound(own_s)
 
@@ -176,22 +187,6 @@ class VideoSink:
             context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         return stream
-
-    def _frame(self, image: np.ndarray, tick: int):
-        """Return a frame in the size, colours and time of the file."""
-        right, bottom = np.subtract(self._size_wh, self._info.size_wh).tolist()
-        if right or bottom:
-            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        rgb = self._av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")
-        frame = self._reformatter.reformat(
-            rgb,
-            format=self._stream.pix_fmt,
-            dst_colorspace="ITU601" if self._is_avi else "ITU709",
-            dst_color_range="JPEG" if self._is_avi else "MPEG",
-            threads=1,
-        )
-        frame.pts, frame.time_base = tick, self._stream.codec_context.time_base
-        return frame
 
     def _add_sound(self) -> None:
         """Add the stream of sound, before the first frame is written."""
