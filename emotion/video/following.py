@@ -96,8 +96,7 @@ def follow(
 def _numbered(frame: Frame, faces: list[tuple[Track, TrackedFace]]) -> FrameFaces:
     """Return a frame with the faces whose tracks have a number by now."""
     numbered = [replace(face, track=track.number) for track, face in faces if track.number]
-    numbered.sort(key=lambda face: face.track)
-    return FrameFaces(frame.index, frame.timestamp_s, frame.image, tuple(numbered))
+    return FrameFaces(**vars(frame), faces=tuple(sorted(numbered, key=lambda face: face.track)))
 
 
 def place_of(track: Track, image: np.ndarray) -> Detection:

@@ -85,7 +85,7 @@ class NewestFrame:
 
     def _time_of(self, own_s: float | None) -> tuple[float, float]:
         """Return a frame's time from the first one on, which never runs backwards, and how long to
-        wait until it is due, both in seconds; `own_s` is the source's own time.
+        wait until it is due; `own_s` is the source's own time.
         """
         read_s = time.monotonic()
         if self._start_s is None:

@@ -29,6 +29,7 @@ from emotion.video.motion import (
     patch_of,
     side_of,
 )
+from emotion.video.reading import Frame
 
 # hair, face and shoulders: from and to, down from the top of the box, in its heights, and what is
 # left out at either side, in its widths
@@ -65,12 +66,9 @@ class TrackedFace:
 
 
 @dataclass(frozen=True)
-class FrameFaces:
-    """A frame of a video, numbered from 0, (H, W, 3) uint8 RGB, and its faces by track."""
+class FrameFaces(Frame):
+    """A frame of a video and its faces by track."""
 
-    index: int
-    timestamp_s: float
-    image: np.ndarray
     faces: tuple[TrackedFace, ...]
 
 
