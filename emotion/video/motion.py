@@ -229,49 +229,47 @@ def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
 class BoxFilter:
     """Where a box is and how fast it moves, by a Kalman filter of constant velocity.
 
-    The state is (middle x, middle y, width, height) and their velocities a second. Detections
-    measure the first half, the flow of points measures the second.
+    The state `mean`, (2, 4), is (middle x, middle y, width, height) and their velocities a second;
+    `covariance` is (2, 2, 4), as the four do not depend on each other. Detections measure the first
+    half, the flow of points measures the second.
     """
 
     def __init__(self, box_xywh: Sequence[float]):
-        self.mean = np.array([*middle_of(box_xywh), *box_xywh[2:], 0, 0, 0, 0], float)
-        spread = np.concatenate([BOX_NOISE, VELOCITY_WANDER])
-        self.covariance = np.diag((spread * side_of(box_xywh)) ** 2)
+        self.mean = np.array([[*middle_of(box_xywh), *box_xywh[2:]], [0.0] * 4])
+        spread = np.array([BOX_NOISE, VELOCITY_WANDER]) * side_of(box_xywh)
+        self.covariance = np.eye(2)[..., None] * spread**2
 
     @property
     def box_xywh(self) -> np.ndarray:
         """Left, top, width and height, (4,) float64."""
-        x, y, width, height = self.mean[:4]
+        x, y, width, height = self.mean[0]
         return np.array([x - width / 2, y - height / 2, width, height])
 
     def predict(self, step_s: float) -> None:
         """Move on by a time in seconds."""
         side = side_of(self.box_xywh)
-        move = np.eye(8)
-        move[:4, 4:] = step_s * np.eye(4)
-        wander = np.square(VELOCITY_WANDER * side) * step_s
         # the new velocity holds for the whole step, so that measuring it also corrects the place
-        gain = np.concatenate([step_s * np.eye(4), np.eye(4)])
-        noise = gain @ np.diag(wander) @ gain.T
-        noise[:4, :4] += np.eye(4) * (DRIFT * side) ** 2 * step_s
+        move, gain = np.array([[1, step_s], [0, 1]]), np.array([step_s, 1])
+        noise = np.outer(gain, gain)[..., None] * np.square(VELOCITY_WANDER * side) * step_s
+        noise[0, 0] += (DRIFT * side) ** 2 * step_s
+        self.covariance = np.einsum("ij,jkn,lk->iln", move, self.covariance, move) + noise
         self.mean = move @ self.mean
-        self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
-        self.covariance = move @ self.covariance @ move.T + noise
+        self.mean[0, 2:] = np.maximum(self.mean[0, 2:], 1.0)
 
     def measure_box(self, box_xywh: Sequence[float]) -> None:
         """Correct the state by a box that the detector saw."""
-        self._measure(slice(0, 4), np.array([*middle_of(box_xywh), *box_xywh[2:]]), BOX_NOISE)
+        self._measure(0, np.array([*middle_of(box_xywh), *box_xywh[2:]]), BOX_NOISE)
 
     def measure_velocity(self, velocity: np.ndarray) -> None:
         """Correct the state by how fast the content of the box moved, in pixels a second, (4,)."""
-        self._measure(slice(4, 8), velocity, FLOW_NOISE)
+        self._measure(1, velocity, FLOW_NOISE)
 
-    def _measure(self, part: slice, seen: np.ndarray, noise_sides: np.ndarray) -> None:
-        noise = np.diag((noise_sides * side_of(self.box_xywh)) ** 2)
-        gain = np.linalg.solve(self.covariance[part, part] + noise, self.covariance[part]).T
-        self.mean = self.mean + gain @ (seen - self.mean[part])
-        self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
-        self.covariance = self.covariance - gain @ self.covariance[part]
+    def _measure(self, half: int, seen: np.ndarray, noise_sides: np.ndarray) -> None:
+        noise = (noise_sides * side_of(self.box_xywh)) ** 2
+        gain = self.covariance[:, half] / (self.covariance[half, half] + noise)
+        self.mean = self.mean + gain * (seen - self.mean[half])
+        self.mean[0, 2:] = np.maximum(self.mean[0, 2:], 1.0)
+        self.covariance = self.covariance - gain[:, None] * self.covariance[half]
 
 
 def middle_of(box_xywh: Sequence[float]) -> tuple[float, float]:

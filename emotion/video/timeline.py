@@ -87,7 +87,7 @@ def render(summary: VideoSummary, title: str, form: str) -> bytes:
 
 def draw(summary: VideoSummary, title: str = ""):
     """Return the matplotlib figure of a timeline; no setting of matplotlib is touched."""
-    # unlike `pyplot` it needs no window and can be used by several threads
+    # unlike `pyplot` it needs no window
     from matplotlib.figure import Figure
 
     tracks, end_s = summary.timelines, summary.duration_s or 1

@@ -127,7 +127,7 @@ class Tracker:
         for track in self.tracks:
             track.box.predict(step_s)
             track.anchor.predict(step_s)
-            track.anchor.mean[4:] *= 0.5 ** (step_s / LOST_HALF_LIFE_S)
+            track.anchor.mean[1] *= 0.5 ** (step_s / LOST_HALF_LIFE_S)
         for track, motion in zip(in_sight, motions, strict=True):
             if motion is not None:
                 track.box.measure_velocity(motion / step_s)
@@ -225,7 +225,7 @@ class Tracker:
 
     def _is_known(self, track: Track) -> bool:
         """Return whether it is known where the face of a track is, and that is in the frame."""
-        x, y = track.box.mean[:2]
+        x, y = track.box.mean[0, :2]
         return (
             self.now_s - track.held_s <= BRIDGED_S
             and self.now_s - track.detected_s <= self.carry_s

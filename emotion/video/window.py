@@ -31,20 +31,17 @@ SMALLEST_VIEW_WH, LARGEST_VIEW_WH = (640, 480), (1280, 720)
 QUIT, PAUSE, STEP, SNAPSHOT, MIRROR, BARS, RECORD, HELP = (
     "quit pause step snapshot mirror bars record help".split()
 )
-KEYS = MappingProxyType(  # capitals do the same
-    {"q": QUIT, "\x1b": QUIT, " ": PAUSE, "n": STEP, "s": SNAPSHOT}
-    | {"r": RECORD, "b": BARS, "m": MIRROR, "h": HELP, "?": HELP}
+CONTROLS = (  # keys, of which capitals do the same; what they do; both in words
+    (" ", PAUSE, "space", "pause, go on"),
+    ("n", STEP, "n", "while paused: next frame"),
+    ("s", SNAPSHOT, "s", "save this picture (.png)"),
+    ("r", RECORD, "r", "start, stop a recording (.mp4)"),
+    ("b", BARS, "b", "show, hide the bars"),
+    ("m", MIRROR, "m", "swap left and right"),
+    ("h?", HELP, "h or ?", "show, hide this help"),
+    ("q\x1b", QUIT, "q or Esc", "quit"),
 )
-KEY_HELP = (
-    ("space", "pause, go on"),
-    ("n", "while paused: next frame"),
-    ("s", "save this picture (.png)"),
-    ("r", "start, stop a recording (.mp4)"),
-    ("b", "show, hide the bars"),
-    ("m", "swap left and right"),
-    ("h or ?", "show, hide this help"),
-    ("q or Esc", "quit"),
-)
+KEYS = MappingProxyType({key: action for keys, action, _, _ in CONTROLS for key in keys})
 
 FIRST_HELP_S = 6.0  # how long the caption names the keys
 MESSAGE_S = 3.0
@@ -175,7 +172,8 @@ class Viewer:
             view = with_words(view, [("   ", lasted)], (1, 0), 1.3, has_dot=True)
         if self._clock() < self._message_until_s:
             view = with_words(view, [("", self._message)], (1, 1))
-        return with_words(view, KEY_HELP, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
+        lines = [(key, told) for _, _, key, told in CONTROLS]
+        return with_words(view, lines, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
 
     def _try(self, write: Callable, *arguments) -> None:
         try:
