@@ -8,12 +8,19 @@ import av
 import cv2
 import numpy as np
 
+from emotion.video.reading import Frame, Video, VideoLimits, frames, open_video
+
 SIZE_WH = (160, 120)
 SOUND_RATE_HZ = 48_000
 TIME_BASE = Fraction(1, 90_000)
-VIDEO_CODECS = {".webm": "libvpx", ".avi": "mjpeg", ".gif": "gif", ".mpg": "mpeg2video"}
-SOUND_CODECS = {".webm": "libopus", ".avi": "pcm_s16le", ".mpg": "mp2"}
+CODECS = {  # of pictures and of sound
+    ".webm": ("libvpx", "libopus"),
+    ".avi": ("mjpeg", "pcm_s16le"),
+    ".gif": ("gif", ""),
+    ".mpg": ("mpeg2video", "mp2"),
+}
 FAST = {"libx264": {"preset": "ultrafast", "bf": "0"}, "libvpx": {"deadline": "realtime"}}
+INDEX_FIRST = {"movflags": "faststart"}
 
 
 def picture(index: int = 0, size_wh: tuple[int, int] = SIZE_WH) -> np.ndarray:
@@ -42,13 +49,19 @@ def moving_faces(count: int = 20, size_wh: tuple[int, int] = SIZE_WH) -> list[np
     return pictures
 
 
-def clicks(seconds: float, at_s: Sequence[float] = (), level: float = 0.8) -> np.ndarray:
+def noisy_pictures(count: int = 50, size_wh=(64, 48)) -> list[np.ndarray]:
+    """Return pictures of noise, each of which takes about the same number of bytes."""
+    random = np.random.default_rng(0)
+    return [random.integers(0, 256, (*size_wh[::-1], 3), np.uint8) for _ in range(count)]
+
+
+def clicks(seconds: float, at_s: Sequence[float] = ()) -> np.ndarray:
     """Return mono sound of a soft tone, with a loud click of 10 ms at each of the times."""
     times_s = np.arange(round(seconds * SOUND_RATE_HZ)) / SOUND_RATE_HZ
     sound = 0.02 * np.sin(2 * np.pi * 440 * times_s)
     for click_s in at_s:
         loud = (times_s >= click_s) & (times_s < click_s + 0.01)
-        sound[loud] = level * np.sign(np.sin(2 * np.pi * 1000 * times_s[loud]))
+        sound[loud] = 0.8 * np.sign(np.sin(2 * np.pi * 1000 * times_s[loud]))
     return sound.astype(np.float32)
 
 
@@ -72,47 +85,39 @@ def write_pictures(
     `options` are for an .mp4 or .mov.
     """
     suffix = path.suffix.lower()
-    codec = codec or VIDEO_CODECS.get(suffix, "libx264")
+    usual, usual_sound = CODECS.get(suffix, ("libx264", "aac"))
+    codec = codec or usual
     height, width = pictures[0].shape[:2]
-    if suffix not in (".mp4", ".mov"):
-        options = None
+    options = options if suffix in (".mp4", ".mov") else None
     with av.open(str(path), "w", options=options) as container:
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream(codec, rate=rate, width=width, height=height)
-        is_coarse = suffix in (".avi", ".gif", ".mpg")
-        stream.codec_context.time_base = 1 / rate if is_coarse else TIME_BASE
+        context = stream.codec_context
+        context.time_base = 1 / rate if suffix in (".avi", ".gif", ".mpg") else TIME_BASE
         stream.pix_fmt = pixel_format or {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
         stream.options = dict(FAST.get(codec, {}))
         if matrix is not None:
             stream.set_display_matrix(matrix)
         if aspect is not None:
-            stream.codec_context.sample_aspect_ratio = aspect
-        speaker = None
+            context.sample_aspect_ratio = aspect
         if sound is not None:
-            name = sound_codec or SOUND_CODECS.get(suffix, "aac")
+            name = sound_codec or usual_sound
             speaker = container.add_stream(name, rate=SOUND_RATE_HZ, layout="mono")
         for index, image in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             time_s = index / fps if times_s is None else times_s[index]
-            frame.pts = round(time_s / stream.codec_context.time_base)
-            frame.time_base = stream.codec_context.time_base
+            frame.pts, frame.time_base = round(time_s / context.time_base), context.time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-        if speaker is not None:
-            _add_sound(container, speaker, sound, sound_from_s)
+        if sound is not None:
+            frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.time_base = SOUND_RATE_HZ, Fraction(1, SOUND_RATE_HZ)
+            frame.pts = round(sound_from_s * SOUND_RATE_HZ)
+            wanted, size = speaker.codec_context.format, speaker.codec_context.frame_size or 960
+            fit = av.AudioResampler(wanted, "mono", SOUND_RATE_HZ, size)
+            for piece in (*fit.resample(frame), *fit.resample(None), None):
+                container.mux(speaker.encode(piece))
     return path
-
-
-def _add_sound(container, speaker, sound: np.ndarray, from_s: float) -> None:
-    frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
-    frame.sample_rate, frame.time_base = SOUND_RATE_HZ, Fraction(1, SOUND_RATE_HZ)
-    frame.pts = round(from_s * SOUND_RATE_HZ)
-    fitted = av.AudioResampler(
-        speaker.codec_context.format, "mono", SOUND_RATE_HZ, speaker.codec_context.frame_size or 960
-    )
-    for piece in (*fitted.resample(frame), *fitted.resample(None)):
-        container.mux(speaker.encode(piece))
-    container.mux(speaker.encode(None))
 
 
 def steady_video(path: Path, count: int = 20, fps: float = 10.0, size_wh=SIZE_WH) -> Path:
@@ -120,49 +125,13 @@ def steady_video(path: Path, count: int = 20, fps: float = 10.0, size_wh=SIZE_WH
     return write_pictures(path, [picture(index, size_wh) for index in range(count)], fps)
 
 
-def uneven_video(path: Path, times_s: Sequence[float] = (0.0, 0.1, 0.15, 0.5, 1.2, 1.25)) -> Path:
-    """Write a video whose frames come at uneven times."""
-    return write_pictures(path, [picture(i) for i in range(len(times_s))], times_s=times_s)
-
-
-def turned_video(path: Path, count: int = 5) -> Path:
-    """Write lying frames and a note to turn them by a quarter clockwise, as a phone held upright
-    does: upright, red is above and blue below, and the green bar is on the right.
-    """
-    one = 1 << 16
-    matrix = (0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
-    return write_pictures(path, [picture(index) for index in range(count)], matrix=matrix)
-
-
-def video_with_sound(
-    path: Path, count: int = 20, fps: float = 10.0, click_s: Sequence[float] = (0.5, 1.5)
-) -> Path:
-    """Write a video with a soft tone and clicks at the given times."""
+def video_with_sound(path: Path, count: int = 20, click_s: Sequence[float] = (0.5, 1.5)) -> Path:
+    """Write a video of ten frames a second with a soft tone and clicks at the given times."""
     pictures = [picture(index) for index in range(count)]
-    return write_pictures(path, pictures, fps, sound=clicks(count / fps, click_s))
+    return write_pictures(path, pictures, sound=clicks(count / 10, click_s))
 
 
-def noisy_pictures(count: int = 50, size_wh=(64, 48)) -> list[np.ndarray]:
-    """Return pictures of noise, each of which takes about the same number of bytes."""
-    random = np.random.default_rng(0)
-    return [random.integers(0, 256, (*size_wh[::-1], 3), np.uint8) for _ in range(count)]
-
-
-def truncated_video(path: Path, count: int = 50, fps: float = 10.0, share: float = 0.5) -> Path:
-    """Write a video, its index first as a download has it, and cut it off at a share of its bytes.
-
-    About that share of its frames can be read.
-    """
-    write_pictures(path, noisy_pictures(count), fps, options={"movflags": "faststart"})
-    path.write_bytes(path.read_bytes()[: round(path.stat().st_size * share)])
-    return path
-
-
-def damaged_video(path: Path, count: int = 50, fps: float = 10.0) -> Path:
-    """Write a video and put zeros in the place of a twentieth of its bytes, in its middle."""
-    write_pictures(path, noisy_pictures(count), fps, options={"movflags": "faststart"})
-    content = bytearray(path.read_bytes())
-    start, length = len(content) // 2, len(content) // 20
-    content[start : start + length] = bytes(length)
-    path.write_bytes(content)
-    return path
+def read_all(path: Path, limits: VideoLimits | None = None) -> tuple[Video, list[Frame]]:
+    """Return a video that was read to its end, and its frames."""
+    with open_video(path, limits=limits) as video:
+        return video, list(frames(video))

@@ -10,7 +10,6 @@ from emotion.cli.sources import VideoSource
 from emotion.cli.tools import TITLE, Tools, is_stdout, json_stream, load, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.rows import face_to_dict, results_to_dict
-from emotion.video.following import FollowSettings
 from emotion.video.outputs import Progress, VideoOutputs, analyse_video
 from emotion.video.reading import Video, open_video
 from emotion.video.summary import SummaryBuilder, summary_lines
@@ -25,8 +24,7 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
     outputs = VideoOutputs(
         options.output, tuple(options.table), options.summary, options.timeline, not options.no_bars
     )
-    settings, builder = FollowSettings(options.detect_every), SummaryBuilder()
-    viewers, on_progress = [], None
+    builder, viewers, on_progress = SummaryBuilder(), [], None
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(source.target, tools.open_capture))
         if video.is_live and not (wants_window or options.headless):
@@ -61,7 +59,14 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
                 return True
 
         report = analyse_video(
-            recognizer, video, outputs, settings, viewers, on_progress, options.mirror, builder
+            recognizer,
+            video,
+            outputs,
+            options.detect_every,
+            viewers,
+            on_progress,
+            is_mirrored=options.mirror,
+            builder=builder,
         )
     if report.sound_problem:
         tell(f"warning: {video.name}: {report.sound_problem}")

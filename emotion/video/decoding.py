@@ -4,6 +4,7 @@ damage, their frames as upright RGB with square pixels.
 
 import contextlib
 import functools
+import mmap
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -15,47 +16,33 @@ import numpy as np
 from emotion.errors import SourceError
 from emotion.files import available_cpus
 
-STREAM_SCHEMES = tuple("rtsp rtsps rtmp rtmps http https udp rtp srt tcp".split())
-
+# FFmpeg's names of the formats that are read. None of them is a list of other files: playlists,
+# `concat`, `hls`, `dash` and the like would make FFmpeg open whatever a file names.
 FILE_FORMATS = tuple(
     "mov matroska avi mpeg mpegts mpegvideo asf flv ogg gif apng h264 hevc".split()
 )
-"""FFmpeg's names of the formats that are read. None of them is a list of other files: playlists,
-`concat`, `hls`, `dash` and the like would make FFmpeg open whatever a file names."""
-
+STREAM_SCHEMES = tuple("rtsp rtsps rtmp rtmps http https udp rtp srt tcp".split())
 STREAM_FORMATS = (*FILE_FORMATS, *"hls rtsp sdp rtp mpjpeg mjpeg live_flv".split())
+# a stream may refer to other streams, never to a file of this machine
 STREAM_PROTOCOLS = (*STREAM_SCHEMES, *"tls crypto httpproxy data rtmpt rtmpe hls".split())
-"""What a stream may refer to: other streams, never a file of this machine."""
 
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 10.0
 NO_CODECS = ("none",)
 MOST_STREAMS = 32
 MOST_THREADS = 8
-MOST_FAILED_PACKETS = 50
-"""So many packets in a row that cannot be read are the end of a file."""
-
-FALLBACK_FPS, HIGHEST_FPS = 30.0, 480.0
-"""Files that claim more have frames at uneven times, such as a browser's recordings."""
-
-FLATTEST, TALLEST = Fraction(1, 4), Fraction(4)
-"""Pixels of any other shape are a mistake of the file; true ones are between 1:2 and 2:1."""
-
+MOST_FAILED_PACKETS = 50  # so many in a row that cannot be read are the end of a file
+FALLBACK_FPS = 30.0
+HIGHEST_FPS = 480.0  # files that claim more have uneven times, such as a browser's recordings
+FLATTEST, TALLEST = Fraction(1, 4), Fraction(4)  # pixels beyond are a file's mistake
+# FFmpeg's numbers of the colour matrices that it converts: RGB, BT.709, FCC, BT.601 twice,
+# SMPTE 240M, BT.2020; others are unspecified, rare or nonsense
 KNOWN_COLOURS = (0, 1, 4, 5, 6, 7, 9)
-"""FFmpeg's numbers of the colour matrices that it converts: RGB, BT.709, FCC, BT.601 twice,
-SMPTE 240M, BT.2020. Others are unspecified, rare or nonsense."""
-BT601, BT709, BT2020 = "ITU601", "ITU709", "BT2020"
-CONSTANT_LUMINANCE = 10
-HIGHEST_RANGE = 2
-LARGEST_SD_WH = (1024, 576)
-"""Frames that do not say have the colours of BT.601 up to this size, above it those of BT.709."""
+CONSTANT_LUMINANCE, HIGHEST_RANGE = 10, 2
+LARGEST_SD_WH = (1024, 576)  # frames that do not say have BT.601 up to this size, else BT.709
 
 
 def import_av():
-    """Return PyAV: loaded when a video is, and optional, because its wheel holds GPL parts.
-
-    Raises:
-        SourceError: it is not installed.
-    """
+    """Return PyAV: loaded when a video is, and optional, because its wheel holds GPL parts."""
     try:
         import av
     except ImportError as error:
@@ -71,14 +58,8 @@ def open_container(
 ) -> Iterator:
     """Open a file by PyAV so that nothing but this file can be read.
 
-    Args:
-        path: of the file.
-        formats: FFmpeg's names of the containers to take.
-        tried: FFmpeg's names of the decoders that may be tried to find out what the file holds;
-            empty: all.
-
-    Raises:
-        SourceError: it cannot be opened.
+    `formats` are FFmpeg's names of the containers to take, `tried` of the decoders that may be
+    tried to find out what the file holds (empty: all).
     """
     av = import_av()
     options = {
@@ -98,12 +79,30 @@ def open_container(
         yield container
 
 
+def _why_no_video(path: Path) -> str:
+    if not path.stat().st_size:
+        return f"expected a video; {path.name} is empty"
+    with (
+        contextlib.suppress(OSError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        # a part of an MP4 or MOV says where its frames are
+        index = content.rfind(b"moov") - 4
+        index_end = index + int.from_bytes(content[max(0, index) : index + 4], "big")
+        if content[4:8] == b"ftyp" and (index < 0 or index_end > len(content)):
+            return (
+                f"expected a whole video; {path.name} lacks its index (moov), which comes last: it "
+                "was cut off while it was recorded or copied"
+            )
+    return f"expected a video; {path.name} cannot be decoded: it is damaged, unfinished or no video"
+
+
 def open_stream(url: str):
     """Return the container of a stream.
 
-    Raises:
-        SourceError: it cannot be opened; nothing that FFmpeg says is passed on but the reason,
-            because the rest holds the URL and with it user and password.
+    The SourceError of one that cannot be opened passes on nothing of FFmpeg's but the reason,
+    because the rest holds the URL and with it user and password.
     """
     av = import_av()
     scheme, name = url.partition("://")[0].lower(), stream_name(url)
@@ -115,11 +114,9 @@ def open_stream(url: str):
     }
     if scheme.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP a busy network loses parts of frames
-    timeouts_s = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+    waits_s = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
     try:
-        return av.open(
-            url, container_options=options, metadata_errors="replace", timeout=timeouts_s
-        )
+        return av.open(url, container_options=options, metadata_errors="replace", timeout=waits_s)
     except (av.FFmpegError, ValueError) as error:
         reason = "no answer" if isinstance(error, av.ExitError) else getattr(error, "strerror", "")
         raise SourceError(
@@ -129,9 +126,7 @@ def open_stream(url: str):
 
 
 def stream_name(url: str) -> str:
-    """Return a stream's URL for messages: no user, password, query, nor the key that ends a path of
-    RTMP.
-    """
+    """Return a stream's URL without user, password, query, nor the key that ends a path of RTMP."""
     scheme, mark, rest = url.partition("://")
     host, _, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
     if not mark or "@" in rest.removeprefix(host):
@@ -142,97 +137,83 @@ def stream_name(url: str) -> str:
     return f"{scheme}://{host}" if is_secret else f"{scheme}://{host}/{path}"
 
 
-def picture_stream(container, name: str):
-    """Return the best stream of moving pictures of a container; a cover is none.
-
-    Raises:
-        SourceError: there is none that can be decoded.
-    """
-    from av.stream import Disposition
-
-    covers = Disposition.attached_pic | Disposition.timed_thumbnails
-    films = [stream for stream in container.streams.video if not stream.disposition & covers]
-    readable = [stream for stream in films if stream.codec_context is not None]
-    best = container.streams.best("video")
-    if readable:
-        return next((stream for stream in readable if stream == best), readable[0])
-    if films:
-        raise SourceError(f"expected a video that FFmpeg can decode; {name} is packed otherwise")
-    found = "only sound" if container.streams.audio else "no moving pictures"
-    raise SourceError(f"expected a video; {name} holds {found}")
-
-
-def promises_of(container, stream) -> tuple[int | None, float | None]:
-    """Return how many frames a file says it shows, and for how long, each None where it does not.
-
-    The edit list of an MP4, such as a phone writes when a video is trimmed, hides some of its
-    frames.
-    """
-    count, seconds = stream.frames, stated_s(container, stream)
-    if container.format.name.startswith("mov"):
-        shown = [entry.timestamp for entry in stream.index_entries if not entry.is_discard]
-        if 0 < len(shown) < count:
-            span_s = float((max(shown) - min(shown)) * stream.time_base)
-            count = len(shown)
-            seconds = span_s + 1 / usable_fps(stream.average_rate, stream.guessed_rate)
-    return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
-
-
-def stated_s(container, stream) -> float:
-    """Return how long a file says that its pictures, or else all of it, last; 0 if it does not."""
-    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if stream.duration and stream.duration > 0 and not tag:
-        return float(stream.duration * stream.time_base)
-    end_s = (container.duration or 0) / 1e6
-    if tag:
-        end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    elif "matroska" not in container.format.name:
-        end_s += (container.start_time or 0) / 1e6
-    # Matroska says when pictures end, counted from 0; they may begin later
-    return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
-
-
 def usable_fps(*rates: float | Fraction | None) -> float:
     """Return the first number of frames per second that can be true, else a usual one."""
     return next((float(rate) for rate in rates if rate and 0 < rate <= HIGHEST_FPS), FALLBACK_FPS)
 
 
 class Decoder:
-    """Decodes the pictures of a container one by one, over damage where FFmpeg can go on.
+    """Decodes the best pictures of a container one by one, over damage where FFmpeg can go on.
 
-    Attributes:
-        damages: how often something could not be read.
-        first_damage: the number and time of the frame before the first of these.
-        packets_reach_s: where the last packet of any kind ends, by the clock of the file.
+    Raises SourceError where there are none that can be decoded; a cover is none.
     """
 
-    def __init__(self, container, stream, threading: str = "AUTO"):
+    def __init__(self, container, name: str, threading: str = "AUTO"):
+        from av.stream import Disposition
+
         av = import_av()
+        covers = Disposition.attached_pic | Disposition.timed_thumbnails
+        films = [stream for stream in container.streams.video if not stream.disposition & covers]
+        readable = [stream for stream in films if stream.codec_context is not None]
+        if not readable:
+            found = "only sound" if container.streams.audio else "no moving pictures"
+            found = "a codec that FFmpeg cannot decode" if films else found
+            raise SourceError(f"expected a video; {name} holds {found}")
+        best = container.streams.best("video")
+        self.container, self.stream = container, best if best in readable else readable[0]
+        self.stream.thread_type = threading
+        self.stream.codec_context.thread_count = min(available_cpus(), MOST_THREADS)
         self._errors = av.FFmpegError
-        self._reformatter = av.video.reformatter.VideoReformatter()
-        self._container, self._stream = container, stream
+        self._reformatter = av.video.reformatter.VideoReformatter()  # keeps tables and threads
         self._position = (0, 0.0)
-        self._last_error = None
-        self.damages, self.first_damage = 0, None
-        self.packets_reach_s = 0.0
-        stream.thread_type = threading
-        stream.codec_context.thread_count = min(available_cpus(), MOST_THREADS)
+        self.damages = 0  # how often something could not be read
+        self.first_damage = None  # number and time of the frame before the first of these
+        self.packets_reach_s = 0.0  # where the last packet of any kind ends by the file's clock
+
+    def stated_s(self) -> float:
+        """Return how long a file says that its pictures, or else all of it, last, else 0."""
+        stream, container = self.stream, self.container
+        tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+        if stream.duration and stream.duration > 0 and not tag:
+            return float(stream.duration * stream.time_base)
+        end_s = (container.duration or 0) / 1e6
+        if tag:
+            end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+        elif "matroska" not in container.format.name:
+            end_s += (container.start_time or 0) / 1e6
+        # Matroska says when pictures end, counted from 0; they may begin later
+        return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
+
+    def promises(self) -> tuple[int | None, float | None]:
+        """Return how many frames a file says it shows, and for how long, each None if it does not.
+
+        The edit list of an MP4, such as a phone writes when a video is trimmed, hides some.
+        """
+        count, seconds = self.stream.frames, self.stated_s()
+        if self.container.format.name.startswith("mov"):
+            shown = [one.timestamp for one in self.stream.index_entries if not one.is_discard]
+            if 0 < len(shown) < count:
+                span_s = float((max(shown) - min(shown)) * self.stream.time_base)
+                count, seconds = len(shown), span_s + 1 / self.fps
+        return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
 
     @functools.cached_property
-    def aspect(self) -> Fraction | None:
+    def fps(self) -> float:
+        return usable_fps(self.stream.average_rate, self.stream.guessed_rate)
+
+    @functools.cached_property
+    def _aspect(self) -> Fraction | None:
         """The width of a pixel by its height, None where a file does not say; after a frame."""
-        for known in (self._stream, self._stream.codec_context):
-            if known.sample_aspect_ratio and known.sample_aspect_ratio > 0:
-                return known.sample_aspect_ratio
-        return None
+        ratios = (self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio)
+        return next((ratio for ratio in ratios if ratio and ratio > 0), None)
 
     def pictures(self) -> Iterator:
         """Yield decoded frames."""
-        for packet in packets_over_damage(self._container, None, self._note_damage):
+        for packet in packets_over_damage(self.container, None, self._note_damage):
             if packet.pts is not None and packet.time_base:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self.packets_reach_s = max(self.packets_reach_s, end_s)
-            if packet.stream_index == self._stream.index:
+            if packet.stream_index == self.stream.index:
                 yield from self._decoded(packet)
         # what the decoder holds back
         yield from self._decoded(None)
@@ -240,15 +221,23 @@ class Decoder:
     def time_s(self, picture) -> float | None:
         """Return when a frame is shown by the clock of the file; None where it does not say."""
         # those that the decoder gives at the end do not know their unit of time
-        return None if picture.pts is None else float(picture.pts * self._stream.time_base)
+        return None if picture.pts is None else float(picture.pts * self.stream.time_base)
+
+    def size_wh(self, picture) -> tuple[int, int]:
+        """Return the size of a frame when its pixels are square and it is turned upright."""
+        width, height = _square_size_wh(picture, self._aspect)
+        a, b, c, d = _display_matrix(picture)
+        return (height, width) if abs(b) + abs(c) > abs(a) + abs(d) else (width, height)
 
     def rgb(self, picture, size_wh: tuple[int, int]) -> np.ndarray | None:
         """Return a frame as upright RGB of a size, None where FFmpeg cannot convert it."""
         try:
-            return upright_rgb(picture, self.aspect, size_wh, self._reformatter)
+            image = upright_rgb(picture, self._aspect, self._reformatter)
         except (self._errors, ValueError):
             self._note_damage()
             return None
+        # one of another size, as where it changes in mid-stream, gets black bars
+        return image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
 
     def note(self, index: int, timestamp_s: float, picture) -> None:
         """Remember where a frame is, and count it where FFmpeg had to guess parts of it."""
@@ -258,15 +247,14 @@ class Decoder:
 
     def _decoded(self, packet) -> list:
         try:
-            return self._stream.decode(packet)
+            return self.stream.decode(packet)
         except self._errors:
             self._note_damage()
             return []
 
     def _note_damage(self) -> None:
         self.damages += 1
-        if self.first_damage is None:
-            self.first_damage = self._position
+        self.first_damage = self.first_damage or self._position
 
 
 def packets_over_damage(container, stream, on_damage: Callable[[], None]) -> Iterator:
@@ -287,43 +275,25 @@ def packets_over_damage(container, stream, on_damage: Callable[[], None]) -> Ite
                 return
 
 
-def upright_size_wh(frame, aspect: Fraction | None) -> tuple[int, int]:
-    """Return the size of a decoded frame when its pixels are square and it is turned upright."""
-    width, height = _square_size_wh(frame, aspect)
-    a, b, c, d = _display_matrix(frame)
-    return (height, width) if abs(b) + abs(c) > abs(a) + abs(d) else (width, height)
-
-
-def upright_rgb(
-    frame, aspect: Fraction | None, size_wh: tuple[int, int], reformatter
-) -> np.ndarray:
-    """Return a decoded frame as (H, W, 3) uint8 RGB, upright, its pixels square.
-
-    Args:
-        frame: what PyAV decoded.
-        aspect: width of a pixel by its height; None where the file does not say.
-        size_wh: of the result; a frame of another size, as where it changes in mid-stream, is
-            fitted into it with black bars.
-        reformatter: PyAV's, one for all frames: each keeps tables and threads of its own.
-    """
-    width, height = _square_size_wh(frame, aspect)
+def upright_rgb(frame, aspect: Fraction | None, reformatter) -> np.ndarray:
+    """Return a decoded frame as (H, W, 3) uint8 RGB, upright, its pixels square."""
     if frame.color_range > HIGHEST_RANGE:
         frame.color_range = 0
     colours = None
     if frame.colorspace == CONSTANT_LUMINANCE:
-        colours = BT2020
+        colours = "BT2020"
     elif frame.colorspace not in KNOWN_COLOURS:
         is_sd = frame.width <= LARGEST_SD_WH[0] and frame.height <= LARGEST_SD_WH[1]
-        colours = BT601 if is_sd else BT709
-    options = {"src_colorspace": colours, "threads": 1}
-    image = reformatter.reformat(frame, width, height, "rgb24", **options).to_ndarray()
+        colours = "ITU601" if is_sd else "ITU709"
+    size, options = _square_size_wh(frame, aspect), {"src_colorspace": colours, "threads": 1}
+    image = reformatter.reformat(frame, *size, "rgb24", **options).to_ndarray()
     a, b, c, d = _display_matrix(frame)
     is_mirrored, is_upside_down = a < 0, d < 0
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, is_mirrored, is_upside_down = cv2.transpose(image), c < 0, b < 0
     if is_mirrored or is_upside_down:
         image = cv2.flip(image, -1 if is_mirrored and is_upside_down else int(is_mirrored))
-    return image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
+    return image
 
 
 def _display_matrix(frame) -> tuple[int, int, int, int]:
@@ -340,11 +310,9 @@ def _display_matrix(frame) -> tuple[int, int, int, int]:
 
 def _square_size_wh(frame, aspect: Fraction | None) -> tuple[int, int]:
     """Return the size with square pixels: one side grows, none shrinks."""
-    if not aspect or aspect == 1 or not FLATTEST <= aspect <= TALLEST:
+    if not aspect or not FLATTEST <= aspect <= TALLEST:
         return frame.width, frame.height
-    if aspect > 1:
-        return round(frame.width * aspect), frame.height
-    return frame.width, round(frame.height / aspect)
+    return round(frame.width * max(1, aspect)), round(frame.height / min(1, aspect))
 
 
 def letterboxed(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
@@ -356,25 +324,3 @@ def letterboxed(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     left, top = right // 2, bottom // 2
     inner = cv2.resize(image, inner_wh, interpolation=method)
     return cv2.copyMakeBorder(inner, top, bottom - top, left, right - left, cv2.BORDER_CONSTANT)
-
-
-def _why_no_video(path: Path) -> str:
-    if path.stat().st_size == 0:
-        return f"expected a video; {path.name} is empty"
-    # an MP4 or MOV is a list of boxes; one of them says where its frames are
-    start, size, kinds = 0, path.stat().st_size, []
-    with path.open("rb") as file:
-        while start + 16 <= size and len(kinds) < 1000:
-            file.seek(start)
-            head = file.read(16)
-            is_long = head[:4] == b"\0\0\0\1"
-            length = int.from_bytes(head[8:] if is_long else head[:4], "big")
-            start += length if length >= 8 else size
-            if start <= size:
-                kinds.append(head[4:8])
-    if kinds[:1] == [b"ftyp"] and b"moov" not in kinds:
-        return (
-            f"expected a whole video; {path.name} lacks its index (moov), which comes last: it was "
-            "cut off while it was recorded or copied"
-        )
-    return f"expected a video; {path.name} cannot be decoded: it is damaged, unfinished or no video"

@@ -7,8 +7,8 @@ Between these frames the flow of points moves the boxes.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,64 +20,26 @@ from emotion.recognizer import Recognizer
 from emotion.video.reading import Frame
 from emotion.video.tracking import FrameFaces, Track, TrackedFace, Tracker
 
+# Moving pictures are searched in less depth than photos: a face missed in one frame comes again in
+# the next, and fallback passes would make every frame without a face the slowest of all.
 VIDEO_SEARCH = DetectorSettings(working_pixels=640 * 480, fallbacks=())
 CAMERA_SEARCH = DetectorSettings(working_pixels=400 * 300, smallest_face_share=0.1, fallbacks=())
 YUNET_VIDEO_SEARCH = YunetSettings(detail_pixels=640 * 480)
-"""Moving pictures are searched in less depth than photos: a face missed in one frame comes again in
-the next, and fallback passes would make every frame without a face the slowest of all."""
 
+# In a file the detector looks this often: at every third frame of 30 a second. Only the times of
+# the frames count, so that the result is the same on every machine.
 FILE_LOOK_S = 0.1
-"""In a file the detector looks this often: at every third frame of 30 a second. Only the times of
-the frames count, so that the result is the same on every machine."""
-
-LIVE_FRAME_S = 1 / 30
-"""Time for a frame of a live picture, unless the camera itself is slower."""
-
-LONGEST_BLIND_S = 0.35
-"""However slow the machine, the detector looks at a live picture about as often as this."""
-
-LIVE_RESERVE = 0.9
-"""Share of a frame's time that is planned for."""
-
-PACE_MEMORY = 0.8
-"""Weight of earlier measurements of the machine's speed against the newest."""
-
-
-@dataclass(frozen=True)
-class FollowSettings:
-    """How faces are followed.
-
-    Attributes:
-        detect_every: the detector looks at every N-th frame; None: ten times a second in a file,
-            and in a live picture as often as the machine allows.
-        half_life_s: age at which a reading counts half in the smoothed probabilities.
-        slack: changes of the probabilities smaller than this are ignored, so that labels do not
-            flicker.
-        carry_s: how long a face is shown that the flow follows and the detector does not find.
-        keep_lost_s: how long a track waits for a face that is out of sight.
-    """
-
-    detect_every: int | None = None
-    half_life_s: float = 0.35
-    slack: float = 0.05
-    carry_s: float = 0.7
-    keep_lost_s: float = 3.0
-
-    def __post_init__(self) -> None:
-        if self.detect_every is not None and self.detect_every < 1:
-            raise ValueError(f"expected detect_every from 1; received {self.detect_every}")
-        for name in ("half_life_s", "slack", "carry_s", "keep_lost_s"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"expected {name} from 0; received {value}")
+LIVE_FRAME_S = 1 / 30  # time for a frame of a live picture, unless the camera itself is slower
+LONGEST_BLIND_S = 0.35  # however slow the machine, a live picture is looked at about this often
+LIVE_RESERVE = 0.9  # share of a frame's time that is planned for
+PACE_MEMORY = 0.8  # weight of earlier measurements of the machine's speed against the newest
 
 
 def follow(
     recognizer: Recognizer,
     frames: Iterable[Frame],
-    settings: FollowSettings = FollowSettings(),
+    detect_every: int | None = None,
     is_live: bool = False,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[FrameFaces]:
     """Yield every frame with its faces, each with its track and smoothed probabilities.
 
@@ -87,85 +49,54 @@ def follow(
     believed at once, and a later one is shown one frame late.
 
     Args:
-        recognizer: finds and reads faces; its detector should search as `VIDEO_SEARCH` does.
-        frames: the frames, in order of time.
-        settings: how to follow.
+        recognizer: its detector should search as `VIDEO_SEARCH` does.
+        frames: in order of time.
+        detect_every: the detector looks at every N-th frame; None: ten times a second in a file,
+            and in a live picture as often as the machine allows.
         is_live: whether the frames come from a camera or stream, which does not wait.
-        clock: returns the time in seconds, for the pace of a live picture.
     """
-    follower = _Follower(recognizer, settings)
-    is_free = is_live and settings.detect_every is None
-    pace = LivePace() if is_free else SteadyPace(settings.detect_every)
-    waiting: deque[_Waiting] = deque()
+    pace = LivePace() if is_live and detect_every is None else SteadyPace(detect_every)
+    tracker, is_first = Tracker(), True
+    answers: dict[Track, Answer] = {}
+    waiting: deque[tuple[Frame, list[tuple[Track, TrackedFace]]]] = deque()
     for frame in frames:
-        start_s = clock()
-        seen = follower.take(frame, pace.is_due(frame.timestamp_s), trusts_new=is_live)
-        waiting.append(seen)
-        while waiting and (is_live or waiting[0].is_settled):
-            yield waiting.popleft().result()
-        pace.worked(clock() - start_s, seen.is_look)
-    follower.tracker.confirm()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-class _Follower:
-    """The state of following: the tracks, and what was read on each."""
-
-    def __init__(self, recognizer: Recognizer, settings: FollowSettings):
-        self.tracker = Tracker(settings.carry_s, settings.keep_lost_s)
-        self._recognizer, self._settings = recognizer, settings
-        self._answers: dict[Track, Answer] = {}
-        self._is_first = True
-
-    def take(self, frame: Frame, is_due: bool, trusts_new: bool) -> "_Waiting":
-        """Return the next frame with the faces in it."""
-        tracker, image = self.tracker, frame.image
+        start_s, image = time.perf_counter(), frame.image
+        is_due = pace.is_due(frame.timestamp_s)
         is_cut = tracker.advance(image, frame.timestamp_s)
-        is_look = is_due or is_cut or self._is_first or tracker.has_doubts
+        is_look = is_due or is_cut or is_first or tracker.has_doubts
         if is_look:
-            tracker.update(image, self._recognizer.detector.detect(image))
-        if self._is_first and trusts_new:
+            tracker.update(image, recognizer.detector.detect(image))
+        if is_first and is_live:
             tracker.confirm()
-        self._is_first = False
+        is_first = False
         tracks = tracker.in_sight()
         places = [place_of(track, image) for track in tracks]
         if is_look:
             alive = set(tracker.tracks)
-            self._answers = {t: answer for t, answer in self._answers.items() if t in alive}
-            read = self._recognizer.read_faces(image, places)
-            for track, face in zip(tracks, read, strict=True):
-                new = Answer(self._settings.half_life_s, self._settings.slack)
-                self._answers.setdefault(track, new).add(face, frame.timestamp_s)
+            answers = {track: answer for track, answer in answers.items() if track in alive}
+            for track, face in zip(tracks, recognizer.read_faces(image, places), strict=True):
+                answers.setdefault(track, Answer()).add(face, frame.timestamp_s)
         faces = []
         for track, place in zip(tracks, places, strict=True):
-            last, probabilities = self._answers[track].last, self._answers[track].probabilities
-            sure = self._recognizer.thresholds.met_by(probabilities.values())
+            last, probabilities = answers[track].last, answers[track].probabilities
+            sure = recognizer.thresholds.met_by(probabilities.values())
             face = Face(place.box_xywh, place.score, probabilities, notes=last.notes, sure=sure)
             is_detected = track.detected_s == tracker.now_s
             faces.append((track, TrackedFace(0, face, last.probabilities, is_detected)))
-        return _Waiting(frame, is_look, faces)
+        waiting.append((frame, faces))
+        # until it is known of every face whether it counts
+        while waiting and (is_live or all(t.number or t.is_gone for t, _ in waiting[0][1])):
+            yield _numbered(*waiting.popleft())
+        pace.worked(time.perf_counter() - start_s, is_look)
+    tracker.confirm()
+    while waiting:
+        yield _numbered(*waiting.popleft())
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """A frame with its faces, whose tracks may have no number yet, or turn out to be none."""
-
-    frame: Frame
-    is_look: bool
-    faces: list[tuple[Track, TrackedFace]]
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether it is known of every face whether it counts."""
-        return all(track.number or track.is_gone for track, _ in self.faces)
-
-    def result(self) -> FrameFaces:
-        """Return the frame with the faces that have a number."""
-        numbered = [replace(face, track=t.number) for t, face in self.faces if t.number]
-        numbered.sort(key=lambda face: face.track)
-        frame = self.frame
-        return FrameFaces(frame.index, frame.timestamp_s, frame.image, tuple(numbered))
+def _numbered(frame: Frame, faces: list[tuple[Track, TrackedFace]]) -> FrameFaces:
+    """Return a frame with the faces whose tracks have a number by now."""
+    numbered = [replace(face, track=track.number) for track, face in faces if track.number]
+    return FrameFaces(**vars(frame), faces=tuple(sorted(numbered, key=lambda face: face.track)))
 
 
 def place_of(track: Track, image: np.ndarray) -> Detection:
@@ -187,8 +118,8 @@ class Answer:
     so that small changes do not move it, and two equally probable classes do not take turns.
     """
 
-    half_life_s: float
-    slack: float
+    half_life_s: float = 0.35  # age at which a reading counts half
+    slack: float = 0.05  # smaller changes are ignored
     last: Face | None = None
     _last_s: float = 0.0
     _weight: float = 0.0
@@ -213,20 +144,18 @@ class Answer:
         return dict(zip(self.last.probabilities, values.tolist(), strict=True))
 
 
-@dataclass
 class SteadyPace:
     """Looks at one of every `every` frames; None: ten times a second of the video."""
 
-    every: int | None = None
-    _since: int = field(default=0, init=False)
-    _now_s: float = field(default=-math.inf, init=False)
-    _last_s: float = field(default=-math.inf, init=False)
+    def __init__(self, every: int | None):
+        self._every, self._since = every, 0
+        self._now_s = self._last_s = -math.inf
 
     def is_due(self, timestamp_s: float) -> bool:
         """Return whether the detector should look at the next frame."""
         self._since, self._now_s = self._since + 1, timestamp_s
-        if self.every is not None:
-            return self._since >= self.every
+        if self._every is not None:
+            return self._since >= self._every
         # times are rounded, to a millisecond in some files
         return timestamp_s - self._last_s >= FILE_LOOK_S - 2e-3
 
@@ -236,7 +165,6 @@ class SteadyPace:
             self._since, self._last_s = 0, self._now_s
 
 
-@dataclass
 class LivePace:
     """Looks as often as the machine allows without falling behind the camera.
 
@@ -244,36 +172,30 @@ class LivePace:
     one comes: the spare times between two looks must make up for the look.
     """
 
-    frame_s: float = LIVE_FRAME_S
-    interval: int = field(default=1, init=False)
-    _since: int = field(default=0, init=False)
-    _last_s: float = field(default=-math.inf, init=False)
-    _gap_s: float = field(default=0.0, init=False)
-    _look_s: float | None = field(default=None, init=False)
-    _plain_s: float = field(default=0.0, init=False)
+    def __init__(self):
+        self._interval, self._since = 1, 0
+        self._last_s, self._gap_s = -math.inf, 0.0
+        self._look_s, self._plain_s = 0.0, 0.0
 
     def is_due(self, timestamp_s: float) -> bool:
         self._since += 1
         gap_s, self._last_s = timestamp_s - self._last_s, timestamp_s
         # frames are passed over while work goes on: the shortest gap is the camera's own
-        self._gap_s = min(gap_s, self._gap_s * 1.02) if self._gap_s else min(gap_s, self.frame_s)
-        return self._since >= self.interval
+        self._gap_s = min(gap_s, self._gap_s * 1.02) if self._gap_s else min(gap_s, LIVE_FRAME_S)
+        return self._since >= self._interval
 
     def worked(self, spent_s: float, is_look: bool) -> None:
         if is_look:
-            self._since = 0
-            # the first look also loads what is loaded on first use
-            self._look_s = spent_s if self._look_s is None else _mixed(self._look_s, spent_s)
+            self._since, self._look_s = 0, _mixed(self._look_s, spent_s)
         else:
-            self._plain_s = _mixed(self._plain_s, spent_s) if self._plain_s else spent_s
-        frame_s = max(self.frame_s, self._gap_s)
-        most = max(1, int(LONGEST_BLIND_S / max(frame_s, self._plain_s)))
-        extra_s = (self._look_s or 0.0) - self._plain_s
+            self._plain_s = _mixed(self._plain_s, spent_s)
+        frame_s = max(LIVE_FRAME_S, self._gap_s)
         spare_s = LIVE_RESERVE * frame_s - self._plain_s
-        self.interval = most
+        self._interval = max(1, int(LONGEST_BLIND_S / max(frame_s, self._plain_s)))
         if spare_s > 0:
-            self.interval = min(most, max(1, math.ceil(extra_s / spare_s)))
+            needed = math.ceil((self._look_s - self._plain_s) / spare_s)
+            self._interval = min(self._interval, max(1, needed))
 
 
 def _mixed(known: float, measured: float) -> float:
-    return PACE_MEMORY * known + (1 - PACE_MEMORY) * measured
+    return PACE_MEMORY * known + (1 - PACE_MEMORY) * measured if known else measured

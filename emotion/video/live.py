@@ -7,16 +7,17 @@ from typing import Any
 
 from emotion.errors import SourceError
 
-FRAME_TIMEOUT_S = 10.0
-"""A source that gives nothing for this long has stopped."""
-
+FRAME_TIMEOUT_S = 10.0  # a source that gives nothing for this long has stopped
 CLOSE_TIMEOUT_S = 2.0
-LARGEST_LAG_S = 5.0
-"""Where a stream's own times and the clock differ by more, the stream has jumped."""
+LARGEST_LAG_S = 5.0  # where a stream's own times and the clock differ by more, it has jumped
 
 
 class NewestFrame:
     """Reads a live source in a thread and hands out its newest frame.
+
+    `grab` waits for the next frame and returns it with the source's own time in seconds (None where
+    it has none), or None at the end; it may raise SourceError. `close` frees the source; the thread
+    calls it, after its last `grab`.
 
     with NewestFrame("camera 0", grab, close) as newest:
         timestamp_s, frame = newest.take()
@@ -27,22 +28,9 @@ class NewestFrame:
         name: str,
         grab: Callable[[], tuple[float | None, Any] | None],
         close: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-        timeout_s: float = FRAME_TIMEOUT_S,
     ):
-        """Prepare to read a source.
-
-        Args:
-            name: of the source, for messages.
-            grab: waits for the next frame; returns it with the source's own time in seconds (None
-                where it has none), or None at the end; raises SourceError.
-            close: frees the source; the thread calls it, after its last `grab`.
-            clock: returns the time in seconds.
-            timeout_s: how long to wait for a frame.
-        """
         self.dropped = 0
         self._name, self._grab, self._close = name, grab, close
-        self._clock, self._timeout_s = clock, timeout_s
         self._start_s, self._offset_s, self._last_s = None, None, -1e-3
         self._newest, self._taken, self._problem = None, 0, None
         self._changed = threading.Condition()
@@ -59,17 +47,13 @@ class NewestFrame:
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def take(self) -> tuple[float, Any]:
-        """Wait for a new frame; return its time from the first one, in seconds, and the frame.
-
-        Raises:
-            SourceError: the source ended, failed, or gave nothing for too long.
-        """
+        """Wait for a new frame; return its time from the first one, in seconds, and the frame."""
         with self._changed:
-            self._changed.wait_for(lambda: self._newest or self._problem, self._timeout_s)
+            self._changed.wait_for(lambda: self._newest or self._problem, FRAME_TIMEOUT_S)
             if self._newest is None:
                 raise SourceError(
                     self._problem
-                    or f"expected a frame from {self._name}; none came for {self._timeout_s:g} s: "
+                    or f"expected a frame from {self._name}; none came for {FRAME_TIMEOUT_S:g} s: "
                     "is it still connected?"
                 )
             newest, self._newest = self._newest, None
@@ -77,7 +61,6 @@ class NewestFrame:
         return newest
 
     def _read(self) -> None:
-        """Read on until the end, an error, or the wish to stop."""
         problem = None
         try:
             while not self._stopping.is_set() and (grabbed := self._grab()) is not None:
@@ -102,15 +85,13 @@ class NewestFrame:
 
     def _time_of(self, own_s: float | None) -> tuple[float, float]:
         """Return a frame's time from the first one on, which never runs backwards, and how long to
-        wait until it is due, both in seconds; `own_s` is the source's own time.
+        wait until it is due; `own_s` is the source's own time.
         """
-        read_s = self._clock()
+        read_s = time.monotonic()
         if self._start_s is None:
             self._start_s = read_s
-        now_s = read_s - self._start_s
-        if own_s is None:
-            timestamp_s = now_s
-        else:
+        timestamp_s = now_s = read_s - self._start_s
+        if own_s is not None:
             if self._offset_s is None or abs(own_s - self._offset_s - now_s) > LARGEST_LAG_S:
                 self._offset_s = own_s - now_s
             timestamp_s = own_s - self._offset_s

@@ -18,69 +18,35 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-WORKING_PIXELS = 480 * 270
-"""Area in square pixels of the grey copy in which points are followed."""
+WORKING_PIXELS = 480 * 270  # area of the grey copy in which points are followed
+FLOW = {  # of the pyramids of Lucas-Kanade
+    "winSize": (11, 11),
+    "maxLevel": 3,
+    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03),
+}
+GRID, GRID_SHARE = 5, 0.7  # points a side in a box; they span less: its corners show background
+LEAST_POINTS = 8  # with fewer points that came back, a box is lost
+LARGEST_ERROR_PX = 1.0  # a point that comes back farther from its start was lost; in the copy
+LEAST_LIKENESS = 0.5  # below this correlation with its last detection, a box holds something else
+OWN_MARGIN = 0.2  # what a face in front covers around its box, as a share of its sides
+LARGEST_GROWTH = 1.25  # a face grows or shrinks by at most this factor from frame to frame
+PATCH_WH = (24, 24)  # of the contents that are compared
 
-WINDOW_PX = 11
-LEVELS = 3
-"""Window and levels above the first of the pyramids of Lucas-Kanade."""
-
-GRID = 5
-"""Points a side in a box."""
-
-GRID_SHARE = 0.7
-"""Share of the box's sides that the points span; its corners show background."""
-
-LEAST_POINTS = 8
-"""With fewer points that came back, a box is lost."""
-
-LARGEST_ERROR_PX = 1.0
-"""A point that comes back farther from its start was lost; in pixels of the copy."""
-
-LEAST_LIKENESS = 0.5
-"""Below this correlation with its content at the last detection, a box holds something else."""
-
-OWN_MARGIN = 0.2
-"""What a face in front covers around its box, as a share of its sides."""
-
-LARGEST_GROWTH = 1.25
-"""A face grows or shrinks by at most this factor from one frame to the next."""
-
-PATCH_SIDE_PX = 24
-"""Side of the contents that are compared."""
-
-THUMBNAIL_WH = (64, 48)
-BLOCK_PX = 16
-BLOCK_REACH_PX = 12
-"""Cuts are looked for in a small copy: its size, the side of its blocks, and how far a block may
-have moved from one frame to the next."""
-
-FLAT_LEVELS = 4.0
-"""A copy whose grey levels vary by less, such as a black or white frame, shows nothing."""
-
-FLAT_BLOCK_LEVELS = 3.0
-"""The same for a block."""
-
-SAME_VIEW = 0.98
-"""Correlation of two copies from which their blocks need not be compared."""
-
+# cuts are looked for in a small copy: its size, the side of its blocks, and how far a block may
+# have moved from one frame to the next
+THUMBNAIL_WH, BLOCK_PX, BLOCK_REACH_PX = (64, 48), 16, 12
+FLAT_LEVELS = 4.0  # a copy whose grey levels vary by less, such as a black frame, shows nothing
+FLAT_BLOCK_LEVELS = 3.0  # the same for a block
+SAME_VIEW = 0.98  # correlation of two copies from which their blocks need not be compared
+# at a cut a frame changes (see `change_between`) by this much more than the frame before did; fast
+# pans and shaking change every frame, but by less than twice this: no more than this is subtracted
 CUT_CHANGE = 0.12
-"""At a cut a frame changes (see `change_between`) by this much more than the frame before did. Fast
-pans and shaking change every frame, but by less than twice this: no more than this is subtracted
-for the frame before."""
 
-VELOCITY_WANDER = (2.0, 2.0, 0.7, 0.7)
-"""How much the velocity of (middle x, middle y, width, height) wanders within a second, in sides of
-the box a second."""
-
-BOX_NOISE = (0.05, 0.05, 0.07, 0.07)
-"""Standard deviation of a detected box's middle and size, in sides."""
-
-FLOW_NOISE = (0.3, 0.3, 0.3, 0.3)
-"""Standard deviation of a velocity that the flow measured, in sides a second."""
-
-DRIFT = 0.1
-"""How far a box that the flow carries drifts within a second, in sides."""
+# standard deviations, in sides of the box, for (middle x, middle y, width, height)
+VELOCITY_WANDER = np.array((2.0, 2.0, 0.7, 0.7))  # of the velocity a second, within a second
+BOX_NOISE = np.array((0.05, 0.05, 0.07, 0.07))  # of a detected box
+FLOW_NOISE = np.array((0.3, 0.3, 0.3, 0.3))  # of a velocity a second that the flow measured
+DRIFT = 0.1  # of a box that the flow carries, within a second
 
 
 @dataclass(frozen=True)
@@ -105,14 +71,6 @@ class GreyFrame:
         """The frame as a few pixels, float32."""
         small = cv2.resize(self.grey, THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
         return small.astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Motion:
-    """How a box moved: its shift in pixels, and its growth as a factor."""
-
-    shift_xy: tuple[float, float]
-    growth: float
 
 
 @dataclass
@@ -144,14 +102,14 @@ def change_between(before: GreyFrame, now: GreyFrame) -> float:
     one, other = before.thumbnail, now.thumbnail
     if correlation(one, other) > SAME_VIEW:
         return 0.0
-    one, other = _clipped_like(one, other), _clipped_like(other, one)
+
+    def clipped_like(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        # without what a flash or the dark took from the other one
+        black, white = float((other < 6).mean()), float((other > 249).mean())
+        return np.clip(one, *np.quantile(one, (black, 1 - white)).astype(np.float32))
+
+    one, other = clipped_like(one, other), clipped_like(other, one)
     return min(_share_missing(one, other), _share_missing(other, one))
-
-
-def _clipped_like(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return a copy without what a flash or the dark took from the other one."""
-    black, white = float((other < 6).mean()), float((other > 249).mean())
-    return np.clip(one, *np.quantile(one, (black, 1 - white)).astype(np.float32))
 
 
 def _share_missing(one: np.ndarray, other: np.ndarray) -> float:
@@ -185,36 +143,35 @@ def follow_boxes(
     boxes: np.ndarray,
     ranks: Sequence[float],
     patches: Sequence[np.ndarray],
-) -> list[Motion | None]:
-    """Return how each box moved, None where its content was lost.
+) -> list[np.ndarray | None]:
+    """Return how the middle and the size of each box of `before`, (N, 4) in pixels, changed; None
+    where its content was lost.
 
-    Args:
-        before: the frame that the boxes are of.
-        now: the next frame.
-        boxes: (N, 4) left, top, width, height in pixels of the frame.
-        ranks: where boxes overlap, the points belong to the lowest rank, and to no box where ranks
-            are equal: two faces that cross must not swap their points.
-        patches: what each box should hold (see `patch_of`).
+    Where boxes overlap, the points belong to the lowest rank, and to no box where ranks are equal:
+    two faces that cross must not swap their points. `patches` are what each box should hold.
     """
     if not len(boxes):
         return []
     scaled = np.asarray(boxes, np.float64) * before.scale
     starts = [_own_points(scaled, index, ranks, now.grey.shape) for index in range(len(boxes))]
-    ends, errors = _there_and_back(before, now, np.concatenate(starts))
-    parts = np.cumsum([len(points) for points in starts])[:-1]
-    moved = zip(starts, np.split(ends, parts), np.split(errors, parts), strict=True)
+    if not sum(map(len, starts)):
+        return [None] * len(boxes)
+    points = np.concatenate(starts).reshape(-1, 1, 2)
+    ends, seen, _ = cv2.calcOpticalFlowPyrLK(before.grey, now.grey, points, None, **FLOW)
+    back, seen_back, _ = cv2.calcOpticalFlowPyrLK(now.grey, before.grey, ends, None, **FLOW)
+    errors = np.linalg.norm((back - points)[:, 0], axis=1)
+    errors[(seen[:, 0] == 0) | (seen_back[:, 0] == 0)] = np.inf
+    parts = np.cumsum([len(own) for own in starts])[:-1]
+    moved = zip(starts, np.split(ends[:, 0], parts), np.split(errors, parts), strict=True)
     motions = []
     for box, points, patch in zip(scaled, moved, patches, strict=True):
         motion = _motion(box, *points)
         if motion is not None:
             # does the box hold, where it went, what it should?
-            size = box[2:] * motion.growth
-            corner = box[:2] + box[2:] / 2 + motion.shift_xy - size / 2
-            found = _patch(now.grey, (*corner, *size))
-            shift_x, shift_y = motion.shift_xy
-            is_held = correlation(patch, found) >= LEAST_LIKENESS
-            in_frame = Motion((shift_x / before.scale, shift_y / before.scale), motion.growth)
-            motion = in_frame if is_held else None
+            size = box[2:] + motion[2:]
+            corner = box[:2] + box[2:] / 2 + motion[:2] - size / 2
+            is_held = correlation(patch, _patch(now.grey, (*corner, *size))) >= LEAST_LIKENESS
+            motion = motion / before.scale if is_held else None
         motions.append(motion)
     return motions
 
@@ -242,32 +199,11 @@ def _own_points(
     return points[inside].astype(np.float32)
 
 
-def _there_and_back(
-    before: GreyFrame, now: GreyFrame, starts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where points went, (N, 2), and how far from their start they come back, (N,)."""
-    if not len(starts):
-        return starts, np.zeros(0, np.float32)
-    options = {
-        "winSize": (WINDOW_PX, WINDOW_PX),
-        "maxLevel": LEVELS,
-        "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03),
-    }
-    starts = starts.reshape(-1, 1, 2)
-    ends, seen, _ = cv2.calcOpticalFlowPyrLK(before.grey, now.grey, starts, None, **options)
-    back, seen_back, _ = cv2.calcOpticalFlowPyrLK(now.grey, before.grey, ends, None, **options)
-    errors = np.linalg.norm((back - starts)[:, 0], axis=1)
-    errors[(seen[:, 0] == 0) | (seen_back[:, 0] == 0)] = np.inf
-    return ends[:, 0], errors
-
-
 def _motion(
     box: np.ndarray, starts: np.ndarray, ends: np.ndarray, errors: np.ndarray
-) -> Motion | None:
-    """Return what the better half of the points says, by medians: shift and growth."""
-    if len(starts) < LEAST_POINTS:
-        return None
-    good = errors <= min(float(np.median(errors)), LARGEST_ERROR_PX)
+) -> np.ndarray | None:
+    """Return what the better half of the points says, by medians, of middle and size, (4,)."""
+    good = errors <= min(float(np.median(errors)), LARGEST_ERROR_PX) if len(errors) else errors
     if good.sum() < LEAST_POINTS:
         return None
     starts, ends = starts[good], ends[good]
@@ -278,70 +214,62 @@ def _motion(
         return None
     # what growth alone does to points that lie to one side of the middle is no shift
     from_middle = starts - (box[:2] + box[2:] / 2)
-    shift_x, shift_y = np.median(ends - starts - (growth - 1) * from_middle, axis=0)
-    return Motion((float(shift_x), float(shift_y)), growth)
+    shift = np.median(ends - starts - (growth - 1) * from_middle, axis=0)
+    return np.concatenate([shift, box[2:] * (growth - 1)])
 
 
 def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
     """Return the content of a box at a standard size, float32; beyond an edge its pixels repeat."""
     x, y, width, height = box
-    across, down = width / PATCH_SIDE_PX, height / PATCH_SIDE_PX
-    to_grey = np.array([[across, 0, x], [0, down, y]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    side = (PATCH_SIDE_PX, PATCH_SIDE_PX)
-    patch = cv2.warpAffine(grey, to_grey, side, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return patch.astype(np.float32)
+    to_grey = np.array([[width / PATCH_WH[0], 0, x], [0, height / PATCH_WH[1], y]])
+    look = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(grey, to_grey, PATCH_WH, **look).astype(np.float32)
 
 
 class BoxFilter:
     """Where a box is and how fast it moves, by a Kalman filter of constant velocity.
 
-    The state is (middle x, middle y, width, height) and their velocities a second. Detections
-    measure the first half, the flow of points measures the second.
+    The state `mean`, (2, 4), is (middle x, middle y, width, height) and their velocities a second;
+    `covariance` is (2, 2, 4), as the four do not depend on each other. Detections measure the first
+    half, the flow of points measures the second.
     """
 
     def __init__(self, box_xywh: Sequence[float]):
-        """Start at rest, with a box in pixels."""
-        self.mean = np.array([*middle_of(box_xywh), *box_xywh[2:], 0, 0, 0, 0], float)
-        spread = np.concatenate([BOX_NOISE, VELOCITY_WANDER])
-        self.covariance = np.diag((spread * side_of(box_xywh)) ** 2)
+        self.mean = np.array([[*middle_of(box_xywh), *box_xywh[2:]], [0.0] * 4])
+        spread = np.array([BOX_NOISE, VELOCITY_WANDER]) * side_of(box_xywh)
+        self.covariance = np.eye(2)[..., None] * spread**2
 
     @property
     def box_xywh(self) -> np.ndarray:
         """Left, top, width and height, (4,) float64."""
-        x, y, width, height = self.mean[:4]
+        x, y, width, height = self.mean[0]
         return np.array([x - width / 2, y - height / 2, width, height])
 
     def predict(self, step_s: float) -> None:
         """Move on by a time in seconds."""
         side = side_of(self.box_xywh)
-        move = np.eye(8)
-        move[:4, 4:] = step_s * np.eye(4)
-        wander = np.square(np.array(VELOCITY_WANDER) * side) * step_s
         # the new velocity holds for the whole step, so that measuring it also corrects the place
-        gain = np.concatenate([step_s * np.eye(4), np.eye(4)])
-        noise = gain @ np.diag(wander) @ gain.T
-        noise[:4, :4] += np.eye(4) * (DRIFT * side) ** 2 * step_s
+        move, gain = np.array([[1, step_s], [0, 1]]), np.array([step_s, 1])
+        noise = np.outer(gain, gain)[..., None] * np.square(VELOCITY_WANDER * side) * step_s
+        noise[0, 0] += (DRIFT * side) ** 2 * step_s
+        self.covariance = np.einsum("ij,jkn,lk->iln", move, self.covariance, move) + noise
         self.mean = move @ self.mean
-        self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
-        self.covariance = move @ self.covariance @ move.T + noise
+        self.mean[0, 2:] = np.maximum(self.mean[0, 2:], 1.0)
 
     def measure_box(self, box_xywh: Sequence[float]) -> None:
         """Correct the state by a box that the detector saw."""
-        box = np.array([*middle_of(box_xywh), *box_xywh[2:]], float)
-        self._measure(slice(0, 4), box, np.array(BOX_NOISE))
+        self._measure(0, np.array([*middle_of(box_xywh), *box_xywh[2:]]), BOX_NOISE)
 
-    def measure_motion(self, motion: Motion, size_wh: np.ndarray, step_s: float) -> None:
-        """Correct the state by how the content of a box of `size_wh` moved in the last step."""
-        moved = np.concatenate([motion.shift_xy, size_wh * (motion.growth - 1)])
-        self._measure(slice(4, 8), moved / step_s, np.array(FLOW_NOISE))
+    def measure_velocity(self, velocity: np.ndarray) -> None:
+        """Correct the state by how fast the content of the box moved, in pixels a second, (4,)."""
+        self._measure(1, velocity, FLOW_NOISE)
 
-    def _measure(self, part: slice, seen: np.ndarray, noise_sides: np.ndarray) -> None:
-        noise = np.diag((noise_sides * side_of(self.box_xywh)) ** 2)
-        gain = np.linalg.solve(self.covariance[part, part] + noise, self.covariance[part]).T
-        self.mean = self.mean + gain @ (seen - self.mean[part])
-        self.mean[2:4] = np.maximum(self.mean[2:4], 1.0)
-        self.covariance = self.covariance - gain @ self.covariance[part]
+    def _measure(self, half: int, seen: np.ndarray, noise_sides: np.ndarray) -> None:
+        noise = (noise_sides * side_of(self.box_xywh)) ** 2
+        gain = self.covariance[:, half] / (self.covariance[half, half] + noise)
+        self.mean = self.mean + gain * (seen - self.mean[half])
+        self.mean[0, 2:] = np.maximum(self.mean[0, 2:], 1.0)
+        self.covariance = self.covariance - gain[:, None] * self.covariance[half]
 
 
 def middle_of(box_xywh: Sequence[float]) -> tuple[float, float]:

@@ -1,70 +1,49 @@
 """A whole video into its files: the annotated video, tables, a summary and a timeline."""
 
 import contextlib
+import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from emotion.drawing import annotate
+from emotion.errors import TableError
 from emotion.recognizer import Recognizer
+from emotion.rows import face_cells, face_columns, face_to_dict
 from emotion.tables import TableSink
-from emotion.video.following import FollowSettings, follow
+from emotion.text import listed
+from emotion.video.following import follow
 from emotion.video.reading import Video, frames
-from emotion.video.rows import frame_rows, video_columns
-from emotion.video.summary import (
-    SUMMARY_SUFFIXES,
-    SummaryBuilder,
-    VideoSummary,
-    check_suffix,
-    write_summary,
-)
-from emotion.video.timeline import check_timeline, write_timeline
+from emotion.video.summary import SUMMARY_SUFFIXES, SummaryBuilder, VideoSummary, write_summary
+from emotion.video.timeline import TIMELINE_SUFFIXES, write_timeline
 from emotion.video.tracking import FrameFaces
 from emotion.video.writing import VideoSink
-
-DEFAULT_SETTINGS = FollowSettings()
 
 
 @dataclass(frozen=True)
 class VideoOutputs:
-    """The files that a video becomes; each is left out where it is not given.
+    """The files that a video becomes; each is left out where it is not given."""
 
-    Attributes:
-        video: the annotated video, with the sound of the original.
-        tables: one row a face a frame (.csv, .jsonl, .parquet).
-        summary: how long each track showed each emotion (.json or .csv).
-        timeline: a picture of the tracks over time (.png or .svg).
-        bars: whether the annotated video shows the probabilities of all classes.
-    """
-
-    video: Path | None = None
-    tables: tuple[Path, ...] = ()
-    summary: Path | None = None
-    timeline: Path | None = None
-    bars: bool = True
+    video: Path | None = None  # annotated, with the sound of the original
+    tables: tuple[Path, ...] = ()  # one row a face a frame (.csv, .jsonl, .parquet)
+    summary: Path | None = None  # how long each track showed each emotion
+    timeline: Path | None = None  # a picture of the tracks over time
+    bars: bool = True  # the annotated video shows the probabilities of all classes
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the work is.
-
-    Attributes:
-        frames_done: frames that are finished.
-        frame_count: frames that there will be, None where the source does not say.
-        position_s: time of the last finished frame in the video.
-        duration_s: how long the video is, None where the source does not say.
-        rate: recent frames per second; 0 for the first frame.
-    """
+    """How far the work is; None where the source does not say."""
 
     frames_done: int
     frame_count: int | None
-    position_s: float
+    position_s: float  # time of the last finished frame in the video
     duration_s: float | None
-    rate: float
+    rate: float  # recent frames per second; 0 for the first frame
 
     @property
     def share(self) -> float | None:
@@ -76,26 +55,19 @@ class Progress:
 
 @dataclass
 class VideoReport:
-    """What came of a video; filled while the work goes on.
-
-    Attributes:
-        summary: the tracks and their emotions.
-        problem: where and why a file ended early, one sentence; None where it did not.
-        is_complete: whether all of the video was done: neither stopped nor ended early.
-        sound_problem: why the annotated video lacks some of the sound; None where it has all.
-    """
+    """What came of a video; filled while the work goes on."""
 
     summary: VideoSummary | None = None
-    problem: str | None = None
-    is_complete: bool = False
-    sound_problem: str | None = None
+    problem: str | None = None  # where and why a file ended early
+    is_complete: bool = False  # all of the video was done: neither stopped nor ended early
+    sound_problem: str | None = None  # why the annotated video lacks some of the sound
 
 
 def analyse_video(
     recognizer: Recognizer,
     video: Video,
     outputs: VideoOutputs = VideoOutputs(),
-    settings: FollowSettings = DEFAULT_SETTINGS,
+    detect_every: int | None = None,
     viewers: Sequence[Callable[[FrameFaces], bool]] = (),
     on_progress: Callable[[Progress], bool] | None = None,
     is_mirrored: bool = False,
@@ -109,33 +81,75 @@ def analyse_video(
         recognizer: finds and reads the faces.
         video: what `open_video` gave; it is used up.
         outputs: the files to write.
-        settings: how faces are followed.
+        detect_every: see `follow`.
         viewers: called with every frame; one that returns False stops the work after that frame.
         on_progress: called after every frame; returns False to stop.
         is_mirrored: swap left and right first.
-        builder: sums the frames up; for a caller who wants the summary of an interrupted video too.
+        builder: for a caller who wants the summary of an interrupted video too.
 
-    Raises:
-        SourceError: a live source stopped, or a file cannot be written.
+    Raises SourceError or TableError where a live source stops or a file cannot be written.
     """
     builder, report = builder or SummaryBuilder(), VideoReport()
-    info, rate = video.info, FrameRate(smoothing_s=5.0)
+    info, model, rate = video.info, recognizer.model, FrameRate(smoothing_s=5.0)
+
+    def finish(path: Path) -> None:
+        try:
+            if path == outputs.timeline:
+                write_timeline(path, builder.result(), video.name)
+                return
+            about = {
+                "video": video.name,
+                "model": {"name": model.name, "sha256": model.sha256},
+                "is_complete": report.is_complete,
+                "problem": video.problem,
+            }
+            write_summary(path, builder.result(), about)
+        except OSError as error:
+            raise TableError(
+                f"expected to write {path}; received: {error.strerror or error}"
+            ) from error
+
+    # what cannot be written is known now, not after an hour of work
+    wanted = {outputs.summary: SUMMARY_SUFFIXES, outputs.timeline: TIMELINE_SUFFIXES}
+    for path, suffixes in wanted.items():
+        if path and path.suffix.lower() not in suffixes:
+            raise TableError(
+                f"expected a name ending in {listed(suffixes, 'or')}; received {path.name}"
+            )
+    if outputs.timeline and importlib.util.find_spec("matplotlib") is None:
+        raise TableError(
+            "expected the package matplotlib to draw a timeline; it is not installed: pip install "
+            "matplotlib"
+        )
     with contextlib.ExitStack() as stack:
-        consumers = list(_consumers(stack, recognizer, video, outputs, builder, report))
+        for path in filter(None, wanted):
+            stack.callback(finish, path)
+        about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
+        columns = video_columns(model.class_names)
+        tables = [stack.enter_context(TableSink(path, columns, about)) for path in outputs.tables]
+        sink, sides = None, {}
+        if outputs.video:
+            sound = video.path if info.has_sound else None
+            sink = VideoSink(outputs.video, info, sound, video.is_live)
+            # what became of the sound is known when the file is closed
+            stack.callback(lambda: setattr(report, "sound_problem", sink.sound_problem))
+            stack.enter_context(sink)
         # the frames are closed before the files are
         read = stack.enter_context(contextlib.closing(frames(video, is_mirrored)))
-        followed = follow(recognizer, read, settings, video.is_live)
+        followed = follow(recognizer, read, detect_every, video.is_live)
         stack.enter_context(contextlib.closing(followed))
         for done, frame in enumerate(followed, start=1):
-            for consume in consumers:
-                consume(frame)
+            builder.add(frame)
+            for table in tables:
+                for row in frame_rows(frame):
+                    table.write(row)
+            if sink:
+                sink.write(annotated(frame, outputs.bars, sides), frame.timestamp_s)
             # all are called before any answer counts: each gets the frame on which one quits
             answers = [view(frame) for view in viewers]
             if on_progress:
-                progress = Progress(
-                    done, info.frame_count, frame.timestamp_s, info.duration_s, rate.tick()
-                )
-                answers.append(on_progress(progress))
+                position = frame.timestamp_s, info.duration_s, rate.tick()
+                answers.append(on_progress(Progress(done, info.frame_count, *position)))
             if not all(answers):
                 break
         else:
@@ -144,46 +158,22 @@ def analyse_video(
     return report
 
 
-def _consumers(
-    stack: contextlib.ExitStack,
-    recognizer: Recognizer,
-    video: Video,
-    outputs: VideoOutputs,
-    builder: SummaryBuilder,
-    report: VideoReport,
-) -> Iterator[Callable[[FrameFaces], object]]:
-    """Yield a function for each thing that is made of the frames; `stack` finishes the files."""
-    model = recognizer.model
-    yield builder.add
-    if outputs.summary:
-        check_suffix(outputs.summary, "summary", SUMMARY_SUFFIXES)
+def video_columns(class_names: Iterable[str]) -> dict[str, type]:
+    """Return the columns of a video's table, name -> type, for a model's classes."""
+    return {"frame": int, "timestamp_s": float, "track": int, **face_columns(class_names, raw=True)}
 
-        def finish_summary() -> None:
-            about = {
-                "video": video.name,
-                "model": {"name": model.name, "sha256": model.sha256},
-                "is_complete": report.is_complete,
-                "problem": video.problem,
-            }
-            write_summary(outputs.summary, builder.result(), about)
 
-        stack.callback(finish_summary)
-    if outputs.timeline:
-        # known now, not after an hour of work
-        check_timeline(outputs.timeline)
-        stack.callback(lambda: write_timeline(outputs.timeline, builder.result(), video.name))
-    about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
-    for path in outputs.tables:
-        table = stack.enter_context(TableSink(path, video_columns(model.class_names), about))
-        yield lambda frame, table=table: [table.write(row) for row in frame_rows(frame)]
-    if outputs.video:
-        sound = video.path if video.info.has_sound else None
-        sink = VideoSink(outputs.video, video.info, sound, video.is_live)
-        # what became of the sound is known when the file is closed
-        stack.callback(lambda: setattr(report, "sound_problem", sink.sound_problem))
-        stack.enter_context(sink)
-        sides: dict[int, int] = {}
-        yield lambda frame: sink.write(annotated(frame, outputs.bars, sides), frame.timestamp_s)
+def frame_rows(frame: FrameFaces) -> list[dict]:
+    """Return the rows of one frame, column -> value; without a face, one of frame and time."""
+    start = {"frame": frame.index, "timestamp_s": round(frame.timestamp_s, 6)}
+    rows = [
+        start
+        | {"track": tracked.track, "detected": tracked.is_detected}
+        | face_cells(face_to_dict(tracked.face))
+        | {f"raw_probability_{name}": round(p, 6) for name, p in tracked.raw.items()}
+        for tracked in frame.faces
+    ]
+    return rows or [start]
 
 
 def annotated(
@@ -210,10 +200,10 @@ class FrameRate:
         if self._last_s is not None:
             elapsed_s = max(now_s - self._last_s, 1e-6)
             weight = 1 - math.exp(-elapsed_s / self._smoothing_s)
-            before_s = elapsed_s if self._interval_s is None else self._interval_s
+            before_s = self._interval_s or elapsed_s
             self._interval_s = before_s + weight * (elapsed_s - before_s)
         self._last_s = now_s
-        return 0.0 if self._interval_s is None else 1 / self._interval_s
+        return 1 / self._interval_s if self._interval_s else 0.0
 
     def restart(self) -> None:
         """Leave out the time since the last frame, as after a pause."""

@@ -8,9 +8,8 @@ import functools
 import itertools
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,47 +25,31 @@ from emotion.video.decoding import (
     letterboxed,
     open_container,
     open_stream,
-    picture_stream,
-    promises_of,
-    stated_s,
     stream_name,
-    upright_size_wh,
     usable_fps,
 )
 from emotion.video.live import NewestFrame
 
-VIDEO_SUFFIXES = (
+VIDEO_SUFFIXES = (  # a file of any other name is looked into
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".gif"),
 )
-"""Suffixes that mean a video; a file of any other name is looked into."""
-
+# FFmpeg's names of what phones, cameras and browsers make
 WEB_FORMATS = tuple("mov matroska avi mpeg mpegts ogg".split())
 WEB_CODECS = tuple("h264 hevc vp8 vp9 libdav1d av1 mpeg4 mpeg2video mjpeg h263 theora".split())
-"""FFmpeg's names of what phones, cameras and browsers make."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known about a video before its end.
+    """What is known about a video before its end; None where the file does not say."""
 
-    Attributes:
-        fps: average frames per second, always a usable number.
-        size_wh: width and height of the upright frames in pixels.
-        frame_count: how many frames the file promises, None where it does not say.
-        duration_s: how long the file promises to last, None where it does not say.
-        is_steady: whether frames come evenly, `fps` a second; not so from a camera.
-        has_sound: whether there is sound beside the picture.
-        start_s: when the first frame is shown by the clock of the file, which its sound shares.
-    """
-
-    fps: float
-    size_wh: tuple[int, int]
+    fps: float  # average frames per second, always a usable number
+    size_wh: tuple[int, int]  # of the upright frames
     frame_count: int | None = None
     duration_s: float | None = None
-    is_steady: bool = True
+    is_steady: bool = True  # frames come evenly, `fps` a second; not so from a camera
     has_sound: bool = False
-    start_s: float = 0.0
+    start_s: float = 0.0  # time of the first frame by the clock of the file, which its sound shares
 
 
 @dataclass(frozen=True)
@@ -82,18 +65,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """Limits for a file from outside; what exceeds them is refused before memory is spent on it.
+    """Limits for a file from outside; what exceeds them is refused before memory is spent on it."""
 
-    Attributes:
-        most_pixels: of a frame.
-        most_frames: of the file, whether it states them or not.
-        longest_s: likewise, in seconds.
-        allowed_formats: FFmpeg's names of containers.
-        allowed_codecs: FFmpeg's names of codecs.
-    """
-
-    most_pixels: int = 4096 * 2304
-    most_frames: int = 36_000
+    most_pixels: int = 4096 * 2304  # of a frame
+    most_frames: int = 36_000  # of the file, whether it states them or not
     longest_s: float = 600.0
     allowed_formats: tuple[str, ...] = WEB_FORMATS
     allowed_codecs: tuple[str, ...] = WEB_CODECS
@@ -101,24 +76,14 @@ class VideoLimits:
 
 @dataclass
 class Video:
-    """An opened video file, stream or camera; `frames` may be taken from it once.
+    """An opened video file, stream or camera; `frames` may be taken from it once."""
 
-    Attributes:
-        name: for messages; without folder, and without a stream's credentials.
-        is_live: whether it goes on while its frames are not read.
-        info: what is known before its end.
-        path: of a file.
-        dropped: frames of a live source that were skipped.
-        problem: after the last frame of a file: one sentence where it was damaged or ended early.
-        reader: gives the frames.
-    """
-
-    name: str
-    is_live: bool
+    name: str  # without folder, and without a stream's credentials
+    is_live: bool  # it goes on while its frames are not read
     info: VideoInfo
-    path: Path | None = None
-    dropped: int = 0
-    problem: str | None = None
+    path: Path | None = None  # of a file
+    dropped: int = 0  # frames of a live source that were skipped
+    problem: str | None = None  # after the last frame: why a file was damaged or ended early
     reader: Iterable[Frame] = field(default=(), repr=False)
 
 
@@ -135,72 +100,67 @@ def open_video(
     source: int | str | Path,
     open_capture: Callable = cv2.VideoCapture,
     limits: VideoLimits | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Video]:
     """Open a camera (its number), a stream (its URL) or a video file, and close it at the end.
 
-    Args:
-        source: what to open.
-        open_capture: opens a camera.
-        limits: for a file from outside.
-        clock: returns the time of live frames, in seconds.
-
-    Raises:
-        SourceError: it cannot be opened, gives no frame, or is beyond the limits.
+    `open_capture` opens a camera, `limits` are for a file from outside. Raises SourceError where it
+    cannot be opened, gives no frame, or is beyond the limits.
     """
-    if isinstance(source, int):
-        opened = _open_camera(source, open_capture, clock)
-    elif isinstance(source, str):
-        opened = _open_stream(source, clock)
-    else:
-        opened = _open_file(source, limits)
-    with opened as video:
-        yield video
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, int):
+            yield _open_camera(stack, source, open_capture)
+        elif isinstance(source, str):
+            yield _open_stream(stack, source)
+        elif not source.is_file():
+            found = "is a folder" if source.is_dir() else "does not exist"
+            raise SourceError(f"expected a video file; {source} {found}")
+        else:
+            formats = limits.allowed_formats if limits else FILE_FORMATS
+            # no frame of a stranger's file is unpacked before its size is known
+            opened = open_container(source, formats, NO_CODECS if limits else ())
+            container = stack.enter_context(opened)
+            yield _recorded_video(container, source.name, source, limits)
 
 
 def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
     """Yield every frame of a file up to its end or its damage, or always the newest of a live
-    source.
+    source, with left and right swapped if wished.
 
-    Args:
-        video: what `open_video` gave; it is used up.
-        is_mirrored: swap left and right.
-
-    Raises:
-        SourceError: a live source stopped, or a file is beyond its limits.
+    Raises SourceError where a live source stopped, or a file is beyond its limits.
     """
     for frame in video.reader:
-        if is_mirrored:
-            frame = Frame(frame.index, frame.timestamp_s, cv2.flip(frame.image, 1))
-        yield frame
-
-
-@contextlib.contextmanager
-def _open_file(path: Path, limits: VideoLimits | None) -> Iterator[Video]:
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise SourceError(f"expected a video file; {path} {found}")
-    formats = limits.allowed_formats if limits else FILE_FORMATS
-    # no frame of a stranger's file is unpacked before its size is known
-    with open_container(path, formats, NO_CODECS if limits else ()) as container:
-        yield _recorded_video(container, path.name, path, limits)
+        yield replace(frame, image=cv2.flip(frame.image, 1)) if is_mirrored else frame
 
 
 def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits | None) -> Video:
     """Return a video that waits for its reader, described by its container and first frame."""
-    stream = picture_stream(container, name)
-    decoder = Decoder(container, stream)
+    decoder = Decoder(container, name)
+    stream, codec = decoder.stream, decoder.stream.codec_context
+
+    def check_size(width: int, height: int) -> None:
+        if limits and width * height > limits.most_pixels:
+            raise SourceError(
+                f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
+                f"{width}x{height}: make it smaller"
+            )
+
+    def check_length(count: int, seconds: float) -> None:
+        if limits and (count > limits.most_frames or seconds > limits.longest_s):
+            raise SourceError(
+                f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
+                f"frames; {name} is longer: cut it into parts"
+            )
+
     if limits:
-        codec = stream.codec_context
         if codec.codec.name not in limits.allowed_codecs:
             raise SourceError(
                 f"expected a video of {', '.join(limits.allowed_codecs)}; {name} is "
                 f"{codec.codec.name}: convert it to an .mp4 of H.264"
             )
-        _check_size((codec.width, codec.height), name, limits)
-        _check_length(stream.frames, stated_s(container, stream), name, limits)
         # a file may promise less than it unpacks to; decoders round sides up to their blocks
         codec.options = {"max_pixels": str(2 * limits.most_pixels)}
+    check_size(codec.width, codec.height)
+    check_length(stream.frames, decoder.stated_s())
     pictures = decoder.pictures()
     first = next(pictures, None)
     if first is None:
@@ -210,43 +170,40 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
         raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
     average, base = stream.average_rate, stream.base_rate
     has_rate = 0 < float(average or 0) <= HIGHEST_FPS
-    frame_count, duration_s = promises_of(container, stream)
+    frame_count, duration_s = decoder.promises()
     info = VideoInfo(
-        fps=usable_fps(average, stream.guessed_rate),
-        size_wh=upright_size_wh(first, decoder.aspect),
+        fps=decoder.fps,
+        size_wh=decoder.size_wh(first),
         frame_count=frame_count if has_rate else None,
         duration_s=duration_s,
         is_steady=bool(has_rate and base and abs(average - base) <= Fraction(1, 100) * average),
         has_sound=bool(container.streams.audio),
         start_s=decoder.time_s(first) or 0.0,
     )
-    _check_size(info.size_wh, name, limits)
+    check_size(*info.size_wh)
     video = Video(name, False, info, path)
-    video.reader = _recorded_frames(video, decoder, itertools.chain([first], pictures), limits)
+
+    def recorded_frames() -> Iterator[Frame]:
+        index, timestamp_s = 0, 0.0
+        for picture in itertools.chain([first], pictures):
+            if index:
+                # without a time, or where time would run backwards: a frame's length after the last
+                own_s = decoder.time_s(picture)
+                own_s = -1.0 if own_s is None else own_s - info.start_s
+                timestamp_s = own_s if own_s > timestamp_s else timestamp_s + 1 / info.fps
+            check_length(index + 1, timestamp_s)
+            decoder.note(index, timestamp_s, picture)
+            image = decoder.rgb(picture, info.size_wh)
+            if image is not None:
+                yield Frame(index, timestamp_s, image)
+                index += 1
+        video.problem = _problem(info, decoder, index, timestamp_s + 1 / info.fps)
+
+    video.reader = recorded_frames()
     return video
 
 
-def _recorded_frames(
-    video: Video, decoder: Decoder, pictures: Iterator, limits: VideoLimits | None
-) -> Iterator[Frame]:
-    """Yield the frames of a file in time; at the end say in the video what was wrong."""
-    info, index, timestamp_s = video.info, 0, 0.0
-    for picture in pictures:
-        if index:
-            # without a time, or where time would run backwards: a frame's length after the last
-            own_s = decoder.time_s(picture)
-            own_s = -1.0 if own_s is None else own_s - info.start_s
-            timestamp_s = own_s if own_s > timestamp_s else timestamp_s + 1 / info.fps
-        _check_length(index + 1, timestamp_s, video.name, limits)
-        decoder.note(index, timestamp_s, picture)
-        image = decoder.rgb(picture, info.size_wh)
-        if image is not None:
-            yield Frame(index, timestamp_s, image)
-            index += 1
-    video.problem = _problem(info, decoder, index, timestamp_s + 1 / info.fps)
-
-
-def _problem(info: VideoInfo, decoder: Decoder, frame_count: int, end_s: float) -> str | None:
+def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str | None:
     """Return in one sentence what was wrong with a file that was read to its end, or None.
 
     Many files round the number of their frames or guess it from their length, so being short of a
@@ -255,28 +212,25 @@ def _problem(info: VideoInfo, decoder: Decoder, frame_count: int, end_s: float) 
     promised_s = info.duration_s or (info.frame_count or 0) / info.fps
     # where a file counts its frames it times its pictures alone, else with their sound
     packets_s = 0.0 if info.frame_count else decoder.packets_reach_s - info.start_s
-    missing = (info.frame_count or math.inf) - frame_count
-    missing_s = promised_s - max(end_s, packets_s)
-    if missing > max(2, 0.02 * (info.frame_count or 0)) and missing_s > max(
-        2 / info.fps, 0.02 * promised_s
-    ):
+    lacks_frames = (info.frame_count or math.inf) - count > max(2, 0.02 * (info.frame_count or 0))
+    lacks_time = promised_s - max(end_s, packets_s) > max(2 / info.fps, 0.02 * promised_s)
+    if lacks_frames and lacks_time:
         expected = f"{info.frame_count} frames" if info.frame_count else "a video"
         return (
             f"expected {expected} ({promised_s:.1f} s); the video can be read only up to frame "
-            f"{frame_count} ({end_s:.1f} s), where it is damaged or cut off"
+            f"{count} ({end_s:.1f} s), where it is damaged or cut off"
         )
     if decoder.damages:
         index, timestamp_s = decoder.first_damage
+        more = f", and in {decoder.damages - 1} more places" if decoder.damages > 1 else ""
         return (
             f"expected only whole frames; the video is damaged near frame {index + 1} "
-            f"({timestamp_s:.1f} s), where frames are missing or partly wrong"
-            + (f", and in {decoder.damages - 1} more places" if decoder.damages > 1 else "")
+            f"({timestamp_s:.1f} s), where frames are missing or partly wrong{more}"
         )
     return None
 
 
-@contextlib.contextmanager
-def _open_camera(number: int, open_capture: Callable, clock: Callable) -> Iterator[Video]:
+def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callable) -> Video:
     problem = (
         f"expected a camera with number {number}; none could be opened: is it connected, free and "
         "allowed to be used?"
@@ -299,73 +253,51 @@ def _open_camera(number: int, open_capture: Callable, clock: Callable) -> Iterat
     def to_rgb(bgr: np.ndarray) -> np.ndarray:
         return cv2.cvtColor(bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB)
 
-    with NewestFrame(name, grab, capture.release, clock) as newest:
-        try:
-            first = newest.take()
-        except SourceError as error:
-            raise SourceError(problem) from error
-        video = Video(name, True, VideoInfo(fps, first[1].shape[1::-1], is_steady=False))
-        video.reader = _live_frames(video, newest, first, to_rgb)
-        yield video
-
-
-@contextlib.contextmanager
-def _open_stream(url: str, clock: Callable) -> Iterator[Video]:
-    container, name = open_stream(url), stream_name(url)
-    with contextlib.ExitStack() as stack:
-        stack.callback(container.close)
-        if url.startswith("http") and container.duration:
-            # a file on a server waits, as one on the disk does
-            yield _recorded_video(container, name, None, None)
-            return
-        stream = picture_stream(container, name)
-        # more threads would hold back a frame each
-        decoder = Decoder(container, stream, threading="SLICE")
-        pictures = decoder.pictures()
-
-        def grab():
-            picture = next(pictures, None)
-            return None if picture is None else (decoder.time_s(picture), picture)
-
-        # from here on the thread closes it
-        stack.pop_all()
-        newest = stack.enter_context(NewestFrame(name, grab, container.close, clock))
+    newest = stack.enter_context(NewestFrame(name, grab, capture.release))
+    try:
         first = newest.take()
-        size_wh = upright_size_wh(first[1], decoder.aspect)
-        fps = usable_fps(stream.average_rate, stream.guessed_rate)
-        video = Video(name, True, VideoInfo(fps, size_wh, is_steady=False))
-        to_rgb = functools.partial(decoder.rgb, size_wh=size_wh)
-        video.reader = _live_frames(video, newest, first, to_rgb)
-        yield video
+    except SourceError as error:
+        raise SourceError(problem) from error
+    return _live_video(name, fps, first[1].shape[1::-1], newest, first, to_rgb)
 
 
-def _live_frames(
-    video: Video, newest: NewestFrame, first: tuple, to_rgb: Callable
-) -> Iterator[Frame]:
-    """Yield the first frame and then always the newest."""
-    start_s, taken, index = first[0], first, 0
-    while True:
-        video.dropped = newest.dropped
-        image = to_rgb(taken[1])
-        if image is not None:
-            if image.shape[1::-1] != video.info.size_wh:
-                image = letterboxed(image, video.info.size_wh)
-            yield Frame(index, taken[0] - start_s, image)
-            index += 1
-        taken = newest.take()
+def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
+    container, name = open_stream(url), stream_name(url)
+    stack.callback(container.close)
+    if url.startswith("http") and container.duration:
+        # a file on a server waits, as one on the disk does
+        return _recorded_video(container, name, None, None)
+    # more threads would hold back a frame each
+    decoder = Decoder(container, name, threading="SLICE")
+    pictures = decoder.pictures()
+
+    def grab():
+        picture = next(pictures, None)
+        return None if picture is None else (decoder.time_s(picture), picture)
+
+    # from here on the thread closes it
+    stack.pop_all()
+    newest = stack.enter_context(NewestFrame(name, grab, container.close))
+    first = newest.take()
+    size_wh = decoder.size_wh(first[1])
+    to_rgb = functools.partial(decoder.rgb, size_wh=size_wh)
+    return _live_video(name, decoder.fps, size_wh, newest, first, to_rgb)
 
 
-def _check_size(size_wh: tuple[int, int], name: str, limits: VideoLimits | None) -> None:
-    if limits and math.prod(size_wh) > limits.most_pixels:
-        raise SourceError(
-            f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
-            f"{size_wh[0]}x{size_wh[1]}: make it smaller"
-        )
+def _live_video(name, fps, size_wh, newest: NewestFrame, first: tuple, to_rgb: Callable) -> Video:
+    """Return a video of the first frame, which is taken already, and then always the newest."""
+    video = Video(name, True, VideoInfo(fps, size_wh, is_steady=False))
 
+    def live_frames() -> Iterator[Frame]:
+        taken, index = first, 0
+        while True:
+            video.dropped = newest.dropped
+            image = to_rgb(taken[1])
+            if image is not None:
+                image = image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
+                yield Frame(index, taken[0] - first[0], image)
+                index += 1
+            taken = newest.take()
 
-def _check_length(frame_count: int, seconds: float, name: str, limits: VideoLimits | None) -> None:
-    if limits and (frame_count > limits.most_frames or seconds > limits.longest_s):
-        raise SourceError(
-            f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
-            f"frames; {name} is longer: cut it into parts"
-        )
+    video.reader = live_frames()
+    return video

@@ -7,38 +7,28 @@ from pathlib import Path
 from emotion.errors import SourceError
 from emotion.video.decoding import import_av, open_container, packets_over_damage
 
+# FFmpeg's names of the decoders of what phones, cameras and browsers record; no other is run
 SOUND_DECODERS = tuple(
     "aac mp3float mp3 mp2float mp2 opus libopus vorbis ac3 eac3 alac flac amrnb libopencore_amrnb "
     "wmav1 wmav2 adpcm_ms adpcm_ima_wav adpcm_ima_qt pcm_s16le pcm_s16be pcm_s24le pcm_s24be "
     "pcm_s32le pcm_f32le pcm_u8 pcm_alaw pcm_mulaw pcm_dvd pcm_bluray".split()
 )
-"""FFmpeg's names of the decoders of what phones, cameras and browsers record; no other is run."""
-
 RATE_HZ = 48_000
 BITS_A_SECOND = 128_000
-LARGEST_STRETCH = 1000
-"""Samples a second by which sound may be stretched to stay in time; larger gaps become silence."""
+LARGEST_STRETCH = 1000  # samples a second to stay in time; larger gaps become silence
 
 
 class Sound:
-    """Gives the packets of a sound in step with the pictures.
-
-    Attributes:
-        problem: what is wrong with the sound, in one sentence, else None.
-    """
+    """Gives the packets of a sound in step with the pictures; time `start_s` of it becomes 0."""
 
     def __init__(self, source, stream, name: str, start_s: float):
-        """Prepare to read a stream of an opened container; its time `start_s` becomes 0."""
-        self.problem = None
+        self.problem = None  # what is wrong with the sound, in one sentence
         self._source, self._stream, self._name = source, stream, name
         self._start_s, self._position_s = start_s, 0.0
         self._packets, self._next = iter(()), None
 
     def send_to(self, container, copied: tuple[str, ...], encoder: str) -> None:
-        """Add a stream to a container that is written: encoded again, unless its codec is `copied`.
-
-        Codecs and encoder are given by FFmpeg's names.
-        """
+        """Add a stream to a container: encoded again, unless its codec is among those `copied`."""
         codec = self._stream.codec_context
         if codec.codec.canonical_name in copied:
             target = container.add_stream_from_template(self._stream)
@@ -72,8 +62,8 @@ class Sound:
 
     def _packed(self, target) -> Iterator:
         """Yield the sound decoded and encoded again, from time 0 on, with silence in its gaps."""
-        av, codec = import_av(), target.codec_context
-        fit = av.AudioResampler(
+        codec = target.codec_context
+        fit = import_av().AudioResampler(
             *(codec.format, codec.layout, RATE_HZ, 1024),
             options={"async": LARGEST_STRETCH, "first_pts": 0},
         )
@@ -81,9 +71,8 @@ class Sound:
             for piece in self._decoded(packet) or ():
                 for fitted in fit.resample(piece):
                     yield from target.encode(fitted)
-        for fitted in fit.resample(None):
+        for fitted in (*fit.resample(None), None):
             yield from target.encode(fitted)
-        yield from target.encode(None)
 
     def _decoded(self, packet) -> list | None:
         """Return the pieces of sound in a packet, or None where it is damaged."""
@@ -109,20 +98,15 @@ class Sound:
                 yield packet
 
     def _note_damage(self) -> None:
-        if self.problem is None:
-            self.problem = (
-                f"expected to read all sound of {self._name}; it is damaged near "
-                f"{max(0.0, self._position_s):.1f} s"
-            )
+        self.problem = self.problem or (
+            f"expected to read all sound of {self._name}; it is damaged near "
+            f"{max(0.0, self._position_s):.1f} s"
+        )
 
 
 @contextlib.contextmanager
 def open_sound(path: Path, start_s: float) -> Iterator[Sound]:
-    """Open the sound of a file, whose time `start_s` becomes 0.
-
-    Raises:
-        SourceError: there is no sound that can be read.
-    """
+    """Open the sound of a file; raise SourceError where there is none that can be read."""
     with open_container(path, tried=SOUND_DECODERS) as source:
         stream = source.streams.best("audio")
         codec = stream and stream.codec_context

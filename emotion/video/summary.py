@@ -7,66 +7,49 @@ reports as an emotion what the model itself would not.
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from emotion.errors import TableError
 from emotion.faces import in_words, likely_classes
 from emotion.files import whole_file, write_json
 from emotion.rows import safe_cell
-from emotion.text import clock, counted, length, listed, share
+from emotion.text import clock, counted, length, share
 from emotion.video.tracking import FrameFaces, TrackedFace
 
-SCHEMA = 1
-"""Version of the JSON form; it grows when a field changes its meaning or goes away."""
-
-LONE_FRAME_S = 1 / 30
-"""How long the only frame of a video counts."""
-
+SCHEMA = 1  # of the JSON form; it grows when a field changes its meaning or goes away
+LONE_FRAME_S = 1 / 30  # how long the only frame of a video counts
 UNSURE = "unsure"
 SUMMARY_SUFFIXES = (".json", ".csv")
-MOST_LINES, MOST_ENTRIES, BAR_LETTERS = 12, 3, 10
-"""On a terminal: faces, emotions of a face, and letters of its bar."""
-
-MOST_BINS = 1400
-"""The timeline divides a video into at most this many bins: it is 1,600 pixels wide."""
-
-FIRST_BIN_S = 0.02
-"""Width of a bin; it doubles whenever the video outgrows its bins."""
-
-MOST_SHOWN = 20
-"""Faces on the timeline: those seen for longest."""
-
-MOST_KEPT, FORGET_AFTER_S = 300, 60
-"""Beyond twice this many faces with bins, those unseen for that long lose theirs."""
+MOST_LINES, MOST_ENTRIES, BAR_LETTERS = 12, 3, 10  # in a terminal: faces, emotions of each, its bar
+MOST_BINS = 1400  # of the timeline, which is 1,600 pixels wide
+FIRST_BIN_S = 0.02  # width of a bin; it doubles whenever the video outgrows its bins
+MOST_SHOWN = 20  # faces on the timeline: those seen for longest
+MOST_KEPT = 300  # beyond twice this many faces with bins...
+FORGET_AFTER_S = 60  # ...those unseen for that long lose theirs
 
 
 @dataclass(frozen=True)
 class TrackSummary:
-    """One face over the video.
-
-    Attributes:
-        track: its number.
-        first_s: when it was first seen, in seconds of the video.
-        last_s: when it was last seen: the end of its last frame.
-        frames: frames that it is in.
-        seconds: how long it was seen.
-        seconds_by_emotion: class -> how long that was the sure answer.
-        unsure_s: how long there was no sure answer; with those above the whole of `seconds`.
-        mean_probabilities: class -> mean over the time seen, 0 to 1, sure or not.
-    """
+    """One face over the video; those seen for longest also over bins of time, for the timeline."""
 
     track: int
     first_s: float
-    last_s: float
+    last_s: float  # the end of its last frame
     frames: int
-    seconds: float
-    seconds_by_emotion: Mapping[str, float]
+    seconds: float  # how long it was seen
+    seconds_by_emotion: Mapping[str, float]  # how long each was the sure answer
     unsure_s: float
-    mean_probabilities: Mapping[str, float]
+    mean_probabilities: Mapping[str, float]  # over the time seen, sure or not
+    # (bins + 1,) where each bin begins and ends
+    edges_s: np.ndarray | None = field(default=None, repr=False, compare=False)
+    # (bins,) the class that was the sure answer for longest, the number of classes where that is
+    # unsure, -1 where the face was not seen
+    answers: np.ndarray | None = field(default=None, repr=False, compare=False)
+    # (bins, classes) mean probabilities while it was seen
+    chances: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def emotion(self) -> str | None:
@@ -76,7 +59,7 @@ class TrackSummary:
 
     @property
     def verdict(self) -> str:
-        """Return what was seen for longest: an emotion, or "unsure: neutral or sad"."""
+        """What was seen for longest: an emotion, or "unsure: neutral or sad"."""
         if self.emotion and self.seconds_by_emotion[self.emotion] >= self.unsure_s:
             return self.emotion
         return in_words(likely_classes(self.mean_probabilities), sure=False)
@@ -84,8 +67,8 @@ class TrackSummary:
     @property
     def shares(self) -> dict[str, float]:
         """The share of the time seen of each emotion and of "unsure", 0 to 1."""
-        entries = dict(self.seconds_by_emotion) | {UNSURE: self.unsure_s}
-        return {name: s / self.seconds if self.seconds else 0.0 for name, s in entries.items()}
+        entries = {**self.seconds_by_emotion, UNSURE: self.unsure_s}
+        return {name: seconds / (self.seconds or 1) for name, seconds in entries.items()}
 
     @property
     def largest_shares(self) -> list[tuple[str, float]]:
@@ -112,79 +95,48 @@ class TrackSummary:
 
     def row(self) -> dict:
         """Return the same as one row of a table, column -> value."""
-        nested = self.to_dict()
-        verdict = nested.pop("verdict")
-        seconds = nested.pop("seconds_by_emotion") | {UNSURE: nested.pop("unsure_s")}
-        shares, means = nested.pop("shares"), nested.pop("mean_probabilities")
-        return (
-            nested
-            | {f"seconds_{name}": value for name, value in seconds.items()}
-            | {f"share_{name}": value for name, value in shares.items()}
-            | {f"mean_probability_{name}": value for name, value in means.items()}
-            | {"verdict": verdict}
-        )
-
-
-@dataclass(frozen=True)
-class TrackTimeline:
-    """One face over the bins of time, from the first to the last one it was seen in.
-
-    Attributes:
-        summary: the face.
-        edges_s: (bins + 1,) where each bin begins and ends.
-        answers: (bins,) position of the class that was the sure answer for longest, the number of
-            classes where that is unsure, -1 where the face was not seen.
-        chances: (bins, classes) mean probabilities while it was seen.
-    """
-
-    summary: TrackSummary
-    edges_s: np.ndarray
-    answers: np.ndarray
-    chances: np.ndarray
+        row = self.to_dict()
+        verdict = row.pop("verdict")
+        groups = {
+            "seconds": row.pop("seconds_by_emotion") | {UNSURE: row.pop("unsure_s")},
+            "share": row.pop("shares"),
+            "mean_probability": row.pop("mean_probabilities"),
+        }
+        for group, values in groups.items():
+            row |= {f"{group}_{name}": value for name, value in values.items()}
+        return row | {"verdict": verdict}
 
 
 @dataclass(frozen=True)
 class VideoSummary:
-    """A whole video.
-
-    Attributes:
-        frames: how many were looked at.
-        duration_s: from the first frame to the end of the last.
-        no_face_s: how long no face was seen; `one_face_s` and `several_faces_s` likewise.
-        most_faces: faces at once.
-        tracks: the faces, by number.
-        timelines: those seen for longest over time, by number; drawn by `write_timeline`.
-    """
+    """A whole video: its frames, how long how many faces were seen, and each face by its number."""
 
     frames: int
-    duration_s: float
+    duration_s: float  # from the first frame to the end of the last
     no_face_s: float
     one_face_s: float
     several_faces_s: float
-    most_faces: int
+    most_faces: int  # at once
     tracks: tuple[TrackSummary, ...]
-    timelines: tuple[TrackTimeline, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def timelines(self) -> list[TrackSummary]:
+        """The faces that the timeline shows."""
+        return [track for track in self.tracks if track.answers is not None]
 
     def to_dict(self) -> dict:
         """Return plain types for JSON."""
-        times = ("duration_s", "no_face_s", "one_face_s", "several_faces_s")
-        return {
-            "schema": SCHEMA,
-            "frames": self.frames,
-            **{name: round(getattr(self, name), 3) for name in times},
-            "most_faces": self.most_faces,
-            "tracks": [track.to_dict() for track in self.tracks],
-        }
+        numbers = {n: round(v, 3) for n, v in vars(self).items() if n != "tracks"}
+        return {"schema": SCHEMA, **numbers, "tracks": [track.to_dict() for track in self.tracks]}
 
 
 class SummaryBuilder:
     """Adds frames up to a `VideoSummary`; an hour takes no more memory than a minute."""
 
-    def __init__(self, most_bins: int = MOST_BINS):
-        """Start empty; the timelines will have at most `most_bins` bins."""
-        self._most_bins, self._bin_s = most_bins, FIRST_BIN_S
+    def __init__(self):
         self._tracks: dict[int, _TrackSums] = {}
-        self._seconds_by_count = [0.0, 0.0, 0.0]
+        self._bin_s = FIRST_BIN_S
+        self._seconds_by_count = [0.0, 0.0, 0.0]  # of frames with no face, one, several
         self._frames = self._most_faces = 0
         self._start_s = 0.0
         self._last: tuple[float, tuple[TrackedFace, ...]] | None = None
@@ -203,23 +155,15 @@ class SummaryBuilder:
             elapsed_s = self._last[0] - self._start_s
             mean_s = elapsed_s / (self._frames - 1) if self._frames > 1 else LONE_FRAME_S
             self._end_last(self._last[0] + mean_s)
-        tracks = [self._tracks[number].summary(number) for number in sorted(self._tracks)]
-        with_bins = [track for track in tracks if self._tracks[track.track].bins]
-        longest = sorted(with_bins, key=lambda track: -track.seconds)[:MOST_SHOWN]
-        timelines = [
-            self._tracks[track.track].timeline(track, self._bin_s)
-            for track in sorted(longest, key=lambda track: track.track)
-        ]
-        none_s, one_s, several_s = self._seconds_by_count
+        tracks = sorted(self._tracks.items())
+        with_bins = [number for number, sums in tracks if sums.bins]
+        shown = sorted(with_bins, key=lambda n: -self._tracks[n].seconds)[:MOST_SHOWN]
         return VideoSummary(
-            frames=self._frames,
-            duration_s=none_s + one_s + several_s,
-            no_face_s=none_s,
-            one_face_s=one_s,
-            several_faces_s=several_s,
+            self._frames,
+            sum(self._seconds_by_count),
+            *self._seconds_by_count,
             most_faces=self._most_faces,
-            tracks=tuple(tracks),
-            timelines=tuple(timelines),
+            tracks=tuple(s.summary(n, self._bin_s if n in shown else None) for n, s in tracks),
         )
 
     def _end_last(self, until_s: float) -> None:
@@ -230,15 +174,14 @@ class SummaryBuilder:
         until_s = max(start_s, until_s)
         self._seconds_by_count[min(2, len(faces))] += until_s - start_s
         self._most_faces = max(self._most_faces, len(faces))
-        while until_s > self._most_bins * self._bin_s:
+        while until_s > MOST_BINS * self._bin_s:
             self._bin_s *= 2
             for sums in self._tracks.values():
                 sums.widen()
         for tracked in faces:
             if tracked.track not in self._tracks:
                 self._forget_bins(start_s)
-                names = tuple(tracked.face.probabilities)
-                self._tracks[tracked.track] = _TrackSums(names, start_s)
+                self._tracks[tracked.track] = _TrackSums(tracked, start_s)
             self._tracks[tracked.track].add(tracked, start_s, until_s, self._bin_s)
 
     def _forget_bins(self, now_s: float) -> None:
@@ -256,9 +199,10 @@ class _TrackSums:
     seconds times its probability; in all, and for each bin of time that the face was seen in.
     """
 
-    def __init__(self, names: tuple[str, ...], first_s: float):
-        self.names, self.first_s, self.last_s, self.frames = names, first_s, first_s, 0
-        self.total = np.zeros(2 * len(names) + 1)
+    def __init__(self, tracked: TrackedFace, first_s: float):
+        self.names = tuple(tracked.face.probabilities)
+        self.first_s, self.last_s, self.frames = first_s, first_s, 0
+        self.total = np.zeros(2 * len(self.names) + 1)
         self.bins: dict[int, np.ndarray] = {}
 
     @property
@@ -284,69 +228,49 @@ class _TrackSums:
         for number, sums in narrow.items():
             self.bins[number // 2] = self.bins.get(number // 2, 0.0) + sums
 
-    def summary(self, number: int) -> TrackSummary:
-        count, seconds = len(self.names), self.seconds
-        means = self.total[count + 1 :] / (seconds or 1)
+    def summary(self, number: int, bin_s: float | None) -> TrackSummary:
+        """Return the track's summary, with its timeline where the width of the bins is given."""
+        count, bins = len(self.names), {}
+        if bin_s:
+            numbers = np.arange(min(self.bins), max(self.bins) + 2)
+            nothing = np.zeros_like(self.total)
+            sums = np.stack([self.bins.get(number, nothing) for number in numbers[:-1].tolist()])
+            seconds = sums[:, : count + 1].sum(axis=1)
+            is_seen = seconds > 0
+            bins = {
+                "edges_s": numbers * bin_s,
+                "answers": np.where(is_seen, sums[:, : count + 1].argmax(axis=1), -1),
+                "chances": sums[:, count + 1 :] / np.where(is_seen, seconds, 1)[:, None],
+            }
+        means = self.total[count + 1 :] / (self.seconds or 1)
         return TrackSummary(
             track=number,
             first_s=self.first_s,
             last_s=self.last_s,
             frames=self.frames,
-            seconds=seconds,
+            seconds=self.seconds,
             seconds_by_emotion=dict(zip(self.names, self.total[:count].tolist(), strict=True)),
             unsure_s=float(self.total[count]),
             mean_probabilities=dict(zip(self.names, means.tolist(), strict=True)),
-        )
-
-    def timeline(self, summary: TrackSummary, bin_s: float) -> TrackTimeline:
-        count, numbers = len(self.names), np.arange(min(self.bins), max(self.bins) + 2)
-        nothing = np.zeros_like(self.total)
-        sums = np.stack([self.bins.get(number, nothing) for number in numbers[:-1].tolist()])
-        seconds = sums[:, : count + 1].sum(axis=1)
-        is_seen = seconds > 0
-        return TrackTimeline(
-            summary=summary,
-            edges_s=numbers * bin_s,
-            answers=np.where(is_seen, sums[:, : count + 1].argmax(axis=1), -1),
-            chances=sums[:, count + 1 :] / np.where(is_seen, seconds, 1)[:, None],
+            **bins,
         )
 
 
-def write_summary(path: Path, summary: VideoSummary, about: Mapping | None = None) -> None:
-    """Write a summary as .json, or as .csv with one row a track.
-
-    `about` is what else the JSON says, such as the video's name and the model.
-
-    Raises:
-        TableError: another suffix, or the file cannot be written.
-    """
-    check_suffix(path, "summary", SUMMARY_SUFFIXES)
-    try:
-        if path.suffix.lower() == ".json":
-            write_json(path, dict(about or {}) | summary.to_dict())
-            return
-        rows = [track.row() for track in summary.tracks]
-        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0] if rows else ["track"])
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({name: safe_cell(value) for name, value in row.items()})
-    except OSError as error:
-        raise TableError(
-            f"expected to write the summary {path}; received: {error.strerror or error}"
-        ) from error
+def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
+    """Write a summary as .json, with `about` before it, or as .csv with one row a track."""
+    if path.suffix.lower() == ".json":
+        write_json(path, {**about, **summary.to_dict()})
+        return
+    rows = [track.row() for track in summary.tracks]
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0] if rows else ["track"])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: safe_cell(value) for name, value in row.items()})
 
 
-def check_suffix(path: Path, kind: str, suffixes: Sequence[str]) -> None:
-    """Raise a `TableError` where a file's suffix is none of those that can be written."""
-    if path.suffix.lower() not in suffixes:
-        raise TableError(
-            f"expected a {kind} ending in {listed(suffixes, 'or')}; received {path.name}"
-        )
-
-
-def summary_lines(summary: VideoSummary, most: int = MOST_LINES) -> list[str]:
-    """Return a summary as lines of text for a terminal: the `most` faces seen for longest."""
+def summary_lines(summary: VideoSummary) -> list[str]:
+    """Return a summary as lines of text for a terminal: the faces seen for longest."""
     parts = {
         "no face": summary.no_face_s,
         "one face": summary.one_face_s,
@@ -359,14 +283,14 @@ def summary_lines(summary: VideoSummary, most: int = MOST_LINES) -> list[str]:
         lines += ["", f"{'face':>6}{'from':>10}{'to':>10}{'seen':>10}   share of the time seen"]
     longest = sorted(summary.tracks, key=lambda track: (-track.seconds, track.track))
     when = clock if summary.duration_s >= 60 else length
-    for track in sorted(longest[:most], key=lambda track: track.track):
+    for track in sorted(longest[:MOST_LINES], key=lambda track: track.track):
         entries = track.largest_shares[:MOST_ENTRIES] or [(UNSURE, 0.0)]
         words = ", ".join(f"{name} {share(value)}" for name, value in entries if value >= 0.005)
         times = when(track.first_s), when(track.last_s), length(track.seconds)
         bar = "#" * round(BAR_LETTERS * entries[0][1])
         cells = "".join(f"{text:>10}" for text in times)
         lines.append(f"{track.track:>6}{cells}   {bar:<{BAR_LETTERS}} {words}".rstrip())
-    if left_out := longest[most:]:
+    if left_out := longest[MOST_LINES:]:
         seen = length(sum(track.seconds for track in left_out))
         lines.append(f"  and {counted(len(left_out), 'more face')}, seen for {seen} in all")
     return lines

@@ -5,58 +5,46 @@ More faces have a ribbon each, with the names written on it where there is room.
 colour is the probability; what is hatched is unsure; where nothing is drawn, the face was not seen.
 """
 
-import importlib.util
+import functools
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+import warnings
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from emotion.errors import TableError
 from emotion.faces import CANDIDATE_SHARE
 from emotion.files import whole_file
 from emotion.labels import color_rgb
 from emotion.text import clock, counted, length, printable, share
-from emotion.video.summary import UNSURE, TrackTimeline, VideoSummary, check_suffix
+from emotion.video.summary import UNSURE, TrackSummary, VideoSummary
 
 TIMELINE_SUFFIXES = (".png", ".svg")
+MOST_LANES = 24  # three faces of eight emotions; more faces have a ribbon each
 
-MOST_LANES = 24
-"""Three faces of eight emotions; more faces have a ribbon each."""
-
-WIDTH_PX, LEFT_PX, RIGHT_PX = 1600, 150, 50
-PLOT_PX = WIDTH_PX - LEFT_PX - RIGHT_PX
-TOP_PX, AXIS_PX, LEGEND_PX = 104, 60, 60
-HEAD_PX, PANEL_GAP_PX = 40, 18
-LARGEST_LANE_PX, ALL_LANES_PX, LANE_SHARE = 56, 800, 0.9
-SMALLEST_RIBBON_PX, LARGEST_RIBBON_PX, ALL_RIBBONS_PX, RIBBON_SHARE = 48, 110, 720, 0.78
-"""A lane or ribbon fills this share of its place."""
+# in pixels of the .png
+WIDTH, LEFT, RIGHT, TOP, BELOW = 1600, 150, 50, 104, 120
+PLOT = WIDTH - LEFT - RIGHT
+HEAD, PANEL_GAP = 40, 18  # above and below the lanes of a face
+LARGEST_LANE, ALL_LANES, LANE_SHARE = 56, 800, 0.9  # a lane fills that share of its place
+SMALLEST_RIBBON, LARGEST_RIBBON, ALL_RIBBONS, RIBBON_SHARE = 48, 110, 720, 0.78
 
 DOTS_PER_INCH = 100
 SMALL_PT, TEXT_PT, TITLE_PT = 10, 11, 17
-LETTER_PX = 0.62 * TEXT_PT / 72 * DOTS_PER_INCH
-"""Mean width of a letter of DejaVu Sans."""
-
+LETTER = 0.62 * TEXT_PT / 72 * DOTS_PER_INCH  # mean width of a letter of DejaVu Sans in pixels
 FONT = "DejaVu Sans"
-MORE_FONTS = (
+MORE_FONTS = (  # for letters that the first one lacks, where they are installed
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
     *("PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Noto Sans Devanagari"),
 )
-"""Fonts for letters that the first one lacks, where they are installed."""
-
-LONGEST_TITLE, LONGEST_NAME = 90, 12
+LONGEST_TITLE, LONGEST_NAME = 90, 12  # in letters
 
 INK, MUTED, GRID, FIELD, PAPER = "#1b1f24", "#5b636c", "#d5dade", "#f1f3f5", "#ffffff"
 HATCH_INK, HATCH_PT = "#7d868f", 0.8
-UNSURE_LOOK = MappingProxyType({"edgecolor": HATCH_INK, "hatch": "/////", "linewidth": 0})
-CLEAR = MappingProxyType({"facecolor": PAPER, "edgecolor": "none", "pad": 1})
-"""The ground of words that the lines of the grid would cross."""
-
-PALE = 0.28
-"""Opacity of what might be the answer but is not."""
+HATCH = MappingProxyType({"edgecolor": HATCH_INK, "hatch": "/////", "linewidth": 0})  # unsure
+PALE = 0.28  # opacity of what might be the answer but is not
 
 MOST_TICKS = 11
 TICK_STEPS_S = (
@@ -65,99 +53,100 @@ TICK_STEPS_S = (
 )
 
 
-def check_timeline(path: Path) -> None:
-    """Raise a `TableError` where no timeline of this suffix, or none at all, can be drawn."""
-    check_suffix(path, "timeline", TIMELINE_SUFFIXES)
-    if importlib.util.find_spec("matplotlib") is None:
-        raise TableError(
-            f"expected the package matplotlib to draw {path.name}; it is not installed: pip "
-            "install matplotlib"
-        )
-
-
-def write_timeline(path: Path, summary: VideoSummary, title: str = "") -> None:
-    """Draw the faces of a video over time as .png or .svg; `title` is the name of the video.
-
-    Raises:
-        TableError: another suffix, matplotlib is missing, or the file cannot be written.
-    """
-    check_timeline(path)
+def write_timeline(path: Path, summary: VideoSummary, title: str) -> None:
+    """Draw the faces of a video over time as .png or .svg; `title` is the name of the video."""
     content = render(summary, title, path.suffix.lower().removeprefix("."))
-    try:
-        with whole_file(path) as part:
-            part.write_bytes(content)
-    except OSError as error:
-        raise TableError(
-            f"expected to write the timeline {path}; received: {error.strerror or error}"
-        ) from error
+    with whole_file(path) as part:
+        part.write_bytes(content)
 
 
 def render(summary: VideoSummary, title: str, form: str) -> bytes:
     """Return the picture as the bytes of a "png" or "svg" file."""
-    content, figure = io.BytesIO(), draw(summary, title)
-    about = {"Title": _headline(title)}
+    content, about = io.BytesIO(), {"Title": _headline(title)}
+    if form == "svg":
+        about["Date"] = None
+    with warnings.catch_warnings(action="ignore"):  # of letters that no font has: they are boxes
+        draw(summary, title).savefig(content, format=form, dpi=DOTS_PER_INCH, metadata=about)
     if form == "png":
-        figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata=about)
         return content.getvalue()
-    figure.savefig(content, format="svg", metadata=about | {"Date": None})
-    faces = (
-        f"Face {track.summary.track}, seen for {length(track.summary.seconds)}: "
-        + ", ".join(f"{name} {share(value)}" for name, value in track.summary.largest_shares)
-        for track in summary.timelines
-    )
-    words = _one_line(" ".join(f"{words}." for words in (_extent(summary), *faces)))
     # what a screen reader says
-    head = '<svg role="img" aria-labelledby="timeline-title timeline-description" '
-    svg = content.getvalue().decode().replace("<svg ", head, 1)
-    svg = svg.replace("<title>", '<title id="timeline-title">', 1)
-    told = f'</title>\n <desc id="timeline-description">{escape(words)}</desc>'
-    return svg.replace("</title>", told, 1).encode()
+    words = [_extent(summary)]
+    for track in summary.timelines:
+        shares = ", ".join(f"{name} {share(value)}" for name, value in track.largest_shares)
+        words.append(f"Face {track.track}, seen for {length(track.seconds)}: {shares}")
+    told = escape(_one_line(" ".join(f"{part}." for part in words)))
+    svg = content.getvalue().decode()
+    for before, after in (
+        ("<svg ", '<svg role="img" aria-labelledby="timeline-title timeline-description" '),
+        ("<title>", '<title id="timeline-title">'),
+        ("</title>", f'</title>\n <desc id="timeline-description">{told}</desc>'),
+    ):
+        svg = svg.replace(before, after, 1)
+    return svg.encode()
 
 
 def draw(summary: VideoSummary, title: str = ""):
     """Return the matplotlib figure of a timeline; no setting of matplotlib is touched."""
-    # unlike `pyplot` it needs no window and can be used by several threads
+    # unlike `pyplot` it needs no window
     from matplotlib.figure import Figure
 
     tracks, end_s = summary.timelines, summary.duration_s or 1
-    lanes = sum(track.chances.shape[1] for track in tracks)
+    lanes = sum(len(track.mean_probabilities) for track in tracks)
     has_lanes = 0 < lanes <= MOST_LANES
     if has_lanes:
-        step = min(LARGEST_LANE_PX, ALL_LANES_PX / lanes)
-        plot_px = lanes * step + len(tracks) * (HEAD_PX + PANEL_GAP_PX) - PANEL_GAP_PX
+        step = min(LARGEST_LANE, ALL_LANES / lanes)
+        top = lanes * step + len(tracks) * (HEAD + PANEL_GAP) - PANEL_GAP
     else:
-        count = max(1, len(tracks))
-        step = min(LARGEST_RIBBON_PX, max(SMALLEST_RIBBON_PX, ALL_RIBBONS_PX / count))
-        plot_px = count * step
-    height_px = TOP_PX + plot_px + AXIS_PX + LEGEND_PX
-    size = (WIDTH_PX / DOTS_PER_INCH, height_px / DOTS_PER_INCH)
-    figure = Figure(figsize=size, facecolor=PAPER)
-    axes = _axes(figure, summary.duration_s, plot_px, height_px)
-    words, families = _drawable(_headline(title))
+        step = min(LARGEST_RIBBON, max(SMALLEST_RIBBON, ALL_RIBBONS / max(1, len(tracks))))
+        top = max(1, len(tracks)) * step
+    height = TOP + top + BELOW
+    figure = Figure((WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH), facecolor=PAPER)
+
+    # seconds and pixels, with the times below
+    axes = figure.add_axes((LEFT / WIDTH, BELOW / height, PLOT / WIDTH, top / height))
+    axes.set(facecolor=PAPER, xlim=(0, end_s), ylim=(0, top), yticks=[])
+    axes.set_xticks(*time_ticks(summary.duration_s))
+    look = {"colors": MUTED, "labelcolor": INK, "labelsize": TEXT_PT, "labelfontfamily": FONT}
+    axes.tick_params(axis="x", length=5, **look)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side == "bottom", color=MUTED)
+
+    words = _headline(title)
     if len(words) > LONGEST_TITLE:
         words = f"{words[: LONGEST_TITLE // 2]}…{words[-LONGEST_TITLE // 2 :]}"
-    look = {"x": 0.02, "ha": "left", "va": "top", "parse_math": False, "family": families}
-    figure.text(y=1 - 22 / height_px, s=words, size=TITLE_PT, weight="bold", color=INK, **look)
-    look["family"] = [FONT]
-    figure.text(y=1 - 58 / height_px, s=_extent(summary), size=TEXT_PT, color=MUTED, **look)
+    look = {"x": 0.02, "va": "top", "parse_math": False, "family": _families()}
+    figure.text(y=1 - 22 / height, s=words, size=TITLE_PT, weight="bold", color=INK, **look)
+    figure.text(y=1 - 58 / height, s=_extent(summary), size=TEXT_PT, color=MUTED, **look)
     if not tracks:
-        look = {"size": TITLE_PT, "color": MUTED, "ha": "center", "va": "center", "bbox": CLEAR}
-        _write(axes, end_s / 2, plot_px / 2, "No face was seen", **look)
+        look = {"size": TITLE_PT, "color": MUTED, "ha": "center", "is_clear": True}
+        _write(axes, end_s / 2, top / 2, "No face was seen", **look)
         return figure
-    top = plot_px
     for track in tracks:
+        face = f"Face {track.track}"
         if has_lanes:
-            top -= HEAD_PX
-            _write_panel_head(axes, track, top + 14)
-            for index in range(track.chances.shape[1]):
-                _draw_lane(_Strip(axes, track, top - LANE_SHARE * step, top), index)
+            top -= HEAD
+            _write(axes, None, top + 14, face, size=TEXT_PT + 2, weight="bold")
+            shares = "  ".join(f"{name} {share(value)}" for name, value in track.largest_shares)
+            text = f"seen for {length(track.seconds)}:  {shares}"
+            _write(axes, 0, top + 14, text, size=TEXT_PT, color=MUTED, is_clear=True)
+            for index, name in enumerate(track.mean_probabilities):
+                bottom = top - LANE_SHARE * step
+                _draw_lane(axes, track, index, bottom, top)
+                _write(axes, None, (bottom + top) / 2, _short(name), size=TEXT_PT)
                 top -= step
-            top -= PANEL_GAP_PX
+            top -= PANEL_GAP
         else:
             gap = step * (1 - RIBBON_SHARE) / 2
-            _draw_ribbon(_Strip(axes, track, top - step + gap, top - gap), end_s / PLOT_PX)
+            _draw_ribbon(axes, track, top - step + gap, top - gap, end_s / PLOT)
+            middle = top - step / 2
+            _write(axes, None, middle + 8, face, size=TEXT_PT, weight="bold")
+            name, value = (track.largest_shares or [(UNSURE, 1.0)])[0]
+            text = f"{_short(name)} {share(value)}"
+            _write(axes, None, middle - 10, text, size=SMALL_PT - 1, color=MUTED)
             top -= step
-    _draw_legend(figure, tracks, has_lanes, height_px)
+    _draw_legend(figure, tracks[0], has_lanes, height)
     return figure
 
 
@@ -179,24 +168,6 @@ def _extent(summary: VideoSummary) -> str:
     return f"{length(summary.duration_s)} of video · {faces}"
 
 
-def _axes(figure, end_s: float, plot_px: float, height_px: float):
-    """Return axes in seconds and pixels, with the times below."""
-    below_px = AXIS_PX + LEGEND_PX
-    place = (LEFT_PX / WIDTH_PX, below_px / height_px, PLOT_PX / WIDTH_PX, plot_px / height_px)
-    axes = figure.add_axes(place)
-    axes.set_facecolor(PAPER)
-    axes.set(xlim=(0, end_s or 1), ylim=(0, plot_px), yticks=[])
-    axes.set_xticks(*time_ticks(end_s))
-    axes.tick_params(axis="x", colors=MUTED, labelcolor=INK, labelsize=TEXT_PT, length=5)
-    axes.tick_params(axis="x", labelfontfamily=FONT)
-    axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(MUTED)
-    return axes
-
-
 def time_ticks(end_s: float) -> tuple[list[float], list[str]]:
     """Return at most a dozen round times for the axis, in seconds, and how each is written:
     h:mm:ss, m:ss or, where they stand closer, m:ss.s.
@@ -210,174 +181,128 @@ def time_ticks(end_s: float) -> tuple[list[float], list[str]]:
     return ticks, [f"0:{clock(t):0>5}" if is_long and t < 3600 else clock(t) for t in ticks]
 
 
-class _Strip:
-    """A lane or ribbon of a face, from `bottom` to `top` in pixels of the plot."""
-
-    def __init__(self, axes, track: TrackTimeline, bottom: float, top: float):
-        self.axes, self.track, self.bottom, self.top = axes, track, bottom, top
-        self.names = tuple(track.summary.mean_probabilities)
-        self.colors = [np.array(color_rgb(name, self.names)) / 255 for name in self.names]
-        self.is_seen, self.is_unsure = track.answers >= 0, track.answers == len(self.names)
-
-    @property
-    def middle(self) -> float:
-        return (self.bottom + self.top) / 2
-
-    def fill(self, mask: np.ndarray, heights, **look):
-        """Fill the bins of a mask up to a share of the strip's height."""
-        times_s, tops = self._stairs(mask, heights)
-        look = {"linewidth": 0} | look
-        return self.axes.fill_between(times_s, self.bottom, tops, where=~np.isnan(tops), **look)
-
-    def hatch(self, mask: np.ndarray, heights) -> None:
-        """Hatch the bins of a mask: what is unsure."""
-        self.fill(mask, heights, facecolor="none", **UNSURE_LOOK).set_hatch_linewidth(HATCH_PT)
-
-    def outline(self, mask: np.ndarray, heights, color: str = INK) -> None:
-        """Draw the probability as a line, so that pale colours show on paper too."""
-        self.axes.plot(*self._stairs(mask, heights), color=color, linewidth=0.7)
-
-    def _stairs(self, mask: np.ndarray, heights) -> tuple[np.ndarray, np.ndarray]:
-        """Return a stair over the bins of a mask: times in seconds, heights in pixels.
-
-        Neighbours within a quarter of a pixel are one step, without which an SVG has megabytes.
-        """
-        tops = self.bottom + np.where(mask, heights, np.nan) * (self.top - self.bottom)
-        tops = np.round(4 * tops) / 4
-        is_same = (tops[1:] == tops[:-1]) | (np.isnan(tops[1:]) & np.isnan(tops[:-1]))
-        starts = np.flatnonzero(np.append(True, ~is_same))
-        edges_s = self.track.edges_s[np.append(starts, len(tops))]
-        return np.repeat(edges_s, 2)[1:-1], np.repeat(tops[starts], 2)
-
-
-def _draw_lane(strip: _Strip, index: int) -> None:
+def _draw_lane(axes, track: TrackSummary, index: int, bottom: float, top: float) -> None:
     """Draw one emotion of a face: strong where it is the answer, pale where it might be."""
-    chances = strip.track.chances
-    color, heights = strip.colors[index], chances[:, index]
-    is_answer = strip.track.answers == index
-    is_other = strip.is_seen & ~is_answer
-    strip.fill(strip.is_seen, 1, color=FIELD)
-    strip.fill(is_other, heights, color=color, alpha=PALE)
-    is_candidate = heights >= CANDIDATE_SHARE * chances.max(axis=1)
-    strip.hatch(strip.is_unsure & is_candidate, heights)
-    strip.fill(is_answer, heights, color=color)
-    strip.outline(is_other, heights, HATCH_INK)
-    strip.outline(is_answer, heights)
-    _write_beside(strip.axes, strip.middle, _short(strip.names[index]), size=TEXT_PT)
+    color, heights = _colors(track)[index], track.chances[:, index]
+    is_seen, is_answer = track.answers >= 0, track.answers == index
+    is_other = is_seen & ~is_answer
+    is_candidate = heights >= CANDIDATE_SHARE * track.chances.max(axis=1)
+    is_unsure = (track.answers == track.chances.shape[1]) & is_candidate
+    steps = functools.partial(_draw_steps, axes, track, bottom, top)
+    steps(is_seen, 1, color=FIELD)
+    steps(is_other, heights, color=color, alpha=PALE)
+    steps(is_unsure, heights, facecolor="none", **HATCH)
+    steps(is_answer, heights, color=color)
+    steps(is_other, heights, HATCH_INK)
+    steps(is_answer, heights, INK)
 
 
-def _draw_ribbon(strip: _Strip, seconds_a_pixel: float) -> None:
+def _draw_ribbon(axes, track: TrackSummary, bottom: float, top: float, pixel_s: float) -> None:
     """Draw a face as one band, coloured by its answer, whose name stands where there is room."""
-    track = strip.track
+    answers, colors, names = track.answers, _colors(track), (*track.mean_probabilities, UNSURE)
     by_answer = np.column_stack([track.chances, track.chances.max(axis=1)])
-    heights = np.take_along_axis(by_answer, track.answers[:, None], axis=1)[:, 0]
-    strip.fill(strip.is_seen, 1, color=FIELD)
-    for index, color in enumerate(strip.colors):
-        strip.fill(track.answers == index, 1, color=color, alpha=PALE)
-        strip.fill(track.answers == index, heights, color=color)
-    strip.hatch(strip.is_unsure, heights)
-    strip.outline(strip.is_seen, heights)
-    changes = np.flatnonzero(np.diff(track.answers)) + 1
-    for first, last in itertools.pairwise([0, *changes.tolist(), len(track.answers)]):
-        answer, first_s, last_s = track.answers[first], track.edges_s[first], track.edges_s[last]
-        name = _short((*strip.names, UNSURE)[answer])
-        needed_s = (len(name) + 1) * LETTER_PX * seconds_a_pixel
-        if answer < 0 or last_s - first_s < needed_s:
+    heights = np.take_along_axis(by_answer, answers[:, None], axis=1)[:, 0]
+    steps = functools.partial(_draw_steps, axes, track, bottom, top)
+    steps(answers >= 0, 1, color=FIELD)
+    for index, color in enumerate(colors):
+        steps(answers == index, 1, color=color, alpha=PALE)
+        steps(answers == index, heights, color=color)
+    steps(answers == len(colors), heights, facecolor="none", **HATCH)
+    steps(answers >= 0, heights, INK)
+    changes = np.flatnonzero(np.diff(answers)) + 1
+    for first, last in itertools.pairwise([0, *changes.tolist(), len(answers)]):
+        answer, first_s, last_s = answers[first], track.edges_s[first], track.edges_s[last]
+        name = _short(names[answer])
+        if answer < 0 or last_s - first_s < (len(name) + 1) * LETTER * pixel_s:
             continue
         # on its colour below, or over the hatching above
-        look, height = {"va": "top"}, strip.top - 4
-        if name != UNSURE:
-            is_dark = strip.colors[answer] @ (0.299, 0.587, 0.114) < 0.45
-            look, height = {"va": "bottom", "color": PAPER if is_dark else INK}, strip.bottom + 3
-        _write(strip.axes, (first_s + last_s) / 2, height, name, size=SMALL_PT, ha="center", **look)
-    summary = track.summary
-    _write_beside(
-        strip.axes, strip.middle + 8, f"Face {summary.track}", size=TEXT_PT, weight="bold"
-    )
-    name, value = (summary.largest_shares or [(UNSURE, 1.0)])[0]
-    most = f"{_short(name)} {share(value)}"
-    _write_beside(strip.axes, strip.middle - 10, most, size=SMALL_PT - 1, color=MUTED)
+        look, height = {"va": "top"}, top - 4
+        if answer < len(colors):
+            is_dark = colors[answer] @ (0.299, 0.587, 0.114) < 0.45
+            look, height = {"va": "bottom", "color": PAPER if is_dark else INK}, bottom + 3
+        _write(axes, (first_s + last_s) / 2, height, name, size=SMALL_PT, ha="center", **look)
 
 
-def _write_panel_head(axes, track: TrackTimeline, height: float) -> None:
-    """Write a face's number and what it mostly shows above its lanes."""
-    summary = track.summary
-    _write_beside(axes, height, f"Face {summary.track}", size=TEXT_PT + 2, weight="bold")
-    words = "  ".join(f"{name} {share(value)}" for name, value in summary.largest_shares)
-    text = f"seen for {length(summary.seconds)}:  {words}"
-    _write(axes, 0, height, text, size=TEXT_PT, color=MUTED, va="center", bbox=CLEAR)
+def _draw_steps(axes, track, bottom, top, mask, heights, outline=None, **look) -> None:
+    """Fill the bins of a mask up to a share of the way from `bottom` to `top`, or outline them.
+
+    Neighbours within a quarter of a pixel are one step, without which an SVG has megabytes.
+    """
+    if not mask.any():
+        return
+    tops = np.round(4 * (bottom + np.where(mask, heights, np.nan) * (top - bottom))) / 4
+    starts = np.flatnonzero(np.diff(np.nan_to_num(tops, nan=-1), prepend=-2))
+    edges_s = track.edges_s[np.append(starts, len(tops))]
+    if outline:
+        # so that pale colours show on paper too
+        axes.stairs(tops[starts], edges_s, baseline=None, color=outline, linewidth=0.7)
+    else:
+        look = {"linewidth": 0} | look
+        steps = axes.stairs(tops[starts], edges_s, baseline=bottom, fill=True, **look)
+        steps.set_hatch_linewidth(HATCH_PT)
+
+
+def _colors(track: TrackSummary) -> np.ndarray:
+    names = tuple(track.mean_probabilities)
+    return np.array([color_rgb(name, names) for name in names]) / 255
 
 
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _write_beside(axes, height: float, text: str, **look) -> None:
-    """Write left of the plot at a height in its pixels."""
-    look = {"ha": "right", "va": "center", "transform": axes.get_yaxis_transform()} | look
-    _write(axes, -14 / PLOT_PX, height, text, **look)
+def _write(axes, x: float | None, height: float, text: str, is_clear=False, **look) -> None:
+    """Write text at a place of the plot; x None: left of it; `is_clear`: without the grid's lines
+    behind it.
+    """
+    look = {"color": INK, "family": _families(), "va": "center", "parse_math": False} | look
+    if x is None:
+        x, look = -14 / PLOT, look | {"ha": "right", "transform": axes.get_yaxis_transform()}
+    if is_clear:
+        look["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
+    axes.text(x, height, text, **look)
 
 
-def _write(axes, x: float, height: float, text: str, **look) -> None:
-    """Write text at a place of the plot."""
-    drawable, families = _drawable(text)
-    axes.text(x, height, drawable, parse_math=False, **{"color": INK, "family": families} | look)
-
-
-def _draw_legend(
-    figure, tracks: Sequence[TrackTimeline], has_lanes: bool, height_px: float
-) -> None:
+def _draw_legend(figure, track: TrackSummary, has_lanes: bool, height: float) -> None:
     """Say under the plot what the colours, the hatching and the heights mean."""
     from matplotlib.patches import Patch
 
-    patches = []
-    for label, look in _legend_entries(tracks, has_lanes):
-        # an unescaped dollar would begin a formula
-        patches.append(Patch(label=_drawable(label)[0].replace("$", r"\$"), **look))
-        patches[-1].set_hatch_linewidth(HATCH_PT)
+    thin = {"linewidth": 0.6}
+    if has_lanes:
+        entries = {
+            "the answer": {"facecolor": MUTED},
+            "probability of the others": {"facecolor": MUTED, "alpha": PALE},
+            "unsure between these": {"facecolor": FIELD, **HATCH},
+        }
+    else:
+        colors = zip(map(_short, track.mean_probabilities), _colors(track), strict=True)
+        entries = {name: {"facecolor": color, "edgecolor": INK, **thin} for name, color in colors}
+        entries[UNSURE] = {"facecolor": FIELD, **HATCH}
+    entries["not seen"] = {"facecolor": PAPER, "edgecolor": MUTED, **thin}
+    entries["height: probability, a full strip is 100%"] = {"facecolor": "none", "linewidth": 0}
+    patches = [Patch(**look) for look in entries.values()]
+    for patch in patches:
+        patch.set_hatch_linewidth(HATCH_PT)
     figure.legend(
         handles=patches,
+        # an unescaped dollar would begin a formula
+        labels=[words.replace("$", r"\$") for words in entries],
+        prop={"family": _families(), "size": TEXT_PT},
+        labelcolor=INK,
         loc="lower left",
-        bbox_to_anchor=(LEFT_PX / WIDTH_PX, 18 / height_px),
-        borderpad=0,
-        borderaxespad=0,
+        bbox_to_anchor=(LEFT / WIDTH, 18 / height),
         ncols=min(len(patches), 11),
         frameon=False,
-        prop={"family": _drawable("…")[1], "size": TEXT_PT},
-        labelcolor=INK,
+        borderpad=0,
+        borderaxespad=0,
         handlelength=1.4,
         columnspacing=1.4,
     )
 
 
-def _legend_entries(tracks: Sequence[TrackTimeline], has_lanes: bool) -> Iterator[tuple[str, dict]]:
-    """Yield the words of the legend and how their patches look."""
-    unsure = {"facecolor": FIELD, **UNSURE_LOOK}
-    if has_lanes:
-        yield "the answer", {"facecolor": MUTED}
-        yield "probability of the others", {"facecolor": MUTED, "alpha": PALE}
-        yield "unsure between these", unsure
-    else:
-        names = tuple(dict.fromkeys(n for t in tracks for n in t.summary.mean_probabilities))
-        for name in names:
-            color = np.array(color_rgb(name, names)) / 255
-            yield _short(name), {"facecolor": color, "edgecolor": INK, "linewidth": 0.6}
-        yield UNSURE, unsure
-    yield "not seen", {"facecolor": PAPER, "edgecolor": MUTED, "linewidth": 0.6}
-    yield "height: probability, a full strip is 100%", {"facecolor": "none", "linewidth": 0}
+@functools.cache
+def _families() -> list[str]:
+    """Return the fonts to write with: each letter in the first one that has it."""
+    from matplotlib.font_manager import get_font_names
 
-
-def _drawable(text: str) -> tuple[str, list[str]]:
-    """Return a text with a box for each letter that no font here has, and the fonts to draw it.
-
-    Without, it would be a box all the same, with a warning for each letter.
-    """
-    from matplotlib.font_manager import findfont, get_font, get_font_names
-
-    families = [FONT]
-    if not text.isascii():
-        installed = set(get_font_names())
-        families += [family for family in MORE_FONTS if family in installed]
-    fonts = [get_font(findfont(family)) for family in families]
-    known = {letter for letter in text if any(font.get_char_index(ord(letter)) for font in fonts)}
-    return "".join(letter if letter in known else "□" for letter in text), families
+    return [FONT, *(family for family in MORE_FONTS if family in set(get_font_names()))]

@@ -13,7 +13,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -30,116 +29,63 @@ from emotion.video.motion import (
     patch_of,
     side_of,
 )
+from emotion.video.reading import Frame
 
+# hair, face and shoulders: from and to, down from the top of the box, in its heights, and what is
+# left out at either side, in its widths
 ZONES = ((-0.4, 0.1, 0.1), (0.15, 0.85, 0.0), (1.2, 1.9, 0.0))
-"""Hair, face and shoulders: from and to, down from the top of the box, in its heights, and what is
-left out at either side, in its widths."""
-
 ZONE_SIDE_PX = 24
-COLOR_BINS = (8, 3, 3)
-"""Pixels across a zone, and bins of hue, saturation and brightness of its histogram."""
+COLOR_BINS = (8, 3, 3)  # hue, saturation, brightness
+LOOKS_MEMORY = 0.8  # weight of the earlier looks of a track against the present ones
 
-LOOKS_MEMORY = 0.8
-"""Weight of the earlier looks of a track against the present ones."""
+ALIKE = 0.45  # distance of looks up to which a face that comes may be one that was lost
+UNLIKE = 0.75  # distance of looks from which even a face in the right place is another...
+RELIT_LIKENESS = 0.8  # ...unless its grey content still correlates: a lamp changes only colours
+SAME_PLACE = 0.3  # intersection over union from which a face is where it was expected
+REACH, REACH_PER_S = 0.6, 2.0  # sides that a face may be off its place, and more each second
+LARGEST_RESIZE = 1.8  # a face that is found again is at most this many times as large or small
 
-ALIKE = 0.45
-"""Distance of looks (see `looks_apart`) up to which a face that comes may be one that was lost."""
+# weights of the distance of looks and of the logarithm of sizes, against 1 minus the overlap
+LOOKS_WEIGHT, SIZE_WEIGHT = 1.5, 0.5
+UNMATCHED_COST = 3.0  # of leaving track and detection unpaired: more than any possible pair's
 
-UNLIKE = 0.75
-"""Distance of looks from which even a face in the right place is another..."""
-
-RELIT_LIKENESS = 0.8
-"""...unless the grey content of its box still correlates this much: a lamp changes only colours."""
-
-SAME_PLACE = 0.3
-"""Intersection over union from which a face is where it was expected."""
-
-REACH = 0.6
-REACH_PER_S = 2.0
-"""How far from its place a face may be found, in sides, and how much farther with each second."""
-
-LARGEST_RESIZE = 1.8
-"""A face that is found again is at most this many times as large or as small."""
-
-LOOKS_WEIGHT = 1.5
-SIZE_WEIGHT = 0.5
-"""Weights of the distance of looks and of the logarithm of sizes, against 1 minus the overlap."""
-
-UNMATCHED_COST = 3.0
-"""Cost of leaving a track and a detection unpaired; higher than of any possible pair."""
-
-HIDDEN_OVERLAP = 0.4
-"""A box without detection that overlaps a detected one by this much is behind that face."""
-
-BRIDGED_S = 0.12
-"""A box is shown for this long after the flow lost it: the detector looks again soon."""
-
-LONGEST_STEP_S = 0.5
-"""Boxes are not predicted further than this."""
-
-LOST_HALF_LIFE_S = 1.0
-"""Out of sight, the velocity of a track halves in this time."""
+HIDDEN_OVERLAP = 0.4  # a box without detection over a detected one is behind that face
+BRIDGED_S = 0.12  # a box is shown so long after the flow lost it: the detector looks again soon
+LONGEST_STEP_S = 0.5  # boxes are not predicted further than this
+LOST_HALF_LIFE_S = 1.0  # out of sight, the velocity of a track halves in this time
 
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """One face of a frame of a video.
+    """One face of a frame of a video."""
 
-    Attributes:
-        track: number of the person's track, from 1; never used again.
-        face: its box in this frame; its probabilities are smoothed over the track.
-        raw: the probabilities of this frame alone; the last read ones where it was not read.
-        is_detected: whether the detector found it in this frame; else it was tracked here.
-    """
-
-    track: int
-    face: Face
-    raw: Mapping[str, float]
-    is_detected: bool
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "raw", MappingProxyType(dict(self.raw)))
-
-    def __reduce__(self):
-        # a mappingproxy cannot be pickled, and faces travel between processes
-        return TrackedFace, (self.track, self.face, dict(self.raw), self.is_detected)
+    track: int  # number of the person's track, from 1; never used again
+    face: Face  # its box in this frame; its probabilities are smoothed over the track
+    raw: Mapping[str, float]  # probabilities of this frame alone, else the last read ones
+    is_detected: bool  # by the detector in this frame; else it was tracked here
 
 
 @dataclass(frozen=True)
-class FrameFaces:
-    """A frame of a video, numbered from 0, (H, W, 3) uint8 RGB, and its faces by track."""
+class FrameFaces(Frame):
+    """A frame of a video and its faces by track."""
 
-    index: int
-    timestamp_s: float
-    image: np.ndarray
     faces: tuple[TrackedFace, ...]
 
 
 @dataclass(eq=False)
 class Track:
-    """A face over time.
-
-    Attributes:
-        box: where it is.
-        detection: the last one.
-        looks: its colours (see `looks_of`).
-        patch: what its box held at the last detection (see `patch_of`).
-        detected_s: time of the last detection.
-        held_s: the last time that the detector or the flow knew where it is.
-        number: from 1, or None until it is confirmed by a second detection.
-        is_gone: whether it is given up.
-        anchor: the box at the last detection, predicted without what the flow said since: before a
-            face is lost behind another, its points often stick to that.
-    """
+    """A face over time."""
 
     box: BoxFilter
-    detection: Detection
-    looks: np.ndarray
-    patch: np.ndarray
+    detection: Detection  # the last one
+    looks: np.ndarray  # see `looks_of`
+    patch: np.ndarray  # what its box held at the last detection
     detected_s: float
-    held_s: float
-    number: int | None = None
+    held_s: float  # the last time that the detector or the flow knew where it is
+    number: int | None = None  # None until it is confirmed by a second detection
     is_gone: bool = False
+    # the box at the last detection, predicted without what the flow said since: before a face is
+    # lost behind another, its points often stick to that
     anchor: BoxFilter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,18 +94,11 @@ class Track:
 
 @dataclass
 class Tracker:
-    """The tracks of a video.
+    """The tracks of a video."""
 
-    Attributes:
-        carry_s: how long a face is shown that the flow follows and the detector does not find.
-        keep_lost_s: how long a track waits for a face that is out of sight.
-        tracks: those that are alive, oldest first.
-        now_s: time of the frame.
-    """
-
-    carry_s: float
-    keep_lost_s: float
-    tracks: list[Track] = field(default_factory=list)
+    carry_s: float = 0.7  # how long a face is shown that the flow follows and no look finds
+    keep_lost_s: float = 3.0  # how long a track waits for a face that is out of sight
+    tracks: list[Track] = field(default_factory=list)  # those that are alive, oldest first
     now_s: float = 0.0
     _grey: GreyFrame | None = None
     _cuts: CutFinder = field(default_factory=CutFinder)
@@ -178,7 +117,7 @@ class Tracker:
         if self._cuts.is_cut(self._grey):
             # a face that was detected once is believed: there is no second look
             self.confirm()
-            self._forget(list(self.tracks))
+            self._forget(self.tracks)
             return True
         boxes = np.array([track.box.box_xywh for track in in_sight]).reshape(-1, 4)
         # of two faces that overlap, the one that was detected last is in front
@@ -188,23 +127,25 @@ class Tracker:
         for track in self.tracks:
             track.box.predict(step_s)
             track.anchor.predict(step_s)
-        for track, box, motion in zip(in_sight, boxes, motions, strict=True):
+            track.anchor.mean[1] *= 0.5 ** (step_s / LOST_HALF_LIFE_S)
+        for track, motion in zip(in_sight, motions, strict=True):
             if motion is not None:
-                track.box.measure_motion(motion, box[2:], step_s)
+                track.box.measure_velocity(motion / step_s)
                 track.held_s = self.now_s
-        for track in self.tracks:
-            track.anchor.mean[4:] *= 0.5 ** (step_s / LOST_HALF_LIFE_S)
         return False
 
     def update(self, image: np.ndarray, detections: Sequence[Detection]) -> None:
         """Give the detections of the present frame to the tracks, and begin new ones."""
-        looks = [looks_of(image, detection.box_xywh) for detection in detections]
-        costs = [
-            [self._cost(t, *d) for d in zip(detections, looks, strict=True)] for t in self.tracks
-        ]
-        pairs = dict(assign(np.reshape(costs, (len(self.tracks), len(detections)))))
+        from scipy.optimize import linear_sum_assignment
+
+        seen = [(detection, looks_of(image, detection.box_xywh)) for detection in detections]
+        costs = np.array([[self._cost(track, *one) for one in seen] for track in self.tracks])
+        possible, pairs = np.isfinite(costs), {}
+        if possible.any():
+            assigned = linear_sum_assignment(np.where(possible, costs, UNMATCHED_COST))
+            pairs = {r: c for r, c in np.transpose(assigned).tolist() if possible[r, c]}
         for row, column in pairs.items():
-            self._correct(self.tracks[row], detections[column], looks[column])
+            self._correct(self.tracks[row], *seen[column])
         unseen = [track for row, track in enumerate(self.tracks) if row not in pairs]
         for track in unseen:
             # a box that no longer holds its face is let go
@@ -214,29 +155,25 @@ class Tracker:
                     track.held_s = min(track.held_s, self.now_s - BRIDGED_S - 1e-6)
         # what the detector does not see again was no face
         self._forget([track for track in unseen if track.number is None])
-        for column, detection in enumerate(detections):
+        for column, (detection, looks) in enumerate(seen):
             if column not in pairs.values():
                 box, patch = BoxFilter(detection.box_xywh), patch_of(self._grey, detection.box_xywh)
-                times_s = self.now_s, self.now_s
-                self.tracks.append(Track(box, detection, looks[column], patch, *times_s))
+                self.tracks.append(Track(box, detection, looks, patch, self.now_s, self.now_s))
 
     def in_sight(self) -> list[Track]:
         """Return the tracks whose face is to be seen in the present frame, oldest first."""
         known = [track for track in self.tracks if self._is_known(track)]
-        return [
-            track
-            for track in known
-            # else another face, detected later, is where this one should be
-            if not any(
-                other.detected_s > track.detected_s
-                and overlap_of(track.box.box_xywh, other.box.box_xywh) > HIDDEN_OVERLAP
-                for other in known
-            )
-        ]
+
+        def is_hidden(track: Track) -> bool:
+            # another face, detected later, is where this one should be
+            box, later = track.box.box_xywh, [t for t in known if t.detected_s > track.detected_s]
+            return any(overlap_of(box, other.box.box_xywh) > HIDDEN_OVERLAP for other in later)
+
+        return [track for track in known if not is_hidden(track)]
 
     @property
     def has_doubts(self) -> bool:
-        """Whether there is a track that awaits its second detection."""
+        """True if a track awaits its second detection."""
         return any(track.number is None for track in self.tracks)
 
     def confirm(self) -> None:
@@ -272,7 +209,6 @@ class Tracker:
         return 1 - overlap + LOOKS_WEIGHT * apart + SIZE_WEIGHT * resize
 
     def _correct(self, track: Track, detection: Detection, looks: np.ndarray) -> None:
-        """Correct a track by the detection of its face."""
         if self.now_s - track.held_s > BRIDGED_S:
             track.box = BoxFilter(detection.box_xywh)
         else:
@@ -285,29 +221,17 @@ class Tracker:
         track.looks = np.where(looks.sum(axis=1, keepdims=True) > 0, mixed, known)
         track.patch = patch_of(self._grey, track.box.box_xywh)
         track.detection, track.detected_s, track.held_s = detection, self.now_s, self.now_s
-        if track.number is None:
-            track.number = next(self._numbers)
+        track.number = track.number or next(self._numbers)
 
     def _is_known(self, track: Track) -> bool:
         """Return whether it is known where the face of a track is, and that is in the frame."""
-        x, y = track.box.mean[:2]
+        x, y = track.box.mean[0, :2]
         return (
             self.now_s - track.held_s <= BRIDGED_S
             and self.now_s - track.detected_s <= self.carry_s
             and 0 <= x < self._size_wh[0]
             and 0 <= y < self._size_wh[1]
         )
-
-
-def assign(costs: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs (row, column) of least cost in all; never one of infinite cost."""
-    from scipy.optimize import linear_sum_assignment
-
-    possible = np.isfinite(costs)
-    if not possible.any():
-        return []
-    rows, columns = linear_sum_assignment(np.where(possible, costs, UNMATCHED_COST))
-    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if possible[r, c]]
 
 
 def overlap_of(one: Sequence[float], other: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import re
 import subprocess
@@ -24,50 +25,33 @@ from emotion.video.reading import Video, VideoInfo
 from emotion.video.tracking import FrameFaces
 from emotion.video.writing import VideoSink
 
+# a window shows frames enlarged or reduced to between these sizes
 SMALLEST_VIEW_WH, LARGEST_VIEW_WH = (640, 480), (1280, 720)
-"""A window shows frames enlarged or reduced to between these sizes, in pixels."""
 
 QUIT, PAUSE, STEP, SNAPSHOT, MIRROR, BARS, RECORD, HELP = (
     "quit pause step snapshot mirror bars record help".split()
 )
-KEYS = MappingProxyType(
-    {
-        "q": QUIT,
-        "\x1b": QUIT,
-        " ": PAUSE,
-        "n": STEP,
-        "s": SNAPSHOT,
-        "r": RECORD,
-        "b": BARS,
-        "m": MIRROR,
-        "h": HELP,
-        "?": HELP,
-    }
+CONTROLS = (  # keys, of which capitals do the same; what they do; both in words
+    (" ", PAUSE, "space", "pause, go on"),
+    ("n", STEP, "n", "while paused: next frame"),
+    ("s", SNAPSHOT, "s", "save this picture (.png)"),
+    ("r", RECORD, "r", "start, stop a recording (.mp4)"),
+    ("b", BARS, "b", "show, hide the bars"),
+    ("m", MIRROR, "m", "swap left and right"),
+    ("h?", HELP, "h or ?", "show, hide this help"),
+    ("q\x1b", QUIT, "q or Esc", "quit"),
 )
-"""Key -> what it does; capitals do the same."""
+KEYS = MappingProxyType({key: action for keys, action, _, _ in CONTROLS for key in keys})
 
-KEY_HELP = (
-    ("space", "pause, go on"),
-    ("n", "while paused: next frame"),
-    ("s", "save this picture (.png)"),
-    ("r", "start, stop a recording (.mp4)"),
-    ("b", "show, hide the bars"),
-    ("m", "swap left and right"),
-    ("h or ?", "show, hide this help"),
-    ("q or Esc", "quit"),
-)
-
-FIRST_HELP_S, MESSAGE_S = 6.0, 3.0
-"""How long the caption names the keys, and how long a message stands."""
-
-LONGEST_WAIT_S = 0.05
-"""Longest wait for a key before the window is checked again: it may be closed."""
+FIRST_HELP_S = 6.0  # how long the caption names the keys
+MESSAGE_S = 3.0
+LONGEST_WAIT_S = 0.05  # for a key, before the window is checked again: it may be closed
+PROBE_TIMEOUT_S = 30
 
 PLATE_RGB, INK_RGB, KEY_RGB = (20, 20, 20), (255, 255, 255), (240, 228, 66)
 RECORDING_RGB = (230, 30, 30)
 PLATE_OPACITY = 0.88
 SMALLEST_TEXT_PX = 12
-PROBE_TIMEOUT_S = 30
 
 
 class Window:
@@ -87,11 +71,8 @@ class Window:
                 self._gui.destroyWindow(self._title)
 
     def show(self, view: np.ndarray, wait_s: float = 0.0) -> str | None:
-        """Show a picture and return what the user asks for: a value of `KEYS`, or None.
-
-        Args:
-            view: (H, W, 3) uint8 RGB, best of a size that `fitted` gives.
-            wait_s: how long to wait for a key, in seconds; at least a millisecond.
+        """Show an RGB picture, best of a size that `fitted` gives; wait for a key at least a
+        millisecond and return what the user asks for: a value of `KEYS`, or None.
         """
         if not self._is_open:
             flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
@@ -117,9 +98,6 @@ class Viewer:
 
     with Viewer(window, video) as viewer:
         viewer.show(frame)
-
-    Attributes:
-        saved: the snapshots and recordings.
     """
 
     def __init__(
@@ -127,18 +105,16 @@ class Viewer:
         window: Window,
         video: Video,
         bars: bool = True,
-        folder: Path = Path(),
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Prepare to show a video; snapshots and recordings go into `folder`."""
         self.saved: list[Path] = []
-        self._window, self._video, self._folder, self._clock = window, video, folder, clock
+        self._window, self._video, self._clock = window, video, clock
         self._is_on = {PAUSE: False, MIRROR: False, BARS: bars, HELP: False}
         self._opened_s, self._zero_s = clock(), None
         self._message, self._message_until_s = "", clock()
         self._rate = FrameRate(clock)
         self._recording: VideoSink | None = None
-        self._recording_path, self._recording_start_s = Path(), 0.0
+        self._recorded_s, self._recorded_path = 0.0, Path()
         self._held: FrameFaces | None = None
         self._sides: dict[int, int] = {}
 
@@ -151,13 +127,17 @@ class Viewer:
 
     def show(self, frame: FrameFaces) -> bool:
         """Show a frame for its time, or until a pause ends; return False when the user quits."""
-        rate, due_s = self._rate.tick(), self._due_s(frame.timestamp_s)
+        rate, now_s, is_live = self._rate.tick(), self._clock(), self._video.is_live
+        # a file plays in its own time, never faster
+        if self._zero_s is None or now_s > self._zero_s + frame.timestamp_s or is_live:
+            self._zero_s = now_s - frame.timestamp_s
+        due_s = self._zero_s + frame.timestamp_s
         if self._recording:
             self._try(self._record, frame)
-        if not (self._held and self._is_on[PAUSE] and self._video.is_live):
+        if not (self._held and self._is_on[PAUSE] and is_live):
             self._held = frame
         while True:
-            waits = self._is_on[PAUSE] and not self._video.is_live
+            waits = self._is_on[PAUSE] and not is_live
             wait_s = LONGEST_WAIT_S if waits else due_s - self._clock()
             view = self._view(frame.timestamp_s, rate)
             action = self._window.show(view, min(max(0.0, wait_s), LONGEST_WAIT_S))
@@ -176,22 +156,11 @@ class Viewer:
             elif not waits and self._clock() >= due_s:
                 return True
 
-    def _due_s(self, timestamp_s: float) -> float:
-        """Return until when a frame is shown: a file plays in its own time, never faster."""
-        now_s = self._clock()
-        if self._video.is_live:
-            return now_s
-        if self._zero_s is None or now_s > self._zero_s + timestamp_s:
-            self._zero_s = now_s - timestamp_s
-        return self._zero_s + timestamp_s
-
     def _picture(self, frame: FrameFaces) -> np.ndarray:
-        """Return the annotated frame as the person wants to see it."""
         shown = mirrored(frame) if self._is_on[MIRROR] else frame
         return annotated(shown, self._is_on[BARS], self._sides)
 
     def _view(self, timestamp_s: float, rate: float) -> np.ndarray:
-        """Return what stands in the window: the picture and all the words over it."""
         view, caption = fitted(self._picture(self._held)), f"{rate:.1f} frames per second"
         if self._is_on[PAUSE]:
             caption = "paused: space goes on, n shows the next frame"
@@ -199,55 +168,55 @@ class Viewer:
             caption = "q quits, space pauses, h shows all keys"
         view = with_words(view, [("", caption)], (0, 1))
         if self._recording:
-            view = with_recording(view, timestamp_s - self._recording_start_s)
+            lasted = clock_text(timestamp_s - self._recorded_s)
+            view = with_words(view, [("   ", lasted)], (1, 0), 1.3, has_dot=True)
         if self._clock() < self._message_until_s:
             view = with_words(view, [("", self._message)], (1, 1))
-        return with_words(view, KEY_HELP, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
+        lines = [(key, told) for _, _, key, told in CONTROLS]
+        return with_words(view, lines, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
 
     def _try(self, write: Callable, *arguments) -> None:
-        """Try to write a file; the window says what went wrong and goes on."""
         try:
             write(*arguments)
         except (EmotionError, OSError) as error:
+            # the window says what went wrong and goes on
             self._recording = None
             self._say(str(error))
 
     def _say(self, sentence: str) -> None:
         self._message, self._message_until_s = sentence, self._clock() + MESSAGE_S
 
-    def _save_snapshot(self) -> None:
-        path = _new_path(self._folder, "snapshot", ".png")
-        write_image(path, self._picture(self._held))
+    def _say_saved(self, path: Path) -> None:
         self.saved.append(path)
         self._say(f"saved {path.name}")
 
+    def _save_snapshot(self) -> None:
+        path = _new_path("snapshot", ".png")
+        write_image(path, self._picture(self._held))
+        self._say_saved(path)
+
     def _start_recording(self, frame: FrameFaces) -> None:
-        path = _new_path(self._folder, "recording", ".mp4")
-        size_wh = frame.image.shape[1::-1]
+        path, size_wh = _new_path("recording", ".mp4"), frame.image.shape[1::-1]
         info = VideoInfo(self._video.info.fps, size_wh, is_steady=False)
         self._recording = VideoSink(path, info, is_live=True).__enter__()
-        self._recording_path, self._recording_start_s = path, frame.timestamp_s
+        self._recorded_s, self._recorded_path = frame.timestamp_s, path
         self._record(frame)
         self._say(f"recording {path.name}; r stops")
 
     def _record(self, frame: FrameFaces) -> None:
-        self._recording.write(self._picture(frame), frame.timestamp_s - self._recording_start_s)
+        self._recording.write(self._picture(frame), frame.timestamp_s)
 
     def _stop_recording(self) -> None:
         recording, self._recording = self._recording, None
         recording.__exit__(None, None, None)
-        self.saved.append(self._recording_path)
-        self._say(f"saved {self._recording_path.name}")
+        self._say_saved(self._recorded_path)
 
 
-def _new_path(folder: Path, kind: str, suffix: str) -> Path:
+def _new_path(kind: str, suffix: str) -> Path:
     """Return a name with the date and time that no file has yet."""
     stem = f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
-    path, number = folder / f"{stem}{suffix}", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}{suffix}"
-    return path
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(path for name in names if not (path := Path(f"{name}{suffix}")).exists())
 
 
 def mirrored(frame: FrameFaces) -> FrameFaces:
@@ -274,30 +243,28 @@ def fitted(image: np.ndarray) -> np.ndarray:
 
 
 def with_words(
-    view: np.ndarray, lines: Sequence[tuple[str, str]], place: tuple[float, float], scale: float = 1
+    view: np.ndarray,
+    lines: Sequence[tuple[str, str]],
+    place: tuple[float, float],
+    scale: float = 1,
+    has_dot: bool = False,
 ) -> np.ndarray:
-    """Return a copy of an RGB picture with words on a dark plate.
+    """Return a copy of an RGB picture with words on a dark plate, cut off where the picture ends.
 
-    Args:
-        view: the picture, (H, W, 3) uint8.
-        lines: two columns, such as keys and what they do; the first may be "".
-        place: (0, 0) is the upper left corner of the picture, (1, 1) the lower right one.
-        scale: of the letters.
+    The words are two columns, of which the first may be empty. `place` (0, 0) is the upper left
+    corner of the picture, (1, 1) the lower right one. `has_dot`: a red dot stands before the words.
     """
-    plate = _plate(tuple(lines), round(scale * _text_px(view)))
-    return _with_plate(view, plate, place)
-
-
-def with_recording(view: np.ndarray, seconds: float) -> np.ndarray:
-    """Return a copy of an RGB picture with a red dot and the time in its upper right corner."""
-    size = round(1.3 * _text_px(view))
-    plate = _plate((("   ", clock_text(seconds)),), size).copy()
-    cv2.circle(plate, (size, plate.shape[0] // 2), size // 3, RECORDING_RGB, -1, cv2.LINE_AA)
-    return _with_plate(view, plate, (1, 0))
-
-
-def _text_px(view: np.ndarray) -> int:
-    return max(SMALLEST_TEXT_PX, max(view.shape[:2]) // 55)
+    size = round(scale * max(SMALLEST_TEXT_PX, max(view.shape[:2]) // 55))
+    plate, copy = _plate(tuple(lines), size), view.copy()
+    if has_dot:
+        plate = plate.copy()
+        cv2.circle(plate, (size, plate.shape[0] // 2), size // 3, RECORDING_RGB, -1, cv2.LINE_AA)
+    left = max(0, int((view.shape[1] - plate.shape[1]) * place[0]))
+    top = max(0, int((view.shape[0] - plate.shape[0]) * place[1]))
+    part = copy[top : top + plate.shape[0], left : left + plate.shape[1]]
+    cut = plate[: part.shape[0], : part.shape[1]]
+    part[:] = cv2.addWeighted(part, 1 - PLATE_OPACITY, cut, PLATE_OPACITY, 0)
+    return copy
 
 
 @functools.lru_cache(maxsize=64)
@@ -315,17 +282,6 @@ def _plate(lines: tuple[tuple[str, str], ...], size: int) -> np.ndarray:
         pen.text((pad, middle), key, font=font, fill=KEY_RGB, anchor="lm")
         pen.text((left, middle), text, font=font, fill=INK_RGB, anchor="lm")
     return np.asarray(plate)
-
-
-def _with_plate(view: np.ndarray, plate: np.ndarray, place: tuple[float, float]) -> np.ndarray:
-    """Return a copy of a picture with a plate on it, cut off where the picture ends."""
-    copy = view.copy()
-    left = max(0, int((view.shape[1] - plate.shape[1]) * place[0]))
-    top = max(0, int((view.shape[0] - plate.shape[0]) * place[1]))
-    part = copy[top : top + plate.shape[0], left : left + plate.shape[1]]
-    cut = plate[: part.shape[0], : part.shape[1]]
-    part[:] = cv2.addWeighted(part, 1 - PLATE_OPACITY, cut, PLATE_OPACITY, 0)
-    return copy
 
 
 def window_problem(

@@ -1,9 +1,11 @@
 """Cameras, for which stand-ins stand in."""
 
-# ruff: noqa: N802, PT012 - stand-ins answer to names of OpenCV; streams end by raising
+# ruff: noqa: PT012 - streams end by raising
 
 import threading
 import time
+from types import SimpleNamespace
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -11,61 +13,45 @@ import pytest
 from video_files import SIZE_WH, picture
 
 from emotion.errors import SourceError
+from emotion.video import live
 from emotion.video.live import NewestFrame
 from emotion.video.reading import VideoInfo, frames, open_video
 
 
-class FakeCapture:
-    """Stands in for cv2.VideoCapture: gives BGR frames, each when it is asked for."""
+def camera(images, is_open=True, fps=30.0, waits=False):
+    """Return a stand-in for cv2.VideoCapture: gives BGR frames, with `waits` each when its `gate`
+    opens; raises errors in place of frames.
+    """
+    capture, gate, images = mock.Mock(), threading.Semaphore(1), list(images)
 
-    def __init__(self, images, is_open=True, fps=30.0):
-        self.images, self.is_open, self.fps = list(images), is_open, fps
-        self.settings, self.is_released, self.gate = {}, False, None
+    def read():
+        if waits:
+            gate.acquire(timeout=10)
+        image = images.pop(0) if images else None
+        if isinstance(image, Exception):
+            raise image
+        return image is not None, image
 
-    def __call__(self, source):
-        self.source = source
-        return self
-
-    def isOpened(self):
-        return self.is_open
-
-    def read(self):
-        if self.gate is not None:
-            self.gate.acquire(timeout=10)
-        return (True, self.images.pop(0)) if self.images else (False, None)
-
-    def get(self, key):
-        return self.fps if key == cv2.CAP_PROP_FPS else 0.0
-
-    def set(self, key, value):
-        self.settings[key] = value
-        return True
-
-    def release(self):
-        self.is_released = True
+    capture.configure_mock(gate=gate, images=images, return_value=capture)
+    capture.isOpened.return_value, capture.read.side_effect = is_open, read
+    capture.get.side_effect = lambda key: fps if key == cv2.CAP_PROP_FPS else 0.0
+    return capture
 
 
-class BrokenCapture(FakeCapture):
-    def read(self):
-        raise cv2.error("no")
+def test_camera_that_gives_nothing_says_so():
+    for capture in (camera([], is_open=False), camera([]), camera([cv2.error("no")])):
+        with pytest.raises(SourceError, match="number 3"), open_video(3, capture):
+            pass
+        capture.release.assert_called_once()
 
 
-@pytest.mark.parametrize(
-    "capture", [FakeCapture([], is_open=False), FakeCapture([]), BrokenCapture([1])]
-)
-def test_camera_that_gives_nothing_says_so(capture):
-    with pytest.raises(SourceError, match="number 3"), open_video(3, capture):
-        pass
-    assert capture.is_released
-
-
-def test_camera_gives_rgb_and_the_time_of_the_clock():
-    capture = FakeCapture([picture(i)[..., ::-1] for i in range(3)])
-    capture.gate = threading.Semaphore(1)
+def test_camera_gives_rgb_and_the_time_of_the_clock(monkeypatch):
+    capture = camera([picture(i)[..., ::-1] for i in range(3)], waits=True)
     ticks, found = iter([100.0, 100.5, 102.0]), []
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     with (
         pytest.raises(SourceError, match=r"camera 0.* after 3"),
-        open_video(0, capture, clock=lambda: next(ticks)) as video,
+        open_video(0, capture) as video,
     ):
         for frame in frames(video):
             found.append(frame)
@@ -74,18 +60,19 @@ def test_camera_gives_rgb_and_the_time_of_the_clock():
     assert all(np.array_equal(frame.image, picture(frame.index)) for frame in found)
     assert (video.is_live, video.dropped, video.name) == (True, 0, "camera 0")
     assert video.info == VideoInfo(30.0, SIZE_WH, is_steady=False)
-    assert capture.settings[cv2.CAP_PROP_BUFFERSIZE] == 1
-    assert capture.is_released
+    capture.set.assert_called_once_with(cv2.CAP_PROP_BUFFERSIZE, 1)
+    capture.release.assert_called_once()
 
 
 def test_slow_reader_gets_the_newest_frame():
-    capture = FakeCapture([picture(i) for i in range(10)])
-    capture.gate = threading.Semaphore(1)
+    capture = camera([picture(i) for i in range(10)], waits=True)
     with open_video(0, capture) as video:
         looks = frames(video)
         next(looks)
         capture.gate.release(7)
-        wait_until(lambda: len(capture.images) == 2)
+        deadline_s = time.monotonic() + 30
+        while len(capture.images) > 2 and time.monotonic() < deadline_s:
+            time.sleep(0.005)
         time.sleep(0.05)  # until the thread has put the last one down
         second = next(looks)
         assert np.array_equal(second.image, picture(7)[..., ::-1])
@@ -95,24 +82,14 @@ def test_slow_reader_gets_the_newest_frame():
 
 def test_unusable_rates_of_cameras_are_replaced():
     for fps, expected in ((15.0, 15.0), (-1.0, 30.0), (float("nan"), 30.0), (1e9, 30.0)):
-        with open_video(0, FakeCapture([picture()], fps=fps)) as video:
+        with open_video(0, camera([picture()], fps=fps)) as video:
             assert video.info.fps == expected
 
 
-def wait_until(condition):
-    deadline_s = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline_s:
-        time.sleep(0.005)
-    assert condition()
-
-
-def test_camera_that_hangs_is_given_up():
+def test_camera_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr(live, "FRAME_TIMEOUT_S", 0.05)
     hanging = threading.Event()
-
-    def grab():
-        hanging.wait(10)
-
-    with NewestFrame("camera 0", grab, lambda: None, timeout_s=0.05) as newest:
+    with NewestFrame("camera 0", lambda: hanging.wait(10) and None, lambda: None) as newest:
         with pytest.raises(SourceError, match=r"0\.05 s"):
             newest.take()
         hanging.set()

@@ -49,28 +49,24 @@ FLAGS = (
 ).split()
 LOOK = """async (name) => {
   const video = document.createElement('video');
-  video.muted = true; video.src = name;
-  await new Promise((done, failed) => {
-    video.onloadeddata = done; video.onerror = () => failed(video.error.message);
+  const told = (event) => new Promise((done, failed) => {
+    video['on' + event] = done; video.onerror = () => failed(video.error.message);
   });
-  const seek = (time) => new Promise(done => { video.onseeked = done; video.currentTime = time; });
-  await seek(%s);
+  video.muted = true; video.src = name; await told('loadeddata');
+  video.currentTime = 0.5; await told('seeked');
   const canvas = document.createElement('canvas');
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   const pen = canvas.getContext('2d'); pen.drawImage(video, 0, 0);
   const data = Array.from(pen.getImageData(0, 0, canvas.width, canvas.height).data);
-  await new Promise((done, failed) => {
-    video.onended = done; video.onerror = () => failed(video.error.message); video.play();
-  });
+  video.play(); await told('ended');
   return [video.duration, canvas.width, canvas.height, video.currentTime, data,
           video.webkitAudioDecodedByteCount];
 }"""
 
 
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
 def test_videos_play_in_a_browser(tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("Chromium is not installed")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *arguments):
@@ -89,17 +85,15 @@ def test_videos_play_in_a_browser(tmp_path):
     (tmp_path / "index.html").write_text("<title>videos</title>")
     handler = functools.partial(Quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+        threading.Thread(target=server.serve_forever).start()
         with sync_api.sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
             page = browser.new_page()
             page.set_default_timeout(90_000)
             page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
-            played = [page.evaluate(LOOK % 0.5, name) for name in names]
+            played = [page.evaluate(LOOK, name) for name in names]
             browser.close()
         server.shutdown()
-        thread.join()
     for duration_s, width, height, end_s, data, sound_bytes in played:
         assert (width, height) == (480, 96)
         assert duration_s == pytest.approx(0.85, abs=0.04)
