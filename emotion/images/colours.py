@@ -11,12 +11,8 @@ _MAX_PROFILE_BYTES = 4 * 2**20
 def eight_bit(image: Image.Image, content: bytes) -> Image.Image:
     """Return 16-bit, 32-bit and float pictures as eight-bit grey, all others as they are.
 
-    16-bit words keep their high byte, as in Pillow's 16-bit colour. See `_grey_from_numbers` for
-    the others.
-
-    Args:
-        image: a decoded picture.
-        content: its file, which names the depth of a PNG; empty where the picture has none.
+    16-bit words keep their high byte, as in Pillow's 16-bit colour. `content` is the picture's
+    file, which names the depth of a PNG; empty where it has none.
     """
     transparent = image.info.get("transparency")
     if image.mode.startswith("I;16"):

@@ -1,9 +1,8 @@
 """The bytes of an image file, or a file -> an upright RGB photo.
 
 `decode_photo` is the pipeline: count the bytes before anything is parsed, tell the type from the
-first bytes, check the size before any pixel is decoded, then settle colours and orientation, once
-for the whole program. It changes nothing global in Pillow or pillow-heif, and it names each decoder
-instead of searching for one, so that no type but those of `READ_TYPES` is ever parsed.
+first bytes, check the size before any pixel is decoded, then settle colours and orientation. Each
+decoder is named, so that no type but those of `READ_TYPES` is ever parsed.
 """
 
 import functools
@@ -45,11 +44,9 @@ from emotion.images.guards import (
     readable_types,
 )
 
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
+Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
-ENOUGH_PIXELS = 1280 * 960
-"""The largest area that a face detector here searches by default: see `decode_photo`."""
+ENOUGH_PIXELS = 1280 * 960  # the largest area that a detector searches by default: `decode_photo`
 
 _PLUGINS = MappingProxyType(
     {
@@ -79,6 +76,7 @@ _BRANDS = MappingProxyType(
 
 _CONTAINER_BRANDS = frozenset({b"mif1", b"msf1"})
 
+# what brings a picture of each EXIF orientation upright; from 5 on the sides change places
 _TRANSPOSITIONS = MappingProxyType(
     {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -90,26 +88,18 @@ _TRANSPOSITIONS = MappingProxyType(
         8: Image.Transpose.ROTATE_90,
     }
 )
-"""What brings a picture of each EXIF orientation upright; from 5 on the sides change places."""
 
+# the warning filter, as Python keeps it, for what Pillow's parsers say about odd metadata
 _REMARKS = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif)(\.|$)"), 0)
-"""The warning filter, as Python keeps it, for what Pillow's parsers say about odd metadata."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An upright photo, decoded at a scale that is large enough to find its faces.
+    """An upright photo, decoded at a scale that is large enough to find its faces."""
 
-    Attributes:
-        pixels: (h, w, 3) uint8 RGB, upright; of the full size, or a half, a quarter or an eighth.
-        size_wh: width and height in pixels of the upright photo at its full size.
-        content: the file that `full` decodes again; None where `pixels` has the full size.
-        limits: what was refused when `pixels` was decoded.
-    """
-
-    pixels: np.ndarray
-    size_wh: tuple[int, int]
-    content: bytes | None = field(default=None, repr=False)
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB: the full size, or a half, a quarter, an eighth of it
+    size_wh: tuple[int, int]  # of the full size
+    content: bytes | None = field(default=None, repr=False)  # None: `pixels` has the full size
     limits: ImageLimits = DEFAULT_LIMITS
 
     @classmethod
@@ -133,11 +123,9 @@ class Photo:
         return (left, top, right - left, bottom - top)
 
     def showing(self, box_xywh: Box, least_side_px: int) -> tuple[np.ndarray, Box]:
-        """Return (pixels, box in them) that show a face in enough detail.
+        """Return (pixels, box in them) in which a face's box has the least side, if any have it.
 
-        Args:
-            box_xywh: the face, in pixels of the full size.
-            least_side_px: how many pixels a side of the box must have, unless there are no more.
+        `box_xywh` is in pixels of the full size.
         """
         across, down = self._shrinkage()
         x, y, width, height = box_xywh
@@ -153,17 +141,10 @@ class Photo:
 
 
 def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Read an image file into an upright RGB array.
+    """Read an image file, whatever its suffix, into an upright (height, width, 3) uint8 RGB array.
 
-    Args:
-        path: the file; its name and suffix play no part in how it is read.
-        limits: what is refused, before the file is read, parsed or decoded.
-
-    Returns:
-        uint8 array of shape (height, width, 3), upright, RGB.
-
-    Raises:
-        ImageError: the file is missing, unreadable, or no regular file; else as `decode_photo`.
+    Raises `ImageError` where the file is missing, unreadable or no regular file; else as
+    `decode_photo`.
     """
     return read_photo(path, limits).pixels
 
@@ -191,10 +172,7 @@ def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
 
 
 def decode_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Decode an image file into its upright, C-contiguous (height, width, 3) uint8 RGB array.
-
-    Args and Raises: as `decode_photo`; the array has the full size.
-    """
+    """Decode an image file into its upright, C-contiguous (height, width, 3) uint8 RGB array."""
     return decode_photo(content, limits).pixels
 
 
@@ -208,8 +186,7 @@ def decode_photo(
 
     Args:
         content: the whole file.
-        limits: what is refused, before the content is parsed or decoded; they hold for its full
-            size.
+        limits: of the full size; what is beyond them is refused before it is decoded.
         enough_pixels: a JPEG is decoded at the smallest scale of 1/1, 1/2, 1/4 and 1/8 that
             leaves so many pixels in all; None: every photo is decoded at its full size.
 
@@ -239,12 +216,8 @@ def decode_photo(
 def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
     """Return a Pillow image as an upright photo; the image stays as it is.
 
-    Colours are settled as in `decode_photo`. The EXIF orientation is applied: of Pillow's own
-    operations only `ImageOps.exif_transpose` does so, and then removes it.
-
-    Raises:
-        ImageDimensionsError: too many pixels, or a side too long or too short.
-        DamagedImageError: its file cannot be decoded to its end, or is closed.
+    Its EXIF orientation is applied: of Pillow's operations only `ImageOps.exif_transpose` does so,
+    and then removes it. Raises as `decode_photo`.
     """
     check_size(image.size, limits)
     with _decoding(image.format or "Pillow", limits):
@@ -280,7 +253,7 @@ def _kind(content: bytes) -> str:
 
 
 def _beginning(content: bytes) -> str:
-    """Describe the first bytes of a file in text that is safe on any page or terminal."""
+    """Return the first bytes of a file as text that is safe on any page or terminal."""
     start = content[:12]
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start):
         return re.sub(r"[^A-Za-z0-9 \-_%!.]", ".", start.decode("ascii"))

@@ -12,16 +12,10 @@ from emotion.files import whole_file
 _WRITTEN_TYPES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 WRITTEN_SUFFIXES = tuple(_WRITTEN_TYPES)
-"""How the name of a photo that is written may end."""
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
-    """Encode a (height, width, 3) uint8 RGB array as JPEG.
-
-    Args:
-        image: the pixels.
-        quality: 1 (smallest file) to 95 (best picture).
-    """
+    """Encode a (height, width, 3) uint8 RGB array as JPEG of quality 1 to 95."""
     return _encode(image, "JPEG", quality)
 
 
@@ -31,15 +25,10 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an RGB array to a file of the type its suffix names, whole or not at all.
+    """Write a (height, width, 3) uint8 RGB array to a file of the type its suffix names.
 
-    Args:
-        path: ends in one of `WRITTEN_SUFFIXES`; an existing file is replaced.
-        image: (height, width, 3) uint8 RGB.
-
-    Raises:
-        ImageTypeError: the suffix names no type that is written.
-        ImageError: the array is no RGB image, or the file cannot be written.
+    Raises `ImageError` where the suffix is none of `WRITTEN_SUFFIXES`, the array is no RGB image,
+    or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in _WRITTEN_TYPES:

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 from emotion.errors import SourceError
 
+# of photos in folders; a pattern or a list may name files with others
 PHOTO_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
 )
-"""The suffixes of photos in folders; a pattern or a list may name files with others."""
 
 LIST_SUFFIXES = (".txt", ".lst")
 
@@ -23,16 +23,13 @@ PLACES = "a folder, a pattern such as 'photos/**/*.jpg', or a list (.txt, .lst)"
 class PhotoFile:
     """A photo that was found.
 
-    Attributes:
-        path: where it is.
-        name: what tables call it: its path below the folder, the pattern's fixed part or the list's
-            folder, with "/" between parts; the whole path where a list names one outside.
-        problem: None for every photo; else why this is a folder whose photos are not known.
+    Tables call it by its name: the path below the folder, the pattern's fixed part or the list's
+    folder, with "/" between parts; the whole path where a list names one outside.
     """
 
     path: Path
     name: str
-    problem: str | None = None
+    problem: str | None = None  # why this is a folder whose photos are not known
 
     @property
     def root(self) -> Path | None:
@@ -43,7 +40,7 @@ class PhotoFile:
 
 
 def is_photo_list(text: str) -> bool:
-    """Return whether a text names many photos: a folder, a pattern or a list."""
+    """True if a text names many photos: a folder, a pattern or a list."""
     return _is_folder(text) or _is_pattern(text) or _is_list(text)
 
 
@@ -51,15 +48,12 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     """Return the photos of a folder and those below it, of a pattern or of a list, sorted by name.
 
     A folder gives its files with a suffix of `PHOTO_SUFFIXES`, whatever is in them, but not those
-    that begin with a dot. Links are followed; each photo is taken once.
+    that begin with a dot. Links are followed; each photo is taken once. Raises `SourceError`.
 
     Args:
         source: the folder; a pattern of `glob`, where ** stands for any folders; or a text file
             with a path a line, or with NUL between paths, as `find -print0` gives.
         leave_out: folders that are not searched, such as one for annotated copies.
-
-    Raises:
-        SourceError: there is none, or the folder or list cannot be read.
     """
     text = os.fspath(source)
     if _is_folder(text):
@@ -117,9 +111,8 @@ def _in_folder(folder: Path, leave_out: Sequence[Path]) -> Iterator[PhotoFile]:
     for error in problems:
         path = Path(error.filename)
         if path == folder:
-            raise SourceError(
-                f"expected a folder that can be read; {folder} cannot ({error.strerror})"
-            ) from error
+            message = f"expected a folder that can be read; {folder} cannot ({error.strerror})"
+            raise SourceError(message) from error
         name = path.relative_to(folder).as_posix() + "/"
         yield PhotoFile(path, name, f"expected a folder that can be read; {error.strerror}")
 
@@ -146,21 +139,17 @@ def _listed(path: Path) -> Iterator[PhotoFile]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SourceError(
-            f"expected a list of photos; {path} cannot be read ({error.strerror})"
-        ) from error
+        message = f"expected a list of photos; {path} cannot be read ({error.strerror})"
+        raise SourceError(message) from error
     # PowerShell writes UTF-16, Notepad a mark before UTF-8
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         content = content.decode("utf-16", "replace").encode()
     content = content.removeprefix(b"\xef\xbb\xbf")
-    if b"\0" in content:
-        lines = filter(None, content.split(b"\0"))
-    else:
-        lines = [
-            line for line in content.splitlines() if line.strip() and not line.startswith(b"#")
-        ]
+    is_plain = b"\0" not in content
     folder = path.absolute().parent
-    for line in lines:
+    for line in content.splitlines() if is_plain else content.split(b"\0"):
+        if not line or (is_plain and (not line.strip() or line.startswith(b"#"))):
+            continue
         place = Path(os.path.normpath(folder / os.fsdecode(line)))
         is_inside = place.is_relative_to(folder)
         yield PhotoFile(place, (place.relative_to(folder) if is_inside else place).as_posix())

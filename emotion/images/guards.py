@@ -24,34 +24,27 @@ class ImageLimits:
     max_bytes: int = 20 * 2**20
     max_pixels: int = 50_000_000
     max_side: int = 16_384
-    min_side: int = 16
-    """A smaller picture cannot hold a face worth reading."""
+    min_side: int = 16  # a smaller picture cannot hold a face worth reading
 
 
 DEFAULT_LIMITS = ImageLimits()
 
+# the types this program knows; `readable_types` gives those that this environment can decode
 READ_TYPES = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
-"""The types this program knows; `readable_types` gives those that this environment can decode."""
 
-JPEG_MAX_SEGMENTS = 1000
-
-JPEG_MAX_SCANS = 100
-"""Photos have about ten of each; Pillow and libjpeg take seconds for thousands, however small."""
+# photos have about ten of each; Pillow and libjpeg take seconds for thousands, however small
+JPEG_MAX_SEGMENTS, JPEG_MAX_SCANS = 1000, 100
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
-
+# coded pixels hold \xff only before a zero or a restart marker (ITU-T T.81, B.1.1)
 _JPEG_MARKER_BETWEEN_SCANS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""Coded pixels hold \\xff only before a zero or a restart marker (ITU-T T.81, B.1.1)."""
-
+# markers without a length: Pillow and libjpeg look for the next marker right after them
 _JPEG_BARE_MARKERS = frozenset([*range(1, 0xC0), 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)])
-"""Markers without a length: Pillow and libjpeg look for the next marker right after them."""
 
+# bytes of one value of each TIFF field type (TIFF 6.0, section 2, and BigTIFF)
 _TIFF_VALUE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), 1))
-"""Bytes of one value of each TIFF field type (TIFF 6.0, section 2, and BigTIFF)."""
-
+# no picture within the limits needs more numbers in one field; Pillow takes a second for these
 _TIFF_MAX_VALUES = 2**18
-"""No picture within the limits needs more numbers in one field; Pillow takes a second for these."""
-
 _TIFF_NEW_SUBFILE_TYPE, _TIFF_DNG_VERSION = 254, 50706
 
 
@@ -75,13 +68,15 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
 def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     """Refuse a picture by the width and height it declares, before its pixels are decoded."""
     check_pixels(size_wh, limits)
-    received = "received {}x{}".format(*size_wh)
     if max(size_wh) > limits.max_side:
-        allowed = f"{limits.max_side} pixels a side"
-        raise ImageDimensionsError(f"expected an image of at most {allowed}; {received}")
-    if min(size_wh) < limits.min_side:
-        allowed = f"{limits.min_side} pixels a side"
-        raise ImageDimensionsError(f"expected an image of at least {allowed}; {received}")
+        allowed = f"at most {limits.max_side}"
+    elif min(size_wh) < limits.min_side:
+        allowed = f"at least {limits.min_side}"
+    else:
+        return
+    raise ImageDimensionsError(
+        f"expected an image of {allowed} pixels a side; received {size_wh[0]}x{size_wh[1]}"
+    )
 
 
 def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
@@ -176,9 +171,8 @@ def check_tiff_directory(content: bytes) -> None:
     if end > len(content) or entry_count > 2**16:
         raise DamagedImageError("expected a whole TIFF image; received one that is cut off")
     firsts = {}
-    for tag, field_type, count, value in struct.iter_unpack(
-        sign + entry_format, content[start:end]
-    ):
+    entries = struct.iter_unpack(sign + entry_format, content[start:end])
+    for tag, field_type, count, value in entries:
         value_bytes = _TIFF_VALUE_BYTES.get(field_type, 0)
         # a field too large for its entry lies elsewhere in the file
         is_elsewhere = count * value_bytes > len(value)

@@ -28,8 +28,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # one letter wo
 class BinaryFile(Protocol):
     """A file that is open for reading bytes, or anything else that is read like one."""
 
-    def read(self, size: int = ..., /) -> bytes:
-        """Return the next bytes, at most `size`; none at its end."""
+    def read(self, size: int = ..., /) -> bytes: ...
 
 
 PhotoLike: TypeAlias = (
@@ -49,7 +48,7 @@ _SINGLE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray, Image.Ima
 
 
 def holds_many(images: object) -> TypeGuard[Iterable[Any]]:
-    """Return whether something is a list, a tuple, an iterator... of photos, not one photo.
+    """True for a list, a tuple, an iterator... of photos, false for one photo.
 
     A table such as a tensor is one photo, although it can be iterated over by rows.
     """
@@ -101,22 +100,14 @@ def name_of(image: object) -> str | None:
 
 
 def lasting(image: PhotoLike) -> PhotoLike:
-    """Return what `open_photo` can open again and again: of an open file, its bytes.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """Return what `open_photo` can open again and again: of an open file, its bytes."""
     if isinstance(image, str | os.PathLike):
         return _absolute(image)
     return _content_of(image, DEFAULT_LIMITS) if hasattr(image, "read") else image
 
 
 def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return an array of pixels as (H, W, 3) uint8 RGB; itself where it is that.
-
-    Raises:
-        ImageError: another shape or type, or floats that are not all from 0 to 1.
-    """
+    """Return an array of pixels, see `open_photo`, as (H, W, 3) uint8 RGB."""
     pixels = array[..., None] if array.ndim == 2 else array
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
         way_out = ""
