@@ -8,25 +8,21 @@ import numpy as np
 from emotion.detection.settings import DetectorSettings
 from emotion.errors import ImageError
 
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
+Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One face that was found.
+    """One face that was found."""
 
-    Attributes:
-        box_xywh: left, top, width and height in pixels of the photo, wholly inside it.
-        score: how sure the cascades are, from their level weights: higher is surer. Frontal boxes,
-            rotated ones too, are measured alike and compare with each other; a box of the profile
-            pass also counts the profile cascade's own weight and compares with its like, and a
-            box of the portrait pass has the template's score.
-        roll_degrees: how far the head is tilted, counter-clockwise as seen; `crop_face` takes it.
-    """
-
+    # left, top, width and height in pixels of the photo, wholly inside it
     box_xywh: tuple[int, int, int, int]
+    # how sure the cascades are, from their level weights: higher is surer. Frontal boxes,
+    # rotated ones too, are measured alike and compare with each other; a box of the profile
+    # pass also counts the profile cascade's own weight and compares with its like, and a box
+    # of the portrait pass has the template's score
     score: float
+    # how far the head is tilted, counter-clockwise as seen; `crop_face` takes it
     roll_degrees: float = 0.0
 
 

@@ -7,9 +7,9 @@ import cv2
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
-TEMPLATE_SIDE_PX = 48
-"""Side in pixels of the window of the face template."""
+TEMPLATE_SIDE_PX = 48  # side in pixels of the window of the face template
 
+# the cascades in use and their files in OpenCV's wheel
 CASCADE_FILES = {
     "default": "haarcascade_frontalface_default.xml",
     "alt": "haarcascade_frontalface_alt.xml",
@@ -18,11 +18,10 @@ CASCADE_FILES = {
     "eye": "haarcascade_eye.xml",
     "eye_glasses": "haarcascade_eye_tree_eyeglasses.xml",
 }
-"""The cascades in use and their files in OpenCV's wheel."""
 
+# histogram of oriented gradients and its linear classifier (Dalal and Triggs, 2005), as OpenCV
+# saves them; `benchmarks/face_template.py` fits it
 FACE_TEMPLATE = models_folder() / "face_template.yml"
-"""Histogram of oriented gradients and its linear classifier (Dalal and Triggs, 2005), as OpenCV
-saves them; `benchmarks/face_template.py` fits it."""
 
 
 def load_cascades() -> dict[str, "cv2.CascadeClassifier"]:

@@ -10,12 +10,8 @@ from emotion.detection.boxes import check_image
 from emotion.detection.views import replicated_cut, resized
 from emotion.errors import ImageError
 
-CROP_MARGIN = 0.0
-"""Share of the box's side that the model's crop adds on each side of the box."""
-
-
-CROP_SIDE_PX = 48
-"""Side of the model's crop in pixels."""
+CROP_MARGIN = 0.0  # share of the box's side that the model's crop adds on each side of the box
+CROP_SIDE_PX = 48  # side of the model's crop in pixels
 
 
 def crop_face(

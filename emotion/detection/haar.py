@@ -35,41 +35,32 @@ from emotion.detection.views import (
     view_of,
 )
 
+# difference in the template's score that sets one tilt of a head clearly before another
 ROLL_TEMPERATURE = 0.5
-"""Difference in the template's score that sets one tilt of a head clearly before another."""
 
-CONFIRMERS = ("alt", "alt2")
-"""The frontal cascades whose second opinion is the score of a box."""
+CONFIRMERS = ("alt", "alt2")  # the frontal cascades whose second opinion is the score of a box
 
+# last stage threshold (in the XML file) of the cascades that give opinions: no hit weighs less
 WEIGHT_BAR = {"alt": 105.76, "alt2": 53.76, "profile": -1.27}
-"""Last stage threshold (in the XML file) of the cascades that give opinions: no hit weighs less."""
 
-SAME_FACE = 0.4
-"""Intersection over union from which a proposal is a face that was found already."""
+SAME_FACE = 0.4  # intersection over union from which a proposal is a face that was found already
 
+# the cascades that look for the eyes of a face that the template found
 EYE_CASCADES = ("eye", "eye_glasses")
-"""The cascades that look for the eyes of a face that the template found."""
 
-EYES_SCALE_STEP = 1.05
-"""Factor between the sizes of eyes that are looked for."""
+EYES_SCALE_STEP = 1.05  # factor between the sizes of eyes that are looked for
+EYES_FACE_PX = 144  # size in pixels to which such a face is scaled
 
-EYES_FACE_PX = 144
-"""Size in pixels to which such a face is scaled."""
-
+# middle of an eye from the nearer side and from the top of the box, as shares of its side
 EYE_PLACE = (0.3, 0.36)
-"""Middle of an eye from the nearer side and from the top of the box, as shares of its side."""
 
-EYE_PLACE_REACH = (0.15, 0.16)
-"""How far from there an eye may lie, across and down."""
+EYE_PLACE_REACH = (0.15, 0.16)  # how far from there an eye may lie, across and down
 
+# share of a small box inside a face that was found from which it is a part of that face
 PART_OF_FACE = 0.8
-"""Share of a small box inside a face that was found from which it is a part of that face."""
-
+# intersection over union from which hits of a cascade are one face: their mean is its box
 SAME_HIT = 0.5
-"""Intersection over union from which hits of a cascade are one face: their mean is its box."""
-
-SAME_PORTRAIT = 0.6
-"""The same for hits of the template."""
+SAME_PORTRAIT = 0.6  # the same for hits of the template
 
 
 class FaceDetector:

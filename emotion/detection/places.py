@@ -17,26 +17,17 @@ from emotion.detection.boxes import Box
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
-FACE_PLACES = models_folder() / "face_places.onnx"
-"""The network's weights, as ONNX."""
-
+FACE_PLACES = models_folder() / "face_places.onnx"  # the network's weights, as ONNX
+# side of the window that the network sees, which a face fills, chin to hairline
 PLACE_WINDOW_PX = 21
-"""Side of the window that the network sees, which a face fills, chin to hairline."""
-
-PLACE_STRIDE_PX = 4
-"""Distance of one window to the next."""
-
-PLACE_FACE_PX = 17.5
-"""Side of the box that a cascade draws around the face in such a window."""
-
-PLACE_STEP = 2**0.5
-"""Factor between the sizes of faces that are looked for."""
-
+PLACE_STRIDE_PX = 4  # distance of one window to the next
+PLACE_FACE_PX = 17.5  # side of the box that a cascade draws around the face in such a window
+PLACE_STEP = 2**0.5  # factor between the sizes of faces that are looked for
+# share of a face's side within which a weaker place of the same size is the same one
 SAME_PLACE = 0.5
-"""Share of a face's side within which a weaker place of the same size is the same one."""
 
+# what takes a grey copy, (H, W) float32, and returns how much each window looks like a face
 Network = Callable[[np.ndarray], np.ndarray]
-"""What takes a grey copy, (H, W) float32, and returns how much each window looks like a face."""
 
 
 def load_places(path: Path = FACE_PLACES) -> Network:

@@ -13,19 +13,12 @@ from emotion.detection.settings import DetectorSettings
 
 @dataclass(frozen=True)
 class View:
-    """A grey copy of the photo, bordered and perhaps turned, and the way back from it.
+    """A grey copy of the photo, bordered and perhaps turned, and the way back from it."""
 
-    Attributes:
-        grey: (H, W) uint8, border included.
-        to_photo: (2, 3) affine from pixels of `grey` to pixels of the photo.
-        smallest_face_px: smallest box to look for, in pixels of `grey`.
-        largest_face_px: largest box to look for, 0 for any.
-    """
-
-    grey: np.ndarray
-    to_photo: np.ndarray
-    smallest_face_px: int
-    largest_face_px: int = 0
+    grey: np.ndarray  # (H, W) uint8, border included
+    to_photo: np.ndarray  # (2, 3) affine from pixels of `grey` to pixels of the photo
+    smallest_face_px: int  # smallest box to look for, in pixels of `grey`
+    largest_face_px: int = 0  # largest box to look for, 0 for any
 
 
 def resized(grey: np.ndarray, side: int) -> np.ndarray:

@@ -20,43 +20,33 @@ from emotion.detection.boxes import Box, Detection, check_image, clip_boxes, mer
 from emotion.errors import ModelError
 
 NETWORK_FILE = "face_detection_yunet_2026may.onnx"
+# which file a user needs, for messages
 EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection_yunet)"
-"""Which file a user needs, for messages."""
-
+# the oldest that runs this network; 4.7 loads the file and fails at the first photo
 OLDEST_OPENCV = "4.8"
-"""The oldest that runs this network; 4.7 loads the file and fails at the first photo."""
-
+# how the small file begins that Git LFS leaves until it has fetched the real one
 LFS_POINTER = b"version https://git-lfs"
-"""How the small file begins that Git LFS leaves until it has fetched the real one."""
-
-BOX_OVERLAP = 0.3
-"""Boxes of one copy that overlap more (intersection over union) are one face."""
+BOX_OVERLAP = 0.3  # boxes of one copy that overlap more (intersection over union) are one face
 
 
 @dataclass(frozen=True)
 class YunetSettings:
-    """Every number of the search; the defaults measured best.
+    """Every number of the search; the defaults measured best."""
 
-    Attributes:
-        detail_pixels: largest area in square pixels of the copy searched for small faces.
-        overview_pixels: largest area of the copy searched for faces that fill the photo.
-        working_short_side_px: photos with a shorter short side than this are enlarged to it.
-        smallest_photo_side_px: a photo with a shorter side holds no face worth reading.
-        score_threshold: lowest score of a face, 0 to 1.
-        square_share: side of the square around a face, as a share of the height of YuNet's box.
-        square_lift: how far the square's middle lies above the box's, as a share of that height.
-        merge_overlap: boxes that overlap more (intersection over union) are one face.
-        merge_containment: boxes of which this share lies inside a stronger one are dropped.
-    """
-
+    # largest area in square pixels of the copy searched for small faces
     detail_pixels: int = 1280 * 960
+    # largest area of the copy searched for faces that fill the photo
     overview_pixels: int = 320 * 240
+    # photos with a shorter short side than this are enlarged to it
     working_short_side_px: int = 240
-    smallest_photo_side_px: int = 20
-    score_threshold: float = 0.7
+    smallest_photo_side_px: int = 20  # a photo with a shorter side holds no face worth reading
+    score_threshold: float = 0.7  # lowest score of a face, 0 to 1
+    # side of the square around a face, as a share of the height of YuNet's box
     square_share: float = 1.0
+    # how far the square's middle lies above the box's, as a share of that height
     square_lift: float = 0.03
-    merge_overlap: float = 0.3
+    merge_overlap: float = 0.3  # boxes that overlap more (intersection over union) are one face
+    # boxes of which this share lies inside a stronger one are dropped
     merge_containment: float = 0.6
 
 
