@@ -8,39 +8,10 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import image_files as files
 import numpy as np
 import pytest
-from image_files import (
-    GREY,
-    PICTURE,
-    box,
-    brand,
-    cut,
-    encoded,
-    exif_of,
-    gif_frame,
-    gif_screen,
-    grey_tiff,
-    huge_bmp,
-    huge_isobmff,
-    huge_jpeg,
-    huge_tiff_tile,
-    jpeg_with,
-    noisy_photo,
-    one_bit_png,
-    png_chunk,
-    riff,
-    run_length_bmp,
-    segment,
-    small_png,
-    swapped_profile,
-    tiff,
-    tiff_fields,
-    tiff_with_entry,
-    webp_extended_header,
-    webp_lossless_header,
-    with_bytes,
-)
+from image_files import GREY, PICTURE, box, brand, cut, encoded, tiff, tiff_fields
 from PIL import Image
 
 from emotion.errors import (
@@ -58,34 +29,34 @@ from emotion.images.guards import ImageLimits, readable_types
 ROOT = Path(__file__).resolve().parents[2]
 
 
-TEXT_BOMB = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9))
-PROFILE_BOMB = png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(64 * 2**20), 9))
+TEXT_BOMB = files.png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9))
+PROFILE_BOMB = files.png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(64 * 2**20), 9))
 
 BOMBS = {
-    "webp of 34 bytes": lambda: webp_lossless_header(16383, 10900),
-    "webp lossy": lambda: riff(
+    "webp of 34 bytes": lambda: files.webp_lossless_header(16383, 10900),
+    "webp lossy": lambda: files.riff(
         b"VP8 ", b"\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383) + bytes(20)
     ),
-    "webp animated canvas": lambda: webp_extended_header(12000, 12000),
-    "png of 400 megapixels": lambda: one_bit_png(20000, 20000),
-    "png of 170 megapixels": lambda: one_bit_png(13100, 13000),
-    "gif screen": lambda: gif_screen(65535, 65535) + b",",
-    "gif frame over its screen": lambda: gif_frame(60000, 60000, 2),
-    "gif frame under pillow's limit": lambda: gif_frame(9000, 9000),
-    "jpeg": huge_jpeg,
-    "bmp": huge_bmp,
+    "webp animated canvas": lambda: files.webp_extended_header(12000, 12000),
+    "png of 400 megapixels": lambda: files.one_bit_png(20000, 20000),
+    "png of 170 megapixels": lambda: files.one_bit_png(13100, 13000),
+    "gif screen": lambda: files.gif_screen(65535, 65535) + b",",
+    "gif frame over its screen": lambda: files.gif_frame(60000, 60000, 2),
+    "gif frame under pillow's limit": lambda: files.gif_frame(9000, 9000),
+    "jpeg": files.huge_jpeg,
+    "bmp": files.huge_bmp,
     "tiff": lambda: tiff(bytes(64), tiff_fields(60000, 60000)),
     "tiff deflated": lambda: tiff(zlib.compress(bytes(2**20)), tiff_fields(60000, 900, t259=8)),
-    "tiff tile": huge_tiff_tile,
-    "avif": lambda: huge_isobmff("AVIF"),
-    "heic": lambda: huge_isobmff("HEIC"),
+    "tiff tile": files.huge_tiff_tile,
+    "avif": lambda: files.huge_isobmff("AVIF"),
+    "heic": lambda: files.huge_isobmff("HEIC"),
 }
 
 METADATA_BOMBS = {
-    "png text bomb": lambda: small_png(TEXT_BOMB),
-    "png profile bomb": lambda: small_png(PROFILE_BOMB),
+    "png text bomb": lambda: files.small_png(TEXT_BOMB),
+    "png profile bomb": lambda: files.small_png(PROFILE_BOMB),
     "tiff tag count": lambda: b"II*\0\x08\0\0\0" + b"\xff\xff" + bytes(50),
-    "tiff value count": lambda: tiff_with_entry(273, 4, 2**32 - 1, 8),
+    "tiff value count": lambda: files.tiff_with_entry(273, 4, 2**32 - 1, 8),
     "tiff many values": lambda: tiff(
         GREY.tobytes(), tiff_fields(64, 48) | {258: (3, (8,) * (2**22))}
     ),
@@ -116,13 +87,13 @@ DAMAGED = {
     "jpeg progressive cut off": lambda: cut("JPEG", 0.9, progressive=True),
     "png cut off": lambda: cut("PNG"),
     "png without its end": lambda: encoded(PICTURE, "PNG")[:-12],
-    "png with a wrong checksum": lambda: with_bytes(encoded(PICTURE, "PNG"), 30, b"\0\0"),
-    "png with broken pixels": lambda: with_bytes(encoded(PICTURE, "PNG"), 43, bytes(9)),
+    "png with a wrong checksum": lambda: files.with_bytes(encoded(PICTURE, "PNG"), 30, b"\0\0"),
+    "png with broken pixels": lambda: files.with_bytes(encoded(PICTURE, "PNG"), 43, bytes(9)),
     "gif cut off": lambda: cut("GIF"),
     "bmp cut off": lambda: cut("BMP"),
-    "bmp of an unknown compression": lambda: with_bytes(encoded(PICTURE, "BMP"), 30, b"\x63"),
-    "webp of an unknown chunk": lambda: riff(b"ABCD", bytes(40)),
-    "webp without a picture": lambda: webp_extended_header(64, 48),
+    "bmp of an unknown compression": lambda: files.with_bytes(encoded(PICTURE, "BMP"), 30, b"\x63"),
+    "webp of an unknown chunk": lambda: files.riff(b"ABCD", bytes(40)),
+    "webp without a picture": lambda: files.webp_extended_header(64, 48),
     "tiff, directory outside": lambda: b"MM\0*\xff\xff\xff\xf0" + bytes(40),
     "tiff, pixels outside": lambda: tiff(bytes(10), tiff_fields(64, 48, t273=10**6)),
     "tiff of an unknown compression": lambda: tiff(bytes(64 * 48), tiff_fields(64, 48, t259=999)),
@@ -136,15 +107,17 @@ DAMAGED = {
 }
 
 IN_PIECES = {
-    "jpeg of many exif segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 1001),
-    "jpeg of many comments": lambda: jpeg_with(segment(0xFE) * 1001),
-    "jpeg of many segments between scans": lambda: jpeg_with(last=segment(0xE0) * 1001),
-    "jpeg with an end before many segments": lambda: jpeg_with(b"\xff\xd9" + segment(0xE0) * 1001),
-    "jpeg with restarts before its scan": lambda: jpeg_with(b"\xff\xd0" * 1001),
-    "jpeg with much junk": lambda: jpeg_with(segment(0xE0) + bytes(1001)),
-    "jpeg of many scans": lambda: jpeg_with(scans=91),
-    "jpeg of many scans behind an unknown marker": lambda: jpeg_with(
-        last=b"\xff\x02\xff\xff" + segment(0xDA) * 91
+    "jpeg of many exif segments": lambda: files.jpeg_with(files.segment(0xE1, b"Exif\0\0") * 1001),
+    "jpeg of many comments": lambda: files.jpeg_with(files.segment(0xFE) * 1001),
+    "jpeg of many segments between scans": lambda: files.jpeg_with(last=files.segment(0xE0) * 1001),
+    "jpeg with an end before many segments": lambda: files.jpeg_with(
+        b"\xff\xd9" + files.segment(0xE0) * 1001
+    ),
+    "jpeg with restarts before its scan": lambda: files.jpeg_with(b"\xff\xd0" * 1001),
+    "jpeg with much junk": lambda: files.jpeg_with(files.segment(0xE0) + bytes(1001)),
+    "jpeg of many scans": lambda: files.jpeg_with(scans=91),
+    "jpeg of many scans behind an unknown marker": lambda: files.jpeg_with(
+        last=b"\xff\x02\xff\xff" + files.segment(0xDA) * 91
     ),
 }
 
@@ -152,11 +125,11 @@ TOO_SMALL = {
     "one pixel gif": lambda: encoded(GREY[:1, :1], "GIF"),
     "png of 15 pixels": lambda: encoded(PICTURE[:15], "PNG"),
     "tiff too long": lambda: tiff(bytes(17000 * 16), tiff_fields(17000, 16)),
-    "png too long": lambda: one_bit_png(16, 17000),
+    "png too long": lambda: files.one_bit_png(16, 17000),
 }
 
 DEPTHS = {
-    f"tiff of {bits} bits, {kind}": lambda bits=bits, kind=kind: grey_tiff(
+    f"tiff of {bits} bits, {kind}": lambda bits=bits, kind=kind: files.grey_tiff(
         bytes(64 * 48 * bits // 8), bits, kind
     )
     for bits, kind in ((12, 1), (24, 1), (32, 1), (64, 1), (16, 2), (32, 2), (16, 3), (64, 3))
@@ -173,7 +146,7 @@ BAD_INPUTS = {
         EmptyImageError: {"empty": constant(b"")},
         ImageTooLargeError: {"too many bytes": lambda: b"\xff\xd8\xff" + bytes(20 * 2**20)},
         ImageTypeError: {name: constant(content) for name, content in OTHER_TYPES.items()}
-        | {"bmp, run-length coded": run_length_bmp}
+        | {"bmp, run-length coded": files.run_length_bmp}
         | DEPTHS,
         ImageDimensionsError: BOMBS | TOO_SMALL,
         ImageError: IN_PIECES,
@@ -197,20 +170,22 @@ def test_every_bad_input_ends_in_its_own_error(make, expected):
 MARKERS = b"\xff\xda\xff\xe0" * 1001
 
 WHOLE_JPEGS = {
-    "many segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 900),
-    "many scans": lambda: jpeg_with(scans=90),
-    "markers in a segment, as of a thumbnail": lambda: jpeg_with(segment(0xE1, MARKERS)),
-    "a video behind the picture": lambda: jpeg_with() + MARKERS,
+    "many segments": lambda: files.jpeg_with(files.segment(0xE1, b"Exif\0\0") * 900),
+    "many scans": lambda: files.jpeg_with(scans=90),
+    "markers in a segment, as of a thumbnail": lambda: files.jpeg_with(
+        files.segment(0xE1, MARKERS)
+    ),
+    "a video behind the picture": lambda: files.jpeg_with() + MARKERS,
 }
 
 
 @pytest.mark.parametrize("make", WHOLE_JPEGS.values(), ids=WHOLE_JPEGS)
 def test_a_jpeg_in_a_bearable_number_of_pieces_is_read(make):
-    np.testing.assert_array_equal(decode_image(make()), decode_image(jpeg_with()))
+    np.testing.assert_array_equal(decode_image(make()), decode_image(files.jpeg_with()))
 
 
 def test_limits_are_inclusive():
-    content = one_bit_png(64, 48)
+    content = files.one_bit_png(64, 48)
     limits = ImageLimits(len(content), max_pixels=64 * 48, max_side=64, min_side=48)
     assert decode_image(content, limits).shape == (48, 64, 3)
     for field in ("max_bytes", "max_pixels", "max_side"):
@@ -271,16 +246,16 @@ def test_bombs_take_little_memory(tmp_path):
 TRUNCATED = {
     "jpeg": ("JPEG", "RGB", {}),
     "jpeg progressive": ("JPEG", "RGB", {"progressive": True}),
-    "png": ("PNG", "RGB", {"exif": exif_of(6)}),
-    "webp": ("WEBP", "RGB", {"exif": exif_of(6)}),
+    "png": ("PNG", "RGB", {"exif": files.exif_of(6)}),
+    "webp": ("WEBP", "RGB", {"exif": files.exif_of(6)}),
     "webp lossless": ("WEBP", "RGB", {"lossless": True}),
     "bmp": ("BMP", "RGB", {}),
     "gif": ("GIF", "P", {}),
-    "tiff": ("TIFF", "RGB", {"exif": exif_of(6), "icc_profile": swapped_profile()}),
-    "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw", "exif": exif_of(6)}),
+    "tiff": ("TIFF", "RGB", {"exif": files.exif_of(6), "icc_profile": files.swapped_profile()}),
+    "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw", "exif": files.exif_of(6)}),
     "tiff deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
-    "avif": ("AVIF", "RGB", {"exif": exif_of(6)}),
-    "heic": ("HEIC", "RGB", {"exif": exif_of(6)}),
+    "avif": ("AVIF", "RGB", {"exif": files.exif_of(6)}),
+    "heic": ("HEIC", "RGB", {"exif": files.exif_of(6)}),
     "heic grid": ("HEIC", "RGB", {"tile_size": 32}),
 }
 
@@ -293,7 +268,7 @@ def offsets(size: int) -> list[int]:
 
 @pytest.mark.parametrize(("image_format", "mode", "options"), TRUNCATED.values(), ids=TRUNCATED)
 def test_a_cut_file_raises_or_is_whole(image_format, mode, options):
-    content = encoded(noisy_photo(mode), image_format, **options)
+    content = encoded(files.noisy_photo(mode), image_format, **options)
     whole = decode_image(content)
     raised = 0
     for offset in offsets(len(content)):
@@ -308,7 +283,7 @@ def test_a_cut_file_raises_or_is_whole(image_format, mode, options):
     "image_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC"]
 )
 def test_flipped_bytes_raise_nothing_but_image_errors(image_format):
-    content = encoded(noisy_photo(), image_format)
+    content = encoded(files.noisy_photo(), image_format)
     chance = random.Random(11)
     outcomes = set()
     for _ in range(40):
@@ -323,7 +298,7 @@ def test_flipped_bytes_raise_nothing_but_image_errors(image_format):
 
 
 def test_a_tiff_that_lost_its_profile_is_damaged():
-    fields = tiff_fields(64, 48) | {34675: (1, tuple(swapped_profile()))}
+    fields = tiff_fields(64, 48) | {34675: (1, tuple(files.swapped_profile()))}
     content = tiff(GREY.tobytes(), fields)
     assert decode_image(content).shape == PICTURE.shape
     with pytest.raises(DamagedImageError):

@@ -5,28 +5,10 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import image_files as files
 import numpy as np
 import pytest
-from image_files import (
-    ALPHA,
-    FINE,
-    FINE_AVIF,
-    GREY,
-    PICTURE,
-    RED,
-    box,
-    brand,
-    encoded,
-    exif_of,
-    grey_tiff,
-    made,
-    png,
-    png_chunk,
-    stored,
-    swapped_profile,
-    tiff,
-    tiff_fields,
-)
+from image_files import ALPHA, GREY, PICTURE, box, brand, encoded, made, png, tiff, tiff_fields
 from PIL import Image, ImageCms
 
 from emotion.errors import ImageTypeError
@@ -74,7 +56,7 @@ def full(value: int) -> np.ndarray:
 
 
 def trns(*values: int) -> bytes:
-    return png_chunk(b"tRNS", b"".join(value.to_bytes(2, "big") for value in values))
+    return files.png_chunk(b"tRNS", b"".join(value.to_bytes(2, "big") for value in values))
 
 
 def made_png(*arguments):
@@ -105,17 +87,17 @@ IS_RED = (PICTURE == (200, 40, 40)).all(axis=-1)
 ON_WHITE = on_white(PICTURE, ALPHA)
 GREY_ON_WHITE = on_white(grey_rgb(GREY), ALPHA)
 SOME_ALPHA = np.select([INDEX == 0, INDEX == 2], [0, 128], 255)
-MORE_RED = {"save_all": True, "append_images": [RED]}
+MORE_RED = {"save_all": True, "append_images": [files.RED]}
 MORE_INDEXED = {"save_all": True, "append_images": [Image.new("P", (64, 48), 3)]}
 LOSSLESS = {"lossless": True}
 
 # Name: (how to make it, expected pixels, largest difference allowed).
 MODES = {
-    "jpeg": (made(PICTURE, "JPEG", **FINE), PICTURE, 6),
+    "jpeg": (made(PICTURE, "JPEG", **files.FINE), PICTURE, 6),
     "jpeg grey": (made(GREY, "JPEG", quality=95), grey_rgb(GREY), 6),
     "jpeg cmyk inverted by adobe": (made(CMYK, "JPEG", quality=100), PICTURE, 6),
     "jpeg ycck": (ycck_jpeg, PICTURE, 8),
-    "jpeg mpo, first picture": (made(PICTURE, "MPO", **MORE_RED, **FINE), PICTURE, 6),
+    "jpeg mpo, first picture": (made(PICTURE, "MPO", **MORE_RED, **files.FINE), PICTURE, 6),
     "png": (made(PICTURE, "PNG"), PICTURE, 0),
     "png alpha": (made(RGBA, "PNG"), ON_WHITE, 1),
     "png 1 bit": (made(BILEVEL, "PNG"), np.asarray(BILEVEL.convert("RGB")), 0),
@@ -177,17 +159,17 @@ MODES = {
     "tiff ycbcr": (made(Image.fromarray(PICTURE).convert("YCbCr"), "TIFF"), PICTURE, 3),
     "tiff lab": (made(Image.new("LAB", (64, 48), (137, 128, 128)), "TIFF"), full(128), 2),
     "tiff 16-bit, big-endian": (
-        lambda: grey_tiff(RAMP_16.astype(">u2"), 16, order=">"),
+        lambda: files.grey_tiff(RAMP_16.astype(">u2"), 16, order=">"),
         grey_rgb(RAMP_8),
         0,
     ),
     "tiff 16-bit, white is zero": (
-        lambda: grey_tiff(RAMP_16, 16, photometric=0),
+        lambda: files.grey_tiff(RAMP_16, 16, photometric=0),
         255 - grey_rgb(RAMP_8),
         0,
     ),
     "tiff 8-bit, white is zero": (
-        lambda: grey_tiff(RAMP_8, 8, photometric=0),
+        lambda: files.grey_tiff(RAMP_8, 8, photometric=0),
         255 - grey_rgb(RAMP_8),
         0,
     ),
@@ -200,8 +182,8 @@ MODES = {
     ),
     "tiff float with holes": (made(HOLES, "TIFF"), grey_rgb(HOLES_8), 0),
     "tiff float, nothing finite": (made(FLOATS * np.nan, "TIFF"), full(0), 0),
-    "avif": (made(PICTURE, "AVIF", **FINE_AVIF), PICTURE, 12),
-    "avif alpha": (made(RGBA, "AVIF", **FINE_AVIF), ON_WHITE, 16),
+    "avif": (made(PICTURE, "AVIF", **files.FINE_AVIF), PICTURE, 12),
+    "avif alpha": (made(RGBA, "AVIF", **files.FINE_AVIF), ON_WHITE, 16),
     "heic": (made(PICTURE, "HEIC"), PICTURE, 12),
     "heic alpha": (made(RGBA, "HEIC"), ON_WHITE, 16),
     "heic 16-bit grey": (made(RAMP_16, "HEIC", quality=-1), grey_rgb(RAMP_8), 2),
@@ -222,12 +204,12 @@ def test_every_type_and_mode_becomes_the_same_rgb(make, expected, tolerance):
 
 
 TURNED_TYPES = {
-    "JPEG": FINE,
+    "JPEG": files.FINE,
     "PNG": {},
     "WEBP": {"lossless": True},
     "TIFF": {},
     "TIFF lzw": {"compression": "tiff_lzw"},
-    "AVIF": FINE_AVIF,
+    "AVIF": files.FINE_AVIF,
     "HEIC": {},
 }
 
@@ -235,8 +217,8 @@ TURNED_TYPES = {
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("image_format", "options"), TURNED_TYPES.items(), ids=TURNED_TYPES)
 def test_every_orientation_comes_out_upright(image_format, options, orientation):
-    picture = np.ascontiguousarray(stored(PICTURE, orientation))
-    content = encoded(picture, image_format.split()[0], exif=exif_of(orientation), **options)
+    picture = np.ascontiguousarray(files.stored(PICTURE, orientation))
+    content = encoded(picture, image_format.split()[0], exif=files.exif_of(orientation), **options)
     image = decode_image(content)
     assert image.shape == PICTURE.shape
     assert np.abs(image.astype(int) - PICTURE).mean() < 4
@@ -250,7 +232,7 @@ BROKEN_EXIF = (
 )
 
 
-@pytest.mark.parametrize("exif", [*BROKEN_EXIF, exif_of(0), exif_of(9)])
+@pytest.mark.parametrize("exif", [*BROKEN_EXIF, files.exif_of(0), files.exif_of(9)])
 def test_broken_exif_and_unknown_orientations_change_nothing(exif):
     np.testing.assert_array_equal(decode_image(encoded(PICTURE, "PNG", exif=exif)), PICTURE)
 
@@ -267,7 +249,7 @@ def test_odd_tiff_tags_change_nothing():
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_an_embedded_profile_is_converted_to_srgb(image_format, options, mode):
     picture = Image.fromarray(PICTURE).convert(mode)
-    content = encoded(picture, image_format, icc_profile=swapped_profile(), **options)
+    content = encoded(picture, image_format, icc_profile=files.swapped_profile(), **options)
     expected = PICTURE[..., [1, 0, 2]].astype(int)
     assert np.abs(decode_image(content) - expected).max() <= 3
 
@@ -276,10 +258,10 @@ def test_an_embedded_profile_is_converted_to_srgb(image_format, options, mode):
     "profile",
     [
         b"not a profile",
-        swapped_profile()[:200],
+        files.swapped_profile()[:200],
         ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
         ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
-        swapped_profile() + bytes(5 * 2**20),
+        files.swapped_profile() + bytes(5 * 2**20),
     ],
     ids=["nonsense", "cut off", "of another mode", "srgb itself", "too large"],
 )
