@@ -4,6 +4,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import image_files as files
 import numpy as np
@@ -13,9 +14,7 @@ from PIL import Image, ImageCms
 
 from emotion.errors import ImageTypeError
 from emotion.images import decoding, guards
-from emotion.images.decoding import (
-    decode_image,
-)
+from emotion.images.decoding import decode_image
 from emotion.images.guards import readable_types
 
 RAMP_16 = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
@@ -59,8 +58,9 @@ def trns(*values: int) -> bytes:
     return files.png_chunk(b"tRNS", b"".join(value.to_bytes(2, "big") for value in values))
 
 
-def made_png(*arguments):
-    return lambda: png(64, 48, *arguments)
+RAMP = grey_rgb(RAMP_8)
+made_png = partial(partial, png, 64, 48)
+made_tiff = partial(partial, files.grey_tiff)
 
 
 def ycck_jpeg() -> bytes:
@@ -86,7 +86,17 @@ GREY_ALPHA_16 = np.stack([RAMP_16, np.full_like(RAMP_16, 65535)], -1).astype(">u
 IS_RED = (PICTURE == (200, 40, 40)).all(axis=-1)
 ON_WHITE = on_white(PICTURE, ALPHA)
 GREY_ON_WHITE = on_white(grey_rgb(GREY), ALPHA)
-SOME_ALPHA = np.select([INDEX == 0, INDEX == 2], [0, 128], 255)
+CLEARED_PALETTE = on_white(PALETTE_RGB, np.select([INDEX == 0, INDEX == 2], [0, 128], 255))
+CLEAR_PNG = made(PALETTE, "PNG", transparency=bytes([0, 255, 128]))
+BLACK_PNG = made_png(16, 0, RAMP_16.astype(">u2").tobytes(), trns(0))
+RED_CLEARED = white_where(PICTURE, IS_RED)
+WIDE_RED = (200 * 256 + 77, 40 * 256 + 77, 40 * 256 + 77)
+BLACK_CLEARED = white_where(RAMP, RAMP_16 == 0)
+FIRST_CLEARED = white_where(PALETTE_RGB, INDEX == 0)
+TWO_BITS_RGB = white_where(grey_rgb(TWO_BITS * 85), TWO_BITS == 2)
+BILEVEL_RGB = np.asarray(BILEVEL.convert("RGB"))
+FLOATS_RGB = grey_rgb(np.rint(FLOATS * 255))
+OWN_RANGE = FLOATS * np.float32(3e38) - np.float32(1e38)
 MORE_RED = {"save_all": True, "append_images": [files.RED]}
 MORE_INDEXED = {"save_all": True, "append_images": [Image.new("P", (64, 48), 3)]}
 LOSSLESS = {"lossless": True}
@@ -100,36 +110,16 @@ MODES = {
     "jpeg mpo, first picture": (made(PICTURE, "MPO", **MORE_RED, **files.FINE), PICTURE, 6),
     "png": (made(PICTURE, "PNG"), PICTURE, 0),
     "png alpha": (made(RGBA, "PNG"), ON_WHITE, 1),
-    "png 1 bit": (made(BILEVEL, "PNG"), np.asarray(BILEVEL.convert("RGB")), 0),
-    "png 2 bits, one value transparent": (
-        made_png(2, 0, TWO_BITS_PACKED, trns(2)),
-        white_where(grey_rgb(TWO_BITS * 85), TWO_BITS == 2),
-        0,
-    ),
+    "png 1 bit": (made(BILEVEL, "PNG"), BILEVEL_RGB, 0),
+    "png 2 bits, one clear": (made_png(2, 0, TWO_BITS_PACKED, trns(2)), TWO_BITS_RGB, 0),
     "png palette": (made(PALETTE, "PNG"), PALETTE_RGB, 0),
-    "png palette, many transparencies": (
-        made(PALETTE, "PNG", transparency=bytes([0, 255, 128])),
-        on_white(PALETTE_RGB, SOME_ALPHA),
-        1,
-    ),
-    "png rgb, one colour transparent": (
-        made(PICTURE, "PNG", transparency=(200, 40, 40)),
-        white_where(PICTURE, IS_RED),
-        0,
-    ),
+    "png palette, many transparencies": (CLEAR_PNG, CLEARED_PALETTE, 1),
+    "png rgb, one clear": (made(PICTURE, "PNG", transparency=(200, 40, 40)), RED_CLEARED, 0),
     "png 16-bit rgb": (made_png(16, 2, WIDE_RGB), PICTURE, 0),
-    "png 16-bit rgb, one colour transparent": (
-        made_png(16, 2, WIDE_RGB, trns(200 * 256 + 77, 40 * 256 + 77, 40 * 256 + 77)),
-        white_where(PICTURE, IS_RED),
-        0,
-    ),
-    "png 16-bit grey": (made(RAMP_16, "PNG"), grey_rgb(RAMP_8), 0),
-    "png 16-bit grey, one value transparent": (
-        made_png(16, 0, RAMP_16.astype(">u2").tobytes(), trns(0)),
-        white_where(grey_rgb(RAMP_8), RAMP_16 == 0),
-        0,
-    ),
-    "png 16-bit grey alpha": (made_png(16, 4, GREY_ALPHA_16), grey_rgb(RAMP_8), 0),
+    "png 16-bit rgb, one clear": (made_png(16, 2, WIDE_RGB, trns(*WIDE_RED)), RED_CLEARED, 0),
+    "png 16-bit grey": (made(RAMP_16, "PNG"), RAMP, 0),
+    "png 16-bit grey, one clear": (BLACK_PNG, BLACK_CLEARED, 0),
+    "png 16-bit grey alpha": (made_png(16, 4, GREY_ALPHA_16), RAMP, 0),
     "png animated, first picture": (made(PICTURE, "PNG", **MORE_RED), PICTURE, 0),
     "webp": (made(PICTURE, "WEBP", quality=95), PICTURE, 80),
     "webp lossless": (made(PICTURE, "WEBP", **LOSSLESS), PICTURE, 0),
@@ -138,55 +128,31 @@ MODES = {
     "bmp": (made(PICTURE, "BMP"), PICTURE, 0),
     "bmp palette": (made(PALETTE, "BMP"), PALETTE_RGB, 0),
     "gif": (made(PALETTE, "GIF"), PALETTE_RGB, 0),
-    "gif transparent": (
-        made(PALETTE, "GIF", transparency=0),
-        white_where(PALETTE_RGB, INDEX == 0),
-        0,
-    ),
+    "gif transparent": (made(PALETTE, "GIF", transparency=0), FIRST_CLEARED, 0),
     "gif animated, first picture": (made(PALETTE, "GIF", **MORE_INDEXED), PALETTE_RGB, 0),
     "tiff": (made(PICTURE, "TIFF"), PICTURE, 0),
     "tiff alpha": (made(RGBA, "TIFF"), ON_WHITE, 1),
     "tiff grey, alpha premultiplied": (premultiplied_tiff, GREY_ON_WHITE, 3),
     "tiff lzw": (made(PICTURE, "TIFF", compression="tiff_lzw"), PICTURE, 0),
     "tiff jpeg": (made(PICTURE, "TIFF", compression="jpeg", quality=95), PICTURE, 80),
-    "tiff fax": (
-        made(BILEVEL, "TIFF", compression="group4"),
-        np.asarray(BILEVEL.convert("RGB")),
-        0,
-    ),
+    "tiff fax": (made(BILEVEL, "TIFF", compression="group4"), BILEVEL_RGB, 0),
     "tiff big": (made(PICTURE, "TIFF", big_tiff=True), PICTURE, 0),
     "tiff cmyk": (made(CMYK, "TIFF"), PICTURE, 1),
     "tiff ycbcr": (made(Image.fromarray(PICTURE).convert("YCbCr"), "TIFF"), PICTURE, 3),
     "tiff lab": (made(Image.new("LAB", (64, 48), (137, 128, 128)), "TIFF"), full(128), 2),
-    "tiff 16-bit, big-endian": (
-        lambda: files.grey_tiff(RAMP_16.astype(">u2"), 16, order=">"),
-        grey_rgb(RAMP_8),
-        0,
-    ),
-    "tiff 16-bit, white is zero": (
-        lambda: files.grey_tiff(RAMP_16, 16, photometric=0),
-        255 - grey_rgb(RAMP_8),
-        0,
-    ),
-    "tiff 8-bit, white is zero": (
-        lambda: files.grey_tiff(RAMP_8, 8, photometric=0),
-        255 - grey_rgb(RAMP_8),
-        0,
-    ),
-    "tiff float 0-1": (made(FLOATS, "TIFF"), grey_rgb(np.rint(FLOATS * 255)), 0),
-    "tiff float 0-255": (made(RAMP_8.astype(np.float32), "TIFF"), grey_rgb(RAMP_8), 0),
-    "tiff float of its own range": (
-        made(FLOATS * np.float32(3e38) - np.float32(1e38), "TIFF"),
-        grey_rgb(np.rint(FLOATS * 255)),
-        1,
-    ),
+    "tiff 16-bit, big-endian": (made_tiff(RAMP_16.astype(">u2"), 16, order=">"), RAMP, 0),
+    "tiff 16-bit, white is zero": (made_tiff(RAMP_16, 16, photometric=0), 255 - RAMP, 0),
+    "tiff 8-bit, white is zero": (made_tiff(RAMP_8, 8, photometric=0), 255 - RAMP, 0),
+    "tiff float 0-1": (made(FLOATS, "TIFF"), FLOATS_RGB, 0),
+    "tiff float 0-255": (made(RAMP_8.astype(np.float32), "TIFF"), RAMP, 0),
+    "tiff float of its own range": (made(OWN_RANGE, "TIFF"), FLOATS_RGB, 1),
     "tiff float with holes": (made(HOLES, "TIFF"), grey_rgb(HOLES_8), 0),
     "tiff float, nothing finite": (made(FLOATS * np.nan, "TIFF"), full(0), 0),
     "avif": (made(PICTURE, "AVIF", **files.FINE_AVIF), PICTURE, 12),
     "avif alpha": (made(RGBA, "AVIF", **files.FINE_AVIF), ON_WHITE, 16),
     "heic": (made(PICTURE, "HEIC"), PICTURE, 12),
     "heic alpha": (made(RGBA, "HEIC"), ON_WHITE, 16),
-    "heic 16-bit grey": (made(RAMP_16, "HEIC", quality=-1), grey_rgb(RAMP_8), 2),
+    "heic 16-bit grey": (made(RAMP_16, "HEIC", quality=-1), RAMP, 2),
     "heic grid": (made(PICTURE, "HEIC", tile_size=32), PICTURE, 12),
 }
 
@@ -203,15 +169,8 @@ def test_every_type_and_mode_becomes_the_same_rgb(make, expected, tolerance):
     assert difference.mean() <= min(tolerance, 5)
 
 
-TURNED_TYPES = {
-    "JPEG": files.FINE,
-    "PNG": {},
-    "WEBP": {"lossless": True},
-    "TIFF": {},
-    "TIFF lzw": {"compression": "tiff_lzw"},
-    "AVIF": files.FINE_AVIF,
-    "HEIC": {},
-}
+TURNED_TYPES = {"JPEG": files.FINE, "PNG": {}, "WEBP": LOSSLESS, "TIFF": {}, "HEIC": {}}
+TURNED_TYPES |= {"TIFF lzw": {"compression": "tiff_lzw"}, "AVIF": files.FINE_AVIF}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
