@@ -6,16 +6,18 @@ import pytest
 
 from emotion.images.folders import find_photos
 
+PHOTOS = ["a.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.heic"]
+OTHERS = ["notes.txt", ".hidden.jpg", ".cache/e.jpg", "sub/film.mp4"]
+
 
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder with photos, and with what must be passed over."""
-    for name in (
-        "b.JPG a.png sub/c.jpeg sub/deep/d.heic notes.txt .hidden.jpg .cache/e.jpg sub/film.mp4"
-    ).split():
+    for name in PHOTOS + OTHERS:
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
+    (tmp_path / "outside.jpg").write_bytes(b"x")
     return tmp_path / "photos"
 
 
@@ -25,8 +27,10 @@ def names(*arguments, **options):
 
 def test_folder_is_searched_to_its_depth_in_a_fixed_order(folder):
     photos = find_photos(folder)
-    assert [photo.name for photo in photos] == ["a.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.heic"]
+    assert [photo.name for photo in photos] == PHOTOS
     assert all(photo.path.is_file() and photo.problem is None for photo in photos)
+    for source in (folder, f"{folder}/**"):
+        assert names(source, leave_out=[folder / "sub"]) == ["a.png", "b.JPG"]
 
 
 def test_links_are_followed_once(folder, tmp_path):
@@ -42,11 +46,10 @@ def test_links_are_followed_once(folder, tmp_path):
 
 def test_links_to_a_photo_are_that_photo(folder, tmp_path):
     (folder / "link.jpg").symlink_to("sub/c.jpeg")
-    (tmp_path / "outside.jpg").write_bytes(b"x")
     for name in ("y.jpg", "z.jpg"):
         (folder / name).symlink_to(tmp_path / "outside.jpg")
     (folder / "mine.txt").write_text("link.jpg\nsub/c.jpeg\n")
-    assert names(folder) == ["a.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.heic", "y.jpg"]
+    assert names(folder) == [*PHOTOS, "y.jpg"]
     assert names(f"{folder}/*.jpg") == ["link.jpg", "y.jpg"]
     assert names(folder / "mine.txt") == ["sub/c.jpeg"]
 
@@ -64,40 +67,35 @@ def test_folder_without_permission_is_told(folder, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     problem = find_photos(folder)[-1]
     assert problem.name == "sub/deep/"
-    assert problem.problem == "expected a folder that can be read; Permission denied"
+    assert problem.problem.endswith("; Permission denied")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("*", ["a.png", "b.JPG"]),
-        ("*.png", ["a.png"]),
-        ("*.txt", ["notes.txt"]),
-        ("**/*", ["a.png", "b.JPG", "sub/c.jpeg", "sub/deep/d.heic"]),
-        ("s?b/[a-c].*", ["sub/c.jpeg"]),
-        ("sub/*.jpeg", ["c.jpeg"]),
-    ],
-)
-def test_pattern(folder, pattern, expected):
-    assert names(str(folder / pattern)) == expected
+def test_pattern(folder):
+    for pattern, expected in {
+        "*": ["a.png", "b.JPG"],
+        "*.png": ["a.png"],
+        "*.txt": ["notes.txt"],
+        "**/*": PHOTOS,
+        "s?b/[a-c].*": ["sub/c.jpeg"],
+        "sub/*.jpeg": ["c.jpeg"],
+    }.items():
+        assert names(str(folder / pattern)) == expected
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_list(folder, tmp_path):
+    for content in (
         b"a.png\n# no photo\n\nsub/c.jpeg\nsub/../a.png\n",
         b"\xef\xbb\xbfa.png\r\nsub/c.jpeg\r\n",
         b"sub/c.jpeg\0a.png\0",
         "a.png\r\nsub/c.jpeg\r\n".encode("utf-16"),
-    ],
-    ids=["lines", "Windows", "NUL", "UTF-16"],
-)
-def test_list(folder, content):
-    (folder / "mine.txt").write_bytes(content)
-    assert names(folder / "mine.txt") == ["a.png", "sub/c.jpeg"]
+    ):
+        (folder / "mine.txt").write_bytes(content)
+        assert names(folder / "mine.txt") == ["a.png", "sub/c.jpeg"]
+    (tmp_path / "mine.lst").write_text(f"{folder}/a.png\nmissing.jpg\n/elsewhere/b.jpg\n")
+    assert names(tmp_path / "mine.lst") == ["/elsewhere/b.jpg", "missing.jpg", "photos/a.png"]
 
 
-def test_odd_names_missing_ones_and_folders_of_copies(folder, tmp_path):
+def test_odd_names(tmp_path):
     odd = tmp_path / "[2026]"
     odd.mkdir()
     for name in (b"new\nline.jpg", b"not-utf8-\xff.jpg", b"=1+1.jpg"):
@@ -105,7 +103,3 @@ def test_odd_names_missing_ones_and_folders_of_copies(folder, tmp_path):
     (odd / "loop.jpg").symlink_to("loop.jpg")
     expected = ["=1+1.jpg", "loop.jpg", "new\nline.jpg", "not-utf8-\udcff.jpg"]
     assert sorted(names(odd)) == expected
-    (tmp_path / "mine.lst").write_text(f"{folder}/a.png\nmissing.jpg\n/elsewhere/b.jpg\n")
-    assert names(tmp_path / "mine.lst") == ["/elsewhere/b.jpg", "missing.jpg", "photos/a.png"]
-    for source in (folder, f"{folder}/**"):
-        assert names(source, leave_out=[folder / "sub"]) == ["a.png", "b.JPG"]
