@@ -10,11 +10,10 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from PIL import (
@@ -48,46 +47,29 @@ Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
 ENOUGH_PIXELS = 1280 * 960  # the largest area that a detector searches by default: `decode_photo`
 
-_PLUGINS = MappingProxyType(
-    {
-        "JPEG": JpegImagePlugin.JpegImageFile,
-        "PNG": PngImagePlugin.PngImageFile,
-        "WebP": WebPImagePlugin.WebPImageFile,
-        "BMP": BmpImagePlugin.BmpImageFile,
-        "GIF": GifImagePlugin.GifImageFile,
-        "TIFF": TiffImagePlugin.TiffImageFile,
-        "AVIF": AvifImagePlugin.AvifImageFile,
-    }
-)
+_PLUGINS = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+}
 
-_SIGNATURES = MappingProxyType(
-    {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF"}
-    | dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF")
-)
+_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_SIGNATURES |= dict.fromkeys((b"GIF87a", b"GIF89a"), "GIF")
+_SIGNATURES |= dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF")
 
-_BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
+_BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
 
-_BRANDS = MappingProxyType(
-    dict.fromkeys((b"avif", b"avis"), "AVIF")
-    | dict.fromkeys(
-        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"
-    )
-)
+_BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF")
+_BRANDS |= dict.fromkeys(b"heic heix heim heis hevc hevx hevm hevs".split(), "HEIC")
+_CONTAINER_BRANDS = {b"mif1", b"msf1"}
 
-_CONTAINER_BRANDS = frozenset({b"mif1", b"msf1"})
-
-# what brings a picture of each EXIF orientation upright; from 5 on the sides change places
-_TRANSPOSITIONS = MappingProxyType(
-    {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-)
+# what brings a picture of EXIF orientation 2, 3... 8 upright; from 5 on the sides change places
+_TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
+_TRANSPOSITIONS = {at: Image.Transpose[name] for at, name in enumerate(_TURNS.split(), 2)}
 
 # the warning filter, as Python keeps it, for what Pillow's parsers say about odd metadata
 _REMARKS = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif)(\.|$)"), 0)
@@ -143,8 +125,7 @@ class Photo:
 def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
     """Read an image file, whatever its suffix, into an upright (height, width, 3) uint8 RGB array.
 
-    Raises `ImageError` where the file is missing, unreadable or no regular file; else as
-    `decode_photo`.
+    Raises `ImageError` if that is no readable file; else as `decode_photo`.
     """
     return read_photo(path, limits).pixels
 
@@ -190,13 +171,7 @@ def decode_photo(
         enough_pixels: a JPEG is decoded at the smallest scale of 1/1, 1/2, 1/4 and 1/8 that
             leaves so many pixels in all; None: every photo is decoded at its full size.
 
-    Raises:
-        EmptyImageError: no bytes.
-        ImageTooLargeError: more than `limits.max_bytes`.
-        ImageTypeError: none of the types that are read here.
-        ImageDimensionsError: too many pixels, or a side too long or too short.
-        DamagedImageError: of a known type, but cannot be decoded to its end.
-        ImageError: a JPEG in far more pieces than any photo.
+    Raises one of the kinds of `ImageError` in `emotion.errors`.
     """
     content = bytes(content)
     check_bytes(len(content), limits)
@@ -205,12 +180,10 @@ def decode_photo(
         image = _open(kind, content, limits)
         stored_wh = image.size
         is_reduced = kind == "JPEG" and enough_pixels is not None and _reduce(image, enough_pixels)
-        image.load()
-        orientation = _orientation(kind, image)
-        pixels = _upright(flat_rgb(eight_bit(image, content)), orientation)
+        pixels, sides_swapped = _upright(kind, image, content)
     if not is_reduced:
         return Photo(pixels, pixels.shape[1::-1], limits=limits)
-    return Photo(pixels, stored_wh[::-1] if orientation >= 5 else stored_wh, content, limits)
+    return Photo(pixels, stored_wh[::-1] if sides_swapped else stored_wh, content, limits)
 
 
 def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
@@ -221,9 +194,7 @@ def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) 
     """
     check_size(image.size, limits)
     with _decoding(image.format or "Pillow", limits):
-        image.load()
-        orientation = _orientation(image.format or "", image)
-        pixels = _upright(flat_rgb(eight_bit(image, b"")), orientation)
+        pixels, _ = _upright(image.format or "", image, b"")
     return Photo(pixels, pixels.shape[1::-1], limits=limits)
 
 
@@ -336,26 +307,20 @@ def _reduce(image: Image.Image, enough_pixels: int) -> bool:
     return False
 
 
-def _orientation(kind: str, image: Image.Image) -> int:
-    """Return the EXIF orientation a decoded picture still has, 1 (upright, or unknown) to 8.
+def _upright(kind: str, image: Image.Image, content: bytes) -> tuple[np.ndarray, bool]:
+    """Decode a picture; return its RGB pixels upright, and whether its sides changed places.
 
     libheif turns HEIC pictures, and Pillow turns TIFF pages, while they are decoded. Pillow hands
     on the turn that an AVIF file itself declares as if it were an EXIF orientation.
     """
-    if kind in ("HEIC", "TIFF"):
-        return 1
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
+    image.load()
+    orientation = None
+    if kind not in ("HEIC", "TIFF"):
         # A broken EXIF block can raise as much as a broken picture, but must not cost the photo:
         # every viewer shows such a photo as it lies.
-        return 1
-    is_known = isinstance(orientation, int) and orientation in _TRANSPOSITIONS
-    return orientation if is_known else 1
-
-
-def _upright(image: Image.Image, orientation: int) -> np.ndarray:
-    """Return the pixels of a picture of the given EXIF orientation, brought upright."""
-    if orientation != 1:
-        image = image.transpose(_TRANSPOSITIONS[orientation])
-    return np.ascontiguousarray(image)
+        with suppress(Exception):
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+    image = flat_rgb(eight_bit(image, content))
+    if not isinstance(orientation, int) or orientation not in _TRANSPOSITIONS:
+        return np.ascontiguousarray(image), False
+    return np.ascontiguousarray(image.transpose(_TRANSPOSITIONS[orientation])), orientation >= 5

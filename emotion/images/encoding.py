@@ -27,14 +27,14 @@ def encode_png(image: np.ndarray) -> bytes:
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write a (height, width, 3) uint8 RGB array to a file of the type its suffix names.
 
-    Raises `ImageError` where the suffix is none of `WRITTEN_SUFFIXES`, the array is no RGB image,
-    or the file cannot be written.
+    Raises `ImageError`.
     """
     path = Path(path)
-    if path.suffix.lower() not in _WRITTEN_TYPES:
+    written_type = _WRITTEN_TYPES.get(path.suffix.lower())
+    if written_type is None:
         received = path.suffix or "a name without a suffix"
         raise ImageTypeError(f"expected one of {', '.join(WRITTEN_SUFFIXES)}; received {received}")
-    content = _encode(image, _WRITTEN_TYPES[path.suffix.lower()])
+    content = _encode(image, written_type)
     try:
         with whole_file(path) as part:
             part.write_bytes(content)

@@ -159,10 +159,10 @@ def check_tiff_directory(content: bytes) -> None:
     first page of a raw file is a thumbnail, which would be taken for the photo.
     """
     order, sign = ("little", "<") if content.startswith(b"II") else ("big", ">")
-    if content[2:4] in (b"+\x00", b"\x00+"):
-        at, start_format, count_format, entry_format = 8, "Q", "Q", "HHQ8s"
-    else:
-        at, start_format, count_format, entry_format = 4, "I", "H", "HHI4s"
+    is_big = content[2:4] in (b"+\x00", b"\x00+")
+    at, start_format, count_format, entry_format = (
+        (8, "Q", "Q", "HHQ8s") if is_big else (4, "I", "H", "HHI4s")
+    )
     (start,) = struct.unpack_from(sign + start_format, content, at)
     (entry_count,) = struct.unpack_from(sign + count_format, content, start)
     start += struct.calcsize(sign + count_format)

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from typing import IO, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -25,24 +25,10 @@ EXPECTED = "expected a path, the bytes of an image file, a binary file, an array
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # one letter would be a drive
 
 
-class BinaryFile(Protocol):
-    """A file that is open for reading bytes, or anything else that is read like one."""
-
-    def read(self, size: int = ..., /) -> bytes: ...
-
-
-PhotoLike: TypeAlias = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | BinaryFile
-    | npt.NDArray[Any]
-    | Image.Image
-    | Photo
-)
-"""What `Recognizer.recognize` takes for one photo."""
+# what `Recognizer.recognize` takes for one photo
+_Path: TypeAlias = str | os.PathLike[str]
+_Bytes: TypeAlias = bytes | bytearray | memoryview
+PhotoLike: TypeAlias = _Path | _Bytes | IO[bytes] | npt.NDArray[Any] | Image.Image | Photo
 
 _SINGLE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray, Image.Image, Photo)
 
@@ -76,13 +62,12 @@ def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
             to 255 or float from 0 to 1; or a Pillow image.
         limits: what is refused; arrays may be of any size, as they are decoded already.
 
-    Raises:
-        ImageError: it is none of these, cannot be read, or is refused.
+    Raises ImageError.
     """
     if isinstance(image, Photo):
         return image
     if isinstance(image, np.ndarray):
-        return Photo.of(rgb_from_array(image))
+        return Photo.of(_rgb_from_array(image))
     if isinstance(image, Image.Image):
         return photo_from_pillow(image, limits)
     if isinstance(image, str | os.PathLike):
@@ -106,8 +91,7 @@ def lasting(image: PhotoLike) -> PhotoLike:
     return _content_of(image, DEFAULT_LIMITS) if hasattr(image, "read") else image
 
 
-def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return an array of pixels, see `open_photo`, as (H, W, 3) uint8 RGB."""
+def _rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     pixels = array[..., None] if array.ndim == 2 else array
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
         way_out = ""
@@ -120,11 +104,10 @@ def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
             f"received {array.shape}{way_out}"
         )
     height, width, channels = pixels.shape
-    if min(height, width) < DEFAULT_LIMITS.min_side:
-        raise ImageDimensionsError(
-            f"expected an array of at least {DEFAULT_LIMITS.min_side} pixels a side; "
-            f"received {width}x{height}"
-        )
+    least = DEFAULT_LIMITS.min_side
+    if min(height, width) < least:
+        expected = f"expected an array of at least {least} pixels a side"
+        raise ImageDimensionsError(f"{expected}; received {width}x{height}")
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= 0 and high <= 1):  # true of not-a-number too
@@ -147,7 +130,7 @@ def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
-def _absolute(image: str | os.PathLike[str]) -> Path:
+def _absolute(image: _Path) -> Path:
     """Return a path that leads there from another working directory too."""
     text = os.fsdecode(image)
     if _URL.match(text):
