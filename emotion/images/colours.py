@@ -62,8 +62,7 @@ def flat_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # premultiplied alpha
         image = image.convert("LA")
     if not image.has_transparency_data:
-        image = image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
-        image = _in_srgb(image, profile)
+        image = _in_srgb(image if image.mode in ("RGB", "CMYK") else image.convert("RGB"), profile)
         # `convert` copies even where there is nothing to convert
         return image if image.mode == "RGB" else image.convert("RGB")
     image = _in_srgb(image.convert("RGBA"), profile)
@@ -76,8 +75,7 @@ def _in_srgb(image: Image.Image, profile_bytes: bytes | None) -> Image.Image:
     """Convert an RGB, RGBA or CMYK picture from its colour profile, if that is usable, to sRGB."""
     if not profile_bytes or len(profile_bytes) > _MAX_PROFILE_BYTES:
         return image
-    # most photos have no profile, so the colour library is loaded when the first one does
-    from PIL import ImageCms
+    from PIL import ImageCms  # most photos have no profile, and do without this library
 
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(profile_bytes))

@@ -187,10 +187,9 @@ def decode_photo(
 
 
 def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
-    """Return a Pillow image as an upright photo; the image stays as it is.
+    """Return a Pillow image, turned as its EXIF says, as a photo; raises as `decode_photo`.
 
-    Its EXIF orientation is applied: of Pillow's operations only `ImageOps.exif_transpose` does so,
-    and then removes it. Raises as `decode_photo`.
+    Of Pillow's operations only `ImageOps.exif_transpose` turns it, and then removes that tag.
     """
     check_size(image.size, limits)
     with _decoding(image.format or "Pillow", limits):
@@ -215,20 +214,16 @@ def _kind(content: bytes) -> str:
     readable = readable_types()
     if kind in readable:
         return kind
-    received = f"a file that is none of them (it begins with {_beginning(content)})"
+    # the beginning as text that is safe on any page or terminal
+    beginning = "the bytes " + content[:8].hex(" ")
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in content[:12]):
+        beginning = re.sub(r"[^A-Za-z0-9 \-_%!.]", ".", content[:12].decode("ascii"))
+    received = f"a file that is none of them (it begins with {beginning})"
     if kind == "HEIC":
         received = "a HEIC photo, which needs the pillow-heif package (pip install pillow-heif)"
     elif kind is not None:
         received = f"an {kind} image, which this build of Pillow cannot decode"
     raise ImageTypeError(f"expected one of {', '.join(readable)}; received {received}")
-
-
-def _beginning(content: bytes) -> str:
-    """Return the first bytes of a file as text that is safe on any page or terminal."""
-    start = content[:12]
-    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start):
-        return re.sub(r"[^A-Za-z0-9 \-_%!.]", ".", start.decode("ascii"))
-    return "the bytes " + start[:8].hex(" ")
 
 
 @contextmanager

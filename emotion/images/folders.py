@@ -10,24 +10,19 @@ from pathlib import Path, PurePosixPath
 from emotion.errors import SourceError
 
 # of photos in folders; a pattern or a list may name files with others
-PHOTO_SUFFIXES = tuple(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
-)
-
+_SUFFIXES = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif"
+PHOTO_SUFFIXES = tuple(_SUFFIXES.split())
 LIST_SUFFIXES = (".txt", ".lst")
-
 PLACES = "a folder, a pattern such as 'photos/**/*.jpg', or a list (.txt, .lst)"
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoFile:
-    """A photo that was found.
-
-    Tables call it by its name: the path below the folder, the pattern's fixed part or the list's
-    folder, with "/" between parts; the whole path where a list names one outside.
-    """
+    """A photo that was found."""
 
     path: Path
+    # as in tables: the path below the folder, the pattern's fixed part or the list's folder, with
+    # "/" between parts; the whole path where a list names one outside
     name: str
     problem: str | None = None  # why this is a folder whose photos are not known
 
@@ -66,10 +61,8 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
         raise SourceError(f"expected {PLACES}; there is no {text}")
     photos = sorted(_each_once(found), key=lambda photo: photo.name.split("/"))
     if not photos:
-        raise SourceError(
-            f"expected photos ({' '.join(PHOTO_SUFFIXES)}) in {text}; received none: name another "
-            "folder, pattern or list"
-        )
+        way_out = "name another folder, pattern or list"
+        raise SourceError(f"expected photos ({_SUFFIXES}) in {text}; received none: {way_out}")
     return photos
 
 
@@ -121,21 +114,17 @@ def _matching(pattern: str, leave_out: Sequence[Path]) -> Iterator[PhotoFile]:
     """Yield the files that match; of a pattern that ends in no suffix, only photos."""
     root = Path(re.match(r"[^*?[]*", pattern)[0] + "*").parent
     outside = [path.resolve() for path in leave_out]
-    takes_all = bool(Path(pattern).suffix)
     # `Path.glob` refuses patterns that begin at the root
     for match in glob.iglob(pattern, recursive=True):  # noqa: PTH207
         path = Path(match)
-        if _is_folder(match) or not (takes_all or _is_photo(path.name)):
+        if _is_folder(match) or not (Path(pattern).suffix or _is_photo(path.name)):
             continue
         if not any(path.resolve().is_relative_to(folder) for folder in outside):
             yield PhotoFile(path, path.relative_to(root).as_posix())
 
 
 def _listed(path: Path) -> Iterator[PhotoFile]:
-    """Yield the photos of a list, as the file system writes their paths, from the list's folder on.
-
-    Blank lines and those that begin with # are skipped.
-    """
+    """Yield the photos of a list; blank lines and those that begin with # are skipped."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -156,10 +145,7 @@ def _listed(path: Path) -> Iterator[PhotoFile]:
 
 
 def _each_once(photos: Iterable[PhotoFile]) -> Iterator[PhotoFile]:
-    """Yield each photo once, however many links and lines lead to it.
-
-    A file's own name goes before that of a link to it, then the shallowest name.
-    """
+    """Yield each photo once: its own name goes before a link's, then the shallowest name."""
     photos, real_folders, seen = list(photos), {}, set()
     # `Path.is_symlink` raises where a line of a list is too long for a name
     links = {photo for photo in photos if os.path.islink(photo.path)}  # noqa: PTH114

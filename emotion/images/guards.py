@@ -68,15 +68,13 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
 def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     """Refuse a picture by the width and height it declares, before its pixels are decoded."""
     check_pixels(size_wh, limits)
-    if max(size_wh) > limits.max_side:
-        allowed = f"at most {limits.max_side}"
-    elif min(size_wh) < limits.min_side:
-        allowed = f"at least {limits.min_side}"
-    else:
-        return
-    raise ImageDimensionsError(
-        f"expected an image of {allowed} pixels a side; received {size_wh[0]}x{size_wh[1]}"
-    )
+    is_long = max(size_wh) > limits.max_side
+    if is_long or min(size_wh) < limits.min_side:
+        allowed = f"at most {limits.max_side}" if is_long else f"at least {limits.min_side}"
+        received = f"{size_wh[0]}x{size_wh[1]}"
+        raise ImageDimensionsError(
+            f"expected an image of {allowed} pixels a side; received {received}"
+        )
 
 
 def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
@@ -91,8 +89,8 @@ def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
 def check_jpeg(content: bytes) -> None:
     """Refuse a JPEG with more segments or scans than any photo has.
 
-    Only the picture itself is counted, not a video behind it, as in phones' moving photos. Junk
-    before the pixels, which Pillow skips byte by byte, counts too.
+    A video behind the picture, as in phones' moving photos, is not counted; junk before the pixels
+    is, which Pillow skips byte by byte.
     """
     at, segments, scans = 2, 0, 0
     while found := (_JPEG_MARKER_BETWEEN_SCANS if scans else _JPEG_MARKER).search(content, at):
@@ -171,8 +169,9 @@ def check_tiff_directory(content: bytes) -> None:
     if end > len(content) or entry_count > 2**16:
         raise DamagedImageError("expected a whole TIFF image; received one that is cut off")
     firsts = {}
-    entries = struct.iter_unpack(sign + entry_format, content[start:end])
-    for tag, field_type, count, value in entries:
+    for tag, field_type, count, value in struct.iter_unpack(
+        sign + entry_format, content[start:end]
+    ):
         value_bytes = _TIFF_VALUE_BYTES.get(field_type, 0)
         # a field too large for its entry lies elsewhere in the file
         is_elsewhere = count * value_bytes > len(value)

@@ -11,13 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from emotion.errors import ImageDimensionsError, ImageError
-from emotion.images.decoding import (
-    ENOUGH_PIXELS,
-    Photo,
-    decode_photo,
-    photo_from_pillow,
-    read_photo,
-)
+from emotion.images import decoding
+from emotion.images.decoding import ENOUGH_PIXELS, Photo
 from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 
 EXPECTED = "expected a path, the bytes of an image file, a binary file, an array or a Pillow image"
@@ -47,10 +42,8 @@ def check_many(images: object) -> None:
     """Refuse one photo where many are expected; its bytes, lines or rows are no photos."""
     is_stack = isinstance(images, np.ndarray) and images.ndim == 4
     if not is_stack and not holds_many(images):
-        raise ImageError(
-            f"expected a list, tuple or iterator of photos, or an array (N, H, W, 3); "
-            f"received one {type(images).__name__}: give it to recognize"
-        )
+        expected = "expected a list, tuple or iterator of photos, or an array (N, H, W, 3)"
+        raise ImageError(f"{expected}; received one {type(images).__name__}: give it to recognize")
 
 
 def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
@@ -69,10 +62,10 @@ def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
     if isinstance(image, np.ndarray):
         return Photo.of(_rgb_from_array(image))
     if isinstance(image, Image.Image):
-        return photo_from_pillow(image, limits)
+        return decoding.photo_from_pillow(image, limits)
     if isinstance(image, str | os.PathLike):
-        return read_photo(_absolute(image), limits, ENOUGH_PIXELS)
-    return decode_photo(_content_of(image, limits), limits, ENOUGH_PIXELS)
+        return decoding.read_photo(_absolute(image), limits, ENOUGH_PIXELS)
+    return decoding.decode_photo(_content_of(image, limits), limits, ENOUGH_PIXELS)
 
 
 def name_of(image: object) -> str | None:
