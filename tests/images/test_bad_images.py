@@ -1,5 +1,6 @@
 """Every bad image file ends in its own error, soon and in little memory."""
 
+import contextlib
 import random
 import subprocess
 import sys
@@ -14,14 +15,7 @@ import pytest
 from image_files import GREY, PICTURE, encoded, exif_of, png, png_chunk, swapped_profile, tiff
 from PIL import Image
 
-from emotion.errors import (
-    DamagedImageError,
-    EmptyImageError,
-    ImageDimensionsError,
-    ImageError,
-    ImageTooLargeError,
-    ImageTypeError,
-)
+from emotion import errors
 from emotion.images import guards
 from emotion.images.decoding import decode_image, read_image
 from emotion.images.guards import ImageLimits, readable_types
@@ -151,12 +145,13 @@ DAMAGED = {
     "tiff, pixels outside": tiff(bytes(10), {273: 10**6}),
     "tiff of an unknown compression": tiff(bytes(64 * 48), {259: 999}),
     "tiff with broken lzw": tiff(bytes(range(1, 200)), {259: 5}),
+    "tiff with a cut profile": tiff(GREY.tobytes(), {34675: (1, tuple(swapped_profile()))})[:-1],
     "heic, brand only": brand(b"heic", b"mif1"),
     "heic, garbage": brand(b"heic", b"mif1") + box(b"meta", bytes(range(200))),
     "heic grid cut off": lambda: cut("HEIC", 0.9, tile_size=32),
 }
 
-MANY = segment(0xE0) * 1001
+MANY, ODD_MARKER = segment(0xE0) * 1001, b"\xff\x02\xff\xff"
 IN_PIECES = {
     "jpeg of many exif segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 1001),
     "jpeg of many comments": lambda: jpeg_with(segment(0xFE) * 1001),
@@ -165,20 +160,18 @@ IN_PIECES = {
     "jpeg with restarts before its scan": lambda: jpeg_with(b"\xff\xd0" * 1001),
     "jpeg with much junk": lambda: jpeg_with(segment(0xE0) + bytes(1001)),
     "jpeg of many scans": lambda: jpeg_with(scans=91),
-    "jpeg of many scans behind an unknown marker": lambda: jpeg_with(
-        last=b"\xff\x02\xff\xff" + segment(0xDA) * 91
-    ),
+    "jpeg of many scans, odd marker": lambda: jpeg_with(last=ODD_MARKER + segment(0xDA) * 91),
 }
 
 BAD_INPUTS = {
     name: (content, error)
     for error, contents in {
-        EmptyImageError: {"empty": b""},
-        ImageTooLargeError: {"too many bytes": lambda: b"\xff\xd8\xff" + bytes(20 * 2**20)},
-        ImageTypeError: OTHER_TYPES,
-        ImageDimensionsError: BOMBS | TOO_SMALL_OR_LONG,
-        ImageError: IN_PIECES,
-        DamagedImageError: METADATA_BOMBS | DAMAGED,
+        errors.EmptyImageError: {"empty": b""},
+        errors.ImageTooLargeError: {"too many bytes": lambda: b"\xff\xd8\xff" + bytes(20 * 2**20)},
+        errors.ImageTypeError: OTHER_TYPES,
+        errors.ImageDimensionsError: BOMBS | TOO_SMALL_OR_LONG,
+        errors.ImageError: IN_PIECES,
+        errors.DamagedImageError: METADATA_BOMBS | DAMAGED,
     }.items()
     for name, content in contents.items()
 }
@@ -192,7 +185,7 @@ def made(content) -> bytes:
 @pytest.mark.parametrize("name", BAD_INPUTS)
 def test_every_bad_input_ends_in_its_own_error(name):
     content, expected = BAD_INPUTS[name]
-    with pytest.raises(ImageError) as caught:
+    with pytest.raises(errors.ImageError) as caught:
         decode_image(made(content))
     assert type(caught.value) is expected
     message = str(caught.value)
@@ -206,19 +199,16 @@ def test_a_type_without_its_codec_says_what_is_missing(monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setattr(guards.features, "check", lambda name: False)
     assert readable_types() == guards.READ_TYPES[:-2]
-    with pytest.raises(ImageTypeError, match="pillow-heif" if kind == "HEIC" else "AVIF"):
+    with pytest.raises(errors.ImageTypeError, match="pillow-heif" if kind == "HEIC" else "AVIF"):
         decode_image(brand(kind.lower().encode(), b"mif1") + box(b"meta"))
 
 
 def test_a_jpeg_in_a_bearable_number_of_pieces_is_read():
-    whole, markers = decode_image(jpeg_with()), b"\xff\xda\xff\xe0" * 1001
-    for content in (
-        jpeg_with(segment(0xE1, b"Exif\0\0") * 900),
-        jpeg_with(scans=90),
-        jpeg_with(segment(0xE1, markers)),  # as of a thumbnail
-        jpeg_with() + markers,  # a video behind the picture
-    ):
-        np.testing.assert_array_equal(decode_image(content), whole)
+    whole, markers = jpeg_with(), b"\xff\xda\xff\xe0" * 1001
+    many = [jpeg_with(segment(0xE1, b"Exif\0\0") * 900), jpeg_with(scans=90)]
+    # markers as of a thumbnail, and in a video behind the picture
+    for content in (*many, jpeg_with(segment(0xE1, markers)), whole + markers):
+        np.testing.assert_array_equal(decode_image(content), decode_image(whole))
 
 
 def test_limits_are_inclusive():
@@ -226,41 +216,37 @@ def test_limits_are_inclusive():
     limits = ImageLimits(len(content), max_pixels=64 * 48, max_side=64, min_side=48)
     assert decode_image(content, limits).shape == (48, 64, 3)
     for field in ("max_bytes", "max_pixels", "max_side"):
-        with pytest.raises(ImageError):
+        with pytest.raises(errors.ImageError):
             decode_image(content, replace(limits, **{field: getattr(limits, field) - 1}))
 
 
 def test_pillows_own_limit(monkeypatch):
-    contents = [encoded(GREY, kind) for kind in ("JPEG", "PNG", "BMP", "GIF")]
-    refused = [encoded(PICTURE, kind) for kind in ("TIFF", "WEBP")]
+    contents = [encoded(GREY, kind) for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")]
     for pillow_limit in (2000, 1000):  # a warning, and an error, for 64x48 pixels
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
-        for content in contents:
-            assert decode_image(content).shape == PICTURE.shape
-    for content in refused:
-        with pytest.raises(ImageDimensionsError, match="50 megapixels"):
+        assert {decode_image(content).shape for content in contents[:4]} == {PICTURE.shape}
+    for content in contents[4:]:
+        with pytest.raises(errors.ImageDimensionsError, match="50 megapixels"):
             decode_image(content)
 
 
 READ_BOMBS = """
-import sys
+import re, sys
 from pathlib import Path
 from emotion.errors import ImageError
 from emotion.images.decoding import read_image
 
 def peak_kib():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return int(re.search("VmHWM:[^0-9]*([0-9]+)", Path("/proc/self/status").read_text())[1])
 
-paths = sorted(Path(sys.argv[1]).iterdir())
-read_image(paths.pop(0))
+first, *bombs = sorted(Path(sys.argv[1]).iterdir())
+read_image(first)
 before = peak_kib()
-for path in paths:
+for path in bombs:
     try:
-        read_image(path)
+        sys.exit(f"{path} was read: {read_image(path).shape}")
     except ImageError:
-        continue
-    sys.exit(f"{path} was read")
+        pass
 print(peak_kib() - before)
 """
 
@@ -269,21 +255,13 @@ print(peak_kib() - before)
 def test_bombs_take_little_memory(tmp_path):
     # ru_maxrss is no use here: a child inherits the peak of the process that started it.
     (tmp_path / "0.png").write_bytes(encoded(PICTURE, "PNG"))
-    bombs = BOMBS | METADATA_BOMBS
-    if "HEIC" not in readable_types():
-        bombs.pop("heic")
-    for index, content in enumerate(bombs.values(), start=1):
-        (tmp_path / f"{index}.bomb").write_bytes(made(content))
+    for index, (name, content) in enumerate((BOMBS | METADATA_BOMBS).items(), start=1):
+        if name != "heic" or "HEIC" in readable_types():
+            (tmp_path / f"{index}.bomb").write_bytes(made(content))
     command = [sys.executable, "-W", "error", "-c", READ_BOMBS, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 48 * 1024
-
-
-def noisy_photo(mode: str = "RGB") -> Image.Image:
-    """Return a picture whose every part matters to its bytes, so that any cut is seen."""
-    noise = np.random.default_rng(3).integers(0, 256, (60, 72, 3), dtype=np.uint8)
-    return Image.fromarray(noise).convert(mode)
 
 
 EXIF = {"exif": exif_of(6)}  # of a picture that lies on its side
@@ -305,56 +283,40 @@ TRUNCATED = {
 
 
 @pytest.mark.parametrize(("image_format", "mode", "options"), TRUNCATED.values(), ids=TRUNCATED)
-def test_a_cut_file_raises_or_is_whole(image_format, mode, options):
-    content = encoded(noisy_photo(mode), image_format, **options)
-    whole, size = decode_image(content), len(content)
-    anywhere = random.Random(size).sample(range(1, size), 20)
+def test_a_cut_or_changed_file_raises_or_is_read(image_format, mode, options):
+    # every part of noise matters to the bytes, so that any cut is seen
+    noise = np.random.default_rng(3).integers(0, 256, (60, 72, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise).convert(mode), image_format, **options)
+    whole, size, chance = decode_image(content), len(content), random.Random(11)
     raised = 0
-    for at in sorted({*range(0, 120, 15), *anywhere, *range(size - 60, size, 6), size - 1}):
+    anywhere = chance.sample(range(1, size), 20)
+    for at in {*range(0, 120, 15), *anywhere, *range(size - 60, size, 6), size - 1}:
         try:
             np.testing.assert_array_equal(decode_image(content[:at]), whole)
-        except ImageError:
+        except errors.ImageError:
             raised += 1
     assert raised >= 25
-
-
-@pytest.mark.parametrize("image_format", "JPEG PNG WEBP BMP GIF TIFF AVIF HEIC".split())
-def test_flipped_bytes_raise_nothing_but_image_errors(image_format):
-    content = encoded(noisy_photo(), image_format)
-    chance = random.Random(11)
-    outcomes = set()
     for _ in range(40):
         broken = bytearray(content)
         for _ in range(chance.choice([1, 3, 10])):
-            broken[chance.randrange(chance.choice([200, len(content)]))] = chance.randrange(256)
-        try:
-            decode_image(bytes(broken))
-        except ImageError as error:
-            outcomes.add(type(error))
-    assert outcomes
-
-
-def test_a_tiff_that_lost_its_profile_is_damaged():
-    content = tiff(GREY.tobytes(), {34675: (1, tuple(swapped_profile()))})
-    assert decode_image(content).shape == PICTURE.shape
-    with pytest.raises(DamagedImageError):
-        decode_image(content[:-1])
+            broken[chance.randrange(chance.choice([200, size]))] = chance.randrange(256)
+        with contextlib.suppress(errors.ImageError):
+            assert decode_image(bytes(broken)).dtype == np.uint8
 
 
 def test_a_file_that_cannot_be_read_is_an_image_error(tmp_path):
-    contents = {"text": b"just text", "big": bytes(30 * 2**20), "cut": cut("PNG"), "empty": b""}
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    for name, expected in {
-        "missing": ImageError,
-        ".": ImageError,
-        "/dev/zero": ImageError,
-        "bad\0name": ImageError,
-        "empty": EmptyImageError,
-        "text": ImageTypeError,
-        "big": ImageTooLargeError,
-        "cut": DamagedImageError,
-    }.items():
-        with pytest.raises(ImageError) as caught:
+    for name, content, expected in (
+        ("missing", None, errors.ImageError),
+        (".", None, errors.ImageError),
+        ("/dev/zero", None, errors.ImageError),
+        ("bad\0name", None, errors.ImageError),
+        ("empty", b"", errors.EmptyImageError),
+        ("text", b"just text", errors.ImageTypeError),
+        ("big", bytes(30 * 2**20), errors.ImageTooLargeError),
+        ("cut", cut("PNG"), errors.DamagedImageError),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(errors.ImageError) as caught:
             read_image(tmp_path / name)
         assert type(caught.value) is expected, name
