@@ -141,36 +141,25 @@ TURNED = {"JPEG": (6, FINE), "PNG": (0, {}), "WEBP": (0, LOSSLESS), "TIFF": (0, 
 TURNED |= {"AVIF": (12, FINE_AVIF), "HEIC": (12, {}), "TIFF lzw": (0, {"compression": "tiff_lzw"})}
 for kind, (tolerance, options) in TURNED.items():
     for number in range(1, 9):
-        turned = made(
-            files.stored(PICTURE, number), kind.split()[0], exif=files.exif_of(number), **options
-        )
-        FILES[f"{kind}, orientation {number}"] = turned, PICTURE, tolerance
+        picture, exif = files.stored(PICTURE, number), files.exif_of(number)
+        make = made(picture, kind.split()[0], exif=exif, **options)
+        FILES[f"{kind}, orientation {number}"] = make, PICTURE, tolerance
 
+SWAPPED = files.swapped_profile()
 for kind, options in {"PNG": {}, "WEBP": LOSSLESS, "TIFF": {}}.items():
     for image in (PICTURE, np.dstack([PICTURE, np.full_like(GREY, 255)])):
-        content = made(image, kind, icc_profile=files.swapped_profile(), **options)
-        FILES[f"{kind}, profile, {image.shape[2]}"] = content, PICTURE[..., [1, 0, 2]], 3
+        make = made(image, kind, icc_profile=SWAPPED, **options)
+        FILES[f"{kind}, profile, {image.shape[2]}"] = make, PICTURE[..., [1, 0, 2]], 3
 
-USELESS_EXIF = {
-    "empty": b"Exif\0\0",
-    "directory outside": b"Exif\0\0II*\0\xff\xff\xff\xff",
-    "cut off": b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
-    "nonsense": b"nonsense",
-    "orientation 0": files.exif_of(0),
-    "orientation 9": files.exif_of(9),
-}
-for name, exif in USELESS_EXIF.items():
-    FILES[f"exif, {name}"] = made(PICTURE, "PNG", exif=exif), PICTURE, 0
+USELESS_EXIF = [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"nonsense"]
+USELESS_EXIF += [b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", files.exif_of(0), files.exif_of(9)]
+for number, exif in enumerate(USELESS_EXIF):
+    FILES[f"useless exif {number}"] = made(PICTURE, "PNG", exif=exif), PICTURE, 0
+
 LAB_PROFILE, SRGB = (ImageCms.ImageCmsProfile(ImageCms.createProfile(n)) for n in ("LAB", "sRGB"))
-USELESS_PROFILES = {
-    "nonsense": b"not a profile",
-    "cut off": files.swapped_profile()[:200],
-    "too large": files.swapped_profile() + bytes(5 * 2**20),
-    "of another mode": LAB_PROFILE.tobytes(),
-    "srgb itself": SRGB.tobytes(),
-}
-for name, profile in USELESS_PROFILES.items():
-    FILES[f"profile, {name}"] = made(PICTURE, "TIFF", icc_profile=profile), PICTURE, 0
+USELESS_PROFILES = [b"not a profile", SWAPPED[:200], SWAPPED + bytes(5 * 2**20)]
+for number, profile in enumerate([*USELESS_PROFILES, LAB_PROFILE.tobytes(), SRGB.tobytes()]):
+    FILES[f"useless profile {number}"] = made(PICTURE, "TIFF", icc_profile=profile), PICTURE, 0
 
 
 @pytest.mark.parametrize(("make", "expected", "tolerance"), FILES.values(), ids=FILES)
@@ -222,13 +211,8 @@ def test_one_slow_header_stops_no_other_photo(monkeypatch):
 
 
 def test_written_images_read_back(tmp_path):
-    jpeg = b"\xff\xd8\xff"
-    for name, start in {
-        "a.jpg": jpeg,
-        "a.JPEG": jpeg,
-        "a.png": b"\x89PNG",
-        "a.webp": b"RIFF",
-    }.items():
+    starts = {"a.jpg": b"\xff\xd8", "a.JPEG": b"\xff\xd8", "a.png": b"\x89PNG", "a.webp": b"RIFF"}
+    for name, start in starts.items():
         path = tmp_path / name
         path.write_bytes(b"an older file")
         write_image(path, PICTURE)
@@ -245,7 +229,7 @@ def test_only_rgb_arrays_are_encoded_and_carry_no_metadata(encode):
         with pytest.raises(ImageError, match="uint8"):
             encode(image)
     secrets = {"exif": files.exif_of(6, "SecretMaker"), "comment": b"SecretComment"}
-    photo = encoded(PICTURE, "JPEG", icc_profile=files.swapped_profile(), **secrets)
+    photo = encoded(PICTURE, "JPEG", icc_profile=SWAPPED, **secrets)
     content = encode(decode_image(photo))
     with Image.open(io.BytesIO(content)) as image:
         assert not set(image.info) - {"jfif", "jfif_version", "jfif_unit", "jfif_density"}

@@ -81,11 +81,8 @@ class Tensor:
         return iter(PICTURE)
 
 
-def closed_file():
-    with Path(__file__).open("rb") as file:
-        return file
-
-
+CLOSED = io.BytesIO()
+CLOSED.close()
 REFUSED = [
     (np.zeros((3, 20, 30), np.uint8), "np.moveaxis"),
     (np.zeros((5, 20, 30, 3), np.uint8), r"list\(array\)"),
@@ -105,7 +102,7 @@ REFUSED = [
     ("a\0b.jpg", "readable image file"),
     ("", r"the folder : .*list\(Path\('"),
     (io.StringIO("text"), "mode 'rb'; received one that gives str"),
-    (closed_file(), "closed file"),
+    (CLOSED, "closed file"),
     (b"no image", "begins with no image"),
     (Image.new("RGB", (100, 5)), "at least 16"),
     (Image.open(io.BytesIO(encoded(PICTURE, "JPEG")[:-50])), "JPEG"),
