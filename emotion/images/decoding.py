@@ -29,19 +29,9 @@ from PIL import (
 )
 
 from emotion.errors import DamagedImageError, ImageDimensionsError, ImageError, ImageTypeError
+from emotion.images import guards
 from emotion.images.colours import eight_bit, flat_rgb
-from emotion.images.guards import (
-    DEFAULT_LIMITS,
-    ImageLimits,
-    canvas_size,
-    check_boxes,
-    check_bytes,
-    check_jpeg,
-    check_size,
-    check_tiff_directory,
-    check_tiff_tiles,
-    readable_types,
-)
+from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
@@ -62,7 +52,6 @@ _SIGNATURES |= dict.fromkeys((b"GIF87a", b"GIF89a"), "GIF")
 _SIGNATURES |= dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF")
 
 _BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
-
 _BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF")
 _BRANDS |= dict.fromkeys(b"heic heix heim heis hevc hevx hevm hevs".split(), "HEIC")
 _CONTAINER_BRANDS = {b"mif1", b"msf1"}
@@ -143,7 +132,7 @@ def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"expected an image file; received {path}, which is not a file")
-        check_bytes(status.st_size, limits)
+        guards.check_bytes(status.st_size, limits)
         with Path(path).open("rb") as file:
             # One byte more than allowed: a file that grew since `stat` is still refused.
             return file.read(limits.max_bytes + 1)
@@ -174,7 +163,7 @@ def decode_photo(
     Raises one of the kinds of `ImageError` in `emotion.errors`.
     """
     content = bytes(content)
-    check_bytes(len(content), limits)
+    guards.check_bytes(len(content), limits)
     kind = _kind(content)
     with _decoding(kind, limits):
         image = _open(kind, content, limits)
@@ -191,7 +180,7 @@ def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) 
 
     Of Pillow's operations only `ImageOps.exif_transpose` turns it, and then removes that tag.
     """
-    check_size(image.size, limits)
+    guards.check_size(image.size, limits)
     with _decoding(image.format or "Pillow", limits):
         pixels, _ = _upright(image.format or "", image, b"")
     return Photo(pixels, pixels.shape[1::-1], limits=limits)
@@ -211,7 +200,7 @@ def _kind(content: bytes) -> str:
         # files with brands of the container alone go to libheif, which looks inside
         in_container = "HEIC" if _CONTAINER_BRANDS.intersection(brands) else None
         kind = next((_BRANDS[brand] for brand in brands if brand in _BRANDS), in_container)
-    readable = readable_types()
+    readable = guards.readable_types()
     if kind in readable:
         return kind
     # the beginning as text that is safe on any page or terminal
@@ -229,8 +218,8 @@ def _kind(content: bytes) -> str:
 @contextmanager
 def _decoding(kind: str, limits: ImageLimits) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile or broken bytes into an ImageError."""
-    # The filters belong to the process: swapping them for each photo would need a lock, and then
-    # one slow header would hold up all photos. So the filter is set once, unless others reset it.
+    # Filters belong to the process: swapping them for each photo would need a lock, so that a slow
+    # header would hold up all photos. So the filter is set once, unless others reset it.
     if warnings.filters[:1] != [_REMARKS]:
         warnings.filterwarnings("ignore", module=_REMARKS[3].pattern)
     try:
@@ -248,10 +237,7 @@ def _decoding(kind: str, limits: ImageLimits) -> Iterator[None]:
 
 
 def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
-    """Parse the headers of an image and check its size; no pixel is decoded yet.
-
-    Except those of HEIC: its library decodes in the same step, after the same checks.
-    """
+    """Parse an image's headers and check its size; only HEIC decodes its pixels here, after that."""
     match kind:
         case "HEIC":
             # optional and slow to load, so it is imported when the first HEIC photo arrives
@@ -260,28 +246,30 @@ def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
             except ImportError as error:
                 message = "expected a working pillow-heif to read HEIC; received a broken one"
                 raise ImageTypeError(message) from error
-            check_boxes(kind, content, limits)
+            guards.check_boxes(kind, content, limits)
             heif = pillow_heif.open_heif(content)
-            check_size(heif.size, limits)
+            guards.check_size(heif.size, limits)
             return heif.to_pillow()
         case "AVIF":
-            check_boxes(kind, content, limits)
+            guards.check_boxes(kind, content, limits)
         case "JPEG":
-            check_jpeg(content)
+            guards.check_jpeg(content)
         case "TIFF":
-            check_tiff_directory(content)
+            guards.check_tiff_directory(content)
         case "WebP" | "GIF":
             # while it parses these two, Pillow already makes room for their pixels
-            check_size(canvas_size(kind, content), limits)
+            guards.check_size(guards.canvas_size(kind, content), limits)
         case "PNG" if b"IEND\xaeB`\x82" not in content:
             raise DamagedImageError("expected a whole PNG image; received one without its end")
         case "BMP" if int.from_bytes(content[14:18], "little") > 12 and content[30] in (1, 2):
             message = "expected a BMP without compression; received a run-length coded one"
             raise ImageTypeError(message)
     image = _PLUGINS[kind](BytesIO(content))
-    check_size(image.size, limits)
+    guards.check_size(image.size, limits)
     if kind == "TIFF":
-        check_tiff_tiles(image, limits)
+        # the decoder makes room for a whole tile at a time
+        sides = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+        guards.check_pixels(tuple(image.tag_v2.get(side, 0) for side in sides), limits)
         exif = image.getexif()
         # Pillow turns the page while it decodes it, and would parse all other tags with it
         for tag in set(exif) - {ExifTags.Base.Orientation}:
@@ -311,8 +299,7 @@ def _upright(kind: str, image: Image.Image, content: bytes) -> tuple[np.ndarray,
     image.load()
     orientation = None
     if kind not in ("HEIC", "TIFF"):
-        # A broken EXIF block can raise as much as a broken picture, but must not cost the photo:
-        # every viewer shows such a photo as it lies.
+        # a broken EXIF block can raise anything too, but every viewer shows such a photo as it lies
         with suppress(Exception):
             orientation = image.getexif().get(ExifTags.Base.Orientation)
     image = flat_rgb(eight_bit(image, content))

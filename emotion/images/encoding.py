@@ -10,7 +10,6 @@ from emotion.errors import ImageError, ImageTypeError
 from emotion.files import whole_file
 
 _WRITTEN_TYPES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-
 WRITTEN_SUFFIXES = tuple(_WRITTEN_TYPES)
 
 
@@ -25,10 +24,7 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a (height, width, 3) uint8 RGB array to a file of the type its suffix names.
-
-    Raises `ImageError`.
-    """
+    """Write an (H, W, 3) uint8 RGB array as the type its suffix names. Raises ImageError."""
     path = Path(path)
     written_type = _WRITTEN_TYPES.get(path.suffix.lower())
     if written_type is None:

@@ -13,7 +13,6 @@ from emotion.errors import SourceError
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif"
 PHOTO_SUFFIXES = tuple(_SUFFIXES.split())
 LIST_SUFFIXES = (".txt", ".lst")
-PLACES = "a folder, a pattern such as 'photos/**/*.jpg', or a list (.txt, .lst)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,8 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     elif _is_list(text):
         found = _listed(Path(text))
     else:
-        raise SourceError(f"expected {PLACES}; there is no {text}")
+        expected = "a folder, a pattern such as 'photos/**/*.jpg', or a list (.txt, .lst)"
+        raise SourceError(f"expected {expected}; there is no {text}")
     photos = sorted(_each_once(found), key=lambda photo: photo.name.split("/"))
     if not photos:
         way_out = "name another folder, pattern or list"

@@ -5,7 +5,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from PIL import Image, TiffImagePlugin, features
+from PIL import TiffImagePlugin, features
 
 from emotion.errors import (
     DamagedImageError,
@@ -192,9 +192,3 @@ def check_tiff_directory(content: bytes) -> None:
             "expected a TIFF of at most 8 bits, unsigned 16 bits or 32-bit floats a channel; "
             f"received one of {bits} bits, {numbers}"
         )
-
-
-def check_tiff_tiles(image: Image.Image, limits: ImageLimits) -> None:
-    """Refuse tiles larger than any picture: the decoder makes room for a whole tile at a time."""
-    width = image.tag_v2.get(TiffImagePlugin.TILEWIDTH, 0)
-    check_pixels((width, image.tag_v2.get(TiffImagePlugin.TILELENGTH, 0)), limits)

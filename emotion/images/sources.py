@@ -29,10 +29,8 @@ _SINGLE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray, Image.Ima
 
 
 def holds_many(images: object) -> TypeGuard[Iterable[Any]]:
-    """True for a list, a tuple, an iterator... of photos, false for one photo.
-
-    A table such as a tensor is one photo, although it can be iterated over by rows.
-    """
+    """True for a list, a tuple, an iterator... of photos, false for one photo."""
+    # a table such as a tensor is one photo, although it can be iterated over by rows
     is_table = getattr(images, "ndim", 1) > 1
     is_one = isinstance(images, _SINGLE) or hasattr(images, "read") or is_table
     return isinstance(images, Iterable) and not is_one
@@ -97,9 +95,8 @@ def _rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
             f"received {array.shape}{way_out}"
         )
     height, width, channels = pixels.shape
-    least = DEFAULT_LIMITS.min_side
-    if min(height, width) < least:
-        expected = f"expected an array of at least {least} pixels a side"
+    if min(height, width) < DEFAULT_LIMITS.min_side:
+        expected = f"expected an array of at least {DEFAULT_LIMITS.min_side} pixels a side"
         raise ImageDimensionsError(f"{expected}; received {width}x{height}")
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
