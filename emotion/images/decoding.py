@@ -237,7 +237,7 @@ def _decoding(kind: str, limits: ImageLimits) -> Iterator[None]:
 
 
 def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
-    """Parse an image's headers and check its size; only HEIC decodes its pixels here, after that."""
+    """Parse an image's headers and check its size; only HEIC decodes its pixels here as well."""
     match kind:
         case "HEIC":
             # optional and slow to load, so it is imported when the first HEIC photo arrives
