@@ -16,7 +16,6 @@ from emotion.images.decoding import ENOUGH_PIXELS, Photo
 from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 
 EXPECTED = "expected a path, the bytes of an image file, a binary file, an array or a Pillow image"
-
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # one letter would be a drive
 
 

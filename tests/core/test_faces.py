@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import skimage.data
 import sklearn.datasets
-from yunet_network import write_yunet_stand_in
 
 from emotion.detection.cascades import CASCADE_FILES, load_template
 from emotion.detection.crop import crop_face
@@ -133,9 +132,8 @@ def test_faces_come_left_to_right_whatever_their_size(detector, astronaut, hoppe
     canvas[:512, 600:1112] = astronaut
     canvas[100:400, 20:276] = cv2.resize(hopper, (256, 300), interpolation=cv2.INTER_AREA)
     canvas[100:700, 1112:] = hopper[:, :488]
-    lefts = [face.box_xywh[0] for face in detector.detect(canvas)]
-    assert len(lefts) == 3
-    assert lefts == sorted(lefts)
+    first, second, third = (face.box_xywh[0] for face in detector.detect(canvas))
+    assert first < second < third
 
 
 def test_many_threads_find_what_one_finds(detector, astronaut, hopper):
@@ -188,7 +186,7 @@ def test_a_detector_travels_and_reads_any_view(detector, astronaut):
     assert holds(face.box_xywh, (512 - x, y))
 
 
-def test_a_missing_damaged_or_foreign_file_is_named(monkeypatch, tmp_path):
+def test_a_missing_or_damaged_file_is_named(monkeypatch, tmp_path):
     for name, load in {"template.yml": load_template, "places.onnx": load_places}.items():
         with pytest.raises(ModelError, match=name):
             load(tmp_path / name)
@@ -205,9 +203,6 @@ def test_a_missing_damaged_or_foreign_file_is_named(monkeypatch, tmp_path):
     monkeypatch.delattr(cv2, "CascadeClassifier")
     with pytest.raises(ModelError, match="OpenCV 4"):
         FaceDetector()
-    pytest.importorskip("onnx", reason="the stand-in of YuNet is written with onnx")
-    with pytest.raises(ModelError, match="places"):
-        load_places(write_yunet_stand_in(tmp_path / "places.onnx"))
 
 
 def test_the_helper_thread_is_prepared_and_its_results_are_in_order(monkeypatch):
@@ -233,16 +228,3 @@ def test_a_busy_helper_thread_is_not_waited_for(monkeypatch):
     assert helper.each(lambda _: threading.current_thread(), "abc") == [here] * 3
     done.set()
     other.join()
-
-
-def test_an_error_of_the_helper_thread_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(cv2, "getNumThreads", lambda: 2)
-    here, meeting = threading.current_thread(), threading.Barrier(2)
-
-    def fail_elsewhere(_) -> None:
-        meeting.wait(timeout=30)
-        if threading.current_thread() is not here:
-            raise ValueError("there")
-
-    with pytest.raises(ValueError, match="there"):
-        HelperThread(list).each(fail_elsewhere, "ab")

@@ -66,11 +66,9 @@ def tiff(data: bytes, tags=(), size_wh=(64, 48), order="<") -> bytes:
     return head + data + struct.pack(order + "H", len(fields)) + entries + bytes(4) + spill
 
 
-def exif_of(orientation: int, maker: str = "") -> bytes:
+def exif_of(orientation: int, maker: str = "A") -> bytes:
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    if maker:
-        exif[ExifTags.Base.Make] = maker
+    exif.update({ExifTags.Base.Orientation: orientation, ExifTags.Base.Make: maker})
     return exif.tobytes()
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import subprocess
 import sys
 import zlib
@@ -164,17 +165,14 @@ IN_PIECES = {
 }
 
 BAD_INPUTS = {
-    name: (content, error)
-    for error, contents in {
-        errors.EmptyImageError: {"empty": b""},
-        errors.ImageTooLargeError: {"too many bytes": lambda: b"\xff\xd8\xff" + bytes(20 * 2**20)},
-        errors.ImageTypeError: OTHER_TYPES,
-        errors.ImageDimensionsError: BOMBS | TOO_SMALL_OR_LONG,
-        errors.ImageError: IN_PIECES,
-        errors.DamagedImageError: METADATA_BOMBS | DAMAGED,
-    }.items()
-    for name, content in contents.items()
+    errors.EmptyImageError: {"empty": b""},
+    errors.ImageTooLargeError: {"too many bytes": lambda: b"\xff\xd8\xff" + bytes(20 * 2**20)},
+    errors.ImageTypeError: OTHER_TYPES,
+    errors.ImageDimensionsError: BOMBS | TOO_SMALL_OR_LONG,
+    errors.ImageError: IN_PIECES,
+    errors.DamagedImageError: METADATA_BOMBS | DAMAGED,
 }
+ROWS = [(error, name) for error, contents in BAD_INPUTS.items() for name in contents]
 
 
 def made(content) -> bytes:
@@ -182,25 +180,21 @@ def made(content) -> bytes:
     return content() if callable(content) else content
 
 
-@pytest.mark.parametrize("name", BAD_INPUTS)
-def test_every_bad_input_ends_in_its_own_error(name):
-    content, expected = BAD_INPUTS[name]
+@pytest.mark.parametrize(("expected", "name"), ROWS)
+def test_every_bad_input_ends_in_its_own_error(expected, name):
     with pytest.raises(errors.ImageError) as caught:
-        decode_image(made(content))
+        decode_image(made(BAD_INPUTS[expected][name]))
     assert type(caught.value) is expected
-    message = str(caught.value)
-    assert message.startswith("expected ")
-    assert "; received " in message
-    assert not set("<>&\"'\n") & set(message)
+    assert re.fullmatch("expected [^<>&\"'\n]*; received [^<>&\"'\n]*", str(caught.value))
 
 
-@pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
-def test_a_type_without_its_codec_says_what_is_missing(monkeypatch, kind):
+def test_a_type_without_its_codec_says_what_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setattr(guards.features, "check", lambda name: False)
     assert readable_types() == guards.READ_TYPES[:-2]
-    with pytest.raises(errors.ImageTypeError, match="pillow-heif" if kind == "HEIC" else "AVIF"):
-        decode_image(brand(kind.lower().encode(), b"mif1") + box(b"meta"))
+    for major, word in {b"heic": "pip install pillow-heif", b"avif": "AVIF"}.items():
+        with pytest.raises(errors.ImageTypeError, match=word):
+            decode_image(brand(major, b"mif1") + box(b"meta"))
 
 
 def test_a_jpeg_in_a_bearable_number_of_pieces_is_read():
