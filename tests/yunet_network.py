@@ -11,10 +11,7 @@ REDNESS = (35, 50)  # how far red stands above green, on the mean of a cell, for
 
 
 def write_yunet_stand_in(path: Path, without: str = "") -> Path:
-    """Write a network with YuNet's outputs; each red cell of 32 pixels is the middle of a face.
-
-    `without` is an output to leave out, as another network would.
-    """
+    """Write a network like YuNet, without one output, to which red cells of 32 pixels are faces."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

@@ -23,7 +23,7 @@ def stand_in(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def detector(stand_in):
-    """Return a detector that searches one copy, of the photo's own size where that is enough."""
+    # it searches one copy, of the photo's own size where that is enough
     return YunetDetector(stand_in, YunetSettings(overview_pixels=1280 * 960))
 
 
@@ -76,9 +76,8 @@ def test_weak_faces_are_left_out_and_boxes_at_the_edge_cut_to_the_photo(stand_in
 def test_many_threads_find_what_one_finds(detector):
     sizes = [(640, 480), (320, 320), (480, 640), (416, 288)]
     images = [photo_with_red((n % 4 + 3, n % 3 + 3), size_wh=sizes[n % 4]) for n in range(16)]
-    alone = [detector.detect(image) for image in images]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(detector.detect, images)) == alone
+        assert list(pool.map(detector.detect, images)) == list(map(detector.detect, images))
 
 
 def test_a_copy_in_another_process_needs_no_file(tmp_path, stand_in):
@@ -114,8 +113,7 @@ def test_a_damaged_file_or_another_network_is_known_at_the_start(tmp_path, stand
 
 
 def test_photos_of_any_shape_order_and_colour(detector, stand_in):
-    several = photo_with_red((15, 3), (5, 10), (5, 4), (10, 7))
-    view = several[:, ::-1]
+    view = photo_with_red((15, 3), (5, 10), (5, 4), (10, 7))[:, ::-1]
     view.flags.writeable = False
     boxes = [face.box_xywh for face in detector.detect(view)]
     assert len(boxes) == 4

@@ -162,8 +162,7 @@ def test_a_large_jpeg_is_decoded_no_larger_than_is_enough():
     sides = {None: (403, 301), 403 * 301: (403, 301), 201 * 150: (202, 151)}
     for enough, (width, height) in (sides | {100 * 75: (101, 76), 0: (51, 38)}).items():
         photo = decode_photo(content, enough_pixels=enough)
-        assert photo.pixels.shape == (height, width, 3)
-        assert photo.size_wh == (403, 301)
+        assert (photo.pixels.shape, photo.size_wh) == ((height, width, 3), (403, 301))
         np.testing.assert_array_equal(photo.full, decode_image(content))
     with pytest.raises(ImageDimensionsError, match="403x301"):
         decode_photo(content, ImageLimits(max_pixels=403 * 301 - 1), enough_pixels=1)
@@ -176,20 +175,17 @@ def test_pillow_images_and_reduced_photos_come_upright(orientation):
         with Image.open(io.BytesIO(content)) as image:
             np.testing.assert_array_equal(open_photo(image).pixels, decode_image(content))
     photo = decode_photo(large_jpeg(orientation), enough_pixels=200 * 150)
-    assert photo.size_wh == (403, 301)
-    assert photo.full.shape == (301, 403, 3)
+    assert (photo.size_wh, photo.full.shape) == ((403, 301), (301, 403, 3))
     small = Image.fromarray(decode_image(large_jpeg())).resize(photo.pixels.shape[1::-1])
     assert np.abs(photo.pixels.astype(int) - small).mean() < 4
 
 
 def test_reduced_colours_are_those_of_the_full_size():
     large = Image.fromarray(PICTURE).resize((400, 300))
-    for content in (
-        large_jpeg(progressive=True),
-        encoded(Image.fromarray(PICTURE).convert("CMYK").resize((400, 300)), "JPEG", quality=100),
-        encoded(large.convert("L"), "JPEG"),
-        encoded(large, "JPEG", icc_profile=swapped_profile()),
-    ):
+    inks = Image.fromarray(PICTURE).convert("CMYK").resize((400, 300))
+    contents = [encoded(inks, "JPEG", quality=100), encoded(large.convert("L"), "JPEG")]
+    swapped = encoded(large, "JPEG", icc_profile=swapped_profile())
+    for content in (*contents, large_jpeg(progressive=True), swapped):
         photo = decode_photo(content, enough_pixels=1000)
         assert photo.pixels.size < photo.full.size / 10
         small = np.asarray(Image.fromarray(photo.full).resize(photo.pixels.shape[1::-1]))

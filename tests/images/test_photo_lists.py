@@ -12,7 +12,6 @@ OTHERS = ["notes.txt", ".hidden.jpg", ".cache/e.jpg", "sub/film.mp4"]
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with photos, and with what must be passed over."""
     for name in PHOTOS + OTHERS:
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +37,8 @@ def test_links_are_followed_once(folder, tmp_path):
     links = {"sub/up": folder, "again": folder / "sub", "there": tmp_path / "elsewhere"}
     for name, target in links.items():
         (folder / name).symlink_to(target, target_is_directory=True)
-    found = names(folder)
-    assert len(found) == 5
-    assert "there/z.jpg" in found
+    assert len(names(folder)) == 5
+    assert "there/z.jpg" in names(folder)
 
 
 def test_links_to_a_photo_are_that_photo(folder, tmp_path):
