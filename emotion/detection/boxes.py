@@ -8,26 +8,18 @@ import numpy as np
 from emotion.detection.settings import DetectorSettings
 from emotion.errors import ImageError
 
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
+Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One face that was found.
+    """One face that was found."""
 
-    Attributes:
-        box_xywh: left, top, width and height in pixels of the photo, wholly inside it.
-        score: how sure the cascades are, from their level weights: higher is surer. Frontal boxes,
-            rotated ones too, are measured alike and compare with each other; a box of the profile
-            pass also counts the profile cascade's own weight and compares with its like, and a
-            box of the portrait pass has the template's score.
-        roll_degrees: how far the head is tilted, counter-clockwise as seen; `crop_face` takes it.
-    """
-
-    box_xywh: tuple[int, int, int, int]
+    box_xywh: tuple[int, int, int, int]  # left, top, width, height; wholly inside the photo
+    # higher is surer; compares among frontal boxes (rotated ones too), among profiles and among
+    # portraits: the profile cascade adds its own weight, a portrait has the template's score
     score: float
-    roll_degrees: float = 0.0
+    roll_degrees: float = 0.0  # tilt of the head, counter-clockwise as seen; `crop_face` takes it
 
 
 def check_image(image: np.ndarray) -> None:
@@ -45,11 +37,9 @@ def merge_boxes(found: Iterable[Detection], settings: DetectorSettings) -> list[
     """Return one box a face: of boxes that overlap or hold each other, the strongest."""
     kept: list[Detection] = []
     for face in sorted(found, key=lambda face: (-face.score, face.box_xywh)):
-        overlaps = [overlap_of(face.box_xywh, other.box_xywh) for other in kept]
-        if all(
-            union <= settings.merge_overlap and inside <= settings.merge_containment
-            for union, inside in overlaps
-        ):
+        overlaps = (overlap_of(face.box_xywh, other.box_xywh) for other in kept)
+        limits = settings.merge_overlap, settings.merge_containment
+        if all(union <= limits[0] and inside <= limits[1] for union, inside in overlaps):
             kept.append(face)
     return kept
 

@@ -7,9 +7,9 @@ import cv2
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
-TEMPLATE_SIDE_PX = 48
-"""Side in pixels of the window of the face template."""
+TEMPLATE_SIDE_PX = 48  # side in pixels of the window of the face template
 
+# the cascades in use and their files in OpenCV's wheel
 CASCADE_FILES = {
     "default": "haarcascade_frontalface_default.xml",
     "alt": "haarcascade_frontalface_alt.xml",
@@ -18,19 +18,14 @@ CASCADE_FILES = {
     "eye": "haarcascade_eye.xml",
     "eye_glasses": "haarcascade_eye_tree_eyeglasses.xml",
 }
-"""The cascades in use and their files in OpenCV's wheel."""
 
+# histogram of oriented gradients and its linear classifier (Dalal and Triggs, 2005), as OpenCV
+# saves them; `benchmarks/face_template.py` fits it
 FACE_TEMPLATE = models_folder() / "face_template.yml"
-"""Histogram of oriented gradients and its linear classifier (Dalal and Triggs, 2005), as OpenCV
-saves them; `benchmarks/face_template.py` fits it."""
 
 
 def load_cascades() -> dict[str, "cv2.CascadeClassifier"]:
-    """Return a fresh classifier for each of `CASCADE_FILES`.
-
-    Raises:
-        ModelError: OpenCV has no cascades, or a file of theirs is missing or damaged.
-    """
+    """Return a fresh classifier for each of `CASCADE_FILES`. Raises ModelError."""
     if not hasattr(cv2, "CascadeClassifier") or not hasattr(cv2, "data"):
         raise ModelError(
             "expected OpenCV 4, whose wheel brings Haar cascades; "
@@ -39,35 +34,28 @@ def load_cascades() -> dict[str, "cv2.CascadeClassifier"]:
     cascades = {}
     for name, file in CASCADE_FILES.items():
         path = Path(cv2.data.haarcascades) / file
-        if not path.is_file():
-            raise ModelError(f"expected a Haar cascade of OpenCV's wheel at {path}; found no file")
         try:
-            cascades[name] = cv2.CascadeClassifier(str(path))
+            cascades[name] = cv2.CascadeClassifier(str(path)) if path.is_file() else None
         except (cv2.error, SystemError) as error:
             message = f"expected a Haar cascade in {path}; it is damaged: {error}"
             raise ModelError(message) from error
-        if cascades[name].empty():
-            raise ModelError(f"expected a Haar cascade in {path}; received a file that holds none")
+        if cascades[name] is None or cascades[name].empty():
+            raise ModelError(f"expected a Haar cascade of OpenCV's wheel at {path}; found none")
     return cascades
 
 
 def load_template(path: Path = FACE_TEMPLATE) -> "cv2.HOGDescriptor":
-    """Return the face template of a file.
-
-    Raises:
-        ModelError: the file is missing or damaged.
-    """
-    if not path.is_file():
-        raise ModelError(f"expected the face template at {path}; found no file")
+    """Return the face template of a file. Raises ModelError."""
     template = cv2.HOGDescriptor()
     try:
-        loaded = template.load(str(path))
+        loaded = path.is_file() and template.load(str(path))
     except (cv2.error, SystemError) as error:
         raise ModelError(f"expected a face template in {path}; it is damaged: {error}") from error
-    side = (TEMPLATE_SIDE_PX, TEMPLATE_SIDE_PX)
-    if not loaded or template.winSize != side or not template.checkDetectorSize():
-        raise ModelError(
-            f"expected a face template of {TEMPLATE_SIDE_PX} pixels in {path}; "
-            "received a file that holds none"
-        )
+    if (
+        not loaded
+        or template.winSize != (TEMPLATE_SIDE_PX,) * 2
+        or not template.checkDetectorSize()
+    ):
+        expected = f"expected a face template of {TEMPLATE_SIDE_PX} pixels"
+        raise ModelError(f"{expected} in {path}; found none")
     return template

@@ -10,12 +10,8 @@ from emotion.detection.boxes import check_image
 from emotion.detection.views import replicated_cut, resized
 from emotion.errors import ImageError
 
-CROP_MARGIN = 0.0
-"""Share of the box's side that the model's crop adds on each side of the box."""
-
-
-CROP_SIDE_PX = 48
-"""Side of the model's crop in pixels."""
+CROP_MARGIN = 0.0  # share of the box's side that the model's crop adds on each side of the box
+CROP_SIDE_PX = 48  # side of the model's crop in pixels
 
 
 def crop_face(
@@ -34,11 +30,8 @@ def crop_face(
         side: width and height of the result in pixels.
         roll_degrees: tilt of the head (`Detection.roll_degrees`), which the crop undoes.
 
-    Returns:
-        (side, side, 1) float32 in [0, 1]; beyond the photo's edge its last pixels repeat.
-
-    Raises:
-        ImageError: `image` is no such array, or nothing is left of the box.
+    Returns (side, side, 1) float32 in [0, 1]; beyond the photo's edge its last pixels repeat.
+    Raises ImageError.
     """
     check_image(image)
     if margin <= -0.5 or min(box_xywh[2:]) <= 0:
@@ -62,19 +55,13 @@ def square_crop(
         # the wider square still fills the corners after the turn
         wide_side = math.ceil(side * math.sqrt(2))
         wide_margin = (0.5 + margin) * wide_side / side - 0.5
-        return _turned_middle(
-            square_crop(image, box_xywh, wide_margin, wide_side), side, roll_degrees
-        )
+        wide = square_crop(image, box_xywh, wide_margin, wide_side)
+        middle = (wide_side - 1) / 2
+        turn = cv2.getRotationMatrix2D((middle, middle), -roll_degrees, 1.0)
+        turn[:, 2] += (side - 1) / 2 - middle
+        return cv2.warpAffine(wide, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
     x, y, width, height = box_xywh
     cut = max(1, round(max(width, height) * (1 + 2 * margin)))
     left, top = round(x + width / 2 - cut / 2), round(y + height / 2 - cut / 2)
     piece = replicated_cut(image, left, top, cut)
     return resized(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY) if piece.ndim == 3 else piece, side)
-
-
-def _turned_middle(grey: np.ndarray, side: int, roll_degrees: float) -> np.ndarray:
-    """Return the (side, side) middle of a square picture turned clockwise."""
-    middle = (grey.shape[0] - 1) / 2
-    turn = cv2.getRotationMatrix2D((middle, middle), -roll_degrees, 1.0)
-    turn[:, 2] += (side - 1) / 2 - middle
-    return cv2.warpAffine(grey, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)

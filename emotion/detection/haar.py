@@ -35,72 +35,57 @@ from emotion.detection.views import (
     view_of,
 )
 
-ROLL_TEMPERATURE = 0.5
-"""Difference in the template's score that sets one tilt of a head clearly before another."""
+ROLL_TEMPERATURE = (
+    0.5  # difference in the template's score that sets one tilt clearly before another
+)
 
-CONFIRMERS = ("alt", "alt2")
-"""The frontal cascades whose second opinion is the score of a box."""
+CONFIRMERS = ("alt", "alt2")  # the frontal cascades whose second opinion is the score of a box
 
+# last stage threshold (in the XML file) of the cascades that give opinions: no hit weighs less
 WEIGHT_BAR = {"alt": 105.76, "alt2": 53.76, "profile": -1.27}
-"""Last stage threshold (in the XML file) of the cascades that give opinions: no hit weighs less."""
 
-SAME_FACE = 0.4
-"""Intersection over union from which a proposal is a face that was found already."""
+SAME_FACE = 0.4  # intersection over union from which a proposal is a face that was found already
 
-EYE_CASCADES = ("eye", "eye_glasses")
-"""The cascades that look for the eyes of a face that the template found."""
+PART_OF_FACE = 0.8  # share of a small box inside a found face from which it is a part of that face
+SAME_HIT = 0.5  # intersection over union from which hits are one face: their mean is its box
+SAME_PORTRAIT = 0.6  # the same for hits of the template
 
-EYES_SCALE_STEP = 1.05
-"""Factor between the sizes of eyes that are looked for."""
+EYE_CASCADES = ("eye", "eye_glasses")  # they look for the eyes of a face that the template found
+EYES_SCALE_STEP = 1.05  # factor between the sizes of eyes that are looked for
+EYES_FACE_PX = 144  # size in pixels to which such a face is scaled
+EYE_PLACE = (0.3, 0.36)  # middle of an eye from the nearer side and the top, as shares of the side
+EYE_PLACE_REACH = (0.15, 0.16)  # how far from there an eye may lie, across and down
 
-EYES_FACE_PX = 144
-"""Size in pixels to which such a face is scaled."""
 
-EYE_PLACE = (0.3, 0.36)
-"""Middle of an eye from the nearer side and from the top of the box, as shares of its side."""
+class _Tools(threading.local):
+    """Each thread's own classifiers and face template: shared ones give wrong answers."""
 
-EYE_PLACE_REACH = (0.15, 0.16)
-"""How far from there an eye may lie, across and down."""
-
-PART_OF_FACE = 0.8
-"""Share of a small box inside a face that was found from which it is a part of that face."""
-
-SAME_HIT = 0.5
-"""Intersection over union from which hits of a cascade are one face: their mean is its box."""
-
-SAME_PORTRAIT = 0.6
-"""The same for hits of the template."""
+    def __init__(self):
+        self.cascades = load_cascades()
+        self.template = load_template()
 
 
 class FaceDetector:
     """Finds the faces of a photo; safe to share between threads, and picklable."""
 
     def __init__(self, settings: DetectorSettings = DetectorSettings()):
-        """Load the cascades once, so that a broken OpenCV is known before the first photo.
+        """Load all files, so that a broken OpenCV is known before the first photo.
 
-        Raises:
-            ModelError: OpenCV has no cascades, or a file of theirs or the template is missing or
-                damaged.
+        Raises ModelError.
         """
         self.settings = settings
-        self._local = threading.local()
-        self._cascades()
-        self._template()
+        self._tools = _Tools()
         self._places = load_places() if settings.places else None
-        self._helper = HelperThread(lambda: (self._cascades(), self._template()))
+        self._helper = HelperThread(lambda: self._tools.cascades)
 
     def __reduce__(self):
         # classifiers and threads cannot be pickled: the other side loads its own
         return type(self), (self.settings,)
 
     def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
-        """Return the faces of a photo, left to right, then top to bottom.
+        """Return the faces of an upright (H, W, 3) uint8 RGB photo from left to right.
 
-        Args:
-            image: (H, W, 3) uint8 RGB, upright.
-
-        Raises:
-            ImageError: `image` is no such array.
+        Raises ImageError.
         """
         check_image(image)
         if min(image.shape[:2]) < self.settings.smallest_photo_side_px:
@@ -156,15 +141,9 @@ class FaceDetector:
         place_threshold: float = -math.inf,
         confirmers: Sequence[str] = CONFIRMERS,
     ) -> list[Detection]:
-        """Return the boxes of one cascade that score high enough, in photo pixels.
+        """Return the boxes of one cascade that the confirmers score high enough, in photo pixels.
 
-        Args:
-            view: what is searched.
-            cascade: one of `CASCADE_FILES`.
-            threshold: the lowest score.
-            place_threshold: it looks only where the network sees so much of a face; by default
-                everywhere.
-            confirmers: the cascades that score a box.
+        It looks only where the network sees so much of a face; by default everywhere.
         """
         parts = self._parts(view, place_threshold)
         step, neighbors = self.settings.scale_step, self.settings.minimum_neighbors
@@ -176,10 +155,8 @@ class FaceDetector:
 
     def _frontal(self, view: View) -> list[Detection]:
         """Return the boxes of the `alt2` cascade, in photo pixels."""
-        settings = self.settings
-        return self._search(
-            view, "alt2", settings.fallback_threshold, settings.fallback_place_threshold
-        )
+        thresholds = self.settings.fallback_threshold, self.settings.fallback_place_threshold
+        return self._search(view, "alt2", *thresholds)
 
     def _profiles(self, view: View) -> list[Detection]:
         """Return the boxes of faces that look to either side, in photo pixels."""
@@ -217,23 +194,15 @@ class FaceDetector:
 
     def _eyes_seen(self, grey: np.ndarray, box_xywh: Box) -> int:
         """Return how often the eyes of a face are seen where eyes are: 0 to 4 times."""
-        tried = self.settings.roll_degrees
-        roll_degrees = self._roll(self._fits(grey, box_xywh)) if tried else 0.0
-        # a little more than the face, because eye cascades look at the brows too
-        margin = 0.1
+        tilted = self.settings.roll_degrees
+        roll_degrees = self._roll(self._fits(grey, box_xywh)) if tilted else 0.0
+        margin = 0.1  # a little more than the face, because eye cascades look at the brows too
         side = round(EYES_FACE_PX * (1 + 2 * margin))
         crop = square_crop(grey, box_xywh, margin, side, roll_degrees)
         seen = set()
         for cascade in EYE_CASCADES:
-            hits = _run(
-                self._cascades()[cascade],
-                crop,
-                step=EYES_SCALE_STEP,
-                neighbors=0,
-                smallest_px=20,
-                largest_px=EYES_FACE_PX // 2,
-            )
-            for (x, y, width, height), _ in hits:
+            eyes = self._run(cascade, crop, EYES_SCALE_STEP, 0, 20, EYES_FACE_PX // 2)
+            for (x, y, width, height), _ in eyes:
                 across = (x + width / 2) / EYES_FACE_PX - margin
                 down = (y + height / 2) / EYES_FACE_PX - margin
                 off = abs(min(across, 1 - across) - EYE_PLACE[0]), abs(down - EYE_PLACE[1])
@@ -247,7 +216,7 @@ class FaceDetector:
         size_wh = [max(TEMPLATE_SIDE_PX, round(side * scale)) for side in grey.shape[::-1]]
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         copy = cv2.resize(grey, size_wh, interpolation=method)
-        corners, scores = self._template().detect(copy, winStride=(4, 4))
+        corners, scores = self._tools.template.detect(copy, winStride=(4, 4))
         return [
             ((float(x / scale), float(y / scale), face_px, face_px), float(score))
             for (x, y), score in zip(corners, np.ravel(scores), strict=True)
@@ -255,8 +224,7 @@ class FaceDetector:
 
     def _fitting(self, grey: np.ndarray, found: Iterable[Detection]) -> list[Detection]:
         """Return the faces that the template does not refuse, each with the tilt of its head."""
-        tried = self.settings.roll_degrees
-        if not tried:
+        if not self.settings.roll_degrees:
             return list(found)
         fits = [(face, self._fits(grey, face.box_xywh)) for face in found]
         return [
@@ -278,7 +246,7 @@ class FaceDetector:
             heights = {}
             for tilt in degrees:
                 crop = square_crop(thinned, box, 0.0, TEMPLATE_SIDE_PX, tilt)
-                _, scores = self._template().detect(crop, hitThreshold=-1000.0)
+                _, scores = self._tools.template.detect(crop, hitThreshold=-1000.0)
                 heights[tilt] = float(np.ravel(scores)[0])
             return heights
 
@@ -302,14 +270,8 @@ class FaceDetector:
         """Return the boxes of one cascade in parts of a view, in pixels of that, heaviest first."""
 
         def search(part: View) -> list[tuple[Box, float]]:
-            found = _run(
-                self._cascades()[cascade],
-                part.grey,
-                step=step,
-                neighbors=neighbors,
-                smallest_px=part.smallest_face_px,
-                largest_px=part.largest_face_px,
-            )
+            sizes_px = part.smallest_face_px, part.largest_face_px
+            found = self._run(cascade, part.grey, step, neighbors, *sizes_px)
             return [(back(box, part.to_photo), weight) for box, weight in found]
 
         hits = itertools.chain.from_iterable(self._helper.each(search, parts))
@@ -351,50 +313,39 @@ class FaceDetector:
     def _opinion(self, cascade: str, crop: np.ndarray, look: OpinionLook) -> float:
         """Return 0 when a cascade sees no face amid a crop, else 1 + its weight above its bar."""
         side_px, start = look.face_px, (crop.shape[0] - look.face_px) / 2
-        hits = _run(
-            self._cascades()[cascade],
-            crop,
-            step=look.scale_step,
-            neighbors=0,
-            smallest_px=round(side_px * 0.75),
-            largest_px=round(side_px * 1.4),
-        )
+        sizes_px = round(side_px * 0.75), round(side_px * 1.4)
+        hits = self._run(cascade, crop, look.scale_step, 0, *sizes_px)
         middle = (start, start, side_px, side_px)
         overlap = self.settings.opinion_overlap
         agreeing = [weight for box, weight in hits if overlap_of(middle, box)[0] > overlap]
         return 1 + max(agreeing) - WEIGHT_BAR[cascade] if agreeing else 0.0
 
-    def _cascades(self) -> dict[str, "cv2.CascadeClassifier"]:
-        """Return this thread's own classifiers: shared ones give wrong answers."""
-        if not hasattr(self._local, "cascades"):
-            self._local.cascades = load_cascades()
-        return self._local.cascades
-
-    def _template(self) -> "cv2.HOGDescriptor":
-        """Return this thread's own copy of the face template."""
-        if not hasattr(self._local, "template"):
-            self._local.template = load_template()
-        return self._local.template
+    def _run(
+        self,
+        cascade: str,
+        grey: np.ndarray,
+        step: float,
+        neighbors: int,
+        smallest_px: int,
+        largest_px: int,
+    ) -> list[tuple[Box, float]]:
+        """Return the boxes of one cascade in pixels of `grey`, and their level weights."""
+        boxes, _, weights = self._tools.cascades[cascade].detectMultiScale3(
+            grey,
+            scaleFactor=step,
+            minNeighbors=neighbors,
+            minSize=(smallest_px, smallest_px),
+            maxSize=(largest_px, largest_px),
+            outputRejectLevels=True,
+        )
+        # without boxes OpenCV returns empty tuples
+        return [
+            (tuple(map(float, box)), float(weight))
+            for box, weight in zip(boxes, np.ravel(weights), strict=True)
+        ]
 
 
 def _mean_around(box: Box, hits: Sequence[Box], least_overlap: float) -> Box:
     """Return the mean of the hits that are much the same as one of them: steadier than each."""
     same = [hit for hit in hits if overlap_of(box, hit)[0] > least_overlap]
     return tuple(float(side) for side in np.mean(same, axis=0))
-
-
-def _run(cascade, grey, step, neighbors, smallest_px, largest_px=0) -> list[tuple[Box, float]]:
-    """Return the boxes of one cascade in pixels of `grey`, and their level weights."""
-    boxes, _, weights = cascade.detectMultiScale3(
-        grey,
-        scaleFactor=step,
-        minNeighbors=neighbors,
-        minSize=(smallest_px, smallest_px),
-        maxSize=(largest_px, largest_px),
-        outputRejectLevels=True,
-    )
-    # without boxes OpenCV returns empty tuples
-    return [
-        (tuple(map(float, box)), float(weight))
-        for box, weight in zip(boxes, np.ravel(weights), strict=True)
-    ]

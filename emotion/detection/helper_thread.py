@@ -23,8 +23,7 @@ class HelperThread:
     """
 
     def __init__(self, prepare: Callable[[], object]):
-        """Take what the thread does first, such as loading its own cascades."""
-        self._prepare = prepare
+        self._prepare = prepare  # what the thread does first, such as loading its own cascades
         self._pool: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
 

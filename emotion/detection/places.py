@@ -1,13 +1,11 @@
 """Where in a photo faces may be, by a network so small that it can look everywhere.
 
-The cascades of `emotion.detection.haar` then look at those places alone.
-
-The network is a fully convolutional one in the manner of the first stage of Zhang et al. (2016),
-"Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks".
-`benchmarks/face_places.py` fits it.
+It is a fully convolutional one in the manner of the first stage of Zhang et al. (2016), "Joint Face
+Detection and Alignment using Multi-task Cascaded Convolutional Networks";
+`benchmarks/face_places.py` fits it. The cascades of `emotion.detection.haar` look at its places.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -17,36 +15,20 @@ from emotion.detection.boxes import Box
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
-FACE_PLACES = models_folder() / "face_places.onnx"
-"""The network's weights, as ONNX."""
+FACE_PLACES = models_folder() / "face_places.onnx"  # the network's weights, as ONNX
+PLACE_WINDOW_PX = 21  # side of the window that the network sees: a face, chin to hairline
+PLACE_STRIDE_PX = 4  # distance of one window to the next
+PLACE_FACE_PX = 17.5  # side of the box that a cascade draws around the face in such a window
+PLACE_STEP = 2**0.5  # factor between the sizes of faces that are looked for
+SAME_PLACE = 0.5  # share of a face's side within which a weaker place of its size is the same one
 
-PLACE_WINDOW_PX = 21
-"""Side of the window that the network sees, which a face fills, chin to hairline."""
-
-PLACE_STRIDE_PX = 4
-"""Distance of one window to the next."""
-
-PLACE_FACE_PX = 17.5
-"""Side of the box that a cascade draws around the face in such a window."""
-
-PLACE_STEP = 2**0.5
-"""Factor between the sizes of faces that are looked for."""
-
-SAME_PLACE = 0.5
-"""Share of a face's side within which a weaker place of the same size is the same one."""
-
+# what takes a grey copy, (H, W) float32, and returns how much each window looks like a face
 Network = Callable[[np.ndarray], np.ndarray]
-"""What takes a grey copy, (H, W) float32, and returns how much each window looks like a face."""
 
 
 def load_places(path: Path = FACE_PLACES) -> Network:
-    """Return the network of a file; safe to call from many threads.
-
-    Raises:
-        ModelError: the file is missing or damaged.
-    """
-    # other detectors do without it
-    import onnxruntime
+    """Return the network of a file; safe to call from many threads. Raises ModelError."""
+    import onnxruntime  # other detectors do without it
 
     if not path.is_file():
         raise ModelError(f"expected the network of face places at {path}; found no file")
@@ -78,7 +60,13 @@ def find_places(
     """
     corner = (PLACE_WINDOW_PX - PLACE_FACE_PX) / 2
     found: list[tuple[float, Box]] = []
-    for copy, scale in _levels(grey, smallest_px, largest_px or max(grey.shape)):
+    face_px, largest_px = smallest_px * PLACE_STEP**0.5, largest_px or max(grey.shape)
+    while (
+        face_px <= largest_px
+        and (scale := PLACE_FACE_PX / face_px) * min(grey.shape) >= PLACE_WINDOW_PX
+    ):
+        size_wh = [round(side * scale) for side in grey.shape[::-1]]
+        copy = cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA)
         heights = network(even_contrast(copy))
         peaks = (heights > threshold) & (heights == cv2.dilate(heights, np.ones((3, 3), np.uint8)))
         side = PLACE_FACE_PX / scale
@@ -86,6 +74,7 @@ def find_places(
             x = (column * PLACE_STRIDE_PX + corner) / scale
             y = (row * PLACE_STRIDE_PX + corner) / scale
             found.append((float(heights[row, column]), (float(x), float(y), side, side)))
+        face_px *= PLACE_STEP
     kept: list[Box] = []
     for _, box in sorted(found, key=lambda one: (-one[0], one[1])):
         if not any(_is_same(box, other) for other in kept):
@@ -94,32 +83,12 @@ def find_places(
 
 
 def even_contrast(grey: np.ndarray) -> np.ndarray:
-    """Return a grey picture whose light and contrast are much the same everywhere.
-
-    Args:
-        grey: (H, W) uint8.
-
-    Returns:
-        (H, W) float32 around 0.
-    """
+    """Return (H, W) uint8 grey as float32 around 0, of much the same contrast everywhere."""
     size_wh = (PLACE_WINDOW_PX, PLACE_WINDOW_PX)
     light = grey.astype(np.float32)
     mean = cv2.blur(light, size_wh)
     spread = cv2.sqrt(cv2.max(cv2.sqrBoxFilter(light, cv2.CV_32F, size_wh) - mean * mean, 0))
     return (light - mean) / (spread + np.float32(4))
-
-
-def _levels(
-    grey: np.ndarray, smallest_px: float, largest_px: float
-) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield (copy, its scale) of a picture, the smallest faces first."""
-    face_px = smallest_px * PLACE_STEP**0.5
-    while face_px <= largest_px and (scale := PLACE_FACE_PX / face_px) * min(grey.shape) >= (
-        PLACE_WINDOW_PX
-    ):
-        size_wh = [round(side * scale) for side in grey.shape[::-1]]
-        yield cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA), scale
-        face_px *= PLACE_STEP
 
 
 def _is_same(one: Box, other: Box) -> bool:

@@ -13,19 +13,12 @@ from emotion.detection.settings import DetectorSettings
 
 @dataclass(frozen=True)
 class View:
-    """A grey copy of the photo, bordered and perhaps turned, and the way back from it.
+    """A grey copy of the photo, bordered and perhaps turned, and the way back from it."""
 
-    Attributes:
-        grey: (H, W) uint8, border included.
-        to_photo: (2, 3) affine from pixels of `grey` to pixels of the photo.
-        smallest_face_px: smallest box to look for, in pixels of `grey`.
-        largest_face_px: largest box to look for, 0 for any.
-    """
-
-    grey: np.ndarray
-    to_photo: np.ndarray
-    smallest_face_px: int
-    largest_face_px: int = 0
+    grey: np.ndarray  # (H, W) uint8, border included
+    to_photo: np.ndarray  # (2, 3) affine from pixels of `grey` to pixels of the photo
+    smallest_face_px: int  # smallest box to look for, in pixels of `grey`
+    largest_face_px: int = 0  # largest box to look for, 0 for any
 
 
 def resized(grey: np.ndarray, side: int) -> np.ndarray:
@@ -45,9 +38,8 @@ def replicated_cut(image: np.ndarray, left: int, top: int, cut: int) -> np.ndarr
     inside = image[y0:y1, x0:x1]
     before = max(0, min(-top, cut - (y1 - y0))), max(0, min(-left, cut - (x1 - x0)))
     after = cut - (y1 - y0) - before[0], cut - (x1 - x0) - before[1]
-    return cv2.copyMakeBorder(
-        inside, before[0], after[0], before[1], after[1], cv2.BORDER_REPLICATE
-    )
+    edges = before[0], after[0], before[1], after[1]
+    return cv2.copyMakeBorder(inside, *edges, cv2.BORDER_REPLICATE)
 
 
 def view_of(grey: np.ndarray, settings: DetectorSettings, pixels: int) -> View:
@@ -103,9 +95,8 @@ def close_up(grey: np.ndarray, place: Box, settings: DetectorSettings) -> View:
     left, top = round(x + side / 2 - cut / 2), round(y + side / 2 - cut / 2)
     close = resized(replicated_cut(grey, left, top, cut), size_px)
     step = cut / size_px
-    return View(
-        close, np.array([[step, 0, left], [0, step, top]]), settings.smallest_face_px, size_px
-    )
+    to_photo = np.array([[step, 0, left], [0, step, top]])
+    return View(close, to_photo, settings.smallest_face_px, size_px)
 
 
 def mirrored(view: View) -> View:

@@ -16,135 +16,40 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion.detection.boxes import Box, Detection, check_image, clip_boxes, merge_boxes
+from emotion.detection.boxes import Detection, check_image, clip_boxes, merge_boxes
 from emotion.errors import ModelError
 
 NETWORK_FILE = "face_detection_yunet_2026may.onnx"
 EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection_yunet)"
-"""Which file a user needs, for messages."""
-
-OLDEST_OPENCV = "4.8"
-"""The oldest that runs this network; 4.7 loads the file and fails at the first photo."""
-
+OLDEST_OPENCV = "4.8"  # that runs this network; 4.7 loads the file and fails at the first photo
+# how the small file begins that Git LFS leaves until it has fetched the real one
 LFS_POINTER = b"version https://git-lfs"
-"""How the small file begins that Git LFS leaves until it has fetched the real one."""
-
-BOX_OVERLAP = 0.3
-"""Boxes of one copy that overlap more (intersection over union) are one face."""
+BOX_OVERLAP = 0.3  # boxes of one copy that overlap more (intersection over union) are one face
 
 
 @dataclass(frozen=True)
 class YunetSettings:
-    """Every number of the search; the defaults measured best.
+    """Every number of the search; the defaults measured best."""
 
-    Attributes:
-        detail_pixels: largest area in square pixels of the copy searched for small faces.
-        overview_pixels: largest area of the copy searched for faces that fill the photo.
-        working_short_side_px: photos with a shorter short side than this are enlarged to it.
-        smallest_photo_side_px: a photo with a shorter side holds no face worth reading.
-        score_threshold: lowest score of a face, 0 to 1.
-        square_share: side of the square around a face, as a share of the height of YuNet's box.
-        square_lift: how far the square's middle lies above the box's, as a share of that height.
-        merge_overlap: boxes that overlap more (intersection over union) are one face.
-        merge_containment: boxes of which this share lies inside a stronger one are dropped.
-    """
-
-    detail_pixels: int = 1280 * 960
-    overview_pixels: int = 320 * 240
-    working_short_side_px: int = 240
-    smallest_photo_side_px: int = 20
-    score_threshold: float = 0.7
-    square_share: float = 1.0
-    square_lift: float = 0.03
-    merge_overlap: float = 0.3
-    merge_containment: float = 0.6
+    detail_pixels: int = 1280 * 960  # largest area of the copy searched for small faces
+    overview_pixels: int = 320 * 240  # the same, for faces that fill the photo
+    working_short_side_px: int = 240  # a photo with a shorter short side is enlarged to it
+    smallest_photo_side_px: int = 20  # a photo with a shorter side holds no face worth reading
+    score_threshold: float = 0.7  # lowest score of a face, 0 to 1
+    square_share: float = 1.0  # side of a face's square, as a share of the height of YuNet's box
+    square_lift: float = 0.03  # how far its middle lies above the box's, as a share of that height
+    merge_overlap: float = 0.3  # boxes that overlap more (intersection over union) are one face
+    merge_containment: float = 0.6  # a box with more of it inside a stronger one is dropped
 
 
 class YunetDetector:
     """Finds the faces of a photo; safe to share between threads, and picklable."""
 
     def __init__(self, path: str | Path, settings: YunetSettings = YunetSettings()):
-        """Load the network and try it on a drawn face, so that a bad file is noticed at once.
-
-        Args:
-            path: the network's ONNX file.
-            settings: how to search.
-
-        Raises:
-            ModelError: the file is missing, damaged or another network, or OpenCV is too old.
-        """
+        """Load the network's ONNX file and try it on a drawn face. Raises ModelError."""
         self.settings = settings
         self._content = _read_network(Path(path))
         self._local = threading.local()
-        self._try(Path(path))
-
-    def __getstate__(self) -> dict:
-        # the bytes travel, so that the other side needs no file; it builds its own networks
-        return {"settings": self.settings, "_content": self._content}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, _local=threading.local())
-
-    def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
-        """Return the faces of a photo, left to right, then top to bottom.
-
-        Args:
-            image: (H, W, 3) uint8 RGB, upright.
-
-        Raises:
-            ImageError: `image` is no such array.
-        """
-        check_image(image)
-        if min(image.shape[:2]) < self.settings.smallest_photo_side_px:
-            return ()
-        found = [
-            self._face(row) for copy in self._copies(image) for row in self._rows(copy, image.shape)
-        ]
-        inside = clip_boxes(merge_boxes(found, self.settings), image.shape[:2])
-        return tuple(sorted(inside, key=lambda face: (face.box_xywh[:2], face.box_xywh)))
-
-    def _copies(self, image: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the copies that are searched: the detailed one, and the overview if it differs."""
-        settings = self.settings
-        height, width = image.shape[:2]
-        enlarge = max(1.0, settings.working_short_side_px / min(height, width))
-        detail = _scaled(image, min(enlarge, _fitting(image, settings.detail_pixels)))
-        yield detail
-        scale = _fitting(detail, settings.overview_pixels)
-        if scale < 0.75:
-            yield _scaled(detail, scale)
-
-    def _rows(self, copy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Return what the network finds on a copy, (N, 15), in pixels of the photo.
-
-        A row is a box (x, y, width, height), five landmarks (x, y), the eyes first, and a score.
-        """
-        network = self._network()
-        network.setInputSize((copy.shape[1], copy.shape[0]))
-        _, rows = network.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
-        if rows is None:
-            return np.zeros((0, 15))
-        across, down = shape[1] / copy.shape[1], shape[0] / copy.shape[0]
-        return rows * np.array([across, down] * 7 + [1.0])
-
-    def _face(self, row: np.ndarray) -> Detection:
-        """Return a row of the network as a square of the kind that Haar cascades give."""
-        x, y, width, height = map(float, row[:4])
-        side = self.settings.square_share * height
-        middle_y = y + height / 2 - self.settings.square_lift * height
-        box: Box = (x + width / 2 - side / 2, middle_y - side / 2, side, side)
-        return Detection(box, float(row[14]))
-
-    def _network(self) -> "cv2.FaceDetectorYN":
-        """Return this thread's own network: OpenCV's cannot be shared."""
-        if not hasattr(self._local, "network"):
-            self._local.network = cv2.FaceDetectorYN.create(
-                "onnx", self._content, b"", (320, 320), self.settings.score_threshold, BOX_OVERLAP
-            )
-        return self._local.network
-
-    def _try(self, path: Path) -> None:
-        """Raise a ModelError unless the network finds a drawn face."""
         try:
             found = self.detect(drawn_face())
         except (cv2.error, SystemError) as error:
@@ -159,6 +64,48 @@ class YunetDetector:
                 f"expected {EXPECTED_NETWORK}; {path} is damaged or another network: it finds "
                 f"{len(found)} faces in a drawing of one"
             )
+
+    def __getstate__(self) -> dict:
+        # the bytes travel, so that the other side needs no file; it builds its own networks
+        return {"settings": self.settings, "_content": self._content}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _local=threading.local())
+
+    def detect(self, image: np.ndarray) -> tuple[Detection, ...]:
+        """Return the faces of an upright (H, W, 3) uint8 RGB photo from left to right.
+
+        Raises ImageError.
+        """
+        check_image(image)
+        settings = self.settings
+        shape = image.shape[:2]
+        if min(shape) < settings.smallest_photo_side_px:
+            return ()
+        enlarge = max(1.0, settings.working_short_side_px / min(shape))
+        detail = _scaled(image, min(enlarge, _fitting(image, settings.detail_pixels)))
+        scale = _fitting(detail, settings.overview_pixels)
+        copies = [detail, _scaled(detail, scale)] if scale < 0.75 else [detail]
+        found = [face for copy in copies for face in self._faces(copy, shape)]
+        inside = clip_boxes(merge_boxes(found, settings), shape)
+        return tuple(sorted(inside, key=lambda face: (face.box_xywh[:2], face.box_xywh)))
+
+    def _faces(self, copy: np.ndarray, shape: tuple[int, int]) -> Iterator[Detection]:
+        """Yield what the network finds on a copy, as squares in pixels of the photo."""
+        if not hasattr(self._local, "network"):  # OpenCV's cannot be shared between threads
+            self._local.network = cv2.FaceDetectorYN.create(
+                "onnx", self._content, b"", (320, 320), self.settings.score_threshold, BOX_OVERLAP
+            )
+        network, (rows, columns) = self._local.network, copy.shape[:2]
+        network.setInputSize((columns, rows))
+        # a face is a box (x, y, width, height), five landmarks (x, y), the eyes first, and a score
+        _, faces = network.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
+        across, down = shape[1] / columns, shape[0] / rows
+        for face in faces if faces is not None else ():
+            x, y, width, height, *_, score = map(float, face * np.array([across, down] * 7 + [1.0]))
+            side = self.settings.square_share * height
+            middle_y = y + height / 2 - self.settings.square_lift * height
+            yield Detection((x + width / 2 - side / 2, middle_y - side / 2, side, side), score)
 
 
 def drawn_face() -> np.ndarray:
@@ -176,11 +123,9 @@ def drawn_face() -> np.ndarray:
 
 
 def _read_network(path: Path) -> bytes:
-    """Return the bytes of a network's file."""
     expected = f"expected {EXPECTED_NETWORK} as {path}"
     if not path.is_file():
-        found = "that is a folder" if path.is_dir() else "there is no such file"
-        raise ModelError(f"{expected}; {found}")
+        raise ModelError(f"{expected}; there is no such file")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -188,10 +133,7 @@ def _read_network(path: Path) -> bytes:
     if not content:
         raise ModelError(f"{expected}; it is empty")
     if content.startswith(LFS_POINTER):
-        raise ModelError(
-            f"{expected}; received the pointer of Git LFS that stands for it: fetch the file "
-            "itself with `git lfs pull`"
-        )
+        raise ModelError(f"{expected}; received its pointer of Git LFS: run `git lfs pull`")
     return content
 
 
@@ -201,7 +143,6 @@ def _fitting(image: np.ndarray, pixels: int) -> float:
 
 
 def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
-    """Return a copy of other size, each side at least a pixel."""
     size_wh = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return cv2.resize(image, size_wh, interpolation=method)

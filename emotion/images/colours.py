@@ -11,12 +11,8 @@ _MAX_PROFILE_BYTES = 4 * 2**20
 def eight_bit(image: Image.Image, content: bytes) -> Image.Image:
     """Return 16-bit, 32-bit and float pictures as eight-bit grey, all others as they are.
 
-    16-bit words keep their high byte, as in Pillow's 16-bit colour. See `_grey_from_numbers` for
-    the others.
-
-    Args:
-        image: a decoded picture.
-        content: its file, which names the depth of a PNG; empty where the picture has none.
+    16-bit words keep their high byte, as in Pillow's 16-bit colour. `content` is the picture's
+    file, which names the depth of a PNG; empty where it has none.
     """
     transparent = image.info.get("transparency")
     if image.mode.startswith("I;16"):
@@ -66,8 +62,7 @@ def flat_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # premultiplied alpha
         image = image.convert("LA")
     if not image.has_transparency_data:
-        image = image if image.mode in ("RGB", "CMYK") else image.convert("RGB")
-        image = _in_srgb(image, profile)
+        image = _in_srgb(image if image.mode in ("RGB", "CMYK") else image.convert("RGB"), profile)
         # `convert` copies even where there is nothing to convert
         return image if image.mode == "RGB" else image.convert("RGB")
     image = _in_srgb(image.convert("RGBA"), profile)
@@ -80,8 +75,7 @@ def _in_srgb(image: Image.Image, profile_bytes: bytes | None) -> Image.Image:
     """Convert an RGB, RGBA or CMYK picture from its colour profile, if that is usable, to sRGB."""
     if not profile_bytes or len(profile_bytes) > _MAX_PROFILE_BYTES:
         return image
-    # most photos have no profile, so the colour library is loaded when the first one does
-    from PIL import ImageCms
+    from PIL import ImageCms  # most photos have no profile, and do without this library
 
     try:
         profile = ImageCms.ImageCmsProfile(BytesIO(profile_bytes))

@@ -1,9 +1,8 @@
 """The bytes of an image file, or a file -> an upright RGB photo.
 
 `decode_photo` is the pipeline: count the bytes before anything is parsed, tell the type from the
-first bytes, check the size before any pixel is decoded, then settle colours and orientation, once
-for the whole program. It changes nothing global in Pillow or pillow-heif, and it names each decoder
-instead of searching for one, so that no type but those of `READ_TYPES` is ever parsed.
+first bytes, check the size before any pixel is decoded, then settle colours and orientation. Each
+decoder is named, so that no type but those of `READ_TYPES` is ever parsed.
 """
 
 import functools
@@ -11,11 +10,10 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from PIL import (
@@ -31,85 +29,48 @@ from PIL import (
 )
 
 from emotion.errors import DamagedImageError, ImageDimensionsError, ImageError, ImageTypeError
+from emotion.images import guards
 from emotion.images.colours import eight_bit, flat_rgb
-from emotion.images.guards import (
-    DEFAULT_LIMITS,
-    ImageLimits,
-    canvas_size,
-    check_boxes,
-    check_bytes,
-    check_jpeg,
-    check_size,
-    check_tiff_directory,
-    check_tiff_tiles,
-    readable_types,
-)
+from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 
-Box = tuple[float, float, float, float]
-"""Left, top, width, height in pixels."""
+Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
-ENOUGH_PIXELS = 1280 * 960
-"""The largest area that a face detector here searches by default: see `decode_photo`."""
+ENOUGH_PIXELS = 1280 * 960  # the largest area that a detector searches by default: `decode_photo`
 
-_PLUGINS = MappingProxyType(
-    {
-        "JPEG": JpegImagePlugin.JpegImageFile,
-        "PNG": PngImagePlugin.PngImageFile,
-        "WebP": WebPImagePlugin.WebPImageFile,
-        "BMP": BmpImagePlugin.BmpImageFile,
-        "GIF": GifImagePlugin.GifImageFile,
-        "TIFF": TiffImagePlugin.TiffImageFile,
-        "AVIF": AvifImagePlugin.AvifImageFile,
-    }
-)
+_PLUGINS = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+}
 
-_SIGNATURES = MappingProxyType(
-    {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF"}
-    | dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF")
-)
+_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+_SIGNATURES |= dict.fromkeys((b"GIF87a", b"GIF89a"), "GIF")
+_SIGNATURES |= dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF")
 
-_BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
+_BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
+_BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF")
+_BRANDS |= dict.fromkeys(b"heic heix heim heis hevc hevx hevm hevs".split(), "HEIC")
+_CONTAINER_BRANDS = {b"mif1", b"msf1"}
 
-_BRANDS = MappingProxyType(
-    dict.fromkeys((b"avif", b"avis"), "AVIF")
-    | dict.fromkeys(
-        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"
-    )
-)
+# what brings a picture of EXIF orientation 2, 3... 8 upright; from 5 on the sides change places
+_TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
+_TRANSPOSITIONS = {at: Image.Transpose[name] for at, name in enumerate(_TURNS.split(), 2)}
 
-_CONTAINER_BRANDS = frozenset({b"mif1", b"msf1"})
-
-_TRANSPOSITIONS = MappingProxyType(
-    {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-)
-"""What brings a picture of each EXIF orientation upright; from 5 on the sides change places."""
-
+# the warning filter, as Python keeps it, for what Pillow's parsers say about odd metadata
 _REMARKS = ("ignore", None, Warning, re.compile(r"(PIL|pillow_heif)(\.|$)"), 0)
-"""The warning filter, as Python keeps it, for what Pillow's parsers say about odd metadata."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An upright photo, decoded at a scale that is large enough to find its faces.
+    """An upright photo, decoded at a scale that is large enough to find its faces."""
 
-    Attributes:
-        pixels: (h, w, 3) uint8 RGB, upright; of the full size, or a half, a quarter or an eighth.
-        size_wh: width and height in pixels of the upright photo at its full size.
-        content: the file that `full` decodes again; None where `pixels` has the full size.
-        limits: what was refused when `pixels` was decoded.
-    """
-
-    pixels: np.ndarray
-    size_wh: tuple[int, int]
-    content: bytes | None = field(default=None, repr=False)
+    pixels: np.ndarray  # (h, w, 3) uint8 RGB: the full size, or a half, a quarter, an eighth of it
+    size_wh: tuple[int, int]  # of the full size
+    content: bytes | None = field(default=None, repr=False)  # None: `pixels` has the full size
     limits: ImageLimits = DEFAULT_LIMITS
 
     @classmethod
@@ -133,11 +94,9 @@ class Photo:
         return (left, top, right - left, bottom - top)
 
     def showing(self, box_xywh: Box, least_side_px: int) -> tuple[np.ndarray, Box]:
-        """Return (pixels, box in them) that show a face in enough detail.
+        """Return (pixels, box in them) in which a face's box has the least side, if any have it.
 
-        Args:
-            box_xywh: the face, in pixels of the full size.
-            least_side_px: how many pixels a side of the box must have, unless there are no more.
+        `box_xywh` is in pixels of the full size.
         """
         across, down = self._shrinkage()
         x, y, width, height = box_xywh
@@ -153,17 +112,9 @@ class Photo:
 
 
 def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Read an image file into an upright RGB array.
+    """Read an image file, whatever its suffix, into an upright (height, width, 3) uint8 RGB array.
 
-    Args:
-        path: the file; its name and suffix play no part in how it is read.
-        limits: what is refused, before the file is read, parsed or decoded.
-
-    Returns:
-        uint8 array of shape (height, width, 3), upright, RGB.
-
-    Raises:
-        ImageError: the file is missing, unreadable, or no regular file; else as `decode_photo`.
+    Raises `ImageError` if that is no readable file; else as `decode_photo`.
     """
     return read_photo(path, limits).pixels
 
@@ -181,7 +132,7 @@ def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"expected an image file; received {path}, which is not a file")
-        check_bytes(status.st_size, limits)
+        guards.check_bytes(status.st_size, limits)
         with Path(path).open("rb") as file:
             # One byte more than allowed: a file that grew since `stat` is still refused.
             return file.read(limits.max_bytes + 1)
@@ -191,10 +142,7 @@ def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
 
 
 def decode_image(content: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Decode an image file into its upright, C-contiguous (height, width, 3) uint8 RGB array.
-
-    Args and Raises: as `decode_photo`; the array has the full size.
-    """
+    """Decode an image file into its upright, C-contiguous (height, width, 3) uint8 RGB array."""
     return decode_photo(content, limits).pixels
 
 
@@ -208,49 +156,33 @@ def decode_photo(
 
     Args:
         content: the whole file.
-        limits: what is refused, before the content is parsed or decoded; they hold for its full
-            size.
+        limits: of the full size; what is beyond them is refused before it is decoded.
         enough_pixels: a JPEG is decoded at the smallest scale of 1/1, 1/2, 1/4 and 1/8 that
             leaves so many pixels in all; None: every photo is decoded at its full size.
 
-    Raises:
-        EmptyImageError: no bytes.
-        ImageTooLargeError: more than `limits.max_bytes`.
-        ImageTypeError: none of the types that are read here.
-        ImageDimensionsError: too many pixels, or a side too long or too short.
-        DamagedImageError: of a known type, but cannot be decoded to its end.
-        ImageError: a JPEG in far more pieces than any photo.
+    Raises one of the kinds of `ImageError` in `emotion.errors`.
     """
     content = bytes(content)
-    check_bytes(len(content), limits)
+    guards.check_bytes(len(content), limits)
     kind = _kind(content)
     with _decoding(kind, limits):
         image = _open(kind, content, limits)
         stored_wh = image.size
         is_reduced = kind == "JPEG" and enough_pixels is not None and _reduce(image, enough_pixels)
-        image.load()
-        orientation = _orientation(kind, image)
-        pixels = _upright(flat_rgb(eight_bit(image, content)), orientation)
+        pixels, sides_swapped = _upright(kind, image, content)
     if not is_reduced:
         return Photo(pixels, pixels.shape[1::-1], limits=limits)
-    return Photo(pixels, stored_wh[::-1] if orientation >= 5 else stored_wh, content, limits)
+    return Photo(pixels, stored_wh[::-1] if sides_swapped else stored_wh, content, limits)
 
 
 def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
-    """Return a Pillow image as an upright photo; the image stays as it is.
+    """Return a Pillow image, turned as its EXIF says, as a photo; raises as `decode_photo`.
 
-    Colours are settled as in `decode_photo`. The EXIF orientation is applied: of Pillow's own
-    operations only `ImageOps.exif_transpose` does so, and then removes it.
-
-    Raises:
-        ImageDimensionsError: too many pixels, or a side too long or too short.
-        DamagedImageError: its file cannot be decoded to its end, or is closed.
+    Of Pillow's operations only `ImageOps.exif_transpose` turns it, and then removes that tag.
     """
-    check_size(image.size, limits)
+    guards.check_size(image.size, limits)
     with _decoding(image.format or "Pillow", limits):
-        image.load()
-        orientation = _orientation(image.format or "", image)
-        pixels = _upright(flat_rgb(eight_bit(image, b"")), orientation)
+        pixels, _ = _upright(image.format or "", image, b"")
     return Photo(pixels, pixels.shape[1::-1], limits=limits)
 
 
@@ -268,10 +200,14 @@ def _kind(content: bytes) -> str:
         # files with brands of the container alone go to libheif, which looks inside
         in_container = "HEIC" if _CONTAINER_BRANDS.intersection(brands) else None
         kind = next((_BRANDS[brand] for brand in brands if brand in _BRANDS), in_container)
-    readable = readable_types()
+    readable = guards.readable_types()
     if kind in readable:
         return kind
-    received = f"a file that is none of them (it begins with {_beginning(content)})"
+    # the beginning as text that is safe on any page or terminal
+    beginning = "the bytes " + content[:8].hex(" ")
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in content[:12]):
+        beginning = re.sub(r"[^A-Za-z0-9 \-_%!.]", ".", content[:12].decode("ascii"))
+    received = f"a file that is none of them (it begins with {beginning})"
     if kind == "HEIC":
         received = "a HEIC photo, which needs the pillow-heif package (pip install pillow-heif)"
     elif kind is not None:
@@ -279,19 +215,11 @@ def _kind(content: bytes) -> str:
     raise ImageTypeError(f"expected one of {', '.join(readable)}; received {received}")
 
 
-def _beginning(content: bytes) -> str:
-    """Describe the first bytes of a file in text that is safe on any page or terminal."""
-    start = content[:12]
-    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in start):
-        return re.sub(r"[^A-Za-z0-9 \-_%!.]", ".", start.decode("ascii"))
-    return "the bytes " + start[:8].hex(" ")
-
-
 @contextmanager
 def _decoding(kind: str, limits: ImageLimits) -> Iterator[None]:
     """Turn whatever a decoder raises on hostile or broken bytes into an ImageError."""
-    # The filters belong to the process: swapping them for each photo would need a lock, and then
-    # one slow header would hold up all photos. So the filter is set once, unless others reset it.
+    # Filters belong to the process: swapping them for each photo would need a lock, so that a slow
+    # header would hold up all photos. So the filter is set once, unless others reset it.
     if warnings.filters[:1] != [_REMARKS]:
         warnings.filterwarnings("ignore", module=_REMARKS[3].pattern)
     try:
@@ -309,10 +237,7 @@ def _decoding(kind: str, limits: ImageLimits) -> Iterator[None]:
 
 
 def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
-    """Parse the headers of an image and check its size; no pixel is decoded yet.
-
-    Except those of HEIC: its library decodes in the same step, after the same checks.
-    """
+    """Parse an image's headers and check its size; only HEIC decodes its pixels here as well."""
     match kind:
         case "HEIC":
             # optional and slow to load, so it is imported when the first HEIC photo arrives
@@ -321,28 +246,30 @@ def _open(kind: str, content: bytes, limits: ImageLimits) -> Image.Image:
             except ImportError as error:
                 message = "expected a working pillow-heif to read HEIC; received a broken one"
                 raise ImageTypeError(message) from error
-            check_boxes(kind, content, limits)
+            guards.check_boxes(kind, content, limits)
             heif = pillow_heif.open_heif(content)
-            check_size(heif.size, limits)
+            guards.check_size(heif.size, limits)
             return heif.to_pillow()
         case "AVIF":
-            check_boxes(kind, content, limits)
+            guards.check_boxes(kind, content, limits)
         case "JPEG":
-            check_jpeg(content)
+            guards.check_jpeg(content)
         case "TIFF":
-            check_tiff_directory(content)
+            guards.check_tiff_directory(content)
         case "WebP" | "GIF":
             # while it parses these two, Pillow already makes room for their pixels
-            check_size(canvas_size(kind, content), limits)
+            guards.check_size(guards.canvas_size(kind, content), limits)
         case "PNG" if b"IEND\xaeB`\x82" not in content:
             raise DamagedImageError("expected a whole PNG image; received one without its end")
         case "BMP" if int.from_bytes(content[14:18], "little") > 12 and content[30] in (1, 2):
             message = "expected a BMP without compression; received a run-length coded one"
             raise ImageTypeError(message)
     image = _PLUGINS[kind](BytesIO(content))
-    check_size(image.size, limits)
+    guards.check_size(image.size, limits)
     if kind == "TIFF":
-        check_tiff_tiles(image, limits)
+        # the decoder makes room for a whole tile at a time
+        sides = (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+        guards.check_pixels(tuple(image.tag_v2.get(side, 0) for side in sides), limits)
         exif = image.getexif()
         # Pillow turns the page while it decodes it, and would parse all other tags with it
         for tag in set(exif) - {ExifTags.Base.Orientation}:
@@ -363,26 +290,19 @@ def _reduce(image: Image.Image, enough_pixels: int) -> bool:
     return False
 
 
-def _orientation(kind: str, image: Image.Image) -> int:
-    """Return the EXIF orientation a decoded picture still has, 1 (upright, or unknown) to 8.
+def _upright(kind: str, image: Image.Image, content: bytes) -> tuple[np.ndarray, bool]:
+    """Decode a picture; return its RGB pixels upright, and whether its sides changed places.
 
     libheif turns HEIC pictures, and Pillow turns TIFF pages, while they are decoded. Pillow hands
     on the turn that an AVIF file itself declares as if it were an EXIF orientation.
     """
-    if kind in ("HEIC", "TIFF"):
-        return 1
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        # A broken EXIF block can raise as much as a broken picture, but must not cost the photo:
-        # every viewer shows such a photo as it lies.
-        return 1
-    is_known = isinstance(orientation, int) and orientation in _TRANSPOSITIONS
-    return orientation if is_known else 1
-
-
-def _upright(image: Image.Image, orientation: int) -> np.ndarray:
-    """Return the pixels of a picture of the given EXIF orientation, brought upright."""
-    if orientation != 1:
-        image = image.transpose(_TRANSPOSITIONS[orientation])
-    return np.ascontiguousarray(image)
+    image.load()
+    orientation = None
+    if kind not in ("HEIC", "TIFF"):
+        # a broken EXIF block can raise anything too, but every viewer shows such a photo as it lies
+        with suppress(Exception):
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+    image = flat_rgb(eight_bit(image, content))
+    if not isinstance(orientation, int) or orientation not in _TRANSPOSITIONS:
+        return np.ascontiguousarray(image), False
+    return np.ascontiguousarray(image.transpose(_TRANSPOSITIONS[orientation])), orientation >= 5

@@ -10,18 +10,11 @@ from emotion.errors import ImageError, ImageTypeError
 from emotion.files import whole_file
 
 _WRITTEN_TYPES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-
 WRITTEN_SUFFIXES = tuple(_WRITTEN_TYPES)
-"""How the name of a photo that is written may end."""
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
-    """Encode a (height, width, 3) uint8 RGB array as JPEG.
-
-    Args:
-        image: the pixels.
-        quality: 1 (smallest file) to 95 (best picture).
-    """
+    """Encode a (height, width, 3) uint8 RGB array as JPEG of quality 1 to 95."""
     return _encode(image, "JPEG", quality)
 
 
@@ -31,21 +24,13 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an RGB array to a file of the type its suffix names, whole or not at all.
-
-    Args:
-        path: ends in one of `WRITTEN_SUFFIXES`; an existing file is replaced.
-        image: (height, width, 3) uint8 RGB.
-
-    Raises:
-        ImageTypeError: the suffix names no type that is written.
-        ImageError: the array is no RGB image, or the file cannot be written.
-    """
+    """Write an (H, W, 3) uint8 RGB array as the type its suffix names. Raises ImageError."""
     path = Path(path)
-    if path.suffix.lower() not in _WRITTEN_TYPES:
+    written_type = _WRITTEN_TYPES.get(path.suffix.lower())
+    if written_type is None:
         received = path.suffix or "a name without a suffix"
         raise ImageTypeError(f"expected one of {', '.join(WRITTEN_SUFFIXES)}; received {received}")
-    content = _encode(image, _WRITTEN_TYPES[path.suffix.lower()])
+    content = _encode(image, written_type)
     try:
         with whole_file(path) as part:
             part.write_bytes(content)

@@ -9,30 +9,21 @@ from pathlib import Path, PurePosixPath
 
 from emotion.errors import SourceError
 
-PHOTO_SUFFIXES = tuple(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif".split()
-)
-"""The suffixes of photos in folders; a pattern or a list may name files with others."""
-
+# of photos in folders; a pattern or a list may name files with others
+_SUFFIXES = ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .avif .heic .heif"
+PHOTO_SUFFIXES = tuple(_SUFFIXES.split())
 LIST_SUFFIXES = (".txt", ".lst")
-
-PLACES = "a folder, a pattern such as 'photos/**/*.jpg', or a list (.txt, .lst)"
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoFile:
-    """A photo that was found.
-
-    Attributes:
-        path: where it is.
-        name: what tables call it: its path below the folder, the pattern's fixed part or the list's
-            folder, with "/" between parts; the whole path where a list names one outside.
-        problem: None for every photo; else why this is a folder whose photos are not known.
-    """
+    """A photo that was found."""
 
     path: Path
+    # as in tables: the path below the folder, the pattern's fixed part or the list's folder, with
+    # "/" between parts; the whole path where a list names one outside
     name: str
-    problem: str | None = None
+    problem: str | None = None  # why this is a folder whose photos are not known
 
     @property
     def root(self) -> Path | None:
@@ -43,7 +34,7 @@ class PhotoFile:
 
 
 def is_photo_list(text: str) -> bool:
-    """Return whether a text names many photos: a folder, a pattern or a list."""
+    """True if a text names many photos: a folder, a pattern or a list."""
     return _is_folder(text) or _is_pattern(text) or _is_list(text)
 
 
@@ -51,15 +42,12 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     """Return the photos of a folder and those below it, of a pattern or of a list, sorted by name.
 
     A folder gives its files with a suffix of `PHOTO_SUFFIXES`, whatever is in them, but not those
-    that begin with a dot. Links are followed; each photo is taken once.
+    that begin with a dot. Links are followed; each photo is taken once. Raises `SourceError`.
 
     Args:
         source: the folder; a pattern of `glob`, where ** stands for any folders; or a text file
             with a path a line, or with NUL between paths, as `find -print0` gives.
         leave_out: folders that are not searched, such as one for annotated copies.
-
-    Raises:
-        SourceError: there is none, or the folder or list cannot be read.
     """
     text = os.fspath(source)
     if _is_folder(text):
@@ -69,13 +57,12 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     elif _is_list(text):
         found = _listed(Path(text))
     else:
-        raise SourceError(f"expected {PLACES}; there is no {text}")
+        expected = "a folder, a pattern such as 'photos/**/*.jpg', or a list (.txt, .lst)"
+        raise SourceError(f"expected {expected}; there is no {text}")
     photos = sorted(_each_once(found), key=lambda photo: photo.name.split("/"))
     if not photos:
-        raise SourceError(
-            f"expected photos ({' '.join(PHOTO_SUFFIXES)}) in {text}; received none: name another "
-            "folder, pattern or list"
-        )
+        way_out = "name another folder, pattern or list"
+        raise SourceError(f"expected photos ({_SUFFIXES}) in {text}; received none: {way_out}")
     return photos
 
 
@@ -117,9 +104,8 @@ def _in_folder(folder: Path, leave_out: Sequence[Path]) -> Iterator[PhotoFile]:
     for error in problems:
         path = Path(error.filename)
         if path == folder:
-            raise SourceError(
-                f"expected a folder that can be read; {folder} cannot ({error.strerror})"
-            ) from error
+            message = f"expected a folder that can be read; {folder} cannot ({error.strerror})"
+            raise SourceError(message) from error
         name = path.relative_to(folder).as_posix() + "/"
         yield PhotoFile(path, name, f"expected a folder that can be read; {error.strerror}")
 
@@ -128,49 +114,38 @@ def _matching(pattern: str, leave_out: Sequence[Path]) -> Iterator[PhotoFile]:
     """Yield the files that match; of a pattern that ends in no suffix, only photos."""
     root = Path(re.match(r"[^*?[]*", pattern)[0] + "*").parent
     outside = [path.resolve() for path in leave_out]
-    takes_all = bool(Path(pattern).suffix)
     # `Path.glob` refuses patterns that begin at the root
     for match in glob.iglob(pattern, recursive=True):  # noqa: PTH207
         path = Path(match)
-        if _is_folder(match) or not (takes_all or _is_photo(path.name)):
+        if _is_folder(match) or not (Path(pattern).suffix or _is_photo(path.name)):
             continue
         if not any(path.resolve().is_relative_to(folder) for folder in outside):
             yield PhotoFile(path, path.relative_to(root).as_posix())
 
 
 def _listed(path: Path) -> Iterator[PhotoFile]:
-    """Yield the photos of a list, as the file system writes their paths, from the list's folder on.
-
-    Blank lines and those that begin with # are skipped.
-    """
+    """Yield the photos of a list; blank lines and those that begin with # are skipped."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SourceError(
-            f"expected a list of photos; {path} cannot be read ({error.strerror})"
-        ) from error
+        message = f"expected a list of photos; {path} cannot be read ({error.strerror})"
+        raise SourceError(message) from error
     # PowerShell writes UTF-16, Notepad a mark before UTF-8
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         content = content.decode("utf-16", "replace").encode()
     content = content.removeprefix(b"\xef\xbb\xbf")
-    if b"\0" in content:
-        lines = filter(None, content.split(b"\0"))
-    else:
-        lines = [
-            line for line in content.splitlines() if line.strip() and not line.startswith(b"#")
-        ]
+    is_plain = b"\0" not in content
     folder = path.absolute().parent
-    for line in lines:
+    for line in content.splitlines() if is_plain else content.split(b"\0"):
+        if not line or (is_plain and (not line.strip() or line.startswith(b"#"))):
+            continue
         place = Path(os.path.normpath(folder / os.fsdecode(line)))
         is_inside = place.is_relative_to(folder)
         yield PhotoFile(place, (place.relative_to(folder) if is_inside else place).as_posix())
 
 
 def _each_once(photos: Iterable[PhotoFile]) -> Iterator[PhotoFile]:
-    """Yield each photo once, however many links and lines lead to it.
-
-    A file's own name goes before that of a link to it, then the shallowest name.
-    """
+    """Yield each photo once: its own name goes before a link's, then the shallowest name."""
     photos, real_folders, seen = list(photos), {}, set()
     # `Path.is_symlink` raises where a line of a list is too long for a name
     links = {photo for photo in photos if os.path.islink(photo.path)}  # noqa: PTH114

@@ -5,7 +5,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from PIL import Image, TiffImagePlugin, features
+from PIL import TiffImagePlugin, features
 
 from emotion.errors import (
     DamagedImageError,
@@ -24,34 +24,27 @@ class ImageLimits:
     max_bytes: int = 20 * 2**20
     max_pixels: int = 50_000_000
     max_side: int = 16_384
-    min_side: int = 16
-    """A smaller picture cannot hold a face worth reading."""
+    min_side: int = 16  # a smaller picture cannot hold a face worth reading
 
 
 DEFAULT_LIMITS = ImageLimits()
 
+# the types this program knows; `readable_types` gives those that this environment can decode
 READ_TYPES = ("JPEG", "PNG", "WebP", "BMP", "GIF", "TIFF", "AVIF", "HEIC")
-"""The types this program knows; `readable_types` gives those that this environment can decode."""
 
-JPEG_MAX_SEGMENTS = 1000
-
-JPEG_MAX_SCANS = 100
-"""Photos have about ten of each; Pillow and libjpeg take seconds for thousands, however small."""
+# photos have about ten of each; Pillow and libjpeg take seconds for thousands, however small
+JPEG_MAX_SEGMENTS, JPEG_MAX_SCANS = 1000, 100
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
-
+# coded pixels hold \xff only before a zero or a restart marker (ITU-T T.81, B.1.1)
 _JPEG_MARKER_BETWEEN_SCANS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""Coded pixels hold \\xff only before a zero or a restart marker (ITU-T T.81, B.1.1)."""
-
+# markers without a length: Pillow and libjpeg look for the next marker right after them
 _JPEG_BARE_MARKERS = frozenset([*range(1, 0xC0), 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)])
-"""Markers without a length: Pillow and libjpeg look for the next marker right after them."""
 
+# bytes of one value of each TIFF field type (TIFF 6.0, section 2, and BigTIFF)
 _TIFF_VALUE_BYTES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8), 1))
-"""Bytes of one value of each TIFF field type (TIFF 6.0, section 2, and BigTIFF)."""
-
+# no picture within the limits needs more numbers in one field; Pillow takes a second for these
 _TIFF_MAX_VALUES = 2**18
-"""No picture within the limits needs more numbers in one field; Pillow takes a second for these."""
-
 _TIFF_NEW_SUBFILE_TYPE, _TIFF_DNG_VERSION = 254, 50706
 
 
@@ -75,13 +68,13 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
 def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     """Refuse a picture by the width and height it declares, before its pixels are decoded."""
     check_pixels(size_wh, limits)
-    received = "received {}x{}".format(*size_wh)
-    if max(size_wh) > limits.max_side:
-        allowed = f"{limits.max_side} pixels a side"
-        raise ImageDimensionsError(f"expected an image of at most {allowed}; {received}")
-    if min(size_wh) < limits.min_side:
-        allowed = f"{limits.min_side} pixels a side"
-        raise ImageDimensionsError(f"expected an image of at least {allowed}; {received}")
+    is_long = max(size_wh) > limits.max_side
+    if is_long or min(size_wh) < limits.min_side:
+        allowed = f"at most {limits.max_side}" if is_long else f"at least {limits.min_side}"
+        received = f"{size_wh[0]}x{size_wh[1]}"
+        raise ImageDimensionsError(
+            f"expected an image of {allowed} pixels a side; received {received}"
+        )
 
 
 def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
@@ -96,8 +89,8 @@ def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
 def check_jpeg(content: bytes) -> None:
     """Refuse a JPEG with more segments or scans than any photo has.
 
-    Only the picture itself is counted, not a video behind it, as in phones' moving photos. Junk
-    before the pixels, which Pillow skips byte by byte, counts too.
+    A video behind the picture, as in phones' moving photos, is not counted; junk before the pixels
+    is, which Pillow skips byte by byte.
     """
     at, segments, scans = 2, 0, 0
     while found := (_JPEG_MARKER_BETWEEN_SCANS if scans else _JPEG_MARKER).search(content, at):
@@ -164,10 +157,10 @@ def check_tiff_directory(content: bytes) -> None:
     first page of a raw file is a thumbnail, which would be taken for the photo.
     """
     order, sign = ("little", "<") if content.startswith(b"II") else ("big", ">")
-    if content[2:4] in (b"+\x00", b"\x00+"):
-        at, start_format, count_format, entry_format = 8, "Q", "Q", "HHQ8s"
-    else:
-        at, start_format, count_format, entry_format = 4, "I", "H", "HHI4s"
+    is_big = content[2:4] in (b"+\x00", b"\x00+")
+    at, start_format, count_format, entry_format = (
+        (8, "Q", "Q", "HHQ8s") if is_big else (4, "I", "H", "HHI4s")
+    )
     (start,) = struct.unpack_from(sign + start_format, content, at)
     (entry_count,) = struct.unpack_from(sign + count_format, content, start)
     start += struct.calcsize(sign + count_format)
@@ -199,9 +192,3 @@ def check_tiff_directory(content: bytes) -> None:
             "expected a TIFF of at most 8 bits, unsigned 16 bits or 32-bit floats a channel; "
             f"received one of {bits} bits, {numbers}"
         )
-
-
-def check_tiff_tiles(image: Image.Image, limits: ImageLimits) -> None:
-    """Refuse tiles larger than any picture: the decoder makes room for a whole tile at a time."""
-    width = image.tag_v2.get(TiffImagePlugin.TILEWIDTH, 0)
-    check_pixels((width, image.tag_v2.get(TiffImagePlugin.TILELENGTH, 0)), limits)

@@ -4,55 +4,32 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from typing import IO, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from emotion.errors import ImageDimensionsError, ImageError
-from emotion.images.decoding import (
-    ENOUGH_PIXELS,
-    Photo,
-    decode_photo,
-    photo_from_pillow,
-    read_photo,
-)
+from emotion.images import decoding
+from emotion.images.decoding import ENOUGH_PIXELS, Photo
 from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 
 EXPECTED = "expected a path, the bytes of an image file, a binary file, an array or a Pillow image"
-
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # one letter would be a drive
 
 
-class BinaryFile(Protocol):
-    """A file that is open for reading bytes, or anything else that is read like one."""
-
-    def read(self, size: int = ..., /) -> bytes:
-        """Return the next bytes, at most `size`; none at its end."""
-
-
-PhotoLike: TypeAlias = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | bytearray
-    | memoryview
-    | BinaryFile
-    | npt.NDArray[Any]
-    | Image.Image
-    | Photo
-)
-"""What `Recognizer.recognize` takes for one photo."""
+# what `Recognizer.recognize` takes for one photo
+_Path: TypeAlias = str | os.PathLike[str]
+_Bytes: TypeAlias = bytes | bytearray | memoryview
+PhotoLike: TypeAlias = _Path | _Bytes | IO[bytes] | npt.NDArray[Any] | Image.Image | Photo
 
 _SINGLE = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray, Image.Image, Photo)
 
 
 def holds_many(images: object) -> TypeGuard[Iterable[Any]]:
-    """Return whether something is a list, a tuple, an iterator... of photos, not one photo.
-
-    A table such as a tensor is one photo, although it can be iterated over by rows.
-    """
+    """True for a list, a tuple, an iterator... of photos, false for one photo."""
+    # a table such as a tensor is one photo, although it can be iterated over by rows
     is_table = getattr(images, "ndim", 1) > 1
     is_one = isinstance(images, _SINGLE) or hasattr(images, "read") or is_table
     return isinstance(images, Iterable) and not is_one
@@ -62,10 +39,8 @@ def check_many(images: object) -> None:
     """Refuse one photo where many are expected; its bytes, lines or rows are no photos."""
     is_stack = isinstance(images, np.ndarray) and images.ndim == 4
     if not is_stack and not holds_many(images):
-        raise ImageError(
-            f"expected a list, tuple or iterator of photos, or an array (N, H, W, 3); "
-            f"received one {type(images).__name__}: give it to recognize"
-        )
+        expected = "expected a list, tuple or iterator of photos, or an array (N, H, W, 3)"
+        raise ImageError(f"{expected}; received one {type(images).__name__}: give it to recognize")
 
 
 def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
@@ -77,18 +52,17 @@ def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
             to 255 or float from 0 to 1; or a Pillow image.
         limits: what is refused; arrays may be of any size, as they are decoded already.
 
-    Raises:
-        ImageError: it is none of these, cannot be read, or is refused.
+    Raises ImageError.
     """
     if isinstance(image, Photo):
         return image
     if isinstance(image, np.ndarray):
-        return Photo.of(rgb_from_array(image))
+        return Photo.of(_rgb_from_array(image))
     if isinstance(image, Image.Image):
-        return photo_from_pillow(image, limits)
+        return decoding.photo_from_pillow(image, limits)
     if isinstance(image, str | os.PathLike):
-        return read_photo(_absolute(image), limits, ENOUGH_PIXELS)
-    return decode_photo(_content_of(image, limits), limits, ENOUGH_PIXELS)
+        return decoding.read_photo(_absolute(image), limits, ENOUGH_PIXELS)
+    return decoding.decode_photo(_content_of(image, limits), limits, ENOUGH_PIXELS)
 
 
 def name_of(image: object) -> str | None:
@@ -101,22 +75,13 @@ def name_of(image: object) -> str | None:
 
 
 def lasting(image: PhotoLike) -> PhotoLike:
-    """Return what `open_photo` can open again and again: of an open file, its bytes.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """Return what `open_photo` can open again and again: of an open file, its bytes."""
     if isinstance(image, str | os.PathLike):
         return _absolute(image)
     return _content_of(image, DEFAULT_LIMITS) if hasattr(image, "read") else image
 
 
-def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return an array of pixels as (H, W, 3) uint8 RGB; itself where it is that.
-
-    Raises:
-        ImageError: another shape or type, or floats that are not all from 0 to 1.
-    """
+def _rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     pixels = array[..., None] if array.ndim == 2 else array
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
         way_out = ""
@@ -130,10 +95,8 @@ def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         )
     height, width, channels = pixels.shape
     if min(height, width) < DEFAULT_LIMITS.min_side:
-        raise ImageDimensionsError(
-            f"expected an array of at least {DEFAULT_LIMITS.min_side} pixels a side; "
-            f"received {width}x{height}"
-        )
+        expected = f"expected an array of at least {DEFAULT_LIMITS.min_side} pixels a side"
+        raise ImageDimensionsError(f"{expected}; received {width}x{height}")
     if pixels.dtype.kind == "f":
         low, high = float(pixels.min()), float(pixels.max())
         if not (low >= 0 and high <= 1):  # true of not-a-number too
@@ -156,7 +119,7 @@ def rgb_from_array(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
-def _absolute(image: str | os.PathLike[str]) -> Path:
+def _absolute(image: _Path) -> Path:
     """Return a path that leads there from another working directory too."""
     text = os.fsdecode(image)
     if _URL.match(text):

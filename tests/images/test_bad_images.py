@@ -1,99 +1,115 @@
 """Every bad image file ends in its own error, soon and in little memory."""
 
+import contextlib
 import random
-import struct
+import re
 import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from struct import pack
 
 import numpy as np
 import pytest
-from image_files import (
-    GREY,
-    PICTURE,
-    box,
-    brand,
-    cut,
-    encoded,
-    exif_of,
-    gif_frame,
-    gif_screen,
-    grey_tiff,
-    huge_bmp,
-    huge_isobmff,
-    huge_jpeg,
-    huge_tiff_tile,
-    jpeg_with,
-    noisy_photo,
-    one_bit_png,
-    png_chunk,
-    riff,
-    run_length_bmp,
-    segment,
-    small_png,
-    swapped_profile,
-    tiff,
-    tiff_fields,
-    tiff_with_entry,
-    webp_extended_header,
-    webp_lossless_header,
-    with_bytes,
-)
+from image_files import GREY, PICTURE, encoded, exif_of, png, png_chunk, swapped_profile, tiff
 from PIL import Image
 
-from emotion.errors import (
-    DamagedImageError,
-    EmptyImageError,
-    ImageDimensionsError,
-    ImageError,
-    ImageTooLargeError,
-    ImageTypeError,
-)
+from emotion import errors
+from emotion.images import guards
 from emotion.images.decoding import decode_image, read_image
-from emotion.images.encoding import encode_png
 from emotion.images.guards import ImageLimits, readable_types
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-TEXT_BOMB = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(64 * 2**20), 9))
-PROFILE_BOMB = png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(64 * 2**20), 9))
+def one_bit_png(width: int, height: int) -> bytes:
+    return png(1, 0, bytes((width + 7) // 8 * height), size_wh=(width, height))
+
+
+def cut(image_format: str, share: float = 0.6, **options) -> bytes:
+    content = encoded(PICTURE, image_format, **options)
+    return content[: int(len(content) * share)]
+
+
+def patched(image_format: str, mark: bytes, offset: int, new: bytes) -> bytes:
+    """Return a file with other bytes in it, so far from a mark."""
+    content = encoded(PICTURE, image_format)
+    at = content.index(mark) + offset
+    return content[:at] + new + content[at + len(new) :]
+
+
+def riff(chunk: bytes, data: bytes) -> bytes:
+    body = b"WEBP" + chunk + pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+    return b"RIFF" + pack("<I", len(body)) + body
+
+
+def gif_frame(side: int, dispose: int) -> bytes:
+    """Return a GIF whose frame is larger than its screen, with a disposal to make room for."""
+    control = b"!\xf9\x04" + bytes([dispose << 2, 0, 0, 0, 0])
+    frame = b"," + pack("<HHHHB", 0, 0, side, side, 0) + b"\x08\x02\x00\x01\x00;"
+    return b"GIF89a" + pack("<HHBBB", 64, 48, 0, 0, 0) + control + frame
+
+
+def box(name: bytes, data: bytes = b"") -> bytes:
+    return pack(">I", 8 + len(data)) + name + data
+
+
+def brand(major: bytes, *others: bytes) -> bytes:
+    return box(b"ftyp", major + bytes(4) + b"".join(others))
+
+
+def segment(code: int, data: bytes = b"") -> bytes:
+    return pack(">BBH", 0xFF, code, len(data) + 2) + data
+
+
+def jpeg_with(first: bytes = b"", scans: int = 0, last: bytes = b"") -> bytes:
+    """Return a JPEG of ten scans and some more, with bytes before its first segment and its end."""
+    content = encoded(PICTURE, "JPEG", progressive=True)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    return content[:2] + first + content[2:-2] + scan * scans + last + content[-2:]
+
 
 BOMBS = {
-    "webp of 34 bytes": lambda: webp_lossless_header(16383, 10900),
-    "webp lossy": lambda: riff(
-        b"VP8 ", b"\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383) + bytes(20)
-    ),
-    "webp animated canvas": lambda: webp_extended_header(12000, 12000),
+    "webp of 34 bytes": riff(b"VP8L", pack("<BII", 0x2F, 16382 | 10899 << 14, 0x88888)),
+    "webp lossy": riff(b"VP8 ", pack("<6sHH20x", b"\x30\x01\x00\x9d\x01\x2a", 16383, 16383)),
+    "webp animated canvas": riff(b"VP8X", b"\x02\0\0\0" + pack("<I", 11999)[:3] * 2),
     "png of 400 megapixels": lambda: one_bit_png(20000, 20000),
     "png of 170 megapixels": lambda: one_bit_png(13100, 13000),
-    "gif screen": lambda: gif_screen(65535, 65535) + b",",
-    "gif frame over its screen": lambda: gif_frame(60000, 60000, 2),
-    "gif frame under pillow's limit": lambda: gif_frame(9000, 9000),
-    "jpeg": huge_jpeg,
-    "bmp": huge_bmp,
-    "tiff": lambda: tiff(bytes(64), tiff_fields(60000, 60000)),
-    "tiff deflated": lambda: tiff(zlib.compress(bytes(2**20)), tiff_fields(60000, 900, t259=8)),
-    "tiff tile": huge_tiff_tile,
-    "avif": lambda: huge_isobmff("AVIF"),
-    "heic": lambda: huge_isobmff("HEIC"),
+    "gif screen": b"GIF89a" + pack("<HHBBB", 65535, 65535, 0, 0, 0) + b",",
+    "gif frame over its screen": gif_frame(60000, 2),
+    "gif frame under pillow's limit": gif_frame(9000, 0),
+    "jpeg": lambda: patched("JPEG", b"\xff\xc0", 5, pack(">HH", 60000, 60000)),
+    "bmp": lambda: patched("BMP", b"BM", 18, pack("<ii", 30000, 30000)),
+    "tiff": tiff(bytes(64), size_wh=(60000, 60000)),
+    "tiff deflated": tiff(zlib.compress(bytes(2**20)), {259: 8}, (60000, 900)),
+    "tiff tile": tiff(bytes(100), {259: 8, 322: 60000, 323: 60000, 324: 8, 325: 100}),
+    "avif": lambda: patched("AVIF", b"ispe", 8, pack(">II", 12000, 12000)),
+    "heic": lambda: patched("HEIC", b"ispe", 8, pack(">II", 12000, 12000)),
 }
 
+PICTURE_PNG = partial(png, 8, 2, PICTURE.tobytes())
+ZEROS = zlib.compress(bytes(64 * 2**20), 9)
 METADATA_BOMBS = {
-    "png text bomb": lambda: small_png(TEXT_BOMB),
-    "png profile bomb": lambda: small_png(PROFILE_BOMB),
-    "tiff tag count": lambda: b"II*\0\x08\0\0\0" + b"\xff\xff" + bytes(50),
-    "tiff value count": lambda: tiff_with_entry(273, 4, 2**32 - 1, 8),
-    "tiff many values": lambda: tiff(
-        GREY.tobytes(), tiff_fields(64, 48) | {258: (3, (8,) * (2**22))}
-    ),
-    "big tiff tag count": lambda: b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60),
-    "big tiff of many tags": lambda: (
-        b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**19) + bytes(20 * 2**19)
-    ),
+    "png text bomb": PICTURE_PNG(png_chunk(b"zTXt", b"Comment\0\0" + ZEROS)),
+    "png profile bomb": PICTURE_PNG(png_chunk(b"iCCP", b"icc\0\0" + ZEROS)),
+    "tiff tag count": b"II*\0\x08\0\0\0" + b"\xff\xff" + bytes(50),
+    "tiff value count": b"II*\0\x08\0\0\0" + pack("<HHHIII", 1, 273, 4, 2**32 - 1, 8, 0),
+    "tiff many values": lambda: tiff(GREY.tobytes(), {258: (3, (8,) * 2**22)}),
+    "big tiff tag count": pack("<3sxIQQ", b"II+", 8, 16, 2**60),
+    "big tiff of many tags": lambda: pack("<3sxIQQ", b"II+", 8, 16, 2**19) + bytes(20 * 2**19),
 }
+
+TOO_SMALL_OR_LONG = {
+    "one pixel gif": lambda: encoded(GREY[:1, :1], "GIF"),
+    "png of 15 pixels": lambda: encoded(PICTURE[:15], "PNG"),
+    "tiff too long": tiff(bytes(17000 * 16), size_wh=(17000, 16)),
+    "png too long": lambda: one_bit_png(16, 17000),
+}
+
+BMP_SIZES = (0, 0, 0, 54 + 1024, 40, 16, 16, 1, 8, 1, 0, 0, 0, 256, 0)
+RUN_LENGTH_BMP = pack("<2sIHHIIiiHHIIiiII1024x", b"BM", *BMP_SIZES) + b"\x10\x07\0\0" * 16 + b"\0\1"
 
 OTHER_TYPES = {
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
@@ -107,106 +123,86 @@ OTHER_TYPES = {
     "ppm": b"P6\n64 48\n255\n" + bytes(64 * 48 * 3),
     "zeros": bytes(1000),
     "half a png signature": b"\x89PNG",
-    "camera raw, dng": tiff(PICTURE.tobytes(), tiff_fields(64, 48) | {50706: (1, (1, 4, 0, 0))}),
-    "camera raw, preview first": tiff(GREY.tobytes(), tiff_fields(64, 48, t254=1)),
-}
-
-DAMAGED = {
-    "jpeg cut off": lambda: cut("JPEG"),
-    "jpeg progressive cut off": lambda: cut("JPEG", 0.9, progressive=True),
-    "png cut off": lambda: cut("PNG"),
-    "png without its end": lambda: encoded(PICTURE, "PNG")[:-12],
-    "png with a wrong checksum": lambda: with_bytes(encoded(PICTURE, "PNG"), 30, b"\0\0"),
-    "png with broken pixels": lambda: with_bytes(encoded(PICTURE, "PNG"), 43, bytes(9)),
-    "gif cut off": lambda: cut("GIF"),
-    "bmp cut off": lambda: cut("BMP"),
-    "bmp of an unknown compression": lambda: with_bytes(encoded(PICTURE, "BMP"), 30, b"\x63"),
-    "webp of an unknown chunk": lambda: riff(b"ABCD", bytes(40)),
-    "webp without a picture": lambda: webp_extended_header(64, 48),
-    "tiff, directory outside": lambda: b"MM\0*\xff\xff\xff\xf0" + bytes(40),
-    "tiff, pixels outside": lambda: tiff(bytes(10), tiff_fields(64, 48, t273=10**6)),
-    "tiff of an unknown compression": lambda: tiff(bytes(64 * 48), tiff_fields(64, 48, t259=999)),
-    "tiff with broken lzw": lambda: tiff(bytes(range(1, 200)), tiff_fields(64, 48, t259=5)),
-    "tiff cut off": lambda: cut("TIFF"),
-    "avif cut off": lambda: cut("AVIF"),
-    "heic, brand only": lambda: brand(b"heic", b"mif1"),
-    "heic, garbage": lambda: brand(b"heic", b"mif1") + box(b"meta", bytes(range(200))),
-    "heic cut off": lambda: cut("HEIC"),
-    "heic grid cut off": lambda: cut("HEIC", 0.9, tile_size=32),
-}
-
-IN_PIECES = {
-    "jpeg of many exif segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 1001),
-    "jpeg of many comments": lambda: jpeg_with(segment(0xFE) * 1001),
-    "jpeg of many segments between scans": lambda: jpeg_with(last=segment(0xE0) * 1001),
-    "jpeg with an end before many segments": lambda: jpeg_with(b"\xff\xd9" + segment(0xE0) * 1001),
-    "jpeg with restarts before its scan": lambda: jpeg_with(b"\xff\xd0" * 1001),
-    "jpeg with much junk": lambda: jpeg_with(segment(0xE0) + bytes(1001)),
-    "jpeg of many scans": lambda: jpeg_with(scans=91),
-    "jpeg of many scans behind an unknown marker": lambda: jpeg_with(
-        last=b"\xff\x02\xff\xff" + segment(0xDA) * 91
-    ),
-}
-
-TOO_SMALL = {
-    "one pixel gif": lambda: encoded(GREY[:1, :1], "GIF"),
-    "png of 15 pixels": lambda: encoded(PICTURE[:15], "PNG"),
-    "tiff too long": lambda: tiff(bytes(17000 * 16), tiff_fields(17000, 16)),
-    "png too long": lambda: one_bit_png(16, 17000),
-}
-
-DEPTHS = {
-    f"tiff of {bits} bits, {kind}": lambda bits=bits, kind=kind: grey_tiff(
-        bytes(64 * 48 * bits // 8), bits, kind
-    )
+    "camera raw, dng": tiff(PICTURE.tobytes(), {50706: (1, (1, 4, 0, 0))}),
+    "camera raw, preview first": tiff(GREY.tobytes(), {254: 1}),
+    "bmp, run-length coded": RUN_LENGTH_BMP,
+} | {
+    f"tiff of {bits} bits, {kind}": tiff(bytes(64 * 48 * bits // 8), {258: bits, 339: kind})
     for bits, kind in ((12, 1), (24, 1), (32, 1), (64, 1), (16, 2), (32, 2), (16, 3), (64, 3))
 }
 
+DAMAGED = {
+    f"{kind} cut off": partial(cut, kind)
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "AVIF", "HEIC")
+} | {
+    "jpeg progressive cut off": lambda: cut("JPEG", 0.9, progressive=True),
+    "png without its end": lambda: encoded(PICTURE, "PNG")[:-12],
+    "png with a wrong checksum": lambda: patched("PNG", b"\x89PNG", 30, b"\0\0"),
+    "png with broken pixels": lambda: patched("PNG", b"\x89PNG", 43, bytes(9)),
+    "bmp of an unknown compression": lambda: patched("BMP", b"BM", 30, b"\x63"),
+    "webp of an unknown chunk": riff(b"ABCD", bytes(40)),
+    "webp without a picture": riff(b"VP8X", b"\x02\0\0\0\x3f\0\0\x2f\0\0"),
+    "tiff, directory outside": b"MM\0*\xff\xff\xff\xf0" + bytes(40),
+    "tiff, pixels outside": tiff(bytes(10), {273: 10**6}),
+    "tiff of an unknown compression": tiff(bytes(64 * 48), {259: 999}),
+    "tiff with broken lzw": tiff(bytes(range(1, 200)), {259: 5}),
+    "tiff with a cut profile": tiff(GREY.tobytes(), {34675: (1, tuple(swapped_profile()))})[:-1],
+    "heic, brand only": brand(b"heic", b"mif1"),
+    "heic, garbage": brand(b"heic", b"mif1") + box(b"meta", bytes(range(200))),
+    "heic grid cut off": lambda: cut("HEIC", 0.9, tile_size=32),
+}
 
-def constant(content: bytes):
-    return lambda: content
-
+MANY, ODD_MARKER = segment(0xE0) * 1001, b"\xff\x02\xff\xff"
+IN_PIECES = {
+    "jpeg of many exif segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 1001),
+    "jpeg of many comments": lambda: jpeg_with(segment(0xFE) * 1001),
+    "jpeg of many segments between scans": lambda: jpeg_with(last=MANY),
+    "jpeg with an end before many segments": lambda: jpeg_with(b"\xff\xd9" + MANY),
+    "jpeg with restarts before its scan": lambda: jpeg_with(b"\xff\xd0" * 1001),
+    "jpeg with much junk": lambda: jpeg_with(segment(0xE0) + bytes(1001)),
+    "jpeg of many scans": lambda: jpeg_with(scans=91),
+    "jpeg of many scans, odd marker": lambda: jpeg_with(last=ODD_MARKER + segment(0xDA) * 91),
+}
 
 BAD_INPUTS = {
-    name: (make, error)
-    for error, makes in {
-        EmptyImageError: {"empty": constant(b"")},
-        ImageTooLargeError: {"too many bytes": lambda: b"\xff\xd8\xff" + bytes(20 * 2**20)},
-        ImageTypeError: {name: constant(content) for name, content in OTHER_TYPES.items()}
-        | {"bmp, run-length coded": run_length_bmp}
-        | DEPTHS,
-        ImageDimensionsError: BOMBS | TOO_SMALL,
-        ImageError: IN_PIECES,
-        DamagedImageError: METADATA_BOMBS | DAMAGED,
-    }.items()
-    for name, make in makes.items()
+    errors.EmptyImageError: {"empty": b""},
+    errors.ImageTooLargeError: {"too many bytes": lambda: b"\xff\xd8\xff" + bytes(20 * 2**20)},
+    errors.ImageTypeError: OTHER_TYPES,
+    errors.ImageDimensionsError: BOMBS | TOO_SMALL_OR_LONG,
+    errors.ImageError: IN_PIECES,
+    errors.DamagedImageError: METADATA_BOMBS | DAMAGED,
 }
+ROWS = [(error, name) for error, contents in BAD_INPUTS.items() for name in contents]
 
 
-@pytest.mark.parametrize(("make", "expected"), BAD_INPUTS.values(), ids=BAD_INPUTS)
-def test_every_bad_input_ends_in_its_own_error(make, expected):
-    with pytest.raises(ImageError) as caught:
-        decode_image(make())
+def made(content) -> bytes:
+    """Return the bytes of a row above; a row that needs a codec is made when its test runs."""
+    return content() if callable(content) else content
+
+
+@pytest.mark.parametrize(("expected", "name"), ROWS)
+def test_every_bad_input_ends_in_its_own_error(expected, name):
+    with pytest.raises(errors.ImageError) as caught:
+        decode_image(made(BAD_INPUTS[expected][name]))
     assert type(caught.value) is expected
-    message = str(caught.value)
-    assert message.startswith("expected ")
-    assert "; received " in message
-    assert not set("<>&\"'\n") & set(message)
+    assert re.fullmatch("expected [^<>&\"'\n]*; received [^<>&\"'\n]*", str(caught.value))
 
 
-MARKERS = b"\xff\xda\xff\xe0" * 1001
+def test_a_type_without_its_codec_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setattr(guards.features, "check", lambda name: False)
+    assert readable_types() == guards.READ_TYPES[:-2]
+    for major, word in {b"heic": "pip install pillow-heif", b"avif": "AVIF"}.items():
+        with pytest.raises(errors.ImageTypeError, match=word):
+            decode_image(brand(major, b"mif1") + box(b"meta"))
 
-WHOLE_JPEGS = {
-    "many segments": lambda: jpeg_with(segment(0xE1, b"Exif\0\0") * 900),
-    "many scans": lambda: jpeg_with(scans=90),
-    "markers in a segment, as of a thumbnail": lambda: jpeg_with(segment(0xE1, MARKERS)),
-    "a video behind the picture": lambda: jpeg_with() + MARKERS,
-}
 
-
-@pytest.mark.parametrize("make", WHOLE_JPEGS.values(), ids=WHOLE_JPEGS)
-def test_a_jpeg_in_a_bearable_number_of_pieces_is_read(make):
-    np.testing.assert_array_equal(decode_image(make()), decode_image(jpeg_with()))
+def test_a_jpeg_in_a_bearable_number_of_pieces_is_read():
+    whole, markers = jpeg_with(), b"\xff\xda\xff\xe0" * 1001
+    many = [jpeg_with(segment(0xE1, b"Exif\0\0") * 900), jpeg_with(scans=90)]
+    # markers as of a thumbnail, and in a video behind the picture
+    for content in (*many, jpeg_with(segment(0xE1, markers)), whole + markers):
+        np.testing.assert_array_equal(decode_image(content), decode_image(whole))
 
 
 def test_limits_are_inclusive():
@@ -214,41 +210,37 @@ def test_limits_are_inclusive():
     limits = ImageLimits(len(content), max_pixels=64 * 48, max_side=64, min_side=48)
     assert decode_image(content, limits).shape == (48, 64, 3)
     for field in ("max_bytes", "max_pixels", "max_side"):
-        with pytest.raises(ImageError):
+        with pytest.raises(errors.ImageError):
             decode_image(content, replace(limits, **{field: getattr(limits, field) - 1}))
 
 
 def test_pillows_own_limit(monkeypatch):
-    contents = {kind: encoded(GREY, kind) for kind in ("JPEG", "PNG", "BMP", "GIF")}
-    refused = [encoded(PICTURE, kind) for kind in ("TIFF", "WEBP")]
+    contents = [encoded(GREY, kind) for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")]
     for pillow_limit in (2000, 1000):  # a warning, and an error, for 64x48 pixels
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
-        for content in contents.values():
-            assert decode_image(content).shape == PICTURE.shape
-    for content in refused:
-        with pytest.raises(ImageDimensionsError, match="50 megapixels"):
+        assert {decode_image(content).shape for content in contents[:4]} == {PICTURE.shape}
+    for content in contents[4:]:
+        with pytest.raises(errors.ImageDimensionsError, match="50 megapixels"):
             decode_image(content)
 
 
 READ_BOMBS = """
-import sys
+import re, sys
 from pathlib import Path
 from emotion.errors import ImageError
-from emotion.images.decoding import decode_image, read_image
+from emotion.images.decoding import read_image
 
 def peak_kib():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return int(re.search("VmHWM:[^0-9]*([0-9]+)", Path("/proc/self/status").read_text())[1])
 
-paths = sorted(Path(sys.argv[1]).iterdir())
-read_image(paths.pop(0))
+first, *bombs = sorted(Path(sys.argv[1]).iterdir())
+read_image(first)
 before = peak_kib()
-for path in paths:
+for path in bombs:
     try:
-        read_image(path)
+        sys.exit(f"{path} was read: {read_image(path).shape}")
     except ImageError:
-        continue
-    sys.exit(f"{path} was read")
+        pass
 print(peak_kib() - before)
 """
 
@@ -256,94 +248,69 @@ print(peak_kib() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_bombs_take_little_memory(tmp_path):
     # ru_maxrss is no use here: a child inherits the peak of the process that started it.
-    (tmp_path / "0.png").write_bytes(encode_png(PICTURE))
-    bombs = BOMBS | METADATA_BOMBS
-    if "HEIC" not in readable_types():
-        bombs.pop("heic")
-    for index, make in enumerate(bombs.values(), start=1):
-        (tmp_path / f"{index}.bomb").write_bytes(make())
+    (tmp_path / "0.png").write_bytes(encoded(PICTURE, "PNG"))
+    for index, (name, content) in enumerate((BOMBS | METADATA_BOMBS).items(), start=1):
+        if name != "heic" or "HEIC" in readable_types():
+            (tmp_path / f"{index}.bomb").write_bytes(made(content))
     command = [sys.executable, "-W", "error", "-c", READ_BOMBS, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 48 * 1024
 
 
+EXIF = {"exif": exif_of(6)}  # of a picture that lies on its side
 TRUNCATED = {
     "jpeg": ("JPEG", "RGB", {}),
     "jpeg progressive": ("JPEG", "RGB", {"progressive": True}),
-    "png": ("PNG", "RGB", {"exif": exif_of(6)}),
-    "webp": ("WEBP", "RGB", {"exif": exif_of(6)}),
+    "png": ("PNG", "RGB", EXIF),
+    "webp": ("WEBP", "RGB", EXIF),
     "webp lossless": ("WEBP", "RGB", {"lossless": True}),
     "bmp": ("BMP", "RGB", {}),
     "gif": ("GIF", "P", {}),
-    "tiff": ("TIFF", "RGB", {"exif": exif_of(6), "icc_profile": swapped_profile()}),
-    "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw", "exif": exif_of(6)}),
+    "tiff": ("TIFF", "RGB", {**EXIF, "icc_profile": swapped_profile()}),
+    "tiff lzw": ("TIFF", "RGB", {**EXIF, "compression": "tiff_lzw"}),
     "tiff deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
-    "avif": ("AVIF", "RGB", {"exif": exif_of(6)}),
-    "heic": ("HEIC", "RGB", {"exif": exif_of(6)}),
+    "avif": ("AVIF", "RGB", EXIF),
+    "heic": ("HEIC", "RGB", EXIF),
     "heic grid": ("HEIC", "RGB", {"tile_size": 32}),
 }
 
 
-def offsets(size: int) -> list[int]:
-    """Return where to cut: through the head, through the tail, and anywhere between."""
-    anywhere = random.Random(size).sample(range(1, size), 20)
-    return sorted({*range(0, 120, 15), *anywhere, *range(size - 60, size, 6), size - 1})
-
-
 @pytest.mark.parametrize(("image_format", "mode", "options"), TRUNCATED.values(), ids=TRUNCATED)
-def test_a_cut_file_raises_or_is_whole(image_format, mode, options):
-    content = encoded(noisy_photo(mode), image_format, **options)
-    whole = decode_image(content)
+def test_a_cut_or_changed_file_raises_or_is_read(image_format, mode, options):
+    # every part of noise matters to the bytes, so that any cut is seen
+    noise = np.random.default_rng(3).integers(0, 256, (60, 72, 3), dtype=np.uint8)
+    content = encoded(Image.fromarray(noise).convert(mode), image_format, **options)
+    whole, size, chance = decode_image(content), len(content), random.Random(11)
     raised = 0
-    for offset in offsets(len(content)):
+    anywhere = chance.sample(range(1, size), 20)
+    for at in {*range(0, 120, 15), *anywhere, *range(size - 60, size, 6), size - 1}:
         try:
-            np.testing.assert_array_equal(decode_image(content[:offset]), whole)
-        except ImageError:
+            np.testing.assert_array_equal(decode_image(content[:at]), whole)
+        except errors.ImageError:
             raised += 1
     assert raised >= 25
-
-
-@pytest.mark.parametrize(
-    "image_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIC"]
-)
-def test_flipped_bytes_raise_nothing_but_image_errors(image_format):
-    content = encoded(noisy_photo(), image_format)
-    chance = random.Random(11)
-    outcomes = set()
     for _ in range(40):
         broken = bytearray(content)
         for _ in range(chance.choice([1, 3, 10])):
-            broken[chance.randrange(chance.choice([200, len(content)]))] = chance.randrange(256)
-        try:
-            decode_image(bytes(broken))
-        except ImageError as error:
-            outcomes.add(type(error))
-    assert outcomes
-
-
-def test_a_tiff_that_lost_its_profile_is_damaged():
-    fields = tiff_fields(64, 48) | {34675: (1, tuple(swapped_profile()))}
-    content = tiff(GREY.tobytes(), fields)
-    assert decode_image(content).shape == PICTURE.shape
-    with pytest.raises(DamagedImageError):
-        decode_image(content[:-1])
+            broken[chance.randrange(chance.choice([200, size]))] = chance.randrange(256)
+        with contextlib.suppress(errors.ImageError):
+            assert decode_image(bytes(broken)).dtype == np.uint8
 
 
 def test_a_file_that_cannot_be_read_is_an_image_error(tmp_path):
-    contents = {"text": b"just text", "big": bytes(30 * 2**20), "cut": cut("PNG"), "empty": b""}
-    for name, content in contents.items():
-        (tmp_path / name).write_bytes(content)
-    for name, expected in {
-        "missing": ImageError,
-        ".": ImageError,
-        "/dev/zero": ImageError,
-        "bad\0name": ImageError,
-        "empty": EmptyImageError,
-        "text": ImageTypeError,
-        "big": ImageTooLargeError,
-        "cut": DamagedImageError,
-    }.items():
-        with pytest.raises(ImageError) as caught:
+    for name, content, expected in (
+        ("missing", None, errors.ImageError),
+        (".", None, errors.ImageError),
+        ("/dev/zero", None, errors.ImageError),
+        ("bad\0name", None, errors.ImageError),
+        ("empty", b"", errors.EmptyImageError),
+        ("text", b"just text", errors.ImageTypeError),
+        ("big", bytes(30 * 2**20), errors.ImageTooLargeError),
+        ("cut", cut("PNG"), errors.DamagedImageError),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(errors.ImageError) as caught:
             read_image(tmp_path / name)
         assert type(caught.value) is expected, name
