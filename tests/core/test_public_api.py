@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 TYPED = "__init__ recognizer notebook faces rows images/sources errors labels".split()
 INTERNAL = {"Recognizer.look_many", "Recognizer.read_faces"}  # what other rooms use
+HEAVY = {"cv2", "PIL", "onnxruntime", "tensorflow", "keras", "pandas", "flask", "av", "matplotlib"}
 
 
 def run(*arguments, **options):
@@ -38,24 +39,17 @@ def public_names():
             continue
         members = {each for each in vars(thing) if not each.startswith("_")}
         members |= {field.name for field in fields(thing)} if is_dataclass(thing) else set()
-        for member in members:
-            function = getattr(thing, member, None)
-            if f"{name}.{member}" not in INTERNAL:
-                yield f"{name}.{member}{signature(function) if callable(function) else ''}"
+        for member in {f"{name}.{member}" for member in members} - INTERNAL:
+            function = getattr(thing, member.partition(".")[2], None)
+            yield member + (signature_of(function) if callable(function) else "")
 
 
-def signature(function):
-    shown = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        default = parameter.default
-        if isinstance(default, Path):
-            default = default.relative_to(ROOT).as_posix()
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
-            shown.append("*")
-        if default is not parameter.empty:
-            name += f'="{default}"' if isinstance(default, str) else f"={default!r}"
-        shown.append(name)
-    return f"({', '.join(shown[shown[0] == 'self' :])})"
+def signature_of(function):
+    found = inspect.signature(function)
+    bare = [each.replace(annotation=each.empty) for each in found.parameters.values()]
+    shown = str(found.replace(parameters=bare, return_annotation=found.empty))
+    shown = re.sub(rf"\w+\('{ROOT}/(.*?)'\)", r"'\1'", shown.replace("(self, ", "("))
+    return shown.replace("(self)", "()").replace("'", '"')
 
 
 def test_the_page_has_every_public_name_with_its_signature():
@@ -66,10 +60,6 @@ def test_the_page_has_every_public_name_with_its_signature():
     assert set(emotion.__all__) <= set(namespace) & set(dir(emotion))
     with pytest.raises(AttributeError, match="recognise"):
         emotion.recognise  # noqa: B018
-    assert (ROOT / "emotion" / "py.typed").read_bytes() == b""
-
-
-HEAVY = {"cv2", "PIL", "onnxruntime", "tensorflow", "keras", "pandas", "flask", "av", "matplotlib"}
 
 
 def test_importing_loads_no_more_than_is_needed():
@@ -128,7 +118,6 @@ found = recognizer.recognize(["a.jpg"])
 assert_type(found[0].annotated(), npt.NDArray[np.uint8])
 assert_type(found[0].to_dict(), dict[str, Any])
 assert_type([face for faces in found for face in faces], list[Face])
-assert_type(found[0][0].candidates, tuple[str, ...])
 as_tuple: tuple[Face, ...] = found[0]
 assert_type(recognizer.explain("a.jpg", face=2, emotion="sad").before, float)
 names: tuple[str, ...] = EMOTIONS
@@ -159,15 +148,8 @@ def test_the_types_hold_for_users_and_in_the_public_modules(tmp_path, request):
     assert not ran.stderr
 
 
-def test_models_lie_beside_the_package_or_in_it(tmp_path):
-    package = tmp_path / "emotion"
-    assert models_folder(package) == tmp_path / "models"
-    (package / "models").mkdir(parents=True)
-    assert models_folder(package) == package / "models"
-    assert DEFAULT_MODEL == ROOT / "models" / "detection_model"
-
-
-def test_the_package_has_every_room_but_app_and_training_and_asks_for_what_the_project_does():
+def test_the_package_has_its_types_every_room_but_app_and_training_and_models(tmp_path):
+    assert (ROOT / "emotion" / "py.typed").read_bytes() == b""
     packaging = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     inits = (ROOT / "emotion").rglob("__init__.py")
     rooms = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in inits}
@@ -179,3 +161,8 @@ def test_the_package_has_every_room_but_app_and_training_and_asks_for_what_the_p
     asked = set(project["dependencies"]).union(*project["optional-dependencies"].values())
     assert len(asked) > 5
     assert asked <= lines
+    assert DEFAULT_MODEL == ROOT / "models" / "detection_model"
+    inside = tmp_path / "emotion" / "models"  # of an installed package
+    assert models_folder(inside.parent) == tmp_path / "models"
+    inside.mkdir(parents=True)
+    assert models_folder(inside.parent) == inside
