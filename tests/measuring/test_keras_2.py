@@ -34,11 +34,8 @@ def part(class_name, form="2.11", module="layers", **config):
 def convolution(class_name, form="2.11", **config):
     """Return a convolution with the settings that Keras 2 wrote for each, also where unused."""
     settings = {
-        "strides": [1, 1],
-        "padding": "valid",
-        "data_format": "channels_last",
-        "dilation_rate": [1, 1],
-        "groups": 1,
+        **{"strides": [1, 1], "padding": "valid", "data_format": "channels_last"},
+        **{"dilation_rate": [1, 1], "groups": 1},
         "kernel_initializer": part("GlorotUniform", form, "initializers", seed=None),
         "kernel_regularizer": part("L2", form, "regularizers", l2=0.001),
         "kernel_constraint": None,
