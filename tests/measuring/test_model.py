@@ -25,7 +25,6 @@ from emotion.model.keras import (
     load_keras_model,
     main,
     save_keras_model,
-    write_fast_form,
 )
 from emotion.model.runtime import apply_temperature, load_model
 from emotion.training.data.datasets import Dataset
