@@ -54,9 +54,7 @@ def annotate(
     for words, a label is the number alone, which the list of results explains.
 
     Args:
-        image: (H, W, 3) uint8 RGB; left as it is.
-        faces: in the order of their numbers, where these are not given.
-        numbers: the number of each face, such as that of its track.
+        numbers: of each face, such as that of its track; without them they count from 1.
         bars: whether to draw the probabilities of all classes beside each face that leaves room.
         sides: of moving pictures: remembers on which side of each number the bars stood, so that
             they stay there while there is room.

@@ -46,9 +46,7 @@ class TableSink:
     ):
         """Take the file, which will be replaced, and its columns; raises TableError.
 
-        Args:
-            metadata: what else to say of the whole table, such as the model; kept by Parquet.
-            first_rows: rows to begin with; they may be read from the very file that is replaced.
+        Parquet also keeps `metadata`; `first_rows` may come from the very file that is replaced.
         """
         check_suffix(path)
         self._path, self._columns, self._first_rows = path, dict(columns), first_rows

@@ -1,5 +1,6 @@
 """Numbers and names in words, the same on every page, in every message and in every terminal."""
 
+import base64
 from collections.abc import Sequence
 
 NOTHING = "–"  # where there is no number
@@ -101,3 +102,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in (head, *rows)
     ]
+
+
+def data_url(content: bytes, kind: str = "png") -> str:
+    """Return a picture of a kind, "png" or "jpeg", as an address that contains it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

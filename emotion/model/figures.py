@@ -133,14 +133,6 @@ class Cell(NamedTuple):
         return math.ceil((self.share or 0) * 10)
 
 
-class Worsened(NamedTuple):
-    """The accuracy on images made worse in one way, by level: (as served, with one crop)."""
-
-    name: str
-    description: str
-    levels: Mapping[str, tuple[float, float | None]]
-
-
 class Figures(Numbers):
     """What was measured on one split, answered as photos are."""
 
@@ -171,10 +163,6 @@ class Figures(Numbers):
         return self
 
     @property
-    def all(self) -> Numbers:
-        return self
-
-    @property
     def matrix(self) -> tuple[tuple[Cell, ...], ...]:
         """Return the confusion matrix: a row a true class, a column an answer."""
         return tuple(
@@ -186,28 +174,21 @@ class Figures(Numbers):
         )
 
     @property
-    def unchanged(self) -> tuple[int, float, float | None] | None:
-        """Return (images, accuracy, one crop) of the images that were made worse, as they are."""
-        for row in self.robustness:
-            if not row.level:
-                return row.images, row.accuracy, row.accuracy_one_crop
-        return None
+    def unchanged(self) -> Changed | None:
+        return next((row for row in self.robustness if not row.level), None)
 
     @property
-    def worsened(self) -> tuple[Worsened, ...]:
-        """Return the accuracies by kind of change; kinds without all levels are left out."""
-        kinds: dict[str, dict[str, Changed]] = {}
-        for row in self.robustness:
-            if row.level:
-                kinds.setdefault(row.corruption, {})[row.level] = row
-        levels, worsened = list(next(iter(kinds.values()), {})), []
-        for name, rows in kinds.items():
-            if list(rows) == levels:
+    def worsened(self) -> tuple[tuple[str, str, tuple[Changed, ...]], ...]:
+        """Return (name, description, a row a level) of each change; those that lack one are out."""
+        levels = list(dict.fromkeys(row.level for row in self.robustness if row.level))
+        worsened = []
+        for name in dict.fromkeys(row.corruption for row in self.robustness if row.level):
+            rows = tuple(row for row in self.robustness if row.corruption == name)
+            if [row.level for row in rows] == levels:
                 # "sigma 0.7 px", "sigma 1.2 px" -> "sigma 0.7 / 1.2 px"
-                columns = zip(*(row.description.split() for row in rows.values()), strict=False)
-                description = " ".join(" / ".join(dict.fromkeys(words)) for words in columns)
-                found = {key: (row.accuracy, row.accuracy_one_crop) for key, row in rows.items()}
-                worsened.append(Worsened(name, description, found))
+                columns = zip(*(row.description.split() for row in rows), strict=False)
+                words = " ".join(" / ".join(dict.fromkeys(column)) for column in columns)
+                worsened.append((name, words, rows))
         return tuple(worsened)
 
     @property

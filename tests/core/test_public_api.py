@@ -101,7 +101,6 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
-import numpy.typing as npt
 
 import emotion
 from emotion import EMOTIONS, Face, Recognition, Recognitions, Recognizer
@@ -109,13 +108,10 @@ from emotion import EMOTIONS, Face, Recognition, Recognitions, Recognizer
 recognizer: emotion.Recognizer = Recognizer.load("a")
 assert_type(recognizer.recognize("a.jpg"), Recognition)
 assert_type(recognizer.recognize(np.zeros((9, 9, 3), np.uint8)), Recognition)
-with open("a.jpg", "rb") as file:
-    assert_type(recognizer.recognize(file, errors="keep"), Recognition)
 assert_type(recognizer.recognize(["a.jpg", Path("b.jpg"), b"bytes"]), Recognitions)
 assert_type(recognizer.recognize(Path(".").glob("*.jpg"), errors="keep"), Recognitions)
 assert_type(recognizer.recognize_many(np.zeros((2, 9, 9, 3), np.uint8)), Recognitions)
 found = recognizer.recognize(["a.jpg"])
-assert_type(found[0].annotated(), npt.NDArray[np.uint8])
 assert_type(found[0].to_dict(), dict[str, Any])
 assert_type([face for faces in found for face in faces], list[Face])
 as_tuple: tuple[Face, ...] = found[0]

@@ -4,7 +4,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
@@ -15,12 +14,10 @@ from emotion.errors import DatasetError, ModelError
 from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles
 from emotion.model.runtime import load_model
-from emotion.training.measuring import comparison
 from emotion.training.measuring.comparison import (
     compare_models,
     comparison_lines,
     draw_comparison,
-    time_models,
     write_comparison,
 )
 from emotion.training.measuring.evaluation import evaluate_model
@@ -54,13 +51,11 @@ def test_rows_tell_what_evaluation_tells(tiny_model):
     for row, stem in zip(rows, (tiny_model, SHIPPED), strict=False):
         expected = evaluate_model(load_model(stem), split)
         figures = expected.figures()
-        for name in "accuracy macro_f1 log_loss expected_calibration_error".split():
-            assert row[name] == figures[name]
-        assert row["accuracy_interval"] == figures["accuracy_interval_95"]
-        assert row["f1"] == {line["class"]: line["f1"] for line in expected.per_class()}
-        assert row["images"] == 70
+        figures["accuracy_interval"] = figures["accuracy_interval_95"]
+        figures["f1"] = {line["class"]: line["f1"] for line in expected.per_class()}
+        assert row == row | {name: figures[name] for name in row if name in figures}
+        assert (row["images"], list(row)) == (70, list(ROW))
         assert row["size_bytes"] == ModelFiles(stem).weights.stat().st_size
-        assert list(row) == list(ROW)
         assert min(row["milliseconds_alone"], row["milliseconds_in_batch"]) > 0
         assert "CPUs" in row["machine"]
     assert rows[0]["parameters"] == 4 * 9 + 4 + 484 * 7 + 7
@@ -70,26 +65,6 @@ def test_rows_tell_what_evaluation_tells(tiny_model):
         compare_models([], split)
     with pytest.raises(DatasetError, match=r"tiny.*bored"):
         compare_models([tiny_model], replace(split, class_names=("bored", *EMOTIONS[1:])))
-
-
-def test_models_take_turns_and_the_first_round_does_not_count(stand_in_model, monkeypatch):
-    calls, clock = [], [0.0]
-
-    def spy(name, milliseconds):
-        def run(faces):
-            slower = (9000, 1, 5, 2)[len(calls) // 4]
-            clock[0] += milliseconds[len(faces)] * slower * len(faces) / 1000
-            calls.append((name, len(faces)))
-            return stand_in_model.run(faces)
-
-        return replace(stand_in_model, run=run)
-
-    monkeypatch.setattr(comparison.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(comparison, "ROUNDS", 3)
-    models = [spy("first", {1: 1, 32: 2}), spy("second", {1: 3, 32: 4})]
-    times = time_models(models, np.zeros((5, 48, 48), np.uint8))
-    assert calls == [("first", 1), ("first", 32), ("second", 1), ("second", 32)] * 4
-    np.testing.assert_allclose(times, [(2, 4), (6, 8)])
 
 
 def test_table_fits_a_terminal_and_files_have_every_number(tmp_path):

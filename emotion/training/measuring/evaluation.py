@@ -1,5 +1,6 @@
 """How good the answers are: metrics from (labels, probabilities); no Keras, no files."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -76,9 +77,8 @@ class Evaluation:
     @property
     def confusion_normalised(self) -> np.ndarray:
         """Return shares of each true class, (classes, classes); NaN if it has no images."""
-        counts = self.confusion
-        totals, blank = counts.sum(axis=1, keepdims=True), np.full(counts.shape, np.nan)
-        return np.divide(counts, totals, out=blank, where=totals > 0)
+        with np.errstate(invalid="ignore"):
+            return self.confusion / self.confusion.sum(axis=1, keepdims=True)
 
     def per_class(self) -> tuple[dict, ...]:
         """Return class, precision, recall, F1 (None if not defined) and support of each class."""
@@ -123,8 +123,7 @@ class Evaluation:
 
         The threshold is the highest confidence that leaves at least this share of the images.
         """
-        least_images = int(np.ceil(coverage * len(self.labels)))
-        threshold = np.sort(self.confidence)[-least_images]
+        threshold = np.sort(self.confidence)[-math.ceil(coverage * len(self.labels))]
         kept = self.confidence >= threshold
         return {
             "coverage": coverage,
@@ -183,9 +182,7 @@ class Evaluation:
         return {
             "images": len(self.labels),
             "accuracy": self.accuracy,
-            "accuracy_interval_95": list(
-                wilson_interval(self.right.sum().item(), len(self.labels))
-            ),
+            "accuracy_interval_95": list(wilson_interval(int(self.right.sum()), len(self.labels))),
             "top_2_accuracy": float((best_2 == self.labels[:, None]).any(axis=1).mean()),
             "macro_f1": self.macro_f1,
             "log_loss": self.log_loss,
@@ -229,9 +226,8 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     if dataset.votes is not None:
         votes = np.zeros((len(dataset), len(model.class_names)), np.float32)
         votes[:, positions] = dataset.votes
-    probabilities = predict_images(model.predict if one_crop else model.answer, dataset.images)
-    labels = positions[dataset.labels]
-    return Evaluation(model.class_names, labels, probabilities, votes, dataset.twins)
+    answers = predict_images(model.predict if one_crop else model.answer, dataset.images)
+    return Evaluation(model.class_names, positions[dataset.labels], answers, votes, dataset.twins)
 
 
 def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
