@@ -189,21 +189,22 @@ class Recognizer:
 
     def _classify(self, photos: Sequence[Sequence[Found]]) -> tuple[tuple[Sight, ...], ...]:
         """Return the faces of photos, all classified in one batch."""
-        crops = [face.crop for found in photos for face in found]
+        crops = [each.crop for found in photos for each in found]
         answers = iter(self.model.answer(np.stack(crops)) if crops else ())
-        return tuple(tuple(self._sight(face, next(answers)) for face in found) for found in photos)
 
-    def _sight(self, found: Found, answer: npt.NDArray[np.floating]) -> Sight:
-        detection, crop, notes = found
-        values = answer.astype(float) / answer.astype(float).sum()
-        face = Face(
-            box_xywh=detection.box_xywh,
-            score=detection.score,
-            probabilities=dict(zip(self.model.class_names, values.tolist(), strict=True)),
-            notes=notes,
-            sure=self.thresholds.met_by(values),
-        )
-        return Sight(face, crop)
+        def sight(found: Found) -> Sight:
+            values = next(answers).astype(float)
+            values /= values.sum()
+            face = Face(
+                box_xywh=found.detection.box_xywh,
+                score=found.detection.score,
+                probabilities=dict(zip(self.model.class_names, values.tolist(), strict=True)),
+                notes=found.notes,
+                sure=self.thresholds.met_by(values),
+            )
+            return Sight(face, found.crop)
+
+        return tuple(tuple(map(sight, found)) for found in photos)
 
 
 def stem_of(model: str | Path) -> Path:

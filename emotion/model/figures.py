@@ -1,7 +1,7 @@
 """How good a model is on one split: the only place that reads measured figures.
 
-They stand on its card without the long tables, and whole in `evaluation.json` of its report. Both
-may come from anywhere, so every number is checked. What is None is not known or not defined.
+Card and report (`evaluation.json`) may come from anywhere, so every number is checked. What is None
+is not known or not defined.
 """
 
 import json
@@ -225,7 +225,6 @@ class Figures(Numbers):
 
     @property
     def most_frequent_share(self) -> float:
-        """Return the accuracy of always answering the most frequent class."""
         return max(row.images for row in self.classes) / max(1, self.images)
 
     @property
@@ -244,8 +243,7 @@ class Figures(Numbers):
 def read_figures(stem: Path, card: Card) -> Figures | None:
     """Return what is known of a model on the split that says most about it, None if nothing.
 
-    Its report, beside the files named by `stem`, is read if it is of the same training; else, as
-    while a model is being replaced, what its card says stands alone.
+    Where its report is not of the same training, as while a model is replaced, the card is read.
     """
     split, figures = card.main_split, card_figures(card)
     if figures is None:

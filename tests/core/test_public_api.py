@@ -1,4 +1,4 @@
-"""The public API: its names, their signatures and types, and the page that describes them."""
+"""The public API: names, signatures, types, and the page and the notebook that show them."""
 
 import inspect
 import os
@@ -96,27 +96,50 @@ def test_the_examples_of_the_page_run(tmp_path, astronaut):
     assert np.asarray(Image.open(tmp_path / "boxes.jpg")).shape == (512, 512, 3)
 
 
+def test_the_notebook_is_kept_without_outputs_and_runs_without_a_warning(tmp_path, monkeypatch):
+    needed = ("nbformat", "nbclient", "ipykernel", "pandas", "matplotlib", "skimage")
+    nbformat, nbclient, *_ = map(pytest.importorskip, needed)
+    notebook = nbformat.read(ROOT / "docs" / "example.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+    # what a kernel writes about itself stays out of the home folder
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    place = {"metadata": {"path": str(ROOT)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=place).execute()
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    streams = [each for cell in cells for each in cell.outputs if each.output_type == "stream"]
+    assert {each.name for each in streams} == {"stdout"}
+    for source, kind, shown in (
+        ("recognizer.recognize(data.astronaut())\nfaces", "text/plain", "(512x512): 1: happy"),
+        ("recognizer.recognize(data.astronaut())\nfaces", "text/html", "data:image/jpeg;base64,"),
+        ("photos = [", "text/html", "<figure"),
+        ("recognizer.explain", "text/html", "data:image/png;base64,"),
+        ("plt.show()", "image/png", "iVBOR"),
+    ):
+        (cell,) = [cell for cell in cells if source in cell.source]
+        assert shown in cell.outputs[0].data[kind]
+
+
 USAGE = """\
 from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
 
-import emotion
 from emotion import EMOTIONS, Face, Recognition, Recognitions, Recognizer
 
-recognizer: emotion.Recognizer = Recognizer.load("a")
+recognizer: Recognizer = Recognizer.load("a")
 assert_type(recognizer.recognize("a.jpg"), Recognition)
 assert_type(recognizer.recognize(np.zeros((9, 9, 3), np.uint8)), Recognition)
-assert_type(recognizer.recognize(["a.jpg", Path("b.jpg"), b"bytes"]), Recognitions)
 assert_type(recognizer.recognize(Path(".").glob("*.jpg"), errors="keep"), Recognitions)
-assert_type(recognizer.recognize_many(np.zeros((2, 9, 9, 3), np.uint8)), Recognitions)
-found = recognizer.recognize(["a.jpg"])
+found = recognizer.recognize(["a.jpg", Path("b.jpg"), b"bytes"])
 assert_type(found[0].to_dict(), dict[str, Any])
 assert_type([face for faces in found for face in faces], list[Face])
-as_tuple: tuple[Face, ...] = found[0]
-assert_type(recognizer.explain("a.jpg", face=2, emotion="sad").before, float)
-names: tuple[str, ...] = EMOTIONS
+assert_type(recognizer.explain("a.jpg", face=2, emotion=EMOTIONS[0]).before, float)
 Recognizer.load(3)  # wrong
 recognizer.recognize(3)  # wrong
 recognizer.recognize("a.jpg", errors="ignore")  # wrong

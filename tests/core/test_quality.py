@@ -11,14 +11,9 @@ INSIDE = (100, 100, 90, 90)
 
 
 @pytest.fixture(scope="module")
-def recognizer() -> Recognizer:
-    return Recognizer(stand_in_model())
-
-
-@pytest.fixture(scope="module")
-def face(recognizer, astronaut) -> np.ndarray:
+def face(astronaut) -> np.ndarray:
     """Return the crop of a real face that looks into the camera, (48, 48, 1) float32."""
-    ((sight,),) = recognizer.look_many([astronaut])
+    ((sight,),) = Recognizer(stand_in_model()).look_many([astronaut])
     return sight.crop
 
 
@@ -70,9 +65,3 @@ def test_notes_on_where_a_face_is_and_several_together(face):
     assert [note.split()[0] for note in notes] == ["Small", "Dark", "Turned,"]
     notes = quality_notes(blurred(face, 2), (100, 100, 33, 31), PHOTO_WH)
     assert [note[:18] for note in notes] == ["Small face (31 px)"]  # not called blurred, too
-
-
-def test_good_photographs_have_no_notes(recognizer, astronaut, hopper):
-    for photo in (astronaut, hopper):
-        (face,) = recognizer.recognize(photo)
-        assert face.notes == ()

@@ -21,27 +21,25 @@ BLIND = Recognizer(stand_in_model(), StandInDetector(()))
 CONTENT = encode_jpeg(np.asarray(picture(640, 480)), quality=95)
 
 
-def recognize(boxes, enough_pixels, model=None):
-    photo = decode_photo(CONTENT, enough_pixels=enough_pixels)
-    return photo, Recognizer(model or stand_in_model(), StandInDetector(boxes)).recognize(photo)
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_boxes_and_crops_are_of_the_full_size(scale):
+    """A small face of a reduced photo is read from the full one, a large one almost as well."""
 
+    def read(scale, *boxes):
+        photo = decode_photo(CONTENT, enough_pixels=640 * 480 // scale**2)
+        assert photo.pixels.shape == (480 // scale, 640 // scale, 3)
+        faces = Recognizer(looking_model(), StandInDetector(boxes)).recognize(photo)
+        return faces, "full" in vars(photo)  # whether it was ever decoded
 
-@pytest.mark.parametrize(("enough_pixels", "scale"), [(None, 1), (320 * 240, 2), (160 * 120, 4)])
-def test_boxes_are_in_pixels_of_the_full_size(enough_pixels, scale):
-    boxes = ((10, 10, 60, 60), (90, 20, 30, 30))
-    photo, faces = recognize(boxes, enough_pixels)
-    assert photo.pixels.shape == (480 // scale, 640 // scale, 3)
-    assert [face.box_xywh for face in faces] == [tuple(scale * n for n in box) for box in boxes]
-
-
-@pytest.mark.parametrize(("less", "tolerance"), [(0, 0.02), (1, 0)])
-def test_a_large_face_reads_as_from_the_full_size_and_a_small_one_is_read_from_it(less, tolerance):
-    side = LEAST_SIDE_PX - less
-    photo, (face,) = recognize(((50, 40, side, side),), 320 * 240, looking_model())
-    _, (full,) = recognize(((100, 80, 2 * side, 2 * side),), None, looking_model())
-    assert ("full" in vars(photo)) is bool(less)  # whether it was ever decoded
-    assert face.box_xywh == full.box_xywh
-    assert face.probabilities == pytest.approx(dict(full.probabilities), abs=tolerance)
+    side = LEAST_SIDE_PX - (scale != 2)
+    boxes = [(0, 10, side, side), (40, 0, side, side)]
+    faces, is_full = read(scale, *boxes)
+    expected, _ = read(1, *(tuple(scale * n for n in box) for box in boxes))
+    assert is_full is (scale != 2)
+    for face, other in zip(faces, expected, strict=True):
+        assert face.box_xywh == other.box_xywh
+        tolerance = 0.02 if scale == 2 else 0
+        assert face.probabilities == pytest.approx(dict(other.probabilities), abs=tolerance)
 
 
 def test_photos_of_an_iterator_are_let_go_one_by_one():

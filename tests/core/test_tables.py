@@ -89,9 +89,7 @@ def test_what_cannot_be_written_is_a_sentence_and_the_table_before_stays(tmp_pat
 
 
 TEXTS = {  # in memory -> (in CSV, elsewhere)
-    'a "b", c;d': ('a "b", c;d', 'a "b", c;d'),
     "two\r\nlines": ("two  lines", "two\r\nlines"),
-    "nul\0": ("nul ", "nul\0"),
     "lone \udcff": ("lone ?", "lone ?"),
     "张三 😊": ("张三 😊", "张三 😊"),
     "=1+1": ("'=1+1", "=1+1"),

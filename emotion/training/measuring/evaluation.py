@@ -175,8 +175,7 @@ class Evaluation:
     def figures(self) -> dict:
         """Return the figures that are one number each, as plain types for JSON.
 
-        The interval is that of Wilson 1927; the area, low is good, that of Geifman, Uziel &
-        El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers".
+        The area is that of Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation".
         """
         best_2 = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :2]
         return {
@@ -208,9 +207,8 @@ class Evaluation:
 
 
 def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False) -> Evaluation:
-    """Evaluate a model on all images of a dataset, answered as photos are.
+    """Evaluate a model on a dataset, answered as photos are, or with `one_crop` without the mirror.
 
-    With `one_crop` the mirror image is left out, even if the model's card asks for it.
     Raises DatasetError.
     """
     unknown = sorted(set(dataset.class_names) - set(model.class_names))
