@@ -102,25 +102,18 @@ def time_models(models: Sequence[EmotionModel], images: np.ndarray) -> list[list
 def count_multiply_adds(fast_form: Path) -> int:
     """Return the multiply-adds of one face in an ONNX file, of convolutions and products."""
     import onnx
-    import onnxruntime
 
     model = onnx.load(fast_form)
-    graph, face = model.graph, {model.graph.input[0].name: np.zeros((1, *INPUT_SHAPE), np.float32)}
-    steps = [node for node in graph.node if node.op_type in CONVOLUTIONS + PRODUCTS]
+    for value in (*model.graph.input, *model.graph.output):  # for one face all shapes are known
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    shapes |= {name: value.shape for name, value in face.items()}
-    # the network is run for the other shapes: ONNX's own inference of shapes does not see through
-    # a flattening of batches of any size
-    wanted = {name for node in steps for name in (*node.input[:2], node.output[0])}
-    for name in sorted(wanted - shapes.keys() - {value.name for value in graph.output}):
-        graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    results = zip(graph.output, session.run(None, face), strict=True)
-    shapes |= {value.name: result.shape for value, result in results}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
     total = 0
-    for node in steps:
+    for node in graph.node:
+        if node.op_type not in CONVOLUTIONS + PRODUCTS:
+            continue
         source, weights, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
         if node.op_type in PRODUCTS:
             total += math.prod(result) * source[-1]
