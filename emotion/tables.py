@@ -31,11 +31,7 @@ Columns = Mapping[str, type]  # name -> str, int, float or bool; any value may b
 
 
 class TableSink:
-    """Writes rows to a table.
-
-    with TableSink(Path("faces.csv"), {"frame": int, "score": float}) as sink:
-        sink.write({"frame": 0})
-    """
+    """Writes rows to a table: `with TableSink(path, {"frame": int}) as sink: sink.write(row)`."""
 
     def __init__(
         self,
@@ -65,10 +61,7 @@ class TableSink:
             self._form.close()
 
     def write(self, row: Mapping) -> None:
-        """Add a row: column -> value. Raises TableError, also where the disk is full.
-
-        Columns that are not there, None, and numbers that are not finite are missing values.
-        """
+        """Add a row; raises TableError. None and numbers that are not finite are missing values."""
         plain = self._plain_row(row)
         with _explained(self._path):
             self._form.write(plain)

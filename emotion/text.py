@@ -14,11 +14,7 @@ def percent(probability: float) -> str:
 
 
 def share(value: float | None, digits: int = 0) -> str:
-    """Return a measured share as a percentage; "0%" and "100%" only where it is exactly that.
-
-    >>> share(0.9996), share(0.9996, digits=1), share(None)
-    ('>99%', '>99.9%', '–')
-    """
+    """Return a measured share as a percentage; "0%" and "100%" only where it is exactly that."""
     if value is None:
         return NOTHING
     step = 10**-digits

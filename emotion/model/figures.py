@@ -29,11 +29,8 @@ Share = Annotated[Number, Field(le=1 + 1e-6), AfterValidator(lambda share: min(s
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0.
-
-    By hand, since loading scipy.stats for it takes half a second.
-    """
-    z = 1.959964
+    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0."""
+    z = 1.959964  # by hand, since loading scipy.stats takes half a second
     centre = (right + z**2 / 2) / (count + z**2)
     half = z * (right * (count - right) / count + z**2 / 4) ** 0.5 / (count + z**2)
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -219,7 +216,6 @@ class Figures(Numbers):
 
     @property
     def least_honest(self) -> Bin:
-        """Return the bin where confidence and accuracy lie furthest apart, counted in images."""
         used = (row for row in self.bins if row.images)
         return max(used, key=lambda row: abs(row.confidence - row.accuracy) * row.images)
 
@@ -234,8 +230,7 @@ class Figures(Numbers):
         return sure / max(1, self.images) - self.accuracy
 
     @property
-    def confusions(self) -> tuple[Cell, ...]:
-        """Return the mistakes that happened most often."""
+    def confusions(self) -> tuple[Cell, ...]:  # the most frequent ones
         wrong = [cell for row in self.matrix for cell in row if not cell.is_right and cell.images]
         return tuple(sorted(wrong, key=lambda cell: -cell.images)[:MOST_CONFUSIONS])
 

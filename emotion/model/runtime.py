@@ -83,11 +83,8 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
     """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
 
-    Raises ModelError where a file is missing or damaged, or the files disagree.
-
-    Args:
-        keras_alone: run the pair itself in Keras, to compare the fast form with it.
-        threads: how many threads the fast form uses; None: one a processor.
+    With `keras_alone` the pair itself runs, to compare the fast form with it; the latter has
+    `threads`, else one a processor. Raises ModelError.
     """
     files = ModelFiles(Path(stem))
     files.require_pair()

@@ -106,9 +106,9 @@ class Evaluation:
         )
 
     def risk_coverage(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return coverage, (N,), and risk: the share of errors when the rest is left out as unsure.
+        """Return coverage, (N,), and risk: the share of errors among the surest answers.
 
-        Equally sure answers share their errors evenly (Geifman & El-Yaniv 2017).
+        Equally sure ones share their errors evenly (Geifman & El-Yaniv 2017).
         """
         _, group, sizes = np.unique(-self.confidence, return_inverse=True, return_counts=True)
         errors = np.bincount(group, weights=~self.right)
@@ -119,10 +119,7 @@ class Evaluation:
         return tuple(map(self.coverage_row, COVERAGES))
 
     def coverage_row(self, coverage: float) -> dict:
-        """Return the accuracy if only the surest answers count, those from a threshold on.
-
-        The threshold is the highest confidence that leaves at least this share of the images.
-        """
+        """Return the accuracy if only the surest answers count, at least this share of all."""
         threshold = np.sort(self.confidence)[-math.ceil(coverage * len(self.labels))]
         kept = self.confidence >= threshold
         return {
@@ -238,10 +235,7 @@ def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarr
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the temperature T that makes probabilities honest (Guo et al. 2017).
-
-    Then softmax(log(probabilities) / T) has the least log loss, on images not trained on.
-    """
+    """Return the temperature for `apply_temperature` with the least log loss (Guo et al. 2017)."""
 
     def loss(log_temperature: float) -> float:
         scaled = apply_temperature(probabilities, float(np.exp(log_temperature)))

@@ -1,7 +1,6 @@
 """Everything that a report tells about a model on one split; no Keras, no files.
 
-How accuracy falls when images are worse than those of the dataset: named corruptions in rising
-steps, as in Hendrycks & Dietterich 2019, "Benchmarking neural network robustness to common
+Corruptions as in Hendrycks & Dietterich 2019, "Benchmarking neural network robustness to common
 corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
@@ -95,10 +94,7 @@ class SplitResult:
 
 
 def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
-    """Measure a model on one split, answered as photos are; `robustness` takes the longest.
-
-    Raises DatasetError.
-    """
+    """Measure a model on one split; `robustness` takes the longest. Raises DatasetError."""
     return SplitResult(
         evaluation=evaluate_model(model, split),
         one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
