@@ -51,8 +51,7 @@ def write_report(
         write_figure(folder / "curves.png", draw(curves, history, selected_epoch))
         drawn = _picture(folder / "curves.png", curves, history, selected_epoch)
     card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
-    order = {name: place for place, name in enumerate(SPLITS)}
-    names = sorted(results, key=lambda name: (order.get(name, len(order)), name))
+    names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
     splits = [_write_split(folder / name, results[name], faces) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
         splits[0] |= {"thresholds": read_thresholds(model.card)}
