@@ -48,7 +48,9 @@ def signature_of(function):
     found = inspect.signature(function)
     bare = [each.replace(annotation=each.empty) for each in found.parameters.values()]
     shown = str(found.replace(parameters=bare, return_annotation=found.empty))
-    shown = re.sub(rf"\w+\('{ROOT}/(.*?)'\)", r"'\1'", shown.replace("(self, ", "("))
+    shown = re.sub(
+        rf"\w+\('{re.escape(str(ROOT))}/(.*?)'\)", r"'\1'", shown.replace("(self, ", "(")
+    )
     return shown.replace("(self)", "()").replace("'", '"')
 
 
