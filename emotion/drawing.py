@@ -20,8 +20,7 @@ SMALLEST_TEXT_PX = 12  # smaller letters cannot be read
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 UNSURE_COLOR_RGB = WHITE  # no class's colour; the box of such an answer is dashed besides
 
-# half width and height of the oval that is blurred, in sides of the box: it holds the whole box
-# with its corners, the hairline, the ears and the chin
+# half width and height of the oval that is blurred, in sides of the box: it holds hair and chin
 BLUR_HALF_AXES = (0.8, 1.0)
 
 # cells across a box that is blurred, whatever its size; networks still recognise people in mosaics
@@ -54,9 +53,7 @@ def annotate(
     for words, a label is the number alone, which the list of results explains.
 
     Args:
-        image: (H, W, 3) uint8 RGB; left as it is.
-        faces: in the order of their numbers, where these are not given.
-        numbers: the number of each face, such as that of its track.
+        numbers: of each face, such as that of its track; without them they count from 1.
         bars: whether to draw the probabilities of all classes beside each face that leaves room.
         sides: of moving pictures: remembers on which side of each number the bars stood, so that
             they stay there while there is room.
@@ -94,8 +91,7 @@ def annotate(
 def blur_faces(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     """Return a copy of a photo, (H, W, 3) uint8 RGB, with every face made unrecognisable.
 
-    Each face becomes a mosaic of a few cells, which keeps no detail that could be brought back,
-    and the mosaic is blurred, which is kinder to the eye.
+    A mosaic of a few cells keeps no detail that could be brought back; blurred, it looks kinder.
     """
     copy = image.copy()
     for face in faces:
@@ -300,10 +296,7 @@ def _bars(face: Face, size: int, bar_length: float) -> np.ndarray:
 def _empty_bars(
     names: tuple[str, ...], size: int, bar_length: float
 ) -> tuple[np.ndarray, int, int, int]:
-    """Return the bars before there is anything in them, not to be changed, and their measures.
-
-    These are, in pixels, the height of a row, where bars begin, and the length of one of 100%.
-    """
+    """Return empty bars, not to be changed; height of a row, start and length of a bar in px."""
     length_of = _font(size).getlength
     row, full = round(size * 1.3), round(size * bar_length)
     bar_left = round(max(map(length_of, names))) + size

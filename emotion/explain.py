@@ -3,7 +3,6 @@
 `benchmarks/explanations.md` has the measurements behind every number here.
 """
 
-import base64
 from dataclasses import dataclass, field
 from html import escape
 
@@ -14,14 +13,12 @@ from PIL import Image
 from emotion.errors import ModelError
 from emotion.images.encoding import encode_png
 from emotion.model.runtime import INPUT_SHAPE, EmotionModel
-from emotion.text import percent
+from emotion.text import data_url, percent
 
 SIDE_PX = INPUT_SHAPE[0]
 PATCH_PX = 8  # side of the part that is hidden at a time: about as large as an eye
 STRIDE_PX = 6  # from one such part to the next; 64 of them cover a face
-BLUR_PX = (
-    8.0  # the blur that hides: it leaves no expression, and draws no edge as a grey patch would
-)
+BLUR_PX = 8.0  # the blur that hides: it leaves no expression and, unlike a grey patch, no edge
 SMOOTHING_PX = 1.0  # blur over the heat, so that it shows no grid
 
 CHECKED_SHARE = 0.2  # of the face, hidden by the check
@@ -56,12 +53,12 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the picture above what the check found."""
-        data = base64.b64encode(encode_png(np.asarray(self.to_image()))).decode("ascii")
+        address = data_url(encode_png(np.asarray(self.to_image())))
         words = escape(
             f"{self.class_name} {percent(self.before)}; {percent(self.hidden)} with the outlined "
             f"parts hidden, {percent(self.elsewhere)} with as much hidden elsewhere"
         )
-        return f'<div><img alt="{words}" src="data:image/png;base64,{data}"><p>{words}</p></div>'
+        return f'<div><img alt="{words}" src="{address}"><p>{words}</p></div>'
 
 
 def explain(model: EmotionModel, crop: np.ndarray, class_name: str) -> Explanation:
@@ -86,10 +83,7 @@ def explain(model: EmotionModel, crop: np.ndarray, class_name: str) -> Explanati
 
 
 def patch_masks(patch_px: int = PATCH_PX, stride_px: int = STRIDE_PX) -> np.ndarray:
-    """Return the parts that are hidden in turn, (N, 48, 48) bool: squares on an even grid.
-
-    The outermost ones reach over the edge, where needed, so that every pixel is in some part.
-    """
+    """Return the parts that are hidden in turn, (N, 48, 48) bool: squares that cover the face."""
     steps = -(-(SIDE_PX - patch_px) // stride_px)
     first = (SIDE_PX - patch_px - steps * stride_px) // 2
     starts = first + stride_px * np.arange(steps + 1)
@@ -107,21 +101,15 @@ def cover(crop: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def log_odds(probabilities: np.ndarray, position: int) -> np.ndarray:
-    """Return log(p / (1 - p)) of one class, (N,), from (N, classes).
-
-    What is left of 1 is summed from the other classes: in float32, 1 - p is soon 0.
-    """
+    """Return log(p / (1 - p)) of one class, (N,), from (N, classes)."""
     this = probabilities[:, position]
-    others = np.delete(probabilities, position, axis=1).sum(axis=1)
+    others = np.delete(probabilities, position, axis=1).sum(axis=1)  # in float32, 1 - p is soon 0
     least = np.finfo(np.float32).eps
     return np.log(np.maximum(this, least)) - np.log(np.maximum(others, least))
 
 
 def spread(falls: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return the heat, (48, 48), from the falls of the log-odds for each part, (N,).
-
-    A pixel has the mean of the parts around it, at least one, without their grid.
-    """
+    """Return the heat, (48, 48): the mean fall of the log-odds, (N,), over the parts of a pixel."""
     heat = (np.tensordot(falls, masks, 1) / masks.sum(axis=0)).astype(np.float32)
     return cv2.GaussianBlur(heat, (0, 0), SMOOTHING_PX, borderType=cv2.BORDER_REPLICATE)
 
@@ -132,10 +120,7 @@ def strongest_parts(heat: np.ndarray) -> np.ndarray:
 
 
 def parts_elsewhere(parts: np.ndarray) -> np.ndarray:
-    """Return masks that hide as much as `parts` but nothing of it, (N, 48, 48) bool.
-
-    They are the peaks of smooth noise, so that they come in pieces of about the same size.
-    """
+    """Return masks that hide as much elsewhere, (N, 48, 48) bool: the peaks of smooth noise."""
     random = np.random.default_rng(ELSEWHERE_SEED)
     noise = random.standard_normal((ELSEWHERE_COUNT, *parts.shape))
     hills = [cv2.GaussianBlur(layer, (0, 0), ELSEWHERE_GRAIN_PX) for layer in noise]
@@ -153,9 +138,8 @@ def _highest(values: np.ndarray, count: int) -> np.ndarray:
 def draw_heat(crop: np.ndarray, heat: np.ndarray, side: int = 320) -> np.ndarray:
     """Return a face, enlarged, with warm colours where it spoke for the class.
 
-    The brighter and the more yellow, the more; a line surrounds the parts that the check hides, so
-    that colour is not the only cue. What spoke for nothing, or against, stays grey. Crop and heat
-    are those of an `Explanation`; the picture is (side, side, 3) uint8 RGB.
+    A line surrounds the parts that the check hides, so that colour is not the only cue. Crop and
+    heat are those of an `Explanation`; the picture is (side, side, 3) uint8 RGB.
     """
     strongest = strongest_parts(heat).astype(np.float32)
     grey, strength, parts = (

@@ -82,9 +82,8 @@ def read_thresholds(card: Mapping[str, Any] | None) -> Thresholds:
     known = content if isinstance(content, Mapping) else {}
     values: dict[str, Any] = {field.name: known.get(field.name) for field in fields(Thresholds)}
     for name, value in values.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        may_be_none = value is None and name == "accuracy_when_unsure"
-        if not may_be_none and not (is_number and 0 <= value <= 1):
+        is_share = type(value) in (int, float) and 0 <= value <= 1
+        if not is_share and (value is not None or name != "accuracy_when_unsure"):
             raise ModelError(
                 "expected a verdict with sure_from and clear_margin from 0 to 1 on the model's "
                 f"card; received {content!r}: train the model again or remove it from the card"

@@ -40,10 +40,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def make_private(path: Path) -> None:
-    """Take the rights of everybody else from a file or folder that is there and ours.
-
-    What somebody else owns stays as it is, and so does a folder that all may use, like /tmp.
-    """
+    """Take the rights of everybody else from a file or folder of ours; /tmp and such stay."""
     with contextlib.suppress(OSError):  # it is not there, or its file system knows no rights
         found = path.stat()
         is_ours = hasattr(os, "geteuid") and found.st_uid == os.geteuid()
@@ -90,9 +87,8 @@ def available_cpus(
 ) -> int:
     """Return how many processors this process may use, at least 1.
 
-    That is what its affinity allows (`taskset`, a scheduler of jobs), and in a container no more
-    than its share (`docker run --cpus`), rounded up. Linux shows the control groups (version 2) in
-    the folder `groups`, and says in `own_groups` which is that of this process.
+    That is what its affinity allows (`taskset`), and in a container no more than its share (`docker
+    run --cpus`), rounded up: Linux says it in control groups (version 2).
     """
     cpus = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpus
@@ -109,10 +105,7 @@ def available_cpus(
 
 
 def stdout_was_closed() -> bool:
-    """Return whether the reader of stdout has gone; what is still to be flushed then goes nowhere.
-
-    For whoever meets a BrokenPipeError: pipes to other processes break too.
-    """
+    """Return whether the reader of stdout has gone; what it would still get goes nowhere."""
     with contextlib.suppress(OSError):  # a stdout that is no file has no reader either
         if hasattr(select, "poll"):  # Windows has none
             watch = select.poll()

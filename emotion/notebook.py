@@ -1,6 +1,5 @@
 """What `Recognizer` returns: the faces of a photo as a tuple that shows itself in notebooks."""
 
-import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from emotion.images.sources import PhotoLike, open_photo
 from emotion.labels import EMOTIONS
 from emotion.rows import photo_columns, photo_rows, results_to_dict
 from emotion.tables import PANDAS_TYPES
-from emotion.text import counted, percent, printable
+from emotion.text import counted, data_url, percent, printable
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped, unused-ignore]
@@ -38,7 +37,7 @@ MOST_NAMED = 3  # faces in the one-line form of a photo
 class Origin:
     """Where the faces of a photo come from."""
 
-    name: str  # the photo's path as it was given, or what else it is called
+    name: str  # the photo's path as it was given, or another name
     class_names: tuple[str, ...]
     model_name: str
     model_sha256: str
@@ -54,14 +53,12 @@ class Origin:
 class Recognition(tuple[Face, ...]):
     """The faces of one photo, left to right: a tuple that also draws, tabulates and shows itself.
 
-    To be drawn, a photo is opened again from its path, or from the very bytes, array or image that
-    was given, which are kept, not copied. Pickles carry the faces and a path, never pixels.
+    What was given, such as a path, is kept and opened again. Pickles carry a path, never pixels.
     """
 
     _origin: Origin
 
     def __new__(cls, faces: Iterable[Face], origin: Origin) -> "Recognition":
-        """Put faces together with where they come from; `Recognizer.recognize` does this."""
         recognition = super().__new__(cls, tuple(faces))
         recognition._origin = origin
         return recognition
@@ -82,19 +79,13 @@ class Recognition(tuple[Face, ...]):
         return self._origin.problem
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain types for JSON, in the schema of the web API and the shell.
-
-        Where there is a problem, `image` is None and `problem` says it.
-        """
+        """Return plain types for JSON, in the schema of the web API; `problem` if there is one."""
         model = self._origin.model_name, self._origin.model_sha256
         results = results_to_dict(self, self.size_wh or (0, 0), *model)
         return results | ({"image": None, "problem": self.problem} if self.problem else {})
 
     def to_dataframe(self) -> "pandas.DataFrame":
-        """Return a pandas DataFrame with one row a face; the columns are there without one too.
-
-        Raises TableError where pandas is not installed.
-        """
+        """Return a pandas DataFrame with one row a face; raises TableError without pandas."""
         table = _table([self], self._origin.class_names)
         return table.dropna(subset="face").drop(columns=["photo", "problem"])
 
@@ -112,17 +103,13 @@ class Recognition(tuple[Face, ...]):
         return Image.fromarray(self.annotated(blur=blur))
 
     def save(self, path: str | Path, *, blur: bool = False) -> None:
-        """Write the annotated photo to a .jpg, .png or .webp file, without metadata.
+        """Write the annotated photo to a .jpg, .png or .webp file, never over the photo itself.
 
-        An existing file is replaced, but never the photo itself. Raises ImageError as `annotated`
-        does, and where the file cannot be written.
+        Raises ImageError.
         """
         photo = self._origin.photo
         if isinstance(photo, Path) and photo.resolve() == Path(path).resolve():
-            raise ImageError(
-                f"expected another file than the photo itself; received {path}, "
-                "which would be overwritten"
-            )
+            raise ImageError(f"expected another file than the photo itself; received {path}")
         write_image(Path(path), self.annotated(blur=blur))
 
     def without_photo(self) -> "Recognition":
@@ -133,12 +120,12 @@ class Recognition(tuple[Face, ...]):
         return f"<Recognition of {_title(self)}: {_summary(self)}>"
 
     def __str__(self) -> str:
-        lines = [_title(self)]
+        lines = [_title(self)] if self else [_title(self), _summary(self)]
         for number, face in enumerate(self, 1):
             x, y, width, height = face.box_xywh
             words = (f"{verdict(face)} (x {x}, y {y}, {width}x{height})", *face.notes)
             lines.append(f"face {number}: {'; '.join(words)}")
-        return "\n".join(lines if self else [*lines, _summary(self)])
+        return "\n".join(lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Recognition, (tuple(self), self._origin.travelling())
@@ -155,34 +142,31 @@ class Recognition(tuple[Face, ...]):
 
     def _photo(self) -> Photo:
         """Return the photo, opened again."""
-        photo = self._origin.photo
         if self.problem is not None:
             raise ImageError(self.problem)
-        if photo is None:
+        if self._origin.photo is None:
             raise ImageError(
                 f"expected the photo of {self.name}; received a result without it (pickles, "
                 "iterators and without_photo leave it out): recognize the photo again"
             )
-        read = open_photo(photo)
-        if read.size_wh != self.size_wh:
-            sizes = self.size_wh or (), read.size_wh
-            expected, received = ("x".join(map(str, size_wh)) for size_wh in sizes)
+        photo = open_photo(self._origin.photo)
+        if photo.size_wh != self.size_wh:
+            width, height = photo.size_wh
             raise ImageError(
-                f"expected the photo of {expected} pixels that was recognized; "
-                f"received {received}: {self.name} has changed"
+                f"expected the photo that was recognized, {_title(self)}; it has changed: "
+                f"received {width}x{height}"
             )
-        return read
+        return photo
 
 
 class Recognitions(tuple[Recognition, ...]):
     """The faces of many photos, in their order: a tuple of `Recognition`."""
 
     def to_dataframe(self) -> "pandas.DataFrame":
-        """Return a pandas DataFrame with one row a face and the photo's name in `photo`.
+        """Return a pandas DataFrame with one row a face; raises TableError without pandas.
 
-        A photo without a face has one row in which only `photo` and, where it could not be read,
-        `problem` are filled, so that no photo is lost; `dropna(subset="face")` leaves them out.
-        Raises TableError where pandas is not installed.
+        A photo without a face has one row, in which only `photo` and, if there is one, `problem`
+        are filled; `dropna(subset="face")` leaves it out.
         """
         known = [name for recognition in self for name in recognition._origin.class_names]
         return _table(self, tuple(dict.fromkeys(known)) or EMOTIONS)
@@ -251,8 +235,7 @@ def _picture(recognition: Recognition, most_px: int) -> str:
     # drawn at the small size, so that its text stays legible
     content = encode_jpeg(annotate(small, faces), SHOWN_QUALITY)
     text = escape(f"{recognition.name}: {_summary(recognition)}", quote=True)
-    data = base64.b64encode(content).decode("ascii")
-    return f'<img alt="{text}" src="data:image/jpeg;base64,{data}" style="max-width:100%">'
+    return f'<img alt="{text}" src="{data_url(content, "jpeg")}" style="max-width:100%">'
 
 
 def _html_table(recognition: Recognition) -> str:
@@ -261,18 +244,17 @@ def _html_table(recognition: Recognition) -> str:
         return "" if recognition.problem else "<p>no face found</p>"
     notes = ("notes",) if any(face.notes for face in recognition) else ()
     titles = ("face", "answer", *recognition._origin.class_names, *notes)
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = ""
+    head, rows = "".join(f"<th>{escape(title)}</th>" for title in titles), ""
     for number, face in enumerate(recognition, 1):
-        body += f"<tr><td>{number}</td><td>{escape(short_verdict(face))}</td>"
+        cells = [str(number), escape(short_verdict(face))]
         for name, value in face.probabilities.items():
             text = escape(percent(value))
-            # what the answer names is bold
-            body += f"<td>{f'<b>{text}</b>' if name in face.candidates else text}</td>"
+            cells.append(f"<b>{text}</b>" if name in face.candidates else text)
+        rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells)
         if face.notes:
-            body += f'<td style="text-align:left">{escape("; ".join(face.notes))}</td>'
-        body += "</tr>"
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            rows += f'<td style="text-align:left">{escape("; ".join(face.notes))}</td>'
+        rows += "</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _title(recognition: Recognition) -> str:
@@ -295,7 +277,10 @@ def _totals(recognitions: Recognitions) -> str:
     faces = [face for recognition in recognitions for face in recognition]
     answers = Counter(face.emotion if face.sure else "unsure" for face in faces)
     problems = sum(recognition.problem is not None for recognition in recognitions)
+    told = ", ".join(f"{count} {name}" for name, count in answers.most_common())
     text = f"{counted(len(recognitions), 'photo')}, {counted(len(faces), 'face')}"
-    if answers:
-        text += ": " + ", ".join(f"{count} {name}" for name, count in answers.most_common())
-    return text + (f"; {counted(problems, 'photo')} could not be read" if problems else "")
+    return (
+        text
+        + (f": {told}" if told else "")
+        + (f"; {counted(problems, 'photo')} could not be read" if problems else "")
+    )

@@ -10,13 +10,9 @@ LINE_EVERY_S = 30.0
 
 @contextlib.contextmanager
 def progress_bar(unit: str, total: int | None, stream: TextIO) -> Iterator[Callable[..., None]]:
-    """Give a function that shows how much is done, how fast it goes and how long the rest takes.
+    """Give a function that shows how much is done: `show(12, "2 problems")`.
 
-    with progress_bar("photos", 100, sys.stderr) as show:
-        show(12, "2 problems")
-
-    What is done at the first call does not count for the speed. On a terminal the bar goes away at
-    the end; elsewhere, as in a log, there is a line every half minute. Total None: not known.
+    What is done at the first call does not count for the speed. Total None: not known.
     """
     from tqdm import tqdm  # only long work waits for it
 

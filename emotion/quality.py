@@ -23,10 +23,7 @@ MIRROR_SHIFTS = range(-4, 5)  # by how many pixels a face may lie beside the mid
 def quality_notes(
     crop: np.ndarray, box_xywh: Sequence[int], photo_wh: tuple[int, int]
 ) -> tuple[str, ...]:
-    """Return what may make the answer unreliable and what to do about it, in words.
-
-    The crop is (48, 48, 1) float32 in [0, 1]; box and photo are in pixels of the full photo.
-    """
+    """Return the notes on a crop, (48, 48, 1) float32 in [0, 1]; box and photo in full pixels."""
     grey, notes = crop[..., 0], []
     x, y, width, height = box_xywh
     shorter, longer = sorted((width, height))
@@ -55,11 +52,10 @@ def quality_notes(
 
 
 def blur(grey: np.ndarray) -> float:
-    """Return how blurred a crop is, 0 (sharp) to 1, whatever its contrast.
+    """Return how blurred a crop is, 0 (sharp) to 1: how little more blur changes it.
 
-    Blurring takes away much of the differences between neighbours in a sharp picture and little in
-    a blurred one; the worse of both directions counts, which also finds motion (Crete et al. 2007,
-    "The blur effect: perception and estimation with a new no-reference perceptual blur metric").
+    The worse of both directions counts, which also finds motion (Crete et al. 2007, "The blur
+    effect: perception and estimation with a new no-reference perceptual blur metric").
     """
     kept = []
     for rows in (grey, grey.T):
@@ -72,10 +68,8 @@ def blur(grey: np.ndarray) -> float:
 
 
 def mirror_likeness(grey: np.ndarray) -> float:
-    """Return how well a crop correlates with its mirror image, -1 to 1; a frontal face does well.
-
-    Light that falls from one side is taken out first, and the face may lie a little off the middle.
-    """
+    """Return how well a crop correlates with its mirror image, -1 to 1; high for a frontal face."""
+    # without the light that falls from one side
     features = cv2.GaussianBlur(grey, (0, 0), 1.5) - cv2.GaussianBlur(grey, (0, 0), 8)
     features = features[4:-4]  # hair and collar say little
     width, likenesses = features.shape[1], []

@@ -1,7 +1,7 @@
 """The one pipeline: a photo -> detect -> crop -> classify -> faces."""
 
 from collections.abc import Iterable, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, overload
 
@@ -44,11 +44,10 @@ class Found(NamedTuple):
 
     detection: Detection  # in pixels of the photo's full size
     crop: npt.NDArray[np.float32]  # what the model is to see, (48, 48, 1) in [0, 1]
-    photo_wh: tuple[int, int]
+    notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Sight:
+class Sight(NamedTuple):
     """A face and what the model saw of it, (48, 48, 1) float32 in [0, 1]."""
 
     face: Face
@@ -68,11 +67,9 @@ class Recognizer:
     def load(
         cls, model: str | Path = DEFAULT_MODEL, detector: Detector | None = None
     ) -> "Recognizer":
-        """Return a recognizer with a model from its files (see `load_model`); raises ModelError.
+        """Return a recognizer with the model of these files; raises ModelError.
 
-        Args:
-            model: folder and name of the model's files; a suffix such as .h5 may stand behind it.
-            detector: what finds the faces; Haar cascades where none is given.
+        `model` is their folder and name; a suffix such as .h5 may stand behind it.
         """
         # OpenCV counts the processors of the machine, not those that its container may use.
         cv2.setNumThreads(min(cv2.getNumThreads(), available_cpus()))
@@ -111,9 +108,8 @@ class Recognizer:
     ) -> Recognitions:
         """Return the faces of each photo, in their order; arguments and errors as of `recognize`.
 
-        Photos are read one after another, and all their faces are classified in one batch. Those of
-        an iterator are let go at once, so that there may be more than fit into memory; but for
-        paths, their results cannot draw them any more.
+        Photos of an iterator are let go one by one, so that there may be more than fit into memory;
+        but for paths, their results cannot draw them any more.
         """
         check_many(images)
         named = ((f"images[{position}]", image) for position, image in enumerate(images))
@@ -125,8 +121,7 @@ class Recognizer:
         Raises ImageError, and ModelError where the model does not know the emotion.
 
         Args:
-            image: a photo, as for `recognize`.
-            face: number of the face, from 1, as in pictures and tables.
+            face: its number, from 1, as in pictures and tables.
             emotion: a class of the model; without it, the one that it answered.
         """
         (sights,) = self.look_many([image])
@@ -179,37 +174,37 @@ class Recognizer:
         return origin if keeps_photo else origin.travelling(), found
 
     def _find(self, photo: Photo) -> list[Found]:
-        return self._crop(photo, self._detect(photo))
-
-    def _detect(self, photo: Photo) -> list[Detection]:
         found = self.detector.detect(photo.pixels)
-        return [replace(each, box_xywh=photo.at_full_size(each.box_xywh)) for each in found]
+        full = [replace(each, box_xywh=photo.at_full_size(each.box_xywh)) for each in found]
+        return self._crop(photo, full)
 
     def _crop(self, photo: Photo, detections: Sequence[Detection]) -> list[Found]:
         found = []
         for detection in detections:
             pixels, box_xywh = photo.showing(detection.box_xywh, LEAST_SIDE_PX)
             crop = crop_face(pixels, box_xywh, roll_degrees=detection.roll_degrees)
-            found.append(Found(detection, crop, photo.size_wh))
+            notes = quality_notes(crop, detection.box_xywh, photo.size_wh)
+            found.append(Found(detection, crop, notes))
         return found
 
     def _classify(self, photos: Sequence[Sequence[Found]]) -> tuple[tuple[Sight, ...], ...]:
         """Return the faces of photos, all classified in one batch."""
-        crops = [face.crop for found in photos for face in found]
+        crops = [each.crop for found in photos for each in found]
         answers = iter(self.model.answer(np.stack(crops)) if crops else ())
-        return tuple(tuple(self._sight(face, next(answers)) for face in found) for found in photos)
 
-    def _sight(self, found: Found, answer: npt.NDArray[np.floating]) -> Sight:
-        detection, crop, photo_wh = found
-        values = answer.astype(float) / answer.astype(float).sum()
-        face = Face(
-            box_xywh=detection.box_xywh,
-            score=detection.score,
-            probabilities=dict(zip(self.model.class_names, values.tolist(), strict=True)),
-            notes=quality_notes(crop, detection.box_xywh, photo_wh),
-            sure=self.thresholds.met_by(values),
-        )
-        return Sight(face, crop)
+        def sight(found: Found) -> Sight:
+            values = next(answers).astype(float)
+            values /= values.sum()
+            face = Face(
+                box_xywh=found.detection.box_xywh,
+                score=found.detection.score,
+                probabilities=dict(zip(self.model.class_names, values.tolist(), strict=True)),
+                notes=found.notes,
+                sure=self.thresholds.met_by(values),
+            )
+            return Sight(face, found.crop)
+
+        return tuple(tuple(map(sight, found)) for found in photos)
 
 
 def stem_of(model: str | Path) -> Path:

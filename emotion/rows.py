@@ -56,11 +56,7 @@ def results_to_dict(
 
 
 def face_columns(class_names: Iterable[str], raw: bool = False) -> dict[str, type]:
-    """Return the columns of a face, name -> type.
-
-    With `raw`, also those of videos alone: whether the face was found in this very frame, and the
-    probabilities of this frame.
-    """
+    """Return the columns of a face, name -> type; with `raw`, also those of a frame alone."""
     names = tuple(class_names)
     return {
         **dict.fromkeys(BOX, int),
@@ -95,7 +91,7 @@ def photo_columns(class_names: Iterable[str]) -> dict[str, type]:
 
 
 def photo_rows(name: str, results: Mapping[str, Any] | str) -> list[dict[str, Any]]:
-    """Return the rows of a photo, one a face; a photo without a face has one without a face.
+    """Return the rows of a photo, one a face or one without a face.
 
     `results` is from `results_to_dict`, or a sentence that says why there are none.
     """
@@ -107,10 +103,7 @@ def photo_rows(name: str, results: Mapping[str, Any] | str) -> list[dict[str, An
 
 
 def results_to_csv(photos: Iterable[tuple[str, Mapping[str, Any] | str]]) -> str:
-    """Return the results of photos, each as for `photo_rows`, as CSV (RFC 4180), one row a face.
-
-    For spreadsheets that expect a byte order mark encode it as `utf-8-sig`; pandas reads that too.
-    """
+    """Return the results of photos, each as for `photo_rows`, as CSV (RFC 4180), one row a face."""
     rows = [row for name, results in photos for row in photo_rows(name, results)]
     chances = [column for row in rows for column in row if column.startswith("probability_")]
     names = [column.removeprefix("probability_") for column in dict.fromkeys(chances)]
@@ -123,11 +116,7 @@ def results_to_csv(photos: Iterable[tuple[str, Mapping[str, Any] | str]]) -> str
 
 
 def safe_cell(value: Any) -> Any:
-    """Return text that a spreadsheet shows as it is and never runs (OWASP, "CSV Injection").
-
-    Control characters become spaces, and an apostrophe stands before what would be a formula;
-    numbers stay as they are.
-    """
+    """Return text that a spreadsheet never runs as a formula (OWASP, "CSV Injection")."""
     if not isinstance(value, str):
         return value
     visible = printable(value, " ")

@@ -31,11 +31,7 @@ Columns = Mapping[str, type]  # name -> str, int, float or bool; any value may b
 
 
 class TableSink:
-    """Writes rows to a table.
-
-    with TableSink(Path("faces.csv"), {"frame": int, "score": float}) as sink:
-        sink.write({"frame": 0})
-    """
+    """Writes rows to a table: `with TableSink(path, {"frame": int}) as sink: sink.write(row)`."""
 
     def __init__(
         self,
@@ -46,9 +42,7 @@ class TableSink:
     ):
         """Take the file, which will be replaced, and its columns; raises TableError.
 
-        Args:
-            metadata: what else to say of the whole table, such as the model; kept by Parquet.
-            first_rows: rows to begin with; they may be read from the very file that is replaced.
+        Parquet also keeps `metadata`; `first_rows` may come from the very file that is replaced.
         """
         check_suffix(path)
         self._path, self._columns, self._first_rows = path, dict(columns), first_rows
@@ -67,10 +61,7 @@ class TableSink:
             self._form.close()
 
     def write(self, row: Mapping) -> None:
-        """Add a row: column -> value. Raises TableError, also where the disk is full.
-
-        Columns that are not there, None, and numbers that are not finite are missing values.
-        """
+        """Add a row; raises TableError. None and numbers that are not finite are missing values."""
         plain = self._plain_row(row)
         with _explained(self._path):
             self._form.write(plain)

@@ -1,5 +1,6 @@
 """Numbers and names in words, the same on every page, in every message and in every terminal."""
 
+import base64
 from collections.abc import Sequence
 
 NOTHING = "–"  # where there is no number
@@ -13,11 +14,7 @@ def percent(probability: float) -> str:
 
 
 def share(value: float | None, digits: int = 0) -> str:
-    """Return a measured share as a percentage; "0%" and "100%" only where it is exactly that.
-
-    >>> share(0.9996), share(0.9996, digits=1), share(None)
-    ('>99%', '>99.9%', '–')
-    """
+    """Return a measured share as a percentage; "0%" and "100%" only where it is exactly that."""
     if value is None:
         return NOTHING
     step = 10**-digits
@@ -101,3 +98,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in (head, *rows)
     ]
+
+
+def data_url(content: bytes, kind: str = "png") -> str:
+    """Return a picture of a kind, "png" or "jpeg", as an address that contains it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

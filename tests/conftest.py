@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from narrow_networks import build_tiny_network
+from PIL import Image
 
 from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
@@ -46,3 +47,12 @@ def astronaut() -> np.ndarray:
     from skimage import data
 
     return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def hopper() -> np.ndarray:
+    """Return a photograph with one face of Grace Hopper's, (600, 512, 3) uint8."""
+    from matplotlib.cbook import get_sample_data
+
+    with get_sample_data("grace_hopper.jpg") as file:
+        return np.asarray(Image.open(file).convert("RGB"))

@@ -125,7 +125,7 @@ def assert_nothing_is_left(app):
     assert (counts.photos, counts.faces) == ((), ())
 
 
-def write_fast_model(folder: Path) -> Path:
+def write_fast_model(folder: Path, name="tiny", weights_file=b"no weights") -> Path:
     """Write a pair with a fast form that runs, although its Keras files are no model at all."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -143,10 +143,10 @@ def write_fast_model(folder: Path) -> Path:
         [numpy_helper.from_array(weights, "weights")],
     )
     opset = helper.make_opsetid("", 17)
-    files = ModelFiles(folder / "tiny")
+    files = ModelFiles(folder / name)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), files.fast_form)
     files.architecture.write_text("{}")
-    files.weights.write_bytes(b"no weights")
+    files.weights.write_bytes(weights_file)
     seal = {"sha256": sha256_of(files.fast_form)} | files.hashes()
     files.fast_form_seal.write_text(json.dumps(seal))
     return files.stem

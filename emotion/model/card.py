@@ -1,7 +1,6 @@
-"""A model's card: the only place that reads one.
+"""A model's card, which may come from anywhere: the only place that reads one.
 
-A card may come from anywhere. `load_card` refuses one that does not fit its model; `Card.of` takes
-any content and leaves out what cannot be used, for those who only show it.
+`load_card` refuses one that does not fit its model; `Card.of` leaves out what cannot be shown.
 """
 
 import json
@@ -56,8 +55,8 @@ def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> 
     for key, is_right, expected in checks:
         if not is_right:
             raise ModelError(
-                f"expected {expected} as {key} in {path.name}, which must be the card of the "
-                f"weights beside it; received {card.get(key)}"
+                f"expected {expected} as {key} in {path.name}, the card of the weights beside it; "
+                f"received {card.get(key)}"
             )
     Serving.of(card)  # so that a damaged card is known before the first photo
     return card
@@ -128,11 +127,7 @@ class Card:
             data=_data_names(dataset.get("name")),
             votes=_data_names(dataset.get("votes")),
             removed=_count(dataset, "removed_because_also_in_test"),
-            metrics={
-                name: value
-                for name, value in part(content, "metrics").items()
-                if isinstance(value, Mapping)
-            },
+            metrics={k: v for k, v in part(content, "metrics").items() if isinstance(v, Mapping)},
             mirrored=part(content, "serving").get("mirrored") is True,
             verdict=_verdict(part(content, "verdict")),
         )
@@ -200,13 +195,9 @@ def part(content: Mapping, key: str) -> Mapping:
     return found if isinstance(found, Mapping) else {}
 
 
-def is_count(value: object) -> bool:
-    """Return whether a value is a whole number from 0 on."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _count(content: Mapping, key: str) -> int | None:
-    return content[key] if is_count(content.get(key)) else None
+    value = content.get(key)
+    return value if isinstance(value, int) and _is_number(value) and value >= 0 else None
 
 
 def _is_number(value: object) -> bool:

@@ -1,7 +1,7 @@
 """How good a model is on one split: the only place that reads measured figures.
 
-They stand on its card without the long tables, and whole in `evaluation.json` of its report. Both
-may come from anywhere, so every number is checked. What is None is not known or not defined.
+Card and report (`evaluation.json`) may come from anywhere, so every number is checked. What is None
+is not known or not defined.
 """
 
 import json
@@ -29,11 +29,8 @@ Share = Annotated[Number, Field(le=1 + 1e-6), AfterValidator(lambda share: min(s
 
 
 def wilson_interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0.
-
-    By hand, since loading scipy.stats for it takes half a second.
-    """
-    z = 1.959964
+    """Return the 95% interval of the share `right / count` (Wilson 1927); count is above 0."""
+    z = 1.959964  # by hand, since loading scipy.stats takes half a second
     centre = (right + z**2 / 2) / (count + z**2)
     half = z * (right * (count - right) / count + z**2 / 4) ** 0.5 / (count + z**2)
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -133,14 +130,6 @@ class Cell(NamedTuple):
         return math.ceil((self.share or 0) * 10)
 
 
-class Worsened(NamedTuple):
-    """The accuracy on images made worse in one way, by level: (as served, with one crop)."""
-
-    name: str
-    description: str
-    levels: Mapping[str, tuple[float, float | None]]
-
-
 class Figures(Numbers):
     """What was measured on one split, answered as photos are."""
 
@@ -171,10 +160,6 @@ class Figures(Numbers):
         return self
 
     @property
-    def all(self) -> Numbers:
-        return self
-
-    @property
     def matrix(self) -> tuple[tuple[Cell, ...], ...]:
         """Return the confusion matrix: a row a true class, a column an answer."""
         return tuple(
@@ -186,28 +171,21 @@ class Figures(Numbers):
         )
 
     @property
-    def unchanged(self) -> tuple[int, float, float | None] | None:
-        """Return (images, accuracy, one crop) of the images that were made worse, as they are."""
-        for row in self.robustness:
-            if not row.level:
-                return row.images, row.accuracy, row.accuracy_one_crop
-        return None
+    def unchanged(self) -> Changed | None:
+        return next((row for row in self.robustness if not row.level), None)
 
     @property
-    def worsened(self) -> tuple[Worsened, ...]:
-        """Return the accuracies by kind of change; kinds without all levels are left out."""
-        kinds: dict[str, dict[str, Changed]] = {}
-        for row in self.robustness:
-            if row.level:
-                kinds.setdefault(row.corruption, {})[row.level] = row
-        levels, worsened = list(next(iter(kinds.values()), {})), []
-        for name, rows in kinds.items():
-            if list(rows) == levels:
+    def worsened(self) -> tuple[tuple[str, str, tuple[Changed, ...]], ...]:
+        """Return (name, description, a row a level) of each change; those that lack one are out."""
+        levels = list(dict.fromkeys(row.level for row in self.robustness if row.level))
+        worsened = []
+        for name in dict.fromkeys(row.corruption for row in self.robustness if row.level):
+            rows = tuple(row for row in self.robustness if row.corruption == name)
+            if [row.level for row in rows] == levels:
                 # "sigma 0.7 px", "sigma 1.2 px" -> "sigma 0.7 / 1.2 px"
-                columns = zip(*(row.description.split() for row in rows.values()), strict=False)
-                description = " ".join(" / ".join(dict.fromkeys(words)) for words in columns)
-                found = {key: (row.accuracy, row.accuracy_one_crop) for key, row in rows.items()}
-                worsened.append(Worsened(name, description, found))
+                columns = zip(*(row.description.split() for row in rows), strict=False)
+                words = " ".join(" / ".join(dict.fromkeys(column)) for column in columns)
+                worsened.append((name, words, rows))
         return tuple(worsened)
 
     @property
@@ -238,13 +216,11 @@ class Figures(Numbers):
 
     @property
     def least_honest(self) -> Bin:
-        """Return the bin where confidence and accuracy lie furthest apart, counted in images."""
         used = (row for row in self.bins if row.images)
         return max(used, key=lambda row: abs(row.confidence - row.accuracy) * row.images)
 
     @property
     def most_frequent_share(self) -> float:
-        """Return the accuracy of always answering the most frequent class."""
         return max(row.images for row in self.classes) / max(1, self.images)
 
     @property
@@ -254,8 +230,7 @@ class Figures(Numbers):
         return sure / max(1, self.images) - self.accuracy
 
     @property
-    def confusions(self) -> tuple[Cell, ...]:
-        """Return the mistakes that happened most often."""
+    def confusions(self) -> tuple[Cell, ...]:  # the most frequent ones
         wrong = [cell for row in self.matrix for cell in row if not cell.is_right and cell.images]
         return tuple(sorted(wrong, key=lambda cell: -cell.images)[:MOST_CONFUSIONS])
 
@@ -263,8 +238,7 @@ class Figures(Numbers):
 def read_figures(stem: Path, card: Card) -> Figures | None:
     """Return what is known of a model on the split that says most about it, None if nothing.
 
-    Its report, beside the files named by `stem`, is read if it is of the same training; else, as
-    while a model is being replaced, what its card says stands alone.
+    Where its report is not of the same training, as while a model is replaced, the card is read.
     """
     split, figures = card.main_split, card_figures(card)
     if figures is None:

@@ -22,15 +22,8 @@ PREVIOUS_SUFFIX = ".previous"  # of the name of a model that another one has rep
 LARGEST_GAP = 1e-3  # between probabilities of the fast form and of Keras that is mere rounding
 
 # what Keras and h5py were seen to raise for files that are damaged or not theirs
-LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    ImportError,
-)
+LOAD_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError)
+LOAD_ERRORS += (RuntimeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -45,9 +38,7 @@ class ModelFiles:
     card = property(lambda self: self._with(".card.json"))
     fast_form = property(lambda self: self._with(".onnx"))
     fast_form_seal = property(lambda self: self._with(".onnx.json"))
-    previous = property(
-        lambda self: ModelFiles(self._with(PREVIOUS_SUFFIX))
-    )  # replaced by this one
+    previous = property(lambda self: ModelFiles(self._with(PREVIOUS_SUFFIX)))
 
     def _with(self, suffix: str) -> Path:
         return self.stem.with_name(self.stem.name + suffix)
@@ -63,10 +54,8 @@ class ModelFiles:
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of both files of the pair."""
-        return {
-            "architecture_sha256": sha256_of(self.architecture),
-            "weights_sha256": sha256_of(self.weights),
-        }
+        pair = {"architecture": self.architecture, "weights": self.weights}
+        return {f"{name}_sha256": sha256_of(path) for name, path in pair.items()}
 
 
 def load_keras_model(files: ModelFiles):

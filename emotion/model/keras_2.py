@@ -12,8 +12,7 @@ IDLE = ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint
 def in_keras_3_form(content: object) -> object:
     """Return an architecture that Keras 2 wrote, or a part of one, as Keras 3 would write it.
 
-    Keras 3 reads the old form itself, but without a safe mode. In the new form it is read like any
-    other model: in safe mode, and with classes of Keras alone. Raises ValueError where it names a
+    Keras 3 reads the old form itself, but without its safe mode. Raises ValueError where it names a
     class that is not Keras' own, or one that brings code along.
     """
     if isinstance(content, list):

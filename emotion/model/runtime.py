@@ -44,11 +44,7 @@ class EmotionModel:
     run: Run  # one batch: (N, 48, 48, 1) float32 -> (N, classes) float32
 
     def predict(self, faces: np.ndarray) -> np.ndarray:
-        """Return the probabilities of each face, (N, classes) float32; each row sums to 1.
-
-        Args:
-            faces: (N, 48, 48, 1) float32, grey, in [0, 1]; N may be 0.
-        """
+        """Return the probabilities, (N, classes), of (N, 48, 48, 1) faces, float32 in [0, 1]."""
         if faces.ndim != 4 or faces.shape[1:] != INPUT_SHAPE:
             raise ValueError(f"expected faces of shape (N, 48, 48, 1); received {faces.shape}")
         faces = np.ascontiguousarray(faces, dtype=np.float32)
@@ -60,8 +56,7 @@ class EmotionModel:
     def answer(self, faces: np.ndarray) -> np.ndarray:
         """Return the probabilities that a user sees, for faces as in `predict`.
 
-        If the card says so, each face is also shown mirrored, unless its answer is beyond doubt:
-        a little better, for one more pass.
+        If the card says so, each face is also shown mirrored, unless its answer is beyond doubt.
         """
         probabilities = self.predict(faces)
         if not self.serving.mirrored:
@@ -88,11 +83,8 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
     """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
 
-    Raises ModelError where a file is missing or damaged, or the files disagree.
-
-    Args:
-        keras_alone: run the pair itself in Keras, to compare the fast form with it.
-        threads: how many threads the fast form uses; None: one a processor.
+    With `keras_alone` the pair itself runs, to compare the fast form with it; the latter has
+    `threads`, else one a processor. Raises ModelError.
     """
     files = ModelFiles(Path(stem))
     files.require_pair()
@@ -180,9 +172,11 @@ def _in_onnx_runtime(path: Path, threads: int | None) -> tuple[tuple, Run]:
         source, target = session.get_inputs()[0], session.get_outputs()[0]
     except Exception as error:  # its errors share no base below Exception
         raise ModelError(f"expected an ONNX model in {path.name}; received {error}") from error
-    return tuple(source.shape[1:]), lambda faces: session.run([target.name], {source.name: faces})[
-        0
-    ]
+
+    def run(faces: np.ndarray) -> np.ndarray:
+        return session.run([target.name], {source.name: faces})[0]
+
+    return tuple(source.shape[1:]), run
 
 
 def _in_keras(files: ModelFiles) -> tuple[tuple, Run]:

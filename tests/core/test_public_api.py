@@ -1,4 +1,4 @@
-"""The public API: its names, their signatures and types, and the page that describes them."""
+"""The public API: names, signatures, types, and the page and the notebook that show them."""
 
 import inspect
 import os
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 TYPED = "__init__ recognizer notebook faces rows images/sources errors labels".split()
 INTERNAL = {"Recognizer.look_many", "Recognizer.read_faces"}  # what other rooms use
+HEAVY = {"cv2", "PIL", "onnxruntime", "tensorflow", "keras", "pandas", "flask", "av", "matplotlib"}
 
 
 def run(*arguments, **options):
@@ -38,24 +39,19 @@ def public_names():
             continue
         members = {each for each in vars(thing) if not each.startswith("_")}
         members |= {field.name for field in fields(thing)} if is_dataclass(thing) else set()
-        for member in members:
-            function = getattr(thing, member, None)
-            if f"{name}.{member}" not in INTERNAL:
-                yield f"{name}.{member}{signature(function) if callable(function) else ''}"
+        for member in {f"{name}.{member}" for member in members} - INTERNAL:
+            function = getattr(thing, member.partition(".")[2], None)
+            yield member + (signature_of(function) if callable(function) else "")
 
 
-def signature(function):
-    shown = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        default = parameter.default
-        if isinstance(default, Path):
-            default = default.relative_to(ROOT).as_posix()
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
-            shown.append("*")
-        if default is not parameter.empty:
-            name += f'="{default}"' if isinstance(default, str) else f"={default!r}"
-        shown.append(name)
-    return f"({', '.join(shown[shown[0] == 'self' :])})"
+def signature_of(function):
+    found = inspect.signature(function)
+    bare = [each.replace(annotation=each.empty) for each in found.parameters.values()]
+    shown = str(found.replace(parameters=bare, return_annotation=found.empty))
+    shown = re.sub(
+        rf"\w+\('{re.escape(str(ROOT))}/(.*?)'\)", r"'\1'", shown.replace("(self, ", "(")
+    )
+    return shown.replace("(self)", "()").replace("'", '"')
 
 
 def test_the_page_has_every_public_name_with_its_signature():
@@ -66,10 +62,6 @@ def test_the_page_has_every_public_name_with_its_signature():
     assert set(emotion.__all__) <= set(namespace) & set(dir(emotion))
     with pytest.raises(AttributeError, match="recognise"):
         emotion.recognise  # noqa: B018
-    assert (ROOT / "emotion" / "py.typed").read_bytes() == b""
-
-
-HEAVY = {"cv2", "PIL", "onnxruntime", "tensorflow", "keras", "pandas", "flask", "av", "matplotlib"}
 
 
 def test_importing_loads_no_more_than_is_needed():
@@ -106,32 +98,50 @@ def test_the_examples_of_the_page_run(tmp_path, astronaut):
     assert np.asarray(Image.open(tmp_path / "boxes.jpg")).shape == (512, 512, 3)
 
 
+def test_the_notebook_is_kept_without_outputs_and_runs_without_a_warning(tmp_path, monkeypatch):
+    needed = ("nbformat", "nbclient", "ipykernel", "pandas", "matplotlib", "skimage")
+    nbformat, nbclient, *_ = map(pytest.importorskip, needed)
+    notebook = nbformat.read(ROOT / "docs" / "example.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+    # what a kernel writes about itself stays out of the home folder
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    place = {"metadata": {"path": str(ROOT)}}
+    nbclient.NotebookClient(notebook, timeout=120, resources=place).execute()
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    streams = [each for cell in cells for each in cell.outputs if each.output_type == "stream"]
+    assert {each.name for each in streams} == {"stdout"}
+    for source, kind, shown in (
+        ("recognizer.recognize(data.astronaut())\nfaces", "text/plain", "(512x512): 1: happy"),
+        ("recognizer.recognize(data.astronaut())\nfaces", "text/html", "data:image/jpeg;base64,"),
+        ("photos = [", "text/html", "<figure"),
+        ("recognizer.explain", "text/html", "data:image/png;base64,"),
+        ("plt.show()", "image/png", "iVBOR"),
+    ):
+        (cell,) = [cell for cell in cells if source in cell.source]
+        assert shown in cell.outputs[0].data[kind]
+
+
 USAGE = """\
 from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
-import numpy.typing as npt
 
-import emotion
 from emotion import EMOTIONS, Face, Recognition, Recognitions, Recognizer
 
-recognizer: emotion.Recognizer = Recognizer.load("a")
+recognizer: Recognizer = Recognizer.load("a")
 assert_type(recognizer.recognize("a.jpg"), Recognition)
 assert_type(recognizer.recognize(np.zeros((9, 9, 3), np.uint8)), Recognition)
-with open("a.jpg", "rb") as file:
-    assert_type(recognizer.recognize(file, errors="keep"), Recognition)
-assert_type(recognizer.recognize(["a.jpg", Path("b.jpg"), b"bytes"]), Recognitions)
 assert_type(recognizer.recognize(Path(".").glob("*.jpg"), errors="keep"), Recognitions)
-assert_type(recognizer.recognize_many(np.zeros((2, 9, 9, 3), np.uint8)), Recognitions)
-found = recognizer.recognize(["a.jpg"])
-assert_type(found[0].annotated(), npt.NDArray[np.uint8])
+found = recognizer.recognize(["a.jpg", Path("b.jpg"), b"bytes"])
 assert_type(found[0].to_dict(), dict[str, Any])
 assert_type([face for faces in found for face in faces], list[Face])
-assert_type(found[0][0].candidates, tuple[str, ...])
-as_tuple: tuple[Face, ...] = found[0]
-assert_type(recognizer.explain("a.jpg", face=2, emotion="sad").before, float)
-names: tuple[str, ...] = EMOTIONS
+assert_type(recognizer.explain("a.jpg", face=2, emotion=EMOTIONS[0]).before, float)
 Recognizer.load(3)  # wrong
 recognizer.recognize(3)  # wrong
 recognizer.recognize("a.jpg", errors="ignore")  # wrong
@@ -159,15 +169,8 @@ def test_the_types_hold_for_users_and_in_the_public_modules(tmp_path, request):
     assert not ran.stderr
 
 
-def test_models_lie_beside_the_package_or_in_it(tmp_path):
-    package = tmp_path / "emotion"
-    assert models_folder(package) == tmp_path / "models"
-    (package / "models").mkdir(parents=True)
-    assert models_folder(package) == package / "models"
-    assert DEFAULT_MODEL == ROOT / "models" / "detection_model"
-
-
-def test_the_package_has_every_room_but_app_and_training_and_asks_for_what_the_project_does():
+def test_the_package_has_its_types_every_room_but_app_and_training_and_models(tmp_path):
+    assert (ROOT / "emotion" / "py.typed").read_bytes() == b""
     packaging = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     inits = (ROOT / "emotion").rglob("__init__.py")
     rooms = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in inits}
@@ -179,3 +182,8 @@ def test_the_package_has_every_room_but_app_and_training_and_asks_for_what_the_p
     asked = set(project["dependencies"]).union(*project["optional-dependencies"].values())
     assert len(asked) > 5
     assert asked <= lines
+    assert DEFAULT_MODEL == ROOT / "models" / "detection_model"
+    inside = tmp_path / "emotion" / "models"  # of an installed package
+    assert models_folder(inside.parent) == tmp_path / "models"
+    inside.mkdir(parents=True)
+    assert models_folder(inside.parent) == inside

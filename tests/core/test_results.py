@@ -1,4 +1,4 @@
-"""What is said of a face, and its rows for spreadsheets."""
+"""What is said of a face, its rows for spreadsheets, and numbers in words."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ import pickle
 
 import pytest
 
+from emotion import text
 from emotion.errors import ModelError
 from emotion.faces import Face, Thresholds, read_thresholds, short_verdict, verdict
 from emotion.labels import EMOTIONS
@@ -37,33 +38,28 @@ def make_face(sure=True, notes=(), **chances) -> Face:
     ],
 )
 def test_an_unsure_answer_names_up_to_three_classes(sure, chances, candidates, words):
-    face = make_face(sure, **chances)
+    face = make_face(sure, ("a note",), **chances)
     assert face.candidates == tuple(candidates.split())
     assert face.runner_up == (face.candidates[1] if len(face.candidates) > 1 else None)
     assert (face.emotion, face.confidence) == face.ranking[0]
     assert verdict(face) == words
     assert short_verdict(face) == "".join(c for c in words if not c.isdigit()).replace(" %", "")
+    with pytest.raises(TypeError):
+        face.probabilities["sad"] = 0.1
+    assert pickle.loads(pickle.dumps(face)) == face
+    content = json.loads(json.dumps(face_to_dict(face)))
+    assert face_to_dict(face_from_dict(content)) == content
 
 
-@pytest.mark.parametrize(
-    ("probabilities", "is_sure"),
-    [
-        ((0.6, 0.4), True),
-        ((0.4, 0.6), True),
-        ((0.59, 0.41), False),
-        ((0.6, 0.35, 0.05), True),
-        ((1.0,), True),
-    ],
-)
-def test_sure_is_probable_and_clear(probabilities, is_sure):
-    assert Thresholds(sure_from=0.6, clear_margin=0.199).met_by(probabilities) is is_sure
-
-
-def test_thresholds_from_the_card():
+def test_sure_is_probable_and_clear_by_the_thresholds_of_the_card():
+    content = {"sure_from": 0.6, "clear_margin": 0.199, "accuracy_when_unsure": 0.49, "split": "x"}
+    thresholds = read_thresholds({"verdict": content})
+    assert thresholds == Thresholds(0.6, 0.199, 0.49)
+    for probabilities in ((0.6, 0.4), (0.4, 0.6), (0.6, 0.35, 0.05), (1.0,)):
+        assert thresholds.met_by(probabilities)
+    assert not thresholds.met_by((0.59, 0.41))
     for card in (None, {}, {"verdict": None}):
         assert read_thresholds(card) == Thresholds(0.5, 0.1, None)
-    content = {"sure_from": 0.605, "clear_margin": 0, "accuracy_when_unsure": 0.49, "split": "x"}
-    assert read_thresholds({"verdict": content}) == Thresholds(0.605, 0, 0.49)
 
 
 DAMAGED = [{}, {"sure_from": 0.5}, [0.5, 0.1], "sure"]
@@ -78,23 +74,10 @@ def test_damaged_verdict_on_a_card_is_refused(content):
         read_thresholds({"verdict": content})
 
 
-@pytest.mark.parametrize(
-    ("box", "probabilities"),
-    [((0, 0, 0, 5), {"a": 1.0}), ((0, 0, 5), {"a": 1.0}), ((0, 0, 5, 5), {"a": 0.7, "b": 0.2})],
-)
-def test_impossible_faces_are_refused(box, probabilities):
-    with pytest.raises(ValueError, match="expected"):
-        Face(box, 1.0, probabilities)
-
-
-@pytest.mark.parametrize("sure", [True, False])
-def test_face_cannot_be_changed_and_travels(sure):
-    face = make_face(sure, ("a note",), sad=0.6)
-    with pytest.raises(TypeError):
-        face.probabilities["sad"] = 0.1
-    assert pickle.loads(pickle.dumps(face)) == face
-    content = json.loads(json.dumps(face_to_dict(face)))
-    assert face_to_dict(face_from_dict(content)) == content
+def test_impossible_faces_are_refused():
+    for box in ((0, 0, 0, 5), (0, 0, 5), (0, 0, 5, 5)):
+        with pytest.raises(ValueError, match="expected"):
+            Face(box, 1.0, {"a": 0.7, "b": 0.2} if len(box) == 4 and box[2] else {"a": 1.0})
 
 
 def results_of(*faces) -> dict:
@@ -102,8 +85,8 @@ def results_of(*faces) -> dict:
 
 
 def read_csv(*photos) -> list[dict]:
-    text = results_to_csv(photos)
-    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    lines = results_to_csv(photos)
+    return list(csv.DictReader(io.StringIO(lines, newline=""), strict=True))
 
 
 def test_csv_has_one_row_a_face_and_one_for_a_photo_without():
@@ -134,25 +117,48 @@ def test_texts_of_other_models_are_no_formulas_and_have_their_columns():
 
 
 FORMULAS = "=1+1.jpg|+1|-2|@SUM(A1)|  =1|\t=1|\r\n=cmd' /C calc'!A0|＝1|\ufeff=1".split("|")
+NAMES = {
+    'a "b", c;d.jpg': 'a "b", c;d.jpg',
+    "two\r\nlines": "two  lines",
+    "nul\0": "nul ",
+    "lone \ud800": "lone  ",
+    "张三 😊.jpg": "张三 😊.jpg",
+    "a=b-c.jpg": "a=b-c.jpg",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, *NAMES], ids=ascii)
+def test_csv_holds_any_name_and_no_formula_for_spreadsheets(name):
+    lines = results_to_csv([(name, results_of(make_face())), (name, "=no photo")])
+    assert lines.count("\r\n") == len(lines.encode().decode().splitlines()) == 3
+    for row in csv.DictReader(io.StringIO(lines, newline=""), strict=True):
+        assert row["photo"] == NAMES[name] if name in NAMES else row["photo"].startswith("'")
+        assert row["problem"] in ("", "'=no photo")
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("words", "expected"),
     [
-        *((name, None) for name in FORMULAS),
-        ('a "b", c;d.jpg', 'a "b", c;d.jpg'),
-        ("two\r\nlines", "two  lines"),
-        ("nul\0", "nul "),
-        ("lone \ud800", "lone  "),
-        ("张三 😊.jpg", "张三 😊.jpg"),
-        ("a=b-c.jpg", "a=b-c.jpg"),
-        ("", ""),
+        *((text.percent(n), s) for n, s in ((0.934, "93%"), (0.009, "<1%"), (0.9901, ">99%"))),
+        *((text.share(n), s) for n, s in ((None, "–"), (0.0, "0%"), (1.0, "100%"), (4e-4, "<1%"))),
+        *((text.share(n, 1), s) for n, s in ((0.9996, ">99.9%"), (0.123, "12.3%"))),
+        *((text.decimal(n), s) for n, s in ((None, "–"), (0.12345, "0.123"))),
+        *((text.points(n), s) for n, s in ((0.0123, "+1.2"), (-0.0123, "−1.2"), (1e-4, "±0.0"))),
+        (text.counted(1, "face"), "1 face"),
+        (text.counted(1200, "face"), "1,200 faces"),
+        (text.counted(2, "person", "people"), "2 people"),
+        (text.listed(["sad"]), "sad"),
+        (text.listed(["angry", "fear", "sad"], "or"), "angry, fear or sad"),
+        *((text.clock(n), s) for n, s in ((65.2, "1:05"), (3661, "1:01:01"))),
+        *((text.length(n), s) for n, s in ((0.25, "0.25 s"), (12.54, "12.5 s"), (59.97, "1:00"))),
+        *((text.size(n), s) for n, s in ((850, "850 bytes"), (12_400, "12 kB"), (4e6, "4.0 MB"))),
+        *((text.sentence(s), t) for s, t in (("a photo", "A photo."), ("Eh?", "Eh?"), ("", ""))),
+        (text.first_line("one\x1b[2J\ntwo"), "one?[2J"),
+        (text.first_line(ValueError()), "ValueError"),
+        (text.table(("day", "faces"), [("Monday", "1,200")]), ["day     faces", "Monday  1,200"]),
+        (text.table(("a", "b"), [("Sunday", "1")]), ["a       b", "Sunday  1"]),
     ],
-    ids=ascii,
 )
-def test_csv_holds_any_name_and_no_formula_for_spreadsheets(name, shown):
-    text = results_to_csv([(name, results_of(make_face())), (name, "=no photo")])
-    assert text.count("\r\n") == len(text.encode().decode().splitlines()) == 3
-    for row in csv.DictReader(io.StringIO(text, newline=""), strict=True):
-        assert row["photo"].startswith("'") if shown is None else row["photo"] == shown
-        assert row["problem"] in ("", "'=no photo")
+def test_words(words, expected):
+    assert words == expected

@@ -8,7 +8,7 @@ from model_folder import evaluation, report_content
 from emotion.errors import ModelError
 from emotion.labels import EMOTIONS
 from emotion.model.card import Card, load_card, read_card
-from emotion.model.figures import UNUSABLE, Figures, card_figures, wilson_interval
+from emotion.model.figures import UNUSABLE, Figures, card_figures
 
 SHA = "ab" * 32
 GOOD = {"class_names": list(EMOTIONS), "input_shape": [48, 48, 1], "weights_sha256": SHA}
@@ -81,10 +81,3 @@ def test_a_figure_that_is_no_share_makes_all_unusable(odd):
     ):
         with pytest.raises(UNUSABLE):
             Figures.of("test", content | change)
-
-
-@pytest.mark.parametrize(
-    ("right", "interval"), [(0, (0, 0.2775)), (5, (0.2366, 0.7634)), (10, (0.7225, 1))]
-)
-def test_wilson_interval(right, interval):
-    assert wilson_interval(right, 10) == pytest.approx(interval, abs=1e-4)

@@ -71,16 +71,14 @@ def test_divergence_of_equal_and_of_opposite_answers():
 
 
 def test_reliability_by_hand():
-    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]])
-    rows = Evaluation(("a", "b"), np.array([0, 0, 0, 1, 1]), probabilities).reliability()
-    filled = [row for row in rows if row["images"]]
-    assert [row["images"] for row in filled] == [1, 4]
-    assert (filled[1]["confidence"], filled[1]["accuracy"]) == (pytest.approx(0.9), 0.75)
-    assert filled[1]["lower"] < 0.9 < filled[1]["upper"]
-    assert (rows[0]["confidence"], rows[0]["accuracy"]) == (None, None)
-    # four answers at 90%, three of them right: 0.9 against 0.75
-    four = Evaluation(("a", "b"), np.array([0, 0, 0, 1]), probabilities[:4])
-    assert four.expected_calibration_error == pytest.approx(0.15)
+    four = np.array([[0.9, 0.1]] * 4)  # three are right: 0.9 against 0.75
+    evaluation = Evaluation(("a", "b"), np.array([0, 0, 0, 1]), four)
+    (row,) = (row for row in evaluation.reliability() if row["images"])
+    assert row["lower"] < 0.9 < row["upper"]
+    assert (row["images"], row["confidence"], row["accuracy"]) == (4, pytest.approx(0.9), 0.75)
+    assert evaluation.expected_calibration_error == pytest.approx(0.15)
+    empty = evaluation.reliability()[0]
+    assert (empty["images"], empty["confidence"], empty["accuracy"]) == (0, None, None)
 
 
 def test_risk_coverage_by_hand():
@@ -128,18 +126,14 @@ def test_model_is_measured_in_its_own_class_order(stand_in_model):
     data = make_dataset()
     votes = np.random.default_rng(0).dirichlet(np.ones(7), len(data)).astype(np.float32)
     data = replace(data, votes=votes, twins=np.arange(len(data)) % 2 == 0)
-    other = replace(
-        data, labels=6 - data.labels, votes=votes[:, ::-1], class_names=data.class_names[::-1]
-    )
-    ours, theirs = (evaluate_model(stand_in_model, one) for one in (data, other))
-    assert ours.class_names == EMOTIONS
-    np.testing.assert_array_equal(ours.votes, votes)
-    np.testing.assert_array_equal(ours.labels, theirs.labels)
-    np.testing.assert_array_equal(ours.votes, theirs.votes)
-    assert ours.accuracy == theirs.accuracy
-    assert len(ours.leak_free().labels) == len(data) // 2
-    with pytest.raises(DatasetError, match="received none"):
-        evaluate_model(stand_in_model, data.split("absent"))
+    backwards = {"votes": votes[:, ::-1], "class_names": data.class_names[::-1]}
+    other = replace(data, labels=6 - data.labels, **backwards)
+    for measured in (evaluate_model(stand_in_model, one) for one in (data, other)):
+        assert measured.class_names == EMOTIONS
+        np.testing.assert_array_equal(measured.votes, votes)
+        np.testing.assert_array_equal(measured.labels, data.labels)
+        assert len(measured.leak_free().labels) == len(data) // 2
     unknown = replace(data, class_names=(*EMOTIONS[:-1], "contempt"))
-    with pytest.raises(DatasetError, match="contempt"):
-        evaluate_model(stand_in_model, unknown)
+    for wrong, words in ((data.split("absent"), "received none"), (unknown, "contempt")):
+        with pytest.raises(DatasetError, match=words):
+            evaluate_model(stand_in_model, wrong)

@@ -31,96 +31,95 @@ def part(class_name, form="2.11", module="layers", **config):
     return content
 
 
-def convolution(class_name, form="2.11", **config):
-    """Return a convolution with the settings that Keras 2 wrote for each, also where unused."""
-    settings = {
-        "strides": [1, 1],
-        "padding": "valid",
-        "data_format": "channels_last",
-        "dilation_rate": [1, 1],
-        "groups": 1,
-        "kernel_initializer": part("GlorotUniform", form, "initializers", seed=None),
-        "kernel_regularizer": part("L2", form, "regularizers", l2=0.001),
-        "kernel_constraint": None,
-    }
-    return part(class_name, form, **(settings | {"dtype": "float32"} | config))
+def layer(class_name, form="2.11", **config):
+    """Return a layer with the settings that Keras 2 wrote for each of its kind, used or not."""
+    if "Conv" in class_name:
+        config |= {
+            **{"data_format": "channels_last", "groups": 1, "dtype": "float32"},
+            "kernel_initializer": part("GlorotUniform", form, "initializers", seed=None),
+            "kernel_regularizer": part("L2", form, "regularizers", l2=0.001),
+            "kernel_constraint": None,
+        }
+    if class_name == "BatchNormalization":
+        config |= {"axis": [3], "dtype": part("Policy", form, "mixed_precision", name="float32")}
+    if class_name == "InputLayer":
+        config |= {"batch_input_shape": SHAPE, "dtype": "float32", "sparse": False}
+    return part(class_name, form, **config)
 
 
 LAYERS = (
     ("Conv2D", {"filters": 4, "kernel_size": [3, 3], "activation": "relu"}),
-    ("BatchNormalization", {"axis": [3], "momentum": 0.99, "epsilon": 0.01}),
+    ("BatchNormalization", {"momentum": 0.99, "epsilon": 0.01}),
     ("SeparableConv2D", {"filters": 5, "kernel_size": [3, 3], "activation": "relu"}),
     ("DepthwiseConv2D", {"kernel_size": [3, 3], "activation": "relu"}),
-    ("MaxPooling2D", {"pool_size": [4, 4], "padding": "valid", "strides": [4, 4]}),
+    ("MaxPooling2D", {"pool_size": [4, 4]}),
     ("Dropout", {"rate": 0.25, "noise_shape": None, "seed": None}),
     ("Flatten", {"data_format": "channels_last"}),
     ("Dense", {"units": 7, "activation": "softmax", "use_bias": True}),
 )
+INNER = {"filters": 1, "kernel_size": [3, 3], "padding": "same", "activation": "relu"}
 
 
 def sequential_json(form):
-    start = {"batch_input_shape": SHAPE, "dtype": "float32"}
-    layers = [part("InputLayer", form, **start, sparse=False, ragged=False)]
-    for name, config in LAYERS:
-        make = convolution if "Conv" in name else part
-        policy = {"dtype": part("Policy", form, "mixed_precision", name="float32")}
-        layers.append(make(name, form, **config, **(policy if name.startswith("Batch") else {})))
+    layers = [layer(name, form, **config) for name, config in (("InputLayer", {}), *LAYERS)]
     layers[1]["config"]["batch_input_shape"] = SHAPE
     return part("Sequential", name="sequential", layers=layers)
 
 
 def sequential_network():
     keras = import_keras()
-    layers = [
-        getattr(keras.layers, n)(**(c | {"axis": 3} if "axis" in c else c)) for n, c in LAYERS
-    ]
+    layers = [getattr(keras.layers, name)(**config) for name, config in LAYERS]
     return keras.Sequential([keras.Input((48, 48, 1)), *layers])
 
 
 def functional_json(form):
     """Return a model that uses another one twice: its calls count from 1 in Keras 2."""
 
-    def node(content, name, *sources):
+    def called(content, name, *calls):
         content["config"]["name"] = name
-        nodes = [[[source, call, 0, {}] for source, call in sources]] if sources else []
+        nodes = [[[source, number, 0, {}] for source, number in call] for call in calls]
         return content | {"name": name, "inbound_nodes": nodes}
 
-    def model(name, layers, source, target):
-        ends = {"input_layers": [[source, 0, 0]], "output_layers": [[*target, 0]]}
-        return part("Functional", name=name, layers=layers, **ends)
+    def model(name, target, *layers):
+        ends = {"input_layers": [[layers[0]["name"], 0, 0]], "output_layers": [[*target, 0]]}
+        return part("Functional", name=name, layers=list(layers), **ends)
 
-    start = {"batch_input_shape": SHAPE, "dtype": "float32"}
-    shape = {"filters": 1, "kernel_size": [3, 3], "padding": "same", "activation": "relu"}
-    inner = [
-        node(part("InputLayer", form, **start), "input_1"),
-        node(convolution("Conv2D", form, **shape), "conv", ("input_1", 0)),
-        node(part("Add", form), "add", ("input_1", 0), ("conv", 0)),
-    ]
-    base = model("base", inner, "input_1", ("add", 0)) | {"name": "base"}
-    twice = [[["input_2", 0, 0, {}]], [["base", 1, 0, {}]]]
-    outer = [
-        node(part("InputLayer", form, **start), "input_2"),
-        base | {"inbound_nodes": twice},
-        node(part("Flatten", form), "flatten", ("base", 2)),
-        node(part("Dense", form, units=7, activation="softmax"), "dense", ("flatten", 0)),
-    ]
-    return model("model", outer, "input_2", ("dense", 0))
+    base = model(
+        "base",
+        ("add", 0),
+        called(layer("InputLayer", form), "input_1"),
+        called(layer("Conv2D", form, **INNER), "conv", [("input_1", 0)]),
+        called(layer("Add", form), "add", [("input_1", 0), ("conv", 0)]),
+    )
+    return model(
+        "model",
+        ("dense", 0),
+        called(layer("InputLayer", form), "input_2"),
+        called(base, "base", [("input_2", 0)], [("base", 1)]),
+        called(layer("Flatten", form), "flatten", [("base", 2)]),
+        called(layer("Dense", form, units=7, activation="softmax"), "dense", [("flatten", 0)]),
+    )
 
 
 def functional_network():
     keras = import_keras()
     layers, faces, again = keras.layers, keras.Input((48, 48, 1)), keras.Input((48, 48, 1))
-    conv = layers.Conv2D(1, 3, padding="same", activation="relu", name="conv")
+    conv = layers.Conv2D(**INNER, name="conv")
     base = keras.Model(faces, layers.Add(name="add")([faces, conv(faces)]), name="base")
     features = layers.Flatten()(base(base(again)))
     return keras.Model(again, layers.Dense(7, activation="softmax")(features))
 
 
+KINDS = {
+    "sequential": (sequential_json, sequential_network),
+    "functional": (functional_json, functional_network),
+}
+
+
 def filled(network):
     """Give every weight a value of its own, moving averages included; return the answers, too."""
     random = np.random.default_rng(1)
-    weights = network.get_weights()
-    network.set_weights([random.uniform(0.01, 0.3, each.shape) for each in weights])
+    network.set_weights([random.uniform(0.01, 0.3, each.shape) for each in network.get_weights()])
     return network, network.predict_on_batch(FACES)
 
 
@@ -133,13 +132,13 @@ def write_weights(files, network, whole):
     """Write weights in the layout of Keras 2: alone, or in the file of a whole model."""
     with h5py.File(files.weights, "w") as file:
         group = file.create_group("model_weights") if whole else file
-        group.attrs["layer_names"] = [layer.name.encode() for layer in network.layers]
+        group.attrs["layer_names"] = [each.name.encode() for each in network.layers]
         group.attrs["keras_version"] = b"2.11.0"
-        for layer in network.layers:
-            saved = group.create_group(layer.name)
+        for each in network.layers:
+            saved = group.create_group(each.name)
             # of an inner model, trainable weights first
-            weights = [*layer.trainable_weights, *layer.non_trainable_weights]
-            names = [f"{layer.name}/weight_{number}:0" for number in range(len(weights))]
+            weights = [*each.trainable_weights, *each.non_trainable_weights]
+            names = [f"{each.name}/weight_{number}:0" for number in range(len(weights))]
             saved.attrs["weight_names"] = [name.encode() for name in names]
             for name, weight in zip(names, weights, strict=True):
                 saved.create_dataset(name, data=np.asarray(weight))
@@ -156,12 +155,9 @@ def files(tmp_path) -> ModelFiles:
 
 
 @pytest.mark.parametrize(("form", "whole"), [("2.11", False), ("2.15", True)])
-@pytest.mark.parametrize(
-    ("described", "build"),
-    [(sequential_json, sequential_network), (functional_json, functional_network)],
-    ids=["sequential", "functional"],
-)
-def test_a_pair_of_keras_2_answers_as_it_did(files, described, build, form, whole):
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+def test_a_pair_of_keras_2_answers_as_it_did(files, kind, form, whole):
+    described, build = KINDS[kind]
     network, expected = filled(build())
     write_json(files, described(form), f"{form}.0")
     write_weights(files, network, whole)
@@ -214,8 +210,8 @@ def test_code_is_refused_and_not_run(files, tmp_path, version):
     made = tmp_path / "made"
     save_keras_model(sequential_network(), files)
     for kind, alone in hostile(made).items():
-        for layer in (alone, part("TimeDistributed", layer=alone)):
-            layers = [part("InputLayer", batch_input_shape=SHAPE), layer]
+        for each in (alone, part("TimeDistributed", layer=alone)):
+            layers = [layer("InputLayer"), each]
             write_json(files, part("Sequential", name="sequential", layers=layers), version)
             with pytest.raises(ModelError, match=r"old\.json") as caught:
                 load_keras_model(files)

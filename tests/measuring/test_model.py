@@ -25,7 +25,6 @@ from emotion.model.keras import (
     load_keras_model,
     main,
     save_keras_model,
-    write_fast_form,
 )
 from emotion.model.runtime import apply_temperature, load_model
 from emotion.training.data.datasets import Dataset
@@ -49,9 +48,10 @@ def no_conversion(monkeypatch):
     monkeypatch.setattr("emotion.model.runtime._convert", lambda files: "no TensorFlow")
 
 
-def with_card(files: ModelFiles, **changes):
-    write_card(files, **changes)
-    return load_model(files.stem)
+def assert_keras_answers(model, network):
+    assert model.runtime == "Keras"
+    expected = network.predict_on_batch(FACES[:3])
+    np.testing.assert_allclose(model.predict(FACES[:3]), expected, atol=1e-6)
 
 
 def test_fast_form_answers_as_keras_also_in_many_threads(files):
@@ -71,15 +71,28 @@ def test_fast_form_answers_as_keras_also_in_many_threads(files):
     np.testing.assert_array_equal([model.predict(single) for single in singles], together)
 
 
-def test_card_names_the_classes(files):
+def test_card_names_the_classes_and_how_photos_are_answered(files):
+    def with_card(**changes):
+        write_card(files, **changes)
+        return load_model(files.stem)
+
     names = [f"class {number}" for number in range(7)]
-    model = with_card(files, class_names=names)
+    model = with_card(class_names=names)
     assert model.class_names == tuple(names) == tuple(model.card["class_names"])
     assert model.notes == ()
-    assert model.serving == Serving() == with_card(files, serving=None).serving
+    assert model.serving == Serving() == with_card(serving=None).serving
     np.testing.assert_array_equal(model.answer(FACES), model.predict(FACES))
     with pytest.raises(ModelError, match=r"2 outputs.*\(7,\)"):
-        with_card(files, class_names=["a", "b"])
+        with_card(class_names=["a", "b"])
+    model = with_card(serving={"mirrored": True, "temperature": 0.5})
+    shown, turned = FACES[:3], FACES[:3, :, ::-1]
+    mean = (model.predict(shown) + model.predict(turned)) / 2
+    answers = model.answer(shown)
+    np.testing.assert_allclose(answers, mean**2 / (mean**2).sum(axis=1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(model.answer(turned), answers, rtol=1e-4)
+    assert model.answer(shown[:0]).shape == (0, 7)
+    for temperature, softer in ((1, [0.8, 0.2]), (0.5, [16 / 17, 1 / 17]), (2, [2 / 3, 1 / 3])):
+        np.testing.assert_allclose(apply_temperature(np.array([[0.8, 0.2]]), temperature), [softer])
 
 
 def test_changed_weights_are_not_served_from_the_old_fast_form(files):
@@ -101,23 +114,21 @@ def test_changed_weights_are_not_served_from_the_old_fast_form(files):
     np.testing.assert_allclose(model.predict(FACES[:3]), expected, atol=LARGEST_GAP)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (lambda files: files.fast_form.unlink(), "no fast form"),
-        (lambda files: files.fast_form_seal.unlink(), "no fast form"),
-        (lambda files: files.fast_form_seal.write_text("{}"), "cannot be read"),
-        (lambda files: files.fast_form.write_bytes(bytes(1000)), "damaged"),
-    ],
-    ids=["no form", "no seal", "empty seal", "zeroes"],
-)
-def test_fast_form_that_cannot_be_trusted_falls_back_to_keras(files, no_conversion, spoil, reason):
+SPOILT = {
+    "no form": (lambda files: files.fast_form.unlink(), "no fast form"),
+    "no seal": (lambda files: files.fast_form_seal.unlink(), "no fast form"),
+    "empty seal": (lambda files: files.fast_form_seal.write_text("{}"), "cannot be read"),
+    "zeroes": (lambda files: files.fast_form.write_bytes(bytes(1000)), "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_fast_form_that_cannot_be_trusted_falls_back_to_keras(files, no_conversion, name):
+    spoil, reason = SPOILT[name]
     spoil(files)
     model = load_model(files.stem)
-    assert model.runtime == "Keras"
     assert any(reason in note and "no TensorFlow" in note for note in model.notes)
-    expected = load_keras_model(files).predict_on_batch(FACES[:2])
-    np.testing.assert_allclose(model.predict(FACES[:2]), expected, atol=1e-6)
+    assert_keras_answers(model, load_keras_model(files))
 
 
 def test_missing_or_damaged_files(files, no_conversion):
@@ -154,19 +165,22 @@ def test_networks_that_break_the_contract(no_conversion, tmp_path, network, mess
         load_model(files.stem)
 
 
-def test_layers_that_do_not_convert_are_run_by_keras(no_conversion, tmp_path):
+def test_layers_that_do_not_convert_are_run_by_keras(no_conversion, tmp_path, capsys):
     keras = import_keras()
     flip = keras.layers.RandomFlip("horizontal")
     network = keras.Sequential([keras.Input((48, 48, 1)), flip, *build_tiny_network().layers])
     files = ModelFiles(tmp_path / "augmenting")
     save_keras_model(network, files)
-    with pytest.raises(ModelError, match="convertible to ONNX"):
-        write_fast_form(files)
+    for arguments, code, words in (
+        ([str(files.stem)], 1, "convertible to ONNX"),
+        (["missing"], 1, "missing"),
+        ([], 2, "usage"),
+    ):
+        assert main(arguments) == code
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert words in line
     assert not files.fast_form.exists()
-    model = load_model(files.stem)
-    assert model.runtime == "Keras"
-    expected = network.predict_on_batch(FACES[:3])
-    np.testing.assert_allclose(model.predict(FACES[:3]), expected, atol=1e-6)
+    assert_keras_answers(load_model(files.stem), network)
 
 
 def test_weights_saved_the_new_way_and_renamed(files):
@@ -177,12 +191,6 @@ def test_weights_saved_the_new_way_and_renamed(files):
     np.testing.assert_array_equal(answers, network.predict_on_batch(FACES[:2]))
 
 
-@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["missing"], 1)])
-def test_conversion_command_fails_with_a_sentence(arguments, code, capsys):
-    assert main(arguments) == code
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-
-
 def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeypatch):
     watched = Mock(wraps=onnxruntime.InferenceSession)
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
@@ -191,19 +199,6 @@ def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeyp
     options = watched.call_args.args[1]
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-
-
-def test_photos_are_answered_with_their_mirror_image_where_the_card_says_so(files):
-    model = with_card(files, serving={"mirrored": True, "temperature": 0.5})
-    shown, turned = FACES[:3], FACES[:3, :, ::-1]
-    mean = (model.predict(shown) + model.predict(turned)) / 2
-    answers = model.answer(shown)
-    np.testing.assert_allclose(answers, mean**2 / (mean**2).sum(axis=1, keepdims=True), rtol=1e-4)
-    np.testing.assert_allclose(model.answer(turned), answers, rtol=1e-4)
-    assert model.answer(shown[:0]).shape == (0, 7)
-    probabilities = np.array([[0.8, 0.2]])
-    for temperature, softer in ((1, [0.8, 0.2]), (0.5, [16 / 17, 1 / 17]), (2, [2 / 3, 1 / 3])):
-        np.testing.assert_allclose(apply_temperature(probabilities, temperature), [softer])
 
 
 def test_an_answer_beyond_doubt_needs_no_mirror_image(stand_in_model):

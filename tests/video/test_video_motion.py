@@ -1,10 +1,8 @@
 """Where the content of a box goes, and cuts, on pictures of noise and blobs."""
 
 import cv2
-import matplotlib.cbook
 import numpy as np
 import pytest
-from PIL import Image
 
 from emotion.video.motion import CutFinder, GreyFrame, follow_boxes, patch_of
 
@@ -133,10 +131,8 @@ def test_cuts(images, found):
     assert cuts(*images) == found
 
 
-def test_heads_in_one_place_make_a_cut_and_a_fast_one_makes_none(astronaut):
+def test_heads_in_one_place_make_a_cut_and_a_fast_one_makes_none(astronaut, hopper):
     """Two close-ups in grey, the faces of one size in one place."""
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
-        hopper = np.asarray(Image.open(file).convert("RGB"))
 
     def room(head, left=100):
         image = textured(9, (400, 240))

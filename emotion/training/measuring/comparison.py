@@ -35,14 +35,9 @@ def compare_models(
 ) -> list[dict]:
     """Measure models, each a folder and name, on all images of a dataset, as they are served.
 
-    `progress` is called with the name of each model before it is measured.
-
-    Returns:
-        A row a model. f1 is by class, None where it is not defined; size_bytes of the .h5;
-        parameters with moving averages; multiply_adds of one face, None without a fast form;
-        milliseconds are medians a face, alone and among 32.
-
-    Raises DatasetError, ModelError.
+    `progress` is called with the name of each model first. In the rows, parameters include moving
+    averages, multiply_adds are of one face (None without a fast form), milliseconds are medians a
+    face. Raises DatasetError, ModelError.
     """
     if not stems:
         raise ModelError("expected one model or more to compare; received none")
@@ -90,8 +85,8 @@ def compare_models(
 def time_models(models: Sequence[EmotionModel], images: np.ndarray) -> list[list[float]]:
     """Return the median milliseconds a face of each model: alone, and among 32.
 
-    The models take turns, so that whatever else the machine does hits all alike. The first round
-    does not count. Images are (N, 48, 48) uint8, at least one.
+    The models take turns, so that whatever else the machine does hits all alike; the first round
+    does not count.
     """
     batch = np.resize(images, (BATCH_SIZE, *INPUT_SHAPE)).astype(np.float32) / 255
     samples = np.zeros((ROUNDS + 1, len(models), 2))
@@ -105,30 +100,20 @@ def time_models(models: Sequence[EmotionModel], images: np.ndarray) -> list[list
 
 
 def count_multiply_adds(fast_form: Path) -> int:
-    """Return the multiply-adds of one face in an ONNX file.
-
-    Counts convolutions and matrix products, which are all but a few per cent of the work.
-    """
+    """Return the multiply-adds of one face in an ONNX file, of convolutions and products."""
     import onnx
-    import onnxruntime
 
     model = onnx.load(fast_form)
-    graph, face = model.graph, {model.graph.input[0].name: np.zeros((1, *INPUT_SHAPE), np.float32)}
-    steps = [node for node in graph.node if node.op_type in CONVOLUTIONS + PRODUCTS]
+    for value in (*model.graph.input, *model.graph.output):  # for one face all shapes are known
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    shapes |= {name: value.shape for name, value in face.items()}
-    # the network is run for the other shapes: ONNX's own inference of shapes does not see through
-    # a flattening of batches of any size
-    wanted = {name for node in steps for name in (*node.input[:2], node.output[0])}
-    for name in sorted(wanted - shapes.keys() - {value.name for value in graph.output}):
-        graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    results = zip(graph.output, session.run(None, face), strict=True)
-    shapes |= {value.name: result.shape for value, result in results}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        shapes[value.name] = tuple(size.dim_value for size in value.type.tensor_type.shape.dim)
     total = 0
-    for node in steps:
+    for node in graph.node:
+        if node.op_type not in CONVOLUTIONS + PRODUCTS:
+            continue
         source, weights, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
         if node.op_type in PRODUCTS:
             total += math.prod(result) * source[-1]
@@ -275,7 +260,8 @@ def _short(count: int | None) -> str:
     """Return a count in thousands, millions or billions."""
     if count is None:
         return NOTHING
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return str(count)
+    units = (
+        (size, unit) for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if count >= size
+    )
+    size, unit = next(units, (1, ""))
+    return f"{count / size:.3g}{unit}"

@@ -1,5 +1,6 @@
 """How good the answers are: metrics from (labels, probabilities); no Keras, no files."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -76,9 +77,8 @@ class Evaluation:
     @property
     def confusion_normalised(self) -> np.ndarray:
         """Return shares of each true class, (classes, classes); NaN if it has no images."""
-        counts = self.confusion
-        totals, blank = counts.sum(axis=1, keepdims=True), np.full(counts.shape, np.nan)
-        return np.divide(counts, totals, out=blank, where=totals > 0)
+        with np.errstate(invalid="ignore"):
+            return self.confusion / self.confusion.sum(axis=1, keepdims=True)
 
     def per_class(self) -> tuple[dict, ...]:
         """Return class, precision, recall, F1 (None if not defined) and support of each class."""
@@ -106,9 +106,9 @@ class Evaluation:
         )
 
     def risk_coverage(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return coverage, (N,), and risk: the share of errors when the rest is left out as unsure.
+        """Return coverage, (N,), and risk: the share of errors among the surest answers.
 
-        Equally sure answers share their errors evenly (Geifman & El-Yaniv 2017).
+        Equally sure ones share their errors evenly (Geifman & El-Yaniv 2017).
         """
         _, group, sizes = np.unique(-self.confidence, return_inverse=True, return_counts=True)
         errors = np.bincount(group, weights=~self.right)
@@ -119,12 +119,8 @@ class Evaluation:
         return tuple(map(self.coverage_row, COVERAGES))
 
     def coverage_row(self, coverage: float) -> dict:
-        """Return the accuracy if only the surest answers count, those from a threshold on.
-
-        The threshold is the highest confidence that leaves at least this share of the images.
-        """
-        least_images = int(np.ceil(coverage * len(self.labels)))
-        threshold = np.sort(self.confidence)[-least_images]
+        """Return the accuracy if only the surest answers count, at least this share of all."""
+        threshold = np.sort(self.confidence)[-math.ceil(coverage * len(self.labels))]
         kept = self.confidence >= threshold
         return {
             "coverage": coverage,
@@ -176,16 +172,13 @@ class Evaluation:
     def figures(self) -> dict:
         """Return the figures that are one number each, as plain types for JSON.
 
-        The interval is that of Wilson 1927; the area, low is good, that of Geifman, Uziel &
-        El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers".
+        The area is that of Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation".
         """
         best_2 = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :2]
         return {
             "images": len(self.labels),
             "accuracy": self.accuracy,
-            "accuracy_interval_95": list(
-                wilson_interval(self.right.sum().item(), len(self.labels))
-            ),
+            "accuracy_interval_95": list(wilson_interval(int(self.right.sum()), len(self.labels))),
             "top_2_accuracy": float((best_2 == self.labels[:, None]).any(axis=1).mean()),
             "macro_f1": self.macro_f1,
             "log_loss": self.log_loss,
@@ -211,9 +204,8 @@ class Evaluation:
 
 
 def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False) -> Evaluation:
-    """Evaluate a model on all images of a dataset, answered as photos are.
+    """Evaluate a model on a dataset, answered as photos are, or with `one_crop` without the mirror.
 
-    With `one_crop` the mirror image is left out, even if the model's card asks for it.
     Raises DatasetError.
     """
     unknown = sorted(set(dataset.class_names) - set(model.class_names))
@@ -229,9 +221,8 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     if dataset.votes is not None:
         votes = np.zeros((len(dataset), len(model.class_names)), np.float32)
         votes[:, positions] = dataset.votes
-    probabilities = predict_images(model.predict if one_crop else model.answer, dataset.images)
-    labels = positions[dataset.labels]
-    return Evaluation(model.class_names, labels, probabilities, votes, dataset.twins)
+    answers = predict_images(model.predict if one_crop else model.answer, dataset.images)
+    return Evaluation(model.class_names, positions[dataset.labels], answers, votes, dataset.twins)
 
 
 def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
@@ -244,10 +235,7 @@ def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarr
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the temperature T that makes probabilities honest (Guo et al. 2017).
-
-    Then softmax(log(probabilities) / T) has the least log loss, on images not trained on.
-    """
+    """Return the temperature for `apply_temperature` with the least log loss (Guo et al. 2017)."""
 
     def loss(log_temperature: float) -> float:
         scaled = apply_temperature(probabilities, float(np.exp(log_temperature)))

@@ -1,11 +1,9 @@
 """Everything that a report tells about a model on one split; no Keras, no files.
 
-How accuracy falls when images are worse than those of the dataset: named corruptions in rising
-steps, as in Hendrycks & Dietterich 2019, "Benchmarking neural network robustness to common
+Corruptions as in Hendrycks & Dietterich 2019, "Benchmarking neural network robustness to common
 corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 
@@ -96,10 +94,7 @@ class SplitResult:
 
 
 def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
-    """Measure a model on one split, answered as photos are; `robustness` takes the longest.
-
-    Raises DatasetError.
-    """
+    """Measure a model on one split; `robustness` takes the longest. Raises DatasetError."""
     return SplitResult(
         evaluation=evaluate_model(model, split),
         one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
@@ -116,11 +111,9 @@ def wrong_samples(result: SplitResult) -> list[dict]:
 
 def right_samples(result: SplitResult) -> list[dict]:
     """Return right answers the model is surest of, the classes taking turns, at most as many."""
-    evaluation = result.evaluation
-    queues = [
-        _surest_first(evaluation, evaluation.right & (evaluation.labels == label))[:SAMPLE_COUNT]
-        for label in range(len(evaluation.class_names))
-    ]
+    evaluation, labels = result.evaluation, range(len(result.evaluation.class_names))
+    rights = [evaluation.right & (evaluation.labels == label) for label in labels]
+    queues = [_surest_first(evaluation, right)[:SAMPLE_COUNT] for right in rights]
     return _samples(result, [at for at in chain(*zip_longest(*queues)) if at is not None])
 
 
@@ -131,9 +124,7 @@ def _surest_first(evaluation: Evaluation, mask: np.ndarray) -> list[int]:
 
 
 def _samples(result: SplitResult, positions: list[int]) -> list[dict]:
-    """Return rows about some images: row (from 0), true_class (the label), answer, its probability,
-    name (where it comes from) and votes (class -> share, the most first), with the image.
-    """
+    """Return rows about images: `name` says where one comes from, `votes` are class -> share."""
     evaluation, samples = result.evaluation, []
     classes, answers = evaluation.class_names, evaluation.predictions
     for position in positions[:SAMPLE_COUNT]:
@@ -156,18 +147,23 @@ def _samples(result: SplitResult, positions: list[int]) -> list[dict]:
 def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[dict, ...]:
     """Measure the accuracy under every corruption at every level, and first without any.
 
-    Of a dataset of more than `CORRUPTED_IMAGES`, so many are taken. A row has corruption, level,
-    description, accuracy (answered as photos are), accuracy_one_crop (without the mirror image;
-    None if photos are answered so) and images, how many there were.
+    Of a dataset of more than `CORRUPTED_IMAGES`, so many are taken. `accuracy_one_crop`, without
+    the mirror image, is None if photos are answered so anyway.
     """
     sample, rows = sample_of(dataset), []
-    for corruption, level, description, images in _conditions(sample.images):
+
+    def measure(corruption: str, level: str, description: str, images: np.ndarray) -> None:
         changed, one_crop = replace(sample, images=images), None
         if model.serving.mirrored:
             one_crop = evaluate_model(model, changed, one_crop=True).accuracy
         row = {"corruption": corruption, "level": level, "description": description}
         row |= {"accuracy": evaluate_model(model, changed).accuracy}
         rows.append(row | {"accuracy_one_crop": one_crop, "images": len(sample)})
+
+    measure(UNCHANGED, "", "as in the dataset", sample.images)
+    for name, (change, strengths, description) in CORRUPTIONS.items():
+        for level, strength in zip(LEVELS, strengths, strict=True):
+            measure(name, level, description.format(strength), change(sample.images, strength))
     return tuple(rows)
 
 
@@ -177,11 +173,3 @@ def sample_of(dataset: Dataset) -> Dataset:
         return dataset
     chosen = np.random.default_rng(SEED).permutation(len(dataset))[:CORRUPTED_IMAGES]
     return dataset.where(np.isin(np.arange(len(dataset)), chosen))
-
-
-def _conditions(images: np.ndarray) -> Iterator[tuple[str, str, str, np.ndarray]]:
-    """Yield corruption, level, description and the changed images, as they are first."""
-    yield UNCHANGED, "", "as in the dataset", images
-    for name, (change, strengths, description) in CORRUPTIONS.items():
-        for level, strength in zip(LEVELS, strengths, strict=True):
-            yield name, level, description.format(strength), change(images, strength)

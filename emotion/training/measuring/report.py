@@ -1,11 +1,8 @@
-"""The report of a training run or of an evaluation: one page to read, and every figure and table.
+"""The report of a training run or of an evaluation: one page, and every figure and table beside it.
 
-The page, `report.html`, comes from the same templates as the app's page about a model; it holds its
-pictures and needs nothing beside it. The pictures lie beside it as PNG, the tables as CSV, the
-numbers as JSON.
+`report.html` comes from the same templates as the app's page about a model and holds its pictures.
 """
 
-import base64
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
@@ -25,7 +22,7 @@ from emotion.labels import EMOJI
 from emotion.model.card import SPLITS, Card
 from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
-from emotion.text import counted, decimal, share, table
+from emotion.text import counted, data_url, decimal, share, table
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import SplitResult, right_samples, wrong_samples
 from emotion.training.measuring.report_figures import DARK, curves, draw, figures_of, sample_sheet
@@ -44,11 +41,8 @@ def write_report(
 ) -> Path:
     """Write the page and everything it shows; return the path of the page.
 
-    Args:
-        results: what was measured, by the name of the split.
-        history: a row an epoch with epoch and, if known, loss, accuracy, val_loss, val_accuracy.
-        selected_epoch: the epoch whose weights were kept, counted from 1.
-        faces: show faces of the dataset; without them the report can be given to anyone.
+    Results are by split, history has a row an epoch, the selected epoch counts from 1. Without
+    `faces` of the dataset the report can be given to anyone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = None
@@ -57,8 +51,7 @@ def write_report(
         write_figure(folder / "curves.png", draw(curves, history, selected_epoch))
         drawn = _picture(folder / "curves.png", curves, history, selected_epoch)
     card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
-    order = {name: place for place, name in enumerate(SPLITS)}
-    names = sorted(results, key=lambda name: (order.get(name, len(order)), name))
+    names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
     splits = [_write_split(folder / name, results[name], faces) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
         splits[0] |= {"thresholds": read_thresholds(model.card)}
@@ -99,7 +92,6 @@ def write_evaluation(folder: Path, evaluation: Evaluation, images: np.ndarray) -
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure, whole or not at all."""
     with whole_file(path) as part:
         figure.savefig(part)
 
@@ -180,7 +172,7 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
             if name in figures
         },
         "mistakes": [
-            (sample, _data_url(cv2.imencode(".png", sample["image"])[1].tobytes()))
+            (sample, data_url(cv2.imencode(".png", sample["image"])[1].tobytes()))
             for sample in mistakes
         ],
         "voted": sum(bool(sample["votes"]) for sample in mistakes),
@@ -200,8 +192,7 @@ def _sample_row(sample: dict) -> dict:
     """Return a sample as a row of a table, without its image."""
     votes = " ".join(f"{name}:{part:.2f}" for name, part in sample["votes"].items())
     row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
-    del row["image"]
-    return row
+    return {name: value for name, value in row.items() if name != "image"}
 
 
 def _voters_agree(sample: dict) -> bool:
@@ -216,9 +207,5 @@ def _picture(light: Path, *figure) -> dict:
     dark, buffer = draw(*figure, palette=DARK), io.BytesIO()
     dark.savefig(buffer)
     width, height = (round(float(side) * 96) for side in dark.get_size_inches())
-    urls = {"light": _data_url(light.read_bytes()), "dark": _data_url(buffer.getvalue())}
+    urls = {"light": data_url(light.read_bytes()), "dark": data_url(buffer.getvalue())}
     return urls | {"width": width, "height": height}
-
-
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -1,8 +1,4 @@
-"""The figures of a report: one theme, a light and a dark palette, no files.
-
-All are narrow, so that their text can still be read on a phone. The colour of a class never stands
-without its name.
-"""
+"""The figures of a report, narrow enough for a phone: one theme, a light and a dark palette."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -159,10 +155,8 @@ def reliability(evaluation: Evaluation, palette: Palette) -> Figure:
     lefts, confidence, accuracy, counts = (
         [row[key] for row in rows] for key in ("lower", "confidence", "accuracy", "images")
     )
-    intervals = [
-        wilson_interval(round(share * count), count)
-        for share, count in zip(accuracy, counts, strict=True)
-    ]
+    rights = zip(accuracy, counts, strict=True)
+    intervals = [wilson_interval(round(share * count), count) for share, count in rights]
     figure = _figure(4.4)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], ":", color=palette.muted, label="perfectly honest")

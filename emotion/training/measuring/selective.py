@@ -7,11 +7,8 @@ An answer is sure when it leads clearly and is probable enough:
    recognition error and reject tradeoff", where an error costs twice an unsure answer).
 2. `sure_from` is the lowest probability from which the answers with a clear lead are right in at
    least `TARGET_ACCURACY` of cases, read off their risk-coverage curve (Geifman & El-Yaniv 2017,
-   "Selective classification for deep neural networks"). Where that would leave fewer than
-   `LEAST_COVERAGE` of all faces with a sure answer, it is the highest one that leaves so many: an
-   app that is unsure of most faces helps nobody.
-
-Both are rounded to what a person can read; what they then give stands beside them on the card.
+   "Selective classification for deep neural networks"). Where fewer than `LEAST_COVERAGE` of all
+   faces would then have a sure answer, it is the highest one that leaves so many.
 """
 
 import math
@@ -33,14 +30,8 @@ DIGITS = 3
 def verdict_facts(labels: np.ndarray, probabilities: np.ndarray, split: str = "validation") -> dict:
     """Return what a model's card says under `verdict`: the thresholds and what they give.
 
-    Args:
-        labels: (N,) int, from images of `split` the network was not trained on; N above 0.
-        probabilities: (N, classes), calibrated, as they are served.
-
-    Returns:
-        Beside the `Thresholds`: coverage, the share of the faces with a sure answer;
-        accuracy_when_sure; named_when_unsure, how often the true class is among the one to three
-        that an unsure answer names. A share of no faces is None.
+    Labels, (N,) int, and probabilities, (N, classes), are of images that were not learned from, as
+    they are served. A share of no faces is None.
     """
     right = probabilities.argmax(axis=1) == labels
     thresholds = choose_thresholds(labels, probabilities)

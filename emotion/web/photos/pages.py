@@ -1,6 +1,5 @@
 """What the pages share: their blueprint, words for templates, and replies with files."""
 
-import base64
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +10,7 @@ from flask import Blueprint, Response, send_file
 from emotion.faces import short_verdict, verdict
 from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
-from emotion.text import percent
+from emotion.text import data_url, percent
 from emotion.web.database import Answers
 from emotion.web.services import current_services
 
@@ -69,5 +68,4 @@ def private_file(data: bytes | BinaryIO | Path, mimetype: str, name: str | None)
 
 def data_uri(name: str, data: bytes) -> str:
     """Return a picture as an address that contains it."""
-    kind = "png" if name.endswith(".png") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_url(data, "png" if name.endswith(".png") else "jpeg")
