@@ -2,14 +2,13 @@
 
 import gc
 import shutil
-import threading
 import warnings
+from contextlib import ExitStack
 
 import cv2
 import pytest
 from skimage.data import astronaut
-
-from app import open_server
+from web_support import served
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -65,18 +64,8 @@ def open_context(browser):
 @pytest.fixture(scope="module")
 def serve():
     """Give a function that serves an app and returns its address."""
-    servers = []
-
-    def serve(app):
-        server = open_server(app, app.extensions["emotion"].settings)
-        threading.Thread(target=server.run, daemon=True).start()
-        servers.append((server, app))
-        return f"http://127.0.0.1:{server.effective_port}"
-
-    yield serve
-    for server, app in servers:
-        server.close()
-        app.extensions["emotion"].videos.workers.stop()
+    with ExitStack() as servers:
+        yield lambda app: f"http://127.0.0.1:{servers.enter_context(served(app))}"
 
 
 @pytest.fixture(scope="session")

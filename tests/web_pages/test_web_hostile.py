@@ -1,26 +1,40 @@
-"""Hostile requests: each gets a clear answer and leaves nothing behind, neither files nor memory.
+"""Hostile requests and connections: each gets a clear answer and leaves nothing behind.
 
 More bombs are in the tests of images, plain mistakes in test_web_uploads.py.
 """
 
 import errno
 import io
+import json
+import select
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from web_support import assert_nothing_is_left, encoded, make_app, photo_form
+from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served
 
 from emotion.errors import DatabaseError
+from emotion.web import server
 from emotion.web.database import Database
 from emotion.web.settings import PROJECT_FOLDER
 
 DEADLINE_S = 60
 DOORS = ("/", "/api/v1/recognize", "/api/v1/photos")
 BOUNDARY = "multipart/form-data; boundary=x"
+
+
+@pytest.fixture
+def app(tmp_path, monkeypatch, cut_forms):
+    """Return an app whose temporary files go to a folder of the test's own."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return make_app(tmp_path, PORT=0, MAX_UPLOAD_MB=1, MAX_PHOTOS=2)
 
 
 # Bombs: a few bytes that say they are much, or become much
@@ -62,20 +76,12 @@ BOMBS = {
 HARMLESS = {"PNG, inflated beyond its size": png(100, 100, b"\0" * 200_000_000)}
 
 
-@pytest.fixture
-def app(tmp_path, monkeypatch):
-    """Return an app whose temporary files go to a folder of the test's own."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    return make_app(tmp_path, MAX_UPLOAD_MB=1)
-
-
 MEASURE = """
 import resource, sys
 from pathlib import Path
 sys.path[:0] = ["tests", "tests/web_pages"]
 from test_web_hostile import BOMBS, HARMLESS
-from web_support import assert_nothing_is_left, make_app, photo_form
+from web_support import make_app, photo_form
 
 client = make_app(Path(sys.argv[1])).test_client()
 
@@ -95,14 +101,8 @@ for name, content in (BOMBS | HARMLESS).items():
 
 def test_bombs_take_no_memory(tmp_path):
     """Under the default limits; each would take gigabytes, or hundreds of megabytes at least."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path)],
-        cwd=PROJECT_FOLDER,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S * 5,
-    )
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    subprocess.run(command, cwd=PROJECT_FOLDER, check=True, timeout=DEADLINE_S * 5)
 
 
 # Files that are two things at once, or pretend
@@ -146,37 +146,15 @@ def test_of_two_things_in_one_file_only_the_photo_is_kept(app):
     assert not any(b"polyglot" in path.read_bytes() for path in files)
 
 
-def test_neither_a_files_name_nor_its_type_is_believed(app):
-    client = app.test_client()
-    for name, kind in (
-        ("photo.jpg", "text/html"),
-        ("a.svg", "image/svg+xml"),
-        ("a.exe", 'a/b; c="'),
-    ):
-        for content, status in ((encoded("PNG"), 200), (b"<svg/>", 415)):
-            form = {"photo": (io.BytesIO(content), name, kind)}
-            assert client.post("/api/v1/recognize", data=form).status_code == status
-
-
 NAMES = (
-    b"../../../etc/passwd",
-    b"C:\\\\windows\\\\system.ini",
-    b"/etc/cron.d/x",
-    b"...",
-    b"x\0.jpg",
-    b"x\\r\\nSet-Cookie: a=b.jpg",
-    b"%2e%2e%2fx.jpg",
-    b'x\\"; filename=\\"y.jpg',
-    b"<img src=x onerror=alert(1)>.jpg",
+    *(b"../../../etc/passwd", b"C:\\\\windows\\\\system.ini", b"/etc/cron.d/x", b"..."),
+    *(b"x\0.jpg", b"x\\r\\nSet-Cookie: a=b.jpg", b"%2e%2e%2fx.jpg", b'x\\"; filename=\\"y.jpg'),
+    *(b"<img src=x onerror=alert(1)>.jpg", b"{{ 7 * 7 }}.jpg", b"-rf.jpg", b"con.jpg", b"y" * 3000),
     "😀👩‍👩‍👧.jpg".encode(),
-    b"{{ 7 * 7 }}.jpg",
-    b"-rf.jpg",
-    b"con.jpg",
-    b"y" * 3000,
 )
 
 
-def test_names_of_all_kinds_play_no_part(app):
+def test_neither_the_name_nor_the_type_of_a_file_plays_a_part(app):
     client, uploads = app.test_client(), app.extensions["emotion"].settings.uploads
     for name in NAMES:
         head = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="' + name
@@ -190,6 +168,10 @@ def test_names_of_all_kinds_play_no_part(app):
     kept = {path.name for folder in uploads.iterdir() for path in folder.iterdir()}
     assert not kept & {name.decode(errors="replace") for name in NAMES}
     assert not (uploads.parent / "etc").exists()
+    for name, kind in (("a.jpg", "text/html"), ("a.svg", "image/svg+xml"), ("a.exe", 'a/b; c="')):
+        for content, status in ((encoded("PNG"), 200), (b"<svg/>", 415)):
+            form = {"photo": (io.BytesIO(content), name, kind)}
+            assert client.post("/api/v1/recognize", data=form).status_code == status
 
 
 def part(head, content=b""):
@@ -211,7 +193,6 @@ BODIES = {
 }
 
 
-@pytest.mark.usefixtures("cut_forms")
 def test_forms_that_are_no_proper_forms(app):
     for name, body in BODIES.items():
         for door in DOORS:
@@ -221,11 +202,10 @@ def test_forms_that_are_no_proper_forms(app):
     assert_nothing_is_left(app)
 
 
+# the reader of forms puts aside what may be the start of a boundary, again and again
 def test_a_photo_full_of_what_might_be_the_end_of_a_part_is_read(app):
-    """The reader of forms puts aside what may be the start of a boundary, again and again."""
-    content = encoded() + b"\r\n--\r\n-" * 40_000
-    for door in DOORS:
-        assert app.test_client().post(door, data=photo_form(content)).status_code < 400
+    form = encoded() + b"\r\n--\r\n-" * 40_000
+    assert app.test_client().post("/", data=photo_form(form)).status_code == 303
 
 
 # What fails around us
@@ -263,3 +243,91 @@ def test_a_database_that_goes_away_leaves_no_photo_behind(app, monkeypatch):
         assert int(reply.headers["Retry-After"]) > 0
         assert "10.0.0.1" not in reply.text
     assert set(app.extensions["emotion"].settings.uploads.iterdir()) == kept
+
+
+# Connections to the real server
+
+
+def answer_to(port, start, more=b"", pause_s=0.0):
+    """Send a start, then more again and again until there is an answer; return the answer."""
+    deadline = time.monotonic() + DEADLINE_S
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as line:
+        line.sendall(start)
+        while not select.select([line], [], [], pause_s)[0]:
+            assert time.monotonic() < deadline, "no answer"
+            try:
+                line.sendall(more)
+            except OSError:
+                break
+        received = b""
+        try:
+            while data := line.recv(65536):
+                received += data
+        except ConnectionResetError:
+            pass
+        return received.decode() or "reset"
+
+
+HEAD = (
+    "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n{}\r\n"
+)
+FILE_HEAD = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_bodies_without_end_or_of_any_length_are_cut(app, door):
+    chunked = HEAD.format(door, "Transfer-Encoding: chunked\r\n").encode()
+    chunk = b"4000\r\n" + b"\0" * 0x4000 + b"\r\n"
+    enormous = HEAD.format(door, f"Content-Length: {10**15}\r\n").encode()
+    broken = HEAD.format(door, "Content-Length: 15000\r\n").encode() + FILE_HEAD
+    with served(app) as port:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as line:
+                line.sendall(broken + encoded()[:3000])
+        answer = answer_to(port, chunked, chunk)
+        assert answer == "reset" or answer.startswith("HTTP/1.1 413 ")
+        assert answer_to(port, enormous, pause_s=DEADLINE_S).startswith("HTTP/1.1 413 ")
+        assert " 200 OK" in answer_to(port, b"GET /healthz HTTP/1.0\r\n\r\n", pause_s=DEADLINE_S)
+    assert_nothing_is_left(app)
+
+
+def test_only_where_videos_are_sent_to_may_as_much_come_as_a_video_has(tmp_path):
+    app = make_app(tmp_path, PORT=0, MAX_UPLOAD_MB=0.02, MAX_VIDEO_MB=2)
+    length = f"Content-Length: {2**20}\r\nConnection: close\r\n"
+    body = FILE_HEAD.replace(b"photo", b"video") + bytes(2**20)
+    with served(app) as port:
+        for door in (*DOORS, "/live/frame", "/mine/delete"):
+            start = HEAD.format(door, length).encode()
+            assert answer_to(port, start, pause_s=DEADLINE_S).startswith("HTTP/1.1 413 ")
+        for door in ("/videos", "/api/v1/videos"):
+            start = HEAD.format(door, length).encode() + body[: 2**20 - 7] + b"\r\n--x--\r\n"
+            assert " 415 " in answer_to(port, start, pause_s=DEADLINE_S)
+
+
+@pytest.mark.parametrize("where", ["head", "body"])
+def test_a_connection_that_trickles_is_told_so_and_closed(app, monkeypatch, where):
+    monkeypatch.setattr(server, "GRACE_S", 0.2)
+    monkeypatch.setattr(server, "LEAST_BYTES_PER_S", 10**9)
+    start = HEAD.format("/", "Content-Length: 9999\r\n").encode() + FILE_HEAD
+    with served(app) as port:
+        answer = answer_to(port, start if where == "body" else b"GET / HT", b"P", pause_s=0.02)
+        others = answer_to(port, b"GET /healthz HTTP/1.0\r\n\r\n", pause_s=DEADLINE_S)
+    assert " 408 Request Timeout" in answer
+    assert "at least" in answer
+    assert " 200 OK" in others
+    assert_nothing_is_left(app)
+
+
+def test_a_flood_sees_only_answers(app):
+    """More at once than there are threads: each is answered, by its result or by 503."""
+    body = FILE_HEAD + encoded(quality=50) + b"\r\n--x--\r\n"
+    length = f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+    head = HEAD.format("/api/v1/recognize", length).encode()
+    with served(app) as port, ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(answer_to, port, head + body, b"", DEADLINE_S) for _ in range(40)]
+        answers = [answer.result() for answer in waiting]
+    statuses = {answer.split()[1] for answer in answers}
+    assert "200" in statuses
+    assert statuses <= {"200", "503"}
+    for answer in answers:
+        assert json.loads(answer.partition("\r\n\r\n")[2])
