@@ -1,5 +1,7 @@
 """Fixtures of the tests of stored data: both databases, and apps that read no real video."""
 
+from contextlib import closing
+
 import pytest
 from databases import POSTGRESQL_PROGRAMS, PostgresqlPlace, SqlitePlace
 from web_support import make_app
@@ -28,9 +30,8 @@ def place(request, tmp_path):
 
 @pytest.fixture
 def database(place):
-    database = Database(place.url)
-    yield database
-    database.close()
+    with closing(Database(place.url)) as database:
+        yield database
 
 
 @pytest.fixture

@@ -33,10 +33,8 @@ class PostgresqlPlace:
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
-        self.data, self.url = (
-            self.folder / "data",
-            f"postgresql://postgres@/postgres?host={self.folder}",
-        )
+        self.data = self.folder / "data"
+        self.url = f"postgresql://postgres@/postgres?host={self.folder}"
         if os.geteuid() == 0:
             shutil.chown(self.folder, "postgres")
         self._run("initdb", "-U", "postgres", "-A", "trust", "--no-sync")
@@ -63,7 +61,5 @@ class PostgresqlPlace:
         user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         command = [*user, POSTGRESQL_PROGRAMS / program, "-D", self.data, *arguments]
         # a server that is started keeps what it inherits open, so it must not be a pipe
-        with (self.folder / "output").open("ab") as output:
-            subprocess.run(
-                command, check=True, cwd="/", stdout=output, stderr=output, stdin=subprocess.DEVNULL
-            )
+        nowhere = subprocess.DEVNULL
+        subprocess.run(command, check=True, cwd="/", stdin=nowhere, stdout=nowhere, stderr=nowhere)
