@@ -19,9 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served
 
-from emotion.errors import DatabaseError
 from emotion.web import server
-from emotion.web.database import Database
 from emotion.web.settings import PROJECT_FOLDER
 
 DEADLINE_S = 60
@@ -225,24 +223,6 @@ def test_a_full_disk_and_a_store_that_cannot_be_written(app, monkeypatch):
         reply = client.post(door, data=photo_form())
         assert reply.status_code == status
         assert str(uploads) not in reply.text
-
-
-def test_a_database_that_goes_away_leaves_no_photo_behind(app, monkeypatch):
-    def fail(*arguments):
-        raise DatabaseError("expected a database; received nothing from 10.0.0.1")
-
-    client = app.test_client()
-    # statistics hold back no answer
-    monkeypatch.setattr(Database, "count", fail)
-    assert [client.post(door, data=photo_form()).status_code for door in DOORS] == [303, 200, 201]
-    kept = set(app.extensions["emotion"].settings.uploads.iterdir())
-    monkeypatch.setattr(Database, "remember", fail)
-    for door in ("/", "/api/v1/photos"):
-        reply = client.post(door, data=photo_form())
-        assert reply.status_code == 503
-        assert int(reply.headers["Retry-After"]) > 0
-        assert "10.0.0.1" not in reply.text
-    assert set(app.extensions["emotion"].settings.uploads.iterdir()) == kept
 
 
 # Connections to the real server
