@@ -3,6 +3,7 @@
 More bombs are in the tests of images, plain mistakes in test_web_uploads.py.
 """
 
+import contextlib
 import errno
 import io
 import json
@@ -227,10 +228,18 @@ def test_a_full_disk_and_a_store_that_cannot_be_written(app, monkeypatch):
 
 # Connections to the real server
 
+HEALTH = b"GET /healthz HTTP/1.0\r\n\r\n"
+FILE_HEAD = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
 
-def answer_to(port, start, more=b"", pause_s=0.0):
+
+def post_head(door, *lines):
+    lines = (f"POST {door} HTTP/1.1", "Host: localhost", f"Content-Type: {BOUNDARY}", *lines)
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+def answer_to(port, start, more=b"", pause_s=DEADLINE_S):
     """Send a start, then more again and again until there is an answer; return the answer."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline, received = time.monotonic() + DEADLINE_S, b""
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as line:
         line.sendall(start)
         while not select.select([line], [], [], pause_s)[0]:
@@ -239,73 +248,58 @@ def answer_to(port, start, more=b"", pause_s=0.0):
                 line.sendall(more)
             except OSError:
                 break
-        received = b""
-        try:
+        with contextlib.suppress(ConnectionResetError):
             while data := line.recv(65536):
                 received += data
-        except ConnectionResetError:
-            pass
         return received.decode() or "reset"
-
-
-HEAD = (
-    "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n{}\r\n"
-)
-FILE_HEAD = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
 
 
 @pytest.mark.parametrize("door", DOORS)
 def test_bodies_without_end_or_of_any_length_are_cut(app, door):
-    chunked = HEAD.format(door, "Transfer-Encoding: chunked\r\n").encode()
-    chunk = b"4000\r\n" + b"\0" * 0x4000 + b"\r\n"
-    enormous = HEAD.format(door, f"Content-Length: {10**15}\r\n").encode()
-    broken = HEAD.format(door, "Content-Length: 15000\r\n").encode() + FILE_HEAD
+    chunked, chunk = post_head(door, "Transfer-Encoding: chunked"), bytes(0x4000)
+    broken = post_head(door, "Content-Length: 15000") + FILE_HEAD + encoded()[:3000]
     with served(app) as port:
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as line:
-                line.sendall(broken + encoded()[:3000])
-        answer = answer_to(port, chunked, chunk)
+                line.sendall(broken)
+        answer = answer_to(port, chunked, b"4000\r\n" + chunk + b"\r\n", pause_s=0)
         assert answer == "reset" or answer.startswith("HTTP/1.1 413 ")
-        assert answer_to(port, enormous, pause_s=DEADLINE_S).startswith("HTTP/1.1 413 ")
-        assert " 200 OK" in answer_to(port, b"GET /healthz HTTP/1.0\r\n\r\n", pause_s=DEADLINE_S)
+        enormous = answer_to(port, post_head(door, f"Content-Length: {10**15}"))
+        assert enormous.startswith("HTTP/1.1 413 ")
+        assert " 200 OK" in answer_to(port, HEALTH)
     assert_nothing_is_left(app)
 
 
 def test_only_where_videos_are_sent_to_may_as_much_come_as_a_video_has(tmp_path):
     app = make_app(tmp_path, PORT=0, MAX_UPLOAD_MB=0.02, MAX_VIDEO_MB=2)
-    length = f"Content-Length: {2**20}\r\nConnection: close\r\n"
+    length = (f"Content-Length: {2**20}", "Connection: close")
     body = FILE_HEAD.replace(b"photo", b"video") + bytes(2**20)
     with served(app) as port:
         for door in (*DOORS, "/live/frame", "/mine/delete"):
-            start = HEAD.format(door, length).encode()
-            assert answer_to(port, start, pause_s=DEADLINE_S).startswith("HTTP/1.1 413 ")
+            assert answer_to(port, post_head(door, *length)).startswith("HTTP/1.1 413 ")
         for door in ("/videos", "/api/v1/videos"):
-            start = HEAD.format(door, length).encode() + body[: 2**20 - 7] + b"\r\n--x--\r\n"
-            assert " 415 " in answer_to(port, start, pause_s=DEADLINE_S)
+            form = body[: 2**20 - 7] + b"\r\n--x--\r\n"
+            assert " 415 " in answer_to(port, post_head(door, *length) + form)
 
 
-@pytest.mark.parametrize("where", ["head", "body"])
-def test_a_connection_that_trickles_is_told_so_and_closed(app, monkeypatch, where):
+def test_a_connection_that_trickles_is_told_so_and_closed(app, monkeypatch):
     monkeypatch.setattr(server, "GRACE_S", 0.2)
     monkeypatch.setattr(server, "LEAST_BYTES_PER_S", 10**9)
-    start = HEAD.format("/", "Content-Length: 9999\r\n").encode() + FILE_HEAD
     with served(app) as port:
-        answer = answer_to(port, start if where == "body" else b"GET / HT", b"P", pause_s=0.02)
-        others = answer_to(port, b"GET /healthz HTTP/1.0\r\n\r\n", pause_s=DEADLINE_S)
-    assert " 408 Request Timeout" in answer
-    assert "at least" in answer
-    assert " 200 OK" in others
+        for start in (b"GET / HT", post_head("/", "Content-Length: 9999") + FILE_HEAD):
+            answer = answer_to(port, start, b"P", pause_s=0.02)
+            assert " 408 Request Timeout" in answer
+            assert "at least" in answer
+        assert " 200 OK" in answer_to(port, HEALTH)
     assert_nothing_is_left(app)
 
 
 def test_a_flood_sees_only_answers(app):
     """More at once than there are threads: each is answered, by its result or by 503."""
     body = FILE_HEAD + encoded(quality=50) + b"\r\n--x--\r\n"
-    length = f"Content-Length: {len(body)}\r\nConnection: close\r\n"
-    head = HEAD.format("/api/v1/recognize", length).encode()
+    head = post_head("/api/v1/recognize", f"Content-Length: {len(body)}", "Connection: close")
     with served(app) as port, ThreadPoolExecutor(40) as pool:
-        waiting = [pool.submit(answer_to, port, head + body, b"", DEADLINE_S) for _ in range(40)]
-        answers = [answer.result() for answer in waiting]
+        answers = list(pool.map(lambda _: answer_to(port, head + body), range(40)))
     statuses = {answer.split()[1] for answer in answers}
     assert "200" in statuses
     assert statuses <= {"200", "503"}
