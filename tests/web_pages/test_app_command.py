@@ -96,12 +96,9 @@ def ask(port, method, path, body=None, headers=FORM):
 
 
 def form_with(content, token=""):
-    fields = [('name="photo"; filename="a.jpg"', content), ('name="csrf_token"', token.encode())]
-    parts = [
-        f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\n".encode() + value + b"\r\n"
-        for name, value in fields
-    ]
-    return b"".join(parts) + b"--x--\r\n"
+    head = "--x\r\nContent-Disposition: form-data; name="
+    parts = (f'{head}"photo"; filename="a.jpg"\r\n\r\n'.encode(), content)
+    return b"".join(parts) + f'\r\n{head}"csrf_token"\r\n\r\n{token}\r\n--x--\r\n'.encode()
 
 
 def test_serves_until_it_is_stopped(tmp_path, model):
@@ -145,13 +142,6 @@ def test_flask_run_without_a_model(tmp_path):
         assert str(tmp_path) not in body
 
 
-def test_monitoring(tmp_path, model):
-    for flags in ([], ["--json"]):
-        status, out, err = finished(["monitoring", "--model", str(model), *flags], tmp_path)
-        assert (status, err) == (0, "")
-        assert json.loads(out)["total"] if flags else "No photo" in out
-
-
 NO_DATABASE = ["monitoring", "--database-url", "postgresql://127.0.0.1:1/x"]
 MISTAKES = (
     (["monitoring", "--colour", "red"], {}, 2, "--colour red"),
@@ -166,7 +156,7 @@ MISTAKES = (
 )
 
 
-def test_mistakes_are_one_line(tmp_path, model):
+def test_mistakes_are_one_line_and_the_report_is_text_or_json(tmp_path, model):
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "secret_key").write_text("short")
     for arguments, settings, status, words in MISTAKES:
@@ -175,6 +165,10 @@ def test_mistakes_are_one_line(tmp_path, model):
         assert words in err
         assert err.startswith("app.py: ")
         assert err.count("\n") == 1
+    for flags in ([], ["--json"]):
+        found, out, err = finished(["monitoring", "--model", str(model), *flags], tmp_path)
+        assert (found, err) == (0, "")
+        assert json.loads(out)["total"] if flags else "No photo" in out
 
 
 ONE_PHOTO = """
@@ -189,21 +183,22 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
 
 def test_processes_that_end_by_themselves(tmp_path, model):
     """Without TensorFlow in the one that serves; without a reader; with an address in use."""
-    options = {"cwd": PROJECT_FOLDER, "env": environment(tmp_path, MODEL=model)}
-    options |= {"stderr": subprocess.PIPE, "timeout": DEADLINE_S}
-    done = subprocess.run([sys.executable, "-c", ONE_PHOTO], input=encoded(), **options)
-    assert (done.returncode, done.stderr) == (0, b"")
+
+    def run(*command, **options):
+        options |= {"cwd": PROJECT_FOLDER, "env": environment(tmp_path, MODEL=model)}
+        done = subprocess.run(command, stderr=subprocess.PIPE, timeout=DEADLINE_S, **options)
+        return done.returncode, done.stderr.decode()
+
+    assert run(sys.executable, "-c", ONE_PHOTO, input=encoded()) == (0, "")
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*SERVER, "monitoring"], stdout=writer, **options)
+    assert run(*SERVER, "monitoring", stdout=writer) == (1, "")
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, b"")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = subprocess.run([*SERVER, "--port", port], **options)
-    assert done.returncode == 1
-    assert f"127.0.0.1, port {port}" in done.stderr.decode()
-    assert done.stderr.count(b"\n") == 1
+        status, error = run(*SERVER, "--port", port)
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"127.0.0.1, port {port}" in error
 
 
 SLOW_APP = """
