@@ -75,8 +75,14 @@ class Folders:
 
     def _remove_due(self, is_due: Callable[[Path], bool], now_s: float) -> int:
         """Remove what is due and what a crash left; return how many, or raise StorageError last."""
-        failure, removed = None, 0
-        for path in self._entries():
+        failure, removed, paths = None, 0, []
+        try:
+            paths = list(self.folder.iterdir())
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageError(error) from error
+        for path in paths:
             before, _, name = path.name.partition(PART_PREFIX)
             try:
                 is_left = not before and is_id(name) and _is_real_folder(path)
@@ -90,14 +96,6 @@ class Folders:
         if failure:
             raise failure
         return removed
-
-    def _entries(self) -> list[Path]:
-        try:
-            return list(self.folder.iterdir())
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StorageError(error) from error
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,7 @@ class Storage(Folders):
 
     def __init__(self, folder: Path, keep_s: float, clock: Callable[[], float] = time.time):
         super().__init__(folder)
-        self.keep_s = keep_s
-        self.clock = clock
+        self.keep_s, self.clock = keep_s, clock
 
     def save(
         self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""

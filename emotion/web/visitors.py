@@ -51,7 +51,7 @@ def is_sender(visitor: str) -> bool:
 
 
 def require_sender(visitor: str) -> None:
-    """Raise a `NotSenderError` unless the current request comes from the visitor of this key."""
+    """Raise `NotSenderError` unless the request comes from the visitor of this key."""
     if not is_sender(visitor):
         raise NotSenderError(
             "expected the cookie that came with the upload, because only the sender may do this; "
@@ -62,8 +62,7 @@ def require_sender(visitor: str) -> None:
 def own_photo(photo_id: str) -> PhotoRow:
     """Return a photo that is kept and that this visitor sent; raises GoneError, NotSenderError."""
     services = current_services()
-    row = services.database.photo(photo_id, services.storage.clock())
-    if row is None:
+    if not (row := services.database.photo(photo_id, services.storage.clock())):
         raise gone()
     require_sender(row.visitor)
     return row
