@@ -147,11 +147,8 @@ MISTAKES = (
     (["monitoring", "--colour", "red"], {}, 2, "--colour red"),
     (NO_DATABASE, {}, 1, "cannot be reached"),
     (["watch"], {}, 2, "watch"),
-    (["--json"], {}, 2, "--json"),
     (["--port", "http"], {}, 2, "0 to 65535"),
-    (["--keep-hours"], {}, 2, "expected one argument"),
     ([], {"KEEP_HOURS": "soon"}, 2, "'soon'"),
-    (["--detector", "yunet"], {}, 2, "DETECTOR_MODEL"),
     (["--port", "0"], {}, 2, "secret key"),
 )
 

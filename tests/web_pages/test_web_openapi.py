@@ -59,37 +59,31 @@ CHECKS = [
 
 
 class World:
-    """An app that keeps a photo, and a client who sent it."""
+    """An app that keeps a photo and a video, and a client who sent them."""
 
-    def __init__(self, folder, with_video=True, **chosen):
+    def __init__(self, folder, **chosen):
         usual = {"VIDEO_RATE_LIMIT": "1000000 per minute", "MONITORING": "on"}
         self.app = make_app(folder, looking_model(), **usual | chosen)
         self.services = self.app.extensions["emotion"]
         self.client = self.app.test_client()
-        self.services.videos.workers.command = (sys.executable, video_job_stand_in.__file__)
-        # a video waits or runs until then
-        self.close = self.services.videos.workers.stop
-        self.places = {"number": 1, "kind": "blurred", "key": "detection_model"}
-        if not self.services.settings.keeps_nothing:
-            self.keep()
-            if with_video:
-                self.keep_video()
-
-    def keep(self):
-        content = self.client.post(f"{ROOT}/photos", data=photo_form()).json
-        self.places |= {"photo_id": content["id"], "set_id": content["set"]}
-
-    def keep_video(self):
-        """Keep a video that is done, without any work on it."""
         videos, now_s = self.services.videos, self.services.videos.clock()
-        (photo, *_) = self.services.database.photos_of_set(self.places["set_id"], now_s)
-        row = VideoRow(new_id(), photo.visitor, now_s, now_s + 3600)
-        videos.rows.add(row, 1000)
+        videos.workers.command = (sys.executable, video_job_stand_in.__file__)
+        # a video waits or runs until then
+        self.close = videos.workers.stop
+        self.places = {"number": 1, "kind": "blurred", "key": "detection_model"}
+        self.keep()
+        # a video that is done, without any work on it
+        (photo,) = self.services.database.photos_of_set(self.places["set_id"], now_s)
+        videos.rows.add(VideoRow(new_id(), photo.visitor, now_s, now_s + 3600), 1000)
         row = videos.rows.claim(new_id(), now_s)
         videos.files.receive(row.id, io.BytesIO(video_job_stand_in.sent()))
         video_job_stand_in.write_files(videos.files.make_room(row.id, row.attempt))
         videos.rows.finish(replace(row, state="done", faces=2, emotions="happy"))
         self.places |= {"video_id": row.id, "name": "emotions.csv"}
+
+    def keep(self):
+        content = self.client.post(f"{ROOT}/photos", data=photo_form()).json
+        self.places |= {"photo_id": content["id"], "set_id": content["set"]}
 
     def send(self, name, **changes):
         """Send what an operation expects, up to some changes."""
@@ -229,7 +223,7 @@ ELSEWHERE = {("addPhoto", 409), ("addVideo", 409), ("getMonitoring", 404)}
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_answers_are_those_that_are_described(tmp_path, monkeypatch, name):
-    world, seen = World(tmp_path, "Video" in name, MAX_UPLOAD_MB=0.01, MAX_VIDEO_MB=0.01), set()
+    world, seen = World(tmp_path, MAX_UPLOAD_MB=0.01, MAX_VIDEO_MB=0.01), set()
     described = OPERATIONS[name][2]["responses"]
     with contextlib.closing(world):
         for reply in answers(world, name, monkeypatch):
