@@ -78,11 +78,9 @@ class Sweeper:
     """Removes what has expired, now and then; safe to share between threads and processes."""
 
     def __init__(self, services: Services):
-        self._services = services
+        self._services, self._next_s, self._lock = services, 0.0, threading.Lock()
         keep_s = services.settings.keep_s or 10 * LONGEST_INTERVAL_S
         self.interval_s = min(LONGEST_INTERVAL_S, max(1.0, keep_s / 10))
-        self._next_s = 0.0
-        self._lock = threading.Lock()
 
     def sweep(self) -> None:
         """Remove what has expired, at most once an interval; a failure is logged, not raised."""

@@ -117,13 +117,14 @@ def secret_key_in(folder: Path) -> str:
     try:
         if not path.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".secret_key-", dir=folder) as room:
-                part = Path(room) / path.name
-                part.touch(mode=0o600)
-                part.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-                # unlike a rename, a link never replaces the key that another worker has made by now
-                with contextlib.suppress(FileExistsError):
-                    os.link(part, path)
+            # unlike a rename, a link never replaces the key that another worker has made by now
+            with (
+                tempfile.NamedTemporaryFile("w", prefix=".secret_key-", dir=folder) as part,
+                contextlib.suppress(FileExistsError),
+            ):
+                part.write(secrets.token_hex(32) + "\n")
+                part.flush()
+                os.link(part.name, path)
         make_private(path)
         key = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
