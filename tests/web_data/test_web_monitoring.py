@@ -45,13 +45,6 @@ CARD = {
         "test": split_of(100, angry=(0.5, 0.8, 25), happy=(1, 0.9, 50), sad=(1, 0.6, 25)),
     },
 }
-NO_FIGURES = (
-    None,
-    {"metrics": None, "verdict": None, "dataset": None},
-    {"metrics": "good"},
-    {"metrics": {"test": {"per_class": [{"class": "happy"}]}}},
-    {"verdict": {"coverage": "most"}},
-)
 
 
 @pytest.fixture
@@ -115,7 +108,7 @@ def test_what_a_card_lets_expect_and_a_card_without_figures(database):
     }
     assert facts["drift"]["split"] == "test"
     assert facts["unsure_expected"] == pytest.approx(0.1)
-    for card in NO_FIGURES:
+    for card in (None, {"metrics": None, "verdict": None}, {"verdict": {"coverage": "most"}}):
         facts = facts_of(database, card)
         assert (facts["drift"]["level"], facts["drift"]["index"]) == ("unknown", None)
         assert facts["emotions"][0]["expected_share"] is None

@@ -59,7 +59,9 @@ def test_wrong_values_say_what_was_expected_in_one_line():
         create_app({"KEEPHOURS": 1})
 
 
-def test_the_app_uses_the_detector_of_its_settings_and_tells_a_damaged_one(tmp_path, capsys):
+def test_the_app_takes_settings_and_flasks_own_and_tells_a_damaged_detector(
+    tmp_path, monkeypatch, capsys
+):
     pytest.importorskip("onnx")
     file = write_yunet_stand_in(tmp_path / "yunet.onnx")
     model, yunet = {"MODEL": write_fast_model(tmp_path)}, {"DETECTOR": "yunet"}
@@ -68,7 +70,11 @@ def test_the_app_uses_the_detector_of_its_settings_and_tells_a_damaged_one(tmp_p
         services = load_services(read_settings(model | chosen))
         assert isinstance(services.recognizer.detector, kind)
     file.write_bytes(b"no network")
-    app = create_app(yunet | {"UPLOADS": tmp_path})
+    monkeypatch.setenv("KEEP_HOURS", "3")
+    monkeypatch.setenv("THREADS", "2")
+    app = create_app(yunet | {"UPLOADS": tmp_path, "KEEP_HOURS": 5, "TESTING": True})
+    settings = app.extensions["emotion"].settings
+    assert (settings.keep_hours, settings.threads, app.testing) == (5, 2, True)
     assert "face_detection_yunet_2026may.onnx" in capsys.readouterr().err
     reply = app.test_client().get("/healthz")
     assert reply.status_code == 503
@@ -89,13 +95,3 @@ def test_every_setting_has_a_flag_and_a_line_of_help(capsys):
     for arguments in (["--colour", "red"], ["--port"], ["8080"], ["--keep"], ["--port", ""]):
         with pytest.raises(SettingsError):
             read_arguments(arguments, "about")
-
-
-def test_create_app_takes_settings_and_flasks_own(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("KEEP_HOURS", "3")
-    monkeypatch.setenv("THREADS", "2")
-    config = {"MODEL": tmp_path / "none", "UPLOADS": tmp_path, "KEEP_HOURS": 5, "TESTING": True}
-    app = create_app(config)
-    settings = app.extensions["emotion"].settings
-    assert (settings.keep_hours, settings.threads, app.testing) == (5, 2, True)
-    assert "none.json" in capsys.readouterr().err

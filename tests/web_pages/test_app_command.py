@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import io
 import json
 import os
 import re
@@ -58,17 +57,6 @@ def running(command, folder, **settings):
             yield process
         finally:
             process.kill()
-
-
-def finished(arguments, folder, **settings):
-    """Return what a command line that ends by itself left behind; run in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ, environment(folder, **settings), clear=True),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        return app.main(arguments), out.getvalue(), err.getvalue()
 
 
 def line_with(process, words):
@@ -153,17 +141,22 @@ MISTAKES = (
 )
 
 
-def test_mistakes_are_one_line_and_the_report_is_text_or_json(tmp_path, model):
+def test_mistakes_are_one_line_and_the_report_is_text_or_json(tmp_path, model, capsys):
+    def run(arguments, **settings):
+        chosen = environment(tmp_path, MODEL=model, **settings)
+        with mock.patch.dict(os.environ, chosen, clear=True):
+            return app.main(arguments), *capsys.readouterr()
+
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "secret_key").write_text("short")
     for arguments, settings, status, words in MISTAKES:
-        found, out, err = finished(arguments, tmp_path, MODEL=model, **settings)
+        found, out, err = run(arguments, **settings)
         assert (found, out) == (status, ""), arguments
         assert words in err
         assert err.startswith("app.py: ")
         assert err.count("\n") == 1
     for flags in ([], ["--json"]):
-        found, out, err = finished(["monitoring", "--model", str(model), *flags], tmp_path)
+        found, out, err = run(["monitoring", *flags])
         assert (found, err) == (0, "")
         assert json.loads(out)["total"] if flags else "No photo" in out
 
