@@ -73,7 +73,7 @@ def make_app(folder, model=None, detector=None, clock=None, flask_config=None, *
     """
     chosen = read_settings({**folders(folder), **NO_RATES, **settings})
     recognizer = Recognizer(model or stand_in_model(), detector or StandInDetector())
-    services = Services.make(chosen, recognizer, clock=clock or time.time)
+    services = Services(chosen, recognizer, clock=clock or time.time)
     return build_app(services, {**NO_TOKENS, **(flask_config or {})})
 
 
@@ -85,7 +85,7 @@ def folders(folder):
 def make_app_without_model(folder, reason="expected a model as a.json; it is missing", **settings):
     """Return an app whose model could not be loaded."""
     chosen = read_settings({**folders(folder), **settings})
-    return build_app(Services.make(chosen, None, reason), NO_TOKENS)
+    return build_app(Services(chosen, None, reason), NO_TOKENS)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from flask import request
@@ -73,7 +72,7 @@ def ask(client, name, photo, number):
 def test_one_client_takes_the_places_of_no_other(tmp_path):
     app = make_app(tmp_path, looking_model())
     gate, client = Gate(8, 8), app.test_client()
-    app.extensions["emotion"] = replace(app.extensions["emotion"], gate=gate)
+    app.extensions["emotion"].gate = gate
     photo = post_from(client, 9, "/api/v1/photos").json
     with gate.place("192.0.2.1"), gate.place("192.0.2.1"):
         for name in WORK:

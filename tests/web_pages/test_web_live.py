@@ -3,7 +3,6 @@
 The browser's camera is Chromium's fake one, fed with a film made of a photograph.
 """
 
-import dataclasses
 import re
 
 import numpy as np
@@ -96,7 +95,7 @@ def test_a_frame_leaves_nothing_behind_and_is_refused_when_the_server_is_full(
     app, client, tmp_path
 ):
     services = app.extensions["emotion"]
-    app.extensions["emotion"] = dataclasses.replace(services, database=Untouchable())
+    services.database = Untouchable()
     with services.gate.place("somebody"):
         reply = post_frame(client)
         assert reply.status_code == 503

@@ -34,7 +34,7 @@ def app_of(models, folder):
     chosen = {**folders(folder), **NO_RATES, "MODEL": models / "detection_model", "PORT": 0}
     settings = read_settings(chosen)
     recognizer = Recognizer.load(settings.model, StandInDetector())
-    return build_app(Services.make(settings, recognizer), NO_TOKENS)
+    return build_app(Services(settings, recognizer), NO_TOKENS)
 
 
 @pytest.fixture(scope="module")
