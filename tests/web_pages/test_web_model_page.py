@@ -8,33 +8,22 @@ from html import unescape
 import numpy as np
 import pytest
 from model_folder import write_card, write_measured, write_pair
-from web_support import (
-    NO_RATES,
-    NO_TOKENS,
-    StandInDetector,
-    folders,
-    make_app_without_model,
-    photo_form,
-)
+from web_support import make_app, make_app_without_model, photo_form
 
 from emotion.labels import EMOTIONS
 from emotion.model.card import Card
 from emotion.model.figures import read_figures
 from emotion.recognizer import Recognizer
 from emotion.text import share
-from emotion.web.factory import build_app
-from emotion.web.services import Services
-from emotion.web.settings import PROJECT_FOLDER, read_settings
+from emotion.web.settings import PROJECT_FOLDER
 
 OTHER = "fer2013/detection_model"
 
 
 def app_of(models, folder):
     """Return an app that serves the models of a folder and writes into another one."""
-    chosen = {**folders(folder), **NO_RATES, "MODEL": models / "detection_model", "PORT": 0}
-    settings = read_settings(chosen)
-    recognizer = Recognizer.load(settings.model, StandInDetector())
-    return build_app(Services(settings, recognizer), NO_TOKENS)
+    stem = models / "detection_model"
+    return make_app(folder, Recognizer.load(stem).model, MODEL=stem, PORT=0)
 
 
 @pytest.fixture(scope="module")
