@@ -8,8 +8,7 @@ from flask import request
 from web_support import looking_model, make_app, photo_form
 
 from emotion.errors import BusyError, ClientBusyError
-from emotion.web.errors import VIDEO_ENDPOINTS
-from emotion.web.limits import PHOTO_ENDPOINTS, WORK_ENDPOINTS, Gate, client_key
+from emotion.web.limits import LIMITS, Gate, client_key
 from emotion.web.settings import SettingsError
 
 DOORS = ("/", "/api/v1/recognize")
@@ -93,8 +92,7 @@ UNLIMITED = "pages.delete pages.withdraw pages.delete_set pages.delete_mine vide
 def test_no_address_that_is_sent_to_is_forgotten(tmp_path):
     rules = make_app(tmp_path).url_map.iter_rules()
     sent_to = {rule.endpoint for rule in rules if rule.methods & {"POST", "PUT", "PATCH"}}
-    limited = {*PHOTO_ENDPOINTS, *VIDEO_ENDPOINTS, *WORK_ENDPOINTS, "live.frame"}
-    assert sent_to - limited == set(UNLIMITED)
+    assert sent_to - set().union(*LIMITS.values()) == set(UNLIMITED)
 
 
 def test_work_without_a_photo_has_a_rate_of_its_own(tmp_path):
