@@ -4,6 +4,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 from model_folder import write_card, write_pair
@@ -42,16 +43,10 @@ def models(folder):
 
 
 @pytest.fixture
-def loads(monkeypatch):
-    """Return the list of the stems that are loaded from now on."""
-    stems, load = [], Recognizer.load
-
-    def noting(stem, detector=None):
-        stems.append(stem)
-        return load(stem, detector)
-
-    monkeypatch.setattr(Recognizer, "load", noting)
-    return stems
+def load():
+    """Watch how models are loaded."""
+    with mock.patch.object(Recognizer, "load", wraps=Recognizer.load) as load:
+        yield load
 
 
 def keys(models):
@@ -104,16 +99,16 @@ def test_titles_come_from_the_cards_and_differ(folder, models):
     assert [model.title for model in models.offered()] == ["detection_model", *titles]
 
 
-def test_another_model_is_loaded_once_with_the_same_detector(models, folder, loads):
+def test_another_model_is_loaded_once_with_the_same_detector(models, folder, load):
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(models.get, [OTHER] * 6))
     assert len(set(map(id, found))) == 1
-    assert loads == [folder / OTHER]
+    load.assert_called_once_with(folder / OTHER, models.default.detector)
     assert found[0].detector is models.default.detector
     assert found[0].model.sha256 == sha256_of(folder / f"{OTHER}.h5")
 
 
-def test_a_key_is_one_that_is_offered(models, loads):
+def test_a_key_is_one_that_is_offered(models, load):
     for key in (
         *("nothing", "../detection_model", "fer2013/../detection_model", "./detection_model"),
         *("fer2013", "detection_model.json", "DETECTION_MODEL", "/etc/passwd", "\0", "<b>x</b>"),
@@ -124,10 +119,10 @@ def test_a_key_is_one_that_is_offered(models, loads):
         assert len(key) < 3 or f"received {key}" not in str(caught.value)
     for key in ("", "detection_model"):
         assert models.get(key) is models.default
-    assert not loads
+    assert not load.called
 
 
-def test_a_damaged_model_is_listed_harms_no_other_and_can_be_repaired(folder, models, loads):
+def test_a_damaged_model_is_listed_harms_no_other_and_can_be_repaired(folder, models, load):
     files = ModelFiles(folder / OTHER)
 
     def break_fast_form():  # its seal still fits
@@ -140,13 +135,13 @@ def test_a_damaged_model_is_listed_harms_no_other_and_can_be_repaired(folder, mo
         lambda: write_card(write_pair(files.stem, seed=5), weights_sha256="00" * 32),
         lambda: files.card.write_text("{"),
     ):
-        loads.clear()
+        load.reset_mock()
         damage()
         assert keys(models) == ["detection_model", OTHER]
         for _ in range(3):
             with pytest.raises(ModelError, match="detection_model") as caught:
                 models.get(OTHER)
-        assert len(loads) == 1, "files that failed are not tried again"
+        assert load.call_count == 1, "files that failed are not tried again"
         assert models.problem(models.find(OTHER)) == str(caught.value)
         assert models.get() is models.default
     write_card(files)
@@ -171,18 +166,15 @@ def test_a_model_replaced_while_serving_goes_on_as_it_was_loaded(folder, clock, 
     assert models.sha256_of_files(models.find(OTHER)) is None
 
 
-def test_a_model_replaced_while_it_is_loaded_is_not_served(folder, models, monkeypatch):
-    load = Recognizer.load
-
-    def replacing(*arguments):
-        loaded = load(*arguments)
+def test_a_model_replaced_while_it_is_loaded_is_not_served(folder, models, load):
+    def replace(*_):
         write_pair(folder / OTHER, seed=3)
-        return loaded
+        return mock.DEFAULT
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Recognizer, "load", replacing)
-        with pytest.raises(ModelError, match="replaced"):
-            models.get(OTHER)
+    load.side_effect = replace
+    with pytest.raises(ModelError, match="replaced"):
+        models.get(OTHER)
+    load.side_effect = None
     assert models.get(OTHER).model.sha256 == sha256_of(folder / f"{OTHER}.h5")
 
 
