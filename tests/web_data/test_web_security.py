@@ -150,20 +150,6 @@ def test_photos_sent_side_by_side_are_of_one_visitor(client):
 
 @pytest.mark.parametrize("was_open", [False, True])
 def test_what_is_kept_is_for_its_owner_alone(tmp_path, was_open):
-    before = os.umask(0)
-    try:
-        found = keep_all_kinds(tmp_path, was_open)
-    finally:
-        os.umask(before)
-    names = {path.name for path in found}
-    assert {"your video", "result.json", "emotion.sqlite-wal", "secret_key"} <= names
-    assert any(path.suffix == ".png" and "feedback" in path.parts for path in found)
-    for path in found:
-        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-
-
-def keep_all_kinds(tmp_path, was_open):
-    """Let an app keep a photo, a video and a face; return all folders and files."""
     kept = [tmp_path / name for name in ("uploads", "instance", "feedback")]
     if was_open:
         secret_key_in(kept[1])
@@ -172,28 +158,37 @@ def keep_all_kinds(tmp_path, was_open):
             folder.mkdir(exist_ok=True)
             for path in (folder, *folder.iterdir()):
                 path.chmod(0o777 if path == folder else 0o666)
-    app = make_app(tmp_path)
-    client, videos = app.test_client(), app.extensions["emotion"].videos
-    # videos first: their folder is inside that of the photos
-    videos.files.receive(id_of_video := new_id(), io.BytesIO(b"video"))
-    videos.files.make_room(id_of_video, new_id())
-    said = {"emotion": "sad", "keep": "yes"}
-    assert client.post(f"{upload(client)}/faces/1/feedback", data=said).status_code == 303
-    return [path for folder in kept for path in (folder, *folder.rglob("*"))]
+    before = os.umask(0)
+    try:
+        app = make_app(tmp_path)
+        client, videos = app.test_client(), app.extensions["emotion"].videos
+        # videos first: their folder is inside that of the photos
+        videos.files.receive(id_of_video := new_id(), io.BytesIO(b"video"))
+        videos.files.make_room(id_of_video, new_id())
+        said = {"emotion": "sad", "keep": "yes"}
+        assert client.post(f"{upload(client)}/faces/1/feedback", data=said).status_code == 303
+    finally:
+        os.umask(before)
+    found = [path for folder in kept for path in (folder, *folder.rglob("*"))]
+    names = {path.name for path in found}
+    assert {"your video", "result.json", "emotion.sqlite-wal", "secret_key"} <= names
+    assert list(kept[2].rglob("*.png"))
+    for path in found:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
 def test_only_what_is_ours_alone_is_made_private(tmp_path, monkeypatch):
-    folder = tmp_path / "folder"
-    folder.mkdir()
+    def made_private(before):
+        tmp_path.chmod(before)
+        make_private(tmp_path)
+        return stat.S_IMODE(tmp_path.stat().st_mode)
+
     make_private(tmp_path / "nothing")
     for before, after in ((0o755, 0o700), (0o644, 0o600), (0o500, 0o500), (0o1777, 0o1777)):
-        folder.chmod(before)
-        make_private(folder)
-        assert stat.S_IMODE(folder.stat().st_mode) == after
-    folder.chmod(0o755)
-    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
-    make_private(folder)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+        assert made_private(before) == after
+    owner = tmp_path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert made_private(0o755) == 0o755
 
 
 def test_workers_that_start_at_once_agree_on_a_key(tmp_path, monkeypatch):
