@@ -4,12 +4,15 @@ import html
 import io
 import json
 import re
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from app import open_server
 from emotion.detection.boxes import Detection
 from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles, sha256_of
@@ -70,7 +73,7 @@ def make_app(folder, model=None, detector=None, clock=None, flask_config=None, *
     """
     chosen = read_settings({**folders(folder), **NO_RATES, **settings})
     recognizer = Recognizer(model or stand_in_model(), detector or StandInDetector())
-    services = Services.make(chosen, recognizer, clock=clock or time.time)
+    services = Services(chosen, recognizer, clock=clock or time.time)
     return build_app(services, {**NO_TOKENS, **(flask_config or {})})
 
 
@@ -82,7 +85,24 @@ def folders(folder):
 def make_app_without_model(folder, reason="expected a model as a.json; it is missing", **settings):
     """Return an app whose model could not be loaded."""
     chosen = read_settings({**folders(folder), **settings})
-    return build_app(Services.make(chosen, None, reason), NO_TOKENS)
+    return build_app(Services(chosen, None, reason), NO_TOKENS)
+
+
+@contextmanager
+def served(app):
+    """Give the port at which an app is served by the very server of `python app.py`."""
+    services = app.extensions["emotion"]
+    server = open_server(app, services.settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server.effective_port
+    finally:
+        # run in the server's own thread, whose loop ends when no socket is left
+        server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))
+        thread.join(60)
+        server.task_dispatcher.shutdown()
+        services.videos.workers.stop()
 
 
 def picture(width=160, height=120, seed=0):

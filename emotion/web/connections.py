@@ -177,23 +177,21 @@ def _sqlite_engine(address: URL, file: Path) -> Engine:
         for suffix in ("", "-wal", "-shm"):
             make_private(file.with_name(file.name + suffix))
         connection = dialect.connect(*arguments, **options)
-        # with the write-ahead log a crash of the machine may lose the last writes, never the file
+        # with the write-ahead log, readers read while one writes, and a crash of the machine may
+        # lose the last writes, never the file; SQLite refuses to wait for it, so we try again
         connection.execute("PRAGMA synchronous = NORMAL")
-        _use_write_ahead_log(connection)
-        return connection
+        give_up_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return connection
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF in (
+                    sqlite3.SQLITE_BUSY,
+                    sqlite3.SQLITE_LOCKED,
+                )
+                if not is_busy or time.monotonic() > give_up_s:
+                    raise
+            time.sleep(0.02)
 
     return engine
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Let readers read while one writes; SQLite refuses to wait for this, so we try again."""
-    give_up_s = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            if not is_busy or time.monotonic() > give_up_s:
-                raise
-        time.sleep(0.02)

@@ -4,7 +4,7 @@ import errno
 import http
 import math
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask import current_app, g, json, render_template, request
 from flask.typing import ResponseReturnValue
@@ -47,14 +47,13 @@ class ApiError(EmotionError):
         self.status, self.title = status, http.HTTPStatus(status).phrase
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """What a visitor or a program is told about an error; see `EmotionError`."""
 
     status: int
     title: str
-    detail: str = ""
-    advice: str = ""
+    detail: str
+    advice: str
     again: str = ""
     retry_after_s: int | None = None
 
@@ -84,12 +83,12 @@ def _too_often(error: RateLimitExceeded) -> RateError:
     broken = current_app.extensions[LIMITER].current_limit
     # the moment of reset is rounded up already
     wait_s = max(1, int(broken.reset_at - time.time())) if broken else 60
-    wait = f"wait {counted(wait_s, 'second')}, then go on"
-    if wait_s > 2 * 3600:
-        wait = f"come back in {math.ceil(wait_s / 3600)} hours"
     at_most = f"expected at most {error.limit.limit} from one address; received more"
     found = RateError(error.limit.error_message or at_most)
-    found.advice, found.retry_after_s = f"Please {wait}.", wait_s
+    found.advice = f"Please wait {counted(wait_s, 'second')}, then go on."
+    if wait_s > 2 * 3600:
+        found.advice = f"Please come back in {math.ceil(wait_s / 3600)} hours."
+    found.retry_after_s = wait_s
     return found
 
 
@@ -99,9 +98,8 @@ def _too_large() -> RequestTooLargeError:
         return VideoTooLargeError(
             f"expected one video of at most {settings.max_video_mb:g} MB; received more"
         )
-    most_mb, sent_mb = (
-        (n or 0) / 2**20 for n in (request.max_content_length, request.content_length)
-    )
+    most_mb = (request.max_content_length or 0) / 2**20
+    sent_mb = (request.content_length or 0) / 2**20
     allowed = f"photos of at most {settings.max_upload_mb:g} MB"
     if most_mb >= 2 * settings.max_upload_mb:
         allowed += f" each and {int(most_mb)} MB together"

@@ -20,16 +20,14 @@ from emotion.web.photos import faces, mine, photos, sets  # noqa: F401
 from emotion.web.photos.live import live
 from emotion.web.photos.pages import pages
 from emotion.web.services import Services, Sweeper
-from emotion.web.settings import PROJECT_FOLDER, Settings
+from emotion.web.settings import ENVELOPE_BYTES, PROJECT_FOLDER
 from emotion.web.usage.views import monitoring
 from emotion.web.videos.views import videos
 from emotion.web.visitors import use_sessions
 
-ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
 # What the fields of a form may hold beside its photos. Werkzeug also subtracts what it has read
 # from it, 64 KiB at a time: with less, photos would be refused by chance.
 FIELDS_BYTES = 256 * 1024
-FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 SWEEPER = "emotion_sweeper"
 
 # blob: is the preview of a photo that has not left the visitor's machine yet, data: a picture in a
@@ -79,9 +77,9 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
         # any server can sweep like this, whether or not it has a thread for it
         sweeper.sweep()
         if request.endpoint == "pages.upload":
-            request.max_content_length = most_form_bytes(settings)
+            request.max_content_length = settings.most_form_bytes
         if request.endpoint in VIDEO_ENDPOINTS:
-            request.max_content_length = most_video_form_bytes(settings)
+            request.max_content_length = settings.most_video_form_bytes
 
     if settings.metrics:
         from emotion.web.usage.metrics import measure
@@ -103,27 +101,14 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     return app
 
 
-def most_form_bytes(settings: Settings) -> int:
-    """Return how large a form with several photos may be."""
-    return min(settings.max_photos, FORM_PHOTOS) * settings.image_limits.max_bytes + ENVELOPE_BYTES
-
-
-def most_video_form_bytes(settings: Settings) -> int:
-    """Return how large a form with a video may be."""
-    return settings.most_video_bytes + ENVELOPE_BYTES
-
-
 def refuse_other_sites() -> None:
     """Raise `Forbidden` if a browser sends, from a page of another site, what changes things."""
     if request.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is not None:
-        is_ours = site in ("same-origin", "none")
-    else:
-        # browsers leave it out on plain HTTP to another machine; programs send neither
-        is_ours = origin is None or urlsplit(origin).netloc == request.host
-    if not is_ours:
+    # browsers leave the site out on plain HTTP to another machine; programs send neither
+    is_ours = origin is None or urlsplit(origin).netloc == request.host
+    if not (is_ours if site is None else site in ("same-origin", "none")):
         raise Forbidden("expected a request from this site; received one from another")
 
 

@@ -17,12 +17,16 @@ from emotion.web.settings import Settings, SettingsError
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
 KEPT_FACES = "emotion_kept_faces"
-PHOTO_ENDPOINTS = ("pages.upload", "api.recognize", "api.add_photo")
-# what makes pictures, explains or writes, although it brings no photo
-WORK_ENDPOINTS = (
-    *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
-    *("api.picture", "api.explanation", "api.say"),
-)
+LIMITS = {  # setting -> the endpoints that are counted together against its rate
+    "rate_limit": ("pages.upload", "api.recognize", "api.add_photo"),
+    "live_rate_limit": ("live.frame",),
+    "video_rate_limit": VIDEO_ENDPOINTS,
+    # what makes pictures, explains or writes, although it brings no photo
+    "work_rate_limit": (
+        *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
+        *("api.picture", "api.explanation", "api.say"),
+    ),
+}
 
 
 class Gate:
@@ -101,14 +105,9 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         if request.method == "POST":
             _ = request.files
 
-    photos = limiter.shared_limit(settings.rate_limit, scope="photos", cost=photos_in_request)
-    limits = {
-        PHOTO_ENDPOINTS: photos,
-        ("live.frame",): limiter.shared_limit(settings.live_rate_limit, scope="frames"),
-        VIDEO_ENDPOINTS: limiter.shared_limit(settings.video_rate_limit, scope="videos"),
-        WORK_ENDPOINTS: limiter.shared_limit(settings.work_rate_limit, scope="work"),
-    }
-    for endpoints, limit in limits.items():
+    for name, endpoints in LIMITS.items():
+        cost = photos_in_request if name == "rate_limit" else 1
+        limit = limiter.shared_limit(getattr(settings, name), scope=name, cost=cost)
         for endpoint in endpoints:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
 

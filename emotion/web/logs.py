@@ -31,20 +31,19 @@ def log_requests(app: Flask, proxies: int) -> None:
     @app.after_request
     def log_request(response: Response) -> Response:
         response.headers[ID_HEADER] = request_id()
-        method, status, ms = request.method[:16], response.status_code, round(elapsed_s() * 1000, 1)
         fields = {
             "request_id": request_id(),
-            "method": method,
+            "method": request.method[:16],
             "route": route(),
-            "status": status,
-            "ms": ms,
+            "status": response.status_code,
+            "ms": round(elapsed_s() * 1000, 1),
             "received_bytes": request.content_length or 0,
             "sent_bytes": response.content_length,
             "photos": g.get("photos", 0),
             "faces": g.get("faces", 0),
         }
-        line = (method, short_path(request.path), status, ms)
-        logging.getLogger(LOGGER).info("%s %s %d %.0f ms", *line, extra=fields)
+        line = "{method} {} {status} {ms:.0f} ms".format(short_path(request.path), **fields)
+        logging.getLogger(LOGGER).info("%s", line, extra=fields)
         return response
 
 

@@ -13,7 +13,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import Error, RequestEntityTooLarge
 
-from emotion.web.factory import SWEEPER, most_form_bytes, most_video_form_bytes
+from emotion.web.factory import SWEEPER
 from emotion.web.settings import Settings
 
 SPARE_THREADS = 4  # how many threads there are at least that photos do not keep busy
@@ -86,9 +86,9 @@ def open_server(app: Flask, settings: Settings):
     # A browser shows our page about a file that is too large only if its body is read to the end;
     # so a few times what is allowed is read (of videos a quarter more) before the line is cut.
     spare = 4 * app.config["MAX_CONTENT_LENGTH"]
-    videos = most_video_form_bytes(settings)
+    videos = settings.most_video_form_bytes
     limits = dict.fromkeys(VIDEO_PATHS, videos + max(spare, videos // 4))
-    limits[""] = most_form_bytes(settings) + spare
+    limits[""] = settings.most_form_bytes + spare
     dispatcher = ThreadedTaskDispatcher()
     dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=FINISH_S)
     dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + SPARE_THREADS))

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from flask import current_app
 
@@ -23,34 +22,28 @@ from emotion.web.videos.service import Videos
 LONGEST_INTERVAL_S = 300.0
 
 
-@dataclass(frozen=True)
 class Services:
     """What an app is made of; made once, shared by all threads."""
 
-    settings: Settings
-    storage: Storage
-    recognizer: Recognizer | None  # None if no model could be loaded
-    model_problem: str | None  # why there is no recognizer
-    database: Database
-    gate: Gate
-    models: Models
-    videos: Videos
-
-    @classmethod
-    def make(
-        cls,
+    def __init__(
+        self,
         settings: Settings,
         recognizer: Recognizer | None,
-        model_problem: str | None = None,
+        model_problem: str = "",
         clock: Callable[[], float] = time.time,
-    ) -> "Services":
-        """Return the services around a recognizer; nothing is opened or written yet."""
-        storage = Storage(settings.uploads, settings.keep_s, clock)
-        database = Database(settings.database)
-        gate = Gate(settings.max_in_hand, available_cpus())
-        models = Models(recognizer, settings.model)
-        videos = Videos(settings, database, models, clock)
-        return cls(settings, storage, recognizer, model_problem, database, gate, models, videos)
+    ):
+        """Make the services around a recognizer, None if no model could be loaded.
+
+        `model_problem` says why there is none. Nothing is opened or written yet.
+        """
+        self.settings = settings
+        self.recognizer = recognizer
+        self.model_problem = model_problem
+        self.storage = Storage(settings.uploads, settings.keep_s, clock)
+        self.database = Database(settings.database)
+        self.gate = Gate(settings.max_in_hand, available_cpus())
+        self.models = Models(recognizer, settings.model)
+        self.videos = Videos(settings, self.database, self.models, clock)
 
     def require_recognizer(self) -> Recognizer:
         """Return the recognizer, or raise a `ModelError` that says why there is none."""
@@ -64,9 +57,9 @@ def load_services(settings: Settings) -> Services:
     try:
         # without a file Haar cascades find the faces
         detector = settings.detector_model and YunetDetector(settings.detector_model)
-        return Services.make(settings, Recognizer.load(settings.model, detector))
+        return Services(settings, Recognizer.load(settings.model, detector))
     except EmotionError as error:
-        return Services.make(settings, None, str(error))
+        return Services(settings, None, str(error))
 
 
 def current_services() -> Services:
@@ -78,11 +71,9 @@ class Sweeper:
     """Removes what has expired, now and then; safe to share between threads and processes."""
 
     def __init__(self, services: Services):
-        self._services = services
+        self._services, self._next_s, self._lock = services, 0.0, threading.Lock()
         keep_s = services.settings.keep_s or 10 * LONGEST_INTERVAL_S
         self.interval_s = min(LONGEST_INTERVAL_S, max(1.0, keep_s / 10))
-        self._next_s = 0.0
-        self._lock = threading.Lock()
 
     def sweep(self) -> None:
         """Remove what has expired, at most once an interval; a failure is logged, not raised."""

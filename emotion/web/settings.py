@@ -19,6 +19,8 @@ from emotion.images.guards import ImageLimits
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 SWITCH = {"on": True, "true": True, "1": True, "yes": True}
 SWITCH |= {"off": False, "false": False, "0": False, "no": False}
+ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
+FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
 WORDS |= {float: "a number", Path: "a path", Path | None: "a path"}
@@ -125,8 +127,13 @@ class Settings:
         )
 
     @property
-    def most_video_bytes(self) -> int:
-        return int(self.max_video_mb * 2**20)
+    def most_form_bytes(self) -> int:
+        photos = min(self.max_photos, FORM_PHOTOS)
+        return photos * self.image_limits.max_bytes + ENVELOPE_BYTES
+
+    @property
+    def most_video_form_bytes(self) -> int:
+        return int(self.max_video_mb * 2**20) + ENVELOPE_BYTES
 
     @property
     def longest_video_s(self) -> float:
@@ -169,7 +176,7 @@ def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
     """Return what the flags say, by the names of the settings; raises SettingsError."""
     parser = _Parser(description=about, allow_abbrev=False)
     for row in fields(Settings):
-        default = row.default
+        default = "none" if row.default is None else row.default
         if isinstance(default, bool):
             default = "on" if default else "off"
         elif isinstance(default, Path):
@@ -178,7 +185,7 @@ def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
             f"--{row.name.replace('_', '-')}",
             dest=row.name.upper(),
             metavar=row.name.upper(),
-            help=f"{row.metadata['help']} (default: {'none' if default is None else default})",
+            help=f"{row.metadata['help']} (default: {default})",
         )
     given = vars(parser.parse_args(arguments))
     if empty := [name for name, value in given.items() if value == ""]:

@@ -125,8 +125,7 @@ class Storage(Folders):
 
     def __init__(self, folder: Path, keep_s: float, clock: Callable[[], float] = time.time):
         super().__init__(folder)
-        self.keep_s = keep_s
-        self.clock = clock
+        self.keep_s, self.clock = keep_s, clock
 
     def save(
         self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""

@@ -51,7 +51,7 @@ def is_sender(visitor: str) -> bool:
 
 
 def require_sender(visitor: str) -> None:
-    """Raise a `NotSenderError` unless the current request comes from the visitor of this key."""
+    """Raise `NotSenderError` unless the request comes from the visitor of this key."""
     if not is_sender(visitor):
         raise NotSenderError(
             "expected the cookie that came with the upload, because only the sender may do this; "
@@ -62,8 +62,7 @@ def require_sender(visitor: str) -> None:
 def own_photo(photo_id: str) -> PhotoRow:
     """Return a photo that is kept and that this visitor sent; raises GoneError, NotSenderError."""
     services = current_services()
-    row = services.database.photo(photo_id, services.storage.clock())
-    if row is None:
+    if not (row := services.database.photo(photo_id, services.storage.clock())):
         raise gone()
     require_sender(row.visitor)
     return row
@@ -118,13 +117,14 @@ def secret_key_in(folder: Path) -> str:
     try:
         if not path.exists():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".secret_key-", dir=folder) as room:
-                part = Path(room) / path.name
-                part.touch(mode=0o600)
-                part.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-                # unlike a rename, a link never replaces the key that another worker has made by now
-                with contextlib.suppress(FileExistsError):
-                    os.link(part, path)
+            # unlike a rename, a link never replaces the key that another worker has made by now
+            with (
+                tempfile.NamedTemporaryFile("w", prefix=".secret_key-", dir=folder) as part,
+                contextlib.suppress(FileExistsError),
+            ):
+                part.write(secrets.token_hex(32) + "\n")
+                part.flush()
+                os.link(part.name, path)
         make_private(path)
         key = path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:

@@ -14,52 +14,42 @@ from emotion.web.storage import new_id
 from emotion.web.videos.queue import VideoRow
 
 
-@pytest.fixture
-def app(tmp_path, monkeypatch):
-    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
-    app = make_app(tmp_path)
-    yield app
-    app.extensions["emotion"].videos.workers.stop()
-    app.extensions["emotion"].database.close()
-
-
 def two_photos():
     return {"photo": [photo_form(encoded(seed=seed))["photo"] for seed in (1, 2)]}
 
 
 def a_video():
-    return {"video": photo_form(stand_in.sent(), "video.mp4")["photo"]}
+    return photo_form(stand_in.sent(), "video.mp4", "video")
 
 
 def stored(folder):
     return sorted(path.name for path in (folder / "uploads").glob("*") if path.name != "videos")
 
 
-def test_reads_go_on_and_writes_are_answered_503(app, tmp_path):
+def test_reads_go_on_and_writes_are_answered_503_and_leave_nothing(tmp_path, make, monkeypatch):
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_S", 0.05)
+    app = make()
     client, services = app.test_client(), app.extensions["emotion"]
     first = client.post("/", data=two_photos()).location
     now_s = services.storage.clock()
     services.videos.rows.add(video := VideoRow(new_id(), "", now_s, now_s + 100), 1)
     before = stored(tmp_path)
     reads = (first, "/healthz", "/mine", "/api/v1/mine", f"/api/v1/videos/{video.id}")
-    writes = {
-        "/": two_photos,
-        "/api/v1/photos": photo_form,
-        "/api/v1/videos": a_video,
-        "/mine/delete": dict,
-    }
+    writes = {"/": two_photos, "/api/v1/photos": photo_form, "/api/v1/videos": a_video}
     with closing(sqlite3.connect(tmp_path / "instance" / "emotion.sqlite")) as other:
         other.execute("BEGIN IMMEDIATE")
-        for path, form in writes.items():
-            assert client.post(path, data=form()).status_code == 503, path
-            if path != "/mine/delete":
+        for path, form in (*writes.items(), ("/mine/delete", dict)):
+            reply = client.post(path, data=form())
+            assert reply.status_code == 503, path
+            assert int(reply.headers["Retry-After"]) > 0
+            if path in writes:
                 assert stored(tmp_path) == before
             assert [client.get(read).status_code for read in reads] == [200] * len(reads)
         # only its numbers are missing
         assert client.post("/api/v1/recognize", data=photo_form()).status_code == 200
-        started_meanwhile = make_app(tmp_path).test_client()
-        assert started_meanwhile.get("/healthz").status_code == 200
-        assert started_meanwhile.get("/mine").status_code == 200
+        started_meanwhile = make().test_client()
+        for read in ("/healthz", "/mine"):
+            assert started_meanwhile.get(read).status_code == 200
     assert client.post("/", data=two_photos()).status_code == 303
 
 
@@ -81,9 +71,8 @@ def test_no_photo_holds_its_turn_while_it_waits_for_the_database(tmp_path, monke
 
 
 def test_no_request_waits_for_what_expired_to_be_forgotten(tmp_path, monkeypatch):
-    now, answered, waited = [1_700_000_000.0], threading.Event(), []
+    now, answered, forgotten, waited = [1_700_000_000.0], threading.Event(), threading.Event(), []
     app = make_app(tmp_path, clock=lambda: now[0])
-    forgotten = threading.Event()
 
     def forget_expired(*_):
         waited.append(answered.wait(20))

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from databases import SqlitePlace
 from sqlalchemy import event, text
 
 from emotion.errors import DatabaseError
@@ -64,15 +63,6 @@ def of_set(database, now_s=NOW_S):
     return [row.position for row in database.photos_of_set(key(900), now_s)]
 
 
-@pytest.fixture
-def file_database(tmp_path):
-    """Return a database in an SQLite file, with one photo in it."""
-    database = Database(SqlitePlace(tmp_path).url)
-    database.remember(photo(1))
-    yield database
-    database.close()
-
-
 def test_photos_are_remembered_replaced_ordered_and_forgotten(database, place):
     row = photo(1, faces=2, emotions="sad,happy", problem="“x” is 張. It's 100%.")
     database.remember(photo(1), photo(4, set_id=key(901), visitor=""))
@@ -81,12 +71,13 @@ def test_photos_are_remembered_replaced_ordered_and_forgotten(database, place):
     database.remember(row)
     assert database.photo(row.id, NOW_S) == row
     assert of_set(database) == [1, 2, 3, 5]
-    again = Database(place.url)
-    assert [row.position for row in again.photos_of_visitor("visitor", NOW_S)] == [1, 2, 5, 3]
-    assert again.photos_of_visitor("", NOW_S) == ()
+    assert [row.position for row in database.photos_of_visitor("visitor", NOW_S)] == [1, 2, 5, 3]
+    for word in ("", "x\0y", "x" * 5000, "' OR 1=1 --", "😀" * 22):
+        assert database.photo(word, NOW_S) is None
+        assert database.photos_of_set(word, NOW_S) == ()
+        assert database.photos_of_visitor(word, NOW_S) == ()
     for _ in range(2):
-        again.forget(row.id)
-    again.close()
+        database.forget(row.id)
     assert database.photo(row.id, NOW_S) is None
     # time is up even before anything is removed
     database.remember(photo(6, expires_s=NOW_S + 7200))
@@ -97,27 +88,18 @@ def test_photos_are_remembered_replaced_ordered_and_forgotten(database, place):
     assert of_set(database) == [6]
 
 
-def test_no_other_text_finds_a_photo(database):
-    database.remember(photo(1))
-    for word in ("", "x\0y", "x" * 5000, "' OR 1=1 --", "😀" * 22):
-        assert database.photo(word, NOW_S) is None
-        assert database.photos_of_set(word, NOW_S) == ()
-        assert database.photos_of_visitor(word, NOW_S) == ()
-
-
 def test_counts_know_days_and_answers_and_no_photo(database):
-    faces = (("happy", 0.93, True), ("happy", 0.97, True), ("sad", 0.4, False))
-    database.count(results(*faces), NOW_S)
+    database.count(
+        results(("happy", 0.93, True), ("happy", 0.97, True), ("sad", 0.4, False)), NOW_S
+    )
     database.count(results(("happy", 1.0, True)), NOW_S)
     database.count(results(), NOW_S + 86400)
     database.count(results(("fear", 0.0, False), sha256="cd" * 32), NOW_S)
-    counts = database.counts()
-    next_day = day_of(NOW_S + 86400)
-    assert set(counts.photos) == {
-        PhotoCount(DAY, SHA256, 2, 0),
-        PhotoCount(DAY, "cd" * 32, 1, 0),
-        PhotoCount(next_day, SHA256, 1, 1),
-    }
+    with pytest.raises(DatabaseError):  # half-way, and leaves nothing
+        database.count(results((None, 0.9, True)), NOW_S)
+    counts, next_day = database.counts(), day_of(NOW_S + 86400)
+    of_day = {PhotoCount(DAY, SHA256, 2, 0), PhotoCount(DAY, "cd" * 32, 1, 0)}
+    assert set(counts.photos) == {*of_day, PhotoCount(next_day, SHA256, 1, 1)}
     assert counts.photos[-1].day == next_day
     found = {(row.emotion, row.sure, row.bucket): row for row in counts.faces}
     assert found.keys() == {("happy", True, 9), ("sad", False, 4), ("fear", False, 0)}
@@ -205,7 +187,7 @@ def test_processes_and_threads_that_start_and_write_at_once(database, place):
     assert len(of_set(database)) == 44
 
 
-def test_a_database_that_goes_away_and_returns(database, place):
+def test_a_database_that_goes_away_and_returns_and_tables_that_are_gone(database, place):
     database.remember(photo(1))
     place.take_away()
     acts = ((database.remember, photo(2)), (of_set, database), (database.say, opinion()))
@@ -217,61 +199,83 @@ def test_a_database_that_goes_away_and_returns(database, place):
     place.bring_back()
     database.remember(photo(2))
     assert of_set(database) == [1, 2]
+    with database.transaction(writes=True) as connection:
+        connections.Row.metadata.drop_all(connection)
+    with pytest.raises(DatabaseError):
+        database.remember(photo(2))
+    database.remember(photo(3))
+    assert of_set(database) == [3]
 
 
-def test_a_file_is_made_for_its_owner_alone_and_no_other_is_taken(tmp_path):
-    place = SqlitePlace(tmp_path)
-    database = Database(place.url)
-    assert not place.file.parent.exists()
-    place.file.mkdir(parents=True)
-    with pytest.raises(DatabaseError):
-        database.remember(photo(1))
-    place.file.rmdir()
-    place.file.write_text("no database, but long enough for one to be looked for in it " * 20)
-    with pytest.raises(DatabaseError):
-        database.remember(photo(1))
-    shutil.rmtree(place.file.parent)
+def test_a_database_of_another_version_is_refused(database, place):
     database.remember(photo(1))
-    assert of_set(database) == [1]
-    files = sorted(place.file.parent.iterdir())
-    assert place.file in files
-    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
-    assert place.file.parent.stat().st_mode & 0o777 == 0o700
-    database.close()
+    with database.transaction(writes=True) as connection:
+        connection.execute(text("UPDATE emotion_schema SET version = 99"))
+    with closing(Database(place.url)) as newer, pytest.raises(DatabaseError, match="99"):
+        newer.remember(photo(2))
+
+
+# Of SQLite alone
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "instance" / "emotion.sqlite"
+
+
+@pytest.fixture
+def file_database(file):
+    with closing(Database(f"sqlite:///{file}")) as database:
+        yield database
+
+
+def test_a_file_is_made_for_its_owner_alone_and_no_other_is_taken(file, file_database):
+    assert not file.parent.exists()
+    file.mkdir(parents=True)
+    with pytest.raises(DatabaseError):
+        file_database.remember(photo(1))
+    file.rmdir()
+    file.write_text("no database, but long enough for one to be looked for in it " * 20)
+    with pytest.raises(DatabaseError):
+        file_database.remember(photo(1))
+    shutil.rmtree(file.parent)
+    file_database.remember(photo(1))
+    assert of_set(file_database) == [1]
+    assert {oct(each.stat().st_mode & 0o777) for each in file.parent.iterdir()} == {"0o600"}
+    assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_that_was_removed_is_made_anew_and_no_worker_writes_to_the_old_one(
-    tmp_path, file_database
+    file, file_database
 ):
-    databases = [file_database, Database(SqlitePlace(tmp_path).url)]
-    assert of_set(databases[1]) == [1]
-    shutil.rmtree(tmp_path / "instance")
-    for number, database in enumerate(databases, start=2):
-        database.remember(photo(number))
-    assert [of_set(database) for database in databases] == [[2, 3], [2, 3]]
-    databases[1].close()
+    file_database.remember(photo(1))
+    with closing(Database(f"sqlite:///{file}")) as other:
+        assert of_set(other) == [1]
+        shutil.rmtree(file.parent)
+        for number, database in enumerate((file_database, other), start=2):
+            database.remember(photo(number))
+        assert [of_set(database) for database in (file_database, other)] == [[2, 3], [2, 3]]
 
 
-def test_a_database_of_the_version_before_opens(tmp_path, file_database):
-    old = SqlitePlace(tmp_path / "old")
-    old.file.parent.mkdir(parents=True)
-    with closing(sqlite3.connect(old.file)) as connection:
+def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):
+    file_database.remember(photo(1))
+    old = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(old)) as connection:
         connection.executescript(OLD.read_text(encoding="utf-8"))
-    database = Database(old.url)
-    row = photo(1, created_s=NOW_S, faces=2, emotions="sad,happy")
-    assert database.photos_of_set(key(900), NOW_S) == (row,)
-    assert column_names(old.file) == column_names(SqlitePlace(tmp_path).file)
-    assert database.opinion_on(key(1), 1) == opinion()
-    assert VideoRows(database).claim(key(5), NOW_S).id == key(2)
-    database.count(results(("sad", 0.5, True)), NOW_S)
-    database.forget(key(1))
-    assert database.counts() == Counts(
-        (PhotoCount(DAY, SHA256, 2, 0),),
-        (FaceCount(DAY, SHA256, "sad", True, 5, 2, 1.0),),
-        (OpinionCount(DAY, SHA256, "sad", "angry", 1),),
-        (VideoCount(DAY, SHA256, 1, 0, 2, 2.0),),
-    )
-    database.close()
+    assert column_names(old) == column_names(file)
+    with closing(Database(f"sqlite:///{old}")) as database:
+        row = photo(1, created_s=NOW_S, faces=2, emotions="sad,happy")
+        assert database.photos_of_set(key(900), NOW_S) == (row,)
+        assert database.opinion_on(key(1), 1) == opinion()
+        assert VideoRows(database).claim(key(5), NOW_S).id == key(2)
+        database.count(results(("sad", 0.5, True)), NOW_S)
+        database.forget(key(1))
+        assert database.counts() == Counts(
+            (PhotoCount(DAY, SHA256, 2, 0),),
+            (FaceCount(DAY, SHA256, "sad", True, 5, 2, 1.0),),
+            (OpinionCount(DAY, SHA256, "sad", "angry", 1),),
+            (VideoCount(DAY, SHA256, 1, 0, 2, 2.0),),
+        )
 
 
 def column_names(file):
@@ -285,26 +289,11 @@ def column_names(file):
 
 
 def test_readers_find_a_connection_however_many_writers_wait(file_database):
+    file_database.remember(photo(1))
     with ExitStack() as waiting:
         for _ in range(40):
             waiting.enter_context(file_database.transaction())
         assert of_set(file_database) == [1]
-
-
-def test_tables_that_are_gone_are_made_anew(database):
-    database.remember(photo(1))
-    with database.transaction(writes=True) as connection:
-        connections.Row.metadata.drop_all(connection)
-    with pytest.raises(DatabaseError):
-        database.remember(photo(2))
-    database.remember(photo(3))
-    assert of_set(database) == [3]
-
-
-def test_work_that_fails_half_way_leaves_nothing(database):
-    with pytest.raises(DatabaseError):
-        database.count(results((None, 0.9, True)), NOW_S)
-    assert database.counts().photos == ()
 
 
 def test_a_process_that_forked_opens_connections_of_its_own(database, monkeypatch):
@@ -323,16 +312,6 @@ def test_a_process_that_forked_opens_connections_of_its_own(database, monkeypatc
         connection.close()
 
 
-def test_a_database_of_another_version_is_refused(database, place):
-    database.remember(photo(1))
-    with database.transaction(writes=True) as connection:
-        connection.execute(text("UPDATE emotion_schema SET version = 99"))
-    newer = Database(place.url)
-    with pytest.raises(DatabaseError, match="99"):
-        newer.remember(photo(2))
-    newer.close()
-
-
 OTHER_URLS = (
     ",nonsense,mysql://someone:secret@host/name,postgresql+psycopg2://someone:secret@host/name,"
     "postgresql://someone:secret@host:port/name,sqlite://,sqlite:///:memory:,"
@@ -342,11 +321,10 @@ OTHER_URLS = (
 
 def test_addresses_that_cannot_be_used_are_not_repeated():
     for scheme in ("postgres", "postgresql", "postgresql+psycopg"):
-        database = Database(f"{scheme}://someone:secret@localhost:1/name")
-        with pytest.raises(DatabaseError) as caught:
+        url = f"{scheme}://someone:secret@localhost:1/name"
+        with closing(Database(url)) as database, pytest.raises(DatabaseError) as caught:
             database.counts()
         assert "secret" not in str(caught.value)
-        database.close()
     for url in OTHER_URLS.split(","):
         with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
             Database(url)

@@ -1,6 +1,7 @@
 """Settings: one table, from defaults, environment and flags."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from web_support import write_fast_model
@@ -19,19 +20,12 @@ from emotion.web.settings import (
 )
 
 VALUES = (
-    ("HOST", " 0.0.0.0 ", "0.0.0.0"),
-    ("PORT", "0", 0),
-    ("PORT", 8080, 8080),
-    ("KEEP_HOURS", "0.5", 0.5),
-    ("KEEP_HOURS", "", 24),
-    ("KEEP_HOURS", None, 24),
-    ("MAX_UPLOAD_MB", "1e1", 10),
-    ("MONITORING", "ON", True),
+    *(("HOST", " 0.0.0.0 ", "0.0.0.0"), ("PORT", "0", 0), ("PORT", 8080, 8080)),
+    *(("KEEP_HOURS", "0.5", 0.5), ("KEEP_HOURS", "", 24), ("KEEP_HOURS", None, 24)),
+    *(("MAX_UPLOAD_MB", "1e1", 10), ("MONITORING", "ON", True), ("DETECTOR", " haar ", "haar")),
+    *(("DETECTOR_MODEL", "", None), ("MODEL", "/models/other", Path("/models/other"))),
     ("UPLOADS", "kept", PROJECT_FOLDER / "kept"),
     ("UPLOADS", "~nobody-of-this-name/x", PROJECT_FOLDER / "~nobody-of-this-name/x"),
-    ("MODEL", "/models/other", PROJECT_FOLDER / "/models/other"),
-    ("DETECTOR", " haar ", "haar"),
-    ("DETECTOR_MODEL", "", None),
 )
 WRONG = (
     *({"KEEP_HOURS": text} for text in ("-1", "soon", "nan", "inf", "1e99", " ", "24h", "1,5")),
@@ -65,22 +59,22 @@ def test_wrong_values_say_what_was_expected_in_one_line():
         create_app({"KEEPHOURS": 1})
 
 
-def test_the_app_uses_the_detector_of_its_settings(tmp_path):
+def test_the_app_takes_settings_and_flasks_own_and_tells_a_damaged_detector(
+    tmp_path, monkeypatch, capsys
+):
     pytest.importorskip("onnx")
     file = write_yunet_stand_in(tmp_path / "yunet.onnx")
-    model = {"MODEL": write_fast_model(tmp_path)}
-    for chosen, kind in (
-        ({"DETECTOR": "yunet", "DETECTOR_MODEL": file}, YunetDetector),
-        ({}, FaceDetector),
-    ):
+    model, yunet = {"MODEL": write_fast_model(tmp_path)}, {"DETECTOR": "yunet"}
+    yunet["DETECTOR_MODEL"] = file
+    for chosen, kind in ((yunet, YunetDetector), ({}, FaceDetector)):
         services = load_services(read_settings(model | chosen))
         assert isinstance(services.recognizer.detector, kind)
-
-
-def test_a_damaged_detector_is_told_at_the_start_and_without_its_folder(tmp_path, capsys):
-    (tmp_path / "yunet.onnx").write_bytes(b"no network")
-    config = {"DETECTOR": "yunet", "DETECTOR_MODEL": tmp_path / "yunet.onnx", "UPLOADS": tmp_path}
-    app = create_app(config)
+    file.write_bytes(b"no network")
+    monkeypatch.setenv("KEEP_HOURS", "3")
+    monkeypatch.setenv("THREADS", "2")
+    app = create_app(yunet | {"UPLOADS": tmp_path, "KEEP_HOURS": 5, "TESTING": True})
+    settings = app.extensions["emotion"].settings
+    assert (settings.keep_hours, settings.threads, app.testing) == (5, 2, True)
     assert "face_detection_yunet_2026may.onnx" in capsys.readouterr().err
     reply = app.test_client().get("/healthz")
     assert reply.status_code == 503
@@ -101,13 +95,3 @@ def test_every_setting_has_a_flag_and_a_line_of_help(capsys):
     for arguments in (["--colour", "red"], ["--port"], ["8080"], ["--keep"], ["--port", ""]):
         with pytest.raises(SettingsError):
             read_arguments(arguments, "about")
-
-
-def test_create_app_takes_settings_and_flasks_own(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("KEEP_HOURS", "3")
-    monkeypatch.setenv("THREADS", "2")
-    config = {"MODEL": tmp_path / "none", "UPLOADS": tmp_path, "KEEP_HOURS": 5, "TESTING": True}
-    app = create_app(config)
-    settings = app.extensions["emotion"].settings
-    assert (settings.keep_hours, settings.threads, app.testing) == (5, 2, True)
-    assert "none.json" in capsys.readouterr().err

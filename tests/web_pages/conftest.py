@@ -2,14 +2,13 @@
 
 import gc
 import shutil
-import threading
 import warnings
+from contextlib import ExitStack
 
 import cv2
 import pytest
 from skimage.data import astronaut
-
-from app import open_server
+from web_support import served
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -19,22 +18,17 @@ FLAGS = (
 LIMIT_MS = 90_000  # the machine may be busy
 
 
-def write_film(path):
-    """Write a film of the astronaut's upper half, 640x480, as Chromium reads it (YUV4MPEG2)."""
-    picture = cv2.resize(astronaut()[:384], (640, 480), interpolation=cv2.INTER_AREA)
-    frame = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes()
-    header = b"YUV4MPEG2 W640 H480 F15:1 Ip A1:1 C420\n"
-    path.write_bytes(header + 2 * (b"FRAME\n" + frame))
-    return path
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("Chromium is not installed")
-    film = write_film(tmp_path_factory.mktemp("film") / "astronaut.y4m")
+    # the astronaut's upper half as Chromium reads a film (YUV4MPEG2)
+    picture = cv2.resize(astronaut()[:384], (640, 480), interpolation=cv2.INTER_AREA)
+    frame = b"FRAME\n" + cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes()
+    film = tmp_path_factory.mktemp("film") / "astronaut.y4m"
+    film.write_bytes(b"YUV4MPEG2 W640 H480 F15:1 Ip A1:1 C420\n" + 2 * frame)
     with sync_api.sync_playwright() as playwright:
         flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
         browser = playwright.chromium.launch(executable_path=program, args=flags)
@@ -65,18 +59,8 @@ def open_context(browser):
 @pytest.fixture(scope="module")
 def serve():
     """Give a function that serves an app and returns its address."""
-    servers = []
-
-    def serve(app):
-        server = open_server(app, app.extensions["emotion"].settings)
-        threading.Thread(target=server.run, daemon=True).start()
-        servers.append((server, app))
-        return f"http://127.0.0.1:{server.effective_port}"
-
-    yield serve
-    for server, app in servers:
-        server.close()
-        app.extensions["emotion"].videos.workers.stop()
+    with ExitStack() as servers:
+        yield lambda app: f"http://127.0.0.1:{servers.enter_context(served(app))}"
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import io
 import json
 import os
 import re
@@ -60,17 +59,6 @@ def running(command, folder, **settings):
             process.kill()
 
 
-def finished(arguments, folder, **settings):
-    """Return what a command line that ends by itself left behind; run in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.dict(os.environ, environment(folder, **settings), clear=True),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        return app.main(arguments), out.getvalue(), err.getvalue()
-
-
 def line_with(process, words):
     """Return the next line of a process's output that has these words in it."""
     seen = []
@@ -96,12 +84,9 @@ def ask(port, method, path, body=None, headers=FORM):
 
 
 def form_with(content, token=""):
-    fields = [('name="photo"; filename="a.jpg"', content), ('name="csrf_token"', token.encode())]
-    parts = [
-        f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\n".encode() + value + b"\r\n"
-        for name, value in fields
-    ]
-    return b"".join(parts) + b"--x--\r\n"
+    head = "--x\r\nContent-Disposition: form-data; name="
+    parts = (f'{head}"photo"; filename="a.jpg"\r\n\r\n'.encode(), content)
+    return b"".join(parts) + f'\r\n{head}"csrf_token"\r\n\r\n{token}\r\n--x--\r\n'.encode()
 
 
 def test_serves_until_it_is_stopped(tmp_path, model):
@@ -145,36 +130,35 @@ def test_flask_run_without_a_model(tmp_path):
         assert str(tmp_path) not in body
 
 
-def test_monitoring(tmp_path, model):
-    for flags in ([], ["--json"]):
-        status, out, err = finished(["monitoring", "--model", str(model), *flags], tmp_path)
-        assert (status, err) == (0, "")
-        assert json.loads(out)["total"] if flags else "No photo" in out
-
-
 NO_DATABASE = ["monitoring", "--database-url", "postgresql://127.0.0.1:1/x"]
 MISTAKES = (
     (["monitoring", "--colour", "red"], {}, 2, "--colour red"),
     (NO_DATABASE, {}, 1, "cannot be reached"),
     (["watch"], {}, 2, "watch"),
-    (["--json"], {}, 2, "--json"),
     (["--port", "http"], {}, 2, "0 to 65535"),
-    (["--keep-hours"], {}, 2, "expected one argument"),
     ([], {"KEEP_HOURS": "soon"}, 2, "'soon'"),
-    (["--detector", "yunet"], {}, 2, "DETECTOR_MODEL"),
     (["--port", "0"], {}, 2, "secret key"),
 )
 
 
-def test_mistakes_are_one_line(tmp_path, model):
+def test_mistakes_are_one_line_and_the_report_is_text_or_json(tmp_path, model, capsys):
+    def run(arguments, **settings):
+        chosen = environment(tmp_path, MODEL=model, **settings)
+        with mock.patch.dict(os.environ, chosen, clear=True):
+            return app.main(arguments), *capsys.readouterr()
+
     (tmp_path / "instance").mkdir()
     (tmp_path / "instance" / "secret_key").write_text("short")
     for arguments, settings, status, words in MISTAKES:
-        found, out, err = finished(arguments, tmp_path, MODEL=model, **settings)
+        found, out, err = run(arguments, **settings)
         assert (found, out) == (status, ""), arguments
         assert words in err
         assert err.startswith("app.py: ")
         assert err.count("\n") == 1
+    for flags in ([], ["--json"]):
+        found, out, err = run(["monitoring", *flags])
+        assert (found, err) == (0, "")
+        assert json.loads(out)["total"] if flags else "No photo" in out
 
 
 ONE_PHOTO = """
@@ -189,21 +173,22 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
 
 def test_processes_that_end_by_themselves(tmp_path, model):
     """Without TensorFlow in the one that serves; without a reader; with an address in use."""
-    options = {"cwd": PROJECT_FOLDER, "env": environment(tmp_path, MODEL=model)}
-    options |= {"stderr": subprocess.PIPE, "timeout": DEADLINE_S}
-    done = subprocess.run([sys.executable, "-c", ONE_PHOTO], input=encoded(), **options)
-    assert (done.returncode, done.stderr) == (0, b"")
+
+    def run(*command, **options):
+        options |= {"cwd": PROJECT_FOLDER, "env": environment(tmp_path, MODEL=model)}
+        done = subprocess.run(command, stderr=subprocess.PIPE, timeout=DEADLINE_S, **options)
+        return done.returncode, done.stderr.decode()
+
+    assert run(sys.executable, "-c", ONE_PHOTO, input=encoded()) == (0, "")
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*SERVER, "monitoring"], stdout=writer, **options)
+    assert run(*SERVER, "monitoring", stdout=writer) == (1, "")
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, b"")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = subprocess.run([*SERVER, "--port", port], **options)
-    assert done.returncode == 1
-    assert f"127.0.0.1, port {port}" in done.stderr.decode()
-    assert done.stderr.count(b"\n") == 1
+        status, error = run(*SERVER, "--port", port)
+    assert (status, error.count("\n")) == (1, 1)
+    assert f"127.0.0.1, port {port}" in error
 
 
 SLOW_APP = """

@@ -3,7 +3,6 @@
 The browser's camera is Chromium's fake one, fed with a film made of a photograph.
 """
 
-import dataclasses
 import re
 
 import pytest
@@ -54,10 +53,8 @@ def test_what_is_no_frame_is_refused(client):
 
 
 def test_a_frame_leaves_nothing_behind_and_is_refused_when_the_server_is_full(client, tmp_path):
-    extensions = client.application.extensions
-    services = extensions["emotion"]
-    # where the database should be there is nothing to read or write
-    extensions["emotion"] = dataclasses.replace(services, database=None)
+    services = client.application.extensions["emotion"]
+    services.database = None  # where it should be there is nothing to read or write
     with services.gate.place("somebody"):
         reply = post_frame(client)
         assert reply.status_code == 503

@@ -45,11 +45,8 @@ class Models:
     """The models around the default one; safe to share between threads."""
 
     def __init__(self, default: Recognizer | None, default_stem: Path):
-        """Offer what lies around the default model, None if that could not be loaded.
-
-        Nothing is read yet. One detector finds the faces, whichever model reads them.
-        """
-        self.default = default
+        """Offer what lies around the default model, None if that could not be loaded."""
+        self.default = default  # its detector finds the faces, whichever model reads them
         self._stem = default_stem
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
@@ -93,8 +90,8 @@ class Models:
         if not lock.acquire(timeout=LOADING_WAIT_S):
             raise ModelError(f"expected {model.key} to be loaded; it still is being loaded")
         try:
-            if model.key in self._loaded:
-                return self._loaded[model.key]
+            if recognizer := self._loaded.get(model.key):
+                return recognizer
             if problem := self.problem(model):
                 raise ModelError(problem)
             stamp = _stamp(model.stem)

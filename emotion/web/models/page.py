@@ -32,12 +32,12 @@ def page(key: str) -> ResponseReturnValue:
         model = models.find(key)
     except UploadError:
         abort(404)
-    card, folder = Card.of(model.card), model.stem.parent
+    card = Card.of(model.card)
     with contextlib.suppress(ModelError):
         thresholds = read_thresholds(model.card)
 
     def without_paths(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        return [(term, without_folders(text, folder)) for term, text in rows if text]
+        return [(term, without_folders(text, model.stem.parent)) for term, text in rows if text]
 
     recognizer, sha256 = models.loaded(model), models.sha256(model)
     on_disk = models.sha256_of_files(model)

@@ -119,11 +119,9 @@ NOTES = {
 def describe(settings: Settings, root: str) -> dict:
     """Return the description of the API below `root`, such as "/api/v1", on a server so set."""
     models = [each.reply for each in ENDPOINTS.values() if isinstance(each.reply, type)]
-    models += [replies.NewOpinion, replies.Problem]
+    models = dict.fromkeys([*models, replies.NewOpinion, replies.Problem], "serialization")
     _, schemas = models_json_schema(
-        [(model, "serialization") for model in dict.fromkeys(models)],
-        ref_template=REF,
-        schema_generator=WithoutTitles,
+        [*models.items()], ref_template=REF, schema_generator=WithoutTitles
     )
     app = Flask("description")
     app.register_blueprint(api)
@@ -138,8 +136,7 @@ def describe(settings: Settings, root: str) -> dict:
             paths.setdefault(path, {})[method.lower()] = operation
     problem = {"application/problem+json": {"schema": _ref(replies.Problem)}}
     cookie = (
-        "The session cookie that comes with the first photo or video; over TLS its name begins "
-        "with `__Host-`."
+        "The session cookie of the first photo or video; over TLS its name has `__Host-` first."
     )
     visitor = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": cookie}
     return {
@@ -213,12 +210,8 @@ def _operation(endpoint: str, path: str) -> dict:
         responses[str(problem)] = {"$ref": f"#/components/responses/{PROBLEMS[problem][0]}"}
     place = "photos" if endpoint == "recognize" else path.split("/")[1]
     tag = "faces" if "/faces/" in path else place if place in TAGS else "server"
-    operation = {
-        "operationId": answers.id,
-        "tags": [tag],
-        "parameters": parameters,
-        "responses": responses,
-    }
+    operation: dict = {"operationId": answers.id, "tags": [tag]}
+    operation |= {"parameters": parameters, "responses": responses}
     if endpoint in NOTES:
         operation["description"] = NOTES[endpoint]
     if endpoint in COOKIE_WANTED:
@@ -243,10 +236,10 @@ def _bodies(settings: Settings) -> dict[str, dict]:
         f"one file of at most {settings.max_video_mb:g} {unit} and {settings.max_video_minutes:g} "
         "minutes; can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
     )
-    position = {"type": "integer", "minimum": 1, "maximum": most}
+    order = {"description": "place in the order of the set, else last"}
     of_set = {
         "set": replies.KEY | {"description": f"a set of your own, of up to {most} photos"},
-        "position": position | {"description": "place in the order of the set, else last"},
+        "position": order | {"type": "integer", "minimum": 1, "maximum": most},
     }
 
     def form(name: str, file: str, **more: dict) -> dict:

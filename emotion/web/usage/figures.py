@@ -3,12 +3,13 @@
 All figures come from the statistics of the database, which know days, not people.
 """
 
-import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import numpy as np
 
 from emotion.model.card import Card
 from emotion.model.figures import card_figures, wilson_interval
@@ -46,12 +47,9 @@ def monitoring_facts(
     feedback: Path | None = None,
     now_s: float | None = None,
 ) -> dict:
-    """Return all figures as plain types for JSON. Raises DatabaseError.
+    """Return all figures as plain types for JSON, compared with the card of the served model.
 
-    Args:
-        model_card: of the model that is served, to compare with.
-        feedback: folder of the faces that visitors gave; None leaves them out.
-        now_s: seconds since 1970; None is now.
+    `feedback` is the folder of the faces that visitors gave. Raises DatabaseError.
     """
     now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
     counts, card = database.counts(), Card.of(model_card)
@@ -60,7 +58,6 @@ def monitoring_facts(
     for measured in filter(None, (card_figures(card, split) for split in card.metrics)):
         labels.update({row.name: row.images for row in measured.classes})
     answers, split = (figures.answers, figures.split) if figures else ({}, "")
-    unsure_expected = 1 - card.verdict.coverage if card.verdict else None
     days = [(now.date() - timedelta(days=ago)).isoformat() for ago in reversed(range(RECENT_DAYS))]
     photos_of, faces_of = _by_time(counts.photos), _by_time(counts.faces)
     photos, faces = ([row for day in days for row in of[day]] for of in (photos_of, faces_of))
@@ -82,10 +79,8 @@ def monitoring_facts(
         "total": _use(photos_of[""], faces_of[""]),
         "recent": _use(photos, faces),
         "videos": {
-            "videos": sum(row.videos for row in counts.videos),
-            "without_face": sum(row.without_face for row in counts.videos),
-            "faces": sum(row.faces for row in counts.videos),
-            "seconds": round(sum(row.seconds for row in counts.videos), 1),
+            name: round(sum(getattr(row, name) for row in counts.videos), 1)
+            for name in ("videos", "without_face", "faces", "seconds")
         },
         "days": [{"day": day} | _use(photos_of[day], faces_of[day]) for day in days],
         "months": [
@@ -106,7 +101,7 @@ def monitoring_facts(
             {"from": bucket / BUCKETS, "to": (bucket + 1) / BUCKETS, "faces": sure[bucket]}
             for bucket in range(BUCKETS)
         ],
-        "unsure_expected": unsure_expected,
+        "unsure_expected": 1 - card.verdict.coverage if card.verdict else None,
         "opinions": opinions,
         "kept": kept,
         "drift": drift,
@@ -121,12 +116,11 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
     sides, so that one without faces counts, finitely.
     """
     names = sorted({*found, *expected})
-    totals = [sum(mix.values()) + len(names) / 2 for mix in (found, expected)]
-    pairs = [
-        ((found.get(name, 0) + 0.5) / totals[0], (expected.get(name, 0) + 0.5) / totals[1])
-        for name in names
-    ]
-    return sum((now - before) * math.log(now / before) for now, before in pairs)
+    now, before = (
+        np.array([mix.get(name, 0) + 0.5 for name in names]) for mix in (found, expected)
+    )
+    now, before = now / now.sum(), before / before.sum()
+    return float(((now - before) * np.log(now / before)).sum())
 
 
 def _by_time(rows: Iterable) -> Mapping[str, list]:
@@ -143,12 +137,13 @@ def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
     emotions = Counter()
     for row in faces:
         emotions[row.emotion] += row.faces
+    total = emotions.total()
     return {
         "photos": sum(row.photos for row in photos),
         "without_face": sum(row.without_face for row in photos),
-        "faces": emotions.total(),
-        "unsure_share": _ratio(_unsure(faces), emotions.total()),
-        "mean_confidence": _ratio(sum(row.confidence_sum for row in faces), emotions.total()),
+        "faces": total,
+        "unsure_share": _ratio(_unsure(faces), total),
+        "mean_confidence": _ratio(sum(row.confidence_sum for row in faces), total),
         "emotions": dict(sorted(emotions.items())),
     }
 
@@ -159,7 +154,7 @@ def _unsure(faces: Sequence[FaceCount]) -> int:
 
 def _opinions(pairs: Counter) -> dict:
     """Return how often people disagreed, from (given, chosen) -> number of opinions."""
-    said = sum(pairs.values())
+    said = pairs.total()
     disagreed = sum(n for (given, chosen), n in pairs.items() if given != chosen)
     return {
         "said": said,
@@ -195,8 +190,7 @@ def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
         level, few = "too few faces", f"{use['faces']} in {RECENT_DAYS} days"
         words = f"Too few faces to tell: {few}; at least {LEAST_FACES} are needed."
     else:
-        index = stability_index(use["emotions"], answers)
-        label_index = stability_index(use["emotions"], labels)
+        index, label_index = (stability_index(use["emotions"], mix) for mix in (answers, labels))
         level, amount = "large", "far from"
         if index <= SOME_DRIFT:
             level, amount = "none", "much the same as"
@@ -206,15 +200,8 @@ def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
             f"The mix of answers is {amount} the model's own answers on the {split} images of its "
             f"data (stability index {index:.2f})."
         )
-    return {
-        "faces": use["faces"],
-        "least_faces": LEAST_FACES,
-        "split": split,
-        "index": index,
-        "label_index": label_index,
-        "level": level,
-        "words": words,
-    }
+    about = {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split}
+    return about | {"index": index, "label_index": label_index, "level": level, "words": words}
 
 
 def _retraining(

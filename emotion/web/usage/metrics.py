@@ -52,12 +52,11 @@ def measure(app: Flask, services: Services) -> None:
         except DatabaseError:
             return math.nan
 
-    gauges = (
+    for name, text, value in (
         ("photos_in_hand", "Photos read or waiting to be", lambda: services.gate.in_hand),
         ("videos_in_work", "Videos being analysed", lambda: len(workers.in_work)),
         ("videos_waiting", "Videos in the queue", waiting),
-    )
-    for name, text, value in gauges:
+    ):
         Gauge(f"emotion_{name}", text, registry=registry).set_function(value)
 
     class EndedVideos(Collector):

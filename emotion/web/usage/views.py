@@ -42,9 +42,8 @@ def _facts() -> dict:
 def report_lines(facts: Mapping) -> list[str]:
     """Return what `monitoring_facts` gave as lines of text."""
     marks = {True: "!", False: "+", None: "?"}
-    retraining = facts["retraining"]
-    checks = [f"  {marks[check['due']]} {check['words']}" for check in retraining["checks"]]
-    lines = [retraining["words"], *checks]
+    lines = [facts["retraining"]["words"]]
+    lines += [f"  {marks[one['due']]} {one['words']}" for one in facts["retraining"]["checks"]]
     if facts["since"] is None:
         return ["No photo and no video has been read yet.", "", *lines]
     lines.append("")
@@ -69,10 +68,8 @@ def report_lines(facts: Mapping) -> list[str]:
     lines += _table((recently, "faces", "share", "expected", "labels"), emotions)
     said = "Nobody has said anything about an answer yet."
     if opinions["said"]:
-        said = (
-            f"{opinions['disagreed']:,} of {opinions['said']:,} who said anything disagreed "
-            f"({share(opinions['disagreed_share'])})"
-        )
+        disagreed = f"{opinions['disagreed']:,} of {opinions['said']:,} who said anything disagreed"
+        said = f"{disagreed} ({share(opinions['disagreed_share'])})"
     pairs = [(row["given"], row["chosen"], f"{row['opinions']:,}") for row in opinions["pairs"]]
     lines += ["", said, *_table(("Model", "person", "times"), pairs)[1:]]
     months, names = facts["months"][::-1], list(total["emotions"])
@@ -84,13 +81,9 @@ def report_lines(facts: Mapping) -> list[str]:
     lines += _table(("Month", *names), by_month)
     days = [row for row in facts["days"][::-1] if row["photos"]]
     for title, uses in (("Month", months), ("Day", days)):
-        rows = [
-            (
-                *(use[title.lower()], f"{use['photos']:,}", f"{use['faces']:,}"),
-                *(share(use["unsure_share"]), share(use["mean_confidence"])),
-            )
-            for use in uses
-        ]
+        counts = ([use[title.lower()], f"{use['photos']:,}", f"{use['faces']:,}"] for use in uses)
+        shares = ([share(use["unsure_share"]), share(use["mean_confidence"])] for use in uses)
+        rows = [count + part for count, part in zip(counts, shares, strict=True)]
         lines += _table((title, "photos", "faces", "unsure", "confidence"), rows)
     return lines
 
