@@ -69,10 +69,11 @@ def write_photo(path, sign="", number=0):
 
 
 def write_photos(folder, count, sign=""):
-    """Write photos 000.png and so on."""
-    for number in range(count):
-        write_photo(folder / f"{number:03}.png", sign, number)
-    return folder
+    """Write photos 000.png and so on; return their names."""
+    names = [f"{number:03}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        write_photo(folder / name, sign, number)
+    return names
 
 
 def read_table(path):
@@ -84,11 +85,3 @@ def read_table(path):
 def photos_of(path):
     """Return the photo of each row of a CSV."""
     return [row["photo"] for row in read_table(path)]
-
-
-def wait_for(condition, timeout_s=30):
-    """Wait until something is so."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)
