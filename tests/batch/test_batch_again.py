@@ -14,15 +14,23 @@ def stop_after(count):
     return lambda progress: progress.done - progress.skipped < count
 
 
-def test_done_and_unchanged_is_skipped(batch, folder, table, tmp_path):
-    batch()
-    before, workers = table.stat(), ThreadWorkers()
-    report = batch(workers)
-    assert (report.skipped, report.done, report.faces) == (3, 3, 3)
-    assert (table.stat().st_ino, table.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+def test_only_what_was_made_otherwise_is_done_again(batch, folder, table, tmp_path):
+    for options in (
+        {},
+        {"again": True},
+        {"model": write_pair(tmp_path / "other" / "one", seed=5).stem},
+        {"make_detector": OtherDetector},
+    ):
+        assert batch(**options).skipped == 0
+        assert len(read_table(table)) == 3
+        before, workers, options["again"] = table.stat(), ThreadWorkers(), False
+        report = batch(workers, **options)
+        assert (report.skipped, report.done, report.faces) == (3, 3, 3)
+        after = table.stat()
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     # tables are made of what is known
     table.unlink()
-    batch(workers, tables=("new.parquet", "t.csv"))
+    batch(workers, tables=("new.parquet", "t.csv"), **options)
     assert workers.opened_times == 0
     assert len(photos_of(table)) == len(pd.read_parquet(tmp_path / "new.parquet")) == 3
 
@@ -46,18 +54,6 @@ def test_new_changed_and_vanished_photos(batch, folder, table):
     assert batch().skipped == 4
 
 
-def test_what_was_made_otherwise_is_done_again(batch, folder, table, tmp_path):
-    for options in (
-        {},
-        {"again": True},
-        {"model": write_pair(tmp_path / "other" / "one", seed=5).stem},
-        {"make_detector": OtherDetector},
-    ):
-        assert batch(**options).skipped == 0
-        assert len(read_table(table)) == 3
-        assert batch(**options | {"again": False}).skipped == 3
-
-
 def test_links_runs_that_cannot_start_and_tables_left_out_for_a_while(batch, folder, tmp_path):
     class Absent(ThreadWorkers):
         def opened(self):
@@ -78,23 +74,6 @@ def test_links_runs_that_cannot_start_and_tables_left_out_for_a_while(batch, fol
     assert batch().gone == 1
     assert photos_of(tmp_path / "t.csv") == ["000.png", "003.png"]
     assert sorted(path.name for path in tmp_path.glob("t.*")) == ["t.csv", "t.csv.journal"]
-
-
-def test_what_is_done_is_kept_and_goes_on(batch, folder, table, tmp_path):
-    def interrupt(name, results):
-        if name == "001.png":
-            raise KeyboardInterrupt
-
-    tables = ("t.csv", "t.parquet")
-    report = batch(on_progress=stop_after(1), tables=tables)
-    assert (report.done, report.total) == (1, 3)
-    with pytest.raises(KeyboardInterrupt):
-        batch(on_photo=interrupt, tables=tables)
-    assert photos_of(table) == ["000.png", "001.png"]
-    assert len(pd.read_parquet(tmp_path / "t.parquet")) == 2
-    report = batch(tables=tables)
-    assert (report.skipped, report.done) == (2, 3)
-    assert photos_of(table) == ["000.png", "001.png", "002.png"]
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

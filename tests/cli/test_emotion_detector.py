@@ -7,21 +7,19 @@ import re
 import sys
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 from shell_stand_ins import VIDEO_SIZE_WH, fake_camera, fake_gui, pictures_of, portrait, tools
-from video_files import write_pictures
 from web_support import HAPPY, stand_in_model
 from yunet_network import write_yunet_stand_in
 
 from emotion.cli.tools import Tools
+from emotion.detection.settings import DetectorSettings
 from emotion.detection.yunet import YunetSettings
 from emotion.drawing import annotate
 from emotion.images.decoding import read_image
-from emotion.images.encoding import write_image
 from emotion.recognizer import Recognizer
+from emotion.video.following import CAMERA_SEARCH, VIDEO_SEARCH, YUNET_VIDEO_SEARCH
 
 
 def lines_of(text):
@@ -79,37 +77,22 @@ def test_a_video_is_shown_with_progress_when_asked(said, folder, monkeypatch):
     assert (code, "5 [" in err, err.split("\r")[-1].strip()) == (0, True, "")
 
 
-def faces_of(said, folder, picture, used, options=""):
-    """Return the faces in a photo, and in the first frame of a video, of the same picture."""
-    write_image(folder / "a.png", picture)
-    write_pictures(folder / "a.avi", [picture] * 3)
-    for name in ("a.png", "a.avi"):
-        code, out, _ = said(f"--source {name} --json --headless {options}".strip(), used)
-        assert code == 0
-        yield json.JSONDecoder().raw_decode(out)[0]["faces"]
-
-
-def test_only_photos_pay_for_the_fallback_passes(said, folder):
-    middle = (VIDEO_SIZE_WH[0] // 2, VIDEO_SIZE_WH[1] // 2)
-    turn = cv2.getRotationMatrix2D(middle, 35, 1)
-    tilted = cv2.warpAffine(portrait(40), turn, VIDEO_SIZE_WH, borderMode=cv2.BORDER_REPLICATE)
-    assert [len(faces) for faces in faces_of(said, folder, tilted, tools())] == [1, 0]
-
-
-def test_yunet_finds_the_faces_when_asked(said, folder):
+def test_each_source_is_searched_as_suits_it(said, folder):
+    used, searches = tools(fake_camera(portrait(), 4)), []
     network = write_yunet_stand_in(folder / "yunet.onnx")
-    red = np.zeros((VIDEO_SIZE_WH[1], VIDEO_SIZE_WH[0], 3), np.uint8)
-    red[96:128, 128:160] = 255, 0, 0
-    pixels = []
 
     def load_recognizer(stem, detector):
-        pixels.append(detector.settings.detail_pixels)
-        return Recognizer(stand_in_model(), detector)
+        searches.append(detector.settings)
+        return used.load_recognizer(stem, detector)
 
-    used, options = Tools(load_recognizer), f"--detector yunet --detector-model {network}"
-    for (face,) in faces_of(said, folder, red, used, options):
-        assert face["score"] > 0.7
-    assert pixels == [YunetSettings().detail_pixels, 640 * 480]
+    for options in ("", f" --detector yunet --detector-model {network}"):
+        for source in ("photo.png", "film.mp4", "0"):
+            line = f"--source {source} --json --headless{options}"
+            code, _, _ = said(line, replace(used, load_recognizer=load_recognizer))
+            assert code == (source == "0")  # the camera is lost
+    assert searches[:3] == [DetectorSettings(), VIDEO_SEARCH, CAMERA_SEARCH]
+    assert searches[3:] == [YunetSettings(), YUNET_VIDEO_SEARCH, YUNET_VIDEO_SEARCH]
+    assert not VIDEO_SEARCH.fallbacks + CAMERA_SEARCH.fallbacks
 
 
 def test_a_camera_its_window_and_video_end_with_a_key_and_mirror_on_request(said):
@@ -138,8 +121,6 @@ def test_a_lost_camera_keeps_what_is_finished(said, folder):
     ("line", "code", "words"),
     [
         ("--source loop.jpg --output empty", 1, "no file loop.jpg"),
-        ("--source 98 --json", 1, "camera with number"),
-        ("--source bad.mp4 --json", 1, "bad.mp4 cannot be"),
         ("--source none.mp4 --json", 1, "none.mp4 is empty"),
         ("--source photo.png --output b.mp4", 2, ".webp for --output"),
         ("--source film.mp4 --output a.png", 2, ".webm"),
@@ -168,17 +149,11 @@ def test_errors_are_one_line_before_anything_is_done(said, folder, monkeypatch, 
         (folder / name).mkdir()
     (folder / "loop.jpg").symlink_to("loop.jpg")
     before = {path.name: path.lstat().st_mtime_ns for path in folder.iterdir()}
-
-    def open_capture(*source):
-        assert line, "the camera was opened"
-        return cv2.VideoCapture(*source)
-
-    used = Tools() if "--model" in line else tools(open_capture)
-    found_code, out, err = said(line, used)
-    assert (found_code, out) == (code, "")
+    camera = fake_camera(portrait())
+    found_code, out, err = said(line, Tools() if "--model" in line else tools(camera))
+    assert (found_code, out, camera.called) == (code, "", False)
     assert err.startswith("emotion_detector: ")
-    assert err.count("\n") == 1
-    assert words in err
+    assert (err.count("\n"), words in err) == (1, True)
     assert {path.name: path.lstat().st_mtime_ns for path in folder.iterdir()} == before
 
 

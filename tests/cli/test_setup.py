@@ -83,15 +83,12 @@ def start(project: Path, *arguments: str, **variables: str) -> subprocess.Comple
     return subprocess.run(line, cwd=project.parent, env=environment, capture_output=True, text=True)
 
 
-def test_without_a_known_command_nothing_is_installed(project):
+def test_only_a_known_command_installs_and_only_when_something_changed(project):
     for line, code, stream in (("", 2, "stderr"), ("fly", 2, "stderr"), ("--help", 0, "stdout")):
         done = start(project, *line.split())
         assert done.returncode == code
         assert all(f"\n  {name} " in getattr(done, stream) for name in run.COMMANDS)
         assert not (project / ".venv").exists()
-
-
-def test_the_first_start_installs_and_later_ones_only_when_something_changed(project):
     calls, installed = project.parent / "calls", project / ".venv" / "requirements-installed.txt"
     first = start(project, "app", "--port", "1")
     assert (first.returncode, first.stdout) == (7, "['--port', '1']\n"), first.stderr
@@ -142,25 +139,23 @@ def test_the_supported_pythons_are_the_same_everywhere(monkeypatch):
     ast.parse(SCRIPT.read_text(), feature_version=(3, 6))
 
 
-@pytest.mark.parametrize(
-    ("own", "quotas", "expected"),
-    [
-        ("0::/", {"": "max 100000"}, 6),
-        ("0::/", {"": "150000 100000"}, 2),
-        ("0::/", {"": "10000 100000"}, 1),
-        ("0::/", {"": "100000 0"}, 6),
-        ("0::/a/b", {"a": "300000 100000", "a/b": "nonsense"}, 3),
-        ("0::/a", {"other": "100000 100000"}, 6),
-        ("1:name=systemd:/", {"": "500000 100000"}, 5),
-    ],
-)
-def test_processors_of_control_groups(tmp_path, monkeypatch, own, quotas, expected):
+def test_processors_of_control_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
-    for group, quota in quotas.items():
-        (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "groups" / group / "cpu.max").write_text(f"{quota}\n")
-    (tmp_path / "cgroup").write_text(f"3:cpuset:/elsewhere\n{own}\n")
-    assert available_cpus(tmp_path / "groups", tmp_path / "cgroup") == expected
+    own = tmp_path / "own"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for group, whole, part, expected in (
+        ("0::/", "max 100000", "", 6),
+        ("0::/", "150000 100000", "", 2),
+        ("0::/", "10000 100000", "", 1),
+        ("0::/", "100000 0", "", 6),
+        ("0::/a/b", "300000 100000", "nonsense", 3),
+        ("0::/a", "max 100000", "100000 100000", 6),
+        ("1:name=systemd:/", "500000 100000", "", 5),
+    ):
+        own.write_text(f"3:cpuset:/elsewhere\n{group}\n")
+        (tmp_path / "cpu.max").write_text(f"{whole}\n")
+        (tmp_path / "a" / "b" / "cpu.max").write_text(f"{part}\n")
+        assert available_cpus(tmp_path, own) == expected
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert available_cpus(tmp_path / "groups", tmp_path / "none") == 8
+    assert available_cpus(tmp_path, tmp_path / "none") == 8
