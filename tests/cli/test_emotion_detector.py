@@ -126,7 +126,6 @@ def test_a_lost_camera_keeps_what_is_finished(said, folder):
         ("--source film.mp4 --output a.png", 2, ".webm"),
         ("--source film.mp4 --table a.csv --table ./a.csv", 2, "twice"),
         ("--source photo.png --summary a.csv", 2, "camera with --summary"),
-        ("--source film.mp4 --detect-every 0", 2, "received 0"),
         ("--source . --send-files", 2, "URL with --send-files"),
         ("--source . --workers 2 --scheduler tcp://127.0.0.1:9", 2, "received both"),
         ("--source film.mp4 --output film.mp4", 2, "differ from --source"),

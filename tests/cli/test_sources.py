@@ -93,7 +93,7 @@ def test_what_is_left_out_is_not_looked_for(folder):
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        ("", "empty text"),
+        ("", "no file"),
         ("100", "./100"),
         ("-1", "no file -1"),
         ("ftp://host/film.mp4", "received ftp://"),
