@@ -67,30 +67,24 @@ def _model_stem(text: str) -> Path:
 
 
 FILE, COUNT = {"type": Path, "metavar": "FILE"}, {"type": _count, "metavar": "N"}
+SOURCES = {"nargs": "+", "default": ["0"], "metavar": "SOURCE"}
+TABLES = FILE | {"action": "append", "default": []}
+JSON = FILE | {"nargs": "?", "const": STDOUT}
+STEM = {"type": _model_stem, "default": DEFAULT_MODEL, "metavar": "STEM"}
+DETECTOR = {"choices": ("haar", "yunet"), "default": "haar"}
 SWITCH = {"action": "store_true"}
 
 # the title of a group, or: the names of an option, how it is read, what it does
 OPTIONS = (
-    (
-        *("--source", {"nargs": "+", "default": ["0"], "metavar": "SOURCE"}),
-        "camera number, video, stream URL, photo, or photos: a folder with those below it, a "
-        "quoted pattern (** for any folders), a list (.txt), or several of these (default: 0)",
-    ),
+    ("--source", SOURCES, "camera number, video, stream URL, photo, folder, 'pattern' or list.txt"),
     "results",
     (
         *("--output", FILE),
         f"write the annotated photo ({' '.join(PHOTO_SUFFIXES)}) or video "
         f"({' '.join(VIDEO_OUTPUT_SUFFIXES)}); of many photos, copies into this folder",
     ),
-    (
-        *("--table", FILE | {"action": "append", "default": []}),
-        f"write one row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times",
-    ),
-    (
-        *("--json", FILE | {"nargs": "?", "const": STDOUT}),
-        "write the results as JSON to FILE (.json or .jsonl), or to stdout without FILE: one "
-        "document for a photo, one line a frame of a video, one line for each of many photos",
-    ),
+    ("--table", TABLES, f"a row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times"),
+    ("--json", JSON, "JSON to FILE, or to stdout: a document for a photo, else one line each"),
     ("--show", SWITCH, "always open a window"),
     ("--headless", "--no-window", SWITCH, "never open a window"),
     "videos and cameras",
@@ -109,14 +103,8 @@ OPTIONS = (
     ("--send-files", SWITCH, "send the photos to the cluster, which does not share this folder"),
     ("--again", SWITCH, "do also what is in the table already and unchanged"),
     "model",
-    (
-        *("--model", {"type": _model_stem, "default": DEFAULT_MODEL, "metavar": "STEM"}),
-        "model to use: folder and name without suffix (default: models/detection_model)",
-    ),
-    (
-        *("--detector", {"choices": ("haar", "yunet"), "default": "haar"}),
-        "what finds the faces: OpenCV's Haar cascades, or YuNet, its face network (default: haar)",
-    ),
+    ("--model", STEM, "folder and name without suffix (default: models/detection_model)"),
+    ("--detector", DETECTOR, "what finds faces: Haar cascades (default), or YuNet, a network"),
     ("--detector-model", FILE, f"the file of the network of --detector yunet: {EXPECTED_NETWORK}"),
 )
 

@@ -175,45 +175,23 @@ def cluster(tmp_path):
         yield made
 
 
-@pytest.fixture
-def on_cluster(batch, cluster):
-    """Return a function that runs a batch on the cluster."""
-
-    def run(send_files=False, **options):
-        workers = ClusterWorkers(cluster.address, send_files)
-        return batch(workers, **{"photo_timeout_s": 300.0} | options)
-
-    return run
-
-
-def test_workers_killed_in_mid_run_lose_and_double_nothing(cluster, on_cluster, table, tmp_path):
+def test_workers_killed_in_mid_run_lose_and_double_nothing(cluster, batch, table, tmp_path):
     cluster.add_workers(2)
     names = write_photos(tmp_path / "photos", 40, "slow")
     write_photo(tmp_path / "photos" / "030a.png", "kills")
-    heard = []
+    heard, copies = [], tmp_path / "copies"
 
     def on_photo(name, results):
         heard.append(name)
         if len(heard) == 8:
             os.killpg(cluster.processes[1].pid, signal.SIGKILL)
 
-    report = on_cluster(on_photo=on_photo)
+    # files travel there, and copies back
+    report = batch(ClusterWorkers(cluster.address, send_files=True), copies, on_photo=on_photo)
     assert photos_of(table) == sorted(heard) == sorted([*names, "030a.png"])
     assert lost_in(table) == ["030a.png"]
     assert (report.done, report.faces, report.problems) == (41, 40, 1)
-
-
-def test_files_travel_and_copies_come_back(cluster, on_cluster, folder, table, tmp_path):
-    cluster.add_workers()
-    (folder / "text.jpg").write_text("hello")
-    copies = tmp_path / "copies"
-    on_cluster(copies=copies, send_files=True)
-    names = ["000.png", "001.png", "002.png"]
-    assert photos_of(table) == [*names, "text.jpg"]
     assert sorted(path.name for path in copies.iterdir()) == names
-    # a folder that the workers do not share: the bytes alone count
-    on_cluster(source="elsewhere/a.png", tables=("u.csv",))
-    assert "--send-files" in read_table(tmp_path / "u.csv")[0]["problem"]
 
 
 def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
@@ -236,14 +214,14 @@ def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
     assert 5 <= len(photos_of(table)) < 400
 
 
-def test_what_is_no_cluster_of_ours_is_told(cluster, on_cluster, folder, table, monkeypatch):
+def test_what_is_no_cluster_of_ours_is_told(cluster, batch, folder, table, monkeypatch):
     monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 4)
     with pytest.raises(SourceError, match="expected a worker"):
-        on_cluster()
+        batch(ClusterWorkers(cluster.address))
     cluster.add_workers(path=str(ROOT / "tests" / "batch"))
     monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 30)
     with pytest.raises(SourceError, match="this program"):
-        on_cluster()
+        batch(ClusterWorkers(cluster.address))
     assert not table.exists()
 
     def expect(words, address="tcp://127.0.0.1:8786"):

@@ -49,8 +49,7 @@ def test_a_video_is_written_with_its_results(said, folder):
     code, out, err = said(line, tools(gui=gui))
     assert (code, err, gui.shown) == (0, "", [])
     assert re.fullmatch(r"(?s)film.mp4: .*\b5 frames.*\bhappy 100 ?%\n", out)
-    pictures = pictures_of("out.webm")
-    assert (len(pictures), pictures[0].shape) == (5, portrait().shape)
+    assert len(pictures_of("out.webm")) == 5
     lines = lines_of((folder / "out.jsonl").read_text())
     frames = [line["frame"] for line in lines]
     assert frames == list(pd.read_csv("a.csv")["frame"]) == [0, 1, 2, 3, 4]
