@@ -13,13 +13,7 @@ from PIL import Image
 from emotion.batch import Workers
 from emotion.detection.boxes import Detection
 
-SIGNS = {
-    "kills": (255, 0, 0),
-    "hangs": (0, 0, 255),
-    "fails": (0, 255, 0),
-    "slow": (255, 255, 0),
-    "": (90, 90, 90),
-}
+SIGNS = {"kills": (255, 0, 0), "hangs": (0, 0, 255), "fails": (0, 255, 0), "slow": (255, 255, 0)}
 
 
 class SignDetector:
@@ -62,7 +56,7 @@ def write_photo(path, sign="", number=0):
     pixels = np.full((48, 64, 3), 120, np.uint8)
     pixels[8:20, 8:20] = number * 7 % 256
     pixels[-1, -1] = number % 256
-    pixels[0, 0] = SIGNS[sign]
+    pixels[0, 0] = SIGNS.get(sign, 90)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, "PNG")
     return path

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -129,50 +130,43 @@ def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path
 # a real Dask cluster: a scheduler and workers, each a process of its own
 
 
-class Cluster:
-    """A scheduler on loopback without this program, and workers that have it."""
+@pytest.fixture
+def cluster(tmp_path):
+    """Start a scheduler on loopback without this program; give what starts workers that have it."""
+    from distributed import Client
 
-    def __init__(self, folder):
-        self.folder, self.processes = folder, []
-        file = folder / "scheduler.json"
-        self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
-        wait_for(lambda: file.exists() and file.read_text().endswith("}"))
-        self.address = json.loads(file.read_text())["address"]
+    processes, file = [], tmp_path / "scheduler.json"
+    # the first death counts, which also gives up photos that only waited for the same worker
+    variables = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
 
-    def start(self, kind, *arguments, path=""):
+    def start(kind, *arguments, path=""):
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard"]
-        # the first death counts, which also gives up photos that only waited for the same worker
-        variables = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0", "PYTHONPATH": path}
         process = subprocess.Popen(
             [*command, *map(str, arguments)],
-            env=os.environ | variables,
-            cwd=self.folder,
+            env=variables | {"PYTHONPATH": path},
+            cwd=tmp_path,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self.processes.append(process)
+        processes.append(process)
 
-    def add_workers(self, count=1, path=PATHS):
-        """Start workers of one thread, and wait for them."""
-        from distributed import Client
-
-        options = ("--nworkers", "1", "--nthreads", "1", "--local-directory", self.folder)
+    def add_workers(count=1, path=PATHS):
+        options = ("--nworkers", "1", "--nthreads", "1", "--local-directory", tmp_path)
         for _ in range(count):
-            self.start("worker", self.address, *options, path=path)
-        with Client(self.address) as client:
+            start("worker", address, *options, path=path)
+        with Client(address) as client:
             client.wait_for_workers(count, timeout=30)
 
-    def close(self):
-        for process in self.processes:
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
+        wait_for(lambda: file.exists() and file.read_text().endswith("}"))
+        address = json.loads(file.read_text())["address"]
+        yield SimpleNamespace(address=address, processes=processes, add_workers=add_workers)
+    finally:
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=20)
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    with contextlib.closing(Cluster(tmp_path)) as made:
-        yield made
 
 
 def test_workers_killed_in_mid_run_lose_and_double_nothing(cluster, batch, table, tmp_path):
