@@ -30,11 +30,10 @@ except ImportError as problem:
         "requirements.txt; where libGL is missing, install the system's libgl1 and libglib2.0-0"
     )
 
-MACHINE = Tools()
 
-
-def main(arguments: Sequence[str] | None = None, tools: Tools = MACHINE) -> int:
+def main(arguments: Sequence[str] | None = None, tools: Tools | None = None) -> int:
     """Run the command line and return the exit code; every error is one line on stderr."""
+    tools = tools or Tools()
     silence_opencv()
     try:
         options = parse(arguments)

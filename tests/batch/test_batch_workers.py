@@ -90,19 +90,17 @@ from pathlib import Path
 from batch_support import SignDetector
 from emotion.batch import *
 from emotion.images.folders import find_photos
-if __name__ == "__main__":
-    settings = BatchSettings(Path(sys.argv[1]), SignDetector)
-    outputs = BatchOutputs((Path("t.csv"), Path("t.parquet")))
-    run_batch(find_photos("photos"), outputs, settings, LocalWorkers(2))
+settings = BatchSettings(Path(sys.argv[1]), SignDetector)
+outputs = BatchOutputs((Path("t.csv"), Path("t.parquet")))
+run_batch(find_photos("photos"), outputs, settings, LocalWorkers(2))
 """
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path, name):
     names = write_photos(tmp_path / "photos", 24, "slow")
-    (tmp_path / "run.py").write_text(RUN)
     process = subprocess.Popen(
-        [sys.executable, "run.py", model],
+        [sys.executable, "-c", RUN, model],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": PATHS},
         start_new_session=True,
