@@ -26,8 +26,8 @@ def create_app(config: Mapping | None = None) -> Flask:
     The config has settings by name, such as KEEP_HOURS, which override the environment's, and any
     of Flask's own, such as TESTING. Raises SettingsError where one is wrong or unknown.
     """
-    given, names = dict(config or {}), setting_names()
-    flask_config = {name: given.pop(name) for name in set(given) - set(names)}
+    given, names = config or {}, setting_names()
+    flask_config = {name: value for name, value in given.items() if name not in names}
     if unknown := sorted(flask_config.keys() - Flask.default_config.keys()):
         expected, received = ", ".join(names), ", ".join(unknown)
         raise SettingsError(f"expected settings named {expected}; received {received}")
@@ -48,11 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if list(arguments[:1]) == ["monitoring"]:
-            return show_monitoring(arguments[1:])
-        return run_server(arguments)
-    except (SettingsError, BrokenPipeError) as error:
-        if isinstance(error, SettingsError) or not stdout_was_closed():
+        is_report = list(arguments[:1]) == ["monitoring"]
+        return show_monitoring(arguments[1:]) if is_report else run_server(arguments)
+    except (SettingsError, DatabaseError, BrokenPipeError) as error:
+        if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
             print(f"app.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
 
@@ -65,14 +64,9 @@ def show_monitoring(arguments: Sequence[str]) -> int:
     given = read_arguments([word for word in arguments if word != "--json"], __doc__)
     services = load_services(settings_of(given))
     card = services.recognizer.model.card if services.recognizer else None
-    try:
-        facts = monitoring_facts(services.database, card, services.settings.feedback)
-        as_json = "--json" in arguments
-        print(json.dumps(facts, indent=1) if as_json else "\n".join(report_lines(facts)))
-        sys.stdout.flush()
-    except DatabaseError as error:
-        print(f"app.py: {error}", file=sys.stderr)
-        return 1
+    facts = monitoring_facts(services.database, card, services.settings.feedback)
+    as_json = "--json" in arguments
+    print(json.dumps(facts, indent=1) if as_json else "\n".join(report_lines(facts)), flush=True)
     return 0
 
 
@@ -95,8 +89,7 @@ def run_server(arguments: Sequence[str]) -> int:
     # a name such as localhost may stand for several addresses: the first is as good as any
     several = getattr(server, "effective_listen", None)
     host, port = several[0] if several else (server.effective_host, server.effective_port)
-    shown = f"[{host}]" if ":" in host else host
-    lines = [f"Serving on http://{shown}:{port} (Ctrl-C stops)"]
+    lines = [f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)"]
     if services.recognizer:
         model = services.recognizer.model
         lines.append(f"Model: {model.name} ({model.runtime}, SHA-256 {model.sha256[:12]}...)")

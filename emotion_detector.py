@@ -30,11 +30,10 @@ except ImportError as problem:
         "requirements.txt; where libGL is missing, install the system's libgl1 and libglib2.0-0"
     )
 
-MACHINE = Tools()
 
-
-def main(arguments: Sequence[str] | None = None, tools: Tools = MACHINE) -> int:
+def main(arguments: Sequence[str] | None = None, tools: Tools | None = None) -> int:
     """Run the command line and return the exit code; every error is one line on stderr."""
+    tools = tools or Tools()
     silence_opencv()
     try:
         options = parse(arguments)
@@ -44,12 +43,10 @@ def main(arguments: Sequence[str] | None = None, tools: Tools = MACHINE) -> int:
             from emotion.cli.video import read_video
 
             return read_video(source, options, tools)
+        from emotion.cli.photos import read_photo, read_photos
+
         if isinstance(source, PhotoSource):
-            from emotion.cli.photo import read_photo
-
             return read_photo(source, options, tools)
-        from emotion.cli.photos import read_photos
-
         return read_photos(source, options)
     except UsageError as error:
         tell(f"{error} (see --help)")
@@ -67,11 +64,7 @@ def main(arguments: Sequence[str] | None = None, tools: Tools = MACHINE) -> int:
 
 
 def interrupt(count: Iterator[int], *signal_and_frame) -> None:
-    """Raise KeyboardInterrupt at the first Ctrl-C or `kill`, which finishes all files.
-
-    Finishing takes a moment. Whoever is impatient then does not lose the files by a second Ctrl-C;
-    a third one gives them up.
-    """
+    """Finish all files at the first Ctrl-C or `kill`; give them up at the third, not the second."""
     match next(count):
         case 1:
             raise KeyboardInterrupt

@@ -80,13 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.run(options)
         sys.stdout.flush()
-    except (EmotionError, OSError) as error:
-        words = str(error)
-        if isinstance(error, BrokenPipeError) and stdout_was_closed():
-            return 1
-        if not isinstance(error, EmotionError):  # such as a full disk while a report is written
-            words = f"expected to read and to write files; received: {error}"
-        print(f"emotion_model_training: {words}", file=sys.stderr)
+    except (EmotionError, OSError) as error:  # such as a full disk while a report is written
+        if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
+            is_ours = isinstance(error, EmotionError)
+            words = error if is_ours else f"expected to read and to write files; received: {error}"
+            print(f"emotion_model_training: {words}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)

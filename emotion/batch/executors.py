@@ -35,6 +35,10 @@ NO_START = (
     "expected workers that start; they end before the first photo: use fewer with --workers, or "
     "look for their message above"
 )
+NO_SCHEDULER = (
+    "expected a Dask scheduler such as tcp://host:8786 or tls://host:8786; received {}: {}: `dask "
+    "scheduler` starts one and prints its address"
+)
 NO_WORKER = (
     "expected a worker at {0}; there was none for {1:g} s: start one on each machine with `dask "
     "worker {0}`, and the same command goes on"
@@ -52,13 +56,8 @@ class Workers:
     sends_files = False  # photos travel with their tasks
     threads: int | None = None  # processors for each photo; None: as the process has it
 
-    def opened(self) -> contextlib.AbstractContextManager[Executor]:
-        """Give an executor; after one broke, another."""
-        raise NotImplementedError
-
-    def in_hand(self) -> int:
-        """Return how many photos may be under way at a time, so that no worker waits."""
-        raise NotImplementedError
+    opened: Callable[[], contextlib.AbstractContextManager[Executor]]  # after one broke, another
+    in_hand: Callable[[], int]  # how many photos may be under way, so that no worker waits
 
     def check(self) -> None:
         """Raise a `SourceError` where no answer can come any more; a pool says so itself."""
@@ -67,8 +66,7 @@ class Workers:
 class LocalWorkers(Workers):
     """Processes on this machine; each loads the model once."""
 
-    def __init__(self, count: int | None = None):
-        """Take how many, None for one a processor."""
+    def __init__(self, count: int | None = None):  # None: one a processor
         self.count = min(count or available_cpus(), MOST_WORKERS)
         # workers that each start a thread a processor take the processors from each other
         self.threads = max(1, available_cpus() // self.count)
@@ -76,7 +74,8 @@ class LocalWorkers(Workers):
     @contextlib.contextmanager
     def opened(self) -> Iterator[Executor]:
         before = set(multiprocessing.active_children())
-        executor = _Pool(self.count, multiprocessing.get_context("spawn"), start_worker)
+        context = multiprocessing.get_context("spawn")
+        executor = futures.ProcessPoolExecutor(self.count, context, start_worker)
         try:
             yield executor
         finally:
@@ -89,18 +88,6 @@ class LocalWorkers(Workers):
 
     def in_hand(self) -> int:
         return 2 * self.count + 1
-
-
-class _Pool(futures.ProcessPoolExecutor):
-    """A pool whose processes leave Ctrl-C to their parent, also while they still start."""
-
-    def submit(self, function: Callable, /, *arguments, **options) -> Future:
-        with contextlib.ExitStack() as stack:
-            if hasattr(signal, "pthread_sigmask"):  # Windows has none
-                # a process inherits what its parent holds back
-                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-                stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
-            return super().submit(function, *arguments, **options)
 
 
 def start_worker() -> None:
@@ -117,13 +104,10 @@ def start_worker() -> None:
 class ClusterWorkers(Workers):
     """The workers of a Dask cluster; nothing is connected before it is opened."""
 
-    is_remote = True
-    threads = 1
+    is_remote, threads = True, 1
 
     def __init__(self, address: str, send_files: bool = False):
-        """Take the scheduler's address, such as tcp://host:8786, or tls://host:8786 with the
-        certificates of Dask's configuration; photos travel to workers that share no folder.
-        """
+        """Take the scheduler's address: tcp://host:8786, or tls:// with Dask's own certificates."""
         self._address, self.sends_files = address, send_files
 
     @contextlib.contextmanager
@@ -145,10 +129,7 @@ class ClusterWorkers(Workers):
             self._client = distributed.Client(self._address, timeout=CONNECT_TIMEOUT_S)
         except (OSError, ValueError, TypeError) as error:  # the last where TLS has no certificates
             reason = getattr(error, "strerror", None) or first_line(error)
-            raise SourceError(
-                "expected a Dask scheduler such as tcp://host:8786 or tls://host:8786; received "
-                f"{self._address}: {reason}: `dask scheduler` starts one and prints its address"
-            ) from error
+            raise SourceError(NO_SCHEDULER.format(self._address, reason)) from error
         with self._client:
             try:
                 self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
@@ -163,10 +144,7 @@ class ClusterWorkers(Workers):
 
     def check(self) -> None:
         if self._client.status != "running":
-            raise SourceError(
-                f"expected the scheduler at {self._address} to stay; it went away: start it and "
-                "this command again"
-            )
+            raise SourceError(NO_SCHEDULER.format(self._address, "it went away"))
         if not self._threads_there() and time.monotonic() - self._seen_s > MOST_SILENT_S:
             raise SourceError(NO_WORKER.format(self._address, MOST_SILENT_S))
 
@@ -195,10 +173,9 @@ Answers = Generator[tuple[Job, PhotoAnswer] | None, None, Any]
 
 
 def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
-    """Yield each job with its answer as they come, None when nothing came for a while.
+    """Yield each job with its answer, none lost or doubled; None when nothing came for a while.
 
-    Few are under way at a time, and none is lost or doubled. `settings` are pickled
-    `WorkerSettings`. Raises ModelError or SourceError where no worker can do it.
+    `settings` is a pickled `WorkerSettings`. Raises ModelError or SourceError where no worker can.
     """
     while lost := deque((yield from _round(jobs, workers, settings, workers.in_hand))):
         while lost:
@@ -211,7 +188,7 @@ def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
 def _round(
     jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callable[[], int]
 ) -> Answers:
-    """Yield answers until there are no more jobs or a worker died; return those that it had."""
+    """Yield answers until there are no more jobs or a worker died; return what it had in hand."""
     lost: list[Job] = []
     pending: dict[Future, Job] = {}
     with workers.opened() as executor:
@@ -233,8 +210,8 @@ def _round(
                 return lost
             done = yield from _wait(pending, workers)
             for future in [future for future in pending if future in done]:  # as they were sent
-                job, answer = pending.pop(future), _outcome(future)
-                if answer is None:
+                job = pending.pop(future)
+                if (answer := _outcome(future)) is None:
                     lost.append(job)
                 else:
                     yield job, answer
@@ -242,7 +219,7 @@ def _round(
 
 @dataclass(frozen=True)
 class _Call:
-    """What pickle replaces by the value of a call when it is loaded."""
+    """Becomes, when it is unpickled, what the call returns."""
 
     function: Callable
     arguments: tuple
@@ -253,10 +230,15 @@ class _Call:
 
 def _submit(executor: Executor, function: Callable, *arguments: object) -> Future:
     """Schedule a call as bytes, so that a Dask scheduler need not have this program."""
-    try:
-        return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
-    except OSError as error:  # no process can start
-        raise SourceError(f"{NO_START} ({error.strerror or error})") from error
+    with contextlib.ExitStack() as stack:
+        if hasattr(signal, "pthread_sigmask"):  # Windows has none
+            # a process that starts here inherits that Ctrl-C is held back
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+        try:
+            return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
+        except OSError as error:  # no process can start
+            raise SourceError(f"{NO_START} ({error.strerror or error})") from error
 
 
 def _wait(pending: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:

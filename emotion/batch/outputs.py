@@ -1,6 +1,7 @@
 """What a batch knows and writes: a store of photos, tables made from it, annotated copies."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -42,9 +43,8 @@ class Record:
 class Store:
     """The records of a table's photos, and facts about all of them: an SQLite file beside it.
 
-    Every photo is here before it is in a table, so a process that is killed loses the photos in
-    hand and no others. What is forgotten or set counts together with the next photo, or at
-    `commit`: a run that cannot start changes nothing.
+    Every photo is here before it is in a table, so a killed process loses the photos in hand alone.
+    What is forgotten or set counts with the next photo: a run that cannot start changes nothing.
     """
 
     def __init__(self, database: sqlite3.Connection):
@@ -62,12 +62,10 @@ class Store:
         return {os.fsdecode(name) for (name,) in self._database.execute("SELECT name FROM photos")}
 
     def forget(self, names: Iterable[str]) -> None:
-        """Count photos as not done."""
         rows = ((os.fsencode(name),) for name in names)
         self._database.executemany("DELETE FROM photos WHERE name = ?", rows)
 
     def add(self, record: Record) -> None:
-        """Keep a photo, whatever happens to this process."""
         content = json.dumps(asdict(record), separators=(",", ":"))
         row = os.fsencode(record.name), content
         self._database.execute("INSERT OR REPLACE INTO photos VALUES (?, ?)", row)
@@ -100,8 +98,7 @@ def opened_store(path: Path) -> Iterator[Store]:
     except sqlite3.Error as error:
         words = {
             sqlite3.SQLITE_BUSY: "another run has it: wait for it, or name another table",
-            sqlite3.SQLITE_NOTADB: "another file, or that of an earlier version of this program: "
-            "name another table, or remove this file",
+            sqlite3.SQLITE_NOTADB: "another file, or an earlier version's: name another table",
         }.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, error)
         raise TableError(f"expected to write {path}; received: {words}") from error
     finally:
@@ -126,28 +123,25 @@ class BatchOutputs:
 
     def prepare(self, photos: Sequence[PhotoFile]) -> None:
         """Make the folder for copies, or raise SourceError where one could replace a photo."""
-        if not self.tables and self.copies is None:
-            raise SourceError("expected a table or a folder for annotated copies; received neither")
         if self.copies is None:
+            if not self.tables:
+                raise SourceError("expected a table or a folder for copies; received neither")
             return
+        expected = "expected a folder for annotated copies that holds no photos"
         try:
             self.copies.mkdir(parents=True, exist_ok=True)
             inside = self.copies.resolve()
         except OSError as error:
-            raise SourceError(
-                f"expected a folder for annotated copies; received {self.copies}: {error.strerror}"
-            ) from error
+            raise SourceError(f"{expected}; {self.copies}: {error.strerror}") from error
         for folder in {photo.path.parent for photo in photos}:
             if folder.resolve().is_relative_to(inside):
-                raise SourceError(
-                    f"expected a folder for annotated copies that holds no photos; {self.copies} "
-                    f"holds those of {folder}: name another folder"
-                )
+                raise SourceError(f"{expected}; {self.copies} holds those of {folder}")
 
 
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
-    """Return where the annotated copy of a photo goes: the same path below `copies`, with .jpg
-    behind it for a type that is not written, once more where another one of all `names` has that.
+    """Return where the annotated copy of a photo goes: its path below `copies`.
+
+    A type that is not written gets a .jpg behind it, or several where another photo has that name.
     """
     while not name.lower().endswith(WRITTEN_SUFFIXES):
         name += ".jpg"
@@ -161,18 +155,17 @@ def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
 class Tables:
     """The tables of one run; each is always whole under its own name.
 
-    Rows are appended as photos are done. A run that would first take rows out (photos changed,
-    another model) fills `NAME.part.csv`, which takes the table's place when it holds no fewer
-    photos. Parquet has its index at its end, so it is written when a run ends.
+    Rows are appended as photos are done. A run that would first take rows out fills
+    `NAME.part.csv`, which takes the table's place when it holds no fewer photos. Parquet has its
+    index at its end, so it is written when a run ends.
     """
 
     def __init__(self, outputs: BatchOutputs, columns: Mapping, metadata: Mapping, store: Store):
         self._columns, self._metadata, self._store = columns, metadata, store
         # as seen from the store, so that both may move
-        folder = outputs.store.parent
+        folder, held = outputs.store.parent, store.facts.get("tables", {})
         self._names = {table: os.path.relpath(table, folder) for table in outputs.tables}
         # how many photos each held when it was written from here
-        held = store.facts.get("tables", {})
         self._held = {name: held[name] for name in self._names.values() if name in held}
 
     def are_current(self, photos: int) -> bool:
@@ -185,19 +178,16 @@ class Tables:
     def growing(self, names: Sequence[str], most: int) -> Iterator[Callable[[Record], None]]:
         """Give a function that adds photos to the tables of text, after these, up to `most`."""
         in_place = [table for table in self._names if self._may_hold(table, len(names), most)]
-        sinks = []
+        texts = [table for table in self._names if table.suffix.lower() != ".parquet"]
+        places = [table if table in in_place else _part_of(table) for table in texts]
+        with contextlib.ExitStack() as stack:
+            sinks = [stack.enter_context(self._sink(place, names)) for place in places]
+            self._keep(in_place, len(names), are_current=False)
 
-        def write(record: Record) -> None:
-            for sink in sinks:
-                for row in _rows(record):
+            def write(record: Record) -> None:
+                for sink, row in itertools.product(sinks, _rows(record)):
                     sink.write(row)
 
-        with contextlib.ExitStack() as stack:
-            for table in self._names:
-                if table.suffix.lower() != ".parquet":
-                    place = table if table in in_place else _part_of(table)
-                    sinks.append(stack.enter_context(self._sink(place, names)))
-            self._keep(in_place, len(names), are_current=False)
             yield write
 
     def finish(self, names: Sequence[str], done: int) -> tuple[Path, ...]:
@@ -216,8 +206,8 @@ class Tables:
         return photos >= min(held, most)
 
     def _keep(self, tables: Sequence[Path], photos: int, are_current: bool) -> None:
+        # tables that are not of this run are from now on as if another program had written them
         self._held |= {self._names[table]: photos for table in tables}
-        # other tables are from now on as if another program had written them
         self._store.set(tables=self._held, tables_are_current=are_current)
         self._store.commit()
 

@@ -57,14 +57,8 @@ def run_batch(
     """Recognize photos and write what is found as it comes; skip those that are done.
 
     A table that began with photos of another folder keeps their rows, and calls photos outside of
-    that folder by their whole paths.
-
-    Args:
-        photos: from `find_photos`; each has a name of its own.
-        workers: `LocalWorkers`, `ClusterWorkers`, or another source of executors.
-        on_progress: called after each photo and about every second; False stops the run.
-        on_photo: called with the name of each photo that is done in this run, and its results (see
-            `results_to_dict`) or the reason why there are none.
+    that folder by their whole paths. `on_progress` is called about every second too, and stops the
+    run by False; `on_photo` gets the results (see `results_to_dict`) or why there are none.
 
     Raises ModelError, SourceError without a place or a worker, and TableError where a table cannot
     be written or holds other photos made with other settings.
@@ -115,9 +109,8 @@ class _Run:
         is_otherwise = store.facts.get("settings") != identity
         if self.others and is_otherwise:
             raise TableError(
-                f"expected the model, detector and limits of {outputs.store}, which holds "
-                f"{len(self.others):,} photos of other sources; received others: name another "
-                "table, or give all sources in one command"
+                f"expected the model and detector of {outputs.store}, which holds photos of other "
+                "sources; received others: name another table, or give all sources in one command"
             )
         store.forget(own if settings.again or is_otherwise else self.gone)
         if is_otherwise:
@@ -163,8 +156,7 @@ class _Run:
             stack.enter_context(contextlib.closing(answered))
             for each in answered:
                 if each is not None:
-                    # until a worker answers nothing is touched: it may have another model
-                    if write is None:
+                    if write is None:  # until a worker answers nothing is touched
                         stack.callback(lambda: held_back.extend(self.finish()))
                         growing = self.tables.growing(self.names - left_names, len(self.names))
                         write = stack.enter_context(growing)
@@ -182,12 +174,9 @@ class _Run:
     def is_done(self, photo: PhotoFile) -> bool:
         """Count a photo that is done and unchanged."""
         record, copy = self.store.find(photo.name), self.copy_of(photo)
-        if (
-            record is None
-            or not record.is_final
-            or record.stamp != _stamp_of(photo.path)
-            or (copy and not record.problem and not (record.has_copy and copy.exists()))
-        ):
+        if not (record and record.is_final and record.stamp == _stamp_of(photo.path)):
+            return False
+        if copy and not record.problem and not (record.has_copy and copy.exists()):
             return False
         self.count(record, skipped=1)
         return True
@@ -200,17 +189,14 @@ class _Run:
         """Return what is to be done for a photo, whose bytes are read here if they travel."""
         stamp, content, copy = _stamp_of(photo.path), None, self.copy_of(photo)
         problem, lasts = photo.problem, False
+        # a link below the folder for copies may lead to other photos
+        if copy and not copy.parent.resolve().is_relative_to(self.outputs.copies.resolve()):
+            problem = f"expected a folder below {self.outputs.copies}; {copy.parent} is elsewhere"
         if problem is None and self.workers.sends_files:
             try:
                 content = read_content(photo.path)
             except ImageError as error:
                 problem, lasts = str(error), is_final(error)
-        if problem is None and copy:
-            # a link below the folder may lead to other photos
-            copies = self.outputs.copies
-            if not copy.parent.resolve().is_relative_to(copies.resolve()):
-                problem = f"expected a folder below {copies} for the annotated copy; {copy.parent} "
-                problem += "leads elsewhere"
         if problem is not None:
             return Job(photo, stamp, PhotoAnswer(problem=problem, is_final=lasts))
         return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, copy))
@@ -225,18 +211,15 @@ class _Run:
             except OSError as error:
                 problem = f"expected a place for the annotated copy; received {copy}: {error}"
                 answer = PhotoAnswer(problem=problem, is_final=False)
-        record = Record(
-            name=job.photo.name,
-            stamp=job.stamp,
-            faces=answer.results["faces"] if answer.results else (),
-            problem=answer.problem,
-            is_final=answer.is_final,
-            has_copy=answer.results is not None and self.outputs.copies is not None,
-        )
+        faces, has_copy = (), False
+        if answer.results:
+            faces, has_copy = answer.results["faces"], self.outputs.copies is not None
+        name, problem = job.photo.name, answer.problem
+        record = Record(name, job.stamp, faces, problem, answer.is_final, has_copy)
         self.store.add(record)
         self.count(record)
-        if record.problem is not None and len(self.first_problems) < PROBLEMS_TOLD:
-            self.first_problems.append((record.name, record.problem))
+        if problem is not None and len(self.first_problems) < PROBLEMS_TOLD:
+            self.first_problems.append((name, problem))
         return record
 
     def finish(self) -> tuple[Path, ...]:

@@ -59,16 +59,12 @@ class PhotoAnswer:
 def recognize_photo(
     pickled: bytes, path: Path, content: bytes | None, copy: Path | None
 ) -> PhotoAnswer:
-    """Return the faces of a photo, and make its annotated copy if asked.
+    """Return the faces of a photo, and make its annotated copy if there is a path for one.
 
-    Args:
-        pickled: the settings, see `load_worker`.
-        path: the photo.
-        content: the bytes of its file, where they travel with the task.
-        copy: where the annotated copy goes; None: none is made.
+    `pickled` is a `WorkerSettings`; `content` the photo's bytes, where they travel with the task.
     """
     settings, recognizer, watch = load_worker(pickled)
-    model, copied = recognizer.model, None
+    copied = None
     with watch.limited(settings.photo_timeout_s):
         try:
             content = read_content(path) if content is None else content
@@ -90,6 +86,7 @@ def recognize_photo(
                     "its folder under the same path, or use --send-files"
                 )
             return PhotoAnswer(problem=words, is_final=is_final(error))
+    model = recognizer.model
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
     return PhotoAnswer(results, copy=copied)
 
@@ -106,7 +103,7 @@ def is_final(error: ImageError) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def load_worker(pickled: bytes) -> "tuple[WorkerSettings, Recognizer, Watch]":
-    """Return this process's settings, model and watch, made when they are first asked for.
+    """Return the settings, model and watch of this process, made once.
 
     Raises ModelError where it has no such model, or another one.
     """

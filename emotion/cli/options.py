@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emotion.cli.sources import PhotoSource, PhotosSource, Source, VideoSource, find_source
-from emotion.cli.tools import Tools, is_stdout
+from emotion.cli.tools import STDOUT, Tools
 from emotion.detection.yunet import EXPECTED_NETWORK
 from emotion.errors import EmotionError, SourceError
 from emotion.files import user_path
@@ -50,10 +50,8 @@ class UsageError(EmotionError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong option like the other errors: one line."""
-
     def error(self, message: str):
-        raise UsageError(message)
+        raise UsageError(message)  # one line, as all errors
 
 
 def _count(text: str) -> int:
@@ -69,30 +67,24 @@ def _model_stem(text: str) -> Path:
 
 
 FILE, COUNT = {"type": Path, "metavar": "FILE"}, {"type": _count, "metavar": "N"}
+SOURCES = {"nargs": "+", "default": ["0"], "metavar": "SOURCE"}
+TABLES = FILE | {"action": "append", "default": []}
+JSON = FILE | {"nargs": "?", "const": STDOUT}
+STEM = {"type": _model_stem, "default": DEFAULT_MODEL, "metavar": "STEM"}
+DETECTOR = {"choices": ("haar", "yunet"), "default": "haar"}
 SWITCH = {"action": "store_true"}
 
 # the title of a group, or: the names of an option, how it is read, what it does
 OPTIONS = (
-    (
-        *("--source", {"nargs": "+", "default": ["0"], "metavar": "SOURCE"}),
-        "camera number, video, stream URL, photo, or photos: a folder with those below it, a "
-        "quoted pattern (** for any folders), a list (.txt), or several of these (default: 0)",
-    ),
+    ("--source", SOURCES, "camera number, video, stream URL, photo, folder, 'pattern' or list.txt"),
     "results",
     (
         *("--output", FILE),
         f"write the annotated photo ({' '.join(PHOTO_SUFFIXES)}) or video "
         f"({' '.join(VIDEO_OUTPUT_SUFFIXES)}); of many photos, copies into this folder",
     ),
-    (
-        *("--table", FILE | {"action": "append", "default": []}),
-        f"write one row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times",
-    ),
-    (
-        *("--json", FILE | {"nargs": "?", "const": Path("-")}),
-        "write the results as JSON to FILE (.json or .jsonl), or to stdout without FILE: one "
-        "document for a photo, one line a frame of a video, one line for each of many photos",
-    ),
+    ("--table", TABLES, f"a row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times"),
+    ("--json", JSON, "JSON to FILE, or to stdout: a document for a photo, else one line each"),
     ("--show", SWITCH, "always open a window"),
     ("--headless", "--no-window", SWITCH, "never open a window"),
     "videos and cameras",
@@ -111,23 +103,14 @@ OPTIONS = (
     ("--send-files", SWITCH, "send the photos to the cluster, which does not share this folder"),
     ("--again", SWITCH, "do also what is in the table already and unchanged"),
     "model",
-    (
-        *("--model", {"type": _model_stem, "default": DEFAULT_MODEL, "metavar": "STEM"}),
-        "model to use: folder and name without suffix (default: models/detection_model)",
-    ),
-    (
-        *("--detector", {"choices": ("haar", "yunet"), "default": "haar"}),
-        "what finds the faces: OpenCV's Haar cascades, or YuNet, its face network (default: haar)",
-    ),
+    ("--model", STEM, "folder and name without suffix (default: models/detection_model)"),
+    ("--detector", DETECTOR, "what finds faces: Haar cascades (default), or YuNet, a network"),
     ("--detector-model", FILE, f"the file of the network of --detector yunet: {EXPECTED_NETWORK}"),
 )
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options of a command line.
-
-    Raises UsageError where there is no such option or value, or options contradict one another.
-    """
+    """Return the options of a command line. Raises UsageError."""
     parser = _Parser(
         prog="emotion_detector.py",
         description=DESCRIPTION,
@@ -143,10 +126,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             group.add_argument(*names, help=text, **how)
     options = parser.parse_args(arguments)
     if (options.detector == "yunet") != (options.detector_model is not None):
-        raise UsageError(
-            "expected --detector yunet with --detector-model FILE; received one of them: FILE is "
-            f"{EXPECTED_NETWORK}"
-        )
+        expected = f"--detector yunet with --detector-model FILE ({EXPECTED_NETWORK})"
+        raise UsageError(f"expected {expected}; received one of them")
     if options.send_files and not options.scheduler:
         raise UsageError("expected --scheduler URL with --send-files; received none")
     for one, other in (("workers", "scheduler"), ("show", "headless")):
@@ -160,8 +141,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def open_source(options: argparse.Namespace) -> Source:
     """Return the source; a photo of which a table is wanted counts as a list of one.
 
-    Raises SourceError where it cannot be read or a result could not be written, UsageError where an
-    option means nothing for this kind of source.
+    Raises SourceError where it or a result could not be opened, UsageError where options do not fit
+    this kind of source.
     """
     copies, gives_folder = [], options.output is not None and options.output.is_dir()
     if gives_folder:
@@ -187,42 +168,33 @@ def open_source(options: argparse.Namespace) -> Source:
                     f"expected {expected} with --{name.replace('_', '-')}; received --source "
                     f"{' '.join(options.source)}"
                 )
-    _check_results(options, source)
-    return source
-
-
-def _check_results(options: argparse.Namespace, source: Source) -> None:
-    """Raise where a result could not be written."""
     wanted = [
         *(("table", path, TABLE_SUFFIXES) for path in options.table),
-        ("json", None if is_stdout(options.json) else options.json, (".json", ".jsonl")),
+        ("json", None if options.json == STDOUT else options.json, (".json", ".jsonl")),
         ("summary", options.summary, SUMMARY_SUFFIXES),
         ("timeline", options.timeline, TIMELINE_SUFFIXES),
     ]
-    if not isinstance(source, PhotosSource):
-        is_photo = isinstance(source, PhotoSource)
-        suffixes = PHOTO_SUFFIXES if is_photo else VIDEO_OUTPUT_SUFFIXES
-        wanted.append(("output", options.output, suffixes))
-    elif options.output and (
-        options.output.is_file() or options.output.suffix.lower() in PHOTO_SUFFIXES
-    ):
-        raise UsageError(
-            f"expected a folder for --output, for copies of many photos; received {options.output}"
-        )
-    sources = [place for place in map(user_path, options.source) if place.exists()]
+    output = options.output
+    if not is_many:
+        wanted.append(("output", output, VIDEO_OUTPUT_SUFFIXES if is_video else PHOTO_SUFFIXES))
+    elif output and (output.is_file() or output.suffix.lower() in PHOTO_SUFFIXES):
+        raise UsageError(f"expected a folder for --output of many photos; received {output}")
+    _check_results([row for row in wanted if row[1]], options.source)
+    return source
+
+
+def _check_results(wanted: Sequence[tuple], texts: Sequence[str]) -> None:
+    """Raise where a result could not be written: option, path, and the suffixes it may have."""
+    sources = [place for place in map(user_path, texts) if place.exists()]
     seen = set()
     for option, path, suffixes in wanted:
-        if path is None:
-            continue
         if path.suffix.lower() not in suffixes:
             raise UsageError(
                 f"expected a file ending in {', '.join(suffixes)} for --{option}; received {path}"
             )
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise SourceError(
-                f"expected a file in a folder that can be written to for --{option}; received "
-                f"{path}"
-            )
+            words = f"expected a file in a folder that can be written to for --{option}"
+            raise SourceError(f"{words}; received {path}")
         if path.exists() and any(map(path.samefile, sources)):
             raise UsageError(f"expected --{option} to differ from --source; both are {path}")
         if os.path.realpath(path) in seen:
@@ -233,8 +205,8 @@ def _check_results(options: argparse.Namespace, source: Source) -> None:
 def choose_window(options: argparse.Namespace, source: Source, tools: Tools) -> bool:
     """Return whether to open a window.
 
-    Raises SourceError where one is needed and cannot be opened, UsageError where there would be
-    nothing to see, anywhere.
+    Raises SourceError where one is needed and cannot be opened, UsageError where nothing would be
+    seen anywhere.
     """
     has_files, is_photo = options.has_files, isinstance(source, PhotoSource)
     is_live = not is_photo and source.is_live

@@ -1,4 +1,4 @@
-"""Many photos: tables, annotated copies, JSON, or a line of text for each."""
+"""One photo, or many: lines of text, JSON, tables, annotated copies, a window."""
 
 import argparse
 import contextlib
@@ -9,17 +9,54 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from emotion.batch import BatchOutputs, BatchSettings, ClusterWorkers, LocalWorkers, run_batch
-from emotion.cli.sources import PhotosSource
-from emotion.cli.tools import detector_for, is_stdout, json_stream, tell, write_lines
+from emotion.cli.options import choose_window
+from emotion.cli.sources import PhotoSource, PhotosSource
+from emotion.cli.tools import (
+    STDOUT,
+    TITLE,
+    Tools,
+    detector_for,
+    json_stream,
+    load,
+    tell,
+    write_lines,
+)
+from emotion.drawing import annotate
+from emotion.images.encoding import write_image
 from emotion.progress import progress_bar
+from emotion.rows import results_to_dict
 from emotion.text import counted
+from emotion.video.window import QUIT, fitted
 
 MOST_FACES_TOLD = 10  # in a line about a photo; a table has all of them
 
 
+def read_photo(source: PhotoSource, options: argparse.Namespace, tools: Tools) -> int:
+    """Recognize a photo and write, print and show what was found; return the exit code."""
+    wants_window = choose_window(options, source, tools)
+    recognizer = load(options, source, tools)
+    faces, model = recognizer.recognize(source.photo), recognizer.model
+    if options.output:
+        write_image(options.output, annotate(source.photo.full, faces))
+    if options.json:
+        with json_stream(options.json) as stream:
+            content = results_to_dict(faces, source.photo.size_wh, model.name, model.sha256)
+            stream.write(json.dumps(content, indent=2) + "\n")
+    if options.json != STDOUT:
+        write_lines(str(faces).splitlines()[1:])
+    if wants_window:
+        view = fitted(annotate(source.photo.full, faces))
+        with tools.open_window(TITLE) as window:
+            while window.show(view, wait_s=0.05) != QUIT:
+                pass
+    return 0
+
+
 def read_photos(source: PhotosSource, options: argparse.Namespace) -> int:
     """Recognize many photos on all cores or a cluster; return the exit code."""
+    # a single photo does not wait for this
+    from emotion.batch import BatchOutputs, BatchSettings, ClusterWorkers, LocalWorkers, run_batch
+
     for note in source.notes:
         tell(f"note: {note}")
     settings = BatchSettings(options.model, detector_for(options, source), again=options.again)
@@ -38,7 +75,7 @@ def read_photos(source: PhotosSource, options: argparse.Namespace) -> int:
         stream = stack.enter_context(json_stream(options.json)) if options.json else None
         show = None
         # no bar between lines on the same terminal
-        has_lines = prints_lines or is_stdout(options.json)
+        has_lines = prints_lines or options.json == STDOUT
         if not (has_lines and sys.stdout.isatty() and sys.stderr.isatty()):
             show = stack.enter_context(progress_bar("photos", len(source.files), sys.stderr))
 

@@ -19,8 +19,8 @@ MOVING_SUFFIXES = tuple(suffix for suffix in VIDEO_SUFFIXES if suffix != ".gif")
 HIGHEST_CAMERA = 99  # OpenCV reads larger numbers as the code of a driver
 SEVERAL = "expected one camera, stream or video, or else photos alone"
 EXPECTED = (
-    "a camera number, a video, a stream (rtsp://...), a photo, or a folder, pattern or list of "
-    "photos"
+    f"expected a camera (0 to {HIGHEST_CAMERA}), a video, a stream (rtsp://...), a photo, or a "
+    "folder, pattern or list of photos"
 )
 
 
@@ -62,10 +62,8 @@ Source = VideoSource | PhotoSource | PhotosSource
 def find_source(texts: Sequence[str], leave_out: Sequence[Path] = ()) -> Source:
     """Return what one text names, or the photos that several name together.
 
-    Each is a camera's number, the URL of a stream, or the path of a video, a photo or a folder, a
-    pattern (`**` for any folders) or a list (.txt, or any after an @). No photos are looked for in
-    the folders to `leave_out`. Raises SourceError where one names nothing that can be read, or they
-    do not go together.
+    A list may follow an @. No photos are looked for in the folders to `leave_out`. Raises
+    SourceError where a text names nothing that can be read, or several do not go together.
     """
     if len(texts) == 1:
         return _one(texts[0], leave_out)
@@ -101,9 +99,7 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
     """Return what one text names."""
     if text.isascii() and text.isdigit():
         if int(text) > HIGHEST_CAMERA:
-            raise SourceError(
-                f"expected a camera up to {HIGHEST_CAMERA}; received {text} (a file is ./{text})"
-            )
+            raise SourceError(f"{EXPECTED}; received {text} (a file is ./{text})")
         return VideoSource(int(text))
     scheme, is_url, _ = text.partition("://")
     if is_url:
@@ -111,18 +107,16 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
             expected = ", ".join(STREAM_SCHEMES)
             raise SourceError(f"expected a stream of {expected}; received {scheme}://")
         return VideoSource(text)
-    if not text.strip():
-        raise SourceError(f"expected {EXPECTED}; received an empty text")
     path = user_path(text)
     if text.startswith("@") and not path.exists():
         path = user_path(text[1:])
         if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
             expected = ", ".join(LIST_SUFFIXES)
             raise SourceError(f"expected a list ({expected}) after @; received {text[1:]}")
-    if is_photo_list(str(path)):
+    if text.strip() and is_photo_list(str(path)):
         return _photos(path, leave_out)
     if not path.is_file():
-        raise SourceError(f"expected {EXPECTED}; there is no file {text}")
+        raise SourceError(f"{EXPECTED}; there is no file {text or 'without a name'}")
     suffix = path.suffix.lower()
     if suffix in MOVING_SUFFIXES or (suffix in VIDEO_SUFFIXES and _is_video(path)):
         return VideoSource(path)

@@ -19,6 +19,7 @@ from emotion.text import printable
 from emotion.video.window import Window, window_problem
 from emotion.video.writing import kept_file
 
+STDOUT = Path("-")
 TITLE = "Emotions: h shows all keys, q or Esc quits"
 
 
@@ -43,14 +44,10 @@ def write_lines(lines: Sequence[str]) -> None:
     sys.stdout.flush()
 
 
-def is_stdout(path: Path | None) -> bool:
-    return path == Path("-")
-
-
 @contextlib.contextmanager
 def json_stream(path: Path) -> Iterator[TextIO]:
     """Give stdout for "-", else a file that appears at the end and is kept when interrupted."""
-    if is_stdout(path):
+    if path == STDOUT:
         yield sys.stdout
         sys.stdout.flush()
         return

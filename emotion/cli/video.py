@@ -7,7 +7,7 @@ import sys
 
 from emotion.cli.options import choose_window
 from emotion.cli.sources import VideoSource
-from emotion.cli.tools import TITLE, Tools, is_stdout, json_stream, load, tell, write_lines
+from emotion.cli.tools import STDOUT, TITLE, Tools, json_stream, load, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.rows import face_to_dict, results_to_dict
 from emotion.video.outputs import Progress, VideoOutputs, analyse_video
@@ -80,6 +80,6 @@ def tell_summary(video: Video, builder: SummaryBuilder, options: argparse.Namesp
     if video.dropped and options.has_files:
         tell(f"note: {video.name}: {video.dropped:,} frames were passed over to keep pace")
     summary = builder.result()
-    if summary.frames and not is_stdout(options.json):
+    if summary.frames and options.json != STDOUT:
         first, *rest = summary_lines(summary)
         write_lines([f"{video.name}: {first}", *rest])

@@ -13,13 +13,7 @@ from PIL import Image
 from emotion.batch import Workers
 from emotion.detection.boxes import Detection
 
-SIGNS = {
-    "kills": (255, 0, 0),
-    "hangs": (0, 0, 255),
-    "fails": (0, 255, 0),
-    "slow": (255, 255, 0),
-    "": (90, 90, 90),
-}
+SIGNS = {"kills": (255, 0, 0), "hangs": (0, 0, 255), "fails": (0, 255, 0), "slow": (255, 255, 0)}
 
 
 class SignDetector:
@@ -62,17 +56,18 @@ def write_photo(path, sign="", number=0):
     pixels = np.full((48, 64, 3), 120, np.uint8)
     pixels[8:20, 8:20] = number * 7 % 256
     pixels[-1, -1] = number % 256
-    pixels[0, 0] = SIGNS[sign]
+    pixels[0, 0] = SIGNS.get(sign, 90)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, "PNG")
     return path
 
 
 def write_photos(folder, count, sign=""):
-    """Write photos 000.png and so on."""
-    for number in range(count):
-        write_photo(folder / f"{number:03}.png", sign, number)
-    return folder
+    """Write photos 000.png and so on; return their names."""
+    names = [f"{number:03}.png" for number in range(count)]
+    for number, name in enumerate(names):
+        write_photo(folder / name, sign, number)
+    return names
 
 
 def read_table(path):
@@ -84,11 +79,3 @@ def read_table(path):
 def photos_of(path):
     """Return the photo of each row of a CSV."""
     return [row["photo"] for row in read_table(path)]
-
-
-def wait_for(condition, timeout_s=30):
-    """Wait until something is so."""
-    until_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.05)

@@ -21,13 +21,14 @@ def batch(model, tmp_path):
     def run(workers=None, copies=None, tables=("t.csv",), source="photos", **options):
         calls = {name: options.pop(name) for name in ("on_progress", "on_photo") if name in options}
         usual = {"model": model, "make_detector": SignDetector, "photo_timeout_s": None}
-        settings = BatchSettings(**usual | options)
         outputs = BatchOutputs(tuple(tmp_path / table for table in tables), copies)
         photos = source
-        if isinstance(source, str) and is_photo_list(str(tmp_path / source)):
-            photos = find_photos(tmp_path / source, leave_out=[copies] if copies else [])
-        elif isinstance(source, str):
-            photos = [PhotoFile(tmp_path / source, (tmp_path / source).name)]
+        if isinstance(source, str):
+            path = tmp_path / source
+            photos = [PhotoFile(path, path.name)]
+            if is_photo_list(str(path)):
+                photos = find_photos(path, leave_out=[copies] if copies else [])
+        settings = BatchSettings(**usual | options)
         return run_batch(photos, outputs, settings, workers or ThreadWorkers(), **calls)
 
     return run
@@ -35,8 +36,9 @@ def batch(model, tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with three photos."""
-    return write_photos(tmp_path / "photos", 3)
+    """Return a folder with three photos: 000.png, 001.png and 002.png."""
+    write_photos(tmp_path / "photos", 3)
+    return tmp_path / "photos"
 
 
 @pytest.fixture

@@ -8,17 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from batch_support import (
     SignDetector,
     ThreadWorkers,
     photos_of,
     read_table,
-    wait_for,
     write_photo,
     write_photos,
 )
@@ -28,6 +30,19 @@ from emotion.errors import SourceError
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'batch'}"
+
+
+def wait_for(condition):
+    """Wait until something is so."""
+    until_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+
+
+def lost_in(table):
+    """Return the photos that twice ended a worker."""
+    return [row["photo"] for row in read_table(table) if "twice" in row["problem"]]
 
 
 def test_workers_that_die_and_photos_that_hang(batch, folder, table, tmp_path):
@@ -44,9 +59,15 @@ def test_workers_that_die_and_photos_that_hang(batch, folder, table, tmp_path):
 
     report = batch(LocalWorkers(2), tmp_path / "copies", photo_timeout_s=2.0, on_photo=on_photo)
     assert photos_of(table) == sorted(heard) == sorted(path.name for path in folder.iterdir())
-    ended = [row["photo"] for row in read_table(table) if "twice" in row["problem"]]
-    assert ended == ["001a.png", "002a.png"]
+    assert lost_in(table) == ["001a.png", "002a.png"]
     assert (report.problems, report.faces) == (2, 3)
+
+
+def _detector_for(process):
+    """Return a detector in one process; end any other."""
+    if os.getpid() != process:
+        os._exit(3)
+    return SignDetector()
 
 
 def test_workers_that_cannot_start_are_told(batch, folder, monkeypatch):
@@ -60,13 +81,6 @@ def test_workers_that_cannot_start_are_told(batch, folder, monkeypatch):
         batch(LocalWorkers(1))
 
 
-def _detector_for(process):
-    """Return a detector in one process; end any other."""
-    if os.getpid() != process:
-        os._exit(3)
-    return SignDetector()
-
-
 RUN = """
 import signal
 import sys
@@ -76,18 +90,17 @@ from pathlib import Path
 from batch_support import SignDetector
 from emotion.batch import *
 from emotion.images.folders import find_photos
-if __name__ == "__main__":
-    settings = BatchSettings(Path(sys.argv[1]), SignDetector)
-    run_batch(find_photos("photos"), BatchOutputs((Path("t.csv"),)), settings, LocalWorkers(2))
+settings = BatchSettings(Path(sys.argv[1]), SignDetector)
+outputs = BatchOutputs((Path("t.csv"), Path("t.parquet")))
+run_batch(find_photos("photos"), outputs, settings, LocalWorkers(2))
 """
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path, name):
-    write_photos(tmp_path / "photos", 24, "slow")
-    (tmp_path / "run.py").write_text(RUN)
+    names = write_photos(tmp_path / "photos", 24, "slow")
     process = subprocess.Popen(
-        [sys.executable, "run.py", model],
+        [sys.executable, "-c", RUN, model],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": PATHS},
         start_new_session=True,
@@ -101,127 +114,80 @@ def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path
     else:
         process.kill()
     _, said = process.communicate()
-    assert said.count("Traceback") == (name == "SIGINT")
     done = photos_of(table)
-    assert 5 <= len(done) < 24
-    assert len(set(done)) == len(done)
+    assert 5 <= len(set(done)) == len(done) < 24
+    assert said.count("Traceback") == (name == "SIGINT")
+    if name == "SIGINT":
+        assert list(pd.read_parquet(tmp_path / "t.parquet")["photo"]) == done
     with contextlib.suppress(ProcessLookupError):  # until none of its processes is alive
         wait_for(lambda: os.killpg(process.pid, 0))
     assert batch(ThreadWorkers(4)).skipped >= len(done)
-    assert photos_of(table) == [f"{number:03}.png" for number in range(24)]
+    assert photos_of(table) == names
 
 
 # a real Dask cluster: a scheduler and workers, each a process of its own
 
 
-class Cluster:
-    """A scheduler on loopback without this program, and workers that have it."""
+@pytest.fixture
+def cluster(tmp_path):
+    """Start a scheduler on loopback without this program; give what starts workers that have it."""
+    from distributed import Client
 
-    def __init__(self, folder, allowed_failures=3):
-        self.folder, self.workers = folder, []
-        file = folder / "scheduler.json"
-        options = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
-        variables = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": f"{allowed_failures}"}
-        self.scheduler = self._started("scheduler", *options, **variables)
-        wait_for(lambda: file.exists() and file.read_text().endswith("}"))
-        self.address = json.loads(file.read_text())["address"]
+    processes, file = [], tmp_path / "scheduler.json"
+    # the first death counts, which also gives up photos that only waited for the same worker
+    variables = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
 
-    def _started(self, kind, *arguments, **variables):
+    def start(kind, *arguments, path=""):
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *map(str, arguments)],
-            env={**os.environ, "PYTHONPATH": "", **variables},
-            cwd=self.folder,
+            env=variables | {"PYTHONPATH": path},
+            cwd=tmp_path,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        processes.append(process)
 
-    def add_worker(self, *arguments, path=PATHS):
-        """Start a worker of one thread."""
-        options = ("--nworkers", "1", "--nthreads", "1", "--local-directory", self.folder)
-        worker = self._started("worker", self.address, *options, *arguments, PYTHONPATH=path)
-        self.workers.append(worker)
+    def add_workers(count=1, path=PATHS):
+        options = ("--nworkers", "1", "--nthreads", "1", "--local-directory", tmp_path)
+        for _ in range(count):
+            start("worker", address, *options, path=path)
+        with Client(address) as client:
+            client.wait_for_workers(count, timeout=30)
 
-    def wait_for_workers(self):
-        from distributed import Client
-
-        with Client(self.address) as client:
-            client.wait_for_workers(len(self.workers), timeout=30)
-
-    def close(self):
-        for process in (self.scheduler, *self.workers):
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)
+        wait_for(lambda: file.exists() and file.read_text().endswith("}"))
+        address = json.loads(file.read_text())["address"]
+        yield SimpleNamespace(address=address, processes=processes, add_workers=add_workers)
+    finally:
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=20)
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    pytest.importorskip("distributed")
-    made = Cluster(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def on_cluster(batch, monkeypatch):
-    """Return a function that runs a batch on a cluster."""
-    # a worker that was just started may take its time on a busy machine
-    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 30)
-
-    def run(cluster, send_files=False, **options):
-        workers = ClusterWorkers(cluster.address, send_files)
-        return batch(workers, **{"photo_timeout_s": 300.0} | options)
-
-    return run
-
-
-def test_worker_killed_in_mid_run_loses_and_doubles_nothing(cluster, on_cluster, table, tmp_path):
-    # without a nanny nobody starts it again
-    cluster.add_worker("--no-nanny")
-    cluster.add_worker("--no-nanny")
-    cluster.wait_for_workers()
-    write_photos(tmp_path / "photos", 40, "slow")
-    heard = []
+def test_workers_killed_in_mid_run_lose_and_double_nothing(cluster, batch, table, tmp_path):
+    cluster.add_workers(2)
+    names = write_photos(tmp_path / "photos", 40, "slow")
+    write_photo(tmp_path / "photos" / "030a.png", "kills")
+    heard, copies = [], tmp_path / "copies"
 
     def on_photo(name, results):
         heard.append(name)
         if len(heard) == 8:
-            cluster.workers[0].kill()
+            os.killpg(cluster.processes[1].pid, signal.SIGKILL)
 
-    report = on_cluster(cluster, on_photo=on_photo)
-    assert cluster.workers[0].poll() == -signal.SIGKILL
-    expected = [f"{number:03}.png" for number in range(40)]
-    assert photos_of(table) == sorted(heard) == expected
-    assert (report.done, report.faces, report.problems) == (40, 40, 0)
-
-
-def test_photo_that_kills_workers_is_a_row(on_cluster, folder, table, tmp_path):
-    write_photo(folder / "001a.png", "kills")
-    # the first death counts, which also gives up photos that only waited for the same worker
-    with contextlib.closing(Cluster(tmp_path, allowed_failures=0)) as cluster:
-        cluster.add_worker()
-        report = on_cluster(cluster)
-    assert [bool(row["problem"]) for row in read_table(table)] == [False, False, True, False]
-    assert (report.faces, report.problems) == (3, 1)
-
-
-def test_files_travel_and_copies_come_back(cluster, on_cluster, folder, table, tmp_path):
-    cluster.add_worker("--no-nanny")
-    (folder / "text.jpg").write_text("hello")
-    copies = tmp_path / "copies"
-    on_cluster(cluster, copies=copies, send_files=True)
-    names = ["000.png", "001.png", "002.png"]
-    assert photos_of(table) == [*names, "text.jpg"]
+    # files travel there, and copies back
+    report = batch(ClusterWorkers(cluster.address, send_files=True), copies, on_photo=on_photo)
+    assert photos_of(table) == sorted(heard) == sorted([*names, "030a.png"])
+    assert lost_in(table) == ["030a.png"]
+    assert (report.done, report.faces, report.problems) == (41, 40, 1)
     assert sorted(path.name for path in copies.iterdir()) == names
-    # a folder that the workers do not share: the bytes alone count
-    on_cluster(cluster, source="elsewhere/a.png", tables=("u.csv",))
-    assert "--send-files" in read_table(tmp_path / "u.csv")[0]["problem"]
 
 
 def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
-    cluster.add_worker("--no-nanny")
-    cluster.wait_for_workers()
+    cluster.add_workers()
     write_photos(tmp_path / "photos", 400)
     options = ["--source", "photos", "--table", table, "--model", model]
     process = subprocess.Popen(
@@ -231,7 +197,7 @@ def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
         text=True,
     )
     wait_for(lambda: process.poll() or (table.exists() and table.read_bytes().count(b"\n") > 5))
-    cluster.scheduler.kill()
+    cluster.processes[0].kill()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1, err
     # a machine that takes half a minute also gets lines of progress
@@ -240,14 +206,14 @@ def test_scheduler_that_goes_away_is_one_line(cluster, model, table, tmp_path):
     assert 5 <= len(photos_of(table)) < 400
 
 
-def test_what_is_no_cluster_of_ours_is_told(cluster, on_cluster, folder, table, monkeypatch):
+def test_what_is_no_cluster_of_ours_is_told(cluster, batch, folder, table, monkeypatch):
     monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 4)
     with pytest.raises(SourceError, match="expected a worker"):
-        on_cluster(cluster)
+        batch(ClusterWorkers(cluster.address))
+    cluster.add_workers(path=str(ROOT / "tests" / "batch"))
     monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 30)
-    cluster.add_worker("--no-nanny", path=str(ROOT / "tests" / "batch"))
     with pytest.raises(SourceError, match="this program"):
-        on_cluster(cluster)
+        batch(ClusterWorkers(cluster.address))
     assert not table.exists()
 
     def expect(words, address="tcp://127.0.0.1:8786"):
@@ -255,10 +221,8 @@ def test_what_is_no_cluster_of_ours_is_told(cluster, on_cluster, folder, table, 
             pass
 
     monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 0.2)
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         expect("timed out", f"tcp://127.0.0.1:{silent.getsockname()[1]}")
-    expect("another kind", "nonsense")
     expect("another kind", "http://127.0.0.1:8787")
     expect("such as tcp://host", "tcp://127.0.0.1:port")
     expect("Connection refused", "tls://127.0.0.1:1")

@@ -7,169 +7,112 @@ import re
 import sys
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
-from shell_stand_ins import (
-    VIDEO_SIZE_WH,
-    FakeCamera,
-    FakeGui,
-    interrupted_tools,
-    pictures_of,
-    portrait,
-    stand_in_model,
-    tools,
-)
-from video_files import write_pictures
+from shell_stand_ins import VIDEO_SIZE_WH, fake_camera, fake_gui, pictures_of, portrait, tools
+from web_support import HAPPY, stand_in_model
 from yunet_network import write_yunet_stand_in
 
 from emotion.cli.tools import Tools
+from emotion.detection.settings import DetectorSettings
 from emotion.detection.yunet import YunetSettings
 from emotion.drawing import annotate
 from emotion.images.decoding import read_image
-from emotion.images.encoding import write_image
 from emotion.recognizer import Recognizer
+from emotion.video.following import CAMERA_SEARCH, VIDEO_SEARCH, YUNET_VIDEO_SEARCH
 
 
 def lines_of(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_photo_is_lines_of_text_or_one_document(said):
-    code, out, err = said("--source photo.png")
-    assert out.startswith("face 1: happy 80% (x ")
-    assert (code, out.count("\n"), err) == (0, 1, "")
-    code, out, err = said("--source photo.png --json", tools(notes=("a note",)))
-    content = json.loads(out)
-    assert content["model"] == {"name": "stand-in", "sha256": "0" * 64}
-    assert content["image"] == {"width": 320, "height": 240}
-    assert [face["emotion"] for face in content["faces"]] == ["happy"]
-    assert (code, err) == (0, "emotion_detector: note: stand-in: a note\n")
-
-
-def test_a_photo_is_written_annotated_and_shown_until_a_key(said, folder):
-    gui = FakeGui(27, at=3)
-    code, out, _ = said("--source photo.png --output out.WEBP --json out.json", tools(gui=gui))
-    assert (code, gui.shown) == (0, [])
-    faces = Recognizer(stand_in_model()).recognize(portrait())
+def test_a_photo_is_text_or_json_written_annotated_and_shown_until_a_key(said, folder):
+    gui = fake_gui(27, at=3)
+    code, out, err = said("--source photo.png --output out.WEBP --json out.json", tools(gui=gui))
+    assert out.startswith("face 1: happy 90% (x ")
+    assert (code, out.count("\n"), err, gui.shown) == (0, 1, "", [])
+    faces = Recognizer(stand_in_model(HAPPY)).recognize(portrait())
     expected = annotate(portrait(), faces).astype(int)
     assert abs(read_image(folder / "out.WEBP") - expected).mean() < 6
-    assert len(json.loads((folder / "out.json").read_text())["faces"]) == len(faces) == 1
-    assert out.startswith("face 1: happy")
-    assert said("--source photo.png --show", tools(gui=gui))[0] == 0
-    assert len(gui.shown) == 3
+    used = tools(gui=gui, notes=("a note",))
+    code, out, err = said("--source photo.png --json --show", used)
+    assert (code, err, len(gui.shown)) == (0, "emotion_detector: note: stand_in: a note\n", 3)
+    assert out == (folder / "out.json").read_text()
+    content = json.loads(out)
+    assert content["model"] == {"name": "stand_in", "sha256": "ab" * 32}
+    assert content["image"] == {"width": 320, "height": 240}
+    assert [face["emotion"] for face in content["faces"]] == ["happy"]
 
 
 def test_a_video_is_written_with_its_results(said, folder):
-    # a video is found by its content
-    (folder / "film").symlink_to(folder / "film.mp4")
-    gui, line = FakeGui(), "--source film --output out.webm --json out.jsonl --table a.csv"
-    line += " --table a.parquet --summary s.csv --timeline t.svg"
+    gui, line = fake_gui(), "--source film.mp4 --output out.webm --json out.jsonl --table a.csv"
     code, out, err = said(line, tools(gui=gui))
     assert (code, err, gui.shown) == (0, "", [])
-    assert re.fullmatch(r"(?s)film: .*\b5 frames.*\bhappy 100 ?%\n", out)
-    pictures = pictures_of("out.webm")
-    assert len(pictures) == 5
-    assert pictures[0].shape == portrait().shape
-    # the boxes and labels are in the picture
-    assert abs(pictures[0].astype(int) - portrait()).max() > 100
+    assert re.fullmatch(r"(?s)film.mp4: .*\b5 frames.*\bhappy 100 ?%\n", out)
+    assert len(pictures_of("out.webm")) == 5
     lines = lines_of((folder / "out.jsonl").read_text())
-    assert [line["frame"] for line in lines] == [0, 1, 2, 3, 4]
+    frames = [line["frame"] for line in lines]
+    assert frames == list(pd.read_csv("a.csv")["frame"]) == [0, 1, 2, 3, 4]
     assert [line["timestamp_s"] for line in lines] == [0.0, 0.1, 0.2, 0.3, 0.4]
     assert {tuple(face["track"] for face in line["faces"]) for line in lines} == {(1,)}
     moved = [line["faces"][0]["box"]["x"] for line in lines]
     assert moved == sorted(moved)
     assert moved[-1] - moved[0] == pytest.approx(32, abs=10)
-    for table in (pd.read_csv("a.csv"), pd.read_parquet("a.parquet")):
-        assert list(table["frame"]) == [0, 1, 2, 3, 4]
-        assert set(table["emotion"]) == {"happy"}
-    assert list(pd.read_csv("s.csv")["emotion"]) == ["happy"]
-    assert "<svg" in (folder / "t.svg").read_text()
 
 
 def test_a_video_is_shown_with_progress_when_asked(said, folder, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     for key, options in ((-1, ""), (-1, " --json x.json --show"), (ord("q"), "")):
-        gui = FakeGui(key, at=2)
+        gui = fake_gui(key, at=2)
         code, out, err = said("--source film.mp4" + options, tools(gui=gui))
-        assert len(gui.shown) >= 5 if key == -1 else len(gui.shown) == 2
-        assert gui.shown[0].shape == (480, 640, 3)
         seen = int(re.search(r"(\d) frames?", out)[1])
-        assert seen == 5 if key == -1 else seen <= 2
-        assert (code, err) == (0, "")
+        assert (code, err, gui.shown[0].shape) == (0, "", (480, 640, 3))
+        if key == -1:
+            assert (seen, len(gui.shown) >= 5) == (5, True)
+        else:
+            assert (seen <= 2, len(gui.shown)) == (True, 2)
     assert len(lines_of((folder / "x.json").read_text())) == 5
     code, _, err = said("--source film.mp4 --json x.json")
-    assert code == 0
-    assert "5 [" in err
-    assert err.split("\r")[-1].strip() == ""
+    assert (code, "5 [" in err, err.split("\r")[-1].strip()) == (0, True, "")
 
 
-def faces_of(said, folder, picture, used, options=""):
-    """Return the faces in a photo, and in the first frame of a video, of the same picture."""
-    write_image(folder / "a.png", picture)
-    write_pictures(folder / "a.avi", [picture] * 3)
-    for name in ("a.png", "a.avi"):
-        code, out, _ = said(f"--source {name} --json --headless {options}".strip(), used)
-        assert code == 0
-        yield json.JSONDecoder().raw_decode(out)[0]["faces"]
-
-
-def test_only_photos_pay_for_the_fallback_passes(said, folder):
-    middle = (VIDEO_SIZE_WH[0] // 2, VIDEO_SIZE_WH[1] // 2)
-    turn = cv2.getRotationMatrix2D(middle, 35, 1)
-    tilted = cv2.warpAffine(portrait(40), turn, VIDEO_SIZE_WH, borderMode=cv2.BORDER_REPLICATE)
-    assert [len(faces) for faces in faces_of(said, folder, tilted, tools())] == [1, 0]
-
-
-def test_yunet_finds_the_faces_when_asked(said, folder):
-    pytest.importorskip("onnx")
+def test_each_source_is_searched_as_suits_it(said, folder):
+    used, searches = tools(fake_camera(portrait(), 4)), []
     network = write_yunet_stand_in(folder / "yunet.onnx")
-    red = np.zeros((VIDEO_SIZE_WH[1], VIDEO_SIZE_WH[0], 3), np.uint8)
-    red[96:128, 128:160] = 255, 0, 0
-    pixels = []
 
     def load_recognizer(stem, detector):
-        pixels.append(detector.settings.detail_pixels)
-        return Recognizer(stand_in_model(), detector)
+        searches.append(detector.settings)
+        return used.load_recognizer(stem, detector)
 
-    used, options = Tools(load_recognizer), f"--detector yunet --detector-model {network}"
-    for (face,) in faces_of(said, folder, red, used, options):
-        assert face["score"] > 0.7
-    assert pixels == [YunetSettings().detail_pixels, 640 * 480]
-
-
-def test_camera_window_and_video_end_with_a_key(said):
-    gui, camera = FakeGui(ord("q"), at=3), FakeCamera(portrait())
-    code, out, _ = said("--output out.mp4", tools(camera, gui))
-    assert code == 0
-    assert len(gui.shown) == len(pictures_of("out.mp4")) == 3
-    assert camera.is_released
-    assert out.startswith("camera 0: ")
+    for options in ("", f" --detector yunet --detector-model {network}"):
+        for source in ("photo.png", "film.mp4", "0"):
+            line = f"--source {source} --json --headless{options}"
+            code, _, _ = said(line, replace(used, load_recognizer=load_recognizer))
+            assert code == (source == "0")  # the camera is lost
+    assert searches[:3] == [DetectorSettings(), VIDEO_SEARCH, CAMERA_SEARCH]
+    assert searches[3:] == [YunetSettings(), YUNET_VIDEO_SEARCH, YUNET_VIDEO_SEARCH]
+    assert not VIDEO_SEARCH.fallbacks + CAMERA_SEARCH.fallbacks
 
 
-def test_mirror_turns_picture_and_boxes(said):
+def test_a_camera_its_window_and_video_end_with_a_key_and_mirror_on_request(said):
     middles = []
-    for line in ("--json --headless", "--json --headless --mirror"):
-        _, out, _ = said(line, interrupted_tools(FakeCamera(portrait()), after=2))
-        box = lines_of(out)[0]["faces"][0]["box"]
+    for options in ("", " --mirror"):
+        gui, camera = fake_gui(ord("q"), at=3), fake_camera(portrait())
+        code, out, _ = said("--output out.mp4 --json --show" + options, tools(camera, gui))
+        assert (code, camera.release.called) == (0, True)
+        lines = lines_of(out)
+        assert len(gui.shown) == len(pictures_of("out.mp4")) == len(lines) == 3
+        box = lines[0]["faces"][0]["box"]
         middles.append(box["x"] + box["width"] / 2)
     assert middles[1] == pytest.approx(VIDEO_SIZE_WH[0] - middles[0], abs=8)
 
 
-def test_ctrl_c_and_a_lost_camera_keep_what_is_finished(said, folder):
-    used = interrupted_tools(FakeCamera(portrait()))
-    code, out, err = said("--output out.avi --json out.jsonl --table out.csv", used)
-    assert code == 130
-    assert out.startswith("camera 0: ")
-    assert "interrupted" in err.splitlines()[-1]
-    count = len(lines_of((folder / "out.jsonl").read_text()))
-    assert count >= 4
-    assert len(pictures_of("out.avi")) == pd.read_csv("out.csv")["frame"].nunique() == count
-    assert not list(folder.glob(".part*"))
-    code, out, err = said("--json --headless", tools(FakeCamera(portrait(), 4)))
-    assert code == 1
-    assert 1 <= len(lines_of(out)) <= 4
+def test_a_lost_camera_keeps_what_is_finished(said, folder):
+    line, used = "--headless --output out.avi --json out.jsonl", tools(fake_camera(portrait(), 4))
+    code, out, err = said(line, used)
+    assert (code, out.startswith("camera 0: ")) == (1, True)
+    lines = lines_of((folder / "out.jsonl").read_text())
+    assert 1 <= len(lines) == len(pictures_of("out.avi")) <= 4
     assert re.search(r"camera 0; it stopped after \d", err.splitlines()[-1])
 
 
@@ -177,31 +120,20 @@ def test_ctrl_c_and_a_lost_camera_keep_what_is_finished(said, folder):
     ("line", "code", "words"),
     [
         ("--source loop.jpg --output empty", 1, "no file loop.jpg"),
-        ("--source 98 --json", 1, "camera with number"),
-        ("--source bad.mp4 --json", 1, "bad.mp4 cannot be"),
         ("--source none.mp4 --json", 1, "none.mp4 is empty"),
         ("--source photo.png --output b.mp4", 2, ".webp for --output"),
         ("--source film.mp4 --output a.png", 2, ".webm"),
-        ("--source film.mp4 --table a.xls", 2, ".parquet for --table"),
-        ("--source film.mp4 --summary a.txt", 2, "for --summary"),
         ("--source film.mp4 --table a.csv --table ./a.csv", 2, "twice"),
         ("--source photo.png --summary a.csv", 2, "camera with --summary"),
-        ("--source film.mp4 --detect-every 0", 2, "received 0"),
-        ("--source film.mp4 --workers 2", 2, "photos with --workers"),
         ("--source . --send-files", 2, "URL with --send-files"),
         ("--source . --workers 2 --scheduler tcp://127.0.0.1:9", 2, "received both"),
         ("--source film.mp4 --output film.mp4", 2, "differ from --source"),
         ("--source ~/photo.png --output photo.png", 2, "differ from --source"),
         ("--source photo.png --model gone.h5", 1, "gone.json and gone.h5"),
-        ("--source photo.png --json photo.png", 2, ".jsonl for --json"),
-        ("--source photo.png --json no/a.json", 1, "written to for --json"),
         ("--source film.mp4 --output a.mp4", 1, "written to for --output"),
         ("--source photo.png --show", 1, "leave --show"),
-        ("--source film.mp4", 1, "use --headless"),
         ("", 1, "use --headless"),
-        ("--show --no-window", 2, "received both"),
         ("--detector yunet", 2, "face_detection_yunet_2026may.onnx"),
-        ("--detector-model a.onnx", 2, "yunet with --detector-model"),
         ("--source photo.png --detector yunet --detector-model no.onnx", 1, "as no.onnx"),
         ("--source photo.png --detector yunet --detector-model bad.onnx", 1, "run bad.onnx"),
     ],
@@ -215,17 +147,11 @@ def test_errors_are_one_line_before_anything_is_done(said, folder, monkeypatch, 
         (folder / name).mkdir()
     (folder / "loop.jpg").symlink_to("loop.jpg")
     before = {path.name: path.lstat().st_mtime_ns for path in folder.iterdir()}
-
-    def open_capture(*source):
-        assert line, "the camera was opened"
-        return cv2.VideoCapture(*source)
-
-    used = Tools() if "--model" in line else tools(open_capture)
-    found_code, out, err = said(line, used)
-    assert (found_code, out) == (code, "")
+    camera = fake_camera(portrait())
+    found_code, out, err = said(line, Tools() if "--model" in line else tools(camera))
+    assert (found_code, out, camera.called) == (code, "", False)
     assert err.startswith("emotion_detector: ")
-    assert err.count("\n") == 1
-    assert words in err
+    assert (err.count("\n"), words in err) == (1, True)
     assert {path.name: path.lstat().st_mtime_ns for path in folder.iterdir()} == before
 
 
