@@ -30,15 +30,12 @@ def client(tmp_path):
     return make_app(tmp_path).test_client()
 
 
-def test_form(client):
+def test_form_and_lengths_of_time(client):
     reply = client.get("/")
     assert '<form class="upload" method="post" action="/"' in reply.text
     assert 'type="file" id="photo" name="photo" required' in reply.text
     for words in (*readable_types(), "20 MB", "50 megapixels", "24 hours"):
         assert words in text_of(reply)
-
-
-def test_duration():
     hours = (24, 1, 48, 36, 0.5, 1.5, 1 / 60, 4 / 3600)
     words = "24 hours, 1 hour, 2 days, 36 hours, 30 minutes, 1.5 hours, 1 minute, 4 seconds"
     assert ", ".join(map(duration, hours)) == words
@@ -94,9 +91,8 @@ def test_no_face_and_many_faces(tmp_path):
         client = make_app(tmp_path, detector=StandInDetector(found)).test_client()
         path = upload(client)
         assert words in client.get(path).text
-        for name in ("view", *([f"face-{len(found)}"] if found else [])):
-            assert client.get(f"{path}/{name}.jpg").status_code == 200
-        assert client.get(f"{path}/face-{len(found) + 1}.jpg").status_code == 404
+        statuses = [client.get(f"{path}/face-{n}.jpg").status_code for n in (1, len(boxes))]
+        assert statuses == [200 if found else 404] * 2
 
 
 def test_pictures_are_upright_jpegs_of_the_right_size(tmp_path):
@@ -107,8 +103,7 @@ def test_pictures_are_upright_jpegs_of_the_right_size(tmp_path):
     path = upload(client, encoded(width=2400, height=1800, quality=20, exif=exif))
     assert client.get(f"{path}/emotions.json").json["image"] == {"width": 1800, "height": 2400}
     sizes = {"annotated": (1800, 2400), "view": (1200, 1600)}
-    sizes |= {"face-1": (320, 320), "face-2": (320, 320)}
-    for name, size in sizes.items():
+    for name, size in (sizes | {"face-1": (320, 320), "face-2": (320, 320)}).items():
         reply = client.get(f"{path}/{name}.jpg")
         assert (reply.mimetype, Image.open(io.BytesIO(reply.data)).size) == ("image/jpeg", size)
 
@@ -127,16 +122,15 @@ def test_downloads_are_kept_by_no_cache_and_no_search_engine(client):
         assert reply.headers["Referrer-Policy"] == "same-origin"
 
 
-UNKNOWN = (
-    *("/results/", "/results/x", f"/results/{'x' * 22}/annotated.jpg", "/static/../app.py"),
-    *("/results/..%2f..%2fapp.py", "/static/nothing.css"),
-)
-
-
 def test_unknown_addresses(client):
-    path = upload(client)
-    names = ("result.json", "face-0.jpg", "..%2fresult.json", "x.jpg")
-    for address in (*UNKNOWN, *(f"{path}/{name}" for name in names)):
+    path, nobody = upload(client), "A" * 22
+    names = "result.json face-0.jpg face-3.jpg ..%2fresult.json x.jpg".split()
+    names += [f"faces/{number}" for number in ("0", "3", "-1", "x", "9" * 20)]
+    others = "/results/ /results/x /results/..%2f..%2fapp.py /static/../app.py /static/no.css"
+    others += " /sets/x /sets/../../etc/passwd"
+    sets = (f"/sets/{nobody}{rest}" for rest in ("", "A", "/emotions.csv", "/annotated.zip"))
+    results = (f"/results/{nobody}/annotated.jpg", *(f"{path}/{name}" for name in names))
+    for address in (*others.split(), *sets, *results):
         reply = client.get(address)
         assert (reply.status_code, "Status 404" in text_of(reply)) == (404, True), address
 
@@ -191,6 +185,7 @@ def test_names_and_notes_of_a_model_are_escaped_and_without_folders(tmp_path):
 def test_without_a_model_the_pages_say_so_kindly(tmp_path):
     reason = f"expected a model in {tmp_path}; it is missing"
     client = make_app_without_model(tmp_path, reason).test_client()
-    for reply in (client.get("/"), client.post("/", data=photo_form())):
+    pages = [client.get(path) for path in ("/", "/live")]
+    for reply in (*pages, *(client.post(path, data=photo_form()) for path in ("/", "/live/frame"))):
         assert reply.status_code == 503
-        assert not any(one in reply.text for one in (str(tmp_path), 'type="file"'))
+        assert not any(one in reply.text for one in (str(tmp_path), 'type="file"', "live.js"))
