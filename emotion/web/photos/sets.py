@@ -1,4 +1,4 @@
-"""Photos that are kept: their JSON, tables, pictures and removal; and sets of them, with pages."""
+"""Photos that are kept: their JSON, tables, pictures and removal; sets of them, and all of mine."""
 
 import contextlib
 import tempfile
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from flask import Response, json, jsonify, redirect, render_template, url_for
+from flask import Response, json, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from emotion.drawing import annotate, blur_faces
@@ -18,13 +18,14 @@ from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import ImageLimits
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
-from emotion.web.database import PhotoRow
+from emotion.web.database import Answers, PhotoRow
 from emotion.web.limits import client_key
 from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
-from emotion.web.visitors import require_sender
+from emotion.web.videos.queue import VideoRow
+from emotion.web.visitors import require_sender, visitor_key
 
 IN_MEMORY_BYTES = 16 * 2**20  # a larger zip is written to the disk while it is made
 
@@ -222,4 +223,60 @@ def delete_set(set_id: str) -> ResponseReturnValue:
 def delete_set_json(set_id: str) -> ResponseReturnValue:
     """Delete all photos of a set."""
     remove_rows(rows_of(set_id))
+    return nothing()
+
+
+def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
+    """Return the photos and the videos of this visitor that are still kept, newest first."""
+    services, visitor = current_services(), visitor_key()
+    now_s = services.storage.clock()
+    photos = services.database.photos_of_visitor(visitor, now_s)
+    return photos, services.videos.rows.of_visitor(visitor, now_s)
+
+
+@pages.get("/mine")
+def mine() -> ResponseReturnValue:
+    """Show what this browser has sent and what is still kept of it."""
+    photos, videos = rows_of_mine()
+    about = {"now_s": current_services().storage.clock(), "deleted": "deleted" in request.args}
+    return render_template("mine.html", rows=photos, videos=videos, **about), PRIVATE
+
+
+@api.get(f"{ROOT}/mine", endpoint="mine")
+def mine_json() -> ResponseReturnValue:
+    """See what this sender, known by a cookie, has sent and is still kept."""
+
+    def document(row: PhotoRow | VideoRow, *names: str) -> dict:
+        answers = Answers.from_text(row.emotions)
+        return {name.removesuffix("_id"): getattr(row, name) for name in names} | {
+            "created": moment(row.created_s),
+            "expires": moment(row.expires_s),
+            "faces": row.faces,
+            "emotions": [names[0] for names in answers.candidates],
+            "verdicts": list(answers.verdicts),
+            "model": dict(answers.model) or None,
+            "problem": row.problem or None,
+        }
+
+    photos, videos = rows_of_mine()
+    content = {
+        "photos": [document(row, "id", "set_id", "position") for row in photos],
+        "videos": [document(row, "id", "state") for row in videos],
+    }
+    return jsonify(content), NO_STORE
+
+
+@pages.post("/mine/delete")
+def delete_mine() -> ResponseReturnValue:
+    photos, videos = rows_of_mine()
+    remove_rows(photos)
+    for row in videos:
+        current_services().videos.remove_known(row.id)
+    return redirect(url_for("pages.mine", deleted=1), 303)
+
+
+@api.delete(f"{ROOT}/mine", endpoint="delete_mine")
+def delete_mine_json() -> ResponseReturnValue:
+    """Delete everything that this sender, known by a cookie, has sent."""
+    delete_mine()
     return nothing()
