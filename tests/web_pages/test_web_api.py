@@ -172,16 +172,16 @@ def test_models_and_health(tmp_path):
     (tmp_path / "models").mkdir()
     stem = write_fast_model(tmp_path / "models")
     # a card is shown without folders and without what JSON has not
-    card = {"name": f"{tmp_path}/models/a.csv", "loss": float("nan"), "more": [f"{tmp_path}/x/b"]}
+    card = {"loss": float("nan"), "more": [f"{tmp_path}/x/b"]}
     ModelFiles(stem).card.write_text(json.dumps(card))
     model = stand_in_model(notes=("made anew",))
     client = make_app(tmp_path, model, MODEL=tmp_path / "models" / "stand_in").test_client()
-    first, second = client.get(f"{ROOT}/models").json["models"]
-    assert (first["key"], first["default"], first["classes"]) == ("stand_in", True, list(EMOTIONS))
-    assert (second["key"], second["default"], bool(second["problem"])) == (stem.name, False, True)
+    listed = client.get(f"{ROOT}/models").json["models"]
+    facts = [(one["key"], one["default"], bool(one["problem"])) for one in listed]
+    assert facts == [("stand_in", True, False), (stem.name, False, True)]
     reply = client.get(f"{ROOT}/models/{stem.name}")
-    assert (reply.status_code, str(tmp_path) in reply.text) == (200, False)
-    assert (reply.json["card"]["loss"], reply.json["card"]["more"]) == (None, ["b"])
+    assert reply.json["card"] == {"loss": None, "more": ["b"]}
+    assert str(tmp_path) not in reply.text
     for key in ("none", "..%2Fsecret", "a%00b"):
         assert client.get(f"{ROOT}/models/{key}").status_code == 404
     names = {"key": "stand_in", "title": "stand_in", "name": "stand_in", "sha256": SHA256}

@@ -21,7 +21,7 @@ from web_support import (
 )
 
 from emotion.images.guards import readable_types
-from emotion.labels import COLORS_RGB, EMOTIONS
+from emotion.labels import EMOTIONS
 from emotion.web.photos.pages import duration
 
 
@@ -31,11 +31,8 @@ def client(tmp_path):
 
 
 def test_form_and_lengths_of_time(client):
-    reply = client.get("/")
-    assert '<form class="upload" method="post" action="/"' in reply.text
-    assert 'type="file" id="photo" name="photo" required' in reply.text
     for words in (*readable_types(), "20 MB", "50 megapixels", "24 hours"):
-        assert words in text_of(reply)
+        assert words in text_of(client.get("/"))
     hours = (24, 1, 48, 36, 0.5, 1.5, 1 / 60, 4 / 3600)
     words = "24 hours, 1 hour, 2 days, 36 hours, 30 minutes, 1.5 hours, 1 minute, 4 seconds"
     assert ", ".join(map(duration, hours)) == words
@@ -47,16 +44,11 @@ def test_a_result_shows_every_face_with_all_percentages(client):
         assert words in text_of(page)
     for words in ("30 px", "detection_model, run by Stand-in", "160 × 120 pixels"):
         assert words in text_of(page)
-    rows = re.findall(r"<tr.*?</tr>", page.text.split("</thead>")[1].split("</table>")[0], re.S)
-    shown = {}
-    for row in rows:
-        words = re.sub(r"<[^>]+>", " ", row).split()
-        width = re.search(r'class="fill" width="([0-9.]+)"', row)[1]
-        color = re.search(r'fill="(rgb\([^)]*\))"', row)[1]
-        shown[words[1]] = (" ".join(words[2:]), float(width), color)
+    table = page.text.split("</thead>")[1].split("</table>")[0]
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in table.split("</tr>")[:-1]]
+    shown = {words[1]: " ".join(words[2:]) for words in rows}
     assert list(shown) == list(EMOTIONS)
-    assert shown["happy"] == ("90%", 90.0, f"rgb{COLORS_RGB['happy']}")
-    assert shown["disgust"][:2] == ("1%", 1.0)
+    assert (shown["happy"], shown["disgust"]) == ("90%", "1%")
     targets = set(re.findall(r'(?:src|href)="(/[^"]*)"', page.text))
     assert len(targets) >= 9
     for target in targets:

@@ -51,10 +51,9 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     if chosen not in seen.probabilities:
         chosen = seen.emotion
     reasons = _reasons_of(analysis, number, chosen)
+    heat = encode_png(draw_heat(reasons.crop, reasons.heat)) if reasons else b""
     about = {"analysis": analysis, "face": seen, "number": number, "reasons": reasons}
-    if reasons:
-        heat = encode_png(draw_heat(reasons.crop, reasons.heat))
-        about["picture"] = data_uri("heat.png", heat)
+    about |= {"chosen": chosen, "picture": data_uri("heat.png", heat)}
     said = {"is_own": True, "opinion": None, "can_say": True}
     try:
         own_photo(analysis_id)
@@ -64,7 +63,7 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     except errors.DatabaseError:
         # the page is about the face; it is worth showing without this part
         said["can_say"] = False
-    return render_template("face.html", chosen=chosen, **about, **said), PRIVATE
+    return render_template("face.html", **about, **said), PRIVATE
 
 
 @api.get(f"{FACE}/explanation")
@@ -184,8 +183,8 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
     if chosen not in face.probabilities:
         known = ", ".join(face.probabilities)
         raise errors.ChoiceError(f"expected one of {known}; received another word")
-    sha256, now_s = analysis.results["model"]["sha256"], storage.clock()
-    opinion = Opinion(photo_id, number, face.emotion, chosen, sha256, said_s=now_s)
+    sha256 = analysis.results["model"]["sha256"]
+    opinion = Opinion(photo_id, number, face.emotion, chosen, sha256, storage.clock())
     if keeps_face:
         with current_app.extensions[KEPT_FACES]:  # so many a day from one address
             crop = storage.read_picture(photo_id, f"input-{number}.png")
@@ -196,11 +195,10 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
         # somebody with the same cookie may have said something else in the meantime
         if replaced := database.say(opinion):
             remove(replaced.kept)
+        storage.load(photo_id)
     except (errors.StorageError, errors.DatabaseError):
         remove(opinion.kept)
         raise
-    try:
-        storage.load(photo_id)
     except errors.GoneError:
         # deleted in the meantime, perhaps before there was an opinion to delete with it
         remove(opinion.kept)

@@ -69,5 +69,5 @@ def private_file(data: bytes | BinaryIO | Path, mimetype: str, name: str | None)
 
 def data_uri(name: str, data: bytes) -> str:
     """Return a picture as an address that contains it."""
-    kind = "png" if name.endswith(".png") else "jpeg"
+    kind = name.rsplit(".", 1)[-1].replace("jpg", "jpeg")
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -49,9 +49,8 @@ class Videos:
             return "Results of videos must be kept, and this server keeps nothing."
         if self.settings.video_workers == 0:
             return "Videos are not taken here."
-        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        words = f"Videos cannot be read here: this server lacks {' and '.join(missing)}."
-        return words if missing else ""
+        missing = " and ".join(name for name in PACKAGES if importlib.util.find_spec(name) is None)
+        return missing and f"Videos cannot be read here: this server lacks {missing}."
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
         """Put a video at the end of the queue."""
@@ -103,9 +102,9 @@ class Videos:
     def file(self, video_id: str, name: str) -> Path:
         """Return a file of a video that is done, or raise a `GoneError`."""
         row = self.find(video_id)
-        if row.state != DONE or name not in FILE_TYPES:
-            raise gone()
-        return self._path(row, name)
+        if row.state == DONE and name in FILE_TYPES:
+            return self._path(row, name)
+        raise gone()
 
     def _path(self, row: VideoRow, name: str) -> Path:
         return require_plain(self.files.path(row.id, row.attempt, name))  # no links are followed

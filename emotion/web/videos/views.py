@@ -1,5 +1,6 @@
 """Videos as pages and as JSON: sent, watched while they are analysed, shown, and deleted."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
@@ -71,22 +72,21 @@ def page(video_id: str) -> ResponseReturnValue:
 def times_of(track: Mapping) -> list[tuple[str, float]]:
     """Return (emotion, seconds) of a face, longest first, without emotions of no time."""
     times = {**track["seconds_by_emotion"], UNSURE: track["unsure_s"]}
-    found = [(name, seconds) for name, seconds in times.items() if seconds > 0]
-    return sorted(found, key=lambda pair: -pair[1])
+    return [(name, seconds) for name, seconds in Counter(times).most_common() if seconds > 0]
 
 
 def timeline_words(tracks: list[Mapping], most: int = 5) -> str:
     """Return what the timeline shows, for those who cannot see it; tracks are longest first."""
     if not tracks:
         return "Timeline: no face was found at any time."
-    words = [
+    words = "; ".join(
         f"face {track['track']} from {clock(track['first_s'])} to {clock(track['last_s'])}, "
         # summaries kept since before there were verdicts have none
         f"most of the time {track.get('verdict') or track['emotion'] or UNSURE}"
         for track in tracks[:most]
-    ]
+    )
     more = f"; and {len(tracks) - most} more" if len(tracks) > most else ""
-    return f"Timeline of emotions: {'; '.join(words)}{more}. The table has the times."
+    return f"Timeline of emotions: {words}{more}. The table has the times."
 
 
 @api.get(f"{ROOT}/videos/<video_id>")
@@ -133,9 +133,9 @@ def file(video_id: str, name: str) -> Response:
 @videos.post("/videos/<video_id>/delete")
 def delete(video_id: str) -> ResponseReturnValue:
     remove_own_video(video_id)
-    if request.args.get("back") == "mine":
-        return redirect(url_for("pages.mine", deleted=1), 303)
-    return redirect(url_for("pages.form", deleted="video"), 303)
+    is_listed = request.args.get("back") == "mine"
+    back = url_for("pages.mine", deleted=1) if is_listed else url_for("pages.form", deleted="video")
+    return redirect(back, 303)
 
 
 @api.delete(f"{ROOT}/videos/<video_id>")
