@@ -104,12 +104,6 @@ def say_page(photo_id: str, number: int) -> ResponseReturnValue:
     return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 
 
-@pages.post(f"{FEEDBACK_FORM}/withdraw", endpoint="withdraw")
-def withdraw_page(photo_id: str, number: int) -> ResponseReturnValue:
-    withdraw(photo_id, number)
-    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
-
-
 @api.get(f"{FACE}/feedback")
 def opinion(photo_id: str, number: int) -> ResponseReturnValue:
     """See what was said about a face."""
@@ -143,20 +137,22 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
     )
 
 
+@pages.post(f"{FEEDBACK_FORM}/withdraw")
 @api.delete(f"{FACE}/feedback")
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     """Take back what was said about a face, and the face if it was kept."""
     own_photo(photo_id)
     services = current_services()
     find_face(services.storage.load(photo_id), number)
-    said = services.database.opinion_on(photo_id, number)
-    if said is not None:
+    if said := services.database.opinion_on(photo_id, number):
         # the file first: if that fails, the opinion still knows of it
         remove(said.kept)
-        withdrawn = services.database.withdraw(photo_id, number)
         # somebody with the same cookie may have said something else in the meantime
-        remove(withdrawn.kept if withdrawn else "")
-    return nothing()
+        if withdrawn := services.database.withdraw(photo_id, number):
+            remove(withdrawn.kept)
+    if request.blueprint == "api":
+        return nothing()
+    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 
 
 def _opinion_document(said: Opinion) -> dict:

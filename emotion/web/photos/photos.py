@@ -4,13 +4,13 @@ from flask import Response, json, jsonify, redirect, render_template, request, u
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import ImageError, ModelError, UploadError
-from emotion.web.api import NO_STORE, ROOT, api, nothing
+from emotion.web.api import NO_STORE, ROOT, api
 from emotion.web.database import PhotoRow
 from emotion.web.errors import ApiError, problem_of
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
 from emotion.web.photos import sets, uploads
-from emotion.web.photos.pages import PRIVATE, data_uri, pages, private_file
+from emotion.web.photos.pages import PRIVATE, after_deletion, data_uri, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
@@ -195,12 +195,10 @@ def results_table(analysis_id: str) -> Response:
 @pages.post(f"{RESULT}/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
     sets.remove_rows([own_photo(analysis_id)])
-    back = "pages.mine" if request.args.get("back") == "mine" else "pages.form"
-    return redirect(url_for(back, deleted=1), 303)
+    return after_deletion("pages.mine" if request.args.get("back") == "mine" else "pages.form")
 
 
 @api.delete(PHOTO)
 def delete_photo(photo_id: str) -> ResponseReturnValue:
     """Remove a photo and its results at once."""
-    sets.remove_rows([own_photo(photo_id)])
-    return nothing()
+    return delete(photo_id)

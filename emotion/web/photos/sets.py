@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from flask import Response, json, jsonify, redirect, render_template, request, url_for
+from flask import Response, json, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from emotion.drawing import annotate, blur_faces
@@ -17,11 +17,11 @@ from emotion.images.decoding import decode_photo
 from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import ImageLimits
 from emotion.rows import results_to_csv
-from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
+from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Answers, PhotoRow
 from emotion.web.limits import client_key
 from emotion.web.photos.faces import remove as remove_face
-from emotion.web.photos.pages import PRIVATE, pages, private_file
+from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
 from emotion.web.videos.queue import VideoRow
@@ -48,30 +48,25 @@ def photo_document(analysis: Analysis, is_own: bool) -> dict:
     """Return a photo as JSON; only its sender is told its set."""
     photo_id, set_id = analysis.id, analysis.set_id if is_own else None
     page, part = partial(url_for, analysis_id=photo_id), partial(url_for, photo_id=photo_id)
-    return {
-        "id": photo_id,
-        "set": set_id,
-        "created": moment(analysis.created_s),
-        "expires": moment(analysis.expires_s),
-        "links": {
-            "self": part("api.photo"),
-            "page": page("pages.result"),
-            "set": url_for("pages.photo_set", set_id=set_id) if set_id else None,
-            "annotated": part("api.picture", kind="annotated"),
-            "blurred": part("api.picture", kind="blurred"),
-            "thumbnail": page("pages.picture", name="thumb"),
-            "faces": [
-                {
-                    "page": page("pages.face", number=number),
-                    "picture": page("pages.picture", name=f"face-{number}"),
-                    "explanation": part("api.explanation", number=number),
-                    "feedback": part("api.opinion", number=number),
-                }
-                for number in range(1, len(analysis.faces) + 1)
-            ],
-        },
-        "results": analysis.results,
+    faces = [
+        {
+            "page": page("pages.face", number=number),
+            "picture": page("pages.picture", name=f"face-{number}"),
+            "explanation": part("api.explanation", number=number),
+            "feedback": part("api.opinion", number=number),
+        }
+        for number in range(1, len(analysis.faces) + 1)
+    ]
+    links = {
+        "self": part("api.photo"),
+        "page": page("pages.result"),
+        "set": url_for("pages.photo_set", set_id=set_id) if set_id else None,
+        **{kind: part("api.picture", kind=kind) for kind in ("annotated", "blurred")},
+        "thumbnail": page("pages.picture", name="thumb"),
     }
+    times = {"created": moment(analysis.created_s), "expires": moment(analysis.expires_s)}
+    about = {"id": photo_id, "set": set_id} | times
+    return about | {"links": links | {"faces": faces}, "results": analysis.results}
 
 
 def table_of(shown: Sequence[Shown]) -> bytes:
@@ -162,27 +157,22 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
     """See the photos of a set and what all their faces show together."""
     shown, page = shown_of(set_id), partial(url_for, set_id=set_id)
     faces = faces_of(shown)
-    content = {
-        "id": set_id,
-        "links": {
-            "self": page("api.photo_set"),
-            "page": page("pages.photo_set"),
-            "csv": page("pages.set_csv"),
-            "annotated": page("pages.set_zip", kind="annotated"),
-            "blurred": page("pages.set_zip", kind="blurred"),
-        },
-        "photos": [
-            {
-                "position": one.position,
-                "problem": one.problem or None,
-                "photo": photo_document(one.analysis, True) if one.analysis else None,
-            }
-            for one in shown
-        ],
-        "faces": len(faces),
-        "summary": summarize(faces),
+    photos = [
+        {
+            "position": one.position,
+            "problem": one.problem or None,
+            "photo": photo_document(one.analysis, True) if one.analysis else None,
+        }
+        for one in shown
+    ]
+    links = {
+        "self": page("api.photo_set"),
+        "page": page("pages.photo_set"),
+        "csv": page("pages.set_csv"),
+        **{kind: page("pages.set_zip", kind=kind) for kind in ("annotated", "blurred")},
     }
-    return jsonify(content), NO_STORE
+    about = {"faces": len(faces), "summary": summarize(faces)}
+    return jsonify({"id": set_id, "links": links, "photos": photos} | about), NO_STORE
 
 
 @pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
@@ -214,16 +204,11 @@ def set_csv(set_id: str) -> Response:
 
 
 @pages.post("/sets/<set_id>/delete")
+@api.delete(f"{ROOT}/sets/<set_id>")
 def delete_set(set_id: str) -> ResponseReturnValue:
-    remove_rows(rows_of(set_id))
-    return redirect(url_for("pages.form", deleted=1), 303)
-
-
-@api.delete(f"{ROOT}/sets/<set_id>", endpoint="delete_set")
-def delete_set_json(set_id: str) -> ResponseReturnValue:
     """Delete all photos of a set."""
     remove_rows(rows_of(set_id))
-    return nothing()
+    return after_deletion("pages.form")
 
 
 def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
@@ -267,16 +252,11 @@ def mine_json() -> ResponseReturnValue:
 
 
 @pages.post("/mine/delete")
+@api.delete(f"{ROOT}/mine")
 def delete_mine() -> ResponseReturnValue:
+    """Delete everything that this sender, known by a cookie, has sent."""
     photos, videos = rows_of_mine()
     remove_rows(photos)
     for row in videos:
         current_services().videos.remove_known(row.id)
-    return redirect(url_for("pages.mine", deleted=1), 303)
-
-
-@api.delete(f"{ROOT}/mine", endpoint="delete_mine")
-def delete_mine_json() -> ResponseReturnValue:
-    """Delete everything that this sender, known by a cookie, has sent."""
-    delete_mine()
-    return nothing()
+    return after_deletion("pages.mine")

@@ -9,8 +9,8 @@ from flask.typing import ResponseReturnValue
 
 from emotion.errors import NoVideosError
 from emotion.text import clock
-from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
-from emotion.web.photos.pages import PRIVATE, private_file
+from emotion.web.api import NO_STORE, ROOT, api, moment
+from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
@@ -100,6 +100,7 @@ def video_document(row: VideoRow) -> dict:
     about, link = current_services().videos.about(row), partial(url_for, video_id=row.id)
     facts = about.get("facts")
     files = {name: link("api.video_file", name=file) for name, file in LINKS.items()}
+    links = {"self": link("api.video"), "page": link("videos.page")}
     return {
         "id": row.id,
         "state": row.state,
@@ -108,11 +109,7 @@ def video_document(row: VideoRow) -> dict:
         "before": about.get("before", 0),
         "progress": about.get("progress") or None,
         "problem": row.problem or None,
-        "links": {
-            "self": link("api.video"),
-            "page": link("videos.page"),
-            "files": files if row.state == DONE else None,
-        },
+        "links": links | {"files": files if row.state == DONE else None},
         "video": {name: facts[name] for name in FACTS} if facts else None,
         "model": facts and facts["model"],
         "summary": about.get("summary"),
@@ -130,16 +127,10 @@ def file(video_id: str, name: str) -> Response:
     return response
 
 
-@videos.post("/videos/<video_id>/delete")
-def delete(video_id: str) -> ResponseReturnValue:
-    remove_own_video(video_id)
-    is_listed = request.args.get("back") == "mine"
-    back = url_for("pages.mine", deleted=1) if is_listed else url_for("pages.form", deleted="video")
-    return redirect(back, 303)
-
-
+@videos.post("/videos/<video_id>/delete", endpoint="delete")
 @api.delete(f"{ROOT}/videos/<video_id>")
 def delete_video(video_id: str) -> ResponseReturnValue:
     """Remove a video at once; work on it stops."""
     remove_own_video(video_id)
-    return nothing()
+    is_listed = request.args.get("back") == "mine"
+    return after_deletion("pages.mine") if is_listed else after_deletion("pages.form", "video")
