@@ -48,7 +48,8 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     if not files:
         others = counted(len(request.files) + len(request.form), "other field")
         received = "text" if field in request.form else others
-        raise kind(f"expected a file in the field {field!r} of a form; received {received}")
+        expected = f"a file in the field {field!r} of multipart/form-data"
+        raise kind(f"expected {expected}; received {received}")
     if not files[0].filename and not files[0].read(1):
         raise kind(f"expected a {field}; none was chosen")
     files[0].seek(0)
