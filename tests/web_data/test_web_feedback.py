@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import CLOSE, HAPPY, SHA256, looking_model, make_app, stand_in_model, upload
+from web_support import SHA256, looking_model, make_app, upload
 
 from emotion.errors import DatabaseError, ModelError
 from emotion.training.data.layouts import read_layout, resolve_dataset
@@ -49,6 +49,18 @@ def visit(tmp_path):
     return Visit(tmp_path)
 
 
+BODIES = (
+    *((body, "application/json", 400) for body in (
+        b"", b"{", b"\xff", b"[" * 4000, b"[]", b"{}", b'{"emotion": 1}',
+        b'{"emotion": "sad", "keep": "yes"}', b'{"emotion": "sad", "file": "/etc/passwd"}',
+        b'{"emotion": "../sad"}', b'{"emotion": "\\ud800"}',
+    )),
+    (b'{"emotion": "sad"}', "application/x-www-form-urlencoded", 415),
+    (b'{"emotion": "sad"}' + b" " * 5000, "application/json", 413),
+    (b'{"emotion": "sad"}', "application/json; charset=utf-8", 200),
+)  # fmt: skip
+
+
 def test_an_opinion_is_counted_and_without_the_tick_no_face_is_kept(visit):
     for fields in ({}, {"emotion": ""}, {"emotion": "../sad"}, {"emotion": "Sad"}):
         assert visit.say(**fields, keep="yes").status_code == 400
@@ -63,6 +75,16 @@ def test_an_opinion_is_counted_and_without_the_tick_no_face_is_kept(visit):
     said = visit.opinion(2)
     assert said == Opinion(visit.photo_id, 2, "angry", "fear", SHA256, said.said_s, "")
     assert visit.counted() == [("angry", "fear", 1)]
+    # by the API
+    address, client = f"/api/v1/photos/{visit.photo_id}/faces/1/feedback", visit.client
+    assert client.get(address).status_code == 404
+    for body, kind, status in BODIES:
+        reply = client.put(address, data=body, content_type=kind)
+        assert (reply.status_code, "passwd" in reply.text) == (status, False), body
+    facts = {"emotion": "sad", "given": "happy", "agrees": False, "kept": False}
+    assert client.get(address).json == reply.json == facts | {"said": reply.json["said"]}
+    assert [client.delete(address).status_code for _ in range(2)] == [204, 204]
+    assert visit.opinion(1) is None
     assert not visit.folder.exists()
 
 
@@ -99,7 +121,7 @@ def test_a_ticked_face_is_kept_as_the_model_saw_it_until_replaced_or_withdrawn(t
 
 def test_a_given_face_and_a_number_stay_for_training_when_the_photos_time_is_up(tmp_path):
     now_s = [1_795_260_000.0]
-    visit = Visit(tmp_path, clock=lambda: now_s[0], model=stand_in_model(HAPPY, CLOSE))
+    visit = Visit(tmp_path, clock=lambda: now_s[0])
     visit.say(1, emotion="sad", keep="yes")
     visit.say(2, emotion="fear", keep="yes")
     files = visit.files()

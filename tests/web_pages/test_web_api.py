@@ -138,36 +138,6 @@ def test_an_explanation(tmp_path):
     assert client.get(address, query_string={"emotion": ""}).status_code == 400
 
 
-BODIES = (
-    *((body, "application/json", 400) for body in (
-        b"", b"{", b"\xff", b"[" * 4000, b"[]", b"{}", b'{"emotion": 1}',
-        b'{"emotion": "sad", "keep": "yes"}', b'{"emotion": "sad", "file": "/etc/passwd"}',
-        b'{"emotion": "../sad"}', b'{"emotion": "\\ud800"}',
-    )),
-    (b'{"emotion": "sad"}', "application/x-www-form-urlencoded", 415),
-    (b'{"emotion": "sad"}' + b" " * 5000, "application/json", 413),
-    (b'{"emotion": "sad"}', "application/json; charset=utf-8", 200),
-)  # fmt: skip
-
-
-def test_feedback(client, tmp_path):
-    address = keep(client).json["links"]["faces"][0]["feedback"]
-    assert client.get(address).status_code == 404
-    for body, kind, status in BODIES:
-        reply = client.put(address, data=body, content_type=kind)
-        assert (reply.status_code, "passwd" in reply.text) == (status, False), body
-    assert not (tmp_path / "feedback").exists()
-    said = client.put(address, json={"emotion": "sad", "keep": True}).json
-    assert client.get(address).json == said
-    facts = {"emotion": "sad", "given": "happy", "agrees": False, "kept": True}
-    assert said == facts | {"said": said["said"]}
-    again = client.put(address, json={"emotion": "happy"}).json
-    assert (again["agrees"], again["kept"]) == (True, False)
-    assert list((tmp_path / "feedback" / "sad").iterdir()) == []
-    assert [client.delete(address).status_code for _ in range(2)] == [204, 204]
-    assert client.get(address).status_code == 404
-
-
 def test_models_and_health(tmp_path):
     (tmp_path / "models").mkdir()
     stem = write_fast_model(tmp_path / "models")

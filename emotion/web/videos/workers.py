@@ -69,8 +69,7 @@ class Report:
         with contextlib.suppress(Exception):
             match json.loads(line):
                 case {"progress": {**said}} if said:
-                    numbers = {name: said.get(name) for name in PROGRESS}
-                    self.progress = {name: finite(value) for name, value in numbers.items()}
+                    self.progress = {name: finite(said.get(name)) for name in PROGRESS}
                 case {"problem": str(problem)}:
                     self.problem = problem[:1000]
                 case {"mistake": str(mistake)}:
