@@ -27,7 +27,7 @@ from emotion.errors import DatabaseError
 from emotion.web.storage import PART_AGE_S, StorageError, new_id
 from emotion.web.videos import workers
 from emotion.web.videos.queue import FAILED, RUNNING, WAITING, VideoRows
-from emotion.web.videos.service import UNFINISHED_S, looks_like_video
+from emotion.web.videos.service import UNFINISHED_S, VIDEO_HEAD
 
 LOST = DatabaseError("expected a database; it cannot be reached")
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -298,9 +298,10 @@ def test_what_is_no_video_is_told_at_once(make, door):
 
 def test_heads_of_files():
     videos = (b"\0\0\0\x14ftypqt  ", b"\x1aE\xdf\xa3" + b"\0" * 20, b"RIFF\0\0\0\0AVI LIST")
-    assert all(looks_like_video(head) for head in (*videos, (b"G" + b"\0" * 187) * 3))
-    others = (b"RIFF\0\0\0\0WEBPVP8 ", b"G" * 20, b"GIF89a", b"")
-    assert not any(looks_like_video(head) for head in others)
+    videos += ((b"G" + b"\n" * 187) * 3, b"\n" * 4 + b"moov", b"\0\0\x01\xba", b"OggS")
+    assert all(map(VIDEO_HEAD.match, videos))
+    others = (b"RIFF\0\0\0\0WEBPVP8 ", b"G" * 20, b"GIF89a", b"", b"\0" * 4 + b"ftypavif")
+    assert not any(map(VIDEO_HEAD.match, others))
 
 
 @pytest.mark.parametrize(
