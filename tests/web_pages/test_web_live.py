@@ -94,17 +94,18 @@ def start(page):
     return page
 
 
-def place_of(page, selector):
-    """Return left, top, right and bottom of a part, as shares of the picture."""
-    stage, box = (page.locator(one).bounding_box() for one in ("#stage", selector))
-    left, top = (box["x"] - stage["x"]) / stage["width"], (box["y"] - stage["y"]) / stage["height"]
-    right, bottom = left + box["width"] / stage["width"], top + box["height"] / stage["height"]
-    return left, top, right, bottom
+# measured in one step: the boxes are drawn anew all the time
+OVER = """() => {
+    const all = document.getElementById("stage").getBoundingClientRect();
+    const box = document.querySelector(".face-box").getBoundingClientRect();
+    return [(box.left - all.left) / all.width, (box.top - all.top) / all.height,
+            (box.right - all.left) / all.width, (box.bottom - all.top) / all.height];
+}"""
 
 
 def lies_over_the_face(page, is_mirrored):
-    """True if the box holds eyes and mouth and not much more."""
-    left, top, right, bottom = place_of(page, ".face-box")
+    """True if the first box holds eyes and mouth and not much more."""
+    left, top, right, bottom = page.evaluate(OVER)
     parts = [(1 - x if is_mirrored else x, y) for x, y in EYES_AND_MOUTH]
     holds_them = all(left < x < right and top < y < bottom for x, y in parts)
     return holds_them and right - left < 0.3 and bottom - top < 0.4
@@ -188,6 +189,15 @@ def test_trouble_is_shown_and_passes(open_page, status, words):
     assert page.locator(".face-label").count() == 0
 
 
+COVERED = """() => {
+    const face = document.querySelector(".face-box").getBoundingClientRect();
+    return [...document.querySelectorAll(".face-bars")].filter((bars) => {
+        const {left, right, top, bottom} = bars.getBoundingClientRect();
+        return left < face.right && right > face.left && top < face.bottom && bottom > face.top;
+    }).length;
+}"""
+
+
 def test_bars_cover_no_face(open_page):
     page = open_page(390)
     box = {"x": 150, "y": 100, "width": 340, "height": 340}
@@ -196,10 +206,7 @@ def test_bars_cover_no_face(open_page):
     page.route("**/live/frame", lambda route: route.fulfill(json=answer))
     start(page)
     page.wait_for_timeout(300)
-    left, top, right, bottom = place_of(page, ".face-box")
-    if page.locator(".face-bars").count():
-        bars = place_of(page, ".face-bars")
-        assert bars[0] >= right or bars[2] <= left or bars[1] >= bottom or bars[3] <= top
+    assert page.evaluate(COVERED) == 0
 
 
 REFUSE = """name => navigator.mediaDevices.getUserMedia =
