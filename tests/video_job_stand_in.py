@@ -18,22 +18,12 @@ FACTS = {"problem": "", "width": 160, "height": 120, "fps": 10.0, "has_sound": F
 FACTS |= {"frames": 20, "duration_s": 2.0, "model": MODEL}
 TRACK = {"first_s": 0.0, "last_s": 2.0, "frames": 20, "seconds": 2.0}
 TRACK |= {"mean_probabilities": {"happy": 0.8, "sad": 0.2}}
-HAPPY = TRACK | {
-    "track": 1,
-    "emotion": "happy",
-    "verdict": "happy",
-    "seconds_by_emotion": {"happy": 1.5, "sad": 0.0},
-    "unsure_s": 0.5,
-    "shares": {"happy": 0.75, "sad": 0.0, "unsure": 0.25},
-}
-UNSURE = TRACK | {
-    "track": 2,
-    "emotion": None,
-    "verdict": "unsure: happy or sad",
-    "seconds_by_emotion": {"happy": 0.0, "sad": 0.0},
-    "unsure_s": 2.0,
-    "shares": {"happy": 0.0, "sad": 0.0, "unsure": 1.0},
-}
+HAPPY = TRACK | {"track": 1, "emotion": "happy", "verdict": "happy", "unsure_s": 0.5}
+HAPPY |= {"seconds_by_emotion": {"happy": 1.5, "sad": 0.0}}
+HAPPY |= {"shares": {"happy": 0.75, "sad": 0.0, "unsure": 0.25}}
+UNSURE = TRACK | {"track": 2, "emotion": None, "verdict": "unsure: happy or sad", "unsure_s": 2.0}
+UNSURE |= {"seconds_by_emotion": {"happy": 0.0, "sad": 0.0}}
+UNSURE |= {"shares": {"happy": 0.0, "sad": 0.0, "unsure": 1.0}}
 SUMMARY = {"schema": 1, "frames": 20, "duration_s": 2.0, "no_face_s": 0.0, "one_face_s": 0.0}
 SUMMARY |= {"several_faces_s": 2.0, "most_faces": 2, "tracks": [HAPPY, UNSURE]}
 
@@ -70,12 +60,13 @@ def main() -> int:
 
 
 def write_files(room: Path) -> None:
-    for name in "annotated.mp4 timeline.png poster.jpg".split():
-        (room / name).write_bytes(bytes(range(256)) * 40)
-    for name in "emotions.csv emotions.jsonl emotions.parquet".split():
-        (room / name).write_text("frame\n0\n")
-    (room / "facts.json").write_text(json.dumps(FACTS))
-    (room / "summary.json").write_text(json.dumps(SUMMARY))
+    picture = bytes(range(256)) * 40
+    contents = dict.fromkeys(("annotated.mp4", "timeline.png", "poster.jpg"), picture)
+    contents |= {f"emotions.{kind}": b"frame\n0\n" for kind in ("csv", "jsonl", "parquet")}
+    contents["facts.json"] = json.dumps(FACTS).encode()
+    contents["summary.json"] = json.dumps(SUMMARY).encode()
+    for name, content in contents.items():
+        (room / name).write_bytes(content)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ SLOW = {"steps": 100_000, "pause_s": 0.05}
 class Clock:
     """A clock that is set by hand, and goes on from there."""
 
-    def __init__(self):
-        self.ahead_s = 0.0
+    ahead_s = 0.0
 
     def __call__(self):
         return time.time() + self.ahead_s
@@ -28,10 +27,10 @@ def videos_of(app):
     return app.extensions["emotion"].videos
 
 
-def form_of(content=None, name="holiday.mp4", **orders):
+def form_of(content=None, **orders):
     """Return a form that brings a video."""
     content = stand_in.sent(**orders) if content is None else content
-    return {"video": (io.BytesIO(content), name)}
+    return {"video": (io.BytesIO(content), "holiday.mp4")}
 
 
 def send(client, content=None, **orders):

@@ -51,10 +51,9 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     if chosen not in seen.probabilities:
         chosen = seen.emotion
     reasons = _reasons_of(analysis, number, chosen)
+    heat = encode_png(draw_heat(reasons.crop, reasons.heat)) if reasons else b""
     about = {"analysis": analysis, "face": seen, "number": number, "reasons": reasons}
-    if reasons:
-        heat = encode_png(draw_heat(reasons.crop, reasons.heat))
-        about["picture"] = data_uri("heat.png", heat)
+    about |= {"chosen": chosen, "picture": data_uri("heat.png", heat)}
     said = {"is_own": True, "opinion": None, "can_say": True}
     try:
         own_photo(analysis_id)
@@ -64,7 +63,7 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     except errors.DatabaseError:
         # the page is about the face; it is worth showing without this part
         said["can_say"] = False
-    return render_template("face.html", chosen=chosen, **about, **said), PRIVATE
+    return render_template("face.html", **about, **said), PRIVATE
 
 
 @api.get(f"{FACE}/explanation")
@@ -105,12 +104,6 @@ def say_page(photo_id: str, number: int) -> ResponseReturnValue:
     return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 
 
-@pages.post(f"{FEEDBACK_FORM}/withdraw", endpoint="withdraw")
-def withdraw_page(photo_id: str, number: int) -> ResponseReturnValue:
-    withdraw(photo_id, number)
-    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
-
-
 @api.get(f"{FACE}/feedback")
 def opinion(photo_id: str, number: int) -> ResponseReturnValue:
     """See what was said about a face."""
@@ -144,20 +137,22 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
     )
 
 
+@pages.post(f"{FEEDBACK_FORM}/withdraw")
 @api.delete(f"{FACE}/feedback")
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     """Take back what was said about a face, and the face if it was kept."""
     own_photo(photo_id)
     services = current_services()
     find_face(services.storage.load(photo_id), number)
-    said = services.database.opinion_on(photo_id, number)
-    if said is not None:
+    if said := services.database.opinion_on(photo_id, number):
         # the file first: if that fails, the opinion still knows of it
         remove(said.kept)
-        withdrawn = services.database.withdraw(photo_id, number)
         # somebody with the same cookie may have said something else in the meantime
-        remove(withdrawn.kept if withdrawn else "")
-    return nothing()
+        if withdrawn := services.database.withdraw(photo_id, number):
+            remove(withdrawn.kept)
+    if request.blueprint == "api":
+        return nothing()
+    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 
 
 def _opinion_document(said: Opinion) -> dict:
@@ -184,8 +179,8 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
     if chosen not in face.probabilities:
         known = ", ".join(face.probabilities)
         raise errors.ChoiceError(f"expected one of {known}; received another word")
-    sha256, now_s = analysis.results["model"]["sha256"], storage.clock()
-    opinion = Opinion(photo_id, number, face.emotion, chosen, sha256, said_s=now_s)
+    sha256 = analysis.results["model"]["sha256"]
+    opinion = Opinion(photo_id, number, face.emotion, chosen, sha256, storage.clock())
     if keeps_face:
         with current_app.extensions[KEPT_FACES]:  # so many a day from one address
             crop = storage.read_picture(photo_id, f"input-{number}.png")
@@ -196,11 +191,10 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
         # somebody with the same cookie may have said something else in the meantime
         if replaced := database.say(opinion):
             remove(replaced.kept)
+        storage.load(photo_id)
     except (errors.StorageError, errors.DatabaseError):
         remove(opinion.kept)
         raise
-    try:
-        storage.load(photo_id)
     except errors.GoneError:
         # deleted in the meantime, perhaps before there was an opinion to delete with it
         remove(opinion.kept)

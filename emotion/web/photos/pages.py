@@ -2,15 +2,16 @@
 
 from datetime import UTC, datetime
 from io import BytesIO
-from pathlib import Path
 from typing import BinaryIO
 
-from flask import Blueprint, Response, send_file
+from flask import Blueprint, Response, redirect, request, send_file, url_for
+from flask.typing import ResponseReturnValue
 
 from emotion.faces import short_verdict, verdict
 from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
 from emotion.text import data_url, percent
+from emotion.web.api import nothing
 from emotion.web.database import Answers
 from emotion.web.services import current_services
 
@@ -40,7 +41,6 @@ def words_for_templates() -> dict:
 
 @pages.app_template_filter("moment")
 def moment(seconds: float) -> datetime:
-    """Return seconds since 1970 as a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -64,6 +64,13 @@ def private_file(data: bytes | BinaryIO | Path, mimetype: str, name: str | None)
     response = send_file(file, mimetype, name is not None, name, etag=False)
     response.headers.update(PRIVATE)
     return response
+
+
+def after_deletion(back: str, deleted: object = 1) -> ResponseReturnValue:
+    """Return an empty reply to a program, and to a browser the way to a page that says so."""
+    if request.blueprint == "api":
+        return nothing()
+    return redirect(url_for(back, deleted=deleted), 303)
 
 
 def data_uri(name: str, data: bytes) -> str:

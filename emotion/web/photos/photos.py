@@ -4,13 +4,13 @@ from flask import Response, json, jsonify, redirect, render_template, request, u
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import ImageError, ModelError, UploadError
-from emotion.web.api import NO_STORE, ROOT, api, nothing
+from emotion.web.api import NO_STORE, ROOT, api
 from emotion.web.database import PhotoRow
 from emotion.web.errors import ApiError, problem_of
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
 from emotion.web.photos import sets, uploads
-from emotion.web.photos.pages import PRIVATE, data_uri, pages, private_file
+from emotion.web.photos.pages import PRIVATE, after_deletion, data_uri, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
@@ -34,19 +34,20 @@ def upload() -> ResponseReturnValue:
     services = current_services()
     recognizer, keeps_nothing = uploads.chosen_recognizer(), services.settings.keeps_nothing
     files = uploads.uploaded_files(services.settings.max_photos)
-    set_id, now_s = new_id(), services.storage.clock()
-    shown, results, problems = [], [], []  # shown: photos of which nothing is kept
+    set_id, now_s, is_set = new_id(), services.storage.clock(), len(files) > 1
+    shown, results, status = [], [], 0  # shown: photos of which nothing is kept
     with uploads.all_or_nothing() as rows:
         with services.gate.place(client_key()):
             for position, file in enumerate(files, start=1):
                 try:
                     reading = uploads.read_photo(recognizer, file.read())
                 except ImageError as error:
-                    if len(files) == 1:
+                    if not is_set:
                         raise
-                    problems.append(problem_of(error))
-                    shown.append(sets.Shown(position, problem=problems[-1].detail))
-                    rows.append(uploads.row_of(set_id, position, problem=shown[-1].problem))
+                    problem = problem_of(error)
+                    status = status or problem.status
+                    shown.append(sets.Shown(position, problem=problem.detail))
+                    rows.append(uploads.row_of(set_id, position, problem=problem.detail))
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
@@ -60,15 +61,15 @@ def upload() -> ResponseReturnValue:
         if keeps_nothing or not results:
             rows.clear()
     if not results:
-        return sets.set_page(shown, None), problems[0].status, NO_STORE
+        return sets.set_page(shown, None), status, NO_STORE
     uploads.count(results)
-    if keeps_nothing and len(files) > 1:
+    if not keeps_nothing:
+        to_set = url_for("pages.photo_set", set_id=set_id)
+        one = url_for("pages.result", analysis_id=rows[0].id)
+        return redirect(to_set if is_set else one, 303)
+    if is_set:
         return sets.set_page(shown, None), PRIVATE
-    if keeps_nothing:
-        return render_template("result.html", analysis=shown[0].analysis, shown=shown[0]), PRIVATE
-    if len(files) > 1:
-        return redirect(url_for("pages.photo_set", set_id=set_id), 303)
-    return redirect(url_for("pages.result", analysis_id=rows[0].id), 303)
+    return render_template("result.html", analysis=shown[0].analysis, shown=shown[0]), PRIVATE
 
 
 @api.post(f"{ROOT}/recognize")
@@ -142,9 +143,8 @@ def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
 
 @pages.get(RESULT)
 def result(analysis_id: str) -> ResponseReturnValue:
-    analysis = current_services().storage.load(analysis_id)
-    is_own = is_own_photo(analysis_id)
-    return render_template("result.html", analysis=analysis, shown=None, is_own=is_own), PRIVATE
+    about = {"analysis": current_services().storage.load(analysis_id), "shown": None}
+    return render_template("result.html", **about, is_own=is_own_photo(analysis_id)), PRIVATE
 
 
 @api.get(PHOTO)
@@ -195,12 +195,10 @@ def results_table(analysis_id: str) -> Response:
 @pages.post(f"{RESULT}/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
     sets.remove_rows([own_photo(analysis_id)])
-    back = "pages.mine" if request.args.get("back") == "mine" else "pages.form"
-    return redirect(url_for(back, deleted=1), 303)
+    return after_deletion("pages.mine" if request.args.get("back") == "mine" else "pages.form")
 
 
 @api.delete(PHOTO)
 def delete_photo(photo_id: str) -> ResponseReturnValue:
     """Remove a photo and its results at once."""
-    sets.remove_rows([own_photo(photo_id)])
-    return nothing()
+    return delete(photo_id)

@@ -1,4 +1,4 @@
-"""Photos that are kept: their JSON, tables, pictures and removal; and sets of them, with pages."""
+"""Photos that are kept: their JSON, tables, pictures and removal; sets of them, and all of mine."""
 
 import contextlib
 import tempfile
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from flask import Response, json, jsonify, redirect, render_template, url_for
+from flask import Response, json, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from emotion.drawing import annotate, blur_faces
@@ -17,14 +17,15 @@ from emotion.images.decoding import decode_photo
 from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import ImageLimits
 from emotion.rows import results_to_csv
-from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
-from emotion.web.database import PhotoRow
+from emotion.web.api import NO_STORE, ROOT, api, moment
+from emotion.web.database import Answers, PhotoRow
 from emotion.web.limits import client_key
 from emotion.web.photos.faces import remove as remove_face
-from emotion.web.photos.pages import PRIVATE, pages, private_file
+from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
-from emotion.web.visitors import require_sender
+from emotion.web.videos.queue import VideoRow
+from emotion.web.visitors import require_sender, visitor_key
 
 IN_MEMORY_BYTES = 16 * 2**20  # a larger zip is written to the disk while it is made
 
@@ -47,30 +48,25 @@ def photo_document(analysis: Analysis, is_own: bool) -> dict:
     """Return a photo as JSON; only its sender is told its set."""
     photo_id, set_id = analysis.id, analysis.set_id if is_own else None
     page, part = partial(url_for, analysis_id=photo_id), partial(url_for, photo_id=photo_id)
-    return {
-        "id": photo_id,
-        "set": set_id,
-        "created": moment(analysis.created_s),
-        "expires": moment(analysis.expires_s),
-        "links": {
-            "self": part("api.photo"),
-            "page": page("pages.result"),
-            "set": url_for("pages.photo_set", set_id=set_id) if set_id else None,
-            "annotated": part("api.picture", kind="annotated"),
-            "blurred": part("api.picture", kind="blurred"),
-            "thumbnail": page("pages.picture", name="thumb"),
-            "faces": [
-                {
-                    "page": page("pages.face", number=number),
-                    "picture": page("pages.picture", name=f"face-{number}"),
-                    "explanation": part("api.explanation", number=number),
-                    "feedback": part("api.opinion", number=number),
-                }
-                for number in range(1, len(analysis.faces) + 1)
-            ],
-        },
-        "results": analysis.results,
+    faces = [
+        {
+            "page": page("pages.face", number=number),
+            "picture": page("pages.picture", name=f"face-{number}"),
+            "explanation": part("api.explanation", number=number),
+            "feedback": part("api.opinion", number=number),
+        }
+        for number in range(1, len(analysis.faces) + 1)
+    ]
+    links = {
+        "self": part("api.photo"),
+        "page": page("pages.result"),
+        "set": url_for("pages.photo_set", set_id=set_id) if set_id else None,
+        **{kind: part("api.picture", kind=kind) for kind in ("annotated", "blurred")},
+        "thumbnail": page("pages.picture", name="thumb"),
     }
+    times = {"created": moment(analysis.created_s), "expires": moment(analysis.expires_s)}
+    about = {"id": photo_id, "set": set_id} | times
+    return about | {"links": links | {"faces": faces}, "results": analysis.results}
 
 
 def table_of(shown: Sequence[Shown]) -> bytes:
@@ -161,27 +157,22 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
     """See the photos of a set and what all their faces show together."""
     shown, page = shown_of(set_id), partial(url_for, set_id=set_id)
     faces = faces_of(shown)
-    content = {
-        "id": set_id,
-        "links": {
-            "self": page("api.photo_set"),
-            "page": page("pages.photo_set"),
-            "csv": page("pages.set_csv"),
-            "annotated": page("pages.set_zip", kind="annotated"),
-            "blurred": page("pages.set_zip", kind="blurred"),
-        },
-        "photos": [
-            {
-                "position": one.position,
-                "problem": one.problem or None,
-                "photo": photo_document(one.analysis, True) if one.analysis else None,
-            }
-            for one in shown
-        ],
-        "faces": len(faces),
-        "summary": summarize(faces),
+    photos = [
+        {
+            "position": one.position,
+            "problem": one.problem or None,
+            "photo": photo_document(one.analysis, True) if one.analysis else None,
+        }
+        for one in shown
+    ]
+    links = {
+        "self": page("api.photo_set"),
+        "page": page("pages.photo_set"),
+        "csv": page("pages.set_csv"),
+        **{kind: page("pages.set_zip", kind=kind) for kind in ("annotated", "blurred")},
     }
-    return jsonify(content), NO_STORE
+    about = {"faces": len(faces), "summary": summarize(faces)}
+    return jsonify({"id": set_id, "links": links, "photos": photos} | about), NO_STORE
 
 
 @pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
@@ -213,13 +204,59 @@ def set_csv(set_id: str) -> Response:
 
 
 @pages.post("/sets/<set_id>/delete")
+@api.delete(f"{ROOT}/sets/<set_id>")
 def delete_set(set_id: str) -> ResponseReturnValue:
-    remove_rows(rows_of(set_id))
-    return redirect(url_for("pages.form", deleted=1), 303)
-
-
-@api.delete(f"{ROOT}/sets/<set_id>", endpoint="delete_set")
-def delete_set_json(set_id: str) -> ResponseReturnValue:
     """Delete all photos of a set."""
     remove_rows(rows_of(set_id))
-    return nothing()
+    return after_deletion("pages.form")
+
+
+def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
+    """Return the photos and the videos of this visitor that are still kept, newest first."""
+    services, visitor = current_services(), visitor_key()
+    now_s = services.storage.clock()
+    photos = services.database.photos_of_visitor(visitor, now_s)
+    return photos, services.videos.rows.of_visitor(visitor, now_s)
+
+
+@pages.get("/mine")
+def mine() -> ResponseReturnValue:
+    """Show what this browser has sent and what is still kept of it."""
+    photos, videos = rows_of_mine()
+    about = {"now_s": current_services().storage.clock(), "deleted": "deleted" in request.args}
+    return render_template("mine.html", rows=photos, videos=videos, **about), PRIVATE
+
+
+@api.get(f"{ROOT}/mine", endpoint="mine")
+def mine_json() -> ResponseReturnValue:
+    """See what this sender, known by a cookie, has sent and is still kept."""
+
+    def document(row: PhotoRow | VideoRow, *names: str) -> dict:
+        answers = Answers.from_text(row.emotions)
+        return {name.removesuffix("_id"): getattr(row, name) for name in names} | {
+            "created": moment(row.created_s),
+            "expires": moment(row.expires_s),
+            "faces": row.faces,
+            "emotions": [names[0] for names in answers.candidates],
+            "verdicts": list(answers.verdicts),
+            "model": dict(answers.model) or None,
+            "problem": row.problem or None,
+        }
+
+    photos, videos = rows_of_mine()
+    content = {
+        "photos": [document(row, "id", "set_id", "position") for row in photos],
+        "videos": [document(row, "id", "state") for row in videos],
+    }
+    return jsonify(content), NO_STORE
+
+
+@pages.post("/mine/delete")
+@api.delete(f"{ROOT}/mine")
+def delete_mine() -> ResponseReturnValue:
+    """Delete everything that this sender, known by a cookie, has sent."""
+    photos, videos = rows_of_mine()
+    remove_rows(photos)
+    for row in videos:
+        current_services().videos.remove_known(row.id)
+    return after_deletion("pages.mine")

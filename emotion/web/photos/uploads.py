@@ -48,9 +48,8 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     if not files:
         others = counted(len(request.files) + len(request.form), "other field")
         received = "text" if field in request.form else others
-        raise kind(
-            f"expected a file in the field {field!r} of multipart/form-data; received {received}"
-        )
+        expected = f"a file in the field {field!r} of multipart/form-data"
+        raise kind(f"expected {expected}; received {received}")
     if not files[0].filename and not files[0].read(1):
         raise kind(f"expected a {field}; none was chosen")
     files[0].seek(0)
@@ -90,12 +89,11 @@ def read_photo(recognizer: Recognizer, content: bytes) -> Reading:
 
 def keep(reading: Reading, set_id: str, position: int) -> PhotoRow:
     """Write the pictures of a photo; return its row for the database."""
-    pictures, faces = reading.pictures(), [sight.face for sight in reading.sights]
-    photo_id = current_services().storage.save(reading.results, reading.model, pictures, set_id)
-    candidates, verdicts = tuple(face.candidates for face in faces), tuple(map(verdict, faces))
+    faces, storage = [sight.face for sight in reading.sights], current_services().storage
+    photo_id = storage.save(reading.results, reading.model, reading.pictures(), set_id)
     model = {name: reading.model[name] for name in ("key", "title")}
-    emotions = Answers(candidates, verdicts, model).to_text()
-    return row_of(set_id, position, photo_id, len(faces), emotions=emotions)
+    answers = Answers(tuple(face.candidates for face in faces), tuple(map(verdict, faces)), model)
+    return row_of(set_id, position, photo_id, len(faces), emotions=answers.to_text())
 
 
 def row_of(set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str) -> PhotoRow:

@@ -67,9 +67,8 @@ class VideoFiles(Folders):
     def keep_only(self, video_id: str, attempt: str = "") -> None:
         """Remove the uploaded file, and what other attempts than this one left."""
         with contextlib.suppress(FileNotFoundError):
-            for entry in self.path(video_id).iterdir():
-                if entry.name != attempt:
-                    self.drop_room(video_id, entry.name)
+            for name in {path.name for path in self.path(video_id).iterdir()} - {attempt}:
+                self.drop_room(video_id, name)
 
     def drop_room(self, video_id: str, attempt: str) -> None:
         """Remove what an attempt left, as far as possible; the sweep tries again."""

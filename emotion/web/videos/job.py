@@ -86,17 +86,15 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     outputs = VideoOutputs(room / VIDEO, tables, room / SUMMARY, room / TIMELINE)
     with open_video(Path(job.source), limits=limits) as video:
         # only now, as a file that is no video needs no model
-        if job.yunet:
-            detector = YunetDetector(Path(job.yunet), YUNET_VIDEO_SEARCH)
-        else:
-            detector = FaceDetector(VIDEO_SEARCH)
-        recognizer = Recognizer.load(Path(job.model), detector)
+        yunet = job.yunet and YunetDetector(Path(job.yunet), YUNET_VIDEO_SEARCH)
+        recognizer = Recognizer.load(Path(job.model), yunet or FaceDetector(VIDEO_SEARCH))
         report = analyse_video(
             recognizer, video, outputs, viewers=(watcher.see,), on_progress=watcher.report
         )
         info = video.info
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
+    summary = report.summary
     facts = {
         "problem": without_paths(report.problem or "", job),
         "width": info.size_wh[0],
@@ -104,17 +102,15 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         "fps": round(info.fps, 3),
         "has_sound": info.has_sound,
         "sound_problem": without_paths(report.sound_problem or "", job),
-        "frames": report.summary.frames,
-        "duration_s": round(report.summary.duration_s, 3),
+        "frames": summary.frames,
+        "duration_s": round(summary.duration_s, 3),
         "model": model_facts(recognizer.model, Path(job.model).parent, job.model_names),
     }
     write_json(room / FACTS, facts)
-    tracks = report.summary.tracks
-    return facts | {
-        "faces": len(tracks),
-        "emotions": [track.emotion or UNSURE for track in tracks[:MOST_EMOTIONS]],
-        "verdicts": [track.verdict for track in tracks[:MOST_EMOTIONS]],
-    }
+    named = summary.tracks[:MOST_EMOTIONS]
+    emotions = [track.emotion or UNSURE for track in named]
+    verdicts = [track.verdict for track in named]
+    return facts | {"faces": len(summary.tracks), "emotions": emotions, "verdicts": verdicts}
 
 
 @dataclass
@@ -141,45 +137,39 @@ class Watcher:
     def report(self, progress: Progress) -> bool:
         """Tell the progress of `analyse_video`, unless it was just done; go on."""
         now_s, share = time.monotonic(), progress.share
-        if now_s < self.next_s:
-            return True
-        self.next_s = now_s + REPORT_EVERY_S
-        left_s = (now_s - self.started_s) * (1 - share) / share if share else None
-        self.tell(
-            {
-                "share": share and round(share, 4),
-                "frames": progress.frames_done,
-                "frame_count": progress.frame_count,
-                "position_s": round(progress.position_s, 3),
-                "duration_s": progress.duration_s and round(progress.duration_s, 3),
-                "frames_per_s": round(progress.rate, 2),
-                "left_s": left_s and round(left_s, 1),
-                "faces": self.people,
-            }
-        )
+        if now_s >= self.next_s:
+            self.next_s = now_s + REPORT_EVERY_S
+            left_s = (now_s - self.started_s) * (1 - share) / share if share else None
+            times = {"position_s": progress.position_s, "duration_s": progress.duration_s}
+            times |= {"frames_per_s": progress.rate, "left_s": left_s}
+            counts = {"frames": progress.frames_done, "frame_count": progress.frame_count}
+            known = {name: value and round(value, 3) for name, value in times.items()}
+            self.tell({"share": share and round(share, 4), "faces": self.people, **counts, **known})
         return True
 
 
 def lacks_memory(error: BaseException | None) -> bool:
     """True if an error, or one that led to it, came because memory ran out."""
-    if error is None:
-        return False
-    is_known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-    is_known = is_known or bool(SIGNS_OF_NO_MEMORY.search(str(error)))
-    return is_known or lacks_memory(error.__cause__ or error.__context__)
+    while error is not None:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if SIGNS_OF_NO_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def limit_process(job: Job) -> None:
     """Limit what this process may take; what it writes is for the app's user alone."""
     os.umask(0o077)
     os.nice(NICENESS)
-    for limit, most in (
+    for limit, most in {
         # unlike the address space, this leaves out what threads and allocators set aside unused
-        (resource.RLIMIT_DATA, job.memory_bytes),
-        (resource.RLIMIT_CPU, job.cpu_s),
-        (resource.RLIMIT_FSIZE, job.file_bytes),
-        (resource.RLIMIT_CORE, 0),
-    ):
+        resource.RLIMIT_DATA: job.memory_bytes,
+        resource.RLIMIT_CPU: job.cpu_s,
+        resource.RLIMIT_FSIZE: job.file_bytes,
+        resource.RLIMIT_CORE: 0,
+    }.items():
         # one that is lower already stays
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(limit, (most, most))

@@ -11,7 +11,7 @@ import sqlalchemy as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import QueueFullError
-from emotion.web.database import Database, Expiry, Id, Row, VisitorKey
+from emotion.web.database import KEY_PATTERN, Database, Expiry, Id, Row, VisitorKey
 from emotion.web.storage import is_id
 
 WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")
@@ -55,14 +55,11 @@ class VideoRows:
 
     def find(self, video_id: str, now_s: float) -> VideoRow | None:
         """Return a video that is still kept."""
-        found = self._select(VideoRow.id == video_id, now_s) if is_id(video_id) else ()
-        return found[0] if found else None
+        return next(iter(self._kept(VideoRow.id, video_id, now_s)), None)
 
     def of_visitor(self, visitor: str, now_s: float) -> tuple[VideoRow, ...]:
         """Return the videos of a browser that are still kept, newest first; "" has none."""
-        if not visitor or "\0" in visitor:
-            return ()
-        return self._select(VideoRow.visitor == visitor, now_s)[::-1]
+        return self._kept(VideoRow.visitor, visitor, now_s)
 
     def before(self, row: VideoRow) -> int:
         """Return how many waiting videos came before this one."""
@@ -70,7 +67,6 @@ class VideoRows:
         return self._scalars(_count(VideoRow.state == WAITING, earlier)).pop()
 
     def count(self, state: str) -> int:
-        """Return how many videos are in a state."""
         return self._scalars(_count(VideoRow.state == state)).pop()
 
     def claim(self, attempt: str, now_s: float) -> VideoRow | None:
@@ -100,10 +96,9 @@ class VideoRows:
         return self._change_own(row, state=WAITING, attempts=VideoRow.attempts - 1, progress="")
 
     def finish(self, row: VideoRow) -> bool:
-        """Note how the work ended: state, problem, faces, emotions, expiry; False as for `beat`."""
+        """Note how the work ended, with an empty progress; False as for `beat`."""
         names = ("state", "problem", "faces", "emotions", "expires_s")
-        changes = {name: getattr(row, name) for name in names}
-        return self._change_own(row, **changes, progress="")
+        return self._change_own(row, **{name: getattr(row, name) for name in names}, progress="")
 
     def remove(self, video_id: str) -> bool:
         """Remove what is known of a video; False if nothing was."""
@@ -121,10 +116,11 @@ class VideoRows:
         with self._database.transaction() as connection:
             return list(connection.execute(query).scalars())
 
-    def _select(self, condition, now_s: float) -> tuple[VideoRow, ...]:
-        """Return the videos that meet a condition and are still kept, oldest first."""
-        query = sql.select(VideoRow).where(condition, VideoRow.expires_s > now_s)
-        query = query.order_by(VideoRow.created_s, VideoRow.id)
+    def _kept(self, column, key: str, now_s: float) -> tuple[VideoRow, ...]:
+        if not KEY_PATTERN.fullmatch(key):
+            return ()
+        query = sql.select(VideoRow).where(column == key, VideoRow.expires_s > now_s)
+        query = query.order_by(VideoRow.created_s.desc(), VideoRow.id.desc())
         with self._database.transaction() as connection:
             return tuple(VideoRow(**row) for row in connection.execute(query).mappings())
 

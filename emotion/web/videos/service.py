@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,16 +20,14 @@ from emotion.web.videos.workers import VideoWorkers
 UNFINISHED_S = 24 * 3600.0  # a video whose analysis has not ended expires after so long
 PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")  # what videos need and photos do not
 HEAD_BYTES = 512
-# (place, bytes) by which the kinds of files that are read are known
-STARTS = (
-    *((4, name) for name in (b"ftyp", b"moov", b"mdat", b"wide", b"free")),  # MP4, MOV, 3GP
-    (0, b"\x1aE\xdf\xa3"),  # Matroska, WebM
-    (8, b"AVI "),
-    (0, b"OggS"),
-    (0, b"\x00\x00\x01\xba"),  # MPEG program stream
+# how the kinds of files begin that are read
+VIDEO_HEAD = re.compile(
+    # MP4, MOV and 3GP, but no HEIC or AVIF
+    rb".{4}(?!ftyp(heic|heix|mif1|msf1|avif|avis))(ftyp|moov|mdat|wide|free)"
+    # Matroska and WebM; AVI; Ogg; MPEG program and transport streams
+    rb"|\x1aE\xdf\xa3|.{8}AVI |OggS|\x00\x00\x01\xba|G.{187}G.{187}G",
+    re.DOTALL,
 )
-TRANSPORT_STREAM = (0, 188, 376)  # where packets of an MPEG transport stream begin, with a G
-PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")  # ftyp of photos
 
 
 class Videos:
@@ -49,9 +48,8 @@ class Videos:
             return "Results of videos must be kept, and this server keeps nothing."
         if self.settings.video_workers == 0:
             return "Videos are not taken here."
-        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        words = f"Videos cannot be read here: this server lacks {' and '.join(missing)}."
-        return words if missing else ""
+        missing = " and ".join(name for name in PACKAGES if importlib.util.find_spec(name) is None)
+        return missing and f"Videos cannot be read here: this server lacks {missing}."
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
         """Put a video at the end of the queue."""
@@ -60,7 +58,7 @@ class Videos:
         file.seek(0)
         if not head:
             raise EmptyVideoError("expected a video; received an empty file")
-        if not looks_like_video(head):
+        if not VIDEO_HEAD.match(head):
             raise VideoTypeError(
                 "expected a video as MP4, MOV, WebM, MKV, AVI, MPEG or Ogg; received another file"
             )
@@ -103,9 +101,9 @@ class Videos:
     def file(self, video_id: str, name: str) -> Path:
         """Return a file of a video that is done, or raise a `GoneError`."""
         row = self.find(video_id)
-        if row.state != DONE or name not in FILE_TYPES:
-            raise gone()
-        return self._path(row, name)
+        if row.state == DONE and name in FILE_TYPES:
+            return self._path(row, name)
+        raise gone()
 
     def _path(self, row: VideoRow, name: str) -> Path:
         return require_plain(self.files.path(row.id, row.attempt, name))  # no links are followed
@@ -122,11 +120,3 @@ class Videos:
         for video_id in self.rows.expired(self.clock()):
             self.remove_known(video_id)
         self.files.sweep(self.rows.known(), self.clock())
-
-
-def looks_like_video(head: bytes) -> bool:
-    """True if a file begins like a video of a kind that is read."""
-    if head[4:8] == b"ftyp" and head[8:12] in PICTURE_BRANDS:
-        return False
-    is_stream = all(head[place : place + 1] == b"G" for place in TRANSPORT_STREAM)
-    return is_stream or any(head.startswith(mark, place) for place, mark in STARTS)

@@ -1,5 +1,6 @@
 """Videos as pages and as JSON: sent, watched while they are analysed, shown, and deleted."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
@@ -8,8 +9,8 @@ from flask.typing import ResponseReturnValue
 
 from emotion.errors import NoVideosError
 from emotion.text import clock
-from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
-from emotion.web.photos.pages import PRIVATE, private_file
+from emotion.web.api import NO_STORE, ROOT, api, moment
+from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
@@ -71,22 +72,21 @@ def page(video_id: str) -> ResponseReturnValue:
 def times_of(track: Mapping) -> list[tuple[str, float]]:
     """Return (emotion, seconds) of a face, longest first, without emotions of no time."""
     times = {**track["seconds_by_emotion"], UNSURE: track["unsure_s"]}
-    found = [(name, seconds) for name, seconds in times.items() if seconds > 0]
-    return sorted(found, key=lambda pair: -pair[1])
+    return [(name, seconds) for name, seconds in Counter(times).most_common() if seconds > 0]
 
 
 def timeline_words(tracks: list[Mapping], most: int = 5) -> str:
     """Return what the timeline shows, for those who cannot see it; tracks are longest first."""
     if not tracks:
         return "Timeline: no face was found at any time."
-    words = [
+    words = "; ".join(
         f"face {track['track']} from {clock(track['first_s'])} to {clock(track['last_s'])}, "
         # summaries kept since before there were verdicts have none
         f"most of the time {track.get('verdict') or track['emotion'] or UNSURE}"
         for track in tracks[:most]
-    ]
+    )
     more = f"; and {len(tracks) - most} more" if len(tracks) > most else ""
-    return f"Timeline of emotions: {'; '.join(words)}{more}. The table has the times."
+    return f"Timeline of emotions: {words}{more}. The table has the times."
 
 
 @api.get(f"{ROOT}/videos/<video_id>")
@@ -100,6 +100,7 @@ def video_document(row: VideoRow) -> dict:
     about, link = current_services().videos.about(row), partial(url_for, video_id=row.id)
     facts = about.get("facts")
     files = {name: link("api.video_file", name=file) for name, file in LINKS.items()}
+    links = {"self": link("api.video"), "page": link("videos.page")}
     return {
         "id": row.id,
         "state": row.state,
@@ -108,11 +109,7 @@ def video_document(row: VideoRow) -> dict:
         "before": about.get("before", 0),
         "progress": about.get("progress") or None,
         "problem": row.problem or None,
-        "links": {
-            "self": link("api.video"),
-            "page": link("videos.page"),
-            "files": files if row.state == DONE else None,
-        },
+        "links": links | {"files": files if row.state == DONE else None},
         "video": {name: facts[name] for name in FACTS} if facts else None,
         "model": facts and facts["model"],
         "summary": about.get("summary"),
@@ -130,16 +127,10 @@ def file(video_id: str, name: str) -> Response:
     return response
 
 
-@videos.post("/videos/<video_id>/delete")
-def delete(video_id: str) -> ResponseReturnValue:
-    remove_own_video(video_id)
-    if request.args.get("back") == "mine":
-        return redirect(url_for("pages.mine", deleted=1), 303)
-    return redirect(url_for("pages.form", deleted="video"), 303)
-
-
+@videos.post("/videos/<video_id>/delete", endpoint="delete")
 @api.delete(f"{ROOT}/videos/<video_id>")
 def delete_video(video_id: str) -> ResponseReturnValue:
     """Remove a video at once; work on it stops."""
     remove_own_video(video_id)
-    return nothing()
+    is_listed = request.args.get("back") == "mine"
+    return after_deletion("pages.mine") if is_listed else after_deletion("pages.form", "video")

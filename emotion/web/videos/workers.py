@@ -55,7 +55,7 @@ CANNOT_START = "The work on this video could not begin: please try again later."
 
 @dataclass
 class Report:
-    """What the process of a video has said so far."""
+    """What the process of a video has said so far; a hostile file may have taken it over."""
 
     progress: Mapping = field(default_factory=dict)
     done: Mapping | None = None
@@ -64,37 +64,33 @@ class Report:
     last_s: float = field(default_factory=time.monotonic)
 
     def add(self, line: bytes) -> None:
-        """Take a line of JSON; a hostile file may have taken over the process that wrote it."""
+        """Take a line of JSON, if it has the expected form."""
         self.last_s = time.monotonic()
         with contextlib.suppress(Exception):
-            content = json.loads(line)
-            if numbers := content.get("progress"):
-                self.progress = {name: finite(numbers.get(name)) for name in PROGRESS}
-            self.problem = str(content.get("problem", self.problem))[:1000]
-            self.mistake = str(content.get("mistake", self.mistake))
-            if is_result(content.get("done")):
-                self.done = content["done"]
+            match json.loads(line):
+                case {"progress": {**said}} if said:
+                    self.progress = {name: finite(said.get(name)) for name in PROGRESS}
+                case {"problem": str(problem)}:
+                    self.problem = problem[:1000]
+                case {"mistake": str(mistake)}:
+                    self.mistake = mistake
+                case {
+                    "done": {
+                        "problem": str(),
+                        "faces": int(),
+                        "frames": int(),
+                        "duration_s": int() | float() as duration_s,
+                        "model": {"sha256": str(), "key": str(), "title": str()},
+                        "emotions": [*emotions],
+                        "verdicts": [*verdicts],
+                    } as done
+                } if math.isfinite(duration_s):
+                    are_words = all(isinstance(word, str) for word in (*emotions, *verdicts))
+                    self.done = done if are_words else None
 
 
 def finite(value: object) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def is_result(content: object) -> bool:
-    """True if the result has the expected form."""
-    match content:
-        case {
-            "problem": str(),
-            "faces": int(),
-            "frames": int(),
-            "duration_s": int() | float() as duration_s,
-            "model": {"sha256": str(), "key": str(), "title": str()},
-            "emotions": [*emotions],
-            "verdicts": [*verdicts],
-        }:
-            words = (*emotions, *verdicts)
-            return math.isfinite(duration_s) and all(isinstance(word, str) for word in words)
-    return False
 
 
 @dataclass
@@ -138,13 +134,11 @@ class VideoWorkers:
             thread.join(patience_s)
 
     def _pause(self, seconds: float) -> None:
-        """Wait until the time is over or there is news."""
         with self._news:
             if not self._is_stopping:
                 self._news.wait(seconds)
 
     def _work(self) -> None:
-        """Take one video after another until the app ends."""
         while not self._is_stopping:
             try:
                 if row := self.rows.claim(new_id(), self.clock()):
@@ -177,17 +171,16 @@ class VideoWorkers:
 
     def _job_of(self, row: VideoRow) -> Job:
         settings, model = self.settings, self.models.find(row.model_key)
-        source = self.files.path(row.id, SOURCE)
-        room = self.files.make_room(row.id, row.attempt)
+        source, longest_s = self.files.path(row.id, SOURCE), settings.longest_video_s
         return Job(
             source=str(source),
-            room=str(room),
+            room=str(self.files.make_room(row.id, row.attempt)),
             model=str(model.stem),
             model_names=model.names,
             yunet=str(settings.detector_model) if settings.detector == "yunet" else None,
-            longest_s=settings.longest_video_s,
+            longest_s=longest_s,
             memory_bytes=settings.video_memory_mb * 2**20,
-            cpu_s=round(available_cpus() * most_s(settings.longest_video_s)),
+            cpu_s=round(available_cpus() * most_s(longest_s)),
             file_bytes=max(LEAST_FILE_BYTES, OUTPUT_TIMES_INPUT * source.stat().st_size),
         )
 
@@ -216,8 +209,7 @@ class VideoWorkers:
                 # it may come back in time; if it does not, another process takes the video
                 LOG.warning("cannot note how far a video is: %s", error)
             length_s = min(report.progress.get("duration_s") or longest_s, longest_s)
-            now_s = time.monotonic()
-            if now_s > started_s + most_s(length_s) or now_s > report.last_s + SILENCE_S:
+            if time.monotonic() > min(started_s + most_s(length_s), report.last_s + SILENCE_S):
                 return Report(problem=TOO_LONG)
         reader.join()
         if process.returncode and not report.problem:
@@ -229,15 +221,13 @@ class VideoWorkers:
         done, now_s = report.done, self.clock()
         if report.mistake:
             LOG.error("a mistake in the work on a video:\n%s", report.mistake)
-        ended = replace(row, expires_s=now_s + self.settings.keep_s)
-        if done is None:
-            ended.state, ended.problem = FAILED, sentence(report.problem or DIED)
-        else:
-            candidates = tuple((name,) for name in done["emotions"])
+        ended = replace(row, state=FAILED, expires_s=now_s + self.settings.keep_s)
+        ended.problem = sentence(done["problem"] if done else report.problem or DIED)
+        if done:
             model = {name: done["model"][name] for name in ("key", "title")}
+            candidates = tuple((name,) for name in done["emotions"])
             ended.emotions = Answers(candidates, tuple(done["verdicts"]), model).to_text()
-            ended.state, ended.problem = DONE, sentence(done["problem"])
-            ended.faces = done["faces"]
+            ended.state, ended.faces = DONE, done["faces"]
         if not self._finish(ended):
             return False
         # the uploaded file always goes
@@ -246,9 +236,9 @@ class VideoWorkers:
         about = {"state": ended.state, "faces": ended.faces}
         if done:
             about |= {name: done[name] for name in ("frames", "duration_s")}
+            key = (day_of(now_s), done["model"]["sha256"])
             numbers = (1, int(ended.faces == 0), ended.faces, float(done["duration_s"]))
             try:
-                key = (day_of(now_s), done["model"]["sha256"])
                 self.database.count_video(VideoCount(*key, *numbers))
             except DatabaseError as error:
                 LOG.warning("a video is missing in the statistics: %s", error)
@@ -273,7 +263,6 @@ class VideoWorkers:
 
 
 def most_s(video_s: float) -> float:
-    """Return how long the work on a video of this length may take."""
     return START_S + TIMES_ITS_LENGTH * video_s
 
 
@@ -281,9 +270,8 @@ def most_s(video_s: float) -> float:
 def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[subprocess.Popen]:
     """Give a process that knows its job; it always ends with the block."""
     variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    # fonts are looked for once, not for every video
+    # fonts are looked for once, not for every video; Arrow's own pool sets a gigabyte aside
     variables["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
-    # its own pool sets a gigabyte aside
     variables["ARROW_DEFAULT_MEMORY_POOL"] = "system"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     # a group of its own: Ctrl-C in a terminal is for the app, which then ends this process
