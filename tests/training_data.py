@@ -43,16 +43,19 @@ def files_of(dataset: Dataset) -> dict[str, bytes]:
     }
 
 
-def write_folder(root: Path, dataset: Dataset) -> Path:
-    """Write a dataset as `<split>/<class>/<n>.png`."""
-    for name, content in files_of(dataset).items():
+def put(root: Path, files: dict[str, bytes]) -> Path:
+    """Write files by their names below a folder."""
+    for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     return root
 
 
+def write_folder(root: Path, dataset: Dataset) -> Path:
+    return put(root, files_of(dataset))
+
+
 def write_zip(path: Path, dataset: Dataset, prefix: str = "") -> Path:
-    """Write a dataset as a zip of such a folder, with `prefix` before each name."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files_of(dataset).items():
             archive.writestr(prefix + name, content)
@@ -73,19 +76,21 @@ def write_csv(path: Path, dataset: Dataset) -> Path:
 def write_classes(root: Path, people: int = 8, classes=("anger", "happy")) -> Path:
     """Write `<class>/S<person>_001_<n>.png` as CK+ does: two images of each class a person."""
     random = np.random.default_rng(4)
-    for person in range(people):
-        for label, name in enumerate(classes):
-            (root / name).mkdir(parents=True, exist_ok=True)
-            for number in range(2):
-                path = root / name / f"S{person:03d}_001_{number:08d}.png"
-                path.write_bytes(encode(make_image(label, random)))
-    return root
+    files = {
+        f"{name}/S{person:03d}_001_{number:08d}.png": encode(make_image(label, random))
+        for person in range(people)
+        for label, name in enumerate(classes)
+        for number in range(2)
+    }
+    return put(root, files)
 
 
 def write_votes(path: Path, usages: list[str], counts: list[list[int]]) -> Path:
     """Write fer2013new.csv: the Usage and the ten votes of each row."""
-    names = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    rows = zip(usages, counts, strict=True)
-    lines = [f"{usage},fer.png,{','.join(map(str, row))}" for usage, row in rows]
-    path.write_text("\n".join([f"Usage,Image name,{names}", *lines]) + "\n")
+    lines = [
+        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    ]
+    for usage, row in zip(usages, counts, strict=True):
+        lines.append(f"{usage},fer.png,{','.join(map(str, row))}")
+    path.write_text("\n".join(lines) + "\n")
     return path
