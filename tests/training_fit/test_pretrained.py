@@ -56,24 +56,21 @@ def require_equal(ours, theirs) -> None:
 
 @pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)
 def test_backbone_from_a_file_given_or_fetched(architecture, tmp_path, monkeypatch):
-    path = tmp_path / "notop.h5"
-    backbone = imagenet_file(path, architecture)
+    path, asked = tmp_path / "notop.h5", []
+    expected = imagenet_file(path, architecture).get_weights()
+    fetch = "keras.src.utils.file_utils.get_file"
+    monkeypatch.setattr(fetch, lambda name, *_, **__: asked.append(name) or str(path))
     network = build_network(architecture, 7, second_head=True)
-    head = network.get_layer("emotion").get_weights()
     before = network.get_weights()
     start(network, "none")
     require_equal(network.get_weights(), before)
     start(network, path)
-    require_equal(backbone_of(network).get_weights(), backbone.get_weights())
-    require_equal(network.get_layer("emotion").get_weights(), head)
-    asked = []
-    monkeypatch.setattr(
-        "keras.src.utils.file_utils.get_file",
-        lambda name, *_, **__: asked.append(name) or str(path),
-    )
-    network = build_network(architecture, 7)
+    require_equal(backbone_of(network).get_weights(), expected)
+    require_equal(network.get_weights()[-4:], before[-4:])
+    assert asked == []
+    network.set_weights(before)
     start(network)
-    require_equal(backbone_of(network).get_weights(), backbone.get_weights())
+    require_equal(backbone_of(network).get_weights(), expected)
     assert asked == [pretrained.FILES[architecture]]
 
 
@@ -87,12 +84,9 @@ def test_offline_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     timeout = socket.getdefaulttimeout()
-    with pytest.raises(TrainingError) as caught:
+    words = f"^.*not known.*--weights none.*--weights PATH/{pretrained.FILES['vgg16']}.*$"
+    with pytest.raises(TrainingError, match=words):
         start(build_network("vgg16", 7))
-    message = str(caught.value)
-    for words in ("not known", "--weights none", f"--weights PATH/{pretrained.FILES['vgg16']}"):
-        assert words in message
-    assert "\n" not in message
     assert len(asked) == 1, "one attempt, no retries"
     assert socket.getdefaulttimeout() == timeout
     assert list((tmp_path / "models").iterdir()) == []
@@ -108,17 +102,14 @@ def test_files_that_are_not_theirs(tmp_path):
 
     for write, message in (
         (lambda: None, "no such file"),
-        (lambda: path.write_bytes(b""), "cannot be used"),
         (cut_short, "cannot be used"),
         (lambda: imagenet_file(path, "vgg16"), "Layer count mismatch"),
         (lambda: network.save(path, include_optimizer=False), "Layer count mismatch"),
         (lambda: path.unlink() or path.mkdir(), "no such file"),
     ):
         write()
-        with pytest.raises(TrainingError, match=message) as caught:
+        with pytest.raises(TrainingError, match=f"^.*mobilenetv2.*{message}.*$"):
             start(network, path)
-        assert "mobilenetv2" in str(caught.value)
-        assert "\n" not in str(caught.value)
     for weights in ("imagenet", "some.h5"):
         with pytest.raises(TrainingError, match="vgg16, resnet50, mobilenetv2"):
             start(build_network("mini_xception", 7), weights)

@@ -59,17 +59,8 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
             part.write_bytes(buffer.getvalue())
     template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
     strict = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
-    page = jinja2.Template(template, **strict).render(
-        headline=inspection.headline(seen),
-        overview=inspection.overview(seen),
-        findings=found,
-        table=inspection.counts_table(seen),
-        pictures=pictures,
-        groups=len(seen["conflicting"]),
-        shown_groups=min(SHOWN_GROUPS, len(seen["conflicting"])),
-        unreadable=seen["unreadable"],
-        shown_lines=inspection.SHOWN_LINES,
-    )
+    lines = inspection.inspection_lines(seen)
+    page = jinja2.Template(template, **strict).render(lines=lines, pictures=pictures)
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
     return folder / "inspection.html"

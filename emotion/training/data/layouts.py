@@ -12,20 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import JpegImagePlugin, PngImagePlugin
 
+from emotion.detection.crop import CROP_MARGIN, square_crop
 from emotion.detection.haar import FaceDetector
 from emotion.errors import DatasetError, ImageError
 from emotion.images.decoding import decode_image
 from emotion.images.folders import PHOTO_SUFFIXES
 from emotion.images.guards import DEFAULT_LIMITS
 from emotion.text import counted
-from emotion.training.data.dataset import Dataset, Progress
+from emotion.training.data.dataset import IMAGE_SIDE, Dataset, Progress
 from emotion.training.data.fer2013 import read_csv
-from emotion.training.data.framing import centre_square, largest_face, plain_grey
 
 FOLDER_SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -55,18 +57,17 @@ def resolve_dataset(path: Path) -> Path:
     children = [child for child in sorted(path.iterdir()) if _is_visible(child.name)]
     if any(child.is_dir() and child.name != FEEDBACK_FOLDER for child in children):
         return path
-    files = [child for child in children if child.is_file() and _is_dataset(child)]
+    files = []
+    for child in children:
+        is_csv = child.suffix.lower() == ".csv"
+        if child.is_file() and (is_csv or child.suffix.lower() == ".zip"):
+            with child.open("rb") as file:  # a csv of images, not of votes
+                if not is_csv or b"pixels" in file.readline(1000):
+                    files.append(child)
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise DatasetError(f"expected one dataset in {path}; received {names}: name one of them")
     return files[0] if files else path
-
-
-def _is_dataset(file: Path) -> bool:
-    if file.suffix.lower() != ".csv":
-        return file.suffix.lower() == ".zip"
-    with file.open("rb") as opened:  # a csv of images, not of votes
-        return b"pixels" in opened.readline(1000)
 
 
 def _is_visible(name: str) -> bool:
@@ -83,18 +84,18 @@ def read_layout(
         subject_pattern: regular expression for the person in a file name, its first group if it has
             one; where it is empty or matches nothing, that of CK+ is tried.
     """
-    framing = partial(largest_face, detector=FaceDetector()) if crop_faces else centre_square
+    detector = FaceDetector() if crop_faces else None
     if path.is_dir():
-        dataset = _read_images(path, _files_below(path), framing, progress)
+        dataset = _read_images(path, _files_below(path), detector, progress)
     elif path.suffix.lower() == ".zip":
         with _open_zip(path) as files:
-            dataset = _read_images(path, files, framing, progress)
+            dataset = _read_images(path, files, detector, progress)
     else:
         dataset = read_csv(path)
         if crop_faces:
             faces = dict(zip(dataset.names, dataset.images, strict=True))
             images, found, failed = _try_each(
-                lambda name: framing(faces[name]), list(faces), path, progress
+                lambda name: _frame(faces[name], detector), list(faces), path, progress
             )
             dataset = replace(dataset, unreadable=(*dataset.unreadable, *failed))
             dataset = replace(dataset.where(found), images=np.stack(images))
@@ -181,7 +182,7 @@ def _check_bytes(size: int) -> None:
 
 
 def _read_images(
-    source: Path, files: _Files, framing: Callable, progress: Progress | None
+    source: Path, files: _Files, detector: FaceDetector | None, progress: Progress | None
 ) -> Dataset:
     """Decode every image that lies in a class folder, several at a time."""
     names, read, skipped = files
@@ -194,9 +195,9 @@ def _read_images(
 
     def decode(name: str) -> tuple[np.ndarray, tuple[int, int]]:
         content = read(name)
-        photo = plain_grey(content)
+        photo = _plain_grey(content)
         photo = decode_image(content) if photo is None else photo
-        return framing(photo), (photo.shape[1], photo.shape[0])
+        return _frame(photo, detector), (photo.shape[1], photo.shape[0])
 
     decoded, found, failed = _try_each(decode, list(splits), source, progress)
     images, sizes_wh = zip(*decoded, strict=True)
@@ -213,6 +214,48 @@ def _read_images(
         sizes_wh=np.array(sizes_wh, dtype=np.int32),
         notes=notes,
     )
+
+
+def _plain_grey(content: bytes) -> np.ndarray | None:
+    """Return an eight-bit grey JPEG or PNG as (H, W) uint8; None for all else and what is damaged.
+
+    FER2013 and CK+ consist of such images, and `decode_image`, which also settles colour profiles,
+    transparency and orientation, takes several times as long and comes to the same pixels.
+    """
+    if content.startswith(b"\xff\xd8\xff"):
+        plugin = JpegImagePlugin.JpegImageFile
+    elif content.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" in content[-12:]:
+        plugin = PngImagePlugin.PngImageFile
+    else:
+        return None
+    if b"Exif" in content or b"eXIf" in content:
+        return None
+    try:
+        with plugin(BytesIO(content)) as image:
+            special = {"icc_profile", "transparency"}.intersection(image.info)
+            is_plain = image.mode == "L" and not special and min(image.size) >= IMAGE_SIDE
+            return np.asarray(image) if is_plain and max(image.size) <= 1024 else None
+    except Exception:
+        return None  # broken bytes raise almost any kind; `decode_image` tells what is wrong
+
+
+def _frame(photo: np.ndarray, detector: FaceDetector | None) -> np.ndarray:
+    """Return the largest face of a photo, or without a detector the square in its middle, as the
+    app resizes it, (48, 48) uint8; ImageError without a face.
+    """
+    if detector is None:
+        if photo.shape == (IMAGE_SIDE, IMAGE_SIDE):
+            return photo
+        height, width = photo.shape[:2]
+        side = min(height, width)
+        box = ((width - side) / 2, (height - side) / 2, side, side)
+    else:
+        rgb = photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
+        boxes = [detection.box_xywh for detection in detector.detect(rgb)]
+        if not boxes:
+            raise ImageError("expected a face; none was found")
+        box = max(boxes, key=lambda box: box[2] * box[3])
+    return square_crop(photo, box, CROP_MARGIN, IMAGE_SIDE)
 
 
 def _find_splits(names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -261,10 +304,10 @@ def _try_each(
             outcomes += done
             if progress is not None:
                 progress(len(outcomes), len(names))
-    failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    if len(failed) == len(names):
-        raise DatasetError(f"expected images in {source}; none can be read ({failed[-1]})")
     found = np.array([not isinstance(outcome, str) for outcome in outcomes])
+    if not found.any():
+        raise DatasetError(f"expected images in {source}; none can be read ({outcomes[-1]})")
+    failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
     return [outcome for outcome in outcomes if not isinstance(outcome, str)], found, failed
 
 
