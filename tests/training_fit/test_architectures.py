@@ -116,7 +116,7 @@ MOVED = {  # arrays of a backbone that a step changes: from scratch, frozen and 
 def test_which_averages_of_the_backbone_move(trainable, tmp_path):
     layers = keras.layers
     inner = [keras.Input((48, 48, 1)), layers.Conv2D(4, 5, strides=4)]
-    backbone = keras.Sequential([*inner, layers.BatchNormalization(momentum=0.5)], "backbone")
+    backbone = keras.Sequential([*inner, layers.BatchNormalization(momentum=0.5)], name="backbone")
     last = [layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax")]
     network = keras.Sequential([keras.Input((48, 48, 1)), backbone, *last])
     if trainable is not None:

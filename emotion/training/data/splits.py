@@ -2,7 +2,6 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -44,19 +43,20 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
     Test images are those of `settings.fold`, else those the data brings, else a share held out.
     Raises DatasetError where there are too few images, people or classes.
     """
-    learned = dataset.where(np.isin(dataset.splits, ("train", "")))
-    names = [dataset.class_names[label] for label in np.unique(learned.labels)]
+    learned = dataset.labels[np.isin(dataset.splits, ("train", ""))]
+    names = [dataset.class_names[label] for label in np.unique(learned)]
     if len(names) < 2:
         raise DatasetError(
             "expected training images of at least two classes; "
             f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
         )
-    keep, share, seed = settings.keep_duplicates, settings.validation_share, settings.seed
     if settings.fold:
-        dataset = choose_fold(dataset, settings.folds, settings.fold, seed)
+        dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
     else:
-        dataset = hold_out_test(dataset, settings.test_share, seed)
-    dataset, leaks = remove_leaks(dataset, keep, share, seed)
+        dataset = hold_out_test(dataset, settings.test_share, settings.seed)
+    dataset, leaks = remove_leaks(
+        dataset, settings.keep_duplicates, settings.validation_share, settings.seed
+    )
     missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
     if len(missing):
         names = ", ".join(dataset.class_names[label] for label in missing)
@@ -77,12 +77,12 @@ def remove_leaks(
     are then depends on equal pixels and the seed alone.
     """
     dataset = replace(dataset, twins=np.zeros(len(dataset), bool))
-    dataset, identical = _leave_out(dataset, TEST_SPLITS, (_find_identical,), keep)
+    dataset, identical = _leave_out(dataset, TEST_SPLITS, [_find_identical], keep)
     if validation_share:
         dataset = hold_out_validation(dataset, validation_share, seed)
-    dataset, similar = _leave_out(dataset, TEST_SPLITS, (_find_similar,), keep)
-    finds = (_find_identical, _find_similar)
-    dataset, in_validation = _leave_out(dataset, ("validation",), finds, keep)
+    dataset, similar = _leave_out(dataset, TEST_SPLITS, [_find_similar], keep)
+    finds = [_find_identical, _find_similar]
+    dataset, in_validation = _leave_out(dataset, ["validation"], finds, keep)
     return dataset, Leaks(identical, similar, in_validation, keep)
 
 
@@ -149,8 +149,7 @@ def _find_units(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     links = coo_array((np.ones(len(people)), (units[known], people)), (size, size))
     units = connected_components(links, directed=False)[1][units].astype(np.int64)
     has_person = np.isin(units, units[known])
-    few = np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE
-    return units, has_person | few
+    return units, has_person | (np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE)
 
 
 def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed: int) -> Dataset:
@@ -164,7 +163,7 @@ def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed:
                 f"expected two people to hold {share:.0%} out for {name}; received one"
             )
         part = Fraction(share).limit_denominator(most)
-        part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
+        part = np.clip(part, Fraction(1, most), Fraction(most - 1, most))
         parts = _cut(units[has_person], labels[has_person], True, part.denominator, seed)
         held_out[has_person] = parts < part.numerator
     if not has_person.all():  # equal images together
@@ -202,9 +201,7 @@ def _cut(units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, see
     return parts if by_person else parts[place]
 
 
-def _leave_out(
-    dataset: Dataset, tested: tuple[str, ...], finds: tuple[Callable, ...], keep: bool
-) -> tuple[Dataset, int]:
+def _leave_out(dataset: Dataset, tested, finds, keep: bool) -> tuple[Dataset, int]:
     """Return the dataset without the other images that stand in these splits, too, and how many."""
     testing = np.isin(dataset.splits, tested)
     learning = ~np.isin(dataset.splits, (*tested, *TEST_SPLITS))

@@ -86,17 +86,16 @@ def _mini_xception(faces):
     Its last layer, 3x3 over the classes there, is dense over the averaged features here.
     """
 
-    def separable(features, filters, activate):
-        start = dict.fromkeys(("depthwise_initializer", "pointwise_initializer"), "he_normal")
-        convolution = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, **start)
-        return _normalised(convolution(features), activate)
-
+    start = dict.fromkeys(("depthwise_initializer", "pointwise_initializer"), "he_normal")
+    options = {"padding": "same", "use_bias": False} | start
     features = faces
     for _ in range(2):
         features = _convolution(features, 8, padding="valid")
     for filters in (16, 32, 64, 128):
         shortcut = _convolution(features, filters, kernel=1, stride=2, activate=False)
-        features = separable(separable(features, filters, True), filters, False)
+        for activate in (True, False):
+            features = layers.SeparableConv2D(filters, 3, **options)(features)
+            features = _normalised(features, activate)
         features = layers.MaxPooling2D(3, strides=2, padding="same")(features)
         features = layers.Add()([features, shortcut])
     return layers.GlobalAveragePooling2D()(features)
