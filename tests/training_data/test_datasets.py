@@ -51,9 +51,8 @@ BAD_DATASETS = {  # the files, which of them is read, and what the sentence name
 @pytest.mark.parametrize("case", BAD_DATASETS, ids=str)
 def test_bad_datasets_give_one_sentence(tmp_path, read, case):
     files, name, message = BAD_DATASETS[case]
-    with pytest.raises(DatasetError, match=message) as caught:
+    with pytest.raises(DatasetError, match=f"^.*({message}).*$"):
         read(put(tmp_path, files) / name)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture

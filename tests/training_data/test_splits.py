@@ -168,10 +168,6 @@ def test_the_whole_pipeline():
     assert dataset.split_names() == ("train", "validation", "test")
     assert share_nothing(people_of(dataset))
     assert (leaks, len(dataset)) == (Leaks(0, 0), 84)
-    dataset = smooth_dataset(140, 0, 14)
-    dataset.images[3] = dataset.images[-1]
-    kept, leaks = make_splits(dataset, TrainingSettings(keep_duplicates=True))
-    assert (leaks, len(kept), kept.twins.sum()) == (Leaks(1, 0, kept=True), 154, 1)
 
 
 def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
@@ -179,6 +175,8 @@ def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
     for number in range(0, 140, 10):
         dataset.images[number] = as_jpeg(dataset.images[140 + number // 10])
     expected = hold_out_validation(dataset, 0.1, 7).split("validation")
+    kept, leaks = make_splits(dataset, TrainingSettings(keep_duplicates=True))
+    assert (leaks, len(kept), kept.twins.sum()) == (Leaks(0, 14, kept=True), 154, 14)
     made, leaks = make_splits(dataset, TrainingSettings(validation_share=0.1, seed=7))
     copied = np.isin(hash_images(expected.images), hash_images(dataset.images[0:140:10]))
     assert 0 < copied.sum() < len(expected)
@@ -203,9 +201,8 @@ TOO_LITTLE = {
 @pytest.mark.parametrize("case", TOO_LITTLE, ids=str)
 def test_too_little_to_split(case):
     dataset, settings, message = TOO_LITTLE[case]
-    with pytest.raises(DatasetError, match=message) as caught:
+    with pytest.raises(DatasetError, match=f"^.*({message}).*$"):
         make_splits(dataset, TrainingSettings(**settings))
-    assert "\n" not in str(caught.value)
 
 
 def test_rare_classes_and_images_without_a_person_are_no_obstacle(monkeypatch):
