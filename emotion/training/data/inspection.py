@@ -30,9 +30,8 @@ class Finding(NamedTuple):
 def inspect_dataset(dataset: Dataset) -> dict:
     """Return the facts about a dataset, even one that is too small or too odd to train on.
 
-    They are those of `inspection.json`, but "duplicates" are the rows of each group of identical
-    images; "spanning" those groups that are in training and in a test split; "conflicting" those
-    that have several labels.
+    "duplicates" has the rows of each group of identical images, "spanning" the groups that are both
+    in training and in a test split, and "conflicting" those with several labels.
     """
     labels, splits, class_names = dataset.labels, dataset.splits, dataset.class_names
     counts = {
@@ -43,7 +42,7 @@ def inspect_dataset(dataset: Dataset) -> dict:
         for split in ("train", "validation", *TEST_SPLITS, "")
         if (splits == split).any()
     }
-    learnable = training_counts({"counts": counts}).values()
+    of_training = counts.get("train", counts.get(NO_SPLIT, {})).values()
     sizes = people = votes = None
     if dataset.sizes_wh is not None and len(dataset):  # before the images were made 48x48
         kinds, of_kind = np.unique(dataset.sizes_wh, axis=0, return_counts=True)
@@ -109,13 +108,10 @@ def inspect_dataset(dataset: Dataset) -> dict:
         "notes": dataset.notes,
         "unreadable": dataset.unreadable,
         "images": len(dataset),
-        "imbalance": max(learnable) / min(learnable) if learnable and min(learnable) else None,
+        "imbalance": max(of_training) / min(of_training)
+        if all(of_training) and of_training
+        else None,
     }
-
-
-def training_counts(seen: dict) -> dict[str, int]:
-    """Return the images of each class that can be learned from, {} where there are none."""
-    return seen["counts"].get("train", seen["counts"].get(NO_SPLIT, {}))
 
 
 def names_of(dataset: Dataset) -> list[str]:
@@ -132,7 +128,9 @@ def findings(seen: dict) -> list[Finding]:
     def say(level: str, words: str, consequence: str = "") -> None:
         found.append(Finding(level, words, consequence))
 
-    present = {name: count for name, count in training_counts(seen).items() if count}
+    counts = seen["counts"]
+    learnable = counts.get("train", counts.get(NO_SPLIT, {})).items()
+    present = {name: count for name, count in learnable if count}
     if len(present) < 2:
         words = f"There are training images of {', '.join(present) or 'no class'} only."
         say("stop", words, "Training needs two classes or more.")
@@ -184,7 +182,7 @@ def findings(seen: dict) -> list[Finding]:
         say("fine", "Everything could be read.")
     for note in seen["notes"]:
         say("note", note)
-    if not set(seen["counts"]) & set(TEST_SPLITS):
+    if not set(counts) & set(TEST_SPLITS):
         people = ", each person on one side" * bool(seen["people"])
         words = f"Training holds out --test-share of it, or one part of it with --fold{people}."
         say("note", "The data brings no test split.", words)

@@ -40,7 +40,6 @@ FOLDER_SPLITS = {
 FEEDBACK_FOLDER = "feedback"
 CK_PLUS_SUBJECT = r"^S\d{3}(?=_)"  # S010 in S010_004_00000017.png (CK+, Lucey et al. 2010)
 MOST_TIMES_ITS_SIZE = 200
-SMALLEST_BOMB_BYTES = 2**20
 ITEMS_AT_ONCE = 16  # for a thread, as most are done in 0.1 ms
 
 # The names of the files, a function from a name to its bytes, and what was skipped with its reason
@@ -57,17 +56,17 @@ def resolve_dataset(path: Path) -> Path:
     children = [child for child in sorted(path.iterdir()) if _is_visible(child.name)]
     if any(child.is_dir() and child.name != FEEDBACK_FOLDER for child in children):
         return path
-    files = []
-    for child in children:
-        is_csv = child.suffix.lower() == ".csv"
-        if child.is_file() and (is_csv or child.suffix.lower() == ".zip"):
-            with child.open("rb") as file:  # a csv of images, not of votes
-                if not is_csv or b"pixels" in file.readline(1000):
-                    files.append(child)
+    files = [child for child in children if child.is_file() and _is_dataset(child)]
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise DatasetError(f"expected one dataset in {path}; received {names}: name one of them")
     return files[0] if files else path
+
+
+def _is_dataset(file: Path) -> bool:
+    with file.open("rb") as opened:  # a csv of images, not of votes
+        is_images = b"pixels" in opened.readline(1000)
+    return file.suffix.lower() == ".zip" or (file.suffix.lower() == ".csv" and is_images)
 
 
 def _is_visible(name: str) -> bool:
@@ -79,10 +78,9 @@ def read_layout(
 ) -> Dataset:
     """Read a folder, a .zip or a .csv; DatasetError where that is damaged, empty or no such layout.
 
-    Args:
-        crop_faces: crop each image's largest face as the app does, not the square in its middle.
-        subject_pattern: regular expression for the person in a file name, its first group if it has
-            one; where it is empty or matches nothing, that of CK+ is tried.
+    `crop_faces` takes each image's largest face as the app does, not the square in its middle.
+    `subject_pattern` is a regular expression for the person in a file name, its first group if it
+    has one; where it is empty or matches nothing, that of CK+ is tried.
     """
     detector = FaceDetector() if crop_faces else None
     if path.is_dir():
@@ -162,10 +160,8 @@ def _open_zip(path: Path) -> Iterator[_Files]:
         def read(name: str) -> bytes:
             before, after = entries[name].compress_size, entries[name].file_size
             _check_bytes(after)
-            if after > max(SMALLEST_BOMB_BYTES, MOST_TIMES_ITS_SIZE * max(1, before)):
-                raise ImageError(
-                    f"expected a photo; received {before:,} bytes that become {after:,}"
-                )
+            if after > max(2**20, MOST_TIMES_ITS_SIZE * before):
+                raise ImageError(f"expected a photo; {before:,} bytes of it become {after:,}")
             try:
                 return archive.read(entries[name])
             except Exception as error:  # zipfile, zlib, bz2 and lzma raise kinds of their own
@@ -219,8 +215,7 @@ def _read_images(
 def _plain_grey(content: bytes) -> np.ndarray | None:
     """Return an eight-bit grey JPEG or PNG as (H, W) uint8; None for all else and what is damaged.
 
-    FER2013 and CK+ consist of such images, and `decode_image`, which also settles colour profiles,
-    transparency and orientation, takes several times as long and comes to the same pixels.
+    FER2013 and CK+ consist of these; `decode_image` takes several times as long for equal pixels.
     """
     if content.startswith(b"\xff\xd8\xff"):
         plugin = JpegImagePlugin.JpegImageFile
@@ -266,10 +261,12 @@ def _find_splits(names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
         if name.lower().endswith(PHOTO_SUFFIXES)
         and all(_is_visible(part) or part == "." for part in name.split("/"))
     }
-    splits, expected = {}, "<split>/<class>/<image>"
-    for name, parts in parts_of.items():
-        if len(parts) > 2 and parts[-3].lower() in FOLDER_SPLITS:
-            splits[name] = FOLDER_SPLITS[parts[-3].lower()]
+    expected = "<split>/<class>/<image>"
+    splits = {
+        name: FOLDER_SPLITS[parts[-3].lower()]
+        for name, parts in parts_of.items()
+        if len(parts) > 2 and parts[-3].lower() in FOLDER_SPLITS
+    }
     depths = Counter(len(parts) for parts in parts_of.values() if len(parts) > 1)
     if not splits and depths:  # class folders alone: those as deep as most images lie
         usual = max(depths, key=lambda depth: (depths[depth], depth))

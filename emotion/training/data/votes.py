@@ -1,17 +1,15 @@
 """FER+: the votes of ten people for each row of fer2013.csv, and what is learned from them.
 
 The rules are those of Barsoum, Zhang, Ferrer and Zhang 2016, "Training deep networks for facial
-expression recognition with crowd-sourced label distribution" (arXiv:1608.01041), and of the code
-they published (github.com/microsoft/FERPlus, src/ferplus.py): a single vote for a class is an
-outlier and counts as none; "unknown" and "not a face" are classes that nothing is learned from.
+expression recognition with crowd-sourced label distribution" (arXiv:1608.01041), and of their code
+(github.com/microsoft/FERPlus, src/ferplus.py): a single vote for a class counts as none; nothing is
+learned from "unknown" and "not a face". `Dataset.votes` afterwards:
 
-What `Dataset.votes` holds afterwards:
-
-second-head   the share of the votes for each class, beside FER2013's label; zeros where nobody
-              voted for one of the classes. No row is removed. In "blend" likewise.
-majority      None: the label is the class with more than half of the votes, other rows are removed.
-distribution  the distribution that the paper's cross-entropy mode learns from; the label is its
-              highest class. Test rows also need a majority, as in the published code.
+second-head, blend  the share of the votes for each class, beside FER2013's label; zeros where there
+                    is no vote for one of the classes. No row is removed.
+majority            None: the label is the class with more than half of the votes, other rows go.
+distribution        what the paper's cross-entropy mode learns from; the label is its highest class.
+                    Test rows also need a majority, as in the published code.
 """
 
 import csv
@@ -46,9 +44,9 @@ def apply_votes(
 ) -> Dataset:
     """Return a dataset that `read_layout` read from fer2013.csv with what people voted.
 
-    `path` is fer2013new.csv, row for row beside the csv; more rows may follow. Contempt becomes an
-    eighth class; without it, its share is left out, and in "majority" and "distribution" so are the
-    rows where it comes first. Raises DatasetError where the votes do not belong to these rows.
+    `path` is fer2013new.csv, row for row beside the csv; more rows may follow. Without `contempt`
+    as an eighth class its share is left out, and in "majority" and "distribution" the rows where it
+    comes first. Raises DatasetError where the votes do not belong to these rows.
     """
     usages, counts, rows = _read_votes(path, dataset.names)
     for row, usage, split in zip(rows + 2, usages, dataset.splits, strict=True):
@@ -56,14 +54,12 @@ def apply_votes(
             received = f"row {row}, {split} in the csv, is {usage} in {path}"
             raise DatasetError(f"expected votes row for row beside the csv; {received}")
     shares = _by_class(counts, dataset.class_names)
-    voted = shares.any(axis=1)
-    if np.count_nonzero(voted) >= FEWEST_ROWS_TO_JUDGE:
-        agreement = (shares.argmax(axis=1) == dataset.labels)[voted].mean()
-        if agreement < LEAST_AGREEMENT:
-            dataset = dataset.noting(
-                f"Only {agreement:.0%} of the labels are what most people voted, where "
-                f"{EXPECTED_AGREEMENT:.0%} are usual: do the votes belong to this csv?"
-            )
+    agreed = (shares.argmax(axis=1) == dataset.labels)[shares.any(axis=1)]
+    if len(agreed) >= FEWEST_ROWS_TO_JUDGE and agreed.mean() < LEAST_AGREEMENT:
+        dataset = dataset.noting(
+            f"Only {agreed.mean():.0%} of the labels are what most people voted, where "
+            f"{EXPECTED_AGREEMENT:.0%} are usual: do the votes belong to this csv?"
+        )
     if contempt:
         names = tuple(sorted({*dataset.class_names, CONTEMPT}))
         places = np.array([names.index(name) for name in dataset.class_names])

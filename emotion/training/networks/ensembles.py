@@ -21,11 +21,8 @@ def average_models(
     """Return one network that answers with the mean of what saved models answer, and its classes.
 
     It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
-    lets a temperature be folded in, as in any other network.
-
-    Args:
-        stems: two models or more, each a folder and name without suffix; one may come twice.
-        mirrored: show each model the mirror image of each face as well; one model is enough then.
+    lets a temperature be folded in, as in any other network. With `mirrored`, each model also sees
+    the mirror image of each face, and one model is enough; else two or more, perhaps the same.
     """
     if len(stems) < 2 and not (stems and mirrored):
         raise ModelError(f"expected two models or more, or --mirrored; received {len(stems)}")
