@@ -1,9 +1,8 @@
 from dataclasses import replace
-from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
 from training_data import make_dataset
 
 from emotion.errors import DatasetError
@@ -20,18 +19,15 @@ from emotion.training.settings import TrainingSettings
 
 
 def as_jpeg(image: np.ndarray, quality: int = 75) -> np.ndarray:
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 0)
 
 
 def smooth_dataset(train: int = 42, validation: int = 0, test: int = 14):
     """Return pictures that survive JPEG, each unlike all others."""
     dataset = make_dataset(train, validation, test)
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 255, (len(dataset), 8, 8), dtype=np.uint8)
-    resized = (Image.fromarray(one).resize((48, 48), Image.Resampling.BICUBIC) for one in coarse)
-    return replace(dataset, images=np.stack([np.asarray(image) for image in resized]))
+    coarse = np.random.default_rng(0).integers(0, 255, (len(dataset), 8, 8), dtype=np.uint8)
+    images = [cv2.resize(one, (48, 48), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    return replace(dataset, images=np.stack(images))
 
 
 def unsplit(images: int, **columns):
@@ -112,12 +108,14 @@ def test_validation_without_people_is_what_it_always_was():
 
 
 def test_people_are_held_out_whole():
-    for seed, share in enumerate([0.05, 0.3, 0.8]):
-        dataset = hold_out_test(people_dataset(), share, seed)
-        training, testing = people_of(dataset)
-        assert share_nothing([training, testing])
-        assert len(testing) == round(20 * share)
-        assert set(np.bincount(dataset.split("test").labels, minlength=7)) == {len(testing)}
+    for seed, share in enumerate([0.05, 0.3, 0.5]):
+        settings = TrainingSettings(test_share=share, seed=seed)
+        dataset, leaks = make_splits(people_dataset(), settings)
+        assert dataset.split_names() == ("train", "validation", "test")
+        assert (leaks, len(dataset)) == (Leaks(0, 0), 140)
+        assert share_nothing(people_of(dataset))
+        tested = round(20 * share)
+        assert np.bincount(dataset.split("test").labels).tolist() == [tested] * 7
 
 
 def test_people_who_share_a_picture_stay_together():
@@ -162,22 +160,14 @@ def test_test_images_come_from_the_data_or_from_what_is_in_no_split_or_from_trai
     assert sizes(choose_fold(private, 5, 1, 3)) == [84, 21, 70], "the private test is left alone"
 
 
-def test_the_whole_pipeline():
-    settings = TrainingSettings(test_share=0.25, validation_share=0.2)
-    dataset, leaks = make_splits(people_dataset(12), settings)
-    assert dataset.split_names() == ("train", "validation", "test")
-    assert share_nothing(people_of(dataset))
-    assert (leaks, len(dataset)) == (Leaks(0, 0), 84)
-
-
 def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
     dataset = smooth_dataset(140, 0, 14)
     for number in range(0, 140, 10):
         dataset.images[number] = as_jpeg(dataset.images[140 + number // 10])
-    expected = hold_out_validation(dataset, 0.1, 7).split("validation")
+    expected = hold_out_validation(dataset, 0.1, 2).split("validation")
     kept, leaks = make_splits(dataset, TrainingSettings(keep_duplicates=True))
     assert (leaks, len(kept), kept.twins.sum()) == (Leaks(0, 14, kept=True), 154, 14)
-    made, leaks = make_splits(dataset, TrainingSettings(validation_share=0.1, seed=7))
+    made, leaks = make_splits(dataset, TrainingSettings(validation_share=0.1, seed=2))
     copied = np.isin(hash_images(expected.images), hash_images(dataset.images[0:140:10]))
     assert 0 < copied.sum() < len(expected)
     assert leaks.similar == 14

@@ -5,7 +5,8 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from narrow_networks import build_narrow, make_faces, settle
+from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+from narrow_networks import build_narrow, make_faces, require_equal, settle
 
 from emotion.errors import ModelError, TrainingError
 from emotion.model.keras import ModelFiles, load_keras_model, save_keras_model
@@ -18,12 +19,8 @@ from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
 def small_networks(monkeypatch):
     """Build Keras' applications with few channels."""
     for name in APPLICATIONS.values():
-        build = getattr(keras.applications, name)
-        monkeypatch.setattr(
-            keras.applications,
-            name,
-            lambda *given, build=build, **options: build_narrow(partial(build, *given, **options)),
-        )
+        narrow = partial(build_narrow, getattr(keras.applications, name))
+        monkeypatch.setattr(keras.applications, name, narrow)
 
 
 def start(network, weights: str | None = None) -> None:
@@ -37,21 +34,9 @@ def imagenet_file(path, architecture: str):
     backbone = backbone_of(build_network(architecture, 5))
     random = np.random.default_rng(0)
     backbone.set_weights([random.random(weights.shape) for weights in backbone.get_weights()])
-    backbone.save(path)
-    with h5py.File(path, "r+") as file:  # published as `save_weights` of Keras 2 wrote them
-        weights = file["model_weights"]
-        for name, value in weights.attrs.items():
-            file.attrs[name] = value
-        for name in list(weights):
-            file.move(f"model_weights/{name}", name)
-        del file["model_weights"]
-        del file.attrs["model_config"]
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, backbone)
     return backbone
-
-
-def require_equal(ours, theirs) -> None:
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)

@@ -72,13 +72,10 @@ def inspect_dataset(dataset: Dataset) -> dict:
             "without": int((~voted).sum()),
             "agreement": float(agreed.mean()) if len(shares) else 0.0,  # a tie agrees, too
         }
-    _, picture, copies = np.unique(
-        hash_images(dataset.images), return_inverse=True, return_counts=True
-    )
     rows_of = {}
-    for row in np.flatnonzero(copies[picture] > 1).tolist():
-        rows_of.setdefault(picture[row], []).append(row)
-    groups = list(rows_of.values())
+    for row, picture in enumerate(hash_images(dataset.images).tolist()):
+        rows_of.setdefault(picture, []).append(row)
+    groups = [rows for rows in rows_of.values() if len(rows) > 1]
     pixels, sides = dataset.images, (1, 2)
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
     odd, told, names = {}, np.zeros(len(dataset), dtype=bool), names_of(dataset)
@@ -123,10 +120,10 @@ def names_of(dataset: Dataset) -> list[str]:
 
 def findings(seen: dict) -> list[Finding]:
     """Return what to know before training, the gravest first."""
-    found = []
+    found = [Finding("note", note) for note in seen["notes"]]
 
-    def say(level: str, words: str, consequence: str = "") -> None:
-        found.append(Finding(level, words, consequence))
+    def say(*words: str) -> None:
+        found.append(Finding(*words))
 
     counts = seen["counts"]
     learnable = counts.get("train", counts.get(NO_SPLIT, {})).items()
@@ -146,18 +143,18 @@ def findings(seen: dict) -> list[Finding]:
             words = f"{largest} has {ratio:.1f} times as many training images as {smallest}."
             say("warning", words, "Look at macro F1, too, and try --class-weights balanced.")
     duplicates, spanning, conflicting = (
-        f"{counted(len(seen[key]), 'group')} of identical images" if seen[key] else ""
+        f"{counted(len(seen[key]), 'group')} of identical images"
         for key in ("duplicates", "spanning", "conflicting")
     )
-    if duplicates:
+    if seen["duplicates"]:
         say("note", f"{duplicates}, {sum(map(len, seen['duplicates'])):,} images in all.")
     else:
         say("fine", "No two images are identical.")
-    if spanning:
+    if seen["spanning"]:
         images = f"{counted(seen['leaked_images'], 'image')} that are also in a test split"
         words = f"Training leaves out {images} (--keep-duplicates keeps them)."
         say("warning", f"{spanning} are in training and in a test split.", words)
-    if conflicting:
+    if seen["conflicting"]:
         images = f"{sum(map(len, seen['conflicting'])):,} images"
         words = "Training learns all of their labels; conflicts.csv names them."
         say("warning", f"{conflicting} with conflicting labels ({images}).", words)
@@ -180,8 +177,6 @@ def findings(seen: dict) -> list[Finding]:
         say("warning", f"{counted(len(seen['unreadable']), 'file')} could not be read.", words)
     else:
         say("fine", "Everything could be read.")
-    for note in seen["notes"]:
-        say("note", note)
     if not set(counts) & set(TEST_SPLITS):
         people = ", each person on one side" * bool(seen["people"])
         words = f"Training holds out --test-share of it, or one part of it with --fold{people}."

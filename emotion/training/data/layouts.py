@@ -102,10 +102,7 @@ def read_layout(
 
 def names_below(root: Path) -> tuple[list[str], list[str]]:
     """Return the names of all visible files below a folder, and what could not be looked into."""
-    names, skipped = [], []
-
-    def skip(error: OSError) -> None:
-        skipped.append(f"{Path(error.filename).relative_to(root).as_posix()}: {error.strerror}")
+    names, errors = [], []
 
     def is_entered(folder: Path) -> bool:
         if not _is_visible(folder.name) or folder == root / FEEDBACK_FOLDER:
@@ -115,10 +112,11 @@ def names_below(root: Path) -> tuple[list[str], list[str]]:
         above = folder.resolve()  # a link to a folder that it lies in would never end
         return not any(parent.resolve().is_relative_to(above) for parent in folder.parents)
 
-    for folder, folders, files in os.walk(root, onerror=skip, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=errors.append, followlinks=True):
         folders[:] = [name for name in folders if is_entered(Path(folder, name))]
         before = Path(folder).relative_to(root).as_posix() + "/"
         names += [before + name for name in files if not name.startswith(".")]
+    skipped = [f"{Path(e.filename).relative_to(root).as_posix()}: {e.strerror}" for e in errors]
     return sorted(name.removeprefix("./") for name in names), skipped
 
 
