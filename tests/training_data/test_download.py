@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import shutil
 import sys
 import tarfile
@@ -21,17 +22,13 @@ from emotion.training.data.layouts import read_layout
 
 pytest.importorskip("kagglehub")
 
-VARIABLES = (
-    "KAGGLE_API_TOKEN KAGGLE_USERNAME KAGGLE_KEY KAGGLE_CONFIG_DIR KAGGLE_API_ENVIRONMENT "
-    "KAGGLE_KERNEL_RUN_TYPE HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy"
-).split()
-
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch, tmp_path):
     """Leave no credentials, no proxy and no home folder of the person who runs the tests."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if "KAGGLE" in name or "PROXY" in name.upper():
+            monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     kept_in = "kagglehub.config.DEFAULT_KAGGLE_CREDENTIALS_FOLDER"
     monkeypatch.setattr(kept_in, str(tmp_path / "home/.kaggle"))
@@ -143,8 +140,7 @@ def test_whatever_goes_wrong_is_a_sentence_and_steps(folder, kaggle, monkeypatch
         assert left_in(folder) == ["README.md", "fer2013"]
         assert left_in(folder / "fer2013") == ["mine.txt"], "a failed download replaces nothing"
 
-    refusals = {401: r"\(401\)", 403: "datasets/msambare/fer2013", 500: "received: no"}
-    for status, words in refusals.items():
+    for status, words in ((401, r"\(401\)"), (403, PAGES["folders"]), (500, "received: no")):
         kaggle.refuse["all"] = status
         fails(words)
     kaggle.refuse.clear()
@@ -153,9 +149,8 @@ def test_whatever_goes_wrong_is_a_sentence_and_steps(folder, kaggle, monkeypatch
     for content, words in ((animals, r"4 images of cat, dog\n"), (b"no zip", "received: ")):
         kaggle.replies["DownloadDataset"] = ("zip", content)
         fails(words)
-    monkeypatch.setitem(
-        kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, "http://127.0.0.1:9"
-    )
+    nowhere = {kaggle_env.KaggleEnv.PROD: "http://127.0.0.1:9"}
+    monkeypatch.setattr(kaggle_env, "_env_to_endpoint", nowhere)
     fails("no connection")
     asked = len(kaggle.asked)
     usage = SimpleNamespace(free=20_000_000)

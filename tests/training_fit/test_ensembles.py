@@ -11,7 +11,6 @@ from emotion.training.networks.architectures import build_network
 from emotion.training.networks.ensembles import average_models, teacher_answers
 
 FACES = make_faces(4)
-IMAGES = (FACES[..., 0] * 255).astype(np.uint8)
 VIEWS = (FACES, FACES[:, :, ::-1])
 
 
@@ -78,7 +77,7 @@ def test_members_and_teachers_that_do_not_fit(tiny_model, tmp_path):
         with pytest.raises(ModelError, match=message):
             average_models(stems)
     with pytest.raises(ModelError, match=r"tiny has angry.*the dataset has happy, sad"):
-        teacher_answers([tiny_model], IMAGES, ("happy", "sad"))
+        teacher_answers([tiny_model], FACES, ("happy", "sad"))
 
 
 def test_teachers_answers_are_their_mean_and_that_of_the_mirrored_faces(tiny_model, ours):
