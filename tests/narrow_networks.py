@@ -23,20 +23,13 @@ def build_tiny_network(class_count: int = 7, activation: str = "softmax", shape=
     keras = import_keras()
     keras.utils.set_random_seed(1)
     layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.MaxPooling2D(4),
-            layers.Dropout(0.25),
-            layers.Flatten(),
-            layers.Dense(class_count, activation=activation),
-        ]
-    )
+    first = [layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(4), layers.Dropout(0.25)]
+    last = [layers.Flatten(), layers.Dense(class_count, activation=activation)]
+    return keras.Sequential([keras.Input(shape), *first, *last])
 
 
-def build_narrow(build, *arguments):
-    """Return `build(*arguments)` with a sixteenth of the channels, and few repeated blocks."""
+def build_narrow(build, *arguments, **options):
+    """Return what `build` makes, with a sixteenth of the channels, and few repeated blocks."""
     keras = import_keras()
     keras.utils.set_random_seed(0)
     from keras.src import layers as layers_of_applications
@@ -66,7 +59,7 @@ def build_narrow(build, *arguments):
         for name in ("Conv2D", "SeparableConv2D"):
             for place in (keras.layers, layers_of_applications):
                 widths.enter_context(patch.object(place, name, narrow(getattr(place, name))))
-        return build(*arguments)
+        return build(*arguments, **options)
 
 
 def make_faces(count: int = 3) -> np.ndarray:
@@ -79,12 +72,10 @@ def make_faces(count: int = 3) -> np.ndarray:
 def settle(network, faces: np.ndarray) -> None:
     """Give a new network averages and a last layer with which it tells faces apart."""
     averaging = [layer for layer in network._flatten_layers() if hasattr(layer, "moving_mean")]
-    kept = [layer.momentum for layer in averaging]
-    for layer in averaging:
-        layer.momentum = 0.0
-    network(faces, training=True)
-    for layer, momentum in zip(averaging, kept, strict=True):
-        layer.momentum = momentum
+    with ExitStack() as patches:
+        for layer in averaging:
+            patches.enter_context(patch.object(layer, "momentum", 0.0))
+        network(faces, training=True)
 
 
 def save(network, stem, class_names=None) -> ModelFiles:
@@ -96,3 +87,8 @@ def save(network, stem, class_names=None) -> ModelFiles:
         card = {"class_names": class_names, "input_shape": [48, 48, 1], **files.hashes()}
         write_json(files.card, card)
     return files
+
+
+def require_equal(ours, theirs, atol: float = 0) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)

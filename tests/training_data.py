@@ -1,11 +1,10 @@
 """Generated datasets for the training tests: every class is a square in a place of its own."""
 
-import io
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image
 
 from emotion.labels import EMOTIONS, FER2013_CODES
 from emotion.training.data.datasets import Dataset
@@ -29,9 +28,8 @@ def make_dataset(train: int = 140, validation: int = 35, test: int = 35, votes=N
 
 
 def encode(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
+    """Return a grey image, or a colour one with red and blue changed, as PNG."""
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 def files_of(dataset: Dataset) -> dict[str, bytes]:
@@ -43,19 +41,22 @@ def files_of(dataset: Dataset) -> dict[str, bytes]:
     }
 
 
-def write_folder(root: Path, dataset: Dataset) -> Path:
-    """Write a dataset as `<split>/<class>/<n>.png`."""
-    for name, content in files_of(dataset).items():
+def put(root: Path, files: dict[str, bytes]) -> Path:
+    """Write files by their names below a folder."""
+    for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     return root
 
 
-def write_zip(path: Path, dataset: Dataset, prefix: str = "") -> Path:
-    """Write a dataset as a zip of such a folder, with `prefix` before each name."""
+def write_folder(root: Path, dataset: Dataset) -> Path:
+    return put(root, files_of(dataset))
+
+
+def write_zip(path: Path, dataset: Dataset) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files_of(dataset).items():
-            archive.writestr(prefix + name, content)
+            archive.writestr(name, content)
     return path
 
 
@@ -73,19 +74,21 @@ def write_csv(path: Path, dataset: Dataset) -> Path:
 def write_classes(root: Path, people: int = 8, classes=("anger", "happy")) -> Path:
     """Write `<class>/S<person>_001_<n>.png` as CK+ does: two images of each class a person."""
     random = np.random.default_rng(4)
-    for person in range(people):
-        for label, name in enumerate(classes):
-            (root / name).mkdir(parents=True, exist_ok=True)
-            for number in range(2):
-                path = root / name / f"S{person:03d}_001_{number:08d}.png"
-                path.write_bytes(encode(make_image(label, random)))
-    return root
+    files = {
+        f"{name}/S{person:03d}_001_{number:08d}.png": encode(make_image(label, random))
+        for person in range(people)
+        for label, name in enumerate(classes)
+        for number in range(2)
+    }
+    return put(root, files)
 
 
 def write_votes(path: Path, usages: list[str], counts: list[list[int]]) -> Path:
     """Write fer2013new.csv: the Usage and the ten votes of each row."""
-    names = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    rows = zip(usages, counts, strict=True)
-    lines = [f"{usage},fer.png,{','.join(map(str, row))}" for usage, row in rows]
-    path.write_text("\n".join([f"Usage,Image name,{names}", *lines]) + "\n")
+    lines = [
+        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    ]
+    for usage, row in zip(usages, counts, strict=True):
+        lines.append(f"{usage},fer.png,{','.join(map(str, row))}")
+    path.write_text("\n".join(lines) + "\n")
     return path

@@ -1,10 +1,12 @@
-from dataclasses import replace
+import os
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from training_data import (
     encode,
     make_dataset,
+    put,
     write_classes,
     write_csv,
     write_folder,
@@ -13,10 +15,17 @@ from training_data import (
 )
 
 from emotion.errors import DatasetError
-from emotion.labels import EMOTIONS, FERPLUS_COLUMNS
+from emotion.labels import EMOTIONS
+from emotion.training.data import cache
+from emotion.training.data.cache import read_cached
 from emotion.training.data.datasets import Dataset, match_classes, read_datasets
+from emotion.training.data.layouts import read_layout
 from emotion.training.data.splits import make_splits
 from emotion.training.settings import TrainingSettings
+
+SMALL = make_dataset(train=42, validation=0, test=14)
+EIGHT = tuple(sorted((*EMOTIONS, "contempt")))
+EYE = np.eye(7, dtype=np.float32)
 
 
 @pytest.fixture
@@ -24,134 +33,77 @@ def read(tmp_path):
     """Return a function from settings to a dataset, cached below the test's folder."""
 
     def read(*paths, votes="", **options) -> Dataset:
-        named = tuple(map(str, paths))
-        runs = str(tmp_path / "runs")
-        return read_datasets(
-            TrainingSettings(dataset=named, votes=str(votes), runs=runs, **options)
-        )
+        options |= {"dataset": tuple(map(str, paths)), "votes": str(votes)}
+        return read_datasets(TrainingSettings(runs=str(tmp_path / "runs"), **options))
 
     return read
 
 
-def small() -> Dataset:
-    return make_dataset(train=42, validation=0, test=14)
-
-
-LAYOUTS = {
-    "folder": lambda root: write_folder(root / "data", small()),
-    "zip": lambda root: write_zip(root / "archive.zip", small(), "fer2013/"),
-    "folder of one zip": lambda root: write_zip(root / "archive.zip", small()).parent,
-    "folder of one csv": lambda root: write_csv(root / "fer2013.csv", small()).parent,
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_every_layout_gives_the_same_dataset(tmp_path, read, layout):
-    (tmp_path / "in").mkdir()
-    dataset, written = read(LAYOUTS[layout](tmp_path / "in")), small()
-    pictures = {  # order does not matter
-        (image.tobytes(), data.class_names[label], str(split))
-        for data in (dataset, written)
-        for image, label, split in zip(data.images, data.labels, data.splits, strict=True)
-    }
-    assert len(pictures) == len(dataset) == len(written)
-    assert (dataset.class_names, dataset.split_names()) == (EMOTIONS, ("train", "test"))
-    assert (dataset.images.dtype, dataset.labels.dtype) == (np.uint8, np.int64)
-    assert len(set(dataset.names)) == len(dataset)
-    assert dataset.sizes_wh.tolist() == [[48, 48]] * 56
-    assert dataset.unreadable == dataset.notes == ()
-
-
-HEADER = "emotion,pixels,Usage\n"
-
-
-def truncated_zip(root):
-    path = write_zip(root / "d.zip", make_dataset(train=14, validation=0, test=0))
-    path.write_bytes(path.read_bytes()[:-200])
-
-
-BAD_DATASETS = {  # how it is made, or the content of the file; its name; what the sentence names
-    "missing": (lambda root: None, "absent", "absent"),
-    "empty folder": (lambda root: (root / "d").mkdir(), "d", "dataset/README.md"),
-    "text file": ("x", "d.txt", ".zip or .csv"),
-    "empty csv": ("", "d.csv", "columns"),
-    "header only": (HEADER, "d.csv", "header"),
-    "wrong column": ("label,pixels,Usage\n0,1,Training\n", "d.csv", "label"),
-    "binary csv": (lambda root: (root / "d.csv").write_bytes(b"\0\xff" * 99), "d.csv", "columns"),
-    "short row": (f"{HEADER}0,7 7 7,Training\n", "d.csv", "row 2: .* 2304 .* 3 values"),
-    "truncated zip": (truncated_zip, "d.zip", "damaged"),
+HEADER = b"emotion,pixels,Usage\n"
+BAD_DATASETS = {  # the files, which of them is read, and what the sentence names
+    "missing": ({}, "absent", "absent"),
+    "empty folder": ({}, ".", "dataset/README.md"),
+    "text file": ({"d.txt": b"x"}, "d.txt", ".zip or .csv"),
+    "empty csv": ({"d.csv": b""}, "d.csv", "columns"),
+    "header only": ({"d.csv": HEADER}, "d.csv", "header"),
+    "wrong column": ({"d.csv": b"label,pixels,Usage\n0,1,Training\n"}, "d.csv", "label"),
+    "binary csv": ({"d.csv": b"\0\xff" * 99}, "d.csv", "columns"),
+    "short row": ({"d.csv": HEADER + b"0,7 7,Training\n"}, "d.csv", "row 2: .* 2304 .* 2 values"),
+    "no zip": ({"d.zip": b"PK\x03\x04 cut"}, "d.zip", "damaged"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_DATASETS, ids=str)
 def test_bad_datasets_give_one_sentence(tmp_path, read, case):
-    make, name, message = BAD_DATASETS[case]
-    if isinstance(make, str):
-        (tmp_path / name).write_text(make)
-    else:
-        make(tmp_path)
-    with pytest.raises(DatasetError, match=message) as caught:
-        read(tmp_path / name)
-    assert "\n" not in str(caught.value)
+    files, name, message = BAD_DATASETS[case]
+    with pytest.raises(DatasetError, match=f"^.*({message}).*$"):
+        read(put(tmp_path, files) / name)
 
 
 @pytest.fixture
 def voted(tmp_path):
     """Return (csv, votes) in which row n has all its votes in the n-th of the ten columns."""
-    counts = [[10 if column == row % 10 else 0 for column in range(10)] for row in range(60)]
+    counts = [[10 * (column == row % 10) for column in range(10)] for row in range(60)]
     usages = ["Training"] * 42 + ["PublicTest"] * 18
     table = write_votes(tmp_path / "fer2013new.csv", usages, counts)
-    return write_csv(tmp_path / "fer2013.csv", small()), table
+    return write_csv(tmp_path / "fer2013.csv", SMALL), table
 
 
-def test_votes_become_shares_of_the_seven_classes_and_come_from_the_cache(
-    tmp_path, read, voted, monkeypatch
-):
-    first = read(voted[0], votes=voted[1])
-    expected = [EMOTIONS.index(name) for name in FERPLUS_COLUMNS.values()]
-    np.testing.assert_array_equal(first.votes[:7], np.eye(7)[expected])
-    assert (first.votes[7:10] == 0).all(), "contempt, unknown and not-a-face belong to no class"
-    monkeypatch.setattr("emotion.training.data.cache.read_layout", None)
-    second = read(voted[0], votes=voted[1])
-    assert first.fingerprint() == second.fingerprint()
-    assert list((tmp_path / "runs" / ".cache").iterdir())
-
-
-def test_votes_that_cannot_be_used(tmp_path, read, voted):
+def test_votes_come_from_the_cache_or_a_sentence_says_why_not(tmp_path, read, voted, monkeypatch):
     people = write_classes(tmp_path / "ck")
     for paths in ((voted[0], voted[0]), (people,)):
         with pytest.raises(DatasetError, match="--votes"):
             read(*paths, votes=voted[1])
     with pytest.raises(DatasetError, match="--votes"):
         read(voted[0], contempt=True)
+    majority = read(voted[0], votes=voted[1], votes_as="majority", contempt=True)
+    assert (majority.class_names, majority.votes, len(majority)) == (EIGHT, None, 46)
+    monkeypatch.setattr("emotion.training.data.cache.read_layout", None)
+    assert read(voted[0], votes=voted[1]).votes[:10].sum() == 7, "three columns are no class"
+    assert list((tmp_path / "runs" / ".cache").iterdir())
 
 
 def test_settings_reach_the_reading(tmp_path, read, voted, astronaut):
-    majority = read(voted[0], votes=voted[1], votes_as="majority", contempt=True)
-    assert majority.class_names == tuple(sorted((*EMOTIONS, "contempt")))
-    assert (majority.votes, len(majority)) == (None, 46)
     with pytest.raises(DatasetError, match=r"none on 56 .*fer2013.csv row 2"):
         read(voted[0], subject_pattern="person-(.)")
-    (tmp_path / "photos" / "happy").mkdir(parents=True)
-    (tmp_path / "photos" / "happy" / "S007.png").write_bytes(encode(astronaut))
+    photos = put(tmp_path / "photos", {"happy/S007.png": encode(astronaut[::2, ::2])})
     whole, face = (
-        read(tmp_path / "photos", voted[0], subject_pattern=r"^S(\d+)", crop_faces=crop_faces)
+        read(photos, subject_pattern=r"^S(\d+)", crop_faces=crop_faces)
         for crop_faces in (False, True)
     )
     assert (whole.images[0] != face.images[0]).any()
-    assert set(whole.groups) == {"", "007"}
-    assert "56 of 57 images, such as fer2013.csv" in whole.notes[-1]
+    both = read(photos, voted[0], subject_pattern=r"^S(\d+)")
+    assert set(both.groups) == {"", "007"}
+    assert "56 of 57 images, such as fer2013.csv" in both.notes[-1]
 
 
 def test_several_datasets_become_one(tmp_path, read, voted):
-    folder = write_folder(tmp_path / "fer", small())
+    folder = write_folder(tmp_path / "fer", SMALL)
     people = write_classes(tmp_path / "ck", classes=("anger", "contempt", "happiness"))
-    (people / "anger" / "broken.png").write_bytes(b"x")
-    (people / "stray.png").write_bytes(b"x")
+    put(people, {"anger/broken.png": b"x", "stray.png": b"x"})
     assert read(people).class_names == ("anger", "contempt", "happiness"), "its own names"
     dataset = read(folder, people)
-    assert dataset.class_names == tuple(sorted((*EMOTIONS, "contempt")))
-    assert len(dataset) == 56 + 48
+    assert (dataset.class_names, dataset.votes, len(dataset)) == (EIGHT, None, 56 + 48)
     classes = [dataset.class_names[label] for label in dataset.labels[[56, 72, 88]]]
     assert classes == ["angry", "contempt", "happy"]
     assert dataset.names[0] == "fer/test/angry/42.png"
@@ -159,35 +111,31 @@ def test_several_datasets_become_one(tmp_path, read, voted):
     assert dataset.unreadable[0].startswith("ck/anger/broken.png: ")
     assert dataset.notes[0].startswith("ck: Left out 1 image")
     assert set(dataset.splits) == {"train", "test", ""}
-    assert dataset.votes is None
     split, _ = make_splits(dataset, TrainingSettings(test_share=0.25, validation_share=0.3))
     known = split.groups != ""
     assert (split.splits[~known] == "test").sum() == 14, "each is split in its own way"
     assert len(set(split.groups[known & (split.splits == "test")])) == 2
-    dataset = read(voted[0], voted[0])
-    assert len(set(dataset.names)) == 112
-    assert dataset.names[0] == "fer2013.csv row 2"
-    assert dataset.names[56] == "fer2013.csv (2)/fer2013.csv row 2"
-    for votes_as in ("second-head", "distribution"):
-        dataset = read(people, voted[0], votes=voted[1], votes_as=votes_as)
-        assert dataset.votes.shape == (len(dataset), 8)
-        assert not dataset.votes[:48].any()
-        assert (dataset.votes[48:55].sum(axis=1) == 1).all()
+    names = read(voted[0], voted[0]).names
+    assert len(set(names)) == 112
+    assert (names[0], names[56]) == ("fer2013.csv row 2", "fer2013.csv (2)/fer2013.csv row 2")
+    votes = read(people, voted[0], votes=voted[1]).votes
+    assert votes.shape == (48 + 56, 8)
+    assert not votes[:48].any()
+    assert (votes[48:55].sum(axis=1) == 1).all()
 
 
-def with_names(*class_names: str) -> Dataset:
+def with_names(*class_names: str, votes=None) -> Dataset:
     """Return 70 images of as many classes as there are names."""
     labels = np.arange(70) % len(class_names)
-    return replace(make_dataset(70, 0, 0), labels=labels, class_names=class_names)
+    return replace(make_dataset(70, 0, 0, votes), labels=labels, class_names=class_names)
 
 
 def test_classes_are_matched_to_a_model_by_synonyms():
-    dataset = with_names("anger", "happiness", "surprise")
-    votes = np.eye(3, dtype=np.float32)[dataset.labels]
-    matched = match_classes(replace(dataset, votes=votes), EMOTIONS)
+    votes = np.eye(3, dtype=np.float32)[np.arange(70) % 3]
+    matched = match_classes(with_names("anger", "happiness", "surprise", votes=votes), EMOTIONS)
     assert matched.class_names == EMOTIONS
     assert matched.labels[:3].tolist() == [0, 3, 6]
-    np.testing.assert_array_equal(matched.votes, np.eye(7, dtype=np.float32)[matched.labels])
+    np.testing.assert_array_equal(matched.votes, EYE[matched.labels])
     matched = match_classes(with_names("angry", "sad"), ("Sadness", "neutral", "Anger"))
     assert matched.labels[:2].tolist() == [2, 0]
     assert matched.class_names == ("Sadness", "neutral", "Anger")
@@ -196,29 +144,118 @@ def test_classes_are_matched_to_a_model_by_synonyms():
 
 
 def test_classes_that_the_model_does_not_know():
-    dataset = with_names("anger", "contempt")
+    dataset = with_names("anger", "contempt", votes=np.full((70, 2), 0.5, np.float32))
     with pytest.raises(DatasetError, match="contempt: --known-classes-only"):
         match_classes(dataset, EMOTIONS)
-    votes = np.full((70, 2), 0.5, np.float32)
-    matched = match_classes(replace(dataset, votes=votes), EMOTIONS, known_only=True)
+    matched = match_classes(dataset, EMOTIONS, known_only=True)
     assert (len(matched), set(matched.labels)) == (35, {0})
-    assert (matched.votes == np.eye(7, dtype=np.float32)[0]).all()
+    assert (matched.votes == EYE[0]).all()
     assert "35 contempt" in matched.notes[0]
-    for known_only in (False, True):
-        with pytest.raises(DatasetError, match="bored, tired"):
-            match_classes(with_names("bored", "tired"), EMOTIONS, known_only)
+    with pytest.raises(DatasetError, match="bored, tired"):
+        match_classes(with_names("bored", "tired"), EMOTIONS, known_only=True)
 
 
 def test_visitors_faces_are_all_learned_from_and_only_where_they_are_named(tmp_path, read):
-    data = make_dataset(14, 0, 7)
-    path = write_csv(tmp_path / "fer2013.csv", data)
-    write_folder(tmp_path / "folders", data)
-    for place in (tmp_path / "feedback", tmp_path / "folders" / "feedback"):
-        for name in ("happy", "sad"):
-            (place / name).mkdir(parents=True)
-            (place / name / "one.png").write_bytes(encode(data.images[0]))
-    for beside in (tmp_path / "folders", path):
+    path = write_csv(tmp_path / "fer2013.csv", SMALL)
+    folder = write_folder(tmp_path / "folders", SMALL)
+    for place in (tmp_path / "feedback", folder / "feedback"):
+        put(place, dict.fromkeys(("happy/one.png", "sad/one.png"), encode(SMALL.images[0])))
+    for beside in (folder, path):
         alone = read(beside)
-        assert (len(alone), alone.notes) == (21, ())
+        assert (len(alone), alone.notes) == (56, ())
     both = read(path, tmp_path / "feedback")
-    assert [len(both.split(name)) for name in ("train", "test")] == [16, 7]
+    assert [len(both.split(name)) for name in ("train", "test")] == [44, 14]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Return the list of what was read from its source."""
+    asked = []
+
+    def read(path, progress=None, **options):
+        asked.append(path)
+        return read_layout(path)
+
+    monkeypatch.setattr(cache, "read_layout", read)
+    return asked
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_csv(tmp_path / "data.csv", SMALL)
+
+
+def pictures(dataset) -> set:
+    """Return the images with what they are, in whatever order they stand."""
+    rows = zip(dataset.images, dataset.labels, dataset.splits, strict=True)
+    return {
+        (image.tobytes(), dataset.class_names[label], str(split)) for image, label, split in rows
+    }
+
+
+@pytest.mark.parametrize("write", [write_folder, write_zip, write_csv])
+def test_every_layout_is_the_same_dataset_and_comes_from_the_cache_next_time(
+    tmp_path, asked, write, source
+):
+    other = write(tmp_path / f"other.{write.__name__.removeprefix('write_')}", SMALL)
+    if write is write_folder:
+        put(other, {"train/happy/bröken.png": b"x", "stray.png": b"x"})
+    first, _, second = (read_cached(tmp_path / "cache", one, {}) for one in (other, source, other))
+    assert asked == [other, source]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert pictures(first) == pictures(SMALL)
+    assert len(set(first.names)) == len(first.sizes_wh) == len(first) == 56
+    assert len(first.unreadable) == len(first.notes) == (write is write_folder)
+    for field in fields(first):
+        ours, theirs = getattr(first, field.name), getattr(second, field.name)
+        assert type(ours) is type(theirs)
+        np.testing.assert_array_equal(ours, theirs)
+        assert getattr(ours, "dtype", None) == getattr(theirs, "dtype", None)
+
+
+def test_what_has_changed_is_read_again_and_replaces_the_old_entry(tmp_path, asked, monkeypatch):
+    source = write_folder(tmp_path / "data", SMALL)
+    file, other = source / "train" / "happy" / "3.png", source / "train" / "sad" / "3.png"
+    changes = {
+        "first": lambda: None,
+        "content": lambda: file.write_bytes((file.parent / "10.png").read_bytes()),
+        "time": lambda: os.utime(file, (1, 1)),
+        "name": lambda: file.rename(other),
+        "removed": other.unlink,
+        "version": lambda: monkeypatch.setattr(cache, "CACHE_VERSION", -1),
+    }
+    for number, (name, change) in enumerate(changes.items(), start=1):
+        change()
+        dataset = read_cached(tmp_path / "cache", source, {})
+        assert len(asked) == number, name
+        assert dataset.fingerprint() == read_layout(source).fingerprint()
+        assert len(list((tmp_path / "cache").iterdir())) == 1
+    read_cached(tmp_path / "cache", source, {"crop_faces": True})
+    assert len(asked) == len(changes) + 1
+
+
+def test_a_damaged_entry_is_read_again_and_mended(tmp_path, asked, source):
+    expected = read_cached(tmp_path / "cache", source, {}).fingerprint()
+    (entry,) = (tmp_path / "cache").iterdir()
+    whole = entry.read_bytes()
+    flipped = whole[:20_000] + bytes([whole[20_000] ^ 255]) + whole[20_001:]
+    without_column = whole.replace(b"groups.npy", b"troupe.npy")
+    for number, damaged in enumerate((b"", whole[:20_000], flipped, without_column), start=2):
+        assert damaged != whole
+        entry.write_bytes(damaged)
+        for _ in range(2):
+            assert read_cached(tmp_path / "cache", source, {}).fingerprint() == expected
+        assert len(asked) == number
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, source, monkeypatch):
+    (tmp_path / "file").write_text("a file where the folder should be")
+    assert len(read_cached(tmp_path / "file", source, {})) == 56
+
+    def fill(file, **arrays):
+        file.write(b"PK")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", fill)
+    assert len(read_cached(tmp_path / "cache", source, {})) == 56
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -1,9 +1,8 @@
 from dataclasses import replace
-from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
 from training_data import make_dataset
 
 from emotion.errors import DatasetError
@@ -20,30 +19,24 @@ from emotion.training.settings import TrainingSettings
 
 
 def as_jpeg(image: np.ndarray, quality: int = 75) -> np.ndarray:
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
+    return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 0)
 
 
 def smooth_dataset(train: int = 42, validation: int = 0, test: int = 14):
     """Return pictures that survive JPEG, each unlike all others."""
     dataset = make_dataset(train, validation, test)
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 255, (len(dataset), 8, 8), dtype=np.uint8)
-    resized = (Image.fromarray(one).resize((48, 48), Image.Resampling.BICUBIC) for one in coarse)
-    return replace(dataset, images=np.stack([np.asarray(image) for image in resized]))
+    coarse = np.random.default_rng(0).integers(0, 255, (len(dataset), 8, 8), dtype=np.uint8)
+    images = [cv2.resize(one, (48, 48), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    return replace(dataset, images=np.stack(images))
 
 
-def unsplit(dataset):
-    return replace(dataset, splits=np.full(len(dataset), "", dtype="U16"))
+def unsplit(images: int, **columns):
+    return replace(make_dataset(images, 0, 0), splits=np.full(images, "", "U16"), **columns)
 
 
-def people_dataset(people: int = 20, images: int = 7):
-    """Return unsplit images of people who each show every class."""
-    dataset = unsplit(make_dataset(people * images, 0, 0))
-    return replace(
-        dataset, groups=np.repeat([f"S{person:03d}" for person in range(people)], images)
-    )
+def people_dataset(people: int = 20):
+    """Return seven images each of people who show every class, in no split."""
+    return unsplit(7 * people, groups=np.repeat([f"S{person:03d}" for person in range(people)], 7))
 
 
 def people_of(dataset) -> list[set]:
@@ -58,17 +51,17 @@ def sizes(dataset) -> list[int]:
     return [len(dataset.split(name)) for name in dataset.split_names()]
 
 
-COPIES = {  # how a training image comes from a test image, and what is counted
-    "identical": (lambda image: image, Leaks(identical=1, similar=0)),
-    "jpeg": (as_jpeg, Leaks(identical=0, similar=1)),
-    "bad jpeg": (lambda image: as_jpeg(image, 50), Leaks(identical=0, similar=1)),
-    "darker": (lambda image: (image * 0.8 + 10).astype(np.uint8), Leaks(identical=0, similar=1)),
+COPIES = {  # how a training image comes from a test image, and whether it is then identical
+    "identical": (lambda image: image, 1),
+    "bad jpeg": (lambda image: as_jpeg(image, 50), 0),
+    "darker": (lambda image: (image * 0.8 + 10).astype(np.uint8), 0),
 }
 
 
 @pytest.mark.parametrize("case", COPIES, ids=str)
 def test_copies_leave_training_and_never_the_test_split(case):
-    copy, expected = COPIES[case]
+    copy, identical = COPIES[case]
+    expected = Leaks(identical, similar=1 - identical)
     dataset = smooth_dataset()
     dataset.images[3] = copy(dataset.images[-1])
     clean, leaks = remove_leaks(dataset)
@@ -98,14 +91,12 @@ def test_different_images_stay_and_flat_ones_are_like_nothing_but_themselves():
 def test_validation_is_stratified_and_shares_no_image():
     dataset = make_dataset(train=140, validation=0, test=7)
     dataset.images[7:70:7] = dataset.images[0]  # one image eleven times
-    for seed in range(5):
+    for seed in range(3):
         split = hold_out_validation(dataset, 0.2, seed)
         assert (hold_out_validation(dataset, 0.2, seed).splits == split.splits).all()
-        training, validation = split.split("train"), split.split("validation")
-        assert not np.isin(hash_images(training.images), hash_images(validation.images)).any()
-        assert len(training) + len(validation) == 140
-        assert (np.bincount(validation.labels, minlength=7) > 0).all()
-        assert len(split.split("test")) == 7
+        assert len(set(split.splits[0:70:7])) == 1
+        assert len(split.split("train")) + len(split.split("validation")) == 140
+        assert (np.bincount(split.split("validation").labels, minlength=7) > 0).all()
     assert sizes(hold_out_validation(make_dataset(), 0.5, 1)) == [140, 35, 35], "it brings its own"
 
 
@@ -117,13 +108,14 @@ def test_validation_without_people_is_what_it_always_was():
 
 
 def test_people_are_held_out_whole():
-    for seed, share in enumerate([0.05, 0.1, 0.3, 0.5, 0.8]):
-        dataset = hold_out_test(people_dataset(), share, seed)
-        training, testing = people_of(dataset)
-        assert share_nothing([training, testing])
-        assert len(testing) == round(20 * share)
-        counts = np.bincount(dataset.split("test").labels, minlength=7)
-        assert (counts == len(testing)).all()
+    for seed, share in enumerate([0.05, 0.3, 0.5]):
+        settings = TrainingSettings(test_share=share, seed=seed)
+        dataset, leaks = make_splits(people_dataset(), settings)
+        assert dataset.split_names() == ("train", "validation", "test")
+        assert (leaks, len(dataset)) == (Leaks(0, 0), 140)
+        assert share_nothing(people_of(dataset))
+        tested = round(20 * share)
+        assert np.bincount(dataset.split("test").labels).tolist() == [tested] * 7
 
 
 def test_people_who_share_a_picture_stay_together():
@@ -135,27 +127,23 @@ def test_people_who_share_a_picture_stay_together():
     unknown = people_dataset()
     unknown.groups[:70] = ""
     unknown.images[:7] = unknown.images[133:]  # a picture without a person, and the last person's
-    for seed in range(5):
+    for seed in range(3):
         training, testing = people_of(hold_out_test(dataset, 0.2, seed))
         assert chain <= training or chain <= testing
         splits = hold_out_test(unknown, 0.3, seed).splits
-        assert set(splits[:7]) == set(splits[133:])
-        assert len(set(splits[133:])) == 1
+        assert len({*splits[:7], *splits[133:]}) == 1
 
 
-@pytest.mark.parametrize("make", [people_dataset, lambda: unsplit(make_dataset(140, 0, 0))])
-def test_folds_cover_everything_once_and_share_nothing(make):
-    dataset, tested = make(), []
-    if dataset.groups is None:
+@pytest.mark.parametrize("people", [True, False])
+def test_folds_cover_everything_once_and_share_nothing(people):
+    dataset, tested = people_dataset() if people else unsplit(140), []
+    if not people:
         dataset.images[7:28:7] = dataset.images[0]  # one image four times
     for fold in range(1, 6):
         chosen = choose_fold(dataset, 5, fold, 3)
         assert set(np.bincount(chosen.split("test").labels, minlength=7)) <= {3, 4, 5, 6, 7}
         tested.append(set(np.flatnonzero(chosen.splits == "test")))
-        if chosen.groups is not None:
-            assert share_nothing(people_of(chosen))
-        else:
-            assert len(set(chosen.splits[0:28:7])) == 1
+        assert share_nothing(people_of(chosen)) if people else len(set(chosen.splits[:28:7])) == 1
     assert share_nothing(tested)
     assert len(set.union(*tested)) == 140
 
@@ -163,41 +151,23 @@ def test_folds_cover_everything_once_and_share_nothing(make):
 def test_test_images_come_from_the_data_or_from_what_is_in_no_split_or_from_training():
     dataset = make_dataset()
     assert (hold_out_test(dataset, 0.2, 1).splits == dataset.splits).all()
-    held_out = hold_out_test(make_dataset(140, 35, 0), 0.2, 1)
-    assert sizes(held_out) == [112, 35, 28]
-    dataset = make_dataset(70, 0, 70)
-    splits = dataset.splits.astype("U16")
-    splits[:35] = ""
-    divided = hold_out_test(replace(dataset, splits=splits), 0.2, 1).splits
+    assert sizes(hold_out_test(make_dataset(140, 35, 0), 0.2, 1)) == [112, 35, 28]
+    splits = np.array([""] * 35 + ["train"] * 35 + ["test"] * 70)
+    divided = hold_out_test(replace(make_dataset(70, 0, 70), splits=splits), 0.2, 1).splits
     assert (divided[35:] == splits[35:]).all()
     assert (divided[:35] == "test").sum() == 7
     private = replace(make_dataset(105), splits=np.array(["train"] * 105 + ["private_test"] * 70))
-    chosen = choose_fold(private, 5, 1, 3)  # which leaves the private test alone
-    assert sizes(chosen) == [84, 21, 70]
-
-
-def test_the_whole_pipeline():
-    settings = TrainingSettings(test_share=0.25, validation_share=0.2)
-    dataset, leaks = make_splits(people_dataset(12), settings)
-    assert dataset.split_names() == ("train", "validation", "test")
-    assert share_nothing(people_of(dataset))
-    assert (leaks, len(dataset)) == (Leaks(0, 0), 84)
-    dataset = smooth_dataset(140, 0, 14)
-    dataset.images[3] = dataset.images[-1]
-    kept, leaks = make_splits(dataset, TrainingSettings(keep_duplicates=True))
-    assert (leaks, len(kept), kept.twins.sum()) == (Leaks(1, 0, kept=True), 154, 1)
-    folds = (make_splits(people_dataset(), TrainingSettings(fold=n, folds=4)) for n in range(1, 5))
-    tested = [people_of(split)[2] for split, _ in folds]
-    assert share_nothing(tested)
-    assert len(set.union(*tested)) == 20
+    assert sizes(choose_fold(private, 5, 1, 3)) == [84, 21, 70], "the private test is left alone"
 
 
 def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
     dataset = smooth_dataset(140, 0, 14)
     for number in range(0, 140, 10):
         dataset.images[number] = as_jpeg(dataset.images[140 + number // 10])
-    expected = hold_out_validation(dataset, 0.1, 7).split("validation")
-    made, leaks = make_splits(dataset, TrainingSettings(validation_share=0.1, seed=7))
+    expected = hold_out_validation(dataset, 0.1, 2).split("validation")
+    kept, leaks = make_splits(dataset, TrainingSettings(keep_duplicates=True))
+    assert (leaks, len(kept), kept.twins.sum()) == (Leaks(0, 14, kept=True), 154, 14)
+    made, leaks = make_splits(dataset, TrainingSettings(validation_share=0.1, seed=2))
     copied = np.isin(hash_images(expected.images), hash_images(dataset.images[0:140:10]))
     assert 0 < copied.sum() < len(expected)
     assert leaks.similar == 14
@@ -209,10 +179,10 @@ TOO_LITTLE = {
     "class": (WITHOUT_HAPPY, {}, "none of happy"),
     "person": (people_dataset(1), {}, "two people"),
     "people": (people_dataset(3), {"fold": 1}, "5 people for 5 parts; received 3"),
-    "images": (unsplit(make_dataset(3, 0, 0)), {"fold": 1}, "5 different images"),
-    "classes": (unsplit(make_dataset(7, 0, 0)), {"fold": 1}, "as many images as parts"),
+    "images": (unsplit(3), {"fold": 1}, "5 different images"),
+    "classes": (unsplit(7), {"fold": 1}, "as many images as parts"),
     "one class": (make_dataset(1, 0, 7), {}, "two classes.* 1 images .* angry"),
-    "share": (unsplit(make_dataset(7, 0, 0)), {}, "20% out for test"),
+    "share": (unsplit(7), {}, "20% out for test"),
     "validation": (make_dataset(7, 0, 7), {}, "10% out for validation"),
     "second person": (people_dataset(2), {}, "two people .*10% out for validation"),
 }
@@ -221,9 +191,8 @@ TOO_LITTLE = {
 @pytest.mark.parametrize("case", TOO_LITTLE, ids=str)
 def test_too_little_to_split(case):
     dataset, settings, message = TOO_LITTLE[case]
-    with pytest.raises(DatasetError, match=message) as caught:
+    with pytest.raises(DatasetError, match=f"^.*({message}).*$"):
         make_splits(dataset, TrainingSettings(**settings))
-    assert "\n" not in str(caught.value)
 
 
 def test_rare_classes_and_images_without_a_person_are_no_obstacle(monkeypatch):

@@ -9,28 +9,26 @@ from emotion.labels import EMOTIONS, FERPLUS_COLUMNS
 from emotion.training.data.layouts import read_layout
 from emotion.training.data.votes import VOTE_COLUMNS, apply_votes, with_majority_labels
 
+USAGES = {"train": "Training", "test": "PublicTest", "private_test": "PrivateTest"}
+
 
 def votes(text: str) -> list[int]:
     """Return a row of ten votes: "happiness 6 NF 4"."""
     words = text.split()
-    counts = dict(zip(words[::2], map(int, words[1::2]), strict=True))
-    return [counts.pop(name, 0) for name in VOTE_COLUMNS] + list(counts.values())
+    return [int(words[words.index(name) + 1]) if name in words else 0 for name in VOTE_COLUMNS]
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Return a function from votes, a line a row, to the dataset that has them."""
+    """Return a function from votes, a line a row, to the dataset that has them and two more."""
 
-    def read(lines: list[str], split: str = "train", **options):
-        dataset = make_dataset(train=len(lines) + 2, validation=0, test=0)
-        dataset = replace(dataset, splits=np.array([split] * len(lines) + ["train"] * 2))
+    def read(lines, split: str = "train", **options):
+        lines = [*lines, "anger 10", "fear 10"]
+        splits = [split] * (len(lines) - 2) + ["train"] * 2
+        dataset = replace(make_dataset(len(lines), 0, 0), splits=np.array(splits))
         path = write_csv(tmp_path / "fer2013.csv", dataset)
-        usage = {"train": "Training", "test": "PublicTest", "private_test": "PrivateTest"}[split]
-        table = write_votes(
-            tmp_path / "fer2013new.csv",
-            [usage] * len(lines) + ["Training"] * 2,
-            [votes(line) for line in (*lines, "anger 10", "fear 10")],
-        )
+        usages = [USAGES[name] for name in splits]
+        table = write_votes(tmp_path / "fer2013new.csv", usages, [votes(line) for line in lines])
         return apply_votes(read_layout(path), table, **options)
 
     return read
@@ -44,7 +42,6 @@ def as_words(dataset, row: int = 0) -> dict[str, float]:
 
 BESIDE = {
     "happiness 10": {"happy": 1},
-    "happiness 5 sadness 5": {"happy": 0.5, "sad": 0.5},
     "happiness 1 anger 3": {"happy": 0.25, "angry": 0.75},
     "happiness 5 unknown 5": {"happy": 1},
     "contempt 5 neutral 5": {"neutral": 1},
@@ -53,15 +50,13 @@ BESIDE = {
 
 
 def test_shares_beside_the_label(read):
-    dataset = read(list(BESIDE), votes_as="blend")  # mixed where the targets are made, not here
+    dataset = read(BESIDE, votes_as="blend")  # mixed where the targets are made, not here
     assert [as_words(dataset, row) for row in range(len(BESIDE))] == list(BESIDE.values())
-    assert dataset.labels.tolist() == [*range(7), 0]
-    assert dataset.votes.dtype == np.float32
-    assert dataset.notes == ()
+    assert dataset.labels.tolist() == list(range(7))
+    assert (dataset.votes.dtype, dataset.notes) == (np.float32, ())
 
 
 MAJORITIES = {
-    "happiness 10": "happy",
     "happiness 6 sadness 4": "happy",
     "happiness 5 sadness 5": None,
     "happiness 4 sadness 2 fear 1 anger 1 disgust 1 surprise 1": "happy",
@@ -75,17 +70,16 @@ MAJORITIES = {
 
 
 def test_majority_takes_the_label_of_more_than_half(read):
-    dataset = read(list(MAJORITIES), votes_as="majority")
+    dataset = read(MAJORITIES, votes_as="majority")
     expected = [name for name in MAJORITIES.values() if name]
     assert [EMOTIONS[label] for label in dataset.labels] == [*expected, "angry", "fear"]
     assert dataset.votes is None
-    assert "6 of 12" in dataset.notes[0]
-    assert "(1 contempt, 2 no agreement, 2 not a face, 1 unknown)" in dataset.notes[0]
-    assert dataset.names[:2].tolist() == ["fer2013.csv row 2", "fer2013.csv row 3"]
+    reasons = "1 contempt, 2 no agreement, 2 not a face, 1 unknown"
+    assert f"6 of 11 rows ({reasons})" in dataset.notes[0]
+    assert dataset.names[:2].tolist() == ["fer2013.csv row 2", "fer2013.csv row 4"]
 
 
 DISTRIBUTIONS = {
-    "happiness 10": {"happy": 1},
     "happiness 8 sadness 2": {"happy": 1},
     "happiness 6 sadness 4": {"happy": 0.6, "sad": 0.4},
     "happiness 5 sadness 3 fear 2": {"happy": 0.625, "sad": 0.375},
@@ -102,7 +96,7 @@ DISTRIBUTIONS = {
 
 
 def test_distribution_is_that_of_the_published_code(read):
-    dataset = read(list(DISTRIBUTIONS), votes_as="distribution")
+    dataset = read(DISTRIBUTIONS, votes_as="distribution")
     expected = [shares for shares in DISTRIBUTIONS.values() if shares]
     assert [as_words(dataset, row) for row in range(len(dataset) - 2)] == expected
     for label, shares in zip(dataset.labels, expected, strict=False):
@@ -140,7 +134,6 @@ BAD_VOTES = {  # the votes for three rows, and what the sentence names
     "other rows": (f"{HEAD}Training{ROW}PublicTest{ROW}x{ROW}", "row 3, train .* PublicTest"),
     "column": (HEAD.replace("surprise", "surprised") + f"Training{ROW}" * 3, "without surprise"),
     "letters": (f"{HEAD}Training{ROW}".replace("1,", "many,", 1), "row 2 of "),
-    "empty": ("", "without Usage, neutral"),
     "binary": ("\0\x07" * 99, "cannot be read|without Usage"),
     "missing": (None, "cannot be read"),
     "none": (HEAD + f"Training{ROW}" * 3, "agree"),
@@ -153,9 +146,8 @@ def test_votes_that_do_not_fit(tmp_path, case):
     if content is not None:
         (tmp_path / "votes.csv").write_text(content)
     path = write_csv(tmp_path / "fer2013.csv", make_dataset(3, 0, 0))
-    with pytest.raises(DatasetError, match=message) as caught:
+    with pytest.raises(DatasetError, match=f"^.*({message}).*$"):
         apply_votes(read_layout(path), tmp_path / "votes.csv", votes_as="majority")
-    assert "\n" not in str(caught.value)
 
 
 def test_votes_that_seldom_agree_with_the_labels_are_doubted(read):
@@ -173,9 +165,7 @@ def test_majority_labels_on_splits_made_before(read, tmp_path):
     labelled = with_majority_labels(dataset, tmp_path / "fer2013new.csv")
     expected = ["sad", "surprise", EMOTIONS[dataset.labels[5]], "angry", "fear"]
     assert [EMOTIONS[label] for label in labelled.labels] == expected
-    assert labelled.names.tolist() == [dataset.names[row] for row in (0, 4, 5, 6, 7)]
-    np.testing.assert_array_equal(labelled.votes, dataset.votes[[0, 4, 5, 6, 7]])
+    kept = [0, 4, 5, 6, 7]
+    assert labelled.names.tolist() == dataset.names[kept].tolist()
+    np.testing.assert_array_equal(labelled.votes, dataset.votes[kept])
     assert "3 of 8" in labelled.notes[-1]
-    short = write_votes(tmp_path / "short.csv", ["Training"], [votes("anger 10")])
-    with pytest.raises(DatasetError, match=r"8 rows; .*short.csv has 1"):
-        with_majority_labels(dataset, short)

@@ -5,7 +5,8 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from narrow_networks import build_narrow, make_faces, settle
+from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+from narrow_networks import build_narrow, make_faces, require_equal, settle
 
 from emotion.errors import ModelError, TrainingError
 from emotion.model.keras import ModelFiles, load_keras_model, save_keras_model
@@ -18,12 +19,8 @@ from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
 def small_networks(monkeypatch):
     """Build Keras' applications with few channels."""
     for name in APPLICATIONS.values():
-        build = getattr(keras.applications, name)
-        monkeypatch.setattr(
-            keras.applications,
-            name,
-            lambda *given, build=build, **options: build_narrow(partial(build, *given, **options)),
-        )
+        narrow = partial(build_narrow, getattr(keras.applications, name))
+        monkeypatch.setattr(keras.applications, name, narrow)
 
 
 def start(network, weights: str | None = None) -> None:
@@ -37,43 +34,28 @@ def imagenet_file(path, architecture: str):
     backbone = backbone_of(build_network(architecture, 5))
     random = np.random.default_rng(0)
     backbone.set_weights([random.random(weights.shape) for weights in backbone.get_weights()])
-    backbone.save(path)
-    with h5py.File(path, "r+") as file:  # published as `save_weights` of Keras 2 wrote them
-        weights = file["model_weights"]
-        for name, value in weights.attrs.items():
-            file.attrs[name] = value
-        for name in list(weights):
-            file.move(f"model_weights/{name}", name)
-        del file["model_weights"]
-        del file.attrs["model_config"]
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, backbone)
     return backbone
-
-
-def require_equal(ours, theirs) -> None:
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)
 def test_backbone_from_a_file_given_or_fetched(architecture, tmp_path, monkeypatch):
-    path = tmp_path / "notop.h5"
-    backbone = imagenet_file(path, architecture)
+    path, asked = tmp_path / "notop.h5", []
+    expected = imagenet_file(path, architecture).get_weights()
+    fetch = "keras.src.utils.file_utils.get_file"
+    monkeypatch.setattr(fetch, lambda name, *_, **__: asked.append(name) or str(path))
     network = build_network(architecture, 7, second_head=True)
-    head = network.get_layer("emotion").get_weights()
     before = network.get_weights()
     start(network, "none")
     require_equal(network.get_weights(), before)
     start(network, path)
-    require_equal(backbone_of(network).get_weights(), backbone.get_weights())
-    require_equal(network.get_layer("emotion").get_weights(), head)
-    asked = []
-    monkeypatch.setattr(
-        "keras.src.utils.file_utils.get_file",
-        lambda name, *_, **__: asked.append(name) or str(path),
-    )
-    network = build_network(architecture, 7)
+    require_equal(backbone_of(network).get_weights(), expected)
+    require_equal(network.get_weights()[-4:], before[-4:])
+    assert asked == []
+    network.set_weights(before)
     start(network)
-    require_equal(backbone_of(network).get_weights(), backbone.get_weights())
+    require_equal(backbone_of(network).get_weights(), expected)
     assert asked == [pretrained.FILES[architecture]]
 
 
@@ -87,12 +69,9 @@ def test_offline_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     timeout = socket.getdefaulttimeout()
-    with pytest.raises(TrainingError) as caught:
+    words = f"^.*not known.*--weights none.*--weights PATH/{pretrained.FILES['vgg16']}.*$"
+    with pytest.raises(TrainingError, match=words):
         start(build_network("vgg16", 7))
-    message = str(caught.value)
-    for words in ("not known", "--weights none", f"--weights PATH/{pretrained.FILES['vgg16']}"):
-        assert words in message
-    assert "\n" not in message
     assert len(asked) == 1, "one attempt, no retries"
     assert socket.getdefaulttimeout() == timeout
     assert list((tmp_path / "models").iterdir()) == []
@@ -108,17 +87,14 @@ def test_files_that_are_not_theirs(tmp_path):
 
     for write, message in (
         (lambda: None, "no such file"),
-        (lambda: path.write_bytes(b""), "cannot be used"),
         (cut_short, "cannot be used"),
         (lambda: imagenet_file(path, "vgg16"), "Layer count mismatch"),
         (lambda: network.save(path, include_optimizer=False), "Layer count mismatch"),
         (lambda: path.unlink() or path.mkdir(), "no such file"),
     ):
         write()
-        with pytest.raises(TrainingError, match=message) as caught:
+        with pytest.raises(TrainingError, match=f"^.*mobilenetv2.*{message}.*$"):
             start(network, path)
-        assert "mobilenetv2" in str(caught.value)
-        assert "\n" not in str(caught.value)
     for weights in ("imagenet", "some.h5"):
         with pytest.raises(TrainingError, match="vgg16, resnet50, mobilenetv2"):
             start(build_network("mini_xception", 7), weights)

@@ -117,8 +117,8 @@ def answering(monkeypatch):
     """Let every teacher answer the label's class at 0.5; return the list of calls."""
     calls = []
 
-    def teacher_answers(stems, images, class_names, temperature):
-        calls.append((tuple(map(str, stems)), len(images), temperature))
+    def teacher_answers(stems, images, class_names):
+        calls.append((tuple(map(str, stems)), len(images)))
         labels = np.arange(len(images)) % len(class_names)
         answers = np.full((len(images), len(class_names)), 0.5 / 6, np.float32)
         answers[np.arange(len(images)), labels] = 0.5
@@ -136,7 +136,7 @@ def test_softened_answers_are_kept_with_the_run(tmp_path, answering):
     np.testing.assert_allclose(taught[0], apply_temperature(row, 2.0)[0], rtol=1e-5)
     assert taught.dtype == np.float32
     np.testing.assert_array_equal(taught, again)
-    assert answering == [(("one", "two"), 70, 1.0)]
+    assert answering == [(("one", "two"), 70)]
     for kept in tmp_path.rglob("*.npz"):
         kept.write_bytes(b"damaged")
     what_teachers_say(*parts, settings)
@@ -156,5 +156,5 @@ def test_both_heads_are_taught(tmp_path, answering):
     assert [one.shape for one in taught] == [(70, 7)] * 2
     assert (taught[0].argmax(axis=1) == data.split("train").labels).all()
     assert sorted(answering) == sorted(
-        (stems, count, 1.0) for stems in (("one", "two"), ("three",)) for count in (70, 35)
+        (stems, count) for stems in (("one", "two"), ("three",)) for count in (70, 35)
     )

@@ -66,9 +66,8 @@ def match_classes(
         return dataset
     place_of = {common_name(name): place for place, name in enumerate(class_names)}
     place_of |= {name: place for place, name in enumerate(class_names)}
-    places = np.array(
-        [place_of.get(name, place_of.get(common_name(name), -1)) for name in dataset.class_names]
-    )
+    known = (name if name in place_of else common_name(name) for name in dataset.class_names)
+    places = np.array([place_of.get(name, -1) for name in known])
     unknown = places[dataset.labels] < 0
     counts = Counter(dataset.class_names[label] for label in dataset.labels[unknown])
     if unknown.all() or (counts and not known_only):
@@ -94,22 +93,21 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
     for number, (data, path) in enumerate(zip(datasets, paths, strict=True)):
         before = sum(other.name == path.name for other in paths[:number])
         label = f"{path.name} ({before + 1})" if before else path.name
-        lines = {
-            # rows of a csv already have its name
-            kind: [line if line.startswith(f"{label} ") else f"{label}/{line}" for line in texts]
-            for kind, texts in (("names", data.names), ("unreadable", data.unreadable))
-        }
+
+        def named(lines, label=label) -> list[str]:  # rows of a csv already have its name
+            return [line if line.startswith(f"{label} ") else f"{label}/{line}" for line in lines]
+
         places = np.array([class_names.index(common_name(name)) for name in data.class_names])
         part = _relabelled(data, places, class_names)
-        no_votes = np.zeros((len(part), len(class_names)), np.float32)
-        visitors = path.name == FEEDBACK_FOLDER
+        if path.name == FEEDBACK_FOLDER:
+            part = replace(part, splits=np.full(len(part), "train"))
+        if part.votes is None:
+            part = replace(part, votes=np.zeros((len(part), len(class_names)), np.float32))
         parts.append(
             replace(
                 part,
-                splits=np.full(len(part), "train") if visitors else part.splits,
-                votes=no_votes if part.votes is None else part.votes,
-                names=np.array(lines["names"]),
-                unreadable=tuple(lines["unreadable"]),
+                names=np.array(named(data.names)),
+                unreadable=tuple(named(data.unreadable)),
                 notes=tuple(f"{label}: {line}" for line in data.notes),
             )
         )

@@ -13,31 +13,28 @@ from emotion.training.data.layouts import read_layout
 
 FOLDERS_HANDLE = "msambare/fer2013"
 CSV_HANDLE = "challenges-in-representation-learning-facial-expression-recognition-challenge"
-CSV_NAME = "fer2013.csv"
-PLACES = {"folders": "fer2013", "csv": CSV_NAME}
+PLACES = {"folders": "fer2013", "csv": "fer2013.csv"}
 PAGES = {
     "folders": f"https://www.kaggle.com/datasets/{FOLDERS_HANDLE}",
     "csv": f"https://www.kaggle.com/competitions/{CSV_HANDLE}",
 }
 NEEDED_BYTES = {"folders": 500_000_000, "csv": 1_000_000_000}
 TRAINING_IMAGES = 28_709
-BY_HAND = {
-    "folders": """
+BY_HAND = {  # what to get from the page, and its name
+    "folders": ("press Download, then 'Download dataset as zip' (about 60 MB)", "archive.zip"),
+    "csv": (
+        "accept the rules, fetch fer2013.tar.gz (about 97 MB) from /data, and unpack it with "
+        "'tar -xzf fer2013.tar.gz'",
+        "fer2013.csv",
+    ),
+}
+STEPS = """
 By hand:
   1. sign in to Kaggle and open {page}
-  2. press Download, then 'Download dataset as zip': you get archive.zip (about 60 MB)
-  3. put it, as it is, into {folder}/
-  4. run: python3 run.py train --dataset {folder}/archive.zip
-""",
-    "csv": """
-By hand:
-  1. sign in to Kaggle, open {page}/rules and accept the rules
-  2. open {page}/data and download fer2013.tar.gz (about 97 MB)
-  3. unpack it with 'tar -xzf fer2013.tar.gz' and put fer2013.csv into {folder}/
-  4. run: python3 run.py train --dataset {folder}/fer2013.csv
-""",
-}
-WITH_A_TOKEN = """
+  2. {get}
+  3. put {name} into {folder}/
+  4. run: python3 run.py train --dataset {folder}/{name}
+
 Or with this command:
   1. sign in to Kaggle, open https://www.kaggle.com/settings and make an API token
   2. put it into the file ~/.kaggle/access_token, or into the variable KAGGLE_API_TOKEN
@@ -72,7 +69,8 @@ def download_fer2013(folder: Path, kind: str = "folders", overwrite: bool = Fals
         replaced = [(target, part / "before")] if target.exists() else []
         rename_all([*replaced, (fetched, target)])
     except Exception as error:  # kagglehub passes on what requests, zipfile and tarfile raise
-        steps = (BY_HAND[kind] + WITH_A_TOKEN).format(page=PAGES[kind], kind=kind, folder=folder)
+        get, name = BY_HAND[kind]
+        steps = STEPS.format(page=PAGES[kind], get=get, name=name, folder=folder, kind=kind)
         raise DatasetError(f"{_reason(error, kind)}\n{steps}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -107,13 +105,12 @@ def _fetch(kind: str, folder: Path) -> Path:
             raise
         return Path(kagglehub.competition_download(CSV_HANDLE, path="icml_face_data.csv", **where))
     with tarfile.open(path) as archive:
-        found = (member for member in archive if Path(member.name).name == CSV_NAME)
-        member = next((member for member in found if member.isfile()), None)
-        if member is None:
-            raise DatasetError(f"expected {CSV_NAME} inside {path.name}; it is not there")
-        with archive.extractfile(member) as content, path.with_name(CSV_NAME).open("wb") as file:
-            shutil.copyfileobj(content, file)
-    return path.with_name(CSV_NAME)
+        for member in archive:
+            if Path(member.name).name == "fer2013.csv" and member.isfile():
+                member.name = "fer2013.csv"
+                archive.extract(member, folder, filter="data")
+                return folder / "fer2013.csv"
+    raise DatasetError(f"expected fer2013.csv inside {path.name}; it is not there")
 
 
 def _reason(error: Exception, kind: str) -> str:

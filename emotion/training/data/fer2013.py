@@ -19,7 +19,7 @@ def read_csv(path: Path) -> Dataset:
 
     Raises DatasetError where the header lacks a column or no row can be used.
     """
-    images, labels, splits, names, unreadable = [], [], [], [], []
+    found, unreadable = [], []
     with path.open("rb") as file:
         header = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()
         head = [name.strip(' "') for name in header.split(",")]
@@ -34,27 +34,21 @@ def read_csv(path: Path) -> Dataset:
             code, pixels, usage = (fields[c] if c < len(fields) else b"" for c in columns)
             code, usage = code.decode(errors="replace"), usage.decode(errors="replace")
             name, image = f"{path.name} row {number}", _parse_pixels(pixels)
-            if code not in LABELS or usage not in CSV_SPLITS:
-                unreadable.append(
-                    f"{name}: expected an emotion from 0 to 6 and a Usage among "
-                    f"{', '.join(CSV_SPLITS)}; received {code[:20]!r} and {usage[:20]!r}"
-                )
-            elif image is None:
-                values = pixels.decode(errors="replace").split()
-                bad = [value for value in values if value not in GREY_VALUES]
-                example = f", {bad[0][:20]!r} among them" if bad else ""
-                unreadable.append(
-                    f"{name}: expected {IMAGE_SIDE**2} pixels between 0 and 255; "
-                    f"received {len(values)} values{example}"
-                )
-            else:
-                images.append(image)
-                labels.append(LABELS[code])
-                splits.append(CSV_SPLITS[usage])
-                names.append(name)
-    if not images:
+            if code in LABELS and usage in CSV_SPLITS and image is not None:
+                found.append((image, LABELS[code], CSV_SPLITS[usage], name))
+                continue
+            values = pixels.decode(errors="replace").split()
+            bad = [value for value in values if value not in GREY_VALUES]
+            example = f", {bad[0][:20]!r} among them," if bad else ""
+            unreadable.append(
+                f"{name}: expected an emotion from 0 to 6, {IMAGE_SIDE**2} pixels from 0 to 255, "
+                f"and a Usage among {', '.join(CSV_SPLITS)}; received {code[:20]!r}, "
+                f"{len(values)} values{example} and {usage[:20]!r}"
+            )
+    if not found:
         reason = f"none can be used ({unreadable[0]})" if unreadable else "there is only a header"
         raise DatasetError(f"expected rows of pixels in {path}; {reason}")
+    images, labels, splits, names = zip(*found, strict=True)
     return Dataset(
         images=np.stack(images),
         labels=np.array(labels, dtype=np.int64),

@@ -12,7 +12,6 @@ from emotion.training.data.splits import hash_images, remove_leaks
 
 NO_SPLIT = "no split yet"
 DARK_MEAN, BRIGHT_MEAN, FLAT_DEVIATION = 15, 240, 5
-BLANK_KINDS = ("all black", "all of one grey value", "nearly of one grey value")
 SIGNS = {"stop": "✗", "warning": "!", "note": "·", "fine": "✓"}  # by level, the gravest first
 FEW_IMAGES = 50
 LARGE_IMBALANCE = 5
@@ -31,9 +30,8 @@ class Finding(NamedTuple):
 def inspect_dataset(dataset: Dataset) -> dict:
     """Return the facts about a dataset, even one that is too small or too odd to train on.
 
-    They are those of `inspection.json`, but "duplicates" are the rows of each group of identical
-    images; "spanning" those groups that are in training and in a test split; "conflicting" those
-    that have several labels.
+    "duplicates" has the rows of each group of identical images, "spanning" the groups that are both
+    in training and in a test split, and "conflicting" those with several labels.
     """
     labels, splits, class_names = dataset.labels, dataset.splits, dataset.class_names
     counts = {
@@ -44,7 +42,7 @@ def inspect_dataset(dataset: Dataset) -> dict:
         for split in ("train", "validation", *TEST_SPLITS, "")
         if (splits == split).any()
     }
-    learnable = training_counts({"counts": counts}).values()
+    of_training = counts.get("train", counts.get(NO_SPLIT, {})).values()
     sizes = people = votes = None
     if dataset.sizes_wh is not None and len(dataset):  # before the images were made 48x48
         kinds, of_kind = np.unique(dataset.sizes_wh, axis=0, return_counts=True)
@@ -74,19 +72,20 @@ def inspect_dataset(dataset: Dataset) -> dict:
             "without": int((~voted).sum()),
             "agreement": float(agreed.mean()) if len(shares) else 0.0,  # a tie agrees, too
         }
-    _, picture, copies = np.unique(
-        hash_images(dataset.images), return_inverse=True, return_counts=True
-    )
     rows_of = {}
-    for row in np.flatnonzero(copies[picture] > 1).tolist():
-        rows_of.setdefault(picture[row], []).append(row)
-    groups = list(rows_of.values())
+    for row, picture in enumerate(hash_images(dataset.images).tolist()):
+        rows_of.setdefault(picture, []).append(row)
+    groups = [rows for rows in rows_of.values() if len(rows) > 1]
     pixels, sides = dataset.images, (1, 2)
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
-    masks = (highest == 0, lowest == highest, pixels.std(sides) < FLAT_DEVIATION)
-    masks += (mean < DARK_MEAN, mean > BRIGHT_MEAN)
     odd, told, names = {}, np.zeros(len(dataset), dtype=bool), names_of(dataset)
-    for kind, mask in zip((*BLANK_KINDS, "very dark", "very bright"), masks, strict=True):
+    for kind, mask in (
+        ("all black", highest == 0),
+        ("all of one grey value", lowest == highest),
+        ("nearly of one grey value", pixels.std(sides) < FLAT_DEVIATION),
+        ("very dark", mean < DARK_MEAN),
+        ("very bright", mean > BRIGHT_MEAN),
+    ):
         odd[kind] = [names[row] for row in np.flatnonzero(mask & ~told)]
         told |= mask
     tested, learned = np.isin(splits, TEST_SPLITS), np.isin(splits, ("train", "validation"))
@@ -106,13 +105,10 @@ def inspect_dataset(dataset: Dataset) -> dict:
         "notes": dataset.notes,
         "unreadable": dataset.unreadable,
         "images": len(dataset),
-        "imbalance": max(learnable) / min(learnable) if learnable and min(learnable) else None,
+        "imbalance": max(of_training) / min(of_training)
+        if all(of_training) and of_training
+        else None,
     }
-
-
-def training_counts(seen: dict) -> dict[str, int]:
-    """Return the images of each class that can be learned from, {} where there are none."""
-    return seen["counts"].get("train", seen["counts"].get(NO_SPLIT, {}))
 
 
 def names_of(dataset: Dataset) -> list[str]:
@@ -124,12 +120,14 @@ def names_of(dataset: Dataset) -> list[str]:
 
 def findings(seen: dict) -> list[Finding]:
     """Return what to know before training, the gravest first."""
-    found = []
+    found = [Finding("note", note) for note in seen["notes"]]
 
-    def say(level: str, words: str, consequence: str = "") -> None:
-        found.append(Finding(level, words, consequence))
+    def say(*words: str) -> None:
+        found.append(Finding(*words))
 
-    present = {name: count for name, count in training_counts(seen).items() if count}
+    counts = seen["counts"]
+    learnable = counts.get("train", counts.get(NO_SPLIT, {})).items()
+    present = {name: count for name, count in learnable if count}
     if len(present) < 2:
         words = f"There are training images of {', '.join(present) or 'no class'} only."
         say("stop", words, "Training needs two classes or more.")
@@ -144,36 +142,33 @@ def findings(seen: dict) -> list[Finding]:
         if (ratio := present[largest] / present[smallest]) >= LARGE_IMBALANCE:
             words = f"{largest} has {ratio:.1f} times as many training images as {smallest}."
             say("warning", words, "Look at macro F1, too, and try --class-weights balanced.")
-    groups = {
-        key: f"{counted(len(seen[key]), 'group')} of identical images"
+    duplicates, spanning, conflicting = (
+        f"{counted(len(seen[key]), 'group')} of identical images"
         for key in ("duplicates", "spanning", "conflicting")
-    }
+    )
     if seen["duplicates"]:
-        copies = sum(map(len, seen["duplicates"]))
-        say("note", f"{groups['duplicates']}, {copies:,} images in all.")
+        say("note", f"{duplicates}, {sum(map(len, seen['duplicates'])):,} images in all.")
     else:
         say("fine", "No two images are identical.")
     if seen["spanning"]:
         images = f"{counted(seen['leaked_images'], 'image')} that are also in a test split"
         words = f"Training leaves out {images} (--keep-duplicates keeps them)."
-        say("warning", f"{groups['spanning']} are in training and in a test split.", words)
+        say("warning", f"{spanning} are in training and in a test split.", words)
     if seen["conflicting"]:
         images = f"{sum(map(len, seen['conflicting'])):,} images"
         words = "Training learns all of their labels; conflicts.csv names them."
-        say("warning", f"{groups['conflicting']} with conflicting labels ({images}).", words)
+        say("warning", f"{conflicting} with conflicting labels ({images}).", words)
     if similar := seen["similar_images"]:
         images = f"{counted(similar, 'training image')} nearly the same as a test image"
         words = "Training leaves these out as well."
         say("warning", f"{images}: one picture, stored or cut otherwise.", words)
-    odd = {
-        kind: f"{len(names):,} {kind} ({names[0]}{', ...' * (len(names) > 1)})"
-        for kind, names in seen["odd_images"].items()
-    }
-    if blank := ", ".join(odd[kind] for kind in odd if kind in BLANK_KINDS):
+    if odd := seen["odd_images"]:
+        kinds = (
+            f"{len(names):,} {kind} ({names[0]}{', ...' * (len(names) > 1)})"
+            for kind, names in odd.items()
+        )
         words = "Training keeps them, with the labels they have; inspection.json names them."
-        say("note", f"Images without a face to see: {blank}.", words)
-    if extreme := ", ".join(odd[kind] for kind in odd if kind not in BLANK_KINDS):
-        say("note", f"Very dark or very bright images: {extreme}.")
+        say("note", f"Images that hardly show a face: {', '.join(kinds)}.", words)
     if oblong := (seen["sizes"] or {}).get("not_square"):
         words = "The square in the middle is taken; --crop-faces finds the face and takes that."
         say("note", f"{counted(oblong, 'image')} not square.", words)
@@ -182,9 +177,7 @@ def findings(seen: dict) -> list[Finding]:
         say("warning", f"{counted(len(seen['unreadable']), 'file')} could not be read.", words)
     else:
         say("fine", "Everything could be read.")
-    for note in seen["notes"]:
-        say("note", note)
-    if not set(seen["counts"]) & set(TEST_SPLITS):
+    if not set(counts) & set(TEST_SPLITS):
         people = ", each person on one side" * bool(seen["people"])
         words = f"Training holds out --test-share of it, or one part of it with --fold{people}."
         say("note", "The data brings no test split.", words)
@@ -199,57 +192,40 @@ def findings(seen: dict) -> list[Finding]:
 
 def inspection_lines(seen: dict) -> list[str]:
     """Return an inspection as lines for a terminal of 100 columns."""
-    lines = [headline(seen), "", *table(*counts_table(seen)), ""]
-    lines += [f"{name:12} {fact}" for name, fact in overview(seen)]
-    for finding in findings(seen):
-        lines.append("")
-        for start, words in ((SIGNS[finding.level], finding.text), ("  →", finding.consequence)):
-            first, indent = f"{start} ", " " * (len(start) + 1)
-            lines += textwrap.wrap(words, WIDTH, initial_indent=first, subsequent_indent=indent)
-    if seen["unreadable"]:
-        lines += ["", "Skipped:"]
-        for line in seen["unreadable"][:SHOWN_LINES]:
-            # the reason is at the end
-            lines.append(f"  {line if len(line) <= WIDTH else f'...{line[3 - WIDTH :]}'}")
-    if (more := len(seen["unreadable"]) - SHOWN_LINES) > 0:
-        lines.append(f"  and {more:,} more")
-    return lines
-
-
-def headline(seen: dict) -> str:
-    """Return "1,200 images of 7 classes"."""
-    classes = counted(len(seen["class_names"]), "class", "classes")
-    return f"{counted(seen['images'], 'image')} of {classes}"
-
-
-def counts_table(seen: dict) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: the images of each class in each split, in all, and their share."""
-    header = ["", *(name.replace("_", " ") for name in seen["counts"]), "all", "share"]
-    columns = [[*of_class.values(), sum(of_class.values())] for of_class in seen["counts"].values()]
+    classes, counts = counted(len(seen["class_names"]), "class", "classes"), seen["counts"]
+    header = ["", *(name.replace("_", " ") for name in counts), "all", "share"]
+    columns = [[*of_class.values(), sum(of_class.values())] for of_class in counts.values()]
     rows = []
-    for name, *counts in zip((*seen["class_names"], "all"), *columns, strict=True):
-        part = share(sum(counts) / max(1, seen["images"]), 1) if name != "all" else ""
-        rows.append([name, *(f"{count:,}" for count in (*counts, sum(counts))), part])
-    return header, rows
-
-
-def overview(seen: dict) -> list[tuple[str, str]]:
-    """Return the facts that fit in a line each, as (name, fact)."""
-    facts = []
+    for name, *numbers in zip((*seen["class_names"], "all"), *columns, strict=True):
+        part = share(sum(numbers) / max(1, seen["images"]), 1) if name != "all" else ""
+        rows.append([name, *(f"{number:,}" for number in (*numbers, sum(numbers))), part])
+    lines = [f"{counted(seen['images'], 'image')} of {classes}", "", *table(header, rows), ""]
     if sizes := seen["sizes"]:
         ends = (sizes[f"{which}_wh"] for which in ("smallest", "largest", "most_common"))
         smallest, largest, common = (f"{width}x{height}" for width, height in ends)
         images = counted(sizes["most_common_images"], "image")
         mixed = f"{smallest} to {largest}, most often {common} ({images})"
-        facts.append(("Sizes", f"all {common}" if sizes["kinds"] == 1 else mixed))
-    if people := seen["people"]:
-        unknown = f", not known on {people['images_unknown']:,} images"
-        facts.append(("People", f"{people['count']:,}{unknown * bool(people['images_unknown'])}"))
-    else:
-        facts.append(("People", "not known (--subject-pattern reads them from file names)"))
+        lines.append(f"Sizes        {mixed if sizes['kinds'] > 1 else f'all {common}'}")
+    people = "not known (--subject-pattern reads them from file names)"
+    if seen["people"]:
+        people = f"{seen['people']['count']:,}"
+        if unknown := seen["people"]["images_unknown"]:
+            people += f", not known on {unknown:,} images"
+    lines.append(f"People       {people}")
     if ratio := seen["imbalance"]:
-        facts.append(("Balance", f"the largest class is {ratio:.1f} times the smallest"))
+        lines.append(f"Balance      the largest class is {ratio:.1f} times the smallest")
     if votes := seen["votes"]:
         agreed = f"the label has the most votes on {share(votes['agreement'], 1)} of them"
-        facts.append(("Votes", f"on {votes['images']:,} images; {agreed}"))
-    return facts
+        lines.append(f"Votes        on {votes['images']:,} images; {agreed}")
+    for finding in findings(seen):
+        lines.append("")
+        for start, words in ((SIGNS[finding.level], finding.text), ("  →", finding.consequence)):
+            first, indent = f"{start} ", " " * (len(start) + 1)
+            lines += textwrap.wrap(words, WIDTH, initial_indent=first, subsequent_indent=indent)
+    skipped = seen["unreadable"]
+    lines += ["", "Skipped:"] if skipped else []
+    for line in skipped[:SHOWN_LINES]:  # the reason is at the end
+        lines.append(f"  {line if len(line) <= WIDTH else f'...{line[3 - WIDTH :]}'}")
+    if len(skipped) > SHOWN_LINES:
+        lines.append(f"  and {len(skipped) - SHOWN_LINES:,} more")
+    return lines

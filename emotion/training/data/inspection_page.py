@@ -20,29 +20,24 @@ SHOWN_GROUPS = 18
 
 
 def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
-    """Write everything about a dataset into a folder, and return the path of the page.
-
-    `inspection.json`; `duplicates.csv`, `conflicts.csv` and `unreadable.csv`; `class_counts.png`,
-    `contact_sheet.png` and, where labels conflict, `conflicts.png`; and `inspection.html`, one page
-    with all of it that loads nothing from elsewhere.
+    """Write the facts, tables and pictures of a dataset into a folder, and `inspection.html`, one
+    page with all of it that loads nothing from elsewhere; return its path.
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = {  # of the groups: the tables name them
         key: {"groups": len(seen[key]), "images": sum(map(len, seen[key]))}
         for key in ("duplicates", "spanning", "conflicting")
     }
-    found = inspection.findings(seen)
-    listed = {"findings": [finding._asdict() for finding in found]}
-    write_json(folder / "inspection.json", seen | numbers | listed)
+    found = [finding._asdict() for finding in inspection.findings(seen)]
+    write_json(folder / "inspection.json", seen | numbers | {"findings": found})
     names, class_of = inspection.names_of(dataset), np.array(dataset.class_names)[dataset.labels]
     skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
     tables = {"unreadable": [("name", "reason"), *skipped]}
     for table, key in (("duplicates", "duplicates"), ("conflicts", "conflicting")):
         tables[table] = [("group", "row", "name", "split", "class")]
         for number, rows in enumerate(seen[key], start=1):
-            tables[table] += [
-                (number, row, names[row], dataset.splits[row], class_of[row]) for row in rows
-            ]
+            for row in rows:
+                tables[table].append((number, row, names[row], dataset.splits[row], class_of[row]))
     for name, rows in tables.items():
         path = folder / f"{name}.csv"
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
@@ -59,17 +54,8 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
             part.write_bytes(buffer.getvalue())
     template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
     strict = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
-    page = jinja2.Template(template, **strict).render(
-        headline=inspection.headline(seen),
-        overview=inspection.overview(seen),
-        findings=found,
-        table=inspection.counts_table(seen),
-        pictures=pictures,
-        groups=len(seen["conflicting"]),
-        shown_groups=min(SHOWN_GROUPS, len(seen["conflicting"])),
-        unreadable=seen["unreadable"],
-        shown_lines=inspection.SHOWN_LINES,
-    )
+    lines = inspection.inspection_lines(seen)
+    page = jinja2.Template(template, **strict).render(lines=lines, pictures=pictures)
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
     return folder / "inspection.html"
@@ -123,8 +109,7 @@ def _sheet_figure(dataset: Dataset, seen: dict) -> Figure:
 
 def _conflicts_figure(dataset: Dataset, groups: list[list[int]]) -> Figure:
     """Draw one image of each conflicting group, with its labels above it."""
-    columns = min(9, len(groups))
-    lines = -(-len(groups) // columns)
+    columns, lines = min(9, len(groups)), -(-len(groups) // 9)
     figure = Figure(figsize=(max(3, 1.25 * columns), 1.75 * lines), layout="constrained")
     for place, rows in enumerate(groups, start=1):
         labels = Counter(dataset.class_names[label] for label in dataset.labels[rows])

@@ -12,20 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import JpegImagePlugin, PngImagePlugin
 
+from emotion.detection.crop import CROP_MARGIN, square_crop
 from emotion.detection.haar import FaceDetector
 from emotion.errors import DatasetError, ImageError
 from emotion.images.decoding import decode_image
 from emotion.images.folders import PHOTO_SUFFIXES
 from emotion.images.guards import DEFAULT_LIMITS
 from emotion.text import counted
-from emotion.training.data.dataset import Dataset, Progress
+from emotion.training.data.dataset import IMAGE_SIDE, Dataset, Progress
 from emotion.training.data.fer2013 import read_csv
-from emotion.training.data.framing import centre_square, largest_face, plain_grey
 
 FOLDER_SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -38,7 +40,6 @@ FOLDER_SPLITS = {
 FEEDBACK_FOLDER = "feedback"
 CK_PLUS_SUBJECT = r"^S\d{3}(?=_)"  # S010 in S010_004_00000017.png (CK+, Lucey et al. 2010)
 MOST_TIMES_ITS_SIZE = 200
-SMALLEST_BOMB_BYTES = 2**20
 ITEMS_AT_ONCE = 16  # for a thread, as most are done in 0.1 ms
 
 # The names of the files, a function from a name to its bytes, and what was skipped with its reason
@@ -63,10 +64,9 @@ def resolve_dataset(path: Path) -> Path:
 
 
 def _is_dataset(file: Path) -> bool:
-    if file.suffix.lower() != ".csv":
-        return file.suffix.lower() == ".zip"
     with file.open("rb") as opened:  # a csv of images, not of votes
-        return b"pixels" in opened.readline(1000)
+        is_images = b"pixels" in opened.readline(1000)
+    return file.suffix.lower() == ".zip" or (file.suffix.lower() == ".csv" and is_images)
 
 
 def _is_visible(name: str) -> bool:
@@ -78,23 +78,22 @@ def read_layout(
 ) -> Dataset:
     """Read a folder, a .zip or a .csv; DatasetError where that is damaged, empty or no such layout.
 
-    Args:
-        crop_faces: crop each image's largest face as the app does, not the square in its middle.
-        subject_pattern: regular expression for the person in a file name, its first group if it has
-            one; where it is empty or matches nothing, that of CK+ is tried.
+    `crop_faces` takes each image's largest face as the app does, not the square in its middle.
+    `subject_pattern` is a regular expression for the person in a file name, its first group if it
+    has one; where it is empty or matches nothing, that of CK+ is tried.
     """
-    framing = partial(largest_face, detector=FaceDetector()) if crop_faces else centre_square
+    detector = FaceDetector() if crop_faces else None
     if path.is_dir():
-        dataset = _read_images(path, _files_below(path), framing, progress)
+        dataset = _read_images(path, _files_below(path), detector, progress)
     elif path.suffix.lower() == ".zip":
         with _open_zip(path) as files:
-            dataset = _read_images(path, files, framing, progress)
+            dataset = _read_images(path, files, detector, progress)
     else:
         dataset = read_csv(path)
         if crop_faces:
             faces = dict(zip(dataset.names, dataset.images, strict=True))
             images, found, failed = _try_each(
-                lambda name: framing(faces[name]), list(faces), path, progress
+                lambda name: _frame(faces[name], detector), list(faces), path, progress
             )
             dataset = replace(dataset, unreadable=(*dataset.unreadable, *failed))
             dataset = replace(dataset.where(found), images=np.stack(images))
@@ -103,10 +102,7 @@ def read_layout(
 
 def names_below(root: Path) -> tuple[list[str], list[str]]:
     """Return the names of all visible files below a folder, and what could not be looked into."""
-    names, skipped = [], []
-
-    def skip(error: OSError) -> None:
-        skipped.append(f"{Path(error.filename).relative_to(root).as_posix()}: {error.strerror}")
+    names, errors = [], []
 
     def is_entered(folder: Path) -> bool:
         if not _is_visible(folder.name) or folder == root / FEEDBACK_FOLDER:
@@ -116,10 +112,11 @@ def names_below(root: Path) -> tuple[list[str], list[str]]:
         above = folder.resolve()  # a link to a folder that it lies in would never end
         return not any(parent.resolve().is_relative_to(above) for parent in folder.parents)
 
-    for folder, folders, files in os.walk(root, onerror=skip, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=errors.append, followlinks=True):
         folders[:] = [name for name in folders if is_entered(Path(folder, name))]
         before = Path(folder).relative_to(root).as_posix() + "/"
         names += [before + name for name in files if not name.startswith(".")]
+    skipped = [f"{Path(e.filename).relative_to(root).as_posix()}: {e.strerror}" for e in errors]
     return sorted(name.removeprefix("./") for name in names), skipped
 
 
@@ -161,10 +158,8 @@ def _open_zip(path: Path) -> Iterator[_Files]:
         def read(name: str) -> bytes:
             before, after = entries[name].compress_size, entries[name].file_size
             _check_bytes(after)
-            if after > max(SMALLEST_BOMB_BYTES, MOST_TIMES_ITS_SIZE * max(1, before)):
-                raise ImageError(
-                    f"expected a photo; received {before:,} bytes that become {after:,}"
-                )
+            if after > max(2**20, MOST_TIMES_ITS_SIZE * before):
+                raise ImageError(f"expected a photo; {before:,} bytes of it become {after:,}")
             try:
                 return archive.read(entries[name])
             except Exception as error:  # zipfile, zlib, bz2 and lzma raise kinds of their own
@@ -181,7 +176,7 @@ def _check_bytes(size: int) -> None:
 
 
 def _read_images(
-    source: Path, files: _Files, framing: Callable, progress: Progress | None
+    source: Path, files: _Files, detector: FaceDetector | None, progress: Progress | None
 ) -> Dataset:
     """Decode every image that lies in a class folder, several at a time."""
     names, read, skipped = files
@@ -194,9 +189,9 @@ def _read_images(
 
     def decode(name: str) -> tuple[np.ndarray, tuple[int, int]]:
         content = read(name)
-        photo = plain_grey(content)
+        photo = _plain_grey(content)
         photo = decode_image(content) if photo is None else photo
-        return framing(photo), (photo.shape[1], photo.shape[0])
+        return _frame(photo, detector), (photo.shape[1], photo.shape[0])
 
     decoded, found, failed = _try_each(decode, list(splits), source, progress)
     images, sizes_wh = zip(*decoded, strict=True)
@@ -215,6 +210,47 @@ def _read_images(
     )
 
 
+def _plain_grey(content: bytes) -> np.ndarray | None:
+    """Return an eight-bit grey JPEG or PNG as (H, W) uint8; None for all else and what is damaged.
+
+    FER2013 and CK+ consist of these; `decode_image` takes several times as long for equal pixels.
+    """
+    if content.startswith(b"\xff\xd8\xff"):
+        plugin = JpegImagePlugin.JpegImageFile
+    elif content.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" in content[-12:]:
+        plugin = PngImagePlugin.PngImageFile
+    else:
+        return None
+    if b"Exif" in content or b"eXIf" in content:
+        return None
+    try:
+        with plugin(BytesIO(content)) as image:
+            special = {"icc_profile", "transparency"}.intersection(image.info)
+            is_plain = image.mode == "L" and not special and min(image.size) >= IMAGE_SIDE
+            return np.asarray(image) if is_plain and max(image.size) <= 1024 else None
+    except Exception:
+        return None  # broken bytes raise almost any kind; `decode_image` tells what is wrong
+
+
+def _frame(photo: np.ndarray, detector: FaceDetector | None) -> np.ndarray:
+    """Return the largest face of a photo, or without a detector the square in its middle, as the
+    app resizes it, (48, 48) uint8; ImageError without a face.
+    """
+    if detector is None:
+        if photo.shape == (IMAGE_SIDE, IMAGE_SIDE):
+            return photo
+        height, width = photo.shape[:2]
+        side = min(height, width)
+        box = ((width - side) / 2, (height - side) / 2, side, side)
+    else:
+        rgb = photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
+        boxes = [detection.box_xywh for detection in detector.detect(rgb)]
+        if not boxes:
+            raise ImageError("expected a face; none was found")
+        box = max(boxes, key=lambda box: box[2] * box[3])
+    return square_crop(photo, box, CROP_MARGIN, IMAGE_SIDE)
+
+
 def _find_splits(names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the split of each image of the dataset, and a note about images that lie elsewhere."""
     parts_of = {
@@ -223,10 +259,12 @@ def _find_splits(names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
         if name.lower().endswith(PHOTO_SUFFIXES)
         and all(_is_visible(part) or part == "." for part in name.split("/"))
     }
-    splits, expected = {}, "<split>/<class>/<image>"
-    for name, parts in parts_of.items():
-        if len(parts) > 2 and parts[-3].lower() in FOLDER_SPLITS:
-            splits[name] = FOLDER_SPLITS[parts[-3].lower()]
+    expected = "<split>/<class>/<image>"
+    splits = {
+        name: FOLDER_SPLITS[parts[-3].lower()]
+        for name, parts in parts_of.items()
+        if len(parts) > 2 and parts[-3].lower() in FOLDER_SPLITS
+    }
     depths = Counter(len(parts) for parts in parts_of.values() if len(parts) > 1)
     if not splits and depths:  # class folders alone: those as deep as most images lie
         usual = max(depths, key=lambda depth: (depths[depth], depth))
@@ -261,10 +299,10 @@ def _try_each(
             outcomes += done
             if progress is not None:
                 progress(len(outcomes), len(names))
-    failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
-    if len(failed) == len(names):
-        raise DatasetError(f"expected images in {source}; none can be read ({failed[-1]})")
     found = np.array([not isinstance(outcome, str) for outcome in outcomes])
+    if not found.any():
+        raise DatasetError(f"expected images in {source}; none can be read ({outcomes[-1]})")
+    failed = [outcome for outcome in outcomes if isinstance(outcome, str)]
     return [outcome for outcome in outcomes if not isinstance(outcome, str)], found, failed
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -39,30 +38,30 @@ class Leaks:
 
 
 def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, Leaks]:
-    """Return the dataset with training, validation and test images that share no picture.
+    """Return the dataset split without leaks; DatasetError with too few images, people or classes.
 
     Test images are those of `settings.fold`, else those the data brings, else a share held out.
-    Raises DatasetError where there are too few images, people or classes.
     """
-    learned = dataset.where(np.isin(dataset.splits, ("train", "")))
-    names = [dataset.class_names[label] for label in np.unique(learned.labels)]
+    learned = dataset.labels[np.isin(dataset.splits, ("train", ""))]
+    names = [dataset.class_names[label] for label in np.unique(learned)]
     if len(names) < 2:
         raise DatasetError(
             "expected training images of at least two classes; "
             f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
         )
-    keep, share, seed = settings.keep_duplicates, settings.validation_share, settings.seed
     if settings.fold:
-        dataset = choose_fold(dataset, settings.folds, settings.fold, seed)
+        dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
     else:
-        dataset = hold_out_test(dataset, settings.test_share, seed)
-    dataset, leaks = remove_leaks(dataset, keep, share, seed)
+        dataset = hold_out_test(dataset, settings.test_share, settings.seed)
+    dataset, leaks = remove_leaks(
+        dataset, settings.keep_duplicates, settings.validation_share, settings.seed
+    )
     missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
     if len(missing):
         names = ", ".join(dataset.class_names[label] for label in missing)
+        advice = "they are all in other splits, so give more of them, or another --seed"
         raise DatasetError(
-            f"expected training images of each class; received none of {names}, which are all in "
-            "other splits: more of them, or another --seed, would help"
+            f"expected training images of all classes, not none of {names}: {advice}"
         )
     return dataset, leaks
 
@@ -73,16 +72,16 @@ def remove_leaks(
     """Remove images that also stand in a test split, and training images that also stand in
     validation, unless told to keep them; mark such test images in `twins`.
 
-    A share is held out for validation, if asked for, before similar images are removed: which they
-    are then depends on equal pixels and the seed alone.
+    Validation images, if asked for, are held out before similar images are removed, so that which
+    they are depends on equal pixels and the seed alone.
     """
     dataset = replace(dataset, twins=np.zeros(len(dataset), bool))
-    dataset, identical = _leave_out(dataset, TEST_SPLITS, (_find_identical,), keep)
+    dataset, identical = _leave_out(dataset, TEST_SPLITS, [_find_identical], keep)
     if validation_share:
         dataset = hold_out_validation(dataset, validation_share, seed)
-    dataset, similar = _leave_out(dataset, TEST_SPLITS, (_find_similar,), keep)
-    finds = (_find_identical, _find_similar)
-    dataset, in_validation = _leave_out(dataset, ("validation",), finds, keep)
+    dataset, similar = _leave_out(dataset, TEST_SPLITS, [_find_similar], keep)
+    finds = [_find_identical, _find_similar]
+    dataset, in_validation = _leave_out(dataset, ["validation"], finds, keep)
     return dataset, Leaks(identical, similar, in_validation, keep)
 
 
@@ -103,9 +102,9 @@ def hold_out_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 def hold_out_test(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """Move a share of the images that are in no split to "test", the others to "train".
+    """Move a share of the images in no split to "test" and the others to "train".
 
-    A dataset that brings splits but no test split has it held out of its training images.
+    Where all are in a split and none in a test split, the share comes from the training images.
     """
     pool = dataset.splits == ""
     if not pool.any():
@@ -117,10 +116,9 @@ def hold_out_test(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 def choose_fold(dataset: Dataset, folds: int, fold: int, seed: int) -> Dataset:
-    """Cut all images but private_test into parts, stratified by class.
+    """Cut all images but private_test into `folds` parts, each person and picture in one of them.
 
-    Identical images, and all images of a person, are in one part. Part `fold`, counted from 1,
-    becomes "test" and the others "train", whatever splits the dataset has.
+    Part `fold`, counted from 1, becomes "test" and the others "train", whatever they were before.
     """
     pool = dataset.splits != "private_test"
     labels, (units, has_person) = dataset.labels[pool], _find_units(dataset.where(pool))
@@ -149,8 +147,7 @@ def _find_units(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     links = coo_array((np.ones(len(people)), (units[known], people)), (size, size))
     units = connected_components(links, directed=False)[1][units].astype(np.int64)
     has_person = np.isin(units, units[known])
-    few = np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE
-    return units, has_person | few
+    return units, has_person | (np.count_nonzero(~has_person) <= MOST_LIKE_PEOPLE)
 
 
 def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed: int) -> Dataset:
@@ -160,11 +157,9 @@ def _hold_out(dataset: Dataset, pool: np.ndarray, name: str, share: float, seed:
     if has_person.any():  # all images of a person together
         most = min(MOST_PARTS, len(np.unique(units[has_person])))
         if most < 2:
-            raise DatasetError(
-                f"expected two people to hold {share:.0%} out for {name}; received one"
-            )
+            raise DatasetError(f"expected two people to hold {share:.0%} out for {name}, not one")
         part = Fraction(share).limit_denominator(most)
-        part = min(max(part, Fraction(1, most)), Fraction(most - 1, most))
+        part = np.clip(part, Fraction(1, most), Fraction(most - 1, most))
         parts = _cut(units[has_person], labels[has_person], True, part.denominator, seed)
         held_out[has_person] = parts < part.numerator
     if not has_person.all():  # equal images together
@@ -188,13 +183,15 @@ def _cut(units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, see
         kind = "people" if by_person else "different images"
         raise DatasetError(f"expected {folds} {kind} for {folds} parts; received {len(unique)}")
     cutter = StratifiedGroupKFold if by_person else StratifiedKFold
-    labels, groups = (labels, units) if by_person else (labels[first], None)
+    labels = labels if by_person else labels[first]
     parts = np.empty(len(labels), dtype=np.int64)
     try:
         with warnings.catch_warnings():
             # A class with fewer images than parts is missing from some of them, which may be.
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-            folded = cutter(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+            folded = cutter(folds, shuffle=True, random_state=seed).split(
+                labels, labels, units if by_person else None
+            )
             for part, (_, rows) in enumerate(folded):
                 parts[rows] = part
     except ValueError as error:
@@ -202,9 +199,7 @@ def _cut(units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, see
     return parts if by_person else parts[place]
 
 
-def _leave_out(
-    dataset: Dataset, tested: tuple[str, ...], finds: tuple[Callable, ...], keep: bool
-) -> tuple[Dataset, int]:
+def _leave_out(dataset: Dataset, tested, finds, keep: bool) -> tuple[Dataset, int]:
     """Return the dataset without the other images that stand in these splits, too, and how many."""
     testing = np.isin(dataset.splits, tested)
     learning = ~np.isin(dataset.splits, (*tested, *TEST_SPLITS))

@@ -1,23 +1,20 @@
 """FER+: the votes of ten people for each row of fer2013.csv, and what is learned from them.
 
 The rules are those of Barsoum, Zhang, Ferrer and Zhang 2016, "Training deep networks for facial
-expression recognition with crowd-sourced label distribution" (arXiv:1608.01041), and of the code
-they published (github.com/microsoft/FERPlus, src/ferplus.py): a single vote for a class is an
-outlier and counts as none; "unknown" and "not a face" are classes that nothing is learned from.
+expression recognition with crowd-sourced label distribution" (arXiv:1608.01041), and of their code
+(github.com/microsoft/FERPlus, src/ferplus.py): a single vote for a class counts as none; nothing is
+learned from "unknown" and "not a face". `Dataset.votes` afterwards:
 
-What `Dataset.votes` holds afterwards:
-
-second-head   the share of the votes for each class, beside FER2013's label; zeros where nobody
-              voted for one of the classes. No row is removed.
-blend         the same; `emotion.training.fitting.targets` mixes these shares with the label.
-majority      None: the label is the class with more than half of the votes, other rows are removed.
-distribution  the distribution that the paper's cross-entropy mode learns from; the label is its
-              highest class. Test rows also need a majority, as in the published code.
+second-head, blend  the share of the votes for each class, beside FER2013's label; zeros where there
+                    is no vote for one of the classes. No row is removed.
+majority            None: the label is the class with more than half of the votes, other rows go.
+distribution        what the paper's cross-entropy mode learns from; the label is its highest class.
+                    Test rows also need a majority, as in the published code.
 """
 
 import csv
 import re
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,24 +44,22 @@ def apply_votes(
 ) -> Dataset:
     """Return a dataset that `read_layout` read from fer2013.csv with what people voted.
 
-    `path` is fer2013new.csv, row for row beside the csv; more rows may follow. Contempt becomes an
-    eighth class; without it, its share is left out, and in "majority" and "distribution" so are the
-    rows where it comes first. Raises DatasetError where the votes do not belong to these rows.
+    `path` is fer2013new.csv, row for row beside the csv; more rows may follow. Without `contempt`
+    as an eighth class its share is left out, and in "majority" and "distribution" the rows where it
+    comes first. Raises DatasetError where the votes do not belong to these rows.
     """
     usages, counts, rows = _read_votes(path, dataset.names)
-    for row, usage, split in zip(rows, usages, dataset.splits, strict=True):
+    for row, usage, split in zip(rows + 2, usages, dataset.splits, strict=True):
         if CSV_SPLITS.get(usage) != split:
-            row = f"row {row + 2}, {split} in the csv, is {usage} in {path}"
-            raise DatasetError(f"expected votes row for row beside the csv; {row}")
+            received = f"row {row}, {split} in the csv, is {usage} in {path}"
+            raise DatasetError(f"expected votes row for row beside the csv; {received}")
     shares = _by_class(counts, dataset.class_names)
-    voted = shares.any(axis=1)
-    if np.count_nonzero(voted) >= FEWEST_ROWS_TO_JUDGE:
-        agreement = (shares.argmax(axis=1) == dataset.labels)[voted].mean()
-        if agreement < LEAST_AGREEMENT:
-            dataset = dataset.noting(
-                f"Only {agreement:.0%} of the labels are what most people voted, where "
-                f"{EXPECTED_AGREEMENT:.0%} are usual: do the votes belong to this csv?"
-            )
+    agreed = (shares.argmax(axis=1) == dataset.labels)[shares.any(axis=1)]
+    if len(agreed) >= FEWEST_ROWS_TO_JUDGE and agreed.mean() < LEAST_AGREEMENT:
+        dataset = dataset.noting(
+            f"Only {agreed.mean():.0%} of the labels are what most people voted, where "
+            f"{EXPECTED_AGREEMENT:.0%} are usual: do the votes belong to this csv?"
+        )
     if contempt:
         names = tuple(sorted({*dataset.class_names, CONTEMPT}))
         places = np.array([names.index(name) for name in dataset.class_names])
@@ -82,7 +77,7 @@ def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
     """
     voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
     _, counts, _ = _read_votes(path, dataset.names[voted])
-    majority = _by_class(_each(counts, _majority), dataset.class_names)
+    majority = _by_class(_majority(counts), dataset.class_names)
     labels, keep = dataset.labels.copy(), np.ones(len(dataset), bool)
     labels[voted], keep[voted] = majority.argmax(axis=1), majority.any(axis=1)
     note = f"FER+ majority: left out {np.count_nonzero(~keep):,} of {len(dataset):,} images"
@@ -102,55 +97,47 @@ def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             reader = csv.DictReader(file)
-            wanted = ("Usage", *VOTE_COLUMNS)
-            if missing := [name for name in wanted if name not in (reader.fieldnames or ())]:
-                missing = ", ".join(missing)
-                raise DatasetError(f"expected a csv of votes; {path} is without {missing}")
+            columns = reader.fieldnames or ()
+            if missing := [name for name in ("Usage", *VOTE_COLUMNS) if name not in columns]:
+                raise DatasetError(f"expected votes; {path} is without {', '.join(missing)}")
             for row in reader:
                 usages.append(row["Usage"])
                 counts.append([int(row[name]) for name in VOTE_COLUMNS])
-    except (OSError, csv.Error) as error:
-        raise DatasetError(f"expected a csv of votes; {path} cannot be read: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (OSError, csv.Error, TypeError, ValueError) as error:
         row = f"row {len(usages) + 1} of {path}"
-        raise DatasetError(f"expected numbers of votes; {row} has something else") from error
+        raise DatasetError(f"expected numbers of votes; {row} cannot be read: {error}") from error
     rows = csv_row_index(names)
-    if len(rows) and len(counts) <= rows.max():
-        needed = f"expected votes for {rows.max() + 1} rows"
-        raise DatasetError(f"{needed}; {path} has {len(counts)}: it belongs to another csv")
+    if (needed := rows.max(initial=-1) + 1) > len(counts):
+        received = f"{path} has {len(counts)}: it belongs to another csv"
+        raise DatasetError(f"expected votes for {needed} rows; {received}")
     return np.array(usages)[rows], np.array(counts, np.int64)[rows], rows
 
 
 def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> Dataset:
     """Return the rows on which people agree, labelled by them, and notes on the others."""
-    chosen = majority = _each(counts, _majority)
+    chosen = majority = _majority(counts)
     if votes_as == "distribution":
-        chosen = _each(counts, _distribution)
+        unique, place = np.unique(counts, axis=0, return_inverse=True)  # many rows are equal
+        chosen = np.array([_distribution(row) for row in unique])[place]
         chosen[np.isin(dataset.splits, TEST_SPLITS) & ~majority.any(axis=1)] = 0
     reasons = np.array(CLASSES)[chosen.argmax(axis=1)]
     reasons = np.where(chosen.any(axis=1), reasons, "no agreement")
     keep = np.isin(reasons, dataset.class_names)
     if not keep.any():
         raise DatasetError("expected votes in which people agree; received none in any row")
-    removed = zip(*np.unique(reasons[~keep], return_counts=True), strict=True)
-    listed = ", ".join(f"{count:,} {reason}" for reason, count in removed)
-    note = f"FER+ {votes_as}: removed {np.count_nonzero(~keep):,} of {len(keep):,} rows"
-    kept = dataset.where(keep).noting(f"{note} ({listed})" if listed else note)
+    removed = sorted(Counter(reasons[~keep].tolist()).items())
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in removed) or "none"
+    note = f"FER+ {votes_as}: removed {np.count_nonzero(~keep):,} of {len(keep):,} rows ({listed})"
+    kept = dataset.where(keep).noting(note)
     votes = as_shares(_by_class(chosen[keep], dataset.class_names))
     labels = votes.argmax(axis=1).astype(np.int64)
     return replace(kept, labels=labels, votes=None if votes_as == "majority" else votes)
 
 
-def _each(counts: np.ndarray, rule: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return `rule` of each row of votes; equal rows, which are many, are worked out once."""
-    unique, place = np.unique(counts, axis=0, return_inverse=True)
-    return np.array([rule(row) for row in unique]).reshape(unique.shape)[place]
-
-
 def _majority(counts: np.ndarray) -> np.ndarray:
-    """Return the votes of the class that has more than half of them, (10,); else zeros."""
+    """Return the votes of the class that has more than half of a row's, else zeros, (N, 10)."""
     counts = np.where(counts >= LEAST_VOTES, counts, 0)
-    return np.where(counts > MAJORITY * counts.sum(), counts, 0)
+    return np.where(counts > MAJORITY * counts.sum(axis=1, keepdims=True), counts, 0)
 
 
 def _distribution(counts: np.ndarray) -> np.ndarray:

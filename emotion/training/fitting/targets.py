@@ -148,7 +148,7 @@ def _kept_answers(faces: Dataset, settings: TrainingSettings, head: str) -> np.n
     # None yet, or damaged, for which numpy and zipfile have many words: they are asked again
     with contextlib.suppress(Exception), kept.open("rb") as file, np.load(file) as arrays:
         return arrays["answers"]
-    answers = teacher_answers([Path(stem) for stem in stems], faces.images, faces.class_names, 1.0)
+    answers = teacher_answers([Path(stem) for stem in stems], faces.images, faces.class_names)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(kept) as part, part.open("wb") as file:
         np.savez(file, answers=answers)

@@ -81,32 +81,24 @@ def _residual(faces, stem: int, blocks: list[tuple[int, int]], weigh_channels: b
 
 
 def _mini_xception(faces):
-    """mini_Xception (Arriaga, Valdenegro-Toro, Plöger 2017): depthwise separable residual blocks.
-
-    Its last layer, 3x3 over the classes there, is dense over the averaged features here.
-    """
-
-    def separable(features, filters, activate):
-        start = dict.fromkeys(("depthwise_initializer", "pointwise_initializer"), "he_normal")
-        convolution = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, **start)
-        return _normalised(convolution(features), activate)
-
+    """mini_Xception (Arriaga, Valdenegro-Toro, Plöger 2017): separable residual blocks."""
+    start = dict.fromkeys(("depthwise_initializer", "pointwise_initializer"), "he_normal")
+    options = {"padding": "same", "use_bias": False} | start
     features = faces
     for _ in range(2):
         features = _convolution(features, 8, padding="valid")
     for filters in (16, 32, 64, 128):
         shortcut = _convolution(features, filters, kernel=1, stride=2, activate=False)
-        features = separable(separable(features, filters, True), filters, False)
+        for activate in (True, False):
+            features = layers.SeparableConv2D(filters, 3, **options)(features)
+            features = _normalised(features, activate)
         features = layers.MaxPooling2D(3, strides=2, padding="same")(features)
         features = layers.Add()([features, shortcut])
     return layers.GlobalAveragePooling2D()(features)
 
 
 def _vgg(faces):
-    """VGG for 48x48 (Khaireddin and Chen 2021): four pairs of 3x3 convolutions.
-
-    Its two dense layers have 512 units each in place of 4,096: 7 million parameters, not 40.
-    """
+    """VGG for 48x48 (Khaireddin and Chen 2021), with two dense layers of 512 units, not 4,096."""
     features = faces
     for filters in (64, 128, 256, 512):
         for _ in range(2):
@@ -120,10 +112,8 @@ def _vgg(faces):
 
 
 def _pretrained(faces, application: str, scale: float, offset: float | list[float]):
-    """One of Keras' applications, made for ImageNet, with random weights.
-
-    It sees the grey faces as three channels of twice the size, scaled for ImageNet: in float32
-    under any policy, as bfloat16 has no room for the grey levels of 0 to 255.
+    """One of Keras' applications, with random weights: it sees the grey faces as three channels of
+    twice the size, scaled for ImageNet in float32, as bfloat16 has no room for 0 to 255.
     """
     large = layers.UpSampling2D(ENLARGEMENT, interpolation="bilinear", dtype="float32")(faces)
     colors = layers.Concatenate(dtype="float32")([large, large, large])

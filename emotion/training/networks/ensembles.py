@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from emotion.errors import ModelError
 from emotion.model.keras import ModelFiles, load_keras_model
-from emotion.model.runtime import INPUT_SHAPE, EmotionModel, apply_temperature, load_model
+from emotion.model.runtime import INPUT_SHAPE, EmotionModel, load_model
 
 SMALLEST_PROBABILITY = 1e-7
 CHUNK_SIZE = 512
@@ -21,11 +21,8 @@ def average_models(
     """Return one network that answers with the mean of what saved models answer, and its classes.
 
     It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
-    lets a temperature be folded in, as in any other network.
-
-    Args:
-        stems: two models or more, each a folder and name without suffix; one may come twice.
-        mirrored: show each model the mirror image of each face as well; one model is enough then.
+    lets a temperature be folded in, as in any other network. With `mirrored`, each model also sees
+    the mirror image of each face, and one model is enough; else two or more, perhaps the same.
     """
     if len(stems) < 2 and not (stems and mirrored):
         raise ModelError(f"expected two models or more, or --mirrored; received {len(stems)}")
@@ -38,6 +35,9 @@ def average_models(
     for number, (stem, order) in enumerate(zip(stems, orders, strict=True), start=1):
         member = load_keras_model(ModelFiles(Path(stem)))
         member.name = f"member_{number}"
+        for place, variable in enumerate(member.weights):
+            # members of an average inside this one have the same names, which HDF5 refuses
+            variable._path = f"{place}/{variable.path}"
         of_member = [member(view) for view in views]
         if order != sorted(order):
             # picking columns is no layer that a plain Keras installation loads; a dense one is
@@ -54,16 +54,15 @@ def average_models(
 
 
 def teacher_answers(
-    stems: Sequence[Path], images: np.ndarray, class_names: Sequence[str], temperature: float
+    stems: Sequence[Path], images: np.ndarray, class_names: Sequence[str]
 ) -> np.ndarray:
-    """Return what saved models answer on the mean, softened for a network that learns from them.
+    """Return what saved models answer on the mean, (N, classes) float32; each row sums to 1.
 
-    Each model sees each face, (N, 48, 48) uint8, and its mirror image. A temperature above 1 makes
-    them softer (Hinton et al. 2015). Returns (N, classes) float32; each row sums to 1.
+    Each model sees each face, (N, 48, 48) uint8, and its mirror image.
     """
     models = [load_model(Path(stem)) for stem in stems]
     orders = [_order(model, class_names, "the dataset") for model in models]
-    softened = np.empty((len(images), len(class_names)), np.float32)
+    means = np.empty((len(images), len(class_names)), np.float32)
     for start in range(0, len(images), CHUNK_SIZE):
         chunk = slice(start, start + CHUNK_SIZE)
         faces = images[chunk, ..., None].astype(np.float32) / 255
@@ -72,8 +71,8 @@ def teacher_answers(
             for model, order in zip(models, orders, strict=True)
             for view in (faces, faces[:, :, ::-1])
         ]
-        softened[chunk] = apply_temperature(np.mean(answers, axis=0), temperature)
-    return softened
+        means[chunk] = np.mean(answers, axis=0)
+    return means
 
 
 def _order(model: EmotionModel, class_names: Sequence[str], whose: str) -> list[int]:

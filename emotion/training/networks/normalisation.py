@@ -34,40 +34,35 @@ class FastBatchNormalization(keras.layers.BatchNormalization):
         """Normalise by the batch in training, by the running averages otherwise."""
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
+
+        @ops.custom_gradient
+        def normalise(features, gamma, beta):
+            count = ops.cast(ops.size(features) // features.shape[-1], "float32")
+            accurate = ops.cast(features, "float32")
+            mean = _sum_of_channels(accurate) / count
+            variance = _sum_of_channels(ops.square(accurate)) / count - ops.square(mean)
+            variance = ops.maximum(variance, 0.0)  # rounding may take it below
+            inverse = ops.rsqrt(variance + self.epsilon)
+            scale = gamma * inverse
+
+            def gradient(upstream, *_of_mean_and_variance):
+                upwards = ops.cast(upstream, "float32")
+                of_beta = _sum_of_channels(upwards)
+                product = _sum_of_channels(upwards * ops.cast(features, "float32"))
+                of_gamma = (product - mean * of_beta) * inverse
+                slope = -scale * inverse * of_gamma / count
+                constant = -scale * of_beta / count - slope * mean
+                of_features = _affine(upstream, scale, constant) + _affine(features, slope)
+                return of_features, of_gamma, of_beta
+
+            return (_affine(features, scale, beta - mean * scale), mean, variance), gradient
+
         gamma, beta = ops.copy(self.gamma), ops.copy(self.beta)  # a gradient of tensors alone
-        outputs, mean, variance = _normalise_by_batch(self.epsilon)(inputs, gamma, beta)
-        for average, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+        outputs, *of_batch = normalise(inputs, gamma, beta)
+        for average, new in zip((self.moving_mean, self.moving_variance), of_batch, strict=True):
             kept = average * self.momentum
-            average.assign(kept + ops.stop_gradient(of_batch) * (1 - self.momentum))
+            average.assign(kept + ops.stop_gradient(new) * (1 - self.momentum))
         return outputs
-
-
-def _normalise_by_batch(epsilon: float):
-    """Return a function (features, gamma, beta) -> (normalised, mean, variance)."""
-
-    @ops.custom_gradient
-    def normalise(features, gamma, beta):
-        count = ops.cast(ops.size(features) // features.shape[-1], "float32")
-        accurate = ops.cast(features, "float32")
-        mean = _sum_of_channels(accurate) / count
-        variance = _sum_of_channels(ops.square(accurate)) / count - ops.square(mean)
-        variance = ops.maximum(variance, 0.0)  # rounding may take it below
-        inverse = ops.rsqrt(variance + epsilon)
-        scale = gamma * inverse
-
-        def gradient(upstream, *_of_mean_and_variance):
-            upwards = ops.cast(upstream, "float32")
-            of_beta = _sum_of_channels(upwards)
-            product = _sum_of_channels(upwards * ops.cast(features, "float32"))
-            of_gamma = (product - mean * of_beta) * inverse
-            slope = -scale * inverse * of_gamma / count
-            constant = -scale * of_beta / count - slope * mean
-            of_features = _affine(upstream, scale, constant) + _affine(features, slope)
-            return of_features, of_gamma, of_beta
-
-        return (_affine(features, scale, beta - mean * scale), mean, variance), gradient
-
-    return normalise
 
 
 def _sum_of_channels(features):
