@@ -23,8 +23,6 @@ from emotion.training.measuring.evaluation import Evaluation, fit_temperature, p
 from emotion.training.measuring.report import summary_lines, write_evaluation
 from emotion.training.settings import TrainingSettings
 
-KEPT = ("training_images", "validation_images", "selected_epoch", "seconds")
-
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -62,14 +60,11 @@ def cross_validate(
     """Train and test `settings.folds` times.
 
     For each part: choose it as the test split, the same person never on both sides -> remove leaks
-    -> hold out validation -> fit -> calibrate on validation -> answer the part's images. A
-    cross-validation that was killed goes on where it stopped: finished folds are kept below
-    `settings.runs`, an unfinished one goes on from its last epoch. `on_fold` is called after each
-    fold with a line about it.
+    -> hold out validation -> fit -> calibrate on validation -> answer the part's images. Finished
+    folds are kept below `settings.runs`; one that was killed goes on from its last epoch. `on_fold`
+    is called after each fold with a line about it.
 
-    Raises:
-        DatasetError: there are too few images or persons for so many folds.
-        TrainingError: a fold was kept that had other data or settings.
+    Raises DatasetError (too few images or persons) or TrainingError (a kept fold is of other data).
     """
     # TensorFlow warns of networks that are built again and again, which is meant here
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -78,15 +73,16 @@ def cross_validate(
         fold_settings = replace(settings, fold=number, name=f"{settings.name}_fold{number}")
         parts, _ = make_splits(dataset, fold_settings)
         tested = parts.split("test")
-        fold, evaluation = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
+        fold, answers = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
+        evaluation = Evaluation(parts.class_names, tested.labels, answers)
         evaluations.append(evaluation)
         rows.append(
             {
                 "fold": number,
                 "accuracy": evaluation.accuracy,
                 "macro_f1": evaluation.macro_f1,
-                "training_images": fold["training_images"],
-                "validation_images": fold["validation_images"],
+                "training_images": len(parts.split("train")),
+                "validation_images": len(parts.split("validation")),
                 "test_images": len(tested),
                 "selected_epoch": fold["selected_epoch"],
                 "seconds": fold["seconds"],
@@ -147,29 +143,25 @@ def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
     return summary
 
 
-def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evaluation]:
-    """Train on all parts but one and test on that one; keep the result."""
+def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndarray]:
+    """Train on all parts but one; return facts, and the probabilities of that one, both kept."""
     started = time.monotonic()
     fitted = fit(parts, settings)
-    validation, tested = parts.split("validation"), parts.split("test")
-    predict = fitted.network.predict_on_batch
+    validation, predict = parts.split("validation"), fitted.network.predict_on_batch
     temperature = fit_temperature(validation.labels, predict_images(predict, validation.images))
-    probabilities = apply_temperature(predict_images(predict, tested.images), temperature)
-    fold = {
-        "training_images": len(parts.split("train")),
-        "validation_images": len(validation),
-        "selected_epoch": fitted.selected_epoch,
-        "seconds": round(time.monotonic() - started, 1),  # of the last try
-    }
+    answers = predict_images(predict, parts.split("test").images)
+    probabilities = apply_temperature(answers, temperature)
+    seconds = round(time.monotonic() - started, 1)  # of the last try
+    fold = {"selected_epoch": fitted.selected_epoch, "seconds": seconds}
     kept = {"fold": fold, "probabilities": probabilities.tolist()}
     write_json(_file_of(settings), {"identity": identity_of(parts, settings)} | kept)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)  # the checkpoint is done with
     keras.utils.clear_session()
-    return fold, Evaluation(parts.class_names, tested.labels, probabilities)
+    return fold, probabilities
 
 
-def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evaluation] | None:
-    """Return what is kept of a fold that was finished before, None where nothing is.
+def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndarray] | None:
+    """Return what was kept of a finished fold, None where nothing is.
 
     Raises TrainingError: it had other data or settings, or cannot be used.
     """
@@ -180,9 +172,9 @@ def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evalua
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         require_same(kept["identity"], identity_of(parts, settings), path, "a fold", way_out)
-        fold, answers = {name: kept["fold"][name] for name in KEPT}, kept["probabilities"]
-        tested = parts.split("test")
-        return fold, Evaluation(parts.class_names, tested.labels, np.array(answers, float))
+        fold = {name: kept["fold"][name] for name in ("selected_epoch", "seconds")}
+        shape = len(parts.split("test")), len(parts.class_names)
+        return fold, np.array(kept["probabilities"], float).reshape(shape)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"expected a finished fold in {path}; it cannot be used ({error}): {way_out}"
