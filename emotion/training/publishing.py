@@ -33,7 +33,7 @@ from emotion.training.placing import Published, publish_finished, report_of, sta
 from emotion.training.settings import TrainingSettings
 
 CARD_VERSION = 1
-LIBRARIES = ("keras", "tensorflow", "numpy", "onnxruntime", "scikit-learn")
+LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "onnxruntime", "scikit-learn")
 LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is of the votes
 SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in another order
 # tables that are too long for a card; they stand in the report
@@ -194,7 +194,8 @@ def _finish(
             },
         }
     save_keras_model(network, files)
-    write_fast_form(files)
+    if keras.backend.backend() == "tensorflow":
+        write_fast_form(files)  # else `load_model` asks a process with TensorFlow, if there is any
     versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
     for library in LIBRARIES:
         with contextlib.suppress(ModuleNotFoundError):  # tensorflow-cpu has another name
@@ -212,6 +213,8 @@ def _finish(
     }
     write_json(files.card, card)
     model = load_model(stem)
+    for note in model.notes:
+        print(f"Note: {note}")
     if dataset is None:
         return Published(stem, {})
     results = {

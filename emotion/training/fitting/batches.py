@@ -97,7 +97,8 @@ def batch_multiple(architecture: str) -> int:
     TensorFlow 2.21 on processors writes past its memory in the gradient of a depthwise convolution
     whose batch does not split evenly among its threads, and the whole process dies.
     """
-    if architecture not in DEPTHWISE_NETWORKS or keras.distribution.list_devices("gpu"):
+    is_affected = keras.backend.backend() == "tensorflow" and architecture in DEPTHWISE_NETWORKS
+    if not is_affected or keras.distribution.list_devices("gpu"):  # which JAX without one refuses
         return 1
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if threads.isdecimal() and int(threads):

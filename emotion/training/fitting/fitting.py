@@ -72,10 +72,11 @@ def fit(
             # The average of the weights, if asked for, is measured and selected, not trained on
             trained = _values(learning)
             optimizer.finalize_variable_values(learning)
+            # On JAX a weight and its average now share memory that the next step gives away
+            _assign(learning, _values(learning))
             validation = run_epoch(run.trainer.test_on_batch, run.validation_batches)
             measured = _values(run.network.weights)
-            for variable, value in zip(learning, trained, strict=True):
-                variable.assign(value)
+            _assign(learning, trained)
             row = {"epoch": epoch + 1, "learning_rate": rate} | figures
             row |= {f"val_{key}": value for key, value in validation.items()}
             checkpoint.keep(row, _values(run.variables()), measured)
@@ -223,6 +224,11 @@ def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
     if len(network.outputs) > 1:
         heads = dict(zip(HEADS, heads, strict=True))
     return keras.Model(faces, heads)
+
+
+def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
