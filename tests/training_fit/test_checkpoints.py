@@ -20,14 +20,10 @@ def settings(tmp_path) -> TrainingSettings:
     return TrainingSettings(epochs=5, patience=2, runs=str(tmp_path), name="test")
 
 
-def arrays(value: float) -> list[np.ndarray]:
-    return [np.full((3, 2), value, np.float32), np.full(4, value, np.float32)]
-
-
 def keep(checkpoint: Checkpoint, accuracy: float, loss: float = 1.0) -> None:
     epoch = len(checkpoint.history) + 1
     row = {"epoch": epoch, "loss": loss, "val_accuracy": accuracy}
-    checkpoint.keep(row, arrays(epoch), arrays(10 * epoch))
+    checkpoint.keep(row, [np.full((3, 2), epoch, np.float32)], [np.float32([10 * epoch] * 4)])
 
 
 def opened(settings: TrainingSettings, *accuracies: float) -> Checkpoint:
@@ -40,9 +36,9 @@ def opened(settings: TrainingSettings, *accuracies: float) -> Checkpoint:
 
 
 def loaded(checkpoint: Checkpoint, key: str) -> set[float]:
-    variables = [keras.Variable(array) for array in arrays(0)]
-    checkpoint.load(key, variables)
-    return {float(number) for variable in variables for number in variable.numpy().ravel()}
+    variable = keras.Variable(np.zeros((3, 2) if key == "state" else 4, np.float32))
+    checkpoint.load(key, [variable])
+    return set(variable.numpy().ravel())
 
 
 def names(checkpoint: Checkpoint) -> list[str]:
@@ -67,8 +63,7 @@ def test_keeps_the_last_state_and_the_best_weights_until_it_has_waited_enough(se
 @pytest.mark.parametrize("file", ["selected-002.npz", "epoch-002.npz", STATE_FILE])
 def test_full_disk_keeps_the_checkpoint_before(settings, monkeypatch, file):
     checkpoint = opened(settings, 0.3)
-    kept = names(checkpoint)
-    write = checkpoints.whole_file
+    kept, write = names(checkpoint), checkpoints.whole_file
 
     def fill_disk(path):
         if path.name == file:
@@ -76,8 +71,8 @@ def test_full_disk_keeps_the_checkpoint_before(settings, monkeypatch, file):
         return write(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "whole_file", fill_disk)
-        patch.setattr("emotion.files.whole_file", fill_disk)
+        for module in ("emotion.training.fitting.checkpoints", "emotion.files"):
+            patch.setattr(f"{module}.whole_file", fill_disk)
         with pytest.raises(TrainingError, match=r"epoch 2; .*No space left"):
             keep(checkpoint, 0.5)
     assert names(checkpoint) == kept
@@ -92,21 +87,18 @@ def test_infinite_loss_keeps_the_checkpoint_before(settings):
     with pytest.raises(TrainingError, match="epoch 2; received nan"):
         keep(checkpoint, 0.3, loss=float("nan"))
     (checkpoint.folder / ".part-abc").mkdir()  # as a killed run leaves it
-    (checkpoint.folder / ".part-abc" / "epoch-002.npz").write_bytes(b"half")
     again = opened(settings)
     assert len(again.history) == 1
     assert not list(again.folder.glob(".part-*"))
 
 
 def test_another_run_is_refused(settings):
-    checkpoint = opened(settings, 0.3)
-    path = checkpoint.folder / STATE_FILE
+    path = opened(settings, 0.3).folder / STATE_FILE
     state = json.loads(path.read_text())
-    identity = state["identity"]
+    identity = dict(state["identity"])
     apart = {"data": identity.pop("data"), "settings": identity}  # as it once was written
-    for written in (None, apart):
-        if written:
-            path.write_text(json.dumps(state | {"identity": written}))
+    for written in (state["identity"], apart):
+        path.write_text(json.dumps(state | {"identity": written}))
         for change, message in (
             ({"mixup": 0.2}, r"mixup 0.0; received 0.2.* --name"),
             ({"teachers": ("models/one",)}, r"teachers \[\]; received \['models/one'\]"),
@@ -115,8 +107,13 @@ def test_another_run_is_refused(settings):
                 opened(replace(settings, **change))
         with pytest.raises(TrainingError, match="other data"):
             Checkpoint(make_dataset(train=70), settings).open()
-        for change in ({"patience": 9}, {"tensorboard": "logs"}):  # these shape nothing
-            assert len(opened(replace(settings, **change)).history) == 1
+        # these shape nothing
+        moved = replace(settings, patience=9, tensorboard="logs", models="m", overwrite=True)
+        assert len(opened(moved).history) == 1
+    plateau = replace(settings, schedule="plateau", name="plateau")
+    opened(plateau, 0.3)
+    with pytest.raises(TrainingError, match="patience 2; received 9"):
+        opened(replace(plateau, patience=9))
 
 
 def test_damaged_files_are_a_sentence(settings, tmp_path):
@@ -125,8 +122,7 @@ def test_damaged_files_are_a_sentence(settings, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TrainingError, match="cannot be used"):
         loaded(checkpoint, "state")
-    texts = ("", "{", "[]", '{"file": "epoch-001.npz"}')
-    for text in (*texts, '{"files": {}, "history": [], "identity": "x"}'):
+    for text in ("", "[]", '{"file": ""}', '{"files": {}, "history": [], "identity": "x"}'):
         (checkpoint.folder / STATE_FILE).write_text(text)
         with pytest.raises(TrainingError, match="damaged"):
             opened(settings)
@@ -135,20 +131,12 @@ def test_damaged_files_are_a_sentence(settings, tmp_path):
         opened(replace(settings, runs=str(tmp_path / "file")))
 
 
-@pytest.mark.parametrize(
-    ("epochs", "change", "taken"),
-    [
-        (5, {}, True),
-        (4, {}, False),
-        (5, {"mixup": 0.2}, False),
-        (5, {"name": "begun"}, False),
-    ],
-)
-def test_a_finished_run_of_other_name_is_taken_over(settings, epochs, change, taken):
-    first = opened(settings, *(epoch / 10 for epoch in range(epochs)))
+@pytest.mark.parametrize("change", [{}, {"mixup": 0.2}, {"name": "begun"}, {"epochs": 6}])
+def test_a_finished_run_of_other_name_is_taken_over(settings, change):
+    first = opened(settings, *(epoch / 10 for epoch in range(5)))
     opened(replace(settings, name="begun"), 0.5)
     settings = replace(settings, **{"name": "other", **change})
     folder = take_over_finished_run(DATA, settings)
-    assert folder == (first.folder if taken else None)
-    assert first.folder.exists() != taken
-    assert len(opened(settings).history) == (5 if taken else 1 if "name" in change else 0)
+    assert folder == (None if change else first.folder)
+    assert first.folder.exists() == bool(change)
+    assert len(opened(settings).history) == (1 if "name" in change else 0 if change else 5)

@@ -11,54 +11,48 @@ from emotion.progress import progress_bar
 from emotion.training.fitting.progress import TAGS, EventLog, Progress
 from emotion.training.settings import TrainingSettings
 
-ROWS = [
-    {"epoch": 1, "loss": 1.9, "accuracy": 0.2, "val_loss": 1.8, "val_accuracy": 0.51},
-    {"epoch": 2, "loss": 1.2, "accuracy": 0.541, "val_loss": 1.3, "val_accuracy": 0.5},
-]
-
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
-def work(monkeypatch, stream, total) -> str:
+def test_a_bar_that_goes_away_or_lines(monkeypatch):
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
     monkeypatch.setattr("tqdm.std.time", iter(range(0, 1000, 10)).__next__)
-    with progress_bar("photos", total, stream) as show:
-        show(40)
-        show(41)
-        show(50, "2 problems")
-    return stream.getvalue()
-
-
-def test_a_bar_that_goes_away_or_lines(monkeypatch):
-    text = work(monkeypatch, io.StringIO(), 100)
-    assert "\r" not in text
-    for words in ("50/100", "photos", "2 problems"):
-        assert words in text.splitlines()[-1]
-    text = work(monkeypatch, Terminal(), 100)
-    for words in ("50%|", "2 problems"):
-        assert words in text
-    assert text.split("\r")[-1].strip() == ""
-    for stream in (io.StringIO(), Terminal()):
-        text = work(monkeypatch, stream, None)
-        assert "50 photos" in text
-        assert "%" not in text
-
-
-def train(stream: io.StringIO, verbose: bool = True) -> str:
-    """Show two epochs of 500 images in batches of 128; return what was written."""
-    shown = Progress(stream, 40, 500, verbose)
-    for epoch in range(2):
-        shown.start_epoch(epoch)
-        for images in (128, 128, 128, 128):  # the last one was filled up
-            shown.show(images, {"loss": 1.2345, "accuracy": 0.5412})
-        shown.finish_epoch(ROWS[: epoch + 1])
-    return stream.getvalue()
+    for kind, total, words in (
+        (io.StringIO, 100, ("photos", "50/100", "2 problems")),
+        (Terminal, 100, ("50%|", "2 problems")),
+        (io.StringIO, None, ("50 photos",)),
+        (Terminal, None, ("50 photos",)),
+    ):
+        stream = kind()
+        with progress_bar("photos", total, stream) as show:
+            show(40)
+            show(50, "2 problems")
+        text = stream.getvalue() if stream.isatty() else stream.getvalue().splitlines()[-1]
+        for word in words:
+            assert word in text
+        assert ("\r" in text) == stream.isatty()
+        assert total or "%" not in text
+        assert not stream.isatty() or text.split("\r")[-1].strip() == ""
 
 
 def test_a_line_an_epoch_and_on_a_terminal_a_bar_too():
+    rows = [
+        {"epoch": 1, "loss": 1.9, "accuracy": 0.2, "val_loss": 1.8, "val_accuracy": 0.51},
+        {"epoch": 2, "loss": 1.2, "accuracy": 0.541, "val_loss": 1.3, "val_accuracy": 0.5},
+    ]
+
+    def train(stream: io.StringIO, verbose: bool = True) -> str:
+        shown = Progress(stream, 40, 500, verbose)
+        for epoch in range(2):
+            shown.start_epoch(epoch)
+            for images in (128, 128, 128, 128):  # the last one was filled up
+                shown.show(images, {"loss": 1.2345, "accuracy": 0.5412})
+            shown.finish_epoch(rows[: epoch + 1])
+        return stream.getvalue()
+
     written = train(io.StringIO())
     assert "\r" not in written
     first, second = written.splitlines()
@@ -94,7 +88,7 @@ def test_tensorboard_reads_every_figure_once_also_after_a_kill(tmp_path, kept):
 
 def test_without_a_folder_nothing_is_written_and_a_wrong_one_is_a_sentence(tmp_path):
     settings = TrainingSettings(tensorboard=str(tmp_path / "file"))
-    EventLog(replace(settings, tensorboard=""), []).write(ROWS[0])
+    EventLog(replace(settings, tensorboard=""), []).write({})
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
     with pytest.raises(TrainingError, match="--tensorboard"):

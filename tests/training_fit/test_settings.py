@@ -78,15 +78,6 @@ def test_what_follows_from_other_settings(monkeypatch, tmp_path):
         assert TrainingSettings(precision="float32").resolved_precision() == "float32"
 
 
-def test_a_resumed_run_may_differ_in_places_but_not_in_what_shapes_it():
-    settings = TrainingSettings()
-    places = {"models": "m", "runs": "r", "tensorboard": "t", "dataset": ("d",)}
-    moved = TrainingSettings(**places, overwrite=True, patience=3)
-    assert settings.shaping() == moved.shaping() != TrainingSettings(mixup=0.2).shaping()
-    plateaus = [TrainingSettings(schedule="plateau", patience=count) for count in (3, 4)]
-    assert plateaus[0].shaping() != plateaus[1].shaping()
-
-
 @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.1)])
 def test_rate_warms_up_and_ends(schedule, last):
     def rates(stage: Stage) -> list[float]:
