@@ -35,7 +35,7 @@ class CrossValidation:
 
     @property
     def pooled(self) -> Evaluation:
-        """Return one evaluation of all images, each answered by the network that never saw it."""
+        """Return one evaluation of all images."""
         return Evaluation(
             class_names=self.evaluations[0].class_names,
             labels=np.concatenate([each.labels for each in self.evaluations]),
@@ -44,7 +44,7 @@ class CrossValidation:
 
     @property
     def spread(self) -> dict[str, dict[str, float]]:
-        """Return mean and sample standard deviation over the folds of accuracy and macro F1."""
+        """Return mean and sample standard deviation over the folds."""
         figures = {name: [row[name] for row in self.rows] for name in ("accuracy", "macro_f1")}
         return {
             name: {"mean": float(np.mean(of)), "standard_deviation": float(np.std(of, ddof=1))}
@@ -76,18 +76,13 @@ def cross_validate(
         fold, answers = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
         evaluation = Evaluation(parts.class_names, tested.labels, answers)
         evaluations.append(evaluation)
-        rows.append(
-            {
-                "fold": number,
-                "accuracy": evaluation.accuracy,
-                "macro_f1": evaluation.macro_f1,
-                "training_images": len(parts.split("train")),
-                "validation_images": len(parts.split("validation")),
-                "test_images": len(tested),
-                "selected_epoch": fold["selected_epoch"],
-                "seconds": fold["seconds"],
-            }
-        )
+        counts = {
+            "training_images": len(parts.split("train")),
+            "validation_images": len(parts.split("validation")),
+            "test_images": len(tested),
+        }
+        figures = {"accuracy": evaluation.accuracy, "macro_f1": evaluation.macro_f1}
+        rows.append({"fold": number, **figures, **counts, **fold})
         images.append(tested.images)
         names.append(tested.names)
         on_fold(
@@ -120,25 +115,21 @@ def cross_validation_lines(result: CrossValidation) -> list[str]:
 
 
 def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
-    """Write everything about a cross-validation; return the path of `cross_validation.json`.
-
-    Beside it: `folds.csv`, a row a fold; `predictions.csv`, a row an image; and the tables and
-    figures of the pooled evaluation, as for a single one.
-    """
+    """Write tables and figures of folds, of images and of all; return the path of the JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     summary, pooled = folder / "cross_validation.json", result.pooled
     write_json(summary, {"folds": result.rows, **result.spread, "pooled": pooled.summary()})
     write_csv(folder / "folds.csv", result.rows)
-    counts = [row["test_images"] for row in result.rows]
-    columns = {
-        "name": range(len(pooled.labels)) if result.names is None else result.names,
-        "fold": np.repeat([row["fold"] for row in result.rows], counts),
-        "true_class": np.array(pooled.class_names)[pooled.labels],
-        "answer": np.array(pooled.class_names)[pooled.predictions],
-        "probability": [round(float(value), 4) for value in pooled.confidence],
-    }
-    cells = zip(*columns.values(), strict=True)
-    write_csv(folder / "predictions.csv", [dict(zip(columns, row, strict=True)) for row in cells])
+    folds = np.repeat(
+        [row["fold"] for row in result.rows], [len(e.labels) for e in result.evaluations]
+    )
+    names = range(len(folds)) if result.names is None else result.names
+    classes = np.array(pooled.class_names)
+    true, answers = classes[pooled.labels], classes[pooled.predictions]
+    head = ("name", "fold", "true_class", "answer", "probability")
+    sure = [round(float(value), 4) for value in pooled.confidence]
+    cells = zip(names, folds, true, answers, sure, strict=True)
+    write_csv(folder / "predictions.csv", [dict(zip(head, row, strict=True)) for row in cells])
     write_evaluation(folder, pooled, result.images)
     return summary
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ STEMS = ("m", "fer2013/m")
 def no_report():
     """Leave out the report, whose many pictures take longer than a training here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing, "write_report", lambda *arguments, **options: None)
+        patch.setattr(publishing, "write_report", Mock())
         yield
 
 
@@ -120,9 +121,7 @@ def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monk
 
 
 def test_on_jax_the_pair_is_published_without_a_fast_form(tmp_path, monkeypatch, capsys):
-    def no_gpu(kind):
-        raise RuntimeError("as JAX says where there is none")
-
+    no_gpu = Mock(side_effect=RuntimeError)  # so JAX answers where there is none
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
     monkeypatch.setattr("keras.distribution.list_devices", no_gpu)
     monkeypatch.setattr("emotion.model.runtime._convert", lambda files: "no TensorFlow")

@@ -46,8 +46,12 @@ class StandIn:
     It dies in `die_in`, a call counted from 1 and its epoch; a run diverges if `fail(settings)`.
     """
 
-    def __init__(self, die_in: tuple[int, int] | None = None):
-        self.runs, self.die_in, self.fail = [], die_in, lambda settings: False
+    def __init__(self):
+        self.restart(None)
+        self.fail = lambda settings: False
+
+    def restart(self, die_in: tuple[int, int] | None) -> None:
+        self.runs, self.die_in = [], die_in
 
     def __call__(self, dataset, settings, verbose=True, on_epoch=lambda row: None):
         self.runs.append((settings, dataset))
@@ -85,22 +89,13 @@ def answer(faces: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def use(monkeypatch):
-    """Return a function that lets a `StandIn` fit."""
+def fit(monkeypatch) -> StandIn:
     # there is nothing to clear, and it takes a third of a second
     monkeypatch.setattr("keras.utils.clear_session", lambda: None)
-
-    def use(stand_in: StandIn) -> StandIn:
-        for module in (cross_validation, tuning):
-            monkeypatch.setattr(module, "fit", stand_in)
-        return stand_in
-
-    return use
-
-
-@pytest.fixture
-def fit(use) -> StandIn:
-    return use(StandIn())
+    stand_in = StandIn()
+    for module in (cross_validation, tuning):
+        monkeypatch.setattr(module, "fit", stand_in)
+    return stand_in
 
 
 @pytest.fixture
@@ -109,7 +104,7 @@ def settings(tmp_path) -> TrainingSettings:
     return TrainingSettings(epochs=4, folds=FOLDS, precision="float32", **where)
 
 
-def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, settings):
+def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, settings, tmp_path):
     result = cross_validate(PEOPLE, settings)
     assert sorted(result.names) == sorted(PEOPLE.names)
     rows = [int(name.removesuffix(".png")) for name in result.names]
@@ -130,15 +125,34 @@ def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, setting
         np.testing.assert_allclose(calibrated.sum(axis=1), 1)
     assert sorted(tested) == sorted(set(PEOPLE.groups)), "each person in one fold"
 
+    accuracies = [evaluation.accuracy for evaluation in result.evaluations]
+    assert len(set(accuracies)) > 1
+    lines = cross_validation_lines(result)
+    assert max(map(len, lines)) <= 100
+    assert len({len(line) for line in lines[: FOLDS + 1]}) == 1, "columns line up"
+    assert f"± {np.std(accuracies, ddof=1):.2%}" in lines[FOLDS + 2]
+    path = write_cross_validation(tmp_path / "new", result)
+    content = json.loads(path.read_text())
+    spread = {"mean": np.mean(accuracies), "standard_deviation": np.std(accuracies, ddof=1)}
+    assert content["accuracy"] == pytest.approx(spread)
+    assert (content["pooled"]["images"], len(content["folds"])) == (210, FOLDS)
+    rows = read_csv(path.with_name("predictions.csv"))
+    right = sum(row["true_class"] == row["answer"] for row in rows) / len(rows)
+    assert right == pytest.approx(result.pooled.accuracy)
+    assert 0.5 < right < 1
+    assert (rows[0]["name"], rows[0]["fold"], rows[-1]["fold"]) == (result.names[0], "1", "3")
+    for name in ("folds.csv", "confusion_matrix.png", "classification_report.csv"):
+        assert path.with_name(name).stat().st_size > 50
+
 
 @pytest.mark.parametrize("killed_in", [1, 3])
-def test_killed_cross_validation_goes_on(use, fit, settings, killed_in):
+def test_killed_cross_validation_goes_on(fit, settings, killed_in):
     whole = cross_validate(PEOPLE, replace(settings, runs=f"{settings.runs}_whole"))
-    again = use(StandIn((killed_in, 2)))
+    fit.restart((killed_in, 2))
     with pytest.raises(Killed):
         cross_validate(PEOPLE, settings)
     result = cross_validate(PEOPLE, settings)
-    asked = [run.fold for run, _ in again.runs]
+    asked = [run.fold for run, _ in fit.runs]
     assert asked == [*range(1, killed_in + 1), *range(killed_in, FOLDS + 1)]
     np.testing.assert_array_equal(result.pooled.probabilities, whole.pooled.probabilities)
     ours, theirs = ([row | {"seconds": 0} for row in one.rows] for one in (result, whole))
@@ -158,28 +172,6 @@ def test_folds_of_something_else_and_damaged_ones_are_refused(fit, settings):
         kept.write_text(content)
         with pytest.raises(TrainingError, match=r"v1.5_fold2.json"):
             cross_validate(PEOPLE, settings)
-
-
-def test_lines_and_files_hold_every_figure_of_the_folds(fit, settings, tmp_path):
-    result = cross_validate(PEOPLE, settings)
-    accuracies = [evaluation.accuracy for evaluation in result.evaluations]
-    assert len(set(accuracies)) > 1
-    lines = cross_validation_lines(result)
-    assert max(map(len, lines)) <= 100
-    assert len({len(line) for line in lines[: FOLDS + 1]}) == 1, "columns line up"
-    assert f"± {np.std(accuracies, ddof=1):.2%}" in lines[FOLDS + 2]
-    path = write_cross_validation(tmp_path / "new", result)
-    content = json.loads(path.read_text())
-    spread = {"mean": np.mean(accuracies), "standard_deviation": np.std(accuracies, ddof=1)}
-    assert content["accuracy"] == pytest.approx(spread)
-    assert (content["pooled"]["images"], len(content["folds"])) == (210, FOLDS)
-    rows = read_csv(path.with_name("predictions.csv"))
-    right = sum(row["true_class"] == row["answer"] for row in rows) / len(rows)
-    assert right == pytest.approx(result.pooled.accuracy)
-    assert 0.5 < right < 1
-    assert (rows[0]["name"], rows[0]["fold"], rows[-1]["fold"]) == (result.names[0], "1", "3")
-    for name in ("folds.csv", "confusion_matrix.png", "classification_report.csv"):
-        assert path.with_name(name).stat().st_size > 50
 
 
 def read_csv(path) -> list[dict]:
@@ -205,14 +197,15 @@ def test_starts_from_the_given_settings_finds_better_ones_and_stops_bad_trials(f
 
 
 @pytest.mark.parametrize("killed_in", [(1, 2), (9, 1)])
-def test_killed_search_goes_on_as_if_it_had_not_been(use, fit, settings, killed_in):
+def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, killed_in):
     whole = tune(DATA, replace(settings, runs=f"{settings.runs}_whole"), 10)
-    again, retried = use(StandIn(killed_in)), killed_in[0]
+    asked, retried = fit.searched(), killed_in[0]
+    fit.restart(killed_in)
     with pytest.raises(Killed):
         tune(DATA, settings, 10)
     resumed = tune(DATA, settings, 10)
-    assert again.runs[retried - 1][0] == again.runs[retried][0], "with its name, so its checkpoint"
-    assert [row for n, row in enumerate(again.searched()) if n != retried] == fit.searched()
+    assert fit.runs[retried - 1][0] == fit.runs[retried][0], "with its name, so its checkpoint"
+    assert [row for n, row in enumerate(fit.searched()) if n != retried] == asked
     ours, theirs = ([replace(t, seconds=0) for t in one.trials] for one in (resumed, whole))
     assert ours == theirs
 

@@ -1,4 +1,4 @@
-"""Settings as flags and in their ranges, and what follows: rates, stages, optimizers, sides."""
+"""Settings as flags and in their ranges, and what follows: rates, stages, optimizers."""
 
 import argparse
 import re
@@ -14,7 +14,6 @@ from emotion.training.fitting.schedules import (
     build_optimizer,
     plan_stages,
     rate_on_plateau,
-    side_of,
 )
 from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from
 
@@ -142,9 +141,3 @@ def test_optimizers():
         optimizer.apply_gradients([(keras.ops.zeros(3), variable) for variable in variables])
         values = [float(variable.numpy()[0]) for variable in variables]
         assert values == [pytest.approx(0.95), 1, 1, 1], "biases and normalisation are spared"
-
-
-def test_faces_grow_to_the_side_that_is_served():
-    for smallest, expected in ((48, [48, 48]), (32, [32, 32, 40, 48]), (24, [24])):
-        settings = TrainingSettings(smallest_side=smallest, epochs=len(expected))
-        assert [side_of(settings, epoch) for epoch in range(len(expected))] == expected
