@@ -50,12 +50,12 @@ def publish(
     Raises TrainingError (a full disk, or the present model is better); the checkpoint is kept.
     """
     weights = settings.starting_weights()
-    is_model = weights not in ("none", "imagenet") and not weights.endswith(".h5")
-    start = named_with_hash(weights) if is_model else {"name": Path(weights).name}
+    started_from = None if weights == "none" else {"name": Path(weights).name}
+    if started_from and weights != "imagenet" and not weights.endswith(".h5"):
+        started_from = named_with_hash(weights)
     teachers = [named_with_hash(one) for one in (*settings.teachers, *settings.votes_teachers)]
     selection = {"by": "validation accuracy", "split": "validation"}
     selection |= {"epoch": fitted.selected_epoch, "epochs": len(fitted.history)}
-    started_from = None if weights == "none" else start
     facts = {"started_from": started_from, "learned_from": teachers or None, "selection": selection}
     with staged(settings) as folder:
         heads = [(folder, "labels", fitted.network, dataset)]
@@ -68,9 +68,9 @@ def publish(
             heads = [(folder, "votes", fitted.votes_network, crowd), of_labels]
         finished = []
         for place, answers, network, data in heads:
-            stem, more, classes = place / settings.name, {"answers": answers}, dataset.class_names
-            given = (settings, facts | more, data, leaks, fitted.history)
-            finished.append(_finish(stem, network, classes, *given))
+            stem, told = place / settings.name, facts | {"answers": answers}
+            given = (stem, network, data.class_names, settings, told, data, leaks)
+            finished.append(_finish(*given, fitted.history))
         published = publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
     return published

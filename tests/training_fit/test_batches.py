@@ -112,15 +112,6 @@ def test_batches_hold_every_image_once_in_the_order_of_the_seed():
         np.testing.assert_array_equal(weights, 1)
 
 
-def test_two_heads_go_by_their_names():
-    votes = EYE[np.arange(210) % 7]
-    votes[2] = 0
-    _, values, weights = batches_of(make_dataset(votes=votes))[0]
-    assert values.keys() == weights.keys() == {"emotion", "votes"}
-    np.testing.assert_array_equal(values["votes"], votes[:16])
-    assert weights["votes"].tolist() == [1, 1, 0] + [1] * 13
-
-
 def test_added_faces_count_nothing_and_the_mean_stays(monkeypatch):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "4")
     multiples = [batch_multiple(name) for name in ("cnn", "mini_xception", "mobilenetv2")]

@@ -175,10 +175,9 @@ def test_a_bar_that_goes_away_or_lines(monkeypatch):
 
 
 def test_a_line_an_epoch_and_on_a_terminal_a_bar_too():
-    rows = [
-        {"epoch": 1, "loss": 1.9, "accuracy": 0.2, "val_loss": 1.8, "val_accuracy": 0.51},
-        {"epoch": 2, "loss": 1.2, "accuracy": 0.541, "val_loss": 1.3, "val_accuracy": 0.5},
-    ]
+    figures = ((1, 1.9, 0.2, 1.8, 0.51), (2, 1.2, 0.541, 1.3, 0.5))
+    names = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    rows = [dict(zip(names, row, strict=True)) for row in figures]
 
     def train(stream: io.StringIO, verbose: bool = True) -> str:
         shown = Progress(stream, 40, 500, verbose)
