@@ -120,14 +120,13 @@ def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
     summary, pooled = folder / "cross_validation.json", result.pooled
     write_json(summary, {"folds": result.rows, **result.spread, "pooled": pooled.summary()})
     write_csv(folder / "folds.csv", result.rows)
-    folds = np.repeat(
-        [row["fold"] for row in result.rows], [len(e.labels) for e in result.evaluations]
-    )
+    counts = [row["test_images"] for row in result.rows]
+    folds = np.repeat([row["fold"] for row in result.rows], counts)
     names = range(len(folds)) if result.names is None else result.names
     classes = np.array(pooled.class_names)
     true, answers = classes[pooled.labels], classes[pooled.predictions]
-    head = ("name", "fold", "true_class", "answer", "probability")
     sure = [round(float(value), 4) for value in pooled.confidence]
+    head = ("name", "fold", "true_class", "answer", "probability")
     cells = zip(names, folds, true, answers, sure, strict=True)
     write_csv(folder / "predictions.csv", [dict(zip(head, row, strict=True)) for row in cells])
     write_evaluation(folder, pooled, result.images)

@@ -53,12 +53,10 @@ def write_tuning(tuning: Tuning) -> Path:
     """Write the trials beside the study as `trials.csv` and `trials.png`; return the picture."""
     folder = study_folder(tuning.settings)
     head = "trial", "state", "validation_accuracy", "epochs", "seconds"
-    rows = [
-        dict(zip(head, (t.number, t.state, t.accuracy, t.epochs, t.seconds), strict=True))
-        | t.settings
-        | {"reason": t.reason}
-        for t in tuning.trials
-    ]
+    rows = []
+    for trial in tuning.trials:
+        facts = trial.number, trial.state, trial.accuracy, trial.epochs, trial.seconds
+        rows.append(dict(zip(head, facts, strict=True)) | trial.settings | {"reason": trial.reason})
     write_csv(folder / "trials.csv", rows)
     picture = folder / "trials.png"
     with whole_file(picture) as part:
