@@ -34,8 +34,7 @@ def train(options: argparse.Namespace) -> None:
     from emotion.training.fitting.fitting import fit
     from emotion.training.publishing import publish
 
-    finished = take_over_finished_run(dataset, settings)
-    if finished:
+    if finished := take_over_finished_run(dataset, settings):
         print(f"Going on from {finished}, a finished run of the same data and settings")
     fitted = fit(dataset, settings)
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
@@ -47,10 +46,8 @@ def train(options: argparse.Namespace) -> None:
 def distill(options: argparse.Namespace) -> None:
     """Train one network on the averaged answers of several."""
     if "teachers" not in options:
-        raise TrainingError(
-            "expected the models to learn from: distill --teachers models/one models/another; "
-            "received none"
-        )
+        how = "distill --teachers models/one models/another"
+        raise TrainingError(f"expected the models to learn from: {how}; received none")
     train(options)
 
 
@@ -60,10 +57,8 @@ def ensemble(options: argparse.Namespace) -> None:
     settings = settings_from(options, _settings_of(stems[0]))
     target = Path(settings.models) / settings.name
     if target.resolve() in [stem.resolve() for stem in stems]:
-        raise TrainingError(
-            f"expected a --name of its own for the average; received {target.name}, which is one "
-            "of its members"
-        )
+        received = f"received {target.name}, which is one of its members"
+        raise TrainingError(f"expected a --name of its own for the average; {received}")
     _look_at_target(settings)
     import_keras()
     from emotion.training.networks.ensembles import average_models
@@ -202,9 +197,8 @@ def read_for_training(settings: TrainingSettings):
 
     say(f"Reading {', '.join(settings.dataset)}")
     dataset, leaks = make_splits(read_datasets(settings, reading_line()), settings)
-    counts = ", ".join(
-        f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in dataset.split_names()
-    )
+    names = dataset.split_names()
+    counts = ", ".join(f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in names)
     leaked = {
         "images that also stand in a test split": leaks.identical,
         "images nearly the same as a test image": leaks.similar,
@@ -262,25 +256,21 @@ def _card_of(stem: Path) -> dict:
 
 
 def _settings_of(stem: Path) -> dict[str, object]:
-    """Return the settings of reading and splitting that stand on a model's card, if it has one."""
+    """Return how a model's data was read and split, as far as its card says."""
     settings = part(_card_of(stem), "settings")
     return {name: settings[name] for name in (*DATA, *SPLITS) if name in settings}
 
 
 def _look_at_target(settings: TrainingSettings) -> None:
-    """Say what will become of a model of the new one's name.
-
-    A folder that cannot be written to is an error now, not after an hour of training.
-    """
+    """Say what will become of a model of the new one's name; refuse a folder that is read-only."""
     target = ModelFiles(Path(settings.models) / settings.name)
+    folder = target.stem.parent
     try:
-        target.stem.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.stem.parent):
-            pass
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise TrainingError(
-            "expected a folder that can be written to as --models; "
-            f"{target.stem.parent}: {error.strerror}"
+            f"expected a folder that can be written to as --models; {folder}: {error.strerror}"
         ) from error
     if target.weights.exists():
         when = "it is" if settings.overwrite else "if the new model is at least as good, it is"
@@ -288,7 +278,6 @@ def _look_at_target(settings: TrainingSettings) -> None:
 
 
 def _print_published(published) -> None:
-    """Print the figures of each split and where the model is."""
     from emotion.training.measuring.report import summary_lines
 
     if published.answers == "votes":

@@ -23,8 +23,6 @@ from emotion.training.measuring.evaluation import Evaluation, fit_temperature, p
 from emotion.training.measuring.report import summary_lines, write_evaluation
 from emotion.training.settings import TrainingSettings
 
-KEPT = ("training_images", "validation_images", "selected_epoch", "seconds")
-
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -37,7 +35,7 @@ class CrossValidation:
 
     @property
     def pooled(self) -> Evaluation:
-        """Return one evaluation of all images, each answered by the network that never saw it."""
+        """Return one evaluation of all images."""
         return Evaluation(
             class_names=self.evaluations[0].class_names,
             labels=np.concatenate([each.labels for each in self.evaluations]),
@@ -46,7 +44,7 @@ class CrossValidation:
 
     @property
     def spread(self) -> dict[str, dict[str, float]]:
-        """Return mean and sample standard deviation over the folds of accuracy and macro F1."""
+        """Return mean and sample standard deviation over the folds."""
         figures = {name: [row[name] for row in self.rows] for name in ("accuracy", "macro_f1")}
         return {
             name: {"mean": float(np.mean(of)), "standard_deviation": float(np.std(of, ddof=1))}
@@ -62,14 +60,11 @@ def cross_validate(
     """Train and test `settings.folds` times.
 
     For each part: choose it as the test split, the same person never on both sides -> remove leaks
-    -> hold out validation -> fit -> calibrate on validation -> answer the part's images. A
-    cross-validation that was killed goes on where it stopped: finished folds are kept below
-    `settings.runs`, an unfinished one goes on from its last epoch. `on_fold` is called after each
-    fold with a line about it.
+    -> hold out validation -> fit -> calibrate on validation -> answer the part's images. Finished
+    folds are kept below `settings.runs`; one that was killed goes on from its last epoch. `on_fold`
+    is called after each fold with a line about it.
 
-    Raises:
-        DatasetError: there are too few images or persons for so many folds.
-        TrainingError: a fold was kept that had other data or settings.
+    Raises DatasetError (too few images or persons) or TrainingError (a kept fold is of other data).
     """
     # TensorFlow warns of networks that are built again and again, which is meant here
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -78,20 +73,16 @@ def cross_validate(
         fold_settings = replace(settings, fold=number, name=f"{settings.name}_fold{number}")
         parts, _ = make_splits(dataset, fold_settings)
         tested = parts.split("test")
-        fold, evaluation = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
+        fold, answers = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
+        evaluation = Evaluation(parts.class_names, tested.labels, answers)
         evaluations.append(evaluation)
-        rows.append(
-            {
-                "fold": number,
-                "accuracy": evaluation.accuracy,
-                "macro_f1": evaluation.macro_f1,
-                "training_images": fold["training_images"],
-                "validation_images": fold["validation_images"],
-                "test_images": len(tested),
-                "selected_epoch": fold["selected_epoch"],
-                "seconds": fold["seconds"],
-            }
-        )
+        counts = {
+            "training_images": len(parts.split("train")),
+            "validation_images": len(parts.split("validation")),
+            "test_images": len(tested),
+        }
+        figures = {"accuracy": evaluation.accuracy, "macro_f1": evaluation.macro_f1}
+        rows.append({"fold": number, **figures, **counts, **fold})
         images.append(tested.images)
         names.append(tested.names)
         on_fold(
@@ -124,52 +115,43 @@ def cross_validation_lines(result: CrossValidation) -> list[str]:
 
 
 def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
-    """Write everything about a cross-validation; return the path of `cross_validation.json`.
-
-    Beside it: `folds.csv`, a row a fold; `predictions.csv`, a row an image; and the tables and
-    figures of the pooled evaluation, as for a single one.
-    """
+    """Write tables and figures of folds, of images and of all; return the path of the JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     summary, pooled = folder / "cross_validation.json", result.pooled
     write_json(summary, {"folds": result.rows, **result.spread, "pooled": pooled.summary()})
     write_csv(folder / "folds.csv", result.rows)
     counts = [row["test_images"] for row in result.rows]
-    columns = {
-        "name": range(len(pooled.labels)) if result.names is None else result.names,
-        "fold": np.repeat([row["fold"] for row in result.rows], counts),
-        "true_class": np.array(pooled.class_names)[pooled.labels],
-        "answer": np.array(pooled.class_names)[pooled.predictions],
-        "probability": [round(float(value), 4) for value in pooled.confidence],
-    }
-    cells = zip(*columns.values(), strict=True)
-    write_csv(folder / "predictions.csv", [dict(zip(columns, row, strict=True)) for row in cells])
+    folds = np.repeat([row["fold"] for row in result.rows], counts)
+    names = range(len(folds)) if result.names is None else result.names
+    classes = np.array(pooled.class_names)
+    true, answers = classes[pooled.labels], classes[pooled.predictions]
+    sure = [round(float(value), 4) for value in pooled.confidence]
+    head = ("name", "fold", "true_class", "answer", "probability")
+    cells = zip(names, folds, true, answers, sure, strict=True)
+    write_csv(folder / "predictions.csv", [dict(zip(head, row, strict=True)) for row in cells])
     write_evaluation(folder, pooled, result.images)
     return summary
 
 
-def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evaluation]:
-    """Train on all parts but one and test on that one; keep the result."""
+def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndarray]:
+    """Train on all parts but one; return facts, and the probabilities of that one, both kept."""
     started = time.monotonic()
     fitted = fit(parts, settings)
-    validation, tested = parts.split("validation"), parts.split("test")
-    predict = fitted.network.predict_on_batch
+    validation, predict = parts.split("validation"), fitted.network.predict_on_batch
     temperature = fit_temperature(validation.labels, predict_images(predict, validation.images))
-    probabilities = apply_temperature(predict_images(predict, tested.images), temperature)
-    fold = {
-        "training_images": len(parts.split("train")),
-        "validation_images": len(validation),
-        "selected_epoch": fitted.selected_epoch,
-        "seconds": round(time.monotonic() - started, 1),  # of the last try
-    }
+    answers = predict_images(predict, parts.split("test").images)
+    probabilities = apply_temperature(answers, temperature)
+    seconds = round(time.monotonic() - started, 1)  # of the last try
+    fold = {"selected_epoch": fitted.selected_epoch, "seconds": seconds}
     kept = {"fold": fold, "probabilities": probabilities.tolist()}
     write_json(_file_of(settings), {"identity": identity_of(parts, settings)} | kept)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)  # the checkpoint is done with
     keras.utils.clear_session()
-    return fold, Evaluation(parts.class_names, tested.labels, probabilities)
+    return fold, probabilities
 
 
-def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evaluation] | None:
-    """Return what is kept of a fold that was finished before, None where nothing is.
+def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndarray] | None:
+    """Return what was kept of a finished fold, None where nothing is.
 
     Raises TrainingError: it had other data or settings, or cannot be used.
     """
@@ -180,9 +162,9 @@ def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, Evalua
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         require_same(kept["identity"], identity_of(parts, settings), path, "a fold", way_out)
-        fold, answers = {name: kept["fold"][name] for name in KEPT}, kept["probabilities"]
-        tested = parts.split("test")
-        return fold, Evaluation(parts.class_names, tested.labels, np.array(answers, float))
+        fold = {name: kept["fold"][name] for name in ("selected_epoch", "seconds")}
+        shape = len(parts.split("test")), len(parts.class_names)
+        return fold, np.array(kept["probabilities"], float).reshape(shape)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"expected a finished fold in {path}; it cannot be used ({error}): {way_out}"

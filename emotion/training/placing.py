@@ -30,10 +30,9 @@ class Published:
 
 @contextlib.contextmanager
 def staged(settings: TrainingSettings) -> Iterator[Path]:
-    """Give an empty folder beside the run, for files that are moved when all is well.
+    """Give an empty folder in that of the run; it goes afterwards, unless its model was refused.
 
-    The folder goes afterwards, unless its model was refused; a checkpoint of the same name stays.
-    A disk that fills, or a folder that cannot be written to, becomes one sentence.
+    Raises TrainingError where the disk fills or a folder cannot be written to.
     """
     folder, is_refused = settings.run_folder() / "finished", False
     try:
@@ -77,8 +76,7 @@ def publish_finished(
     return tuple(replace(model, stem=target.stem) for model, target in pairs)
 
 
-def _why_not_replace(finished: Published, present: ModelFiles) -> str:
-    """Return why a finished model should not replace a present one, "" if it may."""
+def _why_not_replace(finished: Published, present: ModelFiles) -> str:  # "" if it may
     if not present.weights.exists():
         return ""
     not_comparable = f"{present.stem} cannot be compared with it"
@@ -98,12 +96,8 @@ def _why_not_replace(finished: Published, present: ModelFiles) -> str:
     splits = np.full(len(new.labels), "validation")
     validation = Dataset(result.images, new.labels, splits, new.class_names)
     accuracy = evaluate_model(model, validation).accuracy
-    if new.accuracy >= accuracy:
-        return ""
-    return (
-        f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one "
-        f"on {new.accuracy:.2%}"
-    )
+    told = f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one"
+    return "" if new.accuracy >= accuracy else f"{told} on {new.accuracy:.2%}"
 
 
 def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
@@ -111,15 +105,12 @@ def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
 
     1. Copy the finished files into a hidden folder beside each target, and the present ones, which
        become NAME.previous. A full disk shows here, where nothing has changed yet.
-    2. For NAME.previous: rename what it has away, the weights first, and the copies into their
-       places, the weights last.
-    3. The same for NAME.
+    2. For NAME.previous, then for NAME: rename what it has away, the weights first, and the copies
+       into their places, the weights last.
 
-    Where a step fails, the renames are undone in reverse. Where the process is killed between two
-    of them, one of the two has no weights, so `load_model` refuses it: a loadable pair always has
-    its own card. A target without weights is not worth keeping as NAME.previous.
-
-    Raises OSError: the disk is full or cannot be written to; everything is as it was.
+    Where a step fails, all is undone, and the OSError raised. Where the process is killed, one of
+    the two has no weights, so `load_model` refuses it: a loadable pair always has its own card. A
+    target without weights is not worth keeping as NAME.previous.
     """
     renames = []
     with contextlib.ExitStack() as hidden_folders:

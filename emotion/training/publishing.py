@@ -1,7 +1,6 @@
 """From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish.
 
-Everything is made in the run's own folder first and moved to `models/` at the end, all of it or
-nothing: `placing` says in which order. `emotion.model.card` reads the card.
+Everything is made in the run's own folder and moved to `models/` at the end, as `placing` says.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ from emotion.training.placing import Published, publish_finished, report_of, sta
 from emotion.training.settings import TrainingSettings
 
 CARD_VERSION = 1
-LIBRARIES = ("keras", "tensorflow", "numpy", "onnxruntime", "scikit-learn")
+LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "onnxruntime", "scikit-learn")
 LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is of the votes
 SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in another order
 # tables that are too long for a card; they stand in the report
@@ -45,45 +44,33 @@ def publish(
 ) -> tuple[Published, ...]:
     """Calibrate, save and evaluate a fitted network, and put it into the models folder.
 
-    A network that learned labels and votes gives two models: what people saw is the better answer
-    for a photo and takes the name of the settings, what the dataset's labels say goes into the
-    folder `LABELS_FOLDER` below it, to be compared with other work.
+    A network that learned labels and votes gives two models: that of the votes, the better answer
+    for a photo, takes the name of the settings; that of the labels goes into `LABELS_FOLDER`.
 
-    Raises TrainingError: the files cannot be written, or the present model is better; the
-    checkpoint is kept.
+    Raises TrainingError (a full disk, or the present model is better); the checkpoint is kept.
     """
     weights = settings.starting_weights()
-    is_model = weights not in ("none", "imagenet") and not weights.endswith(".h5")
-    start = named_with_hash(weights) if is_model else {"name": Path(weights).name}
+    started_from = None if weights == "none" else {"name": Path(weights).name}
+    if started_from and weights != "imagenet" and not weights.endswith(".h5"):
+        started_from = named_with_hash(weights)
     teachers = [named_with_hash(one) for one in (*settings.teachers, *settings.votes_teachers)]
-    facts = {
-        "started_from": None if weights == "none" else start,
-        "learned_from": teachers or None,
-        "selection": {
-            "by": "validation accuracy",
-            "split": "validation",
-            "epoch": fitted.selected_epoch,
-            "epochs": len(fitted.history),
-        },
-    }
+    selection = {"by": "validation accuracy", "split": "validation"}
+    selection |= {"epoch": fitted.selected_epoch, "epochs": len(fitted.history)}
+    facts = {"started_from": started_from, "learned_from": teachers or None, "selection": selection}
     with staged(settings) as folder:
-        stem = folder / settings.name
-        heads = [(stem, "labels", fitted.network, dataset)]
+        heads = [(folder, "labels", fitted.network, dataset)]
         if fitted.votes_network is not None:
             crowd = with_majority_labels(dataset, Path(settings.votes))
             calibrate(fitted.network, dataset.split("validation"))
             calibrate(fitted.votes_network, crowd.split("validation"))
             blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
-            labels_stem = folder / LABELS_FOLDER / settings.name
-            heads = [
-                (stem, "votes", fitted.votes_network, crowd),
-                (labels_stem, "labels", fitted.network, dataset),
-            ]
+            of_labels = (folder / LABELS_FOLDER, "labels", fitted.network, dataset)
+            heads = [(folder, "votes", fitted.votes_network, crowd), of_labels]
         finished = []
-        for stem, answers, network, data in heads:
-            more = facts | {"answers": answers}
-            classes, history = dataset.class_names, fitted.history
-            finished.append(_finish(stem, network, classes, settings, more, data, leaks, history))
+        for place, answers, network, data in heads:
+            stem, told = place / settings.name, facts | {"answers": answers}
+            given = (stem, network, data.class_names, settings, told, data, leaks)
+            finished.append(_finish(*given, fitted.history))
         published = publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
     return published
@@ -101,10 +88,7 @@ def publish_average(
 
     With data it is calibrated on the validation images and measured on each split.
 
-    Raises:
-        DatasetError: the data has classes that the models do not know.
-        TrainingError: the files cannot be written, or the present model is better, or cannot be
-            compared without data.
+    Raises DatasetError (unknown classes), or TrainingError as `publish` does.
     """
     facts: dict = {"average_of": [named_with_hash(member) for member in members]}
     if dataset is not None:
@@ -122,12 +106,12 @@ def publish_average(
 
 
 def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
-    """Move the last layer of a network a share of the way to that of another on the same features.
+    """Let a network answer with the weighted geometric mean of its answer and another's.
 
-    It then answers with the weighted geometric mean of both answers, made to sum to 1.
+    Both have the same features; the last layer moves a share of the way to that of the other.
     """
-    last, others = network.layers[-1], other.layers[-1].get_weights()
-    pairs = zip(last.get_weights(), others, strict=True)
+    last = network.layers[-1]
+    pairs = zip(last.get_weights(), other.layers[-1].get_weights(), strict=True)
     last.set_weights([(1 - share) * own + share * theirs for own, theirs in pairs])
 
 
@@ -146,8 +130,7 @@ def calibrate(network: keras.Model, validation: Dataset) -> float:
 def choose_serving(network: keras.Model, validation: Dataset) -> dict:
     """Return the card's `serving`.
 
-    Mirrored faces are averaged in unless that lowers the accuracy, as for a network that never saw
-    any, or changes nothing, as for one that looks at the mirror image itself.
+    Mirrored faces are averaged in unless that lowers the accuracy or changes nothing.
     """
     plain, mirrored = (
         predict_images(network.predict_on_batch, images)
@@ -172,9 +155,9 @@ def _finish(
     leaks: Leaks | None,
     history: Sequence[dict] = (),
 ) -> Published:
-    """Calibrate, save and measure a network; its files are whole, but not yet in their place.
+    """Calibrate, save and measure a network, or without data only save it, in the folder of `stem`.
 
-    Without data it is only saved. `facts` go on the card.
+    `facts` go on the card.
     """
     files = ModelFiles(stem)
     if dataset is not None:
@@ -194,7 +177,8 @@ def _finish(
             },
         }
     save_keras_model(network, files)
-    write_fast_form(files)
+    if keras.backend.backend() == "tensorflow":
+        write_fast_form(files)  # else `load_model` asks a process with TensorFlow, if there is any
     versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
     for library in LIBRARIES:
         with contextlib.suppress(ModuleNotFoundError):  # tensorflow-cpu has another name
@@ -212,6 +196,8 @@ def _finish(
     }
     write_json(files.card, card)
     model = load_model(stem)
+    for note in model.notes:
+        print(f"Note: {note}")
     if dataset is None:
         return Published(stem, {})
     results = {
@@ -220,17 +206,15 @@ def _finish(
         if name != "train"
     }
     measured = results["validation"].evaluation
-    card |= {
-        "verdict": verdict_facts(measured.labels, measured.probabilities),
-        "metrics": {
-            name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
-            for name, result in results.items()
-        },
+    card["verdict"] = verdict_facts(measured.labels, measured.probabilities)
+    card["metrics"] = {
+        name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
+        for name, result in results.items()
     }
     write_json(files.card, card)
     epoch = facts["selection"]["epoch"] if history else None
-    model = replace(model, card=card)
-    write_report(report_of(files), model, results, history, selected_epoch=epoch)
+    served = replace(model, card=card)
+    write_report(report_of(files), served, results, history, selected_epoch=epoch)
     return Published(stem, results, facts.get("answers", "labels"))
 
 
@@ -244,6 +228,5 @@ def without_folders(settings: TrainingSettings) -> dict:
 
 
 def named_with_hash(stem: str | Path) -> dict:
-    """Return the name of a saved model and the hash of its weights."""
     files = ModelFiles(Path(stem))
     return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}

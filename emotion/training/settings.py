@@ -52,27 +52,19 @@ class TrainingSettings:
         "of FER2013's",
         choices=VOTE_USES,
     )
-    blend: float = _row(
-        0.5, "share of the votes in --votes-as blend, the rest FER2013's label", SHARE
-    )
+    blend: float = _row(0.5, "share of the votes in --votes-as blend, the rest the label's", SHARE)
     labels_share: float = _row(
         0.2,
         "share of the labels' answer in the model of the votes; more makes it less neutral",
         SHARE,
     )
     contempt: bool = _row(False, "keep FER+'s contempt as an eighth class")
-    crop_faces: bool = _row(
-        False, "find the face in each image and crop it as the app does, for photos that are wider"
-    )
+    crop_faces: bool = _row(False, "find and crop the face in each image as the app does")
     subject_pattern: str = _row(
-        "", "regular expression for the person in a file name; that of CK+ is known"
+        "", "regular expression of the person in file names; CK+'s is known"
     )
-    keep_duplicates: bool = _row(
-        False, "learn from training images that also stand in a test split (they flatter it)"
-    )
-    test_share: float = _row(
-        0.2, "share held out to test on, where the data has no test split", PART
-    )
+    keep_duplicates: bool = _row(False, "learn from images that are also in a test split")
+    test_share: float = _row(0.2, "share held out to test on, if the data has no test split", PART)
     folds: int = _row(5, "parts the data is cut into by --fold and by cross-validate", FROM_2)
     fold: int = _row(0, "part to test on, 1 to --folds; 0 takes the test split or --test-share")
     validation_share: float = _row(0.1, "share of the training images held out to select on", PART)
@@ -80,9 +72,7 @@ class TrainingSettings:
     # Where things are
     models: str = _row("models", "folder the model, its card and its report are written to")
     name: str = _row("detection_model", "name of the model's files")
-    overwrite: bool = _row(
-        False, "replace the present model even by one that is worse or cannot be compared"
-    )
+    overwrite: bool = _row(False, "replace the present model even by a worse or an unlike one")
     runs: str = _row("runs", "folder for checkpoints of unfinished training and cached data")
     tensorboard: str = _row("", "folder for TensorBoard logs; none are written without it")
 
@@ -95,9 +85,7 @@ class TrainingSettings:
         "where to start: imagenet, an .h5 of its weights, a saved model (folder and name without "
         "suffix) or none; auto is imagenet for the networks that have such weights, else none",
     )
-    frozen_epochs: int = _row(
-        3, "first epochs, in which weights from ImageNet stay and the rest learns", FROM_0
-    )
+    frozen_epochs: int = _row(3, "first epochs, in which weights from ImageNet stay fixed", FROM_0)
     fine_tuning_rate: float = _row(
         0.1, "learning rate after the frozen epochs, as a share of --learning-rate", ABOVE_0
     )
@@ -106,9 +94,7 @@ class TrainingSettings:
     epochs: int = _row(40, "passes over the training images, at most", FROM_1)
     batch_size: int = _row(128, "images a step", FROM_1)
     optimizer: str = _row("sgd", "sgd (Nesterov momentum 0.9) or adam", choices=("sgd", "adam"))
-    learning_rate: float = _row(
-        0.0, "highest learning rate; 0 takes 0.1 for sgd and 0.001 for adam", FROM_0
-    )
+    learning_rate: float = _row(0.0, "highest; 0 takes 0.1 for sgd and 0.001 for adam", FROM_0)
     schedule: str = _row(
         "cosine",
         "how the learning rate falls: cosine to 0, plateau (a fifth where validation stands still "
@@ -116,9 +102,7 @@ class TrainingSettings:
         choices=("cosine", "plateau", "constant"),
     )
     warmup_epochs: float = _row(3.0, "epochs in which the learning rate rises", FROM_0)
-    weight_decay: float = _row(
-        5e-3, "share of the weights taken off a step, times the rate", BELOW_1
-    )
+    weight_decay: float = _row(5e-3, "share of the weights taken off a step, times rate", BELOW_1)
     label_smoothing: float = _row(0.1, "share of each label spread over all classes", BELOW_1)
     class_weights: str = _row(
         "none", "balanced lets rare classes count for more", choices=("none", "balanced")
@@ -130,12 +114,8 @@ class TrainingSettings:
         "are learned from much faster (Tan and Le 2021)",
         A_SIDE,
     )
-    mixup: float = _row(
-        0.0, "alpha of mixup (Zhang et al. 2018), such as 0.2; 0 is without", FROM_0
-    )
-    averaging: float = _row(
-        0.0, "momentum of an average of the weights (EMA), such as 0.999; 0 is without", BELOW_1
-    )
+    mixup: float = _row(0.0, "alpha of mixup (Zhang et al. 2018), such as 0.2; 0: without", FROM_0)
+    averaging: float = _row(0.0, "momentum of averaged weights, such as 0.999; 0: without", BELOW_1)
     patience: int = _row(15, "epochs without a better validation accuracy before stopping", FROM_1)
     precision: str = _row(
         "auto",
@@ -148,9 +128,7 @@ class TrainingSettings:
     teachers: tuple[str, ...] = _row(
         (), "saved models whose averaged answers are learned, for the command distill"
     )
-    teacher_share: float = _row(
-        0.7, "share of the teachers in the target, the rest the label", SHARE
-    )
+    teacher_share: float = _row(0.7, "share of the teachers in the target, the rest: label", SHARE)
     teacher_temperature: float = _row(
         2.0, "temperature that softens the teachers' answers (Hinton et al. 2015)", ABOVE_0
     )
@@ -169,26 +147,20 @@ class TrainingSettings:
             if limit and not limit[1](value):
                 raise TrainingError(f"expected {name} {limit[0]}; received {value!r}")
         if not 0 <= self.fold <= self.folds:
-            raise TrainingError(
-                f"expected fold from 0 to folds ({self.folds}); received {self.fold}"
-            )
+            raise TrainingError(f"expected fold from 0 to {self.folds}; received {self.fold}")
         try:
             re.compile(self.subject_pattern)
         except re.error as error:
-            raise TrainingError(
-                f"expected subject_pattern a regular expression; received {self.subject_pattern!r}"
-            ) from error
+            expected = "expected subject_pattern a regular expression"
+            raise TrainingError(f"{expected}; received {self.subject_pattern!r}") from error
 
     def run_folder(self) -> Path:
-        """Return the folder of this run's checkpoint."""
         return Path(self.runs) / self.name
 
     def cache_folder(self) -> Path:
-        """Return the folder in which decoded datasets are kept."""
         return Path(self.runs) / ".cache"
 
     def rate(self) -> float:
-        """Return the highest learning rate."""
         return self.learning_rate or BEST_RATES[self.optimizer]
 
     def resolved_precision(self) -> str:
@@ -229,14 +201,13 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     settings = {setting.name: setting for setting in fields(TrainingSettings)}
     for setting in (settings[name] for name in names):
         default, choices = setting.default, setting.metadata["choices"]
+        how = {"type": type(default), "metavar": type(default).__name__.upper()}
         if isinstance(default, bool):
             how = {"action": "store_true"}
         elif isinstance(default, tuple):
             how = {"nargs": "+", "metavar": "PATH"}
         elif choices:
             how = {"choices": choices}
-        else:
-            how = {"type": type(default), "metavar": type(default).__name__.upper()}
         text = f"{setting.metadata['help']} (default: {shown(default)})".replace("%", "%%")
         parser.add_argument(flag_of(setting.name), default=argparse.SUPPRESS, help=text, **how)
 
@@ -244,10 +215,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
 def settings_from(
     options: argparse.Namespace, defaults: Mapping[str, object] | None = None
 ) -> TrainingSettings:
-    """Return the settings: what the command line gives, else `defaults`, else the table's.
-
-    Raises TrainingError: a value is outside its range.
-    """
+    """Return the settings: what the command line gives, else `defaults`, else the table's."""
     values = dict(defaults or {}) | {name: vars(options)[name] for name in ALL if name in options}
     return TrainingSettings(
         **{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
@@ -255,7 +223,6 @@ def settings_from(
 
 
 def flag_of(name: str) -> str:
-    """Return the flag of a setting: "batch_size" is --batch-size."""
     return f"--{name.replace('_', '-')}"
 
 

@@ -32,7 +32,6 @@ BATCH_SIZES = (32, 64, 128, 256)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
 TRIALS_TO_COMPARE = 10  # with fewer, nothing is said about what made the difference
-IMPORTANCE_SEED = 7
 
 COLUMNS = {  # of a table; the others have the names of the settings
     "learning_rate": "rate",
@@ -56,7 +55,6 @@ class Trial:
     reason: str = ""  # why it failed
 
     def cells(self) -> dict[str, str]:
-        """Return the trial as a row of a table 100 columns wide."""
         values = {COLUMNS.get(name, name): value for name, value in self.settings.items()}
         return {
             "trial": str(self.number),
@@ -87,13 +85,11 @@ class Tuning:
 
     @property
     def best(self) -> Trial:
-        """Return the complete trial with the best validation accuracy."""
         complete = [trial for trial in self.trials if trial.state == COMPLETE]
         return max(complete, key=lambda trial: trial.accuracy)
 
     @property
     def winning_settings(self) -> TrainingSettings:
-        """Return the settings of the best trial."""
         return replace(self.settings, **self.best.settings)
 
 
@@ -103,19 +99,15 @@ def tune(
     trials: int,
     on_trial: Callable[[str], None] = lambda line: None,
 ) -> Tuning:
-    """Train with other settings again and again, and learn which are good.
+    """Train with other settings until there are so many trials, and learn which are good.
 
-    The first trial has the settings as they are given; the next are drawn at random, and then by
-    the tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
-    optimization"). Trials below the median of the earlier ones at the same epoch are stopped. Only
-    the splits "train" and "validation" are used.
+    The first has the settings as they are given; the next are drawn at random, and then by the
+    tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
+    optimization"). Trials below the median of the earlier ones at the same epoch are stopped. A
+    search that was killed goes on where it stopped, in the middle of a trial too. `on_trial` is
+    called after each trial with a line about it.
 
-    A search that was killed goes on where it stopped: finished trials stay, the interrupted one is
-    taken up again from its last epoch. `trials` is how many there are in the end, those of earlier
-    calls included; `on_trial` is called after each with a line about it.
-
-    Raises TrainingError: there is another search of this name, or the first trial cannot be
-    trained.
+    Raises TrainingError: there is another search of this name, or the first trial fails.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
     with _open_study(study_folder(settings), seen, settings) as study:
@@ -129,7 +121,7 @@ def tune(
         if len({trial.accuracy for trial in done if trial.state == COMPLETE}) >= TRIALS_TO_COMPARE:
             # Optuna's default, PED-ANOVA, compares with what was tried, and so takes a setting on
             # which the sampler settled early for unimportant. fANOVA: Hutter et al. 2014
-            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=IMPORTANCE_SEED)
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=7)
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
             names = {"rate_factor": "learning_rate"}
             importances = {names.get(name, name): float(value) for name, value in shares.items()}
@@ -137,7 +129,6 @@ def tune(
 
 
 def study_folder(settings: TrainingSettings) -> Path:
-    """Return the folder of a search."""
     return Path(settings.runs) / f"{settings.name}_study"
 
 
@@ -166,20 +157,16 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
 def _open_study(
     folder: Path, dataset: Dataset, settings: TrainingSettings
 ) -> Iterator[optuna.Study]:
-    """Open the study in a folder, a new one if there is none.
-
-    Raises TrainingError: the file cannot be used, or holds a search on other data or settings.
-    """
+    """Open the study in a folder, a new one if there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # TensorFlow warns of networks that are built again and again, which is meant here
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "trials.db"
     storage = None
+    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
     try:
-        storage = optuna.storages.RDBStorage(
-            URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-        )
+        storage = optuna.storages.RDBStorage(url)
         study = optuna.create_study(
             storage=storage, study_name="emotion", direction="maximize", load_if_exists=True
         )
@@ -246,14 +233,9 @@ def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings
         if not _finished(study):
             raise
         reason = str(error)
-    facts = {
-        "number": place + 1,
-        "settings": chosen,
-        "accuracy": max(accuracies, default=None),
-        "epochs": len(accuracies),
-        "seconds": round(time.monotonic() - started, 1),
-        "reason": reason,
-    }
+    facts = {"number": place + 1, "settings": chosen, "reason": reason}
+    facts |= {"accuracy": max(accuracies, default=None), "epochs": len(accuracies)}
+    facts["seconds"] = round(time.monotonic() - started, 1)
     proposal.set_user_attr("facts", facts)
     told = study.tell(proposal, max(accuracies) if state == TrialState.COMPLETE else None, state)
     shutil.rmtree(trial_settings.run_folder(), ignore_errors=True)
@@ -262,12 +244,10 @@ def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that were trained to an end of some kind, without interrupted ones."""
     return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def _as_trial(frozen: FrozenTrial) -> Trial:
-    """Return what the study keeps about a finished trial."""
     facts = frozen.user_attrs["facts"]
     state = COMPLETE if frozen.state == TrialState.COMPLETE else PRUNED
     return Trial(state=FAILED if facts["reason"] else state, **facts)

@@ -24,21 +24,20 @@ def winner_command(tuning: Tuning) -> str:
     settings = tuning.winning_settings
     words = ["python3", "run.py", "train"]
     for setting in fields(settings):
-        value = getattr(settings, setting.name)
+        value, flag = getattr(settings, setting.name), flag_of(setting.name)
         if value == setting.default and setting.name != "dataset":
             continue
-        flag, text = flag_of(setting.name), str(value)
-        if isinstance(value, bool):
+        if isinstance(value, tuple):
+            words += [flag, *value]
+        elif value is True:
             words.append(flag)
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        else:
-            words += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+        else:  # a value may begin with a dash
+            words.append(f"{flag}={value}")
     return shlex.join(words)
 
 
 def tuning_lines(tuning: Tuning) -> list[str]:
-    """Return the best trials, what mattered, and the winner's command, as lines for a terminal."""
+    """Return the best trials, what mattered, and the winner's command."""
     ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
     rows = [trial.cells() for trial in ranked[:SHOWN_TRIALS]]
     lines = table(list(rows[0]), [list(row.values()) for row in rows])
@@ -53,18 +52,11 @@ def tuning_lines(tuning: Tuning) -> list[str]:
 def write_tuning(tuning: Tuning) -> Path:
     """Write the trials beside the study as `trials.csv` and `trials.png`; return the picture."""
     folder = study_folder(tuning.settings)
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state,
-            "validation_accuracy": trial.accuracy,
-            "epochs": trial.epochs,
-            "seconds": trial.seconds,
-            **trial.settings,
-            "reason": trial.reason,
-        }
-        for trial in tuning.trials
-    ]
+    head = "trial", "state", "validation_accuracy", "epochs", "seconds"
+    rows = []
+    for trial in tuning.trials:
+        facts = trial.number, trial.state, trial.accuracy, trial.epochs, trial.seconds
+        rows.append(dict(zip(head, facts, strict=True)) | trial.settings | {"reason": trial.reason})
     write_csv(folder / "trials.csv", rows)
     picture = folder / "trials.png"
     with whole_file(picture) as part:

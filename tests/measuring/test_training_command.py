@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import emotion_model_training
 from emotion.model.keras import ModelFiles, load_keras_model
 from emotion.model.runtime import load_model
 from emotion.training import commands, publishing
+from emotion.training.measuring.report import write_report
 from emotion.training.networks.architectures import ARCHITECTURES
 
 run = emotion_model_training.main
@@ -24,16 +26,12 @@ FACES = make_dataset().split("test").images[..., None].astype(np.float32) / 255
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_network():
+def quick():
+    """Train a small network, and leave out the report, whose many pictures take longer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "cnn", build_small)
+        patch.setattr(publishing, "write_report", Mock())
         yield
-
-
-@pytest.fixture
-def no_report(monkeypatch):
-    """Leave out the report, whose many pictures take longer than a training here."""
-    monkeypatch.setattr(publishing, "write_report", lambda *arguments, **options: None)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +39,9 @@ def trained(tmp_path_factory):
     """Train once through the command; return the folder of data, models and runs."""
     folder = tmp_path_factory.mktemp("training")
     write_folder(folder / "data", make_dataset(validation=0))
-    assert run(command(folder)) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "write_report", write_report)
+        assert run(command(folder)) == 0
     return folder
 
 
@@ -50,9 +50,7 @@ def averaged(trained, tiny_model):
     """Average two models through the command; return the stem of the average and what was said."""
     members = [f"{trained}/models/detection_model", str(tiny_model)]
     where = ["--models", f"{trained}/models", "--runs", f"{trained}/runs", "--name", "average"]
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-        patch.setattr(publishing, "write_report", lambda *arguments, **options: None)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
         assert run(["ensemble", *members, "--dataset", f"{trained}/data", *where]) == 0
     return trained / "models" / "average", said.getvalue()
 
@@ -82,9 +80,8 @@ def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
     assert card["class_names"] == list(make_dataset().class_names)
     assert card["dataset"]["images"] == {"train": 126, "validation": 14, "test": 35}
     assert (card["dataset"]["name"], card["settings"]["batch_size"]) == ("data", 20)
-    assert card["selection"]["epochs"] == 6
+    assert (card["selection"]["epochs"], set(card["metrics"])) == (6, {"validation", "test"})
     assert card["calibration"]["temperature"] > 0
-    assert set(card["metrics"]) == {"validation", "test"}
     report = stem.with_name("detection_model_report")
     for name in ("report.html", "curves.png", "test/evaluation.json", "test/samples_wrong.png"):
         assert (report / name).exists()
@@ -94,39 +91,31 @@ def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
 def test_evaluate_repeats_the_figures_of_the_card(trained, tiny_model, capsys):
     stem = trained / "models" / "detection_model"
     metrics = json.loads(ModelFiles(stem).card.read_text())["metrics"]
-    arguments = ["evaluate", str(stem), "--dataset", f"{trained}/data"]
+    data = ["--dataset", f"{trained}/data"]
     for split in ("test", "validation"):
-        assert run([*arguments, "--json", "--split", split]) == 0
+        assert run(["evaluate", str(stem), *data, "--json", "--split", split]) == 0
         summary = json.loads(capsys.readouterr().out)
         for name in ("accuracy", "one_crop"):
             assert summary[name] == metrics[split][name]
-    for more in (["--flip", "--runtime", "keras"], ["--split", "all"]):
-        assert run([*arguments, *more]) == 0
+    for model, more, words in (
+        (stem, ["--flip", "--runtime", "keras"], ("mirrored", "on Keras")),
+        (stem, ["--split", "all"], ("175 images",)),
+        (tiny_model, [], ("no card",)),
+    ):
+        assert run(["evaluate", str(model), *data, *more]) == 0
         shown = capsys.readouterr().out
-        assert ("mirrored" in shown) == ("--flip" in more)
-        assert ("on Keras" in shown) == ("keras" in more)
-        assert ("175 images" in shown) == ("all" in more)
-    assert run(["evaluate", str(tiny_model), *arguments[2:]]) == 0
-    assert "no card" in capsys.readouterr().out
+        for word in ("mirrored", "on Keras", "175 images", "no card"):
+            assert (word in shown) == (word in words)
 
 
-def test_ensemble_is_an_ordinary_model(averaged, trained, capsys, monkeypatch):
+def test_ensemble_is_an_ordinary_model(averaged):
     stem, said = averaged
-    model, average = trained / "models" / "detection_model", load_model(stem)
+    average = load_model(stem)
     assert (average.runtime, average.notes) == ("ONNX Runtime", ())
     names = [member["name"] for member in average.card["average_of"]]
     assert names == ["detection_model", "tiny"]
     assert average.card["calibration"]["temperature"] > 0
     assert "Note: the members" in said, "they were not trained on one split"
-    monkeypatch.setattr(publishing, "save_keras_model", full_disk)
-    before = contents(model.parent)
-    where = ["--models", str(model.parent), "--runs", f"{trained}/runs", "--name", "twice"]
-    arguments = ["ensemble", str(model), str(model), "--dataset", f"{trained}/data", *where]
-    assert run(arguments) == 1
-    shown = capsys.readouterr()
-    assert "Note: the members" not in shown.out
-    assert "No space left" in shown.err
-    assert contents(model.parent) == before
 
 
 def test_ensemble_without_data_is_the_mean_itself_and_replaces_nothing_unasked(
@@ -166,7 +155,7 @@ def test_compare_and_inspect_write_pages(averaged, trained, capsys, tmp_path, mo
 
 
 def test_distill_learns_from_other_models_and_a_full_disk_loses_nothing(
-    trained, averaged, no_report, capsys, monkeypatch
+    trained, averaged, capsys, monkeypatch
 ):
     more = ["--name", "pupil", "--teachers", str(averaged[0]), "--teacher-share", "1"]
     arguments, before = ["distill", *command(trained, *more)], contents(trained / "models")
@@ -176,7 +165,6 @@ def test_distill_learns_from_other_models_and_a_full_disk_loses_nothing(
             assert run(arguments) == 1
         *_, line = capsys.readouterr().err.strip().splitlines()
         assert "No space left" in line
-        assert len(line) < 400
         assert contents(trained / "models") == before
     assert run(arguments) == 0
     assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
@@ -195,9 +183,7 @@ def test_cross_validate_and_tune(trained, capsys):
     assert (trained / "runs" / "fast_study" / "trials.csv").exists()
 
 
-def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
-    trained, no_report, capsys, tmp_path
-):
+def test_a_worse_model_is_refused_and_published_where_that_is_wanted(trained, capsys, tmp_path):
     models = shutil.copytree(trained / "models", tmp_path / "models")
     before = (models / "detection_model.h5").read_bytes()
     where = ["--models", f"{models}", "--runs", f"{tmp_path}/runs", "--epochs", "1"]
@@ -207,7 +193,6 @@ def test_a_worse_model_is_refused_and_published_where_that_is_wanted(
     assert shown.err.count("%") == 2
     assert (models / "detection_model.h5").read_bytes() == before
     new = load_model(tmp_path / "runs" / "detection_model" / "finished" / "detection_model")
-
     assert run(command(trained, *where, "--name", "another")) == 0
     assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
     published = load_model(models / "another")
@@ -227,22 +212,19 @@ def test_a_full_disk_while_converting_keeps_the_old_fast_form(
     assert contents(folder) == kept
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
+def test_wrong_input_is_one_line_and_exit_code_1(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    for arguments, word in (
         ("--dataset absent", "absent"),
         ("--epochs 0", "epochs"),
         ("--models file", "written"),
         ("distill --dataset x", "--teachers"),
         ("evaluate models/absent --dataset x", "absent.json"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_code_1(arguments, word, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("file").touch()
-    assert run(arguments.split()) == 1
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert word in line
+    ):
+        assert run(arguments.split()) == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert word in line
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback(trained):
@@ -255,17 +237,11 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(trained):
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "word"),
-    [(BrokenPipeError(32, "Broken pipe"), 1, "pipe"), (KeyboardInterrupt(), 130, "same command")],
-    ids=["pipe", "interrupted"],
-)
-def test_a_broken_pipe_elsewhere_and_an_interruption_are_told(
-    error, code, word, monkeypatch, capsys, tmp_path
-):
-    def fail(settings):
-        raise error
-
-    monkeypatch.setattr(commands, "read_for_training", fail)
-    assert run(["--models", str(tmp_path)]) == code
-    assert word in capsys.readouterr().err
+def test_a_broken_pipe_elsewhere_and_an_interruption_are_told(monkeypatch, capsys, tmp_path):
+    for error, code, word in (
+        (BrokenPipeError(32, "Broken pipe"), 1, "pipe"),
+        (KeyboardInterrupt(), 130, "same command"),
+    ):
+        monkeypatch.setattr(commands, "read_for_training", Mock(side_effect=error))
+        assert run(["--models", str(tmp_path)]) == code
+        assert word in capsys.readouterr().err

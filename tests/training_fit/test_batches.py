@@ -1,18 +1,31 @@
-"""What a step of the training is given: faces varied, ordered, mixed, with their targets."""
+"""What a step of the training is given: faces varied, ordered, mixed; and what it shall learn."""
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from training_data import make_dataset
 
-from emotion.training.fitting import augmentation
+from emotion.errors import TrainingError
+from emotion.model.runtime import apply_temperature
+from emotion.training.fitting import targets
 from emotion.training.fitting.augmentation import STRENGTHS, Strength, augment
 from emotion.training.fitting.batches import FaceBatches, batch_multiple, mix
-from emotion.training.fitting.targets import Targets, build_targets
+from emotion.training.fitting.targets import (
+    Targets,
+    balance_classes,
+    build_targets,
+    expected_annotation,
+    what_teachers_say,
+)
 from emotion.training.settings import TrainingSettings
 
+PLAIN = TrainingSettings(label_smoothing=0.0)
 DATA = make_dataset(train=50, validation=0, test=0)
 FACES = np.random.default_rng(0).integers(0, 256, (64, 48, 48), dtype=np.uint8)
+EYE = np.eye(7, dtype=np.float32)
+TRAIN, CHECK = slice(0, 2000), slice(2000, 4000)
 
 
 @pytest.fixture
@@ -20,9 +33,7 @@ def change_alone(monkeypatch):
     """Return a function that changes faces in the named ways alone (and mirrors them)."""
 
     def change(images=FACES, **most) -> np.ndarray:
-        still = ("degrees", "shift_share", "zoom_share", "contrast", "brightness", "erased_share")
-        strength = Strength(**dict.fromkeys(still, 0) | most)
-        monkeypatch.setattr(augmentation, "STRENGTHS", {"this": strength})
+        monkeypatch.setitem(STRENGTHS, "this", replace(Strength(*[0] * 9), **most))
         return augment(images, "this", np.random.default_rng(1))
 
     return change
@@ -40,41 +51,32 @@ def test_changes_every_face_as_the_generator_decides_and_keeps_the_range(strengt
     assert np.abs(changed - other).mean() > 0.02
 
 
-def test_mirrors_half_and_else_leaves_a_still_face_alone(change_alone):
-    changed, given = change_alone(), FACES.astype(np.float32) / 255
-    mirrored = np.isclose(changed, given[:, :, ::-1], atol=1e-6).all(axis=(1, 2))
-    same = np.isclose(changed, given, atol=1e-6).all(axis=(1, 2))
-    assert (mirrored ^ same).all()
-    assert 16 < mirrored.sum() < 48
-
-
-@pytest.mark.parametrize(
-    ("most", "largest_move_px"),
-    [
-        ({"shift_share": 0.1}, 4.8 * 2**0.5),
-        ({"degrees": 15}, 17 * 0.27),
-        ({"zoom_share": 0.1}, 2.2),
-    ],
-)
-def test_moves_as_far_as_told(change_alone, most, largest_move_px):
+def test_moves_as_far_as_told(change_alone):
     """A spot at 12 px above and right of the centre moves, but not farther than it may."""
     face = np.zeros((48, 48), np.uint8)
     cv2.circle(face, (36, 12), 2, 255, -1)
-    changed = change_alone(np.stack([face] * 200), **most)
-    rows, columns = np.mgrid[:48, :48]
-    totals = changed.sum(axis=(1, 2))
-    x = (changed * columns).sum(axis=(1, 2)) / totals
-    y = (changed * rows).sum(axis=(1, 2)) / totals
-    x = np.where(x < 23.5, 47 - x, x)  # mirrored
-    moves = np.hypot(x - 36, y - 12)
-    assert largest_move_px / 2 < moves.max() <= largest_move_px + 0.3
+    for most, largest_move_px in (
+        ({"shift_share": 0.1}, 4.8 * 2**0.5),
+        ({"degrees": 15}, 17 * 0.27),
+        ({"zoom_share": 0.1}, 2.2),
+    ):
+        changed = change_alone(np.stack([face] * 200), **most)
+        shares = changed / changed.sum(axis=(1, 2), keepdims=True)
+        y, x = ((shares * places).sum(axis=(1, 2)) for places in np.mgrid[:48, :48])
+        x = np.where(x < 23.5, 47 - x, x)  # mirrored
+        moves = np.hypot(x - 36, y - 12)
+        assert largest_move_px / 2 < moves.max() <= largest_move_px + 0.3
 
 
 def test_each_other_change_alone(change_alone):
-    still, means = change_alone(), np.sort(FACES.mean(axis=(1, 2)) / 255)
+    still, given = change_alone(), FACES.astype(np.float32) / 255
+    mirrored = np.isclose(still, given[:, :, ::-1], atol=1e-6).all(axis=(1, 2))
+    assert (mirrored ^ np.isclose(still, given, atol=1e-6).all(axis=(1, 2))).all()
+    assert 16 < mirrored.sum() < 48, "half, and each is else left alone"
+    means = np.sort(given.mean(axis=(1, 2)))
     lit = np.sort(change_alone(brightness=0.2).mean(axis=(1, 2)))
     assert 0.1 < np.abs(lit - means).max() <= 0.21
-    spread = change_alone(contrast=0.5).std(axis=(1, 2)) / (FACES / 255).std()
+    spread = change_alone(contrast=0.5).std(axis=(1, 2)) / given.std()
     assert spread.min() < 0.7
     assert spread.max() > 1.1
     erased = (np.abs(still - change_alone(erased_share=0.5)) > 1e-6).mean(axis=(1, 2))
@@ -90,8 +92,7 @@ def test_each_other_change_alone(change_alone):
 
 
 def batches_of(data=DATA, size: int = 16, **options) -> FaceBatches:
-    targets = build_targets(data, TrainingSettings(label_smoothing=0.0))
-    return FaceBatches(data.images, targets, size, **options)
+    return FaceBatches(data.images, build_targets(data, PLAIN), size, **options)
 
 
 def joined(batches: FaceBatches) -> list[np.ndarray]:
@@ -109,16 +110,6 @@ def test_batches_hold_every_image_once_in_the_order_of_the_seed():
         np.testing.assert_allclose(faces[..., 0] * 255, DATA.images[order], atol=1e-4)
         np.testing.assert_array_equal(labels.argmax(axis=1), DATA.labels[order])
         np.testing.assert_array_equal(weights, 1)
-
-
-def test_two_heads_go_by_their_names():
-    votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
-    votes[2] = 0
-    faces, values, weights = batches_of(make_dataset(votes=votes))[0]
-    assert faces.shape == (16, 48, 48, 1)
-    assert values.keys() == weights.keys() == {"emotion", "votes"}
-    np.testing.assert_array_equal(values["votes"], votes[:16])
-    assert weights["votes"].tolist() == [1, 1, 0] + [1] * 13
 
 
 def test_added_faces_count_nothing_and_the_mean_stays(monkeypatch):
@@ -160,3 +151,119 @@ def test_no_weight_makes_no_target_and_smaller_faces_are_means():
     faces, _, _ = batches_of(size=50, side=24)[0]
     expected = DATA.images.reshape(50, 24, 2, 24, 2).mean(axis=(2, 4))
     np.testing.assert_allclose(faces[..., 0] * 255, expected, atol=1)
+
+
+def with_votes():
+    """Return three faces of the classes 0, 1, 2; two people of four agree, the last has no vote."""
+    votes = np.zeros((3, 7), np.float32)
+    votes[:2, 0] = votes[:2, 6] = 0.5
+    return make_dataset(train=3, validation=0, test=0, votes=votes)
+
+
+def test_labels_are_one_hot_smoothed_and_balanced():
+    data = make_dataset(train=7, validation=0, test=0)
+    (plain,) = build_targets(data, PLAIN).values
+    np.testing.assert_array_equal(plain, EYE)
+    smoothed = build_targets(data, replace(PLAIN, label_smoothing=0.14)).values[0]
+    np.testing.assert_allclose(np.diag(smoothed), 0.88, rtol=1e-5)
+    np.testing.assert_allclose(smoothed.sum(axis=1), 1, rtol=1e-5)
+    labels = np.array([0] * 9 + [3] * 3)
+    even = build_targets(make_dataset(train=12, validation=0, test=0), PLAIN)
+    (weights,) = balance_classes(even, labels).weights
+    assert weights[labels == 0].sum() == pytest.approx(weights[labels == 3].sum())
+    assert weights.sum() == pytest.approx(12)
+    assert smoothed.dtype == weights.dtype == np.float32
+
+
+def test_votes_as_targets():
+    for votes_as, expected in (
+        ("majority", [[1, 0], [0, 0]]),
+        ("distribution", [[0.5, 0.5], [0.5, 0.5]]),
+        ("blend", [[0.875, 0.125], [0.125, 0.125]]),
+    ):
+        settings = replace(PLAIN, votes_as=votes_as, blend=0.25)
+        (values,) = build_targets(with_votes(), settings).values
+        np.testing.assert_allclose(values[:2][:, [0, 6]], expected)
+        np.testing.assert_array_equal(values[2], EYE[2], "no vote: the label")
+        np.testing.assert_allclose(values.sum(axis=1), 1)
+
+
+def test_votes_as_second_head_and_teachers_of_both():
+    data = with_votes()
+    plain = build_targets(data, PLAIN)
+    np.testing.assert_array_equal(plain.values[0], EYE[:3])
+    np.testing.assert_array_equal(plain.values[1], data.votes)
+    taught = (np.full((3, 7), 1 / 7, np.float32), EYE[[3, 3, 3]])
+    mixed = build_targets(data, replace(PLAIN, teacher_share=0.5), taught)
+    np.testing.assert_allclose(np.diag(mixed.values[0]), 0.5 + 0.5 / 7, rtol=1e-5)
+    np.testing.assert_allclose(mixed.values[1][0][[0, 3, 6]], [0.25, 0.5, 0.25])
+    assert mixed.values[0].dtype == np.float32
+    for one in (plain, mixed):
+        assert [weights.tolist() for weights in one.weights] == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_two_views_tell_more_than_one_and_one_learned_by_heart_is_not_believed():
+    random = np.random.default_rng(1)
+    truth = random.integers(0, 7, 4000)
+    labels = EYE[truth]
+    noisy = [labels * 2 + random.normal(size=(4000, 7)) for _ in range(2)]
+    seen, told = (view - np.log(np.exp(view).sum(axis=1, keepdims=True)) for view in noisy)
+    expected = expected_annotation(*((view[CHECK], view[TRAIN]) for view in (seen, told, labels)))
+    assert expected.shape == (2000, 7)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
+    entropies = [
+        -np.log(answers[np.arange(2000), truth[CHECK]]).mean()
+        for answers in (expected, np.exp(seen[CHECK]), np.exp(told[CHECK]))
+    ]
+    assert entropies[0] < 0.8 * min(entropies[1:])
+    by_heart = np.where(labels[TRAIN], 0.0, -9.0)  # the very label, on training faces alone
+    others = (told[TRAIN], told[CHECK]), (labels[TRAIN], labels[CHECK])
+    for learned in (by_heart, np.random.default_rng(3).permutation(by_heart)):
+        expected = expected_annotation((learned, np.zeros_like(seen[CHECK])), *others)
+        assert np.isfinite(expected).all()
+        # the other annotation still counts (1 of 7 by chance)
+        assert (expected.argmax(axis=1) == truth[TRAIN]).mean() > 0.4
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Let every teacher answer the label's class at 0.5; return the list of calls."""
+    calls = []
+
+    def teacher_answers(stems, images, class_names):
+        calls.append((tuple(map(str, stems)), len(images)))
+        labels = np.arange(len(images)) % len(class_names)
+        answers = np.full((len(images), len(class_names)), 0.5 / 6, np.float32)
+        answers[np.arange(len(images)), labels] = 0.5
+        return answers
+
+    monkeypatch.setattr(targets, "teacher_answers", teacher_answers)
+    return calls
+
+
+def test_softened_answers_are_kept_with_the_run_and_both_heads_are_taught(tmp_path, answering):
+    data = make_dataset(train=70)
+    parts = data.split("train"), data.split("validation")
+    settings = TrainingSettings(runs=str(tmp_path), teachers=("one", "two"))
+    (taught,), (again,) = (what_teachers_say(*parts, settings) for _ in range(2))
+    row = np.array([[0.5] + [0.5 / 6] * 6])
+    np.testing.assert_allclose(taught[0], apply_temperature(row, 2.0)[0], rtol=1e-5)
+    assert taught.dtype == np.float32
+    np.testing.assert_array_equal(taught, again)
+    assert answering == [(("one", "two"), 70)]
+    for kept in tmp_path.rglob("*.npz"):
+        kept.write_bytes(b"damaged")
+    what_teachers_say(*parts, settings)
+    assert len(answering) == 2
+    settings = replace(settings, votes_teachers=("three",), name="two heads")
+    with pytest.raises(TrainingError, match="--votes-teachers"):
+        what_teachers_say(*parts, settings)
+    shares = np.full((len(data), 7), 0.05, np.float32)
+    shares[np.arange(len(data)), data.labels] = 0.7
+    data = replace(data, votes=shares)
+    both = what_teachers_say(data.split("train"), data.split("validation"), settings)
+    assert [one.shape for one in both] == [(70, 7)] * 2
+    assert (both[0].argmax(axis=1) == data.split("train").labels).all()
+    assert sorted(answering[2:]) == sorted(
+        (stems, count, 1.0) for stems in (("one", "two"), ("three",)) for count in (70, 35)
+    )

@@ -1,4 +1,7 @@
+"""What an epoch leaves: its state on the disk, a line or a bar, figures for TensorBoard."""
+
 import errno
+import io
 import json
 from dataclasses import replace
 
@@ -7,9 +10,12 @@ import numpy as np
 import pytest
 from training_data import make_dataset
 
+from emotion import progress
 from emotion.errors import TrainingError
+from emotion.progress import progress_bar
 from emotion.training.fitting import checkpoints
 from emotion.training.fitting.checkpoints import STATE_FILE, Checkpoint, take_over_finished_run
+from emotion.training.fitting.progress import TAGS, EventLog, Progress
 from emotion.training.settings import TrainingSettings
 
 DATA = make_dataset()
@@ -20,14 +26,10 @@ def settings(tmp_path) -> TrainingSettings:
     return TrainingSettings(epochs=5, patience=2, runs=str(tmp_path), name="test")
 
 
-def arrays(value: float) -> list[np.ndarray]:
-    return [np.full((3, 2), value, np.float32), np.full(4, value, np.float32)]
-
-
 def keep(checkpoint: Checkpoint, accuracy: float, loss: float = 1.0) -> None:
     epoch = len(checkpoint.history) + 1
     row = {"epoch": epoch, "loss": loss, "val_accuracy": accuracy}
-    checkpoint.keep(row, arrays(epoch), arrays(10 * epoch))
+    checkpoint.keep(row, [np.full((3, 2), epoch, np.float32)], [np.float32([10 * epoch] * 4)])
 
 
 def opened(settings: TrainingSettings, *accuracies: float) -> Checkpoint:
@@ -40,9 +42,9 @@ def opened(settings: TrainingSettings, *accuracies: float) -> Checkpoint:
 
 
 def loaded(checkpoint: Checkpoint, key: str) -> set[float]:
-    variables = [keras.Variable(array) for array in arrays(0)]
-    checkpoint.load(key, variables)
-    return {float(number) for variable in variables for number in variable.numpy().ravel()}
+    variable = keras.Variable(np.zeros((3, 2) if key == "state" else 4, np.float32))
+    checkpoint.load(key, [variable])
+    return set(variable.numpy().ravel())
 
 
 def names(checkpoint: Checkpoint) -> list[str]:
@@ -67,8 +69,7 @@ def test_keeps_the_last_state_and_the_best_weights_until_it_has_waited_enough(se
 @pytest.mark.parametrize("file", ["selected-002.npz", "epoch-002.npz", STATE_FILE])
 def test_full_disk_keeps_the_checkpoint_before(settings, monkeypatch, file):
     checkpoint = opened(settings, 0.3)
-    kept = names(checkpoint)
-    write = checkpoints.whole_file
+    kept, write = names(checkpoint), checkpoints.whole_file
 
     def fill_disk(path):
         if path.name == file:
@@ -76,8 +77,8 @@ def test_full_disk_keeps_the_checkpoint_before(settings, monkeypatch, file):
         return write(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "whole_file", fill_disk)
-        patch.setattr("emotion.files.whole_file", fill_disk)
+        for module in ("emotion.training.fitting.checkpoints", "emotion.files"):
+            patch.setattr(f"{module}.whole_file", fill_disk)
         with pytest.raises(TrainingError, match=r"epoch 2; .*No space left"):
             keep(checkpoint, 0.5)
     assert names(checkpoint) == kept
@@ -92,21 +93,18 @@ def test_infinite_loss_keeps_the_checkpoint_before(settings):
     with pytest.raises(TrainingError, match="epoch 2; received nan"):
         keep(checkpoint, 0.3, loss=float("nan"))
     (checkpoint.folder / ".part-abc").mkdir()  # as a killed run leaves it
-    (checkpoint.folder / ".part-abc" / "epoch-002.npz").write_bytes(b"half")
     again = opened(settings)
     assert len(again.history) == 1
     assert not list(again.folder.glob(".part-*"))
 
 
 def test_another_run_is_refused(settings):
-    checkpoint = opened(settings, 0.3)
-    path = checkpoint.folder / STATE_FILE
+    path = opened(settings, 0.3).folder / STATE_FILE
     state = json.loads(path.read_text())
-    identity = state["identity"]
+    identity = dict(state["identity"])
     apart = {"data": identity.pop("data"), "settings": identity}  # as it once was written
-    for written in (None, apart):
-        if written:
-            path.write_text(json.dumps(state | {"identity": written}))
+    for written in (state["identity"], apart):
+        path.write_text(json.dumps(state | {"identity": written}))
         for change, message in (
             ({"mixup": 0.2}, r"mixup 0.0; received 0.2.* --name"),
             ({"teachers": ("models/one",)}, r"teachers \[\]; received \['models/one'\]"),
@@ -115,8 +113,13 @@ def test_another_run_is_refused(settings):
                 opened(replace(settings, **change))
         with pytest.raises(TrainingError, match="other data"):
             Checkpoint(make_dataset(train=70), settings).open()
-        for change in ({"patience": 9}, {"tensorboard": "logs"}):  # these shape nothing
-            assert len(opened(replace(settings, **change)).history) == 1
+        # these shape nothing
+        moved = replace(settings, patience=9, tensorboard="logs", models="m", overwrite=True)
+        assert len(opened(moved).history) == 1
+    plateau = replace(settings, schedule="plateau", name="plateau")
+    opened(plateau, 0.3)
+    with pytest.raises(TrainingError, match="patience 2; received 9"):
+        opened(replace(plateau, patience=9))
 
 
 def test_damaged_files_are_a_sentence(settings, tmp_path):
@@ -125,8 +128,7 @@ def test_damaged_files_are_a_sentence(settings, tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TrainingError, match="cannot be used"):
         loaded(checkpoint, "state")
-    texts = ("", "{", "[]", '{"file": "epoch-001.npz"}')
-    for text in (*texts, '{"files": {}, "history": [], "identity": "x"}'):
+    for text in ("", "[]", '{"file": ""}', '{"files": {}, "history": [], "identity": "x"}'):
         (checkpoint.folder / STATE_FILE).write_text(text)
         with pytest.raises(TrainingError, match="damaged"):
             opened(settings)
@@ -135,20 +137,94 @@ def test_damaged_files_are_a_sentence(settings, tmp_path):
         opened(replace(settings, runs=str(tmp_path / "file")))
 
 
-@pytest.mark.parametrize(
-    ("epochs", "change", "taken"),
-    [
-        (5, {}, True),
-        (4, {}, False),
-        (5, {"mixup": 0.2}, False),
-        (5, {"name": "begun"}, False),
-    ],
-)
-def test_a_finished_run_of_other_name_is_taken_over(settings, epochs, change, taken):
-    first = opened(settings, *(epoch / 10 for epoch in range(epochs)))
+@pytest.mark.parametrize("change", [{}, {"mixup": 0.2}, {"name": "begun"}, {"epochs": 6}])
+def test_a_finished_run_of_other_name_is_taken_over(settings, change):
+    first = opened(settings, *(epoch / 10 for epoch in range(5)))
     opened(replace(settings, name="begun"), 0.5)
     settings = replace(settings, **{"name": "other", **change})
     folder = take_over_finished_run(DATA, settings)
-    assert folder == (first.folder if taken else None)
-    assert first.folder.exists() != taken
-    assert len(opened(settings).history) == (5 if taken else 1 if "name" in change else 0)
+    assert folder == (None if change else first.folder)
+    assert first.folder.exists() == bool(change)
+    assert len(opened(settings).history) == (1 if "name" in change else 0 if change else 5)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_that_goes_away_or_lines(monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    monkeypatch.setattr("tqdm.std.time", iter(range(0, 1000, 10)).__next__)
+    for kind, total, words in (
+        (io.StringIO, 100, ("photos", "50/100", "2 problems")),
+        (Terminal, 100, ("50%|", "2 problems")),
+        (io.StringIO, None, ("50 photos",)),
+        (Terminal, None, ("50 photos",)),
+    ):
+        stream = kind()
+        with progress_bar("photos", total, stream) as show:
+            show(40)
+            show(50, "2 problems")
+        text = stream.getvalue() if stream.isatty() else stream.getvalue().splitlines()[-1]
+        for word in words:
+            assert word in text
+        assert ("\r" in text) == stream.isatty()
+        assert total or "%" not in text
+        assert not stream.isatty() or text.split("\r")[-1].strip() == ""
+
+
+def test_a_line_an_epoch_and_on_a_terminal_a_bar_too():
+    figures = ((1, 1.9, 0.2, 1.8, 0.51), (2, 1.2, 0.541, 1.3, 0.5))
+    names = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    rows = [dict(zip(names, row, strict=True)) for row in figures]
+
+    def train(stream: io.StringIO, verbose: bool = True) -> str:
+        shown = Progress(stream, 40, 500, verbose)
+        for epoch in range(2):
+            shown.start_epoch(epoch)
+            for images in (128, 128, 128, 128):  # the last one was filled up
+                shown.show(images, {"loss": 1.2345, "accuracy": 0.5412})
+            shown.finish_epoch(rows[: epoch + 1])
+        return stream.getvalue()
+
+    written = train(io.StringIO())
+    assert "\r" not in written
+    first, second = written.splitlines()
+    assert first.startswith("Epoch  1/40  loss 1.900  accuracy 20.0%")
+    for figure in (" 2/40", "1.200", "54.1%", "1.300", "50.0%", "51.0% (epoch 1)", "left"):
+        assert figure in second
+    written = train(Terminal())
+    assert "0/500" in written
+    kept = [line.split("\r")[-1] for line in written.split("\n")]
+    assert [line[:8] for line in kept] == ["Epoch  1", "Epoch  2", ""]
+    assert train(Terminal(), verbose=False) == ""
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_tensorboard_reads_every_figure_once_also_after_a_kill(tmp_path, kept):
+    """Two epochs were written when the run was killed; the checkpoint has so many of them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = TrainingSettings(tensorboard=str(tmp_path), name="run")
+    rows = [dict.fromkeys(TAGS, epoch / 10) | {"epoch": epoch} for epoch in (1, 2, 3)]
+    for before, after in (([], rows[:2]), (rows[:kept], rows[kept:])):
+        events = EventLog(settings, before)
+        for row in after:
+            events.write(row)
+        events.close()
+    read = EventAccumulator(str(tmp_path / "run"))
+    read.Reload()
+    assert set(read.Tags()["tensors"]) == set(TAGS.values())
+    for tag in TAGS.values():
+        found = [(event.step, event.tensor_proto.float_val[0]) for event in read.Tensors(tag)]
+        assert found == [(epoch, pytest.approx(epoch / 10)) for epoch in (1, 2, 3)]
+
+
+def test_without_a_folder_nothing_is_written_and_a_wrong_one_is_a_sentence(tmp_path):
+    settings = TrainingSettings(tensorboard=str(tmp_path / "file"))
+    EventLog(replace(settings, tensorboard=""), []).write({})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="--tensorboard"):
+        EventLog(settings, [])

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partialmethod
 
 import keras
 import numpy as np
@@ -56,12 +57,8 @@ def small_backbone(monkeypatch):
 @pytest.fixture
 def uncompiled(monkeypatch):
     """Train step by step: for a few steps that is quicker than to compile them."""
-    compile_model = keras.Model.compile
-    monkeypatch.setattr(
-        keras.Model,
-        "compile",
-        lambda self, **options: compile_model(self, run_eagerly=True, **options),
-    )
+    eager = partialmethod(keras.Model.compile, run_eagerly=True)
+    monkeypatch.setattr(keras.Model, "compile", eager)
 
 
 class Killed(BaseException):
@@ -122,57 +119,56 @@ def test_resumed_run_equals_an_unbroken_one(settings, small_backbone, run):
 
 @pytest.mark.usefixtures("small_backbone", "uncompiled")
 def test_backbone_learns_after_the_frozen_epochs(settings, monkeypatch):
-    kernels, rates = [], []
-    keep = checkpoints.Checkpoint.keep
+    kernels, keep = [], checkpoints.Checkpoint.keep
 
     def watch(self, row, variables, weights):
         kernels.append(weights[0].copy())
-        rates.append(row["learning_rate"])
         keep(self, row, variables, weights)
 
     monkeypatch.setattr(checkpoints.Checkpoint, "keep", watch)
-    change = BACKBONE_RUN | {"schedule": "constant", "epochs": 4, "frozen_epochs": 2}
-    fit(SMALL, replace(settings, **change, warmup_epochs=0), verbose=False)
+    change = BACKBONE_RUN | {"schedule": "constant", "frozen_epochs": 2, "warmup_epochs": 0}
+    result = fit(SMALL, replace(settings, **change), verbose=False)
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert np.abs(kernels[2] - kernels[1]).max() > 0
-    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+    rates = [row["learning_rate"] for row in result.history]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01], rtol=1e-6)
 
 
 @pytest.mark.usefixtures("uncompiled")
 def test_averaged_weights_are_measured_and_raw_ones_trained(settings):
     """An average that hardly moves stays where the first step led, however far training goes."""
-    settings = replace(settings, epochs=3, augmentation="none", batch_size=42, warmup_epochs=0)
-    raw = fit(SMALL, replace(settings, name="raw"), verbose=False)
-    averaged = fit(SMALL, replace(settings, averaging=0.999999), verbose=False)
+
+    def run(name: str, **change):
+        plain = {"epochs": 3, "augmentation": "none", "batch_size": 42, "warmup_epochs": 0}
+        return fit(SMALL, replace(settings, name=name, **(plain | change)), verbose=False)
+
+    raw, averaged = run("raw"), run("averaged", averaging=0.999999)
     assert [row["loss"] for row in averaged.history] == [row["loss"] for row in raw.history]
     assert averaged.history[0]["val_loss"] == raw.history[0]["val_loss"]
-    first = fit(
-        SMALL, replace(settings, name="first", epochs=1, schedule="constant"), verbose=False
-    )
-    kernel = averaged.network.get_weights()[0]
-    np.testing.assert_allclose(kernel, first.network.get_weights()[0], atol=1e-4)
-    assert np.abs(kernel - raw.network.get_weights()[0]).max() > 1e-3 or raw.selected_epoch == 1
+    first = run("first", epochs=1, schedule="constant")
+    kernel, *others = (one.network.get_weights()[0] for one in (averaged, first, raw))
+    np.testing.assert_allclose(kernel, others[0], atol=1e-4)
+    assert np.abs(kernel - others[1]).max() > 1e-3 or raw.selected_epoch == 1
 
 
 def test_own_loop_counts_an_epoch_as_keras_does(settings, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "cnn", keras.layers.Flatten())  # nothing is dropped out
     votes = np.eye(7, dtype=np.float32)[np.arange(210) % 7]
     votes[::3] = 0
-    data = make_dataset(votes=votes)
     changes = {"class_weights": "balanced", "mixup": 0.2, "learning_rate": 0.01}
-    figures = []
-    for way in ("own", "keras"):
+    settings = replace(settings, precision="float32", **changes)
+
+    def entered():
         keras.utils.set_random_seed(7)
-        run = fitting.Run(data, replace(settings, precision="float32", **changes))
+        run = fitting.Run(make_dataset(votes=votes), settings)
         run.enter(run.stages[0])
-        if way == "own":
-            figures.append(run.train_epoch(0, []))
-            continue
-        batches = run.batches(0)
-        given = (batches[index] for index in range(len(batches)))
-        kept = run.trainer.fit(given, steps_per_epoch=len(batches), shuffle=False, verbose=0)
-        figures.append({key: values[0] for key, values in kept.history.items()})
-    own, theirs = figures
+        return run
+
+    own, run = entered().train_epoch(0, []), entered()
+    batches = run.batches(0)
+    given = (batches[index] for index in range(len(batches)))
+    kept = run.trainer.fit(given, steps_per_epoch=len(batches), shuffle=False, verbose=0)
+    theirs = {key: values[0] for key, values in kept.history.items()}
     theirs["accuracy"] = theirs.pop("emotion_accuracy")
     assert own == pytest.approx(theirs, rel=1e-4)
 
@@ -188,8 +184,7 @@ def test_faces_that_grow(settings, monkeypatch):
         return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 5, strides=4)(faces))
 
     monkeypatch.setitem(ARCHITECTURES, "cnn", averaging)
-    sides = []
-    make = FaceBatches.__getitem__
+    sides, make = [], FaceBatches.__getitem__
 
     def remember(batches, index):
         batch = make(batches, index)

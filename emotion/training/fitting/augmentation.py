@@ -34,10 +34,7 @@ JPEG_QUALITY = (15, 60)
 
 
 def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> np.ndarray:
-    """Return (N, height, width) uint8 faces varied as photographs vary, float32 in [0, 1].
-
-    Every random choice comes from `random`, so a run that is taken up again sees the same faces.
-    """
+    """Return (N, height, width) uint8 faces varied as photographs vary, float32 in [0, 1]."""
     most = STRENGTHS[strength]
     moved = _move(images, most, random)
     _degrade(moved, most, random)

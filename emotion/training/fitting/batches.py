@@ -19,8 +19,7 @@ class FaceBatches:
     """Batches of (faces, targets, weights), each the same whenever it is asked for.
 
     Faces are (batch, side, side, 1) float32 in [0, 1]. With two heads, targets and weights are
-    dicts by the heads' names. No batch depends on the one before, so the next one can be made
-    beside the training step, and a resumed run sees what it would have seen.
+    dicts by the heads' names.
     """
 
     images: np.ndarray  # (N, 48, 48) uint8
@@ -64,14 +63,8 @@ class FaceBatches:
         return faces[..., None], *by_head
 
 
-def mix(
-    faces: np.ndarray,
-    values: list[np.ndarray],
-    weights: list[np.ndarray],
-    alpha: float,
-    random: np.random.Generator,
-) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """Mix each face and its target with another of the batch.
+def mix(faces: np.ndarray, values: list, weights: list, alpha: float, random: np.random.Generator):
+    """Return (faces, values, weights), each face and target mixed with another of the batch.
 
     Zhang et al. 2018, "mixup: beyond empirical risk minimization"; alpha is that of the Beta
     distribution. The loss of a mixture is the mixture of the two losses, each with its own weight.
@@ -81,13 +74,10 @@ def mix(
     others = random.permutation(len(faces))
     mixed_values, mixed_weights = [], []
     for value, weight in zip(values, weights, strict=True):
-        own, other = share * weight, (1 - share) * weight[others]
-        total = own + other
-        summed = own[:, None] * value + other[:, None] * value[others]
-        mixed_values.append(
-            np.divide(summed, total[:, None], out=np.zeros_like(summed), where=total[:, None] > 0)
-        )
-        mixed_weights.append(total)
+        own, other = share * weight[:, None], (1 - share) * weight[others, None]
+        total, summed = own + other, own * value + other * value[others]
+        mixed_values.append(np.divide(summed, total, out=np.zeros_like(summed), where=total > 0))
+        mixed_weights.append(total[:, 0])
     return share * faces + (1 - share) * faces[others], mixed_values, mixed_weights
 
 
@@ -97,10 +87,10 @@ def batch_multiple(architecture: str) -> int:
     TensorFlow 2.21 on processors writes past its memory in the gradient of a depthwise convolution
     whose batch does not split evenly among its threads, and the whole process dies.
     """
-    if architecture not in DEPTHWISE_NETWORKS or keras.distribution.list_devices("gpu"):
+    is_affected = keras.backend.backend() == "tensorflow" and architecture in DEPTHWISE_NETWORKS
+    if not is_affected or keras.distribution.list_devices("gpu"):  # which JAX without one refuses
         return 1
     threads = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     if threads.isdecimal() and int(threads):
         return int(threads)
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,9 +22,8 @@ STATE_FILE = "state.json"
 class Checkpoint:
     """The last state of a run, the weights of its best epoch, and a row of figures for each epoch.
 
-    The state is every variable of the model and of its optimizer. Files appear whole or not at all;
-    `state.json` is written last and names the others, so a run that is killed at any moment can go
-    on from the last epoch that it names.
+    The state is every variable of the model and of its optimizer. `state.json` is written last and
+    names the other files, so a run that is killed at any moment goes on from the epoch it names.
     """
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings, folder: Path | None = None):
@@ -35,22 +34,21 @@ class Checkpoint:
         self.files: dict[str, str] = {}
 
     def open(self) -> None:
-        """Make the folder, and read how far an unfinished run in it came.
-
-        Raises TrainingError: it cannot be used, or holds a run with other settings or data.
-        """
+        """Make the folder, and read how far an unfinished run in it came."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(".part-*"):
                 shutil.rmtree(leftover)
         except OSError as error:
-            raise TrainingError(
-                f"expected a folder for checkpoints; {self.folder}: {error.strerror}"
-            ) from error
+            received = f"{self.folder}: {error.strerror}"
+            raise TrainingError(f"expected a folder for checkpoints; {received}") from error
         self.read()
 
     def read(self) -> None:
-        """Read how far the run in the folder came, if there is one."""
+        """Read how far the run in the folder came, if there is one.
+
+        Raises TrainingError: it is damaged, or has other settings or data.
+        """
         path = self.folder / STATE_FILE
         if not path.exists():
             return
@@ -76,24 +74,20 @@ class Checkpoint:
                 for variable, value in zip(variables, values, strict=True):
                     variable.assign(value)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise TrainingError(
-                f"expected a checkpoint of this network in {path}; it cannot be used ({error})"
-            ) from error
+            expected = f"expected a checkpoint of this network in {path}"
+            raise TrainingError(f"{expected}; it cannot be used ({error})") from error
 
     def keep(
         self, row: dict, variables: Sequence[np.ndarray], weights: Sequence[np.ndarray]
     ) -> None:
         """Save the state after an epoch (`variables`), and the weights if they are the best so far.
 
-        Raises TrainingError: the loss is not finite, or the disk is full; what was kept before
-        stays.
+        Raises TrainingError (no finite loss, or a full disk); what was kept before stays.
         """
         epoch, history = row["epoch"], [*self.history, row]
         if not np.isfinite(row["loss"]):
-            raise TrainingError(
-                f"expected a finite loss in epoch {epoch}; received {row['loss']}: "
-                "lower --learning-rate"
-            )
+            lost = f"expected a finite loss in epoch {epoch}; received {row['loss']}"
+            raise TrainingError(f"{lost}: lower --learning-rate")
         files, arrays = self.files | {"state": f"epoch-{epoch:03d}.npz"}, {"state": variables}
         if best_epoch(history) == epoch:
             files["selected"], arrays["selected"] = f"selected-{epoch:03d}.npz", weights
@@ -127,10 +121,9 @@ class Checkpoint:
 
 
 def take_over_finished_run(dataset: Dataset, settings: TrainingSettings) -> Path | None:
-    """Rename a finished run with the same data and settings, if there is one, to this run's name.
+    """Give a finished run of the same data and settings, if there is one, this run's name.
 
-    Training again would give the very same. Such a run is there when its model was not published.
-    Return the folder that was renamed; None where there is no such run, or this one has begun.
+    It is there when its model was not published. Return its folder; None if this run has begun.
     """
     if any(settings.run_folder().glob("*")):
         return None
@@ -150,10 +143,7 @@ def identity_of(dataset: Dataset, settings: TrainingSettings) -> dict:
 
 
 def require_same(before: Mapping, identity: Mapping, path: Path, kept: str, way_out: str) -> None:
-    """Raise a TrainingError unless the work kept in a file has the data and settings of `identity`.
-
-    `kept` says what it is, "a fold", and `way_out` what to do where it differs.
-    """
+    """Raise a TrainingError unless what is kept in a file ("a fold") has this data and settings."""
     for key, value in identity.items():
         if (found := before.get(key)) != value:
             held = "other data" if key == "data" else f"{key} {found!r}; received {value!r}"

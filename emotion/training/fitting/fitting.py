@@ -1,6 +1,7 @@
 """Fit a network to a dataset: targets, network, epochs, selection; each epoch is kept."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,13 +43,9 @@ def fit(
     """Train on the split "train", select the epoch on "validation", and keep a checkpoint an epoch.
 
     If the run folder holds an unfinished run of the same data and settings, that run goes on.
+    `on_epoch` is called with the history's row of each finished epoch; what it raises ends the run.
 
-    How it goes is shown on standard output, if `verbose`. `on_epoch` is called with the history's
-    row of each finished epoch; what it raises ends the run.
-
-    Raises:
-        ModelError: a model to start from or to learn from cannot be loaded.
-        TrainingError: the run folder holds another run, or the run cannot start or go on.
+    Raises ModelError (of a model to start from or to learn from) or TrainingError.
     """
     keras.utils.set_random_seed(settings.seed)
     checkpoint = Checkpoint(dataset, settings)
@@ -72,10 +69,11 @@ def fit(
             # The average of the weights, if asked for, is measured and selected, not trained on
             trained = _values(learning)
             optimizer.finalize_variable_values(learning)
+            # On JAX a weight and its average now share memory that the next step gives away
+            _assign(learning, _values(learning))
             validation = run_epoch(run.trainer.test_on_batch, run.validation_batches)
             measured = _values(run.network.weights)
-            for variable, value in zip(learning, trained, strict=True):
-                variable.assign(value)
+            _assign(learning, trained)
             row = {"epoch": epoch + 1, "learning_rate": rate} | figures
             row |= {f"val_{key}": value for key, value in validation.items()}
             checkpoint.keep(row, _values(run.variables()), measured)
@@ -88,12 +86,10 @@ def fit(
     # The same network in float32, and with Keras' own layers
     plain = build_network(settings.architecture, len(dataset.class_names), run.second_head)
     plain.set_weights(run.network.get_weights())
-    return FitResult(
-        network=architectures.single_head(plain, "emotion"),
-        history=tuple(checkpoint.history),
-        selected_epoch=best_epoch(checkpoint.history),
-        votes_network=architectures.single_head(plain, "votes") if run.second_head else None,
-    )
+    names = HEADS if run.second_head else HEADS[:1]
+    heads = [architectures.single_head(plain, name) for name in names]
+    history = checkpoint.history
+    return FitResult(heads[0], tuple(history), best_epoch(history), *heads[1:])
 
 
 class Run:
@@ -121,8 +117,7 @@ class Run:
         self.has_backbone = architectures.backbone_of(self.network) is not None and starts_trained
         self.stages = schedules.plan_stages(settings, self.has_backbone)
 
-    def enter(self, stage: schedules.Stage) -> None:
-        """Compile the model for a stage, with an optimizer of its own."""
+    def enter(self, stage: schedules.Stage) -> None:  # with an optimizer of its own
         self.stage = stage
         if self.has_backbone:
             architectures.train_backbone(self.network, not stage.is_frozen)
@@ -143,8 +138,7 @@ class Run:
     ) -> dict[str, float]:
         """Show every training image to the network once; return the mean figures.
 
-        The epoch, counted from 0, decides the order and the changes of the faces. `accuracies` are
-        those on validation after each epoch of this stage so far; `on_batch` is as for `run_epoch`.
+        `accuracies` are those on validation after each epoch of this stage so far.
         """
         if self.settings.schedule == "plateau":
             rate = schedules.rate_on_plateau(self.settings, self.stage, accuracies)
@@ -153,17 +147,12 @@ class Run:
 
     def batches(self, epoch: int) -> FaceBatches:
         """Return the training images of an epoch, counted from 0."""
-        multiple = batch_multiple(self.settings.architecture)
-        return FaceBatches(
-            self.training.images,
-            self.targets,
-            max(self.settings.batch_size // multiple, 1) * multiple,
-            seed=(self.settings.seed, epoch),
-            augmentation=self.settings.augmentation,
-            mixup=self.settings.mixup,
-            multiple_of=multiple,
-            side=schedules.side_of(self.settings, epoch),
-        )
+        settings, multiple = self.settings, batch_multiple(self.settings.architecture)
+        size = max(settings.batch_size // multiple, 1) * multiple
+        options = {"augmentation": settings.augmentation, "mixup": settings.mixup}
+        options |= {"multiple_of": multiple, "side": schedules.side_of(settings, epoch)}
+        seed = (settings.seed, epoch)
+        return FaceBatches(self.training.images, self.targets, size, seed, **options)
 
 
 def run_epoch(
@@ -171,11 +160,10 @@ def run_epoch(
 ) -> dict[str, float]:
     """Give every batch to `train_on_batch` or `test_on_batch`; return the means as `fit` has them.
 
-    A loss counts as often as the batch has faces, an accuracy as its faces weigh. Each batch is
-    made in a thread while the one before is in use. `on_batch` is called after each with its number
-    of faces and the means so far.
+    A loss counts as often as the batch has faces, an accuracy as its faces weigh. The next batch is
+    made in a thread. `on_batch` is called after each with its number of faces and the means so far.
     """
-    sums, counts, means = {}, {}, {}
+    sums, counts, means = Counter(), Counter(), {}
     with ThreadPoolExecutor(max_workers=1) as executor:
         coming = executor.submit(batches.__getitem__, 0)
         for index in range(len(batches)):
@@ -187,10 +175,10 @@ def run_epoch(
                 if key.endswith("accuracy"):
                     two_heads = isinstance(weights, dict)
                     own = weights[key.removesuffix("_accuracy")] if two_heads else weights
-                    count = own.sum()
+                    count = float(own.sum())
                 key = key.replace("emotion_accuracy", "accuracy")  # one name with one head or two
-                sums[key] = sums.get(key, 0.0) + float(value) * float(count)
-                counts[key] = counts.get(key, 0.0) + float(count)
+                sums[key] += float(value) * count
+                counts[key] += count
                 means[key] = sums[key] / max(counts[key], 1e-9)
             if on_batch:
                 on_batch(len(faces), means)
@@ -200,31 +188,31 @@ def run_epoch(
 def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
     """Return a model around the network whose outputs have the names of the heads.
 
-    With any_side it takes faces of any side, through the same layers and weights; a TrainingError
-    says that the network takes one side only.
+    With any_side it takes faces of any side, through the same layers and weights.
     """
-
-    def through_own_layers(side: int | None) -> tuple:
-        faces = keras.Input((side, side, 1))
-        clone = keras.models.clone_model(network, faces, clone_function=lambda layer: layer)
-        return faces, clone.output
 
     faces = keras.Input(network.input_shape[1:])
     heads = network(faces)
     if any_side:
         try:
-            through_own_layers(min(SIDES))
+            for side in (min(SIDES), None):  # of no certain side, no layer would complain
+                faces = keras.Input((side, side, 1))
+                clone = keras.models.clone_model(network, faces, clone_function=lambda layer: layer)
+                heads = clone.output
         except (ValueError, TypeError) as error:
             raise TrainingError(
                 f"expected a network that averages over the face for --smallest-side; received "
                 f"{network.name}, which takes one side only: leave --smallest-side at {max(SIDES)}"
             ) from error
-        faces, heads = through_own_layers(None)
     if len(network.outputs) > 1:
         heads = dict(zip(HEADS, heads, strict=True))
     return keras.Model(faces, heads)
 
 
+def _assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
 def _values(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
-    """Return copies of the values of variables."""
     return [np.array(variable.numpy()) for variable in variables]

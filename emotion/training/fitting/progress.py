@@ -28,7 +28,6 @@ class Progress:
         self.stream, self.epochs, self.images, self.verbose = stream, epochs, images, verbose
 
     def start_epoch(self, epoch: int) -> None:
-        """Begin an epoch, counted from 0."""
         self.started_s = time.monotonic()
         self.bar = tqdm(
             desc=f"Epoch {epoch + 1}/{self.epochs}",
@@ -64,10 +63,10 @@ class Progress:
 
 
 class EventLog:
-    """Writes the figures of each epoch for TensorBoard; does nothing without a folder.
+    """Writes the figures of each epoch for TensorBoard, if a folder is set.
 
-    Keras' own callback would write the epochs of a resumed run a second time. Here they (`history`)
-    are written once more in place of the old file, so none is missing and none is doubled.
+    The epochs of a resumed run (`history`) are written in place of the old file, where Keras' own
+    callback would write them a second time.
     """
 
     def __init__(self, settings: TrainingSettings, history: Sequence[Mapping[str, float]]):
@@ -83,14 +82,12 @@ class EventLog:
                 old.unlink()
             self.writer = Writer(str(folder))
         except OSError as error:
-            raise TrainingError(
-                f"expected to write to --tensorboard {folder}; received: {error.strerror}"
-            ) from error
+            expected = f"expected to write to --tensorboard {folder}"
+            raise TrainingError(f"{expected}; received: {error.strerror}") from error
         for row in history:
             self.write(row)
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Write the figures of one epoch."""
         if self.writer:
             for key, tag in TAGS.items():
                 self.writer.add_scalar(tag, row[key], step=row["epoch"])

@@ -38,8 +38,7 @@ def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, 
 def side_of(settings: TrainingSettings, epoch: int) -> int:
     """Return the side in pixels of the faces in an epoch, counted from 0.
 
-    Progressive resizing (Tan and Le 2021, "EfficientNetV2"): each side has its part of the epochs,
-    and the last one is the side that is served.
+    Progressive resizing (Tan and Le 2021, "EfficientNetV2"): each side has its part of the epochs.
     """
     sides = SIDES[SIDES.index(settings.smallest_side) :]
     return sides[min(epoch * len(sides) // settings.epochs, len(sides) - 1)]
@@ -81,8 +80,7 @@ def build_optimizer(
 def rate_on_plateau(settings: TrainingSettings, stage: Stage, accuracies: Sequence[float]) -> float:
     """Return the learning rate of the epoch that follows on a stage's validation accuracies.
 
-    It rises epoch by epoch while warming up, and falls to a fifth each time the accuracy has stood
-    still for a third of the patience. The history alone decides it, so a resumed run goes on alike.
+    It rises while warming up, and falls each time the accuracy has stood still for so long.
     """
     warmth = min(1.0, (len(accuracies) + 1) / (_warmup_epochs(settings, stage) + 1))
     wait = max(1, settings.patience // PATIENCE_SHARE)

@@ -1,10 +1,8 @@
 """What a network learns for each face: soft targets, and how much each face counts.
 
-Saved models may teach it. With `--votes-teachers` they also know what the other annotators of a
-face said: FER2013's label is one person's choice and FER+'s votes are ten people's, both are noisy,
-and each tells something of the other. A network that sees the face alone learns best from what is
-to be expected of each, given the other and what the saved models see. Lopez-Paz, Bottou, Schölkopf
-and Vapnik 2016, "Unifying distillation and privileged information" (arXiv:1511.03643).
+Saved models may teach it. With `--votes-teachers` it learns what is to be expected of the label
+(one person's choice) and of the votes (ten people's), each given the other and what saved models
+see. Lopez-Paz et al. 2016, "Unifying distillation and privileged information" (arXiv:1511.03643).
 """
 
 import contextlib
@@ -31,13 +29,10 @@ VOTERS = 10  # people who voted on each face of FER+
 
 @dataclass(frozen=True)
 class Targets:
-    """Target probabilities (N, classes) and weights (N,), float32, the emotion's first.
+    """What is to be learned: an array a head, the emotion's first, then that of the votes."""
 
-    There is one array of each for one head, two where the votes are a second head.
-    """
-
-    values: tuple[np.ndarray, ...]
-    weights: tuple[np.ndarray, ...]
+    values: tuple[np.ndarray, ...]  # (N, classes) float32, probabilities
+    weights: tuple[np.ndarray, ...]  # (N,) float32
 
 
 def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
@@ -50,9 +45,8 @@ def build_targets(
 ) -> Targets:
     """Return what is to be learned from each face of a split.
 
-    Each face counts once; one without votes counts nothing for the votes. `taught` is what teachers
-    say of the label of the same faces (Hinton et al. 2015, "Distilling the knowledge in a neural
-    network") and, if they say anything of them, of the votes, each (N, classes) float32.
+    A face without votes counts nothing for the votes. `taught` is what `what_teachers_say` (Hinton
+    et al. 2015, "Distilling the knowledge in a neural network").
     """
     # One-hot labels, a share of which is spread over all classes (Szegedy et al. 2016)
     class_count, smoothing = len(dataset.class_names), settings.label_smoothing
@@ -120,10 +114,9 @@ def expected_annotation(
     A logistic regression says what the other annotation tells; it is multiplied with what a saved
     model sees, each to a power that suits the validation faces best, which neither has learned.
 
-    Args (each for training and validation faces):
-        seen: logarithms of a saved model's probabilities, (N, classes).
-        others: facts of the other annotation, (N, F).
-        annotation: the shares of the classes, (N, classes); a row of zeros is without any.
+    For training and for validation faces: `seen` are logarithms of a saved model's probabilities,
+    (N, classes); `others` facts of the other annotation, (N, F); `annotation` the shares of the
+    classes, (N, classes), where a row of zeros is without any.
     """
     rows, classes = np.nonzero(annotation[0])
     regression = LogisticRegression(max_iter=2000)
@@ -139,10 +132,7 @@ def expected_annotation(
 
 
 def _kept_answers(faces: Dataset, settings: TrainingSettings, head: str) -> np.ndarray:
-    """Return the mean answer of a head's teachers, (N, classes), kept with the run.
-
-    So a run goes on at once after an interruption.
-    """
+    """Return the mean answer of a head's teachers, (N, classes), kept with the run."""
     stems = settings.teachers if head == "label" else settings.votes_teachers
     kept = settings.run_folder() / f"{head}-{len(faces)}-teachers.npz"
     # None yet, or damaged, for which numpy and zipfile have many words: they are asked again

@@ -1,20 +1,80 @@
+"""Settings as flags and in their ranges, and what follows: rates, stages, optimizers."""
+
+import argparse
+import re
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
+from emotion.errors import TrainingError
 from emotion.training.fitting.schedules import (
     Stage,
     build_optimizer,
     plan_stages,
     rate_on_plateau,
-    side_of,
 )
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from
 
 SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, precision="float32")
 WHOLE = Stage(0, 10, 0.1)
+
+
+def test_command_line_wins_over_the_card_and_the_card_over_the_table():
+    parser = argparse.ArgumentParser()
+    add_flags(parser, ALL)
+    nothing = parser.parse_args([])
+    assert vars(nothing) == {}
+    assert settings_from(nothing) == TrainingSettings()
+    card = {"seed": 3, "validation_share": 0.05}
+    settings = settings_from(parser.parse_args(["--seed", "5"]), card)
+    assert (settings.seed, settings.validation_share, settings.epochs) == (5, 0.05, 40)
+    words = r"--dataset a.csv b --contempt --batch-size 16 --mixup 0.2 --votes-as blend --name p\d+"
+    assert settings_from(parser.parse_args(words.split())) == TrainingSettings(
+        dataset=("a.csv", "b"),
+        contempt=True,
+        batch_size=16,
+        mixup=0.2,
+        votes_as="blend",
+        name=r"p\d+",
+    )
+
+
+def test_values_out_of_range():
+    for name, value in {
+        "epochs": 0,
+        "fold": 6,
+        "folds": 1,
+        "subject_pattern": "(",
+        "dataset": (),
+        "blend": 1.5,
+        "averaging": 1.0,
+        "teacher_temperature": 0.0,
+        "architecture": "vgg19",
+        "smallest_side": 30,
+        "mixup": -1.0,
+    }.items():
+        with pytest.raises(TrainingError, match=rf"{name} .*received {re.escape(repr(value))}"):
+            TrainingSettings(**{name: value})
+
+
+def test_what_follows_from_other_settings(monkeypatch, tmp_path):
+    for change, rate, weights in (
+        ({}, 0.1, "none"),
+        ({"optimizer": "adam", "architecture": "vgg16"}, 0.001, "imagenet"),
+        ({"learning_rate": 0.02, "architecture": "vgg16", "weights": "none"}, 0.02, "none"),
+        ({"weights": "models/x"}, 0.1, "models/x"),
+    ):
+        settings = TrainingSettings(**change)
+        assert (settings.rate(), settings.starting_weights()) == (rate, weights)
+    described = tmp_path / "cpuinfo"
+    monkeypatch.setattr("emotion.training.settings.CPU_DESCRIPTION", described)
+    assert TrainingSettings().resolved_precision() == "float32", "not Linux"
+    for text, auto in (("sse avx512_bf16", "mixed_bfloat16"), ("sse avx2", "float32")):
+        described.write_text(f"flags: {text}")
+        assert TrainingSettings().resolved_precision() == auto
+        assert TrainingSettings(precision="float32").resolved_precision() == "float32"
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.1)])
@@ -37,7 +97,6 @@ def test_rate_warms_up_and_ends(schedule, last):
 def test_rate_falls_where_validation_stands_still():
     settings = replace(SETTINGS, schedule="plateau", patience=6, warmup_epochs=0)
     for accuracies, factor in (
-        ([0.3, 0.4, 0.5], 1),
         ([0.3, 0.5, 0.4], 1),
         ([0.3, 0.5, 0.4, 0.5], 0.2),
         ([0.3, 0.5, 0.4, 0.5, 0.4, 0.6], 0.2),
@@ -52,11 +111,10 @@ def test_rate_falls_where_validation_stands_still():
 def test_stages():
     whole, two = [Stage(0, 10, 0.1)], [Stage(0, 3, 0.1, True), Stage(3, 10, 0.01)]
     for change, has_backbone, expected in (
-        ({}, False, whole),
+        ({"weights": "imagenet"}, False, whole),
         ({"weights": "none"}, True, whole),
         ({"weights": "models/saved"}, True, whole),
         ({"frozen_epochs": 0, "weights": "imagenet"}, True, whole),
-        ({"weights": "imagenet"}, True, two),
         ({"weights": "some/file.h5"}, True, two),
         ({"weights": "imagenet", "frozen_epochs": 10}, True, [Stage(0, 10, 0.1, True)]),
         ({"architecture": "vgg16"}, True, two),
@@ -68,9 +126,8 @@ def test_stages():
 def test_optimizers():
     for change, expected in (
         ({}, {"nesterov": True, "momentum": 0.9, "use_ema": False}),
-        ({"optimizer": "adam"}, {"beta_1": 0.9}),
         ({"averaging": 0.99}, {"use_ema": True, "ema_momentum": 0.99}),
-        ({"weight_decay": 0.01}, {"weight_decay": 0.01}),
+        ({"optimizer": "adam", "weight_decay": 0.01}, {"beta_1": 0.9, "weight_decay": 0.01}),
     ):
         config = build_optimizer(replace(SETTINGS, **change), WHOLE, 4).get_config()
         assert {key: config[key] for key in expected} == expected
@@ -78,17 +135,9 @@ def test_optimizers():
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     for name in ("sgd", "adam"):
         settings = replace(SETTINGS, optimizer=name, weight_decay=0.5, warmup_epochs=0)
-        variables = [
-            keras.Variable(np.ones(3, np.float32), name=part)
-            for part in ("kernel", "bias", "gamma", "beta")
-        ]
+        parts = ("kernel", "bias", "gamma", "beta")
+        variables = [keras.Variable(np.ones(3, np.float32), name=part) for part in parts]
         optimizer = build_optimizer(settings, WHOLE, 4)
         optimizer.apply_gradients([(keras.ops.zeros(3), variable) for variable in variables])
         values = [float(variable.numpy()[0]) for variable in variables]
         assert values == [pytest.approx(0.95), 1, 1, 1], "biases and normalisation are spared"
-
-
-def test_faces_grow_to_the_side_that_is_served():
-    for smallest, expected in ((48, [48, 48]), (32, [32, 32, 40, 48]), (24, [24])):
-        settings = TrainingSettings(smallest_side=smallest, epochs=len(expected))
-        assert [side_of(settings, epoch) for epoch in range(len(expected))] == expected

@@ -1,0 +1,285 @@
+"""Training again and again: on each fold of a dataset, and with other settings."""
+
+import csv
+import json
+import shlex
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from training_data import make_dataset
+
+import emotion_model_training
+from emotion.errors import TrainingError
+from emotion.training import cross_validation, tuning, tuning_report
+from emotion.training.cross_validation import (
+    cross_validate,
+    cross_validation_lines,
+    write_cross_validation,
+)
+from emotion.training.settings import TrainingSettings, settings_from
+from emotion.training.tuning import tune
+from emotion.training.tuning_report import tuning_lines, winner_command, write_tuning
+
+FOLDS = 3
+SEARCHED = (
+    "learning_rate optimizer weight_decay label_smoothing augmentation mixup batch_size schedule"
+).split()
+BONUSES = {"none": 0, "light": 0.05, "standard": 0.1, "photo": 0.1, "strong": 0.15}
+DATA = make_dataset(train=35, validation=14, test=14)
+PEOPLE = replace(  # 30, with every emotion each, in no split
+    make_dataset(train=210, validation=0, test=0),
+    splits=np.array([""] * 210),
+    names=np.array([f"{n}.png" for n in range(210)]),
+    groups=np.array([f"S{n // 7:03d}" for n in range(210)]),
+)
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`: nothing may catch it."""
+
+
+class StandIn:
+    """Stands for `fit`: the accuracy follows from the settings; nothing is trained.
+
+    It dies in `die_in`, a call counted from 1 and its epoch; a run diverges if `fail(settings)`.
+    """
+
+    def __init__(self):
+        self.restart(None)
+        self.fail = lambda settings: False
+
+    def restart(self, die_in: tuple[int, int] | None) -> None:
+        self.runs, self.die_in = [], die_in
+
+    def __call__(self, dataset, settings, verbose=True, on_epoch=lambda row: None):
+        self.runs.append((settings, dataset))
+        if self.fail(settings):
+            raise TrainingError("expected a finite loss in epoch 1; received nan")
+        settings.run_folder().mkdir(parents=True, exist_ok=True)
+        history = []
+        for epoch in range(1, settings.epochs + 1):
+            row = {"epoch": epoch, "val_accuracy": score(settings) * epoch / settings.epochs}
+            history.append(row)
+            on_epoch(row)
+            if self.die_in == (len(self.runs), epoch):
+                raise Killed
+        network = SimpleNamespace(predict_on_batch=answer)
+        return SimpleNamespace(network=network, history=tuple(history), selected_epoch=5)
+
+    def searched(self) -> list[dict]:
+        return [{name: getattr(settings, name) for name in SEARCHED} for settings, _ in self.runs]
+
+
+def score(settings: TrainingSettings) -> float:
+    """Return an accuracy whose best settings are known: adam at its rate, strong augmentation."""
+    distance = abs(np.log10(settings.rate() / (1e-3 if settings.optimizer == "adam" else 0.1)))
+    bonus = BONUSES[settings.augmentation] + 0.1 * (settings.optimizer == "adam")
+    return 0.6 + bonus - 0.1 * distance
+
+
+def answer(faces: np.ndarray) -> np.ndarray:
+    """Return probabilities: wrong for faces whose first pixel is dark."""
+    places = [(4 + 14 * (n // 3), 4 + 14 * (n % 3)) for n in range(7)]
+    light = np.stack([faces[:, r : r + 10, c : c + 10, 0].mean((1, 2)) for r, c in places], axis=1)
+    light[faces[:, 0, 0, 0] < 0.03] = light[faces[:, 0, 0, 0] < 0.03][:, ::-1]
+    powers = np.exp(4 * light)
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def fit(monkeypatch) -> StandIn:
+    # there is nothing to clear, and it takes a third of a second
+    monkeypatch.setattr("keras.utils.clear_session", lambda: None)
+    stand_in = StandIn()
+    for module in (cross_validation, tuning):
+        monkeypatch.setattr(module, "fit", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def settings(tmp_path) -> TrainingSettings:
+    where = {"runs": str(tmp_path / "a run"), "name": "v1.5"}
+    return TrainingSettings(epochs=4, folds=FOLDS, precision="float32", **where)
+
+
+def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, settings, tmp_path):
+    result = cross_validate(PEOPLE, settings)
+    assert sorted(result.names) == sorted(PEOPLE.names)
+    rows = [int(name.removesuffix(".png")) for name in result.names]
+    np.testing.assert_array_equal(result.images, PEOPLE.images[rows])
+    np.testing.assert_array_equal(result.pooled.labels, PEOPLE.labels[rows])
+    assert [(row["fold"], row["selected_epoch"]) for row in result.rows] == [(1, 5), (2, 5), (3, 5)]
+    tested = []
+    for evaluation, (_, parts) in zip(result.evaluations, fit.runs, strict=True):
+        people = {name: set(parts.split(name).groups) for name in parts.split_names()}
+        assert set(people) == {"train", "validation", "test"}
+        assert not people["test"] & (people["train"] | people["validation"])
+        assert not people["train"] & people["validation"]
+        tested += people["test"]
+        plain = answer(parts.split("test").images[..., None] / np.float32(255))
+        calibrated = evaluation.probabilities
+        np.testing.assert_array_equal(calibrated.argmax(axis=1), plain.argmax(axis=1))
+        assert np.abs(calibrated - plain).max() > 0.01, "calibrated on validation"
+        np.testing.assert_allclose(calibrated.sum(axis=1), 1)
+    assert sorted(tested) == sorted(set(PEOPLE.groups)), "each person in one fold"
+
+    accuracies = [evaluation.accuracy for evaluation in result.evaluations]
+    assert len(set(accuracies)) > 1
+    lines = cross_validation_lines(result)
+    assert max(map(len, lines)) <= 100
+    assert len({len(line) for line in lines[: FOLDS + 1]}) == 1, "columns line up"
+    assert f"± {np.std(accuracies, ddof=1):.2%}" in lines[FOLDS + 2]
+    path = write_cross_validation(tmp_path / "new", result)
+    content = json.loads(path.read_text())
+    spread = {"mean": np.mean(accuracies), "standard_deviation": np.std(accuracies, ddof=1)}
+    assert content["accuracy"] == pytest.approx(spread)
+    assert (content["pooled"]["images"], len(content["folds"])) == (210, FOLDS)
+    rows = read_csv(path.with_name("predictions.csv"))
+    right = sum(row["true_class"] == row["answer"] for row in rows) / len(rows)
+    assert right == pytest.approx(result.pooled.accuracy)
+    assert 0.5 < right < 1
+    assert (rows[0]["name"], rows[0]["fold"], rows[-1]["fold"]) == (result.names[0], "1", "3")
+    for name in ("folds.csv", "confusion_matrix.png", "classification_report.csv"):
+        assert path.with_name(name).stat().st_size > 50
+
+
+@pytest.mark.parametrize("killed_in", [1, 3])
+def test_killed_cross_validation_goes_on(fit, settings, killed_in):
+    whole = cross_validate(PEOPLE, replace(settings, runs=f"{settings.runs}_whole"))
+    fit.restart((killed_in, 2))
+    with pytest.raises(Killed):
+        cross_validate(PEOPLE, settings)
+    result = cross_validate(PEOPLE, settings)
+    asked = [run.fold for run, _ in fit.runs]
+    assert asked == [*range(1, killed_in + 1), *range(killed_in, FOLDS + 1)]
+    np.testing.assert_array_equal(result.pooled.probabilities, whole.pooled.probabilities)
+    ours, theirs = ([row | {"seconds": 0} for row in one.rows] for one in (result, whole))
+    assert ours == theirs
+
+
+def test_folds_of_something_else_and_damaged_ones_are_refused(fit, settings):
+    cross_validate(PEOPLE, settings)
+    with pytest.raises(TrainingError, match=r"mixup 0.0; received 0.2.*delete .*v1.5_fold1.json"):
+        cross_validate(PEOPLE, replace(settings, mixup=0.2))
+    with pytest.raises(TrainingError, match="other data"):
+        cross_validate(replace(PEOPLE, images=PEOPLE.images ^ 1), settings)
+    kept = settings.run_folder().parent / "v1.5_fold2.json"
+    whole = json.loads(kept.read_text())
+    parts = (json.dumps(whole | {name: None}) for name in ("fold", "probabilities"))
+    for content in ("", "{}", '{"identity": {}}', "[1]", *parts):
+        kept.write_text(content)
+        with pytest.raises(TrainingError, match=r"v1.5_fold2.json"):
+            cross_validate(PEOPLE, settings)
+
+
+def read_csv(path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_starts_from_the_given_settings_finds_better_ones_and_stops_bad_trials(fit, settings):
+    result = tune(DATA, settings, 24)
+    given = {name: getattr(settings, name) for name in SEARCHED} | {"learning_rate": 0.1}
+    assert fit.searched()[0] == given
+    assert [trial.number for trial in result.trials] == list(range(1, 25))
+    best = result.best
+    assert best.accuracy == max(t.accuracy for t in result.trials if t.state == "complete")
+    assert best.accuracy > score(settings) + 0.1
+    assert best.settings["optimizer"] == "adam"
+    assert sum(result.importances.values()) == pytest.approx(1)
+    assert set(list(result.importances)[:2]) & {"optimizer", "augmentation"}
+    assert set(result.importances) == set(SEARCHED)
+    pruned = [trial for trial in result.trials if trial.state == "pruned"]
+    assert pruned
+    assert all(trial.number > 4 and trial.epochs < settings.epochs for trial in pruned)
+
+
+@pytest.mark.parametrize("killed_in", [(1, 2), (9, 1)])
+def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, killed_in):
+    whole = tune(DATA, replace(settings, runs=f"{settings.runs}_whole"), 10)
+    asked, retried = fit.searched(), killed_in[0]
+    fit.restart(killed_in)
+    with pytest.raises(Killed):
+        tune(DATA, settings, 10)
+    resumed = tune(DATA, settings, 10)
+    assert fit.runs[retried - 1][0] == fit.runs[retried][0], "with its name, so its checkpoint"
+    assert [row for n, row in enumerate(fit.searched()) if n != retried] == asked
+    ours, theirs = ([replace(t, seconds=0) for t in one.trials] for one in (resumed, whole))
+    assert ours == theirs
+
+
+def test_finished_search_trains_nothing_can_be_extended_and_is_no_other(fit, settings):
+    first = tune(DATA, settings, 3)
+    for trials in (3, 5):
+        assert tune(DATA, settings, trials).trials[:3] == first.trials
+        assert len(fit.runs) == trials
+    with pytest.raises(TrainingError, match="epochs 4; received 5"):
+        tune(DATA, replace(settings, epochs=5), 5)
+    with pytest.raises(TrainingError, match=r"other data.*--name"):
+        tune(DATA.where(np.arange(len(DATA)) != 3), settings, 5)
+    tuning.study_folder(settings).joinpath("trials.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(TrainingError, match=r"not a database.*delete"):
+        tune(DATA, settings, 5)
+
+
+def test_diverged_trial_does_not_end_the_search(fit, settings):
+    fit.fail = lambda chosen: chosen.name.endswith("002")
+    said = []
+    result = tune(DATA, settings, 3, said.append)
+    failed = result.trials[1]
+    assert (failed.state, failed.accuracy, failed.epochs) == ("failed", None, 0)
+    assert "finite loss" in said[1]
+    assert tuning_lines(result)
+    write_tuning(result)
+    fit.fail = lambda chosen: True  # the first one ends it
+    with pytest.raises(TrainingError, match="finite loss"):
+        tune(DATA, replace(settings, name="another"), 3)
+
+
+CHANGES = (
+    {"learning_rate": 0.9, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5}
+    | {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"},
+    {"learning_rate": 1e-5, "weight_decay": 0.2, "optimizer": "adam", "contempt": True}
+    | {"teachers": ("models/one", "models/two"), "schedule": "constant", "augmentation": "none"}
+    | {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf", "averaging": 0.999},
+)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["first", "second"])
+def test_space_holds_the_given_settings_and_the_command_trains_with_equal_ones(
+    fit, settings, change
+):
+    settings = replace(settings, **change)
+    result = tune(DATA, settings, 2)
+    first = replace(fit.runs[0][0], name=settings.name)
+    assert first == replace(settings, learning_rate=settings.rate())
+    words = shlex.split(winner_command(result))
+    assert words[:3] == ["python3", "run.py", "train"]
+    options = emotion_model_training.build_parser().parse_args(["train", *words[3:]])
+    assert settings_from(options) == result.winning_settings
+    assert result.winning_settings == replace(settings, **result.best.settings)
+
+
+def test_table_and_picture_of_a_search_are_written(fit, settings, capfd, recwarn, monkeypatch):
+    said = []
+    result = tune(DATA, settings, 8, said.append)
+    assert capfd.readouterr() == ("", ""), "nothing is said by Optuna"
+    assert not recwarn.list
+    monkeypatch.setattr(tuning_report, "SHOWN_TRIALS", 5)
+    lines = tuning_lines(result)
+    table = lines[: lines.index("and 3 more")]
+    assert (len(table), len(said)) == (6, 8)
+    assert f"{result.best.accuracy:.2%}" in table[1]
+    assert lines[-1].strip() == winner_command(result)
+    assert max(map(len, (*said, *table))) <= 110
+    assert f"{score(settings):.2%}" in said[0]
+    assert not list(settings.run_folder().parent.glob("v1.5_trial*")), "kept only while unfinished"
+    assert all(seen.split_names() == ("train", "validation") for _, seen in fit.runs)
+    picture = write_tuning(result)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    rows = read_csv(picture.with_name("trials.csv"))
+    accuracies = [trial.accuracy for trial in result.trials]
+    assert [float(row["validation_accuracy"]) for row in rows] == accuracies
+    assert set(SEARCHED) < set(rows[0])
