@@ -93,13 +93,12 @@ class CutFinder:
         if float(now.thumbnail.std()) < FLAT_LEVELS:
             return False
         steady = min(self._change, CUT_CHANGE)
-        self._last, self._change = now, change_between(before, now)
+        self._last, self._change = now, change_between(before.thumbnail, now.thumbnail)
         return self._change - steady > CUT_CHANGE
 
 
-def change_between(before: GreyFrame, now: GreyFrame) -> float:
+def change_between(one: np.ndarray, other: np.ndarray) -> float:
     """Return the share of a frame, 0 to 1, that is not in the other, moved or in another light."""
-    one, other = before.thumbnail, now.thumbnail
     if correlation(one, other) > SAME_VIEW:
         return 0.0
 
