@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -212,13 +213,21 @@ def test_pictures_are_fitted_to_a_window():
         assert fitted(np.zeros((*size_wh[::-1], 3), np.uint8)).shape[1::-1] == shown_wh
 
 
-def test_window_problem_is_found_without_opening_one():
-    none, qt = "  GUI:                           NONE\n", "  GUI:                           QT5\n"
-    for environment, platform, build, message in (
-        ({"DISPLAY": ":0"}, "linux", none, "headless"),
-        ({"DISPLAY": "", "WAYLAND_DISPLAY": ""}, "linux", qt, "no display"),
-        ({"DISPLAY": ":4711"}, "linux", qt, "cannot open"),
-        ({}, "win32", "  GUI: WIN32UI\n", None),
-    ):
-        problem = window_problem(environment, platform, build)
-        assert problem is None if message is None else message in problem
+@pytest.mark.parametrize(
+    ("display", "platform", "build", "message"),
+    [
+        (":0", "linux", "GUI:     NONE\n", "headless"),
+        ("", "linux", "GUI:     QT5\n", "no display"),
+        (":4711", "linux", "GUI:     QT5\n", "cannot open"),
+        ("", "win32", "GUI: WIN32UI\n", None),
+    ],
+)
+def test_window_problem_is_found_without_opening_one(
+    monkeypatch, display, platform, build, message
+):
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: build)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("DISPLAY", display)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    problem = window_problem()
+    assert problem is None if message is None else message in problem

@@ -98,7 +98,7 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
     facts = {
-        "problem": without_paths(report.problem or "", job),
+        "problem": without_paths(video.problem or "", job),
         "width": info.size_wh[0],
         "height": info.size_wh[1],
         "fps": round(info.fps, 3),
