@@ -215,7 +215,8 @@ class VideoSink:
         is_useless = not self._has_frames
         if not is_useless and (self._has_failed or isinstance(error, self._av.FFmpegError)):
             try:
-                open_container(self._part).__enter__().close()
+                with open_container(self._part):
+                    pass
             except SourceError:
                 is_useless = True
         if is_useless:
