@@ -115,8 +115,7 @@ def test_frames_come_upright(tmp_path, suffix, matrices):
 
 
 @pytest.mark.parametrize(
-    ("aspect", "size_wh"),
-    [((4, 3), (213, 120)), ((2, 3), (160, 180)), ((99, 1), (160, 120))],
+    ("aspect", "size_wh"), [((4, 3), (213, 120)), ((2, 3), (160, 180)), ((99, 1), (160, 120))]
 )
 def test_pixels_come_square(tmp_path, aspect, size_wh):
     path = write_pictures(tmp_path / "film.mp4", [picture()], aspect=Fraction(*aspect))
@@ -196,8 +195,7 @@ def test_unreadable_file_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "share"),
-    [(".mp4", 0.3), (".mkv", 0.3), (".webm", 0.8), (".flv", 0.3)],
+    ("suffix", "share"), [(".mp4", 0.3), (".mkv", 0.3), (".webm", 0.8), (".flv", 0.3)]
 )
 def test_cut_off_video_gives_the_frames_before_the_cut(tmp_path, suffix, share):
     path = write_pictures(tmp_path / f"film{suffix}", noisy_pictures(), options=INDEX_FIRST)

@@ -147,10 +147,7 @@ def test_limits_hold_where_a_file_promises_nothing(tmp_path):
     assert len(read_all(path)[1]) == 20  # text that is no text does no harm
     for limits in (VideoLimits(most_frames=15), VideoLimits(longest_s=1.45)):
         found.clear()
-        with (
-            pytest.raises(SourceError, match="longer"),
-            open_video(path, limits=limits) as video,
-        ):
+        with pytest.raises(SourceError, match="longer"), open_video(path, limits=limits) as video:
             found.extend(frames(video))
         assert len(found) == 15
 
@@ -336,10 +333,7 @@ def test_camera_gives_rgb_and_the_time_of_the_clock(monkeypatch):
     capture = camera([picture(i)[..., ::-1] for i in range(3)], waits=True)
     ticks, found = iter([100.0, 100.5, 102.0]), []
     monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    with (
-        pytest.raises(SourceError, match=r"camera 0.* after 3"),
-        open_video(0, capture) as video,
-    ):
+    with pytest.raises(SourceError, match=r"camera 0.* after 3"), open_video(0, capture) as video:
         for frame in frames(video):
             found.append(frame)
             capture.gate.release()

@@ -35,8 +35,7 @@ def follow_one(before: np.ndarray, now: np.ndarray, box=BOX):
 
 
 @pytest.mark.parametrize(
-    ("shift_xy", "growth"),
-    [((0, 0), 1.0), ((5, -3), 1.0), ((0, 0), 0.95), ((-9, 6), 1.04)],
+    ("shift_xy", "growth"), [((0, 0), 1.0), ((5, -3), 1.0), ((0, 0), 0.95), ((-9, 6), 1.04)]
 )
 def test_shift_and_growth_are_found(shift_xy, growth):
     image = textured(1)

@@ -212,10 +212,7 @@ def test_interruption_at_any_moment_loses_no_frame(tmp_path, suffix):
     path, image = tmp_path / f"out{suffix}", picture()
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
-        with (
-            pytest.raises(KeyboardInterrupt),
-            VideoSink(path, VideoInfo(30.0, (160, 120))) as sink,
-        ):
+        with pytest.raises(KeyboardInterrupt), VideoSink(path, VideoInfo(30.0, (160, 120))) as sink:
             sink.write(image, 0.0)
             signal.setitimer(signal.ITIMER_REAL, 0.08)
             for index in itertools.count(1):
