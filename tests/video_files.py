@@ -1,5 +1,7 @@
-"""Tiny videos made by PyAV for the tests: steady, uneven, turned, with sound, cut off, damaged."""
+"""Tiny videos made by PyAV for the tests: steady, uneven, turned, with sound."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -129,3 +131,11 @@ def read_all(path: Path, limits: VideoLimits | None = None) -> tuple[Video, list
     """Return a video that was read to its end, and its frames."""
     with open_video(path, limits=limits) as video:
         return video, list(frames(video))
+
+
+def run_alone(code: str, path: Path) -> str:
+    """Run code in another process, with a path as its argument; return what it prints."""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=root, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()

@@ -71,9 +71,6 @@ def recognizer(stand_in_model) -> Recognizer:
     return Recognizer(replace(stand_in_model, run=run), Script())
 
 
-# how often is looked
-
-
 @pytest.mark.parametrize(
     ("detect_every", "fps", "looked"),
     [
@@ -117,23 +114,6 @@ def test_a_lamp_switched_on_and_off_is_no_cut(recognizer, astronaut):
         assert tracks(follow(recognizer, images, 1, is_live=is_live)) == [[1]] * 12
 
 
-def test_a_file_gives_the_same_on_a_slow_machine(recognizer, monkeypatch):
-    def shift(number):
-        return 60 + number // 2
-
-    def run(clock):
-        monkeypatch.setattr(following, "time", SimpleNamespace(perf_counter=clock))
-        recognizer.detector = Script(lambda number: (seen(shift(number)),))
-        images = [picture(shift(number)) for number in range(20)]
-        return [frame.faces for frame in follow(recognizer, film(images))]
-
-    slow = itertools.count(0, 7.0)
-    assert run(lambda: 0.0) == run(lambda: next(slow))
-
-
-# what is shown when
-
-
 @pytest.mark.parametrize(
     ("found_in", "is_live", "shown"),
     [
@@ -146,11 +126,9 @@ def test_a_face_is_shown_once_it_is_confirmed(recognizer, found_in, is_live, sho
     recognizer.detector = Script(lambda number: (seen(),) if number in found_in else ())
     images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 3
     assert tracks(follow(recognizer, film(images), 1, is_live=is_live)) == shown
-
-
-@pytest.mark.parametrize("is_live", [False, True])
-def test_a_film_of_one_frame(recognizer, is_live):
+    # films of no and of one frame
     assert list(follow(recognizer, [], is_live=is_live)) == []
+    recognizer.detector = Script()
     assert tracks(follow(recognizer, film([picture()]), is_live=is_live)) == [[1]]
 
 
@@ -175,11 +153,7 @@ def test_boxes_are_whole_and_inside_the_frame(recognizer):
         assert y + height <= 120
 
 
-# labels
-
-
 def answers(answer: Answer, happy: Sequence[float], fps: float) -> list[str]:
-    """Return the answer after each reading of two classes."""
     found = []
     for number, value in enumerate(happy):
         answer.add(Face((0, 0, 9, 9), 1.0, {"happy": value, "sad": 1 - value}), number / fps)
@@ -222,9 +196,6 @@ def test_where_nothing_was_read_the_last_reading_is_kept(recognizer):
     bright = [frame.faces[0].raw[EMOTIONS[0]] > 0.5 for frame in results]
     # looks at 0, 1, 6, 11
     assert bright == [True] * 6 + [False] * 6
-
-
-# pace
 
 
 @pytest.mark.parametrize(

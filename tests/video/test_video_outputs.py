@@ -9,7 +9,7 @@ import pytest
 from video_files import moving_faces, read_all, video_with_sound, write_pictures
 
 from emotion.detection.haar import FaceDetector
-from emotion.errors import EmotionError, SourceError, TableError
+from emotion.errors import EmotionError, SourceError
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH
 from emotion.video.outputs import Progress, VideoOutputs, analyse_video
@@ -111,35 +111,38 @@ def test_a_damaged_file_is_reported(analyse, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    [("video", "out.gif"), ("tables", "a.xls"), ("summary", "out"), ("timeline", "out.pdf")],
+    ("kind", "name", "word"),
+    [
+        ("video", "out.gif", "expected"),
+        ("tables", "a.xls", "expected"),
+        ("summary", "out", "expected"),
+        ("timeline", "out.pdf", "expected"),
+        ("summary", "no/a.json", "No such"),
+        ("timeline", "no/a.png", "No such"),
+        ("timeline", "a.png", "pip install matplotlib"),
+    ],
 )
-def test_unknown_kinds_of_files_are_refused_before_the_first_frame(analyse, tmp_path, kind, name):
-    path, seen = tmp_path / name, []
-    with pytest.raises(EmotionError, match="expected"):
-        analyse(VideoOutputs(**{kind: [path] if kind == "tables" else path}), viewers=[seen.append])
-    assert not seen
+def test_a_file_that_cannot_be_written_is_a_sentence(
+    analyse, tmp_path, monkeypatch, kind, name, word
+):
+    if "pip" in word:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    path = tmp_path / name
+    with pytest.raises(EmotionError, match=word):
+        analyse(
+            VideoOutputs(**{kind: [path] if kind == "tables" else path}),
+            on_progress=lambda told: "no/" not in name and pytest.fail("it was begun"),
+        )
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_is_a_sentence(analyse, tmp_path, monkeypatch):
-    for kind, name in (("summary", "no/a.json"), ("timeline", "no/a.png")):
-        with pytest.raises(TableError, match="No such"):
-            analyse(VideoOutputs(**{kind: tmp_path / name}), on_progress=lambda told: False)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(TableError, match="pip install matplotlib"):
-        analyse(VideoOutputs(timeline=tmp_path / "a.png"))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_what_became_of_the_sound_is_told(analyse, tmp_path, monkeypatch, fails):
+def test_what_became_of_the_sound_is_told(analyse, tmp_path, monkeypatch):
     def no_sound(*_):
         raise SourceError("expected sound; received noise")
 
-    if fails:
-        monkeypatch.setattr("emotion.video.writing.open_sound", no_sound)
     film = video_with_sound(tmp_path / "film.mp4", count=5)
-    report = analyse(VideoOutputs(tmp_path / "out.mp4"), film)
-    assert report.is_complete
-    assert report.sound_problem == ("expected sound; received noise" if fails else None)
+    for problem in (None, "expected sound; received noise"):
+        if problem:
+            monkeypatch.setattr("emotion.video.writing.open_sound", no_sound)
+        report = analyse(VideoOutputs(tmp_path / "out.mp4"), film)
+        assert (report.is_complete, report.sound_problem) == (True, problem)

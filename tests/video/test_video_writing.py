@@ -4,7 +4,6 @@
 
 import itertools
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,14 +11,12 @@ import av
 import cv2
 import numpy as np
 import pytest
-from video_files import clicks, picture, read_all, video_with_sound, write_pictures
+from video_files import clicks, picture, read_all, run_alone, video_with_sound, write_pictures
 
 from emotion.errors import SourceError
 from emotion.video import writing
 from emotion.video.reading import VideoInfo, frames, open_video
 from emotion.video.writing import VIDEO_OUTPUT_SUFFIXES, VideoSink
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(path, times_s, size_wh=(64, 48), is_steady=True, is_live=False):
@@ -30,11 +27,13 @@ def write(path, times_s, size_wh=(64, 48), is_steady=True, is_live=False):
     return path
 
 
-def carry(source, target):
+def carry(source, target, stopped_at=None):
     """Write the frames of a file into another, with its sound."""
     with open_video(source) as video, VideoSink(target, video.info, sound_of=source) as sink:
         for frame in frames(video):
             sink.write(frame.image, frame.timestamp_s)
+            if frame.index == stopped_at:
+                raise KeyboardInterrupt
     return sink
 
 
@@ -124,9 +123,6 @@ def test_colours_do_not_shift_and_are_tagged_for_browsers(tmp_path, suffix, side
     assert (frame.colorspace, frame.color_range) == ((5, 2) if suffix == ".avi" else (1, 1))
 
 
-# --- sound ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("source", "target", "codec"),
     [
@@ -183,22 +179,12 @@ def test_damaged_sound_is_read_over_and_told(tmp_path):
     assert "damaged near 1.9 s" in sink.sound_problem or "damaged near 2." in sink.sound_problem
 
 
-# --- interruptions and failures -------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_interrupted_video_is_kept(tmp_path, suffix):
     source, path = video_with_sound(tmp_path / "in.mp4"), tmp_path / "out" / f"out{suffix}"
     path.parent.mkdir()
-    with (
-        pytest.raises(KeyboardInterrupt),
-        open_video(source) as video,
-        VideoSink(path, video.info, sound_of=source) as sink,
-    ):
-        for frame in frames(video):
-            sink.write(frame.image, frame.timestamp_s)
-            if frame.index == 11:
-                raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        carry(source, path, stopped_at=11)
     assert len(read_all(path)[1]) == 12
     moments_s, end_s = clicks_heard_s(path)
     assert moments_s == pytest.approx([0.5], abs=0.03)
@@ -208,7 +194,6 @@ def test_interrupted_video_is_kept(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_interruption_at_any_moment_loses_no_frame(tmp_path, suffix):
-    """The alarm strikes anywhere in the writing, as Ctrl-C does."""
     path, image = tmp_path / f"out{suffix}", picture()
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
@@ -275,14 +260,10 @@ except SourceError as error:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_full_disk_says_so(tmp_path, suffix):
-    """A limit on the size of files stands in for a disk that is full."""
     path = tmp_path / f"out{suffix}"
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, path], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"out{suffix}" in done.stdout
-    assert "File too large" in done.stdout
+    told = run_alone(FULL_DISK, path)
+    assert f"out{suffix}" in told
+    assert "File too large" in told
     # what is left plays, or is not there
     assert suffix == ".mp4" or len(read_all(path)[1]) > 0
     assert path.exists() is (suffix != ".mp4")
@@ -293,5 +274,5 @@ def test_without_av_one_sentence_tells_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(SourceError, match="pip install av"):
         write(tmp_path / "out.mp4", [])
     with pytest.raises(SourceError, match="pip install av"):
-        read_all(ROOT / "README.md")
+        read_all(Path(__file__))
     assert list(tmp_path.iterdir()) == []
