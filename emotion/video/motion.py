@@ -228,9 +228,8 @@ def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
 class BoxFilter:
     """Where a box is and how fast it moves, by a Kalman filter of constant velocity.
 
-    The state `mean`, (2, 4), is (middle x, middle y, width, height) and their velocities a second;
-    `covariance` is (2, 2, 4), as the four do not depend on each other. Detections measure the first
-    half, the flow of points measures the second.
+    `mean`, (2, 4), is (middle x, middle y, width, height), which detections measure, and their
+    velocities a second, which the flow of points measures; `covariance`, (2, 2, 4), is of each.
     """
 
     def __init__(self, box_xywh: Sequence[float]):
@@ -245,7 +244,6 @@ class BoxFilter:
         return np.array([x - width / 2, y - height / 2, width, height])
 
     def predict(self, step_s: float) -> None:
-        """Move on by a time in seconds."""
         side = side_of(self.box_xywh)
         # the new velocity holds for the whole step, so that measuring it also corrects the place
         move, gain = np.array([[1, step_s], [0, 1]]), np.array([step_s, 1])
@@ -256,11 +254,9 @@ class BoxFilter:
         self.mean[0, 2:] = np.maximum(self.mean[0, 2:], 1.0)
 
     def measure_box(self, box_xywh: Sequence[float]) -> None:
-        """Correct the state by a box that the detector saw."""
         self._measure(0, np.array([*middle_of(box_xywh), *box_xywh[2:]]), BOX_NOISE)
 
     def measure_velocity(self, velocity: np.ndarray) -> None:
-        """Correct the state by how fast the content of the box moved, in pixels a second, (4,)."""
         self._measure(1, velocity, FLOW_NOISE)
 
     def _measure(self, half: int, seen: np.ndarray, noise_sides: np.ndarray) -> None:

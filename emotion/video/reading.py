@@ -53,13 +53,11 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: its number from 0, its time from the first one in seconds, and (H, W, 3) uint8
-    RGB, upright.
-    """
+    """One frame of a video."""
 
-    index: int
-    timestamp_s: float
-    image: np.ndarray
+    index: int  # from 0
+    timestamp_s: float  # from the first frame on
+    image: np.ndarray  # (H, W, 3) uint8 RGB, upright
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Video:
 
 
 def silence_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing on stderr, unless the environment asks for it."""
+    """Keep OpenCV and FFmpeg off stderr, unless the environment asks for it."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -195,11 +193,9 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
 
 def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str | None:
-    """Return in one sentence what was wrong with a file that was read to its end, or None.
-
-    Many files round the number of their frames or guess it from their length, so being short of a
-    few is no damage; nor is a picture that ends before its sound.
-    """
+    """Return in one sentence what was wrong with a file that was read to its end, or None."""
+    # many files round the number of their frames or guess it from their length, so being short of a
+    # few is no damage; nor is a picture that ends before its sound
     promised_s = info.duration_s or (info.frame_count or 0) / info.fps
     # where a file counts its frames it times its pictures alone, else with their sound
     packets_s = 0.0 if info.frame_count else decoder.packets_reach_s - info.start_s
@@ -246,10 +242,9 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
 
     newest = stack.enter_context(NewestFrame(name, grab, capture.release))
     try:
-        first = newest.take()
+        return _live_video(name, fps, newest, lambda bgr: bgr.shape[1::-1], to_rgb)
     except SourceError as error:
         raise SourceError(problem) from error
-    return _live_video(name, fps, first[1].shape[1::-1], newest, first, to_rgb)
 
 
 def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
@@ -269,13 +264,15 @@ def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
     # from here on the thread closes it
     stack.pop_all()
     newest = stack.enter_context(NewestFrame(name, grab, container.close))
+    return _live_video(name, decoder.fps, newest, decoder.size_wh, decoder.rgb)
+
+
+def _live_video(
+    name: str, fps: float, newest: NewestFrame, size_of: Callable, to_rgb: Callable
+) -> Video:
+    """Return a video of the newest frames, described by its first one."""
     first = newest.take()
-    return _live_video(name, decoder.fps, decoder.size_wh(first[1]), newest, first, decoder.rgb)
-
-
-def _live_video(name, fps, size_wh, newest: NewestFrame, first: tuple, to_rgb: Callable) -> Video:
-    """Return a video of the first frame, which is taken already, and then always the newest."""
-    video = Video(name, True, VideoInfo(fps, size_wh, is_steady=False))
+    video = Video(name, True, VideoInfo(fps, size_of(first[1]), is_steady=False))
 
     def live_frames() -> Iterator[Frame]:
         taken, index = first, 0
@@ -283,7 +280,7 @@ def _live_video(name, fps, size_wh, newest: NewestFrame, first: tuple, to_rgb: C
             video.dropped = newest.dropped
             image = to_rgb(taken[1])
             if image is not None:
-                yield Frame(index, taken[0] - first[0], letterboxed(image, size_wh))
+                yield Frame(index, taken[0] - first[0], letterboxed(image, video.info.size_wh))
                 index += 1
             taken = newest.take()
 

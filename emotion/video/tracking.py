@@ -108,9 +108,8 @@ class Tracker:
         self._cuts, self._numbers = CutFinder(), itertools.count(1)
 
     def advance(self, image: np.ndarray, timestamp_s: float) -> bool:
-        """Carry every track on to the next frame; return whether the scene was cut before it.
-
-        No track continues over a cut: who was in the scene before cannot be known.
+        """Carry every track on to the next frame; return whether the scene was cut before it, which
+        ends all tracks: who was in the scene before cannot be known.
         """
         before, in_sight = self._grey, self.in_sight()
         step_s = min(LONGEST_STEP_S, max(1e-3, timestamp_s - self.now_s))
@@ -235,9 +234,8 @@ class Tracker:
 
 
 def looks_of(image: np.ndarray, box_xywh: Sequence[float]) -> np.ndarray:
-    """Return the colours of a person's hair, face and shoulders, (zones, bins) float32.
-
-    Each row is a histogram that sums to 1, or zeros where most of the zone is out of the picture.
+    """Return the colours of a person's hair, face and shoulders, (zones, bins) float32: histograms
+    that sum to 1, or zeros where most of the zone is out of the picture.
     """
     x, y, width, height = box_xywh
     step = max(1, round(width / ZONE_SIDE_PX))

@@ -54,15 +54,12 @@ PLATE_OPACITY = 0.88
 SMALLEST_TEXT_PX = 12
 
 
-class Window:
+class Window(contextlib.AbstractContextManager):
     """A window on the desktop; `gui` is OpenCV, or what stands in for it in a test."""
 
     def __init__(self, title: str, gui=cv2):
         self._title, self._gui = title, gui
         self._is_open = False
-
-    def __enter__(self) -> "Window":
-        return self
 
     def __exit__(self, *exception) -> None:
         if self._is_open:
@@ -90,7 +87,7 @@ class Window:
         return None if key < 0 else KEYS.get(chr(key & 0xFF).lower())
 
 
-class Viewer:
+class Viewer(contextlib.AbstractContextManager):
     """Shows the frames of a video in a window and does what the keys ask for.
 
     A pause holds a file where it is. A live source does not wait: only the picture is held, and the
@@ -114,9 +111,6 @@ class Viewer:
         self._recorded_s, self._recorded_path = 0.0, Path()
         self._held: FrameFaces | None = None
         self._sides: dict[int, int] = {}
-
-    def __enter__(self) -> "Viewer":
-        return self
 
     def __exit__(self, *exception) -> None:
         if self._recording:
