@@ -22,7 +22,6 @@ CODECS = {  # of pictures and of sound
     ".mpg": ("mpeg2video", "mp2"),
 }
 FAST = {"libx264": {"preset": "ultrafast", "bf": "0"}, "libvpx": {"deadline": "realtime"}}
-INDEX_FIRST = {"movflags": "faststart"}
 
 
 def picture(index: int = 0, size_wh: tuple[int, int] = SIZE_WH) -> np.ndarray:
@@ -75,18 +74,17 @@ def write_pictures(
     pixel_format: str | None = None,
     matrix: Sequence[int] | None = None,
     aspect: Fraction | None = None,
-    options: dict[str, str] | None = None,
+    index_first: bool = False,
 ) -> Path:
     """Write a video as its suffix says, each picture (RGB) at its time; return the path.
 
-    `matrix` is the display matrix, `aspect` the width of a pixel by its height, and `options` are
-    for an .mp4 or .mov.
+    `matrix` is the display matrix, `aspect` the width of a pixel by its height.
     """
     suffix = path.suffix.lower()
     usual, usual_sound = CODECS.get(suffix, ("libx264", "aac"))
     codec = codec or usual
     height, width = pictures[0].shape[:2]
-    options = options if suffix in (".mp4", ".mov") else None
+    options = {"movflags": "faststart"} if index_first and suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream(codec, rate=rate, width=width, height=height)

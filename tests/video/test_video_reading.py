@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 from video_files import (
-    INDEX_FIRST,
     SIZE_WH,
     clicks,
     noisy_pictures,
@@ -165,13 +164,8 @@ def test_unreadable_file_says_so(tmp_path):
     path = tmp_path / "film.mp4"
     unfinished = steady_video(path).read_bytes()[:-300]
     photo = cv2.imencode(".png", picture())[1].tobytes()
-    for content, word in (
-        (b"", "empty"),
-        (b"no video" * 1000, "decoded"),
-        (photo, "decoded"),
-        (photo[:100], "decoded"),
-        (unfinished, "index"),
-    ):
+    contents = {b"": "empty", b"no video" * 1000: "decoded", photo: "decoded", unfinished: "index"}
+    for content, word in contents.items():
         path.write_bytes(content)
         with pytest.raises(SourceError, match=word):
             read_all(path)
@@ -184,7 +178,7 @@ def test_unreadable_file_says_so(tmp_path):
     ("suffix", "share"), [(".mp4", 0.3), (".mkv", 0.3), (".webm", 0.8), (".flv", 0.3)]
 )
 def test_cut_off_video_gives_the_frames_before_the_cut(tmp_path, suffix, share):
-    path = write_pictures(tmp_path / f"film{suffix}", noisy_pictures(), options=INDEX_FIRST)
+    path = write_pictures(tmp_path / f"film{suffix}", noisy_pictures(), index_first=True)
     path.write_bytes(path.read_bytes()[: round(path.stat().st_size * share)])
     video, found = read_all(path)
     assert 50 * share - 5 < len(found) < 50 * share + 3
@@ -194,7 +188,7 @@ def test_cut_off_video_gives_the_frames_before_the_cut(tmp_path, suffix, share):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mpg"])
 def test_damage_is_told_and_read_over(tmp_path, suffix):
-    path = write_pictures(tmp_path / f"film{suffix}", noisy_pictures(), options=INDEX_FIRST)
+    path = write_pictures(tmp_path / f"film{suffix}", noisy_pictures(), index_first=True)
     content = bytearray(path.read_bytes())
     start, length = len(content) // 2, len(content) // 20
     content[start : start + length] = bytes(length)

@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import pytest
 from video_files import (
-    INDEX_FIRST,
     SIZE_WH,
     noisy_pictures,
     picture,
@@ -252,7 +251,7 @@ def test_streams_that_fall_silent_or_do_not_answer_are_given_up(server, monkeypa
 
 def test_file_on_a_server_is_read_like_a_file(tmp_path, server):
     address, handler = server
-    path = write_pictures(tmp_path / "film.mp4", [picture()] * 20, options=INDEX_FIRST)
+    path = write_pictures(tmp_path / "film.mp4", [picture()] * 20, index_first=True)
     handler.film = path.read_bytes()
     with open_video(f"http://{address}/film.mp4") as video:
         assert not video.is_live

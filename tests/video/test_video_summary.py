@@ -14,17 +14,7 @@ from PIL import Image
 from emotion.faces import Face
 from emotion.video import summary as summaries
 from emotion.video.outputs import frame_rows, video_columns
-from emotion.video.summary import (
-    MOST_BINS,
-    MOST_KEPT,
-    MOST_LINES,
-    MOST_SHOWN,
-    UNSURE,
-    SummaryBuilder,
-    TrackSummary,
-    summary_lines,
-    write_summary,
-)
+from emotion.video.summary import SummaryBuilder, TrackSummary, summary_lines, write_summary
 from emotion.video.timeline import draw, render, write_timeline
 from emotion.video.tracking import FrameFaces, TrackedFace
 
@@ -124,7 +114,7 @@ def test_lines_for_a_terminal():
     assert len(summary_lines(summary_of([]))) == 1
     # hundreds of short tracks are few lines
     lines = summary_lines(summary_of(range(600), lambda t: [tracked(1), tracked(t + 2)]))
-    assert len(lines) == MOST_LINES + 4
+    assert len(lines) == summaries.MOST_LINES + 4
     assert lines[3].split()[:1] == ["1"]
     assert "589" in lines[-1]
     assert "9:49" in lines[-1]
@@ -208,7 +198,7 @@ def test_few_faces_have_lanes_many_have_ribbons_with_names():
     assert {"Face 4", "Face 9"} <= set(lanes)
     ribbons = texts(film(tracks=range(1, 10)))
     assert [ribbons.count(name) for name in NAMES] == [9 * 2 + 1, 9 * 2 + 1, 9 + 1]
-    assert {UNSURE, "not seen", "Face 9", "angry 40%"} <= set(ribbons)
+    assert {summaries.UNSURE, "not seen", "Face 9", "angry 40%"} <= set(ribbons)
 
 
 def test_the_longest_faces_are_shown_and_the_others_counted():
@@ -216,7 +206,7 @@ def test_the_longest_faces_are_shown_and_the_others_counted():
         range(40), lambda time_s: [tracked(n) for n in range(1, 31) if time_s < 10 or n > 20]
     )
     shown = [track.track for track in summary.timelines]
-    assert len(shown) == MOST_SHOWN
+    assert len(shown) == summaries.MOST_SHOWN
     assert shown == sorted(shown)
     assert set(range(21, 31)) <= set(shown)
     assert any("30 faces" in text and "10 are left out" in text for text in texts(summary))
@@ -262,8 +252,8 @@ def test_an_hour_takes_no_more_memory_than_a_minute():
         short = [tracked(2 + index // 5)] if index % 5 < 2 else []
         builder.add(FrameFaces(index, index, IMAGE, (tracked(1), *short)))
     bins = [len(sums.bins) for sums in builder._tracks.values() if sums.bins]
-    assert len(bins) <= 2 * MOST_KEPT + 1
-    assert max(bins) <= MOST_BINS
+    assert len(bins) <= 2 * summaries.MOST_KEPT + 1
+    assert max(bins) <= summaries.MOST_BINS
     summary = builder.result()
     assert len(summary.tracks) == 1 + 3600 // 5
     assert summary.timelines[0].seconds == pytest.approx(3600)
