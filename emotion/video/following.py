@@ -59,7 +59,8 @@ def follow(
         start_s, image = time.perf_counter(), frame.image
         is_due = pace.is_due(frame.timestamp_s)
         is_cut = tracker.advance(image, frame.timestamp_s)
-        is_look = is_due or is_cut or is_first or tracker.has_doubts
+        # a second look at once, where a track awaits its number
+        is_look = is_due or is_cut or is_first or not all(t.number for t in tracker.tracks)
         if is_look:
             tracker.update(image, recognizer.detector.detect(image))
         if is_first and is_live:

@@ -12,7 +12,7 @@ import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -79,6 +79,9 @@ class Track:
     """A face over time."""
 
     box: BoxFilter
+    # the box at the last detection, predicted without what the flow said since: before a face is
+    # lost behind another, its points often stick to that
+    anchor: BoxFilter
     detection: Detection  # the last one
     looks: np.ndarray  # see `looks_of`
     patch: np.ndarray  # what its box held at the last detection
@@ -86,12 +89,6 @@ class Track:
     held_s: float  # the last time that the detector or the flow knew where it is
     number: int | None = None  # None until it is confirmed by a second detection
     is_gone: bool = False
-    # the box at the last detection, predicted without what the flow said since: before a face is
-    # lost behind another, its points often stick to that
-    anchor: BoxFilter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.anchor = copy.deepcopy(self.box)
 
     def place(self) -> Detection:
         """Return where the face is now, as a detection that may reach out of the frame."""
@@ -156,8 +153,9 @@ class Tracker:
         self._forget([track for track in unseen if track.number is None])
         for column, (detection, looks) in enumerate(seen):
             if column not in pairs.values():
-                box, patch = BoxFilter(detection.box_xywh), patch_of(self._grey, detection.box_xywh)
-                self.tracks.append(Track(box, detection, looks, patch, self.now_s, self.now_s))
+                boxes = BoxFilter(detection.box_xywh), BoxFilter(detection.box_xywh)
+                patch, now_s = patch_of(self._grey, detection.box_xywh), self.now_s
+                self.tracks.append(Track(*boxes, detection, looks, patch, now_s, now_s))
 
     def in_sight(self) -> list[Track]:
         """Return the tracks whose face is to be seen in the present frame, oldest first."""
@@ -169,11 +167,6 @@ class Tracker:
             return any(overlap_of(box, other.box.box_xywh)[0] > HIDDEN_OVERLAP for other in later)
 
         return [track for track in known if not is_hidden(track)]
-
-    @property
-    def has_doubts(self) -> bool:
-        """True if a track awaits its second detection."""
-        return any(track.number is None for track in self.tracks)
 
     def confirm(self) -> None:
         """Number the tracks that await a second detection without waiting for it."""
