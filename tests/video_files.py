@@ -125,9 +125,9 @@ def video_with_sound(path: Path, count: int = 20, click_s: Sequence[float] = (0.
     return write_pictures(path, pictures, sound=clicks(count / 10, click_s))
 
 
-def read_all(path: Path, limits: VideoLimits | None = None) -> tuple[Video, list[Frame]]:
+def read_all(source: Path | str, limits: VideoLimits | None = None) -> tuple[Video, list[Frame]]:
     """Return a video that was read to its end, and its frames."""
-    with open_video(path, limits=limits) as video:
+    with open_video(source, limits=limits) as video:
         return video, list(frames(video))
 
 

@@ -74,9 +74,7 @@ class CutFinder:
     something: after a flash the scene goes on, after a fade through black it may be another.
     """
 
-    _last: np.ndarray | None = (
-        None  # a small copy of the last frame that showed something
-    )
+    _last: np.ndarray | None = None  # a small copy of the last frame that showed something
     _shape: tuple[int, int] = (0, 0)
     _change: float = 0.0
 

@@ -146,9 +146,8 @@ def test_boxes_are_whole_and_inside_the_frame(recognizer):
     recognizer.detector = Script(lambda number: (seen(0, 0),))
     images = [picture(max(0, 8 - 2 * number), 0) for number in range(12)]
     for frame in follow(recognizer, film(images)):
-        x, y, width, height = frame.faces[0].face.box_xywh
-        assert all(isinstance(value, int) for value in (x, y, width, height))
-        assert min(x, y) >= 0
+        x, y, width, height = box = frame.faces[0].face.box_xywh
+        assert all(isinstance(value, int) and value >= 0 for value in box)
         assert x + width <= 160
         assert y + height <= 120
 
@@ -201,10 +200,10 @@ def test_where_nothing_was_read_the_last_reading_is_kept(recognizer):
 @pytest.mark.parametrize(
     ("look_s", "plain_s", "camera_s", "interval"),
     [
-        pytest.param(0.020, 0.008, 1 / 30, 1, id="fast enough for every frame"),
-        pytest.param(0.050, 0.012, 1 / 15, 1, id="a slow camera leaves time"),
-        pytest.param(0.500, 0.012, 1 / 30, 10, id="very slow: the longest blind time"),
-        pytest.param(0.200, 0.080, 1 / 30, 4, id="hopeless: as often as the blind time says"),
+        (0.020, 0.008, 1 / 30, 1),
+        (0.050, 0.012, 1 / 15, 1),  # a slow camera leaves time
+        (0.500, 0.012, 1 / 30, 10),  # the longest blind time
+        (0.200, 0.080, 1 / 30, 4),  # hopeless: as often as the blind time says
     ],
 )
 def test_a_live_pace_makes_up_for_its_looks(look_s, plain_s, camera_s, interval):

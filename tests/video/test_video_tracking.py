@@ -22,7 +22,7 @@ def textured(seed: int, size_wh: tuple[int, int] = (200, 160), color=(255, 255, 
 
 def moved(image: np.ndarray, shift_xy=(0.0, 0.0), growth: float = 1.0) -> np.ndarray:
     """Return a picture whose content moved, and grew around the middle of BOX."""
-    middle = np.array([BOX[0] + BOX[2] / 2, BOX[1] + BOX[3] / 2])
+    middle = np.array([90.0, 80.0])
     offset = middle + shift_xy - growth * middle
     to_moved = np.array([[growth, 0, offset[0]], [0, growth, offset[1]]])
     return cv2.warpAffine(image, to_moved, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
