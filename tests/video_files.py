@@ -1,5 +1,7 @@
-"""Tiny videos made by PyAV for the tests: steady, uneven, turned, with sound, cut off, damaged."""
+"""Tiny videos made by PyAV for the tests: steady, uneven, turned, with sound."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -20,13 +22,10 @@ CODECS = {  # of pictures and of sound
     ".mpg": ("mpeg2video", "mp2"),
 }
 FAST = {"libx264": {"preset": "ultrafast", "bf": "0"}, "libvpx": {"deadline": "realtime"}}
-INDEX_FIRST = {"movflags": "faststart"}
 
 
 def picture(index: int = 0, size_wh: tuple[int, int] = SIZE_WH) -> np.ndarray:
-    """Return an RGB picture: red on the left, blue on the right, brighter with its number, and a
-    green bar along its top, so that every way to turn it is told from the others.
-    """
+    """Return an RGB picture, brighter with its number, of which every way to turn it differs."""
     width, height = size_wh
     image = np.zeros((height, width, 3), np.uint8)
     image[:, : width // 2, 0] = image[:, width // 2 :, 2] = 100 + 5 * (index % 30)
@@ -41,18 +40,16 @@ def moving_faces(count: int = 20, size_wh: tuple[int, int] = SIZE_WH) -> list[np
     width, height = size_wh
     side = height * 2 // 3
     face = cv2.resize(data.astronaut()[0:220, 115:335], (side, side), interpolation=cv2.INTER_AREA)
-    pictures = []
-    for left in np.linspace(0, width - side, count).astype(int):
-        image = np.full((height, width, 3), 128, np.uint8)
+    pictures = np.full((count, height, width, 3), 128, np.uint8)
+    for image, left in zip(pictures, np.linspace(0, width - side, count).astype(int), strict=True):
         image[height // 6 : height // 6 + side, left : left + side] = face
-        pictures.append(image)
-    return pictures
+    return list(pictures)
 
 
 def noisy_pictures(count: int = 50, size_wh=(64, 48)) -> list[np.ndarray]:
     """Return pictures of noise, each of which takes about the same number of bytes."""
-    random = np.random.default_rng(0)
-    return [random.integers(0, 256, (*size_wh[::-1], 3), np.uint8) for _ in range(count)]
+    shape = count, *size_wh[::-1], 3
+    return list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
 def clicks(seconds: float, at_s: Sequence[float] = ()) -> np.ndarray:
@@ -77,18 +74,17 @@ def write_pictures(
     pixel_format: str | None = None,
     matrix: Sequence[int] | None = None,
     aspect: Fraction | None = None,
-    options: dict[str, str] | None = None,
+    index_first: bool = False,
 ) -> Path:
     """Write a video as its suffix says, each picture (RGB) at its time; return the path.
 
-    `matrix` is the display matrix, nine numbers; `aspect` the width of a pixel by its height;
-    `options` are for an .mp4 or .mov.
+    `matrix` is the display matrix, `aspect` the width of a pixel by its height.
     """
     suffix = path.suffix.lower()
     usual, usual_sound = CODECS.get(suffix, ("libx264", "aac"))
     codec = codec or usual
     height, width = pictures[0].shape[:2]
-    options = options if suffix in (".mp4", ".mov") else None
+    options = {"movflags": "faststart"} if index_first and suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream(codec, rate=rate, width=width, height=height)
@@ -121,17 +117,23 @@ def write_pictures(
 
 
 def steady_video(path: Path, count: int = 20, fps: float = 10.0, size_wh=SIZE_WH) -> Path:
-    """Write a video of even frames, each `picture(index)`."""
     return write_pictures(path, [picture(index, size_wh) for index in range(count)], fps)
 
 
 def video_with_sound(path: Path, count: int = 20, click_s: Sequence[float] = (0.5, 1.5)) -> Path:
-    """Write a video of ten frames a second with a soft tone and clicks at the given times."""
     pictures = [picture(index) for index in range(count)]
     return write_pictures(path, pictures, sound=clicks(count / 10, click_s))
 
 
-def read_all(path: Path, limits: VideoLimits | None = None) -> tuple[Video, list[Frame]]:
+def read_all(source: Path | str, limits: VideoLimits | None = None) -> tuple[Video, list[Frame]]:
     """Return a video that was read to its end, and its frames."""
-    with open_video(path, limits=limits) as video:
+    with open_video(source, limits=limits) as video:
         return video, list(frames(video))
+
+
+def run_alone(code: str, path: Path) -> str:
+    """Run code in another process, with a path as its argument; return what it prints."""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=root, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()

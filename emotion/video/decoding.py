@@ -42,7 +42,7 @@ LARGEST_SD_WH = (1024, 576)  # frames that do not say have BT.601 up to this siz
 
 
 def import_av():
-    """Return PyAV: loaded when a video is, and optional, because its wheel holds GPL parts."""
+    """Return PyAV: loaded when a video is, and optional, as its wheel holds GPL parts."""
     try:
         import av
     except ImportError as error:
@@ -58,8 +58,7 @@ def open_container(
 ) -> Iterator:
     """Open a file by PyAV so that nothing but this file can be read.
 
-    `formats` are FFmpeg's names of the containers to take, `tried` of the decoders that may be
-    tried to find out what the file holds (empty: all).
+    Decoders are `tried` to find out what it holds, all of them where none is named.
     """
     av = import_av()
     options = {
@@ -99,11 +98,7 @@ def _why_no_video(path: Path) -> str:
 
 
 def open_stream(url: str):
-    """Return the container of a stream.
-
-    The SourceError of one that cannot be opened passes on nothing of FFmpeg's but the reason,
-    because the rest holds the URL and with it user and password.
-    """
+    """Return the container of a stream; an error holds neither its user nor its password."""
     av = import_av()
     scheme, name = url.partition("://")[0].lower(), stream_name(url)
     if scheme not in STREAM_SCHEMES:
@@ -165,35 +160,32 @@ class Decoder:
         self.stream.codec_context.thread_count = min(available_cpus(), MOST_THREADS)
         self._errors = av.FFmpegError
         self._reformatter = av.video.reformatter.VideoReformatter()  # keeps tables and threads
-        self._position = (0, 0.0)
+        self.position = (0, 0.0)  # number and time of the present frame
         self.damages = 0  # how often something could not be read
-        self.first_damage = None  # number and time of the frame before the first of these
+        self.first_damage = None  # the position before the first of these
         self.packets_reach_s = 0.0  # where the last packet of any kind ends by the file's clock
-
-    def stated_s(self) -> float:
-        """Return how long a file says that its pictures, or else all of it, last, else 0."""
-        stream, container = self.stream, self.container
-        tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-        if stream.duration and stream.duration > 0 and not tag:
-            return float(stream.duration * stream.time_base)
-        end_s = (container.duration or 0) / 1e6
-        if tag:
-            end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-        elif "matroska" not in container.format.name:
-            end_s += (container.start_time or 0) / 1e6
-        # Matroska says when pictures end, counted from 0; they may begin later
-        return max(0.0, end_s - float((stream.start_time or 0) * stream.time_base))
 
     def promises(self) -> tuple[int | None, float | None]:
         """Return how many frames a file says it shows, and for how long, each None if it does not.
 
         The edit list of an MP4, such as a phone writes when a video is trimmed, hides some.
         """
-        count, seconds = self.stream.frames, self.stated_s()
-        if self.container.format.name.startswith("mov"):
-            shown = [one.timestamp for one in self.stream.index_entries if not one.is_discard]
+        stream, container, count = self.stream, self.container, self.stream.frames
+        tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+        if stream.duration and stream.duration > 0 and not tag:
+            seconds = float(stream.duration * stream.time_base)
+        else:
+            end_s = (container.duration or 0) / 1e6
+            if tag:
+                end_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+            elif "matroska" not in container.format.name:
+                end_s += (container.start_time or 0) / 1e6
+            # Matroska says when pictures end, counted from 0; they may begin later
+            seconds = end_s - float((stream.start_time or 0) * stream.time_base)
+        if container.format.name.startswith("mov"):
+            shown = [one.timestamp for one in stream.index_entries if not one.is_discard]
             if 0 < len(shown) < count:
-                span_s = float((max(shown) - min(shown)) * self.stream.time_base)
+                span_s = float((max(shown) - min(shown)) * stream.time_base)
                 count, seconds = len(shown), span_s + 1 / self.fps
         return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
 
@@ -209,7 +201,7 @@ class Decoder:
 
     def pictures(self) -> Iterator:
         """Yield decoded frames."""
-        for packet in packets_over_damage(self.container, None, self._note_damage):
+        for packet in packets_over_damage(self.container, None, self.note_damage):
             if packet.pts is not None and packet.time_base:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self.packets_reach_s = max(self.packets_reach_s, end_s)
@@ -229,32 +221,26 @@ class Decoder:
         a, b, c, d = _display_matrix(picture)
         return (height, width) if abs(b) + abs(c) > abs(a) + abs(d) else (width, height)
 
-    def rgb(self, picture, size_wh: tuple[int, int]) -> np.ndarray | None:
-        """Return a frame as upright RGB of a size, None where FFmpeg cannot convert it."""
+    def rgb(self, picture) -> np.ndarray | None:
+        """Return a frame as upright RGB, None where FFmpeg cannot convert it."""
+        if picture.is_corrupt:  # FFmpeg had to guess parts of it
+            self.note_damage()
         try:
-            image = upright_rgb(picture, self._aspect, self._reformatter)
+            return upright_rgb(picture, self._aspect, self._reformatter)
         except (self._errors, ValueError):
-            self._note_damage()
+            self.note_damage()
             return None
-        # one of another size, as where it changes in mid-stream, gets black bars
-        return image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
-
-    def note(self, index: int, timestamp_s: float, picture) -> None:
-        """Remember where a frame is, and count it where FFmpeg had to guess parts of it."""
-        self._position = (index, timestamp_s)
-        if picture.is_corrupt:
-            self._note_damage()
 
     def _decoded(self, packet) -> list:
         try:
             return self.stream.decode(packet)
         except self._errors:
-            self._note_damage()
+            self.note_damage()
             return []
 
-    def _note_damage(self) -> None:
+    def note_damage(self) -> None:
         self.damages += 1
-        self.first_damage = self.first_damage or self._position
+        self.first_damage = self.first_damage or self.position
 
 
 def packets_over_damage(container, stream, on_damage: Callable[[], None]) -> Iterator:
@@ -316,7 +302,9 @@ def _square_size_wh(frame, aspect: Fraction | None) -> tuple[int, int]:
 
 
 def letterboxed(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """Return a picture scaled to fit into a size, with black bars where its shape differs."""
+    """Return a picture of a size, as where it changes in mid-stream, with black bars if needed."""
+    if image.shape[1::-1] == size_wh:
+        return image
     scale = min(size_wh[0] / image.shape[1], size_wh[1] / image.shape[0])
     inner_wh = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

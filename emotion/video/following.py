@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emotion.detection.boxes import Detection
+from emotion.detection.boxes import clip_boxes
 from emotion.detection.settings import DetectorSettings
 from emotion.detection.yunet import YunetSettings
 from emotion.faces import Face
@@ -48,12 +48,8 @@ def follow(
     is there from its first frame on. Live frames do not wait: the faces of the first frame are
     believed at once, and a later one is shown one frame late.
 
-    Args:
-        recognizer: its detector should search as `VIDEO_SEARCH` does.
-        frames: in order of time.
-        detect_every: the detector looks at every N-th frame; None: ten times a second in a file,
-            and in a live picture as often as the machine allows.
-        is_live: whether the frames come from a camera or stream, which does not wait.
+    The detector looks at every N-th frame if `detect_every` is N, else ten times a second in a
+    file, and in a live picture as often as the machine allows.
     """
     pace = LivePace() if is_live and detect_every is None else SteadyPace(detect_every)
     tracker, is_first = Tracker(), True
@@ -63,21 +59,25 @@ def follow(
         start_s, image = time.perf_counter(), frame.image
         is_due = pace.is_due(frame.timestamp_s)
         is_cut = tracker.advance(image, frame.timestamp_s)
-        is_look = is_due or is_cut or is_first or tracker.has_doubts
+        # a second look at once, where a track awaits its number
+        is_look = is_due or is_cut or is_first or not all(t.number for t in tracker.tracks)
         if is_look:
             tracker.update(image, recognizer.detector.detect(image))
         if is_first and is_live:
             tracker.confirm()
         is_first = False
-        tracks = tracker.in_sight()
-        places = [place_of(track, image) for track in tracks]
+        places = {
+            track: place
+            for track in tracker.in_sight()
+            for place in clip_boxes([track.place()], image.shape[:2])
+        }
         if is_look:
-            alive = set(tracker.tracks)
-            answers = {track: answer for track, answer in answers.items() if track in alive}
-            for track, face in zip(tracks, recognizer.read_faces(image, places), strict=True):
-                answers.setdefault(track, Answer()).add(face, frame.timestamp_s)
+            answers = {track: answers.get(track, Answer()) for track in tracker.tracks}
+            read = recognizer.read_faces(image, list(places.values()))
+            for track, face in zip(places, read, strict=True):
+                answers[track].add(face, frame.timestamp_s)
         faces = []
-        for track, place in zip(tracks, places, strict=True):
+        for track, place in places.items():
             last, probabilities = answers[track].last, answers[track].probabilities
             sure = recognizer.thresholds.met_by(probabilities.values())
             face = Face(place.box_xywh, place.score, probabilities, notes=last.notes, sure=sure)
@@ -99,23 +99,12 @@ def _numbered(frame: Frame, faces: list[tuple[Track, TrackedFace]]) -> FrameFace
     return FrameFaces(**vars(frame), faces=tuple(sorted(numbered, key=lambda face: face.track)))
 
 
-def place_of(track: Track, image: np.ndarray) -> Detection:
-    """Return where the face of a track is in the present frame, in whole pixels inside it."""
-    x, y, width, height = map(float, track.box.box_xywh)
-    corners = []
-    for start, size, limit in ((x, width, image.shape[1]), (y, height, image.shape[0])):
-        first = min(max(0, round(start)), limit - 1)
-        corners.append((first, max(first + 1, min(limit, round(start + size))) - first))
-    (left, width), (top, height) = corners
-    return replace(track.detection, box_xywh=(left, top, width, height))
-
-
 @dataclass
 class Answer:
     """The readings of a track as one answer that does not flicker.
 
     Readings are averaged, weighed by their age. The answer follows the average at a small distance,
-    so that small changes do not move it, and two equally probable classes do not take turns.
+    so that two equally probable classes do not take turns.
     """
 
     half_life_s: float = 0.35  # age at which a reading counts half
@@ -127,9 +116,8 @@ class Answer:
     _values: np.ndarray | None = None
 
     def add(self, face: Face, timestamp_s: float) -> None:
-        """Add what was read at a time."""
         age_s = max(0.0, timestamp_s - self._last_s)
-        share = 0.5 ** (age_s / self.half_life_s) if self.half_life_s else 0.0
+        share = 0.5 ** (age_s / self.half_life_s)
         self._sum = share * self._sum + np.array(list(face.probabilities.values()))
         self._weight = share * self._weight + 1
         mean = self._sum / self._weight
@@ -139,7 +127,6 @@ class Answer:
 
     @property
     def probabilities(self) -> Mapping[str, float]:
-        """The smoothed probabilities; each at most `slack` from the average of the readings."""
         values = self._values / self._values.sum()
         return dict(zip(self.last.probabilities, values.tolist(), strict=True))
 
@@ -175,7 +162,7 @@ class LivePace:
     def __init__(self):
         self._interval, self._since = 1, 0
         self._last_s, self._gap_s = -math.inf, 0.0
-        self._look_s, self._plain_s = 0.0, 0.0
+        self._spent_s = {True: 0.0, False: 0.0}  # on a frame with a look, and without
 
     def is_due(self, timestamp_s: float) -> bool:
         self._since += 1
@@ -185,17 +172,13 @@ class LivePace:
         return self._since >= self._interval
 
     def worked(self, spent_s: float, is_look: bool) -> None:
-        if is_look:
-            self._since, self._look_s = 0, _mixed(self._look_s, spent_s)
-        else:
-            self._plain_s = _mixed(self._plain_s, spent_s)
+        known_s = self._spent_s[is_look] or spent_s
+        self._spent_s[is_look] = PACE_MEMORY * known_s + (1 - PACE_MEMORY) * spent_s
+        self._since = 0 if is_look else self._since
+        look_s, plain_s = self._spent_s[True], self._spent_s[False]
         frame_s = max(LIVE_FRAME_S, self._gap_s)
-        spare_s = LIVE_RESERVE * frame_s - self._plain_s
-        self._interval = max(1, int(LONGEST_BLIND_S / max(frame_s, self._plain_s)))
+        spare_s = LIVE_RESERVE * frame_s - plain_s
+        self._interval = max(1, int(LONGEST_BLIND_S / max(frame_s, plain_s)))
         if spare_s > 0:
-            needed = math.ceil((self._look_s - self._plain_s) / spare_s)
+            needed = math.ceil((look_s - plain_s) / spare_s)
             self._interval = min(self._interval, max(1, needed))
-
-
-def _mixed(known: float, measured: float) -> float:
-    return PACE_MEMORY * known + (1 - PACE_MEMORY) * measured if known else measured

@@ -16,19 +16,10 @@ class NewestFrame:
     """Reads a live source in a thread and hands out its newest frame.
 
     `grab` waits for the next frame and returns it with the source's own time in seconds (None where
-    it has none), or None at the end; it may raise SourceError. `close` frees the source; the thread
-    calls it, after its last `grab`.
-
-    with NewestFrame("camera 0", grab, close) as newest:
-        timestamp_s, frame = newest.take()
+    it has none), or None at the end; it may raise SourceError. The thread calls `close` at the end.
     """
 
-    def __init__(
-        self,
-        name: str,
-        grab: Callable[[], tuple[float | None, Any] | None],
-        close: Callable[[], None],
-    ):
+    def __init__(self, name: str, grab: Callable[[], tuple | None], close: Callable[[], None]):
         self.dropped = 0
         self._name, self._grab, self._close = name, grab, close
         self._start_s, self._offset_s, self._last_s = None, None, -1e-3
@@ -85,7 +76,7 @@ class NewestFrame:
 
     def _time_of(self, own_s: float | None) -> tuple[float, float]:
         """Return a frame's time from the first one on, which never runs backwards, and how long to
-        wait until it is due; `own_s` is the source's own time.
+        wait until it is due.
         """
         read_s = time.monotonic()
         if self._start_s is None:

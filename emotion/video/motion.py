@@ -10,7 +10,6 @@ Cuts are found by block matching (Shahraray 1995, "Scene change detection and co
 of video sequences"): after a cut the blocks of a frame are found nowhere near in the next one.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ THUMBNAIL_WH, BLOCK_PX, BLOCK_REACH_PX = (64, 48), 16, 12
 FLAT_LEVELS = 4.0  # a copy whose grey levels vary by less, such as a black frame, shows nothing
 FLAT_BLOCK_LEVELS = 3.0  # the same for a block
 SAME_VIEW = 0.98  # correlation of two copies from which their blocks need not be compared
-# at a cut a frame changes (see `change_between`) by this much more than the frame before did; fast
+# at a cut a frame changes (see `_change_between`) by this much more than the frame before did; fast
 # pans and shaking change every frame, but by less than twice this: no more than this is subtracted
 CUT_CHANGE = 0.12
 
@@ -66,12 +65,6 @@ class GreyFrame:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[: size_wh[1] * step, : size_wh[0] * step]
         return cls(cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA), 1 / step)
 
-    @functools.cached_property
-    def thumbnail(self) -> np.ndarray:
-        """The frame as a few pixels, float32."""
-        small = cv2.resize(self.grey, THUMBNAIL_WH, interpolation=cv2.INTER_AREA)
-        return small.astype(np.float32)
-
 
 @dataclass
 class CutFinder:
@@ -81,25 +74,25 @@ class CutFinder:
     something: after a flash the scene goes on, after a fade through black it may be another.
     """
 
-    _last: GreyFrame | None = None
+    _last: np.ndarray | None = None  # a small copy of the last frame that showed something
+    _shape: tuple[int, int] = (0, 0)
     _change: float = 0.0
 
     def is_cut(self, now: GreyFrame) -> bool:
         """Return whether the scene was cut between the frame of the last call and this one."""
-        before = self._last
-        if before is None or before.grey.shape != now.grey.shape:
-            self._last, self._change = now, 0.0
+        small = cv2.resize(now.grey, THUMBNAIL_WH, interpolation=cv2.INTER_AREA).astype(np.float32)
+        before, steady = self._last, min(self._change, CUT_CHANGE)
+        if before is None or self._shape != now.grey.shape:
+            self._last, self._shape, self._change = small, now.grey.shape, 0.0
             return before is not None
-        if float(now.thumbnail.std()) < FLAT_LEVELS:
+        if float(small.std()) < FLAT_LEVELS:
             return False
-        steady = min(self._change, CUT_CHANGE)
-        self._last, self._change = now, change_between(before, now)
+        self._last, self._change = small, _change_between(before, small)
         return self._change - steady > CUT_CHANGE
 
 
-def change_between(before: GreyFrame, now: GreyFrame) -> float:
+def _change_between(one: np.ndarray, other: np.ndarray) -> float:
     """Return the share of a frame, 0 to 1, that is not in the other, moved or in another light."""
-    one, other = before.thumbnail, now.thumbnail
     if correlation(one, other) > SAME_VIEW:
         return 0.0
 
@@ -229,9 +222,8 @@ def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
 class BoxFilter:
     """Where a box is and how fast it moves, by a Kalman filter of constant velocity.
 
-    The state `mean`, (2, 4), is (middle x, middle y, width, height) and their velocities a second;
-    `covariance` is (2, 2, 4), as the four do not depend on each other. Detections measure the first
-    half, the flow of points measures the second.
+    `mean`, (2, 4), is (middle x, middle y, width, height), which detections measure, and their
+    velocities a second, which the flow of points measures; `covariance`, (2, 2, 4), is of each.
     """
 
     def __init__(self, box_xywh: Sequence[float]):
@@ -246,7 +238,6 @@ class BoxFilter:
         return np.array([x - width / 2, y - height / 2, width, height])
 
     def predict(self, step_s: float) -> None:
-        """Move on by a time in seconds."""
         side = side_of(self.box_xywh)
         # the new velocity holds for the whole step, so that measuring it also corrects the place
         move, gain = np.array([[1, step_s], [0, 1]]), np.array([step_s, 1])
@@ -257,11 +248,9 @@ class BoxFilter:
         self.mean[0, 2:] = np.maximum(self.mean[0, 2:], 1.0)
 
     def measure_box(self, box_xywh: Sequence[float]) -> None:
-        """Correct the state by a box that the detector saw."""
         self._measure(0, np.array([*middle_of(box_xywh), *box_xywh[2:]]), BOX_NOISE)
 
     def measure_velocity(self, velocity: np.ndarray) -> None:
-        """Correct the state by how fast the content of the box moved, in pixels a second, (4,)."""
         self._measure(1, velocity, FLOW_NOISE)
 
     def _measure(self, half: int, seen: np.ndarray, noise_sides: np.ndarray) -> None:

@@ -58,7 +58,6 @@ class VideoReport:
     """What came of a video; filled while the work goes on."""
 
     summary: VideoSummary | None = None
-    problem: str | None = None  # where and why a file ended early
     is_complete: bool = False  # all of the video was done: neither stopped nor ended early
     sound_problem: str | None = None  # why the annotated video lacks some of the sound
 
@@ -75,19 +74,10 @@ def analyse_video(
 ) -> VideoReport:
     """Follow the faces of a video to its end and write what is wanted.
 
-    Interrupted in any way, by an error or by Ctrl-C, every file holds what was done until then.
-
-    Args:
-        recognizer: finds and reads the faces.
-        video: what `open_video` gave; it is used up.
-        outputs: the files to write.
-        detect_every: see `follow`.
-        viewers: called with every frame; one that returns False stops the work after that frame.
-        on_progress: called after every frame; returns False to stop.
-        is_mirrored: swap left and right first.
-        builder: for a caller who wants the summary of an interrupted video too.
-
-    Raises SourceError or TableError where a live source stops or a file cannot be written.
+    `viewers` are called with every frame, and `on_progress` after it; one that returns False stops
+    the work. Interrupted in any way, by an error or by Ctrl-C, every file holds what was done until
+    then, and so does a `builder` of the caller's. Raises SourceError or TableError where a live
+    source stops or a file cannot be written.
     """
     builder, report = builder or SummaryBuilder(), VideoReport()
     info, model, rate = video.info, recognizer.model, FrameRate(smoothing_s=5.0)
@@ -96,14 +86,14 @@ def analyse_video(
         try:
             if path == outputs.timeline:
                 write_timeline(path, builder.result(), video.name)
-                return
-            about = {
-                "video": video.name,
-                "model": {"name": model.name, "sha256": model.sha256},
-                "is_complete": report.is_complete,
-                "problem": video.problem,
-            }
-            write_summary(path, builder.result(), about)
+            else:
+                about = {
+                    "video": video.name,
+                    "model": {"name": model.name, "sha256": model.sha256},
+                    "is_complete": report.is_complete,
+                    "problem": video.problem,
+                }
+                write_summary(path, builder.result(), about)
         except OSError as error:
             raise TableError(
                 f"expected to write {path}; received: {error.strerror or error}"
@@ -154,12 +144,12 @@ def analyse_video(
                 break
         else:
             report.is_complete = video.problem is None
-    report.summary, report.problem = builder.result(), video.problem
+    report.summary = builder.result()
     return report
 
 
 def video_columns(class_names: Iterable[str]) -> dict[str, type]:
-    """Return the columns of a video's table, name -> type, for a model's classes."""
+    """Return the columns of a video's table, name -> type."""
     return {"frame": int, "timestamp_s": float, "track": int, **face_columns(class_names, raw=True)}
 
 
@@ -179,8 +169,7 @@ def frame_rows(frame: FrameFaces) -> list[dict]:
 def annotated(
     frame: FrameFaces, bars: bool = True, sides: dict[int, int] | None = None
 ) -> np.ndarray:
-    """Return a copy of a frame with its faces boxed and labelled by the numbers of their tracks.
-
+    """Return a copy of a frame with its faces boxed and labelled by the numbers of their tracks;
     `sides` remembers where the bars of each track stood, so that they stay there.
     """
     faces = [tracked.face for tracked in frame.faces]

@@ -4,7 +4,6 @@ Files and streams are read by PyAV (FFmpeg), cameras by OpenCV; one frame at a t
 """
 
 import contextlib
-import functools
 import itertools
 import math
 import os
@@ -54,24 +53,20 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: its number from 0, its time from the first one in seconds, and (H, W, 3) uint8
-    RGB, upright.
-    """
+    """One frame of a video."""
 
-    index: int
-    timestamp_s: float
-    image: np.ndarray
+    index: int  # from 0
+    timestamp_s: float  # from the first frame on
+    image: np.ndarray  # (H, W, 3) uint8 RGB, upright
 
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """Limits for a file from outside; what exceeds them is refused before memory is spent on it."""
+    """Limits for a stranger's file; what exceeds them is refused before memory is spent on it."""
 
     most_pixels: int = 4096 * 2304  # of a frame
     most_frames: int = 36_000  # of the file, whether it states them or not
     longest_s: float = 600.0
-    allowed_formats: tuple[str, ...] = WEB_FORMATS
-    allowed_codecs: tuple[str, ...] = WEB_CODECS
 
 
 @dataclass
@@ -88,7 +83,7 @@ class Video:
 
 
 def silence_opencv() -> None:
-    """Keep OpenCV and FFmpeg from writing on stderr, unless the environment asks for it."""
+    """Keep OpenCV and FFmpeg off stderr, unless the environment asks for it."""
     if "OPENCV_LOG_LEVEL" not in os.environ:
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -103,8 +98,7 @@ def open_video(
 ) -> Iterator[Video]:
     """Open a camera (its number), a stream (its URL) or a video file, and close it at the end.
 
-    `open_capture` opens a camera, `limits` are for a file from outside. Raises SourceError where it
-    cannot be opened, gives no frame, or is beyond the limits.
+    Raises SourceError where it cannot be opened, gives no frame, or is beyond the limits.
     """
     with contextlib.ExitStack() as stack:
         if isinstance(source, int):
@@ -115,18 +109,15 @@ def open_video(
             found = "is a folder" if source.is_dir() else "does not exist"
             raise SourceError(f"expected a video file; {source} {found}")
         else:
-            formats = limits.allowed_formats if limits else FILE_FORMATS
             # no frame of a stranger's file is unpacked before its size is known
-            opened = open_container(source, formats, NO_CODECS if limits else ())
-            container = stack.enter_context(opened)
+            how = (WEB_FORMATS, NO_CODECS) if limits else (FILE_FORMATS, ())
+            container = stack.enter_context(open_container(source, *how))
             yield _recorded_video(container, source.name, source, limits)
 
 
 def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
     """Yield every frame of a file up to its end or its damage, or always the newest of a live
-    source, with left and right swapped if wished.
-
-    Raises SourceError where a live source stopped, or a file is beyond its limits.
+    source; raise SourceError where a live source stopped, or a file is beyond its limits.
     """
     for frame in video.reader:
         yield replace(frame, image=cv2.flip(frame.image, 1)) if is_mirrored else frame
@@ -137,14 +128,12 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
     decoder = Decoder(container, name)
     stream, codec = decoder.stream, decoder.stream.codec_context
 
-    def check_size(width: int, height: int) -> None:
+    def check(width: int, height: int, count: int, seconds: float) -> None:
         if limits and width * height > limits.most_pixels:
             raise SourceError(
                 f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
                 f"{width}x{height}: make it smaller"
             )
-
-    def check_length(count: int, seconds: float) -> None:
         if limits and (count > limits.most_frames or seconds > limits.longest_s):
             raise SourceError(
                 f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
@@ -152,15 +141,16 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
             )
 
     if limits:
-        if codec.codec.name not in limits.allowed_codecs:
+        if codec.codec.name not in WEB_CODECS:
             raise SourceError(
-                f"expected a video of {', '.join(limits.allowed_codecs)}; {name} is "
-                f"{codec.codec.name}: convert it to an .mp4 of H.264"
+                f"expected a video of {', '.join(WEB_CODECS)}; {name} is {codec.codec.name}: "
+                "convert it to an .mp4 of H.264"
             )
         # a file may promise less than it unpacks to; decoders round sides up to their blocks
         codec.options = {"max_pixels": str(2 * limits.most_pixels)}
-    check_size(codec.width, codec.height)
-    check_length(stream.frames, decoder.stated_s())
+    check(codec.width, codec.height, stream.frames, 0.0)
+    frame_count, duration_s = decoder.promises()
+    check(0, 0, frame_count or 0, duration_s or 0.0)
     pictures = decoder.pictures()
     first = next(pictures, None)
     if first is None:
@@ -170,7 +160,6 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
         raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
     average, base = stream.average_rate, stream.base_rate
     has_rate = 0 < float(average or 0) <= HIGHEST_FPS
-    frame_count, duration_s = decoder.promises()
     info = VideoInfo(
         fps=decoder.fps,
         size_wh=decoder.size_wh(first),
@@ -180,8 +169,8 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
         has_sound=bool(container.streams.audio),
         start_s=decoder.time_s(first) or 0.0,
     )
-    check_size(*info.size_wh)
     video = Video(name, False, info, path)
+    check(*info.size_wh, 0, 0.0)
 
     def recorded_frames() -> Iterator[Frame]:
         index, timestamp_s = 0, 0.0
@@ -191,11 +180,11 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
                 own_s = decoder.time_s(picture)
                 own_s = -1.0 if own_s is None else own_s - info.start_s
                 timestamp_s = own_s if own_s > timestamp_s else timestamp_s + 1 / info.fps
-            check_length(index + 1, timestamp_s)
-            decoder.note(index, timestamp_s, picture)
-            image = decoder.rgb(picture, info.size_wh)
+            check(*info.size_wh, index + 1, timestamp_s)
+            decoder.position = (index, timestamp_s)
+            image = decoder.rgb(picture)
             if image is not None:
-                yield Frame(index, timestamp_s, image)
+                yield Frame(index, timestamp_s, letterboxed(image, info.size_wh))
                 index += 1
         video.problem = _problem(info, decoder, index, timestamp_s + 1 / info.fps)
 
@@ -204,11 +193,9 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
 
 def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str | None:
-    """Return in one sentence what was wrong with a file that was read to its end, or None.
-
-    Many files round the number of their frames or guess it from their length, so being short of a
-    few is no damage; nor is a picture that ends before its sound.
-    """
+    """Return in one sentence what was wrong with a file that was read to its end, or None."""
+    # many files round the number of their frames or guess it from their length, so being short of a
+    # few is no damage; nor is a picture that ends before its sound
     promised_s = info.duration_s or (info.frame_count or 0) / info.fps
     # where a file counts its frames it times its pictures alone, else with their sound
     packets_s = 0.0 if info.frame_count else decoder.packets_reach_s - info.start_s
@@ -255,10 +242,9 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
 
     newest = stack.enter_context(NewestFrame(name, grab, capture.release))
     try:
-        first = newest.take()
+        return _live_video(name, fps, newest, lambda bgr: bgr.shape[1::-1], to_rgb)
     except SourceError as error:
         raise SourceError(problem) from error
-    return _live_video(name, fps, first[1].shape[1::-1], newest, first, to_rgb)
 
 
 def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
@@ -278,15 +264,15 @@ def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
     # from here on the thread closes it
     stack.pop_all()
     newest = stack.enter_context(NewestFrame(name, grab, container.close))
+    return _live_video(name, decoder.fps, newest, decoder.size_wh, decoder.rgb)
+
+
+def _live_video(
+    name: str, fps: float, newest: NewestFrame, size_of: Callable, to_rgb: Callable
+) -> Video:
+    """Return a video of the newest frames, described by its first one."""
     first = newest.take()
-    size_wh = decoder.size_wh(first[1])
-    to_rgb = functools.partial(decoder.rgb, size_wh=size_wh)
-    return _live_video(name, decoder.fps, size_wh, newest, first, to_rgb)
-
-
-def _live_video(name, fps, size_wh, newest: NewestFrame, first: tuple, to_rgb: Callable) -> Video:
-    """Return a video of the first frame, which is taken already, and then always the newest."""
-    video = Video(name, True, VideoInfo(fps, size_wh, is_steady=False))
+    video = Video(name, True, VideoInfo(fps, size_of(first[1]), is_steady=False))
 
     def live_frames() -> Iterator[Frame]:
         taken, index = first, 0
@@ -294,8 +280,7 @@ def _live_video(name, fps, size_wh, newest: NewestFrame, first: tuple, to_rgb: C
             video.dropped = newest.dropped
             image = to_rgb(taken[1])
             if image is not None:
-                image = image if image.shape[1::-1] == size_wh else letterboxed(image, size_wh)
-                yield Frame(index, taken[0] - first[0], image)
+                yield Frame(index, taken[0] - first[0], letterboxed(image, video.info.size_wh))
                 index += 1
             taken = newest.take()
 

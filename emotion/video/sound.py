@@ -28,7 +28,7 @@ class Sound:
         self._packets, self._next = iter(()), None
 
     def send_to(self, container, copied: tuple[str, ...], encoder: str) -> None:
-        """Add a stream to a container: encoded again, unless its codec is among those `copied`."""
+        """Add a stream to a container, encoded again unless its codec is among those `copied`."""
         codec = self._stream.codec_context
         if codec.codec.canonical_name in copied:
             target = container.add_stream_from_template(self._stream)
@@ -62,11 +62,8 @@ class Sound:
 
     def _packed(self, target) -> Iterator:
         """Yield the sound decoded and encoded again, from time 0 on, with silence in its gaps."""
-        codec = target.codec_context
-        fit = import_av().AudioResampler(
-            *(codec.format, codec.layout, RATE_HZ, 1024),
-            options={"async": LARGEST_STRETCH, "first_pts": 0},
-        )
+        form, options = target.codec_context, {"async": LARGEST_STRETCH, "first_pts": 0}
+        fit = import_av().AudioResampler(form.format, form.layout, RATE_HZ, 1024, options=options)
         for packet in self._timed():
             for piece in self._decoded(packet) or ():
                 for fitted in fit.resample(piece):

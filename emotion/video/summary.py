@@ -43,12 +43,11 @@ class TrackSummary:
     seconds_by_emotion: Mapping[str, float]  # how long each was the sure answer
     unsure_s: float
     mean_probabilities: Mapping[str, float]  # over the time seen, sure or not
-    # (bins + 1,) where each bin begins and ends
+    # over bins of time: (bins + 1,) where each begins and ends; (bins,) the class that was the sure
+    # answer for longest, the number of classes where that is unsure, -1 where the face was not
+    # seen; and (bins, classes) mean probabilities while it was seen
     edges_s: np.ndarray | None = field(default=None, repr=False, compare=False)
-    # (bins,) the class that was the sure answer for longest, the number of classes where that is
-    # unsure, -1 where the face was not seen
     answers: np.ndarray | None = field(default=None, repr=False, compare=False)
-    # (bins, classes) mean probabilities while it was seen
     chances: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -127,7 +126,7 @@ class VideoSummary:
     def to_dict(self) -> dict:
         """Return plain types for JSON."""
         numbers = {n: round(v, 3) for n, v in vars(self).items() if n != "tracks"}
-        return {"schema": SCHEMA, **numbers, "tracks": [track.to_dict() for track in self.tracks]}
+        return {"schema": SCHEMA} | numbers | {"tracks": [track.to_dict() for track in self.tracks]}
 
 
 class SummaryBuilder:
@@ -156,8 +155,8 @@ class SummaryBuilder:
             mean_s = elapsed_s / (self._frames - 1) if self._frames > 1 else LONE_FRAME_S
             self._end_last(self._last[0] + mean_s)
         tracks = sorted(self._tracks.items())
-        with_bins = [number for number, sums in tracks if sums.bins]
-        shown = sorted(with_bins, key=lambda n: -self._tracks[n].seconds)[:MOST_SHOWN]
+        with_bins = [(number, sums) for number, sums in tracks if sums.bins]
+        shown = dict(sorted(with_bins, key=lambda track: -track[1].seconds)[:MOST_SHOWN])
         return VideoSummary(
             self._frames,
             sum(self._seconds_by_count),
@@ -271,12 +270,9 @@ def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
 
 def summary_lines(summary: VideoSummary) -> list[str]:
     """Return a summary as lines of text for a terminal: the faces seen for longest."""
-    parts = {
-        "no face": summary.no_face_s,
-        "one face": summary.one_face_s,
-        "several faces": summary.several_faces_s,
-    }
-    shares = ", ".join(f"{n} {share(s / summary.duration_s)}" for n, s in parts.items() if s)
+    seconds = summary.no_face_s, summary.one_face_s, summary.several_faces_s
+    parts = zip(("no face", "one face", "several faces"), seconds, strict=True)
+    shares = ", ".join(f"{name} {share(s / summary.duration_s)}" for name, s in parts if s)
     head = f"{length(summary.duration_s)}, {counted(summary.frames, 'frame')}"
     lines = [f"{head}; of the time: {shares}" if shares else head]
     if summary.tracks:

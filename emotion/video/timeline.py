@@ -39,6 +39,7 @@ MORE_FONTS = (  # for letters that the first one lacks, where they are installed
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
     *("PingFang SC", "Hiragino Sans", "Arial Unicode MS", "Noto Sans Devanagari"),
 )
+HEADLINE = "Emotions over time"
 LONGEST_TITLE, LONGEST_NAME = 90, 12  # in letters
 
 INK, MUTED, GRID, FIELD, PAPER = "#1b1f24", "#5b636c", "#d5dade", "#f1f3f5", "#ffffff"
@@ -62,9 +63,8 @@ def write_timeline(path: Path, summary: VideoSummary, title: str) -> None:
 
 def render(summary: VideoSummary, title: str, form: str) -> bytes:
     """Return the picture as the bytes of a "png" or "svg" file."""
-    content, about = io.BytesIO(), {"Title": _headline(title)}
-    if form == "svg":
-        about["Date"] = None
+    title = _one_line(f"{HEADLINE}: {title}")
+    content, about = io.BytesIO(), {"Title": title} | ({"Date": None} if form == "svg" else {})
     with warnings.catch_warnings(action="ignore"):  # of letters that no font has: they are boxes
         draw(summary, title).savefig(content, format=form, dpi=DOTS_PER_INCH, metadata=about)
     if form == "png":
@@ -85,7 +85,7 @@ def render(summary: VideoSummary, title: str, form: str) -> bytes:
     return svg.encode()
 
 
-def draw(summary: VideoSummary, title: str = ""):
+def draw(summary: VideoSummary, title: str = HEADLINE):
     """Return the matplotlib figure of a timeline; no setting of matplotlib is touched."""
     # unlike `pyplot` it needs no window
     from matplotlib.figure import Figure
@@ -113,11 +113,10 @@ def draw(summary: VideoSummary, title: str = ""):
     for side, spine in axes.spines.items():
         spine.set(visible=side == "bottom", color=MUTED)
 
-    words = _headline(title)
-    if len(words) > LONGEST_TITLE:
-        words = f"{words[: LONGEST_TITLE // 2]}…{words[-LONGEST_TITLE // 2 :]}"
+    if len(title) > LONGEST_TITLE:
+        title = f"{title[: LONGEST_TITLE // 2]}…{title[-LONGEST_TITLE // 2 :]}"
     look = {"x": 0.02, "va": "top", "parse_math": False, "family": _families()}
-    figure.text(y=1 - 22 / height, s=words, size=TITLE_PT, weight="bold", color=INK, **look)
+    figure.text(y=1 - 22 / height, s=title, size=TITLE_PT, weight="bold", color=INK, **look)
     figure.text(y=1 - 58 / height, s=_extent(summary), size=TEXT_PT, color=MUTED, **look)
     if not tracks:
         look = {"size": TITLE_PT, "color": MUTED, "ha": "center", "is_clear": True}
@@ -148,10 +147,6 @@ def draw(summary: VideoSummary, title: str = ""):
             top -= step
     _draw_legend(figure, tracks[0], has_lanes, height)
     return figure
-
-
-def _headline(title: str) -> str:
-    return _one_line(f"Emotions over time: {title}" if title else "Emotions over time")
 
 
 def _one_line(text: str) -> str:
@@ -188,7 +183,7 @@ def _draw_lane(axes, track: TrackSummary, index: int, bottom: float, top: float)
     is_other = is_seen & ~is_answer
     is_candidate = heights >= CANDIDATE_SHARE * track.chances.max(axis=1)
     is_unsure = (track.answers == track.chances.shape[1]) & is_candidate
-    steps = functools.partial(_draw_steps, axes, track, bottom, top)
+    steps = functools.partial(_draw_steps, axes, track.edges_s, bottom, top)
     steps(is_seen, 1, color=FIELD)
     steps(is_other, heights, color=color, alpha=PALE)
     steps(is_unsure, heights, facecolor="none", **HATCH)
@@ -202,7 +197,7 @@ def _draw_ribbon(axes, track: TrackSummary, bottom: float, top: float, pixel_s: 
     answers, colors, names = track.answers, _colors(track), (*track.mean_probabilities, UNSURE)
     by_answer = np.column_stack([track.chances, track.chances.max(axis=1)])
     heights = np.take_along_axis(by_answer, answers[:, None], axis=1)[:, 0]
-    steps = functools.partial(_draw_steps, axes, track, bottom, top)
+    steps = functools.partial(_draw_steps, axes, track.edges_s, bottom, top)
     steps(answers >= 0, 1, color=FIELD)
     for index, color in enumerate(colors):
         steps(answers == index, 1, color=color, alpha=PALE)
@@ -223,16 +218,14 @@ def _draw_ribbon(axes, track: TrackSummary, bottom: float, top: float, pixel_s: 
         _write(axes, (first_s + last_s) / 2, height, name, size=SMALL_PT, ha="center", **look)
 
 
-def _draw_steps(axes, track, bottom, top, mask, heights, outline=None, **look) -> None:
-    """Fill the bins of a mask up to a share of the way from `bottom` to `top`, or outline them.
-
-    Neighbours within a quarter of a pixel are one step, without which an SVG has megabytes.
-    """
+def _draw_steps(axes, edges_s, bottom, top, mask, heights, outline=None, **look) -> None:
+    """Fill the bins of a mask up to a share of the way from `bottom` to `top`, or outline them."""
     if not mask.any():
         return
+    # neighbours within a quarter of a pixel are one step, without which an SVG has megabytes
     tops = np.round(4 * (bottom + np.where(mask, heights, np.nan) * (top - bottom))) / 4
     starts = np.flatnonzero(np.diff(np.nan_to_num(tops, nan=-1), prepend=-2))
-    edges_s = track.edges_s[np.append(starts, len(tops))]
+    edges_s = edges_s[np.append(starts, len(tops))]
     if outline:
         # so that pale colours show on paper too
         axes.stairs(tops[starts], edges_s, baseline=None, color=outline, linewidth=0.7)
@@ -252,9 +245,7 @@ def _short(name: str) -> str:
 
 
 def _write(axes, x: float | None, height: float, text: str, is_clear=False, **look) -> None:
-    """Write text at a place of the plot; x None: left of it; `is_clear`: without the grid's lines
-    behind it.
-    """
+    """Write text at a place of the plot, or left of it; if `is_clear`, over the grid's lines."""
     look = {"color": INK, "family": _families(), "va": "center", "parse_math": False} | look
     if x is None:
         x, look = -14 / PLOT, look | {"ha": "right", "transform": axes.get_yaxis_transform()}

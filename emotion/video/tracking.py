@@ -11,13 +11,13 @@ behind the numbers.
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from emotion.detection.boxes import Detection
+from emotion.detection.boxes import Detection, overlap_of
 from emotion.faces import Face
 from emotion.video.motion import (
     BoxFilter,
@@ -53,6 +53,8 @@ HIDDEN_OVERLAP = 0.4  # a box without detection over a detected one is behind th
 BRIDGED_S = 0.12  # a box is shown so long after the flow lost it: the detector looks again soon
 LONGEST_STEP_S = 0.5  # boxes are not predicted further than this
 LOST_HALF_LIFE_S = 1.0  # out of sight, the velocity of a track halves in this time
+CARRIED_S = 0.7  # how long a face is shown that the flow follows and no look finds
+KEPT_S = 3.0  # how long a track waits for a face that is out of sight
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Track:
     """A face over time."""
 
     box: BoxFilter
+    # the box at the last detection, predicted without what the flow said since: before a face is
+    # lost behind another, its points often stick to that
+    anchor: BoxFilter
     detection: Detection  # the last one
     looks: np.ndarray  # see `looks_of`
     patch: np.ndarray  # what its box held at the last detection
@@ -84,36 +89,29 @@ class Track:
     held_s: float  # the last time that the detector or the flow knew where it is
     number: int | None = None  # None until it is confirmed by a second detection
     is_gone: bool = False
-    # the box at the last detection, predicted without what the flow said since: before a face is
-    # lost behind another, its points often stick to that
-    anchor: BoxFilter = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.anchor = copy.deepcopy(self.box)
+    def place(self) -> Detection:
+        """Return where the face is now, as a detection that may reach out of the frame."""
+        return replace(self.detection, box_xywh=tuple(self.box.box_xywh.tolist()))
 
 
-@dataclass
 class Tracker:
     """The tracks of a video."""
 
-    carry_s: float = 0.7  # how long a face is shown that the flow follows and no look finds
-    keep_lost_s: float = 3.0  # how long a track waits for a face that is out of sight
-    tracks: list[Track] = field(default_factory=list)  # those that are alive, oldest first
-    now_s: float = 0.0
-    _grey: GreyFrame | None = None
-    _cuts: CutFinder = field(default_factory=CutFinder)
-    _size_wh: tuple[int, int] = (0, 0)
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    def __init__(self):
+        self.tracks: list[Track] = []  # those that are alive, oldest first
+        self.now_s = 0.0
+        self._grey, self._size_wh = None, (0, 0)
+        self._cuts, self._numbers = CutFinder(), itertools.count(1)
 
     def advance(self, image: np.ndarray, timestamp_s: float) -> bool:
-        """Carry every track on to the next frame; return whether the scene was cut before it.
-
-        No track continues over a cut: who was in the scene before cannot be known.
+        """Carry every track on to the next frame; return whether the scene was cut before it, which
+        ends all tracks: who was in the scene before cannot be known.
         """
         before, in_sight = self._grey, self.in_sight()
         step_s = min(LONGEST_STEP_S, max(1e-3, timestamp_s - self.now_s))
         self._grey, self.now_s, self._size_wh = GreyFrame.of(image), timestamp_s, image.shape[1::-1]
-        self._forget([t for t in self.tracks if timestamp_s - t.held_s > self.keep_lost_s])
+        self._forget([t for t in self.tracks if timestamp_s - t.held_s > KEPT_S])
         if self._cuts.is_cut(self._grey):
             # a face that was detected once is believed: there is no second look
             self.confirm()
@@ -121,8 +119,7 @@ class Tracker:
             return True
         boxes = np.array([track.box.box_xywh for track in in_sight]).reshape(-1, 4)
         # of two faces that overlap, the one that was detected last is in front
-        ranks = [-track.detected_s for track in in_sight]
-        patches = [track.patch for track in in_sight]
+        ranks, patches = [-t.detected_s for t in in_sight], [t.patch for t in in_sight]
         motions = follow_boxes(before, self._grey, boxes, ranks, patches)
         for track in self.tracks:
             track.box.predict(step_s)
@@ -149,16 +146,16 @@ class Tracker:
         unseen = [track for row, track in enumerate(self.tracks) if row not in pairs]
         for track in unseen:
             # a box that no longer holds its face is let go
-            if self._is_known(track):
-                apart = looks_apart(track.looks, looks_of(image, track.box.box_xywh))
-                if apart > ALIKE:
-                    track.held_s = min(track.held_s, self.now_s - BRIDGED_S - 1e-6)
+            is_known = self._is_known(track)
+            if is_known and looks_apart(track.looks, looks_of(image, track.box.box_xywh)) > ALIKE:
+                track.held_s = min(track.held_s, self.now_s - BRIDGED_S - 1e-6)
         # what the detector does not see again was no face
         self._forget([track for track in unseen if track.number is None])
         for column, (detection, looks) in enumerate(seen):
             if column not in pairs.values():
-                box, patch = BoxFilter(detection.box_xywh), patch_of(self._grey, detection.box_xywh)
-                self.tracks.append(Track(box, detection, looks, patch, self.now_s, self.now_s))
+                boxes = BoxFilter(detection.box_xywh), BoxFilter(detection.box_xywh)
+                patch, now_s = patch_of(self._grey, detection.box_xywh), self.now_s
+                self.tracks.append(Track(*boxes, detection, looks, patch, now_s, now_s))
 
     def in_sight(self) -> list[Track]:
         """Return the tracks whose face is to be seen in the present frame, oldest first."""
@@ -167,14 +164,9 @@ class Tracker:
         def is_hidden(track: Track) -> bool:
             # another face, detected later, is where this one should be
             box, later = track.box.box_xywh, [t for t in known if t.detected_s > track.detected_s]
-            return any(overlap_of(box, other.box.box_xywh) > HIDDEN_OVERLAP for other in later)
+            return any(overlap_of(box, other.box.box_xywh)[0] > HIDDEN_OVERLAP for other in later)
 
         return [track for track in known if not is_hidden(track)]
-
-    @property
-    def has_doubts(self) -> bool:
-        """True if a track awaits its second detection."""
-        return any(track.number is None for track in self.tracks)
 
     def confirm(self) -> None:
         """Number the tracks that await a second detection without waiting for it."""
@@ -199,7 +191,7 @@ class Tracker:
         is_in_reach = min(math.dist(middle, place) for place in places) <= reach
         if resize > math.log(LARGEST_RESIZE) or not is_in_reach:
             return math.inf
-        overlap = overlap_of(box, detection.box_xywh)
+        overlap = overlap_of(box, detection.box_xywh)[0]
         apart = looks_apart(track.looks, looks)
         is_in_place = is_held and overlap > SAME_PLACE
         if apart > (UNLIKE if is_in_place else ALIKE):
@@ -228,24 +220,15 @@ class Tracker:
         x, y = track.box.mean[0, :2]
         return (
             self.now_s - track.held_s <= BRIDGED_S
-            and self.now_s - track.detected_s <= self.carry_s
+            and self.now_s - track.detected_s <= CARRIED_S
             and 0 <= x < self._size_wh[0]
             and 0 <= y < self._size_wh[1]
         )
 
 
-def overlap_of(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the intersection of two boxes (left, top, width, height) over their union."""
-    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    shared = max(0.0, width) * max(0.0, height)
-    return float(shared / (one[2] * one[3] + other[2] * other[3] - shared))
-
-
 def looks_of(image: np.ndarray, box_xywh: Sequence[float]) -> np.ndarray:
-    """Return the colours of a person's hair, face and shoulders, (zones, bins) float32.
-
-    Each row is a histogram that sums to 1, or zeros where most of the zone is out of the picture.
+    """Return the colours of a person's hair, face and shoulders, (zones, bins) float32: histograms
+    that sum to 1, or zeros where most of the zone is out of the picture.
     """
     x, y, width, height = box_xywh
     step = max(1, round(width / ZONE_SIDE_PX))

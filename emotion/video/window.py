@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -54,15 +54,12 @@ PLATE_OPACITY = 0.88
 SMALLEST_TEXT_PX = 12
 
 
-class Window:
+class Window(contextlib.AbstractContextManager):
     """A window on the desktop; `gui` is OpenCV, or what stands in for it in a test."""
 
     def __init__(self, title: str, gui=cv2):
         self._title, self._gui = title, gui
         self._is_open = False
-
-    def __enter__(self) -> "Window":
-        return self
 
     def __exit__(self, *exception) -> None:
         if self._is_open:
@@ -71,8 +68,8 @@ class Window:
                 self._gui.destroyWindow(self._title)
 
     def show(self, view: np.ndarray, wait_s: float = 0.0) -> str | None:
-        """Show an RGB picture, best of a size that `fitted` gives; wait for a key at least a
-        millisecond and return what the user asks for: a value of `KEYS`, or None.
+        """Show an RGB picture and wait for a key, at least a millisecond; return what the user asks
+        for: a value of `KEYS`, or None.
         """
         if not self._is_open:
             flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
@@ -90,14 +87,11 @@ class Window:
         return None if key < 0 else KEYS.get(chr(key & 0xFF).lower())
 
 
-class Viewer:
+class Viewer(contextlib.AbstractContextManager):
     """Shows the frames of a video in a window and does what the keys ask for.
 
     A pause holds a file where it is. A live source does not wait: only the picture is held, and the
     work goes on behind it, so that no track is lost and no file gets a gap.
-
-    with Viewer(window, video) as viewer:
-        viewer.show(frame)
     """
 
     def __init__(
@@ -117,9 +111,6 @@ class Viewer:
         self._recorded_s, self._recorded_path = 0.0, Path()
         self._held: FrameFaces | None = None
         self._sides: dict[int, int] = {}
-
-    def __enter__(self) -> "Viewer":
-        return self
 
     def __exit__(self, *exception) -> None:
         if self._recording:
@@ -183,17 +174,14 @@ class Viewer:
             self._recording = None
             self._say(str(error))
 
-    def _say(self, sentence: str) -> None:
+    def _say(self, sentence: str, saved: Sequence[Path] = ()) -> None:
+        self.saved += saved
         self._message, self._message_until_s = sentence, self._clock() + MESSAGE_S
-
-    def _say_saved(self, path: Path) -> None:
-        self.saved.append(path)
-        self._say(f"saved {path.name}")
 
     def _save_snapshot(self) -> None:
         path = _new_path("snapshot", ".png")
         write_image(path, self._picture(self._held))
-        self._say_saved(path)
+        self._say(f"saved {path.name}", [path])
 
     def _start_recording(self, frame: FrameFaces) -> None:
         path, size_wh = _new_path("recording", ".mp4"), frame.image.shape[1::-1]
@@ -209,7 +197,7 @@ class Viewer:
     def _stop_recording(self) -> None:
         recording, self._recording = self._recording, None
         recording.__exit__(None, None, None)
-        self._say_saved(self._recorded_path)
+        self._say(f"saved {self._recorded_path.name}", [self._recorded_path])
 
 
 def _new_path(kind: str, suffix: str) -> Path:
@@ -232,14 +220,13 @@ def mirrored(frame: FrameFaces) -> FrameFaces:
 def fitted(image: np.ndarray) -> np.ndarray:
     """Return a picture in a size that suits a window; itself where it has one."""
     size_wh = np.array(image.shape[1::-1])
-    largest = min(np.array(LARGEST_VIEW_WH) / size_wh)
-    smallest = min(np.array(SMALLEST_VIEW_WH) / size_wh)
+    smallest, largest = (min(wh / size_wh) for wh in (SMALLEST_VIEW_WH, LARGEST_VIEW_WH))
     scale = min(largest, max(1.0, smallest))
     if scale == 1:
         return image
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    width, height = np.maximum(1, np.round(size_wh * scale)).astype(int).tolist()
-    return cv2.resize(image, (width, height), interpolation=method)
+    shown_wh = np.maximum(1, np.round(size_wh * scale)).astype(int).tolist()
+    return cv2.resize(image, shown_wh, interpolation=method)
 
 
 def with_words(
@@ -249,10 +236,9 @@ def with_words(
     scale: float = 1,
     has_dot: bool = False,
 ) -> np.ndarray:
-    """Return a copy of an RGB picture with words on a dark plate, cut off where the picture ends.
+    """Return a copy of an RGB picture with two columns of words on a dark plate, at most cut off.
 
-    The words are two columns, of which the first may be empty. `place` (0, 0) is the upper left
-    corner of the picture, (1, 1) the lower right one. `has_dot`: a red dot stands before the words.
+    `place` (0, 0) is the upper left corner of the picture, (1, 1) the lower right one.
     """
     size = round(scale * max(SMALLEST_TEXT_PX, max(view.shape[:2]) // 55))
     plate, copy = _plate(tuple(lines), size), view.copy()
@@ -284,29 +270,21 @@ def _plate(lines: tuple[tuple[str, str], ...], size: int) -> np.ndarray:
     return np.asarray(plate)
 
 
-def window_problem(
-    environment: Mapping[str, str] = os.environ,
-    platform: str = sys.platform,
-    build: str | None = None,
-) -> str | None:
-    """Return why no window can be opened, in words, or None where one can.
-
-    OpenCV ends the whole process, beyond any handler, when it finds no display, so the last test
-    is made by another process.
-    """
-    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation() if build is None else build):
+def window_problem() -> str | None:
+    """Return why no window can be opened, in words, or None where one can."""
+    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
         return "this OpenCV (opencv-python-headless) cannot open windows"
-    if not platform.startswith("linux"):
+    if not sys.platform.startswith("linux"):
         return None
-    if not environment.get("DISPLAY") and not environment.get("WAYLAND_DISPLAY"):
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         return "there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+    # without a display OpenCV ends the whole process, beyond any handler: another one tries
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
         "import cv2; cv2.namedWindow('.'); cv2.destroyAllWindows()"
     )
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command, options = [sys.executable, "-c", code], {"timeout": PROBE_TIMEOUT_S}
-        done = subprocess.run(command, env=dict(environment), capture_output=True, **options)
-        if done.returncode == 0:
+        command = [sys.executable, "-c", code]
+        if not subprocess.run(command, capture_output=True, timeout=PROBE_TIMEOUT_S).returncode:
             return None
     return "OpenCV cannot open a window on this display"

@@ -86,14 +86,8 @@ class VideoSink:
     with VideoSink(Path("out.mp4"), video.info, sound_of=video.path) as sink:
         sink.write(frame.image, frame.timestamp_s)
 
-    Args:
-        path: its suffix says the format.
-        info: of the source: the size of the frames, their rate, and when they start.
-        sound_of: the file whose sound to add.
-        is_live: frames come as they happen, so encoding must be quick.
-
-    Raises:
-        SourceError: no video of this suffix can be written, or this one, as on a full disk.
+    The suffix says the format, `info` is of the source; frames that are live are encoded quickly.
+    Raises SourceError where no such video can be written, as on a full disk.
     """
 
     def __init__(
@@ -122,9 +116,8 @@ class VideoSink:
             self._part = stack.enter_context(kept_file(self._path))
             stack.push(self._remove_useless_file)
             with self._clear_errors():
-                self._container = stack.enter_context(
-                    self._av.open(f"file:{self._part}", "w", format=container, options=options)
-                )
+                opened = self._av.open(f"file:{self._part}", "w", format=container, options=options)
+                self._container = stack.enter_context(opened)
                 self._stream = self._add_pictures()
             self._sounds = stack.enter_context(contextlib.ExitStack())
             stack.callback(self._finish)
@@ -192,10 +185,10 @@ class VideoSink:
         """Add the stream of sound, before the first frame is written."""
         if self._sound_of is None or not self._info.has_sound:
             return
+        form, start_s = self._format, self._info.start_s + self._first_s
         try:
-            opened = open_sound(self._sound_of, self._info.start_s + self._first_s)
-            sound = self._sounds.enter_context(opened)
-            sound.send_to(self._container, self._format.copied_sounds, self._format.sound_encoder)
+            sound = self._sounds.enter_context(open_sound(self._sound_of, start_s))
+            sound.send_to(self._container, form.copied_sounds, form.sound_encoder)
             self._sound = sound
         except SourceError as error:
             self.sound_problem = str(error)

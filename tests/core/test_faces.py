@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import matplotlib.cbook
 import numpy as np
 import pytest
 import skimage.data
@@ -21,7 +20,6 @@ from emotion.detection.helper_thread import HelperThread
 from emotion.detection.places import load_places
 from emotion.detection.yunet import NETWORK_FILE, YunetDetector
 from emotion.errors import ImageError, ModelError
-from emotion.images.decoding import decode_image
 
 ASTRONAUT_BOX = (172, 66, 105, 105)
 HOPPER_BOX = (164, 84, 190, 190)
@@ -30,17 +28,6 @@ HOPPER_BOX = (164, 84, 190, 190)
 @pytest.fixture(scope="module")
 def detector():
     return FaceDetector()
-
-
-@pytest.fixture(scope="module")
-def astronaut():
-    return skimage.data.astronaut()
-
-
-@pytest.fixture(scope="module")
-def hopper():
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
-        return decode_image(file.read())
 
 
 def middle(box):

@@ -265,5 +265,5 @@ def test_softened_answers_are_kept_with_the_run_and_both_heads_are_taught(tmp_pa
     assert [one.shape for one in both] == [(70, 7)] * 2
     assert (both[0].argmax(axis=1) == data.split("train").labels).all()
     assert sorted(answering[2:]) == sorted(
-        (stems, count, 1.0) for stems in (("one", "two"), ("three",)) for count in (70, 35)
+        (stems, count) for stems in (("one", "two"), ("three",)) for count in (70, 35)
     )

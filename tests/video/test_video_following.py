@@ -33,8 +33,8 @@ def seen(x: int = 60, y: int = 40) -> Detection:
     return Detection((x, y, SIDE, SIDE), 9.0)
 
 
-class ScriptedDetector:
-    """Finds what a script says for the frame whose number is in its first two pixels."""
+class Script:
+    """A detector that finds what a script says for the number in the frame's first two pixels."""
 
     def __init__(self, script=lambda number: (seen(),)):
         self._script = script
@@ -60,15 +60,6 @@ def tracks(results) -> list[list[int]]:
 
 @pytest.fixture
 def recognizer(stand_in_model) -> Recognizer:
-    return Recognizer(stand_in_model, ScriptedDetector())
-
-
-def with_script(recognizer: Recognizer, script) -> Recognizer:
-    return Recognizer(recognizer.model, ScriptedDetector(script))
-
-
-@pytest.fixture
-def flickering(stand_in_model) -> Recognizer:
     """Return a recognizer that answers the first class for bright faces, else the second."""
 
     def run(faces: np.ndarray) -> np.ndarray:
@@ -77,10 +68,7 @@ def flickering(stand_in_model) -> Recognizer:
         rows[:, 0], rows[:, 1] = np.where(is_bright, 0.8, 0.1), np.where(is_bright, 0.1, 0.8)
         return rows
 
-    return Recognizer(replace(stand_in_model, run=run), ScriptedDetector())
-
-
-# how often is looked
+    return Recognizer(replace(stand_in_model, run=run), Script())
 
 
 @pytest.mark.parametrize(
@@ -103,13 +91,13 @@ def test_looks(recognizer, detect_every, fps, looked):
     assert [f.faces[0].is_detected for f in results] == [n in looked for n in range(15)]
 
 
-def test_a_cut_starts_numbers_and_smoothing_anew(flickering):
+def test_a_cut_starts_numbers_and_smoothing_anew(recognizer):
     other = np.random.default_rng(5).integers(0, 255, (6, 8, 3)).astype(np.uint8)
     other = cv2.resize(other, (160, 120), interpolation=cv2.INTER_NEAREST)
     other[40 : 40 + SIDE, 60 : 60 + SIDE] = 0.75 * TILE[..., None]
-    results = list(follow(flickering, film([picture()] * 9 + [other] * 9 + [picture()] * 9)))
+    results = list(follow(recognizer, film([picture()] * 9 + [other] * 9 + [picture()] * 9)))
     assert tracks(results) == [[1]] * 9 + [[2]] * 9 + [[3]] * 9
-    assert {9, 18} <= set(flickering.detector.looked)  # at once
+    assert {9, 18} <= set(recognizer.detector.looked)  # at once
     for frame in results[0], results[9], results[18]:
         (face,) = frame.faces
         assert dict(face.face.probabilities) == pytest.approx(dict(face.raw))
@@ -120,27 +108,10 @@ def test_a_lamp_switched_on_and_off_is_no_cut(recognizer, astronaut):
     room = astronaut[0:240, 100:420]
     lit = np.clip(room * np.linspace(0.6, 1.4, 320)[None, :, None], 0, 255).astype(np.uint8)
     dark = np.random.default_rng(0).normal(0.4 * room, 4).clip(0, 255).astype(np.uint8)
-    recognizer = with_script(recognizer, lambda number: (Detection((73, 64, 103, 103), 9.0),))
+    recognizer.detector = Script(lambda number: (Detection((73, 64, 103, 103), 9.0),))
     for is_live in (False, True):
         images = film([dark] * 4 + [lit] * 4 + [dark] * 4)
         assert tracks(follow(recognizer, images, 1, is_live=is_live)) == [[1]] * 12
-
-
-def test_a_file_gives_the_same_on_a_slow_machine(recognizer, monkeypatch):
-    def shift(number):
-        return 60 + number // 2
-
-    def run(clock):
-        monkeypatch.setattr(following, "time", SimpleNamespace(perf_counter=clock))
-        moving = with_script(recognizer, lambda number: (seen(shift(number)),))
-        images = [picture(shift(number)) for number in range(20)]
-        return [frame.faces for frame in follow(moving, film(images))]
-
-    slow = itertools.count(0, 7.0)
-    assert run(lambda: 0.0) == run(lambda: next(slow))
-
-
-# what is shown when
 
 
 @pytest.mark.parametrize(
@@ -152,19 +123,17 @@ def test_a_file_gives_the_same_on_a_slow_machine(recognizer, monkeypatch):
     ],
 )
 def test_a_face_is_shown_once_it_is_confirmed(recognizer, found_in, is_live, shown):
-    recognizer = with_script(recognizer, lambda number: (seen(),) if number in found_in else ())
+    recognizer.detector = Script(lambda number: (seen(),) if number in found_in else ())
     images = [np.full((120, 160, 3), 90, np.uint8)] * 3 + [picture()] * 3
     assert tracks(follow(recognizer, film(images), 1, is_live=is_live)) == shown
-
-
-@pytest.mark.parametrize("is_live", [False, True])
-def test_a_film_of_one_frame(recognizer, is_live):
+    # films of no and of one frame
     assert list(follow(recognizer, [], is_live=is_live)) == []
+    recognizer.detector = Script()
     assert tracks(follow(recognizer, film([picture()]), is_live=is_live)) == [[1]]
 
 
 def test_live_frames_do_not_wait(recognizer):
-    recognizer = with_script(recognizer, lambda number: (seen(),) if number != 1 else ())
+    recognizer.detector = Script(lambda number: (seen(),) if number != 1 else ())
     given = []
     camera = (given.append(frame.index) or frame for frame in film([picture()] * 4))
     results = follow(recognizer, camera, 1, is_live=True)
@@ -174,21 +143,16 @@ def test_live_frames_do_not_wait(recognizer):
 
 
 def test_boxes_are_whole_and_inside_the_frame(recognizer):
-    recognizer = with_script(recognizer, lambda number: (seen(0, 0),))
+    recognizer.detector = Script(lambda number: (seen(0, 0),))
     images = [picture(max(0, 8 - 2 * number), 0) for number in range(12)]
     for frame in follow(recognizer, film(images)):
-        x, y, width, height = frame.faces[0].face.box_xywh
-        assert all(isinstance(value, int) for value in (x, y, width, height))
-        assert min(x, y) >= 0
+        x, y, width, height = box = frame.faces[0].face.box_xywh
+        assert all(isinstance(value, int) and value >= 0 for value in box)
         assert x + width <= 160
         assert y + height <= 120
 
 
-# labels
-
-
 def answers(answer: Answer, happy: Sequence[float], fps: float) -> list[str]:
-    """Return the answer after each reading of two classes."""
     found = []
     for number, value in enumerate(happy):
         answer.add(Face((0, 0, 9, 9), 1.0, {"happy": value, "sad": 1 - value}), number / fps)
@@ -213,36 +177,33 @@ def test_classes_that_are_level_do_not_take_turns():
     assert changes[1] < changes[0] / 3
 
 
-def test_labels_are_steadier_than_what_they_are_made_of(flickering):
+def test_labels_are_steadier_than_what_they_are_made_of(recognizer):
     images = [picture(light=0.75 if number % 3 == 2 else 1.0) for number in range(20)]
-    faces = [frame.faces[0] for frame in follow(flickering, film(images), 1)]
+    faces = [frame.faces[0] for frame in follow(recognizer, film(images), 1)]
     assert {max(face.raw, key=face.raw.get) for face in faces} == {*EMOTIONS[:2]}
     assert {face.face.emotion for face in faces} == {EMOTIONS[0]}
     images = [picture(light=0.75 if number % 2 else 1.0) for number in range(20)]
-    *_, last = follow(flickering, film(images), 1)
+    *_, last = follow(recognizer, film(images), 1)
     # each reading is sure of itself; together they are not
-    assert flickering.thresholds.met_by(last.faces[0].raw.values())
+    assert recognizer.thresholds.met_by(last.faces[0].raw.values())
     assert not last.faces[0].face.sure
 
 
-def test_where_nothing_was_read_the_last_reading_is_kept(flickering):
+def test_where_nothing_was_read_the_last_reading_is_kept(recognizer):
     images = [picture(light=1.0 if number < 6 else 0.75) for number in range(12)]
-    results = follow(flickering, film(images), 5)
+    results = follow(recognizer, film(images), 5)
     bright = [frame.faces[0].raw[EMOTIONS[0]] > 0.5 for frame in results]
     # looks at 0, 1, 6, 11
     assert bright == [True] * 6 + [False] * 6
 
 
-# pace
-
-
 @pytest.mark.parametrize(
     ("look_s", "plain_s", "camera_s", "interval"),
     [
-        pytest.param(0.020, 0.008, 1 / 30, 1, id="fast enough for every frame"),
-        pytest.param(0.050, 0.012, 1 / 15, 1, id="a slow camera leaves time"),
-        pytest.param(0.500, 0.012, 1 / 30, 10, id="very slow: the longest blind time"),
-        pytest.param(0.200, 0.080, 1 / 30, 4, id="hopeless: as often as the blind time says"),
+        (0.020, 0.008, 1 / 30, 1),
+        (0.050, 0.012, 1 / 15, 1),  # a slow camera leaves time
+        (0.500, 0.012, 1 / 30, 10),  # the longest blind time
+        (0.200, 0.080, 1 / 30, 4),  # hopeless: as often as the blind time says
     ],
 )
 def test_a_live_pace_makes_up_for_its_looks(look_s, plain_s, camera_s, interval):

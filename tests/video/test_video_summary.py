@@ -1,17 +1,40 @@
-"""What a table and a summary of a video hold."""
+"""What a table, a summary and a timeline of a video hold, on faces that were never filmed."""
 
+import io
 import json
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tracked_faces import frame, summary_of, tracked
+from PIL import Image
 
 from emotion.faces import Face
+from emotion.video import summary as summaries
 from emotion.video.outputs import frame_rows, video_columns
-from emotion.video.summary import MOST_LINES, TrackSummary, summary_lines, write_summary
+from emotion.video.summary import SummaryBuilder, TrackSummary, summary_lines, write_summary
+from emotion.video.timeline import draw, render, write_timeline
+from emotion.video.tracking import FrameFaces, TrackedFace
+
+IMAGE = np.zeros((2, 2, 3), np.uint8)
+NAMES = ("angry", "happy", "neutral")
+
+
+def tracked(track, emotion="happy", probability=0.8, sure=True, names=NAMES) -> TrackedFace:
+    """Return a face whose answer is `emotion`; the other classes share what is left."""
+    rest = (1 - probability) / (len(names) - 1)
+    chances = {name: probability if name == emotion else rest for name in names}
+    return TrackedFace(track, Face((1, 2, 30, 40), 4.5, chances, sure=sure), {}, True)
+
+
+def summary_of(times_s, faces=lambda time_s: ()):
+    """Return the summary of a frame for each time; `faces` gives the faces of a time."""
+    builder = SummaryBuilder()
+    for index, time_s in enumerate(times_s):
+        builder.add(FrameFaces(index, time_s, IMAGE, faces(time_s)))
+    return builder.result()
 
 
 def test_frames_at_uneven_times_count_by_their_time():
@@ -54,12 +77,9 @@ def test_the_whole_video_is_told_by_the_number_of_faces():
     assert [track.track for track in summary.tracks] == [1, 2, 3]
     gap = summary.tracks[1]  # away at 3 s
     assert (gap.first_s, gap.last_s, gap.seconds, gap.frames) == (1, 5, 3, 3)
-
-
-def test_a_video_of_one_frame_and_of_none():
     assert summary_of([]).to_dict()["tracks"] == []
-    summary = summary_of([0.0], lambda _: [tracked(1)])
-    assert 0 < summary.tracks[0].seconds == summary.duration_s < 0.1
+    alone = summary_of([0.0], lambda _: [tracked(1)])
+    assert 0 < alone.tracks[0].seconds == alone.duration_s < 0.1
 
 
 def two_tracks():
@@ -79,8 +99,6 @@ def test_files_hold_the_summary(tmp_path):
     assert table["seconds_unsure"].tolist() == [0, 1]
     assert table.loc[1, "share_angry"] == 0.5
     assert table["verdict"].tolist() == ["happy", "angry"]
-    numbers = table.drop(columns=["emotion", "verdict"])
-    assert all(pd.api.types.is_numeric_dtype(numbers[name]) for name in numbers)
     write_summary(path, summary_of([0.0, 1.0]), {})
     assert pd.read_csv(path).empty
 
@@ -93,31 +111,22 @@ def test_lines_for_a_terminal():
         "     1     0.0 s     2.0 s     2.0 s   ########## happy 100%",
         "     7     0.0 s     2.0 s     2.0 s   #####      angry 50%, unsure 50%",
     ]
-    (line,) = summary_lines(summary_of([0.0, 1.0]))
-    assert line.endswith("no face 100%")
     assert len(summary_lines(summary_of([]))) == 1
-
-
-def test_hundreds_of_short_tracks_are_few_lines():
+    # hundreds of short tracks are few lines
     lines = summary_lines(summary_of(range(600), lambda t: [tracked(1), tracked(t + 2)]))
-    assert len(lines) == MOST_LINES + 4
+    assert len(lines) == summaries.MOST_LINES + 4
     assert lines[3].split()[:1] == ["1"]
     assert "589" in lines[-1]
     assert "9:49" in lines[-1]
     assert max(map(len, lines)) <= 80
 
 
-def test_every_column_is_in_the_documentation():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "video.md").read_text("utf-8")
-    table = page.split("### The columns of the table")[1].split("```")[0]
-    assert all(f"`{name}`" in table for name in video_columns(["angry"]))
-
-
 def test_a_face_is_a_row_with_smoothed_and_raw_probabilities():
     face = Face((1, 2, 30, 40), 4.56789, {"a": 0.45, "b": 0.45, "c": 0.1}, ("small", "dark"), False)
     raw = {"a": 0.1, "b": 0.9, "c": 0.0}
-    seen = replace(tracked(3), face=face, raw=raw, is_detected=False)
-    first, second = frame_rows(frame(9, 0.1234567, seen, tracked(2)))
+    seen = TrackedFace(3, face, raw, is_detected=False)
+    frame = FrameFaces(9, 0.1234567, IMAGE, (seen, tracked(2)))
+    first, second = frame_rows(frame)
     expected = {
         **{"frame": 9, "timestamp_s": 0.123457, "track": 3},
         **{"x": 1, "y": 2, "width": 30, "height": 40, "score": 4.5679, "detected": False},
@@ -130,4 +139,133 @@ def test_a_face_is_a_row_with_smoothed_and_raw_probabilities():
     assert first == expected
     assert list(video_columns("abc")) == list(expected)
     assert second["track"] == 2
-    assert frame_rows(frame(4, 0.16)) == [{"frame": 4, "timestamp_s": 0.16}]
+    assert frame_rows(replace(frame, faces=())) == [{"frame": 9, "timestamp_s": 0.123457}]
+    page = (Path(__file__).resolve().parents[2] / "docs" / "video.md").read_text("utf-8")
+    table = page.split("### The columns of the table")[1].split("```")[0]
+    assert all(f"`{name}`" in table for name in video_columns(["angry"]))
+
+
+# the timeline, and the bins that it is drawn from
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def film(count=50, tracks=(1,), names=NAMES):
+    """Return the summary of faces that change their emotion every ten frames of 25 a second."""
+
+    def faces(time_s):
+        emotion = names[round(time_s * 25) // 10 % len(names)]
+        return [tracked(track, emotion, names=names) for track in tracks]
+
+    return summary_of([index / 25 for index in range(count)], faces)
+
+
+def texts(summary) -> list[str]:
+    """Return all that is written in a picture."""
+    figure = draw(summary)
+    (axes,) = figure.axes
+    legend = [text for each in figure.legends for text in each.get_texts()]
+    return [text.get_text() for text in (*axes.texts, *figure.texts, *legend)]
+
+
+@pytest.mark.parametrize(("name", "tracks"), [("a.PNG", 0), ("c.png", 9)])
+def test_a_picture_is_1600_pixels_wide_and_has_the_colours_of_the_answers(tmp_path, name, tracks):
+    write_timeline(tmp_path / name, film(20, range(tracks)), "film.mp4")
+    with Image.open(io.BytesIO((tmp_path / name).read_bytes())) as image:
+        drawn = np.asarray(image.convert("RGB"))
+    assert drawn.shape[1] == 1600
+    assert 250 <= drawn.shape[0] <= 1300
+    for color in ((213, 94, 0), (240, 228, 66)) if tracks else ():
+        assert (drawn == color).all(axis=2).sum() > 10_000
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_screen_reader_is_told_what_an_svg_shows():
+    svg = ElementTree.fromstring(render(film(), "<a> & b.mp4", "svg"))
+    title, words = svg.find(f"{SVG}title"), svg.find(f"{SVG}desc")
+    assert svg.get("role") == "img"
+    assert round(float(svg.get("width").removesuffix("pt")) / 0.72) == 1600
+    assert svg.get("aria-labelledby").split() == [title.get("id"), words.get("id")]
+    assert title.text.endswith(": <a> & b.mp4")
+    for part in ("2.0 s", "1 face", "Face 1", "angry 40%", "happy 40%", "neutral 20%"):
+        assert part in words.text
+
+
+def test_few_faces_have_lanes_many_have_ribbons_with_names():
+    assert "No face was seen" in texts(film(tracks=()))
+    lanes = texts(film(tracks=(4, 9)))
+    assert [lanes.count(name) for name in NAMES] == [2, 2, 2]
+    assert {"Face 4", "Face 9"} <= set(lanes)
+    ribbons = texts(film(tracks=range(1, 10)))
+    assert [ribbons.count(name) for name in NAMES] == [9 * 2 + 1, 9 * 2 + 1, 9 + 1]
+    assert {summaries.UNSURE, "not seen", "Face 9", "angry 40%"} <= set(ribbons)
+
+
+def test_the_longest_faces_are_shown_and_the_others_counted():
+    summary = summary_of(
+        range(40), lambda time_s: [tracked(n) for n in range(1, 31) if time_s < 10 or n > 20]
+    )
+    shown = [track.track for track in summary.timelines]
+    assert len(shown) == summaries.MOST_SHOWN
+    assert shown == sorted(shown)
+    assert set(range(21, 31)) <= set(shown)
+    assert any("30 faces" in text and "10 are left out" in text for text in texts(summary))
+
+
+def test_the_bins_hold_the_answers_over_time():
+    faces = {
+        0.0: [tracked(1, "angry", 0.9)],
+        0.04: [tracked(1, "happy", 0.4, sure=False)],
+        0.08: [],
+        0.12: [tracked(1, "happy", 0.7)],
+    }
+    (track,) = summary_of(faces, faces.get).timelines
+    assert track.edges_s == pytest.approx(np.arange(9) * 0.02)
+    assert track.answers.tolist() == [0, 0, 3, 3, -1, -1, 1, 1]
+    assert track.chances[[0, 2, 6]].max(axis=1) == pytest.approx([0.9, 0.4, 0.7])
+    # a long pause fills all its bins
+    (track,) = summary_of([0.0, 10.0], lambda time_s: [] if time_s else [tracked(1)]).timelines
+    assert (track.answers == 1).all()
+    assert track.edges_s[-1] == pytest.approx(10)
+
+
+@pytest.mark.parametrize("start_s", [0.0, 3.7])
+def test_widened_bins_hold_the_same_time(start_s, monkeypatch):
+    times_s = start_s + np.cumsum(np.random.default_rng(1).uniform(0.005, 0.2, 400))
+    tracks = []
+    for bins in (4000, 16):
+        monkeypatch.setattr(summaries, "MOST_BINS", bins)
+        tracks += summary_of(times_s, lambda t: [tracked(1, NAMES[int(t / 5) % 3])]).timelines
+    fine, coarse = tracks
+    assert fine == coarse
+    assert len(coarse.answers) <= 16 < len(fine.answers)
+    assert coarse.edges_s[0] <= times_s[0] < coarse.edges_s[1]
+    middles_s = (coarse.edges_s[1:] + coarse.edges_s[:-1]) / 2
+    same = fine.answers[np.searchsorted(fine.edges_s, middles_s) - 1] == coarse.answers
+    assert same.mean() > 0.7
+
+
+def test_an_hour_takes_no_more_memory_than_a_minute():
+    builder = SummaryBuilder()
+    for index in range(3600):
+        # one face all the time, another for a part of each five seconds
+        short = [tracked(2 + index // 5)] if index % 5 < 2 else []
+        builder.add(FrameFaces(index, index, IMAGE, (tracked(1), *short)))
+    bins = [len(sums.bins) for sums in builder._tracks.values() if sums.bins]
+    assert len(bins) <= 2 * summaries.MOST_KEPT + 1
+    assert max(bins) <= summaries.MOST_BINS
+    summary = builder.result()
+    assert len(summary.tracks) == 1 + 3600 // 5
+    assert summary.timelines[0].seconds == pytest.approx(3600)
+
+
+TITLES = ("", "$x^$ a_b.mp4", "视频 😊.mp4", "two\nlines", "x" * 300, "nul \0", "lone \udcff")
+
+
+def test_any_title_and_class_names_are_drawn_without_a_warning():
+    for title in TITLES:
+        ElementTree.fromstring(render(film(0), title, "svg"))
+    for count in (1, 7):
+        summary = film(tracks=range(count), names=("$happy$", "快乐", "a very long name", "_x"))
+        assert render(summary, TITLES[-1], "png")
+        assert "a very long…" in texts(summary)

@@ -96,7 +96,7 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
     summary = report.summary
     facts = {
-        "problem": without_paths(report.problem or "", job),
+        "problem": without_paths(video.problem or "", job),
         "width": info.size_wh[0],
         "height": info.size_wh[1],
         "fps": round(info.fps, 3),
