@@ -163,7 +163,7 @@ def test_what_is_kept_is_for_its_owner_alone(tmp_path, was_open):
         app = make_app(tmp_path)
         client, videos = app.test_client(), app.extensions["emotion"].videos
         # videos first: their folder is inside that of the photos
-        videos.files.receive(id_of_video := new_id(), io.BytesIO(b"video"))
+        videos.files.create(id_of_video := new_id(), {"your video": io.BytesIO(b"video")})
         videos.files.make_room(id_of_video, new_id())
         said = {"emotion": "sad", "keep": "yes"}
         assert client.post(f"{upload(client)}/faces/1/feedback", data=said).status_code == 303

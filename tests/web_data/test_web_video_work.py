@@ -31,7 +31,7 @@ APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometh
 def queued(videos, now_s, content, **state):
     """Put a video into the queue as if it had been sent; return its row."""
     row = replace(VideoRow(new_id(), "", now_s, now_s + 3600), **state)
-    videos.files.receive(row.id, io.BytesIO(content))
+    videos.files.create(row.id, {"your video": io.BytesIO(content)})
     videos.rows.add(row, 10)
     return row
 
@@ -84,7 +84,7 @@ def test_each_video_is_claimed_once_and_the_queue_is_bounded_when_many_come_at_o
     assert rows.count(RUNNING) == 4
 
 
-def test_rows_are_found_by_their_own_keys_and_changed_by_their_own_attempt_alone(rows):
+def test_rows_are_found_by_their_own_keys_alone(rows):
     rows.add(row_of(1), 10)
     assert rows.find(row_of(1).id, NOW_S) == row_of(1)
     assert rows.find(row_of(1).id, NOW_S + 3600) is None
@@ -93,14 +93,6 @@ def test_rows_are_found_by_their_own_keys_and_changed_by_their_own_attempt_alone
         assert (rows.find(text, NOW_S), rows.of_visitor(text, NOW_S)) == (None, ())
         assert not rows.remove(text)
     assert rows.of_visitor("visitor", NOW_S) == (row_of(1),)
-    row = rows.claim(new_id(), NOW_S + 5)
-    assert (row.state, row.attempts, row.beat_s) == (RUNNING, 1, NOW_S + 5)
-    assert rows.beat(row, NOW_S + 6, '{"share": 0.5}')
-    assert rows.hand_back(row)
-    assert not rows.beat(row, NOW_S + 7, "{}")
-    assert rows.find(row.id, NOW_S).attempts == 0
-    assert rows.remove(row.id)
-    assert not rows.finish(row)
 
 
 HARNESS = """

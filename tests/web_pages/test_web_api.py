@@ -50,9 +50,7 @@ def test_recognize(client, tmp_path):
         (False, "unsure: angry 41% or fear 38%", ["angry", "fear"], "fear"),
     ]
     assert not (tmp_path / "uploads").exists()
-    wrong = client.get(f"{ROOT}/recognize")
-    assert (wrong.status_code, wrong.json["type"]) == (405, "about:blank")
-    assert wrong.headers["Allow"] == "OPTIONS, POST"
+    assert client.get(f"{ROOT}/recognize").headers["Allow"] == "OPTIONS, POST"
 
 
 def test_threads_give_the_same_answers_as_one_by_one(tmp_path):

@@ -41,14 +41,11 @@ def test_a_frame_is_answered_with_the_results_alone(client):
         assert re.fullmatch(r"read;dur=\d+\.\d", reply.headers["Server-Timing"])
 
 
-def test_what_is_no_frame_is_refused(client):
+def test_what_is_no_frame_or_comes_when_all_is_full_is_refused_and_none_is_kept(client, tmp_path):
     large, heavy = encoded(width=2000, height=1200), b"\xff\xd8\xff" + bytes(2**21)
     frames = {b"": 400, b"no picture": 415, encoded()[:200]: 422, large: 422, heavy: 413}
     for content, status in frames.items():
         assert post_frame(client, content).status_code == status
-
-
-def test_a_frame_leaves_nothing_behind_and_is_refused_when_the_server_is_full(client, tmp_path):
     services = client.application.extensions["emotion"]
     services.database = None  # where it should be there is nothing to read or write
     with services.gate.place("somebody"):

@@ -15,11 +15,9 @@ from PIL import Image
 from web_support import encoded, looking_model, make_app, photo_form, text_of, upload
 
 from emotion.errors import DatabaseError
-from emotion.faces import Face
 from emotion.images.decoding import decode_photo
 from emotion.web import storage as storage_module
 from emotion.web.database import Database
-from emotion.web.photos.sets import summarize
 
 
 @pytest.fixture
@@ -121,16 +119,6 @@ def test_a_set_that_cannot_be_kept_whole_leaves_nothing(tmp_path, monkeypatch):
     contents = [encoded(seed=1), b"no photo", b"nor this", encoded(seed=2)]
     assert send(client, *contents).status_code == 507
     assert stored(tmp_path) == client.get("/api/v1/mine").json["photos"] == []
-
-
-def test_summary_of_a_set():
-    sure = Face((0, 0, 9, 9), 1.0, {"happy": 0.9, "sad": 0.1})
-    unsure = Face((0, 0, 9, 9), 1.0, {"happy": 0.45, "sad": 0.55}, sure=False)
-    happy, sad = summarize([sure, sure, unsure, sure])
-    mean = pytest.approx((3 * 0.9 + 0.45) / 4)
-    assert tuple(happy.values()) == ("happy", 3, 0, 0.75, mean)
-    assert (sad["sure"], sad["unsure"]) == (0, 1)
-    assert summarize([]) == []
 
 
 def test_a_face_has_a_page_of_its_own_with_reasons(client):
@@ -245,8 +233,11 @@ def test_photos_added_one_by_one_to_a_set(tmp_path):
     assert [one["position"] for one in content["photos"]] == [1, 2, 3, 4]
     assert [content["photos"][at]["photo"] for at in (0, 3)] == [kept[1], kept[3]]
     assert content["faces"] == 8
-    happy = next(share for share in content["summary"] if share["emotion"] == "happy")
-    assert (happy["sure"], happy["unsure"], happy["share"]) == (4, 0, 0.5)
+    shares = {tuple(share.values())[:4]: share["mean_probability"] for share in content["summary"]}
+    assert ("angry", 0, 4, 0.5) in shares
+    faces = kept[1]["results"]["faces"]
+    mean = pytest.approx(np.mean([face["probabilities"]["happy"] for face in faces]))
+    assert shares["happy", 4, 0, 0.5] == mean
     for path in (f"/sets/{form['set']}", "/mine"):
         numbers = re.findall(r"Photo (\d)", client.get(path).text)
         assert list(dict.fromkeys(numbers)) == ["1", "2", "3", "4"]

@@ -7,12 +7,12 @@ then stays in memory: if its files are replaced meanwhile, the loaded one is ser
 under the SHA-256 of its own weights, until the app is started again.
 """
 
+import glob
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 from emotion.errors import ChoiceError, ModelError
@@ -27,8 +27,6 @@ LOADING_WAIT_S = 15.0  # how long a request waits for another one that loads the
 
 @dataclass(frozen=True)
 class OfferedModel:
-    """A model that a visitor may choose."""
-
     key: str  # its name, with its folder if that is not the default's: "fer2013/detection_model"
     title: str  # what it answers as, for people; the key if its card does not say
     card: Mapping | None  # None if it has none that can be read
@@ -37,7 +35,6 @@ class OfferedModel:
 
     @property
     def names(self) -> dict[str, str]:
-        """Return what every answer calls it: its key for programs, its title for people."""
         return {"key": self.key, "title": self.title}
 
 
@@ -155,22 +152,14 @@ class Models:
 
 def _pairs_around(folder: Path) -> Iterator[str]:
     """Yield the key of each pair in a folder and in its subfolders one level down."""
-    entries = _shown(folder)
-    for path in chain(entries, *map(_shown, entries)):
-        files = ModelFiles(path.with_suffix(""))
-        key = files.stem.relative_to(folder).as_posix()
-        if path.suffix != ".json" or not key.isprintable() or key.endswith(PREVIOUS_SUFFIX):
-            continue
-        if path.is_file() and files.weights.is_file():
-            yield key
-
-
-def _shown(folder: Path) -> list[Path]:
-    """Return what a folder holds but hidden files; nothing if it is no folder, or closed."""
-    try:
-        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    except OSError:
-        return []
+    for pattern in ("*.json", "*/*.json"):
+        # unlike pathlib's, this one passes over what is hidden, closed or gone meanwhile
+        for name in glob.iglob(pattern, root_dir=folder):  # noqa: PTH207
+            key = name.removesuffix(".json")
+            files = ModelFiles(folder / key)
+            is_pair = files.architecture.is_file() and files.weights.is_file()
+            if is_pair and key.isprintable() and not key.endswith(PREVIOUS_SUFFIX):
+                yield key
 
 
 def _stamp(stem: Path) -> tuple:

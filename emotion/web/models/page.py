@@ -22,7 +22,6 @@ ALWAYS_CHECKED = {"Cache-Control": "no-cache"}  # the page changes when a model 
 @model_page.get("/model", defaults={"key": ""})
 @model_page.get("/model/<path:key>")
 def page(key: str) -> ResponseReturnValue:
-    """Show what is known about an offered model."""
     # pydantic, which reads a model's figures, is loaded when they are asked for
     from emotion.model.figures import read_figures
 
@@ -75,8 +74,7 @@ def page(key: str) -> ResponseReturnValue:
 
 def class_names_of(services: Services, model: OfferedModel) -> tuple[str, ...]:
     """Return the expressions that a model tells apart, in output order."""
-    recognizer = services.models.loaded(model)
-    if recognizer:
+    if recognizer := services.models.loaded(model):
         return recognizer.model.class_names
     return Card.of(model.card).class_names or EMOTIONS
 

@@ -18,11 +18,12 @@ from emotion.explain import Explanation, draw_heat, explain
 from emotion.faces import Face
 from emotion.files import whole_file
 from emotion.images.encoding import encode_png
+from emotion.text import data_url
 from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
 from emotion.web.database import Opinion
 from emotion.web.errors import ApiError
 from emotion.web.limits import KEPT_FACES, client_key
-from emotion.web.photos.pages import PRIVATE, data_uri, pages
+from emotion.web.photos.pages import PRIVATE, pages
 from emotion.web.photos.pictures import crop_from_picture
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis
@@ -43,7 +44,6 @@ def find_face(analysis: Analysis, number: int) -> Face:
 
 @pages.get("/results/<analysis_id>/faces/<int:number>")
 def face(analysis_id: str, number: int) -> ResponseReturnValue:
-    """Show one face: its answer, which parts of it spoke for that, and what its sender said."""
     services = current_services()
     analysis = services.storage.load(analysis_id)
     seen = find_face(analysis, number)
@@ -53,7 +53,7 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     reasons = _reasons_of(analysis, number, chosen)
     heat = encode_png(draw_heat(reasons.crop, reasons.heat)) if reasons else b""
     about = {"analysis": analysis, "face": seen, "number": number, "reasons": reasons}
-    about |= {"chosen": chosen, "picture": data_uri("heat.png", heat)}
+    about |= {"chosen": chosen, "picture": data_url(heat, "png")}
     said = {"is_own": True, "opinion": None, "can_say": True}
     try:
         own_photo(analysis_id)
@@ -99,7 +99,6 @@ def _reasons_of(analysis: Analysis, number: int, emotion: str) -> Explanation | 
 
 @pages.post(FEEDBACK_FORM, endpoint="say")
 def say_page(photo_id: str, number: int) -> ResponseReturnValue:
-    """Note which emotion a visitor sees in a face, and keep the face if that was ticked."""
     give(photo_id, number, request.form.get("emotion", ""), request.form.get("keep") == "yes")
     return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
 

@@ -27,7 +27,6 @@ MOST_FRAME_PIXELS = 1920 * 1080
 
 @live.get("/live")
 def page() -> ResponseReturnValue:
-    """Show the page of the live camera, or say that there is no model to read its frames with."""
     recognizer = current_services().recognizer
     if recognizer is None:
         log_cause(503, current_services().model_problem)

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from emotion.faces import short_verdict, verdict
 from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
-from emotion.text import data_url, percent
+from emotion.text import percent
 from emotion.web.api import nothing
 from emotion.web.database import Answers
 from emotion.web.services import current_services
@@ -23,7 +23,6 @@ PRIVATE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex, nofol
 
 @pages.app_context_processor
 def words_for_templates() -> dict:
-    """Return what every template may use."""
     services = current_services()
     return {
         "settings": services.settings,
@@ -72,8 +71,3 @@ def after_deletion(back: str, deleted: object = 1) -> ResponseReturnValue:
     if request.blueprint == "api":
         return nothing()
     return redirect(url_for(back, deleted=deleted), 303)
-
-
-def data_uri(name: str, data: bytes) -> str:
-    """Return a picture as an address that contains it."""
-    return data_url(data, "png" if name.endswith(".png") else "jpeg")

@@ -4,13 +4,14 @@ from flask import Response, json, jsonify, redirect, render_template, request, u
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import ImageError, ModelError, UploadError
+from emotion.text import data_url
 from emotion.web.api import NO_STORE, ROOT, api
 from emotion.web.database import PhotoRow
 from emotion.web.errors import ApiError, problem_of
 from emotion.web.limits import client_key
 from emotion.web.logs import log_cause
 from emotion.web.photos import sets, uploads
-from emotion.web.photos.pages import PRIVATE, after_deletion, data_uri, pages, private_file
+from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
@@ -21,7 +22,6 @@ RESULT = "/results/<analysis_id>"
 
 @pages.get("/")
 def form() -> ResponseReturnValue:
-    """Show the form, or say that there is no model to read photos with."""
     if current_services().recognizer is None:
         log_cause(503, current_services().model_problem)
         return render_template("form.html", no_model=ModelError.public), 503, NO_STORE
@@ -52,7 +52,9 @@ def upload() -> ResponseReturnValue:
                 results.append(reading.results)
                 if keeps_nothing:
                     made = reading.pictures().items()
-                    pictures = {name: data_uri(name, data) for name, data in made}
+                    pictures = {
+                        name: data_url(data, "jpeg") for name, data in made if ".jpg" in name
+                    }
                     analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
                     shown.append(sets.Shown(position, analysis, pictures=pictures))
                 else:

@@ -32,8 +32,6 @@ IN_MEMORY_BYTES = 16 * 2**20  # a larger zip is written to the disk while it is 
 
 @dataclass(frozen=True)
 class Shown:
-    """One photo of a set, as its page shows it."""
-
     position: int  # in the set, from 1
     analysis: Analysis | None = None  # None if it could not be read
     problem: str = ""  # why it could not be read
@@ -141,7 +139,6 @@ def summarize(faces: Sequence[Face]) -> list[dict]:
 
 @pages.get("/sets/<set_id>")
 def photo_set(set_id: str) -> ResponseReturnValue:
-    """Show the photos of a set and what all their faces show together."""
     return set_page(shown_of(set_id), set_id), PRIVATE
 
 
@@ -177,7 +174,6 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
 
 @pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
 def set_zip(set_id: str, kind: str) -> Response:
-    """Send the photos of a set as one file, with boxes, or with boxes and faces hidden."""
     read = [one for one in shown_of(set_id) if one.analysis]
     with contextlib.ExitStack() as on_error:
         file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
@@ -221,7 +217,6 @@ def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
 
 @pages.get("/mine")
 def mine() -> ResponseReturnValue:
-    """Show what this browser has sent and what is still kept of it."""
     photos, videos = rows_of_mine()
     about = {"now_s": current_services().storage.clock(), "deleted": "deleted" in request.args}
     return render_template("mine.html", rows=photos, videos=videos, **about), PRIVATE

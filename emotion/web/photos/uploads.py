@@ -27,8 +27,6 @@ MODEL_FIELD = "model"
 
 @dataclass(frozen=True)
 class Reading:
-    """A photo that was read."""
-
     photo: Photo  # its full size is decoded only when pictures of it are made
     sights: Sequence[Sight]  # left to right
     results: Mapping  # from `results_to_dict`

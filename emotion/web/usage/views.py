@@ -15,7 +15,6 @@ monitoring = Blueprint("monitoring", __name__)
 
 @monitoring.get("/monitoring")
 def page() -> ResponseReturnValue:
-    """Show how the app is used."""
     if not current_services().settings.monitoring:
         abort(404)
     return render_template("monitoring.html", facts=_facts(), percentage=share), NO_STORE

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from emotion.web.storage import Folders, StorageError, is_old
 
@@ -50,10 +49,6 @@ class Job:
 
 class VideoFiles(Folders):
     """The folders of videos; safe to share between threads and between processes."""
-
-    def receive(self, video_id: str, file: BinaryIO) -> None:
-        """Write an uploaded file, or raise a `StorageError`."""
-        self.create(video_id, {SOURCE: file})
 
     def make_room(self, video_id: str, attempt: str) -> Path:
         """Make and return the folder of an attempt, or raise a `StorageError`."""

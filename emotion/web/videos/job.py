@@ -125,7 +125,6 @@ class Watcher:
     next_s: float = 0.0
 
     def see(self, frame: FrameFaces) -> bool:
-        """Look at a frame; go on."""
         numbers = [face.track for face in frame.faces]
         self.people = max(self.people, *numbers, 0)
         if len(numbers) > self.most_faces:

@@ -105,11 +105,9 @@ class VideoRows:
         return is_id(video_id) and self._change(sql.delete(VideoRow).where(VideoRow.id == video_id))
 
     def expired(self, now_s: float) -> list[str]:
-        """Return the ids of the videos that have expired."""
         return self._scalars(sql.select(VideoRow.id).where(VideoRow.expires_s <= now_s))
 
     def known(self) -> set[str]:
-        """Return the ids of all videos."""
         return set(self._scalars(sql.select(VideoRow.id)))
 
     def _scalars(self, query: sql.Select) -> list[Any]:

@@ -13,7 +13,7 @@ from emotion.web.database import Database
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id, require_plain
-from emotion.web.videos.files import FACTS, FILE_TYPES, SUMMARY, VideoFiles
+from emotion.web.videos.files import FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
 from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow, VideoRows
 from emotion.web.videos.workers import VideoWorkers
 
@@ -64,7 +64,7 @@ class Videos:
             )
         now_s = self.clock()
         row = VideoRow(new_id(), visitor, now_s, now_s + UNFINISHED_S, model_key=model_key)
-        self.files.receive(row.id, file)
+        self.files.create(row.id, {SOURCE: file})
         try:
             self.rows.add(row, self.settings.max_videos_waiting)
         except EmotionError:

@@ -56,7 +56,6 @@ def _received_video() -> VideoRow:
 
 @videos.get("/videos/<video_id>")
 def page(video_id: str) -> ResponseReturnValue:
-    """Show how far the work on a video is, what came of it, or why nothing did."""
     row = current_services().videos.find(video_id)
     about = {"row": row, "is_own": is_sender(row.visitor), "clock": clock}
     about |= current_services().videos.about(row)
@@ -96,7 +95,6 @@ def video(video_id: str) -> ResponseReturnValue:
 
 
 def video_document(row: VideoRow) -> dict:
-    """Return a video as plain types for JSON."""
     about, link = current_services().videos.about(row), partial(url_for, video_id=row.id)
     facts = about.get("facts")
     files = {name: link("api.video_file", name=file) for name, file in LINKS.items()}
