@@ -143,10 +143,9 @@ class Models:
             title = Card.of(card).title or key
             models.append(OfferedModel(key, title, card, folder / key, key == default))
         titles = Counter(model.title for model in models)
-        alike = {title for title, times in titles.items() if times > 1}
         return tuple(
-            replace(model, title=f"{model.title}: {model.key}") if model.title in alike else model
-            for model in models
+            replace(one, title=f"{one.title}: {one.key}") if titles[one.title] > 1 else one
+            for one in models
         )
 
 

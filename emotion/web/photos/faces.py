@@ -191,13 +191,11 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
         if replaced := database.say(opinion):
             remove(replaced.kept)
         storage.load(photo_id)
-    except (errors.StorageError, errors.DatabaseError):
+    except (errors.StorageError, errors.DatabaseError, errors.GoneError) as error:
         remove(opinion.kept)
-        raise
-    except errors.GoneError:
-        # deleted in the meantime, perhaps before there was an opinion to delete with it
-        remove(opinion.kept)
-        database.withdraw(photo_id, number)
+        if isinstance(error, errors.GoneError):
+            # deleted in the meantime, perhaps before there was an opinion to delete with it
+            database.withdraw(photo_id, number)
         raise
     return opinion
 
