@@ -12,7 +12,6 @@ from flask.typing import ResponseReturnValue
 
 from emotion.drawing import annotate, blur_faces
 from emotion.errors import GoneError
-from emotion.faces import Face
 from emotion.images.decoding import decode_photo
 from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import ImageLimits
@@ -121,20 +120,16 @@ def shown_of(set_id: str) -> list[Shown]:
     return shown
 
 
-def faces_of(shown: Sequence[Shown]) -> list[Face]:
-    return [face for one in shown if one.analysis for face in one.analysis.faces]
-
-
-def summarize(faces: Sequence[Face]) -> list[dict]:
+def summarize(shown: Sequence[Shown]) -> dict:
     """Return how many faces show each emotion, of one model's classes or of several models'."""
-    summary = []
+    faces, summary = [face for one in shown if one.analysis for face in one.analysis.faces], []
     for name in dict.fromkeys(name for face in faces for name in face.probabilities):
         sure = [face.sure for face in faces if face.emotion == name]
         mean = sum(face.probabilities.get(name, 0) for face in faces) / len(faces)
         counts = {"sure": sure.count(True), "unsure": sure.count(False)}
         shares = {"share": len(sure) / len(faces), "mean_probability": mean}
         summary.append({"emotion": name} | counts | shares)
-    return summary
+    return {"faces": len(faces), "summary": summary}
 
 
 @pages.get("/sets/<set_id>")
@@ -144,16 +139,13 @@ def photo_set(set_id: str) -> ResponseReturnValue:
 
 def set_page(shown: Sequence[Shown], set_id: str | None) -> str:
     """Return the page of several photos; without an id, of photos that are not kept."""
-    faces = faces_of(shown)
-    about = {"faces": faces, "summary": summarize(faces)}
-    return render_template("set.html", shown=shown, set_id=set_id, **about)
+    return render_template("set.html", shown=shown, set_id=set_id, **summarize(shown))
 
 
 @api.get(f"{ROOT}/sets/<set_id>", endpoint="photo_set")
 def photo_set_json(set_id: str) -> ResponseReturnValue:
     """See the photos of a set and what all their faces show together."""
     shown, page = shown_of(set_id), partial(url_for, set_id=set_id)
-    faces = faces_of(shown)
     photos = [
         {
             "position": one.position,
@@ -168,8 +160,8 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
         "csv": page("pages.set_csv"),
         **{kind: page("pages.set_zip", kind=kind) for kind in ("annotated", "blurred")},
     }
-    about = {"faces": len(faces), "summary": summarize(faces)}
-    return jsonify({"id": set_id, "links": links, "photos": photos} | about), NO_STORE
+    about = {"id": set_id, "links": links, "photos": photos}
+    return jsonify(about | summarize(shown)), NO_STORE
 
 
 @pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
