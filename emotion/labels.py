@@ -48,12 +48,8 @@ def common_name(class_name: str) -> str:
 
 
 # Barsoum et al. 2016: vote columns of fer2013new.csv, and the class of each
-FERPLUS_COLUMNS = MappingProxyType(
-    {
-        column: common_name(column)
-        for column in "neutral happiness surprise sadness anger disgust fear".split()
-    }
-)
+_VOTED = "neutral happiness surprise sadness anger disgust fear".split()
+FERPLUS_COLUMNS = MappingProxyType({column: common_name(column) for column in _VOTED})
 
 
 def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:
