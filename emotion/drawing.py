@@ -202,10 +202,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _place_label(
     number: int, face: Face, box: Rectangle, obstacles: Sequence[Rectangle], size_wh: Size
 ) -> tuple[np.ndarray, Rectangle]:
-    """Return (picture, rectangle) of the longest label that finds a free place.
-
-    Where none does, the number alone, which a crowd has room for, goes where it covers least.
-    """
+    """Return (picture, rectangle) of the longest label that has room, else of the number alone."""
     texts = (
         f"{number} {short_verdict(face)}",
         f"{number} {' or '.join(face.candidates[:2])}?",

@@ -2,8 +2,8 @@
 
 from types import MappingProxyType
 
+# of FER2013, in alphabetical order: the order of a model's output without a card
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-"""The seven FER2013 classes in alphabetical order: the order of a model's output without a card."""
 
 # The palette of Okabe and Ito (2008), which colour-blind people can tell apart, with a dark purple
 # and a grey beside it. Never the only cue: the name stands beside the colour.

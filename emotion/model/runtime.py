@@ -81,10 +81,9 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
-    """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
+    """Load the model whose files are `stem` plus .json, .h5 and so on; raises ModelError.
 
-    With `keras_alone` the pair itself runs, to compare the fast form with it; the latter has
-    `threads`, else one a processor. Raises ModelError.
+    With `keras_alone` the pair itself runs, else the fast form with `threads`, or one a processor.
     """
     files = ModelFiles(Path(stem))
     files.require_pair()
