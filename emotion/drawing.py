@@ -129,8 +129,7 @@ def _outline(
     canvas: np.ndarray, box: Rectangle, color: Color, width: int, dashed: bool = False
 ) -> None:
     """Draw the sides of a rectangle, towards its inside; a dash at each corner if dashed."""
-    left, top, right, bottom = box
-    inner = width - 1
+    (left, top, right, bottom), inner = box, width - 1
 
     def strokes(start: float, end: float) -> Iterator[tuple[float, float]]:
         # two or more dashes, each about four times as long as thick, with gaps as long
@@ -203,10 +202,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _place_label(
     number: int, face: Face, box: Rectangle, obstacles: Sequence[Rectangle], size_wh: Size
 ) -> tuple[np.ndarray, Rectangle]:
-    """Return (picture, rectangle) of the longest label that finds a free place.
-
-    Where none does, the number alone, which a crowd has room for, goes where it covers least.
-    """
+    """Return (picture, rectangle) of the longest label that has room, else of the number alone."""
     texts = (
         f"{number} {short_verdict(face)}",
         f"{number} {' or '.join(face.candidates[:2])}?",
@@ -238,7 +234,6 @@ def _place_label(
 
 @functools.lru_cache(maxsize=1024)
 def _label_size(text: str, size: int) -> tuple[float, float]:
-    """Return the width and height of a label in pixels, with its padding."""
     font = _font(size)
     return font.getlength(text) + size * 0.6, sum(font.getmetrics()) * 1.15
 
@@ -305,9 +300,8 @@ def _empty_bars(
     for number, name in enumerate(names):
         top = size // 3 + number * row
         _paste(panel, _words(name, size, row, BARS_INK_RGB), size // 2, top)
-        _fill(
-            panel, (bar_left, top + row // 5, bar_left + full, top + row * 4 // 5), BARS_TRACK_RGB
-        )
+        bar = (bar_left, top + row // 5, bar_left + full, top + row * 4 // 5)
+        _fill(panel, bar, BARS_TRACK_RGB)
     return panel, row, bar_left, full
 
 

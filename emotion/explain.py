@@ -52,8 +52,7 @@ class Explanation:
         return Image.fromarray(draw_heat(self.crop, self.heat, side))
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the picture above what the check found."""
-        address = data_url(encode_png(np.asarray(self.to_image())))
+        address = data_url(encode_png(draw_heat(self.crop, self.heat)))
         words = escape(
             f"{self.class_name} {percent(self.before)}; {percent(self.hidden)} with the outlined "
             f"parts hidden, {percent(self.elsewhere)} with as much hidden elsewhere"

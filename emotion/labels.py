@@ -2,8 +2,8 @@
 
 from types import MappingProxyType
 
+# of FER2013, in alphabetical order: the order of a model's output without a card
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
-"""The seven FER2013 classes in alphabetical order: the order of a model's output without a card."""
 
 # The palette of Okabe and Ito (2008), which colour-blind people can tell apart, with a dark purple
 # and a grey beside it. Never the only cue: the name stands beside the colour.
@@ -48,12 +48,8 @@ def common_name(class_name: str) -> str:
 
 
 # Barsoum et al. 2016: vote columns of fer2013new.csv, and the class of each
-FERPLUS_COLUMNS = MappingProxyType(
-    {
-        column: common_name(column)
-        for column in "neutral happiness surprise sadness anger disgust fear".split()
-    }
-)
+_VOTED = "neutral happiness surprise sadness anger disgust fear".split()
+FERPLUS_COLUMNS = MappingProxyType({column: common_name(column) for column in _VOTED})
 
 
 def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:

@@ -103,10 +103,7 @@ class Recognition(tuple[Face, ...]):
         return Image.fromarray(self.annotated(blur=blur))
 
     def save(self, path: str | Path, *, blur: bool = False) -> None:
-        """Write the annotated photo to a .jpg, .png or .webp file, never over the photo itself.
-
-        Raises ImageError.
-        """
+        """Write the annotated photo (.jpg, .png, .webp), never over itself; raises ImageError."""
         photo = self._origin.photo
         if isinstance(photo, Path) and photo.resolve() == Path(path).resolve():
             raise ImageError(f"expected another file than the photo itself; received {path}")
@@ -137,11 +134,9 @@ class Recognition(tuple[Face, ...]):
         return self
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the annotated photo above a table of percentages."""
         return f"<div>{_picture(self, SHOWN_PX)}{_html_table(self)}</div>"
 
     def _photo(self) -> Photo:
-        """Return the photo, opened again."""
         if self.problem is not None:
             raise ImageError(self.problem)
         if self._origin.photo is None:
@@ -189,7 +184,6 @@ class Recognitions(tuple[Recognition, ...]):
         return "\n".join(f"{_title(each)}: {_summary(each)}" for each in self)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the annotated photos side by side, with their answers."""
         cells, style = "", f"width:{THUMBNAIL_PX}px;margin:0;overflow-wrap:anywhere"
         for each in self[:MOST_THUMBNAILS]:
             picture = "" if each.problem else _picture(each, THUMBNAIL_PX)
@@ -239,18 +233,16 @@ def _picture(recognition: Recognition, most_px: int) -> str:
 
 
 def _html_table(recognition: Recognition) -> str:
-    """Return the percentages of each face as an HTML table, or that there is none."""
     if not recognition:
         return "" if recognition.problem else "<p>no face found</p>"
     notes = ("notes",) if any(face.notes for face in recognition) else ()
     titles = ("face", "answer", *recognition._origin.class_names, *notes)
     head, rows = "".join(f"<th>{escape(title)}</th>" for title in titles), ""
     for number, face in enumerate(recognition, 1):
-        cells = [str(number), escape(short_verdict(face))]
+        rows += f"<tr><td>{number}</td><td>{escape(short_verdict(face))}</td>"
         for name, value in face.probabilities.items():
             text = escape(percent(value))
-            cells.append(f"<b>{text}</b>" if name in face.candidates else text)
-        rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells)
+            rows += f"<td><b>{text}</b></td>" if name in face.candidates else f"<td>{text}</td>"
         if face.notes:
             rows += f'<td style="text-align:left">{escape("; ".join(face.notes))}</td>'
         rows += "</tr>"
@@ -264,7 +256,6 @@ def _title(recognition: Recognition) -> str:
 
 
 def _summary(recognition: Recognition) -> str:
-    """Return the answers of a photo in one line."""
     if not recognition:
         return recognition.problem or "no face found"
     told = [f"{number}: {verdict(face)}" for number, face in enumerate(recognition, 1)]
@@ -279,8 +270,5 @@ def _totals(recognitions: Recognitions) -> str:
     problems = sum(recognition.problem is not None for recognition in recognitions)
     told = ", ".join(f"{count} {name}" for name, count in answers.most_common())
     text = f"{counted(len(recognitions), 'photo')}, {counted(len(faces), 'face')}"
-    return (
-        text
-        + (f": {told}" if told else "")
-        + (f"; {counted(problems, 'photo')} could not be read" if problems else "")
-    )
+    text += f": {told}" if told else ""
+    return text + (f"; {counted(problems, 'photo')} could not be read" if problems else "")

@@ -39,19 +39,13 @@ class Detector(Protocol):
         """Return the faces of a photo, (H, W, 3) uint8 RGB, left to right."""
 
 
-class Found(NamedTuple):
-    """A face that was found in a photo and is not read yet."""
-
-    detection: Detection  # in pixels of the photo's full size
-    crop: npt.NDArray[np.float32]  # what the model is to see, (48, 48, 1) in [0, 1]
-    notes: tuple[str, ...]
+# a face that is not read yet: where it is in the full size, what the model is to see, and notes
+Found: TypeAlias = tuple[Detection, npt.NDArray[np.float32], tuple[str, ...]]
 
 
 class Sight(NamedTuple):
-    """A face and what the model saw of it, (48, 48, 1) float32 in [0, 1]."""
-
     face: Face
-    crop: npt.NDArray[np.float32]
+    crop: npt.NDArray[np.float32]  # what the model saw of it, (48, 48, 1) in [0, 1]
 
 
 class Recognizer:
@@ -143,7 +137,6 @@ class Recognizer:
     def _recognize(
         self, named: Iterable[tuple[str, Any]], errors: OnError, keeps_photos: bool
     ) -> Recognitions:
-        """Return the faces of photos, each with its place among many."""
         if errors not in ("raise", "keep"):
             raise ValueError(f'expected errors="raise" or errors="keep"; received {errors!r}')
         looked = [self._look(place, image, errors, keeps_photos) for place, image in named]
@@ -184,25 +177,21 @@ class Recognizer:
             pixels, box_xywh = photo.showing(detection.box_xywh, LEAST_SIDE_PX)
             crop = crop_face(pixels, box_xywh, roll_degrees=detection.roll_degrees)
             notes = quality_notes(crop, detection.box_xywh, photo.size_wh)
-            found.append(Found(detection, crop, notes))
+            found.append((detection, crop, notes))
         return found
 
     def _classify(self, photos: Sequence[Sequence[Found]]) -> tuple[tuple[Sight, ...], ...]:
         """Return the faces of photos, all classified in one batch."""
-        crops = [each.crop for found in photos for each in found]
+        crops = [crop for found in photos for _, crop, _ in found]
         answers = iter(self.model.answer(np.stack(crops)) if crops else ())
 
         def sight(found: Found) -> Sight:
+            detection, crop, notes = found
             values = next(answers).astype(float)
             values /= values.sum()
-            face = Face(
-                box_xywh=found.detection.box_xywh,
-                score=found.detection.score,
-                probabilities=dict(zip(self.model.class_names, values.tolist(), strict=True)),
-                notes=found.notes,
-                sure=self.thresholds.met_by(values),
-            )
-            return Sight(face, found.crop)
+            chances = dict(zip(self.model.class_names, values.tolist(), strict=True))
+            sure = self.thresholds.met_by(values)
+            return Sight(Face(detection.box_xywh, detection.score, chances, notes, sure), crop)
 
         return tuple(tuple(map(sight, found)) for found in photos)
 

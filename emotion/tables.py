@@ -67,7 +67,6 @@ class TableSink:
             self._form.write(plain)
 
     def _plain_row(self, row: Mapping) -> dict:
-        """Return a row with all columns, in their order, as values of Python's own types."""
         plain = dict.fromkeys(self._columns)
         for name, value in row.items():
             kind = self._columns.get(name)
@@ -202,7 +201,6 @@ class _Parquet(_Lines):
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what the system or pyarrow says of a file into a sentence."""
     try:
         yield
     except OSError as error:

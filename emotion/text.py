@@ -91,13 +91,8 @@ def printable(text: str, instead: str = "?") -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as aligned lines, the first column to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    sides = ["<", *">" * (len(head) - 1)]
-    return [
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
-        ).rstrip()
-        for row in (head, *rows)
-    ]
+    forms = [f"{'>' if number else '<'}{width}" for number, width in enumerate(widths)]
+    return ["  ".join(map(format, row, forms)).rstrip() for row in (head, *rows)]
 
 
 def data_url(content: bytes, kind: str = "png") -> str:

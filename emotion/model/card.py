@@ -37,10 +37,7 @@ def read_card(path: Path) -> dict[str, Any] | None:
 
 
 def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> dict | None:
-    """Return the card that a model is served with, None if it has none.
-
-    Raises ModelError where it cannot be used, or belongs to other weights or another input.
-    """
+    """Return the card that a model is served with, None if it has none; raises ModelError."""
     if not path.exists():
         return None
     sha256 = f"SHA-256 {weights_sha256}"
@@ -88,18 +85,6 @@ class Serving:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How often sure and unsure answers were right, each share 0 to 1, on images of a split."""
-
-    coverage: float
-    accuracy_when_sure: float
-    accuracy_when_unsure: float
-    named_when_unsure: float
-    images: int
-    split: str
-
-
-@dataclass(frozen=True)
 class Card:
     """What a card says; what it does not say, or in no usable way, is empty or None."""
 
@@ -112,7 +97,8 @@ class Card:
     removed: int | None  # images not learned from because they also stand in a test split
     metrics: Mapping[str, Mapping]  # figures by split, for `emotion.model.figures`
     mirrored: bool
-    verdict: Verdict | None  # unless all of it is known
+    # shares (0 to 1) of sure and of right answers, on `images` of a `split`; None: not all known
+    verdict: Mapping[str, Any] | None
 
     @classmethod
     def of(cls, content: Mapping | None) -> "Card":
@@ -218,16 +204,15 @@ def _data_names(files: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
-def _verdict(content: Mapping) -> Verdict | None:
+def _verdict(content: Mapping) -> Mapping[str, Any] | None:
     names = ("coverage", "accuracy_when_sure", "accuracy_when_unsure", "named_when_unsure")
-    shares, images = [content.get(name) for name in names], _count(content, "images")
-    if not images or not all(_is_number(share) and 0 <= share <= 1 for share in shares):
+    shares, images = {name: content.get(name) for name in names}, _count(content, "images")
+    if not images or not all(_is_number(share) and 0 <= share <= 1 for share in shares.values()):
         return None
-    return Verdict(*shares, images, str(content.get("split") or "labelled"))
+    return {**shares, "images": images, "split": str(content.get("split") or "labelled")}
 
 
 def _model_names(models: object) -> str:
-    """Return the names of models, each with the start of its hash."""
     texts = []
     for model in models if isinstance(models, list) else ():
         if isinstance(model, Mapping) and model.get("name"):

@@ -1,7 +1,6 @@
 """How good a model is on one split: the only place that reads measured figures.
 
-Card and report (`evaluation.json`) may come from anywhere, so every number is checked. What is None
-is not known or not defined.
+Card and report may come from anywhere, so every number is checked. None: not known or not defined.
 """
 
 import json
@@ -125,8 +124,7 @@ class Cell(NamedTuple):
         return self.true_class == self.answer
 
     @property
-    def shade(self) -> int:
-        """Return how dark the cell is drawn, from 0 (none) to 10 (all)."""
+    def shade(self) -> int:  # how dark it is drawn, from 0 (none) to 10 (all)
         return math.ceil((self.share or 0) * 10)
 
 
@@ -160,8 +158,7 @@ class Figures(Numbers):
         return self
 
     @property
-    def matrix(self) -> tuple[tuple[Cell, ...], ...]:
-        """Return the confusion matrix: a row a true class, a column an answer."""
+    def matrix(self) -> tuple[tuple[Cell, ...], ...]:  # a row a true class, a column an answer
         return tuple(
             tuple(
                 Cell(row.name, other.name, count, count / row.images if row.images else None)
@@ -189,8 +186,7 @@ class Figures(Numbers):
         return tuple(worsened)
 
     @property
-    def hardest(self) -> tuple[ClassFigures, ...]:
-        """Return the two classes that are found least often, the hardest first."""
+    def hardest(self) -> tuple[ClassFigures, ...]:  # the two that are found least often
         known = [row for row in self.classes if row.recall is not None]
         return tuple(sorted(known, key=lambda row: row.recall or 0)[:2])
 
@@ -224,8 +220,7 @@ class Figures(Numbers):
         return max(row.images for row in self.classes) / max(1, self.images)
 
     @property
-    def excess_confidence(self) -> float:
-        """Return how much surer the answers are, on average, than they are right."""
+    def excess_confidence(self) -> float:  # how much surer the answers are than they are right
         sure = sum(row.confidence * row.images for row in self.bins if row.confidence)
         return sure / max(1, self.images) - self.accuracy
 

@@ -54,15 +54,12 @@ class ModelFiles:
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of both files of the pair."""
-        pair = {"architecture": self.architecture, "weights": self.weights}
-        return {f"{name}_sha256": sha256_of(path) for name, path in pair.items()}
+        pair = ("architecture", "weights")
+        return {f"{name}_sha256": sha256_of(getattr(self, name)) for name in pair}
 
 
 def load_keras_model(files: ModelFiles):
-    """Return the `keras.Model` of a pair, without running any code that the files bring.
-
-    Raises ModelError where Keras or a file is missing, or a file is damaged or refused.
-    """
+    """Return the `keras.Model` of a pair, running no code that it brings; raises ModelError."""
     files.require_pair()
     keras = import_keras()
     import h5py
@@ -135,10 +132,7 @@ def save_keras_model(model, files: ModelFiles) -> None:
 
 
 def write_fast_form(files: ModelFiles) -> None:
-    """Write the pair as ONNX with a seal that names the files it came from and its own hash.
-
-    Raises ModelError where the pair cannot be loaded or converted, or a file cannot be written.
-    """
+    """Write the pair as ONNX, sealed with its hash and those of the pair; raises ModelError."""
     model = load_keras_model(files)
     hashes = files.hashes()
     # a model rebuilt from JSON must be called once before it is exported
@@ -165,10 +159,7 @@ def write_fast_form(files: ModelFiles) -> None:
 
 
 def _require_same_answers(model, fast_form: Path) -> None:
-    """Raise a ValueError unless the ONNX file answers as the Keras model does.
-
-    Keras exports some layers wrongly (random ones, for instance) and reports it in the log alone.
-    """
+    """Raise a ValueError where Keras exported a layer wrongly, which its log alone may tell."""
     import numpy as np
     import onnxruntime
 
@@ -214,7 +205,6 @@ def _reason(error: BaseException) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the fast form of the model named on the command line."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m emotion.model.keras models/NAME\n")
         return 2

@@ -61,7 +61,6 @@ def _without_own_call(nodes: object, models: set[str]) -> object:
 
 
 def _find_class(content: dict) -> tuple[str, type]:
-    """Return the module of a class and the class itself."""
     import keras
 
     name = str(content["class_name"])

@@ -81,10 +81,9 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
-    """Load the model whose files are `stem` plus .json, .h5 and, where there are, the others.
+    """Load the model whose files are `stem` plus .json, .h5 and so on; raises ModelError.
 
-    With `keras_alone` the pair itself runs, to compare the fast form with it; the latter has
-    `threads`, else one a processor. Raises ModelError.
+    With `keras_alone` the pair itself runs, else the fast form with `threads`, or one a processor.
     """
     files = ModelFiles(Path(stem))
     files.require_pair()
@@ -100,11 +99,8 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
     if is_fast and (reason := _why_not_fast(files, hashes)):
         failure = _convert(files)
         is_fast = failure is None
-        notes.append(
-            f"{reason}; made anew from the pair"
-            if is_fast
-            else f"{reason}; not made anew ({failure}), so Keras runs the pair, more slowly"
-        )
+        slower = f"not made anew ({failure}), so Keras runs the pair, more slowly"
+        notes.append(f"{reason}; {'made anew from the pair' if is_fast else slower}")
     shape, run = _in_onnx_runtime(files.fast_form, threads) if is_fast else _in_keras(files)
     if shape != INPUT_SHAPE:
         raise ModelError(f"expected a model with input (N, 48, 48, 1); received (N, {shape})")

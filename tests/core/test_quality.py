@@ -25,29 +25,26 @@ def half_hidden(crop: np.ndarray) -> np.ndarray:
     return np.where(np.arange(48)[:, None] < 24, crop, np.float32(0.2))
 
 
-CHANGES = {
-    "as it is": (lambda crop: crop, None),
-    "a little soft": (lambda crop: blurred(crop, 0.5), None),
-    "blurred": (lambda crop: blurred(crop, 2), "Blurred"),
-    "moved": (lambda crop: cv2.blur(crop, (9, 1))[..., None], "Blurred"),
-    "half the light": (lambda crop: crop / 2, None),
-    "dark": (lambda crop: crop * 0.2, "Dark"),
-    "overexposed": (lambda crop: np.minimum(crop * 3, 1), "Overexposed"),
-    "less contrast": (lambda crop: crop / 2 + 0.25, None),
-    "pale": (lambda crop: crop * 0.1 + 0.5, "Pale"),
-    "half hidden": (half_hidden, "Turned"),
-    "mirrored": (lambda crop: crop[:, ::-1], None),
-    "all black": (lambda crop: crop * 0, "Dark"),
-    "all grey": (lambda crop: crop * 0 + 0.5, "Pale"),
-    "all white": (lambda crop: crop * 0 + 1, "Overexposed"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_notes_on_a_real_face(face, name):
-    change, expected = CHANGES[name]
-    notes = quality_notes(np.ascontiguousarray(change(face)), INSIDE, PHOTO_WH)
-    assert [note[: len(expected or "")] for note in notes] == ([expected] if expected else [])
+def test_notes_on_a_real_face(face):
+    for name, change, expected in (
+        ("as it is", lambda crop: crop, None),
+        ("a little soft", lambda crop: blurred(crop, 0.5), None),
+        ("blurred", lambda crop: blurred(crop, 2), "Blurred"),
+        ("moved", lambda crop: cv2.blur(crop, (9, 1))[..., None], "Blurred"),
+        ("half the light", lambda crop: crop / 2, None),
+        ("dark", lambda crop: crop * 0.2, "Dark"),
+        ("overexposed", lambda crop: np.minimum(crop * 3, 1), "Overexposed"),
+        ("less contrast", lambda crop: crop / 2 + 0.25, None),
+        ("pale", lambda crop: crop * 0.1 + 0.5, "Pale"),
+        ("half hidden", half_hidden, "Turned"),
+        ("mirrored", lambda crop: crop[:, ::-1], None),
+        ("all black", lambda crop: crop * 0, "Dark"),
+        ("all grey", lambda crop: crop * 0 + 0.5, "Pale"),
+        ("all white", lambda crop: crop * 0 + 1, "Overexposed"),
+    ):
+        notes = quality_notes(np.ascontiguousarray(change(face)), INSIDE, PHOTO_WH)
+        begin = [note[: len(expected or "")] for note in notes]
+        assert begin == ([expected] if expected else []), name
 
 
 def test_notes_on_where_a_face_is_and_several_together(face):

@@ -117,7 +117,7 @@ def test_a_frame_has_a_row_a_face_and_loses_no_photo(path, monkeypatch):
 
 WAYS = {
     "path": lambda path: path,
-    "bytes": lambda path: path.read_bytes(),
+    "bytes": Path.read_bytes,
     "array": read_image,
     "file": lambda path: io.BytesIO(path.read_bytes()),
     "Pillow": lambda path: Image.open(io.BytesIO(path.read_bytes())),

@@ -78,23 +78,19 @@ def test_files_of_a_list_are_kept_as_their_bytes_not_as_pixels(monkeypatch, pack
     assert found[2].annotated().shape == (480, 640, 3)
 
 
-@pytest.mark.parametrize(
-    ("bad", "kind", "message"),
-    [
+def test_a_bad_photo_among_many():
+    for bad, kind, message in (
         (b"", EmptyImageError, r"^images\[1\]: expected"),
         ("no/such.jpg", ImageError, r"^images\[1\], no/such.jpg: expected"),
         (None, ImageError, r"^images\[1\]: .*received NoneType$"),
         (np.zeros((20, 10)), ImageError, r"^images\[1\]: .*at least 16"),
-    ],
-    ids=["empty", "no file", "none", "small"],
-)
-def test_a_bad_photo_among_many(bad, kind, message):
-    with pytest.raises(kind, match=message):
-        RECOGNIZER.recognize([CONTENT, bad])
-    found = RECOGNIZER.recognize([CONTENT, bad, CONTENT], errors="keep")
-    assert [len(each) for each in found] == [2, 0, 2]
-    assert [each.problem is None for each in found] == [True, False, True]
-    assert [each.size_wh for each in found] == [(640, 480), None, (640, 480)]
+    ):
+        with pytest.raises(kind, match=message):
+            RECOGNIZER.recognize([CONTENT, bad])
+        found = RECOGNIZER.recognize([CONTENT, bad, CONTENT], errors="keep")
+        assert [len(each) for each in found] == [2, 0, 2]
+        assert [each.problem is None for each in found] == [True, False, True]
+        assert [each.size_wh for each in found] == [(640, 480), None, (640, 480)]
 
 
 class Varied:
@@ -135,9 +131,8 @@ def test_a_model_is_named_by_any_of_its_files():
     assert stem_of("models/mine.v2") == Path("models/mine.v2")
 
 
-@pytest.mark.parametrize(
-    ("kind", "words", "call"),
-    [
+def test_what_cannot_be_explained_or_read_is_a_sentence():
+    for kind, words, call in (
         (ImageError, "face 0 .* with 2$", lambda: RECOGNIZER.explain(CONTENT, face=0)),
         (ImageError, "face 3 .* with 2$", lambda: RECOGNIZER.explain(CONTENT, face=3)),
         (ImageError, "without a face", lambda: BLIND.explain(CONTENT)),
@@ -146,9 +141,6 @@ def test_a_model_is_named_by_any_of_its_files():
         (ImageError, r"list\(array\)", lambda: RECOGNIZER.recognize(np.zeros((3, 90, 90, 3)))),
         (EmptyImageError, "^expected an image", lambda: RECOGNIZER.recognize(b"")),
         (ModelError, r"none\.json and none\.h5", lambda: Recognizer.load("/no/none.h5")),
-    ],
-    ids=range(8),
-)
-def test_what_cannot_be_explained_or_read_is_a_sentence(kind, words, call):
-    with pytest.raises(kind, match=words):
-        call()
+    ):
+        with pytest.raises(kind, match=words):
+            call()

@@ -68,10 +68,10 @@ DAMAGED += [{"sure_from": odd, "clear_margin": 0.1} for odd in (1.5, "0.5", True
 DAMAGED += [{"sure_from": 0.5, "clear_margin": -0.1}]
 
 
-@pytest.mark.parametrize("content", DAMAGED, ids=str)
-def test_damaged_verdict_on_a_card_is_refused(content):
-    with pytest.raises(ModelError, match=r"expected a verdict .* received .*: train"):
-        read_thresholds({"verdict": content})
+def test_damaged_verdict_on_a_card_is_refused():
+    for content in DAMAGED:
+        with pytest.raises(ModelError, match=r"expected a verdict .* received .*: train"):
+            read_thresholds({"verdict": content})
 
 
 def test_impossible_faces_are_refused():
@@ -137,9 +137,8 @@ def test_csv_holds_any_name_and_no_formula_for_spreadsheets(name):
         assert row["problem"] in ("", "'=no photo")
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
+def test_words():
+    for words, expected in (
         *((text.percent(n), s) for n, s in ((0.934, "93%"), (0.009, "<1%"), (0.9901, ">99%"))),
         *((text.share(n), s) for n, s in ((None, "–"), (0.0, "0%"), (1.0, "100%"), (4e-4, "<1%"))),
         *((text.share(n, 1), s) for n, s in ((0.9996, ">99.9%"), (0.123, "12.3%"))),
@@ -158,7 +157,5 @@ def test_csv_holds_any_name_and_no_formula_for_spreadsheets(name):
         (text.first_line(ValueError()), "ValueError"),
         (text.table(("day", "faces"), [("Monday", "1,200")]), ["day     faces", "Monday  1,200"]),
         (text.table(("a", "b"), [("Sunday", "1")]), ["a       b", "Sunday  1"]),
-    ],
-)
-def test_words(words, expected):
-    assert words == expected
+    ):
+        assert words == expected

@@ -110,12 +110,6 @@ def functional_network():
     return keras.Model(again, layers.Dense(7, activation="softmax")(features))
 
 
-KINDS = {
-    "sequential": (sequential_json, sequential_network),
-    "functional": (functional_json, functional_network),
-}
-
-
 def filled(network):
     """Give every weight a value of its own, moving averages included; return the answers, too."""
     random = np.random.default_rng(1)
@@ -155,9 +149,11 @@ def files(tmp_path) -> ModelFiles:
 
 
 @pytest.mark.parametrize(("form", "whole"), [("2.11", False), ("2.15", True)])
-@pytest.mark.parametrize("kind", ["sequential", "functional"])
-def test_a_pair_of_keras_2_answers_as_it_did(files, kind, form, whole):
-    described, build = KINDS[kind]
+@pytest.mark.parametrize(
+    ("described", "build"),
+    [(sequential_json, sequential_network), (functional_json, functional_network)],
+)
+def test_a_pair_of_keras_2_answers_as_it_did(files, described, build, form, whole):
     network, expected = filled(build())
     write_json(files, described(form), f"{form}.0")
     write_weights(files, network, whole)

@@ -27,8 +27,6 @@ from emotion.model.keras import (
     save_keras_model,
 )
 from emotion.model.runtime import apply_temperature, load_model
-from emotion.training.data.datasets import Dataset
-from emotion.training.measuring.evaluation import evaluate_model
 
 ROOT = Path(__file__).resolve().parents[2]
 FACES = np.random.default_rng(0).random((300, 48, 48, 1), dtype=np.float32)
@@ -148,21 +146,17 @@ def test_missing_or_damaged_files(files, no_conversion):
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize(
-    ("network", "message"),
-    [
+def test_networks_that_break_the_contract(no_conversion, tmp_path):
+    files = ModelFiles(tmp_path / "other")
+    for network, message in (
         ({"class_count": 5}, "7 outputs"),
         ({"activation": "linear"}, "sum to 1"),
         ({"shape": (64, 64, 1)}, "48, 48, 1"),
         ({"shape": (48, 48, 3)}, "48, 48, 1"),
-    ],
-    ids=str,
-)
-def test_networks_that_break_the_contract(no_conversion, tmp_path, network, message):
-    files = ModelFiles(tmp_path / "other")
-    save_keras_model(build_tiny_network(**network), files)
-    with pytest.raises(ModelError, match=message):
-        load_model(files.stem)
+    ):
+        save_keras_model(build_tiny_network(**network), files)
+        with pytest.raises(ModelError, match=message):
+            load_model(files.stem)
 
 
 def test_layers_that_do_not_convert_are_run_by_keras(no_conversion, tmp_path, capsys):
@@ -219,22 +213,20 @@ def test_an_answer_beyond_doubt_needs_no_mirror_image(stand_in_model):
     assert shown == [3, 2]
 
 
-def test_the_shipped_model_has_the_same_figures_in_keras(astronaut):
+def test_the_shipped_model_answers_as_in_keras(astronaut):
     grey = cv2.cvtColor(astronaut, cv2.COLOR_RGB2GRAY)
     corners = [(top, left) for top in (40, 60, 80) for left in (140, 160, 180)]
     crops = [grey[top : top + n, left : left + n] for top, left in corners for n in (120, 150, 180)]
     real = [cv2.resize(crop, (48, 48), interpolation=cv2.INTER_AREA) for crop in crops]
     noise = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
     images = np.stack([*real, *((image * 0.4).astype(np.uint8) for image in real), *noise])
-    labels = np.arange(len(images)) % len(EMOTIONS)
-    sample = Dataset(images, labels, np.array(["test"] * len(images)), EMOTIONS)
+    faces = images[..., np.newaxis].astype(np.float32) / 255
     stem = ROOT / "models" / "detection_model"
     served, pair = load_model(stem), load_model(stem, keras_alone=True)
     assert (served.runtime, served.notes, pair.runtime) == ("ONNX Runtime", (), "Keras")
     assert served.card["weights_sha256"] == served.sha256
     assert served.class_names == EMOTIONS
-    fast, keras = evaluate_model(served, sample), evaluate_model(pair, sample)
-    np.testing.assert_allclose(fast.probabilities, keras.probabilities, atol=1e-3)
-    assert np.ptp(fast.probabilities, axis=0).max() > 0.2, "the sample must tell models apart"
-    np.testing.assert_array_equal(fast.confusion, keras.confusion)
-    assert fast.log_loss == pytest.approx(keras.log_loss, abs=1e-3)
+    fast, keras = served.answer(faces), pair.answer(faces)
+    np.testing.assert_allclose(fast, keras, atol=1e-3)
+    assert np.ptp(fast, axis=0).max() > 0.2, "the sample must tell models apart"
+    np.testing.assert_array_equal(fast.argmax(axis=1), keras.argmax(axis=1))

@@ -101,7 +101,7 @@ def monitoring_facts(
             {"from": bucket / BUCKETS, "to": (bucket + 1) / BUCKETS, "faces": sure[bucket]}
             for bucket in range(BUCKETS)
         ],
-        "unsure_expected": 1 - card.verdict.coverage if card.verdict else None,
+        "unsure_expected": 1 - card.verdict["coverage"] if card.verdict else None,
         "opinions": opinions,
         "kept": kept,
         "drift": drift,
@@ -227,7 +227,7 @@ def _retraining(
     if not card.verdict:
         certainty = "The model has no card that says how often it was unsure on labelled faces."
     elif count >= LEAST_FACES:
-        expected = 1 - card.verdict.coverage
+        expected = 1 - card.verdict["coverage"]
         unsure = wilson_interval(_unsure(faces), count)[0] > UNSURE_TIMES_DUE * expected
         certainty = (
             f"{share(_unsure(faces) / count)} of the answers were unsure, against "
