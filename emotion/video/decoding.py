@@ -194,13 +194,11 @@ class Decoder:
         return usable_fps(self.stream.average_rate, self.stream.guessed_rate)
 
     @functools.cached_property
-    def _aspect(self) -> Fraction | None:
-        """The width of a pixel by its height, None where a file does not say; after a frame."""
+    def _aspect(self) -> Fraction | None:  # width of a pixel by its height; known after a frame
         ratios = (self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio)
         return next((ratio for ratio in ratios if ratio and ratio > 0), None)
 
     def pictures(self) -> Iterator:
-        """Yield decoded frames."""
         for packet in packets_over_damage(self.container, None, self.note_damage):
             if packet.pts is not None and packet.time_base:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)

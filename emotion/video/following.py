@@ -139,7 +139,6 @@ class SteadyPace:
         self._now_s = self._last_s = -math.inf
 
     def is_due(self, timestamp_s: float) -> bool:
-        """Return whether the detector should look at the next frame."""
         self._since, self._now_s = self._since + 1, timestamp_s
         if self._every is not None:
             return self._since >= self._every
@@ -147,7 +146,6 @@ class SteadyPace:
         return timestamp_s - self._last_s >= FILE_LOOK_S - 2e-3
 
     def worked(self, spent_s: float, is_look: bool) -> None:
-        """Note how long that frame took, and whether the detector looked after all."""
         if is_look:
             self._since, self._last_s = 0, self._now_s
 

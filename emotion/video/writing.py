@@ -14,13 +14,12 @@ import numpy as np
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
-from emotion.video.decoding import import_av, open_container
+from emotion.video.decoding import MOST_THREADS, import_av, open_container
 from emotion.video.reading import VideoInfo
 from emotion.video.sound import open_sound
 
 TICK_S = Fraction(1, 90_000)  # MPEG's unit of time: whole numbers of it for all common rates
 UNEVEN_GRID_FPS = 100  # where times lie on a grid, uneven ones are off by less than half of this
-MOST_THREADS = 8
 
 
 class Format(NamedTuple):
