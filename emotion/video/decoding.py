@@ -56,9 +56,8 @@ def import_av():
 def open_container(
     path: Path, formats: tuple[str, ...] = FILE_FORMATS, tried: tuple[str, ...] = ()
 ) -> Iterator:
-    """Open a file by PyAV so that nothing but this file can be read.
-
-    Decoders are `tried` to find out what it holds, all of them where none is named.
+    """Open a file by PyAV so that nothing but this file can be read; `tried` are the decoders that
+    may find out what it holds, all where none is named.
     """
     av = import_av()
     options = {

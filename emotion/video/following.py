@@ -66,11 +66,11 @@ def follow(
         if is_first and is_live:
             tracker.confirm()
         is_first = False
-        places = {
-            track: place
-            for track in tracker.in_sight()
-            for place in clip_boxes([track.place()], image.shape[:2])
-        }
+        places = {}
+        for track in tracker.in_sight():
+            moved = replace(track.detection, box_xywh=tuple(track.box.box_xywh.tolist()))
+            for place in clip_boxes([moved], image.shape[:2]):
+                places[track] = place
         if is_look:
             answers = {track: answers.get(track, Answer()) for track in tracker.tracks}
             read = recognizer.read_faces(image, list(places.values()))

@@ -12,7 +12,7 @@ import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -87,10 +87,6 @@ class Track:
     held_s: float  # the last time that the detector or the flow knew where it is
     number: int | None = None  # None until it is confirmed by a second detection
     is_gone: bool = False
-
-    def place(self) -> Detection:
-        """Return where the face is now, as a detection that may reach out of the frame."""
-        return replace(self.detection, box_xywh=tuple(self.box.box_xywh.tolist()))
 
 
 class Tracker:
