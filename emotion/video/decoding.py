@@ -56,9 +56,8 @@ def import_av():
 def open_container(
     path: Path, formats: tuple[str, ...] = FILE_FORMATS, tried: tuple[str, ...] = ()
 ) -> Iterator:
-    """Open a file by PyAV so that nothing but this file can be read.
-
-    Decoders are `tried` to find out what it holds, all of them where none is named.
+    """Open a file by PyAV so that nothing but this file can be read; `tried` are the decoders that
+    may find out what it holds, all where none is named.
     """
     av = import_av()
     options = {
@@ -194,13 +193,11 @@ class Decoder:
         return usable_fps(self.stream.average_rate, self.stream.guessed_rate)
 
     @functools.cached_property
-    def _aspect(self) -> Fraction | None:
-        """The width of a pixel by its height, None where a file does not say; after a frame."""
+    def _aspect(self) -> Fraction | None:  # width of a pixel by its height; known after a frame
         ratios = (self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio)
         return next((ratio for ratio in ratios if ratio and ratio > 0), None)
 
     def pictures(self) -> Iterator:
-        """Yield decoded frames."""
         for packet in packets_over_damage(self.container, None, self.note_damage):
             if packet.pts is not None and packet.time_base:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)

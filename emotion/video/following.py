@@ -66,11 +66,11 @@ def follow(
         if is_first and is_live:
             tracker.confirm()
         is_first = False
-        places = {
-            track: place
-            for track in tracker.in_sight()
-            for place in clip_boxes([track.place()], image.shape[:2])
-        }
+        places = {}
+        for track in tracker.in_sight():
+            moved = replace(track.detection, box_xywh=tuple(track.box.box_xywh.tolist()))
+            for place in clip_boxes([moved], image.shape[:2]):
+                places[track] = place
         if is_look:
             answers = {track: answers.get(track, Answer()) for track in tracker.tracks}
             read = recognizer.read_faces(image, list(places.values()))
@@ -139,7 +139,6 @@ class SteadyPace:
         self._now_s = self._last_s = -math.inf
 
     def is_due(self, timestamp_s: float) -> bool:
-        """Return whether the detector should look at the next frame."""
         self._since, self._now_s = self._since + 1, timestamp_s
         if self._every is not None:
             return self._since >= self._every
@@ -147,7 +146,6 @@ class SteadyPace:
         return timestamp_s - self._last_s >= FILE_LOOK_S - 2e-3
 
     def worked(self, spent_s: float, is_look: bool) -> None:
-        """Note how long that frame took, and whether the detector looked after all."""
         if is_look:
             self._since, self._last_s = 0, self._now_s
 

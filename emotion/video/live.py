@@ -22,7 +22,6 @@ class NewestFrame:
     def __init__(self, name: str, grab: Callable[[], tuple | None], close: Callable[[], None]):
         self.dropped = 0
         self._name, self._grab, self._close = name, grab, close
-        self._start_s, self._offset_s, self._last_s = None, None, -1e-3
         self._newest, self._taken, self._problem = None, 0, None
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -52,15 +51,24 @@ class NewestFrame:
         return newest
 
     def _read(self) -> None:
-        problem = None
+        problem = start_s = offset_s = None
+        last_s = -1e-3
         try:
             while not self._stopping.is_set() and (grabbed := self._grab()) is not None:
-                timestamp_s, wait_s = self._time_of(grabbed[0])
+                own_s, frame = grabbed
+                read_s = time.monotonic()
+                start_s = read_s if start_s is None else start_s
+                timestamp_s = now_s = read_s - start_s
+                if own_s is not None:
+                    if offset_s is None or abs(own_s - offset_s - now_s) > LARGEST_LAG_S:
+                        offset_s = own_s - now_s
+                    timestamp_s = own_s - offset_s
+                last_s = max(timestamp_s, last_s + 1e-3)  # time never runs backwards
                 # what comes in bursts, as segments over HTTP do, is shown at its pace
-                self._stopping.wait(wait_s)
+                self._stopping.wait(0.0 if own_s is None else max(0.0, last_s - now_s))
                 with self._changed:
                     self.dropped += self._newest is not None
-                    self._newest = (timestamp_s, grabbed[1])
+                    self._newest = (last_s, frame)
                     self._changed.notify_all()
         except SourceError as error:
             problem = str(error)
@@ -73,18 +81,3 @@ class NewestFrame:
                     "still connected?"
                 )
                 self._changed.notify_all()
-
-    def _time_of(self, own_s: float | None) -> tuple[float, float]:
-        """Return a frame's time from the first one on, which never runs backwards, and how long to
-        wait until it is due.
-        """
-        read_s = time.monotonic()
-        if self._start_s is None:
-            self._start_s = read_s
-        timestamp_s = now_s = read_s - self._start_s
-        if own_s is not None:
-            if self._offset_s is None or abs(own_s - self._offset_s - now_s) > LARGEST_LAG_S:
-                self._offset_s = own_s - now_s
-            timestamp_s = own_s - self._offset_s
-        self._last_s = max(timestamp_s, self._last_s + 1e-3)
-        return self._last_s, 0.0 if own_s is None else max(0.0, self._last_s - now_s)

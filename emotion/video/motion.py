@@ -56,8 +56,7 @@ class GreyFrame:
     scale: float
 
     @classmethod
-    def of(cls, image: np.ndarray) -> "GreyFrame":
-        """Return the reduced copy of a frame, (H, W, 3) uint8 RGB."""
+    def of(cls, image: np.ndarray) -> "GreyFrame":  # (H, W, 3) uint8 RGB
         height, width = image.shape[:2]
         # means of whole blocks of pixels take a third of the time of other scales
         step = min(height, width, math.ceil(math.sqrt(height * width / WORKING_PIXELS)))

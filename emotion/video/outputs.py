@@ -119,8 +119,7 @@ def analyse_video(
         tables = [stack.enter_context(TableSink(path, columns, about)) for path in outputs.tables]
         sink, sides = None, {}
         if outputs.video:
-            sound = video.path if info.has_sound else None
-            sink = VideoSink(outputs.video, info, sound, video.is_live)
+            sink = VideoSink(outputs.video, info, video.path, video.is_live)
             # what became of the sound is known when the file is closed
             stack.callback(lambda: setattr(report, "sound_problem", sink.sound_problem))
             stack.enter_context(sink)

@@ -92,19 +92,6 @@ class TrackSummary:
             "mean_probabilities": {name: round(p, 6) for name, p in means},
         }
 
-    def row(self) -> dict:
-        """Return the same as one row of a table, column -> value."""
-        row = self.to_dict()
-        verdict = row.pop("verdict")
-        groups = {
-            "seconds": row.pop("seconds_by_emotion") | {UNSURE: row.pop("unsure_s")},
-            "share": row.pop("shares"),
-            "mean_probability": row.pop("mean_probabilities"),
-        }
-        for group, values in groups.items():
-            row |= {f"{group}_{name}": value for name, value in values.items()}
-        return row | {"verdict": verdict}
-
 
 @dataclass(frozen=True)
 class VideoSummary:
@@ -176,21 +163,21 @@ class SummaryBuilder:
         while until_s > MOST_BINS * self._bin_s:
             self._bin_s *= 2
             for sums in self._tracks.values():
-                sums.widen()
+                # put together in pairs: an even one and the next
+                narrow, sums.bins = sums.bins, {}
+                for number, part in narrow.items():
+                    sums.bins[number // 2] = sums.bins.get(number // 2, 0.0) + part
         for tracked in faces:
             if tracked.track not in self._tracks:
-                self._forget_bins(start_s)
+                # beyond what is kept, tracks that are over lose their bins; their sums stay
+                with_bins = [sums for sums in self._tracks.values() if sums.bins]
+                if len(with_bins) > 2 * MOST_KEPT:
+                    over = [s for s in with_bins if s.last_s < start_s - FORGET_AFTER_S]
+                    over.sort(key=lambda sums: sums.seconds)
+                    for sums in over[: len(with_bins) - MOST_KEPT]:
+                        sums.bins = {}
                 self._tracks[tracked.track] = _TrackSums(tracked, start_s)
             self._tracks[tracked.track].add(tracked, start_s, until_s, self._bin_s)
-
-    def _forget_bins(self, now_s: float) -> None:
-        """Forget the bins of tracks that are over, where there are too many; their sums stay."""
-        with_bins = [sums for sums in self._tracks.values() if sums.bins]
-        if len(with_bins) > 2 * MOST_KEPT:
-            over = [sums for sums in with_bins if sums.last_s < now_s - FORGET_AFTER_S]
-            over.sort(key=lambda sums: sums.seconds)
-            for sums in over[: len(with_bins) - MOST_KEPT]:
-                sums.bins = {}
 
 
 class _TrackSums:
@@ -220,12 +207,6 @@ class _TrackSums:
         for number in range(first, max(first + 1, math.ceil(until_s / bin_s))):
             seconds = min(until_s, (number + 1) * bin_s) - max(start_s, number * bin_s)
             self.bins[number] = self.bins.get(number, 0.0) + max(0.0, seconds) * weights
-
-    def widen(self) -> None:
-        """Put the bins together in pairs: an even one and the next."""
-        narrow, self.bins = self.bins, {}
-        for number, sums in narrow.items():
-            self.bins[number // 2] = self.bins.get(number // 2, 0.0) + sums
 
     def summary(self, number: int, bin_s: float | None) -> TrackSummary:
         """Return the track's summary, with its timeline where the width of the bins is given."""
@@ -260,7 +241,16 @@ def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
     if path.suffix.lower() == ".json":
         write_json(path, {**about, **summary.to_dict()})
         return
-    rows = [track.row() for track in summary.tracks]
+    rows = []
+    for track in summary.tracks:
+        row = track.to_dict()
+        verdict, seconds = row.pop("verdict"), row.pop("seconds_by_emotion")
+        row |= {
+            f"seconds_{name}": s for name, s in (seconds | {UNSURE: row.pop("unsure_s")}).items()
+        }
+        row |= {f"share_{name}": part for name, part in row.pop("shares").items()}
+        row |= {f"mean_probability_{name}": p for name, p in row.pop("mean_probabilities").items()}
+        rows.append(row | {"verdict": verdict})
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0] if rows else ["track"])
         writer.writeheader()

@@ -56,9 +56,8 @@ TICK_STEPS_S = (
 
 def write_timeline(path: Path, summary: VideoSummary, title: str) -> None:
     """Draw the faces of a video over time as .png or .svg; `title` is the name of the video."""
-    content = render(summary, title, path.suffix.lower().removeprefix("."))
     with whole_file(path) as part:
-        part.write_bytes(content)
+        part.write_bytes(render(summary, title, path.suffix.lower().removeprefix(".")))
 
 
 def render(summary: VideoSummary, title: str, form: str) -> bytes:
@@ -149,8 +148,7 @@ def draw(summary: VideoSummary, title: str = HEADLINE):
     return figure
 
 
-def _one_line(text: str) -> str:
-    """Return a text without what no file and no screen can hold."""
+def _one_line(text: str) -> str:  # without what no file and no screen can hold
     return " ".join(printable(text, " ").split())
 
 
@@ -274,21 +272,12 @@ def _draw_legend(figure, track: TrackSummary, has_lanes: bool, height: float) ->
     patches = [Patch(**look) for look in entries.values()]
     for patch in patches:
         patch.set_hatch_linewidth(HATCH_PT)
-    figure.legend(
-        handles=patches,
-        # an unescaped dollar would begin a formula
-        labels=[words.replace("$", r"\$") for words in entries],
-        prop={"family": _families(), "size": TEXT_PT},
-        labelcolor=INK,
-        loc="lower left",
-        bbox_to_anchor=(LEFT / WIDTH, 18 / height),
-        ncols=min(len(patches), 11),
-        frameon=False,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1.4,
-        columnspacing=1.4,
-    )
+    # an unescaped dollar would begin a formula
+    labels = [words.replace("$", r"\$") for words in entries]
+    look = {"prop": {"family": _families(), "size": TEXT_PT}, "labelcolor": INK, "frameon": False}
+    look |= {"loc": "lower left", "bbox_to_anchor": (LEFT / WIDTH, 18 / height)}
+    look |= {"borderpad": 0, "borderaxespad": 0, "handlelength": 1.4, "columnspacing": 1.4}
+    figure.legend(patches, labels, ncols=min(len(patches), 11), **look)
 
 
 @functools.cache

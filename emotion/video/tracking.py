@@ -12,7 +12,7 @@ import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -59,8 +59,6 @@ KEPT_S = 3.0  # how long a track waits for a face that is out of sight
 
 @dataclass(frozen=True)
 class TrackedFace:
-    """One face of a frame of a video."""
-
     track: int  # number of the person's track, from 1; never used again
     face: Face  # its box in this frame; its probabilities are smoothed over the track
     raw: Mapping[str, float]  # probabilities of this frame alone, else the last read ones
@@ -89,10 +87,6 @@ class Track:
     held_s: float  # the last time that the detector or the flow knew where it is
     number: int | None = None  # None until it is confirmed by a second detection
     is_gone: bool = False
-
-    def place(self) -> Detection:
-        """Return where the face is now, as a detection that may reach out of the frame."""
-        return replace(self.detection, box_xywh=tuple(self.box.box_xywh.tolist()))
 
 
 class Tracker:
@@ -160,13 +154,14 @@ class Tracker:
     def in_sight(self) -> list[Track]:
         """Return the tracks whose face is to be seen in the present frame, oldest first."""
         known = [track for track in self.tracks if self._is_known(track)]
-
-        def is_hidden(track: Track) -> bool:
-            # another face, detected later, is where this one should be
-            box, later = track.box.box_xywh, [t for t in known if t.detected_s > track.detected_s]
-            return any(overlap_of(box, other.box.box_xywh)[0] > HIDDEN_OVERLAP for other in later)
-
-        return [track for track in known if not is_hidden(track)]
+        # hidden is where another face, detected later, is where this one should be
+        hidden = {
+            track
+            for track, other in itertools.permutations(known, 2)
+            if other.detected_s > track.detected_s
+            and overlap_of(track.box.box_xywh, other.box.box_xywh)[0] > HIDDEN_OVERLAP
+        }
+        return [track for track in known if track not in hidden]
 
     def confirm(self) -> None:
         """Number the tracks that await a second detection without waiting for it."""

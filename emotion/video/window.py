@@ -94,13 +94,7 @@ class Viewer(contextlib.AbstractContextManager):
     work goes on behind it, so that no track is lost and no file gets a gap.
     """
 
-    def __init__(
-        self,
-        window: Window,
-        video: Video,
-        bars: bool = True,
-        clock: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, window: Window, video: Video, bars: bool = True, clock=time.monotonic):
         self.saved: list[Path] = []
         self._window, self._video, self._clock = window, video, clock
         self._is_on = {PAUSE: False, MIRROR: False, BARS: bars, HELP: False}

@@ -14,13 +14,12 @@ import numpy as np
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
-from emotion.video.decoding import import_av, open_container
+from emotion.video.decoding import MOST_THREADS, import_av, open_container
 from emotion.video.reading import VideoInfo
 from emotion.video.sound import open_sound
 
 TICK_S = Fraction(1, 90_000)  # MPEG's unit of time: whole numbers of it for all common rates
 UNEVEN_GRID_FPS = 100  # where times lie on a grid, uneven ones are off by less than half of this
-MOST_THREADS = 8
 
 
 class Format(NamedTuple):
@@ -59,9 +58,8 @@ VIDEO_OUTPUT_SUFFIXES = tuple(FORMATS)
 
 @contextlib.contextmanager
 def kept_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; at the end it becomes `path`, interrupted or not.
-
-    Raises SourceError where nothing can be written there.
+    """Give a path beside `path` to write to, which becomes `path` at the end, interrupted or not;
+    raise SourceError where nothing can be written there.
     """
     if path.is_dir():
         raise SourceError(f"expected a file to write; {path} is a folder")
@@ -82,9 +80,6 @@ def kept_file(path: Path) -> Iterator[Path]:
 
 class VideoSink:
     """Writes frames to a video file, which appears at the end and is kept when interrupted.
-
-    with VideoSink(Path("out.mp4"), video.info, sound_of=video.path) as sink:
-        sink.write(frame.image, frame.timestamp_s)
 
     The suffix says the format, `info` is of the source; frames that are live are encoded quickly.
     Raises SourceError where no such video can be written, as on a full disk.

@@ -39,9 +39,8 @@ def analyse(stand_in_model, film):
 
 def everything(folder):
     tables = tuple(folder / f"faces{suffix}" for suffix in (".csv", ".jsonl", ".parquet"))
-    return VideoOutputs(
-        folder / "out.mp4", tables, folder / "summary.json", folder / "timeline.png"
-    )
+    others = (folder / name for name in ("summary.json", "timeline.png"))
+    return VideoOutputs(folder / "out.mp4", tables, *others)
 
 
 def check_files(outputs, count):

@@ -70,10 +70,12 @@ def test_lists_of_other_files_are_refused(tmp_path, suffix, limits):
             server.accept()
 
 
-def with_outside_data(path, outside):
-    """Change an .mp4 whose index comes last so that its data are said to be in another file."""
-    content = bytearray(path.read_bytes())
-    name = str(outside).encode()
+def test_data_in_another_file_are_not_read(tmp_path):
+    # an .mp4 whose index comes last, without its data, which are said to be in another file
+    outside, path = steady_video(tmp_path / "outside.mp4", count=3), tmp_path / "upload.mp4"
+    content, name = bytearray(outside.read_bytes()), str(outside).encode()
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    content[start:end] = bytes(end - start)
     # QuickTime's alias: 150 bytes, of which FFmpeg reads the last name, then records of a path
     alias = bytearray(150)
     alias[10] = len(b"volume")
@@ -92,15 +94,6 @@ def with_outside_data(path, outside):
         size = struct.unpack(">I", content[place : place + 4])[0]
         content[place : place + 4] = struct.pack(">I", size + grown)
     path.write_bytes(content)
-
-
-def test_data_in_another_file_are_not_read(tmp_path):
-    outside = steady_video(tmp_path / "outside.mp4", count=3)
-    path = tmp_path / "upload.mp4"
-    content = bytearray(outside.read_bytes())
-    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
-    path.write_bytes(content[:start] + bytes(end - start) + content[end:])
-    with_outside_data(path, outside)
     for limits in (None, VideoLimits()):
         with pytest.raises(SourceError, match="no frame"):
             read_all(path, limits)

@@ -61,9 +61,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def show_all(desk, count=3, is_live=True, behind_s=0.0):
-    """Show frames until the person quits; return each answer whether to go on, and what is saved.
-
-    `behind_s` is how late the second frame comes.
+    """Show frames, the second one late, until the person quits; return each answer whether to go
+    on, and what is saved.
     """
     answers = []
     video = Video("film.mp4", is_live, VideoInfo(10.0, SIZE_WH))
@@ -201,12 +200,8 @@ def test_closed_window_quits():
 
 
 def test_pictures_are_fitted_to_a_window():
-    for size_wh, shown_wh in (
-        ((1280, 720), (1280, 720)),
-        ((3000, 4000), (540, 720)),
-        ((160, 120), (640, 480)),
-        ((20_000, 10), (1280, 1)),
-    ):
+    cases = {(1280, 720): (1280, 720), (3000, 4000): (540, 720), (160, 120): (640, 480)}
+    for size_wh, shown_wh in (cases | {(20_000, 10): (1280, 1)}).items():
         assert fitted(np.zeros((*size_wh[::-1], 3), np.uint8)).shape[1::-1] == shown_wh
 
 

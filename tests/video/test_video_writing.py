@@ -222,7 +222,7 @@ def test_video_that_cannot_be_written_says_so(tmp_path, monkeypatch):
     for name, size_wh in (("out.webm", (70_000, 2)), ("out.mp4", (40_000, 2))):
         with pytest.raises(SourceError, match=name):
             write(tmp_path / name, [0.0], size_wh)
-    for name in ("out.wmv", "out", "out.jpg"):
+    for name in ("out.wmv", "out"):
         with pytest.raises(SourceError, match=r"\.mp4.*\.webm"):
             write(tmp_path / name, [])
     assert list(tmp_path.iterdir()) == []
