@@ -17,7 +17,7 @@ from emotion.web.logs import show_log
 from emotion.web.memory import return_memory_early
 from emotion.web.server import open_server, serve
 from emotion.web.services import load_services
-from emotion.web.settings import SettingsError, read_arguments, read_settings, setting_names
+from emotion.web.settings import SETTING_NAMES, SettingsError, read_arguments, read_settings
 
 
 def create_app(config: Mapping | None = None) -> Flask:
@@ -26,10 +26,10 @@ def create_app(config: Mapping | None = None) -> Flask:
     The config has settings by name, such as KEEP_HOURS, which override the environment's, and any
     of Flask's own, such as TESTING. Raises SettingsError where one is wrong or unknown.
     """
-    given, names = config or {}, setting_names()
-    flask_config = {name: value for name, value in given.items() if name not in names}
+    given = config or {}
+    flask_config = {name: value for name, value in given.items() if name not in SETTING_NAMES}
     if unknown := sorted(flask_config.keys() - Flask.default_config.keys()):
-        expected, received = ", ".join(names), ", ".join(unknown)
+        expected, received = ", ".join(SETTING_NAMES), ", ".join(unknown)
         raise SettingsError(f"expected settings named {expected}; received {received}")
     services = load_services(settings_of(given))
     if services.model_problem:

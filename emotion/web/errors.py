@@ -103,9 +103,8 @@ def _too_large() -> RequestTooLargeError:
     allowed = f"photos of at most {settings.max_upload_mb:g} MB"
     if most_mb >= 2 * settings.max_upload_mb:
         allowed += f" each and {int(most_mb)} MB together"
-    received = "a form with more in it than one photo"
-    if sent_mb > most_mb:
-        received = f"{sent_mb:.1f} MB"
+    is_larger = sent_mb > most_mb
+    received = f"{sent_mb:.1f} MB" if is_larger else "a form with more in it than one photo"
     return RequestTooLargeError(f"expected {allowed}; received {received}")
 
 
@@ -126,7 +125,10 @@ def answer(error: Exception) -> ResponseReturnValue:
         headers["Retry-After"] = str(problem.retry_after_s)
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
-    if not wants_json():
+    kinds = request.accept_mimetypes
+    # a browser that opens a page names HTML; who names nothing gets a page as well
+    is_program = not kinds.accept_html and kinds.accept_json
+    if not (is_program or request.path.startswith("/api/") or request.path == "/healthz"):
         return render_template("problem.html", problem=problem), problem.status, headers
     content = {
         "type": "about:blank",  # for which RFC 9457 asks for the status's own phrase as title
@@ -136,12 +138,3 @@ def answer(error: Exception) -> ResponseReturnValue:
     }
     headers["Content-Type"] = "application/problem+json"
     return json.dumps(content) + "\n", problem.status, headers
-
-
-def wants_json() -> bool:
-    """True if the current request comes from a program."""
-    if request.path.startswith("/api/") or request.path == "/healthz":
-        return True
-    kinds = request.accept_mimetypes
-    # a browser that opens a page names HTML; who names nothing gets a page as well
-    return not kinds.accept_html and kinds.accept_json

@@ -19,7 +19,7 @@ from emotion.web.models.page import model_page
 from emotion.web.photos import faces, photos, sets  # noqa: F401
 from emotion.web.photos.live import live
 from emotion.web.photos.pages import pages
-from emotion.web.services import Services, Sweeper
+from emotion.web.services import Services
 from emotion.web.settings import ENVELOPE_BYTES, PROJECT_FOLDER
 from emotion.web.usage.views import monitoring
 from emotion.web.videos.views import videos
@@ -28,17 +28,12 @@ from emotion.web.visitors import use_sessions
 # What the fields of a form may hold beside its photos. Werkzeug also subtracts what it has read
 # from it, 64 KiB at a time: with less, photos would be refused by chance.
 FIELDS_BYTES = 256 * 1024
-SWEEPER = "emotion_sweeper"
-
-# blob: is the preview of a photo that has not left the visitor's machine yet, data: a picture in a
-# page that is not kept
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; img-src 'self' blob: data:; media-src 'self'; style-src 'self'; "
-    "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
 HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    # blob: is the preview of a photo that has not left the visitor's machine yet, data: a picture
+    # in a page that is not kept
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' blob: data:; media-src 'self'; "
+    "style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     # a result's address is its key, so it is told to no other site
@@ -69,13 +64,12 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     app.json.sort_keys = False
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["emotion"] = services
-    app.extensions[SWEEPER] = sweeper = Sweeper(services)
     log_requests(app, settings.trusted_proxies)
 
     @app.before_request
     def begin() -> None:
         # any server can sweep like this, whether or not it has a thread for it
-        sweeper.sweep()
+        services.sweep()
         if request.endpoint == "pages.upload":
             request.max_content_length = settings.most_form_bytes
         if request.endpoint in VIDEO_ENDPOINTS:
@@ -97,7 +91,7 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     if proxies := settings.trusted_proxies:
         # address, scheme and host of a request come from the last proxies in front
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies)
-    sweeper.sweep()
+    services.sweep()
     return app
 
 

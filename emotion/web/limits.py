@@ -105,6 +105,10 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         if request.method == "POST":
             _ = request.files
 
+    def photos_in_request() -> int:
+        # one without any counts as one, too
+        return max(1, sum(map(len, request.files.listvalues())))
+
     for name, endpoints in LIMITS.items():
         cost = photos_in_request if name == "rate_limit" else 1
         limit = limiter.shared_limit(getattr(settings, name), scope=name, cost=cost)
@@ -119,8 +123,3 @@ def client_key() -> str:
         return str(ipaddress.IPv6Network(f"{address}/64", strict=False))
     except ValueError:
         return address  # of IPv4
-
-
-def photos_in_request() -> int:
-    """Return how many photos a request brings; one without any counts as one, too."""
-    return max(1, sum(map(len, request.files.listvalues())))

@@ -13,7 +13,6 @@ from waitress.channel import HTTPChannel
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import Error, RequestEntityTooLarge
 
-from emotion.web.factory import SWEEPER
 from emotion.web.settings import Settings
 
 SPARE_THREADS = 4  # how many threads there are at least that photos do not keep busy
@@ -57,22 +56,20 @@ class PacedChannel(HTTPChannel):
         most = next((most for start, most in limits if request.path.startswith(start)), math.inf)
         if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
             pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
-            self._give_up(RequestTimeout(f"{pace}; received {received} bytes so far"))
+            error: Error = RequestTimeout(f"{pace}; received {received} bytes so far")
         elif max(request.content_length, received) > most:
-            self._give_up(RequestEntityTooLarge(f"expected at most {most} bytes"))
-        return result
-
-    def _give_up(self, error: Error) -> None:
-        """Answer the request as it is; waitress closes the connection after an error."""
+            error = RequestEntityTooLarge(f"expected at most {most} bytes")
+        else:
+            return result
         with self.requests_lock:
-            if self.request is None or self.request.completed:
-                return
-            self.request.error = error
-            self.request.completed = True
-            self.requests.append(self.request)
-            self.request = None
-            if len(self.requests) == 1:
-                self.server.add_task(self)
+            if self.request and not self.request.completed:
+                # answered as it is; waitress closes the connection after an error
+                self.request.error, self.request.completed = error, True
+                self.requests.append(self.request)
+                self.request = None
+                if len(self.requests) == 1:
+                    self.server.add_task(self)
+        return result
 
 
 def open_server(app: Flask, settings: Settings):
@@ -118,16 +115,15 @@ def serve(server, app: Flask) -> None:
     """Answer requests until the process is told to end; those in hand are finished."""
     # raised in the main thread, where waitress takes it as Ctrl-C: it finishes and returns
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    stop = threading.Event()
-    sweeper = app.extensions[SWEEPER]
+    stop, services = threading.Event(), app.extensions["emotion"]
 
     def keep_sweeping() -> None:
         # what has expired goes even while nobody visits, as the form promises
-        while not stop.wait(sweeper.interval_s):
-            sweeper.sweep()
+        while not stop.wait(services.sweep_every_s):
+            services.sweep()
 
     threading.Thread(target=keep_sweeping, daemon=True).start()
-    videos = app.extensions["emotion"].videos
+    videos = services.videos
     if not videos.refusal():
         # videos that waited or were in work when the app ended go on
         videos.workers.start()

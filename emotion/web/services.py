@@ -19,8 +19,6 @@ from emotion.web.settings import Settings
 from emotion.web.storage import Storage
 from emotion.web.videos.service import Videos
 
-LONGEST_INTERVAL_S = 300.0
-
 
 class Services:
     """What an app is made of; made once, shared by all threads."""
@@ -44,12 +42,38 @@ class Services:
         self.gate = Gate(settings.max_in_hand, available_cpus())
         self.models = Models(recognizer, settings.model)
         self.videos = Videos(settings, self.database, self.models, clock)
+        # what is kept for a short time goes soon after it
+        self.sweep_every_s = min(300.0, max(1.0, (settings.keep_s or 3000) / 10))
+        self._next_sweep_s, self._lock = 0.0, threading.Lock()
 
     def require_recognizer(self) -> Recognizer:
         """Return the recognizer, or raise a `ModelError` that says why there is none."""
         if self.recognizer is None:
             raise ModelError(self.model_problem or "expected a model; received none")
         return self.recognizer
+
+    def sweep(self) -> None:
+        """Remove what has expired, at most once an interval; a failure is logged, not raised."""
+        now_s = self.storage.clock()
+        with self._lock:
+            if now_s < self._next_sweep_s:
+                return
+            is_first, self._next_sweep_s = not self._next_sweep_s, now_s + self.sweep_every_s
+        try:
+            self.storage.sweep()
+        except StorageError as error:
+            logging.getLogger(LOGGER).warning("cannot remove expired results: %s", error)
+        # expired rows are shown to nobody, so the start need not wait for the database; later it
+        # has a thread of its own, so that no request waits for another writer
+        if not is_first:
+            threading.Thread(target=self._sweep_database, daemon=True).start()
+
+    def _sweep_database(self) -> None:
+        try:
+            self.database.forget_expired(self.storage.clock())
+            self.videos.sweep()
+        except (DatabaseError, StorageError) as error:
+            logging.getLogger(LOGGER).warning("cannot forget what expired: %s", error)
 
 
 def load_services(settings: Settings) -> Services:
@@ -65,35 +89,3 @@ def load_services(settings: Settings) -> Services:
 def current_services() -> Services:
     """Return the services of the app that answers this request."""
     return current_app.extensions["emotion"]
-
-
-class Sweeper:
-    """Removes what has expired, now and then; safe to share between threads and processes."""
-
-    def __init__(self, services: Services):
-        self._services, self._next_s, self._lock = services, 0.0, threading.Lock()
-        keep_s = services.settings.keep_s or 10 * LONGEST_INTERVAL_S
-        self.interval_s = min(LONGEST_INTERVAL_S, max(1.0, keep_s / 10))
-
-    def sweep(self) -> None:
-        """Remove what has expired, at most once an interval; a failure is logged, not raised."""
-        now_s = self._services.storage.clock()
-        with self._lock:
-            if now_s < self._next_s:
-                return
-            is_first, self._next_s = not self._next_s, now_s + self.interval_s
-        try:
-            self._services.storage.sweep()
-        except StorageError as error:
-            logging.getLogger(LOGGER).warning("cannot remove expired results: %s", error)
-        # expired rows are shown to nobody, so the start need not wait for the database; later it
-        # has a thread of its own, so that no request waits for another writer
-        if not is_first:
-            threading.Thread(target=self._sweep_database, daemon=True).start()
-
-    def _sweep_database(self) -> None:
-        try:
-            self._services.database.forget_expired(self._services.storage.clock())
-            self._services.videos.sweep()
-        except (DatabaseError, StorageError) as error:
-            logging.getLogger(LOGGER).warning("cannot forget what expired: %s", error)

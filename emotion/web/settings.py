@@ -140,9 +140,8 @@ class Settings:
         return self.max_video_minutes * 60
 
 
-def setting_names() -> tuple[str, ...]:
-    """Return the names of all settings as they are written in the environment."""
-    return tuple(row.name.upper() for row in fields(Settings))
+# as they are written in the environment
+SETTING_NAMES = tuple(row.name.upper() for row in fields(Settings))
 
 
 def read_settings(*sources: Mapping[str, object]) -> Settings:

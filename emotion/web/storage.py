@@ -76,7 +76,13 @@ class Folders:
     def _remove_due(self, is_due: Callable[[Path], bool], now_s: float) -> int:
         """Remove what is due and what a crash left; return how many, or raise StorageError last."""
         failure, removed = None, 0
-        for path in self._entries():
+        try:
+            paths = list(self.folder.iterdir())
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StorageError(error) from error
+        for path in paths:
             before, _, name = path.name.partition(PART_PREFIX)
             try:
                 is_left = not before and is_id(name) and _is_real_folder(path)
@@ -90,14 +96,6 @@ class Folders:
         if failure:
             raise failure
         return removed
-
-    def _entries(self) -> list[Path]:
-        try:
-            return list(self.folder.iterdir())
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StorageError(error) from error
 
 
 @dataclass(frozen=True)

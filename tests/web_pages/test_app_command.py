@@ -75,10 +75,9 @@ def port_of(line):
 
 def ask(port, method, path, body=None, headers=FORM):
     """Return the status, the body and the headers of a reply."""
-    is_chunked = body is not None and not isinstance(body, bytes)
     address = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
     with contextlib.closing(address) as connection:
-        connection.request(method, path, body, dict(headers), encode_chunked=is_chunked)
+        connection.request(method, path, body, dict(headers))
         reply = connection.getresponse()
         return reply.status, reply.read().decode(), reply.headers
 

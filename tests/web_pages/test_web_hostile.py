@@ -12,6 +12,7 @@ import socket
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served
@@ -139,12 +140,9 @@ def test_a_photo_full_of_what_might_be_the_end_of_a_part_is_read(app):
 
 def test_a_full_disk_and_a_store_that_cannot_be_written(app, monkeypatch):
     client, uploads = app.test_client(), app.extensions["emotion"].settings.uploads
-
-    def fail(*arguments, **options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as full:
-        full.setattr("werkzeug.formparser.SpooledTemporaryFile", fail)
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    with monkeypatch.context() as patch:
+        patch.setattr("werkzeug.formparser.SpooledTemporaryFile", full)
         assert [client.post(door, data=photo_form()).status_code for door in DOORS] == [507] * 3
     uploads.write_text("a file where the folder should be")
     for door, status in (("/", 503), ("/api/v1/photos", 503), ("/api/v1/recognize", 200)):

@@ -40,8 +40,8 @@ PROBLEMS = {  # status -> name and words of every problem that there is
     507: ("InsufficientStorage", "The server's disk is full."),
 }
 PART = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
-RETRY = "seconds after which the same request may succeed"
-RETRY_AFTER = {"Retry-After": {"description": RETRY, "schema": {"type": "integer", "minimum": 1}}}
+RETRY = {"description": "seconds after which the same request may succeed"}
+RETRY_AFTER = {"Retry-After": RETRY | {"schema": {"type": "integer", "minimum": 1}}}
 ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
 HEADERS = {405: ALLOW, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
@@ -114,6 +114,15 @@ NOTES = {
     "model": "Slashes in its key may stand as they are or as %2F.",
     "use": "404 if the server does not tell.",
 }
+ABOUT = (
+    "Finds the faces in photos and videos and reads their expressions. A photo or video can be "
+    "seen by everybody who has its key of 22 characters. Sets, feedback, `/mine` and deleting are "
+    "for the sender only: send back the cookie that came with the first upload; without it the "
+    "answer is 403, and `/mine` is empty.\n\n{keeping}\n\n"
+    "Every problem is a Problem (RFC 9457, `application/problem+json`), also for addresses that do "
+    "not exist (404) and for methods that an address does not have (405). Every GET answers HEAD "
+    "too."
+)
 
 
 def describe(settings: Settings, root: str) -> dict:
@@ -135,13 +144,22 @@ def describe(settings: Settings, root: str) -> dict:
             operation = _operation(endpoint, path) | {"summary": summary} | bodies.get(endpoint, {})
             paths.setdefault(path, {})[method.lower()] = operation
     problem = {"application/problem+json": {"schema": _ref(replies.Problem)}}
+    keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
+    if settings.keeps_nothing:
+        keeping = "This server keeps nothing: only `/recognize` reads photos; it takes no videos."
     cookie = (
         "The session cookie of the first photo or video; over TLS its name has `__Host-` first."
     )
     visitor = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": cookie}
     return {
         "openapi": "3.1.0",
-        "info": _info(settings),
+        "info": {
+            "title": "Facial emotion recognition",
+            "version": "1.0.0",
+            "summary": "Faces and their emotions in photos and videos",
+            "description": ABOUT.format(keeping=keeping),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "servers": [{"url": root}],
         "tags": [{"name": name, "description": words} for name, words in TAGS.items()],
         "paths": paths,
@@ -161,26 +179,6 @@ class WithoutTitles(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema) -> bool:
         return False
-
-
-def _info(settings: Settings) -> dict:
-    keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
-    if settings.keeps_nothing:
-        keeping = "This server keeps nothing: only `/recognize` reads photos; it takes no videos."
-    return {
-        "title": "Facial emotion recognition",
-        "version": "1.0.0",
-        "summary": "Faces and their emotions in photos and videos",
-        "description": "Finds the faces in photos and videos and reads their expressions. A photo "
-        "or video can be seen by everybody who has its key of 22 characters. Sets, feedback, "
-        "`/mine` and deleting are for the sender only: send back the cookie that came with the "
-        "first upload; without it the answer is 403, and `/mine` is empty.\n\n"
-        f"{keeping}\n\n"
-        "Every problem is a Problem (RFC 9457, `application/problem+json`), also for addresses "
-        "that do not exist (404) and for methods that an address does not have (405). Every GET "
-        "answers HEAD too.",
-        "license": {"name": "MIT", "identifier": "MIT"},
-    }
 
 
 def _operation(endpoint: str, path: str) -> dict:
