@@ -47,9 +47,18 @@ class YunetDetector:
 
     def __init__(self, path: str | Path, settings: YunetSettings = YunetSettings()):
         """Load the network's ONNX file and try it on a drawn face. Raises ModelError."""
-        self.settings = settings
-        self._content = _read_network(Path(path))
-        self._local = threading.local()
+        expected = f"expected {EXPECTED_NETWORK} as {path}"
+        if not Path(path).is_file():
+            raise ModelError(f"{expected}; there is no such file")
+        try:
+            self._content = Path(path).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{expected}; it cannot be read ({error.strerror})") from error
+        if not self._content:
+            raise ModelError(f"{expected}; it is empty")
+        if self._content.startswith(LFS_POINTER):
+            raise ModelError(f"{expected}; received its pointer of Git LFS: run `git lfs pull`")
+        self.settings, self._local = settings, threading.local()
         try:
             found = self.detect(drawn_face())
         except (cv2.error, SystemError) as error:
@@ -120,21 +129,6 @@ def drawn_face() -> np.ndarray:
     cv2.ellipse(image, (80, 94), (8, 3), 0, 0, 180, (150, 110, 95), 2)
     cv2.ellipse(image, (80, 110), (15, 5), 0, 0, 360, (150, 60, 60), cv2.FILLED)
     return cv2.GaussianBlur(image, (0, 0), 3)
-
-
-def _read_network(path: Path) -> bytes:
-    expected = f"expected {EXPECTED_NETWORK} as {path}"
-    if not path.is_file():
-        raise ModelError(f"{expected}; there is no such file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{expected}; it cannot be read ({error.strerror})") from error
-    if not content:
-        raise ModelError(f"{expected}; it is empty")
-    if content.startswith(LFS_POINTER):
-        raise ModelError(f"{expected}; received its pointer of Git LFS: run `git lfs pull`")
-    return content
 
 
 def _fitting(image: np.ndarray, pixels: int) -> float:
