@@ -73,7 +73,8 @@ def detector_for(options: argparse.Namespace, source: Source) -> Callable[[], De
         face_search = CAMERA_SEARCH if source.is_camera else VIDEO_SEARCH
         yunet_search = YUNET_VIDEO_SEARCH
     if path := options.detector_model:
-        # a network that is missing is known here, not in each worker
-        YunetDetector(path, yunet_search)
+        if not isinstance(source, VideoSource):
+            # a network that is missing is known here, not in each worker
+            YunetDetector(path, yunet_search)
         return functools.partial(YunetDetector, path.resolve(), yunet_search)
     return functools.partial(FaceDetector, face_search)
