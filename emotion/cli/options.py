@@ -76,7 +76,11 @@ SWITCH = {"action": "store_true"}
 
 # the title of a group, or: the names of an option, how it is read, what it does
 OPTIONS = (
-    ("--source", SOURCES, "camera number, video, stream URL, photo, folder, 'pattern' or list.txt"),
+    (
+        *("--source", SOURCES),
+        "camera number (default: 0), video, stream URL, or one or several photos, folders, "
+        "'patterns' (** means any folders below) and list.txt",
+    ),
     "results",
     (
         *("--output", FILE),
@@ -84,7 +88,10 @@ OPTIONS = (
         f"({' '.join(VIDEO_OUTPUT_SUFFIXES)}); of many photos, copies into this folder",
     ),
     ("--table", TABLES, f"a row per face ({' '.join(TABLE_SUFFIXES)}); may be given several times"),
-    ("--json", JSON, "JSON to FILE, or to stdout: a document for a photo, else one line each"),
+    (
+        *("--json", JSON),
+        "JSON to FILE, or to stdout: a document for a photo (.json), else one line each (.jsonl)",
+    ),
     ("--show", SWITCH, "always open a window"),
     ("--headless", "--no-window", SWITCH, "never open a window"),
     "videos and cameras",

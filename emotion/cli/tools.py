@@ -13,6 +13,7 @@ import cv2
 
 from emotion.cli.sources import Source, VideoSource
 from emotion.detection.haar import FaceDetector
+from emotion.detection.settings import DetectorSettings
 from emotion.detection.yunet import YunetDetector, YunetSettings
 from emotion.recognizer import Detector, Recognizer
 from emotion.text import printable
@@ -50,9 +51,9 @@ def json_stream(path: Path) -> Iterator[TextIO]:
     if path == STDOUT:
         yield sys.stdout
         sys.stdout.flush()
-        return
-    with kept_file(path) as part, part.open("w", encoding="utf-8") as stream:
-        yield stream
+    else:
+        with kept_file(path) as part, part.open("w", encoding="utf-8") as stream:
+            yield stream
 
 
 def load(options: argparse.Namespace, source: Source, tools: Tools) -> Recognizer:
@@ -65,16 +66,15 @@ def load(options: argparse.Namespace, source: Source, tools: Tools) -> Recognize
 
 def detector_for(options: argparse.Namespace, source: Source) -> Callable[[], Detector]:
     """Return what makes the detector; it can be sent to another process."""
-    path = options.detector_model and options.detector_model.resolve()
+    face_search, yunet_search = DetectorSettings(), YunetSettings()
     if isinstance(source, VideoSource):
         from emotion.video.following import CAMERA_SEARCH, VIDEO_SEARCH, YUNET_VIDEO_SEARCH
 
-        if path:
-            return functools.partial(YunetDetector, path, YUNET_VIDEO_SEARCH)
-        search = CAMERA_SEARCH if source.is_camera else VIDEO_SEARCH
-        return functools.partial(FaceDetector, search)
-    if path:
-        # a network that is missing is known here, not in each worker
-        YunetDetector(options.detector_model, YunetSettings())
-        return functools.partial(YunetDetector, path, YunetSettings())
-    return FaceDetector
+        face_search = CAMERA_SEARCH if source.is_camera else VIDEO_SEARCH
+        yunet_search = YUNET_VIDEO_SEARCH
+    if path := options.detector_model:
+        if not isinstance(source, VideoSource):
+            # a network that is missing is known here, not in each worker
+            YunetDetector(path, yunet_search)
+        return functools.partial(YunetDetector, path.resolve(), yunet_search)
+    return functools.partial(FaceDetector, face_search)

@@ -9,8 +9,7 @@ from emotion.files import models_folder
 
 TEMPLATE_SIDE_PX = 48  # side in pixels of the window of the face template
 
-# the cascades in use and their files in OpenCV's wheel
-CASCADE_FILES = {
+CASCADE_FILES = {  # in OpenCV's wheel
     "default": "haarcascade_frontalface_default.xml",
     "alt": "haarcascade_frontalface_alt.xml",
     "alt2": "haarcascade_frontalface_alt2.xml",
@@ -51,11 +50,8 @@ def load_template(path: Path = FACE_TEMPLATE) -> "cv2.HOGDescriptor":
         loaded = path.is_file() and template.load(str(path))
     except (cv2.error, SystemError) as error:
         raise ModelError(f"expected a face template in {path}; it is damaged: {error}") from error
-    if (
-        not loaded
-        or template.winSize != (TEMPLATE_SIDE_PX,) * 2
-        or not template.checkDetectorSize()
-    ):
+    size_wh = TEMPLATE_SIDE_PX, TEMPLATE_SIDE_PX
+    if not loaded or template.winSize != size_wh or not template.checkDetectorSize():
         expected = f"expected a face template of {TEMPLATE_SIDE_PX} pixels"
         raise ModelError(f"{expected} in {path}; found none")
     return template

@@ -23,15 +23,11 @@ def crop_face(
 ) -> np.ndarray:
     """Return what the model sees of a face: a square around the middle of its box, in grey.
 
-    Args:
-        image: (H, W, 3) uint8 RGB, upright.
-        box_xywh: left, top, width and height in pixels of `image`; its longer side counts.
-        margin: share of the box's side added on each side; negative takes away; above -0.5.
-        side: width and height of the result in pixels.
-        roll_degrees: tilt of the head (`Detection.roll_degrees`), which the crop undoes.
+    The margin is a share of the box's longer side, above -0.5, that is added on each side; the crop
+    undoes the tilt of the head (`Detection.roll_degrees`).
 
-    Returns (side, side, 1) float32 in [0, 1]; beyond the photo's edge its last pixels repeat.
-    Raises ImageError.
+    Takes (H, W, 3) uint8 RGB, returns (side, side, 1) float32 in [0, 1]; beyond the photo's edge
+    its last pixels repeat. Raises ImageError.
     """
     check_image(image)
     if margin <= -0.5 or min(box_xywh[2:]) <= 0:
@@ -44,11 +40,7 @@ def crop_face(
 
 
 def square_crop(
-    image: np.ndarray,
-    box_xywh: Sequence[float],
-    margin: float,
-    side: int,
-    roll_degrees: float = 0.0,
+    image: np.ndarray, box_xywh: Sequence[float], margin: float, side: int, roll_degrees: float = 0
 ) -> np.ndarray:
     """Return a square around the middle of a box, turned upright, as (side, side) uint8 grey."""
     if roll_degrees:

@@ -35,17 +35,12 @@ from emotion.detection.views import (
     view_of,
 )
 
-ROLL_TEMPERATURE = (
-    0.5  # difference in the template's score that sets one tilt clearly before another
-)
-
+ROLL_TEMPERATURE = 0.5  # difference of template scores that sets one tilt clearly before another
 CONFIRMERS = ("alt", "alt2")  # the frontal cascades whose second opinion is the score of a box
-
 # last stage threshold (in the XML file) of the cascades that give opinions: no hit weighs less
 WEIGHT_BAR = {"alt": 105.76, "alt2": 53.76, "profile": -1.27}
 
 SAME_FACE = 0.4  # intersection over union from which a proposal is a face that was found already
-
 PART_OF_FACE = 0.8  # share of a small box inside a found face from which it is a part of that face
 SAME_HIT = 0.5  # intersection over union from which hits are one face: their mean is its box
 SAME_PORTRAIT = 0.6  # the same for hits of the template
@@ -102,9 +97,16 @@ class FaceDetector:
         settings = self.settings
         yield self._upright(view_of(grey, settings, settings.working_pixels))
         view = view_of(grey, settings, settings.fallback_pixels) if settings.fallbacks else None
-        searches = {"alt2": self._frontal, "profile": self._profiles, "rotated": self._rotated}
         for name in settings.fallbacks:
-            yield self._portrait(grey) if name == "portrait" else searches[name](view)
+            if name == "portrait":
+                yield self._portrait(grey)
+            elif name == "profile":  # faces that look to either side
+                sides, order = (view, mirrored(view)), ("profile", *CONFIRMERS)
+                yield self._search(sides, "profile", settings.profile_threshold, order)
+            else:  # heads that are upright, or tilted: all turns compete by score
+                turns = settings.rotations_degrees
+                views = [turned(view, turn) for turn in turns] if name == "rotated" else [view]
+                yield self._search(views, "alt2", settings.fallback_threshold, CONFIRMERS)
 
     def _upright(self, view: View) -> list[Detection]:
         """Return the upright faces, in photo pixels, looking for large ones first.
@@ -120,57 +122,35 @@ class FaceDetector:
             is_small = 0 < largest_px <= settings.small_fry_px
             if is_small and any(face.box_xywh[2] > 2 * largest_px for face in found):
                 break
-            parts = self._parts(octave, settings.place_threshold)
+            parts = [replace(octave, to_photo=np.eye(2, 3))]
+            if self._places:  # close views of the places where faces may be
+                places = find_places(self._places, octave, settings.place_threshold)
+                parts = [close_up(octave.grey, place, settings) for place in places]
             hits = self._hits(parts, "default", settings.octave_step, settings.octave_neighbors)
             boxes = [back(box, octave.to_photo) for box, _ in hits]
             for box, (_, weight) in zip(boxes, hits, strict=True):
                 overlaps = [overlap_of(box, face.box_xywh) for face in found]
                 if any(union > SAME_FACE or inside > PART_OF_FACE for union, inside in overlaps):
                     continue
-                threshold = settings.frontal_threshold
-                score = self._score(view.grey, forth(box, view.to_photo), weight, threshold)
+                threshold, seen = settings.frontal_threshold, forth(box, view.to_photo)
+                score = self._score(view.grey, seen, weight, threshold, CONFIRMERS)
                 if score >= threshold:
                     found.append(Detection(_mean_around(box, boxes, SAME_HIT), score))
         return found
 
     def _search(
-        self,
-        view: View,
-        cascade: str,
-        threshold: float,
-        place_threshold: float = -math.inf,
-        confirmers: Sequence[str] = CONFIRMERS,
+        self, views: Iterable[View], cascade: str, threshold: float, confirmers: Sequence[str]
     ) -> list[Detection]:
-        """Return the boxes of one cascade that the confirmers score high enough, in photo pixels.
-
-        It looks only where the network sees so much of a face; by default everywhere.
-        """
-        parts = self._parts(view, place_threshold)
+        """Return the boxes that the confirmers score high enough, in photo pixels."""
         step, neighbors = self.settings.scale_step, self.settings.minimum_neighbors
         return [
             Detection(back(box, view.to_photo), score)
-            for box, weight in self._hits(parts, cascade, step, neighbors)
+            for view in views
+            for box, weight in self._hits(
+                [replace(view, to_photo=np.eye(2, 3))], cascade, step, neighbors
+            )
             if (score := self._score(view.grey, box, weight, threshold, confirmers)) >= threshold
         ]
-
-    def _frontal(self, view: View) -> list[Detection]:
-        """Return the boxes of the `alt2` cascade, in photo pixels."""
-        thresholds = self.settings.fallback_threshold, self.settings.fallback_place_threshold
-        return self._search(view, "alt2", *thresholds)
-
-    def _profiles(self, view: View) -> list[Detection]:
-        """Return the boxes of faces that look to either side, in photo pixels."""
-        threshold, confirmers = self.settings.profile_threshold, ("profile", *CONFIRMERS)
-        return [
-            face
-            for side in (view, mirrored(view))
-            for face in self._search(side, "profile", threshold, confirmers=confirmers)
-        ]
-
-    def _rotated(self, view: View) -> list[Detection]:
-        """Return the boxes of tilted heads, in photo pixels; all turns compete by score."""
-        turns = self.settings.rotations_degrees
-        return [face for degrees in turns for face in self._frontal(turned(view, degrees))]
 
     def _portrait(self, grey: np.ndarray) -> list[Detection]:
         """Return the one face that fills the photo, or none, in photo pixels."""
@@ -267,7 +247,10 @@ class FaceDetector:
     def _hits(
         self, parts: Sequence[View], cascade: str, step: float, neighbors: int
     ) -> list[tuple[Box, float]]:
-        """Return the boxes of one cascade in parts of a view, in pixels of that, heaviest first."""
+        """Return the boxes of one cascade in parts of a view, in pixels of that, heaviest first.
+
+        The `to_photo` of a part leads to pixels of the view.
+        """
 
         def search(part: View) -> list[tuple[Box, float]]:
             sizes_px = part.smallest_face_px, part.largest_face_px
@@ -277,24 +260,8 @@ class FaceDetector:
         hits = itertools.chain.from_iterable(self._helper.each(search, parts))
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
-    def _parts(self, view: View, place_threshold: float) -> list[View]:
-        """Return close views of the places in a view where faces may be, or all of it as it is.
-
-        Their `to_photo` leads to pixels of the view.
-        """
-        if not self._places or place_threshold == -math.inf:
-            return [replace(view, to_photo=np.eye(2, 3))]
-        smallest_px, largest_px = view.smallest_face_px, view.largest_face_px
-        places = find_places(self._places, view.grey, smallest_px, largest_px, place_threshold)
-        return [close_up(view.grey, place, self.settings) for place in places]
-
     def _score(
-        self,
-        grey: np.ndarray,
-        box: Box,
-        weight: float,
-        threshold: float,
-        confirmers: Sequence[str] = CONFIRMERS,
+        self, grey: np.ndarray, box: Box, weight: float, threshold: float, confirmers: Sequence[str]
     ) -> float:
         """Return how sure the confirming cascades are of a box, or its own weight without them.
 
@@ -303,7 +270,8 @@ class FaceDetector:
         if not self.settings.second_opinion:
             return weight
         for look in self.settings.opinion_looks:
-            crop = square_crop(grey, box, look.margin_share, look.crop_px)
+            crop_px = round(look.face_px * (1 + 2 * look.margin_share))
+            crop = square_crop(grey, box, look.margin_share, crop_px)
             ask = functools.partial(self._opinion, crop=crop, look=look)
             score = sum(self._helper.each(ask, confirmers))
             if not threshold - self.settings.opinion_doubt < score < threshold:
@@ -321,21 +289,18 @@ class FaceDetector:
         return 1 + max(agreeing) - WEIGHT_BAR[cascade] if agreeing else 0.0
 
     def _run(
-        self,
-        cascade: str,
-        grey: np.ndarray,
-        step: float,
-        neighbors: int,
-        smallest_px: int,
-        largest_px: int,
+        self, cascade: str, grey: np.ndarray, step: float, neighbors: int, *sizes_px: int
     ) -> list[tuple[Box, float]]:
-        """Return the boxes of one cascade in pixels of `grey`, and their level weights."""
+        """Return the boxes of one cascade in pixels of `grey`, and their level weights.
+
+        The sizes are those of the smallest and the largest box, 0 for any.
+        """
         boxes, _, weights = self._tools.cascades[cascade].detectMultiScale3(
             grey,
             scaleFactor=step,
             minNeighbors=neighbors,
-            minSize=(smallest_px, smallest_px),
-            maxSize=(largest_px, largest_px),
+            minSize=sizes_px[:1] * 2,
+            maxSize=sizes_px[1:] * 2,
             outputRejectLevels=True,
         )
         # without boxes OpenCV returns empty tuples

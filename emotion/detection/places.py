@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from emotion.detection.boxes import Box
+from emotion.detection.views import View
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
-FACE_PLACES = models_folder() / "face_places.onnx"  # the network's weights, as ONNX
+FACE_PLACES = models_folder() / "face_places.onnx"  # the network's weights
 PLACE_WINDOW_PX = 21  # side of the window that the network sees: a face, chin to hairline
 PLACE_STRIDE_PX = 4  # distance of one window to the next
 PLACE_FACE_PX = 17.5  # side of the box that a cascade draws around the face in such a window
@@ -38,29 +39,22 @@ def load_places(path: Path = FACE_PLACES) -> Network:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         (source,), (target,) = session.get_inputs(), session.get_outputs()
     except Exception as error:  # its errors share no base below Exception
-        raise ModelError(
-            f"expected the network of face places in {path}; it is damaged: {error}"
-        ) from error
+        message = f"expected the network of face places in {path}; it is damaged: {error}"
+        raise ModelError(message) from error
     if len(source.shape) != 4 or len(target.shape) != 4:
         raise ModelError(f"expected the network of face places in {path}; received another")
     return lambda copy: session.run([target.name], {source.name: copy[None, None]})[0][0, 0]
 
 
-def find_places(
-    network: Network, grey: np.ndarray, smallest_px: float, largest_px: float, threshold: float
-) -> list[Box]:
-    """Return where faces of some sizes may be in a grey picture, the likeliest first.
+def find_places(network: Network, view: View, threshold: float) -> list[Box]:
+    """Return where faces of a view's sizes may be in its pixels, the likeliest first.
 
-    Args:
-        network: see `load_places`.
-        grey: (H, W) uint8.
-        smallest_px: smallest side of a face in pixels of `grey`.
-        largest_px: largest, 0 for any.
-        threshold: how much a window must look like a face (a logit).
+    The threshold says how much a window must look like a face (a logit).
     """
-    corner = (PLACE_WINDOW_PX - PLACE_FACE_PX) / 2
+    grey, corner = view.grey, (PLACE_WINDOW_PX - PLACE_FACE_PX) / 2
     found: list[tuple[float, Box]] = []
-    face_px, largest_px = smallest_px * PLACE_STEP**0.5, largest_px or max(grey.shape)
+    face_px = view.smallest_face_px * PLACE_STEP**0.5
+    largest_px = view.largest_face_px or max(grey.shape)
     while (
         face_px <= largest_px
         and (scale := PLACE_FACE_PX / face_px) * min(grey.shape) >= PLACE_WINDOW_PX
@@ -92,7 +86,7 @@ def even_contrast(grey: np.ndarray) -> np.ndarray:
 
 
 def _is_same(one: Box, other: Box) -> bool:
-    """Return whether two boxes of about one size lie close enough to be one place."""
+    """True if two boxes of about one size lie close enough to be one place."""
     near_px = SAME_PLACE * min(one[2], other[2])
     offs = ((one[i] + one[2] / 2) - (other[i] + other[2] / 2) for i in (0, 1))
     is_like = max(one[2], other[2]) < 1.2 * min(one[2], other[2])

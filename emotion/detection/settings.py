@@ -1,6 +1,5 @@
 """Every number of the search for faces."""
 
-import math
 from dataclasses import dataclass
 
 # the passes that may follow when nothing was found, in the order in which they are tried
@@ -14,11 +13,6 @@ class OpinionLook:
     face_px: int  # size to which the box is scaled
     margin_share: float  # what is looked at around it, as a share of its side
     scale_step: float  # factor between the sizes of faces that are tried; above 1
-
-    @property
-    def crop_px(self) -> int:
-        """Side of what is looked at."""
-        return round(self.face_px * (1 + 2 * self.margin_share))
 
 
 # settles nine boxes of ten, at a third of the time of a close look
@@ -43,7 +37,6 @@ class DetectorSettings:
     octave_border_px: int = 12  # replicated border of the other copies, where faces are small
     places: bool = True  # the first pass looks only where a small network says that faces may be
     place_threshold: float = 0.0  # how much like a face a place must look to the network (a logit)
-    fallback_place_threshold: float = -math.inf  # the same, for the alt2 and rotated passes
     place_face_px: int = 28  # size to which a place is scaled for the first cascade
     place_margin_share: float = 0.375  # what is looked at around a place, as a share of its side
     small_fry_px: int = 48  # smaller faces are not looked for beside one of more than twice this

@@ -27,6 +27,18 @@ def resized(grey: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(grey, (side, side), interpolation=method)
 
 
+def fitting(image: np.ndarray, pixels: int) -> float:
+    """Return the factor that gives an image an area of `pixels`."""
+    return math.sqrt(pixels / (image.shape[0] * image.shape[1]))
+
+
+def scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    """Return an image made larger or smaller."""
+    size_wh = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, size_wh, interpolation=method)
+
+
 def replicated_cut(image: np.ndarray, left: int, top: int, cut: int) -> np.ndarray:
     """Return the square of `cut` pixels at (left, top); outside, the nearest edge repeats."""
     height, width = image.shape[:2]
@@ -47,13 +59,11 @@ def view_of(grey: np.ndarray, settings: DetectorSettings, pixels: int) -> View:
     height, width = grey.shape
     short = min(height, width)
     enlarge = max(1.0, settings.working_short_side_px / short)
-    scale = min(enlarge, math.sqrt(pixels / (height * width)))
-    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    copy = cv2.resize(grey, size_wh, interpolation=method)
-    border = round(settings.border_share * min(size_wh))
+    scale = min(enlarge, fitting(grey, pixels))
+    copy = scaled(grey, scale)
+    border = round(settings.border_share * min(copy.shape))
     bordered = cv2.copyMakeBorder(copy, *[border] * 4, cv2.BORDER_REPLICATE)
-    across, down = width / size_wh[0], height / size_wh[1]
+    across, down = width / copy.shape[1], height / copy.shape[0]
     to_photo = np.array([[across, 0, -border * across], [0, down, -border * down]])
     smallest = max(settings.smallest_face_px, round(settings.smallest_face_share * short * scale))
     return View(bordered, to_photo, smallest)
@@ -67,9 +77,9 @@ def octave_views(view: View, settings: DetectorSettings) -> Iterable[View]:
     across, down = view.to_photo[0, 0], view.to_photo[1, 1]
     left, top = round(-view.to_photo[0, 2] / across), round(-view.to_photo[1, 2] / down)
     inner = view.grey[top : view.grey.shape[0] - top, left : view.grey.shape[1] - left]
-    copies = [_scaled(inner, settings.smallest_face_px / view.smallest_face_px)]
+    copies = [scaled(inner, settings.smallest_face_px / view.smallest_face_px)]
     while min(copies[-1].shape) > settings.coarsest_side_px:
-        copies.append(_scaled(copies[-1], 0.5))
+        copies.append(scaled(copies[-1], 0.5))
     for copy in reversed(copies):
         is_first = copy is copies[-1]
         wide = round(settings.border_share * min(copy.shape))
@@ -79,12 +89,6 @@ def octave_views(view: View, settings: DetectorSettings) -> Iterable[View]:
         to_photo = np.array([[x, 0, -border * x], [0, y, -border * y]])
         smallest_px = settings.smallest_face_px
         yield View(grey, to_photo, smallest_px, 0 if is_first else 2 * smallest_px)
-
-
-def _scaled(grey: np.ndarray, scale: float) -> np.ndarray:
-    """Return a grey photo made smaller, or as it is at a scale of 1."""
-    size_wh = [max(1, round(side * scale)) for side in grey.shape[::-1]]
-    return grey if scale == 1 else cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA)
 
 
 def close_up(grey: np.ndarray, place: Box, settings: DetectorSettings) -> View:

@@ -7,7 +7,6 @@ boxes are tall and tight; the model learned on the wider squares of Haar cascade
 becomes such a square. `benchmarks/yunet.md` has the measurements behind the defaults.
 """
 
-import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from emotion.detection.boxes import Detection, check_image, clip_boxes, merge_boxes
+from emotion.detection.views import fitting, scaled
 from emotion.errors import ModelError
 
 NETWORK_FILE = "face_detection_yunet_2026may.onnx"
@@ -47,9 +47,18 @@ class YunetDetector:
 
     def __init__(self, path: str | Path, settings: YunetSettings = YunetSettings()):
         """Load the network's ONNX file and try it on a drawn face. Raises ModelError."""
-        self.settings = settings
-        self._content = _read_network(Path(path))
-        self._local = threading.local()
+        expected = f"expected {EXPECTED_NETWORK} as {path}"
+        if not Path(path).is_file():
+            raise ModelError(f"{expected}; there is no such file")
+        try:
+            self._content = Path(path).read_bytes()
+        except OSError as error:
+            raise ModelError(f"{expected}; it cannot be read ({error.strerror})") from error
+        if not self._content:
+            raise ModelError(f"{expected}; it is empty")
+        if self._content.startswith(LFS_POINTER):
+            raise ModelError(f"{expected}; received its pointer of Git LFS: run `git lfs pull`")
+        self.settings, self._local = settings, threading.local()
         try:
             found = self.detect(drawn_face())
         except (cv2.error, SystemError) as error:
@@ -83,9 +92,9 @@ class YunetDetector:
         if min(shape) < settings.smallest_photo_side_px:
             return ()
         enlarge = max(1.0, settings.working_short_side_px / min(shape))
-        detail = _scaled(image, min(enlarge, _fitting(image, settings.detail_pixels)))
-        scale = _fitting(detail, settings.overview_pixels)
-        copies = [detail, _scaled(detail, scale)] if scale < 0.75 else [detail]
+        detail = scaled(image, min(enlarge, fitting(image, settings.detail_pixels)))
+        scale = fitting(detail, settings.overview_pixels)
+        copies = [detail, scaled(detail, scale)] if scale < 0.75 else [detail]
         found = [face for copy in copies for face in self._faces(copy, shape)]
         inside = clip_boxes(merge_boxes(found, settings), shape)
         return tuple(sorted(inside, key=lambda face: (face.box_xywh[:2], face.box_xywh)))
@@ -120,29 +129,3 @@ def drawn_face() -> np.ndarray:
     cv2.ellipse(image, (80, 94), (8, 3), 0, 0, 180, (150, 110, 95), 2)
     cv2.ellipse(image, (80, 110), (15, 5), 0, 0, 360, (150, 60, 60), cv2.FILLED)
     return cv2.GaussianBlur(image, (0, 0), 3)
-
-
-def _read_network(path: Path) -> bytes:
-    expected = f"expected {EXPECTED_NETWORK} as {path}"
-    if not path.is_file():
-        raise ModelError(f"{expected}; there is no such file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{expected}; it cannot be read ({error.strerror})") from error
-    if not content:
-        raise ModelError(f"{expected}; it is empty")
-    if content.startswith(LFS_POINTER):
-        raise ModelError(f"{expected}; received its pointer of Git LFS: run `git lfs pull`")
-    return content
-
-
-def _fitting(image: np.ndarray, pixels: int) -> float:
-    """Return the factor that gives an image an area of `pixels`."""
-    return math.sqrt(pixels / (image.shape[0] * image.shape[1]))
-
-
-def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
-    size_wh = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(image, size_wh, interpolation=method)

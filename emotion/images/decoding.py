@@ -1,8 +1,6 @@
 """The bytes of an image file, or a file -> an upright RGB photo.
 
-`decode_photo` is the pipeline: count the bytes before anything is parsed, tell the type from the
-first bytes, check the size before any pixel is decoded, then settle colours and orientation. Each
-decoder is named, so that no type but those of `READ_TYPES` is ever parsed.
+Each decoder is named, so that no type but those of `READ_TYPES` is ever parsed.
 """
 
 import functools
@@ -112,22 +110,19 @@ class Photo:
 
 
 def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
-    """Read an image file, whatever its suffix, into an upright (height, width, 3) uint8 RGB array.
-
-    Raises `ImageError` if that is no readable file; else as `decode_photo`.
-    """
+    """Read an image file into an upright (H, W, 3) uint8 RGB array; see `decode_photo`."""
     return read_photo(path, limits).pixels
 
 
 def read_photo(
     path: Path, limits: ImageLimits = DEFAULT_LIMITS, enough_pixels: int | None = None
 ) -> Photo:
-    """Read an image file into a photo; see `read_image` and `decode_photo`."""
+    """Read an image file, whatever its suffix, into a photo; see `decode_photo`."""
     return decode_photo(read_content(path, limits), limits, enough_pixels)
 
 
 def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """Return the bytes of an image file; see `read_image`."""
+    """Return the bytes of an image file. Raises ImageError."""
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
@@ -152,15 +147,9 @@ def decode_photo(
     """Decode the bytes of an image file into an upright photo.
 
     Of a file with several pictures, the first is taken. Alpha is flattened on white, an embedded
-    colour profile is converted to sRGB, and 16-bit channels keep their high byte.
-
-    Args:
-        content: the whole file.
-        limits: of the full size; what is beyond them is refused before it is decoded.
-        enough_pixels: a JPEG is decoded at the smallest scale of 1/1, 1/2, 1/4 and 1/8 that
-            leaves so many pixels in all; None: every photo is decoded at its full size.
-
-    Raises one of the kinds of `ImageError` in `emotion.errors`.
+    colour profile is converted to sRGB, and 16-bit channels keep their high byte. A JPEG is decoded
+    at the smallest scale of 1/1, 1/2, 1/4 and 1/8 that leaves `enough_pixels`, all else, or if that
+    is None, at full size; `limits` are of that. Raises one of the kinds of ImageError.
     """
     content = bytes(content)
     guards.check_bytes(len(content), limits)
@@ -171,19 +160,17 @@ def decode_photo(
         is_reduced = kind == "JPEG" and enough_pixels is not None and _reduce(image, enough_pixels)
         pixels, sides_swapped = _upright(kind, image, content)
     if not is_reduced:
-        return Photo(pixels, pixels.shape[1::-1], limits=limits)
+        return Photo.of(pixels)
     return Photo(pixels, stored_wh[::-1] if sides_swapped else stored_wh, content, limits)
 
 
 def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
-    """Return a Pillow image, turned as its EXIF says, as a photo; raises as `decode_photo`.
-
-    Of Pillow's operations only `ImageOps.exif_transpose` turns it, and then removes that tag.
-    """
+    """Return a Pillow image, turned as its EXIF says, as a photo; raises as `decode_photo`."""
     guards.check_size(image.size, limits)
     with _decoding(image.format or "Pillow", limits):
+        # of Pillow's operations only `ImageOps.exif_transpose` turns it, and then removes that tag
         pixels, _ = _upright(image.format or "", image, b"")
-    return Photo(pixels, pixels.shape[1::-1], limits=limits)
+    return Photo.of(pixels)
 
 
 def _kind(content: bytes) -> str:

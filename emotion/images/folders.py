@@ -42,12 +42,9 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     """Return the photos of a folder and those below it, of a pattern or of a list, sorted by name.
 
     A folder gives its files with a suffix of `PHOTO_SUFFIXES`, whatever is in them, but not those
-    that begin with a dot. Links are followed; each photo is taken once. Raises `SourceError`.
-
-    Args:
-        source: the folder; a pattern of `glob`, where ** stands for any folders; or a text file
-            with a path a line, or with NUL between paths, as `find -print0` gives.
-        leave_out: folders that are not searched, such as one for annotated copies.
+    that begin with a dot. In a pattern of `glob`, ** stands for any folders. A list is a text file
+    with a path a line, or with NUL between paths, as `find -print0` gives. Links are followed; each
+    photo is taken once; the folders to `leave_out` are not searched. Raises SourceError.
     """
     text = os.fspath(source)
     if _is_folder(text):

@@ -71,10 +71,8 @@ def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     is_long = max(size_wh) > limits.max_side
     if is_long or min(size_wh) < limits.min_side:
         allowed = f"at most {limits.max_side}" if is_long else f"at least {limits.min_side}"
-        received = f"{size_wh[0]}x{size_wh[1]}"
-        raise ImageDimensionsError(
-            f"expected an image of {allowed} pixels a side; received {received}"
-        )
+        expected = f"expected an image of {allowed} pixels a side"
+        raise ImageDimensionsError(f"{expected}; received {size_wh[0]}x{size_wh[1]}")
 
 
 def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:

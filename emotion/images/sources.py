@@ -18,7 +18,6 @@ from emotion.images.guards import DEFAULT_LIMITS, ImageLimits
 EXPECTED = "expected a path, the bytes of an image file, a binary file, an array or a Pillow image"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # one letter would be a drive
 
-
 # what `Recognizer.recognize` takes for one photo
 _Path: TypeAlias = str | os.PathLike[str]
 _Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -44,15 +43,11 @@ def check_many(images: object) -> None:
 
 
 def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
-    """Return what holds a photo as an upright RGB photo.
+    """Return what holds a photo as an upright RGB photo. Raises ImageError.
 
-    Args:
-        image: a path; the bytes of an image file; an open binary file, read from where it stands
-            to its end; an array (H, W, 3) or (H, W, 4) in RGB order, or (H, W) grey, uint8 from 0
-            to 255 or float from 0 to 1; or a Pillow image.
-        limits: what is refused; arrays may be of any size, as they are decoded already.
-
-    Raises ImageError.
+    That is a path; the bytes of an image file; an open binary file, read from where it stands to
+    its end; an array (H, W, 3) or (H, W, 4) in RGB order, or (H, W) grey, uint8 from 0 to 255 or
+    float from 0 to 1, of any size, as it is decoded already; or a Pillow image.
     """
     if isinstance(image, Photo):
         return image

@@ -187,18 +187,6 @@ def test_a_missing_or_damaged_file_is_named(monkeypatch, tmp_path):
         FaceDetector()
 
 
-def test_the_helper_thread_is_prepared_and_its_results_are_in_order(monkeypatch):
-    monkeypatch.setattr(cv2, "getNumThreads", lambda: 2)
-    local, meeting = threading.local(), threading.Barrier(2)
-    local.ready = True
-    helper = HelperThread(lambda: setattr(local, "ready", True))
-    assert helper.each(lambda _: (meeting.wait(timeout=30), local.ready)[1], "ab") == [True, True]
-    for threads in (2, 1):
-        monkeypatch.setattr(cv2, "getNumThreads", lambda threads=threads: threads)
-        for count in (0, 1, 2, 100):
-            assert helper.each(lambda n: n * n, range(count)) == [n * n for n in range(count)]
-
-
 def test_a_busy_helper_thread_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(cv2, "getNumThreads", lambda: 2)
     helper, both_in, done = HelperThread(list), threading.Barrier(3), threading.Event()
