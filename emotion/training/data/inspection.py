@@ -78,7 +78,7 @@ def inspect_dataset(dataset: Dataset) -> dict:
     groups = [rows for rows in rows_of.values() if len(rows) > 1]
     pixels, sides = dataset.images, (1, 2)
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
-    odd, told, names = {}, np.zeros(len(dataset), dtype=bool), names_of(dataset)
+    odd, told = {}, np.zeros(len(dataset), dtype=bool)
     for kind, mask in (
         ("all black", highest == 0),
         ("all of one grey value", lowest == highest),
@@ -86,7 +86,7 @@ def inspect_dataset(dataset: Dataset) -> dict:
         ("very dark", mean < DARK_MEAN),
         ("very bright", mean > BRIGHT_MEAN),
     ):
-        odd[kind] = [names[row] for row in np.flatnonzero(mask & ~told)]
+        odd[kind] = dataset.names[mask & ~told].tolist()
         told |= mask
     tested, learned = np.isin(splits, TEST_SPLITS), np.isin(splits, ("train", "validation"))
     leaks = remove_leaks(dataset)[1] if tested.any() else None
@@ -109,13 +109,6 @@ def inspect_dataset(dataset: Dataset) -> dict:
         if all(of_training) and of_training
         else None,
     }
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    """Return where each image comes from, or its place in the dataset."""
-    if dataset.names is not None:
-        return dataset.names.tolist()
-    return [f"image {row}" for row in range(len(dataset))]
 
 
 def findings(seen: dict) -> list[Finding]:
