@@ -1,7 +1,7 @@
 """What is in a dataset, what is wrong with it, and what training will do about it; no Keras."""
 
 import textwrap
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -72,9 +72,9 @@ def inspect_dataset(dataset: Dataset) -> dict:
             "without": int((~voted).sum()),
             "agreement": float(agreed.mean()) if len(shares) else 0.0,  # a tie agrees, too
         }
-    rows_of = {}
+    rows_of = defaultdict(list)
     for row, picture in enumerate(hash_images(dataset.images).tolist()):
-        rows_of.setdefault(picture, []).append(row)
+        rows_of[picture].append(row)
     groups = [rows for rows in rows_of.values() if len(rows) > 1]
     pixels, sides = dataset.images, (1, 2)
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
@@ -105,9 +105,7 @@ def inspect_dataset(dataset: Dataset) -> dict:
         "notes": dataset.notes,
         "unreadable": dataset.unreadable,
         "images": len(dataset),
-        "imbalance": max(of_training) / min(of_training)
-        if all(of_training) and of_training
-        else None,
+        "imbalance": max(of_training) / min(of_training) if min(of_training, default=0) else None,
     }
 
 

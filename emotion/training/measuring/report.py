@@ -166,7 +166,12 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
         write_figure(folder / f"{name}.png", draw(*figure))
     samples = {"right": right_samples(result), "wrong": wrong_samples(result)}
     for name, shown in samples.items():
-        write_csv(folder / f"samples_{name}.csv", list(map(_sample_row, shown)))
+        rows = []
+        for sample in shown:
+            votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
+            row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
+            rows.append({key: row[key] for key in row if key != "image"})
+        write_csv(folder / f"samples_{name}.csv", rows)
         if faces:
             figure = draw(sample_sheet, shown, f"Surest {name} answers")
             write_figure(folder / f"samples_{name}.png", figure)
@@ -187,13 +192,6 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
         "voted": sum(bool(sample["votes"]) for sample in mistakes),
         "voters_agree": sum(map(_voters_agree, mistakes)),
     }
-
-
-def _sample_row(sample: dict) -> dict:
-    """Return a sample as a row of a table, without its image."""
-    votes = " ".join(f"{name}:{part:.2f}" for name, part in sample["votes"].items())
-    row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
-    return {name: value for name, value in row.items() if name != "image"}
 
 
 def _voters_agree(sample: dict) -> bool:
