@@ -63,7 +63,6 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
 
 
 def _counts_figure(seen: dict) -> Figure:
-    """Draw a bar for each class and split."""
     names, counts = seen["class_names"], seen["counts"]
     figure = Figure(figsize=(2.5 + 1.1 * len(names), 4), layout="constrained")
     axes = figure.subplots()

@@ -167,7 +167,6 @@ def _open_zip(path: Path) -> Iterator[_Files]:
 
 
 def _check_bytes(size: int) -> None:
-    """Refuse an image file by its size before it is read."""
     if size > DEFAULT_LIMITS.max_bytes:
         allowed = f"{DEFAULT_LIMITS.max_bytes / 2**20:g} MB"
         raise ImageError(f"expected a file of at most {allowed}; received {size / 2**20:.1f} MB")

@@ -155,5 +155,4 @@ def _distribution(counts: np.ndarray) -> np.ndarray:
 
 
 def _by_class(counts: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
-    """Return the votes for each of the classes, in their order."""
     return counts[:, [CLASSES.index(name) for name in class_names]]

@@ -234,7 +234,6 @@ def _label_dots(axes, rows: Sequence[dict], colors, gap: float, palette: Palette
 
 
 def _machine() -> str:
-    """Return the processor and how many of it there are, as far as the system tells."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -258,7 +257,6 @@ def _blocks(corner: str, names: Sequence[str], columns: dict[str, list[str]]) ->
 
 
 def _short(count: int | None) -> str:
-    """Return a count in thousands, millions or billions."""
     if count is None:
         return NOTHING
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
