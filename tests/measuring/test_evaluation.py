@@ -60,8 +60,7 @@ def test_figures_by_hand():
     last_resort = replace(FULL, labels=np.array([2, 2, 1, 1, 2, 2]))
     assert last_resort.figures()["top_2_accuracy"] == pytest.approx(4 / 6)
 
-
-def test_divergence_of_equal_and_of_opposite_answers():
+    # the divergence of equal and of opposite answers
     certain = np.array([[1.0, 0.0], [0.0, 1.0]])
     for votes, divergence in ((certain, 0), (certain[::-1], 1)):
         evaluation = Evaluation(("a", "b"), np.array([0, 1]), certain, votes.astype(np.float32))

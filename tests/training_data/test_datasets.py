@@ -136,9 +136,9 @@ def test_classes_are_matched_to_a_model_by_synonyms():
     assert matched.class_names == EMOTIONS
     assert matched.labels[:3].tolist() == [0, 3, 6]
     np.testing.assert_array_equal(matched.votes, EYE[matched.labels])
-    matched = match_classes(with_names("angry", "sad"), ("Sadness", "neutral", "Anger"))
-    assert matched.labels[:2].tolist() == [2, 0]
-    assert matched.class_names == ("Sadness", "neutral", "Anger")
+    names = ("Sadness", "neutral", "Anger")
+    matched = match_classes(with_names("angry", "sad"), names)
+    assert (matched.labels[:2].tolist(), matched.class_names) == ([2, 0], names)
     with_more = replace(make_dataset(), class_names=(*EMOTIONS, "zeal"))  # of which it has no image
     assert match_classes(with_more, EMOTIONS).class_names == EMOTIONS
 
@@ -180,11 +180,6 @@ def asked(monkeypatch):
     return asked
 
 
-@pytest.fixture
-def source(tmp_path):
-    return write_csv(tmp_path / "data.csv", SMALL)
-
-
 def pictures(dataset) -> set:
     """Return the images with what they are, in whatever order they stand."""
     rows = zip(dataset.images, dataset.labels, dataset.splits, strict=True)
@@ -195,8 +190,9 @@ def pictures(dataset) -> set:
 
 @pytest.mark.parametrize("write", [write_folder, write_zip, write_csv])
 def test_every_layout_is_the_same_dataset_and_comes_from_the_cache_next_time(
-    tmp_path, asked, write, source
+    tmp_path, asked, write
 ):
+    source = write_csv(tmp_path / "data.csv", SMALL)
     other = write(tmp_path / f"other.{write.__name__.removeprefix('write_')}", SMALL)
     if write is write_folder:
         put(other, {"train/happy/bröken.png": b"x", "stray.png": b"x"})
@@ -234,7 +230,8 @@ def test_what_has_changed_is_read_again_and_replaces_the_old_entry(tmp_path, ask
     assert len(asked) == len(changes) + 1
 
 
-def test_a_damaged_entry_is_read_again_and_mended(tmp_path, asked, source):
+def test_a_damaged_entry_is_read_again_and_mended(tmp_path, asked):
+    source = write_csv(tmp_path / "data.csv", SMALL)
     expected = read_cached(tmp_path / "cache", source, {}).fingerprint()
     (entry,) = (tmp_path / "cache").iterdir()
     whole = entry.read_bytes()
@@ -248,7 +245,8 @@ def test_a_damaged_entry_is_read_again_and_mended(tmp_path, asked, source):
         assert len(asked) == number
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, source, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    source = write_csv(tmp_path / "data.csv", SMALL)
     (tmp_path / "file").write_text("a file where the folder should be")
     assert len(read_cached(tmp_path / "file", source, {})) == 56
 

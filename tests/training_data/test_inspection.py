@@ -82,7 +82,7 @@ def test_half_broken_data_are_inspected(data, tmp_path):
         assert word in texts(seen, "stop")
         assert inspection_lines(seen)
     assert write_inspection(tmp_path, broken, seen).exists()
-    plain = replace(data, splits=np.array([""] * 105), names=None)
+    plain = replace(data, splits=np.array([""] * 105))
     seen = inspect_dataset(plain)
     assert (list(seen["counts"]), seen["imbalance"]) == (["no split yet"], 1.0)
     assert "no test split" in texts(seen)

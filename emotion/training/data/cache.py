@@ -7,7 +7,6 @@ that is damaged or cannot be written costs time, never a run.
 import contextlib
 import hashlib
 import json
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +32,15 @@ def read_cached(
     state = json.dumps([CACHE_VERSION, options, files])
     whose = _digest(str(source.resolve()))
     entry = folder / f"{whose}-{_digest(state)}.npz"
-    with contextlib.suppress(Exception):
-        # No entry is the usual case; damaged bytes make numpy, zipfile and zlib raise almost any
-        # kind. The source is at hand either way.
-        return _load(entry)
+    # No entry is the usual case; damaged bytes make numpy, zipfile and zlib raise almost any kind
+    with contextlib.suppress(Exception), entry.open("rb") as file, np.load(file) as arrays:
+        texts = json.loads(str(arrays["texts"]))
+        columns = {name: arrays[name] for name in texts.pop("columns")}
+        return Dataset(**columns, **{name: tuple(lines) for name, lines in texts.items()})
     dataset = read_layout(source, **options, progress=progress)
-    arrays = {name: getattr(dataset, name) for name in COLUMNS}
-    arrays = {name: column for name, column in arrays.items() if column is not None}
-    names = [field.name for field in fields(dataset) if field.name not in COLUMNS]
-    texts = {name: getattr(dataset, name) for name in names} | {"columns": sorted(arrays)}
+    values = {name: value for name, value in vars(dataset).items() if value is not None}
+    arrays = {name: values.pop(name) for name in COLUMNS if name in values}
+    texts = values | {"columns": sorted(arrays)}
     with contextlib.suppress(OSError):  # a full or read-only disk makes the next start slower
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(entry) as part, part.open("wb") as file:
@@ -53,11 +52,3 @@ def read_cached(
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-
-
-def _load(entry: Path) -> Dataset:
-    """Return the dataset of an entry; almost any error where there is none or it is damaged."""
-    with entry.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        texts = json.loads(str(arrays["texts"]))
-        columns = {name: arrays[name] for name in texts.pop("columns")}
-    return Dataset(**columns, **{name: tuple(lines) for name, lines in texts.items()})

@@ -41,7 +41,6 @@ class Dataset:
         return replace(self, **kept)
 
     def split(self, name: str) -> "Dataset":
-        """Return the images of one split."""
         return self.where(self.splits == name)
 
     def split_names(self) -> tuple[str, ...]:
@@ -50,7 +49,6 @@ class Dataset:
         return tuple(name for name in order if (self.splits == name).any())
 
     def noting(self, *lines: str) -> "Dataset":
-        """Return the dataset with more notes."""
         return replace(self, notes=(*self.notes, *lines))
 
     def fingerprint(self) -> str:

@@ -89,9 +89,9 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
     All of the visitors' faces are learned from, so that what is measured does not change with them.
     """
     class_names = tuple(sorted({common_name(n) for data in datasets for n in data.class_names}))
-    parts = []
+    parts, unreadable, notes = [], [], []
     for number, (data, path) in enumerate(zip(datasets, paths, strict=True)):
-        before = sum(other.name == path.name for other in paths[:number])
+        before = [other.name for other in paths[:number]].count(path.name)
         label = f"{path.name} ({before + 1})" if before else path.name
 
         def named(lines, label=label) -> list[str]:  # rows of a csv already have its name
@@ -103,22 +103,14 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
             part = replace(part, splits=np.full(len(part), "train"))
         if part.votes is None:
             part = replace(part, votes=np.zeros((len(part), len(class_names)), np.float32))
-        parts.append(
-            replace(
-                part,
-                names=np.array(named(data.names)),
-                unreadable=tuple(named(data.unreadable)),
-                notes=tuple(f"{label}: {line}" for line in data.notes),
-            )
-        )
+        parts.append(replace(part, names=np.array(named(data.names))))
+        unreadable += named(data.unreadable)
+        notes += [f"{label}: {line}" for line in data.notes]
     columns = ["images", "labels", "splits", "names", "groups", "sizes_wh"]
     columns += ["votes"] * any(data.votes is not None for data in datasets)
-    return Dataset(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
-        class_names=class_names,
-        unreadable=tuple(line for part in parts for line in part.unreadable),
-        notes=tuple(line for part in parts for line in part.notes),
-    )
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    told = {"unreadable": tuple(unreadable), "notes": tuple(notes)}
+    return Dataset(**joined, class_names=class_names, **told)
 
 
 def _relabelled(dataset: Dataset, places: np.ndarray, class_names: tuple[str, ...]) -> Dataset:

@@ -13,20 +13,19 @@ from emotion.training.data.layouts import read_layout
 
 FOLDERS_HANDLE = "msambare/fer2013"
 CSV_HANDLE = "challenges-in-representation-learning-facial-expression-recognition-challenge"
-PLACES = {"folders": "fer2013", "csv": "fer2013.csv"}
 PAGES = {
     "folders": f"https://www.kaggle.com/datasets/{FOLDERS_HANDLE}",
     "csv": f"https://www.kaggle.com/competitions/{CSV_HANDLE}",
 }
-NEEDED_BYTES = {"folders": 500_000_000, "csv": 1_000_000_000}
 TRAINING_IMAGES = 28_709
-BY_HAND = {  # what to get from the page, and its name
-    "folders": ("press Download, then 'Download dataset as zip' (about 60 MB)", "archive.zip"),
-    "csv": (
-        "accept the rules, fetch fer2013.tar.gz (about 97 MB) from /data, and unpack it with "
-        "'tar -xzf fer2013.tar.gz'",
-        "fer2013.csv",
-    ),
+GET_ZIP = "press Download, then 'Download dataset as zip' (about 60 MB)"
+GET_CSV = (
+    "accept the rules, fetch fer2013.tar.gz (about 97 MB) from /data, and unpack it with "
+    "'tar -xzf fer2013.tar.gz'"
+)
+KINDS = {  # what it becomes, the bytes needed; by hand: what to get from the page, and its name
+    "folders": ("fer2013", 500_000_000, GET_ZIP, "archive.zip"),
+    "csv": ("fer2013.csv", 1_000_000_000, GET_CSV, "fer2013.csv"),
 }
 STEPS = """
 By hand:
@@ -48,19 +47,19 @@ def download_fer2013(folder: Path, kind: str = "folders", overwrite: bool = Fals
     It appears only once all of it was read. Returns lines to print: what there is now, and what to
     do next. A DatasetError ends with the steps to do it by hand.
     """
-    target, part = folder / PLACES[kind], folder / ".download"
+    place, needed, get, name = KINDS[kind]
+    target, part = folder / place, folder / ".download"
     if target.exists() and not overwrite:
         raise DatasetError(f"{target} exists: train on it, or fetch it again with --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)  # left by a download that was killed
-        needed, free = NEEDED_BYTES[kind], shutil.disk_usage(folder).free
-        if free < needed:
+        if (free := shutil.disk_usage(folder).free) < needed:
             raise DatasetError(f"expected {size(needed)} free in {folder}; received {size(free)}")
         part.mkdir()
         fetched = _fetch(kind, part / "fetched")
         dataset = read_layout(fetched)
-        counts = {name: len(dataset.split(name)) for name in dataset.split_names()}
+        counts = {split: len(dataset.split(split)) for split in dataset.split_names()}
         if "train" not in counts or sorted(dataset.class_names) != sorted(EMOTIONS):
             raise DatasetError(
                 f"expected training images of the classes {', '.join(EMOTIONS)}; received "
@@ -69,12 +68,11 @@ def download_fer2013(folder: Path, kind: str = "folders", overwrite: bool = Fals
         replaced = [(target, part / "before")] if target.exists() else []
         rename_all([*replaced, (fetched, target)])
     except Exception as error:  # kagglehub passes on what requests, zipfile and tarfile raise
-        get, name = BY_HAND[kind]
         steps = STEPS.format(page=PAGES[kind], get=get, name=name, folder=folder, kind=kind)
         raise DatasetError(f"{_reason(error, kind)}\n{steps}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    listed = ", ".join(f"{count:,} {split.replace('_', ' ')}" for split, count in counts.items())
     fewer = f"FER2013 has {TRAINING_IMAGES:,} training images, this copy {counts['train']:,}"
     return [
         f"Fetched FER2013 into {target}: {listed} images of {len(EMOTIONS)} classes",

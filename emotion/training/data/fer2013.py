@@ -33,8 +33,14 @@ def read_csv(path: Path) -> Dataset:
             fields = [field.strip(b' "\r\n') for field in line.split(b",")]
             code, pixels, usage = (fields[c] if c < len(fields) else b"" for c in columns)
             code, usage = code.decode(errors="replace"), usage.decode(errors="replace")
-            name, image = f"{path.name} row {number}", _parse_pixels(pixels)
-            if code in LABELS and usage in CSV_SPLITS and image is not None:
+            name = f"{path.name} row {number}"
+            try:
+                image = np.fromstring(pixels, np.int64, sep=" ")
+            except ValueError:
+                image = np.empty(0)
+            is_image = image.size == IMAGE_SIDE**2 and image.min() >= 0 and image.max() <= 255
+            if is_image and code in LABELS and usage in CSV_SPLITS:
+                image = image.astype(np.uint8).reshape(IMAGE_SIDE, IMAGE_SIDE)
                 found.append((image, LABELS[code], CSV_SPLITS[usage], name))
                 continue
             values = pixels.decode(errors="replace").split()
@@ -58,17 +64,6 @@ def read_csv(path: Path) -> Dataset:
         names=np.array(names),
         sizes_wh=np.full((len(names), 2), IMAGE_SIDE, dtype=np.int32),
     )
-
-
-def _parse_pixels(text: bytes) -> np.ndarray | None:
-    """Return (48, 48) uint8, or None where the text is not 2,304 numbers from 0 to 255."""
-    try:
-        values = np.fromstring(text, np.int64, sep=" ")
-    except ValueError:
-        return None
-    if values.size != IMAGE_SIDE**2 or values.min() < 0 or values.max() > 255:
-        return None
-    return values.astype(np.uint8).reshape(IMAGE_SIDE, IMAGE_SIDE)
 
 
 def csv_row_index(names: np.ndarray) -> np.ndarray:

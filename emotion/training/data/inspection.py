@@ -1,7 +1,7 @@
 """What is in a dataset, what is wrong with it, and what training will do about it; no Keras."""
 
 import textwrap
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -72,13 +72,13 @@ def inspect_dataset(dataset: Dataset) -> dict:
             "without": int((~voted).sum()),
             "agreement": float(agreed.mean()) if len(shares) else 0.0,  # a tie agrees, too
         }
-    rows_of = {}
+    rows_of = defaultdict(list)
     for row, picture in enumerate(hash_images(dataset.images).tolist()):
-        rows_of.setdefault(picture, []).append(row)
+        rows_of[picture].append(row)
     groups = [rows for rows in rows_of.values() if len(rows) > 1]
     pixels, sides = dataset.images, (1, 2)
     lowest, highest, mean = pixels.min(sides), pixels.max(sides), pixels.mean(sides)
-    odd, told, names = {}, np.zeros(len(dataset), dtype=bool), names_of(dataset)
+    odd, told = {}, np.zeros(len(dataset), dtype=bool)
     for kind, mask in (
         ("all black", highest == 0),
         ("all of one grey value", lowest == highest),
@@ -86,7 +86,7 @@ def inspect_dataset(dataset: Dataset) -> dict:
         ("very dark", mean < DARK_MEAN),
         ("very bright", mean > BRIGHT_MEAN),
     ):
-        odd[kind] = [names[row] for row in np.flatnonzero(mask & ~told)]
+        odd[kind] = dataset.names[mask & ~told].tolist()
         told |= mask
     tested, learned = np.isin(splits, TEST_SPLITS), np.isin(splits, ("train", "validation"))
     leaks = remove_leaks(dataset)[1] if tested.any() else None
@@ -105,17 +105,8 @@ def inspect_dataset(dataset: Dataset) -> dict:
         "notes": dataset.notes,
         "unreadable": dataset.unreadable,
         "images": len(dataset),
-        "imbalance": max(of_training) / min(of_training)
-        if all(of_training) and of_training
-        else None,
+        "imbalance": max(of_training) / min(of_training) if min(of_training, default=0) else None,
     }
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    """Return where each image comes from, or its place in the dataset."""
-    if dataset.names is not None:
-        return dataset.names.tolist()
-    return [f"image {row}" for row in range(len(dataset))]
 
 
 def findings(seen: dict) -> list[Finding]:

@@ -30,14 +30,15 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
     }
     found = [finding._asdict() for finding in inspection.findings(seen)]
     write_json(folder / "inspection.json", seen | numbers | {"findings": found})
-    names, class_of = inspection.names_of(dataset), np.array(dataset.class_names)[dataset.labels]
+    class_of = np.array(dataset.class_names)[dataset.labels]
     skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
     tables = {"unreadable": [("name", "reason"), *skipped]}
     for table, key in (("duplicates", "duplicates"), ("conflicts", "conflicting")):
         tables[table] = [("group", "row", "name", "split", "class")]
         for number, rows in enumerate(seen[key], start=1):
             for row in rows:
-                tables[table].append((number, row, names[row], dataset.splits[row], class_of[row]))
+                facts = (column[row] for column in (dataset.names, dataset.splits, class_of))
+                tables[table].append((number, row, *facts))
     for name, rows in tables.items():
         path = folder / f"{name}.csv"
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
@@ -62,7 +63,6 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
 
 
 def _counts_figure(seen: dict) -> Figure:
-    """Draw a bar for each class and split."""
     names, counts = seen["class_names"], seen["counts"]
     figure = Figure(figsize=(2.5 + 1.1 * len(names), 4), layout="constrained")
     axes = figure.subplots()

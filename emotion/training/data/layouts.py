@@ -56,17 +56,15 @@ def resolve_dataset(path: Path) -> Path:
     children = [child for child in sorted(path.iterdir()) if _is_visible(child.name)]
     if any(child.is_dir() and child.name != FEEDBACK_FOLDER for child in children):
         return path
-    files = [child for child in children if child.is_file() and _is_dataset(child)]
+    files = []
+    for child in filter(Path.is_file, children):
+        with child.open("rb") as opened:  # a csv of images, not of votes
+            is_images = child.suffix.lower() == ".csv" and b"pixels" in opened.readline(1000)
+        files += [child] * (is_images or child.suffix.lower() == ".zip")
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise DatasetError(f"expected one dataset in {path}; received {names}: name one of them")
     return files[0] if files else path
-
-
-def _is_dataset(file: Path) -> bool:
-    with file.open("rb") as opened:  # a csv of images, not of votes
-        is_images = b"pixels" in opened.readline(1000)
-    return file.suffix.lower() == ".zip" or (file.suffix.lower() == ".csv" and is_images)
 
 
 def _is_visible(name: str) -> bool:
@@ -169,7 +167,6 @@ def _open_zip(path: Path) -> Iterator[_Files]:
 
 
 def _check_bytes(size: int) -> None:
-    """Refuse an image file by its size before it is read."""
     if size > DEFAULT_LIMITS.max_bytes:
         allowed = f"{DEFAULT_LIMITS.max_bytes / 2**20:g} MB"
         raise ImageError(f"expected a file of at most {allowed}; received {size / 2**20:.1f} MB")

@@ -209,18 +209,16 @@ def _leave_out(dataset: Dataset, tested, finds, keep: bool) -> tuple[Dataset, in
     return dataset.where(keep | ~leaked), int(leaked.sum())
 
 
-# Both return which images of either side are on the other side, too: two (N,) bool
-
-
 def _find_identical(images: np.ndarray, learned: np.ndarray, tested: np.ndarray):
+    """Return which images of either side are on the other side, too: two (N,) bool."""
     digests = hash_images(images)
     leaked = learned & np.isin(digests, digests[tested])
     return leaked, tested & np.isin(digests, digests[leaked])
 
 
 def _find_similar(images: np.ndarray, learned: np.ndarray, tested: np.ndarray):
-    """Small copies are compared first, all with all; only the pairs that are alike there are
-    compared pixel by pixel. Equal images are left to `_find_identical`.
+    """Return the same of images that are alike, not equal: small copies are compared first, all
+    with all, and only the pairs that are alike there pixel by pixel.
     """
     leaked, twins = np.zeros((2, len(images)), dtype=bool)
     step = IMAGE_SIDE // SMALL_SIDE

@@ -64,9 +64,24 @@ def apply_votes(
         names = tuple(sorted({*dataset.class_names, CONTEMPT}))
         places = np.array([names.index(name) for name in dataset.class_names])
         dataset = replace(dataset, class_names=names, labels=places[dataset.labels])
-    if votes_as in ("majority", "distribution"):
-        return _with_crowd_labels(dataset, counts, votes_as)
-    return replace(dataset, votes=as_shares(_by_class(counts, dataset.class_names)))
+    if votes_as not in ("majority", "distribution"):
+        return replace(dataset, votes=as_shares(_by_class(counts, dataset.class_names)))
+    chosen = majority = _majority(counts)
+    if votes_as == "distribution":
+        unique, place = np.unique(counts, axis=0, return_inverse=True)  # many rows are equal
+        chosen = np.array([_distribution(row) for row in unique])[place]
+        chosen[np.isin(dataset.splits, TEST_SPLITS) & ~majority.any(axis=1)] = 0
+    reasons = np.array(CLASSES)[chosen.argmax(axis=1)]
+    reasons = np.where(chosen.any(axis=1), reasons, "no agreement")
+    keep = np.isin(reasons, dataset.class_names)
+    if not keep.any():
+        raise DatasetError("expected votes in which people agree; received none in any row")
+    removed = sorted(Counter(reasons[~keep].tolist()).items())
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in removed) or "none"
+    note = f"FER+ {votes_as}: removed {np.count_nonzero(~keep):,} of {len(keep):,} rows ({listed})"
+    votes = as_shares(_by_class(chosen[keep], dataset.class_names))
+    kept = replace(dataset.where(keep), votes=None if votes_as == "majority" else votes)
+    return replace(kept, labels=votes.argmax(axis=1).astype(np.int64)).noting(note)
 
 
 def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
@@ -113,27 +128,6 @@ def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return np.array(usages)[rows], np.array(counts, np.int64)[rows], rows
 
 
-def _with_crowd_labels(dataset: Dataset, counts: np.ndarray, votes_as: str) -> Dataset:
-    """Return the rows on which people agree, labelled by them, and notes on the others."""
-    chosen = majority = _majority(counts)
-    if votes_as == "distribution":
-        unique, place = np.unique(counts, axis=0, return_inverse=True)  # many rows are equal
-        chosen = np.array([_distribution(row) for row in unique])[place]
-        chosen[np.isin(dataset.splits, TEST_SPLITS) & ~majority.any(axis=1)] = 0
-    reasons = np.array(CLASSES)[chosen.argmax(axis=1)]
-    reasons = np.where(chosen.any(axis=1), reasons, "no agreement")
-    keep = np.isin(reasons, dataset.class_names)
-    if not keep.any():
-        raise DatasetError("expected votes in which people agree; received none in any row")
-    removed = sorted(Counter(reasons[~keep].tolist()).items())
-    listed = ", ".join(f"{count:,} {reason}" for reason, count in removed) or "none"
-    note = f"FER+ {votes_as}: removed {np.count_nonzero(~keep):,} of {len(keep):,} rows ({listed})"
-    kept = dataset.where(keep).noting(note)
-    votes = as_shares(_by_class(chosen[keep], dataset.class_names))
-    labels = votes.argmax(axis=1).astype(np.int64)
-    return replace(kept, labels=labels, votes=None if votes_as == "majority" else votes)
-
-
 def _majority(counts: np.ndarray) -> np.ndarray:
     """Return the votes of the class that has more than half of a row's, else zeros, (N, 10)."""
     counts = np.where(counts >= LEAST_VOTES, counts, 0)
@@ -161,5 +155,4 @@ def _distribution(counts: np.ndarray) -> np.ndarray:
 
 
 def _by_class(counts: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
-    """Return the votes for each of the classes, in their order."""
     return counts[:, [CLASSES.index(name) for name in class_names]]

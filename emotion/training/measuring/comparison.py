@@ -1,8 +1,10 @@
 """Several models side by side on the same images: how good, how honest, how large, how fast."""
 
+import contextlib
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -232,13 +234,11 @@ def _label_dots(axes, rows: Sequence[dict], colors, gap: float, palette: Palette
 
 
 def _machine() -> str:
-    """Return the processor and how many of it there are, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    processor = named[0] if named else platform.processor() or platform.machine()
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if named := re.search(r"^model name\s*: (.+)$", text, re.M):
+            processor = named[1].strip()
     return f"{processor}, {os.cpu_count()} CPUs, {platform.system()}"
 
 
@@ -257,11 +257,9 @@ def _blocks(corner: str, names: Sequence[str], columns: dict[str, list[str]]) ->
 
 
 def _short(count: int | None) -> str:
-    """Return a count in thousands, millions or billions."""
     if count is None:
         return NOTHING
-    units = (
-        (size, unit) for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")) if count >= size
-    )
-    size, unit = next(units, (1, ""))
-    return f"{count / size:.3g}{unit}"
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"

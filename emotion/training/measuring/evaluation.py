@@ -36,12 +36,10 @@ class Evaluation:
 
     @property
     def confidence(self) -> np.ndarray:
-        """Return the probability of each answer, (N,) float."""
         return self.probabilities.max(axis=1)
 
     @property
     def right(self) -> np.ndarray:
-        """Return which answers equal the label, (N,) bool."""
         return self.labels == self.predictions
 
     @property
@@ -164,9 +162,8 @@ class Evaluation:
         """Return the evaluation of the images without `twins`; None if unknown or none is left."""
         if self.twins is None or self.twins.all():
             return None
-        kept = ~self.twins
-        votes = None if self.votes is None else self.votes[kept]
-        labels, probabilities = self.labels[kept], self.probabilities[kept]
+        votes = None if self.votes is None else self.votes[~self.twins]
+        labels, probabilities = self.labels[~self.twins], self.probabilities[~self.twins]
         return replace(self, labels=labels, probabilities=probabilities, votes=votes, twins=None)
 
     def figures(self) -> dict:

@@ -88,10 +88,6 @@ class SplitResult:
         one_crop = self.one_crop.figures() if self.one_crop else None
         return self.evaluation.summary() | {"one_crop": one_crop}
 
-    def report(self) -> dict:
-        """Return the content of the report's `evaluation.json`: the summary and the robustness."""
-        return self.summary() | {"robustness": list(self.robustness)}
-
 
 def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
     """Measure a model on one split; `robustness` takes the longest. Raises DatasetError."""
@@ -150,7 +146,8 @@ def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[dict, ...
     Of a dataset of more than `CORRUPTED_IMAGES`, so many are taken. `accuracy_one_crop`, without
     the mirror image, is None if photos are answered so anyway.
     """
-    sample, rows = sample_of(dataset), []
+    chosen = np.random.default_rng(SEED).permutation(len(dataset))[:CORRUPTED_IMAGES]  # always same
+    sample, rows = dataset.where(np.isin(np.arange(len(dataset)), chosen)), []
 
     def measure(corruption: str, level: str, description: str, images: np.ndarray) -> None:
         changed, one_crop = replace(sample, images=images), None
@@ -165,11 +162,3 @@ def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[dict, ...
         for level, strength in zip(LEVELS, strengths, strict=True):
             measure(name, level, description.format(strength), change(sample.images, strength))
     return tuple(rows)
-
-
-def sample_of(dataset: Dataset) -> Dataset:
-    """Return at most `CORRUPTED_IMAGES` images of a dataset, always the same ones."""
-    if len(dataset) <= CORRUPTED_IMAGES:
-        return dataset
-    chosen = np.random.default_rng(SEED).permutation(len(dataset))[:CORRUPTED_IMAGES]
-    return dataset.where(np.isin(np.arange(len(dataset)), chosen))

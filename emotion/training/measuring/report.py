@@ -136,13 +136,22 @@ def summary_lines(evaluation: Evaluation, one_crop: Evaluation | None = None) ->
 def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
     """Write the numbers, tables and figures of one split; return what the page shows of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    numbers, evaluation = result.report(), result.evaluation
+    evaluation, names = result.evaluation, result.evaluation.class_names
+    numbers = result.summary() | {"robustness": list(result.robustness)}
     write_json(folder / "evaluation.json", numbers)
     coverage, risk = evaluation.risk_coverage()
     hundred = np.unique(np.ceil(np.arange(1, 101) / 100 * len(risk)).astype(int)) - 1
+    matrices = {
+        "confusion_matrix": evaluation.confusion,
+        "confusion_matrix_normalised": evaluation.confusion_normalised,
+    }
     tables = {
-        "confusion_matrix": _matrix_rows(evaluation, evaluation.confusion),
-        "confusion_matrix_normalised": _matrix_rows(evaluation, evaluation.confusion_normalised),
+        table: [
+            {"true_class": name} | dict(zip(names, row, strict=True))
+            for name, row in zip(names, matrix.tolist(), strict=True)
+        ]
+        for table, matrix in matrices.items()
+    } | {
         "classification_report": evaluation.per_class(),
         "reliability": evaluation.reliability(),
         "risk_coverage": [{"coverage": coverage[i], "risk": risk[i]} for i in hundred],
@@ -157,7 +166,12 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
         write_figure(folder / f"{name}.png", draw(*figure))
     samples = {"right": right_samples(result), "wrong": wrong_samples(result)}
     for name, shown in samples.items():
-        write_csv(folder / f"samples_{name}.csv", list(map(_sample_row, shown)))
+        rows = []
+        for sample in shown:
+            votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
+            row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
+            rows.append({key: row[key] for key in row if key != "image"})
+        write_csv(folder / f"samples_{name}.csv", rows)
         if faces:
             figure = draw(sample_sheet, shown, f"Surest {name} answers")
             write_figure(folder / f"samples_{name}.png", figure)
@@ -178,21 +192,6 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
         "voted": sum(bool(sample["votes"]) for sample in mistakes),
         "voters_agree": sum(map(_voters_agree, mistakes)),
     }
-
-
-def _matrix_rows(evaluation: Evaluation, matrix: np.ndarray) -> list[dict]:
-    names = evaluation.class_names
-    return [
-        {"true_class": true_class} | dict(zip(names, row, strict=True))
-        for true_class, row in zip(names, matrix.tolist(), strict=True)
-    ]
-
-
-def _sample_row(sample: dict) -> dict:
-    """Return a sample as a row of a table, without its image."""
-    votes = " ".join(f"{name}:{part:.2f}" for name, part in sample["votes"].items())
-    row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
-    return {name: value for name, value in row.items() if name != "image"}
 
 
 def _voters_agree(sample: dict) -> bool:

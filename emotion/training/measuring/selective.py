@@ -27,11 +27,11 @@ LEAST_IMAGES = 100  # with fewer a threshold would be chance: the defaults of `T
 DIGITS = 3
 
 
-def verdict_facts(labels: np.ndarray, probabilities: np.ndarray, split: str = "validation") -> dict:
+def verdict_facts(labels: np.ndarray, probabilities: np.ndarray) -> dict:
     """Return what a model's card says under `verdict`: the thresholds and what they give.
 
-    Labels, (N,) int, and probabilities, (N, classes), are of images that were not learned from, as
-    they are served. A share of no faces is None.
+    Labels, (N,) int, and probabilities, (N, classes), are of the validation images, as they are
+    served. A share of no faces is None.
     """
     right = probabilities.argmax(axis=1) == labels
     thresholds = choose_thresholds(labels, probabilities)
@@ -46,7 +46,7 @@ def verdict_facts(labels: np.ndarray, probabilities: np.ndarray, split: str = "v
         "coverage": mean_of(sure),
         "accuracy_when_sure": mean_of(right[sure]),
         "named_when_unsure": mean_of(np.array(named)),
-        "split": split,
+        "split": "validation",
         "images": len(labels),
     }
 
