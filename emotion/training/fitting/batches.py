@@ -18,8 +18,7 @@ DEPTHWISE_NETWORKS = ("mini_xception", "mobilenetv2")
 class FaceBatches:
     """Batches of (faces, targets, weights), each the same whenever it is asked for.
 
-    Faces are (batch, side, side, 1) float32 in [0, 1]. With two heads, targets and weights are
-    dicts by the heads' names.
+    Faces are (batch, side, side, 1) float32 in [0, 1]; targets and weights of two heads are dicts.
     """
 
     images: np.ndarray  # (N, 48, 48) uint8
