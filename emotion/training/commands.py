@@ -1,7 +1,4 @@
-"""The commands of `emotion_model_training.py`: what each does with the flags it was given.
-
-What imports Keras is imported inside the command that needs it.
-"""
+"""The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
 import json

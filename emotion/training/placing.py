@@ -53,10 +53,7 @@ def staged(settings: TrainingSettings) -> Iterator[Path]:
 def publish_finished(
     finished: Sequence[Published], folder: Path, settings: TrainingSettings
 ) -> tuple[Published, ...]:
-    """Move finished models to the places in `models/` that they have in their folder.
-
-    Raises TrainingError: the present ones are better; the finished ones stay in their folder.
-    """
+    """Move finished models to their places in `models/`; raise TrainingError if one is worse."""
     models = Path(settings.models)
     pairs = [(model, ModelFiles(models / model.stem.relative_to(folder))) for model in finished]
     if not settings.overwrite:

@@ -103,9 +103,7 @@ def publish_average(
 
 
 def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
-    """Let a network answer with the weighted geometric mean of its answer and another's, which has
-    the same features: the last layer moves a share of the way to that of the other.
-    """
+    """Answer with the weighted geometric mean of two networks that have the same features."""
     last = network.layers[-1]
     pairs = zip(last.get_weights(), other.layers[-1].get_weights(), strict=True)
     last.set_weights([(1 - share) * own + share * theirs for own, theirs in pairs])

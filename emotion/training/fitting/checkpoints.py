@@ -117,9 +117,8 @@ class Checkpoint:
 
 
 def take_over_finished_run(dataset: Dataset, settings: TrainingSettings) -> Path | None:
-    """Give a finished run of the same data and settings, if there is one, this run's name.
-
-    It is there when its model was not published. Return its folder; None if this run has begun.
+    """Give a finished run of the same data and settings, whose model was not published, this run's
+    name, and return its old folder; None if there is none, or if this run has begun.
     """
     if any(settings.run_folder().glob("*")):
         return None

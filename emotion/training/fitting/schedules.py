@@ -33,10 +33,7 @@ def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, 
 
 
 def side_of(settings: TrainingSettings, epoch: int) -> int:
-    """Return the side in pixels of the faces in an epoch, counted from 0.
-
-    Progressive resizing (Tan and Le 2021, "EfficientNetV2"): each side has its part of the epochs.
-    """
+    """Return the side in pixels of the faces in an epoch from 0: progressive resizing."""
     sides = SIDES[SIDES.index(settings.smallest_side) :]
     return sides[min(epoch * len(sides) // settings.epochs, len(sides) - 1)]
 
