@@ -1,7 +1,4 @@
-"""The commands of `emotion_model_training.py`: what each does with the flags it was given.
-
-What imports Keras is imported inside the command that needs it.
-"""
+"""The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
 import json
@@ -71,14 +68,11 @@ def ensemble(options: argparse.Namespace) -> None:
         print("Without --dataset it is neither calibrated nor measured")
         return
     dataset, leaks = read_for_training(settings)
-    splits = {  # what tells which images were held out from each member
-        json.dumps(
-            [part(_card_of(stem), "dataset").get("fingerprint", str(stem))]
-            + [_settings_of(stem).get(name) for name in SPLITS]
-        )
-        for stem in stems
-    }
-    if len(splits) > 1:
+    splits = {}  # what tells which images were held out from each member
+    for stem in stems:
+        fingerprint = part(_card_of(stem), "dataset").get("fingerprint", str(stem))
+        splits[stem] = fingerprint, [_settings_of(stem).get(name) for name in SPLITS]
+    if any(split != splits[stems[0]] for split in splits.values()):
         print(
             "Note: the members do not all say that they were trained on one split of one dataset; "
             "those that learned from images of this validation split make the average look surer"
@@ -121,9 +115,7 @@ def compare(options: argparse.Namespace) -> None:
     settings = settings_from(options, _settings_of(stems[0]))
     split = read_split(settings, options, stems[0], load_model(stems[0]).class_names)
 
-    def tell(name: str) -> None:
-        say(f"Measuring {name}", file=sys.stderr)  # stdout belongs to the result
-
+    tell = partial(say, "Measuring", file=sys.stderr)  # stdout belongs to the result
     rows = comparison.compare_models(stems, split, tell)
     print(f"{len(split):,} images of the split {options.split}", *split.notes, "", sep="\n")
     print(*comparison.comparison_lines(rows), sep="\n")
@@ -187,9 +179,6 @@ def convert(options: argparse.Namespace) -> None:
     print(f"Wrote {files.fast_form}")
 
 
-# What several commands share
-
-
 def read_for_training(settings: TrainingSettings):
     """Return the dataset with its splits and without leaks, and the `Leaks`; print both."""
     from emotion.training.data.datasets import read_datasets
@@ -207,13 +196,9 @@ def read_for_training(settings: TrainingSettings):
     what, skipped = "Kept" if leaks.kept else "Removed", list(dataset.unreadable)
     if len(skipped) > SKIPPED_LINES:
         skipped[SKIPPED_LINES:] = [f"{len(skipped) - SKIPPED_LINES} more"]
-    print(
-        f"Images: {counts}; classes: {', '.join(dataset.class_names)}",
-        *dataset.notes,
-        *(f"{what} {count:,} {images}" for images, count in leaked.items() if count),
-        *(f"Skipped {line}" for line in skipped),
-        sep="\n",
-    )
+    lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
+    lines += [f"{what} {count:,} {images}" for images, count in leaked.items() if count]
+    print(*lines, *(f"Skipped {line}" for line in skipped), sep="\n")
     return dataset, leaks
 
 
@@ -234,10 +219,10 @@ def read_split(
         dataset = dataset.split(options.split)
     if options.labels == "majority" and not settings.votes:
         raise TrainingError("expected --votes fer2013new.csv for --labels majority; received none")
-    by_majority = options.labels == "majority" or (
-        options.labels == "auto" and _card_of(stem).get("answers") == "votes"
-    )
-    if by_majority and settings.votes and settings.votes_as == "second-head":
+    labels = options.labels
+    if labels == "auto" and _card_of(stem).get("answers") == "votes":
+        labels = "majority"
+    if labels == "majority" and settings.votes and settings.votes_as == "second-head":
         dataset = with_majority_labels(dataset, Path(settings.votes))
     return match_classes(dataset, class_names, options.known_classes_only)
 
@@ -264,14 +249,12 @@ def _settings_of(stem: Path) -> dict[str, object]:
 def _look_at_target(settings: TrainingSettings) -> None:
     """Say what will become of a model of the new one's name; refuse a folder that is read-only."""
     target = ModelFiles(Path(settings.models) / settings.name)
-    folder = target.stem.parent
+    folder, expected = target.stem.parent, "expected a folder that can be written to as --models"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise TrainingError(
-            f"expected a folder that can be written to as --models; {folder}: {error.strerror}"
-        ) from error
+        raise TrainingError(f"{expected}; {folder}: {error.strerror}") from error
     if target.weights.exists():
         when = "it is" if settings.overwrite else "if the new model is at least as good, it is"
         print(f"{target.stem} exists; {when} replaced and kept as {target.previous.name}")

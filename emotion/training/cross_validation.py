@@ -35,12 +35,9 @@ class CrossValidation:
 
     @property
     def pooled(self) -> Evaluation:
-        """Return one evaluation of all images."""
-        return Evaluation(
-            class_names=self.evaluations[0].class_names,
-            labels=np.concatenate([each.labels for each in self.evaluations]),
-            probabilities=np.concatenate([each.probabilities for each in self.evaluations]),
-        )
+        labels = np.concatenate([each.labels for each in self.evaluations])
+        answers = np.concatenate([each.probabilities for each in self.evaluations])
+        return Evaluation(self.evaluations[0].class_names, labels, answers)
 
     @property
     def spread(self) -> dict[str, dict[str, float]]:
@@ -53,16 +50,13 @@ class CrossValidation:
 
 
 def cross_validate(
-    dataset: Dataset,
-    settings: TrainingSettings,
-    on_fold: Callable[[str], None] = lambda line: None,
+    dataset: Dataset, settings: TrainingSettings, on_fold: Callable[[str], None] = lambda line: None
 ) -> CrossValidation:
     """Train and test `settings.folds` times.
 
     For each part: choose it as the test split, the same person never on both sides -> remove leaks
     -> hold out validation -> fit -> calibrate on validation -> answer the part's images. Finished
-    folds are kept below `settings.runs`; one that was killed goes on from its last epoch. `on_fold`
-    is called after each fold with a line about it.
+    folds are kept below `settings.runs`; one that was killed goes on from its last epoch.
 
     Raises DatasetError (too few images or persons) or TrainingError (a kept fold is of other data).
     """
@@ -76,11 +70,8 @@ def cross_validate(
         fold, answers = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
         evaluation = Evaluation(parts.class_names, tested.labels, answers)
         evaluations.append(evaluation)
-        counts = {
-            "training_images": len(parts.split("train")),
-            "validation_images": len(parts.split("validation")),
-            "test_images": len(tested),
-        }
+        splits = {"training": "train", "validation": "validation", "test": "test"}
+        counts = {f"{name}_images": len(parts.split(split)) for name, split in splits.items()}
         figures = {"accuracy": evaluation.accuracy, "macro_f1": evaluation.macro_f1}
         rows.append({"fold": number, **figures, **counts, **fold})
         images.append(tested.images)
@@ -151,10 +142,7 @@ def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndar
 
 
 def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndarray] | None:
-    """Return what was kept of a finished fold, None where nothing is.
-
-    Raises TrainingError: it had other data or settings, or cannot be used.
-    """
+    """Return what was kept of a finished fold, None where nothing is."""
     path = _file_of(settings)
     if not path.exists():
         return None

@@ -20,20 +20,15 @@ from emotion.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
-class Published:
-    """A finished model: its files without suffix, and the figures of each split but training."""
-
-    stem: Path
-    results: dict[str, SplitResult]
+class Published:  # a finished model
+    stem: Path  # of its files
+    results: dict[str, SplitResult]  # of each split but training
     answers: str = "labels"  # or "votes", if it answers as most voters of FER+ do
 
 
 @contextlib.contextmanager
 def staged(settings: TrainingSettings) -> Iterator[Path]:
-    """Give an empty folder in that of the run; it goes afterwards, unless its model was refused.
-
-    Raises TrainingError where the disk fills or a folder cannot be written to.
-    """
+    """Give an empty folder in that of the run; it goes afterwards, unless its model was refused."""
     folder, is_refused = settings.run_folder() / "finished", False
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -58,10 +53,7 @@ def staged(settings: TrainingSettings) -> Iterator[Path]:
 def publish_finished(
     finished: Sequence[Published], folder: Path, settings: TrainingSettings
 ) -> tuple[Published, ...]:
-    """Move finished models to the places in `models/` that they have in their folder.
-
-    Raises TrainingError: the present ones are better; the finished ones stay in their folder.
-    """
+    """Move finished models to their places in `models/`; raise TrainingError if one is worse."""
     models = Path(settings.models)
     pairs = [(model, ModelFiles(models / model.stem.relative_to(folder))) for model in finished]
     if not settings.overwrite:
@@ -109,8 +101,7 @@ def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
        into their places, the weights last.
 
     Where a step fails, all is undone, and the OSError raised. Where the process is killed, one of
-    the two has no weights, so `load_model` refuses it: a loadable pair always has its own card. A
-    target without weights is not worth keeping as NAME.previous.
+    the two has no weights, so `load_model` refuses it: a loadable pair always has its own card.
     """
     renames = []
     with contextlib.ExitStack() as hidden_folders:
@@ -118,7 +109,7 @@ def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
             target.stem.parent.mkdir(parents=True, exist_ok=True)
             hidden = tempfile.TemporaryDirectory(prefix=".part-", dir=target.stem.parent)
             folder = Path(hidden_folders.enter_context(hidden))
-            if target.weights.exists():
+            if target.weights.exists():  # else it is not worth keeping
                 renames += _replacement(target, target.previous, folder / "previous")
             renames += _replacement(finished, target, folder / "finished")
         rename_all(renames)
@@ -139,11 +130,9 @@ def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[t
 
 def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
     """Return (from, to) of each file that a model has, the weights first."""
-    pairs = [
-        (one.weights, one.architecture, one.card, one.fast_form, one.fast_form_seal, report_of(one))
-        for one in (files, others)
-    ]
-    return [(path, place) for path, place in zip(*pairs, strict=True) if path.exists()]
+    kinds = ("weights", "architecture", "card", "fast_form", "fast_form_seal")
+    pairs = [(getattr(files, kind), getattr(others, kind)) for kind in kinds]
+    return [pair for pair in (*pairs, (report_of(files), report_of(others))) if pair[0].exists()]
 
 
 def report_of(files: ModelFiles) -> Path:

@@ -31,7 +31,6 @@ from emotion.training.measuring.selective import verdict_facts
 from emotion.training.placing import Published, publish_finished, report_of, staged
 from emotion.training.settings import TrainingSettings
 
-CARD_VERSION = 1
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "onnxruntime", "scikit-learn")
 LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is of the votes
 SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in another order
@@ -51,7 +50,7 @@ def publish(
     """
     weights = settings.starting_weights()
     started_from = None if weights == "none" else {"name": Path(weights).name}
-    if started_from and weights != "imagenet" and not weights.endswith(".h5"):
+    if weights not in ("none", "imagenet") and not weights.endswith(".h5"):
         started_from = named_with_hash(weights)
     teachers = [named_with_hash(one) for one in (*settings.teachers, *settings.votes_teachers)]
     selection = {"by": "validation accuracy", "split": "validation"}
@@ -84,9 +83,7 @@ def publish_average(
     dataset: Dataset | None = None,
     leaks: Leaks | None = None,
 ) -> Published:
-    """Put the average of several models into the models folder.
-
-    With data it is calibrated on the validation images and measured on each split.
+    """Put the average of several models into the models folder; with data, calibrated and measured.
 
     Raises DatasetError (unknown classes), or TrainingError as `publish` does.
     """
@@ -106,20 +103,14 @@ def publish_average(
 
 
 def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
-    """Let a network answer with the weighted geometric mean of its answer and another's.
-
-    Both have the same features; the last layer moves a share of the way to that of the other.
-    """
+    """Answer with the weighted geometric mean of two networks that have the same features."""
     last = network.layers[-1]
     pairs = zip(last.get_weights(), other.layers[-1].get_weights(), strict=True)
     last.set_weights([(1 - share) * own + share * theirs for own, theirs in pairs])
 
 
 def calibrate(network: keras.Model, validation: Dataset) -> float:
-    """Divide the last layer by the temperature that fits the validation data; return it.
-
-    The answers stay the same and the percentages become honest (Guo et al. 2017).
-    """
+    """Divide the last layer by the temperature that fits (Guo et al. 2017); return it."""
     probabilities = predict_images(network.predict_on_batch, validation.images)
     temperature = fit_temperature(validation.labels, probabilities)
     last = network.layers[-1]
@@ -128,21 +119,14 @@ def calibrate(network: keras.Model, validation: Dataset) -> float:
 
 
 def choose_serving(network: keras.Model, validation: Dataset) -> dict:
-    """Return the card's `serving`.
-
-    Mirrored faces are averaged in unless that lowers the accuracy or changes nothing.
-    """
-    plain, mirrored = (
-        predict_images(network.predict_on_batch, images)
-        for images in (validation.images, validation.images[:, :, ::-1])
-    )
+    """Return the card's `serving`; the mirror counts unless it hurts or changes nothing."""
+    views, labels = (validation.images, validation.images[:, :, ::-1]), validation.labels
+    plain, mirrored = (predict_images(network.predict_on_batch, view) for view in views)
     mean = (plain + mirrored) / 2
-    right_plain, right_mean = (
-        np.mean(answers.argmax(axis=1) == validation.labels) for answers in (plain, mean)
-    )
+    right_plain, right_mean = (np.mean(one.argmax(axis=1) == labels) for one in (plain, mean))
     if right_mean < right_plain or np.allclose(plain, mirrored, atol=SAME_ANSWER):
         return asdict(Serving())
-    return asdict(Serving(True, fit_temperature(validation.labels, mean)))
+    return asdict(Serving(True, fit_temperature(labels, mean)))
 
 
 def _finish(
@@ -150,15 +134,12 @@ def _finish(
     network: keras.Model,
     class_names: Sequence[str],
     settings: TrainingSettings,
-    facts: dict,
+    facts: dict,  # for the card
     dataset: Dataset | None,
     leaks: Leaks | None,
     history: Sequence[dict] = (),
 ) -> Published:
-    """Calibrate, save and measure a network, or without data only save it, in the folder of `stem`.
-
-    `facts` go on the card.
-    """
+    """Calibrate, save and measure a network at `stem`, or without data only save it."""
     files = ModelFiles(stem)
     if dataset is not None:
         validation = dataset.split("validation")
@@ -184,7 +165,7 @@ def _finish(
         with contextlib.suppress(ModuleNotFoundError):  # tensorflow-cpu has another name
             versions[library] = version(library)
     card = {
-        "card": CARD_VERSION,
+        "card": 1,  # the version of its form
         "name": settings.name,
         "created": datetime.now(UTC).date().isoformat(),
         "class_names": list(class_names),

@@ -16,7 +16,6 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 SIDES = (24, 32, 40, 48)
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
-CPU_FLAGS_OF_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 # What a value must be: in words, and as a test
 FROM_1 = ("at least 1", lambda value: value >= 1)
@@ -31,7 +30,6 @@ A_PATH = ("at least one path", lambda value: len(value) > 0)
 
 
 def _row(default, text: str, limit: tuple | None = None, choices: tuple[str, ...] = ()):
-    """Return a row of the table: default, help, and what the value must be."""
     return field(default=default, metadata={"help": text, "choices": choices, "limit": limit})
 
 
@@ -168,8 +166,8 @@ class TrainingSettings:
         if self.precision != "auto":
             return self.precision
         described = CPU_DESCRIPTION.read_text("utf-8") if CPU_DESCRIPTION.exists() else ""
-        has_bfloat16 = any(flag in described for flag in CPU_FLAGS_OF_BFLOAT16)
-        return "mixed_bfloat16" if has_bfloat16 else "float32"
+        is_fast = any(flag in described for flag in ("avx512_bf16", "amx_bf16"))
+        return "mixed_bfloat16" if is_fast else "float32"
 
     def starting_weights(self) -> str:
         """Return "imagenet", "none" or the path of a model, with "auto" decided."""
@@ -185,8 +183,6 @@ class TrainingSettings:
             "learning_rate": self.rate(),
             "precision": self.resolved_precision(),
             "weights": self.starting_weights(),
-            "teachers": list(self.teachers),
-            "votes_teachers": list(self.votes_teachers),
         }
 
 
@@ -198,8 +194,7 @@ SPLITS = "test_share folds fold validation_share seed".split()
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Add a flag for each named setting; a flag that is not given is left out of the result."""
-    settings = {setting.name: setting for setting in fields(TrainingSettings)}
-    for setting in (settings[name] for name in names):
+    for setting in (TrainingSettings.__dataclass_fields__[name] for name in names):
         default, choices = setting.default, setting.metadata["choices"]
         how = {"type": type(default), "metavar": type(default).__name__.upper()}
         if isinstance(default, bool):

@@ -26,9 +26,6 @@ from emotion.training.settings import BEST_RATES, TrainingSettings
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
-LABEL_SMOOTHINGS = (0.0, 0.2)
-MIXUPS = (0.0, 0.4)
-BATCH_SIZES = (32, 64, 128, 256)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
 TRIALS_TO_COMPARE = 10  # with fewer, nothing is said about what made the difference
@@ -43,9 +40,7 @@ COLUMNS = {  # of a table; the others have the names of the settings
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One training run of a search."""
-
+class Trial:  # one training run of a search
     number: int  # counted from 1
     state: str  # "complete", "pruned" (stopped early for being behind the others) or "failed"
     settings: dict[str, object]  # those that are searched
@@ -76,9 +71,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """A search and what came out of it."""
-
+class Tuning:  # a search and what came out of it
     settings: TrainingSettings  # what was not searched, and where the search started
     trials: tuple[Trial, ...]  # in the order they were run
     importances: dict[str, float]  # share of the differences, the largest first; empty if unknown
@@ -104,8 +97,7 @@ def tune(
     The first has the settings as they are given; the next are drawn at random, and then by the
     tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
     optimization"). Trials below the median of the earlier ones at the same epoch are stopped. A
-    search that was killed goes on where it stopped, in the middle of a trial too. `on_trial` is
-    called after each trial with a line about it.
+    search that was killed goes on where it stopped, in the middle of a trial too.
 
     Raises TrainingError: there is another search of this name, or the first trial fails.
     """
@@ -145,10 +137,10 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
         "optimizer": CategoricalDistribution(choices["optimizer"]),
         "rate_factor": between(RATE_FACTORS, factor, log=True),
         "weight_decay": between(WEIGHT_DECAYS, settings.weight_decay, log=True),
-        "label_smoothing": between(LABEL_SMOOTHINGS, settings.label_smoothing),
+        "label_smoothing": between((0.0, 0.2), settings.label_smoothing),
         "augmentation": CategoricalDistribution(choices["augmentation"]),
-        "mixup": between(MIXUPS, settings.mixup),
-        "batch_size": CategoricalDistribution(sorted({*BATCH_SIZES, settings.batch_size})),
+        "mixup": between((0.0, 0.4), settings.mixup),
+        "batch_size": CategoricalDistribution(sorted({32, 64, 128, 256, settings.batch_size})),
         "schedule": CategoricalDistribution(choices["schedule"]),
     }
 
@@ -164,7 +156,7 @@ def _open_study(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "trials.db"
     storage = None
-    url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    url = str(URL.create("sqlite", database=str(path)))
     try:
         storage = optuna.storages.RDBStorage(url)
         study = optuna.create_study(
@@ -188,7 +180,6 @@ def _open_study(
 
 
 def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings) -> Trial:
-    """Propose settings, train with them, and keep what came out."""
     place = len(_finished(study))
     # The seed belongs to the place, so a search that was interrupted proposes what it would have
     # proposed, and not its first random settings again.

@@ -29,10 +29,8 @@ def winner_command(tuning: Tuning) -> str:
             continue
         if isinstance(value, tuple):
             words += [flag, *value]
-        elif value is True:
-            words.append(flag)
         else:  # a value may begin with a dash
-            words.append(f"{flag}={value}")
+            words.append(flag if value is True else f"{flag}={value}")
     return shlex.join(words)
 
 
@@ -82,9 +80,8 @@ def _draw(tuning: Tuning) -> Figure:
                 axes.plot(*points, marker, label=LABELS[state], **style)
         axes.grid(alpha=0.3)
 
-    numbers = [trial.number for trial in trials]
+    numbers, so_far = [trial.number for trial in trials], np.maximum.accumulate(heights)
     plot(by_trial, numbers)
-    so_far = np.maximum.accumulate(heights)
     by_trial.step(numbers, so_far, where="post", label="best so far", zorder=0)
     text, place = f"trial {best.number}: {best.accuracy:.2%}", (best.number, best.accuracy)
     by_trial.annotate(text, place, textcoords="offset points", xytext=(0, 7), ha="center")

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import keras
 import numpy as np
 import pytest
 from model_folder import write_card, write_pair
@@ -17,7 +18,7 @@ import emotion_model_training
 from emotion.errors import ModelError, TrainingError
 from emotion.labels import EMOTIONS
 from emotion.model.card import load_card
-from emotion.model.keras import ModelFiles, import_keras
+from emotion.model.keras import ModelFiles
 from emotion.model.runtime import load_model
 from emotion.training import publishing
 from emotion.training.data.datasets import Dataset
@@ -33,7 +34,6 @@ from emotion.training.publishing import blend_last_layers, choose_serving, witho
 from emotion.training.settings import TrainingSettings
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
-OLDEST_CLASSES = EMOTIONS[::-1]
 OLD_CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "sad", "surprise")
 STEMS = ("m", "fer2013/m")
 
@@ -80,11 +80,13 @@ def test_each_head_becomes_a_model_and_is_measured_on_what_it_answers(folder, ca
         # the squares stand elsewhere in the mirror
         assert served.card["serving"] == {"mirrored": False, "temperature": 1}
 
-    def evaluated(model: str, *more: str) -> dict:
+    def evaluate(model: str, *more: str) -> int:
         arguments = ["evaluate", f"{folder}/models/{model}", "--dataset", f"{folder}/fer2013.csv"]
-        code = emotion_model_training.main([*arguments, "--runs", f"{folder}/runs", *more])
-        shown = capsys.readouterr()
-        return json.loads(shown.out) if code == 0 else {"exit code": code, "error": shown.err}
+        return emotion_model_training.main([*arguments, "--runs", f"{folder}/runs", *more])
+
+    def evaluated(*arguments: str) -> dict:
+        assert evaluate(*arguments) == 0
+        return json.loads(capsys.readouterr().out)
 
     votes = ("--json", "--votes", f"{folder}/fer2013new.csv")
     figures = evaluated("detection_model", *votes)
@@ -97,9 +99,8 @@ def test_each_head_becomes_a_model_and_is_measured_on_what_it_answers(folder, ca
         figures = evaluated("detection_model", *more)
         assert figures["images"] == 35
         assert figures["accuracy"] < 0.2
-    refused = evaluated("detection_model", "--labels", "majority")
-    assert refused["exit code"] == 1
-    assert "--votes" in refused["error"]
+    assert evaluate("detection_model", "--labels", "majority") == 1
+    assert "--votes" in capsys.readouterr().err
 
 
 def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monkeypatch):
@@ -115,8 +116,7 @@ def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monk
     assert model.card["verdict"] == verdict_facts(validation.labels, answers)
     assert model.card["verdict"] != verdict_facts(validation.labels, plain)
     figures = model.card["metrics"]["validation"]
-    expected = Evaluation(EMOTIONS, validation.labels, answers).figures()
-    assert {name: figures[name] for name in expected} == expected
+    assert figures.items() >= Evaluation(EMOTIONS, validation.labels, answers).figures().items()
     assert figures["one_crop"] == Evaluation(EMOTIONS, validation.labels, plain).figures()
 
 
@@ -152,7 +152,6 @@ def test_mirrored_faces_count_where_they_do_not_hurt():
 
 
 def test_blended_last_layer_answers_with_the_geometric_mean():
-    keras = import_keras()
     features = keras.Input((3,))
     one, other = (keras.Model(features, keras.layers.Dense(2, "softmax")(features)) for _ in "ab")
     given = np.array([[1.0, -2.0, 0.5]], np.float32)
@@ -185,7 +184,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def replacement(tmp_path):
     """Return two finished models, each with the present one; one of those replaced another."""
     finished, models = tmp_path / "finished", tmp_path / "models"
-    write_model(models / "m.previous", 2, OLDEST_CLASSES)
+    write_model(models / "m.previous", 2, EMOTIONS[::-1])
     return [
         (write_model(finished / stem, 1), write_model(models / stem, 0, OLD_CLASSES))
         for stem in STEMS
@@ -193,10 +192,8 @@ def replacement(tmp_path):
 
 
 def failures(replacement, for_good: bool):
-    """Replace, the disk being full at the first write, then at the second, until all goes well.
-
-    After each failure, what was written is yielded. If the disk stays full `for_good`, nothing can
-    be undone, as after a kill.
+    """Replace, the disk being full at the first write, then at the second, until all goes well;
+    yield each time what was written. If it stays full `for_good`, nothing can be undone.
     """
 
     def failing(write, number: int, writes: list):
@@ -211,8 +208,8 @@ def failures(replacement, for_good: bool):
     for number in count(1):
         writes = []
         with pytest.MonkeyPatch.context() as patch:
-            for place, name in ((shutil, "copyfile"), (Path, "rename")):
-                patch.setattr(place, name, failing(getattr(place, name), number, writes))
+            patch.setattr(shutil, "copyfile", failing(shutil.copyfile, number, writes))
+            patch.setattr(Path, "rename", failing(Path.rename, number, writes))
             try:
                 return move_into_place(replacement)
             except OSError:
@@ -242,7 +239,6 @@ def test_a_disk_that_is_full_at_any_write_changes_nothing(replacement, tmp_path)
 
 def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_path):
     def served(stem: Path) -> tuple:
-        """Return the weights and the class names that are served; raise where `load_model` does."""
         files = ModelFiles(stem)
         files.require_pair()
         sha256 = files.hashes()["weights_sha256"]

@@ -46,13 +46,18 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def averaged(trained, tiny_model):
-    """Average two models through the command; return the stem of the average and what was said."""
-    members = [f"{trained}/models/detection_model", str(tiny_model)]
+def members(trained, tiny_model) -> list[str]:
+    return [f"{trained}/models/detection_model", str(tiny_model)]
+
+
+@pytest.fixture(scope="module")
+def averaged(trained, members) -> Path:
+    """Average two models through the command; return the stem of the average."""
     where = ["--models", f"{trained}/models", "--runs", f"{trained}/runs", "--name", "average"]
     with contextlib.redirect_stdout(io.StringIO()) as said:
         assert run(["ensemble", *members, "--dataset", f"{trained}/data", *where]) == 0
-    return trained / "models" / "average", said.getvalue()
+    assert "Note: the members" in said.getvalue(), "they were not trained on one split"
+    return trained / "models" / "average"
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -108,20 +113,13 @@ def test_evaluate_repeats_the_figures_of_the_card(trained, tiny_model, capsys):
             assert (word in shown) == (word in words)
 
 
-def test_ensemble_is_an_ordinary_model(averaged):
-    stem, said = averaged
-    average = load_model(stem)
-    assert (average.runtime, average.notes) == ("ONNX Runtime", ())
-    names = [member["name"] for member in average.card["average_of"]]
-    assert names == ["detection_model", "tiny"]
-    assert average.card["calibration"]["temperature"] > 0
-    assert "Note: the members" in said, "they were not trained on one split"
-
-
-def test_ensemble_without_data_is_the_mean_itself_and_replaces_nothing_unasked(
-    trained, tiny_model, tmp_path, capsys
+def test_ensemble_is_an_ordinary_model_and_without_data_the_mean_itself(
+    averaged, members, trained, tmp_path, capsys
 ):
-    members = [f"{trained}/models/detection_model", str(tiny_model)]
+    average = load_model(averaged)
+    assert (average.runtime, average.notes) == ("ONNX Runtime", ())
+    assert [one["name"] for one in average.card["average_of"]] == ["detection_model", "tiny"]
+    assert average.card["calibration"]["temperature"] > 0
     arguments = ["ensemble", *members, "--runs", f"{tmp_path}/runs"]
     assert run([*arguments, "--models", f"{trained}/models"]) == 1, "it never replaces a member"
     assert "--name" in capsys.readouterr().err
@@ -139,7 +137,7 @@ def test_ensemble_without_data_is_the_mean_itself_and_replaces_nothing_unasked(
 
 
 def test_compare_and_inspect_write_pages(averaged, trained, capsys, tmp_path, monkeypatch):
-    members = [f"{trained}/models/detection_model", str(averaged[0])]
+    members = [f"{trained}/models/detection_model", str(averaged)]
     data = ["--dataset", f"{trained}/data", "--report", str(tmp_path)]
     assert run(["inspect", *data, "--runs", f"{tmp_path}/runs"]) == 0
     assert "175 images" in capsys.readouterr().out
@@ -157,7 +155,7 @@ def test_compare_and_inspect_write_pages(averaged, trained, capsys, tmp_path, mo
 def test_distill_learns_from_other_models_and_a_full_disk_loses_nothing(
     trained, averaged, capsys, monkeypatch
 ):
-    more = ["--name", "pupil", "--teachers", str(averaged[0]), "--teacher-share", "1"]
+    more = ["--name", "pupil", "--teachers", str(averaged), "--teacher-share", "1"]
     arguments, before = ["distill", *command(trained, *more)], contents(trained / "models")
     for module, name in ((publishing, "save_keras_model"), (shutil, "copyfile")):
         with monkeypatch.context() as patch:
@@ -201,9 +199,7 @@ def test_a_worse_model_is_refused_and_published_where_that_is_wanted(trained, ca
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
 
 
-def test_a_full_disk_while_converting_keeps_the_old_fast_form(
-    tiny_model, tmp_path, capsys, monkeypatch
-):
+def test_full_disk_in_convert_keeps_the_old_fast_form(tiny_model, tmp_path, capsys, monkeypatch):
     folder = shutil.copytree(tiny_model.parent, tmp_path / "models")
     kept = contents(folder)
     monkeypatch.setattr("emotion.model.keras.write_json", full_disk)

@@ -9,14 +9,8 @@ from narrow_networks import build_narrow, make_faces, require_equal, save, settl
 from emotion.model.keras import LARGEST_GAP, ModelFiles, load_keras_model, save_keras_model
 from emotion.model.runtime import load_model
 from emotion.training.fitting.batches import DEPTHWISE_NETWORKS
-from emotion.training.networks.architectures import (
-    APPLICATIONS,
-    ARCHITECTURES,
-    backbone_of,
-    build_network,
-    single_head,
-    train_backbone,
-)
+from emotion.training.networks import architectures
+from emotion.training.networks.architectures import ARCHITECTURES, backbone_of, build_network
 from emotion.training.networks.normalisation import FastBatchNormalization, use_fast_normalisation
 from emotion.training.settings import NATIVE_NETWORKS, TRANSFER_NETWORKS
 
@@ -62,7 +56,7 @@ def test_the_networks_that_there_are():
 def test_obeys_the_contract(architecture, tmp_path):
     network = build_narrow(build_network, architecture, 3, True)
     settle(network, FACES)
-    single = single_head(network)
+    single = architectures.single_head(network)
     answers = answers_of(single)
     files = save(single, tmp_path / architecture, ["a", "b", "c"])
     np.testing.assert_array_equal(answers_of(load_keras_model(files)), answers)
@@ -92,7 +86,7 @@ def test_backbone_sees_what_its_weights_were_made_for(architecture):
     levels = np.array([0, 51, 128, 255], np.float32)
     faces = np.tile(levels[:, None, None, None] / 255, (1, 48, 48, 1))
     module = getattr(keras.applications, MODULES[architecture])
-    assert APPLICATIONS[architecture] in dir(module)
+    assert architectures.APPLICATIONS[architecture] in dir(module)
     expected = module.preprocess_input(np.tile(levels[:, None, None, None], (1, 96, 96, 3)))
     np.testing.assert_allclose(seen.predict_on_batch(faces), expected, atol=1e-3)
     layers = backbone_of(network).layers
@@ -116,7 +110,7 @@ def test_which_averages_of_the_backbone_move(trainable, tmp_path):
     network = keras.Sequential([keras.Input((48, 48, 1)), backbone, *last])
     if trainable is not None:
         settle(network, FACES)
-        train_backbone(network, trainable)
+        architectures.train_backbone(network, trainable)
     network.compile(optimizer=keras.optimizers.SGD(0.1), loss="sparse_categorical_crossentropy")
     before = backbone.get_weights()
     network.train_on_batch(FACES, np.array([0, 1, 2]))

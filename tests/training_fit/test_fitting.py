@@ -16,9 +16,7 @@ from emotion.training.settings import TrainingSettings
 
 @pytest.fixture
 def settings(tmp_path) -> TrainingSettings:
-    return TrainingSettings(
-        epochs=2, batch_size=20, warmup_epochs=0.5, runs=str(tmp_path / "runs"), name="test"
-    )
+    return TrainingSettings(epochs=2, batch_size=20, warmup_epochs=0.5, runs=str(tmp_path / "runs"))
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +34,7 @@ def small_network(monkeypatch):
 
 @pytest.fixture
 def small_backbone(monkeypatch):
-    """Train a small network with a nested backbone, as if its weights came from ImageNet.
-
-    Return the settings of each run that has asked for them.
-    """
+    """Train a small network with a nested backbone; return the runs that asked for its weights."""
 
     def build(faces):
         inside = keras.Input(faces.shape[1:])

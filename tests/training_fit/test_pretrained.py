@@ -23,10 +23,9 @@ def small_networks(monkeypatch):
         monkeypatch.setattr(keras.applications, name, narrow)
 
 
-def start(network, weights: str | None = None) -> None:
-    """Give a network its weights; None are those it takes by itself."""
-    chosen = {} if weights is None else {"weights": str(weights)}
-    pretrained.start_from(network, TrainingSettings(architecture=network.name, **chosen))
+def start(network, weights="auto") -> None:
+    settings = TrainingSettings(architecture=network.name, weights=str(weights))
+    pretrained.start_from(network, settings)
 
 
 def imagenet_file(path, architecture: str):

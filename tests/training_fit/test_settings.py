@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 
 from emotion.errors import TrainingError
-from emotion.training.fitting.schedules import (
-    Stage,
-    build_optimizer,
-    plan_stages,
-    rate_on_plateau,
-)
+from emotion.training.fitting import schedules
+from emotion.training.fitting.schedules import Stage, build_optimizer, rate_on_plateau
 from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from
 
 SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, precision="float32")
@@ -30,15 +26,10 @@ def test_command_line_wins_over_the_card_and_the_card_over_the_table():
     card = {"seed": 3, "validation_share": 0.05}
     settings = settings_from(parser.parse_args(["--seed", "5"]), card)
     assert (settings.seed, settings.validation_share, settings.epochs) == (5, 0.05, 40)
-    words = r"--dataset a.csv b --contempt --batch-size 16 --mixup 0.2 --votes-as blend --name p\d+"
-    assert settings_from(parser.parse_args(words.split())) == TrainingSettings(
-        dataset=("a.csv", "b"),
-        contempt=True,
-        batch_size=16,
-        mixup=0.2,
-        votes_as="blend",
-        name=r"p\d+",
-    )
+    words = "--dataset a.csv b --contempt --batch-size 16 --mixup 0.2 --votes-as blend"
+    expected = {"batch_size": 16, "mixup": 0.2, "votes_as": "blend", "contempt": True}
+    settings = settings_from(parser.parse_args(words.split()))
+    assert settings == TrainingSettings(("a.csv", "b"), **expected)
 
 
 def test_values_out_of_range():
@@ -119,7 +110,7 @@ def test_stages():
         ({"weights": "imagenet", "frozen_epochs": 10}, True, [Stage(0, 10, 0.1, True)]),
         ({"architecture": "vgg16"}, True, two),
     ):
-        stages = plan_stages(replace(SETTINGS, **change), has_backbone)
+        stages = schedules.plan_stages(replace(SETTINGS, **change), has_backbone)
         assert [replace(s, highest_rate=round(s.highest_rate, 9)) for s in stages] == expected
 
 

@@ -54,10 +54,7 @@ def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> n
 
 
 def _move(images: np.ndarray, most: Strength, random: np.random.Generator) -> np.ndarray:
-    """Mirror, turn, zoom and shift each face about its centre; the edge is drawn outwards.
-
-    One affine change does what four in a row do, and blurs the face once.
-    """
+    """Mirror, turn, zoom and shift each face in one affine change, which blurs it only once."""
     count, height, width = images.shape
     angles = np.radians(random.uniform(-most.degrees, most.degrees, count))
     cosines, sines = np.cos(angles), np.sin(angles)

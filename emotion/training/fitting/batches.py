@@ -16,11 +16,7 @@ DEPTHWISE_NETWORKS = ("mini_xception", "mobilenetv2")
 
 @dataclass
 class FaceBatches:
-    """Batches of (faces, targets, weights), each the same whenever it is asked for.
-
-    Faces are (batch, side, side, 1) float32 in [0, 1]. With two heads, targets and weights are
-    dicts by the heads' names.
-    """
+    """Batches of (faces, targets, weights); with two heads, targets and weights are dicts."""
 
     images: np.ndarray  # (N, 48, 48) uint8
     targets: Targets
@@ -57,7 +53,7 @@ class FaceBatches:
         if self.side != faces.shape[1]:
             size, way = (self.side, self.side), cv2.INTER_AREA
             faces = np.stack([cv2.resize(face, size, interpolation=way) for face in faces])
-        if len(values) == 1:
+        if len(values) == 1:  # faces are (batch, side, side, 1) float32 in [0, 1]
             return faces[..., None], values[0], weights[0]
         by_head = (dict(zip(HEADS, heads, strict=True)) for heads in (values, weights))
         return faces[..., None], *by_head

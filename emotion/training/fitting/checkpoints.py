@@ -33,8 +33,7 @@ class Checkpoint:
         self.history: list[dict] = []
         self.files: dict[str, str] = {}
 
-    def open(self) -> None:
-        """Make the folder, and read how far an unfinished run in it came."""
+    def open(self) -> None:  # the folder is made where there is none
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(".part-*"):
@@ -45,10 +44,7 @@ class Checkpoint:
         self.read()
 
     def read(self) -> None:
-        """Read how far the run in the folder came, if there is one.
-
-        Raises TrainingError: it is damaged, or has other settings or data.
-        """
+        """Read how far the run in the folder came, if there is one; it must be of the same data."""
         path = self.folder / STATE_FILE
         if not path.exists():
             return
@@ -100,17 +96,17 @@ class Checkpoint:
             state = {"files": files, "identity": self.identity, "history": history}
             write_json(self.folder / STATE_FILE, state)
         except OSError as error:
-            self._remove_all_but(self.files)
+            self._remove_all_but_kept()
             raise TrainingError(
                 f"expected room for a checkpoint in {self.folder} after epoch {epoch}; received: "
                 f"{error.strerror or error}: make room there and run the same command again"
             ) from error
         self.history, self.files = history, files
-        self._remove_all_but(files)
+        self._remove_all_but_kept()
 
-    def _remove_all_but(self, files: Mapping[str, str]) -> None:
+    def _remove_all_but_kept(self) -> None:
         for path in (*self.folder.glob("epoch-*.npz"), *self.folder.glob("selected-*.npz")):
-            if path.name not in files.values():
+            if path.name not in self.files.values():
                 path.unlink()
 
     def finished(self) -> bool:
@@ -121,9 +117,8 @@ class Checkpoint:
 
 
 def take_over_finished_run(dataset: Dataset, settings: TrainingSettings) -> Path | None:
-    """Give a finished run of the same data and settings, if there is one, this run's name.
-
-    It is there when its model was not published. Return its folder; None if this run has begun.
+    """Give a finished run of the same data and settings, whose model was not published, this run's
+    name, and return its old folder; None if there is none, or if this run has begun.
     """
     if any(settings.run_folder().glob("*")):
         return None

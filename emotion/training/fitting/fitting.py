@@ -86,8 +86,7 @@ def fit(
     # The same network in float32, and with Keras' own layers
     plain = build_network(settings.architecture, len(dataset.class_names), run.second_head)
     plain.set_weights(run.network.get_weights())
-    names = HEADS if run.second_head else HEADS[:1]
-    heads = [architectures.single_head(plain, name) for name in names]
+    heads = [architectures.single_head(plain, name) for name in HEADS[: 1 + run.second_head]]
     history = checkpoint.history
     return FitResult(heads[0], tuple(history), best_epoch(history), *heads[1:])
 
@@ -129,17 +128,13 @@ class Run:
         optimizer.build(self.trainer.trainable_variables)
         self.trainer.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
 
-    def variables(self) -> list[keras.Variable]:
-        """Return all there is to keep: weights, seeds and the optimizer's variables."""
+    def variables(self) -> list[keras.Variable]:  # all there is to keep
         return [*self.trainer.variables, *self.trainer.optimizer.variables]
 
     def train_epoch(
         self, epoch: int, accuracies: Sequence[float], on_batch: Callable | None = None
     ) -> dict[str, float]:
-        """Show every training image to the network once; return the mean figures.
-
-        `accuracies` are those on validation after each epoch of this stage so far.
-        """
+        """Show every image once; `accuracies` are those on validation in this stage so far."""
         if self.settings.schedule == "plateau":
             rate = schedules.rate_on_plateau(self.settings, self.stage, accuracies)
             self.trainer.optimizer.learning_rate = rate
@@ -149,10 +144,9 @@ class Run:
         """Return the training images of an epoch, counted from 0."""
         settings, multiple = self.settings, batch_multiple(self.settings.architecture)
         size = max(settings.batch_size // multiple, 1) * multiple
-        options = {"augmentation": settings.augmentation, "mixup": settings.mixup}
-        options |= {"multiple_of": multiple, "side": schedules.side_of(settings, epoch)}
-        seed = (settings.seed, epoch)
-        return FaceBatches(self.training.images, self.targets, size, seed, **options)
+        side, images = schedules.side_of(settings, epoch), self.training.images
+        changes = settings.augmentation, settings.mixup, multiple, side
+        return FaceBatches(images, self.targets, size, (settings.seed, epoch), *changes)
 
 
 def run_epoch(
@@ -186,11 +180,7 @@ def run_epoch(
 
 
 def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:
-    """Return a model around the network whose outputs have the names of the heads.
-
-    With any_side it takes faces of any side, through the same layers and weights.
-    """
-
+    """Return a model of the same layers whose outputs have the names of the heads."""
     faces = keras.Input(network.input_shape[1:])
     heads = network(faces)
     if any_side:

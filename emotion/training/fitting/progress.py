@@ -40,7 +40,6 @@ class Progress:
         )
 
     def show(self, images: int, figures: Mapping[str, float]) -> None:
-        """Count the images of a batch, and show the figures so far."""
         loss, accuracy = figures["loss"], share(figures["accuracy"], 1)
         self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy}", refresh=False)
         self.bar.update(min(images, self.images - self.bar.n))
@@ -65,8 +64,7 @@ class Progress:
 class EventLog:
     """Writes the figures of each epoch for TensorBoard, if a folder is set.
 
-    The epochs of a resumed run (`history`) are written in place of the old file, where Keras' own
-    callback would write them a second time.
+    The epochs of a resumed run (`history`) take the place of those in the old file.
     """
 
     def __init__(self, settings: TrainingSettings, history: Sequence[Mapping[str, float]]):

@@ -7,7 +7,6 @@ import keras
 
 from emotion.training.settings import SIDES, TrainingSettings
 
-NOT_DECAYED = ("bias", "gamma", "beta")
 PLATEAU_FACTOR = 0.2
 PATIENCE_SHARE = 3  # the rate falls once validation stood still for the patience divided by this
 
@@ -29,17 +28,12 @@ def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, 
     from_imagenet = has_backbone and (weights == "imagenet" or weights.endswith(".h5"))
     if not (from_imagenet and frozen):
         return (Stage(0, settings.epochs, rate),)
-    stages = [Stage(0, frozen, rate, is_frozen=True)]
-    if frozen < settings.epochs:
-        stages.append(Stage(frozen, settings.epochs, rate * settings.fine_tuning_rate))
-    return tuple(stages)
+    tuned = Stage(frozen, settings.epochs, rate * settings.fine_tuning_rate)
+    return (Stage(0, frozen, rate, is_frozen=True), tuned)[: 1 + (frozen < settings.epochs)]
 
 
 def side_of(settings: TrainingSettings, epoch: int) -> int:
-    """Return the side in pixels of the faces in an epoch, counted from 0.
-
-    Progressive resizing (Tan and Le 2021, "EfficientNetV2"): each side has its part of the epochs.
-    """
+    """Return the side in pixels of the faces in an epoch from 0: progressive resizing."""
     sides = SIDES[SIDES.index(settings.smallest_side) :]
     return sides[min(epoch * len(sides) // settings.epochs, len(sides) - 1)]
 
@@ -49,9 +43,8 @@ def build_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Return the optimizer of a stage with so many steps an epoch.
 
-    SGD has Nesterov momentum; the weight decay is decoupled (Loshchilov and Hutter 2019) and spares
-    biases and batch normalisation. The average of the weights is Polyak and Juditsky's (1992), the
-    cosine that of Loshchilov and Hutter (2017).
+    The weight decay is decoupled (Loshchilov and Hutter 2019) and spares biases and normalisation;
+    the cosine is theirs too (2017), the average of the weights Polyak and Juditsky's (1992).
     """
     if settings.schedule == "plateau":
         rate = rate_on_plateau(settings, stage, ())  # a number, which each epoch sets anew
@@ -64,24 +57,20 @@ def build_optimizer(
             warmup_target=stage.highest_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
-    options = {"weight_decay": settings.weight_decay}
-    if settings.averaging:
-        options |= {"use_ema": True, "ema_momentum": settings.averaging}
+    options = {"weight_decay": settings.weight_decay, "use_ema": settings.averaging > 0}
+    options["ema_momentum"] = settings.averaging
     if settings.optimizer == "adam":
         optimizer = keras.optimizers.AdamW(rate, **options)
     else:
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
-    optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if settings.resolved_precision() == "mixed_float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
 
 
 def rate_on_plateau(settings: TrainingSettings, stage: Stage, accuracies: Sequence[float]) -> float:
-    """Return the learning rate of the epoch that follows on a stage's validation accuracies.
-
-    It rises while warming up, and falls each time the accuracy has stood still for so long.
-    """
+    """Return the learning rate of the epoch that follows on a stage's validation accuracies."""
     warmth = min(1.0, (len(accuracies) + 1) / (_warmup_epochs(settings, stage) + 1))
     wait = max(1, settings.patience // PATIENCE_SHARE)
     factor, best, still = 1.0, float("-inf"), 0

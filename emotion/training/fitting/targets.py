@@ -28,9 +28,7 @@ VOTERS = 10  # people who voted on each face of FER+
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What is to be learned: an array a head, the emotion's first, then that of the votes."""
-
+class Targets:  # an array a head, the emotion's first, then that of the votes
     values: tuple[np.ndarray, ...]  # (N, classes) float32, probabilities
     weights: tuple[np.ndarray, ...]  # (N,) float32
 
@@ -43,10 +41,9 @@ def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
 def build_targets(
     dataset: Dataset, settings: TrainingSettings, taught: Sequence[np.ndarray] = ()
 ) -> Targets:
-    """Return what is to be learned from each face of a split.
+    """Return what is to be learned from each face; one without votes counts nothing for the votes.
 
-    A face without votes counts nothing for the votes. `taught` is what `what_teachers_say` (Hinton
-    et al. 2015, "Distilling the knowledge in a neural network").
+    `taught` is what `what_teachers_say` (Hinton et al. 2015, arXiv:1503.02531).
     """
     # One-hot labels, a share of which is spread over all classes (Szegedy et al. 2016)
     class_count, smoothing = len(dataset.class_names), settings.label_smoothing
@@ -89,9 +86,8 @@ def what_teachers_say(
         answers = _kept_answers(training, settings, "label")
         return (apply_temperature(answers, settings.teacher_temperature).astype(np.float32),)
     if not has_votes_head(training, settings):
-        raise TrainingError(
-            "expected --votes as a second head with --votes-teachers; received no such votes"
-        )
+        expected = "expected --votes as a second head with --votes-teachers"
+        raise TrainingError(f"{expected}; received no such votes")
     faces = (training, validation)
     of_label, of_votes = (
         [_log(_kept_answers(part, settings, head)) for part in faces] for head in ("label", "votes")
@@ -99,10 +95,8 @@ def what_teachers_say(
     labels = [np.eye(len(part.class_names), dtype=np.float32)[part.labels] for part in faces]
     votes = [part.votes for part in faces]
     voted = [np.log((VOTERS * shares + 1 / shares.shape[1]) / (VOTERS + 1)) for shares in votes]
-    return (
-        expected_annotation(of_label, voted, labels),
-        expected_annotation(of_votes, labels, votes),
-    )
+    given = (of_label, voted, labels), (of_votes, labels, votes)
+    return tuple(expected_annotation(*each) for each in given)
 
 
 def expected_annotation(
@@ -114,9 +108,8 @@ def expected_annotation(
     A logistic regression says what the other annotation tells; it is multiplied with what a saved
     model sees, each to a power that suits the validation faces best, which neither has learned.
 
-    For training and for validation faces: `seen` are logarithms of a saved model's probabilities,
-    (N, classes); `others` facts of the other annotation, (N, F); `annotation` the shares of the
-    classes, (N, classes), where a row of zeros is without any.
+    Each is given for training and for validation faces: `seen`, logarithms of probabilities, and
+    `annotation`, shares (or all 0), as (N, classes); `others`, facts of the other, as (N, F).
     """
     rows, classes = np.nonzero(annotation[0])
     regression = LogisticRegression(max_iter=2000)
