@@ -204,7 +204,7 @@ def test_a_notebook_shows_one_with_its_percentages_and_of_many_a_first_part(path
     assert page.tags.count("figure") == 3
     assert page.sizes == [(160, 120), (160, 120)]
     assert "photo.jpg" in page.text.splitlines()
-    assert "expected one of JPEG" in page.text
+    assert "JPEG" in page.text
     large = [np.zeros((600, 800, 3), np.uint8)] * (MOST_THUMBNAILS + 3)
     page = Page(RECOGNIZER.recognize(large))
     assert page.sizes == [(THUMBNAIL_PX, THUMBNAIL_PX * 3 // 4)] * MOST_THUMBNAILS

@@ -192,7 +192,7 @@ def test_a_screen_reader_is_told_what_an_svg_shows():
 
 
 def test_few_faces_have_lanes_many_have_ribbons_with_names():
-    assert "No face was seen" in texts(film(tracks=()))
+    assert any("No face" in text for text in texts(film(tracks=())))
     lanes = texts(film(tracks=(4, 9)))
     assert [lanes.count(name) for name in NAMES] == [2, 2, 2]
     assert {"Face 4", "Face 9"} <= set(lanes)
