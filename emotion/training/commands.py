@@ -164,12 +164,11 @@ def tune(options: argparse.Namespace) -> None:
     settings = settings_from(options)
     dataset, _ = read_for_training(settings)
     import_keras()
-    from emotion.training.tuning import tune
-    from emotion.training.tuning_report import tuning_lines, write_tuning
+    from emotion.training import tuning
 
-    result = tune(dataset, settings, options.trials, on_trial=say)
-    print(*tuning_lines(result), sep="\n")
-    print(f"\nWrote {write_tuning(result)}")
+    result = tuning.tune(dataset, settings, options.trials, on_trial=say)
+    print(*tuning.tuning_lines(result), sep="\n")
+    print(f"\nWrote {tuning.write_tuning(result)}")
 
 
 def convert(options: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 import base64
 import csv
 import io
-from collections import Counter
 from pathlib import Path
 
 import jinja2
@@ -16,7 +15,6 @@ from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 
 SHEET_SEED = 7
 SHEET_COLUMNS = (12, 6)  # images of each class on the sheet, from the first split and the second
-SHOWN_GROUPS = 18
 
 
 def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
@@ -44,8 +42,6 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
     figures = {"class_counts": _counts_figure(seen), "contact_sheet": _sheet_figure(dataset, seen)}
-    if seen["conflicting"]:
-        figures["conflicts"] = _conflicts_figure(dataset, seen["conflicting"][:SHOWN_GROUPS])
     pictures = {}
     for name, figure in figures.items():
         buffer = io.BytesIO()
@@ -104,20 +100,4 @@ def _sheet_figure(dataset: Dataset, seen: dict) -> Figure:
         if block == 0:
             label = f"{dataset.class_names[place]}\n{int((dataset.labels == place).sum()):,}"
             axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
-    return figure
-
-
-def _conflicts_figure(dataset: Dataset, groups: list[list[int]]) -> Figure:
-    """Draw one image of each conflicting group, with its labels above it."""
-    columns, lines = min(9, len(groups)), -(-len(groups) // 9)
-    figure = Figure(figsize=(max(3, 1.25 * columns), 1.75 * lines), layout="constrained")
-    for place, rows in enumerate(groups, start=1):
-        labels = Counter(dataset.class_names[label] for label in dataset.labels[rows])
-        words = [f"{count} × {name}" for name, count in labels.most_common()]
-        if len(words) > 3:
-            words = [*words[:2], f"and {len(words) - 2} more"]
-        axes = figure.add_subplot(lines, columns, place)
-        axes.axis("off")
-        axes.imshow(dataset.images[rows[0]], cmap="gray", vmin=0, vmax=255)
-        axes.set_title("\n".join(words), fontsize=8)
     return figure
