@@ -1,7 +1,4 @@
-"""Frames in: cameras, video files and streams, as upright RGB with their real times.
-
-Files and streams are read by PyAV (FFmpeg), cameras by OpenCV; one frame at a time is in memory.
-"""
+"""Frames in: cameras (OpenCV), video files and streams (PyAV), as upright RGB with real times."""
 
 import contextlib
 import itertools
@@ -16,17 +13,8 @@ import cv2
 import numpy as np
 
 from emotion.errors import SourceError
-from emotion.video.decoding import (
-    FILE_FORMATS,
-    HIGHEST_FPS,
-    NO_CODECS,
-    Decoder,
-    letterboxed,
-    open_container,
-    open_stream,
-    stream_name,
-    usable_fps,
-)
+from emotion.video import decoding
+from emotion.video.decoding import Decoder, letterboxed
 from emotion.video.live import NewestFrame
 
 VIDEO_SUFFIXES = (  # a file of any other name is looked into
@@ -96,10 +84,7 @@ def open_video(
     open_capture: Callable = cv2.VideoCapture,
     limits: VideoLimits | None = None,
 ) -> Iterator[Video]:
-    """Open a camera (its number), a stream (its URL) or a video file, and close it at the end.
-
-    Raises SourceError where it cannot be opened, gives no frame, or is beyond the limits.
-    """
+    """Open a camera (its number), a stream (its URL) or a file; raises SourceError."""
     with contextlib.ExitStack() as stack:
         if isinstance(source, int):
             yield _open_camera(stack, source, open_capture)
@@ -110,15 +95,13 @@ def open_video(
             raise SourceError(f"expected a video file; {source} {found}")
         else:
             # no frame of a stranger's file is unpacked before its size is known
-            how = (WEB_FORMATS, NO_CODECS) if limits else (FILE_FORMATS, ())
-            container = stack.enter_context(open_container(source, *how))
+            how = (WEB_FORMATS, decoding.NO_CODECS) if limits else (decoding.FILE_FORMATS, ())
+            container = stack.enter_context(decoding.open_container(source, *how))
             yield _recorded_video(container, source.name, source, limits)
 
 
 def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
-    """Yield every frame of a file up to its end or its damage, or always the newest of a live
-    source; raise SourceError where a live source stopped, or a file is beyond its limits.
-    """
+    """Yield every frame of a file, or always the newest of a live source; raises SourceError."""
     for frame in video.reader:
         yield replace(frame, image=cv2.flip(frame.image, 1)) if is_mirrored else frame
 
@@ -159,7 +142,7 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
             why += ", or its index comes last and its server sends no parts: download it first"
         raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
     average, base = stream.average_rate, stream.base_rate
-    has_rate = 0 < float(average or 0) <= HIGHEST_FPS
+    has_rate = 0 < float(average or 0) <= decoding.HIGHEST_FPS
     info = VideoInfo(
         fps=decoder.fps,
         size_wh=decoder.size_wh(first),
@@ -228,7 +211,7 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
         raise SourceError(problem)
     # without this a slow reader sees what the camera saw several frames ago
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    name, fps = f"camera {number}", usable_fps(capture.get(cv2.CAP_PROP_FPS))
+    name, fps = f"camera {number}", decoding.usable_fps(capture.get(cv2.CAP_PROP_FPS))
 
     def grab():
         try:
@@ -248,7 +231,7 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
 
 
 def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
-    container, name = open_stream(url), stream_name(url)
+    container, name = decoding.open_stream(url), decoding.stream_name(url)
     stack.callback(container.close)
     if url.startswith("http") and container.duration:
         # a file on a server waits, as one on the disk does

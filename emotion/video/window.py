@@ -68,9 +68,7 @@ class Window(contextlib.AbstractContextManager):
                 self._gui.destroyWindow(self._title)
 
     def show(self, view: np.ndarray, wait_s: float = 0.0) -> str | None:
-        """Show an RGB picture and wait for a key, at least a millisecond; return what the user asks
-        for: a value of `KEYS`, or None.
-        """
+        """Show an RGB picture, wait for a key and return its value of `KEYS`, or None."""
         if not self._is_open:
             flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
             self._gui.namedWindow(self._title, flags)

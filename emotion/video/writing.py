@@ -58,9 +58,7 @@ VIDEO_OUTPUT_SUFFIXES = tuple(FORMATS)
 
 @contextlib.contextmanager
 def kept_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to, which becomes `path` at the end, interrupted or not;
-    raise SourceError where nothing can be written there.
-    """
+    """Give a path to write to, which becomes `path` at the end, interrupted or not; SourceError."""
     if path.is_dir():
         raise SourceError(f"expected a file to write; {path} is a folder")
     try:

@@ -118,11 +118,10 @@ def test_files_hold_what_was_found(planted, tmp_path):
     facts = json.loads((path.parent / "inspection.json").read_text())
     assert facts["counts"]["train"]["<b>"] == 10
     assert facts["conflicting"] == {"groups": 2, "images": 5}
-    for name in ("contact_sheet", "class_counts"):
-        with Image.open(path.parent / f"{name}.png") as picture:
-            assert min(picture.size) > 100
+    with Image.open(path.parent / "contact_sheet.png") as picture:
+        assert min(picture.size) > 100
     page = path.read_text()
     assert "&lt;b&gt;" in page
     assert not re.search("<script|<b>", page)
     sources = re.findall(r'(?:src|href)="(.{0,22})', page)
-    assert sources == ["data:image/png;base64,"] * 2, "the page loads nothing"
+    assert sources == ["data:image/png;base64,"], "the page loads nothing"

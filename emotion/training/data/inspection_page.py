@@ -1,6 +1,5 @@
 """The files of an inspection: its facts, its tables, its pictures, and one page with all of it."""
 
-import base64
 import csv
 import io
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from emotion.files import whole_file, write_json
+from emotion.text import data_url
 from emotion.training.data import inspection
 from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 
@@ -18,9 +18,7 @@ SHEET_COLUMNS = (12, 6)  # images of each class on the sheet, from the first spl
 
 
 def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
-    """Write the facts, tables and pictures of a dataset into a folder, and `inspection.html`, one
-    page with all of it that loads nothing from elsewhere; return its path.
-    """
+    """Write `inspection.html`, which loads nothing from elsewhere, and its parts."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = {  # of the groups: the tables name them
         key: {"groups": len(seen[key]), "images": sum(map(len, seen[key]))}
@@ -41,40 +39,18 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
         path = folder / f"{name}.csv"
         with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
-    figures = {"class_counts": _counts_figure(seen), "contact_sheet": _sheet_figure(dataset, seen)}
-    pictures = {}
-    for name, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        pictures[name] = base64.b64encode(buffer.getvalue()).decode()
-        with whole_file(folder / f"{name}.png") as part:
-            part.write_bytes(buffer.getvalue())
+    sheet = io.BytesIO()
+    _sheet_figure(dataset, seen).savefig(sheet, format="png", dpi=120)
+    with whole_file(folder / "contact_sheet.png") as part:
+        part.write_bytes(sheet.getvalue())
     template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
     strict = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
     lines = inspection.inspection_lines(seen)
-    page = jinja2.Template(template, **strict).render(lines=lines, pictures=pictures)
+    picture = data_url(sheet.getvalue())
+    page = jinja2.Template(template, **strict).render(lines=lines, picture=picture)
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
     return folder / "inspection.html"
-
-
-def _counts_figure(seen: dict) -> Figure:
-    names, counts = seen["class_names"], seen["counts"]
-    figure = Figure(figsize=(2.5 + 1.1 * len(names), 4), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / max(1, len(counts))
-    for number, (split, of_class) in enumerate(counts.items()):
-        places = np.arange(len(names)) + (number - (len(counts) - 1) / 2) * width
-        label = split.replace("_", " ")
-        bars = axes.bar(places, of_class.values(), width * 0.94, label=label)
-        axes.bar_label(bars, fmt="{:,.0f}", fontsize=7, padding=1)
-    axes.set_xticks(range(len(names)), names)
-    axes.set(title="Images of each class", ylabel="images")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.1)
-    if counts:
-        axes.legend(frameon=False)
-    return figure
 
 
 def _sheet_figure(dataset: Dataset, seen: dict) -> Figure:

@@ -230,9 +230,7 @@ def _plain_grey(content: bytes) -> np.ndarray | None:
 
 
 def _frame(photo: np.ndarray, detector: FaceDetector | None) -> np.ndarray:
-    """Return the largest face of a photo, or without a detector the square in its middle, as the
-    app resizes it, (48, 48) uint8; ImageError without a face.
-    """
+    """Return the largest face, or without a detector the square in the middle, (48, 48) uint8."""
     if detector is None:
         if photo.shape == (IMAGE_SIDE, IMAGE_SIDE):
             return photo

@@ -20,10 +20,7 @@ IMAGENET_OFFSET = [-103.939, -116.779, -123.68]  # minus the means of blue, gree
 
 
 def build_network(architecture: str, class_count: int, second_head: bool = False) -> keras.Model:
-    """Build a network: (N, 48, 48, 1) in [0, 1] -> (N, classes) probabilities.
-
-    With `second_head` it also returns a second softmax named "votes", to train on two label sets.
-    """
+    """Build a network: (N, 48, 48, 1) in [0, 1] -> (N, classes), twice with a `second_head`."""
     faces = keras.Input(INPUT_SHAPE, name="faces")
     features = ARCHITECTURES[architecture](faces)
     outputs = [

@@ -20,11 +20,7 @@ FILES = {  # that Keras fetches, and by whose names they are known elsewhere
 
 
 def start_from(network: keras.Model, settings: TrainingSettings) -> None:
-    """Give a new network the weights that the settings ask for; a second head starts as the first.
-
-    Raises ModelError where the saved model cannot be loaded, and TrainingError where the weights
-    cannot be had, or belong to another network.
-    """
+    """Give a network the weights to start from; a second head starts as the first."""
     weights, architecture = settings.starting_weights(), settings.architecture
     if weights == "none":
         return

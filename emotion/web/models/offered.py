@@ -1,4 +1,4 @@
-"""The models that a visitor may choose among: every pair beside the default one.
+"""The models that a visitor may choose among: every pair beside the default one; no Flask here.
 
 What is offered are the pairs (NAME.json and NAME.h5) in the folder of the default model and in its
 subfolders one level down, but not those that were replaced (NAME.previous); a pair that is added
@@ -8,6 +8,7 @@ under the SHA-256 of its own weights, until the app is started again.
 """
 
 import glob
+import re
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from emotion.errors import ChoiceError, ModelError
 from emotion.files import sha256_of
 from emotion.model.card import Card, read_card
 from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles
+from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
 
 LOOK_EVERY_S = 3.0  # how long what the folder holds is believed
@@ -171,3 +173,21 @@ def _stamp(stem: Path) -> tuple:
         except OSError:
             stamps.append(None)
     return tuple(stamps)
+
+
+def model_facts(model: EmotionModel, folder: Path, names: Mapping[str, str]) -> dict:
+    """Return the names, SHA-256, runtime and notes of a model, without paths."""
+    return {
+        **names,
+        "name": model.name,
+        "sha256": model.sha256,
+        "runtime": model.runtime,
+        "notes": [without_folders(note, folder) for note in model.notes],
+    }
+
+
+def without_folders(text: str, folder: Path) -> str:
+    """Return a message that names files but not their folders, which are not for visitors."""
+    for known in (folder, folder.resolve()):
+        text = text.replace(str(known), folder.name)
+    return re.sub(r"(?<![\w./])/(?:[^\s/'\",;:()]+/)+", "", text)
