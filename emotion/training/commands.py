@@ -126,15 +126,14 @@ def compare(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> None:
     """Show a dataset before training."""
+    from emotion.training.data import inspection
     from emotion.training.data.datasets import read_datasets
-    from emotion.training.data.inspection import inspect_dataset, inspection_lines
-    from emotion.training.data.inspection_page import write_inspection
 
     dataset = read_datasets(settings_from(options), reading_line())
-    inspection = inspect_dataset(dataset)
-    print(*inspection_lines(inspection), sep="\n")
+    seen = inspection.inspect_dataset(dataset)
+    print(*inspection.inspection_lines(seen), sep="\n")
     if options.report:
-        print(f"\nWrote {write_inspection(Path(options.report), dataset, inspection)}")
+        print(f"\nWrote {inspection.write_inspection(Path(options.report), dataset, seen)}")
 
 
 def download(options: argparse.Namespace) -> None:

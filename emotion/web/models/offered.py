@@ -7,6 +7,8 @@ then stays in memory: if its files are replaced meanwhile, the loaded one is ser
 under the SHA-256 of its own weights, until the app is started again.
 """
 
+import contextlib
+import functools
 import glob
 import re
 import threading
@@ -51,7 +53,6 @@ class Models:
         self._loading: dict[str, threading.Lock] = {}
         self._loaded: dict[str, Recognizer] = {}
         self._failures: dict[str, tuple[tuple, str]] = {}  # key -> stamp of its files, reason
-        self._hashes: dict[str, tuple[tuple, str]] = {}  # key -> stamp of its files, SHA-256
         self._seen: tuple[OfferedModel, ...] = ()
         self._look_at_s = float("-inf")
 
@@ -126,13 +127,8 @@ class Models:
 
     def sha256_of_files(self, model: OfferedModel) -> str | None:
         """Return the SHA-256 of a model's weights file as it is now, None where it is gone."""
-        stamp = _stamp(model.stem)
-        if self._hashes.get(model.key, (None, ""))[0] != stamp:
-            try:
-                self._hashes[model.key] = (stamp, sha256_of(ModelFiles(model.stem).weights))
-            except OSError:
-                return None
-        return self._hashes[model.key][1]
+        with contextlib.suppress(OSError):
+            return _hash(model.stem, _stamp(model.stem))
 
     def _look(self) -> tuple[OfferedModel, ...]:
         """Return what is offered now; what is loaded stays on offer."""
@@ -161,6 +157,11 @@ def _pairs_around(folder: Path) -> Iterator[str]:
             is_pair = files.architecture.is_file() and files.weights.is_file()
             if is_pair and key.isprintable() and not key.endswith(PREVIOUS_SUFFIX):
                 yield key
+
+
+@functools.lru_cache(maxsize=256)
+def _hash(stem: Path, stamp: tuple) -> str:
+    return sha256_of(ModelFiles(stem).weights)
 
 
 def _stamp(stem: Path) -> tuple:

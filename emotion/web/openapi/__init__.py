@@ -95,7 +95,7 @@ ENDPOINTS = {
     "video_file": Answers("getVideoFile", FILES, (404, 416, 503), "The whole file."),
     "offered_models": Answers("getModels", replies.Models, words="The default first."),
     "model": Answers("getModel", replies.ModelWithCard, (404,), "What is known about it."),
-    "use": Answers("getMonitoring", replies.Monitoring, (404, 503), "Numbers only."),
+    "use": Answers("getMonitoring", DOCUMENT, (404, 503), "Numbers, about no person."),
     "description": Answers("getDescription", DOCUMENT, words="OpenAPI 3.1."),
 }
 COOKIE_WANTED = ("add_photo", "photo", "mine", "delete_mine", "add_video")  # but not required

@@ -42,9 +42,8 @@ Count = Annotated[int, Field(ge=0)]
 FromOne = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
-Link, Day = text("uri-reference"), text("date")
+Link = text("uri-reference")
 Moment = text("date-time", examples=["2026-11-21T19:52:07Z"])
-Month = Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}$")]
 Key = Annotated[str, Field(json_schema_extra=KEY)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=[EXAMPLE_SHA256])]
 VERSION = Field(alias="schema", description="version of this form")
@@ -230,64 +229,3 @@ Model = reply(
 )
 ModelWithCard = reply("ModelWithCard", Model, card=dict | None)
 Models = reply("Models", models=list[Model])
-Use = reply(
-    "Use",
-    **every(Count, "photos without_face faces"),
-    **every(Share | None, "unsure_share mean_confidence"),
-    emotions=dict[str, Count],
-)
-DayUse = reply("DayUse", Use, day=Day)
-MonthUse = reply("MonthUse", Use, month=Month)
-VideoUse = reply(
-    "VideoUse",
-    __doc__="Videos since the start; their faces are not among those of photos.",
-    **every(Count, "videos without_face faces"),
-    seconds=Seconds,
-)
-ExpectedEmotion = reply(
-    "ExpectedEmotion",
-    __doc__="Recent faces; shares of them, of the answers on the model's data and of its labels.",
-    emotion=str,
-    faces=Count,
-    **every(Share | None, "share expected_share label_share"),
-)
-OpinionPair = reply("OpinionPair", **every(str, "given chosen"), opinions=FromOne)
-Opinions = reply(
-    "Opinions",
-    **every(Count, "said agreed disagreed"),
-    disagreed_share=Share | None,
-    interval_95=Annotated[list[Share], Field(min_length=2, max_length=2)] | None,
-    pairs=about(list[OpinionPair], "most frequent first"),
-)
-Drift = reply(
-    "Drift",
-    __doc__="How far the answers are from those on the model's data (population stability index).",
-    faces=Count,
-    least_faces=about(Count, "needed for an answer"),
-    split=about(str, "what the answers are compared with"),
-    **every(float | None, "index label_index"),
-    level=Literal["unknown", "too few faces", "none", "some", "large"],
-    words=str,
-)
-From = Annotated[Share, Field(alias="from")]
-ConfidenceBin = reply("ConfidenceBin", from_=From, to=Share, faces=Count)
-Check = reply("Check", **every(str, "title name words"), due=bool | None)
-Monitoring = reply(
-    "Monitoring",
-    __doc__="How the server is used: numbers only, about no photo and no person.",
-    as_of=Moment,
-    recent_days=about(Count, "what recent means"),
-    model=reply("CardName", ModelNames, name=str, sha256=str) | None,
-    since=about(Day | None, "the first day"),
-    **every(Use, "total recent"),
-    videos=VideoUse,
-    days=list[DayUse],
-    months=list[MonthUse],
-    emotions=list[ExpectedEmotion],
-    confidence=list[ConfidenceBin],
-    unsure_expected=about(Share | None, "on the labelled images of the model's data"),
-    opinions=Opinions,
-    kept=reply("Kept", **every(Count, "all new")),
-    drift=Drift,
-    retraining=reply("Retraining", due=bool, words=str, checks=list[Check]),
-)
