@@ -1,7 +1,4 @@
-"""Draw faces on a copy of a photo: numbered boxes with labels legible at any size, or blurred.
-
-For videos, only the pixels that change are touched, and words are drawn once and kept.
-"""
+"""Draw faces on a copy of a photo: numbered boxes with labels legible at any size, or blurred."""
 
 import functools
 import itertools

@@ -68,10 +68,10 @@ def write_json(path: Path, content: object) -> None:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows whole or not at all, under the first one's names; without rows, under "row"."""
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]], nothing: str = "row") -> None:
+    """Write rows whole or not at all, under the first one's names, or `nothing` without rows."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["row"])
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [nothing])
         writer.writeheader()
         writer.writerows(rows)
 

@@ -30,15 +30,7 @@ def stand_in_model() -> EmotionModel:
         powers = np.exp(np.outer(means, np.arange(len(EMOTIONS))))
         return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
-    return EmotionModel(
-        name="stand_in",
-        sha256="0" * 64,
-        class_names=EMOTIONS,
-        runtime="NumPy",
-        card=None,
-        notes=(),
-        run=run,
-    )
+    return EmotionModel("stand_in", "0" * 64, EMOTIONS, "NumPy", None, (), run)
 
 
 @pytest.fixture(scope="session")

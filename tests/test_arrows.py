@@ -83,7 +83,7 @@ def test_importing_loads_no_tensorflow(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-@pytest.mark.parametrize("module", ["models.facts", "photos.pictures", "memory"])
+@pytest.mark.parametrize("module", ["models.offered", "photos.pictures", "memory"])
 def test_what_the_video_process_takes_from_the_web_loads_no_flask(module):
     code = (
         f"import sys, emotion.web.{module}; "

@@ -173,10 +173,7 @@ Answers = Generator[tuple[Job, PhotoAnswer] | None, None, Any]
 
 
 def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
-    """Yield each job with its answer, none lost or doubled; None when nothing came for a while.
-
-    `settings` is a pickled `WorkerSettings`. Raises ModelError or SourceError where no worker can.
-    """
+    """Yield each job with its answer, none lost or doubled; None when nothing came for a while."""
     while lost := deque((yield from _round(jobs, workers, settings, workers.in_hand))):
         while lost:
             # one at a time, which finds the photo that ends workers, if one does

@@ -79,10 +79,7 @@ class Store:
 
 @contextlib.contextmanager
 def opened_store(path: Path) -> Iterator[Store]:
-    """Give the store in a file, which is made if need be and removed where it holds no photo.
-
-    Raises TableError where it cannot be read or written, another run has it, or it is no store.
-    """
+    """Give the store in a file, removed where it holds no photo; raises TableError."""
     is_empty = False
     try:
         # every statement that writes begins a transaction which no other process can have

@@ -59,10 +59,7 @@ class PhotoAnswer:
 def recognize_photo(
     pickled: bytes, path: Path, content: bytes | None, copy: Path | None
 ) -> PhotoAnswer:
-    """Return the faces of a photo, and make its annotated copy if there is a path for one.
-
-    `pickled` is a `WorkerSettings`; `content` the photo's bytes, where they travel with the task.
-    """
+    """Return the faces of a photo, whose bytes may be given, and make its copy if asked."""
     settings, recognizer, watch = load_worker(pickled)
     copied = None
     with watch.limited(settings.photo_timeout_s):
@@ -103,10 +100,7 @@ def is_final(error: ImageError) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def load_worker(pickled: bytes) -> "tuple[WorkerSettings, Recognizer, Watch]":
-    """Return the settings, model and watch of this process, made once.
-
-    Raises ModelError where it has no such model, or another one.
-    """
+    """Return the settings, model and watch of this process, made once; raises ModelError."""
     settings: WorkerSettings = pickle.loads(pickled)
     where = f"the worker on {socket.gethostname()}" if settings.is_remote else "the worker"
     if settings.threads is not None:

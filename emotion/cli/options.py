@@ -1,6 +1,4 @@
-"""The options of `emotion_detector.py`, which of them go together, and whether results can be
-written: known before any work is done.
-"""
+"""The options of `emotion_detector.py`: which go together, and whether results can be written."""
 
 import argparse
 import os
@@ -146,11 +144,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def open_source(options: argparse.Namespace) -> Source:
-    """Return the source; a photo of which a table is wanted counts as a list of one.
-
-    Raises SourceError where it or a result could not be opened, UsageError where options do not fit
-    this kind of source.
-    """
+    """Return the source; a photo of which a table is wanted counts as a list of one."""
     copies, gives_folder = [], options.output is not None and options.output.is_dir()
     if gives_folder:
         inside = os.path.realpath(options.output)
@@ -210,11 +204,7 @@ def _check_results(wanted: Sequence[tuple], texts: Sequence[str]) -> None:
 
 
 def choose_window(options: argparse.Namespace, source: Source, tools: Tools) -> bool:
-    """Return whether to open a window.
-
-    Raises SourceError where one is needed and cannot be opened, UsageError where nothing would be
-    seen anywhere.
-    """
+    """Return whether to open a window; raises SourceError or UsageError."""
     has_files, is_photo = options.has_files, isinstance(source, PhotoSource)
     is_live = not is_photo and source.is_live
     if is_live and options.headless and not has_files:

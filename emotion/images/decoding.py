@@ -92,10 +92,7 @@ class Photo:
         return (left, top, right - left, bottom - top)
 
     def showing(self, box_xywh: Box, least_side_px: int) -> tuple[np.ndarray, Box]:
-        """Return (pixels, box in them) in which a face's box has the least side, if any have it.
-
-        `box_xywh` is in pixels of the full size.
-        """
+        """Return (pixels, box in them) where a box of the full size has the least side."""
         across, down = self._shrinkage()
         x, y, width, height = box_xywh
         box = (x / across, y / down, width / across, height / down)

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 
 from PIL import TiffImagePlugin, features
 
-from emotion.errors import (
-    DamagedImageError,
-    EmptyImageError,
-    ImageDimensionsError,
-    ImageError,
-    ImageTooLargeError,
-    ImageTypeError,
-)
+from emotion import errors
 
 
 @dataclass(frozen=True)
@@ -59,10 +52,12 @@ def readable_types() -> tuple[str, ...]:
 def check_bytes(size: int, limits: ImageLimits) -> None:
     """Refuse a file by its number of bytes."""
     if size == 0:
-        raise EmptyImageError("expected an image; received an empty file")
+        raise errors.EmptyImageError("expected an image; received an empty file")
     if size > limits.max_bytes:
         allowed, received = f"{limits.max_bytes / 2**20:g} MB", f"{size / 2**20:.1f} MB"
-        raise ImageTooLargeError(f"expected a file of at most {allowed}; received {received}")
+        raise errors.ImageTooLargeError(
+            f"expected a file of at most {allowed}; received {received}"
+        )
 
 
 def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
@@ -72,7 +67,7 @@ def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     if is_long or min(size_wh) < limits.min_side:
         allowed = f"at most {limits.max_side}" if is_long else f"at least {limits.min_side}"
         expected = f"expected an image of {allowed} pixels a side"
-        raise ImageDimensionsError(f"{expected}; received {size_wh[0]}x{size_wh[1]}")
+        raise errors.ImageDimensionsError(f"{expected}; received {size_wh[0]}x{size_wh[1]}")
 
 
 def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
@@ -81,7 +76,9 @@ def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         allowed = f"{limits.max_pixels / 1e6:g} megapixels"
         received = f"{width}x{height} ({width * height / 1e6:.4g} megapixels)"
-        raise ImageDimensionsError(f"expected an image of at most {allowed}; received {received}")
+        raise errors.ImageDimensionsError(
+            f"expected an image of at most {allowed}; received {received}"
+        )
 
 
 def check_jpeg(content: bytes) -> None:
@@ -98,7 +95,7 @@ def check_jpeg(content: bytes) -> None:
         segments += 1 if scans else 1 + found.start() - at
         scans += code == 0xDA
         if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
-            raise ImageError(
+            raise errors.ImageError(
                 f"expected a JPEG of at most {JPEG_MAX_SEGMENTS} segments and "
                 f"{JPEG_MAX_SCANS} scans; received one of more"
             )
@@ -123,7 +120,9 @@ def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
         # a size of 0 means "to the end of the file"
         end = start + max(size, 8) if size else len(content)
         if end > len(content):
-            raise DamagedImageError(f"expected a whole {kind} image; received one that is cut off")
+            raise errors.DamagedImageError(
+                f"expected a whole {kind} image; received one that is cut off"
+            )
         if name == b"meta":
             for found in re.finditer(rb"ispe.{4}(.{8})", content[start:end], re.DOTALL):
                 check_pixels(struct.unpack(">II", found[1]), limits)
@@ -144,7 +143,9 @@ def canvas_size(kind: str, content: bytes) -> tuple[int, int]:
     if chunk == b"VP8 " and content[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", content, 26)
         return width & 0x3FFF, height & 0x3FFF
-    raise DamagedImageError("expected a whole WebP image; received one without a picture header")
+    raise errors.DamagedImageError(
+        "expected a whole WebP image; received one without a picture header"
+    )
 
 
 def check_tiff_directory(content: bytes) -> None:
@@ -165,7 +166,7 @@ def check_tiff_directory(content: bytes) -> None:
     end = start + entry_count * struct.calcsize(sign + entry_format)
     # there are only so many tags
     if end > len(content) or entry_count > 2**16:
-        raise DamagedImageError("expected a whole TIFF image; received one that is cut off")
+        raise errors.DamagedImageError("expected a whole TIFF image; received one that is cut off")
     firsts = {}
     for tag, field_type, count, value in struct.iter_unpack(
         sign + entry_format, content[start:end]
@@ -176,17 +177,19 @@ def check_tiff_directory(content: bytes) -> None:
         offset = int.from_bytes(value, order)
         is_outside = is_elsewhere and offset + count * value_bytes > len(content)
         if is_outside or (value_bytes != 1 and count > _TIFF_MAX_VALUES):
-            raise DamagedImageError("expected a whole TIFF image; received one with broken tags")
+            raise errors.DamagedImageError(
+                "expected a whole TIFF image; received one with broken tags"
+            )
         first = content[offset : offset + value_bytes] if is_elsewhere else value[:value_bytes]
         firsts[tag] = int.from_bytes(first, order)
     if _TIFF_DNG_VERSION in firsts or firsts.get(_TIFF_NEW_SUBFILE_TYPE, 0) & 1:
         readable = ", ".join(readable_types())
-        raise ImageTypeError(f"expected one of {readable}; received a camera raw file")
+        raise errors.ImageTypeError(f"expected one of {readable}; received a camera raw file")
     bits = firsts.get(TiffImagePlugin.BITSPERSAMPLE, 1)
     numbers = {2: "signed", 3: "float"}.get(firsts.get(TiffImagePlugin.SAMPLEFORMAT), "unsigned")
     is_read = bits == 32 if numbers == "float" else bits <= 8 or (bits, numbers) == (16, "unsigned")
     if not is_read:
-        raise ImageTypeError(
+        raise errors.ImageTypeError(
             "expected a TIFF of at most 8 bits, unsigned 16 bits or 32-bit floats a channel; "
             f"received one of {bits} bits, {numbers}"
         )

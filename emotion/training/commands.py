@@ -126,15 +126,14 @@ def compare(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> None:
     """Show a dataset before training."""
+    from emotion.training.data import inspection
     from emotion.training.data.datasets import read_datasets
-    from emotion.training.data.inspection import inspect_dataset, inspection_lines
-    from emotion.training.data.inspection_page import write_inspection
 
     dataset = read_datasets(settings_from(options), reading_line())
-    inspection = inspect_dataset(dataset)
-    print(*inspection_lines(inspection), sep="\n")
+    seen = inspection.inspect_dataset(dataset)
+    print(*inspection.inspection_lines(seen), sep="\n")
     if options.report:
-        print(f"\nWrote {write_inspection(Path(options.report), dataset, inspection)}")
+        print(f"\nWrote {inspection.write_inspection(Path(options.report), dataset, seen)}")
 
 
 def download(options: argparse.Namespace) -> None:
@@ -164,12 +163,11 @@ def tune(options: argparse.Namespace) -> None:
     settings = settings_from(options)
     dataset, _ = read_for_training(settings)
     import_keras()
-    from emotion.training.tuning import tune
-    from emotion.training.tuning_report import tuning_lines, write_tuning
+    from emotion.training import tuning
 
-    result = tune(dataset, settings, options.trials, on_trial=say)
-    print(*tuning_lines(result), sep="\n")
-    print(f"\nWrote {write_tuning(result)}")
+    result = tuning.tune(dataset, settings, options.trials, on_trial=say)
+    print(*tuning.tuning_lines(result), sep="\n")
+    print(f"\nWrote {tuning.write_tuning(result)}")
 
 
 def convert(options: argparse.Namespace) -> None:

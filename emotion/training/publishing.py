@@ -1,7 +1,4 @@
-"""From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish.
-
-Everything is made in the run's own folder and moved to `models/` at the end, as `placing` says.
-"""
+"""From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish."""
 
 import contextlib
 import platform
@@ -83,10 +80,7 @@ def publish_average(
     dataset: Dataset | None = None,
     leaks: Leaks | None = None,
 ) -> Published:
-    """Put the average of several models into the models folder; with data, calibrated and measured.
-
-    Raises DatasetError (unknown classes), or TrainingError as `publish` does.
-    """
+    """Put the average of models into the models folder; with data, measured."""
     facts: dict = {"average_of": [named_with_hash(member) for member in members]}
     if dataset is not None:
         dataset = match_classes(dataset, class_names)

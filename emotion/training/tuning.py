@@ -1,6 +1,7 @@
 """Search for the settings that train the best network: Optuna proposes, validation decides."""
 
 import logging
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,17 +18,19 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from emotion.errors import TrainingError
-from emotion.text import first_line
+from emotion.files import write_csv
+from emotion.text import first_line, table
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.settings import BEST_RATES, TrainingSettings
+from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
+SHOWN_TRIALS = 20
 TRIALS_TO_COMPARE = 10  # with fewer, nothing is said about what made the difference
 
 COLUMNS = {  # of a table; the others have the names of the settings
@@ -242,3 +245,43 @@ def _as_trial(frozen: FrozenTrial) -> Trial:
     facts = frozen.user_attrs["facts"]
     state = COMPLETE if frozen.state == TrialState.COMPLETE else PRUNED
     return Trial(state=FAILED if facts["reason"] else state, **facts)
+
+
+def winner_command(tuning: Tuning) -> str:
+    """Return the command line that trains the winner, quoted for a shell."""
+    settings = tuning.winning_settings
+    words = ["python3", "run.py", "train"]
+    for setting in fields(settings):
+        value, flag = getattr(settings, setting.name), flag_of(setting.name)
+        if value == setting.default and setting.name != "dataset":
+            continue
+        if isinstance(value, tuple):
+            words += [flag, *value]
+        else:  # a value may begin with a dash
+            words.append(flag if value is True else f"{flag}={value}")
+    return shlex.join(words)
+
+
+def tuning_lines(tuning: Tuning) -> list[str]:
+    """Return the best trials, what mattered, and the winner's command."""
+    ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
+    rows = [trial.cells() for trial in ranked[:SHOWN_TRIALS]]
+    lines = table(list(rows[0]), [list(row.values()) for row in rows])
+    if len(ranked) > SHOWN_TRIALS:
+        lines.append(f"and {len(ranked) - SHOWN_TRIALS} more")
+    if tuning.importances:
+        told = [f"{name.replace('_', ' ')} {v:.0%}" for name, v in tuning.importances.items()]
+        lines += ["", "What made the difference, roughly: " + ", ".join(told[:4])]
+    return [*lines, "", "To train the winner:", f"  {winner_command(tuning)}"]
+
+
+def write_tuning(tuning: Tuning) -> Path:
+    """Write the trials beside the study as `trials.csv`; return its path."""
+    head = "trial", "state", "validation_accuracy", "epochs", "seconds"
+    rows = []
+    for trial in tuning.trials:
+        facts = trial.number, trial.state, trial.accuracy, trial.epochs, trial.seconds
+        rows.append(dict(zip(head, facts, strict=True)) | trial.settings | {"reason": trial.reason})
+    path = study_folder(tuning.settings) / "trials.csv"
+    write_csv(path, rows)
+    return path

@@ -1,10 +1,7 @@
-"""Files and streams by PyAV (FFmpeg): opened so that they can open nothing else, decoded over
-damage, their frames as upright RGB with square pixels.
-"""
+"""Files and streams by PyAV (FFmpeg), opened so that they can open nothing else."""
 
 import contextlib
 import functools
-import mmap
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -72,28 +69,12 @@ def open_container(
     try:
         container = av.open(address, container_options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        raise SourceError(_why_no_video(path)) from error
+        found = "it is damaged, cut off while it was recorded or copied, or no video"
+        if not path.stat().st_size:
+            found = "it is empty"
+        raise SourceError(f"expected a video; {path.name} cannot be decoded: {found}") from error
     with container:
         yield container
-
-
-def _why_no_video(path: Path) -> str:
-    if not path.stat().st_size:
-        return f"expected a video; {path.name} is empty"
-    with (
-        contextlib.suppress(OSError),
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        # a part of an MP4 or MOV says where its frames are
-        index = content.rfind(b"moov") - 4
-        index_end = index + int.from_bytes(content[max(0, index) : index + 4], "big")
-        if content[4:8] == b"ftyp" and (index < 0 or index_end > len(content)):
-            return (
-                f"expected a whole video; {path.name} lacks its index (moov), which comes last: it "
-                "was cut off while it was recorded or copied"
-            )
-    return f"expected a video; {path.name} cannot be decoded: it is damaged, unfinished or no video"
 
 
 def open_stream(url: str):
@@ -137,10 +118,7 @@ def usable_fps(*rates: float | Fraction | None) -> float:
 
 
 class Decoder:
-    """Decodes the best pictures of a container one by one, over damage where FFmpeg can go on.
-
-    Raises SourceError where there are none that can be decoded; a cover is none.
-    """
+    """Decodes the best pictures of a container over damage; SourceError where there are none."""
 
     def __init__(self, container, name: str, threading: str = "AUTO"):
         from av.stream import Disposition
@@ -165,10 +143,7 @@ class Decoder:
         self.packets_reach_s = 0.0  # where the last packet of any kind ends by the file's clock
 
     def promises(self) -> tuple[int | None, float | None]:
-        """Return how many frames a file says it shows, and for how long, each None if it does not.
-
-        The edit list of an MP4, such as a phone writes when a video is trimmed, hides some.
-        """
+        """Return how many frames a file says it shows (edit lists hide some), and for how long."""
         stream, container, count = self.stream, self.container, self.stream.frames
         tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
         if stream.duration and stream.duration > 0 and not tag:

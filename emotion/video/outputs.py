@@ -168,9 +168,7 @@ def frame_rows(frame: FrameFaces) -> list[dict]:
 def annotated(
     frame: FrameFaces, bars: bool = True, sides: dict[int, int] | None = None
 ) -> np.ndarray:
-    """Return a copy of a frame with its faces boxed and labelled by the numbers of their tracks;
-    `sides` remembers where the bars of each track stood, so that they stay there.
-    """
+    """Return a copy of a frame with its faces drawn; `sides` remembers where the bars stood."""
     faces = [tracked.face for tracked in frame.faces]
     return annotate(frame.image, faces, [tracked.track for tracked in frame.faces], bars, sides)
 

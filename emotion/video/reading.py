@@ -1,33 +1,23 @@
-"""Frames in: cameras, video files and streams, as upright RGB with their real times.
-
-Files and streams are read by PyAV (FFmpeg), cameras by OpenCV; one frame at a time is in memory.
-"""
+"""Frames in: cameras (OpenCV), video files and streams (PyAV), as upright RGB with real times."""
 
 import contextlib
 import itertools
 import math
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from emotion.errors import SourceError
-from emotion.video.decoding import (
-    FILE_FORMATS,
-    HIGHEST_FPS,
-    NO_CODECS,
-    Decoder,
-    letterboxed,
-    open_container,
-    open_stream,
-    stream_name,
-    usable_fps,
-)
-from emotion.video.live import NewestFrame
+from emotion.video import decoding
+from emotion.video.decoding import Decoder, letterboxed
 
 VIDEO_SUFFIXES = (  # a file of any other name is looked into
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
@@ -36,6 +26,9 @@ VIDEO_SUFFIXES = (  # a file of any other name is looked into
 # FFmpeg's names of what phones, cameras and browsers make
 WEB_FORMATS = tuple("mov matroska avi mpeg mpegts ogg".split())
 WEB_CODECS = tuple("h264 hevc vp8 vp9 libdav1d av1 mpeg4 mpeg2video mjpeg h263 theora".split())
+FRAME_TIMEOUT_S = 10.0  # a source that gives nothing for this long has stopped
+CLOSE_TIMEOUT_S = 2.0
+LARGEST_LAG_S = 5.0  # where a stream's own times and the clock differ by more, it has jumped
 
 
 @dataclass(frozen=True)
@@ -96,10 +89,7 @@ def open_video(
     open_capture: Callable = cv2.VideoCapture,
     limits: VideoLimits | None = None,
 ) -> Iterator[Video]:
-    """Open a camera (its number), a stream (its URL) or a video file, and close it at the end.
-
-    Raises SourceError where it cannot be opened, gives no frame, or is beyond the limits.
-    """
+    """Open a camera (its number), a stream (its URL) or a file; raises SourceError."""
     with contextlib.ExitStack() as stack:
         if isinstance(source, int):
             yield _open_camera(stack, source, open_capture)
@@ -110,15 +100,13 @@ def open_video(
             raise SourceError(f"expected a video file; {source} {found}")
         else:
             # no frame of a stranger's file is unpacked before its size is known
-            how = (WEB_FORMATS, NO_CODECS) if limits else (FILE_FORMATS, ())
-            container = stack.enter_context(open_container(source, *how))
+            how = (WEB_FORMATS, decoding.NO_CODECS) if limits else (decoding.FILE_FORMATS, ())
+            container = stack.enter_context(decoding.open_container(source, *how))
             yield _recorded_video(container, source.name, source, limits)
 
 
 def frames(video: Video, is_mirrored: bool = False) -> Iterator[Frame]:
-    """Yield every frame of a file up to its end or its damage, or always the newest of a live
-    source; raise SourceError where a live source stopped, or a file is beyond its limits.
-    """
+    """Yield every frame of a file, or always the newest of a live source; raises SourceError."""
     for frame in video.reader:
         yield replace(frame, image=cv2.flip(frame.image, 1)) if is_mirrored else frame
 
@@ -159,7 +147,7 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
             why += ", or its index comes last and its server sends no parts: download it first"
         raise SourceError(f"expected a video; no frame of {name} can be decoded: {why}")
     average, base = stream.average_rate, stream.base_rate
-    has_rate = 0 < float(average or 0) <= HIGHEST_FPS
+    has_rate = 0 < float(average or 0) <= decoding.HIGHEST_FPS
     info = VideoInfo(
         fps=decoder.fps,
         size_wh=decoder.size_wh(first),
@@ -217,6 +205,77 @@ def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str
     return None
 
 
+class NewestFrame:
+    """Reads a live source in a thread and hands out its newest frame.
+
+    `grab` waits for the next frame and returns it with the source's own time in seconds (None where
+    it has none), or None at the end; it may raise SourceError. The thread calls `close` at the end.
+    """
+
+    def __init__(self, name: str, grab: Callable[[], tuple | None], close: Callable[[], None]):
+        self.dropped = 0
+        self._name, self._grab, self._close = name, grab, close
+        self._newest, self._taken, self._problem = None, 0, None
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._read, name=f"read {name}", daemon=True)
+
+    def __enter__(self) -> "NewestFrame":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._stopping.set()
+        # a source that hangs is left to its thread, which frees it when it wakes
+        self._thread.join(CLOSE_TIMEOUT_S)
+
+    def take(self) -> tuple[float, Any]:
+        """Wait for a new frame; return its time from the first one, in seconds, and the frame."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._problem, FRAME_TIMEOUT_S)
+            if self._newest is None:
+                raise SourceError(
+                    self._problem
+                    or f"expected a frame from {self._name}; none came for {FRAME_TIMEOUT_S:g} s: "
+                    "is it still connected?"
+                )
+            newest, self._newest = self._newest, None
+            self._taken += 1
+        return newest
+
+    def _read(self) -> None:
+        problem = start_s = offset_s = None
+        last_s = -1e-3
+        try:
+            while not self._stopping.is_set() and (grabbed := self._grab()) is not None:
+                own_s, frame = grabbed
+                read_s = time.monotonic()
+                start_s = read_s if start_s is None else start_s
+                timestamp_s = now_s = read_s - start_s
+                if own_s is not None:
+                    if offset_s is None or abs(own_s - offset_s - now_s) > LARGEST_LAG_S:
+                        offset_s = own_s - now_s
+                    timestamp_s = own_s - offset_s
+                last_s = max(timestamp_s, last_s + 1e-3)  # time never runs backwards
+                # what comes in bursts, as segments over HTTP do, is shown at its pace
+                self._stopping.wait(0.0 if own_s is None else max(0.0, last_s - now_s))
+                with self._changed:
+                    self.dropped += self._newest is not None
+                    self._newest = (last_s, frame)
+                    self._changed.notify_all()
+        except SourceError as error:
+            problem = str(error)
+        finally:
+            self._close()
+            with self._changed:
+                count = self._taken + self.dropped + (self._newest is not None)
+                self._problem = problem or (
+                    f"expected more frames from {self._name}; it stopped after {count}: is it "
+                    "still connected?"
+                )
+                self._changed.notify_all()
+
+
 def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callable) -> Video:
     problem = (
         f"expected a camera with number {number}; none could be opened: is it connected, free and "
@@ -228,7 +287,7 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
         raise SourceError(problem)
     # without this a slow reader sees what the camera saw several frames ago
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    name, fps = f"camera {number}", usable_fps(capture.get(cv2.CAP_PROP_FPS))
+    name, fps = f"camera {number}", decoding.usable_fps(capture.get(cv2.CAP_PROP_FPS))
 
     def grab():
         try:
@@ -248,7 +307,7 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
 
 
 def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
-    container, name = open_stream(url), stream_name(url)
+    container, name = decoding.open_stream(url), decoding.stream_name(url)
     stack.callback(container.close)
     if url.startswith("http") and container.duration:
         # a file on a server waits, as one on the disk does

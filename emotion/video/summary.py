@@ -5,7 +5,6 @@ on average. Only sure answers count for an emotion. The rest is the entry "unsur
 reports as an emotion what the model itself would not.
 """
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from emotion.faces import in_words, likely_classes
-from emotion.files import whole_file, write_json
+from emotion.files import write_csv, write_json
 from emotion.rows import safe_cell
 from emotion.text import clock, counted, length, share
 from emotion.video.tracking import FrameFaces, TrackedFace
@@ -27,8 +26,6 @@ MOST_LINES, MOST_ENTRIES, BAR_LETTERS = 12, 3, 10  # in a terminal: faces, emoti
 MOST_BINS = 1400  # of the timeline, which is 1,600 pixels wide
 FIRST_BIN_S = 0.02  # width of a bin; it doubles whenever the video outgrows its bins
 MOST_SHOWN = 20  # faces on the timeline: those seen for longest
-MOST_KEPT = 300  # beyond twice this many faces with bins...
-FORGET_AFTER_S = 60  # ...those unseen for that long lose theirs
 
 
 @dataclass(frozen=True)
@@ -142,8 +139,7 @@ class SummaryBuilder:
             mean_s = elapsed_s / (self._frames - 1) if self._frames > 1 else LONE_FRAME_S
             self._end_last(self._last[0] + mean_s)
         tracks = sorted(self._tracks.items())
-        with_bins = [(number, sums) for number, sums in tracks if sums.bins]
-        shown = dict(sorted(with_bins, key=lambda track: -track[1].seconds)[:MOST_SHOWN])
+        shown = dict(sorted(tracks, key=lambda track: -track[1].seconds)[:MOST_SHOWN])
         return VideoSummary(
             self._frames,
             sum(self._seconds_by_count),
@@ -169,13 +165,6 @@ class SummaryBuilder:
                     sums.bins[number // 2] = sums.bins.get(number // 2, 0.0) + part
         for tracked in faces:
             if tracked.track not in self._tracks:
-                # beyond what is kept, tracks that are over lose their bins; their sums stay
-                with_bins = [sums for sums in self._tracks.values() if sums.bins]
-                if len(with_bins) > 2 * MOST_KEPT:
-                    over = [s for s in with_bins if s.last_s < start_s - FORGET_AFTER_S]
-                    over.sort(key=lambda sums: sums.seconds)
-                    for sums in over[: len(with_bins) - MOST_KEPT]:
-                        sums.bins = {}
                 self._tracks[tracked.track] = _TrackSums(tracked, start_s)
             self._tracks[tracked.track].add(tracked, start_s, until_s, self._bin_s)
 
@@ -251,11 +240,8 @@ def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
         row |= {f"share_{name}": part for name, part in row.pop("shares").items()}
         row |= {f"mean_probability_{name}": p for name, p in row.pop("mean_probabilities").items()}
         rows.append(row | {"verdict": verdict})
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0] if rows else ["track"])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: safe_cell(value) for name, value in row.items()})
+    cells = [{name: safe_cell(value) for name, value in row.items()} for row in rows]
+    write_csv(path, cells, nothing="track")
 
 
 def summary_lines(summary: VideoSummary) -> list[str]:

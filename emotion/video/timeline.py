@@ -162,9 +162,7 @@ def _extent(summary: VideoSummary) -> str:
 
 
 def time_ticks(end_s: float) -> tuple[list[float], list[str]]:
-    """Return at most a dozen round times for the axis, in seconds, and how each is written:
-    h:mm:ss, m:ss or, where they stand closer, m:ss.s.
-    """
+    """Return at most a dozen round times for the axis, in seconds, and how each is written."""
     step = next((step for step in TICK_STEPS_S if end_s / step <= MOST_TICKS), end_s / MOST_TICKS)
     ticks = [number * step for number in range(int(end_s / step + 1e-9) + 1)]
     if step < 1 and len(ticks) > 1:

@@ -19,16 +19,8 @@ import numpy as np
 
 from emotion.detection.boxes import Detection, overlap_of
 from emotion.faces import Face
-from emotion.video.motion import (
-    BoxFilter,
-    CutFinder,
-    GreyFrame,
-    correlation,
-    follow_boxes,
-    middle_of,
-    patch_of,
-    side_of,
-)
+from emotion.video import motion
+from emotion.video.motion import BoxFilter, middle_of, patch_of, side_of
 from emotion.video.reading import Frame
 
 # hair, face and shoulders: from and to, down from the top of the box, in its heights, and what is
@@ -96,15 +88,14 @@ class Tracker:
         self.tracks: list[Track] = []  # those that are alive, oldest first
         self.now_s = 0.0
         self._grey, self._size_wh = None, (0, 0)
-        self._cuts, self._numbers = CutFinder(), itertools.count(1)
+        self._cuts, self._numbers = motion.CutFinder(), itertools.count(1)
 
     def advance(self, image: np.ndarray, timestamp_s: float) -> bool:
-        """Carry every track on to the next frame; return whether the scene was cut before it, which
-        ends all tracks: who was in the scene before cannot be known.
-        """
+        """Carry all tracks on to the next frame; return whether a cut has ended them."""
         before, in_sight = self._grey, self.in_sight()
         step_s = min(LONGEST_STEP_S, max(1e-3, timestamp_s - self.now_s))
-        self._grey, self.now_s, self._size_wh = GreyFrame.of(image), timestamp_s, image.shape[1::-1]
+        self._grey, self._size_wh = motion.GreyFrame.of(image), image.shape[1::-1]
+        self.now_s = timestamp_s
         self._forget([t for t in self.tracks if timestamp_s - t.held_s > KEPT_S])
         if self._cuts.is_cut(self._grey):
             # a face that was detected once is believed: there is no second look
@@ -114,14 +105,14 @@ class Tracker:
         boxes = np.array([track.box.box_xywh for track in in_sight]).reshape(-1, 4)
         # of two faces that overlap, the one that was detected last is in front
         ranks, patches = [-t.detected_s for t in in_sight], [t.patch for t in in_sight]
-        motions = follow_boxes(before, self._grey, boxes, ranks, patches)
+        motions = motion.follow_boxes(before, self._grey, boxes, ranks, patches)
         for track in self.tracks:
             track.box.predict(step_s)
             track.anchor.predict(step_s)
             track.anchor.mean[1] *= 0.5 ** (step_s / LOST_HALF_LIFE_S)
-        for track, motion in zip(in_sight, motions, strict=True):
-            if motion is not None:
-                track.box.measure_velocity(motion / step_s)
+        for track, moved in zip(in_sight, motions, strict=True):
+            if moved is not None:
+                track.box.measure_velocity(moved / step_s)
                 track.held_s = self.now_s
         return False
 
@@ -191,7 +182,7 @@ class Tracker:
         is_in_place = is_held and overlap > SAME_PLACE
         if apart > (UNLIKE if is_in_place else ALIKE):
             patch = patch_of(self._grey, detection.box_xywh)
-            if not is_in_place or correlation(track.patch, patch) < RELIT_LIKENESS:
+            if not is_in_place or motion.correlation(track.patch, patch) < RELIT_LIKENESS:
                 return math.inf
         return 1 - overlap + LOOKS_WEIGHT * apart + SIZE_WEIGHT * resize
 

@@ -48,8 +48,7 @@ MESSAGE_S = 3.0
 LONGEST_WAIT_S = 0.05  # for a key, before the window is checked again: it may be closed
 PROBE_TIMEOUT_S = 30
 
-PLATE_RGB, INK_RGB, KEY_RGB = (20, 20, 20), (255, 255, 255), (240, 228, 66)
-RECORDING_RGB = (230, 30, 30)
+PLATE_RGB, INK_RGB = (20, 20, 20), (255, 255, 255)
 PLATE_OPACITY = 0.88
 SMALLEST_TEXT_PX = 12
 
@@ -68,9 +67,7 @@ class Window(contextlib.AbstractContextManager):
                 self._gui.destroyWindow(self._title)
 
     def show(self, view: np.ndarray, wait_s: float = 0.0) -> str | None:
-        """Show an RGB picture and wait for a key, at least a millisecond; return what the user asks
-        for: a value of `KEYS`, or None.
-        """
+        """Show an RGB picture, wait for a key and return its value of `KEYS`, or None."""
         if not self._is_open:
             flags = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
             self._gui.namedWindow(self._title, flags)
@@ -151,13 +148,13 @@ class Viewer(contextlib.AbstractContextManager):
             caption = "paused: space goes on, n shows the next frame"
         elif self._clock() - self._opened_s < FIRST_HELP_S:
             caption = "q quits, space pauses, h shows all keys"
-        view = with_words(view, [("", caption)], (0, 1))
+        view = with_words(view, (caption,), (0, 1))
         if self._recording:
             lasted = clock_text(timestamp_s - self._recorded_s)
-            view = with_words(view, [("   ", lasted)], (1, 0), 1.3, has_dot=True)
+            view = with_words(view, (f"recording {lasted}",), (1, 0), 1.3)
         if self._clock() < self._message_until_s:
-            view = with_words(view, [("", self._message)], (1, 1))
-        lines = [(key, told) for _, _, key, told in CONTROLS]
+            view = with_words(view, (self._message,), (1, 1))
+        lines = tuple(f"{key}: {told}" for _, _, key, told in CONTROLS)
         return with_words(view, lines, (0.5, 0.5), 1.3) if self._is_on[HELP] else view
 
     def _try(self, write: Callable, *arguments) -> None:
@@ -224,21 +221,14 @@ def fitted(image: np.ndarray) -> np.ndarray:
 
 
 def with_words(
-    view: np.ndarray,
-    lines: Sequence[tuple[str, str]],
-    place: tuple[float, float],
-    scale: float = 1,
-    has_dot: bool = False,
+    view: np.ndarray, lines: tuple[str, ...], place: tuple[float, float], scale: float = 1
 ) -> np.ndarray:
-    """Return a copy of an RGB picture with two columns of words on a dark plate, at most cut off.
+    """Return a copy of an RGB picture with lines of words on a dark plate, at most cut off.
 
     `place` (0, 0) is the upper left corner of the picture, (1, 1) the lower right one.
     """
     size = round(scale * max(SMALLEST_TEXT_PX, max(view.shape[:2]) // 55))
-    plate, copy = _plate(tuple(lines), size), view.copy()
-    if has_dot:
-        plate = plate.copy()
-        cv2.circle(plate, (size, plate.shape[0] // 2), size // 3, RECORDING_RGB, -1, cv2.LINE_AA)
+    plate, copy = _plate(lines, size), view.copy()
     left = max(0, int((view.shape[1] - plate.shape[1]) * place[0]))
     top = max(0, int((view.shape[0] - plate.shape[0]) * place[1]))
     part = copy[top : top + plate.shape[0], left : left + plate.shape[1]]
@@ -248,19 +238,15 @@ def with_words(
 
 
 @functools.lru_cache(maxsize=64)
-def _plate(lines: tuple[tuple[str, str], ...], size: int) -> np.ndarray:
-    """Return a dark plate with two columns of words; not to be changed."""
+def _plate(lines: tuple[str, ...], size: int) -> np.ndarray:
+    """Return a dark plate with lines of words; not to be changed."""
     font = ImageFont.load_default(size)
     row, pad = round(size * 1.5), round(size * 0.6)
-    left = round(max(font.getlength(key) for key, _ in lines))
-    left += 2 * pad if left else pad
-    width = left + round(max(font.getlength(text) for _, text in lines)) + pad
+    width = round(max(map(font.getlength, lines))) + 2 * pad
     plate = Image.new("RGB", (width, row * len(lines) + pad), PLATE_RGB)
     pen = ImageDraw.Draw(plate)
-    for number, (key, text) in enumerate(lines):
-        middle = pad / 2 + (number + 0.5) * row
-        pen.text((pad, middle), key, font=font, fill=KEY_RGB, anchor="lm")
-        pen.text((left, middle), text, font=font, fill=INK_RGB, anchor="lm")
+    for number, text in enumerate(lines):
+        pen.text((pad, pad / 2 + (number + 0.5) * row), text, INK_RGB, font, anchor="lm")
     return np.asarray(plate)
 
 

@@ -11,8 +11,7 @@ from flask.typing import ResponseReturnValue
 
 from emotion.errors import GoneError, ModelError, UploadError
 from emotion.web.errors import ApiError
-from emotion.web.models.facts import model_facts, without_folders
-from emotion.web.models.offered import OfferedModel
+from emotion.web.models.offered import OfferedModel, model_facts, without_folders
 from emotion.web.models.page import class_names_of, why_unusable
 from emotion.web.services import Services, current_services
 

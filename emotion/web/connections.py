@@ -69,8 +69,7 @@ class Connections:
         else:
             self._file, self.dialect = Path(address.database), sqlite
             self._engine = _sqlite_engine(address, self._file)
-        self._is_ready = False
-        self._opened = self._identity()
+        self._is_ready, self._process = False, os.getpid()
         weakref.finalize(self, self._engine.dispose)
 
     @contextmanager
@@ -105,13 +104,12 @@ class Connections:
 
     def _make_ready(self) -> None:
         """Make the tables if there are none; several threads and processes may do so at once."""
-        opened = self._identity()
-        if self._is_ready and opened == self._opened:
+        if self._process != os.getpid():
+            # connections of a process that forked are its own, and stay open
+            self._engine.dispose(close=False)
+            self._process, self._is_ready = os.getpid(), False
+        if self._is_ready:
             return
-        if opened != self._opened:
-            # Connections to a file that was removed write to nowhere, even if another worker has
-            # made a new file by now; those of a process that forked are its own, so stay open.
-            self._engine.dispose(close=opened[0] == self._opened[0])
         # where nothing is left to make we only read, and wait for no writer
         with self._begin(writes=False) as connection:
             has_all = all(map(sql.inspect(connection).has_table, Row.metadata.tables))
@@ -127,15 +125,7 @@ class Connections:
                         f"expected a database of version {SCHEMA_VERSION}; received version "
                         f"{version}: run the program that made it, or name another database"
                     )
-        self._opened = self._identity()
         self._is_ready = True
-
-    def _identity(self) -> tuple[int, int | None]:
-        """Return the process and the inode of the file, None without one."""
-        try:
-            return os.getpid(), self._file and self._file.stat().st_ino
-        except OSError:
-            return os.getpid(), None
 
     def close(self) -> None:
         """Close the idle connections; the next call opens new ones."""

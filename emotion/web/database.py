@@ -1,8 +1,4 @@
-"""The database: whose photos are whose until they expire, and statistics without any photo.
-
-SQLite serves one machine, PostgreSQL several. What could identify a visitor (photos, and opinions
-on their faces) goes when the photo goes; of an opinion, a number in the statistics stays.
-"""
+"""The database: whose photos are whose until they expire, and statistics that name nobody."""
 
 import json
 import re
@@ -162,23 +158,24 @@ class Database(Connections):
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
         """Return a photo that is still kept."""
-        return next(iter(self._photos(PhotoRow.id, photo_id, now_s)), None)
+        return next(iter(self.kept(PhotoRow.id, photo_id, now_s)), None)
 
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos of a set that are still kept, by position."""
-        return self._photos(PhotoRow.set_id, set_id, now_s, PhotoRow.position, PhotoRow.id)
+        return self.kept(PhotoRow.set_id, set_id, now_s, PhotoRow.position, PhotoRow.id)
 
     def photos_of_visitor(self, visitor: str, now_s: float) -> tuple[PhotoRow, ...]:
         """Return the photos of a browser that are still kept, newest first; "" has none."""
         order = (PhotoRow.created_s.desc(), PhotoRow.position.desc(), PhotoRow.id)
-        return self._photos(PhotoRow.visitor, visitor, now_s, *order)
+        return self.kept(PhotoRow.visitor, visitor, now_s, *order)
 
-    def _photos(self, column, key: str, now_s: float, *order) -> tuple[PhotoRow, ...]:
+    def kept(self, column, key: str, now_s: float, *order) -> tuple:
+        """Return the rows with a key in a column that have not expired."""
         if not KEY_PATTERN.fullmatch(key):
             return ()
-        query = sql.select(PhotoRow).where(column == key, PhotoRow.expires_s > now_s)
+        query = sql.select(column.class_).where(column == key, column.class_.expires_s > now_s)
         with self.transaction() as connection:
-            return _rows(connection, PhotoRow, query.order_by(*order))
+            return _rows(connection, column.class_, query.order_by(*order))
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""

@@ -4,7 +4,6 @@ import errno
 import http
 import math
 import time
-from typing import NamedTuple
 
 from flask import current_app, g, json, render_template, request
 from flask.typing import ResponseReturnValue
@@ -12,16 +11,8 @@ from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from emotion.errors import (
-    BusyError,
-    EmotionError,
-    FormExpiredError,
-    QueueFullError,
-    RateError,
-    RequestTooLargeError,
-    StorageError,
-    VideoTooLargeError,
-)
+from emotion import errors
+from emotion.errors import EmotionError
 from emotion.text import counted, sentence
 from emotion.web.logs import log_cause, request_id
 
@@ -47,44 +38,36 @@ class ApiError(EmotionError):
         self.status, self.title = status, http.HTTPStatus(status).phrase
 
 
-class Problem(NamedTuple):
-    """What a visitor or a program is told about an error; see `EmotionError`."""
-
-    status: int
-    title: str
-    detail: str
-    advice: str
-    again: str = ""
-    retry_after_s: int | None = None
-
-
-def problem_of(error: Exception) -> Problem:
-    """Return what to tell about an error."""
+def problem_of(error: Exception) -> dict:
+    """Return what a visitor or a program is told about an error; see `EmotionError`."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        error = StorageError(error)
+        error = errors.StorageError(error)
     elif isinstance(error, RateLimitExceeded):
         error = _too_often(error)
     elif isinstance(error, CSRFError):
-        error = FormExpiredError("expected a form with a valid token; received none, or an old one")
+        words = "expected a form with a valid token; received none, or an old one"
+        error = errors.FormExpiredError(words)
     elif isinstance(error, RequestEntityTooLarge):
         error = _too_large()
-    if not isinstance(error, EmotionError):
+    if isinstance(error, EmotionError):
+        known = {name: getattr(error, name) for name in ("status", "title", "retry_after_s")}
+        detail, advice = sentence(error) if error.public is None else error.public, error.advice
+        is_video = error.again and request.endpoint in VIDEO_ENDPOINTS
+        known["again"] = "video" if is_video else error.again
+    else:
         status = (error.code or 500) if isinstance(error, HTTPException) else 500
         title, advice = HTTP_WORDS.get(status, (http.HTTPStatus(status).phrase, ""))
+        known = {"status": status, "title": title, "retry_after_s": None}
         detail = sentence(error.description) if status == 403 else ""
-        return Problem(status, title, detail, advice.format(code=request_id()))
-    again = "video" if error.again and request.endpoint in VIDEO_ENDPOINTS else error.again
-    detail = sentence(error) if error.public is None else error.public
-    advice = error.advice.format(code=request_id())
-    return Problem(error.status, error.title, detail, advice, again, error.retry_after_s)
+    return known | {"detail": detail, "advice": advice.format(code=request_id())}
 
 
-def _too_often(error: RateLimitExceeded) -> RateError:
+def _too_often(error: RateLimitExceeded) -> errors.RateError:
     broken = current_app.extensions[LIMITER].current_limit
     # the moment of reset is rounded up already
     wait_s = max(1, int(broken.reset_at - time.time())) if broken else 60
     at_most = f"expected at most {error.limit.limit} from one address; received more"
-    found = RateError(error.limit.error_message or at_most)
+    found = errors.RateError(error.limit.error_message or at_most)
     found.advice = f"Please wait {counted(wait_s, 'second')}, then go on."
     if wait_s > 2 * 3600:
         found.advice = f"Please come back in {math.ceil(wait_s / 3600)} hours."
@@ -92,10 +75,10 @@ def _too_often(error: RateLimitExceeded) -> RateError:
     return found
 
 
-def _too_large() -> RequestTooLargeError:
+def _too_large() -> errors.RequestTooLargeError:
     settings = current_app.extensions["emotion"].settings
     if request.endpoint in VIDEO_ENDPOINTS:
-        return VideoTooLargeError(
+        return errors.VideoTooLargeError(
             f"expected one video of at most {settings.max_video_mb:g} MB; received more"
         )
     most_mb = (request.max_content_length or 0) / 2**20
@@ -105,36 +88,37 @@ def _too_large() -> RequestTooLargeError:
         allowed += f" each and {int(most_mb)} MB together"
     is_larger = sent_mb > most_mb
     received = f"{sent_mb:.1f} MB" if is_larger else "a form with more in it than one photo"
-    return RequestTooLargeError(f"expected {allowed}; received {received}")
+    return errors.RequestTooLargeError(f"expected {allowed}; received {received}")
 
 
 def answer(error: Exception) -> ResponseReturnValue:
     """Return the reply to an error, as a page or as JSON."""
     problem = problem_of(error)
+    status = problem["status"]
     if not isinstance(error, HTTPException | EmotionError):
         current_app.logger.error("unexpected error, code %s", request_id(), exc_info=error)
-    elif isinstance(error, BusyError | QueueFullError | RateLimitExceeded):
+    elif isinstance(error, errors.BusyError | errors.QueueFullError | RateLimitExceeded):
         # the metrics count them
         g.refused = "rate" if isinstance(error, RateLimitExceeded) else "busy"
     else:
         # the first error knows more, such as paths that a visitor is not told
         first = error.__cause__ if isinstance(error.__cause__, EmotionError) else error
-        log_cause(problem.status, first)
+        log_cause(status, first)
     headers = {"Cache-Control": "no-store"}
-    if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(problem.retry_after_s)
+    if problem["retry_after_s"] is not None:
+        headers["Retry-After"] = str(problem["retry_after_s"])
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
     kinds = request.accept_mimetypes
     # a browser that opens a page names HTML; who names nothing gets a page as well
     is_program = not kinds.accept_html and kinds.accept_json
     if not (is_program or request.path.startswith("/api/") or request.path == "/healthz"):
-        return render_template("problem.html", problem=problem), problem.status, headers
+        return render_template("problem.html", problem=problem), status, headers
     content = {
         "type": "about:blank",  # for which RFC 9457 asks for the status's own phrase as title
-        "title": http.HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "detail": problem.detail or f"{problem.title}. {problem.advice}".strip(),
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": problem["detail"] or "{title}. {advice}".format(**problem).strip(),
     }
     headers["Content-Type"] = "application/problem+json"
-    return json.dumps(content) + "\n", problem.status, headers
+    return json.dumps(content) + "\n", status, headers

@@ -46,10 +46,7 @@ class Gate:
 
     @contextmanager
     def place(self, client: str) -> Iterator[None]:
-        """Hold a place and then a turn; who holds one must not ask for a second.
-
-        Raises BusyError if there is no place, or none for this client; nothing waits.
-        """
+        """Hold a place and then a turn, never two; raises BusyError at once where there is none."""
         with self._lock:
             if self.in_hand >= self.most:
                 raise BusyError(

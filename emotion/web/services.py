@@ -30,10 +30,7 @@ class Services:
         model_problem: str = "",
         clock: Callable[[], float] = time.time,
     ):
-        """Make the services around a recognizer, None if no model could be loaded.
-
-        `model_problem` says why there is none. Nothing is opened or written yet.
-        """
+        """Open nothing yet; `model_problem` says why there is no recognizer."""
         self.settings = settings
         self.recognizer = recognizer
         self.model_problem = model_problem

@@ -54,10 +54,7 @@ def _parse(kind: object, expected: tuple, text: str) -> object:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the app runs: `KEEP_HOURS` in the environment or `--keep-hours` sets `keep_hours`.
-
-    A megabyte is 1,048,576 bytes.
-    """
+    """How the app runs: `keep_hours` is KEEP_HOURS or --keep-hours; a megabyte is 2**20 bytes."""
 
     host: str = _row("127.0.0.1", "address to listen on; 0.0.0.0 is every network")
     port: int = _row(5000, "port to listen on; 0 takes a free one", 0, 65535)
@@ -145,10 +142,7 @@ SETTING_NAMES = tuple(row.name.upper() for row in fields(Settings))
 
 
 def read_settings(*sources: Mapping[str, object]) -> Settings:
-    """Return the settings, or raise SettingsError; of several sources the last one counts.
-
-    Names that are no settings are ignored; an empty value or None is not given.
-    """
+    """Return the settings; of several sources the last one counts. Raises SettingsError."""
     values = {}
     for row in fields(Settings):
         name = row.name.upper()

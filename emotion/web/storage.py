@@ -128,10 +128,7 @@ class Storage(Folders):
     def save(
         self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""
     ) -> str:
-        """Store a photo with its pictures, JPEG or PNG without metadata; return its id.
-
-        Without `set_id` it is a set of its own. Raises StorageError.
-        """
+        """Store a photo with its pictures, as a set of its own without `set_id`; return its id."""
         photo_id = new_id()
         about = {"created_s": self.clock(), "set": set_id or photo_id}
         content = json.dumps(about | {"model": dict(model), "results": dict(results)}, indent=1)

@@ -76,13 +76,6 @@ def is_own_photo(photo_id: str) -> bool:
         return False
 
 
-def remove_own_video(video_id: str) -> None:
-    """Remove a video of this visitor and stop work on it; raises GoneError, NotSenderError."""
-    videos = current_services().videos
-    require_sender(videos.find(video_id).visitor)
-    videos.remove_known(video_id)
-
-
 class OwnSessions(SecureCookieSessionInterface):
     """Sessions whose cookie is Secure, and cannot be planted, whenever the request came by TLS."""
 

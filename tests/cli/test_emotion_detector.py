@@ -120,7 +120,7 @@ def test_a_lost_camera_keeps_what_is_finished(said, folder):
     ("line", "code", "words"),
     [
         ("--source loop.jpg --output empty", 1, "no file loop.jpg"),
-        ("--source none.mp4 --json", 1, "none.mp4 is empty"),
+        ("--source none.mp4 --json", 1, "it is empty"),
         ("--source photo.png --output b.mp4", 2, ".webp for --output"),
         ("--source film.mp4 --output a.png", 2, ".webm"),
         ("--source film.mp4 --table a.csv --table ./a.csv", 2, "twice"),

@@ -1,4 +1,4 @@
-"""The download with the real client of Kaggle, against a stand-in for Kaggle on loopback."""
+"""The download with the real client of Kaggle, whose requests are answered here."""
 
 import io
 import json
@@ -7,12 +7,11 @@ import os
 import shutil
 import sys
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
 from training_data import make_dataset, put, write_classes, write_csv, write_zip
 
 from emotion.errors import DatasetError
@@ -48,9 +47,7 @@ def left_in(folder: Path) -> list[str]:
 
 @pytest.fixture
 def kaggle(tmp_path, monkeypatch):
-    """Serve what Kaggle serves; `refuse` has the status to refuse a kind of request with."""
-    from kagglesdk import kaggle_env
-
+    """Answer as Kaggle does; `refuse` has the status to refuse a kind of request with."""
     small = make_dataset(train=14, validation=0, test=7)
     described = {"ownerSlug": "msambare", "slug": "fer2013", "currentVersionNumber": 1}
     csv, packed = write_csv(tmp_path / "served.csv", small), io.BytesIO()
@@ -65,35 +62,26 @@ def kaggle(tmp_path, monkeypatch):
     }
     state = SimpleNamespace(refuse={}, asked=[], authorization=set(), replies=replies)
 
-    class Kaggle(BaseHTTPRequestHandler):
-        def do_POST(self):
-            wanted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked = wanted.get("fileName", self.path.rsplit("/", 1)[1])
-            state.asked.append(asked)
-            state.authorization.add(self.headers["Authorization"])
-            status = state.refuse.get(asked, state.refuse.get("all", 200))
-            kind, content = replies[asked]
-            if status != 200:
-                kind, content = "json", json.dumps({"code": status, "message": "no"}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", f"application/{kind}")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def send(adapter, request, **options):
+        asked = json.loads(request.body).get("fileName", request.path_url.rsplit("/", 1)[1])
+        state.asked.append(asked)
+        state.authorization.add(request.headers["Authorization"])
+        if not replies:
+            raise requests.ConnectionError("nobody is there")
+        reply = requests.Response()
+        reply.status_code = state.refuse.get(asked, state.refuse.get("all", 200))
+        kind, content = replies[asked]
+        if reply.status_code != 200:
+            refused = {"code": reply.status_code, "message": "no"}
+            kind, content = "json", json.dumps(refused).encode()
+        reply.headers["Content-Type"] = f"application/{kind}"
+        reply.headers["Content-Length"] = str(len(content))
+        reply.url, reply.request, reply.raw = request.url, request, io.BytesIO(content)
+        return reply
 
-        def log_message(self, *arguments):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Kaggle) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, address)
-        monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_secret")
-        yield state
-        server.shutdown()
-        thread.join()
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_secret")
+    return state
 
 
 def test_without_credentials_or_kagglehub_the_steps_are_told(folder, tmp_path, monkeypatch):
@@ -129,8 +117,6 @@ def test_it_is_put_in_place(folder, kaggle, case, capfd):
 
 
 def test_whatever_goes_wrong_is_a_sentence_and_steps(folder, kaggle, monkeypatch, tmp_path):
-    from kagglesdk import kaggle_env
-
     put(folder, {"fer2013/mine.txt": b"mine"})
 
     def fails(words: str) -> None:
@@ -149,8 +135,7 @@ def test_whatever_goes_wrong_is_a_sentence_and_steps(folder, kaggle, monkeypatch
     for content, words in ((animals, r"4 images of cat, dog\n"), (b"no zip", "received: ")):
         kaggle.replies["DownloadDataset"] = ("zip", content)
         fails(words)
-    nowhere = {kaggle_env.KaggleEnv.PROD: "http://127.0.0.1:9"}
-    monkeypatch.setattr(kaggle_env, "_env_to_endpoint", nowhere)
+    kaggle.replies.clear()
     fails("no connection")
     asked = len(kaggle.asked)
     usage = SimpleNamespace(free=20_000_000)

@@ -9,8 +9,8 @@ from PIL import Image
 from training_data import make_dataset
 
 from emotion.labels import EMOTIONS
-from emotion.training.data.inspection import findings, inspect_dataset, inspection_lines
-from emotion.training.data.inspection_page import write_inspection
+from emotion.training.data import inspection
+from emotion.training.data.inspection import findings, inspect_dataset, write_inspection
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_half_broken_data_are_inspected(data, tmp_path):
         broken = data.where(np.isin(data.labels, classes))
         seen = inspect_dataset(broken)
         assert word in texts(seen, "stop")
-        assert inspection_lines(seen)
+        assert inspection.inspection_lines(seen)
     assert write_inspection(tmp_path, broken, seen).exists()
     plain = replace(data, splits=np.array([""] * 105))
     seen = inspect_dataset(plain)
@@ -96,7 +96,7 @@ def test_half_broken_data_are_inspected(data, tmp_path):
 
 def test_lines_fit_a_terminal(data):
     many = tuple(f"{'folder/' * 30}{n}.png: OSError: truncated" for n in range(30))
-    lines = inspection_lines(inspect_dataset(replace(data, unreadable=many)))
+    lines = inspection.inspection_lines(inspect_dataset(replace(data, unreadable=many)))
     assert (lines[0], lines[-1]) == ("105 images of 7 classes", "  and 20 more")
     assert max(map(len, lines)) <= 100
     assert lines[-2].endswith("9.png: OSError: truncated")
@@ -118,11 +118,10 @@ def test_files_hold_what_was_found(planted, tmp_path):
     facts = json.loads((path.parent / "inspection.json").read_text())
     assert facts["counts"]["train"]["<b>"] == 10
     assert facts["conflicting"] == {"groups": 2, "images": 5}
-    for name in ("contact_sheet", "class_counts", "conflicts"):
-        with Image.open(path.parent / f"{name}.png") as picture:
-            assert min(picture.size) > 100
+    with Image.open(path.parent / "contact_sheet.png") as picture:
+        assert min(picture.size) > 100
     page = path.read_text()
     assert "&lt;b&gt;" in page
     assert not re.search("<script|<b>", page)
     sources = re.findall(r'(?:src|href)="(.{0,22})', page)
-    assert sources == ["data:image/png;base64,"] * 3, "the page loads nothing"
+    assert sources == ["data:image/png;base64,"], "the page loads nothing"

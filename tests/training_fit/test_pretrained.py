@@ -10,7 +10,7 @@ from narrow_networks import build_narrow, make_faces, require_equal, settle
 
 from emotion.errors import ModelError, TrainingError
 from emotion.model.keras import ModelFiles, load_keras_model, save_keras_model
-from emotion.training.networks import pretrained
+from emotion.training.networks import architectures
 from emotion.training.networks.architectures import APPLICATIONS, backbone_of, build_network
 from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
 
@@ -25,7 +25,7 @@ def small_networks(monkeypatch):
 
 def start(network, weights="auto") -> None:
     settings = TrainingSettings(architecture=network.name, weights=str(weights))
-    pretrained.start_from(network, settings)
+    architectures.start_from(network, settings)
 
 
 def imagenet_file(path, architecture: str):
@@ -55,7 +55,7 @@ def test_backbone_from_a_file_given_or_fetched(architecture, tmp_path, monkeypat
     network.set_weights(before)
     start(network)
     require_equal(backbone_of(network).get_weights(), expected)
-    assert asked == [pretrained.FILES[architecture]]
+    assert asked == [architectures.IMAGENET_FILES[architecture]]
 
 
 def test_offline_is_a_sentence(tmp_path, monkeypatch):
@@ -68,7 +68,9 @@ def test_offline_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     timeout = socket.getdefaulttimeout()
-    words = f"^.*not known.*--weights none.*--weights PATH/{pretrained.FILES['vgg16']}.*$"
+    words = (
+        f"^.*not known.*--weights none.*--weights PATH/{architectures.IMAGENET_FILES['vgg16']}.*$"
+    )
     with pytest.raises(TrainingError, match=words):
         start(build_network("vgg16", 7))
     assert len(asked) == 1, "one attempt, no retries"

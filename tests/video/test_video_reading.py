@@ -164,7 +164,12 @@ def test_unreadable_file_says_so(tmp_path):
     path = tmp_path / "film.mp4"
     unfinished = steady_video(path).read_bytes()[:-300]
     photo = cv2.imencode(".png", picture())[1].tobytes()
-    contents = {b"": "empty", b"no video" * 1000: "decoded", photo: "decoded", unfinished: "index"}
+    contents = {
+        b"": "empty",
+        b"no video" * 1000: "decoded",
+        photo: "decoded",
+        unfinished: "cut off",
+    }
     for content, word in contents.items():
         path.write_bytes(content)
         with pytest.raises(SourceError, match=word):

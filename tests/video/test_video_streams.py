@@ -28,10 +28,9 @@ from video_files import (
 )
 
 from emotion.errors import SourceError
-from emotion.video import decoding, live
+from emotion.video import decoding, reading
 from emotion.video.decoding import stream_name
-from emotion.video.live import NewestFrame
-from emotion.video.reading import VideoInfo, VideoLimits, frames, open_video
+from emotion.video.reading import NewestFrame, VideoInfo, VideoLimits, frames, open_video
 
 LISTS = {
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{target}\n#EXT-X-ENDLIST\n",
@@ -298,7 +297,7 @@ def test_camera_that_gives_nothing_says_so_and_rates_are_usable():
 def test_camera_gives_rgb_and_the_time_of_the_clock(monkeypatch):
     capture = camera([picture(i)[..., ::-1] for i in range(3)], waits=True)
     ticks, found = iter([100.0, 100.5, 102.0]), []
-    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr(reading, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     with pytest.raises(SourceError, match=r"camera 0.* after 3"), open_video(0, capture) as video:
         for frame in frames(video):
             found.append(frame)
@@ -328,7 +327,7 @@ def test_slow_reader_gets_the_newest_frame():
 
 
 def test_camera_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(live, "FRAME_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(reading, "FRAME_TIMEOUT_S", 0.05)
     capture = camera([picture()] * 2, waits=True)
     with open_video(0, capture) as video:
         with pytest.raises(SourceError, match=r"0\.05 s"):

@@ -25,7 +25,8 @@ class SqlitePlace:
         self.url = f"sqlite:///{self.file}"
         self.aside = folder / "aside"
 
-    def take_away(self):
+    def take_away(self, database):
+        database.close()  # what is open outlives its file
         self.file.parent.rename(self.aside)
         self.file.mkdir(parents=True)
 
@@ -49,7 +50,7 @@ class PostgresqlPlace:
         options = f"-c listen_addresses='' -k {self.folder} -c fsync=off"
         self._run("pg_ctl", "-o", options, "-l", self.folder / "log", "-w", "start")
 
-    def take_away(self):
+    def take_away(self, database=None):
         self._run("pg_ctl", "-m", "immediate", "-w", "stop")
 
     def empty(self):

@@ -189,7 +189,7 @@ def test_processes_and_threads_that_start_and_write_at_once(database, place):
 
 def test_a_database_that_goes_away_and_returns_and_tables_that_are_gone(database, place):
     database.remember(photo(1))
-    place.take_away()
+    place.take_away(database)
     acts = ((database.remember, photo(2)), (of_set, database), (database.say, opinion()))
     for act, *arguments in (*acts, (database.counts,)):
         with pytest.raises(DatabaseError) as caught:
@@ -243,18 +243,6 @@ def test_a_file_is_made_for_its_owner_alone_and_no_other_is_taken(file, file_dat
     assert of_set(file_database) == [1]
     assert {oct(each.stat().st_mode & 0o777) for each in file.parent.iterdir()} == {"0o600"}
     assert file.parent.stat().st_mode & 0o777 == 0o700
-
-
-def test_a_file_that_was_removed_is_made_anew_and_no_worker_writes_to_the_old_one(
-    file, file_database
-):
-    file_database.remember(photo(1))
-    with closing(Database(f"sqlite:///{file}")) as other:
-        assert of_set(other) == [1]
-        shutil.rmtree(file.parent)
-        for number, database in enumerate((file_database, other), start=2):
-            database.remember(photo(number))
-        assert [of_set(database) for database in (file_database, other)] == [[2, 3], [2, 3]]
 
 
 def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):

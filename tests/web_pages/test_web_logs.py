@@ -1,6 +1,5 @@
-"""The log (one line a request, nothing about a visitor), health, and memory given back."""
+"""The log (one line a request, nothing about a visitor), and health."""
 
-import ctypes
 import errno
 import io
 import json
@@ -13,7 +12,6 @@ import pytest
 from web_support import StandInDetector, make_app, make_app_without_model, photo_form, upload
 
 from emotion.web.logs import LOGGER, JsonLines, short_path, show_log
-from emotion.web.memory import OPTIONS, return_memory_early
 from emotion.web.storage import StorageError
 
 
@@ -92,6 +90,7 @@ def test_the_cause_of_503_and_507_is_logged_once(tmp_path, lines, monkeypatch, h
         upload(client)
     if harm in ("database", "health"):
         folder = services.settings.instance
+        services.database.close()
         for file in folder.glob("emotion.sqlite*"):
             file.unlink()
         (folder / "emotion.sqlite").write_text("no database, as anybody can see " * 50)
@@ -165,11 +164,3 @@ def test_health_is_told_without_paths(tmp_path):
     assert problem.status_code == 503
     assert str(tmp_path) not in problem.text
     assert health(KEEP_HOURS=0).status_code == 200
-
-
-def test_memory_is_given_back_where_the_library_can(monkeypatch):
-    told = []
-    for library in (SimpleNamespace(mallopt=lambda *one: told.append(one)), SimpleNamespace()):
-        monkeypatch.setattr(ctypes, "CDLL", lambda _, library=library: library)
-        return_memory_early()
-    assert told == [*OPTIONS]

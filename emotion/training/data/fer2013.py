@@ -15,10 +15,7 @@ GREY_VALUES = {str(value) for value in range(256)}
 
 
 def read_csv(path: Path) -> Dataset:
-    """Read fer2013.csv: a label, 2,304 grey values and a usage a row; bad rows are skipped.
-
-    Raises DatasetError where the header lacks a column or no row can be used.
-    """
+    """Read fer2013.csv; bad rows are skipped. Raises DatasetError where no row can be used."""
     found, unreadable = [], []
     with path.open("rb") as file:
         header = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()

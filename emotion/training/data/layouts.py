@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import JpegImagePlugin, PngImagePlugin
 
 from emotion.detection.crop import CROP_MARGIN, square_crop
 from emotion.detection.haar import FaceDetector
@@ -185,9 +183,7 @@ def _read_images(
         )
 
     def decode(name: str) -> tuple[np.ndarray, tuple[int, int]]:
-        content = read(name)
-        photo = _plain_grey(content)
-        photo = decode_image(content) if photo is None else photo
+        photo = decode_image(read(name))
         return _frame(photo, detector), (photo.shape[1], photo.shape[0])
 
     decoded, found, failed = _try_each(decode, list(splits), source, progress)
@@ -207,35 +203,9 @@ def _read_images(
     )
 
 
-def _plain_grey(content: bytes) -> np.ndarray | None:
-    """Return an eight-bit grey JPEG or PNG as (H, W) uint8; None for all else and what is damaged.
-
-    FER2013 and CK+ consist of these; `decode_image` takes several times as long for equal pixels.
-    """
-    if content.startswith(b"\xff\xd8\xff"):
-        plugin = JpegImagePlugin.JpegImageFile
-    elif content.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" in content[-12:]:
-        plugin = PngImagePlugin.PngImageFile
-    else:
-        return None
-    if b"Exif" in content or b"eXIf" in content:
-        return None
-    try:
-        with plugin(BytesIO(content)) as image:
-            special = {"icc_profile", "transparency"}.intersection(image.info)
-            is_plain = image.mode == "L" and not special and min(image.size) >= IMAGE_SIDE
-            return np.asarray(image) if is_plain and max(image.size) <= 1024 else None
-    except Exception:
-        return None  # broken bytes raise almost any kind; `decode_image` tells what is wrong
-
-
 def _frame(photo: np.ndarray, detector: FaceDetector | None) -> np.ndarray:
-    """Return the largest face of a photo, or without a detector the square in its middle, as the
-    app resizes it, (48, 48) uint8; ImageError without a face.
-    """
+    """Return the largest face, or without a detector the square in the middle, (48, 48) uint8."""
     if detector is None:
-        if photo.shape == (IMAGE_SIDE, IMAGE_SIDE):
-            return photo
         height, width = photo.shape[:2]
         side = min(height, width)
         box = ((width - side) / 2, (height - side) / 2, side, side)

@@ -76,10 +76,7 @@ class Checkpoint:
     def keep(
         self, row: dict, variables: Sequence[np.ndarray], weights: Sequence[np.ndarray]
     ) -> None:
-        """Save the state after an epoch (`variables`), and the weights if they are the best so far.
-
-        Raises TrainingError (no finite loss, or a full disk); what was kept before stays.
-        """
+        """Save the state after an epoch, and the weights if they are the best so far."""
         epoch, history = row["epoch"], [*self.history, row]
         if not np.isfinite(row["loss"]):
             lost = f"expected a finite loss in epoch {epoch}; received {row['loss']}"

@@ -16,9 +16,8 @@ from emotion.training.fitting.batches import FaceBatches, batch_multiple
 from emotion.training.fitting.checkpoints import Checkpoint, best_epoch
 from emotion.training.fitting.progress import EventLog, Progress
 from emotion.training.networks import architectures
-from emotion.training.networks.architectures import HEADS, build_network
+from emotion.training.networks.architectures import HEADS, build_network, start_from
 from emotion.training.networks.normalisation import use_fast_normalisation
-from emotion.training.networks.pretrained import start_from
 from emotion.training.settings import SIDES, TrainingSettings
 
 EVALUATION_BATCH_SIZE = 512

@@ -62,10 +62,7 @@ class Progress:
 
 
 class EventLog:
-    """Writes the figures of each epoch for TensorBoard, if a folder is set.
-
-    The epochs of a resumed run (`history`) take the place of those in the old file.
-    """
+    """Writes the figures of each epoch for TensorBoard, those of a resumed run anew."""
 
     def __init__(self, settings: TrainingSettings, history: Sequence[Mapping[str, float]]):
         self.writer = None

@@ -41,10 +41,7 @@ def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
 def build_targets(
     dataset: Dataset, settings: TrainingSettings, taught: Sequence[np.ndarray] = ()
 ) -> Targets:
-    """Return what is to be learned from each face; one without votes counts nothing for the votes.
-
-    `taught` is what `what_teachers_say` (Hinton et al. 2015, arXiv:1503.02531).
-    """
+    """Return what is to be learned from each face; `taught` is what `what_teachers_say`."""
     # One-hot labels, a share of which is spread over all classes (Szegedy et al. 2016)
     class_count, smoothing = len(dataset.class_names), settings.label_smoothing
     emotion = np.eye(class_count, dtype=np.float32)[dataset.labels]

@@ -56,10 +56,7 @@ def average_models(
 def teacher_answers(
     stems: Sequence[Path], images: np.ndarray, class_names: Sequence[str]
 ) -> np.ndarray:
-    """Return what saved models answer on the mean, (N, classes) float32; each row sums to 1.
-
-    Each model sees each face, (N, 48, 48) uint8, and its mirror image.
-    """
+    """Return the mean answer of models to faces and their mirror images, (N, classes) float32."""
     models = [load_model(Path(stem)) for stem in stems]
     orders = [_order(model, class_names, "the dataset") for model in models]
     means = np.empty((len(images), len(class_names)), np.float32)

@@ -1,4 +1,4 @@
-"""The models that a visitor may choose among: every pair beside the default one.
+"""The models that a visitor may choose among: every pair beside the default one; no Flask here.
 
 What is offered are the pairs (NAME.json and NAME.h5) in the folder of the default model and in its
 subfolders one level down, but not those that were replaced (NAME.previous); a pair that is added
@@ -7,7 +7,10 @@ then stays in memory: if its files are replaced meanwhile, the loaded one is ser
 under the SHA-256 of its own weights, until the app is started again.
 """
 
+import contextlib
+import functools
 import glob
+import re
 import threading
 import time
 from collections import Counter
@@ -19,6 +22,7 @@ from emotion.errors import ChoiceError, ModelError
 from emotion.files import sha256_of
 from emotion.model.card import Card, read_card
 from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles
+from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
 
 LOOK_EVERY_S = 3.0  # how long what the folder holds is believed
@@ -49,7 +53,6 @@ class Models:
         self._loading: dict[str, threading.Lock] = {}
         self._loaded: dict[str, Recognizer] = {}
         self._failures: dict[str, tuple[tuple, str]] = {}  # key -> stamp of its files, reason
-        self._hashes: dict[str, tuple[tuple, str]] = {}  # key -> stamp of its files, SHA-256
         self._seen: tuple[OfferedModel, ...] = ()
         self._look_at_s = float("-inf")
 
@@ -124,13 +127,8 @@ class Models:
 
     def sha256_of_files(self, model: OfferedModel) -> str | None:
         """Return the SHA-256 of a model's weights file as it is now, None where it is gone."""
-        stamp = _stamp(model.stem)
-        if self._hashes.get(model.key, (None, ""))[0] != stamp:
-            try:
-                self._hashes[model.key] = (stamp, sha256_of(ModelFiles(model.stem).weights))
-            except OSError:
-                return None
-        return self._hashes[model.key][1]
+        with contextlib.suppress(OSError):
+            return _hash(model.stem, _stamp(model.stem))
 
     def _look(self) -> tuple[OfferedModel, ...]:
         """Return what is offered now; what is loaded stays on offer."""
@@ -161,6 +159,11 @@ def _pairs_around(folder: Path) -> Iterator[str]:
                 yield key
 
 
+@functools.lru_cache(maxsize=256)
+def _hash(stem: Path, stamp: tuple) -> str:
+    return sha256_of(ModelFiles(stem).weights)
+
+
 def _stamp(stem: Path) -> tuple:
     """Return what changes when a file of a model does; the fast form, which loading makes, last."""
     files, stamps = ModelFiles(stem), []
@@ -171,3 +174,21 @@ def _stamp(stem: Path) -> tuple:
         except OSError:
             stamps.append(None)
     return tuple(stamps)
+
+
+def model_facts(model: EmotionModel, folder: Path, names: Mapping[str, str]) -> dict:
+    """Return the names, SHA-256, runtime and notes of a model, without paths."""
+    return {
+        **names,
+        "name": model.name,
+        "sha256": model.sha256,
+        "runtime": model.runtime,
+        "notes": [without_folders(note, folder) for note in model.notes],
+    }
+
+
+def without_folders(text: str, folder: Path) -> str:
+    """Return a message that names files but not their folders, which are not for visitors."""
+    for known in (folder, folder.resolve()):
+        text = text.replace(str(known), folder.name)
+    return re.sub(r"(?<![\w./])/(?:[^\s/'\",;:()]+/)+", "", text)

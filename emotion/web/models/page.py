@@ -10,8 +10,7 @@ from emotion.faces import read_thresholds
 from emotion.labels import EMOTIONS
 from emotion.model.card import Card
 from emotion.text import counted, decimal, share
-from emotion.web.models.facts import without_folders
-from emotion.web.models.offered import OfferedModel
+from emotion.web.models.offered import OfferedModel, without_folders
 from emotion.web.services import Services, current_services
 
 model_page = Blueprint("model_page", __name__)

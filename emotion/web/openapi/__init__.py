@@ -1,7 +1,4 @@
-"""The description of the API (OpenAPI 3.1): what can be asked, and every answer to it.
-
-Addresses come from the app, summaries from the first lines of the views, schemas from `replies`.
-"""
+"""The description of the API (OpenAPI 3.1), from its addresses, its views and `replies`."""
 
 import re
 from collections.abc import Mapping
@@ -98,22 +95,10 @@ ENDPOINTS = {
     "video_file": Answers("getVideoFile", FILES, (404, 416, 503), "The whole file."),
     "offered_models": Answers("getModels", replies.Models, words="The default first."),
     "model": Answers("getModel", replies.ModelWithCard, (404,), "What is known about it."),
-    "use": Answers("getMonitoring", replies.Monitoring, (404, 503), "Numbers only."),
+    "use": Answers("getMonitoring", DOCUMENT, (404, 503), "Numbers, about no person."),
     "description": Answers("getDescription", DOCUMENT, words="OpenAPI 3.1."),
 }
 COOKIE_WANTED = ("add_photo", "photo", "mine", "delete_mine", "add_video")  # but not required
-NOTES = {
-    "add_photo": "Without `set`, the photo starts a new one. To add to it, send the key from the "
-    "first reply and the cookie that came with it. If a photo cannot be read, the set keeps the "
-    "reason until that position is sent again. 409: this server keeps nothing.",
-    "explanation": "409: the model that read the photo is not in use any more.",
-    "add_video": "Ask its address until `state` is `done` or `failed`; then `problem` says what "
-    "is wrong with the file. 409: this server takes no videos. 503: the queue is full.",
-    "video_file": "The annotated video, a picture of it, the timeline, the tables with a row a "
-    "face a frame, and the summary; 404 until it is done.",
-    "model": "Slashes in its key may stand as they are or as %2F.",
-    "use": "404 if the server does not tell.",
-}
 ABOUT = (
     "Finds the faces in photos and videos and reads their expressions. A photo or video can be "
     "seen by everybody who has its key of 22 characters. Sets, feedback, `/mine` and deleting are "
@@ -210,8 +195,6 @@ def _operation(endpoint: str, path: str) -> dict:
     tag = "faces" if "/faces/" in path else place if place in TAGS else "server"
     operation: dict = {"operationId": answers.id, "tags": [tag]}
     operation |= {"parameters": parameters, "responses": responses}
-    if endpoint in NOTES:
-        operation["description"] = NOTES[endpoint]
     if endpoint in COOKIE_WANTED:
         operation["security"] = [{"visitor": []}, {}]
     elif set(SENDER) <= set(answers.problems):

@@ -1,7 +1,4 @@
-"""One face of a photo, as a page and as JSON: why it got its answer, and what its sender says.
-
-Senders say what an expression really is, and may give the face for training.
-"""
+"""One face of a photo, as a page and as JSON: why it got its answer, and what its sender says."""
 
 import secrets
 from dataclasses import replace
@@ -166,10 +163,7 @@ def _opinion_document(said: Opinion) -> dict:
 
 
 def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
-    """Note which emotion the sender sees in a face; it replaces an earlier opinion and its file.
-
-    If anything fails, nothing is noted and no face is kept.
-    """
+    """Note which emotion the sender sees in a face, in place of an earlier opinion."""
     own_photo(photo_id)
     services = current_services()
     storage, database = services.storage, services.database

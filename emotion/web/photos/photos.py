@@ -45,9 +45,9 @@ def upload() -> ResponseReturnValue:
                     if not is_set:
                         raise
                     problem = problem_of(error)
-                    status = status or problem.status
-                    shown.append(sets.Shown(position, problem=problem.detail))
-                    rows.append(uploads.row_of(set_id, position, problem=problem.detail))
+                    status = status or problem["status"]
+                    shown.append(sets.Shown(position, problem=problem["detail"]))
+                    rows.append(uploads.row_of(set_id, position, problem=problem["detail"]))
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
@@ -88,10 +88,7 @@ def recognize() -> ResponseReturnValue:
 
 @api.post(f"{ROOT}/photos")
 def add_photo() -> ResponseReturnValue:
-    """Find the faces in a photo and keep the results, in a new set or in one of your own.
-
-    If a photo cannot be read, the set that it names keeps the reason until it is sent again.
-    """
+    """Find the faces in a photo and keep the results, in a new set or in one of your own."""
     services = current_services()
     if services.settings.keeps_nothing:
         raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
@@ -109,7 +106,7 @@ def add_photo() -> ResponseReturnValue:
     except ImageError as error:
         if request.form.get("set"):
             sets.remove_rows(unread)
-            row = uploads.row_of(set_id, position, problem=problem_of(error).detail)
+            row = uploads.row_of(set_id, position, problem=problem_of(error)["detail"])
             services.database.remember(row)
         raise
     uploads.count([results])

@@ -19,10 +19,7 @@ CROP_MARGIN = 0.25  # what a face's picture shows around its box on each side, i
 
 
 def pictures_of(image: np.ndarray, sights: Sequence[Sight]) -> dict[str, bytes]:
-    """Return file name -> the annotated photo, smaller copies of it, and pictures of each face.
-
-    What the model saw of a face is kept as PNG, so that its answer can be explained later.
-    """
+    """Return file name -> the annotated photo, smaller copies, each face, what the model saw."""
     annotated = annotate(image, [sight.face for sight in sights])
     view = reduced(annotated, VIEW_SIDE)
     pictures = {

@@ -107,10 +107,7 @@ def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
 
 
 def shown_of(set_id: str) -> list[Shown]:
-    """Return the photos of a set of this visitor as its page shows them.
-
-    They are numbered without gaps, even if one was removed or two were sent with the same number.
-    """
+    """Return the photos of a set of this visitor as its page shows them, numbered without gaps."""
     shown = []
     for position, row in enumerate(rows_of(set_id), start=1):
         # one that was deleted in this moment is left out

@@ -16,7 +16,7 @@ from emotion.rows import results_to_dict
 from emotion.text import counted
 from emotion.web.database import Answers, PhotoRow
 from emotion.web.logs import LOGGER, note_photo
-from emotion.web.models.facts import model_facts
+from emotion.web.models.offered import model_facts
 from emotion.web.photos.pictures import pictures_of
 from emotion.web.services import current_services
 from emotion.web.storage import new_id
@@ -55,10 +55,7 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
 
 
 def chosen_recognizer() -> Recognizer:
-    """Return the recognizer with the model that the current request chooses, or the default.
-
-    Call it outside the gate: a model that is chosen for the first time is loaded here.
-    """
+    """Return the recognizer that the request chooses; not at the gate, as it may load here."""
     services, key = current_services(), request.form.get(MODEL_FIELD, "")
     services.require_recognizer()
     try:

@@ -1,7 +1,4 @@
-"""How the app is used, whether the faces have drifted, and whether to train again.
-
-All figures come from the statistics of the database, which know days, not people.
-"""
+"""How the app is used, whether the faces have drifted, and whether to train again."""
 
 import time
 from collections import Counter, defaultdict
@@ -47,10 +44,7 @@ def monitoring_facts(
     feedback: Path | None = None,
     now_s: float | None = None,
 ) -> dict:
-    """Return all figures as plain types for JSON, compared with the card of the served model.
-
-    `feedback` is the folder of the faces that visitors gave. Raises DatabaseError.
-    """
+    """Return all figures as plain types for JSON, compared with the card of the served model."""
     now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
     counts, card = database.counts(), Card.of(model_card)
     sha256, name = card.weights_sha256, str(card.content.get("name") or "")

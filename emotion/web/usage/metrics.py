@@ -3,17 +3,9 @@
 import math
 from collections.abc import Iterator
 
+import prometheus_client as prometheus
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -30,14 +22,14 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 def measure(app: Flask, services: Services) -> None:
     """Count every request of an app in this process, and answer /metrics."""
     workers = services.videos.workers
-    registry = CollectorRegistry()  # our own, so that several apps fit into one process
+    registry = prometheus.CollectorRegistry()  # our own, so that several apps fit into one process
 
-    def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-        return Counter(f"emotion_{name}", text, labels, registry=registry)
+    def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> prometheus.Counter:
+        return prometheus.Counter(f"emotion_{name}", text, labels, registry=registry)
 
     # a label is one of a few words, never any text that a request brings
     requests = counter("requests", "Requests answered", ("method", "route", "status"))
-    seconds = Histogram(
+    seconds = prometheus.Histogram(
         *("emotion_request_seconds", "Time to an answer", ("route",)),
         buckets=SECONDS,
         registry=registry,
@@ -57,7 +49,7 @@ def measure(app: Flask, services: Services) -> None:
         ("videos_in_work", "Videos being analysed", lambda: len(workers.in_work)),
         ("videos_waiting", "Videos in the queue", waiting),
     ):
-        Gauge(f"emotion_{name}", text, registry=registry).set_function(value)
+        prometheus.Gauge(f"emotion_{name}", text, registry=registry).set_function(value)
 
     class EndedVideos(Collector):
         """How many videos ended in which way; threads count them, not requests."""
@@ -69,7 +61,7 @@ def measure(app: Flask, services: Services) -> None:
             yield ended
 
     registry.register(EndedVideos())
-    ProcessCollector(registry=registry)
+    prometheus.ProcessCollector(registry=registry)
 
     @app.after_request
     def count(response: Response) -> Response:
@@ -85,5 +77,5 @@ def measure(app: Flask, services: Services) -> None:
 
     @app.get("/metrics")
     def metrics() -> ResponseReturnValue:
-        headers = {"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
-        return generate_latest(registry), headers
+        headers = {"Content-Type": prometheus.CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
+        return prometheus.generate_latest(registry), headers

@@ -1,6 +1,6 @@
 """How the app is used over time, and whether to train again: as a page, JSON and text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from flask import Blueprint, abort, jsonify, render_template
 from flask.typing import ResponseReturnValue
@@ -39,53 +39,26 @@ def _facts() -> dict:
 
 
 def report_lines(facts: Mapping) -> list[str]:
-    """Return what `monitoring_facts` gave as lines of text."""
+    """Return the main figures of `monitoring_facts` as lines of text; JSON and page have all."""
     marks = {True: "!", False: "+", None: "?"}
     lines = [facts["retraining"]["words"]]
     lines += [f"  {marks[one['due']]} {one['words']}" for one in facts["retraining"]["checks"]]
     if facts["since"] is None:
         return ["No photo and no video has been read yet.", "", *lines]
-    lines.append("")
-    recently, total = f"Last {facts['recent_days']} days", facts["total"]
-    for words, use in ((f"Since {facts['since']}", total), (recently, facts["recent"])):
-        lines.append(
-            f"{words}: {use['photos']:,} photos ({use['without_face']:,} without a face), "
-            f"{use['faces']:,} faces, {share(use['unsure_share'])} unsure, "
-            f"mean confidence {share(use['mean_confidence'])}"
-        )
-    videos, opinions = facts["videos"], facts["opinions"]
-    if videos["videos"]:
-        lines.append(
-            f"Videos: {videos['videos']:,} ({videos['without_face']:,} without a face), "
-            f"{videos['faces']:,} faces followed, {videos['seconds'] / 60:,.1f} minutes"
-        )
-    shares = ("share", "expected_share", "label_share")
+    recently = f"Last {facts['recent_days']} days"
+    head = ("", "photos", "without a face", "faces", "unsure", "confidence")
+    uses = {f"Since {facts['since']}": facts["total"], recently: facts["recent"]}
+    rows = [
+        [words, *(f"{use[name]:,}" for name in ("photos", "without_face", "faces"))]
+        + [share(use[name]) for name in ("unsure_share", "mean_confidence")]
+        for words, use in uses.items()
+    ]
+    videos, shares = facts["videos"], ("share", "expected_share", "label_share")
     emotions = [
         (row["emotion"], f"{row['faces']:,}", *(share(row[name]) for name in shares))
         for row in facts["emotions"]
     ]
-    lines += _table((recently, "faces", "share", "expected", "labels"), emotions)
-    said = "Nobody has said anything about an answer yet."
-    if opinions["said"]:
-        disagreed = f"{opinions['disagreed']:,} of {opinions['said']:,} who said anything disagreed"
-        said = f"{disagreed} ({share(opinions['disagreed_share'])})"
-    pairs = [(row["given"], row["chosen"], f"{row['opinions']:,}") for row in opinions["pairs"]]
-    lines += ["", said, *_table(("Model", "person", "times"), pairs)[1:]]
-    months, names = facts["months"][::-1], list(total["emotions"])
-    by_month = [
-        (row["month"], *(share(row["emotions"].get(name, 0) / row["faces"]) for name in names))
-        for row in months
-        if row["faces"]
-    ]
-    lines += _table(("Month", *names), by_month)
-    days = [row for row in facts["days"][::-1] if row["photos"]]
-    for title, uses in (("Month", months), ("Day", days)):
-        counts = ([use[title.lower()], f"{use['photos']:,}", f"{use['faces']:,}"] for use in uses)
-        shares = ([share(use["unsure_share"]), share(use["mean_confidence"])] for use in uses)
-        rows = [count + part for count, part in zip(counts, shares, strict=True)]
-        lines += _table((title, "photos", "faces", "unsure", "confidence"), rows)
-    return lines
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["", *table(head, rows)] if rows else []
+    lines += ["", *table(head, rows)]
+    if videos["videos"]:
+        lines.append(f"Videos: {videos['videos']:,}, with {videos['faces']:,} faces followed")
+    return [*lines, "", *table((recently, "faces", "share", "expected", "labels"), emotions)]

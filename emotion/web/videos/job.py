@@ -37,7 +37,7 @@ from emotion.video.reading import VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
 from emotion.web.memory import return_memory_early
-from emotion.web.models.facts import model_facts, without_folders
+from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.photos.pictures import reduced
 from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
 

@@ -11,7 +11,7 @@ import sqlalchemy as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import QueueFullError
-from emotion.web.database import KEY_PATTERN, Database, Expiry, Id, Row, VisitorKey
+from emotion.web.database import Database, Expiry, Id, Row, VisitorKey
 from emotion.web.storage import is_id
 
 WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")
@@ -55,11 +55,12 @@ class VideoRows:
 
     def find(self, video_id: str, now_s: float) -> VideoRow | None:
         """Return a video that is still kept."""
-        return next(iter(self._kept(VideoRow.id, video_id, now_s)), None)
+        return next(iter(self._database.kept(VideoRow.id, video_id, now_s)), None)
 
     def of_visitor(self, visitor: str, now_s: float) -> tuple[VideoRow, ...]:
         """Return the videos of a browser that are still kept, newest first; "" has none."""
-        return self._kept(VideoRow.visitor, visitor, now_s)
+        order = (VideoRow.created_s.desc(), VideoRow.id.desc())
+        return self._database.kept(VideoRow.visitor, visitor, now_s, *order)
 
     def before(self, row: VideoRow) -> int:
         """Return how many waiting videos came before this one."""
@@ -113,14 +114,6 @@ class VideoRows:
     def _scalars(self, query: sql.Select) -> list[Any]:
         with self._database.transaction() as connection:
             return list(connection.execute(query).scalars())
-
-    def _kept(self, column, key: str, now_s: float) -> tuple[VideoRow, ...]:
-        if not KEY_PATTERN.fullmatch(key):
-            return ()
-        query = sql.select(VideoRow).where(column == key, VideoRow.expires_s > now_s)
-        query = query.order_by(VideoRow.created_s.desc(), VideoRow.id.desc())
-        with self._database.transaction() as connection:
-            return tuple(VideoRow(**row) for row in connection.execute(query).mappings())
 
     def _change_own(self, row: VideoRow, **values: Any) -> bool:
         """Change a video that this attempt, and no later one, works on."""

@@ -15,7 +15,7 @@ from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
 from emotion.web.videos.queue import DONE, FAILED, VideoRow
-from emotion.web.visitors import is_sender, new_visitor, remove_own_video
+from emotion.web.visitors import is_sender, new_visitor, require_sender
 
 UNSURE = "unsure"
 FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
@@ -129,6 +129,8 @@ def file(video_id: str, name: str) -> Response:
 @api.delete(f"{ROOT}/videos/<video_id>")
 def delete_video(video_id: str) -> ResponseReturnValue:
     """Remove a video at once; work on it stops."""
-    remove_own_video(video_id)
+    service = current_services().videos
+    require_sender(service.find(video_id).visitor)
+    service.remove_known(video_id)
     is_listed = request.args.get("back") == "mine"
     return after_deletion("pages.mine") if is_listed else after_deletion("pages.form", "video")
