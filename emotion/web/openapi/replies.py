@@ -76,7 +76,7 @@ Size = reply("Size", width=FromOne, height=FromOne)
 
 class Face(Reply):
     box: Box
-    score: float = about("how sure it is a face; higher is surer")
+    score: float = about("how sure it is a face, 0 to 1")
     emotion: str = about("the most probable emotion")
     confidence: Share = about("its probability")
     probabilities: dict[str, Share] = about("of each emotion, in the model's order; they sum to 1")
