@@ -31,7 +31,7 @@ class Face:
     """One face of a photo and its emotion."""
 
     box_xywh: tuple[int, int, int, int]  # in pixels of the upright photo
-    score: float  # how sure the detector is that this is a face; higher is surer
+    score: float  # how sure the detector is that this is a face, 0 to 1
     probabilities: Mapping[str, float]  # of the model's classes, in their order; they sum to 1
     notes: tuple[str, ...] = ()  # what may make the answer unreliable and what to do
     sure: bool = True  # whether the answer meets the model's `Thresholds`

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emotion.cli.sources import PhotoSource, PhotosSource, Source, VideoSource, find_source
 from emotion.cli.tools import STDOUT, Tools
-from emotion.detection.yunet import EXPECTED_NETWORK
+from emotion.detection.yunet import NETWORK_FILE
 from emotion.errors import EmotionError, SourceError
 from emotion.files import user_path
 from emotion.images.encoding import WRITTEN_SUFFIXES as PHOTO_SUFFIXES
@@ -109,8 +109,8 @@ OPTIONS = (
     ("--again", SWITCH, "do also what is in the table already and unchanged"),
     "model",
     ("--model", STEM, "folder and name without suffix (default: models/detection_model)"),
-    ("--detector", DETECTOR, "what finds faces: Haar cascades (default), or YuNet, a network"),
-    ("--detector-model", FILE, f"the file of the network of --detector yunet: {EXPECTED_NETWORK}"),
+    ("--detector", DETECTOR, "what finds faces: networks and Haar cascades (default), or YuNet"),
+    ("--detector-model", FILE, f"its file (default: {NETWORK_FILE} in models/)"),
 )
 
 
@@ -130,9 +130,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             *names, how, text = row
             group.add_argument(*names, help=text, **how)
     options = parser.parse_args(arguments)
-    if (options.detector == "yunet") != (options.detector_model is not None):
-        expected = f"--detector yunet with --detector-model FILE ({EXPECTED_NETWORK})"
-        raise UsageError(f"expected {expected}; received one of them")
+    if options.detector_model and options.detector != "yunet":
+        raise UsageError("expected --detector yunet with --detector-model; received haar")
     if options.send_files and not options.scheduler:
         raise UsageError("expected --scheduler URL with --send-files; received none")
     for one, other in (("workers", "scheduler"), ("show", "headless")):

@@ -14,7 +14,7 @@ import cv2
 from emotion.cli.sources import Source, VideoSource
 from emotion.detection.haar import FaceDetector
 from emotion.detection.settings import DetectorSettings
-from emotion.detection.yunet import YunetDetector, YunetSettings
+from emotion.detection.yunet import YunetDetector, YunetSettings, yunet_file
 from emotion.recognizer import Detector, Recognizer
 from emotion.text import printable
 from emotion.video.window import Window, window_problem
@@ -72,7 +72,8 @@ def detector_for(options: argparse.Namespace, source: Source) -> Callable[[], De
 
         face_search = CAMERA_SEARCH if source.is_camera else VIDEO_SEARCH
         yunet_search = YUNET_VIDEO_SEARCH
-    if path := options.detector_model:
+    if options.detector == "yunet":
+        path = yunet_file(options.detector_model)
         if not isinstance(source, VideoSource):
             # a network that is missing is known here, not in each worker
             YunetDetector(path, yunet_search)

@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emotion.detection.settings import DetectorSettings
 from emotion.errors import ImageError
+
+SMALLEST_PHOTO_SIDE_PX = 20  # a photo with a shorter side holds no face worth reading
+MERGE_OVERLAP = 0.3  # boxes that overlap more (intersection over union) are one face
+MERGE_CONTAINMENT = 0.6  # a box with more of it inside a surer one is dropped
 
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
 
@@ -16,9 +19,7 @@ class Detection:
     """One face that was found."""
 
     box_xywh: tuple[int, int, int, int]  # left, top, width, height; wholly inside the photo
-    # higher is surer; compares among frontal boxes (rotated ones too), among profiles and among
-    # portraits: the profile cascade adds its own weight, a portrait has the template's score
-    score: float
+    score: float  # how sure the detector is, 0 to 1
     roll_degrees: float = 0.0  # tilt of the head, counter-clockwise as seen; `crop_face` takes it
 
 
@@ -33,13 +34,14 @@ def check_image(image: np.ndarray) -> None:
         )
 
 
-def merge_boxes(found: Iterable[Detection], settings: DetectorSettings) -> list[Detection]:
-    """Return one box a face: of boxes that overlap or hold each other, the strongest."""
+def merge_boxes(found: Iterable[Detection]) -> list[Detection]:
+    """Return one box a face: of boxes that overlap or hold each other, the surest."""
     kept: list[Detection] = []
     for face in sorted(found, key=lambda face: (-face.score, face.box_xywh)):
         overlaps = (overlap_of(face.box_xywh, other.box_xywh) for other in kept)
-        limits = settings.merge_overlap, settings.merge_containment
-        if all(union <= limits[0] and inside <= limits[1] for union, inside in overlaps):
+        if all(
+            union <= MERGE_OVERLAP and inside <= MERGE_CONTAINMENT for union, inside in overlaps
+        ):
             kept.append(face)
     return kept
 

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 
 from emotion.detection.boxes import check_image
-from emotion.detection.views import replicated_cut, resized
 from emotion.errors import ImageError
 
 CROP_MARGIN = 0.0  # share of the box's side that the model's crop adds on each side of the box
@@ -35,15 +34,9 @@ def crop_face(
             "expected a box with a width and height above 0 and a margin above -0.5; "
             f"received {tuple(box_xywh)} and {margin}"
         )
-    grey = square_crop(image, box_xywh, margin, side, roll_degrees)
-    return grey.astype(np.float32)[:, :, np.newaxis] / np.float32(255)
-
-
-def square_crop(
-    image: np.ndarray, box_xywh: Sequence[float], margin: float, side: int, roll_degrees: float = 0
-) -> np.ndarray:
-    """Return a square around the middle of a box, turned upright, as (side, side) uint8 grey."""
-    if roll_degrees:
+    if not roll_degrees:
+        grey = square_crop(image, box_xywh, margin, side)
+    else:
         # the wider square still fills the corners after the turn
         wide_side = math.ceil(side * math.sqrt(2))
         wide_margin = (0.5 + margin) * wide_side / side - 0.5
@@ -51,9 +44,30 @@ def square_crop(
         middle = (wide_side - 1) / 2
         turn = cv2.getRotationMatrix2D((middle, middle), -roll_degrees, 1.0)
         turn[:, 2] += (side - 1) / 2 - middle
-        return cv2.warpAffine(wide, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        grey = cv2.warpAffine(wide, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    return grey.astype(np.float32)[:, :, np.newaxis] / np.float32(255)
+
+
+def square_crop(
+    image: np.ndarray, box_xywh: Sequence[float], margin: float, side: int
+) -> np.ndarray:
+    """Return a square around the middle of a box, (side, side) uint8 grey."""
     x, y, width, height = box_xywh
     cut = max(1, round(max(width, height) * (1 + 2 * margin)))
     left, top = round(x + width / 2 - cut / 2), round(y + height / 2 - cut / 2)
-    piece = replicated_cut(image, left, top, cut)
-    return resized(cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY) if piece.ndim == 3 else piece, side)
+    # a square wholly outside still needs one row or column to repeat
+    x0, y0 = (
+        min(max(0, start), end - 1)
+        for start, end in ((left, image.shape[1]), (top, image.shape[0]))
+    )
+    x1, y1 = (
+        max(x0 + 1, min(left + cut, image.shape[1])),
+        max(y0 + 1, min(top + cut, image.shape[0])),
+    )
+    before = max(0, min(-top, cut - (y1 - y0))), max(0, min(-left, cut - (x1 - x0)))
+    after = cut - (y1 - y0) - before[0], cut - (x1 - x0) - before[1]
+    edges = before[0], after[0], before[1], after[1]
+    piece = cv2.copyMakeBorder(image[y0:y1, x0:x1], *edges, cv2.BORDER_REPLICATE)
+    method = cv2.INTER_AREA if side < cut else cv2.INTER_LINEAR
+    grey = cv2.cvtColor(piece, cv2.COLOR_RGB2GRAY) if piece.ndim == 3 else piece
+    return cv2.resize(grey, (side, side), interpolation=method)

@@ -3,8 +3,7 @@
 Its interface is that of `emotion.detection.haar.FaceDetector`. The network (Wu, Peng
 and Yu 2023, "YuNet: A Tiny Millisecond-level Face Detector") knows faces of about 10 to 300 pixels,
 so a photo is searched on two copies: one for small faces, one for those that fill the photo. Its
-boxes are tall and tight; the model learned on the wider squares of Haar cascades, so each box
-becomes such a square. `benchmarks/yunet.md` has the measurements behind the defaults.
+boxes are tall and tight; the model learned on wider squares, so each box becomes such a square.
 """
 
 import threading
@@ -15,31 +14,46 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion.detection.boxes import Detection, check_image, clip_boxes, merge_boxes
+from emotion.detection.boxes import (
+    MERGE_OVERLAP,
+    SMALLEST_PHOTO_SIDE_PX,
+    Detection,
+    check_image,
+    clip_boxes,
+    merge_boxes,
+)
 from emotion.detection.views import fitting, scaled
 from emotion.errors import ModelError
+from emotion.files import models_folder
 
 NETWORK_FILE = "face_detection_yunet_2026may.onnx"
 EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection_yunet)"
 OLDEST_OPENCV = "4.8"  # that runs this network; 4.7 loads the file and fails at the first photo
 # how the small file begins that Git LFS leaves until it has fetched the real one
 LFS_POINTER = b"version https://git-lfs"
-BOX_OVERLAP = 0.3  # boxes of one copy that overlap more (intersection over union) are one face
+WORKING_SHORT_SIDE_PX = 240  # a photo with a shorter short side is enlarged to it
+SQUARE_LIFT = 0.03  # how far the middle of the square lies above the box's, in box heights
 
 
 @dataclass(frozen=True)
 class YunetSettings:
-    """Every number of the search; the defaults measured best."""
+    """The numbers of the search; the defaults measured best."""
 
     detail_pixels: int = 1280 * 960  # largest area of the copy searched for small faces
     overview_pixels: int = 320 * 240  # the same, for faces that fill the photo
-    working_short_side_px: int = 240  # a photo with a shorter short side is enlarged to it
-    smallest_photo_side_px: int = 20  # a photo with a shorter side holds no face worth reading
     score_threshold: float = 0.7  # lowest score of a face, 0 to 1
-    square_share: float = 1.0  # side of a face's square, as a share of the height of YuNet's box
-    square_lift: float = 0.03  # how far its middle lies above the box's, as a share of that height
-    merge_overlap: float = 0.3  # boxes that overlap more (intersection over union) are one face
-    merge_containment: float = 0.6  # a box with more of it inside a stronger one is dropped
+
+
+def yunet_file(named: Path | None = None) -> Path:
+    """Return the network's file: the one named, else the newest in models/. Raises ModelError."""
+    if named:
+        return named
+    found = sorted(models_folder().glob("face_detection_yunet*.onnx"))
+    if not found:
+        raise ModelError(
+            f"expected {EXPECTED_NETWORK} in {models_folder()}; found none: put it there or name it"
+        )
+    return found[-1]
 
 
 class YunetDetector:
@@ -89,21 +103,21 @@ class YunetDetector:
         check_image(image)
         settings = self.settings
         shape = image.shape[:2]
-        if min(shape) < settings.smallest_photo_side_px:
+        if min(shape) < SMALLEST_PHOTO_SIDE_PX:
             return ()
-        enlarge = max(1.0, settings.working_short_side_px / min(shape))
+        enlarge = max(1.0, WORKING_SHORT_SIDE_PX / min(shape))
         detail = scaled(image, min(enlarge, fitting(image, settings.detail_pixels)))
         scale = fitting(detail, settings.overview_pixels)
         copies = [detail, scaled(detail, scale)] if scale < 0.75 else [detail]
         found = [face for copy in copies for face in self._faces(copy, shape)]
-        inside = clip_boxes(merge_boxes(found, settings), shape)
+        inside = clip_boxes(merge_boxes(found), shape)
         return tuple(sorted(inside, key=lambda face: (face.box_xywh[:2], face.box_xywh)))
 
     def _faces(self, copy: np.ndarray, shape: tuple[int, int]) -> Iterator[Detection]:
         """Yield what the network finds on a copy, as squares in pixels of the photo."""
         if not hasattr(self._local, "network"):  # OpenCV's cannot be shared between threads
             self._local.network = cv2.FaceDetectorYN.create(
-                "onnx", self._content, b"", (320, 320), self.settings.score_threshold, BOX_OVERLAP
+                "onnx", self._content, b"", (320, 320), self.settings.score_threshold, MERGE_OVERLAP
             )
         network, (rows, columns) = self._local.network, copy.shape[:2]
         network.setInputSize((columns, rows))
@@ -112,9 +126,8 @@ class YunetDetector:
         across, down = shape[1] / columns, shape[0] / rows
         for face in faces if faces is not None else ():
             x, y, width, height, *_, score = map(float, face * np.array([across, down] * 7 + [1.0]))
-            side = self.settings.square_share * height
-            middle_y = y + height / 2 - self.settings.square_lift * height
-            yield Detection((x + width / 2 - side / 2, middle_y - side / 2, side, side), score)
+            left, top = x + (width - height) / 2, y - SQUARE_LIFT * height
+            yield Detection((left, top, height, height), score)
 
 
 def drawn_face() -> np.ndarray:

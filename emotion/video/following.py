@@ -21,9 +21,9 @@ from emotion.video.reading import Frame
 from emotion.video.tracking import FrameFaces, Track, TrackedFace, Tracker
 
 # Moving pictures are searched in less depth than photos: a face missed in one frame comes again in
-# the next, and fallback passes would make every frame without a face the slowest of all.
-VIDEO_SEARCH = DetectorSettings(working_pixels=640 * 480, fallbacks=())
-CAMERA_SEARCH = DetectorSettings(working_pixels=400 * 300, smallest_face_share=0.1, fallbacks=())
+# the next.
+VIDEO_SEARCH = DetectorSettings(smallest_face_share=0.05)
+CAMERA_SEARCH = DetectorSettings(smallest_face_share=0.1)
 YUNET_VIDEO_SEARCH = YunetSettings(detail_pixels=640 * 480)
 
 # In a file the detector looks this often: at every third frame of 30 a second. Only the times of

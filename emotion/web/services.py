@@ -77,7 +77,7 @@ def load_services(settings: Settings) -> Services:
     """Return the services of an app; if the model cannot be loaded, they say why."""
     try:
         # without a file Haar cascades find the faces
-        detector = settings.detector_model and YunetDetector(settings.detector_model)
+        detector = settings.yunet and YunetDetector(settings.yunet)
         return Services(settings, Recognizer.load(settings.model, detector))
     except EmotionError as error:
         return Services(settings, None, str(error))

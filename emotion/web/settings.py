@@ -11,7 +11,7 @@ from typing import NewType
 import click
 import limits
 
-from emotion.detection.yunet import EXPECTED_NETWORK
+from emotion.detection.yunet import NETWORK_FILE, yunet_file
 from emotion.errors import EmotionError
 from emotion.files import user_path
 from emotion.images.guards import ImageLimits
@@ -65,7 +65,9 @@ class Settings:
         PROJECT_FOLDER / "models/detection_model", "the model: folder and name, no suffix"
     )
     detector: str = _row("haar", "what finds faces: OpenCV's cascades, or YuNet", "haar", "yunet")
-    detector_model: Path | None = _row(None, f"the file that yunet needs: {EXPECTED_NETWORK}")
+    detector_model: Path | None = _row(
+        None, f"the file of yunet; without it {NETWORK_FILE} in models/"
+    )
 
     uploads: Path = _row(PROJECT_FOLDER / "uploads", "folder of the results, kept for a time")
     keep_hours: float = _row(24, "hours until results are removed; 0 keeps nothing", 0.0, 8784)
@@ -98,12 +100,15 @@ class Settings:
     log: str = _row("auto", "form of the log; auto is text in a terminal", "auto", "text", "json")
 
     def __post_init__(self) -> None:
-        if (self.detector == "yunet") != (self.detector_model is not None):
-            received = self.detector_model or "no file"
+        if self.detector_model and self.detector != "yunet":
             raise SettingsError(
-                f"expected DETECTOR yunet together with DETECTOR_MODEL, {EXPECTED_NETWORK}; "
-                f"received DETECTOR {self.detector} and {received}"
+                f"expected DETECTOR yunet with DETECTOR_MODEL; received {self.detector}"
             )
+
+    @property
+    def yunet(self) -> Path | None:
+        """The file of the YuNet network, None for the cascades. Raises ModelError."""
+        return yunet_file(self.detector_model) if self.detector == "yunet" else None
 
     @property
     def keep_s(self) -> float:

@@ -91,7 +91,6 @@ def test_each_source_is_searched_as_suits_it(said, folder):
             assert code == (source == "0")  # the camera is lost
     assert searches[:3] == [DetectorSettings(), VIDEO_SEARCH, CAMERA_SEARCH]
     assert searches[3:] == [YunetSettings(), YUNET_VIDEO_SEARCH, YUNET_VIDEO_SEARCH]
-    assert not VIDEO_SEARCH.fallbacks + CAMERA_SEARCH.fallbacks
 
 
 def test_a_camera_its_window_and_video_end_with_a_key_and_mirror_on_request(said):

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from emotion.detection.haar import FaceDetector
-from emotion.detection.settings import DetectorSettings
 from emotion.drawing import UNSURE_COLOR_RGB, annotate, blur_faces
 from emotion.faces import Face
 from emotion.labels import COLORS_RGB, EMOTIONS, color_rgb
@@ -145,8 +144,7 @@ def test_no_detail_of_a_face_is_left_at_any_size(side):
 
 
 def test_every_blurred_face_is_no_face_any_more(astronaut):
-    # the passes for photos in which nothing was found take a blurred face for a large one at times
-    detector = FaceDetector(DetectorSettings(fallbacks=()))
+    detector = FaceDetector()
     image = np.hstack([astronaut, astronaut])
     found = detector.detect(image)
     assert len(found) == 2

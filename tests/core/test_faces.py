@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,9 @@ import pytest
 import skimage.data
 import sklearn.datasets
 
-from emotion.detection.cascades import CASCADE_FILES, load_template
 from emotion.detection.crop import crop_face
-from emotion.detection.haar import FaceDetector
-from emotion.detection.helper_thread import HelperThread
-from emotion.detection.places import load_places
+from emotion.detection.haar import CASCADES, FaceDetector
+from emotion.detection.networks import FACE_VERIFIER, load_network
 from emotion.detection.yunet import NETWORK_FILE, YunetDetector
 from emotion.errors import ImageError, ModelError
 
@@ -43,7 +40,7 @@ def test_a_portrait_has_one_face_of_the_right_place_and_size(detector, astronaut
         (face,) = detector.detect(image)
         assert holds(face.box_xywh, middle(truth))
         assert 0.6 < face.box_xywh[2] / truth[2] < 1.6
-        assert detector.settings.frontal_threshold <= face.score < np.inf
+        assert 0.9 < face.score <= 1
         assert all(type(value) is int for value in face.box_xywh)
 
 
@@ -68,26 +65,27 @@ def test_a_photo_without_faces_has_none(detector):
         assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == ()
 
 
-def test_a_face_that_fills_the_photo_is_found_thanks_to_the_border(detector, hopper):
-    tight = hopper[84:274, 164:354].copy()
+@pytest.mark.parametrize("side_px", [20, 40, 105, 400])
+def test_faces_of_any_size_and_such_as_fill_the_photo_are_found(detector, astronaut, side_px):
+    scale = side_px / ASTRONAUT_BOX[2]
+    photo = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    (face,) = detector.detect(photo)
+    assert holds(face.box_xywh, [scale * value for value in middle(ASTRONAUT_BOX)])
+    tight = cv2.resize(astronaut[66:171, 172:277], (side_px, side_px))
     (face,) = detector.detect(tight)
-    assert holds(face.box_xywh, (95, 95))
-    borderless = replace(detector.settings, border_share=0.0, fallbacks=())
-    assert FaceDetector(borderless).detect(tight) == ()
+    assert holds(face.box_xywh, (side_px / 2, side_px / 2))
 
 
-def test_a_face_that_no_cascade_passes_is_found_by_the_portrait_pass(detector, astronaut):
-    tight = astronaut[66:171, 172:277].copy()
-    unsure = replace(detector.settings, frontal_threshold=float("inf"), fallbacks=("portrait",))
-    (face,) = FaceDetector(unsure).detect(tight)
-    assert holds(face.box_xywh, (52, 52))
-    assert 0.6 < face.box_xywh[2] / 105 <= 1.0
-    assert face.score >= detector.settings.portrait_threshold
-    stricter = replace(unsure, portrait_threshold=face.score + 0.01)
-    assert FaceDetector(stricter).detect(tight) == ()
+def test_tiny_faces_are_not_looked_for_beside_a_large_one(detector, astronaut):
+    photo = astronaut.copy()
+    tiny = cv2.resize(astronaut[30:200, 140:310], (48, 48), interpolation=cv2.INTER_AREA)
+    photo[10:58, 10:58] = tiny
+    assert len(detector.detect(photo)) == 1
+    everywhere = FaceDetector(replace(detector.settings, small_beside_px=0))
+    assert len(everywhere.detect(photo)) == 2
 
 
-@pytest.mark.parametrize("degrees", [-30, 0, 20])
+@pytest.mark.parametrize("degrees", [-40, -20, 0, 20, 40])
 def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, degrees):
     turn = cv2.getRotationMatrix2D(middle(ASTRONAUT_BOX), degrees, 1.0)
     tilted = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
@@ -169,32 +167,18 @@ def test_a_detector_travels_and_reads_any_view(detector, astronaut):
 
 
 def test_a_missing_or_damaged_file_is_named(monkeypatch, tmp_path):
-    for name, load in {"template.yml": load_template, "places.onnx": load_places}.items():
-        with pytest.raises(ModelError, match=name):
-            load(tmp_path / name)
-        for content in (b"", b"not YAML: [", b"%YAML:1.0\n---\na: 1\n"):
-            (tmp_path / name).write_bytes(content)
-            with pytest.raises(ModelError, match=name):
-                load(tmp_path / name)
+    path = tmp_path / "network.onnx"
+    for content in (None, b"", b"no network", FACE_VERIFIER.read_bytes()):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ModelError, match=r"network\.onnx"):
+            load_network(path, ("any", "any", "any", 1))
     monkeypatch.setattr(cv2.data, "haarcascades", f"{tmp_path}/")
     for content in (None, b"", b"<opencv_storage></opencv_storage>"):
-        for file in CASCADE_FILES.values() if content is not None else ():
+        for file, _, _ in CASCADES if content is not None else ():
             (tmp_path / file).write_bytes(content)
         with pytest.raises(ModelError, match="haarcascade_frontalface"):
             FaceDetector()
     monkeypatch.delattr(cv2, "CascadeClassifier")
     with pytest.raises(ModelError, match="OpenCV 4"):
         FaceDetector()
-
-
-def test_a_busy_helper_thread_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(cv2, "getNumThreads", lambda: 2)
-    helper, both_in, done = HelperThread(list), threading.Barrier(3), threading.Event()
-    work = lambda _: (both_in.wait(30), done.wait(30))  # noqa: E731
-    other = threading.Thread(target=helper.each, args=(work, "ab"))
-    other.start()
-    both_in.wait(30)  # the other thread and the helper are busy now
-    here = threading.current_thread()
-    assert helper.each(lambda _: threading.current_thread(), "abc") == [here] * 3
-    done.set()
-    other.join()

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from yunet_network import BOX_WH, write_yunet_stand_in
 
-from emotion.detection.yunet import NETWORK_FILE, YunetDetector, YunetSettings
+from emotion.detection.yunet import (
+    NETWORK_FILE,
+    SQUARE_LIFT,
+    YunetDetector,
+    YunetSettings,
+    yunet_file,
+)
 from emotion.errors import ImageError, ModelError
 
 CELL_PX = 32
@@ -40,14 +46,14 @@ def lies_at(face, column, row, scale=1.0):
     """True if a square's middle is where that of a face in the middle of a cell is expected."""
     x, y, width, height = face.box_xywh
     across = x + width / 2 - scale * (column + 0.5) * CELL_PX
-    lift = YunetSettings.square_lift * BOX_WH[1]
+    lift = SQUARE_LIFT * BOX_WH[1]
     down = y + height / 2 - scale * ((row + 0.5) * CELL_PX - lift)
     return max(abs(across), abs(down)) <= max(1, scale)
 
 
 def test_a_box_becomes_a_square_in_pixels_of_the_photo(stand_in, detector):
     (face,) = detector.detect(photo_with_red((7, 5)))
-    assert face.box_xywh[2:] == (round(detector.settings.square_share * BOX_WH[1]),) * 2
+    assert face.box_xywh[2:] == (BOX_WH[1],) * 2
     assert lies_at(face, 7, 5)
     assert face.score == pytest.approx(1)
     assert [type(value) for value in (*face.box_xywh, face.score)] == [int] * 4 + [float]
@@ -109,7 +115,7 @@ def test_a_damaged_file_or_another_network_is_known_at_the_start(tmp_path, stand
     with pytest.raises(ModelError, match=r"OpenCV 4\.8 .*other"):
         YunetDetector(write_yunet_stand_in(tmp_path / "other.onnx", without="kps_16"))
     with pytest.raises(ModelError, match="another network"):
-        YunetDetector(stand_in, YunetSettings(smallest_photo_side_px=1000))
+        YunetDetector(stand_in, YunetSettings(score_threshold=1.1))
 
 
 def test_photos_of_any_shape_order_and_colour(detector, stand_in):
@@ -127,3 +133,13 @@ def test_photos_of_any_shape_order_and_colour(detector, stand_in):
     assert len(YunetDetector(stand_in, YunetSettings(detail_pixels=640 * 480)).detect(both)) == 1
     with pytest.raises(ImageError, match="an image"):
         detector.detect(np.zeros((40, 40), np.uint8))
+
+
+def test_the_file_is_the_one_named_or_the_newest_in_models(tmp_path, monkeypatch):
+    monkeypatch.setattr("emotion.detection.yunet.models_folder", lambda: tmp_path)
+    with pytest.raises(ModelError, match=NETWORK_FILE):
+        yunet_file()
+    for name in ("face_detection_yunet_2023mar.onnx", NETWORK_FILE):
+        (tmp_path / name).touch()
+    assert yunet_file() == tmp_path / NETWORK_FILE
+    assert yunet_file(tmp_path / "other.onnx") == tmp_path / "other.onnx"

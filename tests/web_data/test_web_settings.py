@@ -32,8 +32,8 @@ WRONG = (
     *({"PORT": text} for text in ("65536", "-1", "80.5", "http", "1" * 5000)),
     *({"THREADS": "0"}, {"MAX_UPLOAD_MB": "0"}, {"MAX_MEGAPIXELS": "-3"}, {"HOST": " "}),
     *({"METRICS": "maybe"}, {"RATE_LIMIT": "often"}, {"LOG": "xml"}, {"UPLOADS": "a\0b"}),
-    *({"MODEL": " "}, {"DETECTOR": "dlib"}, {"DETECTOR": "yunet"}, {"DETECTOR_MODEL": "a.onnx"}),
-    {"DETECTOR": "yunet", "DETECTOR_MODEL": " "},
+    *({"MODEL": " "}, {"DETECTOR": "dlib"}, {"DETECTOR_MODEL": "a.onnx"}),
+    {"DETECTOR_MODEL": " "},
 )
 
 

@@ -73,7 +73,7 @@ Box = reply("Box", Size, **every(int, "x y"))
 Face = reply(
     "Face",
     box=Box,
-    score=about(float, "how sure it is a face; higher is surer"),
+    score=about(float, "how sure it is a face, 0 to 1"),
     emotion=str,
     confidence=Share,
     probabilities=about(dict[str, Share], "in the model's order; they sum to 1"),

@@ -177,7 +177,7 @@ class VideoWorkers:
             room=str(self.files.make_room(row.id, row.attempt)),
             model=str(model.stem),
             model_names=model.names,
-            yunet=str(settings.detector_model) if settings.detector == "yunet" else None,
+            yunet=str(settings.yunet) if settings.yunet else None,
             longest_s=longest_s,
             memory_bytes=settings.video_memory_mb * 2**20,
             cpu_s=round(available_cpus() * most_s(longest_s)),

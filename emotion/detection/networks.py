@@ -1,0 +1,110 @@
+"""The two small networks of the search: one says where faces may be, the other what is a face.
+
+They work in stages in the manner of Zhang et al. (2016), "Joint Face Detection and Alignment using
+Multi-task Cascaded Convolutional Networks"; `benchmarks/face_networks.py` fits them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from emotion.detection.boxes import Box, Detection
+from emotion.detection.views import View, upright_cut
+from emotion.errors import ModelError
+from emotion.files import models_folder
+
+FACE_PLACES = models_folder() / "face_places.onnx"
+FACE_VERIFIER = models_folder() / "face_verifier.onnx"
+
+PLACE_BORDER_PX = 24  # from the edge of a picture to the middle of the first window
+PLACE_STRIDE_PX = 8  # from one window to the next
+PLACE_FACES_PX = (16, 32)  # sides of the faces that the network of places knows
+PLACE_REACH_PX = 16  # its unit of how far a face lies from the middle of its window
+MOST_PLACES = 48  # in one view; the likeliest are kept
+VERIFIER_PX = 48  # side of what the verifier sees: a face and a quarter of its side around it
+VERIFIER_SPREAD = 1.5  # that side, in sides of the face
+ROLL_UNIT_DEGREES = 45.0  # the unit of its answer about the tilt
+FURTHEST_SIZE = 0.8  # octaves by which one look may change the size of a face
+
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def load_network(path: Path, shape: Sequence[object]) -> Network:
+    """Return the network of a file; safe to call from many threads.
+
+    Raises ModelError, also where the network takes another shape (a text stands for any size).
+    """
+    import onnxruntime  # other detectors do without it
+
+    expected = f"expected a network of the face detector in {path}"
+    if not path.is_file():
+        raise ModelError(f"{expected}; found no file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # it is done before a second thread wakes
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (source,), (target,) = session.get_inputs(), session.get_outputs()
+    except Exception as error:  # its errors share no base below Exception
+        raise ModelError(f"{expected}; it is damaged: {error}") from error
+    if [side if isinstance(side, int) else "any" for side in source.shape] != list(shape):
+        raise ModelError(f"{expected}; received another")
+    return lambda pictures: session.run([target.name], {source.name: pictures})[0]
+
+
+def find_places(network: Network, view: View, threshold: float) -> list[Box]:
+    """Return squares of the photo that may hold faces of the view, the likeliest first.
+
+    Args:
+        network: takes (1, H, W, 1) uint8 and gives, for each window, the logit of a face, how far
+            right and down its middle is, and its size in octaves: (1, rows, columns, 4).
+        view: its faces have sides of `PLACE_FACES_PX`.
+        threshold: lowest logit of a window.
+    """
+    edges, border = [PLACE_BORDER_PX] * 4, cv2.BORDER_REPLICATE
+    answers = network(cv2.copyMakeBorder(view.grey, *edges, border)[None, :, :, None])[0]
+    logits = np.ascontiguousarray(answers[..., 0])
+    peaks = (logits > threshold) & (logits == cv2.dilate(logits, np.ones((3, 3), np.uint8)))
+    rows, columns = np.nonzero(peaks)
+    order = np.argsort(-logits[rows, columns], kind="stable")[:MOST_PLACES]
+    rows, columns = rows[order], columns[order]
+    _, right, down, octaves = answers[rows, columns].T.astype(float)
+    x = (columns * PLACE_STRIDE_PX + 0.5 + PLACE_REACH_PX * right) * view.step
+    y = (rows * PLACE_STRIDE_PX + 0.5 + PLACE_REACH_PX * down) * view.step
+    side = math.sqrt(math.prod(PLACE_FACES_PX)) * 2 ** octaves.clip(-1.2, 1.2) * view.step
+    return [tuple(box) for box in np.stack([x - side / 2, y - side / 2, side, side], 1).tolist()]
+
+
+def look_closely(
+    network: Network, views: Sequence[View], faces: Sequence[Detection]
+) -> list[Detection]:
+    """Return what may be faces with better boxes, the tilt of the head, and logits as scores.
+
+    Args:
+        network: takes (N, 48, 48, 1) float32 of mean 0 and spread 1 and gives the logit of a face,
+            how far right and down its middle is, in its sides, its size in octaves, and its tilt:
+            (N, 5).
+        views: copies of one photo, the largest first.
+        faces: squares to look at, turned upright by their tilt.
+    """
+    if not faces:
+        return []
+    cuts = np.empty((len(faces), VERIFIER_PX, VERIFIER_PX), np.float32)
+    for cut, face in zip(cuts, faces, strict=True):
+        cut[:] = upright_cut(views, face.box_xywh, VERIFIER_SPREAD, face.roll_degrees, VERIFIER_PX)
+    cuts -= cuts.mean((1, 2), keepdims=True)
+    cuts /= cuts.std((1, 2), keepdims=True) + 8
+    seen = []
+    for face, answer in zip(faces, network(cuts[..., None]).tolist(), strict=True):
+        logit, right, down, octaves, roll = answer
+        x, y, side, _ = face.box_xywh
+        turn = math.radians(face.roll_degrees)
+        across = (right * math.cos(turn) + down * math.sin(turn)) * side
+        along = (down * math.cos(turn) - right * math.sin(turn)) * side
+        new_side = side * 2 ** min(max(octaves, -FURTHEST_SIZE), FURTHEST_SIZE)
+        left, top = (start + (side - new_side) / 2 for start in (x + across, y + along))
+        tilt = face.roll_degrees + ROLL_UNIT_DEGREES * roll
+        seen.append(Detection((left, top, new_side, new_side), logit, tilt))
+    return seen
