@@ -1,20 +1,26 @@
 """The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from emotion.errors import TrainingError
-from emotion.model.card import Serving, part, read_card
+from emotion.files import user_path
+from emotion.model.card import part, read_card
 from emotion.model.keras import ModelFiles, import_keras, write_fast_form
+from emotion.progress import progress_bar
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
 SKIPPED_LINES = 20
+# flags of `evaluate` that belong to one of what can be measured
+PHOTOS_ALONE = ("groups", "detector_model")
+DATASET_ALONE = ("dataset", "votes", "protocol", "flip", "runtime")
 say = partial(print, flush=True)
 
 
@@ -81,29 +87,96 @@ def ensemble(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure a saved model on a split of a dataset, answered as photos are."""
+    """Measure a saved model on a split of a dataset, by a paper's protocol, or on photographs."""
+    kind = "photos" if options.photos else "a dataset"
+    for name in PHOTOS_ALONE if kind == "a dataset" else DATASET_ALONE:
+        if vars(options).get(name) not in (None, False, "", "served"):
+            raise TrainingError(
+                f"expected --{name.replace('_', '-')} without {kind}; received both"
+            )
+    if options.photos:
+        _evaluate_photographs(options)
+        return
     from emotion.model.runtime import load_model
+    from emotion.training.data.votes import ferplus_names
+    from emotion.training.measuring import protocols
+    from emotion.training.measuring.evaluation import mirrored
     from emotion.training.measuring.measurement import measure_split
     from emotion.training.measuring.report import summary_lines, write_report
 
     stem = Path(options.model)
     settings = settings_from(options, _settings_of(stem))
     model = load_model(stem, keras_alone=options.runtime == "keras")
-    if options.flip and not model.serving.mirrored:
-        model = replace(model, card={**(model.card or {}), "serving": asdict(Serving(True))})
+    model = mirrored(model) if options.flip else model
+    if protocol := protocols.PROTOCOLS.get(options.protocol):
+        whole = {"fold": 0, "votes_as": "second-head", "contempt": protocol.contempt}
+        settings, options.labels = replace(settings, **whole), protocol.labels
+        model = protocols.with_contempt(model) if protocol.contempt else model
     split = read_split(settings, options, stem, model.class_names)
     result = measure_split(model, split, robustness=bool(options.report))
+    names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
+    lists, notes = protocols.measure_lists(options.subset, names, result.evaluation)
+    summary = result.summary()
+    if protocol:
+        measured = protocols.measure_protocol(options.protocol, model, split, options.split, result)
+        summary = {"protocol": measured} | summary
     if options.json:
-        print(json.dumps(result.summary(), indent=1))
+        print(json.dumps(summary | {"subsets": lists}, indent=1))
     else:
-        mirrored = ", averaged with the mirrored faces" if model.serving.mirrored else ""
-        notes = [f"Note: {note}" for note in model.notes]
-        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}", *notes, sep="\n")
+        seen = ", averaged with the mirrored faces" if model.serving.mirrored else ""
+        notes = [f"Note: {note}" for note in (*model.notes, *notes)]
+        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{seen}", *notes, sep="\n")
+        if protocol:
+            print(f"\nProtocol {options.protocol}: {protocol.source}", protocol.rule, sep="\n")
+            lists = [*measured["rows"], *lists]
+        print(*protocols.row_lines(lists), sep="\n")
         lines = summary_lines(result.evaluation, result.one_crop)
         _print_split(options.split, [*split.notes, *lines])
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
         print(f"\nWrote {path}", file=sys.stderr)
+
+
+def _evaluate_photographs(options: argparse.Namespace) -> None:
+    from emotion.batch import BatchSettings, LocalWorkers
+    from emotion.detection.yunet import YunetDetector
+    from emotion.model.runtime import load_model
+    from emotion.training.measuring import photographs
+
+    model, source = load_model(Path(options.model)), user_path(options.photos)
+    found, notes = photographs.read_photographs(
+        source, options.groups, model.class_names, options.known_classes_only
+    )
+    settings = BatchSettings(Path(options.model))
+    if options.detector_model:
+        path = user_path(options.detector_model).resolve()
+        YunetDetector(path)  # a network that is missing is known here, not in each worker
+        settings = replace(settings, make_detector=partial(YunetDetector, path))
+    with contextlib.ExitStack() as stack:
+        folder = options.report or stack.enter_context(tempfile.TemporaryDirectory())
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with progress_bar("photos", len(found), sys.stderr) as show:
+            read, is_interrupted = photographs.recognize_photographs(
+                found,
+                Path(folder, "faces.csv"),
+                settings,
+                LocalWorkers(),
+                lambda progress: show(progress.done),
+            )
+        figures, more = photographs.measure_photographs(read, model, options.subset)
+        if options.report:
+            photographs.write_photographs(Path(folder), read, figures, model)
+    if options.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        print(f"{model.name} ({model.sha256[:12]}) on {len(read):,} of {len(found):,} photos")
+        print(*(f"Note: {note}" for note in (*model.notes, *notes, *more)), sep="\n")
+        _print_skipped([f"{name}: {problem}" for name, problem in figures["unreadable"].items()])
+        print(*photographs.photograph_lines(figures), sep="\n")
+    if options.report:
+        print(f"\nWrote photographs.json, photographs.csv, faces.csv in {folder}", file=sys.stderr)
+    if is_interrupted:
+        raise KeyboardInterrupt
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -193,12 +266,11 @@ def read_for_training(settings: TrainingSettings):
         "images nearly the same as a test image": leaks.similar,
         "training images that also stand in validation": leaks.in_validation,
     }
-    what, skipped = "Kept" if leaks.kept else "Removed", list(dataset.unreadable)
-    if len(skipped) > SKIPPED_LINES:
-        skipped[SKIPPED_LINES:] = [f"{len(skipped) - SKIPPED_LINES} more"]
+    what = "Kept" if leaks.kept else "Removed"
     lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
     lines += [f"{what} {count:,} {images}" for images, count in leaked.items() if count]
-    print(*lines, *(f"Skipped {line}" for line in skipped), sep="\n")
+    print(*lines, sep="\n")
+    _print_skipped(dataset.unreadable)
     return dataset, leaks
 
 
@@ -209,16 +281,23 @@ def read_split(
     from emotion.training.data.datasets import match_classes, read_datasets
     from emotion.training.data.splits import make_splits
     from emotion.training.data.votes import with_majority_labels
+    from emotion.training.measuring.protocols import check_part
 
     dataset = read_datasets(settings, reading_line())
+    protocol = vars(options).get("protocol")
+    if options.split == "auto":
+        papers = protocol and "private_test" in dataset.splits
+        options.split = "private_test" if papers else "test"
     if options.split != "all":
         dataset, _ = make_splits(dataset, settings)
         if options.split not in dataset.split_names():
             names = ", ".join((*dataset.split_names(), "all"))
             raise TrainingError(f"expected a split among {names}; received {options.split}")
         dataset = dataset.split(options.split)
+    if protocol:
+        dataset = check_part(dataset, options.split)
     if options.labels == "majority" and not settings.votes:
-        raise TrainingError("expected --votes fer2013new.csv for --labels majority; received none")
+        raise TrainingError("expected --votes fer2013new.csv for labels by majority; received none")
     labels = options.labels
     if labels == "auto" and _card_of(stem).get("answers") == "votes":
         labels = "majority"
@@ -269,6 +348,13 @@ def _print_published(published) -> None:
         _print_split(name, summary_lines(result.evaluation, result.one_crop))
     stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
+
+
+def _print_skipped(skipped: Sequence[str]) -> None:
+    for line in skipped[:SKIPPED_LINES]:
+        print(f"Skipped {line}")
+    if len(skipped) > SKIPPED_LINES:
+        print(f"Skipped {len(skipped) - SKIPPED_LINES} more")
 
 
 def _print_split(name: str, lines: Sequence[str]) -> None:
