@@ -65,7 +65,7 @@ FLAGS = (
     ),
     (
         *("evaluate", "--protocol", {"choices": PROTOCOLS}),
-        "measure as papers do: FER2013's own labels, or FER+'s majority with seven or eight classes",
+        "measure as papers do: FER2013's own labels, FER+'s majority of seven or eight classes",
     ),
     (
         *("evaluate", "--photos", PHOTOS),

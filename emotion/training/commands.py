@@ -18,9 +18,6 @@ from emotion.progress import progress_bar
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
 SKIPPED_LINES = 20
-# flags of `evaluate` that belong to one of what can be measured
-PHOTOS_ALONE = ("groups", "detector_model")
-DATASET_ALONE = ("dataset", "votes", "protocol", "flip", "runtime")
 say = partial(print, flush=True)
 
 
@@ -88,14 +85,8 @@ def ensemble(options: argparse.Namespace) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a saved model on a split of a dataset, by a paper's protocol, or on photographs."""
-    kind = "photos" if options.photos else "a dataset"
-    for name in PHOTOS_ALONE if kind == "a dataset" else DATASET_ALONE:
-        if vars(options).get(name) not in (None, False, "", "served"):
-            raise TrainingError(
-                f"expected --{name.replace('_', '-')} without {kind}; received both"
-            )
     if options.photos:
-        _evaluate_photographs(options)
+        evaluate_photographs(options)
         return
     from emotion.model.runtime import load_model
     from emotion.training.data.votes import ferplus_names
@@ -108,28 +99,33 @@ def evaluate(options: argparse.Namespace) -> None:
     settings = settings_from(options, _settings_of(stem))
     model = load_model(stem, keras_alone=options.runtime == "keras")
     model = mirrored(model) if options.flip else model
-    if protocol := protocols.PROTOCOLS.get(options.protocol):
-        whole = {"fold": 0, "votes_as": "second-head", "contempt": protocol.contempt}
-        settings, options.labels = replace(settings, **whole), protocol.labels
-        model = protocols.with_contempt(model) if protocol.contempt else model
+    if options.protocol:
+        contempt = options.protocol == "ferplus8"
+        settings = replace(settings, fold=0, votes_as="second-head", contempt=contempt)
+        options.labels = protocols.PROTOCOLS[options.protocol][0]
+        model = protocols.with_contempt(model) if contempt else model
     split = read_split(settings, options, stem, model.class_names)
     result = measure_split(model, split, robustness=bool(options.report))
+    summary, rows = result.summary(), []
+    if options.protocol:
+        rule = protocols.PROTOCOLS[options.protocol][1]
+        rows = protocols.protocol_rows(options.protocol, model, split, options.split, result)
+        summary |= {"protocol": {"name": options.protocol, "source": rule, "rows": rows}}
     names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
-    lists, notes = protocols.measure_lists(options.subset, names, result.evaluation)
-    summary = result.summary()
-    if protocol:
-        measured = protocols.measure_protocol(options.protocol, model, split, options.split, result)
-        summary = {"protocol": measured} | summary
+    lists, notes = protocols.read_lists(options.subset, names)
+    summary["subsets"] = [
+        protocols.row_of(name, result.evaluation.where(mask)) for name, mask in lists.items()
+    ]
     if options.json:
-        print(json.dumps(summary | {"subsets": lists}, indent=1))
+        print(json.dumps(summary, indent=1))
     else:
         seen = ", averaged with the mirrored faces" if model.serving.mirrored else ""
         notes = [f"Note: {note}" for note in (*model.notes, *notes)]
         print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{seen}", *notes, sep="\n")
-        if protocol:
-            print(f"\nProtocol {options.protocol}: {protocol.source}", protocol.rule, sep="\n")
-            lists = [*measured["rows"], *lists]
-        print(*protocols.row_lines(lists), sep="\n")
+        if rows:
+            print("", f"Protocol {options.protocol}: {rule}", sep="\n")
+        if rows := [*rows, *summary["subsets"]]:
+            print("", *protocols.row_lines(rows), sep="\n")
         lines = summary_lines(result.evaluation, result.one_crop)
         _print_split(options.split, [*split.notes, *lines])
     if options.report:
@@ -137,44 +133,45 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"\nWrote {path}", file=sys.stderr)
 
 
-def _evaluate_photographs(options: argparse.Namespace) -> None:
-    from emotion.batch import BatchSettings, LocalWorkers
+def evaluate_photographs(options: argparse.Namespace) -> None:
+    """Measure what is served on photographs, from file to answer."""
+    from emotion.batch import BatchSettings
     from emotion.detection.yunet import YunetDetector
     from emotion.model.runtime import load_model
-    from emotion.training.measuring import photographs
+    from emotion.training.measuring import photographs as measuring
 
-    model, source = load_model(Path(options.model)), user_path(options.photos)
-    found, notes = photographs.read_photographs(
-        source, options.groups, model.class_names, options.known_classes_only
-    )
-    settings = BatchSettings(Path(options.model))
+    if options.protocol or options.flip or options.runtime != "served" or "dataset" in options:
+        expected = "expected --photos without --dataset, --protocol, --flip and --runtime keras"
+        raise TrainingError(f"{expected}, as photographs are measured as served; received both")
+    settings, model = BatchSettings(Path(options.model)), load_model(Path(options.model))
     if options.detector_model:
         path = user_path(options.detector_model).resolve()
         YunetDetector(path)  # a network that is missing is known here, not in each worker
         settings = replace(settings, make_detector=partial(YunetDetector, path))
+    source = user_path(options.photos)
+    found, notes = measuring.read_photographs(source, options.groups, model.class_names)
     with contextlib.ExitStack() as stack:
-        folder = options.report or stack.enter_context(tempfile.TemporaryDirectory())
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with progress_bar("photos", len(found), sys.stderr) as show:
-            read, is_interrupted = photographs.recognize_photographs(
-                found,
-                Path(folder, "faces.csv"),
-                settings,
-                LocalWorkers(),
-                lambda progress: show(progress.done),
-            )
-        figures, more = photographs.measure_photographs(read, model, options.subset)
+        folder = Path(options.report or stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        show = stack.enter_context(progress_bar("photos", len(found), sys.stderr))
+        read, is_interrupted = measuring.recognize_photographs(
+            found, folder / "faces.csv", settings, lambda progress: show(progress.done)
+        )
+        figures, more = measuring.measure_photographs(read, model, options.subset)
         if options.report:
-            photographs.write_photographs(Path(folder), read, figures, model)
+            measuring.write_photographs(folder, read, figures, model)
     if options.json:
         print(json.dumps(figures, indent=1))
     else:
-        print(f"{model.name} ({model.sha256[:12]}) on {len(read):,} of {len(found):,} photos")
-        print(*(f"Note: {note}" for note in (*model.notes, *notes, *more)), sep="\n")
-        _print_skipped([f"{name}: {problem}" for name, problem in figures["unreadable"].items()])
-        print(*photographs.photograph_lines(figures), sep="\n")
+        notes = [f"Note: {note}" for note in (*model.notes, *notes, *more)]
+        head = f"{model.name} ({model.sha256[:12]}) on {len(read):,} of {len(found):,} photos"
+        print(head, *notes, sep="\n")
+        _print_skipped([f"{name}: {why}" for name, why in figures["unreadable"].items()])
+        print(*measuring.photograph_lines(figures), sep="\n")
     if options.report:
-        print(f"\nWrote photographs.json, photographs.csv, faces.csv in {folder}", file=sys.stderr)
+        print(
+            f"\nWrote photographs.json, photographs.csv and faces.csv to {folder}", file=sys.stderr
+        )
     if is_interrupted:
         raise KeyboardInterrupt
 

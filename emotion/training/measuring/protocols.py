@@ -1,8 +1,8 @@
-"""The papers' numbers by the papers' rules, and accuracy on lists of images such as occluded ones."""
+"""The papers' numbers by the papers' rules, and accuracy on lists of images (occluded, turned)."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,71 +13,36 @@ from emotion.model.figures import wilson_interval
 from emotion.model.runtime import EmotionModel
 from emotion.text import share, table
 from emotion.training.data.dataset import Dataset
-from emotion.training.data.fer2013 import CSV_SPLITS
 from emotion.training.measuring.evaluation import Evaluation, evaluate_model, mirrored
 from emotion.training.measuring.measurement import SplitResult
 
-PARTS = {split: part for part, split in CSV_SPLITS.items() if split != "train"}
-PART_IMAGES = 3589  # of PublicTest, and of PrivateTest
+PARTS = {"test": "PublicTest", "private_test": "PrivateTest"}
+PART_IMAGES = 3589  # of each
 FERPLUS_NAME = re.compile(r"fer\d{7}")  # an image of FER+, in whatever words a list puts it
-BARSOUM = (
-    "Barsoum et al. 2016 (arXiv:1608.01041), as their code does it (github.com/microsoft/FERPlus, "
-    "src/ferplus.py, _process_data, majority)"
-)
+
 MAJORITY = (
-    "FER+'s votes: single votes dropped; the label is what has more than half of the votes left; "
-    "images without such a label, unknown and no face are left out"
+    "Barsoum et al. 2016 (arXiv:1608.01041) and their code (microsoft/FERPlus, _process_data): "
+    "single votes dropped, then the class with more than half; no image without one, unknown, no "
+    "face"
 )
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How papers measure on FER2013's test parts."""
-
-    labels: str  # of whom: as in `--labels`
-    rule: str
-    source: str
-    published: tuple[tuple[str, float], ...]  # which network on which part, and its accuracy
-    contempt: bool = False  # is an eighth class
-
-
-PROTOCOLS = {
-    "fer2013": Protocol(
+VGG13 = "VGG13, Barsoum et al. 2016, PrivateTest, eight classes"
+# name -> whose labels (as in --labels), source and rule, published accuracies
+PROTOCOLS: dict[str, tuple[str, str, dict[str, float]]] = {
+    "fer2013": (
         "dataset",
-        "FER2013's own labels, seven classes, all images of the part",
-        "Goodfellow et al. 2013 (arXiv:1307.0414)",
-        (
-            ("winner of the challenge, PrivateTest", 0.7116),
-            ("VGGNet, Khaireddin and Chen 2021 (arXiv:2105.03588), PrivateTest", 0.7328),
-        ),
+        "Goodfellow et al. 2013 (arXiv:1307.0414): FER2013's own labels, every image of the part",
+        {
+            "winner of the challenge, PrivateTest": 0.7116,
+            "VGGNet, Khaireddin and Chen 2021 (arXiv:2105.03588), PrivateTest": 0.7328,
+        },
     ),
-    "ferplus": Protocol(
+    "ferplus": ("majority", f"{MAJORITY}, contempt", {VGG13: 0.8499}),
+    "ferplus8": (
         "majority",
-        f"{MAJORITY}, and contempt too: seven classes",
-        BARSOUM,
-        (("VGG13, Barsoum et al. 2016, PrivateTest, but of eight classes", 0.8499),),
-    ),
-    "ferplus8": Protocol(
-        "majority",
-        f"{MAJORITY}; contempt is the eighth class, which a model without it gets wrong",
-        BARSOUM,
-        (("VGG13, Barsoum et al. 2016, PrivateTest", 0.8499),),
-        contempt=True,
+        f"{MAJORITY}; contempt is a class, wrong for models without it",
+        {VGG13: 0.8499},
     ),
 }
-
-
-def check_part(dataset: Dataset, split: str) -> Dataset:
-    """Return the images of a split, with a note if they are not all of a test part of FER2013."""
-    if split not in PARTS:
-        expected = "expected --split test (PublicTest) or private_test with --protocol"
-        raise TrainingError(f"{expected}; received {split}")
-    if len(dataset) == PART_IMAGES:
-        return dataset
-    return dataset.noting(
-        f"{len(dataset):,} images, where {PARTS[split]} of FER2013 has {PART_IMAGES:,}: not what "
-        "the papers measured on"
-    )
 
 
 def with_contempt(model: EmotionModel) -> EmotionModel:
@@ -90,43 +55,61 @@ def with_contempt(model: EmotionModel) -> EmotionModel:
     )
 
 
-def measure_protocol(
-    name: str, model: EmotionModel, split: Dataset, part: str, result: SplitResult
-) -> dict:
-    """Return source, rule and rows of a protocol as plain types; `result` is as the model serves.
+def check_part(dataset: Dataset, split: str) -> Dataset:
+    """Return a split, with a note if it is not all of a test part of FER2013."""
+    if split not in PARTS:
+        expected = "expected --split test (PublicTest) or private_test with --protocol"
+        raise TrainingError(f"{expected}; received {split}")
+    if len(dataset) == PART_IMAGES:
+        return dataset
+    whole = f"{PARTS[split]} has {PART_IMAGES:,}: not what the papers measured on"
+    return dataset.noting(f"{len(dataset):,} images, where {whole}")
 
-    A row is the model with one crop and with the mirror image on a part, or a published number.
+
+def protocol_rows(
+    name: str, model: EmotionModel, split: Dataset, split_name: str, result: SplitResult
+) -> list[dict]:
+    """Return a model's row with one crop, that with the mirror image, and the published ones.
+
+    `result` is of the split as the model serves it.
     """
-    protocol = PROTOCOLS[name]
-    one_crop, with_mirror = result.one_crop, result.evaluation
-    if not model.serving.mirrored:
-        one_crop, with_mirror = with_mirror, evaluate_model(mirrored(model), split)
-    served = "with the mirror image" if model.serving.mirrored else "one crop"
-    rows = [
-        row_of(f"{how}{', as served' * (how == served)}, {PARTS[part]}", evaluation)
-        for how, evaluation in (("one crop", one_crop), ("with the mirror image", with_mirror))
+    one_crop, both, part = result.one_crop, result.evaluation, PARTS[split_name]
+    served = "with the mirror image" if one_crop else "one crop"
+    if not one_crop:
+        one_crop, both = both, evaluate_model(mirrored(model), split)
+    measured = {"one crop": one_crop, "with the mirror image": both}
+    return [
+        row_of(f"{how}{', as served' * (how == served)}, {part}", evaluation)
+        for how, evaluation in measured.items()
+    ] + [
+        {"what": what, "images": None, "accuracy": accuracy, "accuracy_interval_95": None}
+        for what, accuracy in PROTOCOLS[name][2].items()
     ]
-    known = {"images": None, "accuracy_interval_95": None}
-    rows += [{"what": what, "accuracy": value} | known for what, value in protocol.published]
-    return {"name": name, "source": protocol.source, "rule": protocol.rule, "rows": rows}
 
 
-def measure_lists(
-    lists: Sequence[str], names: Sequence[str], evaluation: Evaluation
-) -> tuple[list[dict], list[str]]:
-    """Return a row a list of images (`NAME=LIST.txt`), and notes; raises TrainingError."""
-    chosen, notes = read_lists(lists, names)
-    return [row_of(name, evaluation.where(mask)) for name, mask in chosen.items()], notes
+def row_of(what: str, evaluation: Evaluation) -> dict:
+    images, accuracy = len(evaluation.labels), evaluation.accuracy
+    interval = list(wilson_interval(int(evaluation.right.sum()), images))
+    row = {"what": what, "images": images, "accuracy": accuracy}
+    return row | {"accuracy_interval_95": interval}
+
+
+def row_lines(rows: Sequence[dict]) -> list[str]:
+    """Return rows as lines of text for a terminal."""
+    cells = []
+    for what, images, accuracy, interval in (row.values() for row in rows):
+        within = " to ".join(share(end, 2) for end in interval or ())
+        cells.append((what, share(accuracy, 2), within, f"{images:,}" if images else ""))
+    return table(("", "accuracy", "95% interval", "images"), cells)
 
 
 def read_lists(
     lists: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return name -> which of the images are on the list, (N,) bool, and notes on the others.
+    """Return name -> which of N images are on the list, (N,) bool, and notes on those that miss.
 
-    A list is `NAME=LIST.txt` with a file name a line, or the end of its path. A line that has a
-    FER+ name in it (`3/fer0032259.jpg`, as in Pose-FERPlus of Wang et al. 2020) means that image.
-    Raises TrainingError.
+    A list is `NAME=LIST.txt`: a line is a file's name or the end of its path, or has FER+'s name in
+    it, such as `3/fer0032259.jpg` (Pose-FERPlus, Wang et al. 2020). Raises TrainingError.
     """
     chosen, notes = {}, []
     ends = [{name.split("/", cut)[-1] for cut in range(name.count("/") + 1)} for name in names]
@@ -135,39 +118,17 @@ def read_lists(
         try:
             lines = Path(path or text).read_text(encoding="utf-8-sig", errors="replace").split("\n")
         except OSError as error:
-            expected = "expected NAME=LIST.txt, a file with an image a line"
+            expected = "expected NAME=LIST.txt with an image a line"
             raise TrainingError(f"{expected}; received {text}: {error.strerror}") from error
-        found = [FERPLUS_NAME.search(line) for line in lines]
-        wanted = {
-            f"{match[0]}.png" if match else line.strip()
-            for match, line in zip(found, lines, strict=True)
-        } - {""}
-        mask = np.array([not wanted.isdisjoint(parts) for parts in ends], bool)
-        if not mask.any():
-            example = f", such as {min(wanted)}" if wanted else ""
+        found = [(FERPLUS_NAME.search(line), line.strip()) for line in lines if line.strip()]
+        wanted = {f"{match[0]}.png" if match else line for match, line in found}
+        chosen[name] = np.array([not wanted.isdisjoint(parts) for parts in ends], bool)
+        missing = sorted(wanted.difference(*ends))
+        if not chosen[name].any():
             raise TrainingError(
-                f"expected names of the {len(names):,} images here in {path or text}; received "
-                f"{len(wanted):,} others{example}: FER+ names need --votes, and the same part"
+                f"expected some of the {len(names):,} images here in {path or text}; received "
+                f"{', '.join(missing[:3]) or 'none'}: FER+'s names need --votes, and the same part"
             )
-        if missing := len(wanted - set().union(*ends)):
-            notes.append(f"{name}: {missing:,} of the {len(wanted):,} images listed are not here")
-        chosen[name] = mask
+        if missing:
+            notes.append(f"{name}: {len(missing):,} of {len(wanted):,} images are not among these")
     return chosen, notes
-
-
-def row_of(what: str, evaluation: Evaluation) -> dict:
-    right, images = int(evaluation.right.sum()), len(evaluation.labels)
-    interval = list(wilson_interval(right, images))
-    return {"what": what, "accuracy": right / images, "images": images} | {
-        "accuracy_interval_95": interval
-    }
-
-
-def row_lines(rows: Sequence[dict]) -> list[str]:
-    """Return rows of `row_of` as lines of text for a terminal."""
-    cells = []
-    for row in rows:
-        interval, images = row["accuracy_interval_95"], row["images"]
-        within = " to ".join(share(end, 2) for end in interval) if interval else ""
-        cells.append((row["what"], share(row["accuracy"], 2), within, f"{images:,}" * bool(images)))
-    return table(("", "accuracy", "95% interval", "images"), cells)
