@@ -1,0 +1,128 @@
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import emotion_model_training
+from emotion.errors import DatasetError
+from emotion.images.folders import PhotoFile
+from emotion.model.runtime import EmotionModel
+from emotion.recognizer import DEFAULT_MODEL
+from emotion.training import commands
+from emotion.training.measuring.photographs import (
+    Photograph,
+    measure_photographs,
+    photograph_lines,
+    read_photographs,
+)
+
+NAMES = ("happy", "neutral", "sad")
+
+
+def face(emotion: str, *more: str, width: int = 50) -> dict:
+    others = dict.fromkeys(NAMES, 0.1) | {emotion: 0.8}
+    box = {"x": 0, "y": 0, "width": width, "height": width}
+    return {"emotion": emotion, "candidates": [emotion, *more], "probabilities": others, "box": box}
+
+
+def photograph(label, *faces, name="a.jpg", problem=None, **groups) -> Photograph:
+    return Photograph(PhotoFile(Path(name), name), label, groups, faces, problem)
+
+
+@pytest.fixture
+def model() -> EmotionModel:
+    return EmotionModel("model", "0" * 64, NAMES, "NumPy", None, (), lambda faces: faces)
+
+
+def test_shares_by_class_by_group_and_by_list(model, tmp_path):
+    (tmp_path / "list.txt").write_text("b.jpg\n")
+    figures, notes = measure_photographs(
+        [
+            photograph("happy", face("happy"), face("sad"), sex="f"),
+            photograph("happy", face("neutral", "happy"), sex="m", name="b.jpg"),
+            photograph("happy", face("neutral"), sex="m"),
+            photograph("happy", sex="m"),
+            photograph("neutral", face("neutral"), sex="f"),
+            photograph(None, face("sad"), face("sad"), sex="f"),
+            photograph(None, sex="f"),
+            photograph("sad", problem="broken", sex="m"),
+        ],
+        model,
+        [f"covered={tmp_path}/list.txt"],
+    )
+    assert notes == []
+    assert figures["found"]["photos"] == 5
+    assert figures["found"]["share"] == 0.8
+    assert (figures["right"]["share"], figures["right_or_named"]["share"]) == (0.5, 0.75)
+    assert figures["right"]["interval_95"] == pytest.approx([0.15, 0.85], abs=0.005)
+    assert figures["false_neutral"] == figures["by_class"]["happy"]["false_neutral"]
+    assert figures["false_neutral"]["share"] == pytest.approx(2 / 3)
+    assert figures["mean_recall"] == pytest.approx((1 / 3 + 1) / 2)
+    by_sex, covered = figures["groups"]["sex"], figures["groups"]["subset"]["covered"]
+    assert [by_sex[sex]["by_class"]["happy"]["right"]["share"] for sex in "fm"] == [1, 0]
+    assert (covered["right"]["photos"], covered["right_or_named"]["share"]) == (1, 1)
+    assert (figures["without_face"]["share"], figures["without_face"]["false_faces"]) == (0.5, 2)
+    assert figures["unreadable"] == {"a.jpg": "broken"}
+    assert figures["reading"]["confusion_matrix"][0] == [1, 2, 0]
+    assert len(photograph_lines(figures)) > 10
+    nobody, _ = measure_photographs([photograph("sad")], model)
+    assert nobody["right"]["share"] is None
+    with pytest.raises(DatasetError):
+        measure_photographs([photograph("sad", problem="broken")], model)
+
+
+def test_a_csv_gives_labels_and_groups(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "file,label,gender,person\n"
+        + "".join(f"in/{n}.jpg,Happiness,{'mf'[n % 2]},{n}\n" for n in range(11))
+        + "no.jpg,None,m,x\nx.jpg,bored,m,x\n"
+    )
+    photographs, (note,) = read_photographs(path, None, NAMES)
+    assert (photographs[0].photo.path, photographs[0].label) == (tmp_path / "in/0.jpg", "happy")
+    assert (photographs[1].groups, photographs[-1].label) == ({"gender": "f"}, None)
+    assert len(photographs) == 12
+    assert "bored" in note
+    asked, _ = read_photographs(path, ["person"], NAMES)
+    assert asked[3].groups == {"person": "3"}
+    for groups, content in ((["age"], None), (None, "photo,label\n"), (None, "file,label\nx,y\n")):
+        path.write_text(content or path.read_text())
+        with pytest.raises(DatasetError):
+            read_photographs(path, groups, NAMES)
+
+
+def test_photographs_are_measured_as_served_and_interrupted_runs_go_on(
+    tmp_path, astronaut, hopper, capsys, monkeypatch
+):
+    photos = tmp_path / "photos"
+    for name, pixels in (("happy/a", astronaut), ("neutral/h", hopper), ("none/n", hopper[:99])):
+        (photos / name).parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(photos / f"{name}.png")
+    (photos / "happy" / "broken.png").write_bytes(b"no photo")
+    report = ["--report", f"{tmp_path}/report", "--json"]
+    command = ["evaluate", str(DEFAULT_MODEL), "--photos", f"{photos}", *report]
+
+    @contextlib.contextmanager
+    def stopping(*arguments):
+        def show(done: int) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+        yield show
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "progress_bar", stopping)
+        assert emotion_model_training.main(command) == 130
+    figures = json.loads(capsys.readouterr().out)
+    parts = figures["found"]["photos"], figures["without_face"]["photos"]
+    assert sum(parts) + len(figures["unreadable"]) == 3
+    assert emotion_model_training.main(command) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["right"] | {"interval_95": 0} == {"photos": 2, "share": 1, "interval_95": 0}
+    assert figures["without_face"]["photos"] == 1
+    assert list(figures["unreadable"]) == ["happy/broken.png"]
+    assert json.loads((tmp_path / "report" / "photographs.json").read_text()) == figures
+    assert len((tmp_path / "report" / "photographs.csv").read_text().splitlines()) == 5
+    assert emotion_model_training.main([*command, "--protocol", "ferplus"]) == 1
