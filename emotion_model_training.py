@@ -60,8 +60,8 @@ FLAGS = (
     ("evaluate compare", "--report", FOLDER, REPORT),
     (
         *("evaluate compare", "--split", SPLIT),
-        "train, validation, test, private_test or all; auto is test, but with --protocol "
-        "private_test (which papers report) where the data has it",
+        "train, validation, test, private_test or all; auto is test, but by a protocol "
+        "private_test, which papers report, where the data has it",
     ),
     (
         *("evaluate", "--protocol", {"choices": PROTOCOLS}),

@@ -105,14 +105,14 @@ def evaluate(options: argparse.Namespace) -> None:
         options.labels = protocols.PROTOCOLS[options.protocol][0]
         model = protocols.with_contempt(model) if contempt else model
     split = read_split(settings, options, stem, model.class_names)
+    names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
+    lists, notes = protocols.read_lists(options.subset, names)
     result = measure_split(model, split, robustness=bool(options.report))
     summary, rows = result.summary(), []
     if options.protocol:
         rule = protocols.PROTOCOLS[options.protocol][1]
         rows = protocols.protocol_rows(options.protocol, model, split, options.split, result)
         summary |= {"protocol": {"name": options.protocol, "source": rule, "rows": rows}}
-    names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
-    lists, notes = protocols.read_lists(options.subset, names)
     summary["subsets"] = [
         protocols.row_of(name, result.evaluation.where(mask)) for name, mask in lists.items()
     ]
@@ -149,7 +149,9 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
         YunetDetector(path)  # a network that is missing is known here, not in each worker
         settings = replace(settings, make_detector=partial(YunetDetector, path))
     source = user_path(options.photos)
-    found, notes = measuring.read_photographs(source, options.groups, model.class_names)
+    found, notes = measuring.read_photographs(
+        source, model.class_names, options.groups, options.subset
+    )
     with contextlib.ExitStack() as stack:
         folder = Path(options.report or stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,13 +159,13 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
         read, is_interrupted = measuring.recognize_photographs(
             found, folder / "faces.csv", settings, lambda progress: show(progress.done)
         )
-        figures, more = measuring.measure_photographs(read, model, options.subset)
+        figures = measuring.measure_photographs(read, model)
         if options.report:
             measuring.write_photographs(folder, read, figures, model)
     if options.json:
         print(json.dumps(figures, indent=1))
     else:
-        notes = [f"Note: {note}" for note in (*model.notes, *notes, *more)]
+        notes = [f"Note: {note}" for note in (*model.notes, *notes)]
         head = f"{model.name} ({model.sha256[:12]}) on {len(read):,} of {len(found):,} photos"
         print(head, *notes, sep="\n")
         _print_skipped([f"{name}: {why}" for name, why in figures["unreadable"].items()])

@@ -30,9 +30,8 @@ NO_FACE = ("none", "no_face", "no_faces")
 MOST_VALUES = 10  # a column with more different values is no group unless it is asked for
 SHARES = ("found", "right", "right_or_named", "false_neutral")
 LEGEND = (
-    "In brackets 95% intervals (Wilson 1927). Right is the likeliest class of the largest face, of "
-    "faces found;\nnamed: among the classes of an unsure answer; false neutral: of faces with "
-    "another label."
+    "(95% intervals.) Right: the likeliest class of the largest face, of faces found; named: by an "
+    "unsure\nanswer; false neutral: of faces with another label."
 )
 
 
@@ -42,39 +41,47 @@ class Photograph:
 
     photo: PhotoFile
     label: str | None  # a class of the model; None: there is no face
-    groups: Mapping[str, str]  # column -> value
+    groups: tuple[tuple[str, str], ...] = ()  # column of the csv and value; "subset" and list
     faces: Sequence[Mapping] = ()  # as `face_to_dict` gives them, the largest first
     problem: str | None = None
 
 
 def read_photographs(
-    source: Path, groups: Sequence[str] | None, class_names: Sequence[str]
+    source: Path,
+    class_names: Sequence[str],
+    groups: Sequence[str] | None = None,
+    lists: Sequence[str] = (),
 ) -> tuple[list[Photograph], list[str]]:
     """Return the photos of `<class>/<file>` or of a csv with file and label, and notes.
 
     Paths in a csv start at its folder. Its other columns are groups: those named, else those with 2
-    to `MOST_VALUES` values. Raises DatasetError, SourceError.
+    to `MOST_VALUES` values; so are lists, `NAME=LIST.txt`. Raises DatasetError, SourceError,
+    TrainingError.
     """
     if source.suffix.lower() == ".csv":
         photographs = _read_csv(source, groups)
     else:
         files = find_photos(source)
-        photographs = [Photograph(file, file.path.absolute().parent.name, {}) for file in files]
+        photographs = [Photograph(file, file.path.absolute().parent.name) for file in files]
     labels: dict[str, str | None] = {common_name(name): name for name in class_names}
     labels |= {name: name for name in class_names} | dict.fromkeys(NO_FACE)
-    known, unknown = [], {}
+    known, unknown = [], []
     for each in photographs:
-        forms = (each.label, common_name(each.label).replace(" ", "_"))
-        form = next((form for form in forms if form in labels), None)
-        if form is None:
-            unknown[each.photo.name] = each.label or "nothing"
+        name = each.label if each.label in labels else common_name(each.label).replace(" ", "_")
+        if name in labels:
+            known.append(replace(each, label=labels[name]))
         else:
-            known.append(replace(each, label=labels[form]))
-    words = ", ".join(sorted(set(unknown.values()))[:10])
+            unknown.append(each.label or "nothing")
+    words = ", ".join(sorted(set(unknown))[:10])
     if not known:
         expected = f"expected labels among {', '.join(class_names)} and none in {source}"
         raise DatasetError(f"{expected}; received {words or 'no photo'}")
-    return known, [f"left out {len(unknown):,} photos, labelled {words}"] * bool(unknown)
+    chosen, notes = read_lists(lists, [each.photo.name for each in known])
+    for name, mask in chosen.items():
+        for place in np.flatnonzero(mask):
+            pairs = (*known[place].groups, ("subset", name))
+            known[place] = replace(known[place], groups=pairs)
+    return known, notes + [f"left out {len(unknown):,} photos, labelled {words}"] * bool(unknown)
 
 
 def _read_csv(source: Path, groups: Sequence[str] | None) -> list[Photograph]:
@@ -89,15 +96,15 @@ def _read_csv(source: Path, groups: Sequence[str] | None) -> list[Photograph]:
         received = ", ".join(columns)[:200] or "an empty first line"
         raise DatasetError(f"expected columns {', '.join(wanted)} in {source}; received {received}")
     if groups is None:
-        values = {name: {row[name] for row in rows} for name in columns if name not in wanted}
-        groups = [name for name, found in values.items() if 2 <= len(found) <= MOST_VALUES]
+        values = {name: {row[name] for row in rows} - {""} for name in columns}
+        groups = [name for name in columns if 2 <= len(values[name]) <= MOST_VALUES]
     folder, photographs = source.absolute().parent, {}
     for row in rows:
         path = Path(os.path.normpath(folder / row["file"]))
         is_inside = path.is_relative_to(folder)
         file = PhotoFile(path, (path.relative_to(folder) if is_inside else path).as_posix())
-        values = {name: row[name].strip() for name in groups}
-        photographs[path] = Photograph(file, row["label"].strip(), values)
+        pairs = tuple((name, row[name]) for name in groups if row[name] and name not in wanted[:2])
+        photographs[path] = Photograph(file, row["label"].strip(), pairs)
     return list(photographs.values())
 
 
@@ -133,14 +140,8 @@ def _area(face: Mapping) -> int:
     return face["box"]["width"] * face["box"]["height"]
 
 
-def measure_photographs(
-    photographs: Sequence[Photograph], model: EmotionModel, lists: Sequence[str] = ()
-) -> tuple[dict, list[str]]:
-    """Return the figures of photos that were read, as plain types, and notes on the lists.
-
-    Groups are those of the csv, and the lists (`NAME=LIST.txt`) as "subset". Raises DatasetError
-    where none could be read, TrainingError.
-    """
+def measure_photographs(photographs: Sequence[Photograph], model: EmotionModel) -> dict:
+    """Return the figures of photos that were read; DatasetError where none could be."""
     legible = [each for each in photographs if each.problem is None]
     if not legible:
         problem = photographs[0].problem if photographs else "none was read"
@@ -148,27 +149,19 @@ def measure_photographs(
     shown = [each for each in legible if each.label is not None]
     found = [each for each in shown if each.faces]
     false = [each.faces for each in legible if each.label is None]
-    groups: dict[str, dict[str, list]] = {}
-    for column in photographs[0].groups:
-        for each in sorted(shown, key=lambda each: each.groups[column]):
-            groups.setdefault(column, {}).setdefault(each.groups[column], []).append(each)
-    chosen, notes = read_lists(lists, [each.photo.name for each in shown])
-    for name, mask in chosen.items():
-        groups.setdefault("subset", {})[name] = [shown[place] for place in np.flatnonzero(mask)]
     figures = {"model": {"name": model.name, "sha256": model.sha256}} | _figures(shown)
-    figures |= {
-        "groups": {
-            column: {value: _figures(those) for value, those in values.items()}
-            for column, values in groups.items()
-        },
-        "without_face": _share(map(bool, false)) | {"false_faces": sum(map(len, false))},
-        "unreadable": {e.photo.name: e.problem for e in photographs if e.problem is not None},
-    }
+    figures["groups"] = [
+        {"column": pair[0], "value": pair[1]}
+        | _figures([each for each in shown if pair in each.groups])
+        for pair in sorted({pair for each in shown for pair in each.groups})
+    ]
+    figures["without_face"] = _share(map(bool, false)) | {"false_faces": sum(map(len, false))}
+    figures["unreadable"] = {e.photo.name: e.problem for e in photographs if e.problem is not None}
     if found:
         rows = [[e.faces[0]["probabilities"][name] for name in model.class_names] for e in found]
         labels = np.array([model.class_names.index(each.label) for each in found])
         figures["reading"] = Evaluation(model.class_names, labels, np.array(rows)).summary()
-    return figures, notes
+    return figures
 
 
 def _figures(shown: Sequence[Photograph], by_class: bool = True) -> dict:
@@ -215,9 +208,8 @@ def photograph_lines(figures: Mapping) -> list[str]:
             yield from rows(f"  {class_name}", of_class)
 
     cells = list(rows("all", figures))
-    for column, values in figures["groups"].items():
-        for value, part in values.items():
-            cells += rows(f"{column}: {value}", part)
+    for part in figures["groups"]:
+        cells += rows(f"{part['column']}: {part['value']}", part)
     if not figures["by_class"]:
         return lines
     head = ("", "photos", *(name.replace("_", " ") for name in SHARES), "mean recall")
@@ -237,13 +229,14 @@ def write_photographs(
 ) -> None:
     """Write photographs.json, the figures, and photographs.csv, a row a photo."""
     write_json(folder / "photographs.json", figures)
-    groups = [f"group_{column}" for column in photographs[0].groups]
+    groups = sorted({column for each in photographs for column, _ in each.groups})
     columns = {"photo": str, "label": str, "faces": int, "right": bool, "named": bool}
-    columns |= face_columns(model.class_names) | dict.fromkeys(groups, str) | {"problem": str}
-    with TableSink(folder / "photographs.csv", columns) as sink:
+    columns |= face_columns(model.class_names) | {f"group_{name}": str for name in groups}
+    with TableSink(folder / "photographs.csv", columns | {"problem": str}) as sink:
         for each in photographs:
             row = {"photo": each.photo.name, "label": each.label or NO_FACE[0]}
-            row |= dict(zip(groups, each.groups.values(), strict=True)) | {"problem": each.problem}
+            row |= {f"group_{column}": value for column, value in each.groups}
+            row |= {"problem": each.problem}
             row["faces"] = len(each.faces) if each.problem is None else None
             for face in each.faces[:1]:
                 row |= face_cells(face) | {"right": face["emotion"] == each.label}
