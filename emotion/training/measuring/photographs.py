@@ -131,13 +131,11 @@ def recognize_photographs(
     for each in photographs:
         folder = each.photo.root
         if record := records.get((folder.resolve() if folder else Path()) / each.photo.name):
-            faces = sorted(record.faces, key=_area, reverse=True)
+            faces = sorted(record.faces, key=lambda f: -f["box"]["width"] * f["box"]["height"])
             read.append(replace(each, faces=faces, problem=record.problem))
+    if is_interrupted and not read:
+        raise KeyboardInterrupt
     return read, is_interrupted
-
-
-def _area(face: Mapping) -> int:
-    return face["box"]["width"] * face["box"]["height"]
 
 
 def measure_photographs(photographs: Sequence[Photograph], model: EmotionModel) -> dict:
