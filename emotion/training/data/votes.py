@@ -99,6 +99,13 @@ def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, labels=labels).where(keep).noting(note)
 
 
+def as_shares(counts: np.ndarray) -> np.ndarray:
+    """Return votes as shares, float32; a row of zeros stays one."""
+    votes = counts.astype(np.float32)
+    totals = votes.sum(axis=1, keepdims=True)
+    return np.divide(votes, totals, out=np.zeros_like(votes), where=totals > 0)
+
+
 def ferplus_names(path: Path, names: np.ndarray) -> list[str]:
     """Return what FER+ calls the images (fer0032220.png); those of other datasets as they are."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -108,13 +115,6 @@ def ferplus_names(path: Path, names: np.ndarray) -> list[str]:
         (images[int(row[1]) - 2] if row else None) or name
         for name, row in zip(names.tolist(), rows, strict=True)
     ]
-
-
-def as_shares(counts: np.ndarray) -> np.ndarray:
-    """Return votes as shares, float32; a row of zeros stays one."""
-    votes = counts.astype(np.float32)
-    totals = votes.sum(axis=1, keepdims=True)
-    return np.divide(votes, totals, out=np.zeros_like(votes), where=totals > 0)
 
 
 def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
