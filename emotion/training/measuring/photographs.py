@@ -22,7 +22,7 @@ from emotion.model.figures import wilson_interval
 from emotion.model.runtime import EmotionModel
 from emotion.rows import face_cells, face_columns
 from emotion.tables import TableSink
-from emotion.text import NOTHING, share, table
+from emotion.text import NOTHING, counted, share, table
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.protocols import read_lists
 
@@ -81,7 +81,9 @@ def read_photographs(
         for place in np.flatnonzero(mask):
             pairs = (*known[place].groups, ("subset", name))
             known[place] = replace(known[place], groups=pairs)
-    return known, notes + [f"left out {len(unknown):,} photos, labelled {words}"] * bool(unknown)
+    return known, notes + [f"left out {counted(len(unknown), 'photo')}, labelled {words}"] * bool(
+        unknown
+    )
 
 
 def _read_csv(source: Path, groups: Sequence[str] | None) -> list[Photograph]:
