@@ -16,7 +16,10 @@ from emotion.training.settings import ALL, DATA, SPLITS, add_flags
 MODEL = "a model's files without suffix: models/detection_model"
 REPORT = "folder to write pages, figures and tables to"
 SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
-SPLIT = {"default": "test", "metavar": "SPLIT"}
+SPLIT = {"default": "auto", "metavar": "SPLIT"}
+PHOTOS = {"default": "", "metavar": "FOLDER_OR_CSV"}
+LISTS = {"nargs": "+", "default": [], "metavar": "NAME=LIST"}
+PROTOCOLS = ("fer2013", "ferplus", "ferplus8")
 ENSEMBLE = (*DATA, *SPLITS, "models", "name", "overwrite")
 NO_OVERWRITE = [name for name in ALL if name != "overwrite"]
 
@@ -38,7 +41,7 @@ COMMANDS = (
     ("train", commands.train, ALL, "train a model (the default command)"),
     ("inspect", commands.inspect, DATA, "show a dataset before training"),
     ("download", commands.download, (), "fetch FER2013 from Kaggle"),
-    ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model on a dataset"),
+    ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model"),
     ("compare", commands.compare, DATA + SPLITS, "put several models side by side"),
     ("cross-validate", commands.cross_validate, NO_OVERWRITE, "train and test on each fold"),
     ("tune", commands.tune, NO_OVERWRITE, "search for the best hyperparameters"),
@@ -55,7 +58,33 @@ FLAGS = (
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
     ("inspect", "--report", FOLDER | {"default": "runs/inspection"}, REPORT),
     ("evaluate compare", "--report", FOLDER, REPORT),
-    ("evaluate compare", "--split", SPLIT, "train, validation, test, private_test or all"),
+    (
+        *("evaluate compare", "--split", SPLIT),
+        "train, validation, test, private_test or all; auto is test, but by a protocol "
+        "private_test, which papers report, where the data has it",
+    ),
+    (
+        *("evaluate", "--protocol", {"choices": PROTOCOLS}),
+        "measure as papers do: FER2013's own labels, FER+'s majority of seven or eight classes",
+    ),
+    (
+        *("evaluate", "--photos", PHOTOS),
+        "measure photographs from file to answer: <class>/<file>, or a csv with file and label; a "
+        "label none is for photos without a face",
+    ),
+    (
+        *("evaluate", "--groups", {"nargs": "+", "metavar": "COLUMN"}),
+        "columns of that csv to compare people by, such as gender; without it, those with 2 to 10 "
+        "different values",
+    ),
+    (
+        *("evaluate", "--subset", LISTS),
+        "NAME=LIST.txt: also measure the images of a list, a file name or FER+ name a line",
+    ),
+    (
+        *("evaluate", "--detector-model", {"metavar": "FILE"}),
+        "find the faces of --photos with YuNet, whose file this is",
+    ),
     (
         *("evaluate compare", "--labels", one_of("auto", "dataset", "majority")),
         "the dataset's own, or what most voters of --votes chose; auto is what the (first) model "

@@ -15,7 +15,8 @@ LAYERS = (
     {"tables"},
     {"explain", "notebook"},
     {"recognizer"},
-    {"video", "batch", "training"},
+    {"video", "batch"},
+    {"training"},
     {"cli", "web"},
 )
 SCRIPTS = ("app", "emotion_detector", "emotion_model_training")

@@ -89,6 +89,6 @@ def write_votes(path: Path, usages: list[str], counts: list[list[int]]) -> Path:
         "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
     ]
     for usage, row in zip(usages, counts, strict=True):
-        lines.append(f"{usage},fer.png,{','.join(map(str, row))}")
+        lines.append(f"{usage},fer{len(lines) - 1:07}.png,{','.join(map(str, row))}")
     path.write_text("\n".join(lines) + "\n")
     return path

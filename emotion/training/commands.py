@@ -1,17 +1,20 @@
 """The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from emotion.errors import TrainingError
-from emotion.model.card import Serving, part, read_card
+from emotion.files import user_path
+from emotion.model.card import part, read_card
 from emotion.model.keras import ModelFiles, import_keras, write_fast_form
+from emotion.progress import progress_bar
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
 SKIPPED_LINES = 20
@@ -81,29 +84,98 @@ def ensemble(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Measure a saved model on a split of a dataset, answered as photos are."""
+    """Measure a saved model on a split of a dataset, by a paper's protocol, or on photographs."""
+    if options.photos:
+        evaluate_photographs(options)
+        return
     from emotion.model.runtime import load_model
+    from emotion.training.data.votes import ferplus_names
+    from emotion.training.measuring import protocols
+    from emotion.training.measuring.evaluation import mirrored
     from emotion.training.measuring.measurement import measure_split
     from emotion.training.measuring.report import summary_lines, write_report
 
     stem = Path(options.model)
     settings = settings_from(options, _settings_of(stem))
     model = load_model(stem, keras_alone=options.runtime == "keras")
-    if options.flip and not model.serving.mirrored:
-        model = replace(model, card={**(model.card or {}), "serving": asdict(Serving(True))})
+    model = mirrored(model) if options.flip else model
+    if options.protocol:
+        contempt = options.protocol == "ferplus8"
+        settings = replace(settings, fold=0, votes_as="second-head", contempt=contempt)
+        options.labels = protocols.PROTOCOLS[options.protocol][0]
+        model = protocols.with_contempt(model) if contempt else model
     split = read_split(settings, options, stem, model.class_names)
+    names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
+    lists, notes = protocols.read_lists(options.subset, names)
     result = measure_split(model, split, robustness=bool(options.report))
+    summary, rows = result.summary(), []
+    if options.protocol:
+        rule = protocols.PROTOCOLS[options.protocol][1]
+        rows = protocols.protocol_rows(options.protocol, model, split, options.split, result)
+        summary |= {"protocol": {"name": options.protocol, "source": rule, "rows": rows}}
+    summary["subsets"] = [
+        protocols.row_of(name, result.evaluation.where(mask)) for name, mask in lists.items()
+    ]
     if options.json:
-        print(json.dumps(result.summary(), indent=1))
+        print(json.dumps(summary, indent=1))
     else:
-        mirrored = ", averaged with the mirrored faces" if model.serving.mirrored else ""
-        notes = [f"Note: {note}" for note in model.notes]
-        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{mirrored}", *notes, sep="\n")
+        seen = ", averaged with the mirrored faces" if model.serving.mirrored else ""
+        notes = [f"Note: {note}" for note in (*model.notes, *notes)]
+        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{seen}", *notes, sep="\n")
+        if rows:
+            print("", f"Protocol {options.protocol}: {rule}", sep="\n")
+        if rows := [*rows, *summary["subsets"]]:
+            print("", *protocols.row_lines(rows), sep="\n")
         lines = summary_lines(result.evaluation, result.one_crop)
         _print_split(options.split, [*split.notes, *lines])
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
         print(f"\nWrote {path}", file=sys.stderr)
+
+
+def evaluate_photographs(options: argparse.Namespace) -> None:
+    """Measure what is served on photographs, from file to answer."""
+    from emotion.batch import BatchSettings
+    from emotion.detection.yunet import YunetDetector
+    from emotion.model.runtime import load_model
+    from emotion.training.measuring import photographs
+
+    if options.protocol or options.flip or options.runtime != "served" or "dataset" in options:
+        expected = "expected --photos without --dataset, --protocol, --flip and --runtime keras"
+        raise TrainingError(f"{expected}, as photographs are measured as served; received both")
+    settings, model = BatchSettings(Path(options.model)), load_model(Path(options.model))
+    if options.detector_model:
+        path = user_path(options.detector_model).resolve()
+        YunetDetector(path)  # a network that is missing is known here, not in each worker
+        settings = replace(settings, make_detector=partial(YunetDetector, path))
+    source = user_path(options.photos)
+    found, notes = photographs.read_photographs(
+        source, model.class_names, options.groups, options.subset
+    )
+    with contextlib.ExitStack() as stack:
+        folder = Path(options.report or stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        show = stack.enter_context(progress_bar("photos", len(found), sys.stderr))
+        read, is_interrupted = photographs.recognize_photographs(
+            found, folder / "faces.csv", settings, lambda progress: show(progress.done)
+        )
+        figures = photographs.measure_photographs(read, model)
+        if options.report:
+            photographs.write_photographs(folder, read, figures, model)
+    if options.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        notes = [f"Note: {note}" for note in (*model.notes, *notes)]
+        head = f"{model.name} ({model.sha256[:12]}) on {len(read):,} of {len(found):,} photos"
+        print(head, *notes, sep="\n")
+        _print_skipped([f"{name}: {why}" for name, why in figures["unreadable"].items()])
+        print(*photographs.photograph_lines(figures), sep="\n")
+    if options.report:
+        print(
+            f"\nWrote photographs.json, photographs.csv and faces.csv to {folder}", file=sys.stderr
+        )
+    if is_interrupted:
+        raise KeyboardInterrupt
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -191,12 +263,11 @@ def read_for_training(settings: TrainingSettings):
         "images nearly the same as a test image": leaks.similar,
         "training images that also stand in validation": leaks.in_validation,
     }
-    what, skipped = "Kept" if leaks.kept else "Removed", list(dataset.unreadable)
-    if len(skipped) > SKIPPED_LINES:
-        skipped[SKIPPED_LINES:] = [f"{len(skipped) - SKIPPED_LINES} more"]
+    what = "Kept" if leaks.kept else "Removed"
     lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
     lines += [f"{what} {count:,} {images}" for images, count in leaked.items() if count]
-    print(*lines, *(f"Skipped {line}" for line in skipped), sep="\n")
+    print(*lines, sep="\n")
+    _print_skipped(dataset.unreadable)
     return dataset, leaks
 
 
@@ -207,16 +278,23 @@ def read_split(
     from emotion.training.data.datasets import match_classes, read_datasets
     from emotion.training.data.splits import make_splits
     from emotion.training.data.votes import with_majority_labels
+    from emotion.training.measuring.protocols import check_part
 
     dataset = read_datasets(settings, reading_line())
+    protocol = vars(options).get("protocol")
+    if options.split == "auto":
+        papers = protocol and "private_test" in dataset.splits
+        options.split = "private_test" if papers else "test"
     if options.split != "all":
         dataset, _ = make_splits(dataset, settings)
         if options.split not in dataset.split_names():
             names = ", ".join((*dataset.split_names(), "all"))
             raise TrainingError(f"expected a split among {names}; received {options.split}")
         dataset = dataset.split(options.split)
+    if protocol:
+        dataset = check_part(dataset, options.split)
     if options.labels == "majority" and not settings.votes:
-        raise TrainingError("expected --votes fer2013new.csv for --labels majority; received none")
+        raise TrainingError("expected --votes fer2013new.csv for labels by majority; received none")
     labels = options.labels
     if labels == "auto" and _card_of(stem).get("answers") == "votes":
         labels = "majority"
@@ -267,6 +345,13 @@ def _print_published(published) -> None:
         _print_split(name, summary_lines(result.evaluation, result.one_crop))
     stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
+
+
+def _print_skipped(skipped: Sequence[str]) -> None:
+    for line in skipped[:SKIPPED_LINES]:
+        print(f"Skipped {line}")
+    if len(skipped) > SKIPPED_LINES:
+        print(f"Skipped {len(skipped) - SKIPPED_LINES} more")
 
 
 def _print_split(name: str, lines: Sequence[str]) -> None:

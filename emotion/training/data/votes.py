@@ -28,7 +28,7 @@ from emotion.training.data.fer2013 import CSV_SPLITS, csv_row_index
 VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")  # in the order of fer2013new.csv
 CLASSES = [*FERPLUS_COLUMNS.values(), CONTEMPT, "unknown", "not a face"]  # of these columns
 UNKNOWN = CLASSES.index("unknown")  # nothing is learned from this column and what follows
-CSV_ROW = re.compile(r" row \d+$")  # how the name of an image ends that came from a csv
+CSV_ROW = re.compile(r" row (\d+)$")  # how the name of an image ends that came from a csv
 
 LEAST_VOTES = 2
 MAJORITY = 0.5
@@ -104,6 +104,17 @@ def as_shares(counts: np.ndarray) -> np.ndarray:
     votes = counts.astype(np.float32)
     totals = votes.sum(axis=1, keepdims=True)
     return np.divide(votes, totals, out=np.zeros_like(votes), where=totals > 0)
+
+
+def ferplus_names(path: Path, names: np.ndarray) -> list[str]:
+    """Return what FER+ calls the images (fer0032220.png); those of other datasets as they are."""
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        images = [row.get("Image name") for row in csv.DictReader(file)]
+    rows = [CSV_ROW.search(name) for name in names]
+    return [
+        (images[int(row[1]) - 2] if row else None) or name
+        for name, row in zip(names.tolist(), rows, strict=True)
+    ]
 
 
 def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

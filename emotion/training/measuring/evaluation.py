@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -10,6 +10,7 @@ from scipy.special import rel_entr
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 
 from emotion.errors import DatasetError
+from emotion.model.card import Serving
 from emotion.model.figures import wilson_interval
 from emotion.model.runtime import EmotionModel, apply_temperature
 from emotion.training.data.datasets import Dataset
@@ -18,6 +19,7 @@ CALIBRATION_BINS = 15
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the images, the surest first
 SMALLEST_PROBABILITY = 1e-12  # stands for exactly 0 where a logarithm is taken
 BATCH_SIZE = 512
+COLUMNS = ("labels", "probabilities", "votes", "twins")  # of an `Evaluation`, a row an image
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,13 @@ class Evaluation:
         """Return the evaluation of the images without `twins`; None if unknown or none is left."""
         if self.twins is None or self.twins.all():
             return None
-        votes = None if self.votes is None else self.votes[~self.twins]
-        labels, probabilities = self.labels[~self.twins], self.probabilities[~self.twins]
-        return replace(self, labels=labels, probabilities=probabilities, votes=votes, twins=None)
+        return replace(self.where(~self.twins), twins=None)
+
+    def where(self, mask: np.ndarray) -> "Evaluation":
+        """Return the evaluation of the images for which `mask` (bool, (N,)) holds."""
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        kept = {name: column[mask] for name, column in columns.items() if column is not None}
+        return replace(self, **kept)
 
     def figures(self) -> dict:
         """Return the figures that are one number each, as plain types for JSON.
@@ -220,6 +226,13 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
         votes[:, positions] = dataset.votes
     answers = predict_images(model.predict if one_crop else model.answer, dataset.images)
     return Evaluation(model.class_names, positions[dataset.labels], answers, votes, dataset.twins)
+
+
+def mirrored(model: EmotionModel) -> EmotionModel:
+    """Return a model that answers with the mirror image too, also if its card does not ask."""
+    if model.serving.mirrored:
+        return model
+    return replace(model, card={**(model.card or {}), "serving": asdict(Serving(True))})
 
 
 def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
