@@ -25,12 +25,14 @@ PLACES_PX = 112  # side of the pictures that the network of places learns from: 
 VERIFIER_FACE_PX = networks.VERIFIER_PX / networks.VERIFIER_SPREAD
 MIDDLE_FACE_PX = math.sqrt(math.prod(networks.PLACE_FACES_PX))
 SURE = 0.7  # YuNet's score from which a face counts; what lies below is left open
+TURNED = 0.35  # of the head, from which a face counts as turned: they are rare and often missed
+SHARES = {"turned": 0.28, "photos": 0.34, "faces": 0.14, "tiles": 0.24}  # of what is shown
 MOST_TILES = 14000
 
 
 @dataclass
 class Picture:
-    """A grey picture at full, half, quarter... size, and its faces: (x, y, side, tilt, score)."""
+    """A grey picture at full, half... size; its faces: (x, y, side, tilt, YuNet's score, turn)."""
 
     grey: np.ndarray
     faces: list[tuple[float, ...]]
@@ -65,17 +67,17 @@ class Studio:
             kind: [
                 (picture, face)
                 for picture in pictures
-                if picture.kind == kind
+                if picture.kind == (kind if kind != "turned" else "photos")
                 for face in picture.faces
-                if face[4] > SURE
+                if face[4] > SURE and (kind != "turned" or face[5] > TURNED)
             ]
-            for kind in ("photos", "faces", "tiles")
+            for kind in SHARES
         }
 
     def scene(self, side: int, face_px: float, reach: float) -> tuple[np.ndarray, list[tuple]]:
         """Return a picture with a face of a side, at most `reach` off its middle, and its faces."""
         chance = self.chance
-        kind = chance.choice(["photos", "faces", "tiles"], p=[0.5, 0.22, 0.28])
+        kind = chance.choice(list(SHARES), p=list(SHARES.values()))
         picture, face = self._one(kind)
         if face_px > 1.5 * face[2] and kind != "tiles":  # too coarse
             kind = "tiles"
@@ -90,7 +92,7 @@ class Studio:
         elif kind == "faces" and chance.random() < 0.6:
             image = picture.drawn(matrix, side, self.nothing(side))
         faces = []
-        for x, y, size, roll, score in picture.faces:
+        for x, y, size, roll, score, _ in picture.faces:
             middle = matrix[:, :2] @ (x - 0.5, y - 0.5) + matrix[:, 2] + 0.5
             new_roll = (roll + tilt) * (-1 if is_mirrored else 1)
             new_roll = (new_roll + 180) % 360 - 180
@@ -293,7 +295,7 @@ def read_images(source: Path, most: int | None) -> Iterator[np.ndarray]:
 
 
 def labelled(network: cv2.FaceDetectorYN, image: np.ndarray) -> list[tuple[float, ...]]:
-    """Return YuNet's faces on three copies of an image: (x, y, side, tilt, score)."""
+    """Return YuNet's faces on three copies of an image: (x, y, side, tilt, score, turn)."""
     faces, kept = [], []
     sizes = (320 * 240, 640 * 480, 1280 * 960)
     for pixels in sizes if min(image.shape[:2]) >= 100 else sizes[:1]:
@@ -313,7 +315,10 @@ def labelled(network: cv2.FaceDetectorYN, image: np.ndarray) -> list[tuple[float
             off = (math.degrees(math.atan2(right, down)) - tilt + 180) % 360 - 180
             tilt += off * along / max(across + along, 1e-6) if abs(off) < 60 else off
             middle_y = y + height / 2 - SQUARE_LIFT * height
-            faces.append((x + width / 2, middle_y, height, tilt, float(face[14])))
+            # how far the tip of the nose is from the middle of the eyes, in distances of the eyes
+            (right, down), gap = face[8:10] - eyes.mean(0), max(across, 1e-6)
+            turn = abs(right * wide + down * high) / gap**2
+            faces.append((x + width / 2, middle_y, height, tilt, float(face[14]), float(turn)))
     for face in sorted(faces, key=lambda face: -face[4]):
         boxes = [(x - side / 2, y - side / 2, side, side) for x, y, side, *_ in [*kept, face]]
         if all(max(overlap_of(boxes[-1], box)) <= 0.5 for box in boxes[:-1]):
