@@ -42,6 +42,7 @@ COMMANDS = (
     ("inspect", commands.inspect, DATA, "show a dataset before training"),
     ("download", commands.download, (), "fetch FER2013 from Kaggle"),
     ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model"),
+    ("renew", commands.renew, DATA + SPLITS, "measure a saved model anew and renew its card"),
     ("compare", commands.compare, DATA + SPLITS, "put several models side by side"),
     ("cross-validate", commands.cross_validate, NO_OVERWRITE, "train and test on each fold"),
     ("tune", commands.tune, NO_OVERWRITE, "search for the best hyperparameters"),
@@ -52,7 +53,7 @@ COMMANDS = (
 
 # commands, flag, how it is read, one line of help; a default is added to that
 FLAGS = (
-    ("evaluate convert", "model", {}, MODEL),
+    ("evaluate renew convert", "model", {}, MODEL),
     ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),

@@ -11,7 +11,9 @@ from web_support import stand_in_model as answering_model
 
 from emotion.errors import ModelError
 from emotion.faces import Thresholds
+from emotion.model.runtime import apply_temperature
 from emotion.recognizer import Recognizer
+from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import (
     CORRUPTED_IMAGES,
     CORRUPTIONS,
@@ -24,6 +26,8 @@ from emotion.training.measuring.selective import (
     TARGET_ACCURACY,
     WIDEST_MARGIN,
     choose_thresholds,
+    fit_agreement,
+    measure_agreement,
     verdict_facts,
 )
 
@@ -127,11 +131,29 @@ def test_few_images_leave_the_defaults_and_figures_of_no_faces_are_none():
     assert facts["accuracy_when_unsure"] is facts["named_when_unsure"] is None
 
 
+def test_agreement_is_fitted_to_the_votes_and_measured_beside_them():
+    labels, probabilities = honest_answers(count=400)
+    names, votes = tuple("abcdefg"), apply_temperature(probabilities, 1.7)
+    evaluation = Evaluation(names, labels, probabilities, votes)
+    assert fit_agreement(evaluation) == pytest.approx(1.7, abs=0.01)
+    few = Evaluation(names, labels[:99], probabilities[:99], votes[:99])
+    assert fit_agreement(few) is fit_agreement(None) is None
+    honest = measure_agreement(evaluation, Thresholds(agreement_temperature=1.7))
+    assert honest["mean_absolute_error"] < 0.5, "what rounding leaves"
+    assert all(abs(row["said"] - row["named"]) <= 0.5 for row in honest["said"])
+    assert sum(row["images"] for row in honest["said"]) == honest["images"] == 400
+    assert 0 < honest["split_first"] < honest["split_named"] < 10
+    assert measure_agreement(evaluation, Thresholds(agreement_temperature=1))["mean_error"] > 1
+    assert measure_agreement(evaluation, Thresholds()) is None
+
+
 def test_what_a_card_says_is_what_is_served_and_a_damaged_one_is_refused():
     photo = np.zeros((120, 160, 3), np.uint8)
-    facts = verdict_facts(*honest_answers()) | {"sure_from": 0.95}
+    facts = verdict_facts(*honest_answers()) | {"sure_from": 0.95, "agreement_temperature": 1}
     for card, expected in (({"verdict": facts}, [False, False]), (None, [True, False])):
         recognizer = Recognizer(replace(answering_model(), card=card), StandInDetector())
-        assert [face.sure for face in recognizer.recognize(photo)] == expected
+        faces = recognizer.recognize(photo)
+        assert [face.sure for face in faces] == expected
+        assert [face.agreement for face in faces] == ([9, 4] if card else [None] * 2)
     with pytest.raises(ModelError, match="sure_from"):
         Recognizer(replace(answering_model(), card={"verdict": {"sure_from": 7}}))

@@ -82,11 +82,12 @@ class SplitResult:
     robustness: tuple[dict, ...]  # a row a corruption and level; empty if it was not measured
     images: np.ndarray  # (N, 48, 48) uint8, in the order of the evaluation
     names: np.ndarray | None  # (N,) str, where each image comes from; None if not known
+    agreement: dict | None = None  # as `measure_agreement` gives it
 
     def summary(self) -> dict:
         """Return every figure of the evaluation, and those of one crop, as plain types for JSON."""
         one_crop = self.one_crop.figures() if self.one_crop else None
-        return self.evaluation.summary() | {"one_crop": one_crop}
+        return self.evaluation.summary() | {"one_crop": one_crop, "agreement": self.agreement}
 
 
 def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
