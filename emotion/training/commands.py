@@ -143,7 +143,7 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
     from emotion.batch import BatchSettings
     from emotion.detection.yunet import YunetDetector
     from emotion.model.runtime import load_model
-    from emotion.training.measuring import photographs as measuring
+    from emotion.training.measuring import photographs
 
     if options.protocol or options.flip or options.runtime != "served" or "dataset" in options:
         expected = "expected --photos without --dataset, --protocol, --flip and --runtime keras"
@@ -154,19 +154,19 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
         YunetDetector(path)  # a network that is missing is known here, not in each worker
         settings = replace(settings, make_detector=partial(YunetDetector, path))
     source = user_path(options.photos)
-    found, notes = measuring.read_photographs(
+    found, notes = photographs.read_photographs(
         source, model.class_names, options.groups, options.subset
     )
     with contextlib.ExitStack() as stack:
         folder = Path(options.report or stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         show = stack.enter_context(progress_bar("photos", len(found), sys.stderr))
-        read, is_interrupted = measuring.recognize_photographs(
+        read, is_interrupted = photographs.recognize_photographs(
             found, folder / "faces.csv", settings, lambda progress: show(progress.done)
         )
-        figures = measuring.measure_photographs(read, model)
+        figures = photographs.measure_photographs(read, model)
         if options.report:
-            measuring.write_photographs(folder, read, figures, model)
+            photographs.write_photographs(folder, read, figures, model)
     if options.json:
         print(json.dumps(figures, indent=1))
     else:
@@ -174,7 +174,7 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
         head = f"{model.name} ({model.sha256[:12]}) on {len(read):,} of {len(found):,} photos"
         print(head, *notes, sep="\n")
         _print_skipped([f"{name}: {why}" for name, why in figures["unreadable"].items()])
-        print(*measuring.photograph_lines(figures), sep="\n")
+        print(*photographs.photograph_lines(figures), sep="\n")
     if options.report:
         print(
             f"\nWrote photographs.json, photographs.csv and faces.csv to {folder}", file=sys.stderr

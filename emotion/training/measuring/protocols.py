@@ -109,7 +109,7 @@ def read_lists(
     """Return name -> which of N images are on the list, (N,) bool, and notes on those that miss.
 
     A list is `NAME=LIST.txt`: a line is a file's name or the end of its path, or has FER+'s name in
-    it, such as `3/fer0032259.jpg` (Pose-FERPlus, Wang et al. 2020). Raises TrainingError.
+    it, such as `3/fer0032259.jpg` (Wang et al. 2019, arXiv:1905.04075). Raises TrainingError.
     """
     chosen, notes = {}, []
     ends = [{name.split("/", cut)[-1] for cut in range(name.count("/") + 1)} for name in names]
