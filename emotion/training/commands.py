@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from emotion.errors import TrainingError
-from emotion.faces import read_thresholds
 from emotion.model.card import Serving, part, read_card
 from emotion.model.keras import ModelFiles, import_keras, write_fast_form
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
@@ -84,10 +83,8 @@ def ensemble(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Measure a saved model on a split of a dataset, answered as photos are."""
     from emotion.model.runtime import load_model
-    from emotion.training.measuring.evaluation import evaluate_model
     from emotion.training.measuring.measurement import measure_split
     from emotion.training.measuring.report import summary_lines, write_report
-    from emotion.training.measuring.selective import measure_agreement
 
     stem = Path(options.model)
     settings = settings_from(options, _settings_of(stem))
@@ -95,10 +92,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.flip and not model.serving.mirrored:
         model = replace(model, card={**(model.card or {}), "serving": asdict(Serving(True))})
     split, voted = read_split(settings, options, stem, model.class_names)
-    result = measure_split(model, split, robustness=bool(options.report))
-    if voted is not None and len(voted):
-        said = measure_agreement(evaluate_model(model, voted), read_thresholds(model.card))
-        result = replace(result, agreement=said)
+    result = measure_split(model, split, bool(options.report), voted)
     if options.json:
         print(json.dumps(result.summary(), indent=1))
     else:
