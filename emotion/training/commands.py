@@ -106,17 +106,6 @@ def evaluate(options: argparse.Namespace) -> None:
         print(f"\nWrote {path}", file=sys.stderr)
 
 
-def renew(options: argparse.Namespace) -> None:
-    """Measure a saved model anew on the data of its card, and renew its card and report."""
-    stem = Path(options.model)
-    settings = settings_from(options, _settings_of(stem))
-    dataset, _ = read_for_training(settings)
-    import_keras()
-    from emotion.training.publishing import renew_card
-
-    _print_published(renew_card(stem, settings, dataset))
-
-
 def compare(options: argparse.Namespace) -> None:
     """Put several models side by side on one split."""
     from emotion.model.runtime import load_model
@@ -188,6 +177,17 @@ def convert(options: argparse.Namespace) -> None:
     files = ModelFiles(Path(options.model))
     write_fast_form(files)
     print(f"Wrote {files.fast_form}")
+
+
+def renew(options: argparse.Namespace) -> None:
+    """Measure a saved model anew on the data of its card, and renew its card and report."""
+    stem = Path(options.model)
+    settings = settings_from(options, _settings_of(stem))
+    dataset, _ = read_for_training(settings)
+    import_keras()
+    from emotion.training.publishing import renew_card
+
+    _print_published(renew_card(stem, settings, dataset))
 
 
 def read_for_training(settings: TrainingSettings):
