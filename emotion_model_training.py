@@ -42,13 +42,13 @@ COMMANDS = (
     ("inspect", commands.inspect, DATA, "show a dataset before training"),
     ("download", commands.download, (), "fetch FER2013 from Kaggle"),
     ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model"),
-    ("renew", commands.renew, DATA + SPLITS, "measure a saved model anew and renew its card"),
     ("compare", commands.compare, DATA + SPLITS, "put several models side by side"),
     ("cross-validate", commands.cross_validate, NO_OVERWRITE, "train and test on each fold"),
     ("tune", commands.tune, NO_OVERWRITE, "search for the best hyperparameters"),
     ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
     ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
+    ("renew", commands.renew, DATA + SPLITS, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that

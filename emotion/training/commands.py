@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from emotion.errors import TrainingError
-from emotion.faces import read_thresholds
 from emotion.files import user_path
 from emotion.model.card import part, read_card
 from emotion.model.keras import ModelFiles, import_keras, write_fast_form
@@ -92,10 +91,9 @@ def evaluate(options: argparse.Namespace) -> None:
     from emotion.model.runtime import load_model
     from emotion.training.data.votes import ferplus_names
     from emotion.training.measuring import protocols
-    from emotion.training.measuring.evaluation import evaluate_model, mirrored
+    from emotion.training.measuring.evaluation import mirrored
     from emotion.training.measuring.measurement import measure_split
     from emotion.training.measuring.report import summary_lines, write_report
-    from emotion.training.measuring.selective import measure_agreement
 
     stem = Path(options.model)
     settings = settings_from(options, _settings_of(stem))
@@ -109,10 +107,7 @@ def evaluate(options: argparse.Namespace) -> None:
     split, voted = read_split(settings, options, stem, model.class_names)
     names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
     lists, notes = protocols.read_lists(options.subset, names)
-    result = measure_split(model, split, robustness=bool(options.report))
-    if voted is not None and len(voted):
-        said = measure_agreement(evaluate_model(model, voted), read_thresholds(model.card))
-        result = replace(result, agreement=said)
+    result = measure_split(model, split, bool(options.report), voted)
     summary, rows = result.summary(), []
     if options.protocol:
         rule = protocols.PROTOCOLS[options.protocol][1]
@@ -181,17 +176,6 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
         )
     if is_interrupted:
         raise KeyboardInterrupt
-
-
-def renew(options: argparse.Namespace) -> None:
-    """Measure a saved model anew on the data of its card, and renew its card and report."""
-    stem = Path(options.model)
-    settings = settings_from(options, _settings_of(stem))
-    dataset, _ = read_for_training(settings)
-    import_keras()
-    from emotion.training.publishing import renew_card
-
-    _print_published(renew_card(stem, settings, dataset))
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -265,6 +249,17 @@ def convert(options: argparse.Namespace) -> None:
     files = ModelFiles(Path(options.model))
     write_fast_form(files)
     print(f"Wrote {files.fast_form}")
+
+
+def renew(options: argparse.Namespace) -> None:
+    """Measure a saved model anew on the data of its card, and renew its card and report."""
+    stem = Path(options.model)
+    settings = settings_from(options, _settings_of(stem))
+    dataset, _ = read_for_training(settings)
+    import_keras()
+    from emotion.training.publishing import renew_card
+
+    _print_published(renew_card(stem, settings, dataset))
 
 
 def read_for_training(settings: TrainingSettings):

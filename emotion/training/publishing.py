@@ -18,7 +18,6 @@ import keras
 import numpy as np
 
 from emotion.errors import TrainingError
-from emotion.faces import read_thresholds
 from emotion.files import write_json
 from emotion.model.card import Serving, part, read_card
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
@@ -33,7 +32,6 @@ from emotion.training.measuring.measurement import measure_split
 from emotion.training.measuring.report import write_report
 from emotion.training.measuring.selective import (
     fit_agreement,
-    measure_agreement,
     verdict_facts,
 )
 from emotion.training.placing import Published, publish_finished, report_of, staged
@@ -233,28 +231,23 @@ def _measure(
 ) -> Published:
     """Measure a saved model on all that it did not learn from; write its card and report."""
     files, card = ModelFiles(stem), dict(model.card)
-    results = {
-        name: measure_split(model, dataset.split(name), robustness=name != "validation")
-        for name in dataset.split_names()
-        if name != "train"
-    }
-    measured = results["validation"].evaluation
-    card["verdict"] = verdict_facts(measured.labels, measured.probabilities)
+    validation = evaluate_model(model, dataset.split("validation"))
+    card["verdict"] = verdict_facts(validation.labels, validation.probabilities)
     if voted is not None:
-        of_all = {name: evaluate_model(model, voted.split(name)) for name in voted.split_names()}
-        card["verdict"]["agreement_temperature"] = fit_agreement(of_all.get("validation"))
-        thresholds = read_thresholds(card)
-        results = {
-            name: replace(result, agreement=measure_agreement(of_all.get(name), thresholds))
-            for name, result in results.items()
-        }
+        temperature = fit_agreement(model, voted.split("validation"))
+        card["verdict"]["agreement_temperature"] = temperature
+    served, results = replace(model, card=card), {}
+    for name in dataset.split_names():
+        if name != "train":
+            everyone = None if voted is None else voted.split(name)
+            is_test = name != "validation"
+            results[name] = measure_split(served, dataset.split(name), is_test, everyone)
     card["metrics"] = {
         name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
         for name, result in results.items()
     }
     write_json(files.card, card)
     epoch = part(card, "selection").get("epoch")
-    served = replace(model, card=card)
     write_report(report_of(files), served, results, history, selected_epoch=epoch)
     return Published(stem, results, card.get("answers", "labels"))
 

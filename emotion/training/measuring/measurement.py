@@ -13,6 +13,7 @@ import numpy as np
 from emotion.model.runtime import EmotionModel
 from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import Evaluation, evaluate_model
+from emotion.training.measuring.selective import measure_agreement
 
 SAMPLE_COUNT = 24
 LEVELS = ("mild", "medium", "strong")
@@ -90,14 +91,20 @@ class SplitResult:
         return self.evaluation.summary() | {"one_crop": one_crop, "agreement": self.agreement}
 
 
-def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
-    """Measure a model on one split; `robustness` takes the longest. Raises DatasetError."""
+def measure_split(
+    model: EmotionModel, split: Dataset, robustness: bool = True, voted: Dataset | None = None
+) -> SplitResult:
+    """Measure a model on one split; `robustness` takes the longest. Raises DatasetError.
+
+    `voted`, from `with_all_votes`, are its images with all votes.
+    """
     return SplitResult(
         evaluation=evaluate_model(model, split),
         one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
         robustness=measure_robustness(model, split) if robustness else (),
         images=split.images,
         names=split.names,
+        agreement=None if voted is None else measure_agreement(model, voted),
     )
 
 

@@ -137,21 +137,12 @@ def summary_lines(
     ]
     lines += ["", *table(("", "precision", "recall", "F1", "images"), rows)]
     if said:
-        lines += [
-            "",
-            f"said of 10 people: off by {said['mean_absolute_error']:.2f} on average, "
-            f"{said['mean_error']:+.2f} overall, on {counted(said['images'], 'face')}",
-        ]
+        off = f"{said['mean_absolute_error']:.2f} on average, {said['mean_error']:+.2f} overall"
+        lines += ["", f"said of 10 people: off by {off}, on {counted(said['images'], 'face')}"]
         rows = [
             (str(k), decimal(named, 1), f"{n:,}") for k, named, n in map(dict.values, said["said"])
         ]
         lines += table(("said", "voted", "images"), rows)
-        if said["split_images"]:
-            first, named = (decimal(said[f"split_{what}"], 1) for what in ("first", "named"))
-            lines.append(
-                f"where people were said to be split, {first} of 10 gave the first answer, {named} "
-                f"any of those named ({counted(said['split_images'], 'face')})"
-            )
     return lines
 
 

@@ -22,9 +22,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from emotion.faces import PEOPLE, Thresholds, likely_classes
-from emotion.model.runtime import apply_temperature
-from emotion.training.measuring.evaluation import Evaluation, mean_of
+from emotion.faces import PEOPLE, Thresholds, likely_classes, read_thresholds
+from emotion.model.runtime import EmotionModel, apply_temperature
+from emotion.training.data.dataset import Dataset
+from emotion.training.measuring.evaluation import Evaluation, evaluate_model, mean_of
 
 TARGET_ACCURACY = 0.9
 LEAST_COVERAGE = 0.6
@@ -76,33 +77,39 @@ def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> Threshol
     return Thresholds(math.floor(lowest * 10**DIGITS) / 10**DIGITS, margin)
 
 
-def fit_agreement(evaluation: Evaluation | None) -> float | None:
+def fit_agreement(model: EmotionModel, voted: Dataset) -> float | None:
     """Return the temperature with which first probabilities come closest to shares of votes.
 
-    The votes, (N, classes), are shares of all who voted. None: too few images.
+    The dataset is from `with_all_votes`. None: it has too few images.
     """
-    if evaluation is None or len(evaluation.labels) < LEAST_IMAGES:
+    if len(voted) < LEAST_IMAGES:
         return None
-    votes, answers = _votes_for_answers(evaluation), evaluation.predictions
+    evaluation = evaluate_model(model, voted)
+    place = np.arange(len(voted)), evaluation.predictions
 
     def loss(log_temperature: float) -> float:
         softened = apply_temperature(evaluation.probabilities, float(np.exp(log_temperature)))
-        return float(np.square(softened[np.arange(len(votes)), answers] - votes).mean())
+        return float(np.square(softened[place] - evaluation.votes[place]).mean())
 
     best = minimize_scalar(loss, bounds=(-2, 2), method="bounded").x
     return round(float(np.exp(best)), DIGITS)
 
 
-def measure_agreement(evaluation: Evaluation | None, thresholds: Thresholds) -> dict | None:
-    """Return what is said of 10 people beside what they voted; None where nothing is said."""
-    if evaluation is None or thresholds.agreement_temperature is None:
+def measure_agreement(model: EmotionModel, voted: Dataset) -> dict | None:
+    """Return what a model says of 10 people beside what they voted; None if it says nothing.
+
+    The dataset is from `with_all_votes`.
+    """
+    thresholds = read_thresholds(model.card)
+    if thresholds.agreement_temperature is None or not len(voted):
         return None
-    rows = evaluation.probabilities.tolist()
+    evaluation = evaluate_model(model, voted)
+    rows, votes = evaluation.probabilities.tolist(), PEOPLE * evaluation.votes
     said = np.array([thresholds.agreement(row) for row in rows])
-    first = PEOPLE * _votes_for_answers(evaluation)
+    first = votes[np.arange(len(votes)), evaluation.predictions]
     split = np.array([not thresholds.met_by(row) for row in rows])
     named = [
-        PEOPLE * evaluation.votes[at, list(likely_classes(dict(enumerate(rows[at]))))].sum()
+        votes[at, list(likely_classes(dict(enumerate(rows[at]))))].sum()
         for at in np.flatnonzero(split)
     ]
     return {
@@ -113,14 +120,10 @@ def measure_agreement(evaluation: Evaluation | None, thresholds: Thresholds) -> 
             {"said": number, "named": float(first[said == number].mean()), "images": count}
             for number, count in sorted(Counter(said.tolist()).items())
         ],
-        "split_images": int(split.sum()),
+        "split_images": len(named),
         "split_first": mean_of(first[split]),
         "split_named": mean_of(np.array(named)),
     }
-
-
-def _votes_for_answers(evaluation: Evaluation) -> np.ndarray:
-    return evaluation.votes[np.arange(len(evaluation.labels)), evaluation.predictions]
 
 
 def _clear_margin(leads: np.ndarray, right: np.ndarray) -> float:

@@ -21,7 +21,7 @@ def example_results() -> dict:
     """Return results as they are for a photo with one face."""
     values = (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01)
     chances = dict(zip(EMOTIONS, values, strict=True))
-    face = FoundFace((412, 160, 236, 236), 8.4127, chances, agreement=8)
+    face = FoundFace((412, 160, 236, 236), 8.4127, chances, agreement=6)
     results = results_to_dict([face], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
     return results | {"model": EXAMPLE_NAMES | results["model"]}
 
