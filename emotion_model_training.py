@@ -48,11 +48,12 @@ COMMANDS = (
     ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
     ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
+    ("renew", commands.renew, DATA + SPLITS, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that
 FLAGS = (
-    ("evaluate convert", "model", {}, MODEL),
+    ("evaluate renew convert", "model", {}, MODEL),
     ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from emotion.faces import Face, short_verdict
+from emotion.faces import Face, in_words
 from emotion.labels import color_rgb
 from emotion.text import percent
 
@@ -201,7 +201,7 @@ def _place_label(
 ) -> tuple[np.ndarray, Rectangle]:
     """Return (picture, rectangle) of the longest label that has room, else of the number alone."""
     texts = (
-        f"{number} {short_verdict(face)}",
+        f"{number} {in_words(face.candidates, face.sure)}",
         f"{number} {' or '.join(face.candidates[:2])}?",
         f"{number} {face.emotion}?",
         f"{number}?",

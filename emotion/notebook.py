@@ -14,7 +14,7 @@ from PIL import Image
 
 from emotion.drawing import annotate, blur_faces
 from emotion.errors import ImageError, TableError
-from emotion.faces import Face, short_verdict, verdict
+from emotion.faces import Face, people_say, short_verdict, verdict
 from emotion.images.decoding import Photo
 from emotion.images.encoding import encode_jpeg, write_image
 from emotion.images.sources import PhotoLike, open_photo
@@ -120,7 +120,8 @@ class Recognition(tuple[Face, ...]):
         lines = [_title(self)] if self else [_title(self), _summary(self)]
         for number, face in enumerate(self, 1):
             x, y, width, height = face.box_xywh
-            words = (f"{verdict(face)} (x {x}, y {y}, {width}x{height})", *face.notes)
+            place = f"{verdict(face)} (x {x}, y {y}, {width}x{height})"
+            words = filter(None, (place, people_say(face), *face.notes))
             lines.append(f"face {number}: {'; '.join(words)}")
         return "\n".join(lines)
 
@@ -236,10 +237,12 @@ def _html_table(recognition: Recognition) -> str:
     if not recognition:
         return "" if recognition.problem else "<p>no face found</p>"
     notes = ("notes",) if any(face.notes for face in recognition) else ()
-    titles = ("face", "answer", *recognition._origin.class_names, *notes)
+    people = ("of 10 people",) if any(face.agreement is not None for face in recognition) else ()
+    titles = ("face", "answer", *people, *recognition._origin.class_names, *notes)
     head, rows = "".join(f"<th>{escape(title)}</th>" for title in titles), ""
     for number, face in enumerate(recognition, 1):
         rows += f"<tr><td>{number}</td><td>{escape(short_verdict(face))}</td>"
+        rows += f"<td>{face.agreement}</td>" if people else ""
         for name, value in face.probabilities.items():
             text = escape(percent(value))
             rows += f"<td><b>{text}</b></td>" if name in face.candidates else f"<td>{text}</td>"

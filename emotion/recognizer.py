@@ -190,8 +190,8 @@ class Recognizer:
             values = next(answers).astype(float)
             values /= values.sum()
             chances = dict(zip(self.model.class_names, values.tolist(), strict=True))
-            sure = self.thresholds.met_by(values)
-            return Sight(Face(detection.box_xywh, detection.score, chances, notes, sure), crop)
+            said = self.thresholds.met_by(values), self.thresholds.agreement(values)
+            return Sight(Face(detection.box_xywh, detection.score, chances, notes, *said), crop)
 
         return tuple(tuple(map(sight, found)) for found in photos)
 

@@ -24,6 +24,7 @@ def face_to_dict(face: Face) -> dict[str, Any]:
         "confidence": round(face.confidence, 6),
         "probabilities": {name: round(value, 6) for name, value in face.probabilities.items()},
         "sure": face.sure,
+        "agreement": face.agreement,
         "verdict": verdict(face),
         "candidates": list(face.candidates),
         "runner_up": face.runner_up,
@@ -40,6 +41,7 @@ def face_from_dict(content: Mapping[str, Any]) -> Face:
         notes=tuple(content["notes"]),
         # results kept since before there was `sure` were unsure if they had a `runner_up`
         sure=content.get("sure", content["runner_up"] is None),
+        agreement=content.get("agreement"),  # kept since before there was one: None
     )
 
 
@@ -65,6 +67,7 @@ def face_columns(class_names: Iterable[str], raw: bool = False) -> dict[str, typ
         "emotion": str,
         "confidence": float,
         "sure": bool,
+        "agreement": int,
         "candidates": str,
         **{f"probability_{name}": float for name in names},
         **({f"raw_probability_{name}": float for name in names} if raw else {}),
@@ -78,6 +81,7 @@ def face_cells(content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **content["box"],
         **{name: content[name] for name in ("score", "emotion", "confidence", "sure", "verdict")},
+        "agreement": content.get("agreement"),
         "candidates": ", ".join(content["candidates"]),
         **{f"probability_{name}": value for name, value in content["probabilities"].items()},
         "notes": "; ".join(content["notes"]) or None,

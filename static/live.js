@@ -164,6 +164,9 @@ function tell(tracks, now) {
   const answer = largest && read(largest, words);
   write("verdict-emoji", answer ? emoji(answer.names) : "");
   write("verdict-words", answer ? verdictOf(answer) : withoutFace);
+  if (words.agreementTemperature) {
+    write("people", answer?.sure ? `${answer.agreement} of 10 people would say ${answer.names[0]}` : "");
+  }
   bars.forEach((row, index) => fillBar(row, words.classes[index].name, answer));
   advise(largest);
   const others = tracks.list.filter((track) => track !== largest).map((track) => {
@@ -176,7 +179,8 @@ function tell(tracks, now) {
 }
 
 const verdictOf = (answer) =>
-  capital(answer.words) + (answer.sure ? ` ${percent(answer.ranking[0][1])}` : "");
+  answer.sure ? capital(`${answer.words} ${percent(answer.ranking[0][1])}`)
+    : capital(answer.words.replace("unsure", words.unsure));
 
 function fillBar(row, name, answer) {
   const value = answer ? answer.track.probabilities[name] ?? 0 : null;

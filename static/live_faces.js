@@ -91,7 +91,9 @@ export function read(track, words) {
   const likely = ranking.slice(0, words.mostCandidates)
     .filter(([, value]) => value >= words.candidateShare * first).map(([name]) => name);
   const names = sure ? [ranking[0][0]] : likely;
-  return { track, ranking, sure, names, words: inWords(names, sure) };
+  const shares = ranking.map(([, value]) => (value / first) ** (1 / words.agreementTemperature));
+  const agreement = Math.round(10 / shares.reduce((sum, share) => sum + share));
+  return { track, ranking, sure, names, agreement, words: inWords(names, sure) };
 }
 
 function inWords(names, sure) {

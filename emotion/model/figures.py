@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from emotion.model.card import Card
 
 FEW_IMAGES = 100  # with fewer, figures are marked as rough
-MOST_CONFUSIONS = 3
+MOST_CONFUSIONS = MOST_MISSED = 3
+OFTEN = 0.8  # an expression that is found less often than this is often missed
 UNUSABLE = (KeyError, TypeError, ValueError)  # raised by figures of another form
 
 # what card and report of one training agree in to the last digit
@@ -103,6 +104,20 @@ class Votes(Part):  # how the answers, and the labels, stand to the votes of sev
     jensen_shannon_divergence: Number | None
 
 
+class Said(Part):  # where so many of 10 people were said to agree
+    said: Annotated[Count, Field(le=10)]
+    named: Annotated[Number, Field(le=10)]  # how many did, on average
+
+
+class Agreement(Part):  # what is said of 10 people beside what 10 people said
+    mean_absolute_error: Number
+    mean_error: float  # above 0: too many are said to agree
+    said: tuple[Said, ...]
+    split_images: Count  # where people were said to be split; how many then named...
+    split_first: Number | None  # ...the first class
+    split_named: Number | None  # ...any class that the answer names
+
+
 class Changed(Part):  # images that were made worse, or left as they are: level ""
     corruption: str
     level: str
@@ -138,6 +153,7 @@ class Figures(Numbers):
     leak_free: Numbers | None = None  # of the others
     one_crop: Numbers | None = None  # without the mirror image, where photos are answered with it
     votes: Votes | None = Field(None, alias="vote_agreement")
+    agreement: Agreement | None = None
     # only in a report: counts of a row a true class, bins of the reliability diagram, changes
     confusion_matrix: tuple[tuple[Count, ...], ...] = ()
     bins: tuple[Bin, ...] = Field((), alias="reliability")
@@ -186,9 +202,9 @@ class Figures(Numbers):
         return tuple(worsened)
 
     @property
-    def hardest(self) -> tuple[ClassFigures, ...]:  # the two that are found least often
-        known = [row for row in self.classes if row.recall is not None]
-        return tuple(sorted(known, key=lambda row: row.recall or 0)[:2])
+    def often_missed(self) -> tuple[ClassFigures, ...]:  # those found least often, rarest first
+        missed = [row for row in self.classes if row.recall is not None and row.recall < OFTEN]
+        return tuple(sorted(missed, key=lambda row: row.recall)[:MOST_MISSED])
 
     @property
     def answers(self) -> dict[str, float]:

@@ -104,10 +104,10 @@ def evaluate(options: argparse.Namespace) -> None:
         settings = replace(settings, fold=0, votes_as="second-head", contempt=contempt)
         options.labels = protocols.PROTOCOLS[options.protocol][0]
         model = protocols.with_contempt(model) if contempt else model
-    split = read_split(settings, options, stem, model.class_names)
+    split, voted = read_split(settings, options, stem, model.class_names)
     names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
     lists, notes = protocols.read_lists(options.subset, names)
-    result = measure_split(model, split, robustness=bool(options.report))
+    result = measure_split(model, split, bool(options.report), voted)
     summary, rows = result.summary(), []
     if options.protocol:
         rule = protocols.PROTOCOLS[options.protocol][1]
@@ -126,7 +126,7 @@ def evaluate(options: argparse.Namespace) -> None:
             print("", f"Protocol {options.protocol}: {rule}", sep="\n")
         if rows := [*rows, *summary["subsets"]]:
             print("", *protocols.row_lines(rows), sep="\n")
-        lines = summary_lines(result.evaluation, result.one_crop)
+        lines = summary_lines(result.evaluation, result.one_crop, result.agreement)
         _print_split(options.split, [*split.notes, *lines])
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
@@ -185,7 +185,7 @@ def compare(options: argparse.Namespace) -> None:
 
     stems = [Path(stem) for stem in options.members]
     settings = settings_from(options, _settings_of(stems[0]))
-    split = read_split(settings, options, stems[0], load_model(stems[0]).class_names)
+    split, _ = read_split(settings, options, stems[0], load_model(stems[0]).class_names)
 
     tell = partial(say, "Measuring", file=sys.stderr)  # stdout belongs to the result
     rows = comparison.compare_models(stems, split, tell)
@@ -249,6 +249,17 @@ def convert(options: argparse.Namespace) -> None:
     print(f"Wrote {files.fast_form}")
 
 
+def renew(options: argparse.Namespace) -> None:
+    """Measure a saved model anew on the data of its card, and renew its card and report."""
+    stem = Path(options.model)
+    settings = settings_from(options, _settings_of(stem))
+    dataset, _ = read_for_training(settings)
+    import_keras()
+    from emotion.training.publishing import renew_card
+
+    _print_published(renew_card(stem, settings, dataset))
+
+
 def read_for_training(settings: TrainingSettings):
     """Return the dataset with its splits and without leaks, and the `Leaks`; print both."""
     from emotion.training.data.datasets import read_datasets
@@ -274,10 +285,13 @@ def read_for_training(settings: TrainingSettings):
 def read_split(
     settings: TrainingSettings, options: argparse.Namespace, stem: Path, class_names: Sequence[str]
 ):
-    """Return the images of `--split`, with the classes and the kind of labels of a model."""
+    """Return the images of `--split`, with the classes and the kind of labels of a model.
+
+    Then those that anybody voted on, if it answers as people do, else None.
+    """
     from emotion.training.data.datasets import match_classes, read_datasets
     from emotion.training.data.splits import make_splits
-    from emotion.training.data.votes import with_majority_labels
+    from emotion.training.data.votes import with_all_votes, with_majority_labels
     from emotion.training.measuring.protocols import check_part
 
     dataset = read_datasets(settings, reading_line())
@@ -298,9 +312,11 @@ def read_split(
     labels = options.labels
     if labels == "auto" and _card_of(stem).get("answers") == "votes":
         labels = "majority"
+    voted = None
     if labels == "majority" and settings.votes and settings.votes_as == "second-head":
+        voted = with_all_votes(dataset, Path(settings.votes))
         dataset = with_majority_labels(dataset, Path(settings.votes))
-    return match_classes(dataset, class_names, options.known_classes_only)
+    return match_classes(dataset, class_names, options.known_classes_only), voted
 
 
 def reading_line() -> Callable[[int, int], None] | None:
@@ -342,7 +358,7 @@ def _print_published(published) -> None:
     if published.answers == "votes":
         print("\nThe model that answers as most people who saw the faces (FER+) do:")
     for name, result in published.results.items():
-        _print_split(name, summary_lines(result.evaluation, result.one_crop))
+        _print_split(name, summary_lines(result.evaluation, result.one_crop, result.agreement))
     stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
 

@@ -1,9 +1,11 @@
 """From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish."""
 
 import contextlib
+import csv
+import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,19 +14,23 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from emotion.errors import TrainingError
 from emotion.files import write_json
-from emotion.model.card import Serving
+from emotion.model.card import Serving, part, read_card
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
-from emotion.model.runtime import load_model
+from emotion.model.runtime import EmotionModel, load_model
 from emotion.training.data.dataset import Dataset
 from emotion.training.data.datasets import match_classes
 from emotion.training.data.splits import Leaks
-from emotion.training.data.votes import with_majority_labels
+from emotion.training.data.votes import with_all_votes, with_majority_labels
 from emotion.training.fitting.fitting import FitResult
-from emotion.training.measuring.evaluation import fit_temperature, predict_images
+from emotion.training.measuring.evaluation import evaluate_model, fit_temperature, predict_images
 from emotion.training.measuring.measurement import measure_split
 from emotion.training.measuring.report import write_report
-from emotion.training.measuring.selective import verdict_facts
+from emotion.training.measuring.selective import (
+    fit_agreement,
+    verdict_facts,
+)
 from emotion.training.placing import Published, publish_finished, report_of, staged
 from emotion.training.settings import TrainingSettings
 
@@ -54,18 +60,18 @@ def publish(
     selection |= {"epoch": fitted.selected_epoch, "epochs": len(fitted.history)}
     facts = {"started_from": started_from, "learned_from": teachers or None, "selection": selection}
     with staged(settings) as folder:
-        heads = [(folder, "labels", fitted.network, dataset)]
+        heads = [(folder, "labels", fitted.network)]
         if fitted.votes_network is not None:
             crowd = with_majority_labels(dataset, Path(settings.votes))
             calibrate(fitted.network, dataset.split("validation"))
             calibrate(fitted.votes_network, crowd.split("validation"))
             blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
-            of_labels = (folder / LABELS_FOLDER, "labels", fitted.network, dataset)
-            heads = [(folder, "votes", fitted.votes_network, crowd), of_labels]
+            of_labels = (folder / LABELS_FOLDER, "labels", fitted.network)
+            heads = [(folder, "votes", fitted.votes_network), of_labels]
         finished = []
-        for place, answers, network, data in heads:
+        for place, answers, network in heads:
             stem, told = place / settings.name, facts | {"answers": answers}
-            given = (stem, network, data.class_names, settings, told, data, leaks)
+            given = (stem, network, dataset.class_names, settings, told, dataset, leaks)
             finished.append(_finish(*given, fitted.history))
         published = publish_finished(finished, folder, settings)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)
@@ -89,7 +95,6 @@ def publish_average(
             facts["answers"] = "labels"
         elif settings.votes:
             facts["answers"] = "votes"
-            dataset = with_majority_labels(dataset, Path(settings.votes))
     with staged(settings) as folder:
         stem = folder / settings.name
         finished = _finish(stem, network, class_names, settings, facts, dataset, leaks)
@@ -134,8 +139,9 @@ def _finish(
     history: Sequence[dict] = (),
 ) -> Published:
     """Calibrate, save and measure a network at `stem`, or without data only save it."""
-    files = ModelFiles(stem)
+    files, voted = ModelFiles(stem), None
     if dataset is not None:
+        dataset, voted = _as_answered(dataset, facts, settings)
         validation = dataset.split("validation")
         calibration = {"method": "temperature", "split": "validation"}
         facts = facts | {
@@ -175,22 +181,69 @@ def _finish(
         print(f"Note: {note}")
     if dataset is None:
         return Published(stem, {})
-    results = {
-        name: measure_split(model, dataset.split(name), robustness=name != "validation")
-        for name in dataset.split_names()
-        if name != "train"
-    }
-    measured = results["validation"].evaluation
-    card["verdict"] = verdict_facts(measured.labels, measured.probabilities)
+    return _measure(stem, model, dataset, voted, history)
+
+
+def renew_card(stem: Path, settings: TrainingSettings, dataset: Dataset) -> Published:
+    """Measure a saved model anew on the data of its card; renew card and report.
+
+    Raises TrainingError where there is no card or it names other data.
+    """
+    files = ModelFiles(stem)
+    card, history = read_card(files.card) or {}, []  # without a card no data is that of its card
+    dataset, voted = _as_answered(dataset, card, settings)
+    known, received = part(card, "dataset").get("fingerprint"), dataset.fingerprint()
+    if known != received:
+        raise TrainingError(
+            f"expected the data of {files.card.name}, with the fingerprint {known}; received "
+            f"{received}: give --dataset and --votes as in its training"
+        )
+    if (path := report_of(files) / "history.csv").exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            history = [{k: json.loads(v) if v else None for k, v in row.items()} for row in rows]
+    return _measure(stem, load_model(stem), dataset, voted, history)
+
+
+def _as_answered(
+    dataset: Dataset, facts: Mapping, settings: TrainingSettings
+) -> tuple[Dataset, Dataset | None]:
+    """Return data labelled as a model answers, and with all votes if it answers as people do."""
+    if facts.get("answers") != "votes" or not settings.votes:
+        return dataset, None
+    path = Path(settings.votes)
+    held_out = dataset.where(dataset.splits != "train")
+    return with_majority_labels(dataset, path), with_all_votes(held_out, path)
+
+
+def _measure(
+    stem: Path,
+    model: EmotionModel,
+    dataset: Dataset,
+    voted: Dataset | None,
+    history: Sequence[dict],
+) -> Published:
+    """Measure a saved model on all that it did not learn from; write its card and report."""
+    files, card = ModelFiles(stem), dict(model.card)
+    validation = evaluate_model(model, dataset.split("validation"))
+    card["verdict"] = verdict_facts(validation.labels, validation.probabilities)
+    if voted is not None:
+        temperature = fit_agreement(model, voted.split("validation"))
+        card["verdict"]["agreement_temperature"] = temperature
+    served, results = replace(model, card=card), {}
+    for name in dataset.split_names():
+        if name != "train":
+            everyone = None if voted is None else voted.split(name)
+            is_test = name != "validation"
+            results[name] = measure_split(served, dataset.split(name), is_test, everyone)
     card["metrics"] = {
         name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
         for name, result in results.items()
     }
     write_json(files.card, card)
-    epoch = facts["selection"]["epoch"] if history else None
-    served = replace(model, card=card)
+    epoch = part(card, "selection").get("epoch")
     write_report(report_of(files), served, results, history, selected_epoch=epoch)
-    return Published(stem, results, facts.get("answers", "labels"))
+    return Published(stem, results, card.get("answers", "labels"))
 
 
 def without_folders(settings: TrainingSettings) -> dict:

@@ -79,8 +79,9 @@ def follow(
         faces = []
         for track, place in places.items():
             last, probabilities = answers[track].last, answers[track].probabilities
-            sure = recognizer.thresholds.met_by(probabilities.values())
-            face = Face(place.box_xywh, place.score, probabilities, notes=last.notes, sure=sure)
+            thresholds, values = recognizer.thresholds, tuple(probabilities.values())
+            said = thresholds.met_by(values), thresholds.agreement(values)
+            face = Face(place.box_xywh, place.score, probabilities, last.notes, *said)
             is_detected = track.detected_s == tracker.now_s
             faces.append((track, TrackedFace(0, face, last.probabilities, is_detected)))
         waiting.append((frame, faces))

@@ -27,7 +27,7 @@ RECOGNIZER = Recognizer(stand_in_model(), StandInDetector())
 BLIND = Recognizer(stand_in_model(), StandInDetector(()))
 PROBABILITIES = [f"probability_{name}" for name in EMOTIONS]
 COLUMNS = [
-    *"face x y width height score emotion confidence sure candidates".split(),
+    *"face x y width height score emotion confidence sure agreement candidates".split(),
     *PROBABILITIES,
     *"notes verdict".split(),
 ]

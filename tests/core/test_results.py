@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
 from emotion import text
 from emotion.errors import ModelError
-from emotion.faces import Face, Thresholds, read_thresholds, short_verdict, verdict
+from emotion.faces import Face, Thresholds, people_say, read_thresholds, short_verdict, verdict
 from emotion.labels import EMOTIONS
 from emotion.rows import (
     face_from_dict,
@@ -51,6 +52,26 @@ def test_an_unsure_answer_names_up_to_three_classes(sure, chances, candidates, w
     assert face_to_dict(face_from_dict(content)) == content
 
 
+def test_what_people_would_say_is_said_where_the_card_knows_it():
+    content = {"sure_from": 0.5, "clear_margin": 0.1, "agreement_temperature": 2}
+    thresholds = read_thresholds({"verdict": content})
+    for row, agreement in (((0.8, 0.2), 7), ((0.5, 0.5), 5), ((1.0, 0.0), 10), ((0.05, 0.95), 8)):
+        assert thresholds.agreement(row) == agreement
+        assert replace(thresholds, agreement_temperature=1).agreement(row) == round(10 * max(row))
+        assert Thresholds().agreement(row) is None
+    sure, unsure = (replace(make_face(sure, happy=0.6, sad=0.4), agreement=6) for sure in (1, 0))
+    assert people_say(sure) == "6 of 10 people would say happy"
+    assert verdict(unsure) == "people would be split: happy 60% or sad 40%"
+    assert people_say(unsure) == people_say(make_face()) == ""
+    for face in (sure, make_face()):
+        assert pickle.loads(pickle.dumps(face)) == face
+        content = face_to_dict(face)
+        assert face_from_dict(content).agreement == content.pop("agreement") == face.agreement
+        assert face_from_dict(content).agreement is None, "kept since before it was said"
+        row, *_ = read_csv(("a.jpg", results_of(face)))
+        assert row["agreement"] == ("" if face.agreement is None else "6")
+
+
 def test_sure_is_probable_and_clear_by_the_thresholds_of_the_card():
     content = {"sure_from": 0.6, "clear_margin": 0.199, "accuracy_when_unsure": 0.49, "split": "x"}
     thresholds = read_thresholds({"verdict": content})
@@ -64,6 +85,9 @@ def test_sure_is_probable_and_clear_by_the_thresholds_of_the_card():
 
 DAMAGED = [{}, {"sure_from": 0.5}, [0.5, 0.1], "sure"]
 DAMAGED += [{"sure_from": 0.5, "clear_margin": 0.1, "accuracy_when_unsure": 2}]
+DAMAGED += [
+    {"sure_from": 0.5, "clear_margin": 0.1, "agreement_temperature": odd} for odd in (0, -1, "2")
+]
 DAMAGED += [{"sure_from": odd, "clear_margin": 0.1} for odd in (1.5, "0.5", True, float("nan"))]
 DAMAGED += [{"sure_from": 0.5, "clear_margin": -0.1}]
 

@@ -25,6 +25,7 @@ from emotion.training.data.datasets import Dataset
 from emotion.training.data.splits import Leaks
 from emotion.training.data.votes import FERPLUS_COLUMNS, VOTE_COLUMNS
 from emotion.training.fitting.batches import batch_multiple
+from emotion.training.measuring import selective
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import SplitResult
 from emotion.training.measuring.selective import verdict_facts
@@ -101,6 +102,27 @@ def test_each_head_becomes_a_model_and_is_measured_on_what_it_answers(folder, ca
         assert figures["accuracy"] < 0.2
     assert evaluate("detection_model", "--labels", "majority") == 1
     assert "--votes" in capsys.readouterr().err
+
+
+def test_a_card_is_renewed_with_what_people_say_on_its_own_data_alone(folder, monkeypatch, capsys):
+    monkeypatch.setattr(selective, "LEAST_IMAGES", 1)
+    for model in ("detection_model", "fer2013/detection_model"):
+        before = load_model(folder / "models" / model).card
+        arguments = ["renew", f"{folder}/models/{model}", "--dataset", f"{folder}/fer2013.csv"]
+        arguments += ["--runs", f"{folder}/runs"]
+        assert emotion_model_training.main(arguments) == 1
+        assert "fingerprint" in capsys.readouterr().err
+        assert emotion_model_training.main([*arguments, f"--votes={folder}/fer2013new.csv"]) == 0
+        card = load_model(folder / "models" / model).card
+        agreement = card["metrics"]["test"].pop("agreement")
+        if "/" in model:
+            assert (card["verdict"].get("agreement_temperature"), agreement) == (None, None)
+        else:
+            assert card["verdict"]["agreement_temperature"] > 0
+            assert agreement["images"] == 34
+            assert agreement["mean_absolute_error"] < 3
+        assert before["metrics"]["test"].items() >= card["metrics"]["test"].items()
+        assert {**before, "verdict": 0, "metrics": 0} == {**card, "verdict": 0, "metrics": 0}
 
 
 def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monkeypatch):

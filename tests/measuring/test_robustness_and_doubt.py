@@ -11,6 +11,7 @@ from web_support import stand_in_model as answering_model
 
 from emotion.errors import ModelError
 from emotion.faces import Thresholds
+from emotion.model.runtime import apply_temperature
 from emotion.recognizer import Recognizer
 from emotion.training.measuring.measurement import (
     CORRUPTED_IMAGES,
@@ -24,6 +25,8 @@ from emotion.training.measuring.selective import (
     TARGET_ACCURACY,
     WIDEST_MARGIN,
     choose_thresholds,
+    fit_agreement,
+    measure_agreement,
     verdict_facts,
 )
 
@@ -127,11 +130,36 @@ def test_few_images_leave_the_defaults_and_figures_of_no_faces_are_none():
     assert facts["accuracy_when_unsure"] is facts["named_when_unsure"] is None
 
 
+def test_agreement_is_fitted_to_the_votes_and_measured_beside_them():
+    _, probabilities = honest_answers(count=400)
+    voted = replace(make_dataset(0, 0, 400), votes=apply_temperature(probabilities, 1.7))
+    voted.images[:, 0, :2] = np.stack(np.divmod(np.arange(400), 256), axis=1)  # names its row
+
+    def run(faces):
+        return probabilities[np.round(faces[:, 0, :2, 0] * 255).astype(int) @ (256, 1)]
+
+    def said_by(temperature: float | None) -> dict | None:
+        facts = {"sure_from": 0.5, "clear_margin": 0.1, "agreement_temperature": temperature}
+        return measure_agreement(replace(model, card={"verdict": facts}), voted)
+
+    model = replace(answering_model(), run=run)
+    assert fit_agreement(model, voted) == pytest.approx(1.7, abs=0.01)
+    assert fit_agreement(model, voted.where(np.arange(400) < 99)) is said_by(None) is None
+    honest = said_by(1.7)
+    assert honest["mean_absolute_error"] < 0.5, "what rounding leaves"
+    assert all(abs(row["said"] - row["named"]) <= 0.5 for row in honest["said"])
+    assert sum(row["images"] for row in honest["said"]) == honest["images"] == 400
+    assert 0 < honest["split_first"] < honest["split_named"] < 10
+    assert said_by(1)["mean_error"] > 1
+
+
 def test_what_a_card_says_is_what_is_served_and_a_damaged_one_is_refused():
     photo = np.zeros((120, 160, 3), np.uint8)
-    facts = verdict_facts(*honest_answers()) | {"sure_from": 0.95}
+    facts = verdict_facts(*honest_answers()) | {"sure_from": 0.95, "agreement_temperature": 1}
     for card, expected in (({"verdict": facts}, [False, False]), (None, [True, False])):
         recognizer = Recognizer(replace(answering_model(), card=card), StandInDetector())
-        assert [face.sure for face in recognizer.recognize(photo)] == expected
+        faces = recognizer.recognize(photo)
+        assert [face.sure for face in faces] == expected
+        assert [face.agreement for face in faces] == ([9, 4] if card else [None] * 2)
     with pytest.raises(ModelError, match="sure_from"):
         Recognizer(replace(answering_model(), card={"verdict": {"sure_from": 7}}))

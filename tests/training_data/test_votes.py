@@ -7,7 +7,12 @@ from training_data import make_dataset, write_csv, write_votes
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS, FERPLUS_COLUMNS
 from emotion.training.data.layouts import read_layout
-from emotion.training.data.votes import VOTE_COLUMNS, apply_votes, with_majority_labels
+from emotion.training.data.votes import (
+    VOTE_COLUMNS,
+    apply_votes,
+    with_all_votes,
+    with_majority_labels,
+)
 
 USAGES = {"train": "Training", "test": "PublicTest", "private_test": "PrivateTest"}
 
@@ -166,3 +171,7 @@ def test_majority_labels_on_splits_made_before(read, tmp_path):
     assert labelled.names.tolist() == dataset.names[kept].tolist()
     np.testing.assert_array_equal(labelled.votes, dataset.votes[kept])
     assert "3 of 8" in labelled.notes[-1]
+    everyone = with_all_votes(dataset, tmp_path / "fer2013new.csv")
+    assert everyone.names.tolist() == dataset.names[[0, 1, 3, 4, 6, 7]].tolist()
+    expected = [{"sad": 0.6}, {"angry": 0.5, "happy": 0.5}, {"angry": 0.1}, {"surprise": 1}]
+    assert [as_words(everyone, row) for row in range(4)] == expected

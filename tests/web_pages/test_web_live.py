@@ -4,6 +4,7 @@ The browser's camera is Chromium's fake one, fed with a film made of a photograp
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -311,17 +312,21 @@ ROWS = (
     (0.45, 0.1, 0.1, 0.1, 0.1, 0.1, 0.05),
     (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
 )
-READ = """({read, percent}, probabilities, words) =>
-    [read({probabilities}, words).words, percent(Math.max(...Object.values(probabilities)))]"""
+READ = """({read, percent}, probabilities, all) => {
+    const {words, agreement} = read({probabilities}, all);
+    return [words, percent(Math.max(...Object.values(probabilities))), agreement];
+}"""
 
 
 def test_the_script_words_answers_as_the_program_does(reckon):
-    shipped = Recognizer.load()
+    words = words_for_script(shipped := Recognizer.load())
+    thresholds = replace(shipped.thresholds, agreement_temperature=2.1)
+    words |= {"agreementTemperature": 2.1}
     for row in ROWS:
         probabilities = dict(zip(EMOTIONS, row, strict=True))
-        face = Face((0, 0, 9, 9), 1.0, probabilities, sure=shipped.thresholds.met_by(row))
-        received = reckon("live_faces.js", READ, probabilities, words_for_script(shipped))
-        assert received == [short_verdict(face), percent(max(row))]
+        face = Face((0, 0, 9, 9), 1.0, probabilities, sure=thresholds.met_by(row))
+        received = reckon("live_faces.js", READ, probabilities, words)
+        assert received == [short_verdict(face), percent(max(row)), thresholds.agreement(row)]
 
 
 FOLLOW = """({Tracks}, answers) => {

@@ -67,11 +67,30 @@ def test_a_result_says_how_often_unsure_answers_are_right_unless_it_is_older(tmp
     content = json.loads(stored.read_text())
     del content["model"]["accuracy_when_unsure"]
     for face in content["results"]["faces"]:
-        for later in ("sure", "verdict", "candidates"):
+        for later in ("sure", "agreement", "verdict", "candidates"):
             del face[later]
     stored.write_text(json.dumps(content))
     text = text_of(client.get(path))
     assert ("Face 1 😊 Happy 90%" in text, "angry or fear" in text) == (True, True)
+
+
+def test_a_result_says_what_people_would_say_and_what_is_often_missed(tmp_path):
+    rows = [
+        {"class": name, "precision": 0.9, "recall": recall, "f1": 0.9, "support": 20}
+        for name, recall in zip(EMOTIONS, (0.9, 0.375, 0.79, 0.95, 0.8, 0.7, None), strict=True)
+    ]
+    card = {
+        "verdict": {"sure_from": 0.5, "clear_margin": 0.1, "agreement_temperature": 1},
+        "weights_sha256": stand_in_model().sha256,
+        "metrics": {"test": {"images": 140, "accuracy": 0.9, "per_class": rows}},
+    }
+    client = make_app(tmp_path, model=replace(stand_in_model(), card=card)).test_client()
+    page = client.get(upload(client))
+    text = text_of(page)
+    for words in ("9 of 10 people would say happy", "People would be split: angry or fear"):
+        assert words in text
+    assert "disgust (38% found), sad (70% found), fear (79% found)." in text
+    assert "happy 90%; 9 of 10 people" in page.text  # what is read aloud of its box
 
 
 def test_no_face_and_many_faces(tmp_path):

@@ -99,6 +99,17 @@ def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, labels=labels).where(keep).noting(note)
 
 
+def with_all_votes(dataset: Dataset, path: Path) -> Dataset:
+    """Return the images that somebody named a class for, also those without a majority.
+
+    `votes` are shares of all ten people, so that those who named something else count.
+    """
+    voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
+    _, counts, _ = _read_votes(path, dataset.names[voted])
+    shares = _by_class(counts, dataset.class_names) / counts.sum(axis=1, keepdims=True).clip(1)
+    return replace(dataset.where(voted), votes=shares).where(shares.any(axis=1))
+
+
 def as_shares(counts: np.ndarray) -> np.ndarray:
     """Return votes as shares, float32; a row of zeros stays one."""
     votes = counts.astype(np.float32)

@@ -13,6 +13,7 @@ import numpy as np
 from emotion.model.runtime import EmotionModel
 from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import Evaluation, evaluate_model
+from emotion.training.measuring.selective import measure_agreement
 
 SAMPLE_COUNT = 24
 LEVELS = ("mild", "medium", "strong")
@@ -82,21 +83,28 @@ class SplitResult:
     robustness: tuple[dict, ...]  # a row a corruption and level; empty if it was not measured
     images: np.ndarray  # (N, 48, 48) uint8, in the order of the evaluation
     names: np.ndarray | None  # (N,) str, where each image comes from; None if not known
+    agreement: dict | None = None  # as `measure_agreement` gives it
 
     def summary(self) -> dict:
         """Return every figure of the evaluation, and those of one crop, as plain types for JSON."""
         one_crop = self.one_crop.figures() if self.one_crop else None
-        return self.evaluation.summary() | {"one_crop": one_crop}
+        return self.evaluation.summary() | {"one_crop": one_crop, "agreement": self.agreement}
 
 
-def measure_split(model: EmotionModel, split: Dataset, robustness: bool = True) -> SplitResult:
-    """Measure a model on one split; `robustness` takes the longest. Raises DatasetError."""
+def measure_split(
+    model: EmotionModel, split: Dataset, robustness: bool = True, voted: Dataset | None = None
+) -> SplitResult:
+    """Measure a model on one split; `robustness` takes the longest. Raises DatasetError.
+
+    `voted`, from `with_all_votes`, are its images with all votes.
+    """
     return SplitResult(
         evaluation=evaluate_model(model, split),
         one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
         robustness=measure_robustness(model, split) if robustness else (),
         images=split.images,
         names=split.names,
+        agreement=None if voted is None else measure_agreement(model, voted),
     )
 
 

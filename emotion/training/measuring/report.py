@@ -96,8 +96,13 @@ def write_figure(path: Path, figure: Figure) -> None:
         figure.savefig(part)
 
 
-def summary_lines(evaluation: Evaluation, one_crop: Evaluation | None = None) -> list[str]:
-    """Return the figures as lines of text for a terminal, with those of one crop if there are."""
+def summary_lines(
+    evaluation: Evaluation, one_crop: Evaluation | None = None, said: dict | None = None
+) -> list[str]:
+    """Return the figures as lines of text for a terminal, with those of one crop if there are.
+
+    `said` is from `measure_agreement`.
+    """
     figures, confident = evaluation.figures(), evaluation.coverage_row(CONFIDENT_COVERAGE)
     low, high = figures["accuracy_interval_95"]
     leak_free, agreement = evaluation.leak_free(), evaluation.vote_agreement()
@@ -130,7 +135,15 @@ def summary_lines(evaluation: Evaluation, one_crop: Evaluation | None = None) ->
         (name, *map(decimal, shares), f"{images:,}")
         for name, *shares, images in (row.values() for row in evaluation.per_class())
     ]
-    return [*lines, "", *table(("", "precision", "recall", "F1", "images"), rows)]
+    lines += ["", *table(("", "precision", "recall", "F1", "images"), rows)]
+    if said:
+        off = f"{said['mean_absolute_error']:.2f} on average, {said['mean_error']:+.2f} overall"
+        lines += ["", f"said of 10 people: off by {off}, on {counted(said['images'], 'face')}"]
+        rows = [
+            (str(k), decimal(named, 1), f"{n:,}") for k, named, n in map(dict.values, said["said"])
+        ]
+        lines += table(("said", "voted", "images"), rows)
+    return lines
 
 
 def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
@@ -157,6 +170,7 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
         "risk_coverage": [{"coverage": coverage[i], "risk": risk[i]} for i in hundred],
         "accuracy_by_coverage": evaluation.accuracy_by_coverage(),
         "robustness": result.robustness,
+        "agreement": (result.agreement or {}).get("said"),
     }
     for name, rows in tables.items():
         if rows:

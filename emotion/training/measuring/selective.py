@@ -9,16 +9,23 @@ An answer is sure when it leads clearly and is probable enough:
    least `TARGET_ACCURACY` of cases, read off their risk-coverage curve (Geifman & El-Yaniv 2017,
    "Selective classification for deep neural networks"). Where fewer than `LEAST_COVERAGE` of all
    faces would then have a sure answer, it is the highest one that leaves so many.
+
+How many of 10 people would say so is another matter: the answer may surely be that of most people
+although many say otherwise. So a temperature of its own softens probabilities into shares of votes.
 """
 
 import math
+from collections import Counter
 from dataclasses import asdict
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-from emotion.faces import Thresholds, likely_classes
-from emotion.training.measuring.evaluation import Evaluation, mean_of
+from emotion.faces import PEOPLE, Thresholds, likely_classes, read_thresholds
+from emotion.model.runtime import EmotionModel, apply_temperature
+from emotion.training.data.dataset import Dataset
+from emotion.training.measuring.evaluation import Evaluation, evaluate_model, mean_of
 
 TARGET_ACCURACY = 0.9
 LEAST_COVERAGE = 0.6
@@ -68,6 +75,55 @@ def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> Threshol
     least_images = min(math.ceil(LEAST_COVERAGE * len(labels)), len(confidence))
     lowest = float(confidence[max(on_target.max(initial=0), least_images) - 1])
     return Thresholds(math.floor(lowest * 10**DIGITS) / 10**DIGITS, margin)
+
+
+def fit_agreement(model: EmotionModel, voted: Dataset) -> float | None:
+    """Return the temperature with which first probabilities come closest to shares of votes.
+
+    The dataset is from `with_all_votes`. None: it has too few images.
+    """
+    if len(voted) < LEAST_IMAGES:
+        return None
+    evaluation = evaluate_model(model, voted)
+    place = np.arange(len(voted)), evaluation.predictions
+
+    def loss(log_temperature: float) -> float:
+        softened = apply_temperature(evaluation.probabilities, float(np.exp(log_temperature)))
+        return float(np.square(softened[place] - evaluation.votes[place]).mean())
+
+    best = minimize_scalar(loss, bounds=(-2, 2), method="bounded").x
+    return round(float(np.exp(best)), DIGITS)
+
+
+def measure_agreement(model: EmotionModel, voted: Dataset) -> dict | None:
+    """Return what a model says of 10 people beside what they voted; None if it says nothing.
+
+    The dataset is from `with_all_votes`.
+    """
+    thresholds = read_thresholds(model.card)
+    if thresholds.agreement_temperature is None or not len(voted):
+        return None
+    evaluation = evaluate_model(model, voted)
+    rows, votes = evaluation.probabilities.tolist(), PEOPLE * evaluation.votes
+    said = np.array([thresholds.agreement(row) for row in rows])
+    first = votes[np.arange(len(votes)), evaluation.predictions]
+    split = np.array([not thresholds.met_by(row) for row in rows])
+    named = [
+        votes[at, list(likely_classes(dict(enumerate(rows[at]))))].sum()
+        for at in np.flatnonzero(split)
+    ]
+    return {
+        "images": len(said),
+        "mean_absolute_error": float(np.abs(said - first).mean()),
+        "mean_error": float((said - first).mean()),
+        "said": [
+            {"said": number, "named": float(first[said == number].mean()), "images": count}
+            for number, count in sorted(Counter(said.tolist()).items())
+        ],
+        "split_images": len(named),
+        "split_first": mean_of(first[split]),
+        "split_named": mean_of(np.array(named)),
+    }
 
 
 def _clear_margin(leads: np.ndarray, right: np.ndarray) -> float:

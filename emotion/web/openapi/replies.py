@@ -20,7 +20,8 @@ KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [ID]}
 def example_results() -> dict:
     """Return results as they are for a photo with one face."""
     values = (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01)
-    face = FoundFace((412, 160, 236, 236), 8.4127, dict(zip(EMOTIONS, values, strict=True)))
+    chances = dict(zip(EMOTIONS, values, strict=True))
+    face = FoundFace((412, 160, 236, 236), 8.4127, chances, agreement=6)
     results = results_to_dict([face], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
     return results | {"model": EXAMPLE_NAMES | results["model"]}
 
@@ -78,6 +79,12 @@ Face = reply(
     confidence=Share,
     probabilities=about(dict[str, Share], "in the model's order; they sum to 1"),
     sure=about(bool, "whether the answer is clear enough to rely on"),
+    agreement=about(
+        int | None,
+        "how many of 10 people would name the emotion; null if the model cannot say",
+        ge=0,
+        le=10,
+    ),
     verdict=about(str, "the answer in a few words"),
     candidates=about(list[str], "what it may be", min_length=1, max_length=3),
     runner_up=about(str | None, "the second candidate; null if there is one only"),

@@ -7,7 +7,7 @@ from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import ModelError
-from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES
+from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, unsure_word
 from emotion.images.decoding import decode_photo
 from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
@@ -60,14 +60,16 @@ def frame() -> ResponseReturnValue:
 
 def words_for_script(recognizer: Recognizer) -> dict:
     """Return what the script needs to put averaged answers in the words of `emotion.faces`."""
-    names = recognizer.model.class_names
+    names, thresholds = recognizer.model.class_names, recognizer.thresholds
     return {
         "classes": [
             {"name": name, "emoji": EMOJI.get(name, ""), "color": list(color_rgb(name, names))}
             for name in names
         ],
-        "sureFrom": recognizer.thresholds.sure_from,
-        "clearMargin": recognizer.thresholds.clear_margin,
+        "sureFrom": thresholds.sure_from,
+        "clearMargin": thresholds.clear_margin,
+        "agreementTemperature": thresholds.agreement_temperature,
+        "unsure": unsure_word(thresholds.agreement_temperature is not None),
         "candidateShare": CANDIDATE_SHARE,
         "mostCandidates": MOST_CANDIDATES,
     }

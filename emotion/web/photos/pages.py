@@ -1,5 +1,6 @@
 """What the pages share: their blueprint, words for templates, and replies with files."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import BinaryIO
 from flask import Blueprint, Response, redirect, request, send_file, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.faces import short_verdict, verdict
+from emotion.faces import people_say, short_verdict, verdict
 from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
+from emotion.model.card import Card
 from emotion.text import percent
 from emotion.web.api import nothing
 from emotion.web.database import Answers
@@ -32,11 +34,28 @@ def words_for_templates() -> dict:
         "emoji": EMOJI,
         "color_rgb": color_rgb,
         "percent": percent,
+        "often_missed": often_missed,
+        "people_say": people_say,
         "short_verdict": short_verdict,
         "verdict": verdict,
         "answers_from": Answers.from_text,
         "duration": duration,
     }
+
+
+def often_missed(told: Mapping) -> list[str]:
+    """Return what the model that read a photo often misses, "disgust (38% found)", as measured."""
+    # pydantic, which reads a model's figures, is loaded when they are asked for
+    from emotion.model.figures import card_figures
+
+    offered = (Card.of(model.card) for model in current_services().models.offered())
+    card = next((card for card in offered if card.weights_sha256 == told.get("sha256")), None)
+    figures = card and card_figures(card)
+    return (
+        [f"{row.name} ({percent(row.recall)} found)" for row in figures.often_missed]
+        if figures
+        else []
+    )
 
 
 @pages.app_template_filter("moment")
