@@ -99,8 +99,9 @@ def read_thresholds(card: Mapping[str, Any] | None) -> Thresholds:
         is_usable = type(value) in (int, float) and least <= value <= most
         if not is_usable and (value is not None or name in ("sure_from", "clear_margin")):
             raise ModelError(
-                "expected a verdict with sure_from and clear_margin from 0 to 1 on the model's "
-                f"card; received {content!r}: train the model again or remove it from the card"
+                "expected a verdict with sure_from and clear_margin from 0 to 1, and perhaps an "
+                "agreement_temperature from 0.01 to 100, on the model's card; received "
+                f"{content!r}: train the model again or remove it from the card"
             )
     return Thresholds(**values)
 

@@ -111,7 +111,7 @@ class Said(Part):  # where so many of 10 people were said to agree
 
 class Agreement(Part):  # what is said of 10 people beside what 10 people said
     mean_absolute_error: Number
-    mean_error: float  # above 0: too many are said to agree
+    mean_error: Annotated[float, Field(allow_inf_nan=False)]  # above 0: too many are said to agree
     said: tuple[Said, ...]
     split_images: Count  # where people were said to be split; how many then named...
     split_first: Number | None  # ...the first class
@@ -202,7 +202,7 @@ class Figures(Numbers):
         return tuple(worsened)
 
     @property
-    def often_missed(self) -> tuple[ClassFigures, ...]:  # those found least often, rarest first
+    def often_missed(self) -> tuple[ClassFigures, ...]:  # the least often found first
         missed = [row for row in self.classes if row.recall is not None and row.recall < OFTEN]
         return tuple(sorted(missed, key=lambda row: row.recall)[:MOST_MISSED])
 

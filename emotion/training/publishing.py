@@ -27,10 +27,7 @@ from emotion.training.fitting.fitting import FitResult
 from emotion.training.measuring.evaluation import evaluate_model, fit_temperature, predict_images
 from emotion.training.measuring.measurement import measure_split
 from emotion.training.measuring.report import write_report
-from emotion.training.measuring.selective import (
-    fit_agreement,
-    verdict_facts,
-)
+from emotion.training.measuring.selective import fit_agreement, verdict_facts
 from emotion.training.placing import Published, publish_finished, report_of, staged
 from emotion.training.settings import TrainingSettings
 

@@ -104,6 +104,8 @@ def test_figures_and_tables_are_those_of_the_files(measured):
             assert forbidden not in shown_page
         links = dict(re.findall(r'<a href="(/model[^"]*)"(| aria-current="page")>', shown_page))
         assert [address for address, current in links.items() if current] == [path]
+    assert values_of(tables_of(default)["agreement-table"]) == [8.5, 30, 7.2, 12]
+    assert "agreement-table" not in tables
     classes, bins = figures["per_class"], [row for row in report["reliability"] if row["images"]]
     expected = {
         "class-figures": [
@@ -151,7 +153,8 @@ def test_a_report_that_does_not_belong_is_not_shown_nor_one_of_a_replaced_model(
         path.write_text(json.dumps(json.loads(whole) | damage) if damage else "[" * 100_000)
         page = page_of(app)
         assert "no confusion matrix" in words_of(page)
-        assert set(tables_of(page)) == {"class-figures", "side-by-side", "coverage"}
+        shown = {"class-figures", "side-by-side", "coverage", "agreement-table"}
+        assert set(tables_of(page)) == shown
     path.write_text(whole)
     assert "confusion-matrix" in tables_of(page_of(app))
     before, _ = files_of(own)

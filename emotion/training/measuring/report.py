@@ -99,10 +99,7 @@ def write_figure(path: Path, figure: Figure) -> None:
 def summary_lines(
     evaluation: Evaluation, one_crop: Evaluation | None = None, said: dict | None = None
 ) -> list[str]:
-    """Return the figures as lines of text for a terminal, with those of one crop if there are.
-
-    `said` is from `measure_agreement`.
-    """
+    """Return the figures as lines of text for a terminal; `said` is from `measure_agreement`."""
     figures, confident = evaluation.figures(), evaluation.coverage_row(CONFIDENT_COVERAGE)
     low, high = figures["accuracy_interval_95"]
     leak_free, agreement = evaluation.leak_free(), evaluation.vote_agreement()

@@ -51,11 +51,8 @@ def often_missed(told: Mapping) -> list[str]:
     offered = (Card.of(model.card) for model in current_services().models.offered())
     card = next((card for card in offered if card.weights_sha256 == told.get("sha256")), None)
     figures = card and card_figures(card)
-    return (
-        [f"{row.name} ({percent(row.recall)} found)" for row in figures.often_missed]
-        if figures
-        else []
-    )
+    rows = figures.often_missed if figures else ()
+    return [f"{row.name} ({percent(row.recall)} found)" for row in rows]
 
 
 @pages.app_template_filter("moment")
