@@ -40,16 +40,17 @@ from emotion.errors import ModelError
 # files of OpenCV's wheel, whether they see the mirror image, and what a hit adds to the logit:
 # about what logistic regressions on the doubtful faces of photographs say
 CASCADES = (
-    ("haarcascade_frontalface_alt.xml", False, 1.4),
-    ("haarcascade_frontalface_alt2.xml", False, 1.1),
-    ("haarcascade_profileface.xml", False, 1.5),
-    ("haarcascade_profileface.xml", True, 1.5),
+    ("haarcascade_frontalface_alt.xml", False, 1.6),
+    ("haarcascade_frontalface_alt2.xml", False, 1.2),
+    ("haarcascade_profileface.xml", False, 1.1),
+    ("haarcascade_profileface.xml", True, 1.1),
 )
 CASCADE_FACE_PX = 32  # size to which a face is scaled for the cascades
 CASCADE_SPREAD = 1.5  # side of what they see, in sides of the face
 CASCADE_OVERLAP = 0.45  # how much (intersection over union) a hit must agree with the face
 
 LEAST_ROLL_DEGREES = 10.0  # a head tilted less counts as upright
+MOST_ROLL_DEGREES = 55.0  # the networks learned no heads that are tilted more
 
 
 class _Cascades(threading.local):
@@ -101,7 +102,11 @@ class FaceDetector:
             found += [face for face in seen if face.score > settings.first_threshold]
         again = look_closely(self._verifier, closer, merge_boxes(found))
         settled = [self._settled(face, closer) for face in again]
-        sure = [face for face in settled if face.score > settings.face_threshold]
+        sure = [
+            face
+            for face in settled
+            if face.score > settings.face_threshold and abs(face.roll_degrees) < MOST_ROLL_DEGREES
+        ]
         faces = clip_boxes(merge_boxes(sure), grey.shape)
         faces.sort(key=lambda face: (face.box_xywh[:2], face.box_xywh))
         return tuple(

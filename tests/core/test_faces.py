@@ -78,8 +78,8 @@ def test_faces_of_any_size_and_such_as_fill_the_photo_are_found(detector, astron
 
 def test_tiny_faces_are_not_looked_for_beside_a_large_one(detector, astronaut):
     photo = astronaut.copy()
-    tiny = cv2.resize(astronaut[30:200, 140:310], (48, 48), interpolation=cv2.INTER_AREA)
-    photo[10:58, 10:58] = tiny
+    tiny = cv2.resize(astronaut[30:200, 140:310], (36, 36), interpolation=cv2.INTER_AREA)
+    photo[10:46, 10:46] = tiny
     assert len(detector.detect(photo)) == 1
     everywhere = FaceDetector(replace(detector.settings, small_beside_px=0))
     assert len(everywhere.detect(photo)) == 2
