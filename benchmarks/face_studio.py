@@ -97,7 +97,7 @@ class Studio:
             new_roll = (roll + tilt) * (-1 if is_mirrored else 1)
             new_roll = (new_roll + 180) % 360 - 180
             faces.append((*middle, size * face_px / face[2], new_roll, score))
-        if chance.random() < 0.25:
+        if chance.random() < 0.35:
             middle = matrix[:, :2] @ np.subtract(face[:2], 0.5) + matrix[:, 2] + 0.5
             self._cover(image, middle, face_px)
         return image, faces

@@ -50,7 +50,7 @@ CASCADE_SPREAD = 1.5  # side of what they see, in sides of the face
 CASCADE_OVERLAP = 0.45  # how much (intersection over union) a hit must agree with the face
 
 LEAST_ROLL_DEGREES = 10.0  # a head tilted less counts as upright
-MOST_ROLL_DEGREES = 55.0  # the networks learned no heads that are tilted more
+MOST_ROLL_DEGREES = 50.0  # the networks learned no heads that are tilted more
 
 
 class _Cascades(threading.local):
@@ -87,6 +87,7 @@ class FaceDetector:
         if short_px < SMALLEST_PHOTO_SIDE_PX:
             return ()
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        cv2.normalize(grey, grey, 0, 255, cv2.NORM_MINMAX)  # for photos that are dark all over
         smallest_px = max(settings.smallest_face_px, settings.smallest_face_share * short_px)
         # down to the view that is filled by a face of the largest size
         views = halved_views(grey, PLACE_FACES_PX[0] / smallest_px, PLACE_FACES_PX[1] - 6)
