@@ -195,7 +195,7 @@ def keep(folder: Path, class_name: str, crop: bytes) -> str:
     """
     # a model's card comes from outside
     if class_name.startswith(".") or Path(class_name).name != class_name or "\\" in class_name:
-        raise errors.ModelError(f"expected a name fit for a folder; received {class_name!r}")
+        raise errors.ModelError(f"expected a name fit for folders; received {class_name!r}")
     name = f"{class_name}/{secrets.token_hex(16)}.png"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
