@@ -45,15 +45,10 @@ def annotate(
 ) -> np.ndarray:
     """Return a copy of a photo, (H, W, 3) uint8 RGB, with every face boxed, numbered and labelled.
 
-    A sure answer has the colour of its class; an unsure one is white and dashed and says so.
-    Labels stand where they cover neither a face nor another label; where a crowd leaves no room
-    for words, a label is the number alone, which the list of results explains.
-
-    Args:
-        numbers: of each face, such as that of its track; without them they count from 1.
-        bars: whether to draw the probabilities of all classes beside each face that leaves room.
-        sides: of moving pictures: remembers on which side of each number the bars stood, so that
-            they stay there while there is room.
+    A sure answer has the colour of its class; an unsure one is white and dashed and says so. Labels
+    cover neither a face nor another label; in a crowd they are the numbers alone, by default from
+    1. `bars` of all classes stand beside faces that leave room; in moving pictures `sides`, number
+    -> side, keeps them where they were.
     """
     canvas = image.copy()
     size_wh = canvas.shape[1::-1]
@@ -122,9 +117,7 @@ def _color(face: Face) -> Color:
     return color_rgb(face.emotion, tuple(face.probabilities)) if face.sure else UNSURE_COLOR_RGB
 
 
-def _outline(
-    canvas: np.ndarray, box: Rectangle, color: Color, width: int, dashed: bool = False
-) -> None:
+def _outline(canvas, box: Rectangle, color: Color, width: int, dashed: bool = False) -> None:
     """Draw the sides of a rectangle, towards its inside; a dash at each corner if dashed."""
     (left, top, right, bottom), inner = box, width - 1
 
@@ -157,14 +150,8 @@ def _paste(canvas: np.ndarray, patch: np.ndarray, left: float, top: float) -> No
     part[:] = inside[: part.shape[0], : part.shape[1]]
 
 
-def _best_place(
-    corners: Sequence[tuple[float, float, str]],
-    wh: tuple[float, float],
-    photo_wh: Size,
-    obstacles: Sequence[Rectangle],
-    favourite: int | None = None,
-) -> tuple[float, int, Rectangle] | None:
-    """Return (area covered, number, rectangle) of the corner where a thing covers least.
+def _best_place(corners, wh, photo_wh: Size, obstacles: Sequence[Rectangle], favourite=None):
+    """Return (area covered, number, rectangle) of the corner where a thing covers least, or None.
 
     Of equals it is the favourite, else the first. Corners are (left, top, the directions in which
     the thing may be slid into the photo).
@@ -285,9 +272,7 @@ def _bars(face: Face, size: int, bar_length: float) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=32)
-def _empty_bars(
-    names: tuple[str, ...], size: int, bar_length: float
-) -> tuple[np.ndarray, int, int, int]:
+def _empty_bars(names: tuple[str, ...], size: int, bar_length: float) -> tuple:
     """Return empty bars, not to be changed; height of a row, start and length of a bar in px."""
     length_of = _font(size).getlength
     row, full = round(size * 1.3), round(size * bar_length)

@@ -1,7 +1,4 @@
-"""Every kind of error, with what the web app answers to it.
-
-A message says what was expected, what was received, and what to do.
-"""
+"""Every kind of error, and what the web app answers; a message: expected, received, what to do."""
 
 import errno
 
@@ -41,9 +38,7 @@ class ModelError(EmotionError):
 
     status, title = 503, "No model is loaded"
     advice = "Please try again later."
-    public: str | None = (
-        "Photos cannot be read at the moment: the server runs, but without its model."
-    )
+    public: str | None = "Photos cannot be read at the moment: the server has no model."
 
 
 class ChosenModelError(ModelError):  # not the default: a visitor chose it

@@ -10,28 +10,19 @@ LINE_EVERY_S = 30.0
 
 @contextlib.contextmanager
 def progress_bar(unit: str, total: int | None, stream: TextIO) -> Iterator[Callable[..., None]]:
-    """Give a function that shows how much is done: `show(12, "2 problems")`.
-
-    What is done at the first call does not count for the speed. Total None: not known.
-    """
+    """Give a function that shows how much is done: `show(12, "2 problems")`."""
     from tqdm import tqdm  # only long work waits for it
 
     is_terminal = stream.isatty()
-    with tqdm(
-        total=total,
-        unit=f" {unit}",
-        file=stream if is_terminal else io.StringIO(),
-        ncols=None if is_terminal else 0,
-        dynamic_ncols=is_terminal,
-        mininterval=0.1 if is_terminal else LINE_EVERY_S,
-        miniters=1,
-        leave=False,
-    ) as bar:
+    how = {"file": stream, "dynamic_ncols": True, "mininterval": 0.1}
+    if not is_terminal:
+        how = {"file": io.StringIO(), "ncols": 0, "mininterval": LINE_EVERY_S}
+    with tqdm(total=total, unit=f" {unit}", miniters=1, leave=False, **how) as bar:
         is_first = True
 
         def show(done: int, extra: str = "") -> None:
             nonlocal is_first
-            if is_first:
+            if is_first:  # what was done before does not count for the speed
                 bar.initial, bar.n, is_first = done, done, False
             bar.set_postfix_str(extra, refresh=False)
             if bar.update(done - bar.n) and not is_terminal:

@@ -37,9 +37,7 @@ def quality_notes(
     elif (grey >= WHITE).mean() >= BURNT_FROM:
         notes.append("Overexposed face: use softer light or a shorter exposure")
     elif high - low < FLAT_BELOW:
-        notes.append(
-            "Pale face, almost without contrast: clean the lens and avoid light from behind"
-        )
+        notes.append("Pale face, almost no contrast: clean the lens and avoid light from behind")
     is_at_edge = min(x, y) <= 0 or x + width >= photo_wh[0] or y + height >= photo_wh[1]
     if is_at_edge and shorter < CUT_BELOW * longer:
         notes.append("Face partly outside the photo: take one with the whole face in it")

@@ -61,10 +61,7 @@ class Recognizer:
     def load(
         cls, model: str | Path = DEFAULT_MODEL, detector: Detector | None = None
     ) -> "Recognizer":
-        """Return a recognizer with the model of these files; raises ModelError.
-
-        `model` is their folder and name; a suffix such as .h5 may stand behind it.
-        """
+        """Return a recognizer with a model: its files' folder and name. Raises ModelError."""
         # OpenCV counts the processors of the machine, not those that its container may use.
         cv2.setNumThreads(min(cv2.getNumThreads(), available_cpus()))
         return cls(load_model(stem_of(model)), detector)

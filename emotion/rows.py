@@ -95,10 +95,7 @@ def photo_columns(class_names: Iterable[str]) -> dict[str, type]:
 
 
 def photo_rows(name: str, results: Mapping[str, Any] | str) -> list[dict[str, Any]]:
-    """Return the rows of a photo, one a face or one without a face.
-
-    `results` is from `results_to_dict`, or a sentence that says why there are none.
-    """
+    """Return a row a face, or one without; results of `results_to_dict`, or why there are none."""
     if isinstance(results, str):
         return [{"photo": name, "problem": results}]
     faces = enumerate(results["faces"], 1)

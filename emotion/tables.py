@@ -34,11 +34,7 @@ class TableSink:
     """Writes rows to a table: `with TableSink(path, {"frame": int}) as sink: sink.write(row)`."""
 
     def __init__(
-        self,
-        path: Path,
-        columns: Columns,
-        metadata: Mapping[str, str] = MappingProxyType({}),
-        first_rows: Iterable[Mapping] = (),
+        self, path: Path, columns: Columns, metadata: Mapping = MappingProxyType({}), first_rows=()
     ):
         """Take the file, which will be replaced, and its columns; raises TableError.
 
@@ -88,9 +84,7 @@ class TableSink:
 def check_suffix(path: Path) -> None:
     """Raise a TableError where no table of this suffix is known."""
     if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise TableError(
-            f"expected a table ending in {', '.join(TABLE_SUFFIXES)}; received {path.name}"
-        )
+        raise TableError(f"expected a table ending in {', '.join(TABLE_SUFFIXES)}; received {path}")
 
 
 class _Lines:

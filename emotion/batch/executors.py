@@ -182,9 +182,7 @@ def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
                 yield job, PhotoAnswer(problem=TWICE_LOST, is_final=False)
 
 
-def _round(
-    jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callable[[], int]
-) -> Answers:
+def _round(jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callable) -> Answers:
     """Yield answers until there are no more jobs or a worker died; return what it had in hand."""
     lost: list[Job] = []
     pending: dict[Future, Job] = {}

@@ -76,13 +76,9 @@ def run_batch(
         f"{table} still holds what it held before: the same command goes on and then replaces it"
         for table in held_back
     ]
-    return BatchReport(
-        **vars(run.progress),
-        gone=len(run.gone),
-        seconds=time.monotonic() - start_s,
-        notes=tuple(notes),
-        first_problems=tuple(run.first_problems),
-    )
+    told = {"notes": tuple(notes), "first_problems": tuple(run.first_problems)}
+    spent_s = time.monotonic() - start_s
+    return BatchReport(**vars(run.progress), gone=len(run.gone), seconds=spent_s, **told)
 
 
 class _Run:
@@ -116,14 +112,10 @@ class _Run:
         if is_otherwise:
             root = self.root and str(self.root)
             store.set(settings=identity, root=root, tables_are_current=False)
-        self.worker_settings = pickle.dumps(
-            WorkerSettings(
-                **vars(settings) | {"model": portable_stem(settings.model)},
-                model_sha256=model.sha256,
-                threads=workers.threads,
-                is_remote=workers.is_remote,
-            )
-        )
+        how = vars(settings) | {"model": portable_stem(settings.model)}
+        how |= {"model_sha256": model.sha256, "threads": workers.threads}
+        worker = WorkerSettings(**how, is_remote=workers.is_remote)
+        self.worker_settings = pickle.dumps(worker)
         metadata = {"model": model.name, "model_sha256": model.sha256}
         self.tables = Tables(outputs, photo_columns(model.class_names), metadata, store)
 
@@ -243,11 +235,7 @@ def _identity(model: EmotionModel, settings: BatchSettings) -> dict:
     detector = settings.make_detector()
     # equal detectors pickle alike; where they should not, photos are done once too often
     searched = hashlib.sha256(pickle.dumps(detector)).hexdigest()
-    return {
-        "schema": SCHEMA,
-        "model": model.name,
-        "model_sha256": model.sha256,
-        "card": hashlib.sha256(repr(model.card).encode()).hexdigest(),
-        "detector": f"{type(detector).__name__} {searched}",
-        "limits": repr(DEFAULT_LIMITS),
-    }
+    facts = {"schema": SCHEMA, "model": model.name, "model_sha256": model.sha256}
+    facts["card"] = hashlib.sha256(repr(model.card).encode()).hexdigest()
+    facts["detector"] = f"{type(detector).__name__} {searched}"
+    return facts | {"limits": repr(DEFAULT_LIMITS)}

@@ -116,12 +116,8 @@ OPTIONS = (
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of a command line. Raises UsageError."""
-    parser = _Parser(
-        prog="emotion_detector.py",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = {"prog": "emotion_detector.py", "description": DESCRIPTION, "epilog": EPILOG}
+    parser = _Parser(**about, formatter_class=argparse.RawDescriptionHelpFormatter)
     group = parser
     for row in OPTIONS:
         if isinstance(row, str):
@@ -189,9 +185,7 @@ def _check_results(wanted: Sequence[tuple], texts: Sequence[str]) -> None:
     seen = set()
     for option, path, suffixes in wanted:
         if path.suffix.lower() not in suffixes:
-            raise UsageError(
-                f"expected a file ending in {', '.join(suffixes)} for --{option}; received {path}"
-            )
+            raise UsageError(f"expected {', '.join(suffixes)} for --{option}; received {path}")
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             words = f"expected a file in a folder that can be written to for --{option}"
             raise SourceError(f"{words}; received {path}")

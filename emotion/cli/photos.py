@@ -11,16 +11,7 @@ from pathlib import Path
 
 from emotion.cli.options import choose_window
 from emotion.cli.sources import PhotoSource, PhotosSource
-from emotion.cli.tools import (
-    STDOUT,
-    TITLE,
-    Tools,
-    detector_for,
-    json_stream,
-    load,
-    tell,
-    write_lines,
-)
+from emotion.cli.tools import STDOUT, TITLE, Tools, detector_for, json_out, load, tell, write_lines
 from emotion.drawing import annotate
 from emotion.images.encoding import write_image
 from emotion.progress import progress_bar
@@ -39,7 +30,7 @@ def read_photo(source: PhotoSource, options: argparse.Namespace, tools: Tools) -
     if options.output:
         write_image(options.output, annotate(source.photo.full, faces))
     if options.json:
-        with json_stream(options.json) as stream:
+        with json_out(options.json) as stream:
             content = results_to_dict(faces, source.photo.size_wh, model.name, model.sha256)
             stream.write(json.dumps(content, indent=2) + "\n")
     if options.json != STDOUT:
@@ -72,7 +63,7 @@ def read_photos(source: PhotosSource, options: argparse.Namespace) -> int:
         if not (options.table or options.output):  # nothing is to stay
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="emotion-"))
             outputs = BatchOutputs((Path(folder) / "faces.jsonl",))
-        stream = stack.enter_context(json_stream(options.json)) if options.json else None
+        stream = stack.enter_context(json_out(options.json)) if options.json else None
         show = None
         # no bar between lines on the same terminal
         has_lines = prints_lines or options.json == STDOUT

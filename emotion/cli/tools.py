@@ -46,7 +46,7 @@ def write_lines(lines: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def json_stream(path: Path) -> Iterator[TextIO]:
+def json_out(path: Path) -> Iterator[TextIO]:
     """Give stdout for "-", else a file that appears at the end and is kept when interrupted."""
     if path == STDOUT:
         yield sys.stdout

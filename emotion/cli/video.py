@@ -7,7 +7,7 @@ import sys
 
 from emotion.cli.options import choose_window
 from emotion.cli.sources import VideoSource
-from emotion.cli.tools import STDOUT, TITLE, Tools, json_stream, load, tell, write_lines
+from emotion.cli.tools import STDOUT, TITLE, Tools, json_out, load, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.rows import face_to_dict, results_to_dict
 from emotion.video.outputs import Progress, VideoOutputs, analyse_video
@@ -21,9 +21,8 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
     """Follow the faces of a video or camera into all that is wanted of it; return the exit code."""
     wants_window = choose_window(options, source, tools)
     recognizer = load(options, source, tools)
-    outputs = VideoOutputs(
-        options.output, tuple(options.table), options.summary, options.timeline, not options.no_bars
-    )
+    files = options.output, tuple(options.table), options.summary, options.timeline
+    outputs = VideoOutputs(*files, not options.no_bars)
     builder, viewers, on_progress = SummaryBuilder(), [], None
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(source.target, tools.open_capture))
@@ -31,7 +30,7 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
             tell("no window can be opened here; Ctrl-C stops")
         stack.callback(tell_summary, video, builder, options)
         if options.json:
-            stream = stack.enter_context(json_stream(options.json))
+            stream = stack.enter_context(json_out(options.json))
 
             def write_line(seen: FrameFaces) -> bool:
                 model, size_wh = recognizer.model, seen.image.shape[1::-1]
@@ -58,16 +57,9 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
                 show(progress.frames_done)
                 return True
 
-        report = analyse_video(
-            recognizer,
-            video,
-            outputs,
-            options.detect_every,
-            viewers,
-            on_progress,
-            is_mirrored=options.mirror,
-            builder=builder,
-        )
+        how = {"is_mirrored": options.mirror, "builder": builder, "on_progress": on_progress}
+        every = options.detect_every
+        report = analyse_video(recognizer, video, outputs, every, viewers, **how)
     if report.sound_problem:
         tell(f"warning: {video.name}: {report.sound_problem}")
     return 0

@@ -55,9 +55,7 @@ def check_bytes(size: int, limits: ImageLimits) -> None:
         raise errors.EmptyImageError("expected an image; received an empty file")
     if size > limits.max_bytes:
         allowed, received = f"{limits.max_bytes / 2**20:g} MB", f"{size / 2**20:.1f} MB"
-        raise errors.ImageTooLargeError(
-            f"expected a file of at most {allowed}; received {received}"
-        )
+        raise errors.ImageTooLargeError(f"expected a file of up to {allowed}; received {received}")
 
 
 def check_size(size_wh: tuple[int, int], limits: ImageLimits) -> None:
@@ -76,9 +74,8 @@ def check_pixels(size_wh: tuple[int, int], limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
         allowed = f"{limits.max_pixels / 1e6:g} megapixels"
         received = f"{width}x{height} ({width * height / 1e6:.4g} megapixels)"
-        raise errors.ImageDimensionsError(
-            f"expected an image of at most {allowed}; received {received}"
-        )
+        words = f"expected an image of at most {allowed}; received {received}"
+        raise errors.ImageDimensionsError(words)
 
 
 def check_jpeg(content: bytes) -> None:
@@ -120,9 +117,7 @@ def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
         # a size of 0 means "to the end of the file"
         end = start + max(size, 8) if size else len(content)
         if end > len(content):
-            raise errors.DamagedImageError(
-                f"expected a whole {kind} image; received one that is cut off"
-            )
+            raise errors.DamagedImageError(f"expected a whole {kind}; received one that is cut off")
         if name == b"meta":
             for found in re.finditer(rb"ispe.{4}(.{8})", content[start:end], re.DOTALL):
                 check_pixels(struct.unpack(">II", found[1]), limits)
@@ -143,9 +138,7 @@ def canvas_size(kind: str, content: bytes) -> tuple[int, int]:
     if chunk == b"VP8 " and content[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", content, 26)
         return width & 0x3FFF, height & 0x3FFF
-    raise errors.DamagedImageError(
-        "expected a whole WebP image; received one without a picture header"
-    )
+    raise errors.DamagedImageError("expected a whole WebP image; received one without a header")
 
 
 def check_tiff_directory(content: bytes) -> None:
@@ -168,18 +161,14 @@ def check_tiff_directory(content: bytes) -> None:
     if end > len(content) or entry_count > 2**16:
         raise errors.DamagedImageError("expected a whole TIFF image; received one that is cut off")
     firsts = {}
-    for tag, field_type, count, value in struct.iter_unpack(
-        sign + entry_format, content[start:end]
-    ):
-        value_bytes = _TIFF_VALUE_BYTES.get(field_type, 0)
+    for tag, kind, count, value in struct.iter_unpack(sign + entry_format, content[start:end]):
+        value_bytes = _TIFF_VALUE_BYTES.get(kind, 0)
         # a field too large for its entry lies elsewhere in the file
         is_elsewhere = count * value_bytes > len(value)
         offset = int.from_bytes(value, order)
         is_outside = is_elsewhere and offset + count * value_bytes > len(content)
         if is_outside or (value_bytes != 1 and count > _TIFF_MAX_VALUES):
-            raise errors.DamagedImageError(
-                "expected a whole TIFF image; received one with broken tags"
-            )
+            raise errors.DamagedImageError("expected a whole TIFF image; received broken tags")
         first = content[offset : offset + value_bytes] if is_elsewhere else value[:value_bytes]
         firsts[tag] = int.from_bytes(first, order)
     if _TIFF_DNG_VERSION in firsts or firsts.get(_TIFF_NEW_SUBFILE_TYPE, 0) & 1:

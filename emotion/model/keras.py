@@ -149,9 +149,8 @@ def write_fast_form(files: ModelFiles) -> None:
             _require_same_answers(model, part)
             write_json(seal, {"sha256": sha256_of(part)} | hashes)
     except OSError as error:
-        raise ModelError(
-            f"expected to write {files.fast_form}; received: {error.strerror or error}"
-        ) from error
+        reason = error.strerror or error
+        raise ModelError(f"expected to write {files.fast_form}; received: {reason}") from error
     except LOAD_ERRORS as error:
         raise ModelError(
             f"expected {files.name} to be convertible to ONNX; it is not ({_reason(error)})"

@@ -108,26 +108,20 @@ def evaluate(options: argparse.Namespace) -> None:
     names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
     lists, notes = protocols.read_lists(options.subset, names)
     result = measure_split(model, split, bool(options.report), voted)
-    summary, rows = result.summary(), []
+    summary, rows, lines = result.summary(), [], []
     if options.protocol:
         rule = protocols.PROTOCOLS[options.protocol][1]
         rows = protocols.protocol_rows(options.protocol, model, split, options.split, result)
         summary |= {"protocol": {"name": options.protocol, "source": rule, "rows": rows}}
-    summary["subsets"] = [
-        protocols.row_of(name, result.evaluation.where(mask)) for name, mask in lists.items()
-    ]
-    if options.json:
-        print(json.dumps(summary, indent=1))
-    else:
-        seen = ", averaged with the mirrored faces" if model.serving.mirrored else ""
-        notes = [f"Note: {note}" for note in (*model.notes, *notes)]
-        print(f"{model.name} ({model.sha256[:12]}) on {model.runtime}{seen}", *notes, sep="\n")
-        if rows:
-            print("", f"Protocol {options.protocol}: {rule}", sep="\n")
-        if rows := [*rows, *summary["subsets"]]:
-            print("", *protocols.row_lines(rows), sep="\n")
-        lines = summary_lines(result.evaluation, result.one_crop, result.agreement)
-        _print_split(options.split, [*split.notes, *lines])
+        lines = ["", f"Protocol {options.protocol}: {rule}"]
+    subsets = {name: result.evaluation.where(mask) for name, mask in lists.items()}
+    summary["subsets"] = [protocols.row_of(*each) for each in subsets.items()]
+    if rows := [*rows, *summary["subsets"]]:
+        lines += ["", *protocols.row_lines(rows)]
+    of_split = summary_lines(result.evaluation, result.one_crop, result.agreement)
+    lines += _titled(options.split, [*split.notes, *of_split])
+    about = f"on {model.runtime}" + ", averaged with the mirrored faces" * model.serving.mirrored
+    _print_measured(options, summary, model, about, notes, lines)
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
         print(f"\nWrote {path}", file=sys.stderr)
@@ -149,9 +143,8 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
         YunetDetector(path)  # a network that is missing is known here, not in each worker
         settings = replace(settings, make_detector=partial(YunetDetector, path))
     source = user_path(options.photos)
-    found, notes = photographs.read_photographs(
-        source, model.class_names, options.groups, options.subset
-    )
+    chosen = options.groups, options.subset
+    found, notes = photographs.read_photographs(source, model.class_names, *chosen)
     with contextlib.ExitStack() as stack:
         folder = Path(options.report or stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,18 +155,12 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
         figures = photographs.measure_photographs(read, model)
         if options.report:
             photographs.write_photographs(folder, read, figures, model)
-    if options.json:
-        print(json.dumps(figures, indent=1))
-    else:
-        notes = [f"Note: {note}" for note in (*model.notes, *notes)]
-        head = f"{model.name} ({model.sha256[:12]}) on {len(read):,} of {len(found):,} photos"
-        print(head, *notes, sep="\n")
-        _print_skipped([f"{name}: {why}" for name, why in figures["unreadable"].items()])
-        print(*photographs.photograph_lines(figures), sep="\n")
+    lines = _skipped([f"{name}: {why}" for name, why in figures["unreadable"].items()])
+    lines += photographs.photograph_lines(figures)
+    about = f"on {len(read):,} of {len(found):,} photos"
+    _print_measured(options, figures, model, about, notes, lines)
     if options.report:
-        print(
-            f"\nWrote photographs.json, photographs.csv and faces.csv to {folder}", file=sys.stderr
-        )
+        print(f"\nWrote photographs.json, photographs.csv, faces.csv to {folder}", file=sys.stderr)
     if is_interrupted:
         raise KeyboardInterrupt
 
@@ -277,18 +264,12 @@ def read_for_training(settings: TrainingSettings):
     what = "Kept" if leaks.kept else "Removed"
     lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
     lines += [f"{what} {count:,} {images}" for images, count in leaked.items() if count]
-    print(*lines, sep="\n")
-    _print_skipped(dataset.unreadable)
+    print(*lines, *_skipped(dataset.unreadable), sep="\n")
     return dataset, leaks
 
 
-def read_split(
-    settings: TrainingSettings, options: argparse.Namespace, stem: Path, class_names: Sequence[str]
-):
-    """Return the images of `--split`, with the classes and the kind of labels of a model.
-
-    Then those that anybody voted on, if it answers as people do, else None.
-    """
+def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Path, class_names):
+    """Return the images of `--split`, labelled as a model answers, and those with votes or None."""
     from emotion.training.data.datasets import match_classes, read_datasets
     from emotion.training.data.splits import make_splits
     from emotion.training.data.votes import with_all_votes, with_majority_labels
@@ -358,17 +339,25 @@ def _print_published(published) -> None:
     if published.answers == "votes":
         print("\nThe model that answers as most people who saw the faces (FER+) do:")
     for name, result in published.results.items():
-        _print_split(name, summary_lines(result.evaluation, result.one_crop, result.agreement))
+        lines = summary_lines(result.evaluation, result.one_crop, result.agreement)
+        print(*_titled(name, lines), sep="\n")
     stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
 
 
-def _print_skipped(skipped: Sequence[str]) -> None:
-    for line in skipped[:SKIPPED_LINES]:
-        print(f"Skipped {line}")
-    if len(skipped) > SKIPPED_LINES:
-        print(f"Skipped {len(skipped) - SKIPPED_LINES} more")
+def _print_measured(options: argparse.Namespace, figures: dict, model, about, notes, lines) -> None:
+    if options.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        notes = [f"Note: {note}" for note in (*model.notes, *notes)]
+        print(f"{model.name} ({model.sha256[:12]}) {about}", *notes, *lines, sep="\n")
 
 
-def _print_split(name: str, lines: Sequence[str]) -> None:
-    print("", name.replace("_", " ").capitalize(), *lines, sep="\n")
+def _skipped(problems: Sequence[str]) -> list[str]:
+    more = len(problems) - SKIPPED_LINES
+    lines = [f"Skipped {line}" for line in problems[:SKIPPED_LINES]]
+    return [*lines, f"Skipped {more} more"] if more > 0 else lines
+
+
+def _titled(split: str, lines: Sequence[str]) -> list[str]:
+    return ["", split.replace("_", " ").capitalize(), *lines]

@@ -20,7 +20,8 @@ from emotion.training.data.splits import make_splits
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
 from emotion.training.measuring.evaluation import Evaluation, fit_temperature, predict_images
-from emotion.training.measuring.report import summary_lines, write_evaluation
+from emotion.training.measuring.measurement import SplitResult
+from emotion.training.measuring.report import summary_lines, write_split
 from emotion.training.settings import TrainingSettings
 
 
@@ -120,7 +121,7 @@ def write_cross_validation(folder: Path, result: CrossValidation) -> Path:
     head = ("name", "fold", "true_class", "answer", "probability")
     cells = zip(names, folds, true, answers, sure, strict=True)
     write_csv(folder / "predictions.csv", [dict(zip(head, row, strict=True)) for row in cells])
-    write_evaluation(folder, pooled, result.images)
+    write_split(folder, SplitResult(pooled, None, (), result.images, None))
     return summary
 
 

@@ -126,16 +126,9 @@ def choose_serving(network: keras.Model, validation: Dataset) -> dict:
 
 
 def _finish(
-    stem: Path,
-    network: keras.Model,
-    class_names: Sequence[str],
-    settings: TrainingSettings,
-    facts: dict,  # for the card
-    dataset: Dataset | None,
-    leaks: Leaks | None,
-    history: Sequence[dict] = (),
+    stem: Path, network, class_names, settings, facts: dict, dataset, leaks, history=()
 ) -> Published:
-    """Calibrate, save and measure a network at `stem`, or without data only save it."""
+    """Calibrate, save and measure a network, or without data only save it; `facts`: of its card."""
     files, voted = ModelFiles(stem), None
     if dataset is not None:
         dataset, voted = _as_answered(dataset, facts, settings)
@@ -182,10 +175,7 @@ def _finish(
 
 
 def renew_card(stem: Path, settings: TrainingSettings, dataset: Dataset) -> Published:
-    """Measure a saved model anew on the data of its card; renew card and report.
-
-    Raises TrainingError where there is no card or it names other data.
-    """
+    """Measure a saved model anew, renew its card; TrainingError if the card names other data."""
     files = ModelFiles(stem)
     card, history = read_card(files.card) or {}, []  # without a card no data is that of its card
     dataset, voted = _as_answered(dataset, card, settings)
@@ -213,13 +203,7 @@ def _as_answered(
     return with_majority_labels(dataset, path), with_all_votes(held_out, path)
 
 
-def _measure(
-    stem: Path,
-    model: EmotionModel,
-    dataset: Dataset,
-    voted: Dataset | None,
-    history: Sequence[dict],
-) -> Published:
+def _measure(stem: Path, model: EmotionModel, dataset: Dataset, voted, history) -> Published:
     """Measure a saved model on all that it did not learn from; write its card and report."""
     files, card = ModelFiles(stem), dict(model.card)
     validation = evaluate_model(model, dataset.split("validation"))

@@ -4,7 +4,7 @@ import logging
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -31,7 +31,6 @@ WEIGHT_DECAYS = (1e-4, 5e-2)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
 SHOWN_TRIALS = 20
-TRIALS_TO_COMPARE = 10  # with fewer, nothing is said about what made the difference
 
 COLUMNS = {  # of a table; the others have the names of the settings
     "learning_rate": "rate",
@@ -66,18 +65,14 @@ class Trial:  # one training run of a search
 
     def __str__(self) -> str:
         outcome = f"{self.accuracy:.2%}" if self.state == COMPLETE else self.reason or "stopped"
-        form = (
-            "{optimizer} {rate}, decay {decay}, smoothing {smoothing}, {augment}, mixup {mixup}, "
-            "batch {batch}, {schedule}"
-        )
-        return f"{outcome}; {form.format(**self.cells())}"
+        searched = list(self.cells().items())[3:]  # after number, outcome and epochs
+        return f"{outcome}; {', '.join(f'{name} {value}' for name, value in searched)}"
 
 
 @dataclass(frozen=True)
 class Tuning:  # a search and what came out of it
     settings: TrainingSettings  # what was not searched, and where the search started
     trials: tuple[Trial, ...]  # in the order they were run
-    importances: dict[str, float]  # share of the differences, the largest first; empty if unknown
 
     @property
     def best(self) -> Trial:
@@ -90,12 +85,9 @@ class Tuning:  # a search and what came out of it
 
 
 def tune(
-    dataset: Dataset,
-    settings: TrainingSettings,
-    trials: int,
-    on_trial: Callable[[str], None] = lambda line: None,
+    dataset: Dataset, settings: TrainingSettings, trials: int, on_trial=lambda line: None
 ) -> Tuning:
-    """Train with other settings until there are so many trials, and learn which are good.
+    """Train with other settings until there are so many trials.
 
     The first has the settings as they are given; the next are drawn at random, and then by the
     tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
@@ -111,16 +103,7 @@ def tune(
         while len(_finished(study)) < trials:
             finished = _run_trial(study, seen, settings)
             on_trial(f"Trial {finished.number}/{trials}: {finished}")
-        done = tuple(_as_trial(frozen) for frozen in _finished(study))
-        importances: dict[str, float] = {}
-        if len({trial.accuracy for trial in done if trial.state == COMPLETE}) >= TRIALS_TO_COMPARE:
-            # Optuna's default, PED-ANOVA, compares with what was tried, and so takes a setting on
-            # which the sampler settled early for unimportant. fANOVA: Hutter et al. 2014
-            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=7)
-            shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-            names = {"rate_factor": "learning_rate"}
-            importances = {names.get(name, name): float(value) for name, value in shares.items()}
-        return Tuning(settings, done, importances)
+        return Tuning(settings, tuple(map(_as_trial, _finished(study))))
 
 
 def study_folder(settings: TrainingSettings) -> Path:
@@ -149,9 +132,7 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
 
 
 @contextmanager
-def _open_study(
-    folder: Path, dataset: Dataset, settings: TrainingSettings
-) -> Iterator[optuna.Study]:
+def _open_study(folder: Path, dataset: Dataset, settings) -> Iterator[optuna.Study]:
     """Open the study in a folder, a new one if there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # TensorFlow warns of networks that are built again and again, which is meant here
@@ -263,15 +244,12 @@ def winner_command(tuning: Tuning) -> str:
 
 
 def tuning_lines(tuning: Tuning) -> list[str]:
-    """Return the best trials, what mattered, and the winner's command."""
+    """Return the best trials and the winner's command."""
     ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
     rows = [trial.cells() for trial in ranked[:SHOWN_TRIALS]]
     lines = table(list(rows[0]), [list(row.values()) for row in rows])
     if len(ranked) > SHOWN_TRIALS:
         lines.append(f"and {len(ranked) - SHOWN_TRIALS} more")
-    if tuning.importances:
-        told = [f"{name.replace('_', ' ')} {v:.0%}" for name, v in tuning.importances.items()]
-        lines += ["", "What made the difference, roughly: " + ", ".join(told[:4])]
     return [*lines, "", "To train the winner:", f"  {winner_command(tuning)}"]
 
 

@@ -15,9 +15,7 @@ from emotion.files import available_cpus
 
 # FFmpeg's names of the formats that are read. None of them is a list of other files: playlists,
 # `concat`, `hls`, `dash` and the like would make FFmpeg open whatever a file names.
-FILE_FORMATS = tuple(
-    "mov matroska avi mpeg mpegts mpegvideo asf flv ogg gif apng h264 hevc".split()
-)
+FILE_FORMATS = (*"mov matroska avi mpeg mpegts mpegvideo asf flv ogg gif apng h264 hevc".split(),)
 STREAM_SCHEMES = tuple("rtsp rtsps rtmp rtmps http https udp rtp srt tcp".split())
 STREAM_FORMATS = (*FILE_FORMATS, *"hls rtsp sdp rtp mpjpeg mjpeg live_flv".split())
 # a stream may refer to other streams, never to a file of this machine
@@ -57,11 +55,8 @@ def open_container(
     may find out what it holds, all where none is named.
     """
     av = import_av()
-    options = {
-        "protocol_whitelist": "file",
-        "format_whitelist": ",".join(formats),
-        "max_streams": str(MOST_STREAMS),
-    }
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(formats)}
+    options["max_streams"] = str(MOST_STREAMS)
     if tried:
         options["codec_whitelist"] = ",".join(tried)
     # "file:" keeps a name such as "concat:a|b" from being more than a name
@@ -83,10 +78,8 @@ def open_stream(url: str):
     scheme, name = url.partition("://")[0].lower(), stream_name(url)
     if scheme not in STREAM_SCHEMES:
         raise SourceError(f"expected a stream's URL ({', '.join(STREAM_SCHEMES)}); received {name}")
-    options = {
-        "protocol_whitelist": ",".join(STREAM_PROTOCOLS),
-        "format_whitelist": ",".join(STREAM_FORMATS),
-    }
+    options = {"protocol_whitelist": ",".join(STREAM_PROTOCOLS)}
+    options["format_whitelist"] = ",".join(STREAM_FORMATS)
     if scheme.startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP a busy network loses parts of frames
     waits_s = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)

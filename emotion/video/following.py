@@ -36,10 +36,7 @@ PACE_MEMORY = 0.8  # weight of earlier measurements of the machine's speed again
 
 
 def follow(
-    recognizer: Recognizer,
-    frames: Iterable[Frame],
-    detect_every: int | None = None,
-    is_live: bool = False,
+    recognizer: Recognizer, frames: Iterable[Frame], detect_every: int | None = None, is_live=False
 ) -> Iterator[FrameFaces]:
     """Yield every frame with its faces, each with its track and smoothed probabilities.
 

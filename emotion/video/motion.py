@@ -173,9 +173,7 @@ def patch_of(frame: GreyFrame, box_xywh: Sequence[float]) -> np.ndarray:
     return _patch(frame.grey, np.asarray(box_xywh, np.float64) * frame.scale)
 
 
-def _own_points(
-    boxes: np.ndarray, index: int, ranks: Sequence[int], shape: tuple[int, int]
-) -> np.ndarray:
+def _own_points(boxes: np.ndarray, index: int, ranks: Sequence[int], shape: tuple) -> np.ndarray:
     """Return the grid of points of a box, without those that other boxes own or out of view."""
     x, y, width, height = boxes[index]
     steps = (np.arange(GRID) + 0.5) / GRID * GRID_SHARE + (1 - GRID_SHARE) / 2
@@ -191,9 +189,7 @@ def _own_points(
     return points[inside].astype(np.float32)
 
 
-def _motion(
-    box: np.ndarray, starts: np.ndarray, ends: np.ndarray, errors: np.ndarray
-) -> np.ndarray | None:
+def _motion(box: np.ndarray, starts, ends, errors) -> np.ndarray | None:
     """Return what the better half of the points says, by medians, of middle and size, (4,)."""
     good = errors <= min(float(np.median(errors)), LARGEST_ERROR_PX) if len(errors) else errors
     if good.sum() < LEAST_POINTS:

@@ -95,17 +95,14 @@ def analyse_video(
                 }
                 write_summary(path, builder.result(), about)
         except OSError as error:
-            raise TableError(
-                f"expected to write {path}; received: {error.strerror or error}"
-            ) from error
+            reason = error.strerror or error
+            raise TableError(f"expected to write {path}; received: {reason}") from error
 
     # what cannot be written is known now, not after an hour of work
     wanted = {outputs.summary: SUMMARY_SUFFIXES, outputs.timeline: TIMELINE_SUFFIXES}
     for path, suffixes in wanted.items():
         if path and path.suffix.lower() not in suffixes:
-            raise TableError(
-                f"expected a name ending in {listed(suffixes, 'or')}; received {path.name}"
-            )
+            raise TableError(f"expected a name with {listed(suffixes, 'or')}; received {path.name}")
     if outputs.timeline and importlib.util.find_spec("matplotlib") is None:
         raise TableError(
             "expected the package matplotlib to draw a timeline; it is not installed: pip install "
@@ -165,9 +162,7 @@ def frame_rows(frame: FrameFaces) -> list[dict]:
     return rows or [start]
 
 
-def annotated(
-    frame: FrameFaces, bars: bool = True, sides: dict[int, int] | None = None
-) -> np.ndarray:
+def annotated(frame: FrameFaces, bars: bool = True, sides: dict | None = None) -> np.ndarray:
     """Return a copy of a frame with its faces drawn; `sides` remembers where the bars stood."""
     faces = [tracked.face for tracked in frame.faces]
     return annotate(frame.image, faces, [tracked.track for tracked in frame.faces], bars, sides)

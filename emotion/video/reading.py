@@ -85,9 +85,7 @@ def silence_opencv() -> None:
 
 @contextlib.contextmanager
 def open_video(
-    source: int | str | Path,
-    open_capture: Callable = cv2.VideoCapture,
-    limits: VideoLimits | None = None,
+    source: int | str | Path, open_capture=cv2.VideoCapture, limits: VideoLimits | None = None
 ) -> Iterator[Video]:
     """Open a camera (its number), a stream (its URL) or a file; raises SourceError."""
     with contextlib.ExitStack() as stack:
@@ -326,9 +324,7 @@ def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
     return _live_video(name, decoder.fps, newest, decoder.size_wh, decoder.rgb)
 
 
-def _live_video(
-    name: str, fps: float, newest: NewestFrame, size_of: Callable, to_rgb: Callable
-) -> Video:
+def _live_video(name: str, fps: float, newest: NewestFrame, size_of, to_rgb) -> Video:
     """Return a video of the newest frames, described by its first one."""
     first = newest.take()
     video = Video(name, True, VideoInfo(fps, size_of(first[1]), is_steady=False))

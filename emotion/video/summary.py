@@ -234,9 +234,7 @@ def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
     for track in summary.tracks:
         row = track.to_dict()
         verdict, seconds = row.pop("verdict"), row.pop("seconds_by_emotion")
-        row |= {
-            f"seconds_{name}": s for name, s in (seconds | {UNSURE: row.pop("unsure_s")}).items()
-        }
+        row |= {f"seconds_{n}": s for n, s in (seconds | {UNSURE: row.pop("unsure_s")}).items()}
         row |= {f"share_{name}": part for name, part in row.pop("shares").items()}
         row |= {f"mean_probability_{name}": p for name, p in row.pop("mean_probabilities").items()}
         rows.append(row | {"verdict": verdict})

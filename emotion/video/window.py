@@ -28,9 +28,8 @@ from emotion.video.writing import VideoSink
 # a window shows frames enlarged or reduced to between these sizes
 SMALLEST_VIEW_WH, LARGEST_VIEW_WH = (640, 480), (1280, 720)
 
-QUIT, PAUSE, STEP, SNAPSHOT, MIRROR, BARS, RECORD, HELP = (
-    "quit pause step snapshot mirror bars record help".split()
-)
+ACTIONS = "quit pause step snapshot mirror bars record help".split()
+QUIT, PAUSE, STEP, SNAPSHOT, MIRROR, BARS, RECORD, HELP = ACTIONS
 CONTROLS = (  # keys, of which capitals do the same; what they do; both in words
     (" ", PAUSE, "space", "pause, go on"),
     ("n", STEP, "n", "while paused: next frame"),

@@ -92,13 +92,9 @@ class VideoSink:
     Raises SourceError where no such video can be written, as on a full disk.
     """
 
-    def __init__(
-        self, path: Path, info: VideoInfo, sound_of: Path | None = None, is_live: bool = False
-    ):
+    def __init__(self, path: Path, info: VideoInfo, sound_of: Path | None = None, is_live=False):
         if path.suffix.lower() not in FORMATS:
-            raise SourceError(
-                f"expected a video file ending in {', '.join(FORMATS)}; received {path.name}"
-            )
+            raise SourceError(f"expected a video as {', '.join(FORMATS)}; received {path.name}")
         self._format = FORMATS[path.suffix.lower()]
         # motion JPEG has full-range colours of BT.601, and the times of an AVI lie on a grid
         self._is_avi = self._format.container == "avi"
@@ -143,13 +139,9 @@ class VideoSink:
             if right or bottom:
                 image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
             rgb = self._av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")
-            frame = self._reformatter.reformat(
-                rgb,
-                format=self._stream.pix_fmt,
-                dst_colorspace="ITU601" if self._is_avi else "ITU709",
-                dst_color_range="JPEG" if self._is_avi else "MPEG",
-                threads=1,
-            )
+            matrix, levels = ("ITU601", "JPEG") if self._is_avi else ("ITU709", "MPEG")
+            how = {"format": self._stream.pix_fmt, "dst_colorspace": matrix, "threads": 1}
+            frame = self._reformatter.reformat(rgb, dst_color_range=levels, **how)
             frame.pts, frame.time_base = self._last_tick, unit_s
             self._encode(frame)
             self._has_frames = True

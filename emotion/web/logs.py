@@ -31,17 +31,11 @@ def log_requests(app: Flask, proxies: int) -> None:
     @app.after_request
     def log_request(response: Response) -> Response:
         response.headers[ID_HEADER] = request_id()
-        fields = {
-            "request_id": request_id(),
-            "method": request.method[:16],
-            "route": route(),
-            "status": response.status_code,
-            "ms": round(elapsed_s() * 1000, 1),
-            "received_bytes": request.content_length or 0,
-            "sent_bytes": response.content_length,
-            "photos": g.get("photos", 0),
-            "faces": g.get("faces", 0),
-        }
+        fields = {"request_id": request_id(), "method": request.method[:16], "route": route()}
+        fields |= {"status": response.status_code, "ms": round(elapsed_s() * 1000, 1)}
+        fields |= {"received_bytes": request.content_length or 0}
+        fields |= {"sent_bytes": response.content_length}
+        fields |= {name: g.get(name, 0) for name in ("photos", "faces")}
         line = "{method} {} {status} {ms:.0f} ms".format(short_path(request.path), **fields)
         logging.getLogger(LOGGER).info("%s", line, extra=fields)
         return response

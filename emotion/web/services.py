@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 from flask import current_app
 
@@ -24,11 +23,7 @@ class Services:
     """What an app is made of; made once, shared by all threads."""
 
     def __init__(
-        self,
-        settings: Settings,
-        recognizer: Recognizer | None,
-        model_problem: str = "",
-        clock: Callable[[], float] = time.time,
+        self, settings: Settings, recognizer: Recognizer | None, model_problem="", clock=time.time
     ):
         """Open nothing yet; `model_problem` says why there is no recognizer."""
         self.settings = settings

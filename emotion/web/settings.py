@@ -61,13 +61,9 @@ class Settings:
     threads: int = _row(16, "requests answered at the same time", 1, 256)
     max_in_hand: int = _row(8, "photos read or waiting for it; others must try again", 1, 256)
 
-    model: Path = _row(
-        PROJECT_FOLDER / "models/detection_model", "the model: folder and name, no suffix"
-    )
+    model: Path = _row(PROJECT_FOLDER / "models/detection_model", "folder and name, no suffix")
     detector: str = _row("haar", "what finds faces: OpenCV's cascades, or YuNet", "haar", "yunet")
-    detector_model: Path | None = _row(
-        None, f"the file of yunet; without it {NETWORK_FILE} in models/"
-    )
+    detector_model: Path | None = _row(None, f"yunet's file; without it {NETWORK_FILE} in models/")
 
     uploads: Path = _row(PROJECT_FOLDER / "uploads", "folder of the results, kept for a time")
     keep_hours: float = _row(24, "hours until results are removed; 0 keeps nothing", 0.0, 8784)
@@ -101,9 +97,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.detector_model and self.detector != "yunet":
-            raise SettingsError(
-                f"expected DETECTOR yunet with DETECTOR_MODEL; received {self.detector}"
-            )
+            raise SettingsError(f"DETECTOR_MODEL expects DETECTOR yunet; received {self.detector}")
 
     @property
     def yunet(self) -> Path | None:
@@ -124,9 +118,7 @@ class Settings:
 
     @property
     def image_limits(self) -> ImageLimits:
-        return ImageLimits(
-            max_bytes=int(self.max_upload_mb * 2**20), max_pixels=int(self.max_megapixels * 1e6)
-        )
+        return ImageLimits(int(self.max_upload_mb * 2**20), int(self.max_megapixels * 1e6))
 
     @property
     def most_form_bytes(self) -> int:
@@ -179,12 +171,9 @@ def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
             default = "on" if default else "off"
         elif isinstance(default, Path):
             default = default.relative_to(PROJECT_FOLDER)
-        parser.add_argument(
-            f"--{row.name.replace('_', '-')}",
-            dest=row.name.upper(),
-            metavar=row.name.upper(),
-            help=f"{row.metadata['help']} (default: {default})",
-        )
+        name, text = row.name.upper(), f"{row.metadata['help']} (default: {default})"
+        flag = f"--{row.name.replace('_', '-')}"
+        parser.add_argument(flag, dest=name, metavar=name, help=text)
     given = vars(parser.parse_args(arguments))
     if empty := [name for name, value in given.items() if value == ""]:
         raise SettingsError(f"expected a value for {empty[0]}; received an empty one")

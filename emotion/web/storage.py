@@ -125,9 +125,7 @@ class Storage(Folders):
         super().__init__(folder)
         self.keep_s, self.clock = keep_s, clock
 
-    def save(
-        self, results: Mapping, model: Mapping, pictures: Mapping[str, bytes], set_id: str = ""
-    ) -> str:
+    def save(self, results: Mapping, model: Mapping, pictures: Mapping, set_id: str = "") -> str:
         """Store a photo with its pictures, as a set of its own without `set_id`; return its id."""
         photo_id = new_id()
         about = {"created_s": self.clock(), "set": set_id or photo_id}

@@ -187,9 +187,6 @@ def test_starts_from_the_given_settings_finds_better_ones_and_stops_bad_trials(
     assert best.accuracy == max(t.accuracy for t in result.trials if t.state == "complete")
     assert best.accuracy > score(settings) + 0.1
     assert best.settings["optimizer"] == "adam"
-    assert sum(result.importances.values()) == pytest.approx(1)
-    assert set(list(result.importances)[:2]) & {"optimizer", "augmentation"}
-    assert set(result.importances) == set(SEARCHED)
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert pruned
     assert all(trial.number > 4 and trial.epochs < settings.epochs for trial in pruned)

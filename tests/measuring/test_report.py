@@ -21,7 +21,6 @@ from emotion.training.measuring.measurement import (
     SAMPLE_COUNT,
     SplitResult,
     measure_split,
-    right_samples,
     wrong_samples,
 )
 from emotion.training.measuring.report import summary_lines, write_report
@@ -132,8 +131,8 @@ def test_every_number_is_of_answers_as_photos_get_them_and_lies_beside_the_page(
     parts = (numbers, numbers["leak_free"], numbers["vote_agreement"], numbers["one_crop"])
     assert [part["images"] for part in parts] == [70, 60, 70, 70]
     assert len(numbers["robustness"]) == 19
-    figures = "confusion_matrix classification_report reliability risk_coverage robustness"
-    for stem in (*figures.split(), "samples_right", "samples_wrong"):
+    figures = "confusion_matrix classification_report risk_coverage robustness"
+    for stem in (*figures.split(), "samples_wrong"):
         Image.open(folder / "test" / f"{stem}.png").verify()
         assert read_csv(folder / "test" / f"{stem}.csv")
     Image.open(folder / "curves.png").verify()
@@ -157,7 +156,7 @@ def test_foreign_model_without_history_and_without_faces(tmp_path, stand_in_mode
     assert "test-confusion-matrix" in page.ids
     assert not {"training", "test-worsened", "test-votes-table", "test-mistakes"} & page.ids
     assert not [*tmp_path.rglob("samples_*.png"), *tmp_path.rglob("curves.png")]
-    assert len(list(tmp_path.rglob("samples_*.csv"))) == 2
+    assert len(list(tmp_path.rglob("samples_*.csv"))) == 1
 
 
 @pytest.mark.parametrize(("names", "images"), [(LONG_NAMES, 60), (("yes", "no"), 1)])
@@ -208,7 +207,7 @@ def test_lines_for_the_terminal_tell_what_is_known(full_report):
     assert lines[-1].split() == ["b", "–", "–", "–", "0"]
 
 
-def test_samples_of_mistakes_the_surest_first_and_of_right_answers_by_turns(stand_in_model):
+def test_samples_of_mistakes_the_surest_first(stand_in_model):
     answers = np.array([1, 0, 2, 1, 2, 0])  # the first, third and last are wrong
     confidence = np.array([0.6, 0.9, 0.8, 0.7, 0.5, 0.95])
     probabilities = np.repeat((1 - confidence)[:, None] / 2, 3, axis=1)
@@ -225,6 +224,5 @@ def test_samples_of_mistakes_the_surest_first_and_of_right_answers_by_turns(stan
     assert wrong[0]["probability"] == pytest.approx(0.95)
     assert (wrong[0]["name"], wrong[0]["votes"]) == ("5.png", {"a": 0.75, "c": 0.25})
     assert wrong[1]["votes"] == {}
-    assert [sample["true_class"] for sample in right_samples(result)] == ["a", "b", "c"]
     many = measure_split(stand_in_model, make_dataset(400, 0, 0), robustness=False)
-    assert len(right_samples(many)) == len(wrong_samples(many)) == SAMPLE_COUNT
+    assert len(wrong_samples(many)) == SAMPLE_COUNT

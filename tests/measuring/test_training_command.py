@@ -146,7 +146,7 @@ def test_compare_and_inspect_write_pages(averaged, trained, capsys, tmp_path, mo
     shown = capsys.readouterr().out
     assert "detection_model" in shown
     assert "average" in shown
-    assert (tmp_path / "comparison.png").exists()
+    assert (tmp_path / "comparison.csv").exists()
     monkeypatch.setattr("emotion.training.measuring.comparison.write_comparison", full_disk)
     assert run(["compare", *members, *data]) == 1
     assert capsys.readouterr().err.strip().splitlines()[-1].count("No space left") == 1

@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from emotion.files import whole_file
-from emotion.training.data.dataset import COLUMNS, Dataset, Progress
+from emotion.training.data.dataset import COLUMNS, Dataset
 from emotion.training.data.layouts import names_below, read_layout
 
 CACHE_VERSION = 1  # to be raised whenever an image would be read differently or `Dataset` changes
 
 
-def read_cached(
-    folder: Path, source: Path, options: dict, progress: Progress | None = None
-) -> Dataset:
+def read_cached(folder: Path, source: Path, options: dict, progress=None) -> Dataset:
     """Return `read_layout(source, **options)`, from the cache in `folder` where that holds it."""
     files = []
     for name in names_below(source)[0] if source.is_dir() else [""]:

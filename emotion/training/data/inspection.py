@@ -98,23 +98,15 @@ def inspect_dataset(dataset: Dataset) -> dict:
         told |= mask
     tested, learned = np.isin(splits, TEST_SPLITS), np.isin(splits, ("train", "validation"))
     leaks = remove_leaks(dataset)[1] if tested.any() else None
-    return {
-        "class_names": class_names,
-        "counts": counts,
-        "sizes": sizes,
-        "people": people,
-        "votes": votes,
-        "odd_images": {kind: found for kind, found in odd.items() if found},
-        "duplicates": groups,
-        "spanning": [rows for rows in groups if tested[rows].any() and learned[rows].any()],
-        "conflicting": [rows for rows in groups if len(set(labels[rows])) > 1],
-        "leaked_images": leaks.identical if leaks else 0,
-        "similar_images": leaks.similar if leaks else 0,
-        "notes": dataset.notes,
-        "unreadable": dataset.unreadable,
-        "images": len(dataset),
-        "imbalance": max(of_training) / min(of_training) if min(of_training, default=0) else None,
-    }
+    least = min(of_training, default=0)
+    seen = {"class_names": class_names, "counts": counts, "sizes": sizes, "people": people}
+    seen |= {"votes": votes, "odd_images": {kind: found for kind, found in odd.items() if found}}
+    seen |= {"duplicates": groups, "notes": dataset.notes, "unreadable": dataset.unreadable}
+    seen["spanning"] = [rows for rows in groups if tested[rows].any() and learned[rows].any()]
+    seen["conflicting"] = [rows for rows in groups if len(set(labels[rows])) > 1]
+    seen["leaked_images"] = leaks.identical if leaks else 0
+    seen["similar_images"] = leaks.similar if leaks else 0
+    return seen | {"images": len(dataset), "imbalance": max(of_training) / least if least else None}
 
 
 def findings(seen: dict) -> list[Finding]:

@@ -69,9 +69,7 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"  # which macOS adds to a zip
 
 
-def read_layout(
-    path: Path, crop_faces=False, subject_pattern="", progress: Progress | None = None
-) -> Dataset:
+def read_layout(path: Path, crop_faces=False, subject_pattern="", progress=None) -> Dataset:
     """Read a folder, a .zip or a .csv; DatasetError where that is damaged, empty or no such layout.
 
     `crop_faces` takes each image's largest face as the app does, not the square in its middle.

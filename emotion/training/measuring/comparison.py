@@ -9,10 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
 from emotion.errors import ModelError
 from emotion.files import write_csv, write_json
@@ -21,14 +18,12 @@ from emotion.model.runtime import INPUT_SHAPE, EmotionModel, load_model
 from emotion.text import NOTHING, decimal, table
 from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import evaluate_model
-from emotion.training.measuring.report import write_figure
-from emotion.training.measuring.report_figures import Palette, cut, draw
+from emotion.training.measuring.report_figures import cut
 
 ROUNDS = 20
 BATCH_SIZE = 32
 TABLE_WIDTH = 100
 LONGEST_NAME = 28
-LABEL_INCHES = 0.21  # height that the label of one model takes beside the plot
 CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")  # ONNX's names
 
 
@@ -62,25 +57,16 @@ def compare_models(
         files, figures = ModelFiles(stem), evaluation.figures()
         f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
         is_fast = model.runtime == "ONNX Runtime"
-        rows.append(
-            {
-                "name": name,
-                "runtime": model.runtime,
-                "images": len(dataset),
-                "accuracy": figures["accuracy"],
-                "accuracy_interval": figures["accuracy_interval_95"],
-                "macro_f1": figures["macro_f1"],
-                "f1": {class_name: f1[class_name] for class_name in dataset.class_names},
-                "log_loss": figures["log_loss"],
-                "expected_calibration_error": figures["expected_calibration_error"],
-                "size_bytes": files.weights.stat().st_size,
-                "parameters": load_keras_model(files).count_params(),
-                "multiply_adds": count_multiply_adds(files.fast_form) if is_fast else None,
-                "milliseconds_alone": alone,
-                "milliseconds_in_batch": in_batch,
-                "machine": _machine(),
-            }
-        )
+        row = {"name": name, "runtime": model.runtime, "images": len(dataset)}
+        kept = ("accuracy", "macro_f1", "log_loss", "expected_calibration_error")
+        row |= {key: figures[key] for key in kept}
+        row["accuracy_interval"] = figures["accuracy_interval_95"]
+        row["f1"] = {class_name: f1[class_name] for class_name in dataset.class_names}
+        row["size_bytes"] = files.weights.stat().st_size
+        row["parameters"] = load_keras_model(files).count_params()
+        row["multiply_adds"] = count_multiply_adds(files.fast_form) if is_fast else None
+        row |= {"milliseconds_alone": alone, "milliseconds_in_batch": in_batch}
+        rows.append(row | {"machine": _machine()})
     return rows
 
 
@@ -159,7 +145,7 @@ def comparison_lines(rows: Sequence[dict]) -> list[str]:
 
 
 def write_comparison(folder: Path, rows: Sequence[dict]) -> None:
-    """Write `comparison.csv`, `comparison.json` and `comparison.png`."""
+    """Write `comparison.csv` and `comparison.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", rows)
     flat = []
@@ -169,68 +155,6 @@ def write_comparison(folder: Path, rows: Sequence[dict]) -> None:
         by_class = {f"f1_{name}": value for name, value in row["f1"].items()}
         flat.append(values | {"accuracy_low": low, "accuracy_high": high} | by_class)
     write_csv(folder / "comparison.csv", flat)
-    write_figure(folder / "comparison.png", draw(draw_comparison, rows))
-
-
-def draw_comparison(rows: Sequence[dict], palette: Palette) -> Figure:
-    """Draw accuracy over time, and F1 by class, a colour a model in both."""
-    upper_inches = max(3.8, 0.8 + LABEL_INCHES * len(rows))
-    figure = Figure(figsize=(8, upper_inches + 3.4), layout="constrained")
-    upper, lower = figure.subplots(2, 1, height_ratios=(upper_inches, 3.1))
-    colors = [matplotlib.color_sequences["tab10"][number % 10] for number in range(len(rows))]
-    times = [row["milliseconds_alone"] for row in rows]
-    largest = max(row["parameters"] for row in rows)
-    for row, time_ms, color in zip(rows, times, colors, strict=True):
-        area = 25 + 350 * row["parameters"] / largest
-        upper.vlines(time_ms, *row["accuracy_interval"], color=color, linewidth=1.5)
-        upper.scatter(time_ms, row["accuracy"], s=area, color=color, alpha=0.8)
-    upper.set(xscale="log", xlim=(min(times) / 1.8, max(times) * 1.8))
-    upper.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    upper.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    upper.xaxis.set_minor_locator(LogLocator(subs=()))
-    upper.yaxis.set_major_formatter(PercentFormatter(1))
-    upper.margins(y=0.1)
-    upper.set_title(f"Accuracy and 95% interval on {rows[0]['images']:,} images")
-    upper.set_xlabel("milliseconds a face, one at a time (area and label: parameters)")
-    _label_dots(upper, rows, colors, LABEL_INCHES / (upper_inches - 0.7), palette)
-
-    class_names, width = list(rows[0]["f1"]), 0.8 / len(rows)
-    for number, (row, color) in enumerate(zip(rows, colors, strict=True)):
-        places = np.arange(len(class_names)) - 0.4 + (number + 0.5) * width
-        heights = [row["f1"][name] or 0 for name in class_names]
-        style = {"color": color, "hatch": "//" if number >= 10 else ""}
-        lower.bar(places, heights, 0.9 * width, label=cut(row["name"], LONGEST_NAME), **style)
-    is_crowded = sum(map(len, class_names)) + 2 * len(class_names) > 90
-    lower.set_xticks(range(len(class_names)), class_names, rotation=90 if is_crowded else 0)
-    lower.grid(visible=False, axis="x")
-    lower.set(ylim=(0, 1))
-    lower.set_title("F1 by class")
-    handles = lower.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower left", ncols=4, handlelength=1.2)
-    return figure
-
-
-def _label_dots(axes, rows: Sequence[dict], colors, gap: float, palette: Palette) -> None:
-    """Write the names beside the plot, at least a gap apart, each with a line to its dot."""
-    bottom, top = axes.get_ylim()
-    wanted = (np.array([row["accuracy"] for row in rows]) - bottom) / (top - bottom)
-    order, steps = np.argsort(wanted, kind="stable"), np.arange(len(rows)) * gap
-    # without the steps the places must only not fall: push up, push down, meet in the middle
-    level = wanted[order] - steps
-    upward = np.maximum.accumulate(level)
-    downward = np.minimum.accumulate(level[::-1])[::-1]
-    for position, height in zip(order, (upward + downward) / 2 + steps, strict=True):
-        row, line = rows[position], {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.7}
-        axes.annotate(
-            f"{cut(row['name'], LONGEST_NAME)}, {_short(row['parameters'])}",
-            (row["milliseconds_alone"], row["accuracy"]),
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=8,
-            color=palette.ink,
-            arrowprops=line | {"color": colors[position], "relpos": (0, 0.5)},
-        )
 
 
 def _machine() -> str:

@@ -207,10 +207,7 @@ class Evaluation:
 
 
 def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False) -> Evaluation:
-    """Evaluate a model on a dataset, answered as photos are, or with `one_crop` without the mirror.
-
-    Raises DatasetError.
-    """
+    """Evaluate a model, answered as photos are, or without the mirror; raises DatasetError."""
     unknown = sorted(set(dataset.class_names) - set(model.class_names))
     if unknown:
         raise DatasetError(
@@ -246,12 +243,17 @@ def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarr
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the temperature for `apply_temperature` with the least log loss (Guo et al. 2017)."""
+    at = np.arange(len(labels)), labels
+    return best_fit(probabilities, lambda scaled: -np.log(scaled[at] + 1e-12).mean())
 
-    def loss(log_temperature: float) -> float:
-        scaled = apply_temperature(probabilities, float(np.exp(log_temperature)))
-        return -float(np.log(scaled[np.arange(len(labels)), labels] + 1e-12).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+def best_fit(probabilities: np.ndarray, loss: Callable[[np.ndarray], float]) -> float:
+    """Return the temperature for `apply_temperature` with which the loss is least."""
+
+    def loss_at(log_temperature: float) -> float:
+        return float(loss(apply_temperature(probabilities, float(np.exp(log_temperature)))))
+
+    return float(np.exp(minimize_scalar(loss_at, bounds=(-2, 2), method="bounded").x))
 
 
 def mean_of(values: np.ndarray) -> float | None:

@@ -5,7 +5,6 @@ corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
 from dataclasses import dataclass, replace
-from itertools import chain, zip_longest
 
 import cv2
 import numpy as np
@@ -94,10 +93,7 @@ class SplitResult:
 def measure_split(
     model: EmotionModel, split: Dataset, robustness: bool = True, voted: Dataset | None = None
 ) -> SplitResult:
-    """Measure a model on one split; `robustness` takes the longest. Raises DatasetError.
-
-    `voted`, from `with_all_votes`, are its images with all votes.
-    """
+    """Measure a model on a split; `voted` are its images with all votes. Raises DatasetError."""
     return SplitResult(
         evaluation=evaluate_model(model, split),
         one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
@@ -109,29 +105,11 @@ def measure_split(
 
 
 def wrong_samples(result: SplitResult) -> list[dict]:
-    """Return the mistakes the model is surest of, at most `SAMPLE_COUNT`."""
-    return _samples(result, _surest_first(result.evaluation, ~result.evaluation.right))
-
-
-def right_samples(result: SplitResult) -> list[dict]:
-    """Return right answers the model is surest of, the classes taking turns, at most as many."""
-    evaluation, labels = result.evaluation, range(len(result.evaluation.class_names))
-    rights = [evaluation.right & (evaluation.labels == label) for label in labels]
-    queues = [_surest_first(evaluation, right)[:SAMPLE_COUNT] for right in rights]
-    return _samples(result, [at for at in chain(*zip_longest(*queues)) if at is not None])
-
-
-def _surest_first(evaluation: Evaluation, mask: np.ndarray) -> list[int]:
-    """Return the positions where `mask` holds, the most confident answer first."""
-    order = np.argsort(-evaluation.confidence, kind="stable")
-    return order[mask[order]].tolist()
-
-
-def _samples(result: SplitResult, positions: list[int]) -> list[dict]:
-    """Return rows about images: `name` says where one comes from, `votes` are class -> share."""
+    """Return rows about the surest mistakes, at most `SAMPLE_COUNT`; `votes` by class."""
     evaluation, samples = result.evaluation, []
     classes, answers = evaluation.class_names, evaluation.predictions
-    for position in positions[:SAMPLE_COUNT]:
+    order = np.argsort(-evaluation.confidence, kind="stable")
+    for position in order[~evaluation.right[order]][:SAMPLE_COUNT].tolist():
         votes = () if evaluation.votes is None else evaluation.votes[position].tolist()
         ranked = sorted(zip(classes, votes, strict=False), key=lambda vote: -vote[1])
         samples.append(

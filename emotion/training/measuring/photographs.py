@@ -6,7 +6,7 @@ Of several faces the largest is the one with the label, as in `--crop-faces`. A 
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,10 +47,7 @@ class Photograph:
 
 
 def read_photographs(
-    source: Path,
-    class_names: Sequence[str],
-    groups: Sequence[str] | None = None,
-    lists: Sequence[str] = (),
+    source: Path, class_names: Sequence[str], groups: Sequence[str] | None = None, lists=()
 ) -> tuple[list[Photograph], list[str]]:
     """Return the photos of `<class>/<file>` or of a csv with file and label, and notes.
 
@@ -81,9 +78,8 @@ def read_photographs(
         for place in np.flatnonzero(mask):
             pairs = (*known[place].groups, ("subset", name))
             known[place] = replace(known[place], groups=pairs)
-    return known, notes + [f"left out {counted(len(unknown), 'photo')}, labelled {words}"] * bool(
-        unknown
-    )
+    left_out = [f"left out {counted(len(unknown), 'photo')}, labelled {words}"]
+    return known, notes + left_out * bool(unknown)
 
 
 def _read_csv(source: Path, groups: Sequence[str] | None) -> list[Photograph]:
@@ -111,15 +107,9 @@ def _read_csv(source: Path, groups: Sequence[str] | None) -> list[Photograph]:
 
 
 def recognize_photographs(
-    photographs: Sequence[Photograph],
-    faces_table: Path,
-    settings: BatchSettings,
-    on_progress: Callable,
+    photographs: Sequence[Photograph], faces_table: Path, settings: BatchSettings, on_progress
 ) -> tuple[list[Photograph], bool]:
-    """Return the photos that were read, and whether Ctrl-C came before all were.
-
-    A run with the same table goes on where another ended. Errors as of `run_batch`.
-    """
+    """Return the photos that were read, and whether Ctrl-C came before the end; see `run_batch`."""
     outputs, is_interrupted = BatchOutputs((faces_table,)), False
     try:
         files = [each.photo for each in photographs]

@@ -9,7 +9,6 @@ import numpy as np
 
 from emotion.errors import TrainingError
 from emotion.labels import CONTEMPT
-from emotion.model.figures import wilson_interval
 from emotion.model.runtime import EmotionModel
 from emotion.text import share, table
 from emotion.training.data.dataset import Dataset
@@ -18,6 +17,7 @@ from emotion.training.measuring.measurement import SplitResult
 
 PARTS = {"test": "PublicTest", "private_test": "PrivateTest"}
 PART_IMAGES = 3589  # of each
+ROW = ("images", "accuracy", "accuracy_interval_95")  # of the figures
 FERPLUS_NAME = re.compile(r"fer\d{7}")  # an image of FER+, in whatever words a list puts it
 
 MAJORITY = (
@@ -25,7 +25,7 @@ MAJORITY = (
     "single votes dropped, then the class with more than half; no image without one, unknown, no "
     "face"
 )
-VGG13 = "VGG13, Barsoum et al. 2016, PrivateTest, eight classes"
+VGG13 = {"VGG13, Barsoum et al. 2016, PrivateTest, eight classes": 0.8499}
 # name -> whose labels (as in --labels), source and rule, published accuracies
 PROTOCOLS: dict[str, tuple[str, str, dict[str, float]]] = {
     "fer2013": (
@@ -36,12 +36,8 @@ PROTOCOLS: dict[str, tuple[str, str, dict[str, float]]] = {
             "VGGNet, Khaireddin and Chen 2021 (arXiv:2105.03588), PrivateTest": 0.7328,
         },
     ),
-    "ferplus": ("majority", f"{MAJORITY}, contempt", {VGG13: 0.8499}),
-    "ferplus8": (
-        "majority",
-        f"{MAJORITY}; contempt is a class, wrong for models without it",
-        {VGG13: 0.8499},
-    ),
+    "ferplus": ("majority", f"{MAJORITY}, contempt", VGG13),
+    "ferplus8": ("majority", f"{MAJORITY}; models without the class contempt miss it", VGG13),
 }
 
 
@@ -49,10 +45,8 @@ def with_contempt(model: EmotionModel) -> EmotionModel:
     """Return a model that has contempt among its classes, if only to never answer it."""
     if CONTEMPT in model.class_names:
         return model
-    names = (*model.class_names, CONTEMPT)
-    return replace(
-        model, class_names=names, run=lambda faces: np.pad(model.run(faces), ((0, 0), (0, 1)))
-    )
+    changes = {"run": lambda faces: np.pad(model.run(faces), ((0, 0), (0, 1)))}
+    return replace(model, class_names=(*model.class_names, CONTEMPT), **changes)
 
 
 def check_part(dataset: Dataset, split: str) -> Dataset:
@@ -69,10 +63,7 @@ def check_part(dataset: Dataset, split: str) -> Dataset:
 def protocol_rows(
     name: str, model: EmotionModel, split: Dataset, split_name: str, result: SplitResult
 ) -> list[dict]:
-    """Return a model's row with one crop, that with the mirror image, and the published ones.
-
-    `result` is of the split as the model serves it.
-    """
+    """Return a model's row with one crop, that with the mirror image, and the published ones."""
     one_crop, both, part = result.one_crop, result.evaluation, PARTS[split_name]
     served = "with the mirror image" if one_crop else "one crop"
     if not one_crop:
@@ -82,16 +73,14 @@ def protocol_rows(
         row_of(f"{how}{', as served' * (how == served)}, {part}", evaluation)
         for how, evaluation in measured.items()
     ] + [
-        {"what": what, "images": None, "accuracy": accuracy, "accuracy_interval_95": None}
+        {"what": what} | dict.fromkeys(ROW) | {"accuracy": accuracy}
         for what, accuracy in PROTOCOLS[name][2].items()
     ]
 
 
 def row_of(what: str, evaluation: Evaluation) -> dict:
-    images, accuracy = len(evaluation.labels), evaluation.accuracy
-    interval = list(wilson_interval(int(evaluation.right.sum()), images))
-    row = {"what": what, "images": images, "accuracy": accuracy}
-    return row | {"accuracy_interval_95": interval}
+    figures = evaluation.figures()
+    return {"what": what} | {name: figures[name] for name in ROW}
 
 
 def row_lines(rows: Sequence[dict]) -> list[str]:
@@ -103,9 +92,7 @@ def row_lines(rows: Sequence[dict]) -> list[str]:
     return table(("", "accuracy", "95% interval", "images"), cells)
 
 
-def read_lists(
-    lists: Sequence[str], names: Sequence[str]
-) -> tuple[dict[str, np.ndarray], list[str]]:
+def read_lists(lists: Sequence[str], names: Sequence[str]) -> tuple[dict, list[str]]:
     """Return name -> which of N images are on the list, (N,) bool, and notes on those that miss.
 
     A list is `NAME=LIST.txt`: a line is a file's name or the end of its path, or has FER+'s name in

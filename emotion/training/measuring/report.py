@@ -24,7 +24,7 @@ from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
 from emotion.text import counted, data_url, decimal, share, table
 from emotion.training.measuring.evaluation import Evaluation
-from emotion.training.measuring.measurement import SplitResult, right_samples, wrong_samples
+from emotion.training.measuring.measurement import SplitResult, wrong_samples
 from emotion.training.measuring.report_figures import DARK, curves, draw, figures_of, sample_sheet
 
 CONFIDENT_COVERAGE = 0.8
@@ -52,43 +52,23 @@ def write_report(
         drawn = _picture(folder / "curves.png", curves, history, selected_epoch)
     card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
     names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
-    splits = [_write_split(folder / name, results[name], faces) | verdict for name in names]
+    splits = [write_split(folder / name, results[name], faces) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
         splits[0] |= {"thresholds": read_thresholds(model.card)}
     splits[0] |= {"verdict": card.verdict}
-    environment = Environment(
-        loader=FileSystemLoader(PACKAGE.parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(
-        style=Markup((PACKAGE.parent / "static" / "style.css").read_text(encoding="utf-8")),
-        model=model,
-        card=card,
-        today=datetime.now(UTC).date().isoformat(),
-        origin=card.origin(),
-        settings=card.settings(),
-        splits=splits,
-        curves=drawn,
-        history=history,
-        selected_epoch=selected_epoch,
-        kept=next((row for row in history if row.get("epoch") == selected_epoch), None),
-        heading="h3",
-        emoji=EMOJI,
-        share=share,
-        decimal=decimal,
-        counted=counted,
-    )
+    loader = FileSystemLoader(PACKAGE.parent / "templates")
+    blocks = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, undefined=StrictUndefined, **blocks)
+    environment.globals.update(share=share, decimal=decimal, counted=counted, emoji=EMOJI)
+    style = Markup((PACKAGE.parent / "static" / "style.css").read_text(encoding="utf-8"))
+    about = {"model": model, "card": card, "origin": card.origin(), "settings": card.settings()}
+    about |= {"history": history, "selected_epoch": selected_epoch, "curves": drawn}
+    about["kept"] = next((row for row in history if row.get("epoch") == selected_epoch), None)
+    about |= {"today": datetime.now(UTC).date().isoformat(), "splits": splits, "style": style}
+    page = environment.get_template("report.html").render(**about, heading="h3")
     with whole_file(folder / "report.html") as part:
         part.write_text(page, encoding="utf-8")
     return folder / "report.html"
-
-
-def write_evaluation(folder: Path, evaluation: Evaluation, images: np.ndarray) -> None:
-    """Write the numbers, tables and figures of one evaluation of (N, 48, 48) uint8 images."""
-    _write_split(folder, SplitResult(evaluation, None, (), images, None), faces=True)
 
 
 def write_figure(path: Path, figure: Figure) -> None:
@@ -143,7 +123,7 @@ def summary_lines(
     return lines
 
 
-def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
+def write_split(folder: Path, result: SplitResult, faces: bool = True) -> dict:
     """Write the numbers, tables and figures of one split; return what the page shows of it."""
     folder.mkdir(parents=True, exist_ok=True)
     evaluation, names = result.evaluation, result.evaluation.class_names
@@ -175,18 +155,16 @@ def _write_split(folder: Path, result: SplitResult, faces: bool) -> dict:
     figures = figures_of(result)
     for name, figure in figures.items():
         write_figure(folder / f"{name}.png", draw(*figure))
-    samples = {"right": right_samples(result), "wrong": wrong_samples(result)}
-    for name, shown in samples.items():
-        rows = []
-        for sample in shown:
-            votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
-            row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
-            rows.append({key: row[key] for key in row if key != "image"})
-        write_csv(folder / f"samples_{name}.csv", rows)
-        if faces:
-            figure = draw(sample_sheet, shown, f"Surest {name} answers")
-            write_figure(folder / f"samples_{name}.png", figure)
-    mistakes = samples["wrong"] if faces else []
+    mistakes, rows = wrong_samples(result), []
+    for sample in mistakes:
+        votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
+        row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
+        rows.append({key: row[key] for key in row if key != "image"})
+    write_csv(folder / "samples_wrong.csv", rows)
+    if faces:
+        write_figure(folder / "samples_wrong.png", draw(sample_sheet, mistakes))
+    else:
+        mistakes = []
     return {
         "prefix": f"{folder.name}-",
         "title": f"{folder.name.replace('_', ' ').capitalize()} images",

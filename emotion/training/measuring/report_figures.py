@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emotion.labels import color_rgb
-from emotion.model.figures import wilson_interval
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import CORRUPTIONS, LEVELS, UNCHANGED, SplitResult
 
@@ -33,21 +32,10 @@ class Palette(NamedTuple):
 
 LIGHT = Palette("#ffffff", "#1b1f24", "#626a73", "#e3e6ea", "#0b62a8", "#c8590a")
 DARK = Palette("#1a1e23", "#e8eaed", "#9aa3ad", "#333a42", "#6cb6f5", "#f2a25c")
-THEME = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "figure.dpi": 160,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.8,
-}
+THEME = {"font.family": "DejaVu Sans", "font.size": 9, "figure.dpi": 160, "lines.linewidth": 1.8}
+THEME |= {"axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left"}
+THEME |= dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False)
+THEME |= {"axes.grid": True, "axes.axisbelow": True, "legend.fontsize": 8}
 
 
 def draw(figure_of: Callable[..., Figure], *arguments, palette: Palette = LIGHT) -> Figure:
@@ -69,7 +57,6 @@ def figures_of(result: SplitResult) -> dict[str, tuple]:
     figures = {
         "confusion_matrix": (confusion_matrix, evaluation),
         "classification_report": (classification_report, evaluation),
-        "reliability": (reliability, evaluation),
         "risk_coverage": (risk_coverage, evaluation, result.one_crop),
     }
     return figures | ({"robustness": (robustness, result.robustness)} if result.robustness else {})
@@ -149,31 +136,6 @@ def classification_report(evaluation: Evaluation, palette: Palette) -> Figure:
     return _with_legend(figure, axes)
 
 
-def reliability(evaluation: Evaluation, palette: Palette) -> Figure:
-    """Draw how often the answers are right against how sure they are (Guo et al. 2017)."""
-    rows = [row for row in evaluation.reliability() if row["images"]]
-    lefts, confidence, accuracy, counts = (
-        [row[key] for row in rows] for key in ("lower", "confidence", "accuracy", "images")
-    )
-    rights = zip(accuracy, counts, strict=True)
-    intervals = [wilson_interval(round(share * count), count) for share, count in rights]
-    figure = _figure(4.4)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], ":", color=palette.muted, label="perfectly honest")
-    upper.vlines(confidence, *np.array(intervals).T, color=palette.first, linewidth=1, alpha=0.6)
-    label = "this model, with 95% interval"
-    upper.plot(confidence, accuracy, "o-", ms=4, color=palette.first, label=label)
-    upper.set(xlim=(0, 1), ylim=(-0.03, 1.03), ylabel="answers that are right")
-    upper.set_title(f"Reliability (calibration error {evaluation.expected_calibration_error:.3f})")
-    width = rows[0]["upper"] - rows[0]["lower"]
-    lower.bar(lefts, counts, width, align="edge", color=palette.first, edgecolor=palette.paper)
-    lower.set(xlabel="how sure the answer is", ylabel="images")
-    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    for axis in (lower.xaxis, upper.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, 0))
-    return _with_legend(figure, upper)
-
-
 def risk_coverage(evaluation: Evaluation, one_crop: Evaluation | None, palette: Palette) -> Figure:
     """Draw the accuracy of the surest answers over the share of images answered."""
     figure = _figure(3.4)
@@ -219,11 +181,12 @@ def robustness(rows: Sequence[dict], palette: Palette) -> Figure:
     return _with_legend(figure, axes)
 
 
-def sample_sheet(samples: Sequence[dict], title: str, palette: Palette) -> Figure:
-    """Draw faces in a grid, each with its true class and its answer above it."""
+def sample_sheet(samples: Sequence[dict], palette: Palette) -> Figure:
+    """Draw mistakes in a grid, each with its true class and the answer above it."""
     lines = max(1, -(-len(samples) // SAMPLE_COLUMNS))
     figure = _figure(0.4 + 1.45 * lines, 1.15 * SAMPLE_COLUMNS)
-    figure.suptitle(title if samples else f"{title}: none", x=0.01, ha="left", weight="bold")
+    title = "Surest wrong answers" + ": none" * (not samples)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold")
     # one set of axes for all: a set for each face takes ten times as long to lay out
     axes = figure.subplots()
     axes.axis("off")

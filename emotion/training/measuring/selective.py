@@ -19,13 +19,12 @@ from collections import Counter
 from dataclasses import asdict
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
 from emotion.faces import PEOPLE, Thresholds, likely_classes, read_thresholds
-from emotion.model.runtime import EmotionModel, apply_temperature
+from emotion.model.runtime import EmotionModel
 from emotion.training.data.dataset import Dataset
-from emotion.training.measuring.evaluation import Evaluation, evaluate_model, mean_of
+from emotion.training.measuring.evaluation import Evaluation, best_fit, evaluate_model, mean_of
 
 TARGET_ACCURACY = 0.9
 LEAST_COVERAGE = 0.6
@@ -47,15 +46,10 @@ def verdict_facts(labels: np.ndarray, probabilities: np.ndarray) -> dict:
         label in likely_classes(dict(enumerate(row)))
         for label, row in zip(labels[~sure], probabilities[~sure].tolist(), strict=True)
     ]
-    return asdict(thresholds) | {
-        "accuracy_when_unsure": mean_of(right[~sure]),
-        "target_accuracy": TARGET_ACCURACY,
-        "coverage": mean_of(sure),
-        "accuracy_when_sure": mean_of(right[sure]),
-        "named_when_unsure": mean_of(np.array(named)),
-        "split": "validation",
-        "images": len(labels),
-    }
+    facts = {"accuracy_when_unsure": mean_of(right[~sure]), "target_accuracy": TARGET_ACCURACY}
+    facts |= {"coverage": mean_of(sure), "accuracy_when_sure": mean_of(right[sure])}
+    facts |= {"named_when_unsure": mean_of(np.array(named)), "split": "validation"}
+    return asdict(thresholds) | facts | {"images": len(labels)}
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> Thresholds:
@@ -85,14 +79,10 @@ def fit_agreement(model: EmotionModel, voted: Dataset) -> float | None:
     if len(voted) < LEAST_IMAGES:
         return None
     evaluation = evaluate_model(model, voted)
-    place = np.arange(len(voted)), evaluation.predictions
-
-    def loss(log_temperature: float) -> float:
-        softened = apply_temperature(evaluation.probabilities, float(np.exp(log_temperature)))
-        return float(np.square(softened[place] - evaluation.votes[place]).mean())
-
-    best = minimize_scalar(loss, bounds=(-2, 2), method="bounded").x
-    return round(float(np.exp(best)), DIGITS)
+    at = np.arange(len(voted)), evaluation.predictions
+    votes = evaluation.votes[at]
+    best = best_fit(evaluation.probabilities, lambda soft: np.square(soft[at] - votes).mean())
+    return round(best, DIGITS)
 
 
 def measure_agreement(model: EmotionModel, voted: Dataset) -> dict | None:

@@ -15,9 +15,7 @@ SMALLEST_PROBABILITY = 1e-7
 CHUNK_SIZE = 512
 
 
-def average_models(
-    stems: Sequence[Path], mirrored: bool = False
-) -> tuple[keras.Model, tuple[str, ...]]:
+def average_models(stems: Sequence[Path], mirrored: bool = False) -> tuple[keras.Model, tuple]:
     """Return one network that answers with the mean of what saved models answer, and its classes.
 
     It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
@@ -53,9 +51,7 @@ def average_models(
     return keras.Model(faces, emotion, name="ensemble"), class_names
 
 
-def teacher_answers(
-    stems: Sequence[Path], images: np.ndarray, class_names: Sequence[str]
-) -> np.ndarray:
+def teacher_answers(stems: Sequence[Path], images: np.ndarray, class_names) -> np.ndarray:
     """Return the mean answer of models to faces and their mirror images, (N, classes) float32."""
     models = [load_model(Path(stem)) for stem in stems]
     orders = [_order(model, class_names, "the dataset") for model in models]

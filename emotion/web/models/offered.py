@@ -101,9 +101,7 @@ class Models:
                 self._failures[model.key] = (_stamp(model.stem), str(error))
                 raise
             if stamp[:3] != _stamp(model.stem)[:3]:
-                raise ModelError(
-                    f"expected {model.key} to stay as it is; it was replaced meanwhile"
-                )
+                raise ModelError(f"expected {model.key} to stay as it is; it was replaced")
             with self._lock:
                 self._loaded[model.key] = recognizer
                 self._look_at_s = float("-inf")  # now its card is the one it was loaded with
@@ -178,13 +176,9 @@ def _stamp(stem: Path) -> tuple:
 
 def model_facts(model: EmotionModel, folder: Path, names: Mapping[str, str]) -> dict:
     """Return the names, SHA-256, runtime and notes of a model, without paths."""
-    return {
-        **names,
-        "name": model.name,
-        "sha256": model.sha256,
-        "runtime": model.runtime,
-        "notes": [without_folders(note, folder) for note in model.notes],
-    }
+    notes = [without_folders(note, folder) for note in model.notes]
+    about = {"name": model.name, "sha256": model.sha256, "runtime": model.runtime}
+    return {**names, **about, "notes": notes}
 
 
 def without_folders(text: str, folder: Path) -> str:

@@ -48,27 +48,14 @@ def page(key: str) -> ResponseReturnValue:
         ("Notes", "; ".join(recognizer.model.notes) if recognizer else ""),
         ("Replaced", replaced if recognizer and on_disk and on_disk != sha256 else ""),
     ]
-    content = render_template(
-        "model.html",
-        model=model,
-        offered=models.offered(),
-        card=card,
-        class_names=class_names_of(services, model),
-        problem=why_unusable(services, model),
-        figures=read_figures(model.stem, card),
-        thresholds=thresholds,
-        verdict=card.verdict,
-        origin=without_paths(card.origin()),
-        settings=without_paths(card.settings()),
-        files=without_paths(served),
-        pictures={},
-        heading="h2",
-        prefix="",
-        share=share,
-        decimal=decimal,
-        counted=counted,
-    )
-    return content, ALWAYS_CHECKED
+    facts = {"origin": card.origin(), "settings": card.settings(), "files": served}
+    facts = {name: without_paths(rows) for name, rows in facts.items()}
+    facts |= {"class_names": class_names_of(services, model), "verdict": card.verdict}
+    facts |= {"problem": why_unusable(services, model), "figures": read_figures(model.stem, card)}
+    about = {"model": model, "offered": models.offered(), "card": card, "thresholds": thresholds}
+    look = {"pictures": {}, "heading": "h2", "prefix": ""}
+    words = {"share": share, "decimal": decimal, "counted": counted}
+    return render_template("model.html", **about, **facts, **look, **words), ALWAYS_CHECKED
 
 
 def class_names_of(services: Services, model: OfferedModel) -> tuple[str, ...]:

@@ -113,13 +113,11 @@ ABOUT = (
 def describe(settings: Settings, root: str) -> dict:
     """Return the description of the API below `root`, such as "/api/v1", on a server so set."""
     models = [each.reply for each in ENDPOINTS.values() if isinstance(each.reply, type)]
-    models = dict.fromkeys([*models, replies.NewOpinion, replies.Problem], "serialization")
-    _, schemas = models_json_schema(
-        [*models.items()], ref_template=REF, schema_generator=WithoutTitles
-    )
-    app = Flask("description")
+    models = dict.fromkeys([*models, replies.NewOpinion, replies.Problem], "serialization").items()
+    how = {"ref_template": REF, "schema_generator": WithoutTitles}
+    _, schemas = models_json_schema([*models], **how)
+    app, bodies, paths = Flask("description"), _bodies(settings), {}
     app.register_blueprint(api)
-    bodies, paths = _bodies(settings), {}
     for rule in app.url_map.iter_rules():
         endpoint = rule.endpoint.removeprefix("api.")
         if endpoint in ENDPOINTS:
@@ -128,13 +126,11 @@ def describe(settings: Settings, root: str) -> dict:
             summary = app.view_functions[rule.endpoint].__doc__.splitlines()[0]
             operation = _operation(endpoint, path) | {"summary": summary} | bodies.get(endpoint, {})
             paths.setdefault(path, {})[method.lower()] = operation
-    problem = {"application/problem+json": {"schema": _ref(replies.Problem)}}
-    keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
-    if settings.keeps_nothing:
-        keeping = "This server keeps nothing: only `/recognize` reads photos; it takes no videos."
-    cookie = (
-        "The session cookie of the first photo or video; over TLS its name has `__Host-` first."
-    )
+    problem = {"application/problem+json": _ref(replies.Problem)}
+    keeping = "This server keeps nothing: only `/recognize` reads photos; it takes no videos."
+    if not settings.keeps_nothing:
+        keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
+    cookie = "The session cookie of the first upload; over TLS its name begins with `__Host-`."
     visitor = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": cookie}
     return {
         "openapi": "3.1.0",
@@ -174,7 +170,7 @@ def _operation(endpoint: str, path: str) -> dict:
     ]
     success: dict = {"description": answers.words}
     if isinstance(answers.reply, type):
-        success["content"] = {"application/json": {"schema": _ref(answers.reply)}}
+        success["content"] = {"application/json": _ref(answers.reply)}
     elif answers.reply:
         success["content"] = answers.reply
     if answers.status in (201, 202):
@@ -203,7 +199,7 @@ def _operation(endpoint: str, path: str) -> dict:
 
 
 def _ref(model: type[BaseModel]) -> dict:
-    return {"$ref": REF.format(model=model.__name__)}
+    return {"schema": {"$ref": REF.format(model=model.__name__)}}
 
 
 def _bodies(settings: Settings) -> dict[str, dict]:
@@ -218,10 +214,8 @@ def _bodies(settings: Settings) -> dict[str, dict]:
         "minutes; can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
     )
     order = {"description": "place in the order of the set, else last"}
-    of_set = {
-        "set": replies.KEY | {"description": f"a set of your own, of up to {most} photos"},
-        "position": order | {"type": "integer", "minimum": 1, "maximum": most},
-    }
+    own = replies.KEY | {"description": f"a set of your own, of up to {most} photos"}
+    of_set = {"set": own, "position": order | {"type": "integer", "minimum": 1, "maximum": most}}
 
     def form(name: str, file: str, **more: dict) -> dict:
         model = TEXT | {"description": "key of an offered model; else the default"}
@@ -233,9 +227,7 @@ def _bodies(settings: Settings) -> dict[str, dict]:
         "recognize": form("photo", photo),
         "add_photo": form("photo", photo, **of_set),
         "add_video": form("video", video),
-        "say": {"application/json": {"schema": _ref(replies.NewOpinion)}},
+        "say": {"application/json": _ref(replies.NewOpinion)},
     }
-    return {
-        endpoint: {"requestBody": {"required": True, "content": content}}
-        for endpoint, content in contents.items()
-    }
+    bodies = {name: {"required": True, "content": content} for name, content in contents.items()}
+    return {name: {"requestBody": body} for name, body in bodies.items()}

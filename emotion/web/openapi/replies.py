@@ -17,13 +17,10 @@ ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [ID]}
 
 
-def example_results() -> dict:
-    """Return results as they are for a photo with one face."""
-    values = (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01)
-    chances = dict(zip(EMOTIONS, values, strict=True))
-    face = FoundFace((412, 160, 236, 236), 8.4127, chances, agreement=6)
-    results = results_to_dict([face], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
-    return results | {"model": EXAMPLE_NAMES | results["model"]}
+CHANCES = dict(zip(EMOTIONS, (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01), strict=True))
+EXAMPLE_FACE = FoundFace((412, 160, 236, 236), 8.4127, CHANCES, agreement=6)
+EXAMPLE = results_to_dict([EXAMPLE_FACE], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
+EXAMPLE["model"] |= EXAMPLE_NAMES
 
 
 def about(kind, description: str, **more):
@@ -42,6 +39,7 @@ def every(kind, names: str) -> dict:
 Count = Annotated[int, Field(ge=0)]
 FromOne = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+People = Annotated[int, Field(ge=0, le=10)]
 Seconds = Annotated[float, Field(ge=0)]
 Link = text("uri-reference")
 Moment = text("date-time", examples=["2026-11-21T19:52:07Z"])
@@ -59,14 +57,9 @@ def reply(name: str, base: type[Reply] = Reply, /, **fields) -> type[Reply]:
     return create_model(name, __base__=base, **fields)
 
 
-Problem = reply(
-    "Problem",
-    __doc__="What went wrong (RFC 9457).",
-    type=Literal["about:blank"],
-    title=str,
-    status=int,
-    detail=about(str, "what was expected and what was received, in a sentence"),
-)
+Detail = about(str, "what was expected and what was received, in a sentence")
+WRONG = {"__doc__": "What went wrong (RFC 9457).", "type": Literal["about:blank"]}
+Problem = reply("Problem", **WRONG, title=str, status=int, detail=Detail)
 
 # Photos and faces
 Size = reply("Size", **every(FromOne, "width height"))
@@ -79,12 +72,7 @@ Face = reply(
     confidence=Share,
     probabilities=about(dict[str, Share], "in the model's order; they sum to 1"),
     sure=about(bool, "whether the answer is clear enough to rely on"),
-    agreement=about(
-        int | None,
-        "how many of 10 people would name the emotion; null if the model cannot say",
-        ge=0,
-        le=10,
-    ),
+    agreement=about(People | None, "how many of 10 would name the emotion; null: it cannot say"),
     verdict=about(str, "the answer in a few words"),
     candidates=about(list[str], "what it may be", min_length=1, max_length=3),
     runner_up=about(str | None, "the second candidate; null if there is one only"),
@@ -99,7 +87,7 @@ ModelName = reply("ModelName", ModelNames, name=str, sha256=Sha256)
 
 
 class Results(Reply):
-    model_config = ConfigDict(json_schema_extra={"examples": [example_results()]})
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
     schema_: Literal[SCHEMA] = VERSION
     model: ModelName
     image: Size
@@ -109,15 +97,12 @@ class Results(Reply):
 FaceLinks = reply("FaceLinks", **every(Link, "page picture explanation feedback"))
 OfPhoto = every(Link, "self page annotated blurred thumbnail")
 PhotoLinks = reply("PhotoLinks", **OfPhoto, set=Link | None, faces=list[FaceLinks])
-Photo = reply(
-    "Photo",
-    id=about(Key, "who knows it can see the photo"),
-    set=about(Key | None, "the key of its set; null unless the sender asks"),
-    **every(Moment, "created expires"),
-    links=PhotoLinks,
-    results=Results,
-)
+PhotoKey = about(Key, "who knows it can see the photo")
+SetKey = about(Key | None, "the key of its set; null unless the sender asks")
+Kept = {"id": PhotoKey, "set": SetKey, **every(Moment, "created expires")}
+Photo = reply("Photo", **Kept, links=PhotoLinks, results=Results)
 Row = Annotated[list[float], Field(min_length=48, max_length=48)]
+Heat = Annotated[list[Row], Field(min_length=48, max_length=48)]
 Explanation = reply(
     "Explanation",
     __doc__="Which parts of a face spoke for an emotion (occlusion, Zeiler and Fergus 2014).",
@@ -126,18 +111,11 @@ Explanation = reply(
     hidden=about(Share, "with the fifth of the face hidden that spoke most for it"),
     elsewhere=about(Share, "with as much hidden elsewhere, mean of several places"),
     holds=about(bool, "whether hiding that fifth lowers it, and more than elsewhere"),
-    heat=about(
-        Annotated[list[Row], Field(min_length=48, max_length=48)],
-        "48 rows of 48: how much the log-odds of the emotion fall if a part of the face is hidden; "
-        "below zero if that part spoke against it",
-    ),
+    heat=about(Heat, "how much the log-odds of the emotion fall if a part of the face is hidden"),
 )
+WORDS = {"__doc__": "What somebody sees in a face, what the model gave, and if the face is kept."}
 Opinion = reply(
-    "Opinion",
-    __doc__="What somebody sees in a face, what the model gave, and whether the face is kept.",
-    **every(str, "emotion given"),
-    **every(bool, "agrees kept"),
-    said=Moment,
+    "Opinion", **WORDS, **every(str, "emotion given"), **every(bool, "agrees kept"), said=Moment
 )
 
 
@@ -182,14 +160,9 @@ VideoProgress = reply(
     frames_per_s=about(Seconds | None, "recently"),
     faces=about(Count | None, "people followed so far"),
 )
-VideoFacts = reply(
-    "VideoFacts",
-    **every(FromOne, "width height"),
-    fps=about(float, "frames a second, on average"),
-    frames=Count,
-    duration_s=Seconds,
-    has_sound=bool,
-)
+Fps = about(float, "frames a second, on average")
+OfVideo = {"fps": Fps, "frames": Count, "duration_s": Seconds, "has_sound": bool}
+VideoFacts = reply("VideoFacts", Size, **OfVideo)
 Track = reply(
     "Track",
     track=about(FromOne, "its number"),

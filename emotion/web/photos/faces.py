@@ -128,9 +128,8 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
         case {"emotion": str(emotion), "keep": bool(keeps_face), **rest} if not rest:
             said = give(photo_id, number, emotion, keeps_face)
             return jsonify(_opinion_document(said)), NO_STORE
-    raise errors.UploadError(
-        'expected an object such as {"emotion": "happy", "keep": false}; received another'
-    )
+    words = 'expected an object such as {"emotion": "happy", "keep": false}; received another'
+    raise errors.UploadError(words)
 
 
 @pages.post(f"{FEEDBACK_FORM}/withdraw")
@@ -153,13 +152,8 @@ def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
 
 def _opinion_document(said: Opinion) -> dict:
     # where a kept face lies is not told
-    return {
-        "emotion": said.chosen,
-        "given": said.given,
-        "agrees": said.chosen == said.given,
-        "kept": bool(said.kept),
-        "said": moment(said.said_s),
-    }
+    about = {"emotion": said.chosen, "given": said.given, "agrees": said.chosen == said.given}
+    return about | {"kept": bool(said.kept), "said": moment(said.said_s)}
 
 
 def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
@@ -201,9 +195,7 @@ def keep(folder: Path, class_name: str, crop: bytes) -> str:
     """
     # a model's card comes from outside
     if class_name.startswith(".") or Path(class_name).name != class_name or "\\" in class_name:
-        raise errors.ModelError(
-            f"expected class names that can be names of folders; received {class_name!r}"
-        )
+        raise errors.ModelError(f"expected a name fit for folders; received {class_name!r}")
     name = f"{class_name}/{secrets.token_hex(16)}.png"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -26,21 +26,11 @@ PRIVATE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex, nofol
 @pages.app_context_processor
 def words_for_templates() -> dict:
     services = current_services()
-    return {
-        "settings": services.settings,
-        "readable_types": readable_types(),
-        "offered_models": services.models.offered(),
-        "videos_refusal": services.videos.refusal,
-        "emoji": EMOJI,
-        "color_rgb": color_rgb,
-        "percent": percent,
-        "often_missed": often_missed,
-        "people_say": people_say,
-        "short_verdict": short_verdict,
-        "verdict": verdict,
-        "answers_from": Answers.from_text,
-        "duration": duration,
-    }
+    words = (color_rgb, percent, often_missed, people_say, short_verdict, verdict, duration)
+    facts = {"settings": services.settings, "readable_types": readable_types(), "emoji": EMOJI}
+    facts |= {"offered_models": services.models.offered(), "answers_from": Answers.from_text}
+    facts |= {word.__name__: word for word in words}
+    return facts | {"videos_refusal": services.videos.refusal}
 
 
 def often_missed(told: Mapping) -> list[str]:

@@ -51,10 +51,8 @@ def upload() -> ResponseReturnValue:
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
-                    made = reading.pictures().items()
-                    pictures = {
-                        name: data_url(data, "jpeg") for name, data in made if ".jpg" in name
-                    }
+                    made = [one for one in reading.pictures().items() if ".jpg" in one[0]]
+                    pictures = {name: data_url(data, "jpeg") for name, data in made}
                     analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
                     shown.append(sets.Shown(position, analysis, pictures=pictures))
                 else:
@@ -131,9 +129,7 @@ def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
     if request.form.get("position"):
         position = request.form.get("position", type=int)
         if position is None or not 1 <= position <= most:
-            raise UploadError(
-                f"expected a whole number from 1 to {most} as position; received another"
-            )
+            raise UploadError(f"expected a position from 1 to {most}; received another")
     unread = [row for row in rows if row.problem and row.position == position]
     if len(rows) - len(unread) >= most:
         raise UploadError(f"expected up to {most} photos in a set; this one is full")

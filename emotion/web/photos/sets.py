@@ -217,15 +217,11 @@ def mine_json() -> ResponseReturnValue:
 
     def document(row: PhotoRow | VideoRow, *names: str) -> dict:
         answers = Answers.from_text(row.emotions)
-        return {name.removesuffix("_id"): getattr(row, name) for name in names} | {
-            "created": moment(row.created_s),
-            "expires": moment(row.expires_s),
-            "faces": row.faces,
-            "emotions": [names[0] for names in answers.candidates],
-            "verdicts": list(answers.verdicts),
-            "model": dict(answers.model) or None,
-            "problem": row.problem or None,
-        }
+        own = {name.removesuffix("_id"): getattr(row, name) for name in names}
+        own |= {"created": moment(row.created_s), "expires": moment(row.expires_s)}
+        own |= {"faces": row.faces, "emotions": [names[0] for names in answers.candidates]}
+        own |= {"verdicts": list(answers.verdicts), "model": dict(answers.model) or None}
+        return own | {"problem": row.problem or None}
 
     photos, videos = rows_of_mine()
     content = {

@@ -39,10 +39,7 @@ KEPT_DUE = 500
 
 
 def monitoring_facts(
-    database: Database,
-    model_card: Mapping | None,
-    feedback: Path | None = None,
-    now_s: float | None = None,
+    database: Database, model_card: Mapping | None, feedback: Path | None = None, now_s=None
 ) -> dict:
     """Return all figures as plain types for JSON, compared with the card of the served model."""
     now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
@@ -110,9 +107,7 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
     sides, so that one without faces counts, finitely.
     """
     names = sorted({*found, *expected})
-    now, before = (
-        np.array([mix.get(name, 0) + 0.5 for name in names]) for mix in (found, expected)
-    )
+    now, before = (np.array([mix.get(n, 0) + 0.5 for n in names]) for mix in (found, expected))
     now, before = now / now.sum(), before / before.sum()
     return float(((now - before) * np.log(now / before)).sum())
 

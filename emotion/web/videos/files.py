@@ -27,9 +27,8 @@ FILE_TYPES = {
     SUMMARY: "application/json",
 }
 # what the API calls a file -> its name
-LINKS = dict(
-    zip("video poster timeline csv jsonl parquet summary".split(), FILE_TYPES, strict=True)
-)
+LINK_NAMES = "video poster timeline csv jsonl parquet summary".split()
+LINKS = dict(zip(LINK_NAMES, FILE_TYPES, strict=True))
 
 
 @dataclass(frozen=True)

@@ -88,24 +88,17 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         # only now, as a file that is no video needs no model
         yunet = job.yunet and YunetDetector(Path(job.yunet), YUNET_VIDEO_SEARCH)
         recognizer = Recognizer.load(Path(job.model), yunet or FaceDetector(VIDEO_SEARCH))
-        report = analyse_video(
-            recognizer, video, outputs, viewers=(watcher.see,), on_progress=watcher.report
-        )
-        info = video.info
+        watching = {"viewers": (watcher.see,), "on_progress": watcher.report}
+        report, info = analyse_video(recognizer, video, outputs, **watching), video.info
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
     summary = report.summary
-    facts = {
-        "problem": without_paths(video.problem or "", job),
-        "width": info.size_wh[0],
-        "height": info.size_wh[1],
-        "fps": round(info.fps, 3),
-        "has_sound": info.has_sound,
-        "sound_problem": without_paths(report.sound_problem or "", job),
-        "frames": summary.frames,
-        "duration_s": round(summary.duration_s, 3),
-        "model": model_facts(recognizer.model, Path(job.model).parent, job.model_names),
-    }
+    problems = {"problem": video.problem, "sound_problem": report.sound_problem}
+    facts = {name: without_paths(problem or "", job) for name, problem in problems.items()}
+    facts |= dict(zip(("width", "height"), info.size_wh, strict=True))
+    facts |= {"fps": round(info.fps, 3), "has_sound": info.has_sound}
+    facts |= {"frames": summary.frames, "duration_s": round(summary.duration_s, 3)}
+    facts["model"] = model_facts(recognizer.model, Path(job.model).parent, job.model_names)
     write_json(room / FACTS, facts)
     named = summary.tracks[:MOST_EMOTIONS]
     emotions = [track.emotion or UNSURE for track in named]

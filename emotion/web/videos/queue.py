@@ -48,9 +48,7 @@ class VideoRows:
         with self._database.transaction(writes=True, alone=True) as connection:
             waiting = connection.execute(_count(VideoRow.state == WAITING)).scalar_one()
             if waiting >= most_waiting:
-                raise QueueFullError(
-                    f"expected fewer than {most_waiting} waiting videos; there are {waiting}"
-                )
+                raise QueueFullError(f"expected fewer than {most_waiting} to wait; {waiting} do")
             connection.execute(sql.insert(VideoRow), asdict(row))
 
     def find(self, video_id: str, now_s: float) -> VideoRow | None:

@@ -33,9 +33,7 @@ VIDEO_HEAD = re.compile(
 class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
-    def __init__(
-        self, settings: Settings, database: Database, models: Models, clock: Callable[[], float]
-    ):
+    def __init__(self, settings: Settings, database: Database, models: Models, clock: Callable):
         self.settings = settings
         self.clock = clock
         self.rows = VideoRows(database)

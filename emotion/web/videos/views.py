@@ -99,19 +99,12 @@ def video_document(row: VideoRow) -> dict:
     facts = about.get("facts")
     files = {name: link("api.video_file", name=file) for name, file in LINKS.items()}
     links = {"self": link("api.video"), "page": link("videos.page")}
-    return {
-        "id": row.id,
-        "state": row.state,
-        "created": moment(row.created_s),
-        "expires": moment(row.expires_s),
-        "before": about.get("before", 0),
-        "progress": about.get("progress") or None,
-        "problem": row.problem or None,
-        "links": links | {"files": files if row.state == DONE else None},
-        "video": {name: facts[name] for name in FACTS} if facts else None,
-        "model": facts and facts["model"],
-        "summary": about.get("summary"),
-    }
+    times = {"created": moment(row.created_s), "expires": moment(row.expires_s)}
+    document = {"id": row.id, "state": row.state} | times | {"before": about.get("before", 0)}
+    document |= {"progress": about.get("progress") or None, "problem": row.problem or None}
+    document["links"] = links | {"files": files if row.state == DONE else None}
+    document["video"] = {name: facts[name] for name in FACTS} if facts else None
+    return document | {"model": facts and facts["model"], "summary": about.get("summary")}
 
 
 @videos.get("/videos/<video_id>/<name>")
