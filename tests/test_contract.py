@@ -172,10 +172,9 @@ def flags(main, *arguments):
 
 def all_flags(folder):
     """Return the flags of every command."""
-    return {
-        "app.py": flags(app.main),
-        "emotion_detector.py": flags(emotion_detector.main),
-    } | {f"train: {name}": flags(emotion_model_training.main, name) for name in TRAINING}
+    return {"app.py": flags(app.main), "emotion_detector.py": flags(emotion_detector.main)} | {
+        f"train: {name}": flags(emotion_model_training.main, name) for name in TRAINING
+    }
 
 
 def columns_of(path):

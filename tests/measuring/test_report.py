@@ -25,11 +25,7 @@ from emotion.training.measuring.measurement import (
     wrong_samples,
 )
 from emotion.training.measuring.report import summary_lines, write_report
-from emotion.training.measuring.report_figures import (
-    classification_report,
-    confusion_matrix,
-    draw,
-)
+from emotion.training.measuring.report_figures import classification_report, confusion_matrix, draw
 
 HISTORY = [
     {"epoch": epoch, "loss": 2 - epoch / 10, "accuracy": epoch / 20, "val_loss": 2.1 - epoch / 10}
