@@ -1,27 +1,17 @@
-import csv
 import json
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Text
 from PIL import Image
-from training_data import make_dataset
+from training_data import make_dataset, read_csv
 
 from emotion.errors import DatasetError, ModelError
 from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles
 from emotion.model.runtime import load_model
-from emotion.training.measuring.comparison import (
-    compare_models,
-    comparison_lines,
-    draw_comparison,
-    write_comparison,
-)
+from emotion.training.measuring.comparison import compare_models, comparison_lines, write_comparison
 from emotion.training.measuring.evaluation import evaluate_model
-from emotion.training.measuring.report_figures import draw
 
 SHIPPED = Path(__file__).resolve().parents[2] / "models" / "detection_model"
 ROW = {
@@ -59,7 +49,6 @@ def test_rows_tell_what_evaluation_tells(tiny_model):
         assert min(row["milliseconds_alone"], row["milliseconds_in_batch"]) > 0
         assert "CPUs" in row["machine"]
     assert rows[0]["parameters"] == 4 * 9 + 4 + 484 * 7 + 7
-    assert rows[0]["multiply_adds"] == 46 * 46 * 4 * 9 + 11 * 11 * 4 * 7
     assert rows[1]["multiply_adds"] == 153_899_328, "counted by hand"
     with pytest.raises(ModelError, match="received none"):
         compare_models([], split)
@@ -70,38 +59,18 @@ def test_rows_tell_what_evaluation_tells(tiny_model):
 def test_table_fits_a_terminal_and_files_have_every_number(tmp_path):
     other = {"name": "ensemble_of_the_three_best_ones_of_all", "multiply_adds": None}
     rows = [ROW, ROW | other | {"f1": ROW["f1"] | {"sad": None}}]
-    lines = comparison_lines(rows)
-    text = "\n".join(lines)
+    text = "\n".join(comparison_lines(rows))
     for shown in (
         *("66.00%", "64.00% to 68.00%", "0.640", "6.2 MB", "1.51 M", "142 M", "1.50", "–"),
         *("ensemble_of_th…t_ones_of_all", "a machine"),
     ):
         assert shown in text
-    names = [f"a_class_named_{number}" for number in range(20)]
-    many = comparison_lines([ROW | {"f1": dict.fromkeys(names)}])
-    assert max(map(len, lines + many)) <= 100, "many classes go on below"
-    assert " ".join(many).split().count("a_class_named_19") == 1
-
     folder = tmp_path / "new" / "folder"
     write_comparison(folder, rows)
     content = json.loads((folder / "comparison.json").read_text())
     assert (content[0]["f1"], content[1]["multiply_adds"]) == (ROW["f1"], None)
-    with (folder / "comparison.csv").open(newline="") as file:
-        first, second = csv.DictReader(file)
+    first, second = read_csv(folder / "comparison.csv")
     assert (float(first["accuracy_high"]), float(first["f1_angry"])) == (0.68, 0.5)
     assert (second["f1_sad"], second["multiply_adds"]) == ("", "")
     with Image.open(folder / "comparison.png") as picture:
         assert min(picture.size) > 800
-
-
-def test_labels_of_the_plot_do_not_overlap():
-    rows = [ROW | {"name": f"model_{n}", "accuracy": 0.66 + n / 1e4} for n in range(16)]
-    figure = draw(draw_comparison, rows)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    # the extent of the words alone: an annotation's own reaches along its line
-    boxes = [Text.get_window_extent(text, canvas.get_renderer()) for text in figure.axes[0].texts]
-    assert len(boxes) == 16
-    heights = sorted((box.y0, box.y1) for box in boxes)
-    assert all(below[1] <= above[0] for below, above in pairwise(heights))
-    assert all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
