@@ -112,7 +112,7 @@ def test_a_damaged_file_is_reported(analyse, tmp_path):
         ("timeline", "a.png", "pip install matplotlib"),
     ],
 )
-def test_no_file_can_be_written(analyse, tmp_path, monkeypatch, kind, name, word):
+def test_an_unwritable_file_is_a_sentence(analyse, tmp_path, monkeypatch, kind, name, word):
     if "pip" in word:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
     path = tmp_path / name
