@@ -63,7 +63,6 @@ def evaluation(seed=0):
 
 
 def report_content(result, seed=0):
-    """Return what the report's `evaluation.json` holds."""
     kinds = [(name, level) for name in ("blur", "noise") for level in ("mild", "medium", "strong")]
     rows = [
         {"corruption": name, "level": level, "accuracy": accuracy, "images": 40}

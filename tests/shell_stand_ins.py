@@ -72,13 +72,11 @@ def portrait(left=0):
 
 
 def pictures_of(path):
-    """Return the pictures of a video."""
     with open_video(Path(path)) as video:
         return [frame.image for frame in frames(video)]
 
 
 def write_model(stem):
-    """Write a model whose fast form finds every face happy."""
     files, weights = write_pair(stem), np.zeros((48 * 48, 7), np.float32)
     weights[:, EMOTIONS.index("happy")] = 1
     network = onnx.load(files.fast_form)

@@ -46,7 +46,6 @@ def form_of(value):
 
 
 def routes(folder):
-    """Return every address of the app with its methods and endpoint."""
     return sorted(
         f"{rule.rule} {' '.join(sorted(rule.methods - {'HEAD', 'OPTIONS'}))} {rule.endpoint}"
         for rule in make_app(folder).url_map.iter_rules()
@@ -117,7 +116,6 @@ def replies(folder):
 
 
 def statuses(folder):
-    """Return the status of requests that go wrong, to the pages and to the API."""
     apps = (
         make_app(folder / "one"),
         make_app(folder / "two", KEEP_HOURS=0),
@@ -163,7 +161,6 @@ def statuses(folder):
 
 
 def flags(main, *arguments):
-    """Return the flags that `--help` names."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*arguments, "--help"])
@@ -171,11 +168,9 @@ def flags(main, *arguments):
 
 
 def all_flags(folder):
-    """Return the flags of every command."""
-    return {
-        "app.py": flags(app.main),
-        "emotion_detector.py": flags(emotion_detector.main),
-    } | {f"train: {name}": flags(emotion_model_training.main, name) for name in TRAINING}
+    return {"app.py": flags(app.main), "emotion_detector.py": flags(emotion_detector.main)} | {
+        f"train: {name}": flags(emotion_model_training.main, name) for name in TRAINING
+    }
 
 
 def columns_of(path):
@@ -219,7 +214,6 @@ def written(folder):
 
 
 def exit_codes(folder):
-    """Return the exit codes of command lines that go wrong."""
     (folder / "text.jpg").write_text("no photo")
     (folder / "film.mp4").write_bytes(b"no video")
     (folder / "empty").mkdir()

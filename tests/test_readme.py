@@ -40,7 +40,6 @@ def test_training_flags(setting):
 
 
 def shown_default(value) -> str:
-    """Return a default as the README writes it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, Path):
@@ -66,7 +65,6 @@ def test_detector_flags(capsys):
 
 
 def training_parsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command of the training script."""
     parser = emotion_model_training.build_parser()
     (commands,) = [action for action in parser._actions if action.choices]
     return commands.choices

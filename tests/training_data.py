@@ -1,5 +1,6 @@
 """Generated datasets for the training tests: every class is a square in a place of its own."""
 
+import csv
 import zipfile
 from pathlib import Path
 
@@ -19,7 +20,6 @@ def make_image(label: int, random: np.random.Generator) -> np.ndarray:
 
 
 def make_dataset(train: int = 140, validation: int = 35, test: int = 35, votes=None) -> Dataset:
-    """Return a dataset of the seven emotions with classes in turn."""
     random = np.random.default_rng(3)
     splits = np.array(["train"] * train + ["validation"] * validation + ["test"] * test)
     labels = np.arange(len(splits)) % len(EMOTIONS)
@@ -42,7 +42,6 @@ def files_of(dataset: Dataset) -> dict[str, bytes]:
 
 
 def put(root: Path, files: dict[str, bytes]) -> Path:
-    """Write files by their names below a folder."""
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
@@ -61,7 +60,6 @@ def write_zip(path: Path, dataset: Dataset) -> Path:
 
 
 def write_csv(path: Path, dataset: Dataset) -> Path:
-    """Write a dataset as fer2013.csv."""
     usages = {"train": "Training", "test": "PublicTest", "private_test": "PrivateTest"}
     lines = ["emotion,pixels,Usage"]
     for image, label, split in zip(dataset.images, dataset.labels, dataset.splits, strict=True):
@@ -69,6 +67,11 @@ def write_csv(path: Path, dataset: Dataset) -> Path:
         lines.append(f"{code},{' '.join(map(str, image.ravel()))},{usages[split]}")
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def read_csv(path: Path) -> list[dict]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def write_classes(root: Path, people: int = 8, classes=("anger", "happy")) -> Path:

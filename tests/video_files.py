@@ -47,7 +47,6 @@ def moving_faces(count: int = 20, size_wh: tuple[int, int] = SIZE_WH) -> list[np
 
 
 def noisy_pictures(count: int = 50, size_wh=(64, 48)) -> list[np.ndarray]:
-    """Return pictures of noise, each of which takes about the same number of bytes."""
     shape = count, *size_wh[::-1], 3
     return list(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
@@ -126,7 +125,6 @@ def video_with_sound(path: Path, count: int = 20, click_s: Sequence[float] = (0.
 
 
 def read_all(source: Path | str, limits: VideoLimits | None = None) -> tuple[Video, list[Frame]]:
-    """Return a video that was read to its end, and its frames."""
     with open_video(source, limits=limits) as video:
         return video, list(frames(video))
 

@@ -32,8 +32,6 @@ NO_RATES = dict.fromkeys(RATES, "1000000 per minute")
 
 
 class StandInDetector:
-    """Finds the same boxes in every photo."""
-
     def __init__(self, boxes=TWO_BOXES):
         self.boxes = boxes
 
@@ -63,10 +61,7 @@ def looking_model():
 
 
 def make_app(folder, model=None, detector=None, clock=None, flask_config=None, **settings):
-    """Return an app with a stand-in model that keeps its results in `folder`/uploads.
-
-    Forms need no token and nobody is told to slow down, unless a test asks for it.
-    """
+    """Return an app with a stand-in model, without tokens and rates unless a test asks for them."""
     chosen = read_settings({**folders(folder), **NO_RATES, **settings})
     recognizer = Recognizer(model or stand_in_model(), detector or StandInDetector())
     services = Services(chosen, recognizer, clock=clock or time.time)
@@ -79,7 +74,6 @@ def folders(folder):
 
 
 def make_app_without_model(folder, reason="expected a model as a.json; it is missing", **settings):
-    """Return an app whose model could not be loaded."""
     chosen = read_settings({**folders(folder), **settings})
     return build_app(Services(chosen, None, reason), NO_TOKENS)
 
@@ -108,14 +102,12 @@ def picture(width=160, height=120, seed=0):
 
 
 def encoded(kind="JPEG", width=160, height=120, seed=0, **options):
-    """Return a picture as the bytes of a file."""
     buffer = io.BytesIO()
     picture(width, height, seed).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def photo_form(content=None, name="photo.jpg", field="photo"):
-    """Return the data of a form with one file."""
     return {field: (io.BytesIO(encoded() if content is None else content), name)}
 
 
@@ -127,7 +119,6 @@ def upload(client, content=None):
 
 
 def text_of(reply):
-    """Return the words of a page as a person reads them."""
     without_tags = re.sub(r"<[^>]+>", " ", reply.text.split("<body>")[1])
     return " ".join(html.unescape(without_tags).split())
 

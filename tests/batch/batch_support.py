@@ -71,11 +71,9 @@ def write_photos(folder, count, sign=""):
 
 
 def read_table(path):
-    """Return the rows of a CSV, column -> text."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def photos_of(path):
-    """Return the photo of each row of a CSV."""
     return [row["photo"] for row in read_table(path)]

@@ -10,7 +10,6 @@ from emotion.images.folders import PhotoFile, find_photos, is_photo_list
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """Return the stem of a model that runs."""
     return write_pair(tmp_path_factory.mktemp("model") / "one").stem
 
 
@@ -43,5 +42,4 @@ def folder(tmp_path):
 
 @pytest.fixture
 def table(tmp_path):
-    """Return where the usual table of a batch is."""
     return tmp_path / "t.csv"

@@ -1,5 +1,3 @@
-"""Many photos to one table: its rows, its annotated copies, and what is refused."""
-
 import json
 import os
 import pickle

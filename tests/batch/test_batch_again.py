@@ -110,9 +110,7 @@ def folders(tmp_path):
     return tmp_path / "one", tmp_path / "two"
 
 
-def test_another_source_adds_its_rows_and_other_settings_are_refused(
-    batch, folders, table, tmp_path
-):
+def test_sources_share_a_table_other_settings_do_not(batch, folders, table, tmp_path):
     def widths():
         return {row["photo"]: row["width"] for row in read_table(table)}
 
@@ -162,9 +160,7 @@ def test_photos_by_any_source_share_a_table(batch, folders, table, tmp_path):
 # the store
 
 
-def test_two_runs_at_once_and_another_file_in_place_of_the_store_are_refused(
-    batch, folder, table, tmp_path
-):
+def test_two_runs_at_once_and_another_file_are_refused(batch, folder, table, tmp_path):
     path = tmp_path / "t.csv.journal"
     for content in (b'{"settings":{"schema":1},"root":"/photos"}\n', b"my diary\n" * 100):
         path.write_bytes(content)

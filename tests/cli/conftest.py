@@ -21,7 +21,6 @@ def originals(tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path, originals, monkeypatch):
-    """Return a working folder with links to these files."""
     for path in originals.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)

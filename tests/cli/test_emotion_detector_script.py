@@ -21,7 +21,6 @@ HEAVY = "av pyarrow pandas matplotlib scipy dask distributed tqdm tensorflow ker
 
 
 def started(folder, *options, **more):
-    """Start the script as a user does."""
     return subprocess.Popen(
         [sys.executable, SCRIPT, "--model", "model", *options],
         cwd=folder,

@@ -1,5 +1,3 @@
-"""The cascades on real photographs, what they stand on, and the crop of a face."""
-
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor

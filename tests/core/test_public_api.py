@@ -1,5 +1,3 @@
-"""The public API: names, signatures, types, and the page and the notebook that show them."""
-
 import inspect
 import os
 import re

@@ -28,18 +28,15 @@ def half_hidden(crop: np.ndarray) -> np.ndarray:
 def test_notes_on_a_real_face(face):
     for name, change, expected in (
         ("as it is", lambda crop: crop, None),
-        ("a little soft", lambda crop: blurred(crop, 0.5), None),
         ("blurred", lambda crop: blurred(crop, 2), "Blurred"),
         ("moved", lambda crop: cv2.blur(crop, (9, 1))[..., None], "Blurred"),
         ("half the light", lambda crop: crop / 2, None),
         ("dark", lambda crop: crop * 0.2, "Dark"),
         ("overexposed", lambda crop: np.minimum(crop * 3, 1), "Overexposed"),
-        ("less contrast", lambda crop: crop / 2 + 0.25, None),
         ("pale", lambda crop: crop * 0.1 + 0.5, "Pale"),
         ("half hidden", half_hidden, "Turned"),
         ("mirrored", lambda crop: crop[:, ::-1], None),
         ("all black", lambda crop: crop * 0, "Dark"),
-        ("all grey", lambda crop: crop * 0 + 0.5, "Pale"),
         ("all white", lambda crop: crop * 0 + 1, "Overexposed"),
     ):
         notes = quality_notes(np.ascontiguousarray(change(face)), INSIDE, PHOTO_WH)

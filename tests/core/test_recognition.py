@@ -1,5 +1,3 @@
-"""What the public API returns: a tuple of faces that draws, tabulates and shows itself."""
-
 import base64
 import copy
 import io

@@ -1,5 +1,3 @@
-"""What is said of a face, its rows for spreadsheets, and numbers in words."""
-
 import csv
 import io
 import json

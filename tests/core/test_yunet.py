@@ -1,5 +1,3 @@
-"""YuNet behind the detector's interface, with a stand-in network."""
-
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

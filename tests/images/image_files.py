@@ -47,10 +47,7 @@ def png(depth: int, colour: int, rows: bytes, *extra: bytes, size_wh=(64, 48)) -
 
 
 def tiff(data: bytes, tags=(), size_wh=(64, 48), order="<") -> bytes:
-    """Return a one-strip TIFF: data, then its directory, then the values that need room.
-
-    A tag is a number, or (type of its field, values); without any, it is grey of eight bits.
-    """
+    """Return a one-strip TIFF, grey of eight bits; a tag is a number, or (type, values)."""
     fields = {256: size_wh[0], 257: size_wh[1], 258: 8, 259: 1, 262: 1, 277: 1}
     fields |= {273: 8, 279: len(data), 278: 2**31} | dict(tags)
     start = 8 + len(data)

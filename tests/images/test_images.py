@@ -1,5 +1,3 @@
-"""Every type, mode and orientation against known pixels; what is written; many threads."""
-
 import io
 import sys
 import threading
@@ -33,7 +31,6 @@ def trns(*values: int) -> bytes:
 
 
 def followed_by(mode: str, colour) -> dict:
-    """Return the options for a second picture in a file."""
     return {"save_all": True, "append_images": [Image.new(mode, (64, 48), colour)]}
 
 

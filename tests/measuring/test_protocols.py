@@ -45,9 +45,7 @@ def evaluate(faces, tiny_model, capsys):
     return run
 
 
-def test_each_protocol_measures_its_images_on_the_part_that_papers_report(
-    faces, evaluate, tiny_model
-):
+def test_each_protocol_measures_the_part_that_papers_report(faces, evaluate, tiny_model):
     folder, dataset = faces
     model = load_model(tiny_model)
     answers = model.predict(dataset.images[..., None].astype(np.float32) / 255).argmax(axis=1)

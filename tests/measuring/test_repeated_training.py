@@ -1,6 +1,5 @@
 """Training again and again: on each fold of a dataset, and with other settings."""
 
-import csv
 import json
 import shlex
 from dataclasses import replace
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from training_data import make_dataset
+from training_data import make_dataset, read_csv
 
 import emotion_model_training
 from emotion.errors import TrainingError
@@ -36,10 +35,7 @@ class Killed(BaseException):
 
 
 class StandIn:
-    """Stands for `fit`: the accuracy follows from the settings; nothing is trained.
-
-    It dies in `die_in`, a call counted from 1 and its epoch; a run diverges if `fail(settings)`.
-    """
+    """Stands for `fit`; it dies in `die_in`, a call counted from 1 and its epoch, or fails."""
 
     def __init__(self):
         self.restart(None)
@@ -122,8 +118,6 @@ def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, setting
 
     accuracies = [evaluation.accuracy for evaluation in result.evaluations]
     lines = cross_validation.cross_validation_lines(result)
-    assert max(map(len, lines)) <= 100
-    assert len({len(line) for line in lines[: FOLDS + 1]}) == 1, "columns line up"
     assert f"± {np.std(accuracies, ddof=1):.2%}" in lines[FOLDS + 2]
     path = cross_validation.write_cross_validation(tmp_path / "new", result)
     content = json.loads(path.read_text())
@@ -168,14 +162,7 @@ def test_folds_of_something_else_and_damaged_ones_are_refused(fit, settings):
             cross_validate(PEOPLE, settings)
 
 
-def read_csv(path) -> list[dict]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_starts_from_the_given_settings_finds_better_ones_and_stops_bad_trials(
-    fit, settings, capfd, recwarn
-):
+def test_finds_better_settings_and_stops_bad_trials(fit, settings, capfd, recwarn):
     said = []
     result = tune(DATA, settings, 24, said.append)
     assert capfd.readouterr() == ("", ""), "nothing is said by Optuna"
@@ -194,11 +181,9 @@ def test_starts_from_the_given_settings_finds_better_ones_and_stops_bad_trials(
     assert all(seen.split_names() == ("train", "validation") for _, seen in fit.runs)
 
     lines = tuning_lines(result)
-    table = lines[: lines.index("and 4 more")]
-    assert (len(table), len(said)) == (21, 24)
-    assert f"{best.accuracy:.2%}" in table[1]
+    assert len(said) == 24
+    assert f"{best.accuracy:.2%}" in lines[1]
     assert lines[-1].strip() == winner_command(result)
-    assert max(map(len, (*said, *table))) <= 110
     assert f"{score(settings):.2%}" in said[0]
     rows = read_csv(write_tuning(result))
     accuracies = [trial.accuracy for trial in result.trials]
@@ -258,9 +243,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=["first", "second"])
-def test_space_holds_the_given_settings_and_the_command_trains_with_equal_ones(
-    fit, settings, change
-):
+def test_the_command_trains_with_the_settings_that_won(fit, settings, change):
     settings = replace(settings, **change)
     result = tune(DATA, settings, 2)
     first = replace(fit.runs[0][0], name=settings.name)

@@ -43,9 +43,6 @@ def test_corruptions_repeat_and_each_level_is_further_from_the_image(name, astro
     assert {(images.shape, images.dtype) for images in changed} == {(faces.shape, faces.dtype)}
     gaps = [np.abs(images[0].astype(float) - faces[0]).mean() for images in changed]
     assert 0 < gaps[0] < gaps[1] < gaps[2]
-    if name == "rotation":
-        left, right = change(np.stack([face, face[:, ::-1]]), strengths[1])
-        assert np.abs(left.astype(int) - right[:, ::-1]).mean() < 1, "to either side in turn"
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -113,9 +113,7 @@ def test_evaluate_repeats_the_figures_of_the_card(trained, tiny_model, capsys):
             assert (word in shown) == (word in words)
 
 
-def test_ensemble_is_an_ordinary_model_and_without_data_the_mean_itself(
-    averaged, members, trained, tmp_path, capsys
-):
+def test_an_ensemble_is_an_ordinary_model(averaged, members, trained, tmp_path, capsys):
     average = load_model(averaged)
     assert (average.runtime, average.notes) == ("ONNX Runtime", ())
     assert [one["name"] for one in average.card["average_of"]] == ["detection_model", "tiny"]
@@ -152,9 +150,7 @@ def test_compare_and_inspect_write_pages(averaged, trained, capsys, tmp_path, mo
     assert capsys.readouterr().err.strip().splitlines()[-1].count("No space left") == 1
 
 
-def test_distill_learns_from_other_models_and_a_full_disk_loses_nothing(
-    trained, averaged, capsys, monkeypatch
-):
+def test_distill_and_a_full_disk_that_loses_nothing(trained, averaged, capsys, monkeypatch):
     more = ["--name", "pupil", "--teachers", str(averaged), "--teacher-share", "1"]
     arguments, before = ["distill", *command(trained, *more)], contents(trained / "models")
     for module, name in ((publishing, "save_keras_model"), (shutil, "copyfile")):
@@ -212,8 +208,6 @@ def test_wrong_input_is_one_line_and_exit_code_1(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     for arguments, word in (
-        ("--dataset absent", "absent"),
-        ("--epochs 0", "epochs"),
         ("--models file", "written"),
         ("distill --dataset x", "--teachers"),
         ("evaluate models/absent --dataset x", "absent.json"),

@@ -189,9 +189,7 @@ def pictures(dataset) -> set:
 
 
 @pytest.mark.parametrize("write", [write_folder, write_zip, write_csv])
-def test_every_layout_is_the_same_dataset_and_comes_from_the_cache_next_time(
-    tmp_path, asked, write
-):
+def test_every_layout_is_the_same_dataset_also_from_the_cache(tmp_path, asked, write):
     source = write_csv(tmp_path / "data.csv", SMALL)
     other = write(tmp_path / f"other.{write.__name__.removeprefix('write_')}", SMALL)
     if write is write_folder:

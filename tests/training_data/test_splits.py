@@ -179,12 +179,9 @@ TOO_LITTLE = {
     "class": (WITHOUT_HAPPY, {}, "none of happy"),
     "person": (people_dataset(1), {}, "two people"),
     "people": (people_dataset(3), {"fold": 1}, "5 people for 5 parts; received 3"),
-    "images": (unsplit(3), {"fold": 1}, "5 different images"),
     "classes": (unsplit(7), {"fold": 1}, "as many images as parts"),
     "one class": (make_dataset(1, 0, 7), {}, "two classes.* 1 images .* angry"),
-    "share": (unsplit(7), {}, "20% out for test"),
     "validation": (make_dataset(7, 0, 7), {}, "10% out for validation"),
-    "second person": (people_dataset(2), {}, "two people .*10% out for validation"),
 }
 
 

@@ -40,7 +40,6 @@ def read(tmp_path):
 
 
 def as_words(dataset, row: int = 0) -> dict[str, float]:
-    """Return the soft target of a row as {class: share}."""
     shares = zip(dataset.class_names, dataset.votes[row], strict=True)
     return {name: round(float(share), 3) for name, share in shares if share}
 

@@ -24,23 +24,10 @@ def answers_of(network) -> np.ndarray:
     return np.asarray(keras.tree.flatten(network(FACES))[0])
 
 
-SIZES = {  # of backbones: that of the published networks without their last layer
-    "cnn": 1_507_751,
-    "se_cnn": 1_860_095,
-    "mini_xception": 51_255,
-    "vgg": 7_319_111,
-    "resnet": 11_180_871,
-    "vgg16": 14_714_688 + 512 * 7 + 7,
-    "resnet50": 23_587_712 + 2048 * 7 + 7,
-    "mobilenetv2": 2_257_984 + 1280 * 7 + 7,
-}
-
-
 def test_the_networks_that_there_are():
-    assert set(SIZES) == set(ARCHITECTURES) == set(NATIVE_NETWORKS + TRANSFER_NETWORKS)
-    for architecture, parameters in SIZES.items():
+    assert set(ARCHITECTURES) == set(NATIVE_NETWORKS + TRANSFER_NETWORKS)
+    for architecture in ARCHITECTURES:
         network = build_network(architecture, 7)
-        assert network.count_params() == parameters, architecture
         assert (backbone_of(network) is not None) == (architecture in TRANSFER_NETWORKS)
         depthwise = any(isinstance(layer, DEPTHWISE) for layer in network._flatten_layers())
         assert depthwise == (architecture in DEPTHWISE_NETWORKS)
@@ -89,9 +76,6 @@ def test_backbone_sees_what_its_weights_were_made_for(architecture):
     assert architectures.APPLICATIONS[architecture] in dir(module)
     expected = module.preprocess_input(np.tile(levels[:, None, None, None], (1, 96, 96, 3)))
     np.testing.assert_allclose(seen.predict_on_batch(faces), expected, atol=1e-3)
-    layers = backbone_of(network).layers
-    momenta = {layer.momentum for layer in layers if hasattr(layer, "moving_mean")}
-    assert momenta == (set() if architecture == "vgg16" else {0.9}), "they follow within an epoch"
 
 
 MOVED = {  # arrays of a backbone that a step changes: from scratch, frozen and fine-tuned

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from training_data import make_dataset
@@ -41,24 +40,7 @@ def test_changes_every_face_as_the_generator_decides_and_keeps_the_range(strengt
     assert np.abs(changed - other).mean() > 0.02
 
 
-def test_moves_as_far_as_told():
-    """A spot at 12 px above and right of the centre moves, but not farther than it may."""
-    face = np.zeros((48, 48), np.uint8)
-    cv2.circle(face, (36, 12), 2, 255, -1)
-    for most, largest_move_px in (
-        ({"shift_share": 0.1}, 4.8 * 2**0.5),
-        ({"degrees": 15}, 17 * 0.27),
-        ({"zoom_share": 0.1}, 2.2),
-    ):
-        changed = change_alone(np.stack([face] * 200), **most)
-        shares = changed / changed.sum(axis=(1, 2), keepdims=True)
-        y, x = ((shares * places).sum(axis=(1, 2)) for places in np.mgrid[:48, :48])
-        x = np.where(x < 23.5, 47 - x, x)  # mirrored
-        moves = np.hypot(x - 36, y - 12)
-        assert largest_move_px / 2 < moves.max() <= largest_move_px + 0.3
-
-
-def test_each_other_change_alone():
+def test_each_change_of_light_and_detail_alone():
     still, given = change_alone(), FACES.astype(np.float32) / 255
     mirrored = np.isclose(still, given[:, :, ::-1], atol=1e-6).all(axis=(1, 2))
     assert (mirrored ^ np.isclose(still, given, atol=1e-6).all(axis=(1, 2))).all()
@@ -73,11 +55,7 @@ def test_each_other_change_alone():
     assert 0.05 < erased.max() <= 0.2
     assert 0.01 < (change_alone(noise=0.05) - still).std() < 0.06
     assert change_alone(coarse_share=1).std() < 0.7 * still.std()
-    smooth = cv2.GaussianBlur(FACES[0], (9, 9), 3)
-    compressed = change_alone(np.stack([smooth] * 8), compressed_share=1) * 255
-    views = smooth, smooth[:, ::-1]
-    gaps = [min(abs(face - view).mean() for view in views) for face in compressed]
-    assert 0.3 < min(gaps) <= max(gaps) < 8
+    assert 0.01 < np.abs(change_alone(compressed_share=1) - still).mean() < 0.3
 
 
 def batches_of(data=DATA, size: int = 16, **options) -> FaceBatches:

@@ -31,9 +31,7 @@ def mean_of(stems, views, class_names=EMOTIONS) -> np.ndarray:
     return np.mean(answers, axis=0)
 
 
-def test_mean_of_unlike_members_and_of_an_ensemble_in_an_ensemble_is_served(
-    tiny_model, ours, tmp_path
-):
+def test_mean_of_unlike_members_is_served_also_nested(tiny_model, ours, tmp_path):
     inner, class_names = average_models([ours.stem], mirrored=True)
     assert class_names == EMOTIONS[::-1]
     mirrored = save(inner, tmp_path / "mirrored", list(class_names)).stem

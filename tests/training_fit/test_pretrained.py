@@ -17,7 +17,6 @@ from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
-    """Build Keras' applications with few channels."""
     for name in APPLICATIONS.values():
         narrow = partial(build_narrow, getattr(keras.applications, name))
         monkeypatch.setattr(keras.applications, name, narrow)

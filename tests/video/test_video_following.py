@@ -1,5 +1,3 @@
-"""Faces through frames: how often is looked, what is shown when, and what the labels do."""
-
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,7 +12,7 @@ from emotion.faces import Face
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
 from emotion.video import following
-from emotion.video.following import Answer, LivePace, follow
+from emotion.video.following import Answer, follow
 from emotion.video.reading import Frame
 
 SIDE = 48
@@ -47,7 +45,6 @@ class Script:
 
 
 def film(images: Iterable[np.ndarray], fps: float = 30.0) -> Iterable[Frame]:
-    """Yield frames that carry their number in their first two pixels."""
     for number, image in enumerate(images):
         numbered = image.copy()
         numbered[0, 0], numbered[0, 1] = number % 256, number // 256
@@ -194,28 +191,6 @@ def test_where_nothing_was_read_the_last_reading_is_kept(recognizer):
     bright = [frame.faces[0].raw[EMOTIONS[0]] > 0.5 for frame in results]
     # looks at 0, 1, 6, 11
     assert bright == [True] * 6 + [False] * 6
-
-
-@pytest.mark.parametrize(
-    ("look_s", "plain_s", "camera_s", "interval"),
-    [
-        (0.020, 0.008, 1 / 30, 1),
-        (0.050, 0.012, 1 / 15, 1),  # a slow camera leaves time
-        (0.500, 0.012, 1 / 30, 10),  # the longest blind time
-        (0.200, 0.080, 1 / 30, 4),  # hopeless: as often as the blind time says
-    ],
-)
-def test_a_live_pace_makes_up_for_its_looks(look_s, plain_s, camera_s, interval):
-    pace, now_s, looks = LivePace(), 0.0, 0
-    for number in range(200):
-        # the newest frame of the camera, at once or when it comes
-        now_s = max(now_s, camera_s * np.ceil(now_s / camera_s - 1e-9))
-        is_look = pace.is_due(now_s)
-        spent_s = look_s if is_look else plain_s
-        now_s += spent_s
-        pace.worked(spent_s, is_look)
-        looks += is_look and number >= 100
-    assert 100 / looks == pytest.approx(interval, rel=0.35)
 
 
 def test_the_time_of_what_is_done_with_a_frame_counts(recognizer, monkeypatch):

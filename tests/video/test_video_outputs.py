@@ -1,5 +1,3 @@
-"""A whole video to its files: what they hold at the end, when stopped, and when interrupted."""
-
 import json
 import sys
 from contextlib import nullcontext
@@ -12,7 +10,7 @@ from emotion.detection.haar import FaceDetector
 from emotion.errors import EmotionError, SourceError
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH
-from emotion.video.outputs import Progress, VideoOutputs, analyse_video
+from emotion.video.outputs import VideoOutputs, analyse_video
 from emotion.video.reading import open_video
 from emotion.video.summary import SummaryBuilder
 
@@ -22,7 +20,6 @@ COUNT = 12
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    """Return a video of 12 frames, 10 a second, of one face."""
     path = tmp_path_factory.mktemp("films") / "film.mp4"
     return write_pictures(path, moving_faces(COUNT, SIZE_WH))
 
@@ -75,12 +72,6 @@ def test_a_video_becomes_all_its_files(analyse, tmp_path):
     assert abs(read_all(outputs.video)[1][0].image - with_bars).mean() > 5
 
 
-def test_share_is_told_where_the_end_is_known():
-    assert Progress(5, 20, 1.0, 4.0, 0.0).share == Progress(5, None, 1.0, 4.0, 0.0).share == 0.25
-    assert Progress(25, 20, 1.0, 4.0, 0.0).share == 1
-    assert Progress(5, None, 1.0, None, 0.0).share is None
-
-
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, SourceError("the camera is gone")])
 def test_stopped_or_interrupted_all_files_hold_what_is_done(analyse, tmp_path, error):
     outputs, builder = everything(tmp_path), SummaryBuilder()
@@ -121,9 +112,7 @@ def test_a_damaged_file_is_reported(analyse, tmp_path):
         ("timeline", "a.png", "pip install matplotlib"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_a_sentence(
-    analyse, tmp_path, monkeypatch, kind, name, word
-):
+def test_an_unwritable_file_is_a_sentence(analyse, tmp_path, monkeypatch, kind, name, word):
     if "pip" in word:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
     path = tmp_path / name

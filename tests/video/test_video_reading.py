@@ -1,5 +1,3 @@
-"""Files in: their frames, times, turns, colours and damages, on tiny videos made here."""
-
 import itertools
 import struct
 from fractions import Fraction

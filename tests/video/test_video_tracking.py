@@ -66,22 +66,12 @@ def test_what_covers_a_face_little_by_little_is_not_taken_for_it():
     assert follow_one(image, np.full_like(image, 128)) is None
 
 
-@pytest.mark.parametrize(
-    ("ranks", "followed"),
-    [((0, 1), (True, False)), ((1, 0), (False, True)), ((0, 0), (False,) * 2)],
-)
-def test_points_where_boxes_overlap_belong_to_the_face_in_front(ranks, followed):
-    image = GreyFrame.of(textured(1))
-    boxes = np.array([BOX, (70.0, 50.0, 60.0, 60.0)])
-    motions = follow_boxes(image, image, boxes, ranks, [patch_of(image, box) for box in boxes])
-    assert tuple(motion is not None for motion in motions) == followed
-
-
 FIRST, SECOND = textured(1), textured(3)
 BLACK = np.zeros_like(FIRST)
 DARK = np.random.default_rng(1).integers(0, 9, (4, 90, 120, 3)).astype(np.uint8)
 SLOPE = np.linspace(0.3, 1.4, FIRST.shape[1])[None, :, None]
 LARGE = cv2.resize(textured(1, (500, 40)), (2000, 160))
+TWO_PANS = *range(0, 180, 20), 1800, 1780
 
 
 def cuts(*images: np.ndarray) -> list[int]:  # numbers of the pictures that begin a scene
@@ -113,12 +103,7 @@ def window(image: np.ndarray, left: int) -> np.ndarray:
         pytest.param([FIRST, SECOND, textured(4), textured(5)], [1, 2, 3], id="one after another"),
         pytest.param([FIRST, BLACK, BLACK, FIRST], [], id="black between"),
         pytest.param([FIRST, BLACK, BLACK, SECOND], [3], id="black, then another scene"),
-        pytest.param(
-            [window(LARGE, 20 * k) for k in range(9)]
-            + [window(LARGE, 1900 - 20 * k) for k in (5, 6)],
-            [9],
-            id="cut from pan to pan",
-        ),
+        pytest.param([window(LARGE, x) for x in TWO_PANS], [9], id="cut from pan to pan"),
         pytest.param(DARK, [], id="noise in the dark"),
         pytest.param([FIRST, textured(1, (160, 200))], [1], id="another size"),
         pytest.param([FIRST, np.zeros((64, 48, 3), np.uint8)], [1], id="black of another size"),

@@ -1,5 +1,3 @@
-"""A video in a window: the window itself, its pace, its keys, and what stands over the picture."""
-
 import itertools
 import re
 import sys
@@ -15,20 +13,17 @@ from emotion.faces import Face
 from emotion.images.decoding import read_image
 from emotion.labels import EMOTIONS
 from emotion.video import window
-from emotion.video.outputs import FrameRate, annotated
+from emotion.video.outputs import annotated
 from emotion.video.reading import Video, VideoInfo, frames, open_video
 from emotion.video.tracking import FrameFaces, TrackedFace
-from emotion.video.window import Viewer, Window, fitted, mirrored, window_problem
+from emotion.video.window import Viewer, Window, fitted, window_problem
 
 SIZE_WH = (640, 480)
 PAUSE, STEP, QUIT, SNAPSHOT, RECORD = "pause", "step", "quit", "snapshot", "record"
 
 
 class FakeDesk:
-    """Stands in for a window and a clock: asks for things, and lets the time pass that is waited.
-
-    `asks` has, for each time that a picture is shown, what the person asks for then.
-    """
+    """A window and a clock; `asks` has what the person asks for at each picture shown."""
 
     def __init__(self, asks=()):
         self.asks, self.now_s, self.shown, self.times_s = list(asks), 100.0, [], []
@@ -56,14 +51,11 @@ def seen(index=0):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Save pictures and recordings in a folder of the test."""
     monkeypatch.chdir(tmp_path)
 
 
 def show_all(desk, count=3, is_live=True, behind_s=0.0):
-    """Show frames, the second one late, until the person quits; return each answer whether to go
-    on, and what is saved.
-    """
+    """Show frames, the second one late, until the person quits; return the answers, and files."""
     answers = []
     video = Video("film.mp4", is_live, VideoInfo(10.0, SIZE_WH))
     with Viewer(desk, video, clock=desk.clock) as viewer:
@@ -118,16 +110,6 @@ def test_what_is_switched_on_shows_at_once_and_can_be_switched_off():
         assert np.array_equal(before, after), action
 
 
-def test_mirroring_takes_the_boxes_along_and_leaves_words_readable():
-    turned = mirrored(seen())
-    assert turned.faces[0].face.box_xywh == (640 - 100 - 120, 150, 120, 120)
-    assert np.array_equal(turned.image, seen().image[:, ::-1])
-    label = annotated(seen(), bars=False)[100:148, 90:300]
-    moved = annotated(turned, bars=False)[100:148, 410:620]
-    is_yellow = [(part == (240, 228, 66)).all(axis=2) for part in (label, moved)]
-    assert is_yellow[0].sum() == is_yellow[1].sum() > 500
-
-
 def test_a_snapshot_has_the_full_picture_without_what_stands_over_it():
     _, saved = show_all(FakeDesk(["help", SNAPSHOT, SNAPSHOT]))
     assert len({path.name for path in saved}) == 2
@@ -157,20 +139,10 @@ def test_a_file_that_cannot_be_written_is_told_in_the_window(monkeypatch):
     assert columns.min() > 320
 
 
-def test_frame_rate_is_smooth_and_follows():
-    now_s = iter([*np.cumsum([0.0] + [0.05] * 20 + [0.1] * 100), 60.0, 60.1])
-    rate = FrameRate(clock=lambda: next(now_s))
-    rates = [rate.tick() for _ in range(121)]
-    assert 15 < rates[21] < rates[20] == pytest.approx(20)
-    rate.restart()  # a pause is left out
-    assert [rates[-1], rate.tick(), rate.tick()] == pytest.approx([10] * 3, rel=0.01)
-
-
 PICTURE = np.full((48, 64, 3), (200, 100, 0), np.uint8)
 
 
 def gui(keys=(), visible=1.0):
-    """Return a stand-in for OpenCV's windows that presses keys."""
     error = cv2.error("no such window") if visible is None else None
     return mock.Mock(
         waitKey=mock.Mock(side_effect=[*keys, *[-1] * 9]),
@@ -214,9 +186,7 @@ def test_pictures_are_fitted_to_a_window():
         ("", "win32", "GUI: WIN32UI\n", None),
     ],
 )
-def test_window_problem_is_found_without_opening_one(
-    monkeypatch, display, platform, build, message
-):
+def test_window_problem_is_found(monkeypatch, display, platform, build, message):
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: build)
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setenv("DISPLAY", display)

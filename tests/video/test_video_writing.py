@@ -1,5 +1,3 @@
-"""Videos out: times, sizes, colours and sound read back, and what interrupts them."""
-
 # ruff: noqa: PT012 - what is interrupted ends by raising
 
 import itertools
@@ -28,7 +26,6 @@ def write(path, times_s, size_wh=(64, 48), is_steady=True, is_live=False):
 
 
 def carry(source, target, stopped_at=None):
-    """Write the frames of a file into another, with its sound."""
     with open_video(source) as video, VideoSink(target, video.info, sound_of=source) as sink:
         for frame in frames(video):
             sink.write(frame.image, frame.timestamp_s)

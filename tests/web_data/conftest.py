@@ -18,8 +18,6 @@ POSTGRESQL_PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin")
 
 
 class SqlitePlace:
-    """Where a test keeps an SQLite database."""
-
     def __init__(self, folder):
         self.file = folder / "instance" / "emotion.sqlite"
         self.url = f"sqlite:///{self.file}"

@@ -1,5 +1,3 @@
-"""The database: on SQLite and on PostgreSQL, many writers at once, and when it goes away."""
-
 import re
 import shutil
 import sqlite3
@@ -37,12 +35,10 @@ SHA256 = "ab" * 32
 
 
 def key(number):
-    """Return an id of a photo or a set."""
     return f"{number:022d}"
 
 
 def photo(number, **changes):
-    """Return a photo that is kept for an hour."""
     row = PhotoRow(key(number), key(900), number, "visitor", NOW_S + number, NOW_S + 3600, 1, "sad")
     return replace(row, **changes)
 
@@ -59,7 +55,6 @@ def results(*answers, sha256=SHA256):
 
 
 def of_set(database, now_s=NOW_S):
-    """Return the positions of the photos in the set that all are of."""
     return [row.position for row in database.photos_of_set(key(900), now_s)]
 
 
@@ -146,7 +141,6 @@ def test_of_photos_that_are_gone_numbers_stay_and_no_key(database):
 
 
 def work(database, number):
-    """Do what a photo and an opinion write."""
     database.count(results(("happy", 0.95, True), ("sad", 0.6, True)), NOW_S)
     database.remember(photo(number))
     database.say(opinion(1, chosen=f"word {number}"))

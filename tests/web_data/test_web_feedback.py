@@ -1,5 +1,3 @@
-"""Feedback: what is counted, what is kept, and what goes again."""
-
 import errno
 from dataclasses import replace
 from pathlib import Path

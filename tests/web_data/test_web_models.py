@@ -1,5 +1,3 @@
-"""What a visitor may choose among, and how the chosen model is loaded."""
-
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,6 @@ OTHER = "fer2013/detection_model"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Return a folder with a default model and one more in a folder of its own."""
     write_pair(tmp_path / "detection_model")
     write_pair(tmp_path / OTHER, seed=1)
     return tmp_path
@@ -44,7 +41,6 @@ def models(folder):
 
 @pytest.fixture
 def load():
-    """Watch how models are loaded."""
     with mock.patch.object(Recognizer, "load", wraps=Recognizer.load) as load:
         yield load
 

@@ -1,9 +1,5 @@
-"""Monitoring: figures over time, drift, and when retraining is due, as page, text and JSON.
+"""Figures over time, drift, when retraining is due; and figures for Prometheus."""
 
-And figures for Prometheus: off until asked for, each app its own, and no label from outside.
-"""
-
-import math
 import os
 import re
 from dataclasses import replace
@@ -14,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from web_support import SHA256, make_app, photo_form, stand_in_model, text_of, upload
 
 from emotion.web.database import Database, Opinion
-from emotion.web.usage.figures import monitoring_facts, stability_index
+from emotion.web.usage.figures import monitoring_facts
 from emotion.web.usage.views import report_lines
 
 NOW_S = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
@@ -113,15 +109,6 @@ def test_what_a_card_lets_expect_and_a_card_without_figures(database):
         assert (facts["drift"]["level"], facts["drift"]["index"]) == ("unknown", None)
         assert facts["emotions"][0]["expected_share"] is None
         assert facts["recent"]["faces"] == facts["drift"]["faces"] == 300
-
-
-def test_stability_index():
-    halves, fifths = {"a": 5000, "b": 5000}, {"a": 2000, "b": 8000}
-    expected = 0.3 * math.log(2.5) + 0.3 * math.log(1.6)
-    assert stability_index(fifths, halves) == pytest.approx(expected, abs=1e-3)
-    assert stability_index({"a": 50, "b": 50}, halves) == pytest.approx(0, abs=1e-3)
-    # a class without faces is finite
-    assert 0.25 < stability_index({"a": 300}, {"a": 100, "b": 0, "c": 100}) < 20
 
 
 MIXES = {

@@ -1,5 +1,3 @@
-"""Security: headers, pages without anything inline, posts from elsewhere, tokens, the cookie."""
-
 import io
 import os
 import re

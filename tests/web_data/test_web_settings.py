@@ -1,5 +1,3 @@
-"""Settings: one table, from defaults, environment and flags."""
-
 import dataclasses
 from pathlib import Path
 
@@ -59,9 +57,7 @@ def test_wrong_values_say_what_was_expected_in_one_line():
         create_app({"KEEPHOURS": 1})
 
 
-def test_the_app_takes_settings_and_flasks_own_and_tells_a_damaged_detector(
-    tmp_path, monkeypatch, capsys
-):
+def test_the_app_takes_settings_and_tells_a_damaged_detector(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnx")
     file = write_yunet_stand_in(tmp_path / "yunet.onnx")
     model, yunet = {"MODEL": write_fast_model(tmp_path)}, {"DETECTOR": "yunet"}

@@ -84,17 +84,6 @@ def test_each_video_is_claimed_once_and_the_queue_is_bounded_when_many_come_at_o
     assert rows.count(RUNNING) == 4
 
 
-def test_rows_are_found_by_their_own_keys_alone(rows):
-    rows.add(row_of(1), 10)
-    assert rows.find(row_of(1).id, NOW_S) == row_of(1)
-    assert rows.find(row_of(1).id, NOW_S + 3600) is None
-    assert rows.expired(NOW_S + 3600) == [row_of(1).id]
-    for text in ("", "x\0y", "' OR 1=1 --", "A" * 22):
-        assert (rows.find(text, NOW_S), rows.of_visitor(text, NOW_S)) == (None, ())
-        assert not rows.remove(text)
-    assert rows.of_visitor("visitor", NOW_S) == (row_of(1),)
-
-
 HARNESS = """
 import sys
 from pathlib import Path
@@ -190,7 +179,6 @@ def test_a_real_video(real, film, tmp_path):
 
 
 def box(kind, content=b""):
-    """Return a box of an MP4."""
     return struct.pack(">I", len(content) + 8) + kind + content
 
 

@@ -1,5 +1,3 @@
-"""Videos in the web app, with a stand-in for the process that does the work."""
-
 import errno
 import io
 import os

@@ -28,13 +28,11 @@ def videos_of(app):
 
 
 def form_of(content=None, **orders):
-    """Return a form that brings a video."""
     content = stand_in.sent(**orders) if content is None else content
     return {"video": (io.BytesIO(content), "holiday.mp4")}
 
 
 def send(client, content=None, **orders):
-    """Send a video by the API; return its document."""
     reply = client.post(ROOT, data=form_of(content, **orders))
     assert reply.status_code == 202, reply.text
     return reply.json
@@ -48,7 +46,6 @@ def wait_until(condition):
 
 
 def wait_for(client, video, *states):
-    """Return the document of a video once it is in one of some states."""
     address = video["links"]["self"]
     wait_until(lambda: client.get(address).json["state"] in states)
     return client.get(address).json

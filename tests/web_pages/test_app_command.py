@@ -27,7 +27,6 @@ SERVER = [sys.executable, "app.py"]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Return the stem of a model that is served in its fast form."""
     pytest.importorskip("onnx", reason="the fast form is written with onnx")
     return write_fast_model(tmp_path_factory.mktemp("model"))
 
@@ -74,7 +73,6 @@ def port_of(line):
 
 
 def ask(port, method, path, body=None, headers=FORM):
-    """Return the status, the body and the headers of a reply."""
     address = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
     with contextlib.closing(address) as connection:
         connection.request(method, path, body, dict(headers))
@@ -131,7 +129,6 @@ def test_flask_run_without_a_model(tmp_path):
 
 NO_DATABASE = ["monitoring", "--database-url", "postgresql://127.0.0.1:1/x"]
 MISTAKES = (
-    (["monitoring", "--colour", "red"], {}, 2, "--colour red"),
     (NO_DATABASE, {}, 1, "cannot be reached"),
     (["watch"], {}, 2, "watch"),
     (["--port", "http"], {}, 2, "0 to 65535"),

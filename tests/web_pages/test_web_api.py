@@ -1,22 +1,10 @@
 """The API: results, what is kept, and threads. `test_contract.py` holds the form of each reply."""
 
 import json
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
-from web_support import (
-    SHA256,
-    looking_model,
-    make_app,
-    photo_form,
-    stand_in_model,
-    write_fast_model,
-)
+from web_support import SHA256, make_app, photo_form, stand_in_model, write_fast_model
 
-from emotion.detection.haar import FaceDetector
-from emotion.images.encoding import encode_jpeg
 from emotion.labels import EMOTIONS
 from emotion.model.keras import ModelFiles
 
@@ -29,7 +17,6 @@ def client(tmp_path):
 
 
 def keep(client, content=None, **fields):
-    """Send a photo to be kept."""
     return client.post(f"{ROOT}/photos", data=photo_form(content) | fields)
 
 
@@ -51,28 +38,6 @@ def test_recognize(client, tmp_path):
     ]
     assert not (tmp_path / "uploads").exists()
     assert client.get(f"{ROOT}/recognize").headers["Allow"] == "OPTIONS, POST"
-
-
-def test_threads_give_the_same_answers_as_one_by_one(tmp_path):
-    """With the real detector: one shared cascade gives wrong answers (and fails this test)."""
-    import skimage.data
-
-    app = make_app(tmp_path, looking_model(), FaceDetector())
-    astronaut = skimage.data.astronaut()[:256, 100:356]
-    grey = np.full((200, 200, 3), 128, np.uint8)
-    photos = [encode_jpeg(one) for one in (astronaut, astronaut[:, ::-1], astronaut[20:220], grey)]
-
-    def recognize(content):
-        # each thread is a client of its own: one may not have four photos read at once
-        sender = {"REMOTE_ADDR": str(threading.get_ident())}
-        post = app.test_client().post
-        return post(f"{ROOT}/recognize", data=photo_form(content), environ_overrides=sender).json
-
-    one_by_one = [recognize(content) for content in photos]
-    assert [len(content["faces"]) for content in one_by_one] == [1, 1, 1, 0]
-    with ThreadPoolExecutor(4) as pool:
-        at_once = list(pool.map(recognize, photos * 5))
-    assert at_once == one_by_one * 5
 
 
 def test_a_kept_photo(tmp_path):
@@ -118,22 +83,6 @@ def test_a_photo_that_cannot_be_read_begins_no_set_and_is_noted_in_one_until_sen
     assert keep(client, **fields).status_code == 201
     full = keep(client, set=fields["set"])
     assert (full.status_code, problems()) == (400, [None, None])
-
-
-def test_an_explanation(tmp_path):
-    client = make_app(tmp_path, looking_model()).test_client()
-    content = keep(client).json
-    face = content["results"]["faces"][1]
-    address = content["links"]["faces"][1]["explanation"]
-    reasons = client.get(address).json
-    assert reasons["emotion"] == face["emotion"]
-    assert reasons["before"] == pytest.approx(face["confidence"], abs=0.02)
-    assert np.shape(reasons["heat"]) == (48, 48)
-    assert reasons["holds"] == (reasons["hidden"] < min(reasons["before"], reasons["elsewhere"]))
-    other = client.get(address, query_string={"emotion": "fear"}).json
-    assert other["emotion"] == "fear"
-    assert other["heat"] != reasons["heat"]
-    assert client.get(address, query_string={"emotion": ""}).status_code == 400
 
 
 def test_models_and_health(tmp_path):

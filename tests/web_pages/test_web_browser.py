@@ -1,5 +1,3 @@
-"""The pages in a real browser: upload by hand, results to be seen, no sideways scrolling."""
-
 import pytest
 from web_support import StandInDetector, encoded, make_app
 
@@ -25,7 +23,6 @@ def page(request, open_context):
 
 @pytest.fixture
 def scripted(open_context, address):
-    """Give a wide page with scripts that shows the form."""
     page = open_context()
     page.goto(address)
     return page
@@ -76,7 +73,6 @@ def test_upload_results_feedback_and_my_results(page, address, fits):
 
 
 def drop(page, **contents):
-    """Drop files on the page, as from a folder."""
     page.evaluate(
         """files => {
           const transfer = new DataTransfer();
@@ -89,9 +85,7 @@ def drop(page, **contents):
     )
 
 
-def test_photos_are_sent_one_by_one_until_there_is_room_and_bad_ones_keep_their_reasons(
-    scripted, fits
-):
+def test_photos_are_sent_one_by_one_and_bad_ones_keep_their_reasons(scripted, fits):
     page, sent = scripted, []
 
     def answer(route):

@@ -7,26 +7,10 @@ import pytest
 from flask import request
 from web_support import looking_model, make_app, photo_form
 
-from emotion.errors import BusyError, ClientBusyError
 from emotion.web.limits import LIMITS, Gate, client_key
 from emotion.web.settings import SettingsError
 
 DOORS = ("/", "/api/v1/recognize")
-
-
-def test_the_gate_lets_in_as_many_as_it_may_two_of_a_client_and_refuses_others_at_once():
-    gate = Gate(3, 3)
-    with gate.place("one"), gate.place("one"):
-        with pytest.raises(ClientBusyError), gate.place("one"):
-            pass
-        with gate.place("other"):
-            assert gate.in_hand == 3
-            with pytest.raises(BusyError, match="3 others"), gate.place("third"):
-                pass
-        assert gate.in_hand == 2
-    with gate.place("one"):
-        assert gate.in_hand == 1
-    assert gate.in_hand == 0
 
 
 def test_fewer_are_worked_on_at_the_same_time_than_are_let_in():
@@ -55,7 +39,6 @@ WORK = {
 
 
 def of(number):
-    """Return options of a request from the address of that number."""
     return {"environ_overrides": {"REMOTE_ADDR": f"192.0.2.{number}"}}
 
 

@@ -1,7 +1,4 @@
-"""Hostile requests and connections: each gets a clear answer and leaves nothing behind.
-
-Bombs are in the tests of images, plain mistakes in test_web_uploads.py.
-"""
+"""Hostile requests and connections; bombs are in the tests of images."""
 
 import contextlib
 import errno

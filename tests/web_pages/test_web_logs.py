@@ -5,19 +5,17 @@ import io
 import json
 import logging
 import re
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 from web_support import StandInDetector, make_app, make_app_without_model, photo_form, upload
 
-from emotion.web.logs import LOGGER, JsonLines, short_path, show_log
+from emotion.web.logs import LOGGER, JsonLines, short_path
 from emotion.web.storage import StorageError
 
 
 @pytest.fixture
 def lines():
-    """Give a function that returns what the app has logged, as objects."""
     stream, logger = io.StringIO(), logging.getLogger(LOGGER)
     handler, level = logging.StreamHandler(stream), logger.level
     handler.setFormatter(JsonLines())
@@ -140,17 +138,6 @@ def test_a_mistake_of_ours_is_found_by_the_code_in_the_reply(tmp_path, lines, do
     assert (error["level"], error["request_id"], request["request_id"]) == ("ERROR", code, code)
     assert "RuntimeError: secret detail" in error["exc_info"]
     assert request["status"] == 500
-
-
-def test_auto_is_text_in_a_terminal(monkeypatch):
-    given = {}
-    monkeypatch.setattr(logging, "basicConfig", given.update)
-    monkeypatch.setattr(logging.Logger, "setLevel", lambda *_: None)
-    for form, is_terminal in (("auto", True), ("auto", False), ("text", False), ("json", True)):
-        monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda answer=is_terminal: answer))
-        show_log(form)
-        is_json = form == "json" or (form == "auto" and not is_terminal)
-        assert isinstance(given["handlers"][0].formatter, JsonLines) == is_json
 
 
 def test_health_is_told_without_paths(tmp_path):

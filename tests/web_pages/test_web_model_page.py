@@ -43,14 +43,12 @@ def own(tmp_path):
 
 
 def page_of(app, path="/model"):
-    """Return the page as text, spaces as a browser shows them."""
     reply = app.test_client().get(path)
     assert reply.status_code == 200, reply.text
     return re.sub(r"[ \n]+", " ", reply.text)
 
 
 def words_of(page):
-    """Return the words of a page without its tags."""
     return re.sub(r"[ \n]+", " ", unescape(re.sub(r"<[^>]+>", "", page)))
 
 
@@ -63,13 +61,7 @@ def values_of(table):
     return list(map(float, re.findall(r'<data[^>]* value="([^"]+)"', table)))
 
 
-def heads_of(table):
-    """Return the last word of each head of a column or row."""
-    return [words_of(head).split()[-1] for head in re.findall(r"<th[^>]*>.*?</th>", table, re.S)]
-
-
 def files_of(models, key="detection_model"):
-    """Return the content of card and report."""
     card = json.loads((models / f"{key}.card.json").read_text())
     report = models / f"{key}_report" / "test" / "evaluation.json"
     return card, json.loads(report.read_text())
@@ -119,15 +111,8 @@ def test_figures_and_tables_are_those_of_the_files(measured):
     }
     for name, values in expected.items():
         assert values_of(tables[name]) == pytest.approx(values)
-    heads = ["Expression", "Recall", "Precision", "F1", "Images"]
-    assert heads_of(tables["class-figures"]) == [*heads, *EMOTIONS]
-    assert heads_of(tables["confusion-matrix"])[1:] == [*EMOTIONS, *EMOTIONS]
-    assert heads_of(tables["worsened"]) == ["Change", "mild", "medium", "strong", "blur", "noise"]
     few = tables["class-figures"].count(">few<")
     assert few == sum(row["support"] < 100 for row in classes) > 0
-    heights = re.findall(r'<rect class="bar[^"]*"[^>]* height="([\d.]+)"', page)
-    accuracies = [row["accuracy"] for row in bins]
-    assert [float(height) / 300 for height in heights] == pytest.approx(accuracies, abs=1e-3)
 
 
 def test_a_model_without_figures_says_so(tmp_path):
@@ -240,9 +225,7 @@ def test_a_model_has_one_title_and_one_key_everywhere(measured, key):
         assert names["title"] in unescape(client.get(page).text)
 
 
-def test_in_a_browser_axe_finds_nothing_and_the_matrix_scrolls_by_keyboard(
-    measured, serve, open_context, axe
-):
+def test_in_a_browser_axe_finds_nothing(measured, serve, open_context, axe):
     page = open_context()
     page.goto(f"{serve(measured[1])}/model/{OTHER}")
     page.click("#honest ~ details summary")
@@ -252,14 +235,4 @@ def test_in_a_browser_axe_finds_nothing_and_the_matrix_scrolls_by_keyboard(
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert axe(page) == ""
-    region = page.get_by_role("region", name="Confusion matrix")
-    last = region.locator("tbody tr").first.locator("td").last
-    assert last.bounding_box()["x"] > 360
-    region.focus()
-    for _ in range(30):
-        page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "cell => cell.getBoundingClientRect().right <= 360", arg=last.element_handle()
-    )
-    assert 0 <= region.locator("tbody th").first.bounding_box()["x"] <= 40
     assert not page.complaints

@@ -1,7 +1,4 @@
-"""The API's description: complete, true to what the app answers, and fuzzed (schemathesis).
-
-And its guide, docs/api.md: its examples run, and it names every address and status.
-"""
+"""The API's description, fuzzed (schemathesis), and its guide, whose examples run."""
 
 import contextlib
 import errno
@@ -140,7 +137,6 @@ def test_every_address_of_the_app_is_described_and_no_other(tmp_path):
 
 
 def validator(name):
-    """Return what checks a value against a schema of the description."""
     schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
     return jsonschema_rs.Draft202012Validator(schema)
 

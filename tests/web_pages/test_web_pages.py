@@ -1,5 +1,3 @@
-"""Pages: what a visitor sees, step by step, and what is kept of the photo."""
-
 import html
 import io
 import json
@@ -33,9 +31,7 @@ def client(tmp_path):
 def test_form_and_lengths_of_time(client):
     for words in (*readable_types(), "20 MB", "50 megapixels", "24 hours"):
         assert words in text_of(client.get("/"))
-    hours = (24, 1, 48, 36, 0.5, 1.5, 1 / 60, 4 / 3600)
-    words = "24 hours, 1 hour, 2 days, 36 hours, 30 minutes, 1.5 hours, 1 minute, 4 seconds"
-    assert ", ".join(map(duration, hours)) == words
+    assert list(map(duration, (1, 36, 1 / 60))) == ["1 hour", "36 hours", "1 minute"]
 
 
 def test_a_result_shows_every_face_with_all_percentages(client):

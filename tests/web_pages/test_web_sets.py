@@ -26,7 +26,6 @@ def client(tmp_path):
 
 
 def send(client, *contents):
-    """Send photos in one form."""
     return client.post("/", data={"photo": [(io.BytesIO(one), "a.jpg") for one in contents]})
 
 

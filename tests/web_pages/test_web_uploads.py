@@ -1,7 +1,4 @@
-"""Bad uploads: each, through the form and through the API, gets the right status and words.
-
-Files of every kind that is no photo or a damaged one are in the tests of images.
-"""
+"""Bad uploads, through the form and through the API; kinds of files are in the tests of images."""
 
 import io
 
@@ -16,27 +13,20 @@ MP4 = b"\0\0\0\x18ftypisom" + b"\0" * 60
 FILES = {
     # name: (content, status, words that page and problem have)
     "empty": (b"", 400, "empty"),
-    "page": (b"<!doctype html><script>alert(1)</script>", 415, "JPEG"),
     "video": (MP4, 415, "JPEG"),
     "cut": (encoded()[:-400], 422, "damaged"),
-    "start": (b"\x89PNG\r\n\x1a\n", 422, "whole PNG"),
     "too many pixels": (encoded(width=300, height=200), 422, "0.05 megapixels"),
-    "too wide": (encoded("PNG", 17_000, 2), 422, "pixels"),
-    "too small": (encoded("PNG", 4, 4), 422, "at least 16 pixels"),
     "one byte too many": (b"\xff\xd8\xff" + b"\0" * (MANY_BYTES - 2), 413, "0.25 MB"),
     "many bytes too many": (b"\xff\xd8\xff" + b"\0" * (MANY_BYTES * 3 // 2), 413, "0.25 MB"),
 }
 REQUESTS = {
     # name: (body or fields, type, status, words)
     "no field": ({"other": "text"}, FORM, 400, "1 other field"),
-    "nothing": ({}, FORM, 400, "0 other fields"),
-    "another field": ({"file": (encoded(), "a.jpg")}, FORM, 400, "1 other field"),
     "text in the field": ({"photo": "my photo"}, FORM, 400, "received text"),
     "too much text": ({"photo": "x" * (MANY_BYTES + 70_000)}, FORM, 413, "0.25 MB"),
     "nothing chosen": ({"photo": (b"", "")}, FORM, 400, "none was chosen"),
     "many fields": ({f"field{n}": "x" for n in range(200)}, FORM, 413, "one photo"),
     "photo without a form": (encoded(), "image/jpeg", 400, "received"),
-    "form without a boundary": (b"photo", FORM, 400, "received"),
     "broken form": (b"--x\r\nbroken", CUT, 400, "received"),
     "form that is cut": (START + b"\xff\xd8", CUT, 400, "received"),
     "no type": (encoded(), None, 400, "received"),
