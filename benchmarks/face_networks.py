@@ -38,8 +38,7 @@ ROOM_PX = 4  # around a mined mistake, so that it can be shown shifted
 
 def places_network() -> keras.Model:
     """Return the network of places: convolutions without padding, so that it takes any size."""
-    source = flow = keras.Input((None, None, 1), dtype="uint8")
-    flow = layers.Rescaling(1 / 255, offset=-0.5)(flow)
+    source = flow = keras.Input((None, None, 1))
     for channels, width, stride in ((12, 5, 2), (24, 3, 2), (32, 3, 2), (32, 3, 1), (32, 3, 1)):
         flow = layers.Conv2D(channels, width, stride, activation="relu")(flow)
     return keras.Model(source, layers.Conv2D(4, 1)(flow))
@@ -202,7 +201,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     length = options.epochs, options.examples
     mine = lambda: false_places(places, studio)  # noqa: E731
-    fit(places, places_example, lambda images: images[..., None], mine, place_loss, *length)
+    fit(
+        places,
+        places_example,
+        lambda images: networks.centred(images)[..., None],
+        mine,
+        place_loss,
+        *length,
+    )
     save(places, options.output / networks.FACE_PLACES.name)
     mine = lambda: false_faces(verifier, places, pictures, studio)  # noqa: E731
     fit(verifier, verifier_example, normal, mine, verifier_loss, *length)

@@ -14,4 +14,4 @@ class DetectorSettings:
     first_threshold: float = -2.0  # lowest logit at the first look
     doubt: tuple[float, float] = (-1.0, 3.0)  # logits of the second look that ask the cascades
     cascade_step: float = 1.1  # factor from one size of faces that a cascade tries to the next
-    face_threshold: float = 2.75  # lowest logit of a face, with what the cascades add
+    face_threshold: float = 2.25  # lowest logit of a face, with what the cascades add

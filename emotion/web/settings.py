@@ -97,7 +97,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.detector_model and self.detector != "yunet":
-            raise SettingsError(f"DETECTOR_MODEL expects DETECTOR yunet; received {self.detector}")
+            raise SettingsError(
+                f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
+            )
 
     @property
     def yunet(self) -> Path | None:

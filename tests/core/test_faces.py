@@ -1,7 +1,6 @@
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -72,15 +71,6 @@ def test_faces_of_any_size_and_such_as_fill_the_photo_are_found(detector, astron
     tight = cv2.resize(astronaut[66:171, 172:277], (side_px, side_px))
     (face,) = detector.detect(tight)
     assert holds(face.box_xywh, (side_px / 2, side_px / 2))
-
-
-def test_tiny_faces_are_not_looked_for_beside_a_large_one(detector, astronaut):
-    photo = astronaut.copy()
-    tiny = cv2.resize(astronaut[30:200, 140:310], (36, 36), interpolation=cv2.INTER_AREA)
-    photo[10:46, 10:46] = tiny
-    assert len(detector.detect(photo)) == 1
-    everywhere = FaceDetector(replace(detector.settings, small_beside_px=0))
-    assert len(everywhere.detect(photo)) == 2
 
 
 @pytest.mark.parametrize("degrees", [-40, -20, 0, 20, 40])
