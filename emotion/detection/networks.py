@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion.detection.boxes import Box, Detection
+from emotion.detection.boxes import Box, Detection, overlap_of
 from emotion.detection.views import View, upright_cut
 from emotion.errors import ModelError
 from emotion.files import models_folder
@@ -23,6 +23,7 @@ PLACE_BORDER_PX = 24  # from the edge of a picture to the middle of the first wi
 PLACE_STRIDE_PX = 8  # from one window to the next
 PLACE_FACES_PX = (16, 32)  # sides of the faces that the network of places knows
 PLACE_REACH_PX = 16  # its unit of how far a face lies from the middle of its window
+SAME_PLACE = 0.5  # intersection over union from which a likelier place stands for another
 MOST_PLACES = 48  # in one view; the likeliest are kept
 VERIFIER_PX = 48  # side of what the verifier sees: a face and a quarter of its side around it
 VERIFIER_SPREAD = 1.5  # that side, in sides of the face
@@ -75,7 +76,11 @@ def find_places(network: Network, view: View, threshold: float) -> list[Box]:
     x = (columns * PLACE_STRIDE_PX + 0.5 + PLACE_REACH_PX * right) * view.step
     y = (rows * PLACE_STRIDE_PX + 0.5 + PLACE_REACH_PX * down) * view.step
     side = math.sqrt(math.prod(PLACE_FACES_PX)) * 2 ** octaves.clip(-1.2, 1.2) * view.step
-    return [tuple(box) for box in np.stack([x - side / 2, y - side / 2, side, side], 1).tolist()]
+    boxes: list[Box] = []
+    for box in np.stack([x - side / 2, y - side / 2, side, side], 1).tolist():
+        if all(overlap_of(box, other)[0] < SAME_PLACE for other in boxes):
+            boxes.append(tuple(box))
+    return boxes
 
 
 def centred(grey: np.ndarray) -> np.ndarray:
