@@ -149,15 +149,14 @@ def load_cascades() -> list[tuple["cv2.CascadeClassifier", bool, float]]:
             "expected OpenCV 4, whose wheel brings Haar cascades; "
             f"received OpenCV {cv2.__version__} without them"
         )
-    cascades = []
-    for file, is_mirrored, weight in CASCADES:
+    cascades = {}
+    for file, _, _ in CASCADES:
         path = Path(cv2.data.haarcascades) / file
         try:
-            cascade = cv2.CascadeClassifier(str(path))
+            cascades[file] = cascades.get(file) or cv2.CascadeClassifier(str(path))
         except (cv2.error, SystemError) as error:
             message = f"expected a Haar cascade in {path}; it is damaged: {error}"
             raise ModelError(message) from error
-        if cascade.empty():
+        if cascades[file].empty():
             raise ModelError(f"expected a Haar cascade of OpenCV's wheel at {path}; found none")
-        cascades.append((cascade, is_mirrored, weight))
-    return cascades
+    return [(cascades[file], is_mirrored, weight) for file, is_mirrored, weight in CASCADES]
