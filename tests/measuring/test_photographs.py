@@ -76,6 +76,8 @@ def test_a_csv_gives_labels_and_groups(tmp_path):
         path.write_text(content or path.read_text())
         with pytest.raises(DatasetError):
             read_photographs(path, EMOTIONS, groups)
+    with pytest.raises(DatasetError, match="absent"):
+        read_photographs(tmp_path / "absent", EMOTIONS)
 
 
 def test_photographs_go_the_way_that_serves_them_and_on_after_ctrl_c(

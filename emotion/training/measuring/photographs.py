@@ -55,6 +55,9 @@ def read_photographs(
     to `MOST_VALUES` values; so are lists, `NAME=LIST.txt`. Raises DatasetError, SourceError,
     TrainingError.
     """
+    if not source.exists():
+        expected = "expected --photos as a folder of <class>/<photo>, or a .csv of file and label"
+        raise DatasetError(f"{expected}; {source} does not exist")
     if source.suffix.lower() == ".csv":
         photographs = _read_csv(source, groups)
     else:
