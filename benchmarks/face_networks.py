@@ -8,8 +8,8 @@ faces (--faceless, folders). What the networks so far take for faces there is sh
     python benchmarks/face_networks.py --yunet face_detection_yunet_2026may.onnx --photos photos \
         --faces lfw.zip --fer2013 archive.zip --faceless no_faces wallpapers --output models
 
-A face is what YuNet says: a square of its box's height, lifted by 3% of that, tilted as eyes and
-mouth. `emotion.detection.networks` says what the networks take and give.
+A face is the square that `emotion.detection.yunet` makes of YuNet's box and landmarks.
+`emotion.detection.networks` says what the networks take and give.
 """
 
 import argparse

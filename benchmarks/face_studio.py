@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from emotion.detection import networks
 from emotion.detection.boxes import overlap_of
 from emotion.detection.views import scaled
-from emotion.detection.yunet import SQUARE_LIFT
+from emotion.detection.yunet import upright_square
 
 PLACES_PX = 112  # side of the pictures that the network of places learns from: 8 x 8 windows
 VERIFIER_FACE_PX = networks.VERIFIER_PX / networks.VERIFIER_SPREAD
@@ -306,19 +306,12 @@ def labelled(network: cv2.FaceDetectorYN, image: np.ndarray) -> list[tuple[float
         network.setInputSize(copy.shape[1::-1])
         _, seen = network.detect(copy)
         for face in seen if seen is not None else ():
-            x, y, width, height = (face[:4] - (border, border, 0, 0)) / scale
-            eyes, mouth = face[4:8].reshape(2, 2), face[10:14].reshape(2, 2)
-            (wide, high), (right, down) = eyes[1] - eyes[0], mouth.mean(0) - eyes.mean(0)
-            # the line of the eyes, and from them to the mouth, by length: one shrinks in profile
-            across, along = math.hypot(wide, high), math.hypot(right, down)
-            tilt = math.degrees(math.atan2(-high, wide))
-            off = (math.degrees(math.atan2(right, down)) - tilt + 180) % 360 - 180
-            tilt += off * along / max(across + along, 1e-6) if abs(off) < 60 else off
-            middle_y = y + height / 2 - SQUARE_LIFT * height
+            face[:14] = (face[:14] - [border, border, 0, 0, *[border] * 10]) / scale
+            eyes = face[4:8].reshape(2, 2)
+            (wide, high), (right, down) = eyes[1] - eyes[0], face[8:10] - eyes.mean(0)
             # how far the tip of the nose is from the middle of the eyes, in distances of the eyes
-            (right, down), gap = face[8:10] - eyes.mean(0), max(across, 1e-6)
-            turn = abs(right * wide + down * high) / gap**2
-            faces.append((x + width / 2, middle_y, height, tilt, float(face[14]), float(turn)))
+            turn = abs(right * wide + down * high) / max(wide**2 + high**2, 1e-6)
+            faces.append((*upright_square(face), float(face[14]), float(turn)))
     for face in sorted(faces, key=lambda face: -face[4]):
         boxes = [(x - side / 2, y - side / 2, side, side) for x, y, side, *_ in [*kept, face]]
         if all(max(overlap_of(boxes[-1], box)) <= 0.5 for box in boxes[:-1]):

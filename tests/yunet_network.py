@@ -7,6 +7,7 @@ import numpy as np
 
 STRIDES = (8, 16, 32)
 BOX_WH = (64, 80)  # of every box that it gives, in pixels
+EYES_UP_PX = 0.3 * STRIDES[-1]  # above the middle of the box
 REDNESS = (35, 50)  # how far red stands above green, on the mean of a cell, for a score of 0 and 1
 
 

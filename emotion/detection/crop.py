@@ -9,7 +9,9 @@ import numpy as np
 from emotion.detection.boxes import check_image
 from emotion.errors import ImageError
 
-CROP_MARGIN = 0.0  # share of the box's side that the model's crop adds on each side of the box
+CROP_MARGIN = (
+    -0.05
+)  # share of the side of the box that the crop adds on each side; below 0, leaves out
 CROP_SIDE_PX = 48  # side of the model's crop in pixels
 
 

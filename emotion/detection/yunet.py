@@ -6,6 +6,7 @@ so a photo is searched on two copies: one for small faces, one for those that fi
 boxes are tall and tight; the model learned on wider squares, so each box becomes such a square.
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ OLDEST_OPENCV = "4.8"  # that runs this network; 4.7 loads the file and fails at
 # how the small file begins that Git LFS leaves until it has fetched the real one
 LFS_POINTER = b"version https://git-lfs"
 WORKING_SHORT_SIDE_PX = 240  # a photo with a shorter short side is enlarged to it
-SQUARE_LIFT = 0.03  # how far the middle of the square lies above the box's, in box heights
+SQUARE_SIDE = 1.15  # of a face's square, in sides of a square as large as its box
+EYES_LIFT = 0.1  # from the middle of the square up to the eyes, in sides
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,29 @@ class YunetDetector:
         _, faces = network.detect(cv2.cvtColor(copy, cv2.COLOR_RGB2BGR))
         across, down = shape[1] / columns, shape[0] / rows
         for face in faces if faces is not None else ():
-            x, y, width, height, *_, score = map(float, face * np.array([across, down] * 7 + [1.0]))
-            left, top = x + (width - height) / 2, y - SQUARE_LIFT * height
-            yield Detection((left, top, height, height), score)
+            x, y, side, tilt = upright_square(face * np.array([across, down] * 7 + [1.0]))
+            yield Detection((x - side / 2, y - side / 2, side, side), float(face[14]), tilt)
+
+
+def upright_square(face: np.ndarray) -> tuple[float, float, float, float]:
+    """Return the middle, side and tilt in degrees of the square around a face of YuNet.
+
+    Its height hangs on the eyes: the box alone grows down with an open mouth, so that surprise
+    would look smaller and higher than other faces.
+    """
+    (x, y, width, height), eyes, mouth = face[:4], face[4:8].reshape(2, 2), face[10:14]
+    middle, (wide, high) = eyes.mean(0), eyes[1] - eyes[0]
+    right, down = mouth.reshape(2, 2).mean(0) - middle
+    # the line of the eyes, and from them to the mouth, by length: one shrinks in profile
+    across, along = math.hypot(wide, high), math.hypot(right, down)
+    tilt = math.degrees(math.atan2(-high, wide))
+    off = (math.degrees(math.atan2(right, down)) - tilt + 180) % 360 - 180
+    tilt += off * along / max(across + along, 1e-6) if abs(off) < 60 else off
+    side = SQUARE_SIDE * math.sqrt(width * height)
+    to_chin = np.array([math.sin(math.radians(tilt)), math.cos(math.radians(tilt))])
+    centre = np.array([x + width / 2, y + height / 2])
+    x, y = centre + (EYES_LIFT * side - (centre - middle) @ to_chin) * to_chin
+    return float(x), float(y), side, tilt
 
 
 def drawn_face() -> np.ndarray:

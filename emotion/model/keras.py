@@ -118,8 +118,10 @@ def save_keras_model(model, files: ModelFiles) -> None:
                 copy(member, target.create_group(name))
             else:
                 # every reader of HDF5 unpacks this unasked; single numbers cannot be compressed
-                options = {"compression": "gzip", "shuffle": True} if member.shape else {}
-                written = target.create_dataset(name, data=member[()], **options)
+                options = {"compression": "gzip", "shuffle": True, "chunks": member.shape}
+                written = target.create_dataset(
+                    name, data=member[()], **(options if member.shape else {})
+                )
                 written.attrs.update(member.attrs)
 
     files.stem.parent.mkdir(parents=True, exist_ok=True)

@@ -1,3 +1,4 @@
+import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -5,18 +6,21 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from yunet_network import BOX_WH, write_yunet_stand_in
+from yunet_network import BOX_WH, EYES_UP_PX, write_yunet_stand_in
 
 from emotion.detection.yunet import (
+    EYES_LIFT,
     NETWORK_FILE,
-    SQUARE_LIFT,
+    SQUARE_SIDE,
     YunetDetector,
     YunetSettings,
+    upright_square,
     yunet_file,
 )
 from emotion.errors import ImageError, ModelError
 
 CELL_PX = 32
+SIDE_PX = SQUARE_SIDE * math.sqrt(BOX_WH[0] * BOX_WH[1])
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +48,15 @@ def lies_at(face, column, row, scale=1.0):
     """True if a square's middle is where that of a face in the middle of a cell is expected."""
     x, y, width, height = face.box_xywh
     across = x + width / 2 - scale * (column + 0.5) * CELL_PX
-    lift = SQUARE_LIFT * BOX_WH[1]
+    lift = EYES_UP_PX - EYES_LIFT * SIDE_PX
     down = y + height / 2 - scale * ((row + 0.5) * CELL_PX - lift)
     return max(abs(across), abs(down)) <= max(1, scale)
 
 
 def test_a_box_becomes_a_square_in_pixels_of_the_photo(stand_in, detector):
     (face,) = detector.detect(photo_with_red((7, 5)))
-    assert face.box_xywh[2:] == (BOX_WH[1],) * 2
+    assert face.box_xywh[2:] == pytest.approx((SIDE_PX, SIDE_PX), abs=1)
+    assert face.roll_degrees == pytest.approx(0, abs=0.1)
     assert lies_at(face, 7, 5)
     assert face.score == pytest.approx(1)
     assert [type(value) for value in (*face.box_xywh, face.score)] == [int] * 4 + [float]
@@ -63,6 +68,20 @@ def test_a_box_becomes_a_square_in_pixels_of_the_photo(stand_in, detector):
             photo_with_red((7, 5)).repeat(scale, axis=0).repeat(scale, axis=1)
         )
         assert lies_at(large, 7, 5, scale)
+
+
+def test_the_square_keeps_its_height_at_the_eyes_and_turns_with_the_head():
+    """A mouth that opens makes the box longer, and must not move the eyes in the square."""
+    eyes, nose = [(35, 50), (75, 50)], (55, 70)
+    shut = [(15, 5, 80, 105), *eyes, nose, (42, 90), (68, 90)]
+    wide_open = [(15, 5, 80, 115), *eyes, nose, (42, 95), (68, 95)]
+    for face in (shut, wide_open):
+        x, y, side, tilt = upright_square(np.array([n for part in face for n in part], float))
+        assert (x, (y - 50) / side, tilt) == pytest.approx((55, EYES_LIFT, 0))
+    # the same head, a quarter turn to the left around (0, 0)
+    turned = [(5, -95, 105, 80), *((y, -x) for x, y in shut[1:])]
+    x, y, side, tilt = upright_square(np.array([n for part in turned for n in part], float))
+    assert ((x - 50) / side, y, tilt) == pytest.approx((EYES_LIFT, -55, 90))
 
 
 def test_weak_faces_are_left_out_and_boxes_at_the_edge_cut_to_the_photo(stand_in, detector):
