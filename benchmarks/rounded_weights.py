@@ -49,7 +49,7 @@ def round_kernels(model) -> None:
 
 
 def round_fast_form(path: Path) -> None:
-    """Store the kernels of an ONNX file as whole numbers and steps, multiplied when it is loaded."""
+    """Store the kernels of an ONNX file as whole numbers and steps, multiplied when it loads."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
