@@ -30,8 +30,14 @@ from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import SplitResult
 from emotion.training.measuring.selective import verdict_facts
 from emotion.training.networks.architectures import ARCHITECTURES
-from emotion.training.placing import Published, move_into_place, publish_finished
-from emotion.training.publishing import blend_last_layers, choose_serving, without_folders
+from emotion.training.publishing import (
+    Published,
+    blend_last_layers,
+    choose_serving,
+    move_into_place,
+    publish_finished,
+    without_folders,
+)
 from emotion.training.settings import TrainingSettings
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())

@@ -132,16 +132,15 @@ def test_every_number_is_of_answers_as_photos_get_them_and_lies_beside_the_page(
     assert not list(folder.rglob(".part-*"))
 
 
-def test_foreign_model_without_history_and_without_faces(tmp_path, stand_in_model):
+def test_foreign_model_without_history(tmp_path, stand_in_model):
     model = replace(stand_in_model, card={"dataset": "by hand"}, notes=("no card",))
     result = measure_split(model, make_dataset(0, 0, 14), robustness=False)
     # one crop stands beside it only where it is another answer
     assert (result.one_crop, result.summary()["one_crop"], result.robustness) == (None, None, ())
-    page = Page(write_report(tmp_path, model, {"test": result}, faces=False))
-    assert "test-confusion-matrix" in page.ids
-    assert not {"training", "test-worsened", "test-votes-table", "test-mistakes"} & page.ids
-    assert not [*tmp_path.rglob("samples_*.png"), *tmp_path.rglob("curves.png")]
-    assert len(list(tmp_path.rglob("samples_*.csv"))) == 1
+    page = Page(write_report(tmp_path, model, {"test": result}))
+    assert {"test-confusion-matrix", "test-mistakes"} <= page.ids
+    assert not {"training", "test-worsened", "test-votes-table"} & page.ids
+    assert not list(tmp_path.rglob("curves.png"))
 
 
 @pytest.mark.parametrize(("names", "images"), [(LONG_NAMES, 60), (("yes", "no"), 1)])

@@ -37,12 +37,10 @@ def write_report(
     results: Mapping[str, SplitResult],
     history: Sequence[dict] = (),
     selected_epoch: int | None = None,
-    faces: bool = True,
 ) -> Path:
     """Write the page and everything it shows; return the path of the page.
 
-    Results are by split, history has a row an epoch, the selected epoch counts from 1. Without
-    `faces` of the dataset the report can be given to anyone.
+    Results are by split, history has a row an epoch, the selected epoch counts from 1.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = None
@@ -52,7 +50,7 @@ def write_report(
         drawn = _picture(folder / "curves.png", curves, history, selected_epoch)
     card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
     names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
-    splits = [write_split(folder / name, results[name], faces) | verdict for name in names]
+    splits = [write_split(folder / name, results[name]) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
         splits[0] |= {"thresholds": read_thresholds(model.card)}
     splits[0] |= {"verdict": card.verdict}
@@ -123,7 +121,7 @@ def summary_lines(
     return lines
 
 
-def write_split(folder: Path, result: SplitResult, faces: bool = True) -> dict:
+def write_split(folder: Path, result: SplitResult) -> dict:
     """Write the numbers, tables and figures of one split; return what the page shows of it."""
     folder.mkdir(parents=True, exist_ok=True)
     evaluation, names = result.evaluation, result.evaluation.class_names
@@ -161,10 +159,7 @@ def write_split(folder: Path, result: SplitResult, faces: bool = True) -> dict:
         row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
         rows.append({key: row[key] for key in row if key != "image"})
     write_csv(folder / "samples_wrong.csv", rows)
-    if faces:
-        write_figure(folder / "samples_wrong.png", draw(sample_sheet, mistakes))
-    else:
-        mistakes = []
+    write_figure(folder / "samples_wrong.png", draw(sample_sheet, mistakes))
     return {
         "prefix": f"{folder.name}-",
         "title": f"{folder.name.replace('_', ' ').capitalize()} images",
