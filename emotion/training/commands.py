@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -188,7 +188,7 @@ def inspect(options: argparse.Namespace) -> None:
     from emotion.training.data import inspection
     from emotion.training.data.datasets import read_datasets
 
-    dataset = read_datasets(settings_from(options), reading_line())
+    dataset = read_datasets(settings_from(options))
     seen = inspection.inspect_dataset(dataset)
     print(*inspection.inspection_lines(seen), sep="\n")
     if options.report:
@@ -207,14 +207,14 @@ def cross_validate(options: argparse.Namespace) -> None:
     from emotion.training.data.datasets import read_datasets
 
     settings = settings_from(options)
-    dataset = read_datasets(settings, reading_line())
+    dataset = read_datasets(settings)
     import_keras()
     from emotion.training import cross_validation
 
-    result = cross_validation.cross_validate(dataset, settings, on_fold=say)
-    print(*cross_validation.cross_validation_lines(result), sep="\n")
+    rows, pooled = cross_validation.cross_validate(dataset, settings, on_fold=say)
+    print(*cross_validation.cross_validation_lines(rows, pooled), sep="\n")
     folder = Path(settings.models) / f"{settings.name}_cross_validation"
-    print(f"\nWrote {cross_validation.write_cross_validation(folder, result)}")
+    print(f"\nWrote {cross_validation.write_cross_validation(folder, rows, pooled)}")
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -224,9 +224,9 @@ def tune(options: argparse.Namespace) -> None:
     import_keras()
     from emotion.training import tuning
 
-    result = tuning.tune(dataset, settings, options.trials, on_trial=say)
-    print(*tuning.tuning_lines(result), sep="\n")
-    print(f"\nWrote {tuning.write_tuning(result)}")
+    rows = tuning.tune(dataset, settings, options.trials, on_trial=say)
+    print(*tuning.tuning_lines(settings, rows), sep="\n")
+    print(f"\nWrote {tuning.write_tuning(settings, rows)}")
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -253,7 +253,7 @@ def read_for_training(settings: TrainingSettings):
     from emotion.training.data.splits import make_splits
 
     say(f"Reading {', '.join(settings.dataset)}")
-    dataset, leaks = make_splits(read_datasets(settings, reading_line()), settings)
+    dataset, leaks = make_splits(read_datasets(settings), settings)
     names = dataset.split_names()
     counts = ", ".join(f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in names)
     leaked = {
@@ -275,7 +275,7 @@ def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Pa
     from emotion.training.data.votes import with_all_votes, with_majority_labels
     from emotion.training.measuring.protocols import check_part
 
-    dataset = read_datasets(settings, reading_line())
+    dataset = read_datasets(settings)
     protocol = vars(options).get("protocol")
     if options.split == "auto":
         papers = protocol and "private_test" in dataset.splits
@@ -298,15 +298,6 @@ def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Pa
         voted = with_all_votes(dataset, Path(settings.votes))
         dataset = with_majority_labels(dataset, Path(settings.votes))
     return match_classes(dataset, class_names, options.known_classes_only), voted
-
-
-def reading_line() -> Callable[[int, int], None] | None:
-    """Return a function that shows how much is read, on a terminal, in one line."""
-
-    def show(done: int, total: int) -> None:
-        say(f"Read {done:,} of {total:,}", end="\r" if done < total else "\n", file=sys.stderr)
-
-    return show if sys.stderr.isatty() else None
 
 
 def _card_of(stem: Path) -> dict:
