@@ -1,7 +1,6 @@
 """The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
@@ -118,8 +117,7 @@ def evaluate(options: argparse.Namespace) -> None:
     summary["subsets"] = [protocols.row_of(*each) for each in subsets.items()]
     if rows := [*rows, *summary["subsets"]]:
         lines += ["", *protocols.row_lines(rows)]
-    of_split = summary_lines(result.evaluation, result.one_crop, result.agreement)
-    lines += _titled(options.split, [*split.notes, *of_split])
+    lines += _titled(options.split, [*split.notes, *summary_lines(result)])
     about = f"on {model.runtime}" + ", averaged with the mirrored faces" * model.serving.mirrored
     _print_measured(options, summary, model, about, notes, lines)
     if options.report:
@@ -145,10 +143,10 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
     source = user_path(options.photos)
     chosen = options.groups, options.subset
     found, notes = photographs.read_photographs(source, model.class_names, *chosen)
-    with contextlib.ExitStack() as stack:
-        folder = Path(options.report or stack.enter_context(tempfile.TemporaryDirectory()))
+    bar = progress_bar("photos", len(found), sys.stderr)
+    with tempfile.TemporaryDirectory() as spare, bar as show:
+        folder = Path(options.report or spare)
         folder.mkdir(parents=True, exist_ok=True)
-        show = stack.enter_context(progress_bar("photos", len(found), sys.stderr))
         read, is_interrupted = photographs.recognize_photographs(
             found, folder / "faces.csv", settings, lambda progress: show(progress.done)
         )
@@ -330,8 +328,7 @@ def _print_published(published) -> None:
     if published.answers == "votes":
         print("\nThe model that answers as most people who saw the faces (FER+) do:")
     for name, result in published.results.items():
-        lines = summary_lines(result.evaluation, result.one_crop, result.agreement)
-        print(*_titled(name, lines), sep="\n")
+        print(*_titled(name, summary_lines(result)), sep="\n")
     stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
 

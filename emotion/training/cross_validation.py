@@ -33,7 +33,6 @@ def cross_validate(
     For each part: choose it as the test split, the same person never on both sides -> remove leaks
     -> hold out validation -> fit -> calibrate on validation -> answer the part's images. Finished
     folds are kept below `settings.runs`; one that was killed goes on from its last epoch.
-
     Raises DatasetError (too few images or persons) or TrainingError (a kept fold is of other data).
     """
     # TensorFlow warns of networks that are built again and again, which is meant here
@@ -43,7 +42,10 @@ def cross_validate(
         fold_settings = replace(settings, fold=number, name=f"{settings.name}_fold{number}")
         parts, _ = make_splits(dataset, fold_settings)
         tested = parts.split("test")
-        fold, answers = _read_fold(parts, fold_settings) or _run_fold(parts, fold_settings)
+        path = fold_settings.run_folder().with_name(f"{fold_settings.name}.json")
+        if not path.exists():
+            _run_fold(parts, fold_settings, path)
+        fold, answers = _read_fold(parts, fold_settings, path)
         evaluation = Evaluation(parts.class_names, tested.labels, answers)
         splits = {"training": "train", "validation": "validation", "test": "test"}
         counts = {f"{name}_images": len(parts.split(split)) for name, split in splits.items()}
@@ -76,7 +78,7 @@ def cross_validation_lines(rows: Sequence[dict], pooled: SplitResult) -> list[st
         f"macro F1 {macro_f1['mean']:.3f} ± {macro_f1['standard_deviation']:.3f}",
         "",
         "All folds together, each image answered by the network that never saw it:",
-        *summary_lines(pooled.evaluation),
+        *summary_lines(pooled),
     ]
 
 
@@ -109,8 +111,8 @@ def _spread(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
     }
 
 
-def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndarray]:
-    """Train on all parts but one; return facts, and the probabilities of that one, both kept."""
+def _run_fold(parts: Dataset, settings: TrainingSettings, path: Path) -> None:
+    """Train on all parts but one; keep facts, and the probabilities of that one, in a file."""
     started = time.monotonic()
     fitted = fit(parts, settings)
     validation, predict = parts.split("validation"), fitted.network.predict_on_batch
@@ -120,17 +122,13 @@ def _run_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndar
     seconds = round(time.monotonic() - started, 1)  # of the last try
     fold = {"selected_epoch": fitted.selected_epoch, "seconds": seconds}
     kept = {"fold": fold, "probabilities": probabilities.tolist()}
-    write_json(_file_of(settings), {"identity": identity_of(parts, settings)} | kept)
+    write_json(path, {"identity": identity_of(parts, settings)} | kept)
     shutil.rmtree(settings.run_folder(), ignore_errors=True)  # the checkpoint is done with
     keras.utils.clear_session()
-    return fold, probabilities
 
 
-def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.ndarray] | None:
-    """Return what was kept of a finished fold, None where nothing is."""
-    path = _file_of(settings)
-    if not path.exists():
-        return None
+def _read_fold(parts: Dataset, settings: TrainingSettings, path: Path) -> tuple[dict, np.ndarray]:
+    """Return what was kept of a finished fold: its facts, and its probabilities."""
     way_out = f"delete {path} to train this fold again, or give another --name"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -142,7 +140,3 @@ def _read_fold(parts: Dataset, settings: TrainingSettings) -> tuple[dict, np.nda
         raise TrainingError(
             f"expected a finished fold in {path}; it cannot be used ({error}): {way_out}"
         ) from error
-
-
-def _file_of(settings: TrainingSettings) -> Path:
-    return settings.run_folder().with_name(f"{settings.name}.json")

@@ -52,7 +52,6 @@ def publish(
 
     A network that learned labels and votes gives two models: that of the votes, the better answer
     for a photo, takes the name of the settings; that of the labels goes into `LABELS_FOLDER`.
-
     Raises TrainingError (a full disk, or the present model is better); the checkpoint is kept.
     """
     weights = settings.starting_weights()
@@ -169,7 +168,12 @@ def _finish(
         "input_shape": [48, 48, 1],
         **files.hashes(),
         **facts,
-        "settings": without_folders(settings),
+        "settings": settings.shaping()
+        | {  # models by their names, without the folders they were in
+            "weights": Path(settings.starting_weights()).name,
+            "teachers": [Path(stem).name for stem in settings.teachers],
+            "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
+        },
         "versions": versions,
     }
     write_json(files.card, card)
@@ -232,15 +236,6 @@ def _measure(stem: Path, model: EmotionModel, dataset: Dataset, voted, history) 
     epoch = part(card, "selection").get("epoch")
     write_report(report_of(files), served, results, history, selected_epoch=epoch)
     return Published(stem, results, card.get("answers", "labels"))
-
-
-def without_folders(settings: TrainingSettings) -> dict:
-    """Return the settings with the names of models, without their folders."""
-    return settings.shaping() | {
-        "weights": Path(settings.starting_weights()).name,
-        "teachers": [Path(stem).name for stem in settings.teachers],
-        "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
-    }
 
 
 def named_with_hash(stem: str | Path) -> dict:

@@ -52,7 +52,6 @@ def tune(
     tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
     optimization"). Trials below the median of the earlier ones at the same epoch are stopped. A
     search that was killed goes on where it stopped, in the middle of a trial too.
-
     Raises TrainingError: there is another search of this name, or the first trial fails.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
@@ -199,8 +198,10 @@ def _row_of(trial: FrozenTrial) -> dict:
 
 
 def _searched_cells(row: Mapping) -> dict[str, str]:
-    values = {column: row[name] for name, column in SEARCHED.items()}
-    return {c: f"{v:g}" if isinstance(v, float) else str(v) for c, v in values.items()}
+    cells = {}
+    for name, column in SEARCHED.items():
+        cells[column] = f"{row[name]:g}" if isinstance(row[name], float) else str(row[name])
+    return cells
 
 
 def winning_settings(settings: TrainingSettings, rows: Sequence[dict]) -> TrainingSettings:
@@ -226,17 +227,12 @@ def training_command(settings: TrainingSettings) -> str:
 def tuning_lines(settings: TrainingSettings, rows: Sequence[dict]) -> list[str]:
     """Return the best trials and the command that trains the best one again."""
     by_accuracy = sorted(rows, key=lambda row: -(row["validation_accuracy"] or 0))
-    ranked = sorted(by_accuracy, key=lambda row: row["state"] != "complete")
-    cells = [
-        {
-            "trial": str(row["trial"]),
-            "validation": share(row["validation_accuracy"], 2),
-            "epochs": f"{row['epochs']} {row['state']}".removesuffix(" complete"),
-        }
-        | _searched_cells(row)
-        for row in ranked[:SHOWN_TRIALS]
-    ]
-    lines = table(list(cells[0]), [list(row.values()) for row in cells])
+    ranked, cells = sorted(by_accuracy, key=lambda row: row["state"] != "complete"), []
+    for row in ranked[:SHOWN_TRIALS]:
+        epochs = f"{row['epochs']} {row['state']}".removesuffix(" complete")
+        outcome = (str(row["trial"]), share(row["validation_accuracy"], 2), epochs)
+        cells.append((*outcome, *_searched_cells(row).values()))
+    lines = table(("trial", "validation", "epochs", *SEARCHED.values()), cells)
     if len(ranked) > SHOWN_TRIALS:
         lines.append(f"and {len(ranked) - SHOWN_TRIALS} more")
     command = training_command(winning_settings(settings, rows))

@@ -31,10 +31,7 @@ CACHE_VERSION = 1  # to be raised whenever an image would be read differently or
 
 
 def read_datasets(settings: TrainingSettings) -> Dataset:
-    """Read every dataset of the settings and put them together as one.
-
-    Raises DatasetError where one cannot be read, or votes or persons do not belong to them.
-    """
+    """Read every dataset of the settings and put them together as one; raises DatasetError."""
     options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
     try:
         paths = [resolve_dataset(Path(path)) for path in settings.dataset]
@@ -44,7 +41,8 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
                 "expected fer2013.csv once, with its --votes, where votes or contempt are wanted; "
                 f"received {', '.join(path.name for path in paths)}"
             )
-        datasets = [read_cached(settings.cache_folder(), path, options) for path in paths]
+        cache = Path(settings.runs) / ".cache"
+        datasets = [read_cached(cache, path, options) for path in paths]
     except OSError as error:
         raise DatasetError(f"expected datasets that can be read; received: {error}") from error
     for place in tables if settings.votes else ():
@@ -107,7 +105,7 @@ def match_classes(
     """Return a dataset with the classes of a model in the order of its output, synonyms mapped.
 
     With `known_only`, images of classes that the model does not know are left out, with a note.
-    Raises DatasetError where the model does not know a class of the dataset, or none of them.
+    Raises DatasetError where the model knows none of the classes, or not all of them.
     """
     class_names = tuple(class_names)
     if dataset.class_names == class_names:

@@ -66,10 +66,8 @@ def compare_models(
 
 
 def time_models(models: Sequence[EmotionModel], images: np.ndarray) -> list[list[float]]:
-    """Return the median milliseconds a face of each model: alone, and among 32.
-
-    The models take turns, so that whatever else the machine does hits all alike; the first round
-    does not count.
+    """Return the median milliseconds a face of each model, alone and among 32; they take turns, so
+    that whatever else the machine does hits all alike, and the first round does not count.
     """
     batch = np.resize(images, (BATCH_SIZE, *INPUT_SHAPE)).astype(np.float32) / 255
     samples = np.zeros((ROUNDS + 1, len(models), 2))
