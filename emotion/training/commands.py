@@ -271,7 +271,7 @@ def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Pa
     from emotion.training.data.datasets import match_classes, read_datasets
     from emotion.training.data.splits import make_splits
     from emotion.training.data.votes import with_all_votes, with_majority_labels
-    from emotion.training.measuring.protocols import check_part
+    from emotion.training.measuring.protocols import PART_IMAGES, PARTS
 
     dataset = read_datasets(settings)
     protocol = vars(options).get("protocol")
@@ -284,8 +284,12 @@ def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Pa
             names = ", ".join((*dataset.split_names(), "all"))
             raise TrainingError(f"expected a split among {names}; received {options.split}")
         dataset = dataset.split(options.split)
-    if protocol:
-        dataset = check_part(dataset, options.split)
+    if protocol and options.split not in PARTS:
+        expected = "expected --split test (PublicTest) or private_test with --protocol"
+        raise TrainingError(f"{expected}; received {options.split}")
+    if protocol and len(dataset) != PART_IMAGES:
+        whole = f"{PARTS[options.split]} has {PART_IMAGES:,}: not what the papers measured on"
+        dataset = dataset.noting(f"{len(dataset):,} images, where {whole}")
     if options.labels == "majority" and not settings.votes:
         raise TrainingError("expected --votes fer2013new.csv for labels by majority; received none")
     labels = options.labels
