@@ -11,6 +11,10 @@ from emotion.labels import EMOTIONS, FER2013_CODES
 from emotion.training.data.datasets import Dataset
 
 
+class Killed(BaseException):
+    """Stands for `kill -9`: nothing may catch it."""
+
+
 def make_image(label: int, random: np.random.Generator) -> np.ndarray:
     """Return a noisy (48, 48) uint8 image with a bright square whose place tells the class."""
     image = random.integers(0, 80, (48, 48), dtype=np.uint8)

@@ -1,11 +1,10 @@
 """The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -118,8 +117,7 @@ def evaluate(options: argparse.Namespace) -> None:
     summary["subsets"] = [protocols.row_of(*each) for each in subsets.items()]
     if rows := [*rows, *summary["subsets"]]:
         lines += ["", *protocols.row_lines(rows)]
-    of_split = summary_lines(result.evaluation, result.one_crop, result.agreement)
-    lines += _titled(options.split, [*split.notes, *of_split])
+    lines += _titled(options.split, [*split.notes, *summary_lines(result)])
     about = f"on {model.runtime}" + ", averaged with the mirrored faces" * model.serving.mirrored
     _print_measured(options, summary, model, about, notes, lines)
     if options.report:
@@ -145,10 +143,10 @@ def evaluate_photographs(options: argparse.Namespace) -> None:
     source = user_path(options.photos)
     chosen = options.groups, options.subset
     found, notes = photographs.read_photographs(source, model.class_names, *chosen)
-    with contextlib.ExitStack() as stack:
-        folder = Path(options.report or stack.enter_context(tempfile.TemporaryDirectory()))
+    bar = progress_bar("photos", len(found), sys.stderr)
+    with tempfile.TemporaryDirectory() as spare, bar as show:
+        folder = Path(options.report or spare)
         folder.mkdir(parents=True, exist_ok=True)
-        show = stack.enter_context(progress_bar("photos", len(found), sys.stderr))
         read, is_interrupted = photographs.recognize_photographs(
             found, folder / "faces.csv", settings, lambda progress: show(progress.done)
         )
@@ -188,7 +186,7 @@ def inspect(options: argparse.Namespace) -> None:
     from emotion.training.data import inspection
     from emotion.training.data.datasets import read_datasets
 
-    dataset = read_datasets(settings_from(options), reading_line())
+    dataset = read_datasets(settings_from(options))
     seen = inspection.inspect_dataset(dataset)
     print(*inspection.inspection_lines(seen), sep="\n")
     if options.report:
@@ -207,14 +205,14 @@ def cross_validate(options: argparse.Namespace) -> None:
     from emotion.training.data.datasets import read_datasets
 
     settings = settings_from(options)
-    dataset = read_datasets(settings, reading_line())
+    dataset = read_datasets(settings)
     import_keras()
     from emotion.training import cross_validation
 
-    result = cross_validation.cross_validate(dataset, settings, on_fold=say)
-    print(*cross_validation.cross_validation_lines(result), sep="\n")
+    rows, pooled = cross_validation.cross_validate(dataset, settings, on_fold=say)
+    print(*cross_validation.cross_validation_lines(rows, pooled), sep="\n")
     folder = Path(settings.models) / f"{settings.name}_cross_validation"
-    print(f"\nWrote {cross_validation.write_cross_validation(folder, result)}")
+    print(f"\nWrote {cross_validation.write_cross_validation(folder, rows, pooled)}")
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -224,9 +222,9 @@ def tune(options: argparse.Namespace) -> None:
     import_keras()
     from emotion.training import tuning
 
-    result = tuning.tune(dataset, settings, options.trials, on_trial=say)
-    print(*tuning.tuning_lines(result), sep="\n")
-    print(f"\nWrote {tuning.write_tuning(result)}")
+    rows = tuning.tune(dataset, settings, options.trials, on_trial=say)
+    print(*tuning.tuning_lines(settings, rows), sep="\n")
+    print(f"\nWrote {tuning.write_tuning(settings, rows)}")
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -253,7 +251,7 @@ def read_for_training(settings: TrainingSettings):
     from emotion.training.data.splits import make_splits
 
     say(f"Reading {', '.join(settings.dataset)}")
-    dataset, leaks = make_splits(read_datasets(settings, reading_line()), settings)
+    dataset, leaks = make_splits(read_datasets(settings), settings)
     names = dataset.split_names()
     counts = ", ".join(f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in names)
     leaked = {
@@ -273,9 +271,9 @@ def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Pa
     from emotion.training.data.datasets import match_classes, read_datasets
     from emotion.training.data.splits import make_splits
     from emotion.training.data.votes import with_all_votes, with_majority_labels
-    from emotion.training.measuring.protocols import check_part
+    from emotion.training.measuring.protocols import PART_IMAGES, PARTS
 
-    dataset = read_datasets(settings, reading_line())
+    dataset = read_datasets(settings)
     protocol = vars(options).get("protocol")
     if options.split == "auto":
         papers = protocol and "private_test" in dataset.splits
@@ -286,8 +284,12 @@ def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Pa
             names = ", ".join((*dataset.split_names(), "all"))
             raise TrainingError(f"expected a split among {names}; received {options.split}")
         dataset = dataset.split(options.split)
-    if protocol:
-        dataset = check_part(dataset, options.split)
+    if protocol and options.split not in PARTS:
+        expected = "expected --split test (PublicTest) or private_test with --protocol"
+        raise TrainingError(f"{expected}; received {options.split}")
+    if protocol and len(dataset) != PART_IMAGES:
+        whole = f"{PARTS[options.split]} has {PART_IMAGES:,}: not what the papers measured on"
+        dataset = dataset.noting(f"{len(dataset):,} images, where {whole}")
     if options.labels == "majority" and not settings.votes:
         raise TrainingError("expected --votes fer2013new.csv for labels by majority; received none")
     labels = options.labels
@@ -298,15 +300,6 @@ def read_split(settings: TrainingSettings, options: argparse.Namespace, stem: Pa
         voted = with_all_votes(dataset, Path(settings.votes))
         dataset = with_majority_labels(dataset, Path(settings.votes))
     return match_classes(dataset, class_names, options.known_classes_only), voted
-
-
-def reading_line() -> Callable[[int, int], None] | None:
-    """Return a function that shows how much is read, on a terminal, in one line."""
-
-    def show(done: int, total: int) -> None:
-        say(f"Read {done:,} of {total:,}", end="\r" if done < total else "\n", file=sys.stderr)
-
-    return show if sys.stderr.isatty() else None
 
 
 def _card_of(stem: Path) -> dict:
@@ -339,8 +332,7 @@ def _print_published(published) -> None:
     if published.answers == "votes":
         print("\nThe model that answers as most people who saw the faces (FER+) do:")
     for name, result in published.results.items():
-        lines = summary_lines(result.evaluation, result.one_crop, result.agreement)
-        print(*_titled(name, lines), sep="\n")
+        print(*_titled(name, summary_lines(result)), sep="\n")
     stem = published.stem
     print(f"\nWrote {stem}.json, .h5 and its card; report: {stem}_report/report.html")
 

@@ -1,12 +1,13 @@
-"""From a fitted network to the files in `models/`: calibrate, save, convert, evaluate, publish."""
+"""From a fitted network to the files in `models/`: calibrate, save, measure, move in place."""
 
 import contextlib
 import csv
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from emotion.errors import TrainingError
-from emotion.files import write_json
+from emotion.errors import ModelError, TrainingError
+from emotion.files import rename_all, write_json
 from emotion.model.card import Serving, part, read_card
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
 from emotion.model.runtime import EmotionModel, load_model
@@ -25,10 +26,9 @@ from emotion.training.data.splits import Leaks
 from emotion.training.data.votes import with_all_votes, with_majority_labels
 from emotion.training.fitting.fitting import FitResult
 from emotion.training.measuring.evaluation import evaluate_model, fit_temperature, predict_images
-from emotion.training.measuring.measurement import measure_split
+from emotion.training.measuring.measurement import SplitResult, measure_split
 from emotion.training.measuring.report import write_report
 from emotion.training.measuring.selective import fit_agreement, verdict_facts
-from emotion.training.placing import Published, publish_finished, report_of, staged
 from emotion.training.settings import TrainingSettings
 
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "onnxruntime", "scikit-learn")
@@ -38,6 +38,13 @@ SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in anoth
 NOT_ON_THE_CARD = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
 
 
+@dataclass(frozen=True)
+class Published:  # a finished model
+    stem: Path  # of its files
+    results: dict[str, SplitResult]  # of each split but training
+    answers: str = "labels"  # or "votes", if it answers as most voters of FER+ do
+
+
 def publish(
     fitted: FitResult, dataset: Dataset, leaks: Leaks, settings: TrainingSettings
 ) -> tuple[Published, ...]:
@@ -45,7 +52,6 @@ def publish(
 
     A network that learned labels and votes gives two models: that of the votes, the better answer
     for a photo, takes the name of the settings; that of the labels goes into `LABELS_FOLDER`.
-
     Raises TrainingError (a full disk, or the present model is better); the checkpoint is kept.
     """
     weights = settings.starting_weights()
@@ -162,7 +168,12 @@ def _finish(
         "input_shape": [48, 48, 1],
         **files.hashes(),
         **facts,
-        "settings": without_folders(settings),
+        "settings": settings.shaping()
+        | {  # models by their names, without the folders they were in
+            "weights": Path(settings.starting_weights()).name,
+            "teachers": [Path(stem).name for stem in settings.teachers],
+            "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
+        },
         "versions": versions,
     }
     write_json(files.card, card)
@@ -227,15 +238,119 @@ def _measure(stem: Path, model: EmotionModel, dataset: Dataset, voted, history) 
     return Published(stem, results, card.get("answers", "labels"))
 
 
-def without_folders(settings: TrainingSettings) -> dict:
-    """Return the settings with the names of models, without their folders."""
-    return settings.shaping() | {
-        "weights": Path(settings.starting_weights()).name,
-        "teachers": [Path(stem).name for stem in settings.teachers],
-        "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
-    }
-
-
 def named_with_hash(stem: str | Path) -> dict:
     files = ModelFiles(Path(stem))
     return {"name": files.name, "weights_sha256": files.hashes()["weights_sha256"]}
+
+
+@contextlib.contextmanager
+def staged(settings: TrainingSettings) -> Iterator[Path]:
+    """Give an empty folder in that of the run; it goes afterwards, unless its model was refused."""
+    folder, is_refused = settings.run_folder() / "finished", False
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise TrainingError(
+            f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
+            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
+            "and run the same command again"
+        ) from error
+    except TrainingError:
+        is_refused = True
+        raise
+    finally:
+        if not is_refused:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir()
+
+
+def publish_finished(
+    finished: Sequence[Published], folder: Path, settings: TrainingSettings
+) -> tuple[Published, ...]:
+    """Move finished models to their places in `models/`; raise TrainingError if one is worse."""
+    models = Path(settings.models)
+    pairs = [(model, ModelFiles(models / model.stem.relative_to(folder))) for model in finished]
+    if not settings.overwrite:
+        reasons = "; ".join(filter(None, (_why_not_replace(*pair) for pair in pairs)))
+        if reasons:
+            raise TrainingError(
+                f"expected a model at least as good as the present one; {reasons}. Nothing was "
+                f"replaced; the new model is in {folder}: to publish it, run the same command "
+                "again with --overwrite, or with another --name"
+            )
+    move_into_place([(ModelFiles(model.stem), target) for model, target in pairs])
+    return tuple(replace(model, stem=target.stem) for model, target in pairs)
+
+
+def _why_not_replace(finished: Published, present: ModelFiles) -> str:  # "" if it may
+    if not present.weights.exists():
+        return ""
+    not_comparable = f"{present.stem} cannot be compared with it"
+    if "validation" not in finished.results:
+        return f"{not_comparable} without --dataset"
+    result = finished.results["validation"]
+    new = result.evaluation
+    try:
+        model = load_model(present.stem)
+    except ModelError as error:
+        return f"{not_comparable} ({error})"
+    classes = [", ".join(sorted(one.class_names)) for one in (model, new)]
+    answers = [(model.card or {}).get("answers", "labels"), finished.answers]
+    for what, (its, other) in (("classes", classes), ("answers", answers)):
+        if its != other:
+            return f"{not_comparable}: its {what} are {its}, those of the new one {other}"
+    splits = np.full(len(new.labels), "validation")
+    validation = Dataset(result.images, new.labels, splits, new.class_names)
+    accuracy = evaluate_model(model, validation).accuracy
+    told = f"{present.stem} is right on {accuracy:.2%} of this run's validation images, the new one"
+    return "" if new.accuracy >= accuracy else f"{told} on {new.accuracy:.2%}"
+
+
+def move_into_place(models: Sequence[tuple[ModelFiles, ModelFiles]]) -> None:
+    """Put each finished model (first) into the place of another (second).
+
+    1. Copy the finished files into a hidden folder beside each target, and the present ones, which
+       become NAME.previous. A full disk shows here, where nothing has changed yet.
+    2. For NAME.previous, then for NAME: rename what it has away, the weights first, and the copies
+       into their places, the weights last.
+
+    Where a step fails, all is undone, and the OSError raised. Where the process is killed, one of
+    the two has no weights, so `load_model` refuses it: a loadable pair always has its own card.
+    """
+    renames = []
+    with contextlib.ExitStack() as hidden_folders:
+        for finished, target in models:
+            target.stem.parent.mkdir(parents=True, exist_ok=True)
+            hidden = tempfile.TemporaryDirectory(prefix=".part-", dir=target.stem.parent)
+            folder = Path(hidden_folders.enter_context(hidden))
+            if target.weights.exists():  # else it is not worth keeping
+                renames += _replacement(target, target.previous, folder / "previous")
+            renames += _replacement(finished, target, folder / "finished")
+        rename_all(renames)
+
+
+def _replacement(source: ModelFiles, target: ModelFiles, folder: Path) -> list[tuple[Path, Path]]:
+    """Copy a model into a new folder; return the renames that then put it into a place."""
+    copies, away = ModelFiles(folder / source.name), ModelFiles(folder / "away" / target.name)
+    away.stem.parent.mkdir(parents=True)
+    for path, copy in _renames(source, copies):
+        for file in (path, *path.rglob("*")):
+            if file.is_dir():
+                (copy / file.relative_to(path)).mkdir()
+            else:
+                shutil.copyfile(file, copy / file.relative_to(path))
+    return _renames(target, away) + _renames(copies, target)[::-1]
+
+
+def _renames(files: ModelFiles, others: ModelFiles) -> list[tuple[Path, Path]]:
+    """Return (from, to) of each file that a model has, the weights first."""
+    kinds = ("weights", "architecture", "card", "fast_form", "fast_form_seal")
+    pairs = [(getattr(files, kind), getattr(others, kind)) for kind in kinds]
+    return [pair for pair in (*pairs, (report_of(files), report_of(others))) if pair[0].exists()]
+
+
+def report_of(files: ModelFiles) -> Path:
+    return files.stem.with_name(f"{files.name}_report")

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from emotion.errors import TrainingError
 
-VOTE_USES = ("second-head", "distribution", "majority", "blend")
 NATIVE_NETWORKS = ("cnn", "se_cnn", "mini_xception", "vgg", "resnet")
 TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
 AUGMENTATIONS = ("none", "light", "standard", "photo", "strong")
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 SIDES = (24, 32, 40, 48)
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
@@ -25,8 +23,6 @@ ABOVE_0 = ("above 0", lambda value: value > 0)
 BELOW_1 = ("from 0 to below 1", lambda value: 0 <= value < 1)
 SHARE = ("from 0 to 1", lambda value: 0 <= value <= 1)
 PART = ("between 0 and 1", lambda value: 0 < value < 1)
-A_SIDE = (f"one of {SIDES}", lambda value: value in SIDES)
-A_PATH = ("at least one path", lambda value: len(value) > 0)
 
 
 def _row(default, text: str, limit: tuple | None = None, choices: tuple[str, ...] = ()):
@@ -41,26 +37,22 @@ class TrainingSettings:
     dataset: tuple[str, ...] = _row(
         ("dataset",),
         "folders, .zip files of them, or fer2013.csv; several are put together",
-        A_PATH,
+        ("at least one path", lambda value: len(value) > 0),
     )
     votes: str = _row("", "fer2013new.csv (FER+), the votes of ten people for each row")
     votes_as: str = _row(
         "second-head",
         "what the votes are: a second output, which becomes a model of its own, or labels in place "
         "of FER2013's",
-        choices=VOTE_USES,
+        choices=("second-head", "distribution", "majority", "blend"),
     )
     blend: float = _row(0.5, "share of the votes in --votes-as blend, the rest the label's", SHARE)
     labels_share: float = _row(
-        0.2,
-        "share of the labels' answer in the model of the votes; more makes it less neutral",
-        SHARE,
+        0.2, "share of the labels' answer in the votes' model; more makes it less neutral", SHARE
     )
     contempt: bool = _row(False, "keep FER+'s contempt as an eighth class")
     crop_faces: bool = _row(False, "find and crop the face in each image as the app does")
-    subject_pattern: str = _row(
-        "", "regular expression of the person in file names; CK+'s is known"
-    )
+    subject_pattern: str = _row("", "regular expression for people in file names; CK+'s is known")
     keep_duplicates: bool = _row(False, "learn from images that are also in a test split")
     test_share: float = _row(0.2, "share held out to test on, if the data has no test split", PART)
     folds: int = _row(5, "parts the data is cut into by --fold and by cross-validate", FROM_2)
@@ -84,9 +76,7 @@ class TrainingSettings:
         "suffix) or none; auto is imagenet for the networks that have such weights, else none",
     )
     frozen_epochs: int = _row(3, "first epochs, in which weights from ImageNet stay fixed", FROM_0)
-    fine_tuning_rate: float = _row(
-        0.1, "learning rate after the frozen epochs, as a share of --learning-rate", ABOVE_0
-    )
+    fine_tuning_rate: float = _row(0.1, "share of --learning-rate after the frozen epochs", ABOVE_0)
 
     # How it learns
     epochs: int = _row(40, "passes over the training images, at most", FROM_1)
@@ -110,7 +100,7 @@ class TrainingSettings:
         48,
         "side in pixels of the faces in the first epochs; it grows by 8 up to 48, and small faces "
         "are learned from much faster (Tan and Le 2021)",
-        A_SIDE,
+        (f"one of {SIDES}", lambda value: value in SIDES),
     )
     mixup: float = _row(0.0, "alpha of mixup (Zhang et al. 2018), such as 0.2; 0: without", FROM_0)
     averaging: float = _row(0.0, "momentum of averaged weights, such as 0.999; 0: without", BELOW_1)
@@ -118,14 +108,12 @@ class TrainingSettings:
     precision: str = _row(
         "auto",
         "arithmetic; auto is mixed_bfloat16 on processors that compute in it, else float32",
-        choices=PRECISIONS,
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
     seed: int = _row(7, "number that fixes every random choice")
 
     # Learning from other models (distill)
-    teachers: tuple[str, ...] = _row(
-        (), "saved models whose averaged answers are learned, for the command distill"
-    )
+    teachers: tuple[str, ...] = _row((), "saved models whose averaged answers distill learns from")
     teacher_share: float = _row(0.7, "share of the teachers in the target, the rest: label", SHARE)
     teacher_temperature: float = _row(
         2.0, "temperature that softens the teachers' answers (Hinton et al. 2015)", ABOVE_0
@@ -154,9 +142,6 @@ class TrainingSettings:
 
     def run_folder(self) -> Path:
         return Path(self.runs) / self.name
-
-    def cache_folder(self) -> Path:
-        return Path(self.runs) / ".cache"
 
     def rate(self) -> float:
         return self.learning_rate or BEST_RATES[self.optimizer]

@@ -4,9 +4,9 @@ import logging
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import keras
@@ -19,81 +19,39 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from emotion.errors import TrainingError
 from emotion.files import write_csv
-from emotion.text import first_line, table
+from emotion.text import first_line, share, table
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
 from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
 
-COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
 SHOWN_TRIALS = 20
 
-COLUMNS = {  # of a table; the others have the names of the settings
+SEARCHED = {  # the settings that are searched, and what a table calls them
+    "optimizer": "optimizer",
     "learning_rate": "rate",
     "weight_decay": "decay",
     "label_smoothing": "smoothing",
     "augmentation": "augment",
+    "mixup": "mixup",
     "batch_size": "batch",
+    "schedule": "schedule",
 }
-
-
-@dataclass(frozen=True)
-class Trial:  # one training run of a search
-    number: int  # counted from 1
-    state: str  # "complete", "pruned" (stopped early for being behind the others) or "failed"
-    settings: dict[str, object]  # those that are searched
-    accuracy: float | None  # the best on validation, 0 to 1; None if the trial failed
-    epochs: int
-    seconds: float  # of the last try if it was interrupted
-    reason: str = ""  # why it failed
-
-    def cells(self) -> dict[str, str]:
-        values = {COLUMNS.get(name, name): value for name, value in self.settings.items()}
-        return {
-            "trial": str(self.number),
-            "validation": "-" if self.accuracy is None else f"{self.accuracy:.2%}",
-            "epochs": f"{self.epochs}" + (f" {self.state}" if self.state != COMPLETE else ""),
-            "optimizer": str(values.pop("optimizer")),
-        } | {
-            column: f"{value:g}" if isinstance(value, float) else str(value)
-            for column, value in values.items()
-        }
-
-    def __str__(self) -> str:
-        outcome = f"{self.accuracy:.2%}" if self.state == COMPLETE else self.reason or "stopped"
-        searched = list(self.cells().items())[3:]  # after number, outcome and epochs
-        return f"{outcome}; {', '.join(f'{name} {value}' for name, value in searched)}"
-
-
-@dataclass(frozen=True)
-class Tuning:  # a search and what came out of it
-    settings: TrainingSettings  # what was not searched, and where the search started
-    trials: tuple[Trial, ...]  # in the order they were run
-
-    @property
-    def best(self) -> Trial:
-        complete = [trial for trial in self.trials if trial.state == COMPLETE]
-        return max(complete, key=lambda trial: trial.accuracy)
-
-    @property
-    def winning_settings(self) -> TrainingSettings:
-        return replace(self.settings, **self.best.settings)
 
 
 def tune(
     dataset: Dataset, settings: TrainingSettings, trials: int, on_trial=lambda line: None
-) -> Tuning:
-    """Train with other settings until there are so many trials.
+) -> list[dict]:
+    """Train with other settings until there are so many trials; return a row of facts on each.
 
     The first has the settings as they are given; the next are drawn at random, and then by the
     tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
     optimization"). Trials below the median of the earlier ones at the same epoch are stopped. A
     search that was killed goes on where it stopped, in the middle of a trial too.
-
     Raises TrainingError: there is another search of this name, or the first trial fails.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
@@ -101,9 +59,12 @@ def tune(
         for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a killed search left it
             study.tell(trial.number, state=TrialState.FAIL)
         while len(_finished(study)) < trials:
-            finished = _run_trial(study, seen, settings)
-            on_trial(f"Trial {finished.number}/{trials}: {finished}")
-        return Tuning(settings, tuple(map(_as_trial, _finished(study))))
+            row = _run_trial(study, seen, settings)
+            is_complete = row["state"] == "complete"
+            outcome = f"{row['validation_accuracy']:.2%}" if is_complete else row["reason"]
+            words = ", ".join(f"{name} {value}" for name, value in _searched_cells(row).items())
+            on_trial(f"Trial {row['trial']}/{trials}: {outcome or 'stopped'}; {words}")
+        return [_row_of(trial) for trial in _finished(study)]
 
 
 def study_folder(settings: TrainingSettings) -> Path:
@@ -163,7 +124,7 @@ def _open_study(folder: Path, dataset: Dataset, settings) -> Iterator[optuna.Stu
             storage.engine.dispose()
 
 
-def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings) -> Trial:
+def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings) -> dict:
     place = len(_finished(study))
     # The seed belongs to the place, so a search that was interrupted proposes what it would have
     # proposed, and not its first random settings again.
@@ -215,22 +176,42 @@ def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings
     told = study.tell(proposal, max(accuracies) if state == TrialState.COMPLETE else None, state)
     shutil.rmtree(trial_settings.run_folder(), ignore_errors=True)
     keras.utils.clear_session()
-    return _as_trial(told)
+    return _row_of(told)
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-def _as_trial(frozen: FrozenTrial) -> Trial:
-    facts = frozen.user_attrs["facts"]
-    state = COMPLETE if frozen.state == TrialState.COMPLETE else PRUNED
-    return Trial(state=FAILED if facts["reason"] else state, **facts)
+def _row_of(trial: FrozenTrial) -> dict:
+    """Return a trial as a row of `trials.csv`; an accuracy of None, and a reason, if it failed."""
+    facts = trial.user_attrs["facts"]
+    return {
+        "trial": facts["number"],  # counted from 1
+        "state": "failed" if facts["reason"] else trial.state.name.lower(),
+        "validation_accuracy": facts["accuracy"],  # the best
+        "epochs": facts["epochs"],
+        "seconds": facts["seconds"],  # of the last try if it was interrupted
+        **facts["settings"],
+        "reason": facts["reason"],
+    }
 
 
-def winner_command(tuning: Tuning) -> str:
-    """Return the command line that trains the winner, quoted for a shell."""
-    settings = tuning.winning_settings
+def _searched_cells(row: Mapping) -> dict[str, str]:
+    cells = {}
+    for name, column in SEARCHED.items():
+        cells[column] = f"{row[name]:g}" if isinstance(row[name], float) else str(row[name])
+    return cells
+
+
+def winning_settings(settings: TrainingSettings, rows: Sequence[dict]) -> TrainingSettings:
+    complete = [row for row in rows if row["state"] == "complete"]
+    best = max(complete, key=lambda row: row["validation_accuracy"])
+    return replace(settings, **{name: best[name] for name in SEARCHED})
+
+
+def training_command(settings: TrainingSettings) -> str:
+    """Return the command line that trains with these settings, quoted for a shell."""
     words = ["python3", "run.py", "train"]
     for setting in fields(settings):
         value, flag = getattr(settings, setting.name), flag_of(setting.name)
@@ -243,23 +224,23 @@ def winner_command(tuning: Tuning) -> str:
     return shlex.join(words)
 
 
-def tuning_lines(tuning: Tuning) -> list[str]:
-    """Return the best trials and the winner's command."""
-    ranked = sorted(tuning.trials, key=lambda one: (one.state != COMPLETE, -(one.accuracy or 0)))
-    rows = [trial.cells() for trial in ranked[:SHOWN_TRIALS]]
-    lines = table(list(rows[0]), [list(row.values()) for row in rows])
+def tuning_lines(settings: TrainingSettings, rows: Sequence[dict]) -> list[str]:
+    """Return the best trials and the command that trains the best one again."""
+    by_accuracy = sorted(rows, key=lambda row: -(row["validation_accuracy"] or 0))
+    ranked, cells = sorted(by_accuracy, key=lambda row: row["state"] != "complete"), []
+    for row in ranked[:SHOWN_TRIALS]:
+        epochs = f"{row['epochs']} {row['state']}".removesuffix(" complete")
+        outcome = (str(row["trial"]), share(row["validation_accuracy"], 2), epochs)
+        cells.append((*outcome, *_searched_cells(row).values()))
+    lines = table(("trial", "validation", "epochs", *SEARCHED.values()), cells)
     if len(ranked) > SHOWN_TRIALS:
         lines.append(f"and {len(ranked) - SHOWN_TRIALS} more")
-    return [*lines, "", "To train the winner:", f"  {winner_command(tuning)}"]
+    command = training_command(winning_settings(settings, rows))
+    return [*lines, "", "To train the winner:", f"  {command}"]
 
 
-def write_tuning(tuning: Tuning) -> Path:
+def write_tuning(settings: TrainingSettings, rows: Sequence[dict]) -> Path:
     """Write the trials beside the study as `trials.csv`; return its path."""
-    head = "trial", "state", "validation_accuracy", "epochs", "seconds"
-    rows = []
-    for trial in tuning.trials:
-        facts = trial.number, trial.state, trial.accuracy, trial.epochs, trial.seconds
-        rows.append(dict(zip(head, facts, strict=True)) | trial.settings | {"reason": trial.reason})
-    path = study_folder(tuning.settings) / "trials.csv"
+    path = study_folder(settings) / "trials.csv"
     write_csv(path, rows)
     return path

@@ -7,23 +7,12 @@ from training_data import make_dataset
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
-from emotion.training.measuring.evaluation import (
-    Evaluation,
-    apply_temperature,
-    evaluate_model,
-    fit_temperature,
-)
+from emotion.model.runtime import apply_temperature
+from emotion.training.measuring.evaluation import Evaluation, evaluate_model, fit_temperature
 
 LABELS = np.array([0, 0, 1, 1, 2, 2])
-PROBABILITIES = np.array(
-    [
-        *([0.8, 0.1, 0.1], [0.4, 0.5, 0.1], [0.1, 0.9, 0.0]),
-        *([0.2, 0.6, 0.2], [0.1, 0.1, 0.8], [0.0, 0.3, 0.7]),
-    ]
-)
-VOTES = np.array(
-    [[1, 0, 0], [0.2, 0.8, 0], [0, 1, 0], [0.4, 0.4, 0.2], [0, 0, 0], [0.3, 0, 0.7]], np.float32
-)
+PROBABILITIES = np.array([[8, 1, 1], [4, 5, 1], [1, 9, 0], [2, 6, 2], [1, 1, 8], [0, 3, 7]]) / 10
+VOTES = np.float32([[10, 0, 0], [2, 8, 0], [0, 10, 0], [4, 4, 2], [0, 0, 0], [3, 0, 7]]) / 10
 TWINS = np.array([False, True, False, False, False, True])
 FULL = Evaluation(("a", "b", "c"), LABELS, PROBABILITIES, VOTES, TWINS)
 
@@ -75,7 +64,7 @@ def test_reliability_by_hand():
     (row,) = (row for row in evaluation.reliability() if row["images"])
     assert row["lower"] < 0.9 < row["upper"]
     assert (row["images"], row["confidence"], row["accuracy"]) == (4, pytest.approx(0.9), 0.75)
-    assert evaluation.expected_calibration_error == pytest.approx(0.15)
+    assert evaluation.figures()["expected_calibration_error"] == pytest.approx(0.15)
     empty = evaluation.reliability()[0]
     assert (empty["images"], empty["confidence"], empty["accuracy"]) == (0, None, None)
 

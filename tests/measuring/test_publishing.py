@@ -30,8 +30,6 @@ from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import SplitResult
 from emotion.training.measuring.selective import verdict_facts
 from emotion.training.networks.architectures import ARCHITECTURES
-from emotion.training.placing import Published, move_into_place, publish_finished
-from emotion.training.publishing import blend_last_layers, choose_serving, without_folders
 from emotion.training.settings import TrainingSettings
 
 CLASSES_OF_VOTES = tuple(FERPLUS_COLUMNS.values())
@@ -165,12 +163,12 @@ def test_mirrored_faces_count_where_they_do_not_hurt():
     images[::2, 0, 0], images[::2, 0, -1] = 255, 200
     splits = np.array(["validation"] * 40)
     validation = Dataset(images, np.arange(40) % 2, splits, ("bright", "dark"))
-    serving = choose_serving(network, validation)
+    serving = publishing.choose_serving(network, validation)
     assert serving["mirrored"] is True
     assert serving["temperature"] < 0.5, "always right, so it may be surer"
     for in_the_mirror, why in ((0, "it hurts"), (255, "it changes nothing")):
         images[::2, 0, -1] = in_the_mirror
-        assert choose_serving(network, validation)["mirrored"] is False, why
+        assert publishing.choose_serving(network, validation)["mirrored"] is False, why
 
 
 def test_blended_last_layer_answers_with_the_geometric_mean():
@@ -178,14 +176,9 @@ def test_blended_last_layer_answers_with_the_geometric_mean():
     one, other = (keras.Model(features, keras.layers.Dense(2, "softmax")(features)) for _ in "ab")
     given = np.array([[1.0, -2.0, 0.5]], np.float32)
     expected = one.predict_on_batch(given) ** 0.8 * other.predict_on_batch(given) ** 0.2
-    blend_last_layers(one, other, 0.2)
+    publishing.blend_last_layers(one, other, 0.2)
     answer = one.predict_on_batch(given)
     np.testing.assert_allclose(answer, expected / expected.sum(), rtol=1e-5)
-
-
-def test_card_names_models_without_their_folders():
-    kept = without_folders(TrainingSettings(weights="/home/a/models/first", teachers=("/data/b",)))
-    assert (kept["weights"], kept["teachers"]) == ("first", ["b"])
 
 
 def write_model(stem: Path, seed: int, class_names=EMOTIONS) -> ModelFiles:
@@ -233,7 +226,7 @@ def failures(replacement, for_good: bool):
             patch.setattr(shutil, "copyfile", failing(shutil.copyfile, number, writes))
             patch.setattr(Path, "rename", failing(Path.rename, number, writes))
             try:
-                return move_into_place(replacement)
+                return publishing.move_into_place(replacement)
             except OSError:
                 pass
         yield writes
@@ -242,7 +235,7 @@ def failures(replacement, for_good: bool):
 def test_what_a_killed_replacement_left_does_not_become_the_previous_model(replacement, tmp_path):
     before = load_model(tmp_path / "models" / "m.previous").sha256
     replacement[0][1].weights.unlink()
-    move_into_place(replacement)
+    publishing.move_into_place(replacement)
     assert load_model(tmp_path / "models" / "m.previous").sha256 == before
     assert load_model(tmp_path / "models" / "m").class_names == EMOTIONS
 
@@ -281,7 +274,7 @@ def test_killed_at_any_rename_no_pair_has_other_class_names(replacement, tmp_pat
     assert refused > 0
 
 
-def rivals(folder: Path, stem: str, rights: int) -> tuple[ModelFiles, Published]:
+def rivals(folder: Path, stem: str, rights: int) -> tuple[ModelFiles, publishing.Published]:
     """Return a model in use, right on 10 of 20 images, and a new one, right on so many."""
     present = write_model(folder / "models" / stem, 0)
     images = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
@@ -290,33 +283,33 @@ def rivals(folder: Path, stem: str, rights: int) -> tuple[ModelFiles, Published]
     answers = np.where(np.arange(20) < rights, labels, (labels + 2) % 7)
     result = SplitResult(Evaluation(EMOTIONS, labels, np.eye(7)[answers]), None, (), images, None)
     new = write_model(folder / "finished" / stem, 1)
-    return present, Published(new.stem, {"validation": result})
+    return present, publishing.Published(new.stem, {"validation": result})
 
 
-@pytest.mark.parametrize(
-    ("rights", "card", "refused"),
-    [
-        (10, {}, ()),
-        (9, {}, ("50.00%", "45.00%")),
-        (20, {"class_names": OLD_CLASSES}, ("contempt", "neutral")),
-        (20, {"answers": "votes"}, ("votes", "labels")),
-        (20, {"weights_sha256": "0"}, ("SHA-256",)),
-    ],
-    ids=["equal", "worse", "other classes", "other answers", "damaged"],
-)
-def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, rights, card, refused):
+RIVALS = {  # how often the new one is right, the card of the present one, why it is refused
+    "equal": (10, {}, ()),
+    "worse": (9, {}, ("50.00%", "45.00%")),
+    "other classes": (20, {"class_names": OLD_CLASSES}, ("contempt", "neutral")),
+    "other answers": (20, {"answers": "votes"}, ("votes", "labels")),
+    "damaged": (20, {"weights_sha256": "0"}, ("SHA-256",)),
+}
+
+
+@pytest.mark.parametrize("case", RIVALS)
+def test_a_model_is_replaced_by_one_at_least_as_good(tmp_path, case):
+    rights, card, refused = RIVALS[case]
     present, new = rivals(tmp_path, "m", rights)
     write_card(present, **card)
     before, folder = contents(tmp_path / "models"), tmp_path / "finished"
     settings = TrainingSettings(models=str(tmp_path / "models"))
     if refused:
         with pytest.raises(TrainingError) as error:
-            publish_finished([new], folder, settings)
+            publishing.publish_finished([new], folder, settings)
         for word in (*refused, str(folder), "--overwrite", "--name"):
             assert word in str(error.value)
         assert contents(tmp_path / "models") == before
         settings = replace(settings, overwrite=True)
-    (published,) = publish_finished([new], folder, settings)
+    (published,) = publishing.publish_finished([new], folder, settings)
     assert published.stem == present.stem
     assert load_model(present.stem).sha256 == load_model(new.stem).sha256
     assert present.previous.card.read_bytes() == before["m.card.json"]
@@ -327,5 +320,5 @@ def test_of_two_models_both_are_published_or_neither(tmp_path):
     before = contents(tmp_path / "models")
     settings = TrainingSettings(models=str(tmp_path / "models"))
     with pytest.raises(TrainingError, match=r"fer2013.*25\.00%"):
-        publish_finished(new, tmp_path / "finished", settings)
+        publishing.publish_finished(new, tmp_path / "finished", settings)
     assert contents(tmp_path / "models") == before

@@ -7,19 +7,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from training_data import make_dataset, read_csv
+from training_data import Killed, make_dataset, read_csv
 
 import emotion_model_training
 from emotion.errors import TrainingError
 from emotion.training import cross_validation, tuning
 from emotion.training.cross_validation import cross_validate
 from emotion.training.settings import TrainingSettings, settings_from
-from emotion.training.tuning import tune, tuning_lines, winner_command, write_tuning
+from emotion.training.tuning import tune
 
 FOLDS = 3
-SEARCHED = (
-    "learning_rate optimizer weight_decay label_smoothing augmentation mixup batch_size schedule"
-).split()
 BONUSES = {"none": 0, "light": 0.05, "standard": 0.1, "photo": 0.1, "strong": 0.15}
 DATA = make_dataset(train=35, validation=14, test=14)
 PEOPLE = replace(  # 30, with every emotion each, in no split
@@ -28,10 +25,6 @@ PEOPLE = replace(  # 30, with every emotion each, in no split
     names=np.array([f"{n}.png" for n in range(210)]),
     groups=np.array([f"S{n // 7:03d}" for n in range(210)]),
 )
-
-
-class Killed(BaseException):
-    """Stands for `kill -9`: nothing may catch it."""
 
 
 class StandIn:
@@ -60,7 +53,9 @@ class StandIn:
         return SimpleNamespace(network=network, history=tuple(history), selected_epoch=5)
 
     def searched(self) -> list[dict]:
-        return [{name: getattr(settings, name) for name in SEARCHED} for settings, _ in self.runs]
+        return [
+            {name: getattr(settings, name) for name in tuning.SEARCHED} for settings, _ in self.runs
+        ]
 
 
 def score(settings: TrainingSettings) -> float:
@@ -96,41 +91,47 @@ def settings(tmp_path) -> TrainingSettings:
 
 
 def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, settings, tmp_path):
-    result = cross_validate(PEOPLE, settings)
-    assert sorted(result.names) == sorted(PEOPLE.names)
-    rows = [int(name.removesuffix(".png")) for name in result.names]
-    np.testing.assert_array_equal(result.images, PEOPLE.images[rows])
-    np.testing.assert_array_equal(result.pooled.labels, PEOPLE.labels[rows])
-    assert [(row["fold"], row["selected_epoch"]) for row in result.rows] == [(1, 5), (2, 5), (3, 5)]
-    tested = []
-    for evaluation, (_, parts) in zip(result.evaluations, fit.runs, strict=True):
+    rows, pooled = cross_validate(PEOPLE, settings)
+    evaluation = pooled.evaluation
+    assert sorted(pooled.names) == sorted(PEOPLE.names)
+    places = [int(name.removesuffix(".png")) for name in pooled.names]
+    np.testing.assert_array_equal(pooled.images, PEOPLE.images[places])
+    np.testing.assert_array_equal(evaluation.labels, PEOPLE.labels[places])
+    assert [(row["fold"], row["selected_epoch"]) for row in rows] == [(1, 5), (2, 5), (3, 5)]
+    tested, ends = [], np.cumsum([row["test_images"] for row in rows])[:-1]
+    folds = zip(np.split(evaluation.probabilities, ends), fit.runs, strict=True)
+    for calibrated, (_, parts) in folds:
         people = {name: set(parts.split(name).groups) for name in parts.split_names()}
         assert set(people) == {"train", "validation", "test"}
         assert not people["test"] & (people["train"] | people["validation"])
         assert not people["train"] & people["validation"]
         tested += people["test"]
         plain = answer(parts.split("test").images[..., None] / np.float32(255))
-        calibrated = evaluation.probabilities
         np.testing.assert_array_equal(calibrated.argmax(axis=1), plain.argmax(axis=1))
         assert np.abs(calibrated - plain).max() > 0.01, "calibrated on validation"
         np.testing.assert_allclose(calibrated.sum(axis=1), 1)
     assert sorted(tested) == sorted(set(PEOPLE.groups)), "each person in one fold"
 
-    accuracies = [evaluation.accuracy for evaluation in result.evaluations]
-    lines = cross_validation.cross_validation_lines(result)
+    accuracies = [row["accuracy"] for row in rows]
+    lines = cross_validation.cross_validation_lines(rows, pooled)
     assert f"± {np.std(accuracies, ddof=1):.2%}" in lines[FOLDS + 2]
-    path = cross_validation.write_cross_validation(tmp_path / "new", result)
+    path = cross_validation.write_cross_validation(tmp_path / "new", rows, pooled)
     content = json.loads(path.read_text())
     spread = {"mean": np.mean(accuracies), "standard_deviation": np.std(accuracies, ddof=1)}
     assert content["accuracy"] == pytest.approx(spread)
     assert (content["pooled"]["images"], len(content["folds"])) == (210, FOLDS)
-    rows = read_csv(path.with_name("predictions.csv"))
-    right = sum(row["true_class"] == row["answer"] for row in rows) / len(rows)
-    assert right == pytest.approx(result.pooled.accuracy)
+    predictions = read_csv(path.with_name("predictions.csv"))
+    right = sum(row["true_class"] == row["answer"] for row in predictions) / len(predictions)
+    assert right == pytest.approx(evaluation.accuracy)
     assert 0.5 < right < 1
-    assert (rows[0]["name"], rows[0]["fold"], rows[-1]["fold"]) == (result.names[0], "1", "3")
+    first, *_, last = predictions
+    assert (first["name"], first["fold"], last["fold"]) == (pooled.names[0], "1", "3")
     for name in ("folds.csv", "confusion_matrix.png", "classification_report.csv"):
         assert path.with_name(name).stat().st_size > 50
+
+
+def untimed(rows: list[dict]) -> list[dict]:
+    return [row | {"seconds": 0} for row in rows]
 
 
 @pytest.mark.parametrize("killed_in", [1, 3])
@@ -139,12 +140,12 @@ def test_killed_cross_validation_goes_on(fit, settings, killed_in):
     fit.restart((killed_in, 2))
     with pytest.raises(Killed):
         cross_validate(PEOPLE, settings)
-    result = cross_validate(PEOPLE, settings)
+    resumed = cross_validate(PEOPLE, settings)
     asked = [run.fold for run, _ in fit.runs]
     assert asked == [*range(1, killed_in + 1), *range(killed_in, FOLDS + 1)]
-    np.testing.assert_array_equal(result.pooled.probabilities, whole.pooled.probabilities)
-    ours, theirs = ([row | {"seconds": 0} for row in one.rows] for one in (result, whole))
-    assert ours == theirs
+    answers = (pooled.evaluation.probabilities for _, pooled in (resumed, whole))
+    np.testing.assert_array_equal(*answers)
+    assert untimed(resumed[0]) == untimed(whole[0])
 
 
 def test_folds_of_something_else_and_damaged_ones_are_refused(fit, settings):
@@ -164,31 +165,30 @@ def test_folds_of_something_else_and_damaged_ones_are_refused(fit, settings):
 
 def test_finds_better_settings_and_stops_bad_trials(fit, settings, capfd, recwarn):
     said = []
-    result = tune(DATA, settings, 24, said.append)
+    rows = tune(DATA, settings, 24, said.append)
     assert capfd.readouterr() == ("", ""), "nothing is said by Optuna"
     assert not recwarn.list
-    given = {name: getattr(settings, name) for name in SEARCHED} | {"learning_rate": 0.1}
+    given = {name: getattr(settings, name) for name in tuning.SEARCHED} | {"learning_rate": 0.1}
     assert fit.searched()[0] == given
-    assert [trial.number for trial in result.trials] == list(range(1, 25))
-    best = result.best
-    assert best.accuracy == max(t.accuracy for t in result.trials if t.state == "complete")
-    assert best.accuracy > score(settings) + 0.1
-    assert best.settings["optimizer"] == "adam"
-    pruned = [trial for trial in result.trials if trial.state == "pruned"]
+    assert [row["trial"] for row in rows] == list(range(1, 25))
+    best = max(row["validation_accuracy"] for row in rows if row["state"] == "complete")
+    winner = tuning.winning_settings(settings, rows)
+    assert score(winner) == best > score(settings) + 0.1
+    assert winner.optimizer == "adam"
+    pruned = [row for row in rows if row["state"] == "pruned"]
     assert pruned
-    assert all(trial.number > 4 and trial.epochs < settings.epochs for trial in pruned)
+    assert all(row["trial"] > 4 and row["epochs"] < settings.epochs for row in pruned)
     assert not list(settings.run_folder().parent.glob("v1.5_trial*")), "kept only while unfinished"
     assert all(seen.split_names() == ("train", "validation") for _, seen in fit.runs)
 
-    lines = tuning_lines(result)
+    lines = tuning.tuning_lines(settings, rows)
     assert len(said) == 24
-    assert f"{best.accuracy:.2%}" in lines[1]
-    assert lines[-1].strip() == winner_command(result)
+    assert f"{best:.2%}" in lines[1]
+    assert lines[-1].strip() == tuning.training_command(winner)
     assert f"{score(settings):.2%}" in said[0]
-    rows = read_csv(write_tuning(result))
-    accuracies = [trial.accuracy for trial in result.trials]
-    assert [float(row["validation_accuracy"]) for row in rows] == accuracies
-    assert set(SEARCHED) < set(rows[0])
+    written = read_csv(tuning.write_tuning(settings, rows))
+    assert written == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert set(tuning.SEARCHED) < set(written[0])
 
 
 @pytest.mark.parametrize("killed_in", [(1, 2), (9, 1)])
@@ -201,14 +201,13 @@ def test_killed_search_goes_on_as_if_it_had_not_been(fit, settings, killed_in):
     resumed = tune(DATA, settings, 10)
     assert fit.runs[retried - 1][0] == fit.runs[retried][0], "with its name, so its checkpoint"
     assert [row for n, row in enumerate(fit.searched()) if n != retried] == asked
-    ours, theirs = ([replace(t, seconds=0) for t in one.trials] for one in (resumed, whole))
-    assert ours == theirs
+    assert untimed(resumed) == untimed(whole)
 
 
 def test_finished_search_trains_nothing_can_be_extended_and_is_no_other(fit, settings):
     first = tune(DATA, settings, 3)
     for trials in (3, 5):
-        assert tune(DATA, settings, trials).trials[:3] == first.trials
+        assert tune(DATA, settings, trials)[:3] == first
         assert len(fit.runs) == trials
     with pytest.raises(TrainingError, match="epochs 4; received 5"):
         tune(DATA, replace(settings, epochs=5), 5)
@@ -222,34 +221,28 @@ def test_finished_search_trains_nothing_can_be_extended_and_is_no_other(fit, set
 def test_diverged_trial_does_not_end_the_search(fit, settings):
     fit.fail = lambda chosen: chosen.name.endswith("002")
     said = []
-    result = tune(DATA, settings, 3, said.append)
-    failed = result.trials[1]
-    assert (failed.state, failed.accuracy, failed.epochs) == ("failed", None, 0)
+    rows = tune(DATA, settings, 3, said.append)
+    failed = [rows[1][name] for name in ("state", "validation_accuracy", "epochs")]
+    assert failed == ["failed", None, 0]
     assert "finite loss" in said[1]
-    assert tuning_lines(result)
-    write_tuning(result)
+    assert tuning.tuning_lines(settings, rows)
+    tuning.write_tuning(settings, rows)
     fit.fail = lambda chosen: True  # the first one ends it
     with pytest.raises(TrainingError, match="finite loss"):
         tune(DATA, replace(settings, name="another"), 3)
 
 
-CHANGES = (
-    {"learning_rate": 0.9, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5}
-    | {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"},
-    {"learning_rate": 1e-5, "weight_decay": 0.2, "optimizer": "adam", "contempt": True}
-    | {"teachers": ("models/one", "models/two"), "schedule": "constant", "augmentation": "none"}
-    | {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf", "averaging": 0.999},
-)
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=["first", "second"])
-def test_the_command_trains_with_the_settings_that_won(fit, settings, change):
+def test_the_command_trains_with_the_settings_that_won(fit, settings):
+    change = {"learning_rate": 1e-5, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5}
+    change |= {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"}
+    change |= {"weight_decay": 0.2, "optimizer": "adam", "contempt": True, "averaging": 0.999}
+    change |= {"teachers": ("models/one", "models/two"), "schedule": "constant"}
+    change |= {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf"}
     settings = replace(settings, **change)
-    result = tune(DATA, settings, 2)
+    winner = tuning.winning_settings(settings, tune(DATA, settings, 2))
     first = replace(fit.runs[0][0], name=settings.name)
     assert first == replace(settings, learning_rate=settings.rate())
-    words = shlex.split(winner_command(result))
+    words = shlex.split(tuning.training_command(winner))
     assert words[:3] == ["python3", "run.py", "train"]
     options = emotion_model_training.build_parser().parse_args(["train", *words[3:]])
-    assert settings_from(options) == result.winning_settings
-    assert result.winning_settings == replace(settings, **result.best.settings)
+    assert settings_from(options) == winner

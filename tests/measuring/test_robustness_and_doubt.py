@@ -13,30 +13,15 @@ from emotion.errors import ModelError
 from emotion.faces import Thresholds
 from emotion.model.runtime import apply_temperature
 from emotion.recognizer import Recognizer
-from emotion.training.measuring.measurement import (
-    CORRUPTED_IMAGES,
-    CORRUPTIONS,
-    LEVELS,
-    UNCHANGED,
-    measure_robustness,
-)
-from emotion.training.measuring.selective import (
-    LEAST_COVERAGE,
-    TARGET_ACCURACY,
-    WIDEST_MARGIN,
-    choose_thresholds,
-    fit_agreement,
-    measure_agreement,
-    verdict_facts,
-)
+from emotion.training.measuring import measurement, selective
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", measurement.CORRUPTIONS)
 def test_corruptions_repeat_and_each_level_is_further_from_the_image(name, astronaut):
     grey = cv2.cvtColor(astronaut[40:200, 150:310], cv2.COLOR_RGB2GRAY)
     face = cv2.resize(grey, (48, 48), interpolation=cv2.INTER_AREA)
     faces = np.stack([face, np.zeros_like(face), np.full_like(face, 255)])
-    (change, strengths, _), before = CORRUPTIONS[name], faces.copy()
+    (change, strengths, _), before = measurement.CORRUPTIONS[name], faces.copy()
     changed = [change(faces, strength) for strength in strengths]
     np.testing.assert_array_equal(changed[-1], change(faces, strengths[-1]))
     np.testing.assert_array_equal(faces, before)
@@ -53,17 +38,17 @@ def test_measures_every_condition_once(mirrored, stand_in_model):
 
     names, card = ("dim", "bright"), {"serving": {"mirrored": mirrored, "temperature": 1}}
     model = replace(stand_in_model, class_names=names, run=run, card=card)
-    count = CORRUPTED_IMAGES + 100  # the rest is not needed
+    count = measurement.CORRUPTED_IMAGES + 100  # the rest is not needed
     facts = {"images": np.full((count, 48, 48), 200, np.uint8), "class_names": names}
     dataset = replace(make_dataset(0, 0, count), labels=np.ones(count, np.int64), **facts)
-    rows = measure_robustness(model, dataset)
+    rows = measurement.measure_robustness(model, dataset)
     accuracies = {(row["corruption"], row["level"]): row["accuracy"] for row in rows}
-    cases = [(name, level) for name in CORRUPTIONS for level in LEVELS]
-    assert list(accuracies) == [(UNCHANGED, ""), *cases]
-    assert {row["images"] for row in rows} == {CORRUPTED_IMAGES}
+    cases = [(name, level) for name in measurement.CORRUPTIONS for level in measurement.LEVELS]
+    assert list(accuracies) == [(measurement.UNCHANGED, ""), *cases]
+    assert {row["images"] for row in rows} == {measurement.CORRUPTED_IMAGES}
     assert all((row["accuracy_one_crop"] is not None) == mirrored for row in rows)
     assert len({row["description"] for row in rows}) == len(rows) == 19
-    assert accuracies[UNCHANGED, ""] == accuracies["blur", "strong"] == 1
+    assert accuracies[measurement.UNCHANGED, ""] == accuracies["blur", "strong"] == 1
     assert accuracies["darkness", "strong"] == 0
 
 
@@ -81,48 +66,46 @@ def sure_by(chosen, probabilities):
     return (first - second >= chosen.clear_margin) & (first >= chosen.sure_from)
 
 
-def test_target_is_reached_with_as_many_sure_answers_as_can_be():
+def test_the_target_is_reached_or_else_the_least_coverage_holds():
     labels, probabilities = honest_answers(sharpness=4)
     right = probabilities.argmax(axis=1) == labels
-    chosen = choose_thresholds(labels, probabilities)
+    chosen = selective.choose_thresholds(labels, probabilities)
     sure = sure_by(chosen, probabilities)
-    assert right[sure].mean() == pytest.approx(TARGET_ACCURACY, abs=0.002)
-    assert LEAST_COVERAGE < sure.mean() < 1
+    assert right[sure].mean() == pytest.approx(selective.TARGET_ACCURACY, abs=0.002)
+    assert selective.LEAST_COVERAGE < sure.mean() < 1
     looser = replace(chosen, sure_from=chosen.sure_from - 0.05)
     assert right[sure_by(looser, probabilities)].mean() < right[sure].mean()
 
-
-def test_where_the_target_costs_too_many_answers_the_least_coverage_holds():
     labels, probabilities = honest_answers(sharpness=2)
-    facts = verdict_facts(labels, probabilities)
+    facts = selective.verdict_facts(labels, probabilities)
     chosen = Thresholds(facts["sure_from"], facts["clear_margin"])
     sure, right = sure_by(chosen, probabilities), probabilities.argmax(axis=1) == labels
     assert facts["coverage"] == pytest.approx(sure.mean())
-    assert sure.mean() == pytest.approx(LEAST_COVERAGE, abs=0.01)
+    assert sure.mean() == pytest.approx(selective.LEAST_COVERAGE, abs=0.01)
     assert facts["accuracy_when_sure"] == pytest.approx(right[sure].mean())
-    assert facts["accuracy_when_sure"] < TARGET_ACCURACY
+    assert facts["accuracy_when_sure"] < selective.TARGET_ACCURACY
     assert facts["accuracy_when_unsure"] == pytest.approx(right[~sure].mean())
     assert facts["accuracy_when_unsure"] < facts["named_when_unsure"] < 1
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
     assert right[first - second < chosen.clear_margin].mean() < 0.55
-    assert (facts["split"], facts["target_accuracy"]) == ("validation", TARGET_ACCURACY)
+    assert (facts["split"], facts["target_accuracy"]) == ("validation", selective.TARGET_ACCURACY)
 
 
 def test_answers_that_are_always_right_or_never_and_a_lead_that_says_nothing():
     probabilities = np.tile([[0.5, 0.3, 0.2]], (200, 1))
     for label, expected in ((0, Thresholds(0.5, 0.0)), (1, Thresholds(1.0, 0.5))):
-        assert choose_thresholds(np.full(200, label), probabilities) == expected
+        assert selective.choose_thresholds(np.full(200, label), probabilities) == expected
     probabilities = np.tile([[0.9, 0.1], [0.6, 0.4]], (500, 1))
-    for share_right, margin in ((0.8, 0.0), (0.2, WIDEST_MARGIN)):
+    for share_right, margin in ((0.8, 0.0), (0.2, selective.WIDEST_MARGIN)):
         labels = (np.arange(1000) // 2 % 10 >= share_right * 10).astype(int)
-        assert choose_thresholds(labels, probabilities).clear_margin == margin
+        assert selective.choose_thresholds(labels, probabilities).clear_margin == margin
 
 
 def test_few_images_leave_the_defaults_and_figures_of_no_faces_are_none():
-    facts = verdict_facts(*honest_answers(count=99))
+    facts = selective.verdict_facts(*honest_answers(count=99))
     assert Thresholds(facts["sure_from"], facts["clear_margin"]) == Thresholds()
     assert facts["images"] == 99
-    facts = verdict_facts(np.zeros(200, int), np.tile([[0.8, 0.2]], (200, 1)))
+    facts = selective.verdict_facts(np.zeros(200, int), np.tile([[0.8, 0.2]], (200, 1)))
     assert (facts["coverage"], facts["accuracy_when_sure"]) == (1.0, 1.0)
     assert facts["accuracy_when_unsure"] is facts["named_when_unsure"] is None
 
@@ -137,11 +120,11 @@ def test_agreement_is_fitted_to_the_votes_and_measured_beside_them():
 
     def said_by(temperature: float | None) -> dict | None:
         facts = {"sure_from": 0.5, "clear_margin": 0.1, "agreement_temperature": temperature}
-        return measure_agreement(replace(model, card={"verdict": facts}), voted)
+        return selective.measure_agreement(replace(model, card={"verdict": facts}), voted)
 
     model = replace(answering_model(), run=run)
-    assert fit_agreement(model, voted) == pytest.approx(1.7, abs=0.01)
-    assert fit_agreement(model, voted.where(np.arange(400) < 99)) is said_by(None) is None
+    assert selective.fit_agreement(model, voted) == pytest.approx(1.7, abs=0.01)
+    assert selective.fit_agreement(model, voted.where(np.arange(400) < 99)) is said_by(None) is None
     honest = said_by(1.7)
     assert honest["mean_absolute_error"] < 0.5, "what rounding leaves"
     assert all(abs(row["said"] - row["named"]) <= 0.5 for row in honest["said"])
@@ -152,7 +135,10 @@ def test_agreement_is_fitted_to_the_votes_and_measured_beside_them():
 
 def test_what_a_card_says_is_what_is_served_and_a_damaged_one_is_refused():
     photo = np.zeros((120, 160, 3), np.uint8)
-    facts = verdict_facts(*honest_answers()) | {"sure_from": 0.95, "agreement_temperature": 1}
+    facts = selective.verdict_facts(*honest_answers()) | {
+        "sure_from": 0.95,
+        "agreement_temperature": 1,
+    }
     for card, expected in (({"verdict": facts}, [False, False]), (None, [True, False])):
         recognizer = Recognizer(replace(answering_model(), card=card), StandInDetector())
         faces = recognizer.recognize(photo)

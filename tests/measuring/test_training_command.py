@@ -124,8 +124,6 @@ def test_an_ensemble_is_an_ordinary_model(averaged, members, trained, tmp_path, 
     arguments += ["--models", str(tmp_path), "--name", "mean"]
     assert run(arguments) == 0
     assert "Without --dataset" in capsys.readouterr().out
-    mean = np.mean([load_model(Path(member)).predict(FACES) for member in members], axis=0)
-    np.testing.assert_allclose(load_model(tmp_path / "mean").predict(FACES), mean, atol=1e-4)
     before = (tmp_path / "mean.h5").read_bytes()
     assert run([*arguments, "--mirrored"]) == 1
     assert "--overwrite" in capsys.readouterr().err
@@ -142,8 +140,7 @@ def test_compare_and_inspect_write_pages(averaged, trained, capsys, tmp_path, mo
     assert (tmp_path / "inspection.html").exists()
     assert run(["compare", *members, *data]) == 0
     shown = capsys.readouterr().out
-    assert "detection_model" in shown
-    assert "average" in shown
+    assert all(Path(member).name in shown for member in members)
     assert (tmp_path / "comparison.csv").exists()
     monkeypatch.setattr("emotion.training.measuring.comparison.write_comparison", full_disk)
     assert run(["compare", *members, *data]) == 1
@@ -164,6 +161,7 @@ def test_distill_and_a_full_disk_that_loses_nothing(trained, averaged, capsys, m
     assert "Epoch" not in capsys.readouterr().out, "nothing is trained a second time"
     pupil = load_model(trained / "models" / "pupil")
     assert [teacher["name"] for teacher in pupil.card["learned_from"]] == ["average"]
+    assert str(trained) not in str(pupil.card), "models and data are named without their folders"
     assert pupil.card["metrics"]["test"]["accuracy"] > 1 / 7
 
 
@@ -204,14 +202,9 @@ def test_full_disk_in_convert_keeps_the_old_fast_form(tiny_model, tmp_path, caps
     assert contents(folder) == kept
 
 
-def test_wrong_input_is_one_line_and_exit_code_1(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("file").touch()
-    for arguments, word in (
-        ("--models file", "written"),
-        ("distill --dataset x", "--teachers"),
-        ("evaluate models/absent --dataset x", "absent.json"),
-    ):
+def test_wrong_input_is_one_line_and_exit_code_1(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for arguments, word in ((f"--models {tmp_path}/file", "written"), ("distill", "--teachers")):
         assert run(arguments.split()) == 1
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert word in line

@@ -16,9 +16,8 @@ from training_data import (
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
-from emotion.training.data import cache
-from emotion.training.data.cache import read_cached
-from emotion.training.data.datasets import Dataset, match_classes, read_datasets
+from emotion.training.data import datasets
+from emotion.training.data.datasets import Dataset, match_classes, read_cached, read_datasets
 from emotion.training.data.layouts import read_layout
 from emotion.training.data.splits import make_splits
 from emotion.training.settings import TrainingSettings
@@ -78,7 +77,7 @@ def test_votes_come_from_the_cache_or_a_sentence_says_why_not(tmp_path, read, vo
         read(voted[0], contempt=True)
     majority = read(voted[0], votes=voted[1], votes_as="majority", contempt=True)
     assert (majority.class_names, majority.votes, len(majority)) == (EIGHT, None, 46)
-    monkeypatch.setattr("emotion.training.data.cache.read_layout", None)
+    monkeypatch.setattr("emotion.training.data.datasets.read_layout", None)
     assert read(voted[0], votes=voted[1]).votes[:10].sum() == 7, "three columns are no class"
     assert list((tmp_path / "runs" / ".cache").iterdir())
 
@@ -172,11 +171,11 @@ def asked(monkeypatch):
     """Return the list of what was read from its source."""
     asked = []
 
-    def read(path, progress=None, **options):
+    def read(path, **options):
         asked.append(path)
         return read_layout(path)
 
-    monkeypatch.setattr(cache, "read_layout", read)
+    monkeypatch.setattr(datasets, "read_layout", read)
     return asked
 
 
@@ -216,7 +215,7 @@ def test_what_has_changed_is_read_again_and_replaces_the_old_entry(tmp_path, ask
         "time": lambda: os.utime(file, (1, 1)),
         "name": lambda: file.rename(other),
         "removed": other.unlink,
-        "version": lambda: monkeypatch.setattr(cache, "CACHE_VERSION", -1),
+        "version": lambda: monkeypatch.setattr(datasets, "CACHE_VERSION", -1),
     }
     for number, (name, change) in enumerate(changes.items(), start=1):
         change()

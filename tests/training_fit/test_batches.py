@@ -9,8 +9,14 @@ from training_data import make_dataset
 from emotion.errors import TrainingError
 from emotion.model.runtime import apply_temperature
 from emotion.training.fitting import targets
-from emotion.training.fitting.augmentation import STRENGTHS, Strength, augment
-from emotion.training.fitting.batches import FaceBatches, batch_multiple, mix
+from emotion.training.fitting.batches import (
+    STRENGTHS,
+    FaceBatches,
+    Strength,
+    augment,
+    batch_multiple,
+    mix,
+)
 from emotion.training.fitting.targets import Targets, build_targets, what_teachers_say
 from emotion.training.settings import TrainingSettings
 

@@ -4,7 +4,7 @@ from functools import partialmethod
 import keras
 import numpy as np
 import pytest
-from training_data import make_dataset
+from training_data import Killed, make_dataset
 
 from emotion.errors import TrainingError
 from emotion.training.fitting import checkpoints, fitting
@@ -54,10 +54,6 @@ def uncompiled(monkeypatch):
     """Train step by step: for a few steps that is quicker than to compile them."""
     eager = partialmethod(keras.Model.compile, run_eagerly=True)
     monkeypatch.setattr(keras.Model, "compile", eager)
-
-
-class Killed(BaseException):
-    """Stands for `kill -9`: nothing may catch it."""
 
 
 def require_as_unbroken(data, settings, kill_after: int):

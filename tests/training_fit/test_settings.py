@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from emotion.errors import TrainingError
-from emotion.training.fitting import schedules
-from emotion.training.fitting.schedules import Stage, build_optimizer, rate_on_plateau
+from emotion.training.fitting import fitting
 from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from
 
 SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, precision="float32")
-WHOLE = Stage(0, 10, 0.1)
+WHOLE = fitting.Stage(0, 10, 0.1)
 
 
 def test_command_line_wins_over_the_card_and_the_card_over_the_table():
@@ -68,8 +67,11 @@ def test_what_follows_from_other_settings(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.1)])
 def test_rate_warms_up_and_ends(schedule, last):
-    def rates(stage: Stage) -> list[float]:
-        optimizer, found = build_optimizer(replace(SETTINGS, schedule=schedule), stage, 4), []
+    def rates(stage: fitting.Stage) -> list[float]:
+        optimizer, found = (
+            fitting.build_optimizer(replace(SETTINGS, schedule=schedule), stage, 4),
+            [],
+        )
         for step in range((stage.end - stage.start) * 4 + 1):
             optimizer._iterations.assign(step)
             found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
@@ -79,7 +81,7 @@ def test_rate_warms_up_and_ends(schedule, last):
     np.testing.assert_allclose(found[:9], np.linspace(0, 0.1, 9), atol=1e-6)
     middle = 0.05 if schedule == "cosine" else 0.1
     assert [found[24], found[40]] == pytest.approx([middle, last], abs=1e-6)
-    second = rates(Stage(3, 10, 0.01))
+    second = rates(fitting.Stage(3, 10, 0.01))
     assert [second[8], second[28]] == pytest.approx([0.01, last / 10], abs=1e-6)
 
 
@@ -91,34 +93,37 @@ def test_rate_falls_where_validation_stands_still():
         ([0.3, 0.5, 0.4, 0.5, 0.4, 0.6], 0.2),
         ([0.3, 0.5, 0.4, 0.5, 0.4, 0.5], 0.04),
     ):
-        assert rate_on_plateau(settings, WHOLE, accuracies) == pytest.approx(0.1 * factor)
+        assert fitting.rate_on_plateau(settings, WHOLE, accuracies) == pytest.approx(0.1 * factor)
     settings = replace(SETTINGS, schedule="plateau", warmup_epochs=2)
-    found = [rate_on_plateau(settings, WHOLE, np.arange(count) / 10) for count in range(4)]
+    found = [fitting.rate_on_plateau(settings, WHOLE, np.arange(count) / 10) for count in range(4)]
     np.testing.assert_allclose(found, [0.1 / 3, 0.2 / 3, 0.1, 0.1])
 
 
 def test_stages():
-    whole, two = [Stage(0, 10, 0.1)], [Stage(0, 3, 0.1, True), Stage(3, 10, 0.01)]
+    whole, two = (
+        [fitting.Stage(0, 10, 0.1)],
+        [fitting.Stage(0, 3, 0.1, True), fitting.Stage(3, 10, 0.01)],
+    )
     for change, has_backbone, expected in (
         ({"weights": "imagenet"}, False, whole),
         ({"weights": "none"}, True, whole),
         ({"frozen_epochs": 0, "weights": "imagenet"}, True, whole),
         ({"weights": "some/file.h5"}, True, two),
-        ({"weights": "imagenet", "frozen_epochs": 10}, True, [Stage(0, 10, 0.1, True)]),
+        ({"weights": "imagenet", "frozen_epochs": 10}, True, [fitting.Stage(0, 10, 0.1, True)]),
         ({"architecture": "vgg16"}, True, two),
     ):
-        stages = schedules.plan_stages(replace(SETTINGS, **change), has_backbone)
+        stages = fitting.plan_stages(replace(SETTINGS, **change), has_backbone)
         assert [replace(s, highest_rate=round(s.highest_rate, 9)) for s in stages] == expected
 
 
 def test_optimizers():
-    optimizer = build_optimizer(replace(SETTINGS, precision="mixed_float16"), WHOLE, 4)
+    optimizer = fitting.build_optimizer(replace(SETTINGS, precision="mixed_float16"), WHOLE, 4)
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     for name in ("sgd", "adam"):
         settings = replace(SETTINGS, optimizer=name, weight_decay=0.5, warmup_epochs=0)
         parts = ("kernel", "bias", "gamma", "beta")
         variables = [keras.Variable(np.ones(3, np.float32), name=part) for part in parts]
-        optimizer = build_optimizer(settings, WHOLE, 4)
+        optimizer = fitting.build_optimizer(settings, WHOLE, 4)
         optimizer.apply_gradients([(keras.ops.zeros(3), variable) for variable in variables])
         values = [float(variable.numpy()[0]) for variable in variables]
         assert values == [pytest.approx(0.95), 1, 1, 1], "biases and normalisation are spared"

@@ -1,7 +1,6 @@
 """Labelled faces, as every layout on a disk becomes them."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +10,6 @@ from emotion.detection.crop import CROP_SIDE_PX
 IMAGE_SIDE = CROP_SIDE_PX
 COLUMNS = ("images", "labels", "splits", "votes", "names", "groups", "sizes_wh", "twins")
 TEST_SPLITS = ("test", "private_test")
-
-Progress = Callable[[int, int], None]  # called with the images done, and all there are
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """The one door to labelled faces: settings in, one `Dataset` out.
 
-`layouts` reads what is on the disk, `cache` keeps it, `votes` adds what people voted; afterwards
-`splits` separates training, validation and test images.
+`layouts` reads what is on the disk, decoded images are kept for the next run, `votes` adds what
+people voted; afterwards `splits` separates training, validation and test images.
 """
 
+import contextlib
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,19 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from emotion.errors import DatasetError
+from emotion.files import whole_file
 from emotion.labels import common_name
-from emotion.training.data.cache import read_cached
-from emotion.training.data.dataset import Dataset, Progress
-from emotion.training.data.layouts import FEEDBACK_FOLDER, resolve_dataset
+from emotion.training.data.dataset import COLUMNS, Dataset
+from emotion.training.data.layouts import (
+    FEEDBACK_FOLDER,
+    names_below,
+    read_layout,
+    resolve_dataset,
+)
 from emotion.training.data.votes import apply_votes, as_shares
 from emotion.training.settings import TrainingSettings
 
+CACHE_VERSION = 1  # to be raised whenever an image would be read differently or `Dataset` changes
 
-def read_datasets(settings: TrainingSettings, progress: Progress | None = None) -> Dataset:
-    """Read every dataset of the settings and put them together as one.
 
-    Raises DatasetError where one cannot be read, or votes or persons do not belong to them.
-    """
+def read_datasets(settings: TrainingSettings) -> Dataset:
+    """Read every dataset of the settings and put them together as one; raises DatasetError."""
     options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
     try:
         paths = [resolve_dataset(Path(path)) for path in settings.dataset]
@@ -34,7 +41,8 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
                 "expected fer2013.csv once, with its --votes, where votes or contempt are wanted; "
                 f"received {', '.join(path.name for path in paths)}"
             )
-        datasets = [read_cached(settings.cache_folder(), path, options, progress) for path in paths]
+        cache = Path(settings.runs) / ".cache"
+        datasets = [read_cached(cache, path, options) for path in paths]
     except OSError as error:
         raise DatasetError(f"expected datasets that can be read; received: {error}") from error
     for place in tables if settings.votes else ():
@@ -53,13 +61,51 @@ def read_datasets(settings: TrainingSettings, progress: Progress | None = None) 
     return dataset.noting(f"The person is not known on {words}")
 
 
+def read_cached(folder: Path, source: Path, options: dict) -> Dataset:
+    """Return `read_layout(source, **options)`, from the cache in `folder` where that holds it.
+
+    An entry is one file, named after its source and after everything its content depends on. A
+    cache that is damaged or cannot be written costs time, never a run.
+    """
+    files = []
+    for name in names_below(source)[0] if source.is_dir() else [""]:
+        try:
+            status = (source / name).stat()
+            files.append((name, status.st_size, status.st_mtime_ns))
+        except OSError:  # a broken link
+            files.append((name, 0, 0))
+    state = json.dumps([CACHE_VERSION, options, files])
+    whose = _digest(str(source.resolve()))
+    entry = folder / f"{whose}-{_digest(state)}.npz"
+    # No entry is the usual case; damaged bytes make numpy, zipfile and zlib raise almost any kind
+    with contextlib.suppress(Exception), entry.open("rb") as file, np.load(file) as arrays:
+        texts = json.loads(str(arrays["texts"]))
+        columns = {name: arrays[name] for name in texts.pop("columns")}
+        return Dataset(**columns, **{name: tuple(lines) for name, lines in texts.items()})
+    dataset = read_layout(source, **options)
+    values = {name: value for name, value in vars(dataset).items() if value is not None}
+    arrays = {name: values.pop(name) for name in COLUMNS if name in values}
+    texts = values | {"columns": sorted(arrays)}
+    with contextlib.suppress(OSError):  # a full or read-only disk makes the next start slower
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(entry) as part, part.open("wb") as file:
+            np.savez(file, texts=np.array(json.dumps(texts)), **arrays)
+        for old in set(folder.glob(f"{whose}-*.npz")) - {entry}:
+            old.unlink(missing_ok=True)
+    return dataset
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
 def match_classes(
     dataset: Dataset, class_names: Sequence[str], known_only: bool = False
 ) -> Dataset:
     """Return a dataset with the classes of a model in the order of its output, synonyms mapped.
 
     With `known_only`, images of classes that the model does not know are left out, with a note.
-    Raises DatasetError where the model does not know a class of the dataset, or none of them.
+    Raises DatasetError where the model knows none of the classes, or not all of them.
     """
     class_names = tuple(class_names)
     if dataset.class_names == class_names:

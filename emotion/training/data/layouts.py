@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from emotion.detection.crop import CROP_MARGIN, square_crop
 from emotion.detection.haar import FaceDetector
@@ -23,9 +24,9 @@ from emotion.errors import DatasetError, ImageError
 from emotion.images.decoding import decode_image
 from emotion.images.folders import PHOTO_SUFFIXES
 from emotion.images.guards import DEFAULT_LIMITS
+from emotion.labels import EMOTIONS, FER2013_CODES
 from emotion.text import counted
-from emotion.training.data.dataset import IMAGE_SIDE, Dataset, Progress
-from emotion.training.data.fer2013 import read_csv
+from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 
 FOLDER_SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -33,6 +34,10 @@ FOLDER_SPLITS = {
     **dict.fromkeys(("test", "testing", "publictest", "public_test"), "test"),
     **dict.fromkeys(("privatetest", "private_test"), "private_test"),
 }
+CSV_SPLITS = {"Training": "train", "PublicTest": "test", "PrivateTest": "private_test"}
+CSV_COLUMNS = ("emotion", "pixels", "Usage")
+LABELS = {str(code): EMOTIONS.index(name) for code, name in enumerate(FER2013_CODES)}
+GREY_VALUES = {str(value) for value in range(256)}
 # The web app keeps the faces that visitors gave in this folder beside the data. It is a dataset of
 # its own: read only where it is named, and all of it is learned from.
 FEEDBACK_FOLDER = "feedback"
@@ -69,7 +74,7 @@ def _is_visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"  # which macOS adds to a zip
 
 
-def read_layout(path: Path, crop_faces=False, subject_pattern="", progress=None) -> Dataset:
+def read_layout(path: Path, crop_faces=False, subject_pattern="") -> Dataset:
     """Read a folder, a .zip or a .csv; DatasetError where that is damaged, empty or no such layout.
 
     `crop_faces` takes each image's largest face as the app does, not the square in its middle.
@@ -78,16 +83,16 @@ def read_layout(path: Path, crop_faces=False, subject_pattern="", progress=None)
     """
     detector = FaceDetector() if crop_faces else None
     if path.is_dir():
-        dataset = _read_images(path, _files_below(path), detector, progress)
+        dataset = _read_images(path, _files_below(path), detector)
     elif path.suffix.lower() == ".zip":
         with _open_zip(path) as files:
-            dataset = _read_images(path, files, detector, progress)
+            dataset = _read_images(path, files, detector)
     else:
-        dataset = read_csv(path)
+        dataset = _read_csv(path)
         if crop_faces:
             faces = dict(zip(dataset.names, dataset.images, strict=True))
             images, found, failed = _try_each(
-                lambda name: _frame(faces[name], detector), list(faces), path, progress
+                lambda name: _frame(faces[name], detector), list(faces), path
             )
             dataset = replace(dataset, unreadable=(*dataset.unreadable, *failed))
             dataset = replace(dataset.where(found), images=np.stack(images))
@@ -168,9 +173,7 @@ def _check_bytes(size: int) -> None:
         raise ImageError(f"expected a file of at most {allowed}; received {size / 2**20:.1f} MB")
 
 
-def _read_images(
-    source: Path, files: _Files, detector: FaceDetector | None, progress: Progress | None
-) -> Dataset:
+def _read_images(source: Path, files: _Files, detector: FaceDetector | None) -> Dataset:
     """Decode every image that lies in a class folder, several at a time."""
     names, read, skipped = files
     splits, notes = _find_splits(names)
@@ -184,7 +187,7 @@ def _read_images(
         photo = decode_image(read(name))
         return _frame(photo, detector), (photo.shape[1], photo.shape[0])
 
-    decoded, found, failed = _try_each(decode, list(splits), source, progress)
+    decoded, found, failed = _try_each(decode, list(splits), source)
     images, sizes_wh = zip(*decoded, strict=True)
     kept = np.array(list(splits))[found]
     classes = [name.split("/")[-2].lower() for name in kept]
@@ -198,6 +201,55 @@ def _read_images(
         names=kept,
         sizes_wh=np.array(sizes_wh, dtype=np.int32),
         notes=notes,
+    )
+
+
+def _read_csv(path: Path) -> Dataset:
+    """Read fer2013.csv (Goodfellow et al. 2013); bad rows are skipped, but not all of them."""
+    found, unreadable = [], []
+    with path.open("rb") as file:
+        header = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()
+        head = [name.strip(' "') for name in header.split(",")]
+        if not set(CSV_COLUMNS).issubset(head):
+            raise DatasetError(
+                f"expected the columns {', '.join(CSV_COLUMNS)} in {path}; "
+                f"received {', '.join(head)[:200] or 'an empty first line'}"
+            )
+        columns = [head.index(name) for name in CSV_COLUMNS]
+        for number, line in enumerate(filter(bytes.strip, file), start=2):
+            fields = [field.strip(b' "\r\n') for field in line.split(b",")]
+            code, pixels, usage = (fields[c] if c < len(fields) else b"" for c in columns)
+            code, usage = code.decode(errors="replace"), usage.decode(errors="replace")
+            name = f"{path.name} row {number}"
+            try:
+                image = np.fromstring(pixels, np.int64, sep=" ")
+            except ValueError:
+                image = np.empty(0)
+            is_image = image.size == IMAGE_SIDE**2 and image.min() >= 0 and image.max() <= 255
+            if is_image and code in LABELS and usage in CSV_SPLITS:
+                image = image.astype(np.uint8).reshape(IMAGE_SIDE, IMAGE_SIDE)
+                found.append((image, LABELS[code], CSV_SPLITS[usage], name))
+                continue
+            values = pixels.decode(errors="replace").split()
+            bad = [value for value in values if value not in GREY_VALUES]
+            example = f", {bad[0][:20]!r} among them," if bad else ""
+            unreadable.append(
+                f"{name}: expected an emotion from 0 to 6, {IMAGE_SIDE**2} pixels from 0 to 255, "
+                f"and a Usage among {', '.join(CSV_SPLITS)}; received {code[:20]!r}, "
+                f"{len(values)} values{example} and {usage[:20]!r}"
+            )
+    if not found:
+        reason = f"none can be used ({unreadable[0]})" if unreadable else "there is only a header"
+        raise DatasetError(f"expected rows of pixels in {path}; {reason}")
+    images, labels, splits, names = zip(*found, strict=True)
+    return Dataset(
+        images=np.stack(images),
+        labels=np.array(labels, dtype=np.int64),
+        splits=np.array(splits, dtype="U16"),
+        class_names=EMOTIONS,
+        unreadable=tuple(unreadable),
+        names=np.array(names),
+        sizes_wh=np.full((len(names), 2), IMAGE_SIDE, dtype=np.int32),
     )
 
 
@@ -243,7 +295,7 @@ def _find_splits(names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
 
 
 def _try_each(
-    work: Callable[[str], object], names: Sequence[str], source: Path, progress: Progress | None
+    work: Callable[[str], object], names: Sequence[str], source: Path
 ) -> tuple[list, np.ndarray, list[str]]:
     """Return `work` of each name that does not raise ImageError, which these are, (N,) bool, and a
     line for each that does; DatasetError if all do.
@@ -258,12 +310,11 @@ def _try_each(
                 outcomes.append(f"{name}: {error}")
         return outcomes
 
-    outcomes = []
-    with ThreadPoolExecutor() as executor:
+    outcomes, how = [], {"unit": " images", "leave": False, "disable": None}  # on a terminal alone
+    with ThreadPoolExecutor() as executor, tqdm(total=len(names), **how) as bar:
         for done in executor.map(attempt, range(0, len(names), ITEMS_AT_ONCE)):
             outcomes += done
-            if progress is not None:
-                progress(len(outcomes), len(names))
+            bar.update(len(done))
     found = np.array([not isinstance(outcome, str) for outcome in outcomes])
     if not found.any():
         raise DatasetError(f"expected images in {source}; none can be read ({outcomes[-1]})")

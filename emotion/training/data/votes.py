@@ -23,7 +23,7 @@ import numpy as np
 from emotion.errors import DatasetError
 from emotion.labels import CONTEMPT, FERPLUS_COLUMNS
 from emotion.training.data.dataset import TEST_SPLITS, Dataset
-from emotion.training.data.fer2013 import CSV_SPLITS, csv_row_index
+from emotion.training.data.layouts import CSV_SPLITS
 
 VOTE_COLUMNS = (*FERPLUS_COLUMNS, CONTEMPT, "unknown", "NF")  # in the order of fer2013new.csv
 CLASSES = [*FERPLUS_COLUMNS.values(), CONTEMPT, "unknown", "not a face"]  # of these columns
@@ -48,7 +48,8 @@ def apply_votes(
     as an eighth class its share is left out, and in "majority" and "distribution" the rows where it
     comes first. Raises DatasetError where the votes do not belong to these rows.
     """
-    usages, counts, rows = _read_votes(path, dataset.names)
+    rows = csv_rows(dataset.names)
+    usages, counts = _read_votes(path, rows)
     for row, usage, split in zip(rows + 2, usages, dataset.splits, strict=True):
         if CSV_SPLITS.get(usage) != split:
             received = f"row {row}, {split} in the csv, is {usage} in {path}"
@@ -90,8 +91,9 @@ def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
     So a model is measured on what most people saw, on the very splits it was trained with. Rows
     without a majority are removed; images of other datasets than fer2013.csv keep their labels.
     """
-    voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
-    _, counts, _ = _read_votes(path, dataset.names[voted])
+    rows = csv_rows(dataset.names)
+    voted = rows >= 0
+    _, counts = _read_votes(path, rows[voted])
     majority = _by_class(_majority(counts), dataset.class_names)
     labels, keep = dataset.labels.copy(), np.ones(len(dataset), bool)
     labels[voted], keep[voted] = majority.argmax(axis=1), majority.any(axis=1)
@@ -104,8 +106,9 @@ def with_all_votes(dataset: Dataset, path: Path) -> Dataset:
 
     `votes` are shares of all ten people, so that those who named something else count.
     """
-    voted = np.array([CSV_ROW.search(name) is not None for name in dataset.names], bool)
-    _, counts, _ = _read_votes(path, dataset.names[voted])
+    rows = csv_rows(dataset.names)
+    voted = rows >= 0
+    _, counts = _read_votes(path, rows[voted])
     shares = _by_class(counts, dataset.class_names) / counts.sum(axis=1, keepdims=True).clip(1)
     return replace(dataset.where(voted), votes=shares).where(shares.any(axis=1))
 
@@ -121,15 +124,18 @@ def ferplus_names(path: Path, names: np.ndarray) -> list[str]:
     """Return what FER+ calls the images (fer0032220.png); those of other datasets as they are."""
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         images = [row.get("Image name") for row in csv.DictReader(file)]
-    rows = [CSV_ROW.search(name) for name in names]
-    return [
-        (images[int(row[1]) - 2] if row else None) or name
-        for name, row in zip(names.tolist(), rows, strict=True)
-    ]
+    pairs = zip(names.tolist(), csv_rows(names).tolist(), strict=True)
+    return [(images[row] if row >= 0 else None) or name for name, row in pairs]
 
 
-def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return Usage, votes, (N, 10) int64, and row of the images of a csv with these names."""
+def csv_rows(names: np.ndarray) -> np.ndarray:
+    """Return which row of pixels each image of a csv was, (N,) from 0; -1: it is from no csv."""
+    found = (CSV_ROW.search(name) for name in names)
+    return np.array([int(row[1]) - 2 if row else -1 for row in found], dtype=np.int64)
+
+
+def _read_votes(path: Path, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Usage and votes, (N, 10) int64, of these rows."""
     usages, counts = [], []
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -143,11 +149,10 @@ def _read_votes(path: Path, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     except (OSError, csv.Error, TypeError, ValueError) as error:
         row = f"row {len(usages) + 1} of {path}"
         raise DatasetError(f"expected numbers of votes; {row} cannot be read: {error}") from error
-    rows = csv_row_index(names)
     if (needed := rows.max(initial=-1) + 1) > len(counts):
         received = f"{path} has {len(counts)}: it belongs to another csv"
         raise DatasetError(f"expected votes for {needed} rows; {received}")
-    return np.array(usages)[rows], np.array(counts, np.int64)[rows], rows
+    return np.array(usages)[rows], np.array(counts, np.int64)[rows]
 
 
 def _majority(counts: np.ndarray) -> np.ndarray:

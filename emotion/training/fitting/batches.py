@@ -7,11 +7,37 @@ import cv2
 import keras
 import numpy as np
 
-from emotion.training.fitting.augmentation import augment
 from emotion.training.fitting.targets import Targets
 from emotion.training.networks.architectures import HEADS
 
 DEPTHWISE_NETWORKS = ("mini_xception", "mobilenetv2")
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far faces may be changed at most; every strength also mirrors half of the faces."""
+
+    degrees: float  # to either side
+    shift_share: float  # in each direction, of the side
+    zoom_share: float  # of the width and, apart from it, of the height
+    contrast: float
+    brightness: float  # of the range
+    erased_share: float  # of the faces lose a patch (random erasing, Zhong et al. 2017)
+    coarse_share: float = 0.0  # of the faces are as coarse as far photos are
+    noise: float = 0.0  # most standard deviation, of the range; each face has its own
+    compressed_share: float = 0.0  # of the faces are saved as JPEG once
+
+
+STRENGTHS = {
+    "light": Strength(10, 0.06, 0.1, 0.15, 0.1, 0.0),
+    "standard": Strength(15, 0.1, 0.15, 0.3, 0.2, 0.5),
+    "photo": Strength(15, 0.1, 0.15, 0.3, 0.2, 0.5, 0.15, 0.03, compressed_share=0.15),
+    "strong": Strength(25, 0.15, 0.25, 0.5, 0.3, 0.7, 0.2, 0.05),
+}
+ERASED_AREA = (0.02, 0.2)  # of the face; Zhong et al. 2017 go up to 0.4
+ERASED_ASPECT = (0.3, 3.3)
+COARSE_SCALE = (0.3, 0.7)
+JPEG_QUALITY = (15, 60)
 
 
 @dataclass
@@ -22,7 +48,7 @@ class FaceBatches:
     targets: Targets
     batch_size: int
     seed: tuple[int, ...] | None = None  # decides order and changes; without it there are none
-    augmentation: str = "none"  # or a key of `augmentation.STRENGTHS`
+    augmentation: str = "none"  # or a key of `STRENGTHS`
     mixup: float = 0.0  # alpha of `mix`; 0 is without
     multiple_of: int = 1  # divides the size of each batch; faces of no weight fill the last one
     side: int = 48  # the faces are shrunk to this, in pixels
@@ -57,6 +83,75 @@ class FaceBatches:
             return faces[..., None], values[0], weights[0]
         by_head = (dict(zip(HEADS, heads, strict=True)) for heads in (values, weights))
         return faces[..., None], *by_head
+
+
+def augment(images: np.ndarray, strength: str, random: np.random.Generator) -> np.ndarray:
+    """Return (N, height, width) uint8 faces varied as photographs vary, float32 in [0, 1]."""
+    most = STRENGTHS[strength]
+    moved = _move(images, most, random)
+    _degrade(moved, most, random)
+    one_each = (len(images), 1, 1)
+    contrasts = random.uniform(1 - most.contrast, 1 + most.contrast, one_each).astype(np.float32)
+    lights = random.uniform(-most.brightness, most.brightness, one_each).astype(np.float32)
+    faces = moved.astype(np.float32)
+    faces *= np.float32(1 / 255)
+    means = faces.mean(axis=(1, 2), keepdims=True)
+    faces *= contrasts
+    faces += (1 - contrasts) * means + lights
+    if most.noise:
+        deviations = random.uniform(0, most.noise, one_each).astype(np.float32)
+        faces += deviations * random.standard_normal(faces.shape, dtype=np.float32)
+    _erase(faces, most.erased_share, random)
+    return np.clip(faces, 0, 1, out=faces)
+
+
+def _move(images: np.ndarray, most: Strength, random: np.random.Generator) -> np.ndarray:
+    """Mirror, turn, zoom and shift each face in one affine change, which blurs it only once."""
+    count, height, width = images.shape
+    angles = np.radians(random.uniform(-most.degrees, most.degrees, count))
+    cosines, sines = np.cos(angles), np.sin(angles)
+    scales = 1 + random.uniform(-most.zoom_share, most.zoom_share, (count, 2))
+    scales[:, 0] *= random.choice((-1, 1), count)
+    turns = np.stack([np.stack([cosines, -sines], 1), np.stack([sines, cosines], 1)], 1)
+    matrices = np.empty((count, 2, 3))  # from places in the changed face to places in the face
+    matrices[:, :, :2] = turns * scales[:, None, :]
+    centre = (np.array((width, height)) - 1) / 2
+    shifts = random.uniform(-most.shift_share, most.shift_share, (count, 2)) * (width, height)
+    matrices[:, :, 2] = centre + shifts - matrices[:, :, :2] @ centre
+    size, flags = (width, height), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = np.empty_like(images)
+    for image, matrix, changed in zip(images, matrices, moved, strict=True):
+        cv2.warpAffine(image, matrix, size, changed, flags, cv2.BORDER_REPLICATE)
+    return moved
+
+
+def _degrade(images: np.ndarray, most: Strength, random: np.random.Generator) -> None:
+    """Make some faces, in place, as coarse as far photos, and give some the traces of JPEG."""
+    height, width = images.shape[1:]
+    for index in np.flatnonzero(random.random(len(images)) < most.coarse_share):
+        scale = random.uniform(*COARSE_SCALE)
+        small = cv2.resize(images[index], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        images[index] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    if most.compressed_share:
+        for index in np.flatnonzero(random.random(len(images)) < most.compressed_share):
+            quality = int(random.integers(*JPEG_QUALITY, endpoint=True))
+            _, encoded = cv2.imencode(".jpg", images[index], [cv2.IMWRITE_JPEG_QUALITY, quality])
+            images[index] = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+
+
+def _erase(faces: np.ndarray, share: float, random: np.random.Generator) -> None:
+    """Put noise over a patch of a share of the faces, in place."""
+    height, width = faces.shape[1:]
+    chosen = np.flatnonzero(random.random(len(faces)) < share)
+    areas = random.uniform(*ERASED_AREA, len(chosen))
+    aspects = np.exp(random.uniform(*np.log(ERASED_ASPECT), len(chosen)))
+    heights = np.clip(np.sqrt(areas * aspects) * height, 1, height).astype(int)
+    widths = np.clip(np.sqrt(areas / aspects) * width, 1, width).astype(int)
+    tops = random.integers(0, height - heights + 1)
+    lefts = random.integers(0, width - widths + 1)
+    for index, top, left, rows, columns in zip(chosen, tops, lefts, heights, widths, strict=True):
+        patch = random.random((rows, columns), dtype=np.float32)
+        faces[index, top : top + rows, left : left + columns] = patch
 
 
 def mix(faces: np.ndarray, values: list, weights: list, alpha: float, random: np.random.Generator):

@@ -52,8 +52,8 @@ class Checkpoint:
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
             files, identity, history = (state[key] for key in ("files", "identity", "history"))
-            before = {**identity.get("settings", {}), **identity}  # once they stood apart
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            before = dict(identity)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"expected the state of an unfinished run in {path}; it is damaged or of an older "
                 f"version ({type(error).__name__}: {error}): {way_out}"

@@ -1,6 +1,6 @@
 """Fit a network to a dataset: targets, network, epochs, selection; each epoch is kept."""
 
-import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +11,28 @@ import numpy as np
 
 from emotion.errors import TrainingError
 from emotion.training.data.dataset import Dataset
-from emotion.training.fitting import schedules, targets
+from emotion.training.fitting import targets
 from emotion.training.fitting.batches import FaceBatches, batch_multiple
 from emotion.training.fitting.checkpoints import Checkpoint, best_epoch
-from emotion.training.fitting.progress import EventLog, Progress
+from emotion.training.fitting.progress import epoch_bar, epoch_line, event_writer
 from emotion.training.networks import architectures
 from emotion.training.networks.architectures import HEADS, build_network, start_from
 from emotion.training.networks.normalisation import use_fast_normalisation
 from emotion.training.settings import SIDES, TrainingSettings
 
 EVALUATION_BATCH_SIZE = 512
+PLATEAU_FACTOR = 0.2
+PATIENCE_SHARE = 3  # the rate falls once validation stood still for the patience divided by this
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs that share one optimizer."""
+
+    start: int  # the first epoch, counted from 0
+    end: int  # the epoch after the last
+    highest_rate: float  # after the warm-up
+    is_frozen: bool = False  # weights from ImageNet stay as they are
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,6 @@ def fit(
 
     If the run folder holds an unfinished run of the same data and settings, that run goes on.
     `on_epoch` is called with the history's row of each finished epoch; what it raises ends the run.
-
     Raises ModelError (of a model to start from or to learn from) or TrainingError.
     """
     keras.utils.set_random_seed(settings.seed)
@@ -52,17 +63,17 @@ def fit(
     run = Run(dataset, settings)
     if not checkpoint.history:
         start_from(run.network, settings)
-    events = EventLog(settings, checkpoint.history)
-    progress = Progress(sys.stdout, settings.epochs, len(run.training), verbose)
+    write_events = event_writer(settings, checkpoint.history)
     for stage in run.stages:
         run.enter(stage)
         if stage.start < len(checkpoint.history) <= stage.end:
             checkpoint.load("state", run.variables())
         while len(checkpoint.history) < stage.end and not checkpoint.finished():
             epoch = len(checkpoint.history)
-            progress.start_epoch(epoch)
+            started_s, title = time.monotonic(), f"Epoch {epoch + 1}/{settings.epochs}"
             accuracies = [row["val_accuracy"] for row in checkpoint.history[stage.start :]]
-            figures = run.train_epoch(epoch, accuracies, progress.show)
+            with epoch_bar(title, len(run.training), verbose) as show:
+                figures = run.train_epoch(epoch, accuracies, show)
             optimizer, learning = run.trainer.optimizer, run.trainer.trainable_variables
             rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
             # The average of the weights, if asked for, is measured and selected, not trained on
@@ -76,16 +87,18 @@ def fit(
             row = {"epoch": epoch + 1, "learning_rate": rate} | figures
             row |= {f"val_{key}": value for key, value in validation.items()}
             checkpoint.keep(row, _values(run.variables()), measured)
-            progress.finish_epoch(checkpoint.history)
-            events.write(row)
+            if verbose:
+                seconds = time.monotonic() - started_s
+                print(epoch_line(checkpoint.history, settings.epochs, seconds), flush=True)
+            write_events(row)
             if on_epoch:
                 on_epoch(row)
-    events.close()
     checkpoint.load("selected", run.network.weights)
     # The same network in float32, and with Keras' own layers
     plain = build_network(settings.architecture, len(dataset.class_names), run.second_head)
     plain.set_weights(run.network.get_weights())
-    heads = [architectures.single_head(plain, name) for name in HEADS[: 1 + run.second_head]]
+    outputs = [plain.get_layer(name).output for name in HEADS[: 1 + run.second_head]]
+    heads = [keras.Model(plain.input, output, name=plain.name) for output in outputs]
     history = checkpoint.history
     return FitResult(heads[0], tuple(history), best_epoch(history), *heads[1:])
 
@@ -113,9 +126,9 @@ class Run:
             keras.config.set_dtype_policy("float32")
         starts_trained = settings.starting_weights() != "none"
         self.has_backbone = architectures.backbone_of(self.network) is not None and starts_trained
-        self.stages = schedules.plan_stages(settings, self.has_backbone)
+        self.stages = plan_stages(settings, self.has_backbone)
 
-    def enter(self, stage: schedules.Stage) -> None:  # with an optimizer of its own
+    def enter(self, stage: Stage) -> None:  # with an optimizer of its own
         self.stage = stage
         if self.has_backbone:
             architectures.train_backbone(self.network, not stage.is_frozen)
@@ -123,7 +136,7 @@ class Run:
         loss, metrics = "categorical_crossentropy", ["accuracy"]
         if self.second_head:
             loss, metrics = (dict.fromkeys(HEADS, value) for value in (loss, metrics))
-        optimizer = schedules.build_optimizer(self.settings, stage, len(self.batches(stage.start)))
+        optimizer = build_optimizer(self.settings, stage, len(self.batches(stage.start)))
         optimizer.build(self.trainer.trainable_variables)
         self.trainer.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
 
@@ -135,7 +148,7 @@ class Run:
     ) -> dict[str, float]:
         """Show every image once; `accuracies` are those on validation in this stage so far."""
         if self.settings.schedule == "plateau":
-            rate = schedules.rate_on_plateau(self.settings, self.stage, accuracies)
+            rate = rate_on_plateau(self.settings, self.stage, accuracies)
             self.trainer.optimizer.learning_rate = rate
         return run_epoch(self.trainer.train_on_batch, self.batches(epoch), on_batch)
 
@@ -143,7 +156,7 @@ class Run:
         """Return the training images of an epoch, counted from 0."""
         settings, multiple = self.settings, batch_multiple(self.settings.architecture)
         size = max(settings.batch_size // multiple, 1) * multiple
-        side, images = schedules.side_of(settings, epoch), self.training.images
+        side, images = side_of(settings, epoch), self.training.images
         changes = settings.augmentation, settings.mixup, multiple, side
         return FaceBatches(images, self.targets, size, (settings.seed, epoch), *changes)
 
@@ -176,6 +189,72 @@ def run_epoch(
             if on_batch:
                 on_batch(len(faces), means)
     return means
+
+
+def plan_stages(settings: TrainingSettings, has_backbone: bool) -> tuple[Stage, ...]:
+    """Return the stages of a run: one, or two where it starts from weights of ImageNet."""
+    rate, weights = settings.rate(), settings.starting_weights()
+    frozen = min(settings.frozen_epochs, settings.epochs)
+    from_imagenet = has_backbone and (weights == "imagenet" or weights.endswith(".h5"))
+    if not (from_imagenet and frozen):
+        return (Stage(0, settings.epochs, rate),)
+    tuned = Stage(frozen, settings.epochs, rate * settings.fine_tuning_rate)
+    return (Stage(0, frozen, rate, is_frozen=True), tuned)[: 1 + (frozen < settings.epochs)]
+
+
+def side_of(settings: TrainingSettings, epoch: int) -> int:
+    """Return the side in pixels of the faces in an epoch from 0: progressive resizing."""
+    sides = SIDES[SIDES.index(settings.smallest_side) :]
+    return sides[min(epoch * len(sides) // settings.epochs, len(sides) - 1)]
+
+
+def build_optimizer(
+    settings: TrainingSettings, stage: Stage, steps: int
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer of a stage with so many steps an epoch.
+
+    The weight decay is decoupled (Loshchilov and Hutter 2019) and spares biases and normalisation;
+    the cosine is theirs too (2017), the average of the weights Polyak and Juditsky's (1992).
+    """
+    if settings.schedule == "plateau":
+        rate = rate_on_plateau(settings, stage, ())  # a number, which each epoch sets anew
+    else:
+        warmup_steps = round(_warmup_epochs(settings, stage) * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup_steps else stage.highest_rate,
+            decay_steps=max(1, (stage.end - stage.start) * steps - warmup_steps),
+            alpha=1.0 if settings.schedule == "constant" else 0.0,  # a cosine that stays at its top
+            warmup_target=stage.highest_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    options = {"weight_decay": settings.weight_decay, "use_ema": settings.averaging > 0}
+    options["ema_momentum"] = settings.averaging
+    if settings.optimizer == "adam":
+        optimizer = keras.optimizers.AdamW(rate, **options)
+    else:
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if settings.resolved_precision() == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def rate_on_plateau(settings: TrainingSettings, stage: Stage, accuracies: Sequence[float]) -> float:
+    """Return the learning rate of the epoch that follows on a stage's validation accuracies."""
+    warmth = min(1.0, (len(accuracies) + 1) / (_warmup_epochs(settings, stage) + 1))
+    wait = max(1, settings.patience // PATIENCE_SHARE)
+    factor, best, still = 1.0, float("-inf"), 0
+    for accuracy in accuracies:
+        still = 0 if accuracy > best else still + 1
+        best = max(best, accuracy)
+        if still == wait:
+            factor, still = factor * PLATEAU_FACTOR, 0
+    return stage.highest_rate * warmth * factor
+
+
+def _warmup_epochs(settings: TrainingSettings, stage: Stage) -> float:
+    """Return for how many epochs the rate rises: half of the stage at most."""
+    return min(settings.warmup_epochs, (stage.end - stage.start) / 2)
 
 
 def _build_trainer(network: keras.Model, any_side: bool) -> keras.Model:

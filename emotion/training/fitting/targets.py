@@ -73,9 +73,8 @@ def what_teachers_say(
     training: Dataset, validation: Dataset, settings: TrainingSettings
 ) -> tuple[np.ndarray, ...]:
     """Return what the teachers say of the label of each training face and, with their own, of its
-    votes: no array, one or two, (N, classes) float32, rows sum to 1.
-
-    On the validation faces the teachers are weighed against the other annotation.
+    votes: no array, one or two, (N, classes) float32, rows sum to 1. On the
+    validation faces the teachers are weighed against the other annotation.
     """
     if not settings.teachers:
         return ()
@@ -104,7 +103,6 @@ def expected_annotation(
 
     A logistic regression says what the other annotation tells; it is multiplied with what a saved
     model sees, each to a power that suits the validation faces best, which neither has learned.
-
     Each is given for training and for validation faces: `seen`, logarithms of probabilities, and
     `annotation`, shares (or all 0), as (N, classes); `others`, facts of the other, as (N, F).
     """

@@ -22,13 +22,13 @@ from emotion.training.measuring.report_figures import cut
 
 ROUNDS = 20
 BATCH_SIZE = 32
-TABLE_WIDTH = 100
+CLASSES_ABREAST = 8
 LONGEST_NAME = 28
 CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")  # ONNX's names
 
 
 def compare_models(
-    stems: Sequence[Path], dataset: Dataset, progress: Callable[[str], None] | None = None
+    stems: Sequence[Path], dataset: Dataset, progress: Callable[[str], None]
 ) -> list[dict]:
     """Measure models, each a folder and name, on all images of a dataset, as they are served.
 
@@ -42,14 +42,9 @@ def compare_models(
     names = [stem.name for stem in stems]
     if len(set(names)) < len(names):
         names = [stem.as_posix() for stem in stems]
-    names = [
-        name if names.count(name) == 1 else f"{name} ({names[: number + 1].count(name)})"
-        for number, name in enumerate(names)
-    ]
     evaluations = []
     for name, model in zip(names, models, strict=True):
-        if progress:
-            progress(name)
+        progress(name)
         evaluations.append(evaluate_model(model, dataset))
     rows, times = [], time_models(models, dataset.images)
     measured = zip(names, stems, models, evaluations, times, strict=True)
@@ -71,10 +66,8 @@ def compare_models(
 
 
 def time_models(models: Sequence[EmotionModel], images: np.ndarray) -> list[list[float]]:
-    """Return the median milliseconds a face of each model: alone, and among 32.
-
-    The models take turns, so that whatever else the machine does hits all alike; the first round
-    does not count.
+    """Return the median milliseconds a face of each model, alone and among 32; they take turns, so
+    that whatever else the machine does hits all alike, and the first round does not count.
     """
     batch = np.resize(images, (BATCH_SIZE, *INPUT_SHAPE)).astype(np.float32) / 255
     samples = np.zeros((ROUNDS + 1, len(models), 2))
@@ -112,7 +105,7 @@ def count_multiply_adds(fast_form: Path) -> int:
 
 
 def comparison_lines(rows: Sequence[dict]) -> list[str]:
-    """Return the rows as a table for a terminal of 100 columns, in blocks under each other."""
+    """Return the rows as tables for a terminal of 100 columns, under each other."""
 
     def column(key: str, form: str) -> list[str]:
         return [form.format(row[key]) for row in rows]
@@ -132,12 +125,17 @@ def comparison_lines(rows: Sequence[dict]) -> list[str]:
         f"ms of {BATCH_SIZE}": column("milliseconds_in_batch", "{:.2f}"),
         "runtime": column("runtime", "{}"),
     }
-    by_class = {name: [decimal(row["f1"][name]) for row in rows] for name in rows[0]["f1"]}
-    names = [cut(row["name"], LONGEST_NAME) for row in rows]
+    blocks, classes = [("model", quality), ("model", cost)], list(rows[0]["f1"])
+    for start in range(0, len(classes), CLASSES_ABREAST):
+        abreast = classes[start : start + CLASSES_ABREAST]
+        f1 = {name: [decimal(row["f1"][name]) for row in rows] for name in abreast}
+        blocks.append(("F1 a class", f1))
+    names, lines = [cut(row["name"], LONGEST_NAME) for row in rows], []
+    for corner, columns in blocks:
+        cells = list(zip(names, *columns.values(), strict=True))
+        lines += [*table((corner, *columns), cells), ""]
     return [
-        *_blocks("model", names, quality),
-        *_blocks("model", names, cost),
-        *_blocks("F1 a class", names, by_class),
+        *lines,
         f"Milliseconds of a face that comes alone and of one among {BATCH_SIZE}: medians, taken in "
         "turns,",
         f"on {rows[0]['machine']}.",
@@ -164,20 +162,6 @@ def _machine() -> str:
         if named := re.search(r"^model name\s*: (.+)$", text, re.M):
             processor = named[1].strip()
     return f"{processor}, {os.cpu_count()} CPUs, {platform.system()}"
-
-
-def _blocks(corner: str, names: Sequence[str], columns: dict[str, list[str]]) -> list[str]:
-    """Return a table as lines, an empty one last, in several blocks if it is too wide for one."""
-    heads, lines = list(columns), []
-    while heads:
-        tables = []
-        for count in range(1, len(heads) + 1):
-            cells = zip(names, *(columns[head] for head in heads[:count]), strict=True)
-            tables.append(table((corner, *heads[:count]), list(cells)))
-        fitting = sum(max(map(len, lines)) <= TABLE_WIDTH for lines in tables) or 1
-        lines += [*tables[fitting - 1], ""]
-        heads = heads[fitting:]
-    return lines
 
 
 def _short(count: int | None) -> str:

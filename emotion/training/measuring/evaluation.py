@@ -55,20 +55,6 @@ class Evaluation:
         return float(f1_score(self.labels, self.predictions, **how))
 
     @property
-    def log_loss(self) -> float:
-        classes = np.arange(len(self.class_names))
-        return float(log_loss(self.labels, _normalised(self.probabilities), labels=classes))
-
-    @property
-    def expected_calibration_error(self) -> float:
-        """Return how far confidence and accuracy lie apart (Guo et al. 2017), 0 to 1."""
-        return sum(
-            abs(row["confidence"] - row["accuracy"]) * row["images"] / len(self.labels)
-            for row in self.reliability()
-            if row["images"]
-        )
-
-    @property
     def confusion(self) -> np.ndarray:
         """Return counts, (classes, classes) int: a row a true class, a column an answer."""
         classes = np.arange(len(self.class_names))
@@ -106,10 +92,8 @@ class Evaluation:
         )
 
     def risk_coverage(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return coverage, (N,), and risk: the share of errors among the surest answers.
-
-        Equally sure ones share their errors evenly (Geifman & El-Yaniv 2017).
-        """
+        """Return coverage, (N,), and risk: the share of errors among the surest answers."""
+        # equally sure ones share their errors evenly (Geifman & El-Yaniv 2017)
         _, group, sizes = np.unique(-self.confidence, return_inverse=True, return_counts=True)
         errors = np.bincount(group, weights=~self.right)
         kept = np.arange(1, len(self.labels) + 1)
@@ -173,19 +157,24 @@ class Evaluation:
         return replace(self, **kept)
 
     def figures(self) -> dict:
-        """Return the figures that are one number each, as plain types for JSON.
-
-        The area is that of Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation".
-        """
+        """Return the figures that are one number each, as plain types for JSON."""
         best_2 = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :2]
+        classes = np.arange(len(self.class_names))
+        loss = log_loss(self.labels, _normalised(self.probabilities), labels=classes)
+        gaps = [  # how far confidence and accuracy lie apart (Guo et al. 2017)
+            abs(row["confidence"] - row["accuracy"]) * row["images"]
+            for row in self.reliability()
+            if row["images"]
+        ]
         return {
             "images": len(self.labels),
             "accuracy": self.accuracy,
             "accuracy_interval_95": list(wilson_interval(int(self.right.sum()), len(self.labels))),
             "top_2_accuracy": float((best_2 == self.labels[:, None]).any(axis=1).mean()),
             "macro_f1": self.macro_f1,
-            "log_loss": self.log_loss,
-            "expected_calibration_error": self.expected_calibration_error,
+            "log_loss": float(loss),
+            "expected_calibration_error": sum(gaps) / len(self.labels),
+            # Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation"
             "area_under_risk_coverage": float(self.risk_coverage()[1].mean()),
         }
 

@@ -52,8 +52,7 @@ def read_photographs(
     """Return the photos of `<class>/<file>` or of a csv with file and label, and notes.
 
     Paths in a csv start at its folder. Its other columns are groups: those named, else those with 2
-    to `MOST_VALUES` values; so are lists, `NAME=LIST.txt`. Raises DatasetError, SourceError,
-    TrainingError.
+    to `MOST_VALUES` values; so are lists, `NAME=LIST.txt`. Raises EmotionError.
     """
     if not source.exists():
         expected = "expected --photos as a folder of <class>/<photo>, or a .csv of file and label"

@@ -49,17 +49,6 @@ def with_contempt(model: EmotionModel) -> EmotionModel:
     return replace(model, class_names=(*model.class_names, CONTEMPT), **changes)
 
 
-def check_part(dataset: Dataset, split: str) -> Dataset:
-    """Return a split, with a note if it is not all of a test part of FER2013."""
-    if split not in PARTS:
-        expected = "expected --split test (PublicTest) or private_test with --protocol"
-        raise TrainingError(f"{expected}; received {split}")
-    if len(dataset) == PART_IMAGES:
-        return dataset
-    whole = f"{PARTS[split]} has {PART_IMAGES:,}: not what the papers measured on"
-    return dataset.noting(f"{len(dataset):,} images, where {whole}")
-
-
 def protocol_rows(
     name: str, model: EmotionModel, split: Dataset, split_name: str, result: SplitResult
 ) -> list[dict]:

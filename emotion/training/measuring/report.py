@@ -23,9 +23,9 @@ from emotion.model.card import SPLITS, Card
 from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
 from emotion.text import counted, data_url, decimal, share, table
-from emotion.training.measuring.evaluation import Evaluation
+from emotion.training.measuring import report_figures
 from emotion.training.measuring.measurement import SplitResult, wrong_samples
-from emotion.training.measuring.report_figures import DARK, curves, draw, figures_of, sample_sheet
+from emotion.training.measuring.report_figures import DARK, draw
 
 CONFIDENT_COVERAGE = 0.8
 SHOWN = ("classification_report", "risk_coverage", "robustness")  # the others are tables there
@@ -35,24 +35,19 @@ def write_report(
     folder: Path,
     model: EmotionModel,
     results: Mapping[str, SplitResult],
-    history: Sequence[dict] = (),
-    selected_epoch: int | None = None,
-    faces: bool = True,
+    history: Sequence[dict] = (),  # a row an epoch
+    selected_epoch: int | None = None,  # counted from 1
 ) -> Path:
-    """Write the page and everything it shows; return the path of the page.
-
-    Results are by split, history has a row an epoch, the selected epoch counts from 1. Without
-    `faces` of the dataset the report can be given to anyone.
-    """
+    """Write the page and everything it shows, of results by split; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = None
     if history:
         write_csv(folder / "history.csv", history)
-        write_figure(folder / "curves.png", draw(curves, history, selected_epoch))
-        drawn = _picture(folder / "curves.png", curves, history, selected_epoch)
+        write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
+        drawn = _picture(folder / "curves.png", report_figures.curves, history, selected_epoch)
     card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
     names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
-    splits = [write_split(folder / name, results[name], faces) | verdict for name in names]
+    splits = [write_split(folder / name, results[name]) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
         splits[0] |= {"thresholds": read_thresholds(model.card)}
     splits[0] |= {"verdict": card.verdict}
@@ -76,10 +71,9 @@ def write_figure(path: Path, figure: Figure) -> None:
         figure.savefig(part)
 
 
-def summary_lines(
-    evaluation: Evaluation, one_crop: Evaluation | None = None, said: dict | None = None
-) -> list[str]:
-    """Return the figures as lines of text for a terminal; `said` is from `measure_agreement`."""
+def summary_lines(result: SplitResult) -> list[str]:
+    """Return the figures as lines of text for a terminal."""
+    evaluation, one_crop, said = result.evaluation, result.one_crop, result.agreement
     figures, confident = evaluation.figures(), evaluation.coverage_row(CONFIDENT_COVERAGE)
     low, high = figures["accuracy_interval_95"]
     leak_free, agreement = evaluation.leak_free(), evaluation.vote_agreement()
@@ -123,7 +117,7 @@ def summary_lines(
     return lines
 
 
-def write_split(folder: Path, result: SplitResult, faces: bool = True) -> dict:
+def write_split(folder: Path, result: SplitResult) -> dict:
     """Write the numbers, tables and figures of one split; return what the page shows of it."""
     folder.mkdir(parents=True, exist_ok=True)
     evaluation, names = result.evaluation, result.evaluation.class_names
@@ -152,7 +146,13 @@ def write_split(folder: Path, result: SplitResult, faces: bool = True) -> dict:
     for name, rows in tables.items():
         if rows:
             write_csv(folder / f"{name}.csv", rows)
-    figures = figures_of(result)
+    figures = {  # each a function, and its arguments but the palette
+        "confusion_matrix": (report_figures.confusion_matrix, evaluation),
+        "classification_report": (report_figures.classification_report, evaluation),
+        "risk_coverage": (report_figures.risk_coverage, evaluation, result.one_crop),
+    }
+    if result.robustness:
+        figures["robustness"] = (report_figures.robustness, result.robustness)
     for name, figure in figures.items():
         write_figure(folder / f"{name}.png", draw(*figure))
     mistakes, rows = wrong_samples(result), []
@@ -161,10 +161,7 @@ def write_split(folder: Path, result: SplitResult, faces: bool = True) -> dict:
         row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
         rows.append({key: row[key] for key in row if key != "image"})
     write_csv(folder / "samples_wrong.csv", rows)
-    if faces:
-        write_figure(folder / "samples_wrong.png", draw(sample_sheet, mistakes))
-    else:
-        mistakes = []
+    write_figure(folder / "samples_wrong.png", draw(report_figures.sample_sheet, mistakes))
     return {
         "prefix": f"{folder.name}-",
         "title": f"{folder.name.replace('_', ' ').capitalize()} images",

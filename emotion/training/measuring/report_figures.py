@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from emotion.labels import color_rgb
 from emotion.training.measuring.evaluation import Evaluation
-from emotion.training.measuring.measurement import CORRUPTIONS, LEVELS, UNCHANGED, SplitResult
+from emotion.training.measuring.measurement import CORRUPTIONS, LEVELS, UNCHANGED
 
 WIDTH_INCHES = 4.2
 SAMPLE_COLUMNS = 6
@@ -49,17 +49,6 @@ def draw(figure_of: Callable[..., Figure], *arguments, palette: Palette = LIGHT)
     theme = THEME | {name: colour for colour, names in colours.items() for name in names}
     with matplotlib.rc_context(theme):
         return figure_of(*arguments, palette)
-
-
-def figures_of(result: SplitResult) -> dict[str, tuple]:
-    """Return name -> (function, *its arguments but the palette) of each figure of a split."""
-    evaluation = result.evaluation
-    figures = {
-        "confusion_matrix": (confusion_matrix, evaluation),
-        "classification_report": (classification_report, evaluation),
-        "risk_coverage": (risk_coverage, evaluation, result.one_crop),
-    }
-    return figures | ({"robustness": (robustness, result.robustness)} if result.robustness else {})
 
 
 def curves(history: Sequence[dict], selected_epoch: int | None, palette: Palette) -> Figure:

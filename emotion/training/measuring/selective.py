@@ -72,10 +72,7 @@ def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> Threshol
 
 
 def fit_agreement(model: EmotionModel, voted: Dataset) -> float | None:
-    """Return the temperature with which first probabilities come closest to shares of votes.
-
-    The dataset is from `with_all_votes`. None: it has too few images.
-    """
+    """Return the temperature that fits the votes of `with_all_votes` best; None: too few images."""
     if len(voted) < LEAST_IMAGES:
         return None
     evaluation = evaluate_model(model, voted)
@@ -86,10 +83,7 @@ def fit_agreement(model: EmotionModel, voted: Dataset) -> float | None:
 
 
 def measure_agreement(model: EmotionModel, voted: Dataset) -> dict | None:
-    """Return what a model says of 10 people beside what they voted; None if it says nothing.
-
-    The dataset is from `with_all_votes`.
-    """
+    """Return what a model says of 10 people beside the votes of `with_all_votes`, if anything."""
     thresholds = read_thresholds(model.card)
     if thresholds.agreement_temperature is None or not len(voted):
         return None

@@ -36,11 +36,6 @@ def build_network(architecture: str, class_count: int, second_head: bool = False
     return keras.Model(faces, outputs if second_head else outputs[0], name=architecture)
 
 
-def single_head(network: keras.Model, head: str = "emotion") -> keras.Model:
-    """Return the same network with one of its `HEADS` alone, sharing its weights."""
-    return keras.Model(network.input, network.get_layer(head).output, name=network.name)
-
-
 def backbone_of(network: keras.Model) -> keras.Model | None:
     """Return the part of a network that takes weights from ImageNet, None where it has none."""
     return next((layer for layer in network.layers if layer.name == BACKBONE), None)

@@ -10,9 +10,9 @@ from keras import layers, ops
 from emotion.errors import ModelError
 from emotion.model.keras import ModelFiles, load_keras_model
 from emotion.model.runtime import INPUT_SHAPE, EmotionModel, load_model
+from emotion.training.measuring.evaluation import predict_images
 
 SMALLEST_PROBABILITY = 1e-7
-CHUNK_SIZE = 512
 
 
 def average_models(stems: Sequence[Path], mirrored: bool = False) -> tuple[keras.Model, tuple]:
@@ -55,17 +55,12 @@ def teacher_answers(stems: Sequence[Path], images: np.ndarray, class_names) -> n
     """Return the mean answer of models to faces and their mirror images, (N, classes) float32."""
     models = [load_model(Path(stem)) for stem in stems]
     orders = [_order(model, class_names, "the dataset") for model in models]
-    means = np.empty((len(images), len(class_names)), np.float32)
-    for start in range(0, len(images), CHUNK_SIZE):
-        chunk = slice(start, start + CHUNK_SIZE)
-        faces = images[chunk, ..., None].astype(np.float32) / 255
-        answers = [
-            model.predict(view)[:, order]
-            for model, order in zip(models, orders, strict=True)
-            for view in (faces, faces[:, :, ::-1])
-        ]
-        means[chunk] = np.mean(answers, axis=0)
-    return means
+    answers = [
+        predict_images(model.predict, view)[:, order]
+        for model, order in zip(models, orders, strict=True)
+        for view in (images, images[:, :, ::-1])
+    ]
+    return np.mean(answers, axis=0)
 
 
 def _order(model: EmotionModel, class_names: Sequence[str], whose: str) -> list[int]:
