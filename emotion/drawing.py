@@ -244,47 +244,37 @@ def _place_bars(
     size, gap = max(SMALLEST_TEXT_PX, round(max(size_wh) / 85)), 2 * _thickness(size_wh)
     left, top, right, bottom = box
     for bar_length in BAR_LENGTHS:
-        height, width, _ = _empty_bars(tuple(face.probabilities), size, bar_length)[0].shape
+        panel = _bars(face, size, round(size * bar_length))
+        height, width = panel.shape[:2]
         # beside the face, below it, above it; slid along it, never over it
         beside, starts = (right + gap + 1, left - gap - width), (left, right - width + 1)
         corners = [(x, y, "y") for x in beside for y in (top, bottom - height + 1)]
         corners += [(x, y, "x") for y in (bottom + gap + 1, top - gap - height) for x in starts]
         found = _best_place(corners, (width, height), size_wh, obstacles, last_side)
         if found and not found[0]:
-            return _bars(face, size, bar_length), found[2], found[1]
+            return panel, found[2], found[1]
     return None
 
 
-def _bars(face: Face, size: int, bar_length: float) -> np.ndarray:
-    """Return the bars of a face: a row a class with name, bar and percentage."""
-    names, candidates = tuple(face.probabilities), face.candidates
-    empty, row, bar_left, full = _empty_bars(names, size, bar_length)
-    panel = empty.copy()
+def _bars(face: Face, size: int, full: int) -> np.ndarray:
+    """Return a row a class with its name, a bar of `full` pixels for 100%, and its percentage."""
+    names, row, edge = tuple(face.probabilities), round(size * 1.3), size // 3
+    words = [_words(name, size, row, BARS_INK_RGB) for name in names]
+    left = max(word.shape[1] for word in words) - 1 + size
+    widest = _words("<99%", size, row, BARS_INK_RGB)
+    width = left + full + 2 * (size // 2) + widest.shape[1]
+    panel = np.full((row * len(names) + 2 * edge, width, 3), BARS_PLATE_RGB, np.uint8)
     for number, (name, probability) in enumerate(face.probabilities.items()):
-        top = size // 3 + number * row
-        bar = (bar_left, top + row // 5, bar_left + round(full * probability), top + row * 4 // 5)
-        _fill(panel, bar, WHITE)  # an edge that shows the dark colours too
-        _fill(panel, (bar[0], bar[1] + 1, bar[2] - 1, bar[3] - 1), color_rgb(name, names))
-        ink = WHITE if name in candidates else BARS_INK_RGB
+        top = edge + number * row
+        upper, right, lower = top + row // 5, left + round(full * probability), top + row * 4 // 5
+        _paste(panel, words[number], size // 2, top)
+        _fill(panel, (left, upper, left + full, lower), BARS_TRACK_RGB)
+        _fill(panel, (left, upper, right, lower), WHITE)  # an edge that shows the dark colours too
+        _fill(panel, (left, upper + 1, right - 1, lower - 1), color_rgb(name, names))
+        ink = WHITE if name in face.candidates else BARS_INK_RGB
         text = _words(percent(probability), size, row, ink)
-        _paste(panel, text, panel.shape[1] - size // 2 - text.shape[1], top)
+        _paste(panel, text, width - size // 2 - text.shape[1], top)
     return panel
-
-
-@functools.lru_cache(maxsize=32)
-def _empty_bars(names: tuple[str, ...], size: int, bar_length: float) -> tuple:
-    """Return empty bars, not to be changed; height of a row, start and length of a bar in px."""
-    length_of = _font(size).getlength
-    row, full = round(size * 1.3), round(size * bar_length)
-    bar_left = round(max(map(length_of, names))) + size
-    width = bar_left + full + 1 + size // 2 + round(length_of("<99%")) + size // 2
-    panel = np.full((row * len(names) + 2 * (size // 3), width, 3), BARS_PLATE_RGB, np.uint8)
-    for number, name in enumerate(names):
-        top = size // 3 + number * row
-        _paste(panel, _words(name, size, row, BARS_INK_RGB), size // 2, top)
-        bar = (bar_left, top + row // 5, bar_left + full, top + row * 4 // 5)
-        _fill(panel, bar, BARS_TRACK_RGB)
-    return panel, row, bar_left, full
 
 
 @functools.lru_cache(maxsize=512)

@@ -45,14 +45,20 @@ _PLUGINS = {
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
 
-_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
-_SIGNATURES |= dict.fromkeys((b"GIF87a", b"GIF89a"), "GIF")
-_SIGNATURES |= dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF")
+# how the bytes of a file begin
+_SIGNATURES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF....WEBP",
+    # with the size of its header: two letters alone would claim any text that begins with them
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+}
 
-_BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
-_BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF")
-_BRANDS |= dict.fromkeys(b"heic heix heim heis hevc hevx hevm hevs".split(), "HEIC")
-_CONTAINER_BRANDS = {b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+# files with brands of the container alone, the last two, go to libheif, which looks inside
+_HEIC_BRANDS = set(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 
 # what brings a picture of EXIF orientation 2, 3... 8 upright; from 5 on the sides change places
 _TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
@@ -172,18 +178,12 @@ def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) 
 
 def _kind(content: bytes) -> str:
     """Return which of READ_TYPES the content is, told from its first bytes."""
-    kind = next((kind for start, kind in _SIGNATURES.items() if content.startswith(start)), None)
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        kind = "WebP"
-    # two letters alone would claim any text that begins with them
-    if content.startswith(b"BM") and int.from_bytes(content[14:18], "little") in _BMP_HEADER_BYTES:
-        kind = "BMP"
+    starts = _SIGNATURES.items()
+    kind = next((kind for kind, start in starts if re.match(start, content, re.DOTALL)), None)
     if content[4:8] == b"ftyp":
         box = content[: min(int.from_bytes(content[:4], "big"), 512)]
-        brands = [content[8:12], *(box[at : at + 4] for at in range(16, len(box) - 3, 4))]
-        # files with brands of the container alone go to libheif, which looks inside
-        in_container = "HEIC" if _CONTAINER_BRANDS.intersection(brands) else None
-        kind = next((_BRANDS[brand] for brand in brands if brand in _BRANDS), in_container)
+        brands = {content[8:12], *(box[at : at + 4] for at in range(16, len(box) - 3, 4))}
+        kind = "AVIF" if brands & _AVIF_BRANDS else "HEIC" if brands & _HEIC_BRANDS else None
     readable = guards.readable_types()
     if kind in readable:
         return kind
