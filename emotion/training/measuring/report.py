@@ -50,7 +50,7 @@ def write_report(
         write_csv(folder / "history.csv", history)
         write_figure(folder / "curves.png", draw(curves, history, selected_epoch))
         drawn = _picture(folder / "curves.png", curves, history, selected_epoch)
-    card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
+    card, verdict = Card(model.card), {"thresholds": None, "verdict": None}
     names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
     splits = [write_split(folder / name, results[name], faces) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
