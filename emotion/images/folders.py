@@ -1,6 +1,7 @@
 """Which photos a folder, a pattern or a list names: each once, in an order that never changes."""
 
-# ruff: noqa: PTH (methods of `Path` raise where a text is too long for a name)
+# methods of `Path` raise where a text is too long for a name
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH207
 
 import functools
 import glob
