@@ -44,9 +44,11 @@ class TableSink:
 
         Parquet also keeps `metadata`; `first_rows` may come from the very file that is replaced.
         """
-        check_suffix(path)
         self._path, self._columns, self._first_rows = path, dict(columns), first_rows
         self._suffix, self._has_failed = path.suffix.lower(), False
+        if self._suffix not in TABLE_SUFFIXES:
+            known = ", ".join(TABLE_SUFFIXES)
+            raise TableError(f"expected a table ending in {known}; received {path}")
         if self._suffix == ".parquet":
             self._schema = _parquet_schema(path, self._columns, metadata)
 
@@ -102,12 +104,6 @@ class TableSink:
         if self._suffix == ".csv":
             return _csv_line(map(safe_cell, plain.values()))
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def check_suffix(path: Path) -> None:
-    """Raise a TableError where no table of this suffix is known."""
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise TableError(f"expected a table ending in {', '.join(TABLE_SUFFIXES)}; received {path}")
 
 
 def _csv_line(values: Iterable) -> bytes:

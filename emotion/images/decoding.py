@@ -77,11 +77,6 @@ class Photo:
     content: bytes | None = field(default=None, repr=False)  # None: `pixels` has the full size
     limits: ImageLimits = DEFAULT_LIMITS
 
-    @classmethod
-    def of(cls, image: "np.ndarray | Photo") -> "Photo":
-        """Return an (H, W, 3) uint8 RGB array as a photo of full size; a photo as it is."""
-        return image if isinstance(image, Photo) else cls(image, image.shape[1::-1])
-
     @functools.cached_property
     def full(self) -> np.ndarray:
         """The (H, W, 3) uint8 RGB array of the full size, decoded when first asked for."""
@@ -89,27 +84,20 @@ class Photo:
 
     def at_full_size(self, box_xywh: Box) -> tuple[int, int, int, int]:
         """Return a box in `pixels` as a box in pixels of the full size."""
-        if self.content is None:
-            return tuple(box_xywh)
         x, y, width, height = box_xywh
-        across, down = self._shrinkage()
+        across, down = np.divide(self.size_wh, self.pixels.shape[1::-1])
         left, top = round(x * across), round(y * down)
         right, bottom = round((x + width) * across), round((y + height) * down)
         return (left, top, right - left, bottom - top)
 
     def showing(self, box_xywh: Box, least_side_px: int) -> tuple[np.ndarray, Box]:
         """Return (pixels, box in them) where a box of the full size has the least side."""
-        across, down = self._shrinkage()
+        across, down = np.divide(self.size_wh, self.pixels.shape[1::-1])
         x, y, width, height = box_xywh
         box = (x / across, y / down, width / across, height / down)
         if self.content is None or min(box[2:]) < least_side_px:
             return self.full, tuple(box_xywh)
         return self.pixels, box
-
-    def _shrinkage(self) -> tuple[float, float]:
-        """Return how many pixels of the full size one pixel here stands for, across and down."""
-        height, width = self.pixels.shape[:2]
-        return self.size_wh[0] / width, self.size_wh[1] / height
 
 
 def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
@@ -163,7 +151,7 @@ def decode_photo(
         is_reduced = kind == "JPEG" and enough_pixels is not None and _reduce(image, enough_pixels)
         pixels, sides_swapped = _upright(kind, image, content)
     if not is_reduced:
-        return Photo.of(pixels)
+        return Photo(pixels, pixels.shape[1::-1])
     return Photo(pixels, stored_wh[::-1] if sides_swapped else stored_wh, content, limits)
 
 
@@ -173,7 +161,7 @@ def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) 
     with _decoding(image.format or "Pillow", limits):
         # of Pillow's operations only `ImageOps.exif_transpose` turns it, and then removes that tag
         pixels, _ = _upright(image.format or "", image, b"")
-    return Photo.of(pixels)
+    return Photo(pixels, pixels.shape[1::-1])
 
 
 def _kind(content: bytes) -> str:

@@ -52,7 +52,8 @@ def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
     if isinstance(image, Photo):
         return image
     if isinstance(image, np.ndarray):
-        return Photo.of(_rgb_from_array(image))
+        pixels = _rgb_from_array(image)
+        return Photo(pixels, pixels.shape[1::-1])
     if isinstance(image, Image.Image):
         return decoding.photo_from_pillow(image, limits)
     if isinstance(image, str | os.PathLike):

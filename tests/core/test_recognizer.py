@@ -116,7 +116,7 @@ def test_answers_stay_with_their_photos_in_one_batch_and_in_many_threads():
 def test_a_face_is_explained():
     recognizer = Recognizer(looking_model(), StandInDetector())
     second = recognizer.explain(CONTENT, face=2)
-    (sights,) = recognizer.look_many([decode_photo(CONTENT)])
+    sights = recognizer.look(decode_photo(CONTENT))
     assert second.class_name == sights[1].face.emotion
     np.testing.assert_array_equal(second.crop, sights[1].crop)
     assert recognizer.explain(CONTENT, emotion="sad").class_name == "sad"
