@@ -102,14 +102,7 @@ class Photo:
 
 def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
     """Read an image file into an upright (H, W, 3) uint8 RGB array; see `decode_photo`."""
-    return read_photo(path, limits).pixels
-
-
-def read_photo(
-    path: Path, limits: ImageLimits = DEFAULT_LIMITS, enough_pixels: int | None = None
-) -> Photo:
-    """Read an image file, whatever its suffix, into a photo; see `decode_photo`."""
-    return decode_photo(read_content(path, limits), limits, enough_pixels)
+    return decode_image(read_content(path, limits), limits)
 
 
 def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
