@@ -8,8 +8,9 @@ from pathlib import Path
 
 from emotion.errors import ImageError, ImageTypeError, SourceError
 from emotion.files import user_path
-from emotion.images.decoding import ENOUGH_PIXELS, Photo, read_photo
+from emotion.images.decoding import Photo
 from emotion.images.folders import LIST_SUFFIXES, PhotoFile, find_photos, is_photo_list
+from emotion.images.sources import open_photo
 from emotion.text import counted
 from emotion.video.decoding import STREAM_SCHEMES
 from emotion.video.reading import VIDEO_SUFFIXES, frames, open_video
@@ -121,7 +122,7 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
     if suffix in MOVING_SUFFIXES or (suffix in VIDEO_SUFFIXES and _is_video(path)):
         return VideoSource(path)
     try:
-        return PhotoSource(path, read_photo(path, enough_pixels=ENOUGH_PIXELS))
+        return PhotoSource(path, open_photo(path))
     except ImageError as error:
         is_unknown = isinstance(error, ImageTypeError)
         if is_unknown and _is_video(path):

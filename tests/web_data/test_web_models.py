@@ -88,7 +88,7 @@ TITLES = (
 
 def test_titles_come_from_the_cards_and_differ(folder, models):
     for answers, dataset, title in TITLES:
-        assert Card.of({"answers": answers, "dataset": dataset}).title == title
+        assert Card({"answers": answers, "dataset": dataset}).title == title
     for key in (OTHER, "second"):
         write_card(write_pair(folder / key), answers="labels", dataset=FER)
     titles = [f"as FER2013's labels: {key}" for key in (OTHER, "second")]

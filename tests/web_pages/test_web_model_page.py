@@ -202,7 +202,7 @@ def test_what_cannot_be_used_says_why_without_folders_and_harms_no_other(measure
 def test_card_and_report_of_each_shipped_model_belong_together():
     for key in ("detection_model", OTHER):
         card, _ = files_of(PROJECT_FOLDER / "models", key)
-        figures = read_figures(PROJECT_FOLDER / "models" / key, Card.of(card))
+        figures = read_figures(PROJECT_FOLDER / "models" / key, Card(card))
         assert figures.bins
         assert figures.worsened
         assert [row[0].true_class for row in figures.matrix] == card["class_names"]

@@ -136,7 +136,7 @@ class Models:
             # the card that a model is served with, or else the one in its folder
             recognizer = self.default if key == default else self._loaded.get(key)
             card = recognizer.model.card if recognizer else read_card(ModelFiles(folder / key).card)
-            title = Card.of(card).title or key
+            title = Card(card).title or key
             models.append(OfferedModel(key, title, card, folder / key, key == default))
         titles = Counter(model.title for model in models)
         return tuple(

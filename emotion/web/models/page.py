@@ -30,7 +30,7 @@ def page(key: str) -> ResponseReturnValue:
         model = models.find(key)
     except UploadError:
         abort(404)
-    card = Card.of(model.card)
+    card = Card(model.card)
     with contextlib.suppress(ModelError):
         thresholds = read_thresholds(model.card)
 
@@ -62,7 +62,7 @@ def class_names_of(services: Services, model: OfferedModel) -> tuple[str, ...]:
     """Return the expressions that a model tells apart, in output order."""
     if recognizer := services.models.loaded(model):
         return recognizer.model.class_names
-    return Card.of(model.card).class_names or EMOTIONS
+    return Card(model.card).class_names or EMOTIONS
 
 
 def why_unusable(services: Services, model: OfferedModel) -> str:

@@ -38,7 +38,7 @@ def often_missed(told: Mapping) -> list[str]:
     # pydantic, which reads a model's figures, is loaded when they are asked for
     from emotion.model.figures import card_figures
 
-    offered = (Card.of(model.card) for model in current_services().models.offered())
+    offered = (Card(model.card) for model in current_services().models.offered())
     card = next((card for card in offered if card.weights_sha256 == told.get("sha256")), None)
     figures = card and card_figures(card)
     rows = figures.often_missed if figures else ()

@@ -71,7 +71,7 @@ def read_photo(recognizer: Recognizer, content: bytes) -> Reading:
     """Return the faces of a photo, or raise an `ImageError`; the caller has a place at the gate."""
     services, model = current_services(), recognizer.model
     photo = decode_photo(content, services.settings.image_limits, ENOUGH_PIXELS)
-    sights = recognizer.look_many([photo])[0]
+    sights = recognizer.look(photo)
     note_photo(len(sights))
     offered = services.models.find(request.form.get(MODEL_FIELD, ""))
     facts = model_facts(model, offered.stem.parent, offered.names)

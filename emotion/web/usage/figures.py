@@ -43,7 +43,7 @@ def monitoring_facts(
 ) -> dict:
     """Return all figures as plain types for JSON, compared with the card of the served model."""
     now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
-    counts, card = database.counts(), Card.of(model_card)
+    counts, card = database.counts(), Card(model_card)
     sha256, name = card.weights_sha256, str(card.content.get("name") or "")
     figures, labels = card_figures(card), Counter()
     for measured in filter(None, (card_figures(card, split) for split in card.metrics)):
