@@ -21,6 +21,7 @@ from emotion.files import make_private
 from emotion.web.settings import SettingsError
 
 SCHEMA_VERSION = 1
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BUSY_TIMEOUT_S = 3  # how long SQLite waits for another writer; each writes for a few milliseconds
 POSTGRESQL_DRIVER = "postgresql+psycopg"
 POSTGRESQL = {
@@ -83,8 +84,7 @@ class Connections:
             with self._begin(writes, alone) as connection:
                 yield connection
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            # it may come back empty
-            self._is_ready = False
+            self._is_ready = False  # it may come back empty
             # the lines after the first hold a statement's values
             cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
             raise DatabaseError(
@@ -176,11 +176,7 @@ def _sqlite_engine(address: URL, file: Path) -> Engine:
                 connection.execute("PRAGMA journal_mode = WAL")
                 return connection
             except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF in (
-                    sqlite3.SQLITE_BUSY,
-                    sqlite3.SQLITE_LOCKED,
-                )
-                if not is_busy or time.monotonic() > give_up_s:
+                if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > give_up_s:
                     raise
             time.sleep(0.02)
 

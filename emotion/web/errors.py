@@ -82,13 +82,12 @@ def _too_large() -> errors.RequestTooLargeError:
             f"expected one video of at most {settings.max_video_mb:g} MB; received more"
         )
     most_mb = (request.max_content_length or 0) / 2**20
-    sent_mb = (request.content_length or 0) / 2**20
     allowed = f"photos of at most {settings.max_upload_mb:g} MB"
     if most_mb >= 2 * settings.max_upload_mb:
         allowed += f" each and {int(most_mb)} MB together"
-    is_larger = sent_mb > most_mb
-    received = f"{sent_mb:.1f} MB" if is_larger else "a form with more in it than one photo"
-    return errors.RequestTooLargeError(f"expected {allowed}; received {received}")
+    return errors.RequestTooLargeError(
+        f"expected a form with {allowed} and little else; received more"
+    )
 
 
 def answer(error: Exception) -> ResponseReturnValue:

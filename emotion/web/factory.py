@@ -15,7 +15,7 @@ from emotion.web.api import api
 from emotion.web.errors import VIDEO_ENDPOINTS, answer
 from emotion.web.limits import limit_rates
 from emotion.web.logs import LOGGER, log_requests
-from emotion.web.models.page import model_page
+from emotion.web.models.views import model_page
 from emotion.web.photos import faces, photos, sets  # noqa: F401
 from emotion.web.photos.live import live
 from emotion.web.photos.pages import pages

@@ -26,7 +26,6 @@ from emotion.web.database import (
     day_of,
 )
 from emotion.web.settings import PROJECT_FOLDER, SettingsError
-from emotion.web.videos.queue import VideoRows
 
 NOW_S = 1_795_260_000.0
 OLD = Path(__file__).with_name("database_before.sql")
@@ -249,7 +248,7 @@ def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):
         row = photo(1, created_s=NOW_S, faces=2, emotions="sad,happy")
         assert database.photos_of_set(key(900), NOW_S) == (row,)
         assert database.opinion_on(key(1), 1) == opinion()
-        assert VideoRows(database).claim(key(5), NOW_S).id == key(2)
+        assert database.claim(key(5), NOW_S).id == key(2)
         database.count(results(("sad", 0.5, True)), NOW_S)
         database.forget(key(1))
         assert database.counts() == Counts(

@@ -22,9 +22,9 @@ from web_videos import (
 )
 
 from emotion.errors import DatabaseError
+from emotion.web.database import FAILED, RUNNING, WAITING, Database
 from emotion.web.storage import PART_AGE_S, StorageError, new_id
 from emotion.web.videos import workers
-from emotion.web.videos.queue import FAILED, RUNNING, WAITING, VideoRows
 from emotion.web.videos.service import UNFINISHED_S, VIDEO_HEAD
 
 LOST = DatabaseError("expected a database; it cannot be reached")
@@ -237,7 +237,7 @@ def test_results_go_when_their_time_is_up_and_work_after_a_day(make, tmp_path):
 
 def test_a_full_disk_or_a_lost_database_is_told_and_nothing_stays(make, monkeypatch):
     app = make()
-    failures = ((shutil, "copyfileobj", FULL, 507), (VideoRows, "add", LOST, 503))
+    failures = ((shutil, "copyfileobj", FULL, 507), (Database, "add_video", LOST, 503))
     for place, name, error, status in failures:
         with monkeypatch.context() as patch:
             patch.setattr(place, name, fail_with(error))
@@ -247,7 +247,7 @@ def test_a_full_disk_or_a_lost_database_is_told_and_nothing_stays(make, monkeypa
 
 
 def test_a_database_that_is_away_for_a_while_ends_no_work(make, monkeypatch):
-    failed, methods = set(), {name: getattr(VideoRows, name) for name in ("beat", "finish")}
+    failed, methods = set(), {name: getattr(Database, name) for name in ("beat", "finish")}
 
     def fail_once(name):
         def call(*arguments):
@@ -259,7 +259,7 @@ def test_a_database_that_is_away_for_a_while_ends_no_work(make, monkeypatch):
         return call
 
     for name in methods:
-        monkeypatch.setattr(VideoRows, name, fail_once(name))
+        monkeypatch.setattr(Database, name, fail_once(name))
     client = make().test_client()
     wait_for(client, send(client, steps=12, pause_s=0.1), "done")
     assert failed == set(methods)

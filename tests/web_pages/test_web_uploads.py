@@ -25,7 +25,7 @@ REQUESTS = {
     "text in the field": ({"photo": "my photo"}, FORM, 400, "received text"),
     "too much text": ({"photo": "x" * (MANY_BYTES + 70_000)}, FORM, 413, "0.25 MB"),
     "nothing chosen": ({"photo": (b"", "")}, FORM, 400, "none was chosen"),
-    "many fields": ({f"field{n}": "x" for n in range(200)}, FORM, 413, "one photo"),
+    "many fields": ({f"field{n}": "x" for n in range(200)}, FORM, 413, "little else"),
     "photo without a form": (encoded(), "image/jpeg", 400, "received"),
     "broken form": (b"--x\r\nbroken", CUT, 400, "received"),
     "form that is cut": (START + b"\xff\xd8", CUT, 400, "received"),

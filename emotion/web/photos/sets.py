@@ -17,13 +17,12 @@ from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import ImageLimits
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
-from emotion.web.database import Answers, PhotoRow
+from emotion.web.database import Answers, PhotoRow, VideoRow
 from emotion.web.limits import client_key
 from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
-from emotion.web.videos.queue import VideoRow
 from emotion.web.visitors import require_sender, visitor_key
 
 IN_MEMORY_BYTES = 16 * 2**20  # a larger zip is written to the disk while it is made
@@ -201,7 +200,7 @@ def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
     services, visitor = current_services(), visitor_key()
     now_s = services.storage.clock()
     photos = services.database.photos_of_visitor(visitor, now_s)
-    return photos, services.videos.rows.of_visitor(visitor, now_s)
+    return photos, services.database.videos_of_visitor(visitor, now_s)
 
 
 @pages.get("/mine")

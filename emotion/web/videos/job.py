@@ -92,7 +92,7 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         report, info = analyse_video(recognizer, video, outputs, **watching), video.info
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
-    summary = report.summary
+    summary, named = report.summary, report.summary.tracks[:MOST_EMOTIONS]
     problems = {"problem": video.problem, "sound_problem": report.sound_problem}
     facts = {name: without_paths(problem or "", job) for name, problem in problems.items()}
     facts |= dict(zip(("width", "height"), info.size_wh, strict=True))
@@ -100,10 +100,8 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     facts |= {"frames": summary.frames, "duration_s": round(summary.duration_s, 3)}
     facts["model"] = model_facts(recognizer.model, Path(job.model).parent, job.model_names)
     write_json(room / FACTS, facts)
-    named = summary.tracks[:MOST_EMOTIONS]
-    emotions = [track.emotion or UNSURE for track in named]
-    verdicts = [track.verdict for track in named]
-    return facts | {"faces": len(summary.tracks), "emotions": emotions, "verdicts": verdicts}
+    about = {"faces": len(summary.tracks), "emotions": [one.emotion or UNSURE for one in named]}
+    return facts | about | {"verdicts": [one.verdict for one in named]}
 
 
 @dataclass
@@ -143,9 +141,8 @@ class Watcher:
 def lacks_memory(error: BaseException | None) -> bool:
     """True if an error, or one that led to it, came because memory ran out."""
     while error is not None:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        if SIGNS_OF_NO_MEMORY.search(str(error)):
+        is_no_memory = getattr(error, "errno", None) == errno.ENOMEM
+        if is_no_memory or isinstance(error, MemoryError) or SIGNS_OF_NO_MEMORY.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

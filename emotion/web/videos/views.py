@@ -10,11 +10,11 @@ from flask.typing import ResponseReturnValue
 from emotion.errors import NoVideosError
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
+from emotion.web.database import DONE, FAILED, VideoRow
 from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
-from emotion.web.videos.queue import DONE, FAILED, VideoRow
 from emotion.web.visitors import is_sender, new_visitor, require_sender
 
 UNSURE = "unsure"
