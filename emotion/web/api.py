@@ -3,11 +3,11 @@
 import os
 from datetime import UTC, datetime
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Blueprint, abort, jsonify, url_for
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import ServiceUnavailable
 
 from emotion.errors import ModelError
-from emotion.web.errors import ApiError
 from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.services import current_services
 
@@ -23,18 +23,10 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def nothing() -> Response:
-    """Return an empty reply, 204."""
-    response = Response(status=204, headers=NO_STORE)
-    del response.headers["Content-Type"]
-    return response
-
-
 @api.get(f"{ROOT}/openapi.json")
 def description() -> ResponseReturnValue:
     """Answer with the description of this API."""
-    # pydantic is imported by the first who asks
-    from emotion.web.openapi import describe
+    from emotion.web.openapi import describe  # pydantic is imported by the first who asks
 
     root = url_for("api.description").removesuffix("/openapi.json")
     return jsonify(describe(current_services().settings, root)), ALWAYS_CHECKED
@@ -48,13 +40,13 @@ def health() -> ResponseReturnValue:
     try:
         model = services.require_recognizer().model
     except ModelError as error:
-        raise ApiError(503, without_folders(str(error), folder)) from error
+        raise ServiceUnavailable(without_folders(str(error), folder)) from error
     uploads = services.settings.uploads
     # it may still have to be made
     kept = next(path for path in (uploads, *uploads.parents) if path.exists())
     is_writable = kept.is_dir() and os.access(kept, os.W_OK | os.X_OK)
     if not services.settings.keeps_nothing and not is_writable:
-        raise ApiError(503, "The folder for results cannot be written to.")
+        abort(503, "The folder for results cannot be written to.")
     # any question that has to reach the database
     services.database.photos_of_visitor("nobody", services.storage.clock())
     return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE

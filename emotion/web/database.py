@@ -253,11 +253,10 @@ class Database(Connections):
         with self.transaction() as connection:
             return next(iter(_rows(connection, Opinion, query)), None)
 
-    def kept_faces(self, photo_id: str) -> tuple[str, ...]:
-        """Return the files of a photo's faces that are kept for training."""
-        query = sql.select(Opinion.kept).where(Opinion.photo_id == photo_id, Opinion.kept != "")
+    def opinions_on(self, photo_id: str) -> tuple[Opinion, ...]:
+        """Return what was said about the faces of a photo that is there."""
         with self.transaction() as connection:
-            return tuple(connection.execute(query).scalars())
+            return _rows(connection, Opinion, sql.select(Opinion).filter_by(photo_id=photo_id))
 
     def withdraw(self, photo_id: str, number: int) -> Opinion | None:
         """Remove what was said about a face, from the statistics too; return what it was."""
@@ -278,8 +277,6 @@ class Database(Connections):
                 opinions[tuple(key)] += times
         by_day = tuple(OpinionCount(*key, times) for key, times in sorted(opinions.items()))
         return Counts(photos, faces, by_day, videos)
-
-    # Videos
 
     def add_video(self, row: VideoRow, most_waiting: int) -> None:
         """Put a video at the end of the queue, or raise a `QueueFullError`."""

@@ -1,5 +1,4 @@
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -220,22 +219,6 @@ def file(tmp_path):
 def file_database(file):
     with closing(Database(f"sqlite:///{file}")) as database:
         yield database
-
-
-def test_a_file_is_made_for_its_owner_alone_and_no_other_is_taken(file, file_database):
-    assert not file.parent.exists()
-    file.mkdir(parents=True)
-    with pytest.raises(DatabaseError):
-        file_database.remember(photo(1))
-    file.rmdir()
-    file.write_text("no database, but long enough for one to be looked for in it " * 20)
-    with pytest.raises(DatabaseError):
-        file_database.remember(photo(1))
-    shutil.rmtree(file.parent)
-    file_database.remember(photo(1))
-    assert of_set(file_database) == [1]
-    assert {oct(each.stat().st_mode & 0o777) for each in file.parent.iterdir()} == {"0o600"}
-    assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):

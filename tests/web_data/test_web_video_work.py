@@ -29,7 +29,6 @@ APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometh
 
 
 def queued(videos, now_s, content, **state):
-    """Put a video into the queue as if it had been sent; return its row."""
     row = replace(VideoRow(new_id(), "", now_s, now_s + 3600), **state)
     videos.files.create(row.id, {"your video": io.BytesIO(content)})
     videos.database.add_video(row, 10)
@@ -129,7 +128,6 @@ def test_it_imports_no_flask_and_no_database():
 
 @pytest.fixture
 def film(tmp_path):
-    """Return a function: the bytes of a video that a helper of `video_files` writes."""
     video_files = pytest.importorskip("video_files")
 
     def film(helper, *arguments, **options):
@@ -142,7 +140,6 @@ def film(tmp_path):
 
 @pytest.fixture
 def real(make):
-    """Return a function: a client of an app that really works on videos."""
     return lambda **settings: make(command=workers.COMMAND, **settings).test_client()
 
 

@@ -86,7 +86,6 @@ class World:
         self.places |= {"photo_id": content["id"], "set_id": content["set"]}
 
     def send(self, name, **changes):
-        """Send what an operation expects, up to some changes."""
         method, path, content = OPERATIONS[name]
         body = list(content.get("requestBody", {"content": ()})["content"])
         if body == ["multipart/form-data"]:
@@ -98,7 +97,6 @@ class World:
 
 
 def form_of(name, content=None):
-    """Return the form that an operation expects, with a file of its kind or with other bytes."""
     if name != "addVideo":
         return photo_form(content)
     content = video_job_stand_in.sent() if content is None else content
@@ -107,7 +105,6 @@ def form_of(name, content=None):
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory):
-    """Return a world and its description as schemathesis reads it."""
     world = World(tmp_path_factory.mktemp("fuzzed"), MAX_VIDEOS_WAITING=1000)
     config = SchemathesisConfig.from_dict({"analysis": {"constants": {"enabled": False}}})
     schema = schemathesis.openapi.from_wsgi(f"{ROOT}/openapi.json", world.app, config=config)
@@ -278,7 +275,6 @@ def test_any_request(fuzzed, name):
 
 @pytest.fixture
 def run(tmp_path, serve):
-    """Give a function that runs an example against a live server and returns what it prints."""
     app = make_app(tmp_path / "server", looking_model(), PORT=0)
     command = (sys.executable, video_job_stand_in.__file__)
     app.extensions["emotion"].videos.workers.command = command

@@ -87,7 +87,7 @@ def monitoring_facts(
         "opinions": opinions,
         "kept": kept,
         "drift": drift,
-        "retraining": _retraining(of_model, card, opinions, drift, kept),
+        "retraining": _retraining(found, card, opinions, drift, kept),
     }
 
 
@@ -122,14 +122,10 @@ def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
         "photos": sum(row.photos for row in photos),
         "without_face": sum(row.without_face for row in photos),
         "faces": total,
-        "unsure_share": _ratio(_unsure(faces), total),
+        "unsure_share": _ratio(sum(row.faces for row in faces if not row.sure), total),
         "mean_confidence": _ratio(sum(row.confidence_sum for row in faces), total),
         "emotions": dict(sorted(emotions.items())),
     }
-
-
-def _unsure(faces: Sequence[FaceCount]) -> int:
-    return sum(row.faces for row in faces if not row.sure)
 
 
 def _opinions(rows: Sequence[OpinionCount]) -> dict:
@@ -182,13 +178,11 @@ def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
             f"The mix of answers is {amount} the model's own answers on the {split} images of its "
             f"data (stability index {index:.2f})."
         )
-    about = {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split}
-    return about | {"index": index, "label_index": label_index, "level": level, "words": words}
+    about = {"index": index, "label_index": label_index, "level": level, "words": words}
+    return {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split} | about
 
 
-def _retraining(
-    faces: Sequence[FaceCount], card: Card, opinions: Mapping, drift: Mapping, kept: Mapping
-) -> dict:
+def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kept: Mapping) -> dict:
     """Return whether to train again, and what each rule says: due, not due or not known (None)."""
     said, disagreement = opinions["said"], None
     disagreed = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
@@ -204,15 +198,15 @@ def _retraining(
     if drift["index"] is not None:
         drifted = drift["level"] == "large"
         mix += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
-    unsure, count = None, drift["faces"]
+    unsure, count = None, use["faces"]
     certainty = f"Faces: {count} in {RECENT_DAYS} days; at least {LEAST_FACES} are needed to tell."
     if not card.verdict:
         certainty = "The model has no card that says how often it was unsure on labelled faces."
     elif count >= LEAST_FACES:
-        expected = 1 - card.verdict["coverage"]
-        unsure = wilson_interval(_unsure(faces), count)[0] > UNSURE_TIMES_DUE * expected
+        expected, found = 1 - card.verdict["coverage"], use["unsure_share"]
+        unsure = wilson_interval(round(found * count), count)[0] > UNSURE_TIMES_DUE * expected
         certainty = (
-            f"{share(_unsure(faces) / count)} of the answers were unsure, against "
+            f"{share(found)} of the answers were unsure, against "
             f"{share(expected)} on its own labelled images; due when surely above "
             f"{share(UNSURE_TIMES_DUE * expected)}."
         )

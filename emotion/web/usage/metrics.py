@@ -14,7 +14,6 @@ from emotion.errors import DatabaseError
 from emotion.web.logs import elapsed_s, route
 from emotion.web.services import Services
 
-ENDS = ("done", "failed", "cancelled")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -47,7 +46,7 @@ def measure(app: Flask, services: Services) -> None:
             yield GaugeMetricFamily("emotion_videos_in_work", "Videos being analysed", in_work)
             yield GaugeMetricFamily("emotion_videos_waiting", "Videos in the queue", waiting)
             ended = CounterMetricFamily("emotion_videos", "Videos that ended", labels=("outcome",))
-            for outcome in ENDS:
+            for outcome in ("done", "failed", "cancelled"):
                 ended.add_metric((outcome,), workers.ended[outcome])
             yield ended
 

@@ -1,11 +1,10 @@
 """Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
 Libraries written in C decode a stranger's file here, with limits on memory, processor time and file
-size; whatever it does to this process, the app goes on. So nothing of the app is imported here: no
-Flask, no database. The app writes the `Job` to stdin as a line of JSON and keeps stdin open; once
-it closes, the app has ended and so does the work. On stdout come lines of JSON: {"progress": ...},
-then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or {"mistake": ...}, a
-traceback for the log.
+size; so neither Flask nor a database is imported. The app writes the `Job` to stdin as a line of
+JSON; once stdin closes, the app has ended and so does the work. On stdout come lines of JSON:
+{"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or
+{"mistake": ...}, a traceback for the log.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector
 from emotion.drawing import annotate
 from emotion.errors import EmotionError
-from emotion.files import write_json
+from emotion.files import return_memory_early, write_json
 from emotion.images.encoding import encode_jpeg
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH, YUNET_VIDEO_SEARCH
@@ -36,7 +35,6 @@ from emotion.video.outputs import Progress, VideoOutputs, analyse_video
 from emotion.video.reading import VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
-from emotion.web.memory import return_memory_early
 from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.photos.pictures import reduced
 from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
@@ -56,8 +54,7 @@ SIGNS_OF_NO_MEMORY = re.compile(
 def main() -> int:
     """Do the job that stdin brings; return the exit status."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # what libraries print goes nowhere
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print goes nowhere
 
     def tell(kind: str, content: object) -> None:
         print(json.dumps({kind: content}), file=stdout, flush=True)
@@ -159,8 +156,7 @@ def limit_process(job: Job) -> None:
         resource.RLIMIT_FSIZE: job.file_bytes,
         resource.RLIMIT_CORE: 0,
     }.items():
-        # one that is lower already stays
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError):  # one that is lower already stays
             resource.setrlimit(limit, (most, most))
 
 

@@ -76,8 +76,7 @@ class Videos:
     def about(self, row: VideoRow) -> dict[str, Any]:
         """Return what its row does not say: `before`, `progress`, or `facts` and `summary`."""
         if row.state == WAITING:
-            # after a restart nobody may have looked at the queue yet
-            self.workers.start()
+            self.workers.start()  # after a restart nobody may have looked at the queue yet
             return {"before": self.database.videos_waiting(before=row)}
         if row.state == RUNNING:
             return {"progress": json.loads(row.progress or "{}")}

@@ -1,8 +1,7 @@
 """Analyses videos outside of requests: threads that take one after another from the queue.
 
 Each video gets a process of its own (`job`), which a thread watches: it notes how far the work is,
-and ends the process if the video was deleted, if it takes too long, or if the app ends. Then the
-video waits again, and the next process that takes videos begins anew.
+and ends the process if the video was deleted, if it takes too long, or if the app ends.
 """
 
 import contextlib
@@ -221,8 +220,7 @@ class VideoWorkers:
             ended.state, ended.faces = DONE, done["faces"]
         if not self._finish(ended):
             return False
-        # the uploaded file always goes
-        self.files.keep_only(row.id, row.attempt if done else "")
+        self.files.keep_only(row.id, row.attempt if done else "")  # the uploaded file always goes
         self._tally(ended.state)
         about = {"state": ended.state, "faces": ended.faces}
         if done:
