@@ -243,7 +243,6 @@ def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):
 
 
 def column_names(file):
-    """Return table -> its columns with type, NULL and key."""
     with closing(sqlite3.connect(file)) as connection:
         return {
             table: {row[1:4] + row[5:] for row in connection.execute(f"PRAGMA table_info({table})")}

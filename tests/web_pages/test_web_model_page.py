@@ -27,7 +27,6 @@ def app_of(models, folder):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Return (folder of two measured models, app that serves them)."""
     models = tmp_path_factory.mktemp("models")
     write_measured(models / "detection_model", 0, answers="votes")
     write_measured(models / OTHER, 1)

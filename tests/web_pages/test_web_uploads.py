@@ -98,9 +98,6 @@ def test_a_photo_at_every_limit_is_read_and_of_two_none(app):
     assert (reply.status_code, "2 files" in reply.json["detail"]) == (400, True)
 
 
-# What the API answers, and keeps
-
-
 def keep(client, content=None, **fields):
     return client.post(f"{ROOT}/photos", data=photo_form(content) | fields)
 
