@@ -28,7 +28,6 @@ def folder(tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Stop the time of the models; `now_s` moves it on."""
     clock = SimpleNamespace(now_s=100.0)
     monkeypatch.setattr(models_module, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
     return clock

@@ -1,11 +1,10 @@
 """Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
 Libraries written in C decode a stranger's file here, with limits on memory, processor time and file
-size; whatever it does to this process, the app goes on. So nothing of the app is imported here: no
-Flask, no database. The app writes the `Job` to stdin as a line of JSON and keeps stdin open; once
-it closes, the app has ended and so does the work. On stdout come lines of JSON: {"progress": ...},
-then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or {"mistake": ...}, a
-traceback for the log.
+size; so neither Flask nor a database is imported. The app writes the `Job` to stdin as a line of
+JSON; once stdin closes, the app has ended and so does the work. On stdout come lines of JSON:
+{"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or
+{"mistake": ...}, a traceback for the log.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector
 from emotion.drawing import annotate
 from emotion.errors import EmotionError
-from emotion.files import write_json
+from emotion.files import return_memory_early, write_json
 from emotion.images.encoding import encode_jpeg
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH, YUNET_VIDEO_SEARCH
@@ -36,7 +35,6 @@ from emotion.video.outputs import Progress, VideoOutputs, analyse_video
 from emotion.video.reading import VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
-from emotion.web.memory import return_memory_early
 from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.photos.pictures import reduced
 from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
@@ -56,8 +54,7 @@ SIGNS_OF_NO_MEMORY = re.compile(
 def main() -> int:
     """Do the job that stdin brings; return the exit status."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # what libraries print goes nowhere
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print goes nowhere
 
     def tell(kind: str, content: object) -> None:
         print(json.dumps({kind: content}), file=stdout, flush=True)
@@ -92,7 +89,7 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         report, info = analyse_video(recognizer, video, outputs, **watching), video.info
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
-    summary = report.summary
+    summary, named = report.summary, report.summary.tracks[:MOST_EMOTIONS]
     problems = {"problem": video.problem, "sound_problem": report.sound_problem}
     facts = {name: without_paths(problem or "", job) for name, problem in problems.items()}
     facts |= dict(zip(("width", "height"), info.size_wh, strict=True))
@@ -100,10 +97,8 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     facts |= {"frames": summary.frames, "duration_s": round(summary.duration_s, 3)}
     facts["model"] = model_facts(recognizer.model, Path(job.model).parent, job.model_names)
     write_json(room / FACTS, facts)
-    named = summary.tracks[:MOST_EMOTIONS]
-    emotions = [track.emotion or UNSURE for track in named]
-    verdicts = [track.verdict for track in named]
-    return facts | {"faces": len(summary.tracks), "emotions": emotions, "verdicts": verdicts}
+    about = {"faces": len(summary.tracks), "emotions": [one.emotion or UNSURE for one in named]}
+    return facts | about | {"verdicts": [one.verdict for one in named]}
 
 
 @dataclass
@@ -143,9 +138,8 @@ class Watcher:
 def lacks_memory(error: BaseException | None) -> bool:
     """True if an error, or one that led to it, came because memory ran out."""
     while error is not None:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        if SIGNS_OF_NO_MEMORY.search(str(error)):
+        is_no_memory = getattr(error, "errno", None) == errno.ENOMEM
+        if is_no_memory or isinstance(error, MemoryError) or SIGNS_OF_NO_MEMORY.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -162,8 +156,7 @@ def limit_process(job: Job) -> None:
         resource.RLIMIT_FSIZE: job.file_bytes,
         resource.RLIMIT_CORE: 0,
     }.items():
-        # one that is lower already stays
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError):  # one that is lower already stays
             resource.setrlimit(limit, (most, most))
 
 
