@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib.util
-import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from emotion.video.summary import SUMMARY_SUFFIXES, SummaryBuilder, VideoSummary
 from emotion.video.timeline import TIMELINE_SUFFIXES, write_timeline
 from emotion.video.tracking import FrameFaces
 from emotion.video.writing import VideoSink
+
+RATE_FRAMES = 30  # over which their rate is counted
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def analyse_video(
     source stops or a file cannot be written.
     """
     builder, report = builder or SummaryBuilder(), VideoReport()
-    info, model, rate = video.info, recognizer.model, FrameRate(smoothing_s=5.0)
+    info, model, rate = video.info, recognizer.model, FrameRate()
 
     def finish(path: Path) -> None:
         try:
@@ -169,23 +171,17 @@ def annotated(frame: FrameFaces, bars: bool = True, sides: dict | None = None) -
 
 
 class FrameRate:
-    """Counts frames per second, smoothed so that the number can be read."""
+    """Counts frames per second, over so many that the number can be read."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, smoothing_s: float = 1.0):
-        self._clock, self._smoothing_s = clock, smoothing_s
-        self._last_s, self._interval_s = None, None
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._times_s = clock, deque(maxlen=RATE_FRAMES)
 
     def tick(self) -> float:
         """Count a frame and return the rate; 0 until there are two."""
-        now_s = self._clock()
-        if self._last_s is not None:
-            elapsed_s = max(now_s - self._last_s, 1e-6)
-            weight = 1 - math.exp(-elapsed_s / self._smoothing_s)
-            before_s = self._interval_s or elapsed_s
-            self._interval_s = before_s + weight * (elapsed_s - before_s)
-        self._last_s = now_s
-        return 1 / self._interval_s if self._interval_s else 0.0
+        self._times_s.append(self._clock())
+        lasted_s = self._times_s[-1] - self._times_s[0]
+        return (len(self._times_s) - 1) / max(lasted_s, 1e-6)
 
     def restart(self) -> None:
         """Leave out the time since the last frame, as after a pause."""
-        self._last_s = None
+        self._times_s.clear()
