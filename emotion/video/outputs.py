@@ -119,8 +119,6 @@ def analyse_video(
         sink, sides = None, {}
         if outputs.video:
             sink = VideoSink(outputs.video, info, video.path, video.is_live)
-            # what became of the sound is known when the file is closed
-            stack.callback(lambda: setattr(report, "sound_problem", sink.sound_problem))
             stack.enter_context(sink)
         # the frames are closed before the files are
         read = stack.enter_context(contextlib.closing(frames(video, is_mirrored)))
@@ -142,7 +140,7 @@ def analyse_video(
                 break
         else:
             report.is_complete = video.problem is None
-    report.summary = builder.result()
+    report.summary, report.sound_problem = builder.result(), sink and sink.sound_problem
     return report
 
 

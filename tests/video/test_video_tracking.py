@@ -105,8 +105,6 @@ def window(image: np.ndarray, left: int) -> np.ndarray:
         pytest.param([FIRST, BLACK, BLACK, SECOND], [3], id="black, then another scene"),
         pytest.param([window(LARGE, x) for x in TWO_PANS], [9], id="cut from pan to pan"),
         pytest.param(DARK, [], id="noise in the dark"),
-        pytest.param([FIRST, textured(1, (160, 200))], [1], id="another size"),
-        pytest.param([FIRST, np.zeros((64, 48, 3), np.uint8)], [1], id="black of another size"),
     ],
 )
 def test_cuts(images, found):
