@@ -37,24 +37,6 @@ class VideoOutputs:
     bars: bool = True  # the annotated video shows the probabilities of all classes
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far the work is; None where the source does not say."""
-
-    frames_done: int
-    frame_count: int | None
-    position_s: float  # time of the last finished frame in the video
-    duration_s: float | None
-    rate: float  # recent frames per second; 0 for the first frame
-
-    @property
-    def share(self) -> float | None:
-        """How much is done, 0 to 1, None where the end is not known."""
-        if self.frame_count:
-            return min(1.0, self.frames_done / self.frame_count)
-        return min(1.0, self.position_s / self.duration_s) if self.duration_s else None
-
-
 @dataclass
 class VideoReport:
     """What came of a video; filled while the work goes on."""
@@ -69,20 +51,17 @@ def analyse_video(
     video: Video,
     outputs: VideoOutputs = VideoOutputs(),
     detect_every: int | None = None,
-    viewers: Sequence[Callable[[FrameFaces], bool]] = (),
-    on_progress: Callable[[Progress], bool] | None = None,
+    viewers: Sequence[Callable[[FrameFaces], bool | None]] = (),
     is_mirrored: bool = False,
     builder: SummaryBuilder | None = None,
 ) -> VideoReport:
     """Follow the faces of a video to its end and write what is wanted.
 
-    `viewers` are called with every frame, and `on_progress` after it; one that returns False stops
-    the work. Interrupted in any way, by an error or by Ctrl-C, every file holds what was done until
-    then, and so does a `builder` of the caller's. Raises SourceError or TableError where a live
-    source stops or a file cannot be written.
+    `viewers` are called with every frame; one that returns False stops the work. After an error or
+    Ctrl-C every file holds what was done until then, and so does a `builder` of the caller's.
+    Raises SourceError or TableError where a live source stops or a file cannot be written.
     """
-    builder, report = builder or SummaryBuilder(), VideoReport()
-    info, model, rate = video.info, recognizer.model, FrameRate()
+    builder, report, model = builder or SummaryBuilder(), VideoReport(), recognizer.model
 
     def finish(path: Path) -> None:
         try:
@@ -118,13 +97,13 @@ def analyse_video(
         tables = [stack.enter_context(TableSink(path, columns, about)) for path in outputs.tables]
         sink, sides = None, {}
         if outputs.video:
-            sink = VideoSink(outputs.video, info, video.path, video.is_live)
+            sink = VideoSink(outputs.video, video.info, video.path, video.is_live)
             stack.enter_context(sink)
         # the frames are closed before the files are
         read = stack.enter_context(contextlib.closing(frames(video, is_mirrored)))
         followed = follow(recognizer, read, detect_every, video.is_live)
         stack.enter_context(contextlib.closing(followed))
-        for done, frame in enumerate(followed, start=1):
+        for frame in followed:
             builder.add(frame)
             for table in tables:
                 for row in frame_rows(frame):
@@ -132,11 +111,7 @@ def analyse_video(
             if sink:
                 sink.write(annotated(frame, outputs.bars, sides), frame.timestamp_s)
             # all are called before any answer counts: each gets the frame on which one quits
-            answers = [view(frame) for view in viewers]
-            if on_progress:
-                position = frame.timestamp_s, info.duration_s, rate.tick()
-                answers.append(on_progress(Progress(done, info.frame_count, *position)))
-            if not all(answers):
+            if False in [view(frame) for view in viewers]:
                 break
         else:
             report.is_complete = video.problem is None
