@@ -75,12 +75,9 @@ def open_container(
 def open_stream(url: str):
     """Return the container of a stream; an error holds neither its user nor its password."""
     av = import_av()
-    scheme, name = url.partition("://")[0].lower(), stream_name(url)
-    if scheme not in STREAM_SCHEMES:
-        raise SourceError(f"expected a stream's URL ({', '.join(STREAM_SCHEMES)}); received {name}")
-    options = {"protocol_whitelist": ",".join(STREAM_PROTOCOLS)}
+    name, options = stream_name(url), {"protocol_whitelist": ",".join(STREAM_PROTOCOLS)}
     options["format_whitelist"] = ",".join(STREAM_FORMATS)
-    if scheme.startswith("rtsp"):
+    if url.lower().startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP a busy network loses parts of frames
     waits_s = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
     try:
@@ -94,12 +91,18 @@ def open_stream(url: str):
 
 
 def stream_name(url: str) -> str:
-    """Return a stream's URL without user, password, query, nor the key that ends a path of RTMP."""
+    """Return a stream's URL without user, password, query, nor the key that ends a path of RTMP.
+
+    Raises SourceError where it is no stream's.
+    """
     scheme, mark, rest = url.partition("://")
+    if scheme.lower() not in STREAM_SCHEMES:
+        found = f"{scheme}://" if mark else "something else"
+        raise SourceError(f"expected a stream of {', '.join(STREAM_SCHEMES)}; received {found}")
     host, _, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    if not mark or "@" in rest.removeprefix(host):
+    if "@" in rest.removeprefix(host):
         # a password that holds a slash looks like a path
-        return f"a {scheme} stream" if mark else "something else"
+        return f"a {scheme} stream"
     host = host.rpartition("@")[2]
     is_secret = not path or scheme.lower().startswith("rtmp")
     return f"{scheme}://{host}" if is_secret else f"{scheme}://{host}/{path}"
@@ -127,6 +130,7 @@ class Decoder:
         self.container, self.stream = container, best if best in films else films[0]
         self.stream.thread_type = threading
         self.stream.codec_context.thread_count = min(available_cpus(), MOST_THREADS)
+        self.fps = usable_fps(self.stream.average_rate, self.stream.guessed_rate)
         self._errors = av.FFmpegError
         self._reformatter = av.video.reformatter.VideoReformatter()  # keeps tables and threads
         self.position = (0, 0.0)  # number and time of the present frame
@@ -154,10 +158,6 @@ class Decoder:
                 span_s = float((max(shown) - min(shown)) * stream.time_base)
                 count, seconds = len(shown), span_s + 1 / self.fps
         return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
-
-    @functools.cached_property
-    def fps(self) -> float:
-        return usable_fps(self.stream.average_rate, self.stream.guessed_rate)
 
     @functools.cached_property
     def _aspect(self) -> Fraction | None:  # width of a pixel by its height; known after a frame

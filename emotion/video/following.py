@@ -40,13 +40,10 @@ def follow(
 ) -> Iterator[FrameFaces]:
     """Yield every frame with its faces, each with its track and smoothed probabilities.
 
-    A face becomes a track when it is detected a second time, for which the detector looks at the
-    very next frame: most false boxes appear once. A frame of a file waits for that, so that a face
-    is there from its first frame on. Live frames do not wait: the faces of the first frame are
-    believed at once, and a later one is shown one frame late.
-
     The detector looks at every N-th frame if `detect_every` is N, else ten times a second in a
-    file, and in a live picture as often as the machine allows.
+    file, and in a live picture as often as the machine allows. It takes a second look at the very
+    next frame to confirm a new face: most false boxes appear once. Frames of a file wait for that;
+    live, the faces of the first frame are believed at once, and later ones shown one frame late.
     """
     tracker, is_first = Tracker(), True
     pace, since_look, looked_s = LivePace(), 0, -math.inf

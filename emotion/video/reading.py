@@ -203,7 +203,7 @@ def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str
     return None
 
 
-class NewestFrame:
+class NewestFrame(contextlib.AbstractContextManager):
     """Reads a live source in a thread and hands out its newest frame.
 
     `grab` waits for the next frame and returns it with the source's own time in seconds (None where
@@ -217,10 +217,7 @@ class NewestFrame:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name=f"read {name}", daemon=True)
-
-    def __enter__(self) -> "NewestFrame":
         self._thread.start()
-        return self
 
     def __exit__(self, *exception) -> None:
         self._stopping.set()

@@ -127,6 +127,6 @@ def test_what_became_of_the_sound_is_told(analyse, tmp_path, monkeypatch):
     film = video_with_sound(tmp_path / "film.mp4", count=5)
     for problem in (None, "expected sound; received noise"):
         if problem:
-            monkeypatch.setattr("emotion.video.writing.open_sound", no_sound)
+            monkeypatch.setattr("emotion.video.writing.Sound", no_sound)
         report = analyse(VideoOutputs(tmp_path / "out.mp4"), film)
         assert (report.is_complete, report.sound_problem) == (True, problem)

@@ -228,21 +228,6 @@ def test_another_face_in_the_same_place_has_another_number(tracker):
     assert set(shown[-1]) == {2}
 
 
-@pytest.mark.parametrize("gone_frames", [0, 30], ids=["in sight", "lost before the cut"])
-def test_after_a_cut_numbers_are_new_even_for_who_looks_the_same(tracker, gone_frames):
-    background = textured(7, (400, 240), (90, 200, 90))
-
-    def scene(x):
-        image = background.copy()
-        image[40:160, x : x + SIDE] = RED
-        return image, [seen(x, 60)]
-
-    steps = [*standing(5), *[(picture(), [])] * gone_frames, scene(100), scene(101)]
-    shown = feed(tracker, steps)
-    assert set(shown[4]) == {1}
-    assert [set(frame) for frame in shown[-2:]] == [{None}, {2}]
-
-
 def test_a_face_that_leaves_the_picture_is_not_shown(tracker):
     steps = [(picture((RED, 340 + 4 * k, 60)), [seen(340 + 4 * k, 60)]) for k in range(5)]
     steps += [(picture((RED, 360 + 6 * k, 60)), []) for k in range(1, 12)]
