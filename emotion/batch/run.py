@@ -179,9 +179,6 @@ class _Run:
         """Return what is to be done for a photo, whose bytes are read here if they travel."""
         stamp, content, copy = _stamp_of(photo.path), None, self.copy_of(photo)
         problem, lasts = photo.problem, False
-        # a link below the folder for copies may lead to other photos
-        if copy and not copy.parent.resolve().is_relative_to(self.outputs.copies.resolve()):
-            problem = f"expected a folder below {self.outputs.copies}; {copy.parent} is elsewhere"
         if problem is None and self.workers.sends_files:
             try:
                 content = read_content(photo.path)
@@ -196,6 +193,9 @@ class _Run:
         if answer.copy is not None:
             copy = self.copy_of(job.photo)
             try:
+                # a link below the folder for copies may lead to other photos
+                if not copy.parent.resolve().is_relative_to(self.outputs.copies.resolve()):
+                    raise OSError("its folder is elsewhere")
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(copy) as part:
                     part.write_bytes(answer.copy)

@@ -15,11 +15,10 @@ from emotion.errors import TableError
 from emotion.recognizer import Recognizer
 from emotion.rows import face_cells, face_columns, face_to_dict
 from emotion.tables import TableSink
-from emotion.text import listed
 from emotion.video.following import follow
 from emotion.video.reading import Video, frames
-from emotion.video.summary import SUMMARY_SUFFIXES, SummaryBuilder, VideoSummary, write_summary
-from emotion.video.timeline import TIMELINE_SUFFIXES, write_timeline
+from emotion.video.summary import SummaryBuilder, VideoSummary, write_summary
+from emotion.video.timeline import write_timeline
 from emotion.video.tracking import FrameFaces
 from emotion.video.writing import VideoSink
 
@@ -32,18 +31,18 @@ class VideoOutputs:
 
     video: Path | None = None  # annotated, with the sound of the original
     tables: tuple[Path, ...] = ()  # one row a face a frame (.csv, .jsonl, .parquet)
-    summary: Path | None = None  # how long each track showed each emotion
-    timeline: Path | None = None  # a picture of the tracks over time
+    summary: Path | None = None  # how long each track showed each emotion (.json, .csv)
+    timeline: Path | None = None  # a picture of the tracks over time (.png, .svg)
     bars: bool = True  # the annotated video shows the probabilities of all classes
 
 
-@dataclass
+@dataclass(frozen=True)
 class VideoReport:
-    """What came of a video; filled while the work goes on."""
+    """What came of a video."""
 
-    summary: VideoSummary | None = None
-    is_complete: bool = False  # all of the video was done: neither stopped nor ended early
-    sound_problem: str | None = None  # why the annotated video lacks some of the sound
+    summary: VideoSummary
+    is_complete: bool  # all of the video was done: neither stopped nor ended early
+    sound_problem: str | None  # why the annotated video lacks some of the sound
 
 
 def analyse_video(
@@ -61,7 +60,7 @@ def analyse_video(
     Ctrl-C every file holds what was done until then, and so does a `builder` of the caller's.
     Raises SourceError or TableError where a live source stops or a file cannot be written.
     """
-    builder, report, model = builder or SummaryBuilder(), VideoReport(), recognizer.model
+    builder, model, is_complete = builder or SummaryBuilder(), recognizer.model, False
 
     def finish(path: Path) -> None:
         try:
@@ -71,7 +70,7 @@ def analyse_video(
                 about = {
                     "video": video.name,
                     "model": {"name": model.name, "sha256": model.sha256},
-                    "is_complete": report.is_complete,
+                    "is_complete": is_complete,
                     "problem": video.problem,
                 }
                 write_summary(path, builder.result(), about)
@@ -80,17 +79,13 @@ def analyse_video(
             raise TableError(f"expected to write {path}; received: {reason}") from error
 
     # what cannot be written is known now, not after an hour of work
-    wanted = {outputs.summary: SUMMARY_SUFFIXES, outputs.timeline: TIMELINE_SUFFIXES}
-    for path, suffixes in wanted.items():
-        if path and path.suffix.lower() not in suffixes:
-            raise TableError(f"expected a name with {listed(suffixes, 'or')}; received {path.name}")
     if outputs.timeline and importlib.util.find_spec("matplotlib") is None:
         raise TableError(
             "expected the package matplotlib to draw a timeline; it is not installed: pip install "
             "matplotlib"
         )
     with contextlib.ExitStack() as stack:
-        for path in filter(None, wanted):
+        for path in filter(None, (outputs.summary, outputs.timeline)):
             stack.callback(finish, path)
         about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
         columns = video_columns(model.class_names)
@@ -114,9 +109,8 @@ def analyse_video(
             if False in [view(frame) for view in viewers]:
                 break
         else:
-            report.is_complete = video.problem is None
-    report.summary, report.sound_problem = builder.result(), sink and sink.sound_problem
-    return report
+            is_complete = video.problem is None
+    return VideoReport(builder.result(), is_complete, sink and sink.sound_problem)
 
 
 def video_columns(class_names: Iterable[str]) -> dict[str, type]:
