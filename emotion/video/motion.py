@@ -166,12 +166,10 @@ def follow_boxes(
 
 
 def patch_of(frame: GreyFrame, box_xywh: Sequence[float]) -> np.ndarray:
-    """Return the content of a box, in pixels of the frame, at a standard size, float32.
-
-    Beyond an edge its pixels repeat.
-    """
+    """Return the content of a box, in pixels of the frame, at a standard size."""
     x, y, width, height = np.asarray(box_xywh, np.float64) * frame.scale
     to_grey = np.array([[width / PATCH_WH[0], 0, x], [0, height / PATCH_WH[1], y]])
+    # beyond an edge its pixels repeat
     look = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
     return cv2.warpAffine(frame.grey, to_grey, PATCH_WH, **look).astype(np.float32)
 

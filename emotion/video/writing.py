@@ -227,10 +227,7 @@ class Sound:
     """Copies a sound into a container in step with the pictures; time `start_s` of it becomes 0."""
 
     def __init__(self, source, name: str, start_s: float, container, form: Format):
-        """Add a stream to the container, encoded again unless its players play the codec.
-
-        Raises SourceError where there is no sound that can be read.
-        """
+        """Add a stream, encoded again unless the form's players play it; raises SourceError."""
         stream = source.streams.best("audio")
         codec = stream and stream.codec_context
         if not codec or codec.codec.name not in SOUND_DECODERS or not codec.sample_rate:
