@@ -23,7 +23,8 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
     recognizer = load(options, source, tools)
     files = options.output, tuple(options.table), options.summary, options.timeline
     outputs = VideoOutputs(*files, not options.no_bars)
-    builder, viewers = SummaryBuilder(), []
+    builder = SummaryBuilder()
+    viewers = [builder.add]
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(source.target, tools.open_capture))
         if video.is_live and not (wants_window or options.headless):
@@ -52,8 +53,8 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
         else:
             show = stack.enter_context(progress_bar("frames", video.info.frame_count, sys.stderr))
             viewers.append(lambda seen: show(seen.index + 1))
-        how = options.detect_every, viewers, options.mirror, builder
-        report = analyse_video(recognizer, video, outputs, *how)
+        every, is_mirrored = options.detect_every, options.mirror
+        report = analyse_video(recognizer, video, outputs, every, viewers, is_mirrored)
     if report.sound_problem:
         tell(f"warning: {video.name}: {report.sound_problem}")
     return 0

@@ -52,15 +52,14 @@ def analyse_video(
     detect_every: int | None = None,
     viewers: Sequence[Callable[[FrameFaces], bool | None]] = (),
     is_mirrored: bool = False,
-    builder: SummaryBuilder | None = None,
 ) -> VideoReport:
     """Follow the faces of a video to its end and write what is wanted.
 
     `viewers` are called with every frame; one that returns False stops the work. After an error or
-    Ctrl-C every file holds what was done until then, and so does a `builder` of the caller's.
-    Raises SourceError or TableError where a live source stops or a file cannot be written.
+    Ctrl-C every file holds what was done until then. Raises SourceError or TableError where a live
+    source stops or a file cannot be written.
     """
-    builder, model, is_complete = builder or SummaryBuilder(), recognizer.model, False
+    builder, model, is_complete = SummaryBuilder(), recognizer.model, False
 
     def finish(path: Path) -> None:
         try:

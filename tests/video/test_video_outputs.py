@@ -82,7 +82,7 @@ def test_stopped_or_interrupted_all_files_hold_what_is_done(analyse, tmp_path, e
 
     expected = pytest.raises((KeyboardInterrupt, SourceError)) if error else nullcontext()
     with expected:
-        report = analyse(outputs, viewers=[view, lambda seen: True], builder=builder)
+        report = analyse(outputs, viewers=[builder.add, view])
         assert (report.is_complete, report.summary.frames) == (False, 4)
     check_files(outputs, 4)
     assert builder.result().frames == 4
