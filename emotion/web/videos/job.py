@@ -31,8 +31,8 @@ from emotion.files import return_memory_early, write_json
 from emotion.images.encoding import encode_jpeg
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH, YUNET_VIDEO_SEARCH
-from emotion.video.outputs import Progress, VideoOutputs, analyse_video
-from emotion.video.reading import VideoLimits, open_video
+from emotion.video.outputs import FrameRate, VideoOutputs, analyse_video
+from emotion.video.reading import VideoInfo, VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
 from emotion.web.models.offered import model_facts, without_folders
@@ -77,7 +77,7 @@ def main() -> int:
 
 def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     """Analyse a video and return what the app needs to know about the result."""
-    room, watcher = Path(job.room), Watcher(tell)
+    room = Path(job.room)
     limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * MOST_FPS))
     tables = tuple(room / name for name in TABLES)
     outputs = VideoOutputs(room / VIDEO, tables, room / SUMMARY, room / TIMELINE)
@@ -85,8 +85,8 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         # only now, as a file that is no video needs no model
         yunet = job.yunet and YunetDetector(Path(job.yunet), YUNET_VIDEO_SEARCH)
         recognizer = Recognizer.load(Path(job.model), yunet or FaceDetector(VIDEO_SEARCH))
-        watching = {"viewers": (watcher.see,), "on_progress": watcher.report}
-        report, info = analyse_video(recognizer, video, outputs, **watching), video.info
+        watcher, info = Watcher(tell, video.info), video.info
+        report = analyse_video(recognizer, video, outputs, viewers=(watcher.see,))
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
     summary, named = report.summary, report.summary.tracks[:MOST_EMOTIONS]
@@ -106,33 +106,34 @@ class Watcher:
     """Counts the people, keeps a poster, and tells now and then how far the work is."""
 
     tell: Callable[[Mapping], None]
+    info: VideoInfo
     people: int = 0  # followed so far
     poster: np.ndarray | None = None  # the first frame with the most faces
     most_faces: int = -1
+    rate: FrameRate = field(default_factory=FrameRate)
     started_s: float = field(default_factory=time.monotonic)
     next_s: float = 0.0
 
-    def see(self, frame: FrameFaces) -> bool:
+    def see(self, frame: FrameFaces) -> None:
         numbers = [face.track for face in frame.faces]
         self.people = max(self.people, *numbers, 0)
         if len(numbers) > self.most_faces:
             self.most_faces = len(numbers)
             drawn = annotate(frame.image, [face.face for face in frame.faces], numbers)
             self.poster = reduced(drawn, POSTER_SIDE)
-        return True
-
-    def report(self, progress: Progress) -> bool:
-        """Tell the progress of `analyse_video`, unless it was just done; go on."""
-        now_s, share = time.monotonic(), progress.share
+        now_s, frames_per_s = time.monotonic(), self.rate.tick()
         if now_s >= self.next_s:
             self.next_s = now_s + REPORT_EVERY_S
+            frames, frame_count = frame.index + 1, self.info.frame_count
+            position_s, duration_s = frame.timestamp_s, self.info.duration_s
+            done, whole = (frames, frame_count) if frame_count else (position_s, duration_s)
+            share = min(1.0, done / whole) if whole else None
             left_s = (now_s - self.started_s) * (1 - share) / share if share else None
-            times = {"position_s": progress.position_s, "duration_s": progress.duration_s}
-            times |= {"frames_per_s": progress.rate, "left_s": left_s}
-            counts = {"frames": progress.frames_done, "frame_count": progress.frame_count}
+            times = {"position_s": position_s, "duration_s": duration_s}
+            times |= {"frames_per_s": frames_per_s, "left_s": left_s}
+            counts = {"frames": frames, "frame_count": frame_count}
             known = {name: value and round(value, 3) for name, value in times.items()}
             self.tell({"share": share and round(share, 4), "faces": self.people, **counts, **known})
-        return True
 
 
 def lacks_memory(error: BaseException | None) -> bool:
