@@ -21,6 +21,7 @@ PHOTOS = {"default": "", "metavar": "FOLDER_OR_CSV"}
 LISTS = {"nargs": "+", "default": [], "metavar": "NAME=LIST"}
 PROTOCOLS = ("fer2013", "ferplus", "ferplus8")
 ENSEMBLE = (*DATA, *SPLITS, "models", "name", "overwrite")
+RENEWAL = (*DATA, *SPLITS, "extra_photos")
 NO_OVERWRITE = [name for name in ALL if name != "overwrite"]
 
 
@@ -48,7 +49,7 @@ COMMANDS = (
     ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
     ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
-    ("renew", commands.renew, DATA + SPLITS, "measure a saved model anew and renew its card"),
+    ("renew", commands.renew, RENEWAL, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that

@@ -44,7 +44,7 @@ def train(options: argparse.Namespace) -> None:
 
 def distill(options: argparse.Namespace) -> None:
     """Train one network on the averaged answers of several."""
-    if "teachers" not in options:
+    if not {"teachers", "votes_teachers"} & vars(options).keys():
         how = "distill --teachers models/one models/another"
         raise TrainingError(f"expected the models to learn from: {how}; received none")
     train(options)

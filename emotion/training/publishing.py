@@ -69,6 +69,7 @@ def publish(
             calibrate(fitted.network, dataset.split("validation"))
             calibrate(fitted.votes_network, crowd.split("validation"))
             blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
+            shift_classes(fitted.votes_network, dataset.class_names, settings.offsets())
             of_labels = (folder / LABELS_FOLDER, "labels", fitted.network)
             heads = [(folder, "votes", fitted.votes_network), of_labels]
         finished = []
@@ -111,6 +112,18 @@ def blend_last_layers(network: keras.Model, other: keras.Model, share: float) ->
     last.set_weights([(1 - share) * own + share * theirs for own, theirs in pairs])
 
 
+def shift_classes(
+    network: keras.Model, class_names: Sequence[str], offsets: Mapping[str, float]
+) -> None:
+    """Add to the logits of classes: a prior unlike the training images' (Menon et al. 2021)."""
+    if unknown := offsets.keys() - {*class_names}:
+        expected = f"expected --class-offsets for classes among {', '.join(class_names)}"
+        raise TrainingError(f"{expected}; received {', '.join(sorted(unknown))}")
+    weights, biases = network.layers[-1].get_weights()
+    shifts = np.array([offsets.get(name, 0.0) for name in class_names], np.float32)
+    network.layers[-1].set_weights([weights, biases + shifts])
+
+
 def calibrate(network: keras.Model, validation: Dataset) -> float:
     """Divide the last layer by the temperature that fits (Guo et al. 2017); return it."""
     probabilities = predict_images(network.predict_on_batch, validation.images)
@@ -144,7 +157,9 @@ def _finish(
             "calibration": calibration | {"temperature": calibrate(network, validation)},
             "serving": choose_serving(network, validation),
             "dataset": {
-                "name": " + ".join(Path(path).name for path in settings.dataset),
+                "name": " + ".join(
+                    Path(path).name for path in (*settings.dataset, *settings.extra_photos)
+                ),
                 "votes": Path(settings.votes).name if settings.votes else None,
                 "fingerprint": dataset.fingerprint(),
                 "images": {name: len(dataset.split(name)) for name in dataset.split_names()},

@@ -10,7 +10,7 @@ from emotion.errors import TrainingError
 
 NATIVE_NETWORKS = ("cnn", "se_cnn", "mini_xception", "vgg", "resnet")
 TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
-AUGMENTATIONS = ("none", "light", "standard", "photo", "strong")
+AUGMENTATIONS = ("none", "light", "standard", "photo", "detected", "strong")
 SIDES = (24, 32, 40, 48)
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
@@ -39,6 +39,11 @@ class TrainingSettings:
         "folders, .zip files of them, or fer2013.csv; several are put together",
         ("at least one path", lambda value: len(value) > 0),
     )
+    extra_photos: tuple[str, ...] = _row(
+        (),
+        "folders or .zip of photographs by class, such as happy/1.jpg, all to learn from: the "
+        "largest face of each is cropped, and its class counts as the votes for it",
+    )
     votes: str = _row("", "fer2013new.csv (FER+), the votes of ten people for each row")
     votes_as: str = _row(
         "second-head",
@@ -49,6 +54,12 @@ class TrainingSettings:
     blend: float = _row(0.5, "share of the votes in --votes-as blend, the rest the label's", SHARE)
     labels_share: float = _row(
         0.2, "share of the labels' answer in the votes' model; more makes it less neutral", SHARE
+    )
+    labels_weight: float = _row(1.0, "how much labels count while training beside votes", FROM_0)
+    class_offsets: tuple[str, ...] = _row(
+        (),
+        "what to add to the logits of classes in the votes' model, such as surprise=0.5: more lets "
+        "it answer so more often",
     )
     contempt: bool = _row(False, "keep FER+'s contempt as an eighth class")
     crop_faces: bool = _row(False, "find and crop the face in each image as the app does")
@@ -96,6 +107,9 @@ class TrainingSettings:
         "none", "balanced lets rare classes count for more", choices=("none", "balanced")
     )
     augmentation: str = _row("standard", "random changes to faces", choices=AUGMENTATIONS)
+    smiles: float = _row(
+        0.0, "share of the neutral faces whose mouth is bent to a mild smile, and the target", SHARE
+    )
     smallest_side: int = _row(
         48,
         "side in pixels of the faces in the first epochs; it grows by 8 up to 48, and small faces "
@@ -120,8 +134,9 @@ class TrainingSettings:
     )
     votes_teachers: tuple[str, ...] = _row(
         (),
-        "saved models of the votes, for distill with a second head; each head then learns what the "
-        "teachers and the other annotation let expect, without softening (Lopez-Paz et al. 2016)",
+        "saved models of the votes, for distill with a second head: alone they teach the votes; "
+        "with --teachers each head learns what they and the other annotation let expect "
+        "(Lopez-Paz et al. 2016); neither is softened",
     )
 
     def __post_init__(self) -> None:
@@ -134,11 +149,21 @@ class TrainingSettings:
                 raise TrainingError(f"expected {name} {limit[0]}; received {value!r}")
         if not 0 <= self.fold <= self.folds:
             raise TrainingError(f"expected fold from 0 to {self.folds}; received {self.fold}")
+        self.offsets()
         try:
             re.compile(self.subject_pattern)
         except re.error as error:
             expected = "expected subject_pattern a regular expression"
             raise TrainingError(f"{expected}; received {self.subject_pattern!r}") from error
+
+    def offsets(self) -> dict[str, float]:
+        """Return `class_offsets` by class."""
+        try:
+            pairs = (pair.split("=") for pair in self.class_offsets)
+            return {name: float(number) for name, number in pairs}
+        except ValueError as error:
+            received = f"received {' '.join(self.class_offsets)}"
+            raise TrainingError(f"expected class_offsets like surprise=0.5; {received}") from error
 
     def run_folder(self) -> Path:
         return Path(self.runs) / self.name
@@ -162,7 +187,7 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = {"models", "name", "overwrite", "runs", "tensorboard", "dataset", "votes"}
+        free = set("models name overwrite runs tensorboard dataset votes extra_photos".split())
         free |= set() if self.schedule == "plateau" else {"patience"}
         return {key: value for key, value in asdict(self).items() if key not in free} | {
             "learning_rate": self.rate(),
@@ -185,7 +210,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
         if isinstance(default, bool):
             how = {"action": "store_true"}
         elif isinstance(default, tuple):
-            how = {"nargs": "+", "metavar": "PATH"}
+            how = {"nargs": "+", "metavar": "VALUE"}
         elif choices:
             how = {"choices": choices}
         text = f"{setting.metadata['help']} (default: {shown(default)})".replace("%", "%%")

@@ -20,6 +20,7 @@ from emotion.training.data import datasets
 from emotion.training.data.datasets import Dataset, match_classes, read_cached, read_datasets
 from emotion.training.data.layouts import read_layout
 from emotion.training.data.splits import make_splits
+from emotion.training.fitting.targets import build_targets
 from emotion.training.settings import TrainingSettings
 
 SMALL = make_dataset(train=42, validation=0, test=14)
@@ -121,6 +122,34 @@ def test_several_datasets_become_one(tmp_path, read, voted):
     assert votes.shape == (48 + 56, 8)
     assert not votes[:48].any()
     assert (votes[48:55].sum(axis=1) == 1).all()
+
+
+def test_extra_photos_are_learned_from_as_votes_alone(tmp_path, voted, astronaut):
+    photos = put(tmp_path / "press", {"happiness/1.png": encode(astronaut[::2, ::2])})
+    settings = TrainingSettings(
+        dataset=(str(voted[0]),),
+        votes=str(voted[1]),
+        runs=str(tmp_path / "runs"),
+        validation_share=0.3,
+        keep_duplicates=True,
+        teacher_share=0.5,
+    )
+    plain, _ = make_splits(read_datasets(settings), settings)
+    settings = replace(settings, extra_photos=(str(photos),))
+    dataset, _ = make_splits(read_datasets(settings), settings)
+    assert len(dataset) == len(plain) + 1
+    for split in ("validation", "test"):
+        np.testing.assert_array_equal(dataset.split(split).names, plain.split(split).names)
+    assert (dataset.names[-1], dataset.splits[-1]) == ("press/happiness/1.png", "train")
+    seen = np.full((len(dataset), 7), 0.1, np.float32) + np.float32(0.3) * (np.arange(7) == 0)
+    taught = build_targets(dataset, settings, (None, seen))
+    labels, votes = taught.weights
+    assert (labels[-1], votes[-1], labels[:-1].all()) == (0, 1, True)
+    np.testing.assert_allclose(taught.values[1][-1], seen[-1], rtol=1e-5)
+    happy = dataset.class_names.index("happy")
+    assert dataset.votes[-1].tolist() == EYE[happy].tolist()
+    with pytest.raises(DatasetError, match="absent"):
+        make_splits(plain, replace(settings, extra_photos=(str(tmp_path / "absent"),)))
 
 
 def with_names(*class_names: str, votes=None) -> Dataset:

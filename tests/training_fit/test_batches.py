@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from training_data import make_dataset
 
 from emotion.errors import TrainingError
+from emotion.labels import EMOTIONS
 from emotion.model.runtime import apply_temperature
 from emotion.training.fitting import targets
 from emotion.training.fitting.batches import (
@@ -15,7 +17,9 @@ from emotion.training.fitting.batches import (
     Strength,
     augment,
     batch_multiple,
+    let_smile,
     mix,
+    smile,
 )
 from emotion.training.fitting.targets import Targets, build_targets, what_teachers_say
 from emotion.training.settings import TrainingSettings
@@ -60,8 +64,33 @@ def test_each_change_of_light_and_detail_alone():
     assert 16 < (erased > 0).sum() < 48
     assert 0.05 < erased.max() <= 0.2
     assert 0.01 < (change_alone(noise=0.05) - still).std() < 0.06
+    lighter = np.sort(change_alone(gamma=0.5).mean(axis=(1, 2)))
+    assert lighter[0] < 0.45 < 0.55 < lighter[-1]
+    flat = change_alone(np.full((64, 48, 48), 100, np.uint8), slope=0.3)
+    assert 0.2 < (flat.max(axis=(1, 2)) - flat.min(axis=(1, 2))).max() * 2.55 < 0.6 * 2**0.5
     assert change_alone(coarse_share=1).std() < 0.7 * still.std()
     assert 0.01 < np.abs(change_alone(compressed_share=1) - still).mean() < 0.3
+
+
+def test_the_corners_of_mouths_move_and_the_targets_of_neutral_faces_with_them():
+    face = np.zeros((48, 48), np.uint8)
+    cv2.line(face, (17, 36), (30, 36), 255, 2)
+    faces, rows = np.stack([face] * 60), np.arange(48)
+    corner_up, corner_down, corner = (
+        (image[:, 15:20].sum(axis=1) @ rows) / image[:, 15:20].sum()
+        for image in smile(faces[:3], np.array([0.4, -0.4, 0.0])).astype(float)
+    )
+    assert corner_up < corner - 1 < corner + 1 < corner_down
+    before = EYE[[4] * 50 + [3] * 10]
+    values = before.copy()
+    let_smile(faces, [values], 0.5, EMOTIONS, np.random.default_rng(1))
+    changed = (faces != face).any(axis=(1, 2))
+    assert 10 < changed[:50].sum() == changed.sum() < 40
+    np.testing.assert_allclose(values.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(values[~changed], before[~changed])
+    assert (values[changed][:, [3, 5]].max(axis=1) > 0).all()
+    assert 0.3 < values[changed, 3].max() <= 0.65
+    assert 0 < values[changed, 5].max() <= 0.18
 
 
 def batches_of(data=DATA, size: int = 16, **options) -> FaceBatches:
@@ -225,6 +254,11 @@ def test_softened_answers_are_kept_with_the_run_and_both_heads_are_taught(tmp_pa
     with pytest.raises(TrainingError, match="--votes-teachers"):
         what_teachers_say(*parts, settings)
     data = replace(data, votes=EYE[data.labels] * np.float32(0.65) + np.float32(0.05))
+    alone = replace(settings, teachers=(), name="votes alone")
+    nothing, votes = what_teachers_say(data.split("train"), data.split("validation"), alone)
+    assert nothing is None
+    np.testing.assert_allclose(votes[0], row[0], rtol=1e-5, err_msg="not softened")
+    answering.pop()
     both = what_teachers_say(data.split("train"), data.split("validation"), settings)
     assert [one.shape for one in both] == [(70, 7)] * 2
     assert (both[0].argmax(axis=1) == data.split("train").labels).all()

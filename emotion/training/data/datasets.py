@@ -95,6 +95,29 @@ def read_cached(folder: Path, source: Path, options: dict) -> Dataset:
     return dataset
 
 
+def with_extra_photos(dataset: Dataset, settings: TrainingSettings) -> Dataset:
+    """Return a split dataset with the photographs of `--extra-photos`, all of them to learn from.
+
+    Their faces are found and cropped as the app does; their class counts as the votes for them.
+    """
+    for path in settings.extra_photos:
+        source = resolve_dataset(Path(path))
+        photos = read_cached(Path(settings.runs) / ".cache", source, {"crop_faces": True})
+        photos = match_classes(photos, dataset.class_names)
+        own = {"names": np.array([f"{source.name}/{name}" for name in photos.names])}
+        own["splits"], own["twins"] = np.full(len(photos), "train"), np.zeros(len(photos), bool)
+        own["votes"] = np.eye(len(dataset.class_names), dtype=np.float32)[photos.labels]
+        joined = {
+            name: np.concatenate([column, own.get(name, getattr(photos, name))])
+            for name in COLUMNS
+            if (column := getattr(dataset, name)) is not None
+        }
+        unreadable = (*dataset.unreadable, *(f"{source.name}/{line}" for line in photos.unreadable))
+        dataset = replace(dataset, **joined, unreadable=unreadable)
+        dataset = dataset.noting(f"{len(photos):,} of the training images are of {source.name}")
+    return dataset
+
+
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 

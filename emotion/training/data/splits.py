@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train
 
 from emotion.errors import DatasetError
 from emotion.training.data.dataset import IMAGE_SIDE, TEST_SPLITS, Dataset
+from emotion.training.data.datasets import with_extra_photos
 from emotion.training.settings import TrainingSettings
 
 # Correlation of the pixels above which two images are one picture. Measured: a picture of FER2013
@@ -63,7 +64,7 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
         raise DatasetError(
             f"expected training images of all classes, not none of {names}: {advice}"
         )
-    return dataset, leaks
+    return with_extra_photos(dataset, settings), leaks
 
 
 def remove_leaks(

@@ -12,7 +12,7 @@ import numpy as np
 from emotion.errors import TrainingError
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting import targets
-from emotion.training.fitting.batches import FaceBatches, batch_multiple
+from emotion.training.fitting.batches import SMILE_CLASSES, FaceBatches, batch_multiple
 from emotion.training.fitting.checkpoints import Checkpoint, best_epoch
 from emotion.training.fitting.progress import epoch_bar, epoch_line, event_writer
 from emotion.training.networks import architectures
@@ -114,6 +114,9 @@ class Run:
         )
         taught = targets.what_teachers_say(self.training, validation, settings)
         self.targets = targets.build_targets(self.training, settings, taught)
+        if settings.smiles and (lacking := {*SMILE_CLASSES} - {*dataset.class_names}):
+            lacks = f"the dataset is without {', '.join(sorted(lacking))}"
+            raise TrainingError(f"expected {', '.join(SMILE_CLASSES)} for --smiles; {lacks}")
         if settings.class_weights == "balanced":
             self.targets = targets.balance_classes(self.targets, self.training.labels)
         self.second_head = targets.has_votes_head(dataset, settings)
@@ -133,12 +136,14 @@ class Run:
         if self.has_backbone:
             architectures.train_backbone(self.network, not stage.is_frozen)
         self.trainer = _build_trainer(self.network, self.settings.smallest_side != max(SIDES))
-        loss, metrics = "categorical_crossentropy", ["accuracy"]
+        loss, metrics, counts = "categorical_crossentropy", ["accuracy"], None
         if self.second_head:
             loss, metrics = (dict.fromkeys(HEADS, value) for value in (loss, metrics))
+            counts = dict(zip(HEADS, (self.settings.labels_weight, 1.0), strict=True))
         optimizer = build_optimizer(self.settings, stage, len(self.batches(stage.start)))
         optimizer.build(self.trainer.trainable_variables)
-        self.trainer.compile(optimizer=optimizer, loss=loss, weighted_metrics=metrics)
+        goals = {"loss": loss, "loss_weights": counts, "weighted_metrics": metrics}
+        self.trainer.compile(optimizer=optimizer, **goals)
 
     def variables(self) -> list[keras.Variable]:  # all there is to keep
         return [*self.trainer.variables, *self.trainer.optimizer.variables]
@@ -157,7 +162,8 @@ class Run:
         settings, multiple = self.settings, batch_multiple(self.settings.architecture)
         size = max(settings.batch_size // multiple, 1) * multiple
         side, images = side_of(settings, epoch), self.training.images
-        changes = settings.augmentation, settings.mixup, multiple, side
+        changes = settings.augmentation, settings.mixup, multiple, side, settings.smiles
+        changes = *changes, self.training.class_names
         return FaceBatches(images, self.targets, size, (settings.seed, epoch), *changes)
 
 

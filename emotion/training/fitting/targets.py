@@ -20,6 +20,7 @@ from emotion.errors import TrainingError
 from emotion.files import whole_file
 from emotion.model.runtime import apply_temperature
 from emotion.training.data.dataset import Dataset
+from emotion.training.data.votes import csv_rows
 from emotion.training.networks.ensembles import teacher_answers
 from emotion.training.settings import TrainingSettings
 
@@ -39,7 +40,7 @@ def has_votes_head(dataset: Dataset, settings: TrainingSettings) -> bool:
 
 
 def build_targets(
-    dataset: Dataset, settings: TrainingSettings, taught: Sequence[np.ndarray] = ()
+    dataset: Dataset, settings: TrainingSettings, taught: Sequence[np.ndarray | None] = ()
 ) -> Targets:
     """Return what is to be learned from each face; `taught` is what `what_teachers_say`."""
     # One-hot labels, a share of which is spread over all classes (Szegedy et al. 2016)
@@ -53,14 +54,23 @@ def build_targets(
         part = np.float32(1 if settings.votes_as == "distribution" else settings.blend)
         emotion = np.where(has_votes[:, None], part * votes + (1 - part) * emotion, emotion)
     share = np.float32(settings.teacher_share)
-    if taught:
+    if taught and taught[0] is not None:
         emotion = share * taught[0] + (1 - share) * emotion
     once = np.ones(len(dataset), np.float32)
     if not has_votes_head(dataset, settings):
         return Targets((emotion,), (once,))
+    # the class of an extra photograph is what people see in it, so it is learned as votes alone
+    is_extra = has_votes & (False if dataset.names is None else csv_rows(dataset.names) < 0)
     if len(taught) > 1:
+        # They teach one of their classes from another, not that there are no others: these
+        # keep what the teacher sees of them
+        known, seen = votes[is_extra].any(axis=0), taught[1][is_extra]
+        told = votes[is_extra] * seen[:, known].sum(axis=1, keepdims=True)
+        votes = votes.copy()
+        votes[is_extra] = np.where(known, told, seen)
         votes = share * taught[1] + (1 - share) * votes
-    return Targets((emotion, votes), (once, has_votes.astype(np.float32)))
+    weights = (once * ~is_extra, has_votes.astype(np.float32))
+    return Targets((emotion, votes), weights)
 
 
 def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
@@ -71,12 +81,12 @@ def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
 
 def what_teachers_say(
     training: Dataset, validation: Dataset, settings: TrainingSettings
-) -> tuple[np.ndarray, ...]:
+) -> tuple[np.ndarray | None, ...]:
     """Return what the teachers say of the label of each training face and, with their own, of its
-    votes: no array, one or two, (N, classes) float32, rows sum to 1. On the
-    validation faces the teachers are weighed against the other annotation.
+    votes: none, one or two, (N, classes) float32, rows sum to 1; None for a head without a teacher.
+    Where both have one, they are weighed on the validation faces against the other annotation.
     """
-    if not settings.teachers:
+    if not (settings.teachers or settings.votes_teachers):
         return ()
     if not settings.votes_teachers:
         answers = _kept_answers(training, settings, "label")
@@ -84,6 +94,8 @@ def what_teachers_say(
     if not has_votes_head(training, settings):
         expected = "expected --votes as a second head with --votes-teachers"
         raise TrainingError(f"{expected}; received no such votes")
+    if not settings.teachers:
+        return None, _kept_answers(training, settings, "votes")
     faces = (training, validation)
     of_label, of_votes = (
         [_log(_kept_answers(part, settings, head)) for part in faces] for head in ("label", "votes")
