@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -74,8 +75,10 @@ class FaceDetector:
         self.settings = settings
         self._cascades = _Cascades()
         self._places = load_network(FACE_PLACES, ("any", "any", "any", 1))
-        self._refiner = load_network(FACE_REFINER, ("any", REFINER_PX, REFINER_PX, 1))
-        self._verifier = load_network(FACE_VERIFIER, ("any", VERIFIER_PX, VERIFIER_PX, 1))
+        refiner = load_network(FACE_REFINER, ("any", REFINER_PX, REFINER_PX, 1))
+        verifier = load_network(FACE_VERIFIER, ("any", VERIFIER_PX, VERIFIER_PX, 1))
+        self._refine = partial(look_closely, refiner, REFINER_PX)
+        self._verify = partial(look_closely, verifier, VERIFIER_PX)
 
     def __reduce__(self):
         # classifiers and networks cannot be pickled: the other side loads its own
@@ -98,18 +101,18 @@ class FaceDetector:
         closer = [View(grey, 1.0), *views] if views[0].step > 1 else views
         small_step = settings.small_beside_px / PLACE_FACES_PX[1]
         small = [view for view in views if view.step <= small_step]
-        found = self._seen(views[len(small) :], closer)
+        found = self._seen(views[len(small) :], closer, [])
         for view in reversed(small):
             if any(face.box_xywh[2] > 2 * PLACE_FACES_PX[1] * view.step for face in found):
                 break
-            found += self._seen([view], closer)
+            found += self._seen([view], closer, found)
         easy = [
             face
             for face in found
             if face.score > settings.sure_from and abs(face.roll_degrees) < LEAST_ROLL_DEGREES
         ]
         hard = [face for face in found if face not in easy]
-        again = self._verified(closer, hard, settings.doubt[0])
+        again = self._verify(closer, hard, settings.doubt[0])
         sure = merge_boxes(easy + again, settle=lambda face: self._settled(face, closer))
         faces = clip_boxes(sure, grey.shape)
         faces.sort(key=lambda face: (face.box_xywh[:2], face.box_xywh))
@@ -122,22 +125,20 @@ class FaceDetector:
             for face in faces
         )
 
-    def _seen(self, views: Sequence[View], closer: Sequence[View]) -> list[Detection]:
-        """Return what may be faces of the views, after a first look."""
-        settings = self.settings
-        places = [
-            place
-            for view in views
-            for place in find_places(self._places, view, settings.place_threshold)
-        ]
-        least = settings.refiner_threshold
-        maybe = look_closely(self._refiner, REFINER_PX, closer, places, least)
-        return self._verified(closer, unlike(maybe), settings.first_threshold)
-
-    def _verified(
-        self, views: Sequence[View], faces: Sequence[Detection], threshold: float
+    def _seen(
+        self, views: Sequence[View], closer: Sequence[View], found: list[Detection]
     ) -> list[Detection]:
-        return look_closely(self._verifier, VERIFIER_PX, views, faces, threshold)
+        """Return what may be faces of the views, after a first look; less beside a sure face."""
+        settings = self.settings
+        places: list[Detection] = []
+        for view in views:
+            places += find_places(self._places, view, settings.place_threshold)
+        maybe = unlike(self._refine(closer, places, settings.refiner_threshold))
+        likely = [face for face in maybe if face.score > settings.likely_from]
+        seen = self._verify(closer, likely, settings.first_threshold)
+        if any(face.score > settings.sure_from for face in found + seen):
+            return seen
+        return seen + self._verify(closer, maybe[len(likely) :], settings.first_threshold)
 
     def _settled(self, face: Detection, views: Sequence[View]) -> Detection | None:
         """Return a face after what settles doubts: a third look, then the cascades; None for none.
@@ -149,8 +150,7 @@ class FaceDetector:
         if abs(face.roll_degrees) >= MOST_ROLL_DEGREES:
             return None
         if score < highest:
-            (third,) = self._verified(views, [face], -math.inf)
-            score = (score + third.score) / 2
+            score = (score + self._verify(views, [face])[0].score) / 2
         if score > enough:
             return replace(face, score=score)
         size_px = round(CASCADE_FACE_PX * CASCADE_SPREAD)

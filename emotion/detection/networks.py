@@ -126,6 +126,6 @@ def look_closely(
 
 
 def unlike(faces: Sequence[Detection]) -> list[Detection]:
-    """Return the likelier of any two squares that are nearly the same."""
+    """Return the likelier of any two squares that are nearly the same, the likeliest first."""
     boxes, odds = [face.box_xywh for face in faces], [math.exp(face.score) for face in faces]
     return [faces[n] for n in cv2.dnn.NMSBoxes(boxes, odds, 0, SAME_PLACE)]

@@ -12,6 +12,7 @@ class DetectorSettings:
     small_beside_px: int = 48  # smaller faces are not looked for beside one of more than twice this
     place_threshold: float = -1.0  # lowest logit of a place that is looked at
     refiner_threshold: float = -1.0  # lowest logit at a look at low resolution
+    likely_from: float = 0.0  # the same beside a face that is sure at the first look
     first_threshold: float = -2.0  # lowest logit at the first look
     sure_from: float = 9.0  # logit of the first look from which an upright face needs no second
     doubt: tuple[float, float] = (-1.0, 4.0)  # logits of the second look that ask for a third
