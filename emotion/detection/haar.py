@@ -7,6 +7,7 @@ centred, at most three times. Where it then doubts, OpenCV's Haar cascades look,
 a face counts. `benchmarks/face_detection.md` has the measurements behind every default.
 """
 
+import contextlib
 import math
 import threading
 from collections.abc import Sequence
@@ -141,10 +142,7 @@ class FaceDetector:
         return seen + self._verify(closer, maybe[len(likely) :], settings.first_threshold)
 
     def _settled(self, face: Detection, views: Sequence[View]) -> Detection | None:
-        """Return a face after what settles doubts: a third look, then the cascades; None for none.
-
-        The cascades are asked as long as they can still decide.
-        """
+        """Return a face after a third look and, while they decide, the cascades; None for none."""
         score, enough = face.score, self.settings.face_threshold
         lowest, highest = self.settings.doubt
         if abs(face.roll_degrees) >= MOST_ROLL_DEGREES:
@@ -156,6 +154,7 @@ class FaceDetector:
         size_px = round(CASCADE_FACE_PX * CASCADE_SPREAD)
         cut = upright_cut(views, face.box_xywh, CASCADE_SPREAD, face.roll_degrees, size_px)
         start, side = (size_px - CASCADE_FACE_PX) / 2, CASCADE_FACE_PX
+        middle = (start, start, side, side)
         open_weight = sum(weight for _, _, weight in self._cascades.all)
         for cascade, is_mirrored, weight in self._cascades.all:
             if not max(lowest, enough - open_weight) < score <= enough:
@@ -168,7 +167,6 @@ class FaceDetector:
                 minSize=(round(0.72 * side),) * 2,
                 maxSize=(round(1.4 * side),) * 2,
             )
-            middle = (start, start, side, side)
             if any(overlap_of(middle, box)[0] > CASCADE_OVERLAP for box in boxes):
                 score += weight
         return replace(face, score=score) if score > enough else None
@@ -184,11 +182,10 @@ def load_cascades() -> list[tuple["cv2.CascadeClassifier", bool, float]]:
     cascades = {}
     for file, _, _ in CASCADES:
         path = Path(cv2.data.haarcascades) / file
-        try:
+        with contextlib.suppress(cv2.error, SystemError):  # damaged
             cascades[file] = cascades.get(file) or cv2.CascadeClassifier(str(path))
-        except (cv2.error, SystemError) as error:
-            message = f"expected a Haar cascade in {path}; it is damaged: {error}"
-            raise ModelError(message) from error
-        if cascades[file].empty():
-            raise ModelError(f"expected a Haar cascade of OpenCV's wheel at {path}; found none")
+        if file not in cascades or cascades[file].empty():
+            raise ModelError(
+                f"expected a Haar cascade of OpenCV's wheel at {path}; found no good one"
+            )
     return [(cascades[file], is_mirrored, weight) for file, is_mirrored, weight in CASCADES]

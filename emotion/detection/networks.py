@@ -58,14 +58,10 @@ def load_network(path: Path, shape: Sequence[object]) -> Network:
 
 
 def find_places(network: Network, view: View, threshold: float) -> list[Detection]:
-    """Return squares of the photo that may hold faces of the view, the likeliest first.
+    """Return squares of the photo that may hold faces of `PLACE_FACES_PX` of the view.
 
-    Args:
-        network: takes (1, H, W, 1) float32 as `centred` gives it, and gives, for each window, the
-            logit of a face, how far right and down its middle is, and its size in octaves:
-            (1, rows, columns, 4).
-        view: its faces have sides of `PLACE_FACES_PX`.
-        threshold: lowest logit of a window.
+    The network takes (1, H, W, 1) float32 as `centred` gives it, and gives the logit of a face, how
+    far right and down its middle is, and its size in octaves: (1, rows, columns, 4).
     """
     bordered = cv2.copyMakeBorder(view.grey, *[PLACE_BORDER_PX] * 4, cv2.BORDER_REPLICATE)
     answers = network(centred(bordered)[None, :, :, None])[0]
@@ -94,16 +90,11 @@ def look_closely(
     faces: Sequence[Detection],
     threshold: float = -math.inf,
 ) -> list[Detection]:
-    """Return what may be faces with better boxes, the tilt of the head, and logits as scores.
+    """Return the faces above a logit with better boxes, the tilt of the head, and logits as scores.
 
-    Args:
-        network: takes (N, side, side, 1) float32 of mean 0 and spread 1 and gives the logit of a
-            face, how far right and down its middle is, in its sides, its size in octaves, and its
-            tilt: (N, 5).
-        side_px: of what it sees.
-        views: copies of one photo, the largest first.
-        faces: squares to look at, turned upright by their tilt.
-        threshold: only faces with a higher logit are returned.
+    The network takes (N, side, side, 1) float32 of mean 0 and spread 1, the faces turned upright by
+    their tilt, and gives the logit of a face, how far right and down its middle is, in its sides,
+    its size in octaves, and its tilt: (N, 5). The views are of one photo, the largest first.
     """
     if not faces:
         return []

@@ -45,11 +45,8 @@ def upright_cut(
 ) -> np.ndarray:
     """Return what is around a square of the photo, turned upright, (size, size) uint8.
 
-    It comes from the smallest view with nearly enough pixels; beyond the edge the last ones repeat.
-
-    Args:
-        views: copies of one photo, the largest first.
-        spread: the side of the cut, in sides of the square.
+    Its side is `spread` sides of the square. It comes from the smallest view with nearly enough
+    pixels (the largest is the first); beyond the edge the last ones repeat.
     """
     left, top, side, _ = box_xywh
     enough, middle = 1.15 * spread * side / size_px, size_px / 2 - 0.5
