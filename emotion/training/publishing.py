@@ -68,7 +68,6 @@ def publish(
             crowd = with_majority_labels(dataset, Path(settings.votes))
             calibrate(fitted.network, dataset.split("validation"))
             calibrate(fitted.votes_network, crowd.split("validation"))
-            blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
             shift_classes(fitted.votes_network, dataset.class_names, settings.offsets())
             of_labels = (folder / LABELS_FOLDER, "labels", fitted.network)
             heads = [(folder, "votes", fitted.votes_network), of_labels]
@@ -103,13 +102,6 @@ def publish_average(
         stem = folder / settings.name
         finished = _finish(stem, network, class_names, settings, facts, dataset, leaks)
         return publish_finished([finished], folder, settings)[0]
-
-
-def blend_last_layers(network: keras.Model, other: keras.Model, share: float) -> None:
-    """Answer with the weighted geometric mean of two networks that have the same features."""
-    last = network.layers[-1]
-    pairs = zip(last.get_weights(), other.layers[-1].get_weights(), strict=True)
-    last.set_weights([(1 - share) * own + share * theirs for own, theirs in pairs])
 
 
 def shift_classes(

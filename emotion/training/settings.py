@@ -52,9 +52,6 @@ class TrainingSettings:
         choices=("second-head", "distribution", "majority", "blend"),
     )
     blend: float = _row(0.5, "share of the votes in --votes-as blend, the rest the label's", SHARE)
-    labels_share: float = _row(
-        0.2, "share of the labels' answer in the votes' model; more makes it less neutral", SHARE
-    )
     labels_weight: float = _row(1.0, "how much labels count while training beside votes", FROM_0)
     class_offsets: tuple[str, ...] = _row(
         (),

@@ -171,16 +171,6 @@ def test_mirrored_faces_count_where_they_do_not_hurt():
         assert publishing.choose_serving(network, validation)["mirrored"] is False, why
 
 
-def test_blended_last_layer_answers_with_the_geometric_mean():
-    features = keras.Input((3,))
-    one, other = (keras.Model(features, keras.layers.Dense(2, "softmax")(features)) for _ in "ab")
-    given = np.array([[1.0, -2.0, 0.5]], np.float32)
-    expected = one.predict_on_batch(given) ** 0.8 * other.predict_on_batch(given) ** 0.2
-    publishing.blend_last_layers(one, other, 0.2)
-    answer = one.predict_on_batch(given)
-    np.testing.assert_allclose(answer, expected / expected.sum(), rtol=1e-5)
-
-
 def test_offsets_move_the_answers_of_their_classes():
     features = keras.Input((3,))
     network = keras.Model(features, keras.layers.Dense(2, "softmax")(features))
