@@ -68,7 +68,6 @@ def publish(
             crowd = with_majority_labels(dataset, Path(settings.votes))
             calibrate(fitted.network, dataset.split("validation"))
             calibrate(fitted.votes_network, crowd.split("validation"))
-            shift_classes(fitted.votes_network, dataset.class_names, settings.offsets())
             of_labels = (folder / LABELS_FOLDER, "labels", fitted.network)
             heads = [(folder, "votes", fitted.votes_network), of_labels]
         finished = []
@@ -102,18 +101,6 @@ def publish_average(
         stem = folder / settings.name
         finished = _finish(stem, network, class_names, settings, facts, dataset, leaks)
         return publish_finished([finished], folder, settings)[0]
-
-
-def shift_classes(
-    network: keras.Model, class_names: Sequence[str], offsets: Mapping[str, float]
-) -> None:
-    """Add to the logits of classes: a prior unlike the training images' (Menon et al. 2021)."""
-    if unknown := offsets.keys() - {*class_names}:
-        expected = f"expected --class-offsets for classes among {', '.join(class_names)}"
-        raise TrainingError(f"{expected}; received {', '.join(sorted(unknown))}")
-    weights, biases = network.layers[-1].get_weights()
-    shifts = np.array([offsets.get(name, 0.0) for name in class_names], np.float32)
-    network.layers[-1].set_weights([weights, biases + shifts])
 
 
 def calibrate(network: keras.Model, validation: Dataset) -> float:

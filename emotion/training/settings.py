@@ -53,11 +53,6 @@ class TrainingSettings:
     )
     blend: float = _row(0.5, "share of the votes in --votes-as blend, the rest the label's", SHARE)
     labels_weight: float = _row(1.0, "how much labels count while training beside votes", FROM_0)
-    class_offsets: tuple[str, ...] = _row(
-        (),
-        "what to add to the logits of classes in the votes' model, such as surprise=0.5: more lets "
-        "it answer so more often",
-    )
     contempt: bool = _row(False, "keep FER+'s contempt as an eighth class")
     crop_faces: bool = _row(False, "find and crop the face in each image as the app does")
     subject_pattern: str = _row("", "regular expression for people in file names; CK+'s is known")
@@ -146,21 +141,11 @@ class TrainingSettings:
                 raise TrainingError(f"expected {name} {limit[0]}; received {value!r}")
         if not 0 <= self.fold <= self.folds:
             raise TrainingError(f"expected fold from 0 to {self.folds}; received {self.fold}")
-        self.offsets()
         try:
             re.compile(self.subject_pattern)
         except re.error as error:
             expected = "expected subject_pattern a regular expression"
             raise TrainingError(f"{expected}; received {self.subject_pattern!r}") from error
-
-    def offsets(self) -> dict[str, float]:
-        """Return `class_offsets` by class."""
-        try:
-            pairs = (pair.split("=") for pair in self.class_offsets)
-            return {name: float(number) for name, number in pairs}
-        except ValueError as error:
-            received = f"received {' '.join(self.class_offsets)}"
-            raise TrainingError(f"expected class_offsets like surprise=0.5; {received}") from error
 
     def run_folder(self) -> Path:
         return Path(self.runs) / self.name
@@ -207,7 +192,7 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
         if isinstance(default, bool):
             how = {"action": "store_true"}
         elif isinstance(default, tuple):
-            how = {"nargs": "+", "metavar": "VALUE"}
+            how = {"nargs": "+", "metavar": "PATH"}
         elif choices:
             how = {"choices": choices}
         text = f"{setting.metadata['help']} (default: {shown(default)})".replace("%", "%%")

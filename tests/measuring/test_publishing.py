@@ -171,21 +171,6 @@ def test_mirrored_faces_count_where_they_do_not_hurt():
         assert publishing.choose_serving(network, validation)["mirrored"] is False, why
 
 
-def test_offsets_move_the_answers_of_their_classes():
-    features = keras.Input((3,))
-    network = keras.Model(features, keras.layers.Dense(2, "softmax")(features))
-    given, names = np.array([[1.0, -2.0, 0.5]], np.float32), ("happy", "sad")
-    before = network.predict_on_batch(given)[0]
-    offsets = TrainingSettings(class_offsets=("sad=1",)).offsets()
-    publishing.shift_classes(network, names, offsets)
-    odds = network.predict_on_batch(given)[0] / before
-    assert odds[1] / odds[0] == pytest.approx(np.e, rel=1e-4)
-    with pytest.raises(TrainingError, match="joy"):
-        publishing.shift_classes(network, names, {"joy": 1.0})
-    with pytest.raises(TrainingError, match="class_offsets"):
-        TrainingSettings(class_offsets=("sad",))
-
-
 def write_model(stem: Path, seed: int, class_names=EMOTIONS) -> ModelFiles:
     files = write_pair(stem, seed)
     write_card(files, class_names=class_names)
