@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
-import keras
 import numpy as np
 import pytest
 from model_folder import write_card, write_pair
