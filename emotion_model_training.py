@@ -6,22 +6,25 @@ python emotion_model_training.py evaluate models/detection_model --dataset fer20
 """
 
 import argparse
+import signal
 import sys
 
 from emotion.errors import EmotionError
 from emotion.files import stdout_was_closed
-from emotion.training import commands
+from emotion.training import commands, prediction
 from emotion.training.settings import ALL, DATA, SPLITS, add_flags
 
 MODEL = "a model's files without suffix: models/detection_model"
 REPORT = "folder to write pages, figures and tables to"
 SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
+SERVED = {"default": "models/detection_model", "metavar": "MODEL"}
 SPLIT = {"default": "auto", "metavar": "SPLIT"}
 PHOTOS = {"default": "", "metavar": "FOLDER_OR_CSV"}
 LISTS = {"nargs": "+", "default": [], "metavar": "NAME=LIST"}
 PROTOCOLS = ("fer2013", "ferplus", "ferplus8")
-ENSEMBLE = (*DATA, *SPLITS, "models", "name", "overwrite")
-NO_OVERWRITE = [name for name in ALL if name != "overwrite"]
+MEASURED = (*DATA, *SPLITS, "quick")
+ENSEMBLE = (*MEASURED, "models", "name", "overwrite")
+TRIED = [name for name in ALL if name not in ("overwrite", "quick")]
 
 
 def positive(text: str) -> int:
@@ -41,19 +44,37 @@ COMMANDS = (
     ("train", commands.train, ALL, "train a model (the default command)"),
     ("inspect", commands.inspect, DATA, "show a dataset before training"),
     ("download", commands.download, (), "fetch FER2013 from Kaggle"),
-    ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model"),
+    ("predict", prediction.predict, (), "say what a model answers to photos"),
+    ("explain", prediction.explain, (), "show which parts of a face spoke for the answer"),
+    ("evaluate", commands.evaluate, MEASURED, "measure a saved model"),
     ("compare", commands.compare, DATA + SPLITS, "put several models side by side"),
-    ("cross-validate", commands.cross_validate, NO_OVERWRITE, "train and test on each fold"),
-    ("tune", commands.tune, NO_OVERWRITE, "search for the best hyperparameters"),
+    ("cross-validate", commands.cross_validate, TRIED, "train and test on each fold"),
+    ("tune", commands.tune, TRIED, "search for the best hyperparameters"),
     ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
     ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
-    ("renew", commands.renew, DATA + SPLITS, "measure a saved model anew and renew its card"),
+    ("renew", commands.renew, MEASURED, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that
 FLAGS = (
     ("evaluate renew convert", "model", {}, MODEL),
+    (
+        *("predict explain", "photos", {"nargs": "+", "metavar": "PHOTO_OR_FOLDER"}),
+        "photos, folders, patterns or lists (.txt) of them",
+    ),
+    ("predict explain", "--model", SERVED, MODEL),
+    (
+        *("predict explain", "--classes", {"default": "", "metavar": "NAME,NAME"}),
+        "the classes that you expect of the model, in its order; another model is refused",
+    ),
+    (
+        *("predict explain", "--whole", SWITCH),
+        "each image is one face, as in datasets; those of up to 112 pixels a side always are",
+    ),
+    ("predict", "--draw", FOLDER, "folder for the photos with each face boxed and named"),
+    ("explain", "--draw", FOLDER | {"default": "runs/explanations"}, "folder for the pictures"),
+    ("explain", "--emotion", {"metavar": "NAME"}, "what to look for; without it, the answer"),
     ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
@@ -117,7 +138,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"emotion_model_training: {words}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
+        print(
+            "\nInterrupted; what was finished is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -143,4 +167,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended_by = []
+
+    def end(number, frame) -> None:
+        """Let `kill`, `timeout` and a container's stop keep what is finished, as Ctrl-C does."""
+        ended_by.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, end)
+    code = main()
+    sys.exit(128 + ended_by[0] if ended_by and code == 130 else code)

@@ -170,9 +170,25 @@ class Card:
         return [(term, text) for term, text in facts.items() if text]
 
     def settings(self) -> list[tuple[str, str]]:
-        """Return (name, value) of each setting of the training."""
-        settings = part(self.content, "settings")
-        return [(str(name).replace("_", " "), str(value)) for name, value in settings.items()]
+        """Return (name, value) of each setting that had a part in the training."""
+        values = part(self.content, "settings")
+        votes_as = values.get("votes_as") if self.votes else ""
+        is_imagenet = str(values.get("weights")).endswith(("imagenet", ".h5"))
+        is_used = {  # not what is off or empty, nor what only matters beside that
+            "seed": True,
+            "folds": values.get("fold"),
+            "votes_as": votes_as,
+            "blend": votes_as == "blend",
+            "labels_share": votes_as == "second-head",
+            "smallest_side": values.get("smallest_side") != 48,
+            **dict.fromkeys(("teacher_share", "teacher_temperature"), values.get("teachers")),
+            **dict.fromkeys(("frozen_epochs", "fine_tuning_rate"), is_imagenet),
+        }
+        return [
+            (str(name).replace("_", " "), _shown(value))
+            for name, value in values.items()
+            if is_used.get(name, value)
+        ]
 
 
 def part(content: Mapping, key: str) -> Mapping:
@@ -188,6 +204,10 @@ def _count(content: Mapping, key: str) -> int | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _text(value: object) -> str:

@@ -4,12 +4,15 @@ Corruptions as in Hendrycks & Dietterich 2019, "Benchmarking neural network robu
 corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from emotion.model.runtime import EmotionModel
+from emotion.text import counted
 from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import Evaluation, evaluate_model
 from emotion.training.measuring.selective import measure_agreement
@@ -91,25 +94,46 @@ class SplitResult:
 
 
 def measure_split(
-    model: EmotionModel, split: Dataset, robustness: bool = True, voted: Dataset | None = None
+    model: EmotionModel,
+    split: Dataset,
+    robustness: bool = True,
+    voted: Dataset | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> SplitResult:
-    """Measure a model on a split; `voted` are its images with all votes. Raises DatasetError."""
-    return SplitResult(
-        evaluation=evaluate_model(model, split),
-        one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
-        robustness=measure_robustness(model, split) if robustness else (),
-        images=split.images,
-        names=split.names,
-        agreement=None if voted is None else measure_agreement(model, voted),
-    )
+    """Measure a model on a split; `voted` are its images with all votes. Raises DatasetError.
+
+    `tell` is called with a line before each measurement.
+    """
+    images = counted(len(split), "image")
+    tell(f"{images}, answered as photos are")
+    evaluation, one_crop, agreement = evaluate_model(model, split), None, None
+    if model.serving.mirrored:
+        tell(f"{images} without the mirror image")
+        one_crop = evaluate_model(model, split, one_crop=True)
+    if voted is not None:
+        tell(f"{counted(len(voted), 'image')} beside all votes")
+        agreement = measure_agreement(model, voted)
+    rows = measure_robustness(model, split, tell) if robustness else ()
+    return SplitResult(evaluation, one_crop, rows, split.images, split.names, agreement)
 
 
-def wrong_samples(result: SplitResult) -> list[dict]:
-    """Return rows about the surest mistakes, at most `SAMPLE_COUNT`; `votes` by class."""
+def surest_samples(result: SplitResult, right: bool) -> list[dict]:
+    """Return rows about the surest right or wrong answers, at most `SAMPLE_COUNT`.
+
+    Of the right ones each class has as many as there are, not only the one that is known best.
+    `votes` are by class.
+    """
     evaluation, samples = result.evaluation, []
     classes, answers = evaluation.class_names, evaluation.predictions
     order = np.argsort(-evaluation.confidence, kind="stable")
-    for position in order[~evaluation.right[order]][:SAMPLE_COUNT].tolist():
+    order = order[evaluation.right[order] == right].tolist()
+    if right:
+        seen, ranks = Counter(), {}
+        for position in order:
+            ranks[position] = seen[answers[position]]
+            seen[answers[position]] += 1
+        order.sort(key=ranks.get)
+    for position in order[:SAMPLE_COUNT]:
         votes = () if evaluation.votes is None else evaluation.votes[position].tolist()
         ranked = sorted(zip(classes, votes, strict=False), key=lambda vote: -vote[1])
         samples.append(
@@ -126,7 +150,9 @@ def wrong_samples(result: SplitResult) -> list[dict]:
     return samples
 
 
-def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[dict, ...]:
+def measure_robustness(
+    model: EmotionModel, dataset: Dataset, tell: Callable[[str], None] = lambda line: None
+) -> tuple[dict, ...]:
     """Measure the accuracy under every corruption at every level, and first without any.
 
     Of a dataset of more than `CORRUPTED_IMAGES`, so many are taken. `accuracy_one_crop`, without
@@ -145,6 +171,7 @@ def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[dict, ...
 
     measure(UNCHANGED, "", "as in the dataset", sample.images)
     for name, (change, strengths, description) in CORRUPTIONS.items():
+        tell(f"{counted(len(sample), 'image')} made worse: {name}")
         for level, strength in zip(LEVELS, strengths, strict=True):
             measure(name, level, description.format(strength), change(sample.images, strength))
     return tuple(rows)

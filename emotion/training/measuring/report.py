@@ -22,9 +22,11 @@ from emotion.labels import EMOJI
 from emotion.model.card import SPLITS, Card
 from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
-from emotion.text import counted, data_url, decimal, share, table
+from emotion.text import NOTHING, counted, data_url, decimal, share, table
+from emotion.training.data.dataset import Dataset
 from emotion.training.measuring import report_figures
-from emotion.training.measuring.measurement import SplitResult, wrong_samples
+from emotion.training.measuring.evaluation import Evaluation
+from emotion.training.measuring.measurement import SplitResult, surest_samples
 from emotion.training.measuring.report_figures import DARK, draw
 
 CONFIDENT_COVERAGE = 0.8
@@ -43,6 +45,12 @@ def write_report(
     drawn = None
     if history:
         write_csv(folder / "history.csv", history)
+        head = tuple(history[0])
+        rows = [row.values() for row in history]
+        cells = [[NOTHING if value is None else f"{value:.5g}" for value in row] for row in rows]
+        kept = f"Selected epoch: {selected_epoch}" if selected_epoch else ""
+        with whole_file(folder / "epochs.txt") as part:
+            part.write_text("\n".join([*table(head, cells), kept]) + "\n", encoding="utf-8")
         write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
         drawn = _picture(folder / "curves.png", report_figures.curves, history, selected_epoch)
     card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
@@ -84,7 +92,7 @@ def summary_lines(result: SplitResult) -> list[str]:
         f"expected calibration error {figures['expected_calibration_error']:.3f}",
     ]
     if len(evaluation.class_names) > 2:
-        lines.append(f"label among the two best answers {figures['top_2_accuracy']:.2%}")
+        lines.append(f"top-2 accuracy {figures['top_2_accuracy']:.2%}")
     lines.append(
         f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out "
         f"(those below {confident['threshold']:.0%})"
@@ -144,6 +152,8 @@ def write_split(folder: Path, result: SplitResult) -> dict:
         "agreement": (result.agreement or {}).get("said"),
     }
     for name, rows in tables.items():
+        for old in (f"{name}.csv", f"{name}.png"):  # of an earlier report into this folder
+            (folder / old).unlink(missing_ok=True)
         if rows:
             write_csv(folder / f"{name}.csv", rows)
     figures = {  # each a function, and its arguments but the palette
@@ -155,13 +165,17 @@ def write_split(folder: Path, result: SplitResult) -> dict:
         figures["robustness"] = (report_figures.robustness, result.robustness)
     for name, figure in figures.items():
         write_figure(folder / f"{name}.png", draw(*figure))
-    mistakes, rows = wrong_samples(result), []
-    for sample in mistakes:
-        votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
-        row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
-        rows.append({key: row[key] for key in row if key != "image"})
-    write_csv(folder / "samples_wrong.csv", rows)
-    write_figure(folder / "samples_wrong.png", draw(report_figures.sample_sheet, mistakes))
+    samples = {name: surest_samples(result, name == "right") for name in ("wrong", "right")}
+    for kind, shown in samples.items():
+        rows = []
+        for sample in shown:
+            votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
+            row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
+            rows.append({key: row[key] for key in row if key != "image"})
+        write_csv(folder / f"samples_{kind}.csv", rows)
+        sheet = draw(report_figures.sample_sheet, shown, f"Surest {kind} answers")
+        write_figure(folder / f"samples_{kind}.png", sheet)
+    mistakes = samples["wrong"]
     return {
         "prefix": f"{folder.name}-",
         "title": f"{folder.name.replace('_', ' ').capitalize()} images",
@@ -171,13 +185,31 @@ def write_split(folder: Path, result: SplitResult) -> dict:
             for name in SHOWN
             if name in figures
         },
-        "mistakes": [
-            (sample, data_url(cv2.imencode(".png", sample["image"])[1].tobytes()))
-            for sample in mistakes
-        ],
+        "samples": {
+            kind: [(sample, _face_url(sample["image"])) for sample in shown]
+            for kind, shown in samples.items()
+        },
         "voted": sum(bool(sample["votes"]) for sample in mistakes),
         "voters_agree": sum(map(_voters_agree, mistakes)),
     }
+
+
+def write_predictions(path: Path, split: Dataset, evaluation: Evaluation) -> None:
+    """Write a row an image, from which the figures can be computed again."""
+    classes, rows = evaluation.class_names, []
+    for place, label in enumerate(evaluation.labels):
+        name = place if split.names is None else split.names[place]
+        row = {"file": name, "split": split.splits[place], "label": classes[label]}
+        row["answer"] = classes[evaluation.predictions[place]]
+        values = evaluation.probabilities[place].tolist()
+        row |= zip((f"probability_{name}" for name in classes), values, strict=True)
+        if evaluation.votes is not None:
+            shares = evaluation.votes[place].tolist()
+            row |= zip((f"votes_{name}" for name in classes), shares, strict=True)
+        if evaluation.twins is not None:
+            row["also_in_training"] = int(evaluation.twins[place])
+        rows.append(row)
+    write_csv(path, rows)
 
 
 def _voters_agree(sample: dict) -> bool:
@@ -185,6 +217,10 @@ def _voters_agree(sample: dict) -> bool:
     votes = sample["votes"]
     mine = votes.get(sample["answer"], 0)
     return mine > 0 and sum(part >= mine for part in votes.values()) == 1
+
+
+def _face_url(image: np.ndarray) -> str:
+    return data_url(cv2.imencode(".png", image)[1].tobytes())
 
 
 def _picture(light: Path, *figure) -> dict:
