@@ -187,7 +187,7 @@ class Card:
         return [
             (str(name).replace("_", " "), _shown(value))
             for name, value in values.items()
-            if is_used.get(name, value)
+            if is_used.get(name, value not in ("", "none") and value)
         ]
 
 

@@ -16,7 +16,7 @@ from emotion.detection.crop import crop_face
 from emotion.drawing import annotate
 from emotion.errors import ImageError, TrainingError
 from emotion.explain import explain as explain_face
-from emotion.faces import verdict
+from emotion.faces import short_verdict
 from emotion.files import user_path, write_csv
 from emotion.images.decoding import Photo
 from emotion.images.encoding import write_image
@@ -56,13 +56,14 @@ def predict(options: argparse.Namespace) -> None:
             name, faces = printable(file.name), [sight.face for sight in sights]
             for number, face in enumerate(faces, 1):
                 shares = map(percent, face.probabilities.values())
-                rows.append((name, str(number), verdict(face), *shares))
+                rows.append((name, str(number), short_verdict(face), *shares))
             if not faces:
                 rows.append((name, "", "no face found", *[""] * (len(head) - 3)))
             if options.draw:
                 _write(Path(options.draw), file.name, files, _drawn(reader, photo, faces))
-    finally:  # Ctrl-C too
-        print(*table(head, rows), sep="\n")
+    finally:  # at Ctrl-C too
+        if rows:
+            print(*table(head, rows), sep="\n")
 
 
 def explain(options: argparse.Namespace) -> None:
@@ -83,9 +84,9 @@ def explain(options: argparse.Namespace) -> None:
                 cells = (printable(file.name), str(number), emotion, *map(percent, shown.values()))
                 lines.append((*cells, "yes" if told.holds else "no"))
     finally:
-        head = ("photo", "face", "emotion", "whole face", "parts hidden", "as much elsewhere")
-        print(*table((*head, "holds"), lines), sep="\n")
         if rows:
+            head = ("photo", "face", "emotion", "whole face", "parts hidden", "as much elsewhere")
+            print(*table((*head, "holds"), lines), sep="\n")
             write_csv(folder / "explanations.csv", rows)
             held = f"on {sum(row['holds'] for row in rows):,} of {counted(len(rows), 'face')}"
             print(f"The outlined parts lower the probability more than others {held}")

@@ -228,3 +228,31 @@ def test_a_broken_pipe_elsewhere_and_an_interruption_are_told(monkeypatch, capsy
         monkeypatch.setattr(commands, "read_for_training", Mock(side_effect=error))
         assert run(["--models", str(tmp_path)]) == code
         assert word in capsys.readouterr().err
+
+
+def test_kill_ends_in_one_line_and_its_own_exit_code(tmp_path):
+    code = f"""if True:
+        import runpy, sys, time
+        from emotion.training import commands
+        commands.inspect = lambda options: (print("on", flush=True), time.sleep(60))
+        sys.argv = ["x", "inspect"]
+        runpy.run_path({emotion_model_training.__file__!r}, run_name="__main__")
+    """
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    root = Path(emotion_model_training.__file__).parent
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, text=True, **pipes) as process:
+        assert process.stdout.readline() == "on\n"
+        process.terminate()
+        (line,) = process.stderr.read().strip().splitlines()
+    assert ("same command" in line, process.returncode) == (True, 143)
+
+
+def test_quick_measures_no_pictures_made_worse(trained, tmp_path, capsys):
+    stem, data = trained / "models" / "detection_model", ["--dataset", f"{trained}/data"]
+    for more, has_them in ((["--quick"], False), ([], True), (["--quick"], False)):
+        report = ["--report", f"{tmp_path}/report", *more]
+        assert run(["evaluate", str(stem), *data, *report]) == 0
+        assert ("made worse" in capsys.readouterr().err) == has_them
+        assert (tmp_path / "report" / "test" / "robustness.csv").exists() == has_them
+        assert (tmp_path / "report" / "test" / "robustness.png").exists() == has_them
+    assert (tmp_path / "report" / "predictions.csv").exists()
