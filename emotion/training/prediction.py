@@ -75,18 +75,25 @@ def explain(options: argparse.Namespace) -> None:
             for number, sight in enumerate(sights, 1):
                 emotion = options.emotion or sight.face.emotion
                 told = explain_face(reader.model, sight.crop, emotion)
-                picture = Path(file.name).with_suffix(f".{number}.png").as_posix()
-                _write(folder, picture, files, np.asarray(told.to_image(side=DRAWN_PX)))
+                _write(
+                    folder,
+                    f"{file.name}.{number}.png",
+                    files,
+                    np.asarray(told.to_image(side=DRAWN_PX)),
+                )
                 row = {"photo": file.name, "face": number, "emotion": emotion}
                 shown = {"whole": told.before, "parts_hidden": told.hidden}
                 shown |= {"hidden_elsewhere": told.elsewhere}
                 rows.append(row | shown | {"holds": int(told.holds)})
                 cells = (printable(file.name), str(number), emotion, *map(percent, shown.values()))
                 lines.append((*cells, "yes" if told.holds else "no"))
+            if not sights:
+                lines.append((printable(file.name), "", "no face found", "", "", "", ""))
     finally:
-        if rows:
+        if lines:
             head = ("photo", "face", "emotion", "whole face", "parts hidden", "as much elsewhere")
             print(*table((*head, "holds"), lines), sep="\n")
+        if rows:
             write_csv(folder / "explanations.csv", rows)
             held = f"on {sum(row['holds'] for row in rows):,} of {counted(len(rows), 'face')}"
             print(f"The outlined parts lower the probability more than others {held}")
@@ -138,9 +145,9 @@ def _drawn(reader: ImageReader, photo: Photo, faces: Sequence) -> np.ndarray:
     """Return a photo with its faces marked; one that is a face alone large, beside its bars."""
     if not reader.is_face(photo):
         return annotate(photo.full, faces, bars=True)
-    scale = DRAWN_PX / max(photo.size_wh)
+    scale = max(1.0, DRAWN_PX / max(photo.size_wh))
     image = cv2.resize(photo.full, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    image = cv2.copyMakeBorder(image, 0, 0, 0, DRAWN_PX // 2, cv2.BORDER_CONSTANT)
+    image = cv2.copyMakeBorder(image, 0, 0, 0, image.shape[1] // 2, cv2.BORDER_CONSTANT)
     boxes = [tuple(round(scale * value) for value in face.box_xywh) for face in faces]
     pairs = zip(faces, boxes, strict=True)
     return annotate(image, [replace(face, box_xywh=box) for face, box in pairs], bars=True)
