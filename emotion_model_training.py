@@ -17,6 +17,7 @@ from emotion.training.settings import ALL, DATA, SPLITS, add_flags
 MODEL = "a model's files without suffix: models/detection_model"
 REPORT = "folder to write pages, figures and tables to"
 SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
+MANY, NAMES = {"nargs": "+", "metavar": "PHOTO"}, {"default": "", "metavar": "NAME,NAME"}
 SERVED = {"default": "models/detection_model", "metavar": "MODEL"}
 SPLIT = {"default": "auto", "metavar": "SPLIT"}
 PHOTOS = {"default": "", "metavar": "FOLDER_OR_CSV"}
@@ -59,22 +60,13 @@ COMMANDS = (
 # commands, flag, how it is read, one line of help; a default is added to that
 FLAGS = (
     ("evaluate renew convert", "model", {}, MODEL),
-    (
-        *("predict explain", "photos", {"nargs": "+", "metavar": "PHOTO_OR_FOLDER"}),
-        "photos, folders, patterns or lists (.txt) of them",
-    ),
+    ("predict explain", "photos", MANY, "photos, folders, patterns or lists (.txt) of them"),
     ("predict explain", "--model", SERVED, MODEL),
-    (
-        *("predict explain", "--classes", {"default": "", "metavar": "NAME,NAME"}),
-        "the classes that you expect of the model, in its order; another model is refused",
-    ),
-    (
-        *("predict explain", "--whole", SWITCH),
-        "each image is one face, as in datasets; those of up to 112 pixels a side always are",
-    ),
-    ("predict", "--draw", FOLDER, "folder for the photos with each face boxed and named"),
-    ("explain", "--draw", FOLDER | {"default": "runs/explanations"}, "folder for the pictures"),
-    ("explain", "--emotion", {"metavar": "NAME"}, "what to look for; without it, the answer"),
+    ("predict explain", "--classes", NAMES, "its classes in order; refuse a model of others"),
+    ("predict explain", "--whole", SWITCH, "each image is one face; up to 112 pixels it always is"),
+    ("predict", "--draw", FOLDER, "where to put the photos with each face boxed and named"),
+    ("explain", "--draw", FOLDER | {"default": "runs/explanations"}, "where to put the pictures"),
+    ("explain", "--emotion", {"metavar": "NAME"}, "what to look for in place of the answer"),
     ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
@@ -138,10 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"emotion_model_training: {words}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted; what was finished is kept, and the same command goes on from there",
-            file=sys.stderr,
-        )
+        print("\nInterrupted; the same command goes on from what was finished", file=sys.stderr)
         return 130
     return 0
 
@@ -167,14 +156,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    ended_by = []
+    killed = []
 
-    def end(number, frame) -> None:
-        """Let `kill`, `timeout` and a container's stop keep what is finished, as Ctrl-C does."""
-        ended_by.append(number)
+    def end(number, frame) -> None:  # `kill`, `timeout`, a container's stop: as at Ctrl-C
+        killed.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, end)
     code = main()
-    sys.exit(128 + ended_by[0] if ended_by and code == 130 else code)
+    sys.exit(128 + signal.SIGTERM if killed and code == 130 else code)

@@ -154,20 +154,18 @@ class Card:
         values = part(self.content, "settings")
         votes_as = values.get("votes_as") if self.votes else ""
         is_imagenet = str(values.get("weights")).endswith(("imagenet", ".h5"))
-        is_used = {  # not what is off or empty, nor what only matters beside that
-            "seed": True,
-            "folds": values.get("fold"),
-            "votes_as": votes_as,
-            "blend": votes_as == "blend",
-            "labels_share": votes_as == "second-head",
-            "smallest_side": values.get("smallest_side") != 48,
-            **dict.fromkeys(("teacher_share", "teacher_temperature"), values.get("teachers")),
-            **dict.fromkeys(("frozen_epochs", "fine_tuning_rate"), is_imagenet),
+        used = {"seed": True, "folds": values.get("fold"), "votes_as": votes_as}
+        used |= {"blend": votes_as == "blend", "labels_share": votes_as == "second-head"}
+        used |= {"smallest_side": values.get("smallest_side") != 48}
+        used |= dict.fromkeys(("teacher_share", "teacher_temperature"), values.get("teachers"))
+        used |= dict.fromkeys(("frozen_epochs", "fine_tuning_rate"), is_imagenet)
+        shown = {  # what is off or empty had no part, nor what matters with that alone
+            str(name).replace("_", " "): value
+            for name, value in values.items()
+            if used.get(name, value not in ("", "none") and value)
         }
         return [
-            (str(name).replace("_", " "), _shown(value))
-            for name, value in values.items()
-            if is_used.get(name, value not in ("", "none") and value)
+            (k, " ".join(map(str, v)) if isinstance(v, list) else str(v)) for k, v in shown.items()
         ]
 
 
@@ -184,10 +182,6 @@ def _count(content: Mapping, key: str) -> int | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _text(value: object) -> str:

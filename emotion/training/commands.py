@@ -123,7 +123,8 @@ def evaluate(options: argparse.Namespace) -> None:
     _print_measured(options, summary, model, about, notes, lines)
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
-        write_predictions(path.with_name("predictions.csv"), split, result.evaluation)
+        given = result.evaluation, split.names, split.splits
+        write_predictions(path.with_name("predictions.csv"), *given)
         print(f"\nWrote {path} and predictions.csv", file=sys.stderr)
 
 

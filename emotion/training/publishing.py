@@ -234,10 +234,8 @@ def _measure(
     for name in dataset.split_names():
         if name != "train":
             everyone = None if voted is None else voted.split(name)
-            worsened = name != "validation" and not quick
-            tell = partial(say, f"Measuring {name.replace('_', ' ')}:")
-            given = served, dataset.split(name), worsened, everyone, tell
-            results[name] = measure_split(*given)
+            worsened, tell = name != "validation" and not quick, partial(say, f"Measuring {name}:")
+            results[name] = measure_split(served, dataset.split(name), worsened, everyone, tell)
     card["metrics"] = {
         name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
         for name, result in results.items()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from shell_stand_ins import portrait
-from training_data import encode, make_image, put, read_csv
+from training_data import encode, make_image, put
 
 import emotion_model_training
 from emotion.images.encoding import write_image
@@ -48,15 +48,11 @@ def test_photos_are_searched_for_faces(tiny_model, tmp_path, capsys):
         assert capsys.readouterr().out.count("%") == faces * len(EMOTIONS)
 
 
-def test_explain_writes_a_picture_a_face_and_a_table(images, tiny_model, tmp_path, capsys):
+def test_explain_writes_a_picture_a_face(images, tiny_model, tmp_path, capsys):
     where = ["--model", str(tiny_model), "--draw", f"{tmp_path}/why", "--emotion", "sad"]
     assert run(["explain", str(images), *where]) == 0
-    assert "3 faces" in capsys.readouterr().out
-    rows = read_csv(tmp_path / "why" / "explanations.csv")
-    assert [(row["photo"], row["emotion"]) for row in rows] == [
-        (f"{n}/1.png", "sad") for n in range(3)
-    ]
-    assert all(0 <= float(row["parts_hidden"]) <= 1 for row in rows)
+    _, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [[f"{n}/1.png", "1", "sad"] for n in range(3)]
     Image.open(tmp_path / "why" / "0" / "1.png.1.png").verify()
 
 

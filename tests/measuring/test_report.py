@@ -194,7 +194,7 @@ def test_samples_of_mistakes_the_surest_first(stand_in_model):
     assert wrong[1]["votes"] == {}
     told = []
     many = measurement.measure_split(
-        stand_in_model, make_dataset(400, 0, 0), robustness=False, tell=told.append
+        stand_in_model, make_dataset(400, 0, 0), False, None, told.append
     )
     assert [line.split()[0] for line in told] == ["400"], "a line for each measurement"
     assert len(measurement.surest_samples(many, right=False)) == measurement.SAMPLE_COUNT
@@ -208,7 +208,7 @@ def test_samples_of_mistakes_the_surest_first(stand_in_model):
 
 def test_every_figure_of_the_answers_can_be_computed_from_predictions_csv(tmp_path, split):
     evaluation = measurement.measure_split(MODEL, split, robustness=False).evaluation
-    write_predictions(tmp_path / "p.csv", split, evaluation)
+    write_predictions(tmp_path / "p.csv", evaluation, split.names, split.splits)
     rows = read_csv(tmp_path / "p.csv")
     assert (rows[0]["file"], rows[0]["split"], len(rows)) == ("test/0.png", "test", 70)
     labels = np.array([EMOTIONS.index(row["label"]) for row in rows])

@@ -224,12 +224,9 @@ def mirrored(model: EmotionModel) -> EmotionModel:
 
 
 def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
-    """Return what `predict` answers to batches of (N, 48, 48) uint8 images, N above 0.
-
-    A large network takes minutes, so how far it is shows on stderr.
-    """
+    """Return what `predict` answers to batches of (N, 48, 48) uint8 images, N above 0."""
     batches = []
-    with progress_bar("images", len(images), sys.stderr) as show:
+    with progress_bar("images", len(images), sys.stderr) as show:  # large networks take minutes
         for start in range(0, len(images), BATCH_SIZE):
             show(start)
             faces = images[start : start + BATCH_SIZE, ..., None].astype(np.float32) / 255

@@ -4,9 +4,8 @@ Corruptions as in Hendrycks & Dietterich 2019, "Benchmarking neural network robu
 corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import cv2
 import numpy as np
@@ -94,45 +93,37 @@ class SplitResult:
 
 
 def measure_split(
-    model: EmotionModel,
-    split: Dataset,
-    robustness: bool = True,
-    voted: Dataset | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    model: EmotionModel, split: Dataset, robustness=True, voted=None, tell=lambda line: None
 ) -> SplitResult:
-    """Measure a model on a split; `voted` are its images with all votes. Raises DatasetError.
+    """Measure a model on a split; `voted`, a Dataset, are its images with all votes.
 
-    `tell` is called with a line before each measurement.
+    `tell` is called with a line before each measurement. Raises DatasetError.
     """
-    images = counted(len(split), "image")
-    tell(f"{images}, answered as photos are")
-    evaluation, one_crop, agreement = evaluate_model(model, split), None, None
-    if model.serving.mirrored:
-        tell(f"{images} without the mirror image")
-        one_crop = evaluate_model(model, split, one_crop=True)
-    if voted is not None:
-        tell(f"{counted(len(voted), 'image')} beside all votes")
-        agreement = measure_agreement(model, voted)
-    rows = measure_robustness(model, split, tell) if robustness else ()
-    return SplitResult(evaluation, one_crop, rows, split.images, split.names, agreement)
+    images, is_mirrored = counted(len(split), "image"), model.serving.mirrored
+    tell(f"{images}, as photos are answered" + " and with one crop" * is_mirrored)
+    return SplitResult(
+        evaluation=evaluate_model(model, split),
+        one_crop=evaluate_model(model, split, one_crop=True) if is_mirrored else None,
+        robustness=measure_robustness(model, split, tell) if robustness else (),
+        images=split.images,
+        names=split.names,
+        agreement=None if voted is None else measure_agreement(model, voted),
+    )
 
 
 def surest_samples(result: SplitResult, right: bool) -> list[dict]:
     """Return rows about the surest right or wrong answers, at most `SAMPLE_COUNT`.
 
-    Of the right ones each class has as many as there are, not only the one that is known best.
-    `votes` are by class.
+    Of the right ones each class has its turn, not only the one that is known best. `votes` are by
+    class.
     """
     evaluation, samples = result.evaluation, []
     classes, answers = evaluation.class_names, evaluation.predictions
     order = np.argsort(-evaluation.confidence, kind="stable")
     order = order[evaluation.right[order] == right].tolist()
     if right:
-        seen, ranks = Counter(), {}
-        for position in order:
-            ranks[position] = seen[answers[position]]
-            seen[answers[position]] += 1
-        order.sort(key=ranks.get)
+        by_class = [[at for at in order if answers[at] == k] for k in range(len(classes))]
+        order = [at for turn in zip_longest(*by_class) for at in turn if at is not None]
     for position in order[:SAMPLE_COUNT]:
         votes = () if evaluation.votes is None else evaluation.votes[position].tolist()
         ranked = sorted(zip(classes, votes, strict=False), key=lambda vote: -vote[1])
@@ -151,7 +142,7 @@ def surest_samples(result: SplitResult, right: bool) -> list[dict]:
 
 
 def measure_robustness(
-    model: EmotionModel, dataset: Dataset, tell: Callable[[str], None] = lambda line: None
+    model: EmotionModel, dataset: Dataset, tell=lambda line: None
 ) -> tuple[dict, ...]:
     """Measure the accuracy under every corruption at every level, and first without any.
 
@@ -171,7 +162,7 @@ def measure_robustness(
 
     measure(UNCHANGED, "", "as in the dataset", sample.images)
     for name, (change, strengths, description) in CORRUPTIONS.items():
-        tell(f"{counted(len(sample), 'image')} made worse: {name}")
+        tell(f"{counted(len(sample), 'image')} made worse by {name}")
         for level, strength in zip(LEVELS, strengths, strict=True):
             measure(name, level, description.format(strength), change(sample.images, strength))
     return tuple(rows)

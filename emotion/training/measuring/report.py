@@ -7,6 +7,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,6 @@ from emotion.model.card import SPLITS, Card
 from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
 from emotion.text import NOTHING, counted, data_url, decimal, share, table
-from emotion.training.data.dataset import Dataset
 from emotion.training.measuring import report_figures
 from emotion.training.measuring.evaluation import Evaluation
 from emotion.training.measuring.measurement import SplitResult, surest_samples
@@ -45,12 +45,10 @@ def write_report(
     drawn = None
     if history:
         write_csv(folder / "history.csv", history)
-        head = tuple(history[0])
-        rows = [row.values() for row in history]
-        cells = [[NOTHING if value is None else f"{value:.5g}" for value in row] for row in rows]
-        kept = f"Selected epoch: {selected_epoch}" if selected_epoch else ""
+        rows = [[NOTHING if v is None else f"{v:.5g}" for v in row.values()] for row in history]
+        lines = [*table(tuple(history[0]), rows), f"Selected epoch: {selected_epoch}", ""]
         with whole_file(folder / "epochs.txt") as part:
-            part.write_text("\n".join([*table(head, cells), kept]) + "\n", encoding="utf-8")
+            part.write_text("\n".join(lines), encoding="utf-8")
         write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
         drawn = _picture(folder / "curves.png", report_figures.curves, history, selected_epoch)
     card, verdict = Card(model.card), {"thresholds": None, "verdict": None}
@@ -175,7 +173,7 @@ def write_split(folder: Path, result: SplitResult) -> dict:
         write_csv(folder / f"samples_{kind}.csv", rows)
         sheet = draw(report_figures.sample_sheet, shown, f"Surest {kind} answers")
         write_figure(folder / f"samples_{kind}.png", sheet)
-    mistakes = samples["wrong"]
+    mistakes, encode = samples["wrong"], partial(cv2.imencode, ".png")
     return {
         "prefix": f"{folder.name}-",
         "title": f"{folder.name.replace('_', ' ').capitalize()} images",
@@ -186,7 +184,7 @@ def write_split(folder: Path, result: SplitResult) -> dict:
             if name in figures
         },
         "samples": {
-            kind: [(sample, _face_url(sample["image"])) for sample in shown]
+            kind: [(one, data_url(encode(one["image"])[1].tobytes())) for one in shown]
             for kind, shown in samples.items()
         },
         "voted": sum(bool(sample["votes"]) for sample in mistakes),
@@ -194,22 +192,22 @@ def write_split(folder: Path, result: SplitResult) -> dict:
     }
 
 
-def write_predictions(path: Path, split: Dataset, evaluation: Evaluation) -> None:
-    """Write a row an image, from which the figures can be computed again."""
-    classes, rows = evaluation.class_names, []
-    for place, label in enumerate(evaluation.labels):
-        name = place if split.names is None else split.names[place]
-        row = {"file": name, "split": split.splits[place], "label": classes[label]}
-        row["answer"] = classes[evaluation.predictions[place]]
-        values = evaluation.probabilities[place].tolist()
-        row |= zip((f"probability_{name}" for name in classes), values, strict=True)
-        if evaluation.votes is not None:
-            shares = evaluation.votes[place].tolist()
-            row |= zip((f"votes_{name}" for name in classes), shares, strict=True)
-        if evaluation.twins is not None:
-            row["also_in_training"] = int(evaluation.twins[place])
-        rows.append(row)
-    write_csv(path, rows)
+def write_predictions(path: Path, evaluation: Evaluation, names, splits) -> None:
+    """Write a row an image, from which the figures can be computed again; `names` may be None."""
+    classes = np.array(evaluation.class_names)
+    columns = {
+        "file": range(len(splits)) if names is None else names,
+        "split": splits,
+        "label": classes[evaluation.labels],
+        "answer": classes[evaluation.predictions],
+    }
+    for kind, values in (("probability", evaluation.probabilities), ("votes", evaluation.votes)):
+        if values is not None:
+            columns |= zip((f"{kind}_{name}" for name in classes), values.T.tolist(), strict=True)
+    if evaluation.twins is not None:
+        columns["also_in_training"] = evaluation.twins.astype(int)
+    cells = zip(*columns.values(), strict=True)
+    write_csv(path, [dict(zip(columns, row, strict=True)) for row in cells])
 
 
 def _voters_agree(sample: dict) -> bool:
@@ -217,10 +215,6 @@ def _voters_agree(sample: dict) -> bool:
     votes = sample["votes"]
     mine = votes.get(sample["answer"], 0)
     return mine > 0 and sum(part >= mine for part in votes.values()) == 1
-
-
-def _face_url(image: np.ndarray) -> str:
-    return data_url(cv2.imencode(".png", image)[1].tobytes())
 
 
 def _picture(light: Path, *figure) -> dict:
