@@ -206,16 +206,19 @@ def test_samples_of_mistakes_the_surest_first(stand_in_model):
     assert places == [0, 4, 5, 1, 3, 2]
 
 
-def test_every_figure_of_the_answers_can_be_computed_from_predictions_csv(tmp_path, split):
+def test_every_figure_can_be_computed_again_from_predictions_csv(tmp_path, split):
     evaluation = measurement.measure_split(MODEL, split, robustness=False).evaluation
     write_predictions(tmp_path / "p.csv", evaluation, split.names, split.splits)
     rows = read_csv(tmp_path / "p.csv")
-    assert (rows[0]["file"], rows[0]["split"], len(rows)) == ("test/0.png", "test", 70)
-    labels = np.array([EMOTIONS.index(row["label"]) for row in rows])
-    assert [row["answer"] for row in rows] == [EMOTIONS[at] for at in evaluation.predictions]
-    columns = [
+    assert [rows[0][name] for name in ("file", "split")] == ["test/0.png", "test"]
+    labels, answers = (
+        np.array([EMOTIONS.index(row[k]) for row in rows]) for k in ("label", "answer")
+    )
+    np.testing.assert_array_equal(answers, evaluation.predictions)
+    probabilities, votes = (
         np.array([[float(row[f"{kind}_{name}"]) for name in EMOTIONS] for row in rows])
         for kind in ("probability", "votes")
-    ]
+    )
     twins = np.array([row["also_in_training"] == "1" for row in rows])
-    assert Evaluation(EMOTIONS, labels, *columns, twins).summary() == evaluation.summary()
+    again = Evaluation(EMOTIONS, labels, probabilities, votes, twins)
+    assert again.summary() == evaluation.summary()
