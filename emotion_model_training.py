@@ -130,7 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"emotion_model_training: {words}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from what was finished", file=sys.stderr)
+        words = "Interrupted; what was finished is kept: run the same command again to go on"
+        print(f"\n{words}", file=sys.stderr)
         return 130
     return 0
 

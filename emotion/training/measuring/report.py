@@ -46,7 +46,11 @@ def write_report(
     if history:
         write_csv(folder / "history.csv", history)
         rows = [[NOTHING if v is None else f"{v:.5g}" for v in row.values()] for row in history]
-        lines = [*table(tuple(history[0]), rows), f"Selected epoch: {selected_epoch}", ""]
+        lines = [
+            *table(tuple(history[0]), rows),
+            f"Selected epoch: {selected_epoch or NOTHING}",
+            "",
+        ]
         with whole_file(folder / "epochs.txt") as part:
             part.write_text("\n".join(lines), encoding="utf-8")
         write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
