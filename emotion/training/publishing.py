@@ -140,9 +140,7 @@ def _finish(
             "calibration": calibration | {"temperature": calibrate(network, validation)},
             "serving": choose_serving(network, validation),
             "dataset": {
-                "name": " + ".join(
-                    Path(path).name for path in (*settings.dataset, *settings.extra_photos)
-                ),
+                "name": " + ".join(Path(path).name for path in settings.dataset),
                 "votes": Path(settings.votes).name if settings.votes else None,
                 "fingerprint": dataset.fingerprint(),
                 "images": {name: len(dataset.split(name)) for name in dataset.split_names()},

@@ -14,7 +14,9 @@ AUGMENTATIONS = ("none", "light", "standard", "photo", "detected", "strong")
 SIDES = (24, 32, 40, 48)
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
 METAVARS = {"dataset": "PATH", "votes": "FILE", "subject_pattern": "REGEX", "name": "NAME"}
-METAVARS |= {"weights": "FILE"} | dict.fromkeys(("models", "runs", "tensorboard"), "FOLDER")
+METAVARS |= {"weights": "FILE", "extra_photos": "PATH"} | dict.fromkeys(
+    ("models", "runs", "tensorboard"), "FOLDER"
+)
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
 
 # What a value must be: in words, and as a test
