@@ -55,6 +55,7 @@ COMMANDS = (
 FLAGS = (
     ("evaluate renew convert", "model", {}, MODEL),
     ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
+    ("train distill", "--dry-run", SWITCH, "say what it would take and write, and stop"),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
     ("inspect", "--report", FOLDER | {"default": "runs/inspection"}, REPORT),

@@ -27,8 +27,13 @@ def train(options: argparse.Namespace) -> None:
     for stem in (*settings.teachers, *settings.votes_teachers):  # before the data is read
         ModelFiles(Path(stem)).require_pair()
     dataset, leaks = read_for_training(settings)
-    say(f"Checkpoint after each epoch: {settings.run_folder()}")
     import_keras()
+    if vars(options).get("dry_run"):
+        from emotion.training.fitting.dry_run import dry_run_lines
+
+        print(*dry_run_lines(dataset, settings), sep="\n")
+        return
+    say(f"Checkpoint after each epoch: {settings.run_folder()}")
     from emotion.training.fitting.checkpoints import take_over_finished_run
     from emotion.training.fitting.fitting import fit
     from emotion.training.publishing import publish
@@ -186,7 +191,7 @@ def inspect(options: argparse.Namespace) -> None:
     from emotion.training.data import inspection
     from emotion.training.data.datasets import read_datasets
 
-    dataset = read_datasets(settings_from(options))
+    dataset = read_datasets(replace(settings_from(options), unreadable_share=1.0))
     seen = inspection.inspect_dataset(dataset)
     print(*inspection.inspection_lines(seen), sep="\n")
     if options.report:
@@ -247,7 +252,7 @@ def renew(options: argparse.Namespace) -> None:
 
 def read_for_training(settings: TrainingSettings):
     """Return the dataset with its splits and without leaks, and the `Leaks`; print both."""
-    from emotion.training.data.datasets import read_datasets
+    from emotion.training.data.datasets import read_datasets, unreadable_words
     from emotion.training.data.splits import make_splits
 
     say(f"Reading {', '.join(settings.dataset)}")
@@ -262,7 +267,10 @@ def read_for_training(settings: TrainingSettings):
     what = "Kept" if leaks.kept else "Removed"
     lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
     lines += [f"{what} {count:,} {images}" for images, count in leaked.items() if count]
-    print(*lines, *_skipped(dataset.unreadable), sep="\n")
+    lines += [leaks.copies] * bool(leaks.copies) + _skipped(dataset.unreadable)
+    if dataset.unreadable:
+        lines.append(f"Skipped in all: {unreadable_words(dataset)}")
+    print(*lines, sep="\n")
     return dataset, leaks
 
 

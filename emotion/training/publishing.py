@@ -148,9 +148,11 @@ def _finish(
                 "votes": Path(settings.votes).name if settings.votes else None,
                 "fingerprint": dataset.fingerprint(),
                 "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
-                "removed_because_also_in_test": leaks.identical + leaks.similar,
+                "removed_because_also_in_test": 0
+                if leaks.kept
+                else leaks.identical + leaks.similar,
                 "unreadable": len(dataset.unreadable),
-                "notes": list(dataset.notes),
+                "notes": [*dataset.notes, *filter(None, [leaks.copies])],
             },
         }
     save_keras_model(network, files)

@@ -53,7 +53,14 @@ class TrainingSettings:
     contempt: bool = _row(False, "keep FER+'s contempt as an eighth class")
     crop_faces: bool = _row(False, "find and crop the face in each image as the app does")
     subject_pattern: str = _row("", "regular expression for people in file names; CK+'s is known")
-    keep_duplicates: bool = _row(False, "learn from images that are also in a test split")
+    duplicates: str = _row(
+        "keep",
+        "exact copies in training: keep them, or drop (each picture is learned once, with the mean "
+        "of its labels); keep-leaks also keeps those of test images, which flatters",
+        choices=("keep", "drop", "keep-leaks"),
+    )
+    limit: int = _row(0, "most images of each class in each split, drawn by --seed; 0: all", FROM_0)
+    unreadable_share: float = _row(0.05, "most files or rows that may be unreadable", SHARE)
     test_share: float = _row(0.2, "share held out to test on, if the data has no test split", PART)
     folds: int = _row(5, "parts the data is cut into by --fold and by cross-validate", FROM_2)
     fold: int = _row(0, "part to test on, 1 to --folds; 0 takes the test split or --test-share")
@@ -162,7 +169,16 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = {"models", "name", "overwrite", "runs", "tensorboard", "dataset", "votes"}
+        free = {
+            "models",
+            "name",
+            "overwrite",
+            "runs",
+            "tensorboard",
+            "dataset",
+            "votes",
+            "unreadable_share",
+        }
         free |= set() if self.schedule == "plateau" else {"patience"}
         return {key: value for key, value in asdict(self).items() if key not in free} | {
             "learning_rate": self.rate(),
@@ -173,8 +189,9 @@ class TrainingSettings:
 
 ALL = tuple(setting.name for setting in fields(TrainingSettings))
 # which images are read and how, and which of them stands in which split
-DATA = "dataset votes votes_as blend contempt crop_faces subject_pattern runs".split()
-SPLITS = "test_share folds fold validation_share seed".split()
+DATA = "dataset votes votes_as blend contempt crop_faces subject_pattern limit".split()
+DATA += "unreadable_share runs".split()
+SPLITS = "duplicates test_share folds fold validation_share seed".split()
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:

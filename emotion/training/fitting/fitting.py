@@ -114,6 +114,8 @@ class Run:
         )
         taught = targets.what_teachers_say(self.training, validation, settings)
         self.targets = targets.build_targets(self.training, settings, taught)
+        if settings.duplicates == "drop":
+            self.training, self.targets = targets.merge_copies(self.training, self.targets)
         if settings.class_weights == "balanced":
             self.targets = targets.balance_classes(self.targets, self.training.labels)
         self.second_head = targets.has_votes_head(dataset, settings)

@@ -7,7 +7,7 @@ see. Lopez-Paz et al. 2016, "Unifying distillation and privileged information" (
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from emotion.errors import TrainingError
 from emotion.files import whole_file
 from emotion.model.runtime import apply_temperature
 from emotion.training.data.dataset import Dataset
+from emotion.training.data.splits import hash_images
 from emotion.training.networks.ensembles import teacher_answers
 from emotion.training.settings import TrainingSettings
 
@@ -67,6 +68,24 @@ def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
     """Let rare classes count for more, so that every class counts the same for the emotion."""
     weights = compute_sample_weight("balanced", labels).astype(np.float32)
     return Targets(targets.values, (targets.weights[0] * weights, *targets.weights[1:]))
+
+
+def merge_copies(dataset: Dataset, targets: Targets) -> tuple[Dataset, Targets]:
+    """Return each picture once, with the mean of what its copies teach, and its likeliest label."""
+    _, first, places = np.unique(
+        hash_images(dataset.images), return_index=True, return_inverse=True
+    )
+    order = np.sort(first)  # as they stood
+    places = np.argsort(np.argsort(first))[places]
+    values, weights = [], []
+    for value, weight in zip(targets.values, targets.weights, strict=True):
+        total = np.bincount(places, weight)
+        summed = np.zeros((len(first), value.shape[1]))
+        np.add.at(summed, places, value * weight[:, None])
+        values.append((summed / np.maximum(total, 1)[:, None]).astype(np.float32))
+        weights.append((total > 0).astype(np.float32))
+    merged = replace(dataset.where(order), labels=values[0].argmax(axis=1))
+    return merged, Targets(tuple(values), tuple(weights))
 
 
 def what_teachers_say(
