@@ -58,10 +58,8 @@ def run_batch(
 
     A table that began with photos of another folder keeps their rows, and calls photos outside of
     that folder by their whole paths. `on_progress` is called about every second too, and stops the
-    run by False; `on_photo` gets the results (see `results_to_dict`) or why there are none.
-
-    Raises ModelError, SourceError without a place or a worker, and TableError where a table cannot
-    be written or holds other photos made with other settings.
+    run by False; `on_photo` gets the results (see `results_to_dict`) or why there are none. Raises
+    ModelError, SourceError, or TableError, also where a table holds photos of other settings.
     """
     start_s = time.monotonic()
     outputs.prepare(photos)
@@ -181,9 +179,6 @@ class _Run:
         """Return what is to be done for a photo, whose bytes are read here if they travel."""
         stamp, content, copy = _stamp_of(photo.path), None, self.copy_of(photo)
         problem, lasts = photo.problem, False
-        # a link below the folder for copies may lead to other photos
-        if copy and not copy.parent.resolve().is_relative_to(self.outputs.copies.resolve()):
-            problem = f"expected a folder below {self.outputs.copies}; {copy.parent} is elsewhere"
         if problem is None and self.workers.sends_files:
             try:
                 content = read_content(photo.path)
@@ -191,22 +186,24 @@ class _Run:
                 problem, lasts = str(error), is_final(error)
         if problem is not None:
             return Job(photo, stamp, PhotoAnswer(problem=problem, is_final=lasts))
-        return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, copy))
+        suffix = copy and copy.suffix
+        return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, suffix))
 
     def keep(self, job: Job, answer: PhotoAnswer) -> Record:
         if answer.copy is not None:
             copy = self.copy_of(job.photo)
             try:
+                # a link below the folder for copies may lead to other photos
+                if not copy.parent.resolve().is_relative_to(self.outputs.copies.resolve()):
+                    raise OSError("its folder is elsewhere")
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(copy) as part:
                     part.write_bytes(answer.copy)
             except OSError as error:
                 problem = f"expected a place for the annotated copy; received {copy}: {error}"
                 answer = PhotoAnswer(problem=problem, is_final=False)
-        faces, has_copy = (), False
-        if answer.results:
-            faces, has_copy = answer.results["faces"], self.outputs.copies is not None
-        name, problem = job.photo.name, answer.problem
+        faces = answer.results["faces"] if answer.results else ()
+        name, problem, has_copy = job.photo.name, answer.problem, answer.copy is not None
         record = Record(name, job.stamp, faces, problem, answer.is_final, has_copy)
         self.store.add(record)
         self.count(record)

@@ -208,12 +208,10 @@ def mirrored(frame: FrameFaces) -> FrameFaces:
 
 
 def fitted(image: np.ndarray) -> np.ndarray:
-    """Return a picture in a size that suits a window; itself where it has one."""
+    """Return a picture in a size that suits a window."""
     size_wh = np.array(image.shape[1::-1])
     smallest, largest = (min(wh / size_wh) for wh in (SMALLEST_VIEW_WH, LARGEST_VIEW_WH))
     scale = min(largest, max(1.0, smallest))
-    if scale == 1:
-        return image
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     shown_wh = np.maximum(1, np.round(size_wh * scale)).astype(int).tolist()
     return cv2.resize(image, shown_wh, interpolation=method)

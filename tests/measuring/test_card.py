@@ -52,11 +52,11 @@ def test_no_part_of_a_card_is_trusted(odd):
         "versions calibration started_from learned_from average_of created"
     ).split()
     for content in [dict.fromkeys(keys, odd), *({key: odd} for key in keys)]:
-        card = Card.of(content)
+        card = Card(content)
         assert (card.verdict, card.mirrored, card_figures(card)) == (None, False, None)
         texts = [card.title, *(text for row in (*card.origin(), *card.settings()) for text in row)]
         assert all(isinstance(text, str) for text in texts)
-    calibrated = Card.of({"calibration": {"split": "{0}{", "temperature": 1.5}})
+    calibrated = Card({"calibration": {"split": "{0}{", "temperature": 1.5}})
     assert "on {0}{ images with temperature 1.50" in dict(calibrated.origin())["Calibrated"]
 
 

@@ -45,7 +45,7 @@ def write_report(
         write_csv(folder / "history.csv", history)
         write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
         drawn = _picture(folder / "curves.png", report_figures.curves, history, selected_epoch)
-    card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
+    card, verdict = Card(model.card), {"thresholds": None, "verdict": None}
     names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
     splits = [write_split(folder / name, results[name]) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
