@@ -93,6 +93,16 @@ def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
     assert len((report / "history.csv").read_text().splitlines()) == 7
 
 
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(trained, tmp_path, capsys):
+    where = ["--models", f"{tmp_path}/models", "--runs", f"{tmp_path}/runs", "--limit", "20"]
+    assert run(command(trained, *where, "--dry-run", "--duplicates", "drop")) == 0
+    shown = capsys.readouterr().out
+    for word in ("175 images: at most 20", "parameters", "for 6 epochs", "MB so far", "kB in"):
+        assert word in shown
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
+    assert not list((tmp_path / "models").iterdir())
+
+
 def test_evaluate_repeats_the_figures_of_the_card(trained, tiny_model, capsys):
     stem = trained / "models" / "detection_model"
     metrics = json.loads(ModelFiles(stem).card.read_text())["metrics"]

@@ -123,6 +123,25 @@ def test_several_datasets_become_one(tmp_path, read, voted):
     assert (votes[48:55].sum(axis=1) == 1).all()
 
 
+def test_many_unreadable_files_stop_unless_told(tmp_path, read):
+    root = write_classes(tmp_path / "ck")  # 32 images
+    put(root, {f"happy/{number}.png": b"x" for number in range(2)})
+    with pytest.raises(DatasetError, match=r"ck .* 2 of 34 .*\(5\.9%\), .*--unreadable-share"):
+        read(root)
+    assert len(read(root, unreadable_share=0.06)) == 32
+    put(root, {"happy/0.png": (root / "happy/S000_001_00000000.png").read_bytes()})
+    assert len(read(root).unreadable) == 1
+
+
+def test_a_limit_draws_as_many_of_each_class_in_each_split_by_the_seed(tmp_path, read):
+    path = write_csv(tmp_path / "fer2013.csv", make_dataset(train=42, validation=0, test=10))
+    first, same, other = (read(path, limit=2, seed=seed) for seed in (1, 1, 2))
+    assert [len(first.split(name)) for name in ("train", "test")] == [14, 10]
+    assert np.bincount(first.split("train").labels).tolist() == [2] * 7
+    assert first.names.tolist() == same.names.tolist() != other.names.tolist()
+    assert "24 of 52 images" in first.notes[0]
+
+
 def with_names(*class_names: str, votes=None) -> Dataset:
     """Return 70 images of as many classes as there are names."""
     labels = np.arange(70) % len(class_names)

@@ -52,23 +52,21 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
             "expected training images of at least two classes; "
             f"received {len(learned)} images of the classes: {', '.join(names) or 'none'}"
         )
-    drawn = {"validation", "test"}
-    if not settings.fold and "" not in dataset.splits:
-        drawn -= set(dataset.splits)
     if settings.fold:
         dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
     else:
         dataset = hold_out_test(dataset, settings.test_share, settings.seed)
+    left, brings_validation = dataset.split("train").labels, "validation" in dataset.splits
     keep = settings.duplicates == "keep-leaks"
     dataset, leaks = remove_leaks(dataset, keep, settings.validation_share, settings.seed)
     training, missing = dataset.split("train"), {}
-    held_out = dataset.labels[np.isin(dataset.splits, list(drawn))]
+    held_out = [] if brings_validation else dataset.split("validation").labels
     for label in np.union1d(dataset.labels, learned):
         if label not in training.labels:
             why = "all of them also stand in another split and were removed from training"
             if label not in learned:
                 why = "the data has none outside of its other splits"
-            elif label in held_out:
+            elif label in held_out or label not in left:
                 why = "all were drawn for other splits: give more of them, or another --seed"
             missing.setdefault(why, []).append(dataset.class_names[label])
     if missing:
