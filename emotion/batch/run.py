@@ -99,7 +99,13 @@ class _Run:
         self.gone = {name for name in earlier if self.is_gone(name, own, folders)}
         self.others = earlier - self.gone
         self.names = own | self.others
-        identity = _identity(model, settings)
+        # equal detectors pickle alike; where they should not, photos are done once too often
+        detector = settings.make_detector()
+        searched = hashlib.sha256(pickle.dumps(detector)).hexdigest()
+        identity = {"schema": SCHEMA, "model": model.name, "model_sha256": model.sha256}
+        identity["card"] = hashlib.sha256(repr(model.card).encode()).hexdigest()
+        identity |= {"detector": f"{type(detector).__name__} {searched}"}
+        identity["limits"] = repr(DEFAULT_LIMITS)
         is_otherwise = store.facts.get("settings") != identity
         if self.others and is_otherwise:
             raise TableError(
@@ -225,14 +231,3 @@ def _stamp_of(path: Path) -> list[int] | None:
     with contextlib.suppress(OSError, ValueError):
         status = path.stat()
         return [status.st_size, status.st_mtime_ns]
-
-
-def _identity(model: EmotionModel, settings: BatchSettings) -> dict:
-    """Return what a photo's answer depends on beside the photo, as plain types."""
-    detector = settings.make_detector()
-    # equal detectors pickle alike; where they should not, photos are done once too often
-    searched = hashlib.sha256(pickle.dumps(detector)).hexdigest()
-    facts = {"schema": SCHEMA, "model": model.name, "model_sha256": model.sha256}
-    facts["card"] = hashlib.sha256(repr(model.card).encode()).hexdigest()
-    facts["detector"] = f"{type(detector).__name__} {searched}"
-    return facts | {"limits": repr(DEFAULT_LIMITS)}

@@ -10,7 +10,6 @@ import itertools
 import warnings
 from html import escape
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -43,7 +42,7 @@ LONGEST_TITLE, LONGEST_NAME = 90, 12  # in letters
 
 INK, MUTED, GRID, FIELD, PAPER = "#1b1f24", "#5b636c", "#d5dade", "#f1f3f5", "#ffffff"
 HATCH_INK, HATCH_PT = "#7d868f", 0.8
-HATCH = MappingProxyType({"edgecolor": HATCH_INK, "hatch": "/////", "linewidth": 0})  # unsure
+HATCH = {"edgecolor": HATCH_INK, "hatch": "/////", "linewidth": 0}  # unsure
 PALE = 0.28  # opacity of what might be the answer but is not
 
 MOST_TICKS = 11

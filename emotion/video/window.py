@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -40,7 +39,7 @@ CONTROLS = (  # keys, of which capitals do the same; what they do; both in words
     ("h?", HELP, "h or ?", "show, hide this help"),
     ("q\x1b", QUIT, "q or Esc", "quit"),
 )
-KEYS = MappingProxyType({key: action for keys, action, _, _ in CONTROLS for key in keys})
+KEYS = {key: action for keys, action, _, _ in CONTROLS for key in keys}
 
 FIRST_HELP_S = 6.0  # how long the caption names the keys
 MESSAGE_S = 3.0

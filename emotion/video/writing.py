@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import cv2
@@ -41,17 +40,15 @@ H264 = (
 VP9 = {"deadline": "realtime", "row-mt": "1", "b": "0"}
 VP9_FILE, VP9_LIVE = VP9 | {"cpu-used": "6", "crf": "30"}, VP9 | {"cpu-used": "8", "crf": "34"}
 MKV_SOUNDS = ("aac", "mp3", "opus", "vorbis", "flac", "ac3")
-FORMATS = MappingProxyType(
-    {
-        ".mp4": Format("mp4", *H264, ("aac", "mp3"), "aac"),
-        ".m4v": Format("mp4", *H264, ("aac", "mp3"), "aac"),
-        ".mov": Format("mov", *H264, ("aac", "mp3", "alac"), "aac"),
-        ".mkv": Format("matroska", *H264, MKV_SOUNDS, "aac"),
-        ".webm": Format("webm", "libvpx-vp9", VP9_FILE, VP9_LIVE, ("opus", "vorbis"), "libopus"),
-        # sound with a lead-in would push its coarse times by a frame
-        ".avi": Format("avi", "mjpeg", {"q": "3"}, {"q": "4"}, ("pcm_s16le",), "pcm_s16le"),
-    }
-)
+FORMATS = {
+    ".mp4": Format("mp4", *H264, ("aac", "mp3"), "aac"),
+    ".m4v": Format("mp4", *H264, ("aac", "mp3"), "aac"),
+    ".mov": Format("mov", *H264, ("aac", "mp3", "alac"), "aac"),
+    ".mkv": Format("matroska", *H264, MKV_SOUNDS, "aac"),
+    ".webm": Format("webm", "libvpx-vp9", VP9_FILE, VP9_LIVE, ("opus", "vorbis"), "libopus"),
+    # sound with a lead-in would push its coarse times by a frame
+    ".avi": Format("avi", "mjpeg", {"q": "3"}, {"q": "4"}, ("pcm_s16le",), "pcm_s16le"),
+}
 VIDEO_OUTPUT_SUFFIXES = tuple(FORMATS)
 
 # FFmpeg's names of the decoders of what phones, cameras and browsers record; no other is run

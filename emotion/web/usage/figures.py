@@ -52,7 +52,13 @@ def monitoring_facts(
     for row in faces:
         sure[row.bucket] += row.faces
     opinions, drift = _opinions(said), _drift(found, answers, labels, split)
-    kept = _kept_faces(feedback, str(card.content.get("created") or ""))
+    try:  # the faces that visitors gave
+        files = [] if feedback is None else list(feedback.glob("[!.]*/[!.]*.png"))
+        given = [day_of(file.stat().st_mtime) for file in files]
+    except OSError:  # someone is taking them away for training
+        given = []
+    created = str(card.content.get("created") or "")
+    kept = {"all": len(given), "new": sum(day >= created for day in given)}
     return {
         "as_of": now.isoformat(timespec="seconds"),
         "recent_days": RECENT_DAYS,
@@ -146,16 +152,6 @@ def _opinions(rows: Sequence[OpinionCount]) -> dict:
             for (given, chosen), n in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
         ],
     }
-
-
-def _kept_faces(folder: Path | None, since: str) -> dict:
-    """Return how many faces visitors gave, and how many of these since a day."""
-    try:
-        files = [] if folder is None else list(folder.glob("[!.]*/[!.]*.png"))
-        days = [day_of(file.stat().st_mtime) for file in files]
-    except OSError:  # someone is taking them away for training
-        days = []
-    return {"all": len(days), "new": sum(day >= since for day in days)}
 
 
 def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
