@@ -176,7 +176,7 @@ def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
 
 WITHOUT_HAPPY = make_dataset(140, 0, 35).where(np.arange(175) % 7 + 7 * (np.arange(175) > 139) != 3)
 COPIED = smooth_dataset(70, 14, 0)
-COPIED.images[3:70:7] = COPIED.images[73]  # all of happy are its validation image
+COPIED.images[3:70:14], COPIED.images[10:70:14] = COPIED.images[73], COPIED.images[80]  # of happy
 TOO_LITTLE = {
     "class": (WITHOUT_HAPPY, {}, "none of happy .the data"),
     "class that is removed": (COPIED, {}, "none of happy .all .* removed"),
