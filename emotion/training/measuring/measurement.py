@@ -103,7 +103,7 @@ def measure_split(
         images=split.images,
         names=split.names,
         agreement=None if voted is None else measure_agreement(model, voted),
-        copies_removed=bool(Card.of(model.card).removed),
+        copies_removed=bool(Card(model.card).removed),
     )
 
 
