@@ -148,9 +148,8 @@ def _finish(
                 "votes": Path(settings.votes).name if settings.votes else None,
                 "fingerprint": dataset.fingerprint(),
                 "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
-                "removed_because_also_in_test": 0
-                if leaks.kept
-                else leaks.identical + leaks.similar,
+                "removed_because_also_in_test": (leaks.identical + leaks.similar)
+                * (not leaks.kept),
                 "unreadable": len(dataset.unreadable),
                 "notes": [*dataset.notes, *filter(None, [leaks.copies])],
             },

@@ -147,8 +147,7 @@ def findings(seen: dict) -> list[Finding]:
         say("warning", f"{spanning} are in training and in a test split.", words)
     if seen["conflicting"]:
         images = f"{sum(map(len, seen['conflicting'])):,} images"
-        words = "Training learns all of their labels, or with --duplicates drop their mean; "
-        words += "conflicts.csv names them."
+        words = "Training learns all of them (--duplicates drop: their mean); see conflicts.csv."
         say("warning", f"{conflicting} with conflicting labels ({images}).", words)
     if similar := seen["similar_images"]:
         images = f"{counted(similar, 'training image')} nearly the same as a test image"
@@ -166,9 +165,9 @@ def findings(seen: dict) -> list[Finding]:
         say("note", f"{counted(oblong, 'image')} not square.", words)
     if seen["unreadable"]:
         words = "They are skipped; unreadable.csv names each with its reason."
-        count, total = len(seen["unreadable"]), len(seen["unreadable"]) + seen["images"]
-        part = f"{counted(count, 'file')} could not be read, {share(count / total, 1)} of all."
-        say("warning", part, words)
+        count = len(seen["unreadable"])
+        part = share(count / (count + seen["images"]), 1)
+        say("warning", f"{counted(count, 'file')} could not be read ({part}).", words)
     else:
         say("fine", "Everything could be read.")
     if not set(counts) & set(TEST_SPLITS):

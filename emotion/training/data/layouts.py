@@ -158,24 +158,18 @@ def _open_zip(path: Path) -> Iterator[tuple[_Files, Callable[[str], IO[bytes]]]]
         if any(entry.flag_bits & 1 for entry in entries.values()):
             raise DatasetError(f"expected a .zip without a password; {path} is encrypted")
 
-        def open_entry(name: str) -> IO[bytes]:
-            before, after = entries[name].compress_size, entries[name].file_size
-            if after > max(2**20, MOST_TIMES_ITS_SIZE * before):
-                raise ImageError(f"expected images; {before:,} bytes of {name} become {after:,}")
-            return archive.open(entries[name])
-
         def read(name: str) -> bytes:
-            _check_bytes(entries[name].file_size)
+            before, after = entries[name].compress_size, entries[name].file_size
+            _check_bytes(after)
+            if after > max(2**20, MOST_TIMES_ITS_SIZE * before):
+                raise ImageError(f"expected a photo; {before:,} bytes of it become {after:,}")
             try:
-                with open_entry(name) as file:
-                    return file.read()
-            except ImageError:
-                raise
+                return archive.read(entries[name])
             except Exception as error:  # zipfile, zlib, bz2 and lzma raise kinds of their own
                 raise ImageError(f"expected a whole file; it is damaged ({error})") from error
 
         try:
-            yield (sorted(entries), read, skipped), open_entry
+            yield (sorted(entries), read, skipped), lambda name: archive.open(entries[name])
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DatasetError(f"expected a whole .zip; {path} is damaged ({error})") from error
 
@@ -234,13 +228,13 @@ def _name_classes(folders: set[str]) -> tuple[dict[str, str], str]:
 
 
 def _find_csv(path: Path, names: list[str], open_entry: Callable[[str], IO[bytes]]) -> str:
-    """Return the csv of images in a .zip without image files, best one with a Usage, or ""."""
+    """Return the csv of images in a .zip without image files, rather one with a Usage, or ""."""
+    with_images = any(name.lower().endswith(PHOTO_SUFFIXES) for name in names)
     heads = {}
-    if not any(name.lower().endswith(PHOTO_SUFFIXES) for name in names):
-        for name in names:
-            if name.lower().endswith(".csv") and all(map(_is_visible, name.split("/"))):
-                with open_entry(name) as file:
-                    heads[name] = _read_head(file)
+    for name in names if not with_images else ():
+        if name.lower().endswith(".csv") and all(map(_is_visible, name.split("/"))):
+            with open_entry(name) as file:
+                heads[name] = _read_head(file)
     tables = [name for name, head in heads.items() if {*CSV_COLUMNS[:2]}.issubset(head)]
     tables = [name for name in tables if CSV_COLUMNS[2] in heads[name]] or tables
     if len(tables) > 1:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import coo_array
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_sample_weight
@@ -72,19 +73,16 @@ def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
 
 def merge_copies(dataset: Dataset, targets: Targets) -> tuple[Dataset, Targets]:
     """Return each picture once, with the mean of what its copies teach, and its likeliest label."""
-    _, first, places = np.unique(
-        hash_images(dataset.images), return_index=True, return_inverse=True
-    )
-    order = np.sort(first)  # as they stood
-    places = np.argsort(np.argsort(first))[places]
-    values, weights = [], []
-    for value, weight in zip(targets.values, targets.weights, strict=True):
-        total = np.bincount(places, weight)
-        summed = np.zeros((len(first), value.shape[1]))
-        np.add.at(summed, places, value * weight[:, None])
-        values.append((summed / np.maximum(total, 1)[:, None]).astype(np.float32))
-        weights.append((total > 0).astype(np.float32))
-    merged = replace(dataset.where(order), labels=values[0].argmax(axis=1))
+    digests = hash_images(dataset.images)
+    _, first, places = np.unique(digests, return_index=True, return_inverse=True)
+    member = coo_array((np.ones(len(places), np.float32), (places, np.arange(len(places)))))
+    totals = [member @ weight for weight in targets.weights]
+    values = [
+        (member @ (value * weight[:, None]) / np.maximum(total, 1)[:, None]).astype(np.float32)
+        for value, weight, total in zip(targets.values, targets.weights, totals, strict=True)
+    ]
+    weights = [(total > 0).astype(np.float32) for total in totals]
+    merged = replace(dataset.where(first), labels=values[0].argmax(axis=1))
     return merged, Targets(tuple(values), tuple(weights))
 
 
