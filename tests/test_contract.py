@@ -29,8 +29,9 @@ from emotion.images.encoding import write_image
 
 RECORDED = Path(__file__).with_name("contract.json")
 TRAINING = (
-    "train inspect download evaluate compare cross-validate tune ensemble distill convert".split()
-)
+    "train inspect download predict explain evaluate compare cross-validate tune ensemble "
+    "distill convert"
+).split()
 
 
 def form_of(value):

@@ -63,12 +63,10 @@ class YunetDetector:
     def __init__(self, path: str | Path, settings: YunetSettings = YunetSettings()):
         """Load the network's ONNX file and try it on a drawn face. Raises ModelError."""
         expected = f"expected {EXPECTED_NETWORK} as {path}"
-        if not Path(path).is_file():
-            raise ModelError(f"{expected}; there is no such file")
         try:
             self._content = Path(path).read_bytes()
         except OSError as error:
-            raise ModelError(f"{expected}; it cannot be read ({error.strerror})") from error
+            raise ModelError(f"{expected}; {error.strerror}") from error
         if not self._content:
             raise ModelError(f"{expected}; it is empty")
         if self._content.startswith(LFS_POINTER):

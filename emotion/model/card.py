@@ -150,9 +150,23 @@ class Card:
         return [(term, text) for term, text in facts.items() if text]
 
     def settings(self) -> list[tuple[str, str]]:
-        """Return (name, value) of each setting of the training."""
-        settings = part(self.content, "settings")
-        return [(str(name).replace("_", " "), str(value)) for name, value in settings.items()]
+        """Return (name, value) of each setting that had a part in the training."""
+        values = part(self.content, "settings")
+        votes_as = values.get("votes_as") if self.votes else ""
+        is_imagenet = str(values.get("weights")).endswith(("imagenet", ".h5"))
+        used = {"seed": True, "folds": values.get("fold"), "votes_as": votes_as}
+        used |= {"blend": votes_as == "blend", "labels_share": votes_as == "second-head"}
+        used |= {"smallest_side": values.get("smallest_side") != 48}
+        used |= dict.fromkeys(("teacher_share", "teacher_temperature"), values.get("teachers"))
+        used |= dict.fromkeys(("frozen_epochs", "fine_tuning_rate"), is_imagenet)
+        shown = {  # what is off or empty had no part, nor what matters with that alone
+            str(name).replace("_", " "): value
+            for name, value in values.items()
+            if used.get(name, value not in ("", "none") and value)
+        }
+        return [
+            (k, " ".join(map(str, v)) if isinstance(v, list) else str(v)) for k, v in shown.items()
+        ]
 
 
 def part(content: Mapping, key: str) -> Mapping:

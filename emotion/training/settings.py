@@ -13,6 +13,8 @@ TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
 AUGMENTATIONS = ("none", "light", "standard", "photo", "strong")
 SIDES = (24, 32, 40, 48)
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}
+METAVARS = {"dataset": "PATH", "votes": "FILE", "subject_pattern": "REGEX", "name": "NAME"}
+METAVARS |= {"weights": "FILE"} | dict.fromkeys(("models", "runs", "tensorboard"), "FOLDER")
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
 
 # What a value must be: in words, and as a test
@@ -69,6 +71,7 @@ class TrainingSettings:
     # Where things are
     models: str = _row("models", "folder the model, its card and its report are written to")
     name: str = _row("detection_model", "name of the model's files")
+    quick: bool = _row(False, "measure no pictures made worse (blur, noise), which takes longest")
     overwrite: bool = _row(False, "replace the present model even by a worse or an unlike one")
     runs: str = _row("runs", "folder for checkpoints of unfinished training and cached data")
     tensorboard: str = _row("", "folder for TensorBoard logs; none are written without it")
@@ -133,18 +136,18 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            name, value = setting.name, getattr(self, setting.name)
+            flag, value = flag_of(setting.name), getattr(self, setting.name)
             choices, limit = setting.metadata["choices"], setting.metadata["limit"]
             if choices and value not in choices:
-                raise TrainingError(f"expected {name} one of {choices}; received {value!r}")
+                raise TrainingError(f"expected {flag} one of {choices}; received {value!r}")
             if limit and not limit[1](value):
-                raise TrainingError(f"expected {name} {limit[0]}; received {value!r}")
+                raise TrainingError(f"expected {flag} {limit[0]}; received {value!r}")
         if not 0 <= self.fold <= self.folds:
-            raise TrainingError(f"expected fold from 0 to {self.folds}; received {self.fold}")
+            raise TrainingError(f"expected --fold from 0 to {self.folds}; received {self.fold}")
         try:
             re.compile(self.subject_pattern)
         except re.error as error:
-            expected = "expected subject_pattern a regular expression"
+            expected = "expected --subject-pattern as a regular expression"
             raise TrainingError(f"{expected}; received {self.subject_pattern!r}") from error
 
     def run_folder(self) -> Path:
@@ -169,16 +172,8 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = {
-            "models",
-            "name",
-            "overwrite",
-            "runs",
-            "tensorboard",
-            "dataset",
-            "votes",
-            "unreadable_share",
-        }
+        free = {"models", "name", "overwrite", "quick", "runs", "tensorboard", "dataset", "votes"}
+        free.add("unreadable_share")
         free |= set() if self.schedule == "plateau" else {"patience"}
         return {key: value for key, value in asdict(self).items() if key not in free} | {
             "learning_rate": self.rate(),
@@ -198,11 +193,12 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Add a flag for each named setting; a flag that is not given is left out of the result."""
     for setting in (TrainingSettings.__dataclass_fields__[name] for name in names):
         default, choices = setting.default, setting.metadata["choices"]
-        how = {"type": type(default), "metavar": type(default).__name__.upper()}
+        metavar = METAVARS.get(setting.name, type(default).__name__.upper())
+        how = {"type": type(default), "metavar": metavar}
         if isinstance(default, bool):
             how = {"action": "store_true"}
         elif isinstance(default, tuple):
-            how = {"nargs": "+", "metavar": "PATH"}
+            how = {"nargs": "+", "metavar": METAVARS.get(setting.name, "MODEL")}
         elif choices:
             how = {"choices": choices}
         text = f"{setting.metadata['help']} (default: {shown(default)})".replace("%", "%%")

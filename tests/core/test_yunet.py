@@ -116,7 +116,7 @@ def test_a_damaged_file_or_another_network_is_known_at_the_start(tmp_path, stand
     path = tmp_path / "bad.onnx"
     half = stand_in.read_bytes()[: stand_in.stat().st_size // 2]
     for content, reason in (
-        (None, "no such file"),
+        (None, "No such file"),
         (b"", "it is empty"),
         (half, "cannot run"),
         (b"<html>not found</html>", "cannot run"),

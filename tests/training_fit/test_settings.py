@@ -8,7 +8,7 @@ import pytest
 
 from emotion.errors import TrainingError
 from emotion.training.fitting import fitting
-from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from
+from emotion.training.settings import ALL, TrainingSettings, add_flags, flag_of, settings_from
 
 SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, precision="float32")
 WHOLE = fitting.Stage(0, 10, 0.1)
@@ -43,7 +43,8 @@ def test_values_out_of_range():
         "smallest_side": 30,
         "mixup": -1.0,
     }.items():
-        with pytest.raises(TrainingError, match=rf"{name} .*received {re.escape(repr(value))}"):
+        pattern = rf"{flag_of(name)} .*received {re.escape(repr(value))}"
+        with pytest.raises(TrainingError, match=pattern):
             TrainingSettings(**{name: value})
 
 
