@@ -47,8 +47,8 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
             f"received {', '.join(path.name for path in paths)}"
         )
     for data, path in zip(datasets, paths, strict=True):
-        skipped, total = len(data.unreadable), len(data.unreadable) + len(data)
-        if skipped > settings.unreadable_share * total:
+        skipped = len(data.unreadable)
+        if skipped > settings.unreadable_share * (skipped + len(data)):
             raise DatasetError(
                 f"expected {path.name} with at most {share(settings.unreadable_share)} unreadable; "
                 f"received {unreadable_words(data)}, such as {data.unreadable[0]}: mend them, or "
@@ -81,10 +81,8 @@ def unreadable_words(dataset: Dataset) -> str:
 def limit_images(dataset: Dataset, limit: int, seed: int) -> Dataset:
     """Return at most `limit` images of each class in each split, drawn by `seed`, with a note."""
     order = np.random.default_rng(seed).permutation(len(dataset))
-    kinds = [
-        f"{split} {label}" for split, label in zip(dataset.splits, dataset.labels, strict=True)
-    ]
-    _, kinds = np.unique(kinds, return_inverse=True)
+    columns = [dataset.splits, dataset.labels.astype(str)]
+    _, kinds = np.unique(columns, axis=1, return_inverse=True)
     chosen = [order[kinds[order] == kind][:limit] for kind in range(kinds.max() + 1)]
     limited = dataset.where(np.sort(np.concatenate(chosen)))
     words = f"{limit:,} of each class in each split, by --limit"
