@@ -28,10 +28,7 @@ def in_keras_3_form(content: object) -> object:
     name, config = content["class_name"], content["config"]
     if name == "__keras_tensor__":
         return content
-    if name in (
-        "Policy",
-        "DTypePolicy",
-    ):  # the precision of a layer, which Keras 3 also takes by its name
+    if name in ("Policy", "DTypePolicy"):  # a layer's precision, which Keras 3 takes by its name
         return config["name"]
     if name == "Sequential":
         found = {"module": "keras"}

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -43,8 +43,6 @@ ORDERS = {"fer2013": FER2013_CODES, "alphabetical": EMOTIONS}
 PIXELS = ("auto", "0-1", "0-255", "centred", "imagenet")  # how a network wants them
 SMALLEST_SHARE = 1e-7
 SUFFIXES = (".json", ".h5", ".hdf5", ".keras")
-
-Answer = Callable[[np.ndarray], np.ndarray]
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -98,20 +96,14 @@ def convert_model(paths: Sequence[Path], files: ModelFiles, classes: str, pixels
     `paths`: one file, a folder (SavedModel), a pair without suffix, or architecture and weights.
     Raises ModelError, also where what was written does not answer as the original.
     """
-    try:
-        network, answer = _read_network(paths)
-        served, expected, lines = _as_served(network, answer, pixels)
+    forms = ".keras, .h5, a SavedModel, or an architecture as .json and its weights"
+    with _refusing(f"expected a model of Keras' own layers ({forms}) in {paths[0]}"):
+        served, expected, lines = _as_served(*_read_network(paths), pixels)
         names = _class_names(classes, expected.shape[1])
         save_keras_model(served, files)
-    except LOAD_ERRORS as error:
-        raise ModelError(
-            "expected a whole model of Keras' own layers (.keras, .h5, a SavedModel, or an "
-            f"architecture as .json and its weights) in {paths[0]}; it cannot be converted "
-            f"({reason_of(error)})"
-        ) from error
-    gap = np.abs(load_keras_model(files).predict_on_batch(_faces()) - expected).max()
-    if not gap < LARGEST_GAP:
-        raise ModelError(f"expected the answers of {paths[0]}; those converted differ by {gap:g}")
+        answers = read_pair(files).predict_on_batch(_faces())
+        if not (gap := np.abs(answers - expected).max()) < LARGEST_GAP:
+            raise ValueError(f"its answers differ by up to {gap:g}")
     card = {
         "card": 1,
         "name": files.name,
@@ -124,6 +116,17 @@ def convert_model(paths: Sequence[Path], files: ModelFiles, classes: str, pixels
     }
     write_json(files.card, card)
     return [*lines, f"Classes: {', '.join(names)}", f"It answers as the original, to {gap:.0e}"]
+
+
+@contextlib.contextmanager
+def _refusing(expected: str) -> Iterator[None]:
+    """Turn what Keras raises into a ModelError; its warnings are about its own future."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except LOAD_ERRORS as error:
+        raise ModelError(f"{expected}; it cannot be done ({reason_of(error)})") from error
 
 
 def _class_names(classes: str, count: int) -> list[str]:
@@ -153,11 +156,10 @@ def _read_network(paths: Sequence[Path]) -> tuple:
         files = ModelFiles(Path(folder) / first.stem)
         if zipfile.is_zipfile(first):
             with zipfile.ZipFile(first) as file:
-                content, about = (
-                    json.loads(file.read(f"{n}.json")) for n in ("config", "metadata")
+                content = json.loads(file.read("config.json")) | json.loads(
+                    file.read("metadata.json")
                 )
                 files.weights.write_bytes(file.read("model.weights.h5"))
-            content["keras_version"] = about["keras_version"]
             content.pop("compile_config", None)  # of a training that is over
         else:
             alone = last.with_suffix(".h5") if last.suffix == ".json" else last
@@ -183,8 +185,7 @@ def _read_saved_model(folder: Path, content: Mapping | None) -> tuple:
     except tensorflow.errors.OpError as error:
         raise ValueError(error) from error
     network = build_model(content or _architecture_in(folder))
-    values = [each.numpy() for each in saved.variables if each.dtype.is_floating]
-    network.set_weights(values)
+    network.set_weights([each.numpy() for each in saved.variables if each.dtype.is_floating])
     serve = saved.signatures["serving_default"]
     (name,) = serve.structured_input_signature[1]
 
@@ -216,7 +217,7 @@ def _architecture_in(folder: Path) -> dict:
     )
 
 
-def _as_served(network, answer: Answer, pixels: str) -> tuple:
+def _as_served(network, answer: Callable, pixels: str) -> tuple:
     """Return a network for grey faces of 48x48 that answers with probabilities as another does,
     what that one answers to `_faces()`, and lines that say what was added.
     """
@@ -248,8 +249,16 @@ def _as_served(network, answer: Answer, pixels: str) -> tuple:
     lines, plain = [f"Pixels: {pixels}"], {"dtype": "float32"}
     faces = seen = keras.Input(INPUT_SHAPE, name="faces")
     if (height, width) != INPUT_SHAPE[:2]:
-        seen = layers.Resizing(height, width, **plain)(seen)
-        lines.append(f"Added: faces are enlarged to {width}x{height}")
+        # as products with fixed matrices: ONNX's exporter is a pixel off in a `Resizing`
+        seen = layers.Reshape(INPUT_SHAPE[:2])(seen)
+        for side in (width, height):
+            grid = cv2.resize(np.eye(INPUT_SHAPE[0], dtype=np.float32), (side, INPUT_SHAPE[0]))
+            scale = layers.Dense(side, use_bias=False, trainable=False, **plain)
+            scale.build((None, INPUT_SHAPE[0]))
+            scale.set_weights([grid])
+            seen = layers.Permute((2, 1))(scale(seen))
+        seen = layers.Reshape((height, width, 1))(seen)
+        lines.append(f"Added: faces are scaled to {width}x{height}")
     if shape[3] == 3:
         seen = layers.Concatenate(**plain)([seen] * 3)
         lines.append("Added: three equal channels")
@@ -287,8 +296,7 @@ def export(options: argparse.Namespace) -> None:
     model, keras = load_model(files.stem, keras_alone=True), import_keras()
     network, faces = load_keras_model(files), _faces()
     expected = network.predict_on_batch(faces)  # it must be called once before it is exported
-    with whole_file(target) as part, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporters, about their own future
+    with _refusing(f"expected {files.name} to be exported to {target}"), whole_file(target) as part:
         if target.suffix == ".keras":
             network.save(part)
             answers = keras.saving.load_model(part, compile=False).predict_on_batch(faces)
@@ -298,11 +306,8 @@ def export(options: argparse.Namespace) -> None:
         else:
             network.export(part, format="tf_saved_model", verbose=False)
             answers = np.asarray(keras.layers.TFSMLayer(part, call_endpoint="serve")(faces))
-        gap = np.abs(answers - expected).max()
-        if not gap < LARGEST_GAP:
-            raise ModelError(
-                f"expected the answers of {files.name}; exported, they differ by {gap:g}"
-            )
+        if not (gap := np.abs(answers - expected).max()) < LARGEST_GAP:
+            raise ValueError(f"its answers differ by up to {gap:g}")
     print(f"Wrote {target}, which answers as {files.name}, to {gap:.0e}")
     print("In: (N, 48, 48, 1) grey faces, float32 from 0 to 1")
     print(f"Out: {', '.join(model.class_names)}")
