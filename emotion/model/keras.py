@@ -22,10 +22,7 @@ from emotion.model.keras_2 import in_keras_3_form
 PREVIOUS_SUFFIX = ".previous"  # of the name of a model that another one has replaced
 LARGEST_GAP = 1e-3  # between probabilities of the fast form and of Keras that is mere rounding
 
-HOW_TO_CONVERT = (
-    "a model of another form becomes one of this form by: emotion_model_training.py convert FILE "
-    "--classes angry,disgust,..."
-)
+HOW_TO_CONVERT = "to use another: emotion_model_training.py convert FILE --classes NAMES"
 
 # what Keras and h5py were seen to raise for files that are damaged or not theirs
 LOAD_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError)
@@ -75,8 +72,7 @@ def load_keras_model(files: ModelFiles):
         age = f"written by Keras {version}, which Keras 3 reads in part: " if is_old else ""
         raise ModelError(
             f"expected a Keras architecture in {files.architecture.name} and its weights in "
-            f"{files.weights.name}; they cannot be loaded ({age}{reason_of(error)}); "
-            f"{HOW_TO_CONVERT}"
+            f"{files.weights.name}; they cannot be loaded ({age}{reason_of(error)})"
         ) from error
 
 
