@@ -65,7 +65,8 @@ def load_keras_model(files: ModelFiles):
     """Return the `keras.Model` of a pair, running no code that it brings; raises ModelError."""
     files.require_pair()
     try:
-        return read_pair(files)
+        model = build_model(read_architecture(files.architecture))
+        load_weights(model, files.weights)
     except LOAD_ERRORS as error:
         version = keras_version(files.architecture)
         is_old = version.startswith(("1.", "2."))
@@ -74,24 +75,6 @@ def load_keras_model(files: ModelFiles):
             f"expected a Keras architecture in {files.architecture.name} and its weights in "
             f"{files.weights.name}; they cannot be loaded ({age}{reason_of(error)})"
         ) from error
-
-
-def read_pair(files: ModelFiles):
-    """Return the `keras.Model` of a pair, running no code that it brings; raises `LOAD_ERRORS`."""
-    import_keras()
-    import h5py
-
-    model = build_model(read_architecture(files.architecture))
-    with h5py.File(files.weights, "r") as file:
-        is_new_style = "layer_names" not in file.attrs and "model_weights" not in file
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of an optimizer, which is not needed
-        if is_new_style:
-            # Keras knows files of `save_weights` by this suffix alone
-            with tempfile.TemporaryDirectory() as folder:
-                model.load_weights(shutil.copy(files.weights, Path(folder) / "model.weights.h5"))
-        else:
-            model.load_weights(files.weights)
     return model
 
 
@@ -106,6 +89,20 @@ def build_model(content: Mapping):
     if not isinstance(model, keras.Model):
         raise ValueError("the architecture is not that of a model")
     return model
+
+
+def load_weights(model, path: Path) -> None:
+    """Give a model the weights of an .h5 of either style; raises `LOAD_ERRORS`."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        is_new_style = "layer_names" not in file.attrs and "model_weights" not in file
+    if is_new_style:
+        # Keras knows files of `save_weights` by this suffix alone
+        with tempfile.TemporaryDirectory() as folder:
+            model.load_weights(shutil.copy(path, Path(folder) / "model.weights.h5"))
+    else:
+        model.load_weights(path)
 
 
 def read_architecture(path: Path) -> object:

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import json
 import re
-import shutil
 import tempfile
 import warnings
 import zipfile
@@ -29,8 +28,8 @@ from emotion.model.keras import (
     build_model,
     import_keras,
     load_keras_model,
+    load_weights,
     read_architecture,
-    read_pair,
     reason_of,
     save_keras_model,
     write_fast_form,
@@ -41,6 +40,7 @@ from emotion.training.settings import settings_from
 
 ORDERS = {"fer2013": FER2013_CODES, "alphabetical": EMOTIONS}
 PIXELS = ("auto", "0-1", "0-255", "centred", "imagenet")  # how a network wants them
+ZIPPED = ("config", "metadata")
 SMALLEST_SHARE = 1e-7
 SUFFIXES = (".json", ".h5", ".hdf5", ".keras")
 
@@ -101,7 +101,7 @@ def convert_model(paths: Sequence[Path], files: ModelFiles, classes: str, pixels
         served, expected, lines = _as_served(*_read_network(paths), pixels)
         names = _class_names(classes, expected.shape[1])
         save_keras_model(served, files)
-        answers = read_pair(files).predict_on_batch(_faces())
+        answers = load_keras_model(files).predict_on_batch(_faces())
         if not (gap := np.abs(answers - expected).max()) < LARGEST_GAP:
             raise ValueError(f"its answers differ by up to {gap:g}")
     card = {
@@ -146,33 +146,28 @@ def _read_network(paths: Sequence[Path]) -> tuple:
     last = others[-1] if others else first
     if last.is_dir():
         return _read_saved_model(last, read_architecture(first) if others else None)
-    if not others and not first.is_file():
+    if not first.exists():
         ModelFiles(first).require_pair()
-        network = read_pair(ModelFiles(first))
-        return network, network.predict_on_batch
+        first, last = ModelFiles(first).architecture, ModelFiles(first).weights
+    elif not others and first.suffix == ".json":
+        last = first.with_suffix(".h5")
     import h5py
 
     with tempfile.TemporaryDirectory() as folder:
-        files = ModelFiles(Path(folder) / first.stem)
-        if zipfile.is_zipfile(first):
-            with zipfile.ZipFile(first) as file:
-                content = json.loads(file.read("config.json")) | json.loads(
-                    file.read("metadata.json")
-                )
-                files.weights.write_bytes(file.read("model.weights.h5"))
-            content.pop("compile_config", None)  # of a training that is over
+        if zipfile.is_zipfile(last):
+            with zipfile.ZipFile(last) as file:
+                content, about = (json.loads(file.read(f"{n}.json")) for n in ZIPPED)
+                last = Path(file.extract("model.weights.h5", folder))
+            content |= {"keras_version": about["keras_version"], "compile_config": None}
+        elif first.suffix == ".json":
+            content = read_architecture(first)
         else:
-            alone = last.with_suffix(".h5") if last.suffix == ".json" else last
-            shutil.copy(alone, files.weights)
-            with h5py.File(alone) as file:
-                attributes = dict(file.attrs)
-            if others or "model_config" not in attributes:
-                content = read_architecture(first if others else alone.with_suffix(".json"))
-            else:
-                content = json.loads(attributes["model_config"])
-                content["keras_version"] = attributes.get("keras_version", "2")
-        write_json(files.architecture, content)
-        network = read_pair(files)
+            with h5py.File(last) as file:
+                found, age = (file.attrs.get(name) for name in ("model_config", "keras_version"))
+            content = json.loads(found) if found else read_architecture(last.with_suffix(".json"))
+            content.setdefault("keras_version", age or "2")
+        network = build_model(content)
+        load_weights(network, last)
     return network, network.predict_on_batch
 
 
@@ -281,10 +276,8 @@ def _as_served(network, answer: Callable, pixels: str) -> tuple:
 
 
 def _faces() -> np.ndarray:
-    """Return faces to compare answers on, (4, 48, 48, 1) in [0, 1]: noise, coarse to fine."""
-    random = np.random.default_rng(0)
-    coarse = [random.random((side, side), dtype=np.float32) for side in (3, 6, 12, 48)]
-    return np.stack([cv2.resize(each, INPUT_SHAPE[:2]) for each in coarse])[..., None]
+    """Return noise to compare answers on, (4, 48, 48, 1) in [0, 1]."""
+    return np.random.default_rng(0).random((4, *INPUT_SHAPE), dtype=np.float32)
 
 
 def export(options: argparse.Namespace) -> None:
