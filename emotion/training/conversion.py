@@ -175,10 +175,7 @@ def _read_saved_model(folder: Path, content: Mapping | None) -> tuple:
     """Return the network of a SavedModel, whose graph is run; `content`: its architecture."""
     import tensorflow
 
-    try:
-        saved = tensorflow.saved_model.load(folder)
-    except tensorflow.errors.OpError as error:
-        raise ValueError(error) from error
+    saved = tensorflow.saved_model.load(folder)
     network = build_model(content or _architecture_in(folder))
     network.set_weights([each.numpy() for each in saved.variables if each.dtype.is_floating])
     serve = saved.signatures["serving_default"]
@@ -320,9 +317,10 @@ def _answers_of_tflite(path: Path, faces: np.ndarray) -> np.ndarray:
 def restore(options: argparse.Namespace) -> None:
     """Bring the model back that the present one of this name replaced; the two change places."""
     files = ModelFiles(user_path(options.model))
+    if not files.previous.weights.is_file():
+        raise ModelError(f"expected a model that {files.stem} replaced; there is none to restore")
     load_model(files.previous.stem)
     from emotion.training.publishing import move_into_place
 
     move_into_place([(files.previous, files)])
-    kept = f"; the one that was there is {files.previous.name}" * files.previous.weights.exists()
-    print(f"Restored {files.stem}{kept}")
+    print(f"Restored {files.stem}; what was there is {files.previous.name}")

@@ -159,6 +159,7 @@ def test_commands_convert_export_and_restore(tmp_path, monkeypatch, capsys):
     assert run(["restore", str(stem)]) == 0
     assert load_model(stem).class_names == FER2013_CODES
     assert load_model(f"{stem}.previous").class_names == EMOTIONS
+    assert run(["restore", "models/none"]) == 1
     for target in ("out.keras", "out.tflite", "out"):
         assert run(["export", str(stem), "--to", target]) == 0
         assert (tmp_path / target).exists()
