@@ -11,7 +11,7 @@ import sys
 
 from emotion.errors import EmotionError
 from emotion.files import stdout_was_closed
-from emotion.training import commands, prediction
+from emotion.training import commands, conversion, prediction
 from emotion.training.settings import ALL, DATA, SPLITS, add_flags
 
 MODEL = "a model's files without suffix: models/detection_model"
@@ -24,7 +24,8 @@ PHOTOS = {"default": "", "metavar": "FOLDER_OR_CSV"}
 LISTS = {"nargs": "+", "default": [], "metavar": "NAME=LIST"}
 PROTOCOLS = ("fer2013", "ferplus", "ferplus8")
 MEASURED = (*DATA, *SPLITS, "quick")
-ENSEMBLE = (*MEASURED, "models", "name", "overwrite")
+PLACE = ("models", "name", "overwrite")
+ENSEMBLE = (*MEASURED, *PLACE)
 TRIED = [name for name in ALL if name not in ("overwrite", "quick")]
 
 
@@ -53,13 +54,15 @@ COMMANDS = (
     ("tune", commands.tune, TRIED, "search for the best hyperparameters"),
     ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
-    ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
+    ("convert", conversion.convert, PLACE, "make a model of another form one that is served"),
+    ("export", conversion.export, (), "write a model as .keras, .tflite or SavedModel"),
+    ("restore", conversion.restore, (), "bring a model back that was replaced"),
     ("renew", commands.renew, MEASURED, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that
 FLAGS = (
-    ("evaluate renew convert", "model", {}, MODEL),
+    ("evaluate renew export restore", "model", {}, MODEL),
     ("predict explain", "photos", MANY, "photos, folders, patterns or lists (.txt) of them"),
     ("predict explain", "--model", SERVED, MODEL),
     ("predict explain", "--classes", NAMES, "its classes in order; refuse a model of others"),
@@ -67,8 +70,24 @@ FLAGS = (
     ("predict", "--draw", FOLDER, "where to put the photos with each face boxed and named"),
     ("explain", "--draw", FOLDER | {"default": "runs/explanations"}, "where to put the pictures"),
     ("explain", "--emotion", {"metavar": "NAME"}, "what to look for in place of the answer"),
-    ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
     ("train distill", "--dry-run", SWITCH, "say what it would take and write, and stop"),
+    ("compare", "members", {"nargs": "+", "metavar": "model"}, MODEL),
+    ("ensemble", "members", {"nargs": "+", "metavar": "model"}, f"{MODEL}, or as for convert"),
+    (
+        *("convert", "files", {"nargs": "+", "metavar": "FILE"}),
+        "a .keras, a whole .h5, a SavedModel, a pair without suffix, or a .json and its weights",
+    ),
+    (
+        *("convert ensemble", "--classes", {"default": "", "metavar": "NAMES"}),
+        "angry,disgust,... in the order of the outputs; fer2013 (angry, disgust, fear, happy, sad, "
+        "surprise, neutral) or alphabetical for the usual seven",
+    ),
+    (
+        *("convert ensemble", "--pixels", one_of(*conversion.PIXELS)),
+        "what the network was trained on: 0 to 1, 0 to 255, -1 to 1 (centred) or VGG16's means "
+        "taken off (imagenet); auto is 0-255 for a network that divides by 255 itself, else 0-1",
+    ),
+    ("export", "--to", {"required": True, "metavar": "FILE"}, "x.keras, x.tflite or a new folder"),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
     ("inspect", "--report", FOLDER | {"default": "runs/inspection"}, REPORT),

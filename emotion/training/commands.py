@@ -12,8 +12,9 @@ from pathlib import Path
 from emotion.errors import TrainingError
 from emotion.files import user_path
 from emotion.model.card import part, read_card
-from emotion.model.keras import ModelFiles, import_keras, write_fast_form
+from emotion.model.keras import ModelFiles, import_keras
 from emotion.progress import progress_bar
+from emotion.training.conversion import member_as_pair
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
 SKIPPED_LINES = 20
@@ -56,21 +57,27 @@ def distill(options: argparse.Namespace) -> None:
 
 def ensemble(options: argparse.Namespace) -> None:
     """Save the average of several models as one ordinary model."""
-    stems = [Path(member) for member in options.members]
+    stems = [user_path(member) for member in options.members]
     settings = settings_from(options, _settings_of(stems[0]))
     target = Path(settings.models) / settings.name
     if target.resolve() in [stem.resolve() for stem in stems]:
         received = f"received {target.name}, which is one of its members"
         raise TrainingError(f"expected a --name of its own for the average; {received}")
     _look_at_target(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        members = (member_as_pair(stem, Path(folder), options) for stem in stems)
+        _average(list(members), settings, options)
+
+
+def _average(stems: Sequence[Path], settings: TrainingSettings, options) -> None:
     import_keras()
     from emotion.training.networks.ensembles import average_models
     from emotion.training.publishing import publish_average
 
     network, class_names = average_models(stems, options.mirrored)
     if "dataset" not in options:
-        publish_average(network, class_names, stems, settings)
-        print(f"Wrote {target}.json, .h5 and its card")
+        published = publish_average(network, class_names, stems, settings)
+        print(f"Wrote {published.stem}.json, .h5 and its card")
         print("Without --dataset it is neither calibrated nor measured")
         return
     dataset, leaks = read_for_training(settings)
@@ -233,13 +240,6 @@ def tune(options: argparse.Namespace) -> None:
     rows = tuning.tune(dataset, settings, options.trials, on_trial=say)
     print(*tuning.tuning_lines(settings, rows), sep="\n")
     print(f"\nWrote {tuning.write_tuning(settings, rows)}")
-
-
-def convert(options: argparse.Namespace) -> None:
-    """Write the fast form of a pair that came without one."""
-    files = ModelFiles(Path(options.model))
-    write_fast_form(files)
-    print(f"Wrote {files.fast_form}")
 
 
 def renew(options: argparse.Namespace) -> None:

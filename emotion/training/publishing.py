@@ -96,7 +96,8 @@ def publish_average(
     facts: dict = {"average_of": [named_with_hash(member) for member in members]}
     if dataset is not None:
         dataset = match_classes(dataset, class_names)
-        kinds = {(load_model(member).card or {}).get("answers", "labels") for member in members}
+        cards = [read_card(ModelFiles(member).card) or {} for member in members]
+        kinds = {card.get("answers", "labels") for card in cards}
         if kinds != {"votes"}:
             facts["answers"] = "labels"
         elif settings.votes:
