@@ -1,6 +1,7 @@
 """The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
+import importlib.util
 import json
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from emotion.files import user_path
 from emotion.model.card import part, read_card
 from emotion.model.keras import ModelFiles, import_keras, write_fast_form
 from emotion.progress import progress_bar
+from emotion.text import counted
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
 SKIPPED_LINES = 20
@@ -21,14 +23,12 @@ say = partial(print, flush=True)
 
 
 def train(options: argparse.Namespace) -> None:
-    """Data -> network -> fit -> calibrate -> evaluate -> save."""
+    """Train a model: read the data, fit a network, calibrate, measure and save it."""
     settings = settings_from(options)
     _look_at_target(settings)
-    for stem in (*settings.teachers, *settings.votes_teachers):  # before the data is read
-        ModelFiles(Path(stem)).require_pair()
+    require_what_is_named(settings)
     dataset, leaks = read_for_training(settings)
     say(f"Checkpoint after each epoch: {settings.run_folder()}")
-    import_keras()
     from emotion.training.fitting.checkpoints import take_over_finished_run
     from emotion.training.fitting.fitting import fit
     from emotion.training.publishing import publish
@@ -205,8 +205,8 @@ def cross_validate(options: argparse.Namespace) -> None:
     from emotion.training.data.datasets import read_datasets
 
     settings = settings_from(options)
+    require_what_is_named(settings)
     dataset = read_datasets(settings)
-    import_keras()
     from emotion.training import cross_validation
 
     rows, pooled = cross_validation.cross_validate(dataset, settings, on_fold=say)
@@ -218,12 +218,13 @@ def cross_validate(options: argparse.Namespace) -> None:
 def tune(options: argparse.Namespace) -> None:
     """Search for the best hyperparameters."""
     settings = settings_from(options)
-    dataset, _ = read_for_training(settings)
-    import_keras()
+    require_what_is_named(settings)
     from emotion.training import tuning
 
-    rows = tuning.tune(dataset, settings, options.trials, on_trial=say)
-    print(*tuning.tuning_lines(settings, rows), sep="\n")
+    grid = tuning.read_grid(options.grid, settings) if options.grid else []
+    dataset, _ = read_for_training(settings)
+    rows = tuning.tune(dataset, settings, options.trials, on_trial=say, grid=grid)
+    print(*tuning.tuning_lines(settings, rows, grid), sep="\n")
     print(f"\nWrote {tuning.write_tuning(settings, rows)}")
 
 
@@ -245,6 +246,30 @@ def renew(options: argparse.Namespace) -> None:
     _print_published(renew_card(stem, settings, dataset))
 
 
+def require_what_is_named(settings: TrainingSettings) -> None:
+    """Raise an EmotionError unless the models, weights and packages of the settings are there.
+
+    It is for before the data is read, which takes minutes.
+    """
+    for stem in (*settings.teachers, *settings.votes_teachers):
+        ModelFiles(Path(stem)).require_pair()
+    if settings.log_to != "none" and importlib.util.find_spec(settings.log_to) is None:
+        name = settings.log_to
+        expected = f"expected the package {name} for --log-to {name}; it is not installed"
+        raise TrainingError(f"{expected}: pip install {name}")
+    import_keras()
+    weights = settings.starting_weights()
+    if weights == "imagenet" or weights.endswith(".h5"):
+        from emotion.training.networks.architectures import build_network, start_from
+
+        start_from(build_network(class_count=2, **settings.network()), settings)
+    elif weights.endswith(".keras"):
+        received = f"received {weights}: the command convert makes one of it"
+        raise TrainingError(f"expected --weights of a model's pair, without suffix; {received}")
+    elif weights != "none":
+        ModelFiles(Path(weights)).require_pair()
+
+
 def read_for_training(settings: TrainingSettings):
     """Return the dataset with its splits and without leaks, and the `Leaks`; print both."""
     from emotion.training.data.datasets import read_datasets
@@ -255,13 +280,15 @@ def read_for_training(settings: TrainingSettings):
     names = dataset.split_names()
     counts = ", ".join(f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in names)
     leaked = {
-        "images that also stand in a test split": leaks.identical,
-        "images nearly the same as a test image": leaks.similar,
-        "training images that also stand in validation": leaks.in_validation,
+        ("that also stand{} in a test split", "image"): leaks.identical,
+        ("nearly the same as a test image", "image"): leaks.similar,
+        ("that also stand{} in validation", "training image"): leaks.in_validation,
     }
     what = "Kept" if leaks.kept else "Removed"
     lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
-    lines += [f"{what} {count:,} {images}" for images, count in leaked.items() if count]
+    for (words, noun), count in leaked.items():
+        if count:
+            lines.append(f"{what} {counted(count, noun)} {words.format('s' * (count == 1))}")
     print(*lines, *_skipped(dataset.unreadable), sep="\n")
     return dataset, leaks
 

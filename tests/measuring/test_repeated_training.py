@@ -243,6 +243,7 @@ def test_the_command_trains_with_the_settings_that_won(fit, settings):
     first = replace(fit.runs[0][0], name=settings.name)
     assert first == replace(settings, learning_rate=settings.rate())
     words = shlex.split(tuning.training_command(winner))
-    assert words[:3] == ["python3", "run.py", "train"]
-    options = emotion_model_training.build_parser().parse_args(["train", *words[3:]])
+    assert words[:4] == ["python3", "run.py", "train", "distill"]
+    assert winner.epochs == 40, "the usual ones, not the search's few"
+    options = emotion_model_training.build_parser().parse_args(words[3:])
     assert settings_from(options) == winner

@@ -8,7 +8,7 @@ import pytest
 
 from emotion.errors import TrainingError
 from emotion.training.fitting import fitting
-from emotion.training.settings import ALL, TrainingSettings, add_flags, settings_from
+from emotion.training.settings import ALL, TrainingSettings, add_flags, flag_of, settings_from
 
 SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, precision="float32")
 WHOLE = fitting.Stage(0, 10, 0.1)
@@ -36,14 +36,16 @@ def test_values_out_of_range():
         "folds": 1,
         "subject_pattern": "(",
         "dataset": (),
-        "blend": 1.5,
+        "blocks": 6,
         "averaging": 1.0,
-        "teacher_temperature": 0.0,
+        "fine_tuning_rate": 0.0,
         "architecture": "vgg19",
         "smallest_side": 30,
         "mixup": -1.0,
     }.items():
-        with pytest.raises(TrainingError, match=rf"{name} .*received {re.escape(repr(value))}"):
+        with pytest.raises(
+            TrainingError, match=rf"{flag_of(name)} .*received {re.escape(repr(value))}"
+        ):
             TrainingSettings(**{name: value})
 
 
