@@ -8,7 +8,15 @@ import pytest
 
 from emotion.errors import TrainingError
 from emotion.training.fitting import fitting
-from emotion.training.settings import ALL, TrainingSettings, add_flags, flag_of, settings_from
+from emotion.training.settings import (
+    ALL,
+    TrainingSettings,
+    add_flags,
+    flag_of,
+    read_settings,
+    settings_from,
+    write_settings,
+)
 
 SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, precision="float32")
 WHOLE = fitting.Stage(0, 10, 0.1)
@@ -27,6 +35,30 @@ def test_command_line_wins_over_the_card_and_the_card_over_the_table():
     expected = {"batch_size": 16, "mixup": 0.2, "votes_as": "blend", "contempt": True}
     settings = settings_from(parser.parse_args(words.split()))
     assert settings == TrainingSettings(("a.csv", "b"), **expected)
+
+
+def test_a_file_of_settings_says_what_flags_do(tmp_path):
+    path = tmp_path / "run.toml"
+    settings = TrainingSettings(("a", "über"), mixup=1e-05, contempt=True, subject_pattern=r"\d")
+    write_settings(path, settings)
+    assert settings_from(argparse.Namespace(), read_settings(path)) == settings
+    path.write_text("batch-size = 64\nmixup = 1\ndataset = ['x']\nepochs = '9'")
+    read = {"batch_size": 64, "mixup": 1.0, "dataset": ["x"], "epochs": 9}
+    assert read_settings(path) == read
+    for text, word in {
+        "epochs = 1.5": "whole number; received 1.5",
+        "epochs = 'x'": "epochs",
+        "dataset = 'x'": "a list",
+        "contempt = 1": "true or false",
+        "teachers = [1]": "a list",
+        "epoch = 1": "epochs, batch_size.*received epoch",
+        "epochs: 1": "batch_size = 64",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(TrainingError, match=word):
+            read_settings(path)
+    with pytest.raises(TrainingError, match="absent"):
+        read_settings(tmp_path / "absent")
 
 
 def test_values_out_of_range():
@@ -55,15 +87,19 @@ def test_what_follows_from_other_settings(monkeypatch, tmp_path):
         ({"optimizer": "adam", "architecture": "vgg16"}, 0.001, "imagenet"),
         ({"learning_rate": 0.02, "architecture": "vgg16", "weights": "none"}, 0.02, "none"),
         ({"weights": "models/x"}, 0.1, "models/x"),
+        ({"batch_size": 32}, 0.025, "none"),
+        ({"batch_size": 256, "architecture": "sequential"}, 0.01, "none"),
+        ({"batch_size": 32, "optimizer": "adam"}, 0.0005, "none"),
     ):
         settings = TrainingSettings(**change)
-        assert (settings.rate(), settings.starting_weights()) == (rate, weights)
+        assert (round(settings.rate(), 9), settings.starting_weights()) == (rate, weights)
     described = tmp_path / "cpuinfo"
     monkeypatch.setattr("emotion.training.settings.CPU_DESCRIPTION", described)
     assert TrainingSettings().resolved_precision() == "float32", "not Linux"
     for text, auto in (("sse avx512_bf16", "mixed_bfloat16"), ("sse avx2", "float32")):
         described.write_text(f"flags: {text}")
         assert TrainingSettings().resolved_precision() == auto
+        assert TrainingSettings(architecture="mini_xception").resolved_precision() == "float32"
         assert TrainingSettings(precision="float32").resolved_precision() == "float32"
 
 
