@@ -116,8 +116,10 @@ def main(arguments: list[str] | None = None) -> int:
         arguments = ["train", *arguments]
     options = build_parser().parse_args(arguments)
     try:
-        if options.settings:  # flags of the command line win
-            vars(options).update(read_settings(user_path(options.settings)) | vars(options))
+        if options.settings:  # what follows on the command line wins
+            command, *flags = arguments
+            words = [command, *read_settings(user_path(options.settings)), *flags]
+            options = build_parser().parse_args(words)
         options.run(options)
         sys.stdout.flush()
     except (EmotionError, OSError) as error:  # such as a full disk while a report is written
@@ -147,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
         usage = " ".join(["%(prog)s", *needed, "[flags]"])
         command = subparsers.add_parser(name, help=text, description=run.__doc__, usage=usage)
         command.set_defaults(run=run, settings="")
-        if settings:
+        if "epochs" in settings and not needed:
             command.add_argument("--settings", metavar="FILE", help=SETTINGS)
             add_flags(command, settings)
         for flag, how, about in own:

@@ -280,15 +280,13 @@ def read_for_training(settings: TrainingSettings):
     names = dataset.split_names()
     counts = ", ".join(f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in names)
     leaked = {
-        ("that also stand{} in a test split", "image"): leaks.identical,
-        ("nearly the same as a test image", "image"): leaks.similar,
-        ("that also stand{} in validation", "training image"): leaks.in_validation,
+        "also in a test split": leaks.identical,
+        "nearly the same as a test image": leaks.similar,
+        "of training also in validation": leaks.in_validation,
     }
     what = "Kept" if leaks.kept else "Removed"
     lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
-    for (words, noun), count in leaked.items():
-        if count:
-            lines.append(f"{what} {counted(count, noun)} {words.format('s' * (count == 1))}")
+    lines += [f"{what} {counted(count, 'image')} {why}" for why, count in leaked.items() if count]
     print(*lines, *_skipped(dataset.unreadable), sep="\n")
     return dataset, leaks
 

@@ -244,40 +244,32 @@ def settings_from(
     )
 
 
-def read_settings(path: Path) -> dict[str, object]:
-    """Return the settings of a file of TOML, `batch_size = 64` a line; raises TrainingError."""
+def read_settings(path: Path) -> list[str]:
+    """Return a file of settings (TOML) as words of a command line; raises TrainingError."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return words_of(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         expected = "expected --settings as a file of lines such as batch_size = 64"
         raise TrainingError(f"{expected}; {path} cannot be read ({error})") from error
-    return {name.replace("-", "_"): setting_of(name, value) for name, value in content.items()}
 
 
-def setting_of(name: str, value: object) -> object:
-    """Return a setting's value, of a file or, as text, of a person, in the kind that it has."""
-    setting = TrainingSettings.__dataclass_fields__.get(name.replace("-", "_"))
-    if setting is None:
-        raise TrainingError(f"expected settings among {', '.join(ALL)}; received {name}")
-    kind = type(setting.default)
-    if kind is tuple and isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return value
-    try:
-        if type(value) is kind:
-            return value
-        if (kind, type(value)) in ((int, str), (float, str), (float, int)):
-            return kind(value)
-    except ValueError:
-        pass
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a list"}
-    expected = f"expected {name} as {wanted.get(kind, 'text')}"
-    raise TrainingError(f"{expected}; received {value!r}")
+def words_of(settings: Mapping[str, object]) -> list[str]:
+    """Return settings as words of a command line; what is empty or off is left out."""
+    words = []
+    for name, value in settings.items():
+        if isinstance(value, list | tuple):
+            words += [flag_of(name), *map(str, value)] if value else []
+        elif value not in (False, ""):  # a value may begin with a dash
+            words.append(flag_of(name) if value is True else f"{flag_of(name)}={value}")
+    return words
 
 
 def write_settings(path: Path, settings: TrainingSettings) -> None:
     """Write settings so that `--settings` reads them again; what JSON writes of them is TOML."""
-    values = {name: value for name, value in asdict(settings).items() if name != "overwrite"}
-    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+    given = {
+        name: value for name, value in asdict(settings).items() if value not in ((), "", False)
+    }
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in given.items()]
     with whole_file(path) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

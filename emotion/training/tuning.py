@@ -24,7 +24,7 @@ from emotion.text import first_line, share, table
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.settings import DATA, SPLITS, TrainingSettings, flag_of, setting_of
+from emotion.training.settings import ALL, DATA, SPLITS, TrainingSettings, words_of
 
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
@@ -50,10 +50,14 @@ def read_grid(words: Sequence[str], settings: TrainingSettings) -> list[dict]:
     for word in words:
         name, _, values = word.partition("=")
         name = {"rate": "learning_rate", "batch": "batch_size"}.get(name, name.replace("-", "_"))
-        if not values or name in (*DATA, *SPLITS, "models", "name"):
+        if not values or name in (*DATA, *SPLITS, "models", "name") or name not in ALL:
             expected = "expected --grid as settings with their values, such as rate=0.1,0.01"
             raise TrainingError(f"{expected}; received {word}")
-        axes[name] = [setting_of(name, value) for value in values.split(",")]
+        kind = type(getattr(settings, name))
+        try:
+            axes[name] = [kind(value) for value in values.split(",")]
+        except ValueError as error:
+            raise TrainingError(f"expected a number; received {word} ({error})") from error
     grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     for chosen in grid:
         replace(settings, **chosen)  # a value out of range is known before the first training
@@ -250,16 +254,13 @@ def winning_settings(
 
 def training_command(settings: TrainingSettings) -> str:
     """Return the command line that trains with these settings, quoted for a shell."""
-    words = ["python3", "run.py", "train", *["distill"] * bool(settings.teachers)]
-    for setting in fields(settings):
-        value, flag = getattr(settings, setting.name), flag_of(setting.name)
-        if value == setting.default and setting.name != "dataset":
-            continue
-        if isinstance(value, tuple):
-            words += [flag, *value]
-        else:  # a value may begin with a dash
-            words.append(flag if value is True else f"{flag}={value}")
-    return shlex.join(words)
+    changed = {
+        setting.name: getattr(settings, setting.name)
+        for setting in fields(settings)
+        if getattr(settings, setting.name) != setting.default or setting.name == "dataset"
+    }
+    command = ["distill"] if settings.teachers else []
+    return shlex.join(["python3", "run.py", "train", *command, *words_of(changed)])
 
 
 def tuning_lines(

@@ -38,27 +38,22 @@ def test_command_line_wins_over_the_card_and_the_card_over_the_table():
 
 
 def test_a_file_of_settings_says_what_flags_do(tmp_path):
-    path = tmp_path / "run.toml"
-    settings = TrainingSettings(("a", "über"), mixup=1e-05, contempt=True, subject_pattern=r"\d")
+    path, parser = tmp_path / "run.toml", argparse.ArgumentParser()
+    add_flags(parser, ALL)
+
+    def read(*flags):
+        return settings_from(parser.parse_args([*read_settings(path), *flags]))
+
+    settings = TrainingSettings(("a", "über"), mixup=1e-05, contempt=True, subject_pattern="-\\d")
     write_settings(path, settings)
-    assert settings_from(argparse.Namespace(), read_settings(path)) == settings
-    path.write_text("batch-size = 64\nmixup = 1\ndataset = ['x']\nepochs = '9'")
-    read = {"batch_size": 64, "mixup": 1.0, "dataset": ["x"], "epochs": 9}
-    assert read_settings(path) == read
-    for text, word in {
-        "epochs = 1.5": "whole number; received 1.5",
-        "epochs = 'x'": "epochs",
-        "dataset = 'x'": "a list",
-        "contempt = 1": "true or false",
-        "teachers = [1]": "a list",
-        "epoch = 1": "epochs, batch_size.*received epoch",
-        "epochs: 1": "batch_size = 64",
-    }.items():
-        path.write_text(text)
-        with pytest.raises(TrainingError, match=word):
-            read_settings(path)
-    with pytest.raises(TrainingError, match="absent"):
-        read_settings(tmp_path / "absent")
+    assert read() == settings
+    assert read("--mixup", "0", "--dataset", "b") == replace(settings, mixup=0.0, dataset=("b",))
+    path.write_text("batch-size = 64\nmixup = 1\ndataset = 'x'\ncontempt = false")
+    assert read() == TrainingSettings(("x",), batch_size=64, mixup=1.0)
+    path.write_text("epochs: 1")
+    for wrong in (path, tmp_path / "absent"):
+        with pytest.raises(TrainingError, match=f"batch_size = 64.*{wrong.name}"):
+            read_settings(wrong)
 
 
 def test_values_out_of_range():
