@@ -151,7 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run, settings="")
         if "epochs" in settings and not needed:
             command.add_argument("--settings", metavar="FILE", help=SETTINGS)
-            add_flags(command, settings)
+        add_flags(command, settings)
         for flag, how, about in own:
             shown = f" (default: {how['default'] or 'none'})" if "default" in how else ""
             command.add_argument(flag, help=about + shown, **how)

@@ -16,13 +16,9 @@ TRANSFER_NETWORKS = ("vgg16", "resnet50", "mobilenetv2")
 AUGMENTATIONS = ("none", "light", "standard", "photo", "strong")
 SIDES = (24, 32, 40, 48)
 LOGGERS = ("mlflow", "wandb")
-BEST_RATES = {"sgd": 0.1, "adam": 1e-3}  # at batches of `USUAL_BATCH`, with normalisation
-PLAIN_RATE = 0.1  # times these, for the network without normalisation
+BEST_RATES = {"sgd": 0.1, "adam": 1e-3}  # at batches of `USUAL_BATCH`
 USUAL_BATCH = 128
 SETTINGS_FILE = "settings.toml"  # beside checkpoint and report
-HIGHEST_RATE = (
-    "highest; 0 takes 0.1 for sgd and 0.001 for adam, less for batches below 128 and for sequential"
-)
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
 
 # What a value must be: in words, and as a test
@@ -90,7 +86,9 @@ class TrainingSettings:
     epochs: int = _row(40, "passes over the training images, at most", FROM_1)
     batch_size: int = _row(128, "images a step", FROM_1)
     optimizer: str = _row("sgd", "sgd (Nesterov momentum 0.9) or adam", choices=("sgd", "adam"))
-    learning_rate: float = _row(0.0, HIGHEST_RATE, FROM_0)
+    learning_rate: float = _row(
+        0.0, "highest; 0 takes 0.1 for sgd, 0.001 for adam, less for batches below 128", FROM_0
+    )
     schedule: str = _row(
         "cosine",
         "how the learning rate falls: cosine to 0, plateau (a fifth where validation stands still "
@@ -157,15 +155,12 @@ class TrainingSettings:
         With the batch for SGD (Goyal et al. 2017), with its root for Adam (Malladi et al. 2022).
         """
         smaller = min(1.0, self.batch_size / USUAL_BATCH) ** (1 if self.optimizer == "sgd" else 0.5)
-        return BEST_RATES[self.optimizer] * smaller * (PLAIN_RATE if self.is_plain() else 1)
-
-    def is_plain(self) -> bool:
-        return self.architecture == "sequential"
+        return BEST_RATES[self.optimizer] * smaller
 
     def network(self) -> dict:
         """Return how the network is built: its name and, where it has a choice, its size."""
-        size = {"blocks": self.blocks, "filters": self.filters} if self.is_plain() else {}
-        return {"architecture": self.architecture, **size}
+        sized = ("blocks", "filters") if self.architecture == "sequential" else ()
+        return {name: getattr(self, name) for name in ("architecture", *sized)}
 
     def resolved_precision(self) -> str:
         """Return the precision with "auto" decided for this machine, if Linux describes it."""
@@ -187,7 +182,7 @@ class TrainingSettings:
         """Return the settings that a resumed run must share with the interrupted one."""
         free = {"models", "name", "overwrite", "runs", "tensorboard", "log_to", "dataset", "votes"}
         free |= set() if self.schedule == "plateau" else {"patience"}
-        free |= set() if self.is_plain() else {"blocks", "filters"}
+        free |= {"blocks", "filters"} - {*self.network()}
         return {key: value for key, value in asdict(self).items() if key not in free} | {
             "learning_rate": self.rate(),
             "precision": self.resolved_precision(),

@@ -83,7 +83,7 @@ def test_what_follows_from_other_settings(monkeypatch, tmp_path):
         ({"learning_rate": 0.02, "architecture": "vgg16", "weights": "none"}, 0.02, "none"),
         ({"weights": "models/x"}, 0.1, "models/x"),
         ({"batch_size": 32}, 0.025, "none"),
-        ({"batch_size": 256, "architecture": "sequential"}, 0.01, "none"),
+        ({"batch_size": 256}, 0.1, "none"),
         ({"batch_size": 32, "optimizer": "adam"}, 0.0005, "none"),
     ):
         settings = TrainingSettings(**change)

@@ -84,15 +84,14 @@ def _residual(faces, stem: int, blocks: list[tuple[int, int]], weigh_channels: b
 
 
 def _sequential(faces, blocks: int = 3, filters: int = 32):
-    """Convolutions, pooling, dropout, a dense layer: the network of most tutorials."""
+    """Convolutions, pooling, dropout, a dense layer, one after the other: as in most tutorials."""
     features = faces
     for block in range(blocks):
         for _ in range(2):
-            convolution = layers.Conv2D(filters * 2**block, 3, padding="same", activation="relu")
-            features = convolution(features)
+            features = _convolution(features, filters * 2**block)
         features = layers.Dropout(0.25)(layers.MaxPooling2D()(features))
-    features = layers.Dense(512, activation="relu")(layers.Flatten()(features))
-    return layers.Dropout(0.5)(features)
+    dense = layers.Dense(512, use_bias=False, kernel_initializer="he_normal")
+    return layers.Dropout(0.5)(_normalised(dense(layers.Flatten()(features))))
 
 
 def _mini_xception(faces):
