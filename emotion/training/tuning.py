@@ -24,13 +24,14 @@ from emotion.text import first_line, share, table
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.settings import ALL, DATA, SPLITS, TrainingSettings, words_of
+from emotion.training.settings import ALL, TrainingSettings, words_of
 
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
 SHOWN_TRIALS = 20
+SEARCHABLE = ALL[ALL.index("architecture") : ALL.index("seed")]  # in a grid
 
 SEARCHED = {  # the settings that are searched, and what a table calls them
     "optimizer": "optimizer",
@@ -50,14 +51,12 @@ def read_grid(words: Sequence[str], settings: TrainingSettings) -> list[dict]:
     for word in words:
         name, _, values = word.partition("=")
         name = {"rate": "learning_rate", "batch": "batch_size"}.get(name, name.replace("-", "_"))
-        if not values or name in (*DATA, *SPLITS, "models", "name") or name not in ALL:
-            expected = "expected --grid as settings with their values, such as rate=0.1,0.01"
-            raise TrainingError(f"{expected}; received {word}")
-        kind = type(getattr(settings, name))
         try:
+            kind = type(getattr(settings, name if name in SEARCHABLE else ""))
             axes[name] = [kind(value) for value in values.split(",")]
-        except ValueError as error:
-            raise TrainingError(f"expected a number; received {word} ({error})") from error
+        except (AttributeError, ValueError) as error:
+            expected = "expected --grid as settings of the network or the fitting with values"
+            raise TrainingError(f"{expected}, such as rate=0.1,0.01; received {word}") from error
     grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     for chosen in grid:
         replace(settings, **chosen)  # a value out of range is known before the first training

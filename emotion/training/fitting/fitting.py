@@ -68,8 +68,8 @@ def fit(
     elif verbose:
         done = f"{len(checkpoint.history)} of {counted(settings.epochs, 'epoch')} done"
         print(f"Going on with the run in {checkpoint.folder}: {done}", flush=True)
-    checkpoint.open()  # after what may fail, which would leave an empty folder
     write_events = event_writer(settings, checkpoint.history)
+    checkpoint.open()  # after what may fail, which would leave an empty folder
     for stage in run.stages:
         run.enter(stage)
         if stage.start < len(checkpoint.history) <= stage.end:
