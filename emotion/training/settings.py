@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from emotion.errors import TrainingError
@@ -259,14 +259,18 @@ def words_of(settings: Mapping[str, object]) -> list[str]:
     return words
 
 
+def changed(settings: TrainingSettings) -> dict[str, object]:
+    """Return the settings that are not as the table has them, and always the dataset."""
+    values, defaults = asdict(settings), asdict(TrainingSettings()) | {"dataset": ()}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
 def write_settings(path: Path, settings: TrainingSettings) -> None:
-    """Write settings so that `--settings` reads them again; what JSON writes of them is TOML."""
-    given = {
-        name: value for name, value in asdict(settings).items() if value not in ((), "", False)
-    }
-    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in given.items()]
+    """Write what `changed` so that `--settings` reads it; what JSON writes of it is TOML."""
+    values = changed(replace(settings, overwrite=False)).items()
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values]
     with whole_file(path) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        part.write_text("".join(lines), encoding="utf-8")
 
 
 def flag_of(name: str) -> str:

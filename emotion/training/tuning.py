@@ -24,7 +24,7 @@ from emotion.text import first_line, share, table
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.settings import ALL, TrainingSettings, words_of
+from emotion.training.settings import ALL, TrainingSettings, changed, words_of
 
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
@@ -253,13 +253,8 @@ def winning_settings(
 
 def training_command(settings: TrainingSettings) -> str:
     """Return the command line that trains with these settings, quoted for a shell."""
-    changed = {
-        setting.name: getattr(settings, setting.name)
-        for setting in fields(settings)
-        if getattr(settings, setting.name) != setting.default or setting.name == "dataset"
-    }
     command = ["distill"] if settings.teachers else []
-    return shlex.join(["python3", "run.py", "train", *command, *words_of(changed)])
+    return shlex.join(["python3", "run.py", "train", *command, *words_of(changed(settings))])
 
 
 def tuning_lines(
