@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from flask import Flask
 
 from emotion.errors import DatabaseError
-from emotion.files import stdout_was_closed
+from emotion.files import return_memory_early, stdout_was_closed
 from emotion.web.factory import build_app
 from emotion.web.logs import show_log
-from emotion.web.memory import return_memory_early
 from emotion.web.server import open_server, serve
 from emotion.web.services import load_services
 from emotion.web.settings import SETTING_NAMES, SettingsError, read_arguments, read_settings
@@ -79,11 +78,11 @@ def run_server(arguments: Sequence[str]) -> int:
     try:
         server = open_server(app, settings)
     except (OSError, ValueError) as error:
-        print(
-            f"app.py: cannot listen on {settings.host}, port {settings.port} "
-            f"({getattr(error, 'strerror', None) or error}); choose others with --host and --port",
-            file=sys.stderr,
+        where = f"{settings.host}, port {settings.port}"
+        reason = (
+            f"{getattr(error, 'strerror', None) or error}; choose others with --host and --port"
         )
+        print(f"app.py: cannot listen on {where}: {reason}", file=sys.stderr)
         return 1
     show_log(settings.log)
     # a name such as localhost may stand for several addresses: the first is as good as any

@@ -6,27 +6,31 @@ python emotion_model_training.py evaluate models/detection_model --dataset fer20
 """
 
 import argparse
+import signal
 import sys
 
 from emotion.errors import EmotionError
 from emotion.files import stdout_was_closed, user_path
-from emotion.training import commands, retraining
+from emotion.training import commands, prediction, retraining
 from emotion.training.settings import ALL, DATA, DISTILLING, SPLITS, add_flags, read_settings
 
 MODEL = "a model's files without suffix: models/detection_model"
 REPORT = "folder to write pages, figures and tables to"
 SETTINGS = "read flags from lines such as batch_size = 64 (TOML); those given here win"
 SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
+MANY, NAMES = {"nargs": "+", "metavar": "PHOTO"}, {"default": "", "metavar": "NAME,NAME"}
+SERVED = {"default": "models/detection_model", "metavar": "MODEL"}
 SPLIT = {"default": "auto", "metavar": "SPLIT"}
 PHOTOS = {"default": "", "metavar": "FOLDER_OR_CSV"}
 LISTS = {"nargs": "+", "default": [], "metavar": "NAME=LIST"}
 FEEDBACK = {"default": "dataset/feedback", "metavar": "FOLDER"}
 GRID = {"nargs": "+", "default": [], "metavar": "NAME=VALUES"}
 PROTOCOLS = ("fer2013", "ferplus", "ferplus8")
-ENSEMBLE = (*DATA, *SPLITS, "models", "name", "overwrite")
+MEASURED = (*DATA, *SPLITS, "quick")
+ENSEMBLE = (*MEASURED, "models", "name", "overwrite")
 TRAIN = [name for name in ALL if name not in DISTILLING]
-NO_OVERWRITE = [name for name in TRAIN if name != "overwrite"]
-RETRAIN = [name for name in NO_OVERWRITE if name not in retraining.OF_THE_MODEL]
+TRIED = [name for name in TRAIN if name not in ("overwrite", "quick")]
+RETRAIN = [name for name in TRIED if name not in retraining.OF_THE_MODEL]
 
 
 def positive(text: str) -> int:
@@ -46,15 +50,17 @@ COMMANDS = (
     ("train", commands.train, TRAIN, "train a model (the default command)"),
     ("inspect", commands.inspect, DATA, "show a dataset before training"),
     ("download", commands.download, (), "fetch FER2013 from Kaggle"),
-    ("evaluate", commands.evaluate, DATA + SPLITS, "measure a saved model"),
+    ("predict", prediction.predict, (), "say what a model answers to photos"),
+    ("explain", prediction.explain, (), "show which parts of a face spoke for the answer"),
+    ("evaluate", commands.evaluate, MEASURED, "measure a saved model"),
     ("compare", commands.compare, DATA + SPLITS, "put several models side by side"),
-    ("cross-validate", commands.cross_validate, NO_OVERWRITE, "train and test on each fold"),
-    ("tune", commands.tune, NO_OVERWRITE, "search for the best hyperparameters"),
+    ("cross-validate", commands.cross_validate, TRIED, "train and test on each fold"),
+    ("tune", commands.tune, TRIED, "search for the best hyperparameters"),
     ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
     ("retrain", retraining.retrain, RETRAIN, "learn from visitors' faces, keep the better model"),
     ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
-    ("renew", commands.renew, DATA + SPLITS, "measure a saved model anew and renew its card"),
+    ("renew", commands.renew, MEASURED, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that
@@ -62,6 +68,13 @@ FLAGS = (
     ("evaluate renew convert retrain", "model", {}, MODEL),
     ("retrain", "--feedback", FEEDBACK, "the faces that visitors of the web app gave"),
     ("tune", "--grid", GRID, "try all combinations of these values, and nothing else"),
+    ("predict explain", "photos", MANY, "photos, folders, patterns or lists (.txt) of them"),
+    ("predict explain", "--model", SERVED, MODEL),
+    ("predict explain", "--classes", NAMES, "its classes in order; refuse a model of others"),
+    ("predict explain", "--whole", SWITCH, "each image is one face; up to 112 pixels it always is"),
+    ("predict", "--draw", FOLDER, "where to put the photos with each face boxed and named"),
+    ("explain", "--draw", FOLDER | {"default": "runs/explanations"}, "where to put the pictures"),
+    ("explain", "--emotion", {"metavar": "NAME"}, "what to look for in place of the answer"),
     ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
@@ -129,7 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"emotion_model_training: {words}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
+        words = "Interrupted; what was finished is kept: run the same command again to go on"
+        print(f"\n{words}", file=sys.stderr)
         return 130
     return 0
 
@@ -159,4 +173,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    killed = []
+
+    def end(number, frame) -> None:  # `kill`, `timeout`, a container's stop: as at Ctrl-C
+        killed.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    code = main()
+    sys.exit(128 + signal.SIGTERM if killed and code == 130 else code)

@@ -22,7 +22,7 @@ from emotion.detection.views import scaled
 from emotion.detection.yunet import upright_square
 
 PLACES_PX = 112  # side of the pictures that the network of places learns from: 8 x 8 windows
-VERIFIER_FACE_PX = networks.VERIFIER_PX / networks.VERIFIER_SPREAD
+VERIFIER_FACE_PX = networks.VERIFIER_PX / networks.LOOK_SPREAD
 MIDDLE_FACE_PX = math.sqrt(math.prod(networks.PLACE_FACES_PX))
 SURE = 0.7  # YuNet's score from which a face counts; what lies below is left open
 TURNED = 0.35  # of the head, from which a face counts as turned: they are rare and often missed

@@ -27,7 +27,7 @@ BLUR_CELL_PX = 8  # side of a cell while it is blurred
 
 BARS_INK_RGB = (205, 205, 205)
 BARS_TRACK_RGB = (75, 75, 75)
-BARS_PLATE_RGB = (22, 22, 22)
+BARS_PLATE_GREY = 22
 BARS_OPACITY = 0.85  # of the plate under the bars
 BAR_LENGTHS = (5.0, 2.0)  # of a bar of 100% in text sizes: the first one that finds a free place
 
@@ -156,9 +156,8 @@ def _best_place(corners, wh, photo_wh: Size, obstacles: Sequence[Rectangle], fav
     Of equals it is the favourite, else the first. Corners are (left, top, the directions in which
     the thing may be slid into the photo).
     """
-    best = None
-    for number in sorted(range(len(corners)), key=lambda number: number != favourite):
-        x, y, slides = corners[number]
+    places = []
+    for number, (x, y, slides) in enumerate(corners):
         left = min(max(0, x), max(0, photo_wh[0] - wh[0]))
         top = min(max(0, y), max(0, photo_wh[1] - wh[1]))
         if ("x" not in slides and abs(left - x) >= 1) or ("y" not in slides and abs(top - y) >= 1):
@@ -171,11 +170,10 @@ def _best_place(corners, wh, photo_wh: Size, obstacles: Sequence[Rectangle], fav
                 * max(0, min(bottom, box[3]) - max(top, box[1]))
                 for box in obstacles
             )
-        if best is None or covered < best[0]:
-            best = covered, number, (left, top, right, bottom)
-        if not covered:
+        places.append((covered, number, (left, top, right, bottom)))
+        if not covered and favourite is None:
             break
-    return best
+    return min(places, key=lambda place: (place[0], place[1] != favourite), default=None)
 
 
 @functools.lru_cache(maxsize=32)
@@ -244,53 +242,44 @@ def _place_bars(
     size, gap = max(SMALLEST_TEXT_PX, round(max(size_wh) / 85)), 2 * _thickness(size_wh)
     left, top, right, bottom = box
     for bar_length in BAR_LENGTHS:
-        height, width, _ = _empty_bars(tuple(face.probabilities), size, bar_length)[0].shape
+        panel = _bars(face, size, round(size * bar_length))
+        height, width = panel.shape[:2]
         # beside the face, below it, above it; slid along it, never over it
         beside, starts = (right + gap + 1, left - gap - width), (left, right - width + 1)
         corners = [(x, y, "y") for x in beside for y in (top, bottom - height + 1)]
         corners += [(x, y, "x") for y in (bottom + gap + 1, top - gap - height) for x in starts]
         found = _best_place(corners, (width, height), size_wh, obstacles, last_side)
         if found and not found[0]:
-            return _bars(face, size, bar_length), found[2], found[1]
+            return panel, found[2], found[1]
     return None
 
 
-def _bars(face: Face, size: int, bar_length: float) -> np.ndarray:
-    """Return the bars of a face: a row a class with name, bar and percentage."""
+def _bars(face: Face, size: int, full: int) -> np.ndarray:
+    """Return a row a class with its name, a bar of `full` pixels for 100%, and its percentage."""
     names, candidates = tuple(face.probabilities), face.candidates
-    empty, row, bar_left, full = _empty_bars(names, size, bar_length)
-    panel = empty.copy()
+    row, edge = round(size * 1.3), size // 3
+    words = [_words(name, size, row, BARS_INK_RGB) for name in names]
+    left = max(word.shape[1] for word in words) - 1 + size
+    widest = _words("<99%", size, row, BARS_INK_RGB)
+    width = left + full + 2 * (size // 2) + widest.shape[1]
+    panel = np.full((row * len(names) + 2 * edge, width, 3), BARS_PLATE_GREY, np.uint8)
     for number, (name, probability) in enumerate(face.probabilities.items()):
-        top = size // 3 + number * row
-        bar = (bar_left, top + row // 5, bar_left + round(full * probability), top + row * 4 // 5)
-        _fill(panel, bar, WHITE)  # an edge that shows the dark colours too
-        _fill(panel, (bar[0], bar[1] + 1, bar[2] - 1, bar[3] - 1), color_rgb(name, names))
+        top, right = edge + number * row, left + round(full * probability)
+        upper, lower = top + row // 5, top + row * 4 // 5 + 1
+        _paste(panel, words[number], size // 2, top)
+        panel[upper:lower, left : left + full + 1] = BARS_TRACK_RGB
+        panel[upper:lower, left : right + 1] = WHITE  # an edge that shows the dark colours too
+        panel[upper + 1 : lower - 1, left:right] = color_rgb(name, names)
         ink = WHITE if name in candidates else BARS_INK_RGB
         text = _words(percent(probability), size, row, ink)
-        _paste(panel, text, panel.shape[1] - size // 2 - text.shape[1], top)
+        _paste(panel, text, width - size // 2 - text.shape[1], top)
     return panel
-
-
-@functools.lru_cache(maxsize=32)
-def _empty_bars(names: tuple[str, ...], size: int, bar_length: float) -> tuple:
-    """Return empty bars, not to be changed; height of a row, start and length of a bar in px."""
-    length_of = _font(size).getlength
-    row, full = round(size * 1.3), round(size * bar_length)
-    bar_left = round(max(map(length_of, names))) + size
-    width = bar_left + full + 1 + size // 2 + round(length_of("<99%")) + size // 2
-    panel = np.full((row * len(names) + 2 * (size // 3), width, 3), BARS_PLATE_RGB, np.uint8)
-    for number, name in enumerate(names):
-        top = size // 3 + number * row
-        _paste(panel, _words(name, size, row, BARS_INK_RGB), size // 2, top)
-        bar = (bar_left, top + row // 5, bar_left + full, top + row * 4 // 5)
-        _fill(panel, bar, BARS_TRACK_RGB)
-    return panel, row, bar_left, full
 
 
 @functools.lru_cache(maxsize=512)
 def _words(text: str, size: int, height: int, ink: Color) -> np.ndarray:
     """Return text on the colour of the bars' plate; not to be changed."""
     font = _font(size)
-    picture = Image.new("RGB", (round(font.getlength(text)) + 1, height), BARS_PLATE_RGB)
+    picture = Image.new("RGB", (round(font.getlength(text)) + 1, height), (BARS_PLATE_GREY,) * 3)
     ImageDraw.Draw(picture).text((0, height / 2), text, font=font, fill=ink, anchor="lm")
     return np.asarray(picture)

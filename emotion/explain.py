@@ -17,6 +17,7 @@ from emotion.text import data_url, percent
 
 SIDE_PX = INPUT_SHAPE[0]
 PATCH_PX = 8  # side of the part that is hidden at a time: about as large as an eye
+EPSILON = np.finfo(np.float32).eps
 STRIDE_PX = 6  # from one such part to the next; 64 of them cover a face
 BLUR_PX = 8.0  # the blur that hides: it leaves no expression and, unlike a grey patch, no edge
 SMOOTHING_PX = 1.0  # blur over the heat, so that it shows no grid
@@ -72,7 +73,9 @@ def explain(model: EmotionModel, crop: np.ndarray, class_name: str) -> Explanati
         raise ModelError(f"expected a class of the model ({known}); received {class_name!r}")
     position, masks = model.class_names.index(class_name), patch_masks()
     everything = cover(crop, np.concatenate([np.zeros_like(masks[:1]), masks]))
-    odds = log_odds(model.predict(everything), position)
+    answers = model.predict(everything)
+    others = np.delete(answers, position, axis=1).sum(axis=1)  # in float32, 1 - p is soon 0
+    odds = np.log(np.maximum(answers[:, position], EPSILON) / np.maximum(others, EPSILON))
     heat = spread(odds[0] - odds[1:], masks)
     parts = strongest_parts(heat)
     masks = np.stack([np.zeros_like(parts), parts, *parts_elsewhere(parts)])
@@ -81,13 +84,13 @@ def explain(model: EmotionModel, crop: np.ndarray, class_name: str) -> Explanati
     return Explanation(class_name, heat, before, hidden, elsewhere, crop)
 
 
-def patch_masks(patch_px: int = PATCH_PX, stride_px: int = STRIDE_PX) -> np.ndarray:
+def patch_masks() -> np.ndarray:
     """Return the parts that are hidden in turn, (N, 48, 48) bool: squares that cover the face."""
-    steps = -(-(SIDE_PX - patch_px) // stride_px)
-    first = (SIDE_PX - patch_px - steps * stride_px) // 2
-    starts = first + stride_px * np.arange(steps + 1)
+    steps = -(-(SIDE_PX - PATCH_PX) // STRIDE_PX)
+    first = (SIDE_PX - PATCH_PX - steps * STRIDE_PX) // 2
+    starts = first + STRIDE_PX * np.arange(steps + 1)
     pixels = np.arange(SIDE_PX)
-    within = (pixels >= starts[:, None]) & (pixels < starts[:, None] + patch_px)
+    within = (pixels >= starts[:, None]) & (pixels < starts[:, None] + PATCH_PX)
     return (within[:, None, :, None] & within[None, :, None, :]).reshape(-1, SIDE_PX, SIDE_PX)
 
 
@@ -97,14 +100,6 @@ def cover(crop: np.ndarray, masks: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected a crop of shape {INPUT_SHAPE}; received {crop.shape}")
     blurred = cv2.GaussianBlur(crop, (0, 0), BLUR_PX, borderType=cv2.BORDER_REPLICATE)
     return np.where(masks[..., None], blurred[..., None], crop).astype(np.float32)
-
-
-def log_odds(probabilities: np.ndarray, position: int) -> np.ndarray:
-    """Return log(p / (1 - p)) of one class, (N,), from (N, classes)."""
-    this = probabilities[:, position]
-    others = np.delete(probabilities, position, axis=1).sum(axis=1)  # in float32, 1 - p is soon 0
-    least = np.finfo(np.float32).eps
-    return np.log(np.maximum(this, least)) - np.log(np.maximum(others, least))
 
 
 def spread(falls: np.ndarray, masks: np.ndarray) -> np.ndarray:

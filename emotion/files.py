@@ -1,7 +1,10 @@
-"""Files that appear whole or not at all, alone or together; their hashes; this process's share."""
+"""Files that appear whole or not at all, alone or together; their hashes; this process's share of
+processors, memory and stdout.
+"""
 
 import contextlib
 import csv
+import ctypes
 import hashlib
 import json
 import math
@@ -102,6 +105,18 @@ def available_cpus(
                 quota, period = (level / "cpu.max").read_text(encoding="utf-8").split()
                 shares.append(int(quota) / int(period))
     return max(1, math.ceil(min(shares)))
+
+
+def return_memory_early() -> None:
+    """Let buffers of pixels go back to the system when they are freed, where that can be asked for.
+
+    By default each thread keeps a heap of its own, in which a photo of 12 megapixels leaves 60 MB
+    behind: with 16 threads a gigabyte. Fixed thresholds and few heaps leave next to nothing.
+    """
+    # glibc's numbers for `mallopt` (malloc.h): trim threshold, mmap threshold, most arenas
+    for option, value in ((-1, 1 << 20), (-3, 1 << 20), (-8, 2)):
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 def stdout_was_closed() -> bool:

@@ -1,25 +1,21 @@
 """The emotions: their names, order, colours, and what each dataset calls them."""
 
-from types import MappingProxyType
-
 # of FER2013, in alphabetical order: the order of a model's output without a card
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
 # The palette of Okabe and Ito (2008), which colour-blind people can tell apart, with a dark purple
 # and a grey beside it. Never the only cue: the name stands beside the colour.
-COLORS_RGB = MappingProxyType(
-    {
-        "angry": (213, 94, 0),
-        "disgust": (0, 158, 115),
-        "fear": (90, 40, 120),
-        "happy": (240, 228, 66),
-        "neutral": (200, 200, 200),
-        "sad": (0, 114, 178),
-        "surprise": (86, 180, 233),
-    }
-)
+COLORS_RGB = {
+    "angry": (213, 94, 0),
+    "disgust": (0, 158, 115),
+    "fear": (90, 40, 120),
+    "happy": (240, 228, 66),
+    "neutral": (200, 200, 200),
+    "sad": (0, 114, 178),
+    "surprise": (86, 180, 233),
+}
 OTHER_COLORS_RGB = ((230, 159, 0), (204, 121, 167), (0, 0, 0))  # of classes beyond the seven
-EMOJI = MappingProxyType(dict(zip(EMOTIONS, "😠🤢😨😊😐😢😮", strict=True)))
+EMOJI = dict(zip(EMOTIONS, "😠🤢😨😊😐😢😮", strict=True))
 
 # Goodfellow et al. 2013: the class of each integer in the column `emotion` of fer2013.csv
 FER2013_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -27,18 +23,16 @@ FER2013_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutra
 CONTEMPT = "contempt"  # the class that FER+ and CK+ have beyond the seven
 
 # what other datasets call a class
-SYNONYMS = MappingProxyType(
-    {
-        "angry": ("anger",),
-        "disgust": ("disgusted", "disgusting"),
-        "fear": ("fearful", "afraid", "scared"),
-        "happy": ("happiness", "joy"),
-        "neutral": ("neutrality", "normal", "calm"),
-        "sad": ("sadness",),
-        "surprise": ("surprised",),
-        CONTEMPT: ("contemptuous",),
-    }
-)
+SYNONYMS = {
+    "angry": ("anger",),
+    "disgust": ("disgusted", "disgusting"),
+    "fear": ("fearful", "afraid", "scared"),
+    "happy": ("happiness", "joy"),
+    "neutral": ("neutrality", "normal", "calm"),
+    "sad": ("sadness",),
+    "surprise": ("surprised",),
+    CONTEMPT: ("contemptuous",),
+}
 
 
 def common_name(class_name: str) -> str:
@@ -49,7 +43,7 @@ def common_name(class_name: str) -> str:
 
 # Barsoum et al. 2016: vote columns of fer2013new.csv, and the class of each
 _VOTED = "neutral happiness surprise sadness anger disgust fear".split()
-FERPLUS_COLUMNS = MappingProxyType({column: common_name(column) for column in _VOTED})
+FERPLUS_COLUMNS = {column: common_name(column) for column in _VOTED}
 
 
 def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:

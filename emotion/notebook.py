@@ -128,11 +128,10 @@ class Recognition(tuple[Face, ...]):
     def __reduce__(self) -> tuple[Any, ...]:
         return Recognition, (tuple(self), self._origin.travelling())
 
-    def __copy__(self) -> "Recognition":
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> "Recognition":
         return self  # nothing in it changes, and a pickle's way would lose the photo
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Recognition":
-        return self
+    __copy__ = __deepcopy__
 
     def _repr_html_(self) -> str:
         return f"<div>{_picture(self, SHOWN_PX)}{_html_table(self)}</div>"

@@ -115,20 +115,20 @@ class Recognizer:
             face: its number, from 1, as in pictures and tables.
             emotion: a class of the model; without it, the one that it answered.
         """
-        (sights,) = self.look_many([image])
+        sights = self.look(image)
         if not 1 <= face <= len(sights):
             found = f"a photo with {len(sights)}" if sights else "a photo without a face"
             raise ImageError(f"expected face {face} of a photo; received {found}")
         sight = sights[face - 1]
         return explain(self.model, sight.crop, emotion or sight.face.emotion)
 
-    def look_many(self, images: Iterable[PhotoLike]) -> tuple[tuple[Sight, ...], ...]:
-        """Return the faces of each photo as `recognize_many` does, each with what the model saw."""
-        return self._classify([self._find(open_photo(image)) for image in images])
+    def look(self, image: PhotoLike) -> tuple[Sight, ...]:
+        """Return the faces of a photo as `recognize` does, each with what the model saw of it."""
+        return self._classify([self._find(open_photo(image))])[0]
 
     def read_faces(self, image: PhotoLike, detections: Sequence[Detection]) -> tuple[Face, ...]:
         """Return the faces found in a photo before, in pixels of its full size, now read."""
-        (sights,) = self._classify([self._crop(open_photo(image), detections)])
+        sights = self._classify([self._crop(open_photo(image), detections)])[0]
         return tuple(sight.face for sight in sights)
 
     def _recognize(

@@ -61,6 +61,15 @@ def length(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 or not seconds else f"{seconds:.2f} s"
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time in words: "2 days", "24 hours", "30 minutes", "4 seconds"."""
+    seconds = round(seconds / 60) * 60 if seconds >= 60 else max(1, seconds)
+    units = (("day", 86400, 2), ("hour", 3600, 1), ("minute", 60, 1), ("second", 1, 0))
+    name, unit_s, _ = next(unit for unit in units if seconds >= unit[1] * unit[2])
+    amount = f"{seconds / unit_s:.1f}".removesuffix(".0")
+    return f"{amount} {name}" + ("" if amount == "1" else "s")
+
+
 def size(number_of_bytes: float) -> str:
     """Return a number of bytes in the unit that suits it: "850 bytes", "12 kB", "4.4 MB"."""
     if number_of_bytes < 1000:

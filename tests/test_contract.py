@@ -28,8 +28,10 @@ import emotion_model_training
 from emotion.images.encoding import write_image
 
 RECORDED = Path(__file__).with_name("contract.json")
-TRAINING = "train inspect download evaluate compare cross-validate tune ensemble distill".split()
-TRAINING += ["retrain", "convert"]
+TRAINING = (
+    "train inspect download predict explain evaluate compare cross-validate tune ensemble "
+    "distill retrain convert"
+).split()
 
 
 def form_of(value):

@@ -2,12 +2,10 @@
 
 import html
 import io
-import json
 import re
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -15,7 +13,6 @@ from PIL import Image
 from app import open_server
 from emotion.detection.boxes import Detection
 from emotion.labels import EMOTIONS
-from emotion.model.keras import ModelFiles, sha256_of
 from emotion.model.runtime import EmotionModel
 from emotion.recognizer import Recognizer
 from emotion.web.factory import build_app
@@ -96,7 +93,6 @@ def served(app):
 
 
 def picture(width=160, height=120, seed=0):
-    """Return a picture that is not the same everywhere."""
     pixels = np.random.default_rng(seed).integers(0, 255, (height // 8 + 1, width // 8 + 1, 3))
     return Image.fromarray(pixels.astype(np.uint8)).resize((width, height))
 
@@ -109,6 +105,10 @@ def encoded(kind="JPEG", width=160, height=120, seed=0, **options):
 
 def photo_form(content=None, name="photo.jpg", field="photo"):
     return {field: (io.BytesIO(encoded() if content is None else content), name)}
+
+
+def photos_form(*contents):
+    return {"photo": [photo_form(content)["photo"] for content in contents]}
 
 
 def upload(client, content=None):
@@ -130,30 +130,3 @@ def assert_nothing_is_left(app):
     assert list((uploads.parent / "temporary").iterdir()) == []
     counts = services.database.counts()
     assert (counts.photos, counts.faces) == ((), ())
-
-
-def write_fast_model(folder: Path, name="tiny", weights_file=b"no weights") -> Path:
-    """Write a pair with a fast form that runs, although its Keras files are no model at all."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = np.random.default_rng(1).normal(size=(48 * 48, 7)).astype(np.float32) / 10
-    graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["faces"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
-            helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info("faces", TensorProto.FLOAT, ["N", 48, 48, 1])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 7])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    opset = helper.make_opsetid("", 17)
-    files = ModelFiles(folder / name)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), files.fast_form)
-    files.architecture.write_text("{}")
-    files.weights.write_bytes(weights_file)
-    seal = {"sha256": sha256_of(files.fast_form)} | files.hashes()
-    files.fast_form_seal.write_text(json.dumps(seal))
-    return files.stem

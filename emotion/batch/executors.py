@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent import futures
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -185,15 +185,23 @@ def answers(jobs: Iterator[Job], workers: Workers, settings: bytes) -> Answers:
 def _round(jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callable) -> Answers:
     """Yield answers until there are no more jobs or a worker died; return what it had in hand."""
     lost: list[Job] = []
-    pending: dict[Future, Job] = {}
     with workers.opened() as executor:
         # before a worker has the model nothing must be touched
-        ready = _submit(executor, check_worker, settings)
-        yield from _wait([ready], workers)
-        if _outcome(ready) is None:
-            raise SourceError(NO_START)
-        while True:
-            while not lost and len(pending) < most() and (job := next(jobs, None)):
+        pending: dict[Future, Job | None] = {_submit(executor, check_worker, settings): None}
+        while pending:
+            done = futures.wait(pending, TICK_S, futures.FIRST_COMPLETED).done
+            if not done:
+                workers.check()
+                yield None
+            for future in [future for future in pending if future in done]:  # as they were sent
+                job, answer = pending.pop(future), _outcome(future)
+                if job and answer is not None:
+                    yield job, answer
+                elif job:
+                    lost.append(job)
+                elif answer is None:
+                    raise SourceError(NO_START)
+            while done and not lost and len(pending) < most() and (job := next(jobs, None)):
                 if isinstance(job.task, PhotoAnswer):
                     yield job, job.task
                     continue
@@ -201,15 +209,7 @@ def _round(jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callabl
                     pending[_submit(executor, recognize_photo, *job.task)] = job
                 except futures.BrokenExecutor:
                     lost.append(job)
-            if not pending:
-                return lost
-            done = yield from _wait(pending, workers)
-            for future in [future for future in pending if future in done]:  # as they were sent
-                job = pending.pop(future)
-                if (answer := _outcome(future)) is None:
-                    lost.append(job)
-                else:
-                    yield job, answer
+    return lost
 
 
 @dataclass(frozen=True)
@@ -234,14 +234,6 @@ def _submit(executor: Executor, function: Callable, *arguments: object) -> Futur
             return executor.submit(pickle.loads, pickle.dumps(_Call(function, arguments)))
         except OSError as error:  # no process can start
             raise SourceError(f"{NO_START} ({error.strerror or error})") from error
-
-
-def _wait(pending: Iterable[Future], workers: Workers) -> Generator[None, None, set[Future]]:
-    """Yield None from time to time until one call is done; return those that are."""
-    while not (done := futures.wait(pending, TICK_S, futures.FIRST_COMPLETED).done):
-        workers.check()
-        yield None
-    return done
 
 
 def _outcome(future: Future):

@@ -152,9 +152,8 @@ def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
 class Tables:
     """The tables of one run; each is always whole under its own name.
 
-    Rows are appended as photos are done. A run that would first take rows out fills
-    `NAME.part.csv`, which takes the table's place when it holds no fewer photos. Parquet has its
-    index at its end, so it is written when a run ends.
+    Rows are appended as photos are done; Parquet is written when a run ends. A run that would first
+    take rows out fills `NAME.part.csv`, which takes the table's place when it holds no fewer.
     """
 
     def __init__(self, outputs: BatchOutputs, columns: Mapping, metadata: Mapping, store: Store):

@@ -58,10 +58,8 @@ def run_batch(
 
     A table that began with photos of another folder keeps their rows, and calls photos outside of
     that folder by their whole paths. `on_progress` is called about every second too, and stops the
-    run by False; `on_photo` gets the results (see `results_to_dict`) or why there are none.
-
-    Raises ModelError, SourceError without a place or a worker, and TableError where a table cannot
-    be written or holds other photos made with other settings.
+    run by False; `on_photo` gets the results (see `results_to_dict`) or why there are none. Raises
+    ModelError, SourceError, or TableError, also where a table holds photos of other settings.
     """
     start_s = time.monotonic()
     outputs.prepare(photos)
@@ -101,7 +99,13 @@ class _Run:
         self.gone = {name for name in earlier if self.is_gone(name, own, folders)}
         self.others = earlier - self.gone
         self.names = own | self.others
-        identity = _identity(model, settings)
+        # equal detectors pickle alike; where they should not, photos are done once too often
+        detector = settings.make_detector()
+        searched = hashlib.sha256(pickle.dumps(detector)).hexdigest()
+        identity = {"schema": SCHEMA, "model": model.name, "model_sha256": model.sha256}
+        identity["card"] = hashlib.sha256(repr(model.card).encode()).hexdigest()
+        identity |= {"detector": f"{type(detector).__name__} {searched}"}
+        identity["limits"] = repr(DEFAULT_LIMITS)
         is_otherwise = store.facts.get("settings") != identity
         if self.others and is_otherwise:
             raise TableError(
@@ -181,9 +185,6 @@ class _Run:
         """Return what is to be done for a photo, whose bytes are read here if they travel."""
         stamp, content, copy = _stamp_of(photo.path), None, self.copy_of(photo)
         problem, lasts = photo.problem, False
-        # a link below the folder for copies may lead to other photos
-        if copy and not copy.parent.resolve().is_relative_to(self.outputs.copies.resolve()):
-            problem = f"expected a folder below {self.outputs.copies}; {copy.parent} is elsewhere"
         if problem is None and self.workers.sends_files:
             try:
                 content = read_content(photo.path)
@@ -191,22 +192,24 @@ class _Run:
                 problem, lasts = str(error), is_final(error)
         if problem is not None:
             return Job(photo, stamp, PhotoAnswer(problem=problem, is_final=lasts))
-        return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, copy))
+        suffix = copy and copy.suffix
+        return Job(photo, stamp, (self.worker_settings, photo.path.absolute(), content, suffix))
 
     def keep(self, job: Job, answer: PhotoAnswer) -> Record:
         if answer.copy is not None:
             copy = self.copy_of(job.photo)
             try:
+                # a link below the folder for copies may lead to other photos
+                if not copy.parent.resolve().is_relative_to(self.outputs.copies.resolve()):
+                    raise OSError("its folder is elsewhere")
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(copy) as part:
                     part.write_bytes(answer.copy)
             except OSError as error:
                 problem = f"expected a place for the annotated copy; received {copy}: {error}"
                 answer = PhotoAnswer(problem=problem, is_final=False)
-        faces, has_copy = (), False
-        if answer.results:
-            faces, has_copy = answer.results["faces"], self.outputs.copies is not None
-        name, problem = job.photo.name, answer.problem
+        faces = answer.results["faces"] if answer.results else ()
+        name, problem, has_copy = job.photo.name, answer.problem, answer.copy is not None
         record = Record(name, job.stamp, faces, problem, answer.is_final, has_copy)
         self.store.add(record)
         self.count(record)
@@ -228,14 +231,3 @@ def _stamp_of(path: Path) -> list[int] | None:
     with contextlib.suppress(OSError, ValueError):
         status = path.stat()
         return [status.st_size, status.st_mtime_ns]
-
-
-def _identity(model: EmotionModel, settings: BatchSettings) -> dict:
-    """Return what a photo's answer depends on beside the photo, as plain types."""
-    detector = settings.make_detector()
-    # equal detectors pickle alike; where they should not, photos are done once too often
-    searched = hashlib.sha256(pickle.dumps(detector)).hexdigest()
-    facts = {"schema": SCHEMA, "model": model.name, "model_sha256": model.sha256}
-    facts["card"] = hashlib.sha256(repr(model.card).encode()).hexdigest()
-    facts["detector"] = f"{type(detector).__name__} {searched}"
-    return facts | {"limits": repr(DEFAULT_LIMITS)}

@@ -8,7 +8,6 @@ import pickle
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,28 +52,25 @@ class PhotoAnswer:
     results: dict | None = None  # from `results_to_dict`; None where there is a problem
     problem: str | None = None  # why there are no results, one sentence
     is_final: bool = True  # the same file would get the same answer again
-    copy: bytes | None = None  # the annotated copy, where the worker could not write it itself
+    copy: bytes | None = None  # the annotated copy, if one was asked for
 
 
 def recognize_photo(
-    pickled: bytes, path: Path, content: bytes | None, copy: Path | None
+    pickled: bytes, path: Path, content: bytes | None, suffix: str | None
 ) -> PhotoAnswer:
-    """Return the faces of a photo, whose bytes may be given, and make its copy if asked."""
+    """Return the faces of a photo, whose bytes may be given, and its copy where it has a suffix."""
     settings, recognizer, watch = load_worker(pickled)
-    copied = None
+    copy = None
     with watch.limited(settings.photo_timeout_s):
         try:
             content = read_content(path) if content is None else content
             photo = decode_photo(content, enough_pixels=ENOUGH_PIXELS)
             faces = recognizer.recognize(photo)
-            if copy and settings.is_remote:
+            if suffix:
                 with tempfile.TemporaryDirectory() as folder:
-                    part = Path(folder, copy.name)
+                    part = Path(folder, f"copy{suffix}")
                     write_image(part, annotate(photo.full, faces))
-                    copied = part.read_bytes()
-            elif copy:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                write_image(copy, annotate(photo.full, faces))
+                    copy = part.read_bytes()
         except ImageError as error:
             words = str(error)
             if settings.is_remote and isinstance(error.__cause__, FileNotFoundError):
@@ -85,7 +81,7 @@ def recognize_photo(
             return PhotoAnswer(problem=words, is_final=is_final(error))
     model = recognizer.model
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
-    return PhotoAnswer(results, copy=copied)
+    return PhotoAnswer(results, copy=copy)
 
 
 def check_worker(settings: bytes) -> bool:
@@ -122,31 +118,26 @@ class Watch:
     """Ends the process when a photo takes too long: nothing else stops a decoder that hangs."""
 
     def __init__(self):
-        # of each photo in hand: a worker of a cluster may have several
-        self._lock, self._deadlines_s = threading.Lock(), {}
+        # how many photos are in hand: a worker of a cluster may have several
+        self._lock, self._photos = threading.Lock(), 0
         # where faulthandler writes to when the time comes; open as long as the process lives
         self._nowhere = os.open(os.devnull, os.O_WRONLY)
 
     @contextlib.contextmanager
     def limited(self, timeout_s: float | None) -> Iterator[None]:
-        """End the process unless the block ends in time."""
-        key = object()
-        if timeout_s is not None:
-            self._deadlines_s[key] = time.monotonic() + timeout_s
-        self._set_alarm()
+        """End the process unless the block ends in time; one that begins meanwhile gives more."""
+        with self._lock:
+            self._photos += 1
+            if timeout_s is not None:
+                # its thread needs no interpreter lock, which native code may hold
+                faulthandler.dump_traceback_later(timeout_s, exit=True, file=self._nowhere)
         try:
             yield
         finally:
-            self._deadlines_s.pop(key, None)
-            self._set_alarm()
-
-    def _set_alarm(self) -> None:
-        with self._lock:
-            faulthandler.cancel_dump_traceback_later()
-            if deadlines_s := list(self._deadlines_s.values()):
-                left_s = max(0.001, min(deadlines_s) - time.monotonic())
-                # its thread needs no interpreter lock, which native code may hold
-                faulthandler.dump_traceback_later(left_s, exit=True, file=self._nowhere)
+            with self._lock:
+                self._photos -= 1
+                if not self._photos:
+                    faulthandler.cancel_dump_traceback_later()
 
 
 def portable_stem(stem: Path) -> Path:

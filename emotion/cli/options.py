@@ -12,7 +12,7 @@ from emotion.errors import EmotionError, SourceError
 from emotion.files import user_path
 from emotion.images.encoding import WRITTEN_SUFFIXES as PHOTO_SUFFIXES
 from emotion.images.folders import PhotoFile
-from emotion.recognizer import DEFAULT_MODEL
+from emotion.recognizer import DEFAULT_MODEL, stem_of
 from emotion.tables import TABLE_SUFFIXES
 from emotion.video.summary import SUMMARY_SUFFIXES
 from emotion.video.timeline import TIMELINE_SUFFIXES
@@ -58,17 +58,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _model_stem(text: str) -> Path:
-    """Return the common name of a model's files, also where one of the files is given."""
-    path = Path(text)
-    return path.with_suffix("") if path.suffix in (".json", ".h5", ".onnx") else path
-
-
 FILE, COUNT = {"type": Path, "metavar": "FILE"}, {"type": _count, "metavar": "N"}
 SOURCES = {"nargs": "+", "default": ["0"], "metavar": "SOURCE"}
 TABLES = FILE | {"action": "append", "default": []}
 JSON = FILE | {"nargs": "?", "const": STDOUT}
-STEM = {"type": _model_stem, "default": DEFAULT_MODEL, "metavar": "STEM"}
+STEM = {"type": stem_of, "default": DEFAULT_MODEL, "metavar": "STEM"}
 DETECTOR = {"choices": ("haar", "yunet"), "default": "haar"}
 SWITCH = {"action": "store_true"}
 

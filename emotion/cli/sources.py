@@ -8,10 +8,11 @@ from pathlib import Path
 
 from emotion.errors import ImageError, ImageTypeError, SourceError
 from emotion.files import user_path
-from emotion.images.decoding import ENOUGH_PIXELS, Photo, read_photo
+from emotion.images.decoding import Photo
 from emotion.images.folders import LIST_SUFFIXES, PhotoFile, find_photos, is_photo_list
+from emotion.images.sources import open_photo
 from emotion.text import counted
-from emotion.video.decoding import STREAM_SCHEMES
+from emotion.video.decoding import stream_name
 from emotion.video.reading import VIDEO_SUFFIXES, frames, open_video
 
 # a .gif may be a photo: one by itself is looked into, and in a folder it is a photo
@@ -101,11 +102,8 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
         if int(text) > HIGHEST_CAMERA:
             raise SourceError(f"{EXPECTED}; received {text} (a file is ./{text})")
         return VideoSource(int(text))
-    scheme, is_url, _ = text.partition("://")
-    if is_url:
-        if scheme.lower() not in STREAM_SCHEMES:
-            expected = ", ".join(STREAM_SCHEMES)
-            raise SourceError(f"expected a stream of {expected}; received {scheme}://")
+    if "://" in text:
+        stream_name(text)  # raises SourceError where it is none
         return VideoSource(text)
     path = user_path(text)
     if text.startswith("@") and not path.exists():
@@ -121,7 +119,7 @@ def _one(text: str, leave_out: Sequence[Path]) -> Source:
     if suffix in MOVING_SUFFIXES or (suffix in VIDEO_SUFFIXES and _is_video(path)):
         return VideoSource(path)
     try:
-        return PhotoSource(path, read_photo(path, enough_pixels=ENOUGH_PIXELS))
+        return PhotoSource(path, open_photo(path))
     except ImageError as error:
         is_unknown = isinstance(error, ImageTypeError)
         if is_unknown and _is_video(path):

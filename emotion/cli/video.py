@@ -10,7 +10,7 @@ from emotion.cli.sources import VideoSource
 from emotion.cli.tools import STDOUT, TITLE, Tools, json_out, load, tell, write_lines
 from emotion.progress import progress_bar
 from emotion.rows import face_to_dict, results_to_dict
-from emotion.video.outputs import Progress, VideoOutputs, analyse_video
+from emotion.video.outputs import VideoOutputs, analyse_video
 from emotion.video.reading import Video, open_video
 from emotion.video.summary import SummaryBuilder, summary_lines
 from emotion.video.tracking import FrameFaces
@@ -23,7 +23,8 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
     recognizer = load(options, source, tools)
     files = options.output, tuple(options.table), options.summary, options.timeline
     outputs = VideoOutputs(*files, not options.no_bars)
-    builder, viewers, on_progress = SummaryBuilder(), [], None
+    builder = SummaryBuilder()
+    viewers = [builder.add]
     with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(source.target, tools.open_capture))
         if video.is_live and not (wants_window or options.headless):
@@ -32,7 +33,7 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
         if options.json:
             stream = stack.enter_context(json_out(options.json))
 
-            def write_line(seen: FrameFaces) -> bool:
+            def write_line(seen: FrameFaces) -> None:
                 model, size_wh = recognizer.model, seen.image.shape[1::-1]
                 content = {
                     "frame": seen.index,
@@ -42,7 +43,6 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
                 }
                 stream.write(json.dumps(content) + "\n")
                 stream.flush()
-                return True
 
             viewers.append(write_line)
         if wants_window:
@@ -52,14 +52,9 @@ def read_video(source: VideoSource, options: argparse.Namespace, tools: Tools) -
             viewers.append(stack.enter_context(viewer).show)
         else:
             show = stack.enter_context(progress_bar("frames", video.info.frame_count, sys.stderr))
-
-            def on_progress(progress: Progress) -> bool:
-                show(progress.frames_done)
-                return True
-
-        how = {"is_mirrored": options.mirror, "builder": builder, "on_progress": on_progress}
-        every = options.detect_every
-        report = analyse_video(recognizer, video, outputs, every, viewers, **how)
+            viewers.append(lambda seen: show(seen.index + 1))
+        every, is_mirrored = options.detect_every, options.mirror
+        report = analyse_video(recognizer, video, outputs, every, viewers, is_mirrored)
     if report.sound_problem:
         tell(f"warning: {video.name}: {report.sound_problem}")
     return 0

@@ -1,6 +1,6 @@
 """Boxes of faces in pixels: what a detector returns, and which boxes are the same face."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,15 +34,21 @@ def check_image(image: np.ndarray) -> None:
         )
 
 
-def merge_boxes(found: Iterable[Detection]) -> list[Detection]:
-    """Return one box a face: of boxes that overlap or hold each other, the surest."""
+def merge_boxes(
+    found: Iterable[Detection],
+    settle: Callable[[Detection], Detection | None] = lambda face: face,
+) -> list[Detection]:
+    """Return one box a face: of boxes that overlap or hold each other, the surest.
+
+    Each box that is apart from those kept so far goes through `settle`; None drops it.
+    """
     kept: list[Detection] = []
     for face in sorted(found, key=lambda face: (-face.score, face.box_xywh)):
         overlaps = (overlap_of(face.box_xywh, other.box_xywh) for other in kept)
         if all(
             union <= MERGE_OVERLAP and inside <= MERGE_CONTAINMENT for union, inside in overlaps
         ):
-            kept.append(face)
+            kept += filter(None, [settle(face)])
     return kept
 
 

@@ -22,13 +22,10 @@ def crop_face(
     side: int = CROP_SIDE_PX,
     roll_degrees: float = 0.0,
 ) -> np.ndarray:
-    """Return what the model sees of a face: a square around the middle of its box, in grey.
+    """Return what the model sees of a face: the square around its box, upright, grey.
 
-    The margin is a share of the box's longer side, above -0.5, that is added on each side; the crop
-    undoes the tilt of the head (`Detection.roll_degrees`).
-
-    Takes (H, W, 3) uint8 RGB, returns (side, side, 1) float32 in [0, 1]; beyond the photo's edge
-    its last pixels repeat. Raises ImageError.
+    Takes (H, W, 3) uint8 RGB and a margin above -0.5, a share of the box's longer side; returns
+    (side, side, 1) float32 in [0, 1]. Beyond the edge the last pixels repeat. Raises ImageError.
     """
     check_image(image)
     if margin <= -0.5 or min(box_xywh[2:]) <= 0:
@@ -57,15 +54,10 @@ def square_crop(
     x, y, width, height = box_xywh
     cut = max(1, round(max(width, height) * (1 + 2 * margin)))
     left, top = round(x + width / 2 - cut / 2), round(y + height / 2 - cut / 2)
+    rows, columns = image.shape[:2]
     # a square wholly outside still needs one row or column to repeat
-    x0, y0 = (
-        min(max(0, start), end - 1)
-        for start, end in ((left, image.shape[1]), (top, image.shape[0]))
-    )
-    x1, y1 = (
-        max(x0 + 1, min(left + cut, image.shape[1])),
-        max(y0 + 1, min(top + cut, image.shape[0])),
-    )
+    x0, y0 = min(max(0, left), columns - 1), min(max(0, top), rows - 1)
+    x1, y1 = max(x0 + 1, min(left + cut, columns)), max(y0 + 1, min(top + cut, rows))
     before = max(0, min(-top, cut - (y1 - y0))), max(0, min(-left, cut - (x1 - x0)))
     after = cut - (y1 - y0) - before[0], cut - (x1 - x0) - before[1]
     edges = before[0], after[0], before[1], after[1]

@@ -1,16 +1,18 @@
-"""Where the faces of a photo are: two small networks look, and Haar cascades settle doubts.
+"""Where the faces of a photo are: three small networks look, and Haar cascades settle doubts.
 
 The first network says where faces may be, at one scale an octave, the largest first. The second
-looks at each of these places twice: as it was proposed, and then straightened and centred, which
-also gives the box and the tilt of the head. Where it is not sure, OpenCV's Haar cascades look at
-the straightened face, and each that sees one counts. `benchmarks/face_detection.md` has the
-measurements behind every default.
+drops most of these places and straightens and centres the others, at a thirteenth of the cost of
+the third. That one looks again until it is sure, each time at what its last look straightened and
+centred, at most three times. Where it then doubts, OpenCV's Haar cascades look, and each that sees
+a face counts. `benchmarks/face_detection.md` has the measurements behind every default.
 """
 
+import contextlib
 import math
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,12 +28,15 @@ from emotion.detection.boxes import (
 )
 from emotion.detection.networks import (
     FACE_PLACES,
+    FACE_REFINER,
     FACE_VERIFIER,
     PLACE_FACES_PX,
+    REFINER_PX,
     VERIFIER_PX,
     find_places,
     load_network,
     look_closely,
+    unlike,
 )
 from emotion.detection.settings import DetectorSettings
 from emotion.detection.views import View, halved_views, upright_cut
@@ -71,7 +76,10 @@ class FaceDetector:
         self.settings = settings
         self._cascades = _Cascades()
         self._places = load_network(FACE_PLACES, ("any", "any", "any", 1))
-        self._verifier = load_network(FACE_VERIFIER, ("any", VERIFIER_PX, VERIFIER_PX, 1))
+        refiner = load_network(FACE_REFINER, ("any", REFINER_PX, REFINER_PX, 1))
+        verifier = load_network(FACE_VERIFIER, ("any", VERIFIER_PX, VERIFIER_PX, 1))
+        self._refine = partial(look_closely, refiner, REFINER_PX)
+        self._verify = partial(look_closely, verifier, VERIFIER_PX)
 
     def __reduce__(self):
         # classifiers and networks cannot be pickled: the other side loads its own
@@ -90,25 +98,24 @@ class FaceDetector:
         cv2.normalize(grey, grey, 0, 255, cv2.NORM_MINMAX)  # for photos that are dark all over
         smallest_px = max(settings.smallest_face_px, settings.smallest_face_share * short_px)
         # down to the view that is filled by a face of the largest size
-        views = halved_views(grey, PLACE_FACES_PX[0] / smallest_px, PLACE_FACES_PX[1] - 6)
+        views = halved_views(grey, PLACE_FACES_PX[0] / smallest_px, PLACE_FACES_PX[1])
         closer = [View(grey, 1.0), *views] if views[0].step > 1 else views
-        found: list[Detection] = []
-        for view in reversed(views):
-            largest_px = PLACE_FACES_PX[1] * view.step
-            is_small = largest_px <= settings.small_beside_px
-            if is_small and any(face.box_xywh[2] > 2 * largest_px for face in found):
+        small_step = settings.small_beside_px / PLACE_FACES_PX[1]
+        small = [view for view in views if view.step <= small_step]
+        found = self._seen(views[len(small) :], closer, [])
+        for view in reversed(small):
+            if any(face.box_xywh[2] > 2 * PLACE_FACES_PX[1] * view.step for face in found):
                 break
-            places = find_places(self._places, view, settings.place_threshold)
-            seen = look_closely(self._verifier, closer, [Detection(box, 0.0) for box in places])
-            found += [face for face in seen if face.score > settings.first_threshold]
-        again = look_closely(self._verifier, closer, merge_boxes(found))
-        settled = [self._settled(face, closer) for face in again]
-        sure = [
+            found += self._seen([view], closer, found)
+        easy = [
             face
-            for face in settled
-            if face.score > settings.face_threshold and abs(face.roll_degrees) < MOST_ROLL_DEGREES
+            for face in found
+            if face.score > settings.sure_from and abs(face.roll_degrees) < LEAST_ROLL_DEGREES
         ]
-        faces = clip_boxes(merge_boxes(sure), grey.shape)
+        hard = [face for face in found if face not in easy]
+        again = self._verify(closer, hard, settings.doubt[0])
+        sure = merge_boxes(easy + again, settle=lambda face: self._settled(face, closer))
+        faces = clip_boxes(sure, grey.shape)
         faces.sort(key=lambda face: (face.box_xywh[:2], face.box_xywh))
         return tuple(
             replace(
@@ -119,16 +126,40 @@ class FaceDetector:
             for face in faces
         )
 
-    def _settled(self, face: Detection, views: Sequence[View]) -> Detection:
-        """Return a face with what the cascades add to its logit, if that leaves a doubt."""
+    def _seen(
+        self, views: Sequence[View], closer: Sequence[View], found: list[Detection]
+    ) -> list[Detection]:
+        """Return what may be faces of the views, after a first look; less beside a sure face."""
+        settings = self.settings
+        places: list[Detection] = []
+        for view in views:
+            places += find_places(self._places, view, settings.place_threshold)
+        maybe = unlike(self._refine(closer, places, settings.refiner_threshold))
+        likely = [face for face in maybe if face.score > settings.likely_from]
+        seen = self._verify(closer, likely, settings.first_threshold)
+        if any(face.score > settings.sure_from for face in found + seen):
+            return seen
+        return seen + self._verify(closer, maybe[len(likely) :], settings.first_threshold)
+
+    def _settled(self, face: Detection, views: Sequence[View]) -> Detection | None:
+        """Return a face after a third look and, while they decide, the cascades; None for none."""
+        score, enough = face.score, self.settings.face_threshold
         lowest, highest = self.settings.doubt
-        if not lowest < face.score < highest:
-            return face
+        if abs(face.roll_degrees) >= MOST_ROLL_DEGREES:
+            return None
+        if score < highest:
+            score = (score + self._verify(views, [face])[0].score) / 2
+        if score > enough:
+            return replace(face, score=score)
         size_px = round(CASCADE_FACE_PX * CASCADE_SPREAD)
         cut = upright_cut(views, face.box_xywh, CASCADE_SPREAD, face.roll_degrees, size_px)
         start, side = (size_px - CASCADE_FACE_PX) / 2, CASCADE_FACE_PX
-        score = face.score
+        middle = (start, start, side, side)
+        open_weight = sum(weight for _, _, weight in self._cascades.all)
         for cascade, is_mirrored, weight in self._cascades.all:
+            if not max(lowest, enough - open_weight) < score <= enough:
+                break
+            open_weight -= weight
             boxes = cascade.detectMultiScale(
                 cv2.flip(cut, 1) if is_mirrored else cut,
                 scaleFactor=self.settings.cascade_step,
@@ -136,10 +167,9 @@ class FaceDetector:
                 minSize=(round(0.72 * side),) * 2,
                 maxSize=(round(1.4 * side),) * 2,
             )
-            middle = (start, start, side, side)
             if any(overlap_of(middle, box)[0] > CASCADE_OVERLAP for box in boxes):
                 score += weight
-        return replace(face, score=score)
+        return replace(face, score=score) if score > enough else None
 
 
 def load_cascades() -> list[tuple["cv2.CascadeClassifier", bool, float]]:
@@ -152,11 +182,10 @@ def load_cascades() -> list[tuple["cv2.CascadeClassifier", bool, float]]:
     cascades = {}
     for file, _, _ in CASCADES:
         path = Path(cv2.data.haarcascades) / file
-        try:
+        with contextlib.suppress(cv2.error, SystemError):  # damaged
             cascades[file] = cascades.get(file) or cv2.CascadeClassifier(str(path))
-        except (cv2.error, SystemError) as error:
-            message = f"expected a Haar cascade in {path}; it is damaged: {error}"
-            raise ModelError(message) from error
-        if cascades[file].empty():
-            raise ModelError(f"expected a Haar cascade of OpenCV's wheel at {path}; found none")
+        if file not in cascades or cascades[file].empty():
+            raise ModelError(
+                f"expected a Haar cascade of OpenCV's wheel at {path}; found no good one"
+            )
     return [(cascades[file], is_mirrored, weight) for file, is_mirrored, weight in CASCADES]

@@ -1,4 +1,4 @@
-"""The two small networks of the search: one says where faces may be, the other what is a face.
+"""The three small networks of the search: where faces may be, what is worth a look, what is a face.
 
 They work in stages in the manner of Zhang et al. (2016), "Joint Face Detection and Alignment using
 Multi-task Cascaded Convolutional Networks"; `benchmarks/face_networks.py` fits them.
@@ -11,22 +11,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from emotion.detection.boxes import Box, Detection, overlap_of
+from emotion.detection.boxes import Detection
 from emotion.detection.views import View, upright_cut
 from emotion.errors import ModelError
 from emotion.files import models_folder
 
 FACE_PLACES = models_folder() / "face_places.onnx"
+FACE_REFINER = models_folder() / "face_refiner.onnx"
 FACE_VERIFIER = models_folder() / "face_verifier.onnx"
 
 PLACE_BORDER_PX = 24  # from the edge of a picture to the middle of the first window
 PLACE_STRIDE_PX = 8  # from one window to the next
 PLACE_FACES_PX = (16, 32)  # sides of the faces that the network of places knows
 PLACE_REACH_PX = 16  # its unit of how far a face lies from the middle of its window
-SAME_PLACE = 0.5  # intersection over union from which a likelier place stands for another
+SAME_PLACE = 0.5  # intersection over union from which a likelier square stands for another
 MOST_PLACES = 48  # in one view; the likeliest are kept
-VERIFIER_PX = 48  # side of what the verifier sees: a face and a quarter of its side around it
-VERIFIER_SPREAD = 1.5  # that side, in sides of the face
+REFINER_PX = 32  # side of what the refiner sees: a face and a quarter of its side around it
+VERIFIER_PX = 48  # and the verifier
+LOOK_SPREAD = 1.5  # that side, in sides of the face
 ROLL_UNIT_DEGREES = 45.0  # the unit of its answer about the tilt
 FURTHEST_SIZE = 0.8  # octaves by which one look may change the size of a face
 
@@ -55,20 +57,16 @@ def load_network(path: Path, shape: Sequence[object]) -> Network:
     return lambda pictures: session.run([target.name], {source.name: pictures})[0]
 
 
-def find_places(network: Network, view: View, threshold: float) -> list[Box]:
-    """Return squares of the photo that may hold faces of the view, the likeliest first.
+def find_places(network: Network, view: View, threshold: float) -> list[Detection]:
+    """Return squares of the photo that may hold faces of `PLACE_FACES_PX` of the view.
 
-    Args:
-        network: takes (1, H, W, 1) float32 as `centred` gives it, and gives, for each window, the
-            logit of a face, how far right and down its middle is, and its size in octaves:
-            (1, rows, columns, 4).
-        view: its faces have sides of `PLACE_FACES_PX`.
-        threshold: lowest logit of a window.
+    The network takes (1, H, W, 1) float32 as `centred` gives it, and gives the logit of a face, how
+    far right and down its middle is, and its size in octaves: (1, rows, columns, 4).
     """
     bordered = cv2.copyMakeBorder(view.grey, *[PLACE_BORDER_PX] * 4, cv2.BORDER_REPLICATE)
     answers = network(centred(bordered)[None, :, :, None])[0]
     logits = np.ascontiguousarray(answers[..., 0])
-    peaks = (logits > threshold) & (logits == cv2.dilate(logits, np.ones((3, 3), np.uint8)))
+    peaks = (logits > threshold) & (logits == cv2.dilate(logits, None))
     rows, columns = np.nonzero(peaks)
     order = np.argsort(-logits[rows, columns], kind="stable")[:MOST_PLACES]
     rows, columns = rows[order], columns[order]
@@ -76,11 +74,8 @@ def find_places(network: Network, view: View, threshold: float) -> list[Box]:
     x = (columns * PLACE_STRIDE_PX + 0.5 + PLACE_REACH_PX * right) * view.step
     y = (rows * PLACE_STRIDE_PX + 0.5 + PLACE_REACH_PX * down) * view.step
     side = math.sqrt(math.prod(PLACE_FACES_PX)) * 2 ** octaves.clip(-1.2, 1.2) * view.step
-    boxes: list[Box] = []
-    for box in np.stack([x - side / 2, y - side / 2, side, side], 1).tolist():
-        if all(overlap_of(box, other)[0] < SAME_PLACE for other in boxes):
-            boxes.append(tuple(box))
-    return boxes
+    boxes = np.stack([x - side / 2, y - side / 2, side, side], 1)
+    return [Detection(tuple(box), 0.0) for box in boxes.tolist()]
 
 
 def centred(grey: np.ndarray) -> np.ndarray:
@@ -89,33 +84,39 @@ def centred(grey: np.ndarray) -> np.ndarray:
 
 
 def look_closely(
-    network: Network, views: Sequence[View], faces: Sequence[Detection]
+    network: Network,
+    side_px: int,
+    views: Sequence[View],
+    faces: Sequence[Detection],
+    threshold: float = -math.inf,
 ) -> list[Detection]:
-    """Return what may be faces with better boxes, the tilt of the head, and logits as scores.
+    """Return the faces above a logit with better boxes, the tilt of the head, and logits as scores.
 
-    Args:
-        network: takes (N, 48, 48, 1) float32 of mean 0 and spread 1 and gives the logit of a face,
-            how far right and down its middle is, in its sides, its size in octaves, and its tilt:
-            (N, 5).
-        views: copies of one photo, the largest first.
-        faces: squares to look at, turned upright by their tilt.
+    The network takes (N, side, side, 1) float32 of mean 0 and spread 1, the faces turned upright by
+    their tilt, and gives the logit of a face, how far right and down its middle is, in its sides,
+    its size in octaves, and its tilt: (N, 5). The views are of one photo, the largest first.
     """
     if not faces:
         return []
-    cuts = np.empty((len(faces), VERIFIER_PX, VERIFIER_PX), np.float32)
+    cuts = np.empty((len(faces), side_px, side_px), np.float32)
     for cut, face in zip(cuts, faces, strict=True):
-        cut[:] = upright_cut(views, face.box_xywh, VERIFIER_SPREAD, face.roll_degrees, VERIFIER_PX)
+        cut[:] = upright_cut(views, face.box_xywh, LOOK_SPREAD, face.roll_degrees, side_px)
     cuts -= cuts.mean((1, 2), keepdims=True)
-    cuts /= cuts.std((1, 2), keepdims=True) + 8
-    seen = []
-    for face, answer in zip(faces, network(cuts[..., None]).tolist(), strict=True):
-        logit, right, down, octaves, roll = answer
-        x, y, side, _ = face.box_xywh
-        turn = math.radians(face.roll_degrees)
-        across = (right * math.cos(turn) + down * math.sin(turn)) * side
-        along = (down * math.cos(turn) - right * math.sin(turn)) * side
-        new_side = side * 2 ** min(max(octaves, -FURTHEST_SIZE), FURTHEST_SIZE)
-        left, top = (start + (side - new_side) / 2 for start in (x + across, y + along))
-        tilt = face.roll_degrees + ROLL_UNIT_DEGREES * roll
-        seen.append(Detection((left, top, new_side, new_side), logit, tilt))
-    return seen
+    variances = np.einsum("nij,nij->n", cuts, cuts) / side_px**2
+    cuts /= (np.sqrt(variances) + 8)[:, None, None]
+    logits, right, down, octaves, rolls = network(cuts[..., None]).T.astype(float)
+    x, y, side, _ = np.array([face.box_xywh for face in faces]).T
+    tilts = np.array([face.roll_degrees for face in faces])
+    cosine, sine = np.cos(np.radians(tilts)), np.sin(np.radians(tilts))
+    new_side = side * 2 ** octaves.clip(-FURTHEST_SIZE, FURTHEST_SIZE)
+    left = x + (right * cosine + down * sine) * side + (side - new_side) / 2
+    top = y + (down * cosine - right * sine) * side + (side - new_side) / 2
+    tilts += ROLL_UNIT_DEGREES * rolls
+    seen = np.stack([left, top, new_side, new_side, logits, tilts], 1)[logits > threshold]
+    return [Detection(tuple(box), logit, tilt) for *box, logit, tilt in seen.tolist()]
+
+
+def unlike(faces: Sequence[Detection]) -> list[Detection]:
+    """Return the likelier of any two squares that are nearly the same, the likeliest first."""
+    boxes, odds = [face.box_xywh for face in faces], [math.exp(face.score) for face in faces]
+    return [faces[n] for n in cv2.dnn.NMSBoxes(boxes, odds, 0, SAME_PLACE)]

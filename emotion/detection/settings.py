@@ -10,8 +10,11 @@ class DetectorSettings:
     smallest_face_share: float = 0.04  # smallest face, as a share of the photo's short side
     smallest_face_px: int = 16  # and in pixels of the photo
     small_beside_px: int = 48  # smaller faces are not looked for beside one of more than twice this
-    place_threshold: float = -1.0  # lowest logit of a place that is looked at closely
+    place_threshold: float = -1.0  # lowest logit of a place that is looked at
+    refiner_threshold: float = -1.0  # lowest logit at a look at low resolution
+    likely_from: float = 0.0  # the same beside a face that is sure at the first look
     first_threshold: float = -2.0  # lowest logit at the first look
-    doubt: tuple[float, float] = (-1.0, 3.0)  # logits of the second look that ask the cascades
+    sure_from: float = 9.0  # logit of the first look from which an upright face needs no second
+    doubt: tuple[float, float] = (-1.0, 4.0)  # logits of the second look that ask for a third
     cascade_step: float = 1.1  # factor from one size of faces that a cascade tries to the next
-    face_threshold: float = 2.25  # lowest logit of a face, with what the cascades add
+    face_threshold: float = 2.0  # lowest logit of a face, with what the cascades add

@@ -29,7 +29,6 @@ from emotion.files import models_folder
 
 NETWORK_FILE = "face_detection_yunet_2026may.onnx"
 EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection_yunet)"
-OLDEST_OPENCV = "4.8"  # that runs this network; 4.7 loads the file and fails at the first photo
 # how the small file begins that Git LFS leaves until it has fetched the real one
 LFS_POINTER = b"version https://git-lfs"
 WORKING_SHORT_SIDE_PX = 240  # a photo with a shorter short side is enlarged to it
@@ -64,12 +63,10 @@ class YunetDetector:
     def __init__(self, path: str | Path, settings: YunetSettings = YunetSettings()):
         """Load the network's ONNX file and try it on a drawn face. Raises ModelError."""
         expected = f"expected {EXPECTED_NETWORK} as {path}"
-        if not Path(path).is_file():
-            raise ModelError(f"{expected}; there is no such file")
         try:
             self._content = Path(path).read_bytes()
         except OSError as error:
-            raise ModelError(f"{expected}; it cannot be read ({error.strerror})") from error
+            raise ModelError(f"{expected}; {error.strerror}") from error
         if not self._content:
             raise ModelError(f"{expected}; it is empty")
         if self._content.startswith(LFS_POINTER):
@@ -81,8 +78,7 @@ class YunetDetector:
             # without the places in OpenCV's source
             reason = " ".join(str(getattr(error, "err", error)).split())
             raise ModelError(
-                f"expected {EXPECTED_NETWORK}, which OpenCV {OLDEST_OPENCV} or newer runs; OpenCV "
-                f"{cv2.__version__} cannot run {path}: {reason}"
+                f"expected {EXPECTED_NETWORK}; OpenCV {cv2.__version__} cannot run {path}: {reason}"
             ) from error
         if len(found) != 1:
             raise ModelError(

@@ -45,14 +45,20 @@ _PLUGINS = {
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
 
-_SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
-_SIGNATURES |= dict.fromkeys((b"GIF87a", b"GIF89a"), "GIF")
-_SIGNATURES |= dict.fromkeys((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "TIFF")
+# how the bytes of a file begin
+_SIGNATURES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF....WEBP",
+    # with the size of its header: two letters alone would claim any text that begins with them
+    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "GIF": rb"GIF8[79]a",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+}
 
-_BMP_HEADER_BYTES = (12, 40, 52, 56, 64, 108, 124)
-_BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF")
-_BRANDS |= dict.fromkeys(b"heic heix heim heis hevc hevx hevm hevs".split(), "HEIC")
-_CONTAINER_BRANDS = {b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+# files with brands of the container alone, the last two, go to libheif, which looks inside
+_HEIC_BRANDS = set(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 
 # what brings a picture of EXIF orientation 2, 3... 8 upright; from 5 on the sides change places
 _TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
@@ -71,11 +77,6 @@ class Photo:
     content: bytes | None = field(default=None, repr=False)  # None: `pixels` has the full size
     limits: ImageLimits = DEFAULT_LIMITS
 
-    @classmethod
-    def of(cls, image: "np.ndarray | Photo") -> "Photo":
-        """Return an (H, W, 3) uint8 RGB array as a photo of full size; a photo as it is."""
-        return image if isinstance(image, Photo) else cls(image, image.shape[1::-1])
-
     @functools.cached_property
     def full(self) -> np.ndarray:
         """The (H, W, 3) uint8 RGB array of the full size, decoded when first asked for."""
@@ -83,39 +84,25 @@ class Photo:
 
     def at_full_size(self, box_xywh: Box) -> tuple[int, int, int, int]:
         """Return a box in `pixels` as a box in pixels of the full size."""
-        if self.content is None:
-            return tuple(box_xywh)
         x, y, width, height = box_xywh
-        across, down = self._shrinkage()
+        across, down = np.divide(self.size_wh, self.pixels.shape[1::-1])
         left, top = round(x * across), round(y * down)
         right, bottom = round((x + width) * across), round((y + height) * down)
         return (left, top, right - left, bottom - top)
 
     def showing(self, box_xywh: Box, least_side_px: int) -> tuple[np.ndarray, Box]:
         """Return (pixels, box in them) where a box of the full size has the least side."""
-        across, down = self._shrinkage()
+        across, down = np.divide(self.size_wh, self.pixels.shape[1::-1])
         x, y, width, height = box_xywh
         box = (x / across, y / down, width / across, height / down)
         if self.content is None or min(box[2:]) < least_side_px:
             return self.full, tuple(box_xywh)
         return self.pixels, box
 
-    def _shrinkage(self) -> tuple[float, float]:
-        """Return how many pixels of the full size one pixel here stands for, across and down."""
-        height, width = self.pixels.shape[:2]
-        return self.size_wh[0] / width, self.size_wh[1] / height
-
 
 def read_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
     """Read an image file into an upright (H, W, 3) uint8 RGB array; see `decode_photo`."""
-    return read_photo(path, limits).pixels
-
-
-def read_photo(
-    path: Path, limits: ImageLimits = DEFAULT_LIMITS, enough_pixels: int | None = None
-) -> Photo:
-    """Read an image file, whatever its suffix, into a photo; see `decode_photo`."""
-    return decode_photo(read_content(path, limits), limits, enough_pixels)
+    return decode_image(read_content(path, limits), limits)
 
 
 def read_content(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
@@ -157,7 +144,7 @@ def decode_photo(
         is_reduced = kind == "JPEG" and enough_pixels is not None and _reduce(image, enough_pixels)
         pixels, sides_swapped = _upright(kind, image, content)
     if not is_reduced:
-        return Photo.of(pixels)
+        return Photo(pixels, pixels.shape[1::-1])
     return Photo(pixels, stored_wh[::-1] if sides_swapped else stored_wh, content, limits)
 
 
@@ -167,23 +154,17 @@ def photo_from_pillow(image: Image.Image, limits: ImageLimits = DEFAULT_LIMITS) 
     with _decoding(image.format or "Pillow", limits):
         # of Pillow's operations only `ImageOps.exif_transpose` turns it, and then removes that tag
         pixels, _ = _upright(image.format or "", image, b"")
-    return Photo.of(pixels)
+    return Photo(pixels, pixels.shape[1::-1])
 
 
 def _kind(content: bytes) -> str:
     """Return which of READ_TYPES the content is, told from its first bytes."""
-    kind = next((kind for start, kind in _SIGNATURES.items() if content.startswith(start)), None)
-    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
-        kind = "WebP"
-    # two letters alone would claim any text that begins with them
-    if content.startswith(b"BM") and int.from_bytes(content[14:18], "little") in _BMP_HEADER_BYTES:
-        kind = "BMP"
+    starts = _SIGNATURES.items()
+    kind = next((kind for kind, start in starts if re.match(start, content, re.DOTALL)), None)
     if content[4:8] == b"ftyp":
         box = content[: min(int.from_bytes(content[:4], "big"), 512)]
-        brands = [content[8:12], *(box[at : at + 4] for at in range(16, len(box) - 3, 4))]
-        # files with brands of the container alone go to libheif, which looks inside
-        in_container = "HEIC" if _CONTAINER_BRANDS.intersection(brands) else None
-        kind = next((_BRANDS[brand] for brand in brands if brand in _BRANDS), in_container)
+        brands = {content[8:12], *(box[at : at + 4] for at in range(16, len(box) - 3, 4))}
+        kind = "AVIF" if brands & _AVIF_BRANDS else "HEIC" if brands & _HEIC_BRANDS else None
     readable = guards.readable_types()
     if kind in readable:
         return kind

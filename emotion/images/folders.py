@@ -1,5 +1,9 @@
 """Which photos a folder, a pattern or a list names: each once, in an order that never changes."""
 
+# methods of `Path` raise where a text is too long for a name
+# ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH207
+
+import functools
 import glob
 import os
 import re
@@ -35,7 +39,7 @@ class PhotoFile:
 
 def is_photo_list(text: str) -> bool:
     """True if a text names many photos: a folder, a pattern or a list."""
-    return _is_folder(text) or _is_pattern(text) or _is_list(text)
+    return os.path.isdir(text) or _is_pattern(text) or _is_list(text)
 
 
 def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[PhotoFile]:
@@ -47,7 +51,7 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     photo is taken once; the folders to `leave_out` are not searched. Raises SourceError.
     """
     text = os.fspath(source)
-    if _is_folder(text):
+    if os.path.isdir(text):
         found = _in_folder(Path(text), leave_out)
     elif _is_pattern(text):
         found = _matching(text, leave_out)
@@ -63,19 +67,12 @@ def find_photos(source: str | Path, leave_out: Sequence[Path] = ()) -> list[Phot
     return photos
 
 
-def _is_folder(text: str) -> bool:
-    try:
-        return Path(text).is_dir()
-    except OSError:
-        return False  # a name that is too long, or below a folder without permission
-
-
 def _is_pattern(text: str) -> bool:
     return glob.has_magic(text) and not os.path.lexists(text)
 
 
 def _is_list(text: str) -> bool:
-    return text.lower().endswith(LIST_SUFFIXES) and Path(text).is_file()
+    return text.lower().endswith(LIST_SUFFIXES) and os.path.isfile(text)
 
 
 def _is_photo(name: str) -> bool:
@@ -112,9 +109,9 @@ def _matching(pattern: str, leave_out: Sequence[Path]) -> Iterator[PhotoFile]:
     root = Path(re.match(r"[^*?[]*", pattern)[0] + "*").parent
     outside = [path.resolve() for path in leave_out]
     # `Path.glob` refuses patterns that begin at the root
-    for match in glob.iglob(pattern, recursive=True):  # noqa: PTH207
+    for match in glob.iglob(pattern, recursive=True):
         path = Path(match)
-        if _is_folder(match) or not (Path(pattern).suffix or _is_photo(path.name)):
+        if os.path.isdir(match) or not (Path(pattern).suffix or _is_photo(path.name)):
             continue
         if not any(path.resolve().is_relative_to(folder) for folder in outside):
             yield PhotoFile(path, path.relative_to(root).as_posix())
@@ -143,20 +140,16 @@ def _listed(path: Path) -> Iterator[PhotoFile]:
 
 def _each_once(photos: Iterable[PhotoFile]) -> Iterator[PhotoFile]:
     """Yield each photo once: its own name goes before a link's, then the shallowest name."""
-    photos, real_folders, seen = list(photos), {}, set()
-    # `Path.is_symlink` raises where a line of a list is too long for a name
-    links = {photo for photo in photos if os.path.islink(photo.path)}  # noqa: PTH114
+    photos, seen, real_folder = list(photos), set(), functools.cache(os.path.realpath)
+    links = {photo for photo in photos if os.path.islink(photo.path)}
 
     def rank(photo: PhotoFile) -> tuple[bool, int, str]:
         return photo in links, photo.name.count("/"), photo.name
 
     for photo in sorted(photos, key=rank):
-        folder = photo.path.parent
-        if folder not in real_folders:
-            real_folders[folder] = Path(os.path.realpath(folder))
-        identity = real_folders[folder] / photo.path.name
+        real = os.path.join(real_folder(photo.path.parent), photo.path.name)
         if photo in links:
-            identity = Path(os.path.realpath(identity))
-        if identity not in seen:
-            seen.add(identity)
+            real = os.path.realpath(real)
+        if real not in seen:
+            seen.add(real)
             yield photo

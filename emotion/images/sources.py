@@ -52,12 +52,15 @@ def open_photo(image: PhotoLike, limits: ImageLimits = DEFAULT_LIMITS) -> Photo:
     if isinstance(image, Photo):
         return image
     if isinstance(image, np.ndarray):
-        return Photo.of(_rgb_from_array(image))
+        pixels = _rgb_from_array(image)
+        return Photo(pixels, pixels.shape[1::-1])
     if isinstance(image, Image.Image):
         return decoding.photo_from_pillow(image, limits)
     if isinstance(image, str | os.PathLike):
-        return decoding.read_photo(_absolute(image), limits, ENOUGH_PIXELS)
-    return decoding.decode_photo(_content_of(image, limits), limits, ENOUGH_PIXELS)
+        content = decoding.read_content(_absolute(image), limits)
+    else:
+        content = _content_of(image, limits)
+    return decoding.decode_photo(content, limits, ENOUGH_PIXELS)
 
 
 def name_of(image: object) -> str | None:

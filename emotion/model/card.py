@@ -1,6 +1,6 @@
 """A model's card, which may come from anywhere: the only place that reads one.
 
-`load_card` refuses one that does not fit its model; `Card.of` leaves out what cannot be shown.
+`load_card` refuses one that does not fit its model; `Card` leaves out what cannot be shown.
 """
 
 import json
@@ -84,49 +84,29 @@ class Serving:
         return serving
 
 
-@dataclass(frozen=True)
 class Card:
     """What a card says; what it does not say, or in no usable way, is empty or None."""
 
-    content: Mapping[str, Any]  # the card itself
-    class_names: tuple[str, ...]  # in output order
-    weights_sha256: str
-    answers: str  # "votes" (as most people see a face) or "labels" (as the dataset's labels)
-    data: tuple[str, ...]  # what people call the data that the model learned from
-    votes: tuple[str, ...]  # what they call the votes on it
-    removed: int | None  # images not learned from because they also stand in a test split
-    metrics: Mapping[str, Mapping]  # figures by split, for `emotion.model.figures`
-    mirrored: bool
-    # shares (0 to 1) of sure and of right answers, on `images` of a `split`; None: not all known
-    verdict: Mapping[str, Any] | None
-
-    @classmethod
-    def of(cls, content: Mapping | None) -> "Card":
-        """Return the card with this content; None is no card."""
-        content = content or {}
+    def __init__(self, content: Mapping | None):
+        """Take the content of a card; None is no card."""
+        content = self.content = content or {}
         dataset, names = part(content, "dataset"), content.get("class_names")
-        return cls(
-            content=content,
-            class_names=tuple(map(str, names)) if isinstance(names, list | tuple) else (),
-            weights_sha256=_text(content.get("weights_sha256")),
-            answers=_text(content.get("answers")),
-            data=_data_names(dataset.get("name")),
-            votes=_data_names(dataset.get("votes")),
-            removed=_count(dataset, "removed_because_also_in_test"),
-            metrics={k: v for k, v in part(content, "metrics").items() if isinstance(v, Mapping)},
-            mirrored=part(content, "serving").get("mirrored") is True,
-            verdict=_verdict(part(content, "verdict")),
-        )
-
-    @property
-    def learned_from(self) -> int | None:
-        """Return how many images the model learned from, None if that is not known."""
-        return _count(part(part(self.content, "dataset"), "images"), "train")
-
-    @property
-    def main_split(self) -> str:
-        """Return the measured split that says most about the model, "" if there is none."""
-        return next((name for name in SPLITS if name in self.metrics), "")
+        self.class_names = tuple(map(str, names)) if isinstance(names, list | tuple) else ()
+        self.weights_sha256 = _text(content.get("weights_sha256"))
+        # "votes" (as most people see a face) or "labels" (as the dataset's labels)
+        self.answers = _text(content.get("answers"))
+        # what people call the data that the model learned from, and the votes on it
+        self.data = _data_names(dataset.get("name"))
+        self.votes = _data_names(dataset.get("votes"))
+        self.learned_from = _count(part(dataset, "images"), "train")  # so many images
+        # images not learned from because they also stand in a test split
+        self.removed = _count(dataset, "removed_because_also_in_test")
+        # figures by split, for `emotion.model.figures`
+        self.metrics = {k: v for k, v in part(content, "metrics").items() if isinstance(v, Mapping)}
+        # the measured split that says most about the model, "" if there is none
+        self.main_split = next((name for name in SPLITS if name in self.metrics), "")
+        self.mirrored = part(content, "serving").get("mirrored") is True
+        self.verdict = _verdict(part(content, "verdict"))
 
     @property
     def title(self) -> str:
@@ -170,9 +150,23 @@ class Card:
         return [(term, text) for term, text in facts.items() if text]
 
     def settings(self) -> list[tuple[str, str]]:
-        """Return (name, value) of each setting of the training."""
-        settings = part(self.content, "settings")
-        return [(str(name).replace("_", " "), str(value)) for name, value in settings.items()]
+        """Return (name, value) of each setting that had a part in the training."""
+        values = part(self.content, "settings")
+        votes_as = values.get("votes_as") if self.votes else ""
+        is_imagenet = str(values.get("weights")).endswith(("imagenet", ".h5"))
+        used = {"seed": True, "folds": values.get("fold"), "votes_as": votes_as}
+        used |= {"blend": votes_as == "blend", "labels_share": votes_as == "second-head"}
+        used |= {"smallest_side": values.get("smallest_side") != 48}
+        used |= dict.fromkeys(("teacher_share", "teacher_temperature"), values.get("teachers"))
+        used |= dict.fromkeys(("frozen_epochs", "fine_tuning_rate"), is_imagenet)
+        shown = {  # what is off or empty had no part, nor what matters with that alone
+            str(name).replace("_", " "): value
+            for name, value in values.items()
+            if used.get(name, value not in ("", "none") and value)
+        }
+        return [
+            (k, " ".join(map(str, v)) if isinstance(v, list) else str(v)) for k, v in shown.items()
+        ]
 
 
 def part(content: Mapping, key: str) -> Mapping:
@@ -204,7 +198,8 @@ def _data_names(files: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
-def _verdict(content: Mapping) -> Mapping[str, Any] | None:
+def _verdict(content: Mapping) -> dict[str, Any] | None:
+    """Return shares (0 to 1) of sure and of right answers on `images` of a `split`, if known."""
     names = ("coverage", "accuracy_when_sure", "accuracy_when_unsure", "named_when_unsure")
     shares, images = {name: content.get(name) for name in names}, _count(content, "images")
     if not images or not all(_is_number(share) and 0 <= share <= 1 for share in shares.values()):

@@ -111,18 +111,15 @@ def save_keras_model(model, files: ModelFiles) -> None:
     """Write the pair, each file whole or not at all, the weights compressed."""
     import h5py
 
-    def copy(source, target) -> None:
-        target.attrs.update(source.attrs)
-        for name, member in source.items():
-            if isinstance(member, h5py.Group):
-                copy(member, target.create_group(name))
-            else:
-                # every reader of HDF5 unpacks this unasked; single numbers cannot be compressed
-                options = {"compression": "gzip", "shuffle": True, "chunks": member.shape}
-                written = target.create_dataset(
-                    name, data=member[()], **(options if member.shape else {})
-                )
-                written.attrs.update(member.attrs)
+    def copy(name, member) -> None:
+        if isinstance(member, h5py.Group):
+            written = target.create_group(name)
+        else:
+            # every reader of HDF5 unpacks this unasked; single numbers cannot be compressed
+            whole = {"compression": "gzip", "shuffle": True, "chunks": member.shape}
+            options = whole if member.shape else {}
+            written = target.create_dataset(name, data=member[()], **options)
+        written.attrs.update(member.attrs)
 
     files.stem.parent.mkdir(parents=True, exist_ok=True)
     write_json(files.architecture, json.loads(model.to_json()))
@@ -130,7 +127,8 @@ def save_keras_model(model, files: ModelFiles) -> None:
         saved = Path(folder) / "model.h5"
         model.save(saved, include_optimizer=False)
         with h5py.File(saved, "r") as source, h5py.File(part, "w") as target:
-            copy(source, target)
+            target.attrs.update(source.attrs)
+            source.visititems(copy)
 
 
 def write_fast_form(files: ModelFiles) -> None:
@@ -201,8 +199,8 @@ def import_keras():
 
 def _reason(error: BaseException) -> str:
     """Return the kind of an error and the first line of its message, or of its cause's."""
-    lines = str(error).rpartition("Exception encountered:")[2].strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}".rstrip(": ")
+    cause = str(error).rpartition("Exception encountered:")[2].strip().partition("\n")[0]
+    return f"{type(error).__name__}: {cause[:200]}".rstrip(": ")
 
 
 def main(arguments: list[str]) -> int:

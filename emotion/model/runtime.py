@@ -165,14 +165,11 @@ def _in_onnx_runtime(path: Path, threads: int | None) -> tuple[tuple, Run]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        source, target = session.get_inputs()[0], session.get_outputs()[0]
+        source = session.get_inputs()[0]
     except Exception as error:  # its errors share no base below Exception
         raise ModelError(f"expected an ONNX model in {path.name}; received {error}") from error
 
-    def run(faces: np.ndarray) -> np.ndarray:
-        return session.run([target.name], {source.name: faces})[0]
-
-    return tuple(source.shape[1:]), run
+    return tuple(source.shape[1:]), lambda faces: session.run(None, {source.name: faces})[0]
 
 
 def _in_keras(files: ModelFiles) -> tuple[tuple, Run]:

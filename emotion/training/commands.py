@@ -23,7 +23,7 @@ say = partial(print, flush=True)
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train a model: read the data, fit a network, calibrate, measure and save it."""
+    """Train a model, measure it and put it where the app finds it."""
     settings = settings_from(options)
     _look_at_target(settings)
     require_what_is_named(settings)
@@ -37,7 +37,6 @@ def train(options: argparse.Namespace) -> None:
         print(f"Going on from {finished}, a finished run of the same data and settings")
     fitted = fit(dataset, settings)
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
-    say("Saving it, and measuring what was saved on each split")
     for published in publish(fitted, dataset, leaks, settings):
         _print_published(published)
 
@@ -92,7 +91,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from emotion.training.measuring import protocols
     from emotion.training.measuring.evaluation import mirrored
     from emotion.training.measuring.measurement import measure_split
-    from emotion.training.measuring.report import summary_lines, write_report
+    from emotion.training.measuring.report import summary_lines, write_predictions, write_report
 
     stem = Path(options.model)
     settings = settings_from(options, _settings_of(stem))
@@ -106,7 +105,9 @@ def evaluate(options: argparse.Namespace) -> None:
     split, voted = read_split(settings, options, stem, model.class_names)
     names = ferplus_names(Path(settings.votes), split.names) if settings.votes else split.names
     lists, notes = protocols.read_lists(options.subset, names)
-    result = measure_split(model, split, bool(options.report), voted)
+    tell = partial(say, "Measuring:", file=sys.stderr)  # stdout belongs to the result
+    worsened = bool(options.report) and not settings.quick
+    result = measure_split(model, split, worsened, voted, tell)
     summary, rows, lines = result.summary(), [], []
     if options.protocol:
         rule = protocols.PROTOCOLS[options.protocol][1]
@@ -122,7 +123,9 @@ def evaluate(options: argparse.Namespace) -> None:
     _print_measured(options, summary, model, about, notes, lines)
     if options.report:
         path = write_report(Path(options.report), model, {options.split: result})
-        print(f"\nWrote {path}", file=sys.stderr)
+        given = result.evaluation, split.names, split.splits
+        write_predictions(path.with_name("predictions.csv"), *given)
+        print(f"\nWrote {path} and predictions.csv", file=sys.stderr)
 
 
 def evaluate_photographs(options: argparse.Namespace) -> None:

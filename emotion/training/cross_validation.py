@@ -21,7 +21,7 @@ from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
 from emotion.training.measuring.evaluation import Evaluation, fit_temperature, predict_images
 from emotion.training.measuring.measurement import SplitResult
-from emotion.training.measuring.report import summary_lines, write_split
+from emotion.training.measuring.report import summary_lines, write_predictions, write_split
 from emotion.training.settings import TrainingSettings
 
 
@@ -88,16 +88,8 @@ def write_cross_validation(folder: Path, rows: Sequence[dict], pooled: SplitResu
     summary, evaluation = folder / "cross_validation.json", pooled.evaluation
     write_json(summary, {"folds": rows, **_spread(rows), "pooled": evaluation.summary()})
     write_csv(folder / "folds.csv", rows)
-    classes = np.array(evaluation.class_names)
-    columns = {
-        "name": pooled.names,
-        "fold": np.repeat([row["fold"] for row in rows], [row["test_images"] for row in rows]),
-        "true_class": classes[evaluation.labels],
-        "answer": classes[evaluation.predictions],
-        "probability": [round(float(value), 4) for value in evaluation.confidence],
-    }
-    cells = zip(*columns.values(), strict=True)
-    write_csv(folder / "predictions.csv", [dict(zip(columns, row, strict=True)) for row in cells])
+    folds = [f"fold {row['fold']}" for row in rows for _ in range(row["test_images"])]
+    write_predictions(folder / "predictions.csv", evaluation, pooled.names, folds)
     write_split(folder, pooled)
     return summary
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from emotion.files import rename_all, write_json
 from emotion.model.card import Serving, part, read_card
 from emotion.model.keras import ModelFiles, save_keras_model, write_fast_form
 from emotion.model.runtime import EmotionModel, load_model
+from emotion.text import counted
 from emotion.training.data.dataset import Dataset
 from emotion.training.data.datasets import match_classes
 from emotion.training.data.splits import Leaks
@@ -37,6 +39,7 @@ LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is o
 SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in another order
 # tables that are too long for a card; they stand in the report
 NOT_ON_THE_CARD = ("confusion_matrix", "confusion_matrix_normalised", "reliability")
+say = partial(print, flush=True)
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def _finish(
     if dataset is not None:
         dataset, voted = _as_answered(dataset, facts, settings)
         validation = dataset.split("validation")
+        say(f"Calibrating on {counted(len(validation), 'validation image')}")
         calibration = {"method": "temperature", "split": "validation"}
         facts = facts | {
             "calibration": calibration | {"temperature": calibrate(network, validation)},
@@ -154,6 +158,7 @@ def _finish(
                 "notes": list(dataset.notes),
             },
         }
+    say("Saving it, and making its fast form")
     save_keras_model(network, files)
     if keras.backend.backend() == "tensorflow":
         write_fast_form(files)  # else `load_model` asks a process with TensorFlow, if there is any
@@ -185,7 +190,7 @@ def _finish(
         return Published(stem, {})
     report_of(files).mkdir(exist_ok=True)
     write_settings(report_of(files) / SETTINGS_FILE, settings)
-    return _measure(stem, model, dataset, voted, history)
+    return _measure(stem, model, dataset, voted, history, settings.quick)
 
 
 def renew_card(stem: Path, settings: TrainingSettings, dataset: Dataset) -> Published:
@@ -203,7 +208,7 @@ def renew_card(stem: Path, settings: TrainingSettings, dataset: Dataset) -> Publ
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
             history = [{k: json.loads(v) if v else None for k, v in row.items()} for row in rows]
-    return _measure(stem, load_model(stem), dataset, voted, history)
+    return _measure(stem, load_model(stem), dataset, voted, history, settings.quick)
 
 
 def _as_answered(
@@ -217,9 +222,12 @@ def _as_answered(
     return with_majority_labels(dataset, path), with_all_votes(held_out, path)
 
 
-def _measure(stem: Path, model: EmotionModel, dataset: Dataset, voted, history) -> Published:
+def _measure(
+    stem: Path, model: EmotionModel, dataset: Dataset, voted, history, quick: bool
+) -> Published:
     """Measure a saved model on all that it did not learn from; write its card and report."""
     files, card = ModelFiles(stem), dict(model.card)
+    say("Fitting on validation when an answer is unsure")
     validation = evaluate_model(model, dataset.split("validation"))
     card["verdict"] = verdict_facts(validation.labels, validation.probabilities)
     if voted is not None:
@@ -229,14 +237,15 @@ def _measure(stem: Path, model: EmotionModel, dataset: Dataset, voted, history) 
     for name in dataset.split_names():
         if name != "train":
             everyone = None if voted is None else voted.split(name)
-            is_test = name != "validation"
-            results[name] = measure_split(served, dataset.split(name), is_test, everyone)
+            worsened, tell = name != "validation" and not quick, partial(say, f"Measuring {name}:")
+            results[name] = measure_split(served, dataset.split(name), worsened, everyone, tell)
     card["metrics"] = {
         name: {k: v for k, v in result.summary().items() if k not in NOT_ON_THE_CARD}
         for name, result in results.items()
     }
     write_json(files.card, card)
     epoch = part(card, "selection").get("epoch")
+    say("Writing the report")
     write_report(report_of(files), served, results, history, selected_epoch=epoch)
     return Published(stem, results, card.get("answers", "labels"))
 

@@ -19,6 +19,8 @@ LOGGERS = ("mlflow", "wandb")
 BEST_RATES = {"sgd": 0.1, "adam": 1e-3}  # at batches of `USUAL_BATCH`
 USUAL_BATCH = 128
 SETTINGS_FILE = "settings.toml"  # beside checkpoint and report
+METAVARS = {"dataset": "PATH", "votes": "FILE", "subject_pattern": "REGEX", "name": "NAME"}
+METAVARS |= {"weights": "FILE"} | dict.fromkeys(("models", "runs", "tensorboard"), "FOLDER")
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
 
 # What a value must be: in words, and as a test
@@ -63,6 +65,7 @@ class TrainingSettings:
 
     models: str = _row("models", "folder the model, its card and its report are written to")
     name: str = _row("detection_model", "name of the model's files")
+    quick: bool = _row(False, "measure no pictures made worse (blur, noise), which takes longest")
     overwrite: bool = _row(False, "replace the present model even by a worse or an unlike one")
     runs: str = _row("runs", "folder for checkpoints of unfinished training and cached data")
     tensorboard: str = _row("", "folder for TensorBoard logs; none are written without it")
@@ -128,13 +131,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            name, value = setting.name, getattr(self, setting.name)
+            flag, value = flag_of(setting.name), getattr(self, setting.name)
             choices, limit = setting.metadata["choices"], setting.metadata["limit"]
             if choices and value not in choices:
-                expected = f"expected {flag_of(name)} as one of {', '.join(choices)}"
+                expected = f"expected {flag} as one of {', '.join(choices)}"
                 raise TrainingError(f"{expected}; received {value!r}")
             if limit and not limit[1](value):
-                raise TrainingError(f"expected {flag_of(name)} {limit[0]}; received {value!r}")
+                raise TrainingError(f"expected {flag} {limit[0]}; received {value!r}")
         if not 0 <= self.fold <= self.folds:
             raise TrainingError(f"expected --fold from 0 to {self.folds}; received {self.fold}")
         try:
@@ -180,9 +183,9 @@ class TrainingSettings:
 
     def shaping(self) -> dict:
         """Return the settings that a resumed run must share with the interrupted one."""
-        free = {"models", "name", "overwrite", "runs", "tensorboard", "log_to", "dataset", "votes"}
+        free = {"models", "name", "overwrite", "quick", "runs", "tensorboard", "dataset", "votes"}
+        free |= {"log_to"} | ({"blocks", "filters"} - {*self.network()})
         free |= set() if self.schedule == "plateau" else {"patience"}
-        free |= {"blocks", "filters"} - {*self.network()}
         return {key: value for key, value in asdict(self).items() if key not in free} | {
             "learning_rate": self.rate(),
             "precision": self.resolved_precision(),
@@ -205,23 +208,23 @@ GROUPS = {
     "epochs": "fitting",
     "teachers": "teachers",
 }
-METAVARS = {"votes": "FILE", "name": "NAME", "subject_pattern": "REGEX", "weights": "WEIGHTS"}
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Add a flag for each named setting; a flag that is not given is left out of the result."""
     groups = {title: parser.add_argument_group(title) for title in dict.fromkeys(GROUPS.values())}
-    title, usual = "", {int: "N", float: "NUMBER", str: "FOLDER"}
+    title = ""
     for setting in fields(TrainingSettings):
         title, default = GROUPS.get(setting.name, title), setting.default
         if setting.name not in names:
             continue
         choices, kind = setting.metadata["choices"], type(default)
-        how = {"type": kind, "metavar": METAVARS.get(setting.name, usual.get(kind))}
+        metavar = METAVARS.get(setting.name, {int: "N", float: "NUMBER"}.get(kind))
+        how = {"type": kind, "metavar": metavar}
         if isinstance(default, bool):
             how = {"action": "store_true"}
         elif isinstance(default, tuple):
-            how = {"nargs": "+", "metavar": "PATH"}
+            how = {"nargs": "+", "metavar": METAVARS.get(setting.name, "MODEL")}
         elif choices:
             how = {"choices": choices}
         text = f"{setting.metadata['help']} (default: {shown(default)})".replace("%", "%%")

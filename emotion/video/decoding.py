@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from emotion.errors import SourceError
 from emotion.files import available_cpus
@@ -22,7 +23,6 @@ STREAM_FORMATS = (*FILE_FORMATS, *"hls rtsp sdp rtp mpjpeg mjpeg live_flv".split
 STREAM_PROTOCOLS = (*STREAM_SCHEMES, *"tls crypto httpproxy data rtmpt rtmpe hls".split())
 
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 10.0
-NO_CODECS = ("none",)
 MOST_STREAMS = 32
 MOST_THREADS = 8
 MOST_FAILED_PACKETS = 50  # so many in a row that cannot be read are the end of a file
@@ -32,7 +32,7 @@ FLATTEST, TALLEST = Fraction(1, 4), Fraction(4)  # pixels beyond are a file's mi
 # FFmpeg's numbers of the colour matrices that it converts: RGB, BT.709, FCC, BT.601 twice,
 # SMPTE 240M, BT.2020; others are unspecified, rare or nonsense
 KNOWN_COLOURS = (0, 1, 4, 5, 6, 7, 9)
-CONSTANT_LUMINANCE, HIGHEST_RANGE = 10, 2
+HIGHEST_RANGE = 2
 LARGEST_SD_WH = (1024, 576)  # frames that do not say have BT.601 up to this size, else BT.709
 
 
@@ -55,8 +55,8 @@ def open_container(
     may find out what it holds, all where none is named.
     """
     av = import_av()
-    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(formats)}
-    options["max_streams"] = str(MOST_STREAMS)
+    options = {"format_whitelist": ",".join(formats), "max_streams": str(MOST_STREAMS)}
+    options["protocol_whitelist"] = "file"
     if tried:
         options["codec_whitelist"] = ",".join(tried)
     # "file:" keeps a name such as "concat:a|b" from being more than a name
@@ -64,10 +64,10 @@ def open_container(
     try:
         container = av.open(address, container_options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError) as error:
-        found = "it is damaged, cut off while it was recorded or copied, or no video"
-        if not path.stat().st_size:
-            found = "it is empty"
-        raise SourceError(f"expected a video; {path.name} cannot be decoded: {found}") from error
+        raise SourceError(
+            f"expected a video; {path.name} cannot be decoded: it is empty, damaged, cut off while "
+            "it was recorded or copied, or no video"
+        ) from error
     with container:
         yield container
 
@@ -75,12 +75,9 @@ def open_container(
 def open_stream(url: str):
     """Return the container of a stream; an error holds neither its user nor its password."""
     av = import_av()
-    scheme, name = url.partition("://")[0].lower(), stream_name(url)
-    if scheme not in STREAM_SCHEMES:
-        raise SourceError(f"expected a stream's URL ({', '.join(STREAM_SCHEMES)}); received {name}")
-    options = {"protocol_whitelist": ",".join(STREAM_PROTOCOLS)}
+    name, options = stream_name(url), {"protocol_whitelist": ",".join(STREAM_PROTOCOLS)}
     options["format_whitelist"] = ",".join(STREAM_FORMATS)
-    if scheme.startswith("rtsp"):
+    if url.lower().startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP a busy network loses parts of frames
     waits_s = (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
     try:
@@ -94,12 +91,18 @@ def open_stream(url: str):
 
 
 def stream_name(url: str) -> str:
-    """Return a stream's URL without user, password, query, nor the key that ends a path of RTMP."""
+    """Return a stream's URL without user, password, query, nor the key that ends a path of RTMP.
+
+    Raises SourceError where it is no stream's.
+    """
     scheme, mark, rest = url.partition("://")
+    if scheme.lower() not in STREAM_SCHEMES:
+        found = f"{scheme}://" if mark else "something else"
+        raise SourceError(f"expected a stream of {', '.join(STREAM_SCHEMES)}; received {found}")
     host, _, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    if not mark or "@" in rest.removeprefix(host):
+    if "@" in rest.removeprefix(host):
         # a password that holds a slash looks like a path
-        return f"a {scheme} stream" if mark else "something else"
+        return f"a {scheme} stream"
     host = host.rpartition("@")[2]
     is_secret = not path or scheme.lower().startswith("rtmp")
     return f"{scheme}://{host}" if is_secret else f"{scheme}://{host}/{path}"
@@ -118,16 +121,16 @@ class Decoder:
 
         av = import_av()
         covers = Disposition.attached_pic | Disposition.timed_thumbnails
-        films = [stream for stream in container.streams.video if not stream.disposition & covers]
-        readable = [stream for stream in films if stream.codec_context is not None]
-        if not readable:
-            found = "only sound" if container.streams.audio else "no moving pictures"
-            found = "a codec that FFmpeg cannot decode" if films else found
+        readable = [s for s in container.streams.video if s.codec_context is not None]
+        films = [stream for stream in readable if not stream.disposition & covers]
+        if not films:
+            found = "no moving pictures of a codec that FFmpeg can decode"
             raise SourceError(f"expected a video; {name} holds {found}")
         best = container.streams.best("video")
-        self.container, self.stream = container, best if best in readable else readable[0]
+        self.container, self.stream = container, best if best in films else films[0]
         self.stream.thread_type = threading
         self.stream.codec_context.thread_count = min(available_cpus(), MOST_THREADS)
+        self.fps = usable_fps(self.stream.average_rate, self.stream.guessed_rate)
         self._errors = av.FFmpegError
         self._reformatter = av.video.reformatter.VideoReformatter()  # keeps tables and threads
         self.position = (0, 0.0)  # number and time of the present frame
@@ -155,10 +158,6 @@ class Decoder:
                 span_s = float((max(shown) - min(shown)) * stream.time_base)
                 count, seconds = len(shown), span_s + 1 / self.fps
         return count if 0 < count < 1e9 else None, seconds if 0 < seconds < 1e9 else None
-
-    @functools.cached_property
-    def fps(self) -> float:
-        return usable_fps(self.stream.average_rate, self.stream.guessed_rate)
 
     @functools.cached_property
     def _aspect(self) -> Fraction | None:  # width of a pixel by its height; known after a frame
@@ -231,9 +230,7 @@ def upright_rgb(frame, aspect: Fraction | None, reformatter) -> np.ndarray:
     if frame.color_range > HIGHEST_RANGE:
         frame.color_range = 0
     colours = None
-    if frame.colorspace == CONSTANT_LUMINANCE:
-        colours = "BT2020"
-    elif frame.colorspace not in KNOWN_COLOURS:
+    if frame.colorspace not in KNOWN_COLOURS:
         is_sd = frame.width <= LARGEST_SD_WH[0] and frame.height <= LARGEST_SD_WH[1]
         colours = "ITU601" if is_sd else "ITU709"
     size, options = _square_size_wh(frame, aspect), {"src_colorspace": colours, "threads": 1}
@@ -270,10 +267,4 @@ def letterboxed(image: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     """Return a picture of a size, as where it changes in mid-stream, with black bars if needed."""
     if image.shape[1::-1] == size_wh:
         return image
-    scale = min(size_wh[0] / image.shape[1], size_wh[1] / image.shape[0])
-    inner_wh = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    right, bottom = size_wh[0] - inner_wh[0], size_wh[1] - inner_wh[1]
-    left, top = right // 2, bottom // 2
-    inner = cv2.resize(image, inner_wh, interpolation=method)
-    return cv2.copyMakeBorder(inner, top, bottom - top, left, right - left, cv2.BORDER_CONSTANT)
+    return np.array(ImageOps.pad(Image.fromarray(image), size_wh))

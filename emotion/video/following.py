@@ -40,26 +40,28 @@ def follow(
 ) -> Iterator[FrameFaces]:
     """Yield every frame with its faces, each with its track and smoothed probabilities.
 
-    A face becomes a track when it is detected a second time, for which the detector looks at the
-    very next frame: most false boxes appear once. A frame of a file waits for that, so that a face
-    is there from its first frame on. Live frames do not wait: the faces of the first frame are
-    believed at once, and a later one is shown one frame late.
-
     The detector looks at every N-th frame if `detect_every` is N, else ten times a second in a
-    file, and in a live picture as often as the machine allows.
+    file, and in a live picture as often as the machine allows. It takes a second look at the very
+    next frame to confirm a new face: most false boxes appear once. Frames of a file wait for that;
+    live, the faces of the first frame are believed at once, and later ones shown one frame late.
     """
-    pace = LivePace() if is_live and detect_every is None else SteadyPace(detect_every)
     tracker, is_first = Tracker(), True
+    pace, since_look, looked_s = LivePace(), 0, -math.inf
     answers: dict[Track, Answer] = {}
     waiting: deque[tuple[Frame, list[tuple[Track, TrackedFace]]]] = deque()
     for frame in frames:
         start_s, image = time.perf_counter(), frame.image
-        is_due = pace.is_due(frame.timestamp_s)
+        since_look += 1
+        if is_live or detect_every:
+            is_due = since_look >= (detect_every or pace.interval)
+        else:  # times are rounded, to a millisecond in some files
+            is_due = frame.timestamp_s - looked_s >= FILE_LOOK_S - 2e-3
         is_cut = tracker.advance(image, frame.timestamp_s)
         # a second look at once, where a track awaits its number
         is_look = is_due or is_cut or is_first or not all(t.number for t in tracker.tracks)
         if is_look:
             tracker.update(image, recognizer.detector.detect(image))
+            since_look, looked_s = 0, frame.timestamp_s
         if is_first and is_live:
             tracker.confirm()
         is_first = False
@@ -85,7 +87,7 @@ def follow(
         # until it is known of every face whether it counts
         while waiting and (is_live or all(t.number or t.is_gone for t, _ in waiting[0][1])):
             yield _numbered(*waiting.popleft())
-        pace.worked(time.perf_counter() - start_s, is_look)
+        pace.worked(frame.timestamp_s, time.perf_counter() - start_s, is_look)
     tracker.confirm()
     while waiting:
         yield _numbered(*waiting.popleft())
@@ -129,52 +131,28 @@ class Answer:
         return dict(zip(self.last.probabilities, values.tolist(), strict=True))
 
 
-class SteadyPace:
-    """Looks at one of every `every` frames; None: ten times a second of the video."""
-
-    def __init__(self, every: int | None):
-        self._every, self._since = every, 0
-        self._now_s = self._last_s = -math.inf
-
-    def is_due(self, timestamp_s: float) -> bool:
-        self._since, self._now_s = self._since + 1, timestamp_s
-        if self._every is not None:
-            return self._since >= self._every
-        # times are rounded, to a millisecond in some files
-        return timestamp_s - self._last_s >= FILE_LOOK_S - 2e-3
-
-    def worked(self, spent_s: float, is_look: bool) -> None:
-        if is_look:
-            self._since, self._last_s = 0, self._now_s
-
-
 class LivePace:
-    """Looks as often as the machine allows without falling behind the camera.
+    """How often to look without falling behind the camera.
 
     A frame with a look takes longer than one without, which leaves time to spare before the next
     one comes: the spare times between two looks must make up for the look.
     """
 
     def __init__(self):
-        self._interval, self._since = 1, 0
+        self.interval = 1  # frames from one look to the next
         self._last_s, self._gap_s = -math.inf, 0.0
         self._spent_s = {True: 0.0, False: 0.0}  # on a frame with a look, and without
 
-    def is_due(self, timestamp_s: float) -> bool:
-        self._since += 1
+    def worked(self, timestamp_s: float, spent_s: float, is_look: bool) -> None:
+        """Take what the work on a frame took."""
         gap_s, self._last_s = timestamp_s - self._last_s, timestamp_s
         # frames are passed over while work goes on: the shortest gap is the camera's own
         self._gap_s = min(gap_s, self._gap_s * 1.02) if self._gap_s else min(gap_s, LIVE_FRAME_S)
-        return self._since >= self._interval
-
-    def worked(self, spent_s: float, is_look: bool) -> None:
         known_s = self._spent_s[is_look] or spent_s
         self._spent_s[is_look] = PACE_MEMORY * known_s + (1 - PACE_MEMORY) * spent_s
-        self._since = 0 if is_look else self._since
         look_s, plain_s = self._spent_s[True], self._spent_s[False]
         frame_s = max(LIVE_FRAME_S, self._gap_s)
         spare_s = LIVE_RESERVE * frame_s - plain_s
-        self._interval = max(1, int(LONGEST_BLIND_S / max(frame_s, plain_s)))
+        self.interval = max(1, int(LONGEST_BLIND_S / max(frame_s, plain_s)))
         if spare_s > 0:
-            needed = math.ceil((look_s - plain_s) / spare_s)
-            self._interval = min(self._interval, max(1, needed))
+            self.interval = max(1, min(self.interval, math.ceil((look_s - plain_s) / spare_s)))

@@ -74,17 +74,14 @@ class CutFinder:
     """
 
     _last: np.ndarray | None = None  # a small copy of the last frame that showed something
-    _shape: tuple[int, int] = (0, 0)
     _change: float = 0.0
 
     def is_cut(self, now: GreyFrame) -> bool:
         """Return whether the scene was cut between the frame of the last call and this one."""
         small = cv2.resize(now.grey, THUMBNAIL_WH, interpolation=cv2.INTER_AREA).astype(np.float32)
         before, steady = self._last, min(self._change, CUT_CHANGE)
-        if before is None or self._shape != now.grey.shape:
-            self._last, self._shape, self._change = small, now.grey.shape, 0.0
-            return before is not None
-        if float(small.std()) < FLAT_LEVELS:
+        if before is None or float(small.std()) < FLAT_LEVELS:
+            self._last = small if before is None else before
             return False
         self._last, self._change = small, _change_between(before, small)
         return self._change - steady > CUT_CHANGE
@@ -162,15 +159,19 @@ def follow_boxes(
             # does the box hold, where it went, what it should?
             size = box[2:] + motion[2:]
             corner = box[:2] + box[2:] / 2 + motion[:2] - size / 2
-            is_held = correlation(patch, _patch(now.grey, (*corner, *size))) >= LEAST_LIKENESS
-            motion = motion / before.scale if is_held else None
+            held = patch_of(now, np.concatenate([corner, size]) / now.scale)
+            motion = motion / before.scale if correlation(patch, held) >= LEAST_LIKENESS else None
         motions.append(motion)
     return motions
 
 
 def patch_of(frame: GreyFrame, box_xywh: Sequence[float]) -> np.ndarray:
     """Return the content of a box, in pixels of the frame, at a standard size."""
-    return _patch(frame.grey, np.asarray(box_xywh, np.float64) * frame.scale)
+    x, y, width, height = np.asarray(box_xywh, np.float64) * frame.scale
+    to_grey = np.array([[width / PATCH_WH[0], 0, x], [0, height / PATCH_WH[1], y]])
+    # beyond an edge its pixels repeat
+    look = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(frame.grey, to_grey, PATCH_WH, **look).astype(np.float32)
 
 
 def _own_points(boxes: np.ndarray, index: int, ranks: Sequence[int], shape: tuple) -> np.ndarray:
@@ -206,14 +207,6 @@ def _motion(box: np.ndarray, starts, ends, errors) -> np.ndarray | None:
     return np.concatenate([shift, box[2:] * (growth - 1)])
 
 
-def _patch(grey: np.ndarray, box: Sequence[float]) -> np.ndarray:
-    """Return the content of a box at a standard size, float32; beyond an edge its pixels repeat."""
-    x, y, width, height = box
-    to_grey = np.array([[width / PATCH_WH[0], 0, x], [0, height / PATCH_WH[1], y]])
-    look = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
-    return cv2.warpAffine(grey, to_grey, PATCH_WH, **look).astype(np.float32)
-
-
 class BoxFilter:
     """Where a box is and how fast it moves, by a Kalman filter of constant velocity.
 
@@ -227,8 +220,7 @@ class BoxFilter:
         self.covariance = np.eye(2)[..., None] * spread**2
 
     @property
-    def box_xywh(self) -> np.ndarray:
-        """Left, top, width and height, (4,) float64."""
+    def box_xywh(self) -> np.ndarray:  # (4,) float64
         x, y, width, height = self.mean[0]
         return np.array([x - width / 2, y - height / 2, width, height])
 

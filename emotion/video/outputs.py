@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib.util
-import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ from emotion.errors import TableError
 from emotion.recognizer import Recognizer
 from emotion.rows import face_cells, face_columns, face_to_dict
 from emotion.tables import TableSink
-from emotion.text import listed
 from emotion.video.following import follow
 from emotion.video.reading import Video, frames
-from emotion.video.summary import SUMMARY_SUFFIXES, SummaryBuilder, VideoSummary, write_summary
-from emotion.video.timeline import TIMELINE_SUFFIXES, write_timeline
+from emotion.video.summary import SummaryBuilder, VideoSummary, write_summary
+from emotion.video.timeline import write_timeline
 from emotion.video.tracking import FrameFaces
 from emotion.video.writing import VideoSink
+
+RATE_FRAMES = 30  # over which their rate is counted
 
 
 @dataclass(frozen=True)
@@ -30,36 +31,18 @@ class VideoOutputs:
 
     video: Path | None = None  # annotated, with the sound of the original
     tables: tuple[Path, ...] = ()  # one row a face a frame (.csv, .jsonl, .parquet)
-    summary: Path | None = None  # how long each track showed each emotion
-    timeline: Path | None = None  # a picture of the tracks over time
+    summary: Path | None = None  # how long each track showed each emotion (.json, .csv)
+    timeline: Path | None = None  # a picture of the tracks over time (.png, .svg)
     bars: bool = True  # the annotated video shows the probabilities of all classes
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far the work is; None where the source does not say."""
-
-    frames_done: int
-    frame_count: int | None
-    position_s: float  # time of the last finished frame in the video
-    duration_s: float | None
-    rate: float  # recent frames per second; 0 for the first frame
-
-    @property
-    def share(self) -> float | None:
-        """How much is done, 0 to 1, None where the end is not known."""
-        if self.frame_count:
-            return min(1.0, self.frames_done / self.frame_count)
-        return min(1.0, self.position_s / self.duration_s) if self.duration_s else None
-
-
-@dataclass
 class VideoReport:
-    """What came of a video; filled while the work goes on."""
+    """What came of a video."""
 
-    summary: VideoSummary | None = None
-    is_complete: bool = False  # all of the video was done: neither stopped nor ended early
-    sound_problem: str | None = None  # why the annotated video lacks some of the sound
+    summary: VideoSummary
+    is_complete: bool  # all of the video was done: neither stopped nor ended early
+    sound_problem: str | None  # why the annotated video lacks some of the sound
 
 
 def analyse_video(
@@ -67,20 +50,16 @@ def analyse_video(
     video: Video,
     outputs: VideoOutputs = VideoOutputs(),
     detect_every: int | None = None,
-    viewers: Sequence[Callable[[FrameFaces], bool]] = (),
-    on_progress: Callable[[Progress], bool] | None = None,
+    viewers: Sequence[Callable[[FrameFaces], bool | None]] = (),
     is_mirrored: bool = False,
-    builder: SummaryBuilder | None = None,
 ) -> VideoReport:
     """Follow the faces of a video to its end and write what is wanted.
 
-    `viewers` are called with every frame, and `on_progress` after it; one that returns False stops
-    the work. Interrupted in any way, by an error or by Ctrl-C, every file holds what was done until
-    then, and so does a `builder` of the caller's. Raises SourceError or TableError where a live
+    `viewers` are called with every frame; one that returns False stops the work. After an error or
+    Ctrl-C every file holds what was done until then. Raises SourceError or TableError where a live
     source stops or a file cannot be written.
     """
-    builder, report = builder or SummaryBuilder(), VideoReport()
-    info, model, rate = video.info, recognizer.model, FrameRate(smoothing_s=5.0)
+    builder, model, is_complete = SummaryBuilder(), recognizer.model, False
 
     def finish(path: Path) -> None:
         try:
@@ -90,7 +69,7 @@ def analyse_video(
                 about = {
                     "video": video.name,
                     "model": {"name": model.name, "sha256": model.sha256},
-                    "is_complete": report.is_complete,
+                    "is_complete": is_complete,
                     "problem": video.problem,
                 }
                 write_summary(path, builder.result(), about)
@@ -99,32 +78,26 @@ def analyse_video(
             raise TableError(f"expected to write {path}; received: {reason}") from error
 
     # what cannot be written is known now, not after an hour of work
-    wanted = {outputs.summary: SUMMARY_SUFFIXES, outputs.timeline: TIMELINE_SUFFIXES}
-    for path, suffixes in wanted.items():
-        if path and path.suffix.lower() not in suffixes:
-            raise TableError(f"expected a name with {listed(suffixes, 'or')}; received {path.name}")
     if outputs.timeline and importlib.util.find_spec("matplotlib") is None:
         raise TableError(
             "expected the package matplotlib to draw a timeline; it is not installed: pip install "
             "matplotlib"
         )
     with contextlib.ExitStack() as stack:
-        for path in filter(None, wanted):
+        for path in filter(None, (outputs.summary, outputs.timeline)):
             stack.callback(finish, path)
         about = {"video": video.name, "model": model.name, "model_sha256": model.sha256}
         columns = video_columns(model.class_names)
         tables = [stack.enter_context(TableSink(path, columns, about)) for path in outputs.tables]
         sink, sides = None, {}
         if outputs.video:
-            sink = VideoSink(outputs.video, info, video.path, video.is_live)
-            # what became of the sound is known when the file is closed
-            stack.callback(lambda: setattr(report, "sound_problem", sink.sound_problem))
+            sink = VideoSink(outputs.video, video.info, video.path, video.is_live)
             stack.enter_context(sink)
         # the frames are closed before the files are
         read = stack.enter_context(contextlib.closing(frames(video, is_mirrored)))
         followed = follow(recognizer, read, detect_every, video.is_live)
         stack.enter_context(contextlib.closing(followed))
-        for done, frame in enumerate(followed, start=1):
+        for frame in followed:
             builder.add(frame)
             for table in tables:
                 for row in frame_rows(frame):
@@ -132,16 +105,11 @@ def analyse_video(
             if sink:
                 sink.write(annotated(frame, outputs.bars, sides), frame.timestamp_s)
             # all are called before any answer counts: each gets the frame on which one quits
-            answers = [view(frame) for view in viewers]
-            if on_progress:
-                position = frame.timestamp_s, info.duration_s, rate.tick()
-                answers.append(on_progress(Progress(done, info.frame_count, *position)))
-            if not all(answers):
+            if False in [view(frame) for view in viewers]:
                 break
         else:
-            report.is_complete = video.problem is None
-    report.summary = builder.result()
-    return report
+            is_complete = video.problem is None
+    return VideoReport(builder.result(), is_complete, sink and sink.sound_problem)
 
 
 def video_columns(class_names: Iterable[str]) -> dict[str, type]:
@@ -169,23 +137,17 @@ def annotated(frame: FrameFaces, bars: bool = True, sides: dict | None = None) -
 
 
 class FrameRate:
-    """Counts frames per second, smoothed so that the number can be read."""
+    """Counts frames per second, over so many that the number can be read."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, smoothing_s: float = 1.0):
-        self._clock, self._smoothing_s = clock, smoothing_s
-        self._last_s, self._interval_s = None, None
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._times_s = clock, deque(maxlen=RATE_FRAMES)
 
     def tick(self) -> float:
         """Count a frame and return the rate; 0 until there are two."""
-        now_s = self._clock()
-        if self._last_s is not None:
-            elapsed_s = max(now_s - self._last_s, 1e-6)
-            weight = 1 - math.exp(-elapsed_s / self._smoothing_s)
-            before_s = self._interval_s or elapsed_s
-            self._interval_s = before_s + weight * (elapsed_s - before_s)
-        self._last_s = now_s
-        return 1 / self._interval_s if self._interval_s else 0.0
+        self._times_s.append(self._clock())
+        lasted_s = self._times_s[-1] - self._times_s[0]
+        return (len(self._times_s) - 1) / max(lasted_s, 1e-6)
 
     def restart(self) -> None:
         """Leave out the time since the last frame, as after a pause."""
-        self._last_s = None
+        self._times_s.clear()

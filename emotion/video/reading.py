@@ -98,7 +98,7 @@ def open_video(
             raise SourceError(f"expected a video file; {source} {found}")
         else:
             # no frame of a stranger's file is unpacked before its size is known
-            how = (WEB_FORMATS, decoding.NO_CODECS) if limits else (decoding.FILE_FORMATS, ())
+            how = (WEB_FORMATS, ("none",)) if limits else (decoding.FILE_FORMATS, ())
             container = stack.enter_context(decoding.open_container(source, *how))
             yield _recorded_video(container, source.name, source, limits)
 
@@ -203,11 +203,11 @@ def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str
     return None
 
 
-class NewestFrame:
+class NewestFrame(contextlib.AbstractContextManager):
     """Reads a live source in a thread and hands out its newest frame.
 
     `grab` waits for the next frame and returns it with the source's own time in seconds (None where
-    it has none), or None at the end; it may raise SourceError. The thread calls `close` at the end.
+    it has none), or None at the end; then the thread calls `close`.
     """
 
     def __init__(self, name: str, grab: Callable[[], tuple | None], close: Callable[[], None]):
@@ -217,10 +217,7 @@ class NewestFrame:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name=f"read {name}", daemon=True)
-
-    def __enter__(self) -> "NewestFrame":
         self._thread.start()
-        return self
 
     def __exit__(self, *exception) -> None:
         self._stopping.set()
@@ -242,7 +239,7 @@ class NewestFrame:
         return newest
 
     def _read(self) -> None:
-        problem = start_s = offset_s = None
+        start_s = offset_s = None
         last_s = -1e-3
         try:
             while not self._stopping.is_set() and (grabbed := self._grab()) is not None:
@@ -261,13 +258,11 @@ class NewestFrame:
                     self.dropped += self._newest is not None
                     self._newest = (last_s, frame)
                     self._changed.notify_all()
-        except SourceError as error:
-            problem = str(error)
         finally:
             self._close()
             with self._changed:
                 count = self._taken + self.dropped + (self._newest is not None)
-                self._problem = problem or (
+                self._problem = (
                     f"expected more frames from {self._name}; it stopped after {count}: is it "
                     "still connected?"
                 )
@@ -275,33 +270,27 @@ class NewestFrame:
 
 
 def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callable) -> Video:
-    problem = (
-        f"expected a camera with number {number}; none could be opened: is it connected, free and "
-        "allowed to be used?"
-    )
     capture = open_capture(number)
-    if not capture.isOpened():
-        capture.release()
-        raise SourceError(problem)
     # without this a slow reader sees what the camera saw several frames ago
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     name, fps = f"camera {number}", decoding.usable_fps(capture.get(cv2.CAP_PROP_FPS))
 
     def grab():
-        try:
+        with contextlib.suppress(cv2.error):  # the camera has failed
             grabbed, bgr = capture.read()
-        except cv2.error as error:
-            raise SourceError(f"expected a frame from {name}; OpenCV failed: {error.err}") from None
-        return (None, bgr) if grabbed and bgr is not None else None
+            return (None, bgr) if grabbed else None
 
     def to_rgb(bgr: np.ndarray) -> np.ndarray:
-        return cv2.cvtColor(bgr, cv2.COLOR_GRAY2RGB if bgr.ndim == 2 else cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
     newest = stack.enter_context(NewestFrame(name, grab, capture.release))
     try:
         return _live_video(name, fps, newest, lambda bgr: bgr.shape[1::-1], to_rgb)
     except SourceError as error:
-        raise SourceError(problem) from error
+        raise SourceError(
+            f"expected a camera with number {number}; none could be opened: is it connected, free "
+            "and allowed to be used?"
+        ) from error
 
 
 def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:

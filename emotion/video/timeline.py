@@ -1,8 +1,7 @@
 """A picture of a whole video: who was seen when, with which emotion, and how probable it was.
 
-A few faces have a lane for each emotion, so that place, and not colour alone, says which one it is.
-More faces have a ribbon each, with the names written on it where there is room. The height of a
-colour is the probability; what is hatched is unsure; where nothing is drawn, the face was not seen.
+A few faces have a lane for each emotion, so that place, and not colour alone, says which one it is;
+more faces have a ribbon each. The height of a colour is the probability; what is hatched is unsure.
 """
 
 import functools
@@ -11,7 +10,6 @@ import itertools
 import warnings
 from html import escape
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -44,7 +42,7 @@ LONGEST_TITLE, LONGEST_NAME = 90, 12  # in letters
 
 INK, MUTED, GRID, FIELD, PAPER = "#1b1f24", "#5b636c", "#d5dade", "#f1f3f5", "#ffffff"
 HATCH_INK, HATCH_PT = "#7d868f", 0.8
-HATCH = MappingProxyType({"edgecolor": HATCH_INK, "hatch": "/////", "linewidth": 0})  # unsure
+HATCH = {"edgecolor": HATCH_INK, "hatch": "/////", "linewidth": 0}  # unsure
 PALE = 0.28  # opacity of what might be the answer but is not
 
 MOST_TICKS = 11
@@ -104,9 +102,8 @@ def draw(summary: VideoSummary, title: str = HEADLINE):
     # seconds and pixels, with the times below
     axes = figure.add_axes((LEFT / WIDTH, BELOW / height, PLOT / WIDTH, top / height))
     axes.set(facecolor=PAPER, xlim=(0, end_s), ylim=(0, top), yticks=[])
-    axes.set_xticks(*time_ticks(summary.duration_s))
-    look = {"colors": MUTED, "labelcolor": INK, "labelsize": TEXT_PT, "labelfontfamily": FONT}
-    axes.tick_params(axis="x", length=5, **look)
+    axes.set_xticks(*time_ticks(summary.duration_s), family=FONT, size=TEXT_PT, color=INK)
+    axes.tick_params(axis="x", length=5, color=MUTED)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -117,10 +114,6 @@ def draw(summary: VideoSummary, title: str = HEADLINE):
     look = {"x": 0.02, "va": "top", "parse_math": False, "family": _families()}
     figure.text(y=1 - 22 / height, s=title, size=TITLE_PT, weight="bold", color=INK, **look)
     figure.text(y=1 - 58 / height, s=_extent(summary), size=TEXT_PT, color=MUTED, **look)
-    if not tracks:
-        look = {"size": TITLE_PT, "color": MUTED, "ha": "center", "is_clear": True}
-        _write(axes, end_s / 2, top / 2, "No face was seen", **look)
-        return figure
     for track in tracks:
         face = f"Face {track.track}"
         if has_lanes:
@@ -144,7 +137,8 @@ def draw(summary: VideoSummary, title: str = HEADLINE):
             text = f"{_short(name)} {share(value)}"
             _write(axes, None, middle - 10, text, size=SMALL_PT - 1, color=MUTED)
             top -= step
-    _draw_legend(figure, tracks[0], has_lanes, height)
+    if tracks:
+        _draw_legend(figure, tracks[0], has_lanes, height)
     return figure
 
 

@@ -157,8 +157,7 @@ class Tracker:
     def confirm(self) -> None:
         """Number the tracks that await a second detection without waiting for it."""
         for track in self.tracks:
-            if track.number is None:
-                track.number = next(self._numbers)
+            track.number = track.number or next(self._numbers)
 
     def _forget(self, gone: list[Track]) -> None:
         for track in gone:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -40,7 +39,7 @@ CONTROLS = (  # keys, of which capitals do the same; what they do; both in words
     ("h?", HELP, "h or ?", "show, hide this help"),
     ("q\x1b", QUIT, "q or Esc", "quit"),
 )
-KEYS = MappingProxyType({key: action for keys, action, _, _ in CONTROLS for key in keys})
+KEYS = {key: action for keys, action, _, _ in CONTROLS for key in keys}
 
 FIRST_HELP_S = 6.0  # how long the caption names the keys
 MESSAGE_S = 3.0
@@ -208,12 +207,10 @@ def mirrored(frame: FrameFaces) -> FrameFaces:
 
 
 def fitted(image: np.ndarray) -> np.ndarray:
-    """Return a picture in a size that suits a window; itself where it has one."""
+    """Return a picture in a size that suits a window."""
     size_wh = np.array(image.shape[1::-1])
     smallest, largest = (min(wh / size_wh) for wh in (SMALLEST_VIEW_WH, LARGEST_VIEW_WH))
     scale = min(largest, max(1.0, smallest))
-    if scale == 1:
-        return image
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     shown_wh = np.maximum(1, np.round(size_wh * scale)).astype(int).tolist()
     return cv2.resize(image, shown_wh, interpolation=method)

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import cv2
@@ -41,17 +40,15 @@ H264 = (
 VP9 = {"deadline": "realtime", "row-mt": "1", "b": "0"}
 VP9_FILE, VP9_LIVE = VP9 | {"cpu-used": "6", "crf": "30"}, VP9 | {"cpu-used": "8", "crf": "34"}
 MKV_SOUNDS = ("aac", "mp3", "opus", "vorbis", "flac", "ac3")
-FORMATS = MappingProxyType(
-    {
-        ".mp4": Format("mp4", *H264, ("aac", "mp3"), "aac"),
-        ".m4v": Format("mp4", *H264, ("aac", "mp3"), "aac"),
-        ".mov": Format("mov", *H264, ("aac", "mp3", "alac"), "aac"),
-        ".mkv": Format("matroska", *H264, MKV_SOUNDS, "aac"),
-        ".webm": Format("webm", "libvpx-vp9", VP9_FILE, VP9_LIVE, ("opus", "vorbis"), "libopus"),
-        # sound with a lead-in would push its coarse times by a frame
-        ".avi": Format("avi", "mjpeg", {"q": "3"}, {"q": "4"}, ("pcm_s16le",), "pcm_s16le"),
-    }
-)
+FORMATS = {
+    ".mp4": Format("mp4", *H264, ("aac", "mp3"), "aac"),
+    ".m4v": Format("mp4", *H264, ("aac", "mp3"), "aac"),
+    ".mov": Format("mov", *H264, ("aac", "mp3", "alac"), "aac"),
+    ".mkv": Format("matroska", *H264, MKV_SOUNDS, "aac"),
+    ".webm": Format("webm", "libvpx-vp9", VP9_FILE, VP9_LIVE, ("opus", "vorbis"), "libopus"),
+    # sound with a lead-in would push its coarse times by a frame
+    ".avi": Format("avi", "mjpeg", {"q": "3"}, {"q": "4"}, ("pcm_s16le",), "pcm_s16le"),
+}
 VIDEO_OUTPUT_SUFFIXES = tuple(FORMATS)
 
 # FFmpeg's names of the decoders of what phones, cameras and browsers record; no other is run
@@ -103,7 +100,7 @@ class VideoSink:
         # video formats share colours among 2x2 pixels and would cut an odd last row or column off
         self._size_wh = tuple(side + side % 2 for side in info.size_wh)
         self._first_s, self._last_tick = None, -1
-        self._has_frames = self._has_failed = False
+        self._has_frames = False
         self.sound_problem = None  # why there is no sound, or none from some time on
 
     def __enter__(self) -> "VideoSink":
@@ -112,7 +109,7 @@ class VideoSink:
         options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
         with contextlib.ExitStack() as stack:
             self._part = stack.enter_context(kept_file(self._path))
-            stack.push(self._remove_useless_file)
+            stack.callback(self._remove_useless_file)
             with self._clear_errors():
                 opened = self._av.open(f"file:{self._part}", "w", format=container, options=options)
                 self._container = stack.enter_context(opened)
@@ -179,17 +176,16 @@ class VideoSink:
         """Add the stream of sound, before the first frame is written."""
         if self._sound_of is None or not self._info.has_sound:
             return
-        form, start_s = self._format, self._info.start_s + self._first_s
+        path, start_s = self._sound_of, self._info.start_s + self._first_s
         try:
-            sound = self._sounds.enter_context(open_sound(self._sound_of, start_s))
-            sound.send_to(self._container, form.copied_sounds, form.sound_encoder)
-            self._sound = sound
+            source = self._sounds.enter_context(open_container(path, tried=SOUND_DECODERS))
+            self._sound = Sound(source, path.name, start_s, self._container, self._format)
         except SourceError as error:
             self.sound_problem = str(error)
         except (self._av.FFmpegError, ValueError) as error:
             self.sound_problem = (
-                f"expected to copy the sound of {self._sound_of.name}; "
-                f"{self._path.suffix} cannot hold it ({error})"
+                f"expected to copy the sound of {path.name}; {self._path.suffix} cannot hold it "
+                f"({error})"
             )
 
     def _write_sound(self, until_s: float) -> None:
@@ -204,24 +200,18 @@ class VideoSink:
             self._write_sound(last_s + 1 / self._info.fps)
             self._encode(None)  # what it holds back
 
-    def _remove_useless_file(self, kind, error: BaseException | None, traceback) -> None:
+    def _remove_useless_file(self) -> None:
         """Remove a file without frames, or one that a full disk left without its index."""
-        is_useless = not self._has_frames
-        if not is_useless and (self._has_failed or isinstance(error, self._av.FFmpegError)):
-            try:
-                with open_container(self._part):
-                    pass
-            except SourceError:
-                is_useless = True
-        if is_useless:
-            self._part.unlink(missing_ok=True)
+        if self._has_frames:
+            with contextlib.suppress(SourceError), open_container(self._part):
+                return
+        self._part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
         except (self._av.FFmpegError, ValueError, OverflowError) as error:
-            self._has_failed = True
             width, height = self._size_wh
             reason = getattr(error, "strerror", None) or error
             raise SourceError(
@@ -231,23 +221,26 @@ class VideoSink:
 
 
 class Sound:
-    """Gives the packets of a sound in step with the pictures; time `start_s` of it becomes 0."""
+    """Copies a sound into a container in step with the pictures; time `start_s` of it becomes 0."""
 
-    def __init__(self, source, stream, name: str, start_s: float):
+    def __init__(self, source, name: str, start_s: float, container, form: Format):
+        """Add a stream, encoded again unless the form's players play it; raises SourceError."""
+        stream = source.streams.best("audio")
+        codec = stream and stream.codec_context
+        if not codec or codec.codec.name not in SOUND_DECODERS or not codec.sample_rate:
+            found = codec.codec.name if codec else "none"
+            raise SourceError(
+                f"expected the usual sound of a video in {name}; found {found}, so the new video "
+                "has no sound"
+            )
         self.problem = None  # what is wrong with the sound, in one sentence
         self._source, self._stream, self._name = source, stream, name
-        self._start_s, self._position_s = start_s, 0.0
-        self._packets, self._next = iter(()), None
-
-    def send_to(self, container, copied: tuple[str, ...], encoder: str) -> None:
-        """Add a stream to a container, encoded again unless its codec is among those `copied`."""
-        codec = self._stream.codec_context
-        if codec.codec.canonical_name in copied:
-            target = container.add_stream_from_template(self._stream)
-            self._packets = self._copied(target)
+        self._start_s, self._position_s, self._next = start_s, 0.0, None
+        if codec.codec.canonical_name in form.copied_sounds:
+            self._packets = self._copied(container.add_stream_from_template(stream))
         else:
             layout = "mono" if codec.channels == 1 else "stereo"
-            target = container.add_stream(encoder, rate=RATE_HZ, layout=layout)
+            target = container.add_stream(form.sound_encoder, rate=RATE_HZ, layout=layout)
             target.bit_rate = BITS_A_SECOND
             self._packets = self._packed(target)
 
@@ -311,18 +304,3 @@ class Sound:
             f"expected to read all sound of {self._name}; it is damaged near "
             f"{max(0.0, self._position_s):.1f} s"
         )
-
-
-@contextlib.contextmanager
-def open_sound(path: Path, start_s: float) -> Iterator[Sound]:
-    """Open the sound of a file; raise SourceError where there is none that can be read."""
-    with open_container(path, tried=SOUND_DECODERS) as source:
-        stream = source.streams.best("audio")
-        codec = stream and stream.codec_context
-        if not codec or codec.codec.name not in SOUND_DECODERS or not codec.sample_rate:
-            found = codec.codec.name if codec else "none"
-            raise SourceError(
-                f"expected the usual sound of a video in {path.name}; found {found}, so the new "
-                "video has no sound"
-            )
-        yield Sound(source, stream, path.name, start_s)

@@ -21,21 +21,16 @@ from emotion.files import make_private
 from emotion.web.settings import SettingsError
 
 SCHEMA_VERSION = 1
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 BUSY_TIMEOUT_S = 3  # how long SQLite waits for another writer; each writes for a few milliseconds
 POSTGRESQL_DRIVER = "postgresql+psycopg"
 POSTGRESQL = {
     "max_overflow": 15,
     "pool_timeout": 10,
-    # a connection that a restarted server closed is replaced before it is used
-    "pool_pre_ping": True,
+    "pool_pre_ping": True,  # a connection that a restarted server closed is replaced before use
     # a server that vanished is noticed after seconds, not hours
-    "connect_args": {
-        "connect_timeout": 5,
-        "tcp_user_timeout": 10_000,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-    },
+    "connect_args": {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+    | {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
 }
 ADVISORY_LOCK = 4_207_849_484_853_202_611  # any number that no other program uses
 
@@ -83,14 +78,11 @@ class Connections:
             with self._begin(writes, alone) as connection:
                 yield connection
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-            # it may come back empty
-            self._is_ready = False
+            self._is_ready = False  # it may come back empty
             # the lines after the first hold a statement's values
             cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
-            raise DatabaseError(
-                "expected an answer of the database; it cannot be reached or written at the moment "
-                f"({cause})"
-            ) from error
+            words = "expected an answer of the database; it cannot be reached or written now"
+            raise DatabaseError(f"{words} ({cause})") from error
 
     @contextmanager
     def _begin(self, writes: bool, alone: bool = False) -> Iterator[Connection]:
@@ -121,10 +113,9 @@ class Connections:
                 if version is None:
                     connection.execute(sql.insert(Schema), {"id": 1, "version": SCHEMA_VERSION})
                 elif version != SCHEMA_VERSION:
-                    raise DatabaseError(
-                        f"expected a database of version {SCHEMA_VERSION}; received version "
-                        f"{version}: run the program that made it, or name another database"
-                    )
+                    words = f"expected a database of version {SCHEMA_VERSION}; received {version}"
+                    advice = "run the program that made it, or name another database"
+                    raise DatabaseError(f"{words}: {advice}")
         self._is_ready = True
 
     def close(self) -> None:
@@ -155,8 +146,7 @@ def _sqlite_engine(address: URL, file: Path) -> Engine:
         address,
         # Python's sqlite3 would begin transactions of its own, which read before they lock
         connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None},
-        # who reads never waits for a connection that writes
-        max_overflow=-1,
+        max_overflow=-1,  # who reads never waits for a connection that writes
     )
 
     @event.listens_for(engine, "do_connect")
@@ -176,11 +166,7 @@ def _sqlite_engine(address: URL, file: Path) -> Engine:
                 connection.execute("PRAGMA journal_mode = WAL")
                 return connection
             except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF in (
-                    sqlite3.SQLITE_BUSY,
-                    sqlite3.SQLITE_LOCKED,
-                )
-                if not is_busy or time.monotonic() > give_up_s:
+                if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > give_up_s:
                     raise
             time.sleep(0.02)
 

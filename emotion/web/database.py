@@ -1,4 +1,9 @@
-"""The database: whose photos are whose until they expire, and statistics that name nobody."""
+"""The database: whose photos and videos are whose until they expire, the queue of the videos, and
+statistics that name nobody.
+
+A video waits, is analysed by one process that keeps reporting, and ends as done or failed. A
+process that stops reporting loses its video to the next one that asks.
+"""
 
 import json
 import re
@@ -7,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sql
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
+from emotion.errors import QueueFullError
 from emotion.web.connections import Connections, Row
 
+WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")  # of videos
+SILENT_S = 30.0  # a process that has not reported for this long is taken for dead
 BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 # the most that KEEP_HOURS may be: an opinion without its photo goes after that time
 LONGEST_KEPT_S = 8784 * 3600
@@ -44,6 +52,25 @@ class PhotoRow(Row):
     problem: Mapped[str] = mapped_column(default="")  # why it could not be read
 
 
+class VideoRow(Row):
+    """A video of a visitor, while it is kept."""
+
+    __tablename__ = "videos"
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    visitor: Mapped[VisitorKey]
+    created_s: Mapped[float]
+    expires_s: Mapped[Expiry]
+    state: Mapped[str] = mapped_column(sql.String(8), index=True, default=WAITING)
+    model_key: Mapped[str] = mapped_column(default="")  # "" is the default model
+    attempt: Mapped[Id] = mapped_column(default="")  # key of the last attempt
+    attempts: Mapped[int] = mapped_column(default=0)
+    beat_s: Mapped[float] = mapped_column(default=0.0)  # when the attempt last reported
+    progress: Mapped[str] = mapped_column(default="")  # JSON
+    problem: Mapped[str] = mapped_column(default="")  # why it failed, or which part was unreadable
+    faces: Mapped[int] = mapped_column(default=0)  # people, not frames of them
+    emotions: Mapped[str] = mapped_column(default="")  # of the first people, as `Answers`
+
+
 @dataclass(frozen=True)
 class Answers:
     """What a visitor's list of results tells of a photo or a video: the answers for its faces."""
@@ -58,13 +85,10 @@ class Answers:
 
     @classmethod
     def from_text(cls, text: str) -> "Answers":
-        """Return what `to_text` wrote, or else a list of emotions as they were written before."""
-        if text.startswith("{"):
-            content = json.loads(text)
-            candidates = tuple(map(tuple, content["candidates"]))
-            return cls(candidates, tuple(content["verdicts"]), content["model"])
-        names = tuple(name for name in text.split(",") if name)
-        return cls(tuple((name,) for name in names), names, {})
+        """Return what `to_text` wrote; "" is that of a photo without faces."""
+        content = json.loads(text or '{"candidates": [], "verdicts": [], "model": {}}')
+        candidates = tuple(map(tuple, content["candidates"]))
+        return cls(candidates, tuple(content["verdicts"]), content["model"])
 
 
 class Opinion(Row):
@@ -140,6 +164,7 @@ class Counts:
     videos: tuple[VideoCount, ...] = ()
 
 
+QUEUE = sql.select(sql.func.count()).where(VideoRow.state == WAITING)  # how many wait
 OPINION_KEY = (Opinion.day, Opinion.model_sha256, Opinion.given, Opinion.chosen)
 
 
@@ -196,20 +221,19 @@ class Database(Connections):
 
     def count(self, results: Mapping, now_s: float) -> None:
         """Add the results of one photo, as `results_to_dict` gave them, to those of its day."""
-        day, sha256 = day_of(now_s), results["model"]["sha256"]
-        photo = PhotoCount(day, sha256, 1, int(not results["faces"]))
-        faces = []
+        key = (day_of(now_s), results["model"]["sha256"])
+        photo, faces = PhotoCount(*key, 1, int(not results["faces"])), []
         for face in results["faces"]:
-            confidence = float(face["confidence"])
-            bucket = min(int(confidence * BUCKETS), BUCKETS - 1)
-            answer = (face["emotion"], bool(face["sure"]), bucket)
-            faces.append(FaceCount(day, sha256, *answer, 1, confidence))
+            bucket = min(int(face["confidence"] * BUCKETS), BUCKETS - 1)
+            answer = (face["emotion"], face["sure"], bucket)
+            faces.append(FaceCount(*key, *answer, 1, face["confidence"]))
         with self.transaction(writes=True) as connection:
             self._upsert(connection, [photo])
             self._upsert(connection, faces)
 
-    def count_video(self, video: VideoCount) -> None:
-        """Add a video to the statistics of its day."""
+    def count_video(self, sha256: str, faces: int, seconds: float, now_s: float) -> None:
+        """Add a video, with as many people in it, to the statistics of its day."""
+        video = VideoCount(day_of(now_s), sha256, 1, int(not faces), faces, seconds)
         with self.transaction(writes=True) as connection:
             self._upsert(connection, [video])
 
@@ -226,11 +250,10 @@ class Database(Connections):
         with self.transaction() as connection:
             return next(iter(_rows(connection, Opinion, query)), None)
 
-    def kept_faces(self, photo_id: str) -> tuple[str, ...]:
-        """Return the files of a photo's faces that are kept for training."""
-        query = sql.select(Opinion.kept).where(Opinion.photo_id == photo_id, Opinion.kept != "")
+    def opinions_on(self, photo_id: str) -> tuple[Opinion, ...]:
+        """Return what was said about the faces of a photo that is there."""
         with self.transaction() as connection:
-            return tuple(connection.execute(query).scalars())
+            return _rows(connection, Opinion, sql.select(Opinion).filter_by(photo_id=photo_id))
 
     def withdraw(self, photo_id: str, number: int) -> Opinion | None:
         """Remove what was said about a face, from the statistics too; return what it was."""
@@ -241,17 +264,83 @@ class Database(Connections):
         """Return the statistics, with the opinions on photos that are still kept."""
         opinions: Counter[tuple] = Counter()
         with self.transaction() as connection:
-            photos, faces, past, videos = (
+            photos, faces, videos = (
                 _rows(connection, kind, sql.select(kind).order_by(kind.day))
-                for kind in (PhotoCount, FaceCount, OpinionCount, VideoCount)
+                for kind in (PhotoCount, FaceCount, VideoCount)
             )
             said = sql.select(*OPINION_KEY, sql.func.count()).group_by(*OPINION_KEY)
-            for *key, times in connection.execute(said):
-                opinions[tuple(key)] = times
-        for row in past:
-            opinions[row.day, row.model_sha256, row.given, row.chosen] += row.opinions
+            past = sql.select(*OpinionCount.__table__.columns)
+            for *key, times in connection.execute(said.union_all(past)):
+                opinions[tuple(key)] += times
         by_day = tuple(OpinionCount(*key, times) for key, times in sorted(opinions.items()))
         return Counts(photos, faces, by_day, videos)
+
+    def add_video(self, row: VideoRow, most_waiting: int) -> None:
+        """Put a video at the end of the queue, or raise a `QueueFullError`."""
+        with self.transaction(writes=True, alone=True) as connection:
+            if (waiting := connection.scalar(QUEUE)) >= most_waiting:
+                raise QueueFullError(f"expected fewer than {most_waiting} to wait; {waiting} do")
+            connection.execute(sql.insert(VideoRow), asdict(row))
+
+    def video(self, video_id: str, now_s: float) -> VideoRow | None:
+        """Return a video that is still kept."""
+        return next(iter(self.kept(VideoRow.id, video_id, now_s)), None)
+
+    def videos_of_visitor(self, visitor: str, now_s: float) -> tuple[VideoRow, ...]:
+        """Return the videos of a browser that are still kept, newest first; "" has none."""
+        order = (VideoRow.created_s.desc(), VideoRow.id.desc())
+        return self.kept(VideoRow.visitor, visitor, now_s, *order)
+
+    def videos_waiting(self, before: VideoRow | None = None) -> int:
+        """Return how many videos wait, or how many of these came before another one."""
+        query = QUEUE
+        if before:
+            key = sql.tuple_(VideoRow.created_s, VideoRow.id)
+            query = query.where(key < (before.created_s, before.id))
+        with self.transaction() as connection:
+            return connection.scalar(query)
+
+    def claim(self, attempt: str, now_s: float) -> VideoRow | None:
+        """Take the first video that waits, or whose process is dead, under a new attempt's key."""
+        is_silent = ~VideoRow.beat_s.between(now_s - SILENT_S, now_s + SILENT_S)
+        is_free = (VideoRow.state == WAITING) | ((VideoRow.state == RUNNING) & is_silent)
+        free = sql.select(VideoRow.id).where(is_free, VideoRow.expires_s > now_s)
+        first = free.order_by(VideoRow.created_s, VideoRow.id).limit(1).scalar_subquery()
+        changes = {"state": RUNNING, "attempt": attempt, "attempts": VideoRow.attempts + 1}
+        taken = sql.update(VideoRow).where(VideoRow.id == first)
+        taken = taken.values(**changes, beat_s=now_s, progress="").returning(VideoRow)
+        with self.transaction(writes=True, alone=True) as connection:
+            return next(iter(_rows(connection, VideoRow, taken)), None)
+
+    def beat(self, row: VideoRow, now_s: float, progress: str) -> bool:
+        """Report that the work goes on; False if the video is gone or another process has it."""
+        return self._change(row, beat_s=now_s, progress=progress)
+
+    def hand_back(self, row: VideoRow) -> bool:
+        """Let a video wait again as if nobody had begun with it; False as for `beat`."""
+        return self._change(row, state=WAITING, attempts=VideoRow.attempts - 1, progress="")
+
+    def finish(self, row: VideoRow) -> bool:
+        """Note how the work ended, with an empty progress; False as for `beat`."""
+        names = ("state", "problem", "faces", "emotions", "expires_s")
+        return self._change(row, **{name: getattr(row, name) for name in names}, progress="")
+
+    def _change(self, row: VideoRow, **values: Any) -> bool:
+        """Change a video that this attempt, and no later one, works on."""
+        is_own = (VideoRow.id == row.id, VideoRow.attempt == row.attempt, VideoRow.state == RUNNING)
+        with self.transaction(writes=True) as connection:
+            changed = connection.execute(sql.update(VideoRow).where(*is_own).values(**values))
+            return changed.rowcount > 0
+
+    def forget_video(self, video_id: str) -> None:
+        """Remove what is known of a video."""
+        with self.transaction(writes=True) as connection:
+            connection.execute(sql.delete(VideoRow).where(VideoRow.id == video_id))
+
+    def known_videos(self) -> dict[str, float]:
+        """Return the id of each video -> when it expires."""
+        with self.transaction() as connection:
+            return dict(connection.execute(sql.select(VideoRow.id, VideoRow.expires_s)).all())
 
     def _upsert(self, connection: Connection, rows: Sequence[Row], adds: bool = True) -> None:
         """Write rows of one kind; of one whose key exists, add the numbers, or else replace it."""

@@ -2,7 +2,6 @@
 
 import errno
 import http
-import math
 import time
 
 from flask import current_app, g, json, render_template, request
@@ -13,8 +12,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 
 from emotion import errors
 from emotion.errors import EmotionError
-from emotion.text import counted, sentence
-from emotion.web.logs import log_cause, request_id
+from emotion.text import duration, sentence
+from emotion.web.logs import request_id
 
 VIDEO_ENDPOINTS = ("videos.upload", "api.add_video")  # their requests may be larger than others
 LIMITER = "emotion_rates"
@@ -25,17 +24,6 @@ HTTP_WORDS = {
     405: ("This address does not work that way", "The start page takes photos."),
     500: (EmotionError.title, EmotionError.advice),
 }
-
-
-class ApiError(EmotionError):
-    """A request that only the API can get wrong."""
-
-    advice = ""
-    public = None
-
-    def __init__(self, status: int, detail: str):
-        super().__init__(detail)
-        self.status, self.title = status, http.HTTPStatus(status).phrase
 
 
 def problem_of(error: Exception) -> dict:
@@ -55,10 +43,12 @@ def problem_of(error: Exception) -> dict:
         is_video = error.again and request.endpoint in VIDEO_ENDPOINTS
         known["again"] = "video" if is_video else error.again
     else:
-        status = (error.code or 500) if isinstance(error, HTTPException) else 500
+        is_known = isinstance(error, HTTPException)
+        status = error.code or 500 if is_known else 500
         title, advice = HTTP_WORDS.get(status, (http.HTTPStatus(status).phrase, ""))
         known = {"status": status, "title": title, "retry_after_s": None}
-        detail = sentence(error.description) if status == 403 else ""
+        # only what `abort` was given: the library's own words belong to the class
+        detail = vars(error).get("description") or "" if is_known else ""
     return known | {"detail": detail, "advice": advice.format(code=request_id())}
 
 
@@ -68,27 +58,21 @@ def _too_often(error: RateLimitExceeded) -> errors.RateError:
     wait_s = max(1, int(broken.reset_at - time.time())) if broken else 60
     at_most = f"expected at most {error.limit.limit} from one address; received more"
     found = errors.RateError(error.limit.error_message or at_most)
-    found.advice = f"Please wait {counted(wait_s, 'second')}, then go on."
-    if wait_s > 2 * 3600:
-        found.advice = f"Please come back in {math.ceil(wait_s / 3600)} hours."
-    found.retry_after_s = wait_s
+    found.advice, found.retry_after_s = f"Please wait {duration(wait_s)}, then go on.", wait_s
     return found
 
 
 def _too_large() -> errors.RequestTooLargeError:
     settings = current_app.extensions["emotion"].settings
     if request.endpoint in VIDEO_ENDPOINTS:
-        return errors.VideoTooLargeError(
-            f"expected one video of at most {settings.max_video_mb:g} MB; received more"
-        )
+        words = f"expected one video of at most {settings.max_video_mb:g} MB; received more"
+        return errors.VideoTooLargeError(words)
     most_mb = (request.max_content_length or 0) / 2**20
-    sent_mb = (request.content_length or 0) / 2**20
     allowed = f"photos of at most {settings.max_upload_mb:g} MB"
     if most_mb >= 2 * settings.max_upload_mb:
         allowed += f" each and {int(most_mb)} MB together"
-    is_larger = sent_mb > most_mb
-    received = f"{sent_mb:.1f} MB" if is_larger else "a form with more in it than one photo"
-    return errors.RequestTooLargeError(f"expected {allowed}; received {received}")
+    words = f"expected a form with {allowed} and little else; received more"
+    return errors.RequestTooLargeError(words)
 
 
 def answer(error: Exception) -> ResponseReturnValue:
@@ -98,12 +82,11 @@ def answer(error: Exception) -> ResponseReturnValue:
     if not isinstance(error, HTTPException | EmotionError):
         current_app.logger.error("unexpected error, code %s", request_id(), exc_info=error)
     elif isinstance(error, errors.BusyError | errors.QueueFullError | RateLimitExceeded):
-        # the metrics count them
-        g.refused = "rate" if isinstance(error, RateLimitExceeded) else "busy"
-    else:
+        g.refused = "rate" if isinstance(error, RateLimitExceeded) else "busy"  # for the metrics
+    elif status in (503, 507):
         # the first error knows more, such as paths that a visitor is not told
         first = error.__cause__ if isinstance(error.__cause__, EmotionError) else error
-        log_cause(status, first)
+        current_app.logger.warning("%d, code %s: %s", status, request_id(), first)
     headers = {"Cache-Control": "no-store"}
     if problem["retry_after_s"] is not None:
         headers["Retry-After"] = str(problem["retry_after_s"])

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from flask_wtf.csrf import CSRFProtect
-from werkzeug.exceptions import Forbidden
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from emotion.files import make_private
@@ -15,7 +14,7 @@ from emotion.web.api import api
 from emotion.web.errors import VIDEO_ENDPOINTS, answer
 from emotion.web.limits import limit_rates
 from emotion.web.logs import LOGGER, log_requests
-from emotion.web.models.page import model_page
+from emotion.web.models.views import model_page
 from emotion.web.photos import faces, photos, sets  # noqa: F401
 from emotion.web.photos.live import live
 from emotion.web.photos.pages import pages
@@ -25,8 +24,8 @@ from emotion.web.usage.views import monitoring
 from emotion.web.videos.views import videos
 from emotion.web.visitors import use_sessions
 
-# What the fields of a form may hold beside its photos. Werkzeug also subtracts what it has read
-# from it, 64 KiB at a time: with less, photos would be refused by chance.
+# What the fields of a form may hold beside its photos. Werkzeug also takes what it has read from
+# it, 64 KiB at a time: with less, photos would be refused by chance.
 FIELDS_BYTES = 256 * 1024
 HEADERS = {
     # blob: is the preview of a photo that has not left the visitor's machine yet, data: a picture
@@ -44,10 +43,9 @@ HEADERS = {
 
 
 def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
-    """Return the app that answers with these services.
+    """Return the app that answers with these services, under settings of Flask's own.
 
-    `flask_config` are settings of Flask's own, such as TESTING. Raises SettingsError if there is no
-    secret key, or rates cannot be counted.
+    Raises SettingsError if there is no secret key, or rates cannot be counted.
     """
     settings = services.settings
     for folder in (settings.uploads, settings.instance, settings.feedback):
@@ -68,8 +66,7 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
 
     @app.before_request
     def begin() -> None:
-        # any server can sweep like this, whether or not it has a thread for it
-        services.sweep()
+        services.sweep()  # any server can sweep like this, whether or not it has a thread for it
         if request.endpoint == "pages.upload":
             request.max_content_length = settings.most_form_bytes
         if request.endpoint in VIDEO_ENDPOINTS:
@@ -96,14 +93,14 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
 
 
 def refuse_other_sites() -> None:
-    """Raise `Forbidden` if a browser sends, from a page of another site, what changes things."""
+    """Refuse if a browser sends, from a page of another site, what changes things."""
     if request.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     # browsers leave the site out on plain HTTP to another machine; programs send neither
     is_ours = origin is None or urlsplit(origin).netloc == request.host
     if not (is_ours if site is None else site in ("same-origin", "none")):
-        raise Forbidden("expected a request from this site; received one from another")
+        abort(403, "Expected a request from this site; received one from another.")
 
 
 def add_headers(response: Response) -> Response:

@@ -30,16 +30,13 @@ LIMITS = {  # setting -> the endpoints that are counted together against its rat
 
 
 class Gate:
-    """Lets in a bounded number of photos, and works on fewer at the same time.
+    """Lets `most` photos in, and works on `at_once` of them at the same time.
 
-    More at once than there are processors would answer none of them sooner, and each photo in work
-    takes the memory of its pixels.
+    More than there are processors would answer none sooner, and each takes memory for its pixels.
     """
 
     def __init__(self, most: int, at_once: int):
-        """Let `most` photos in, `at_once` of which are worked on at the same time."""
-        self.most = most
-        self.in_hand = 0
+        self.most, self.in_hand = most, 0
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(at_once)
@@ -49,15 +46,10 @@ class Gate:
         """Hold a place and then a turn, never two; raises BusyError at once where there is none."""
         with self._lock:
             if self.in_hand >= self.most:
-                raise BusyError(
-                    "expected a free place for the photo; "
-                    f"received it while {self.most} others are in hand"
-                )
+                raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
             if self._held[client] >= MOST_OF_A_CLIENT:
-                raise ClientBusyError(
-                    f"expected at most {MOST_OF_A_CLIENT} photos in hand from one address; "
-                    "received another"
-                )
+                expected = f"expected at most {MOST_OF_A_CLIENT} photos in hand from one address"
+                raise ClientBusyError(f"{expected}; received another")
             self.in_hand += 1
             self._held[client] += 1
         try:
@@ -67,8 +59,7 @@ class Gate:
             with self._lock:
                 self.in_hand -= 1
                 self._held[client] -= 1
-                # a client that holds nothing is forgotten
-                self._held += Counter()
+                self._held += Counter()  # a client that holds nothing is forgotten
 
 
 def limit_rates(app: Flask, settings: Settings) -> None:
@@ -83,11 +74,10 @@ def limit_rates(app: Flask, settings: Settings) -> None:
             in_memory_fallback_enabled=True,
         )
     except (ConfigurationError, ValueError) as error:
-        raise SettingsError(
-            "expected RATE_LIMIT_STORAGE to be memory:// or an address that the package limits "
-            f"knows and whose client is installed; received {settings.rate_limit_storage!r} "
-            f"({first_line(error)})"
-        ) from error
+        expected = "memory:// or an address that the package limits knows, its client installed"
+        received = f"{settings.rate_limit_storage!r} ({first_line(error)})"
+        words = f"expected RATE_LIMIT_STORAGE to be {expected}; received {received}"
+        raise SettingsError(words) from error
     app.extensions[LIMITER] = limiter
     app.extensions[KEPT_FACES] = limiter.shared_limit(
         settings.feedback_rate_limit,
@@ -98,12 +88,10 @@ def limit_rates(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def read_form() -> None:
-        # before it is counted: a form that is too large ends here
-        if request.method == "POST":
+        if request.method == "POST":  # before it is counted: a form that is too large ends here
             _ = request.files
 
-    def photos_in_request() -> int:
-        # one without any counts as one, too
+    def photos_in_request() -> int:  # one without any counts as one, too
         return max(1, sum(map(len, request.files.listvalues())))
 
     for name, endpoints in LIMITS.items():

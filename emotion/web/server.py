@@ -34,9 +34,8 @@ class RequestTimeout(Error):  # noqa: N818  (waitress' own names end without Err
 class PacedChannel(HTTPChannel):
     """A connection that must keep a pace, and may send no more than its address takes.
 
-    Waitress closes connections that are silent for a while. One that sends a byte now and then is
-    never silent, and some hundreds of those would keep everybody else out. And waitress has one
-    limit for all bodies, but videos are much larger than anything else.
+    Waitress closes connections that are silent; some hundreds that send a byte now and then would
+    keep everybody else out. It has one limit for all bodies, but videos are much larger.
     """
 
     _began_s = 0.0
@@ -75,10 +74,9 @@ class PacedChannel(HTTPChannel):
 def open_server(app: Flask, settings: Settings):
     """Return a waitress server that listens but does not answer yet.
 
-    Waitress reads a whole request before a thread sees it, and whole requests wait for a thread in
-    a queue without an end. So that it does not grow, threads must be left over when all places at
-    the gate are taken: they answer further photos with 503 at once, and pages too. What can wait is
-    bounded by the number of connections, each of which has at most one request in hand.
+    Waitress reads a whole request, which then waits for a thread in a queue without an end. So that
+    it does not grow, threads must be left over when all places at the gate are taken: they answer
+    further photos with 503 at once. Each connection has at most one request in hand.
     """
     # A browser shows our page about a file that is too large only if its body is read to the end;
     # so a few times what is allowed is read (of videos a quarter more) before the line is cut.
@@ -97,8 +95,7 @@ def open_server(app: Flask, settings: Settings):
         host=settings.host,
         port=settings.port,
         max_request_body_size=max(limits.values()),
-        # a slow or silent client must not keep others out
-        connection_limit=500,
+        connection_limit=500,  # a slow or silent client must not keep others out
         channel_timeout=10,
         cleanup_interval=5,
         # they say who sent a request; behind a trusted proxy they are for the app to read
@@ -125,8 +122,7 @@ def serve(server, app: Flask) -> None:
     threading.Thread(target=keep_sweeping, daemon=True).start()
     videos = services.videos
     if not videos.refusal():
-        # videos that waited or were in work when the app ended go on
-        videos.workers.start()
+        videos.workers.start()  # videos that waited or were in work when the app ended go on
     try:
         server.run()
     finally:

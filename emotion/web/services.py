@@ -26,9 +26,7 @@ class Services:
         self, settings: Settings, recognizer: Recognizer | None, model_problem="", clock=time.time
     ):
         """Open nothing yet; `model_problem` says why there is no recognizer."""
-        self.settings = settings
-        self.recognizer = recognizer
-        self.model_problem = model_problem
+        self.settings, self.recognizer, self.model_problem = settings, recognizer, model_problem
         self.storage = Storage(settings.uploads, settings.keep_s, clock)
         self.database = Database(settings.database)
         self.gate = Gate(settings.max_in_hand, available_cpus())

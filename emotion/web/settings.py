@@ -97,9 +97,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.detector_model and self.detector != "yunet":
-            raise SettingsError(
-                f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
-            )
+            words = f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
+            raise SettingsError(words)
 
     @property
     def yunet(self) -> Path | None:

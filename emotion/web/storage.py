@@ -15,7 +15,6 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,9 +76,7 @@ class Folders:
         """Remove what is due and what a crash left; return how many, or raise StorageError last."""
         failure, removed = None, 0
         try:
-            paths = list(self.folder.iterdir())
-        except FileNotFoundError:
-            return 0
+            paths = list(self.folder.iterdir()) if self.folder.exists() else []
         except OSError as error:
             raise StorageError(error) from error
         for path in paths:
@@ -112,10 +109,6 @@ class Analysis:
     @property
     def faces(self) -> tuple[Face, ...]:
         return tuple(face_from_dict(content) for content in self.results["faces"])
-
-    @property
-    def expires(self) -> datetime:
-        return datetime.fromtimestamp(self.expires_s, UTC)
 
 
 class Storage(Folders):

@@ -53,10 +53,8 @@ def is_sender(visitor: str) -> bool:
 def require_sender(visitor: str) -> None:
     """Raise `NotSenderError` unless the request comes from the visitor of this key."""
     if not is_sender(visitor):
-        raise NotSenderError(
-            "expected the cookie that came with the upload, because only the sender may do this; "
-            "received another or none"
-        )
+        expected = "expected the cookie that came with the upload, as only the sender may do this"
+        raise NotSenderError(f"{expected}; received another or none")
 
 
 def own_photo(photo_id: str) -> PhotoRow:
@@ -123,9 +121,7 @@ def secret_key_in(folder: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "other bytes than letters"
         raise SettingsError(f"expected a secret key in {path}; received: {reason}") from error
-    if len(key) < 32:
-        raise SettingsError(
-            f"expected a secret key of at least 32 characters in {path}; received {len(key)}: "
-            "remove the file and a new one is made"
-        )
-    return key
+    if len(key) >= 32:
+        return key
+    expected = f"expected a secret key of at least 32 characters in {path}"
+    raise SettingsError(f"{expected}; received {len(key)}: remove the file and a new one is made")

@@ -10,7 +10,7 @@ from batch_support import SignDetector, ThreadWorkers, photos_of, read_table, wr
 from emotion.batch.outputs import copy_path
 from emotion.batch.worker import WorkerSettings, load_worker, portable_stem
 from emotion.errors import ModelError, SourceError, TableError
-from emotion.images.decoding import read_image, read_photo
+from emotion.images.decoding import read_image
 from emotion.images.folders import PhotoFile, find_photos
 from emotion.labels import EMOTIONS
 from emotion.recognizer import Recognizer
@@ -35,7 +35,7 @@ def test_rows_are_those_of_the_recognizer_in_tables_of_each_kind(batch, folder, 
         assert list(table) == list(photo_columns(EMOTIONS))
         rows = table.to_dict("records")
         for row, path in zip(rows, sorted(folder.iterdir()), strict=True):
-            (face,) = recognizer.recognize(read_photo(path))
+            (face,) = recognizer.recognize(read_image(path))
             assert (row["photo"], row["face"], row["sure"]) == (path.name, 1, face.sure)
             assert (row["width"], row["emotion"]) == (face.box_xywh[2], face.emotion)
             assert row["probability_happy"] == pytest.approx(face.probabilities["happy"], 1e-3)

@@ -128,10 +128,11 @@ def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path
 
 
 @pytest.fixture
-def cluster(tmp_path):
+def cluster(tmp_path, monkeypatch):
     """Start a scheduler on loopback without this program; give what starts workers that have it."""
     from distributed import Client
 
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT_S", 60)  # a busy machine takes its time
     processes, file = [], tmp_path / "scheduler.json"
     # the first death counts, which also gives up photos that only waited for the same worker
     variables = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
@@ -152,7 +153,7 @@ def cluster(tmp_path):
         for _ in range(count):
             start("worker", address, *options, path=path)
         with Client(address) as client:
-            client.wait_for_workers(count, timeout=30)
+            client.wait_for_workers(count, timeout=90)
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", file)

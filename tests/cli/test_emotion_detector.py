@@ -104,15 +104,6 @@ def test_a_camera_its_window_and_video_end_with_a_key_and_mirror_on_request(said
     assert middles[1] == pytest.approx(VIDEO_SIZE_WH[0] - middles[0], abs=8)
 
 
-def test_a_lost_camera_keeps_what_is_finished(said, folder):
-    line, used = "--headless --output out.avi --json out.jsonl", tools(fake_camera(portrait(), 4))
-    code, out, err = said(line, used)
-    assert (code, out.startswith("camera 0: ")) == (1, True)
-    lines = lines_of((folder / "out.jsonl").read_text())
-    assert 1 <= len(lines) == len(pictures_of("out.avi")) <= 4
-    assert re.search(r"camera 0; it stopped after \d", err.splitlines()[-1])
-
-
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [

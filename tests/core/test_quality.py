@@ -13,7 +13,7 @@ INSIDE = (100, 100, 90, 90)
 @pytest.fixture(scope="module")
 def face(astronaut) -> np.ndarray:
     """Return the crop of a real face that looks into the camera, (48, 48, 1) float32."""
-    ((sight,),) = Recognizer(stand_in_model()).look_many([astronaut])
+    (sight,) = Recognizer(stand_in_model()).look(astronaut)
     return sight.crop
 
 

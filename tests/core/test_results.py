@@ -81,13 +81,11 @@ def test_sure_is_probable_and_clear_by_the_thresholds_of_the_card():
         assert read_thresholds(card) == Thresholds(0.5, 0.1, None)
 
 
-DAMAGED = [{}, {"sure_from": 0.5}, [0.5, 0.1], "sure"]
-DAMAGED += [{"sure_from": 0.5, "clear_margin": 0.1, "accuracy_when_unsure": 2}]
-DAMAGED += [
-    {"sure_from": 0.5, "clear_margin": 0.1, "agreement_temperature": odd} for odd in (0, -1, "2")
-]
-DAMAGED += [{"sure_from": odd, "clear_margin": 0.1} for odd in (1.5, "0.5", True, float("nan"))]
-DAMAGED += [{"sure_from": 0.5, "clear_margin": -0.1}]
+RIGHT = {"sure_from": 0.5, "clear_margin": 0.1}
+DAMAGED = [{}, {"sure_from": 0.5}, [0.5, 0.1], "sure", RIGHT | {"clear_margin": -0.1}]
+DAMAGED += [RIGHT | {"accuracy_when_unsure": 2}]
+DAMAGED += [RIGHT | {"agreement_temperature": odd} for odd in (0, -1, "2")]
+DAMAGED += [RIGHT | {"sure_from": odd} for odd in (1.5, "0.5", True, float("nan"))]
 
 
 def test_damaged_verdict_on_a_card_is_refused():

@@ -116,7 +116,7 @@ def test_a_damaged_file_or_another_network_is_known_at_the_start(tmp_path, stand
     path = tmp_path / "bad.onnx"
     half = stand_in.read_bytes()[: stand_in.stat().st_size // 2]
     for content, reason in (
-        (None, "no such file"),
+        (None, "No such file"),
         (b"", "it is empty"),
         (half, "cannot run"),
         (b"<html>not found</html>", "cannot run"),
@@ -129,7 +129,7 @@ def test_a_damaged_file_or_another_network_is_known_at_the_start(tmp_path, stand
         assert NETWORK_FILE in str(caught.value)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ModelError, match=r"OpenCV 4\.8 .*other"):
+    with pytest.raises(ModelError, match=r"OpenCV .*other"):
         YunetDetector(write_yunet_stand_in(tmp_path / "other.onnx", without="kps_16"))
     with pytest.raises(ModelError, match="another network"):
         YunetDetector(stand_in, YunetSettings(score_threshold=1.1))

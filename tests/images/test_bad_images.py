@@ -214,16 +214,6 @@ def test_limits_are_inclusive():
             decode_image(content, replace(limits, **{field: getattr(limits, field) - 1}))
 
 
-def test_pillows_own_limit(monkeypatch):
-    contents = [encoded(GREY, kind) for kind in ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")]
-    for pillow_limit in (2000, 1000):  # a warning, and an error, for 64x48 pixels
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
-        assert {decode_image(content).shape for content in contents[:4]} == {PICTURE.shape}
-    for content in contents[4:]:
-        with pytest.raises(errors.ImageDimensionsError, match="50 megapixels"):
-            decode_image(content)
-
-
 READ_BOMBS = """
 import re, sys
 from pathlib import Path

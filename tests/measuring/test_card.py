@@ -52,11 +52,11 @@ def test_no_part_of_a_card_is_trusted(odd):
         "versions calibration started_from learned_from average_of created"
     ).split()
     for content in [dict.fromkeys(keys, odd), *({key: odd} for key in keys)]:
-        card = Card.of(content)
+        card = Card(content)
         assert (card.verdict, card.mirrored, card_figures(card)) == (None, False, None)
         texts = [card.title, *(text for row in (*card.origin(), *card.settings()) for text in row)]
         assert all(isinstance(text, str) for text in texts)
-    calibrated = Card.of({"calibration": {"split": "{0}{", "temperature": 1.5}})
+    calibrated = Card({"calibration": {"split": "{0}{", "temperature": 1.5}})
     assert "on {0}{ images with temperature 1.50" in dict(calibrated.origin())["Calibrated"]
 
 
@@ -75,3 +75,17 @@ def test_a_figure_that_is_no_share_makes_all_unusable(odd):
     ):
         with pytest.raises(UNUSABLE):
             Figures.of("test", content | change)
+
+
+def test_settings_without_a_part_in_the_training_are_not_told():
+    off = {"contempt": False, "subject_pattern": "", "fold": 0, "folds": 5, "smallest_side": 48}
+    off |= {"votes_as": "second-head", "labels_share": 0.2, "blend": 0.5, "weights": "none"}
+    off |= {"frozen_epochs": 3, "teachers": [], "teacher_share": 0.7}
+    for change, votes, told in (
+        ({"seed": 0, "epochs": 4}, None, "epochs, seed"),
+        ({"teachers": ["a"], "fold": 2}, None, "fold, folds, teacher share, teachers"),
+        ({"weights": "imagenet"}, None, "frozen epochs, weights"),
+        ({}, "fer2013new.csv", "labels share, votes as"),
+    ):
+        card = Card({"settings": off | change, "dataset": {"votes": votes}})
+        assert ", ".join(sorted(name for name, _ in card.settings())) == told

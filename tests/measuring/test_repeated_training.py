@@ -121,11 +121,11 @@ def test_every_image_is_tested_once_and_nobody_stands_on_both_sides(fit, setting
     assert content["accuracy"] == pytest.approx(spread)
     assert (content["pooled"]["images"], len(content["folds"])) == (210, FOLDS)
     predictions = read_csv(path.with_name("predictions.csv"))
-    right = sum(row["true_class"] == row["answer"] for row in predictions) / len(predictions)
+    right = sum(row["label"] == row["answer"] for row in predictions) / len(predictions)
     assert right == pytest.approx(evaluation.accuracy)
     assert 0.5 < right < 1
     first, *_, last = predictions
-    assert (first["name"], first["fold"], last["fold"]) == (pooled.names[0], "1", "3")
+    assert (first["file"], first["split"], last["split"]) == (pooled.names[0], "fold 1", "fold 3")
     for name in ("folds.csv", "confusion_matrix.png", "classification_report.csv"):
         assert path.with_name(name).stat().st_size > 50
 

@@ -15,7 +15,7 @@ from emotion.model.runtime import EmotionModel
 from emotion.text import share
 from emotion.training.measuring import measurement
 from emotion.training.measuring.evaluation import Evaluation
-from emotion.training.measuring.report import summary_lines, write_report
+from emotion.training.measuring.report import summary_lines, write_predictions, write_report
 
 HISTORY = [
     {"epoch": epoch, "loss": 2 - epoch / 10, "accuracy": epoch / 20, "val_loss": 2.1 - epoch / 10}
@@ -112,15 +112,20 @@ def test_every_number_is_of_answers_as_photos_get_them_and_lies_beside_the_page(
     assert [part["images"] for part in parts] == [70, 60, 70, 70]
     assert len(numbers["robustness"]) == 19
     figures = "confusion_matrix classification_report risk_coverage robustness"
-    for stem in (*figures.split(), "samples_wrong"):
+    for stem in (*figures.split(), "samples_wrong", "samples_right"):
         Image.open(folder / "test" / f"{stem}.png").verify()
         assert read_csv(folder / "test" / f"{stem}.csv")
     Image.open(folder / "curves.png").verify()
     assert len(read_csv(folder / "test" / "robustness.csv")) == 19
     assert len(read_csv(folder / "history.csv")) == 3
+    head, *lines, kept = (folder / "epochs.txt").read_text().splitlines()
+    assert [line.split()[0] for line in (head, *lines)] == ["epoch", "1", "2", "3"]
+    assert kept.endswith("2")
     wrong = read_csv(folder / "test" / "samples_wrong.csv")
     assert list(wrong[0]) == ["row", "true_class", "answer", "probability", "name", "votes"]
     assert all(row["true_class"] != row["answer"] for row in wrong)
+    right = read_csv(folder / "test" / "samples_right.csv")
+    assert all(row["true_class"] == row["answer"] for row in right)
     assert wrong[0]["name"].startswith("test/")
     assert re.fullmatch(r"[a-z]+:0\.\d\d( [a-z]+:0\.\d\d){6}", wrong[0]["votes"])
     assert not (folder / "validation" / "robustness.csv").exists()
@@ -133,7 +138,7 @@ def test_foreign_model_without_history(tmp_path, stand_in_model):
     # one crop stands beside it only where it is another answer
     assert (result.one_crop, result.summary()["one_crop"], result.robustness) == (None, None, ())
     page = Page(write_report(tmp_path, model, {"test": result}))
-    assert {"test-confusion-matrix", "test-mistakes"} <= page.ids
+    assert {"test-confusion-matrix", "test-wrong-samples"} <= page.ids
     assert not {"training", "test-worsened", "test-votes-table"} & page.ids
     assert not list(tmp_path.rglob("curves.png"))
 
@@ -153,7 +158,7 @@ def test_any_classes_and_any_number_of_images(names, images, tmp_path):
     assert all(name in page.text for name in names)
     assert "<b>bold" not in page.html
     assert ("second guess" in page.text) == (len(names) > 2)
-    assert ("mine-mistakes" in page.ids) == (images > 1)
+    assert ("mine-wrong-samples" in page.ids) == (images > 1)
 
 
 def test_lines_for_the_terminal_tell_what_is_known(full_report):
@@ -162,13 +167,13 @@ def test_lines_for_the_terminal_tell_what_is_known(full_report):
     full = "\n".join(summary_lines(result))
     plain = replace(evaluation, votes=None, twins=None)
     bare = "\n".join(summary_lines(replace(result, evaluation=plain, one_crop=None)))
-    for text in ("two best", f"{evaluation.accuracy:.2%}", "20%"):
+    for text in ("top-2", f"{evaluation.accuracy:.2%}", "20%"):
         assert (text in full, text in bare) == (True, True)
     for text in ("voters", "60 images", "one crop"):
         assert (text in full, text in bare) == (True, False)
     two = Evaluation(("a", "b"), np.array([0, 0]), np.array([[0.9, 0.1]] * 2))
     lines = summary_lines(replace(result, evaluation=two))
-    assert not any("two best" in line for line in lines)
+    assert not any("top-2" in line for line in lines)
     assert lines[-1].split() == ["b", "–", "–", "–", "0"]
 
 
@@ -182,10 +187,38 @@ def test_samples_of_mistakes_the_surest_first(stand_in_model):
     images = np.stack([np.full((48, 48), number, np.uint8) for number in range(6)])
     names = np.array([f"{number}.png" for number in range(6)])
     result = measurement.SplitResult(evaluation, None, (), images, names)
-    wrong = measurement.wrong_samples(result)
+    wrong = measurement.surest_samples(result, right=False)
     places = [(one["row"], one["true_class"] + one["answer"]) for one in wrong]
     assert places == [(5, "ca"), (2, "bc"), (0, "ab")]
     assert (wrong[0]["name"], wrong[0]["votes"]) == ("5.png", {"a": 0.75, "c": 0.25})
     assert wrong[1]["votes"] == {}
-    many = measurement.measure_split(stand_in_model, make_dataset(400, 0, 0), robustness=False)
-    assert len(measurement.wrong_samples(many)) == measurement.SAMPLE_COUNT
+    told = []
+    many = measurement.measure_split(
+        stand_in_model, make_dataset(400, 0, 0), False, None, told.append
+    )
+    assert [line.split()[0] for line in told] == ["400"], "a line for each measurement"
+    assert len(measurement.surest_samples(many, right=False)) == measurement.SAMPLE_COUNT
+    # of the right ones each class has its turn
+    answers = np.array([0, 0, 0, 1, 1, 2])
+    probabilities = np.eye(3)[answers] * np.array([0.9, 0.8, 0.7, 0.6, 0.65, 0.5])[:, None]
+    right = replace(result, evaluation=Evaluation(("a", "b", "c"), answers, probabilities))
+    places = [one["row"] for one in measurement.surest_samples(right, right=True)]
+    assert places == [0, 4, 5, 1, 3, 2]
+
+
+def test_every_figure_can_be_computed_again_from_predictions_csv(tmp_path, split):
+    evaluation = measurement.measure_split(MODEL, split, robustness=False).evaluation
+    write_predictions(tmp_path / "p.csv", evaluation, split.names, split.splits)
+    rows = read_csv(tmp_path / "p.csv")
+    assert [rows[0][name] for name in ("file", "split")] == ["test/0.png", "test"]
+    labels, answers = (
+        np.array([EMOTIONS.index(row[k]) for row in rows]) for k in ("label", "answer")
+    )
+    np.testing.assert_array_equal(answers, evaluation.predictions)
+    probabilities, votes = (
+        np.array([[float(row[f"{kind}_{name}"]) for name in EMOTIONS] for row in rows])
+        for kind in ("probability", "votes")
+    )
+    twins = np.array([row["also_in_training"] == "1" for row in rows])
+    again = Evaluation(EMOTIONS, labels, probabilities, votes, twins)
+    assert again.summary() == evaluation.summary()

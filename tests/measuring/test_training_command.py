@@ -277,3 +277,28 @@ def test_a_broken_pipe_elsewhere_and_an_interruption_are_told(monkeypatch, capsy
         monkeypatch.setattr(commands, "read_for_training", Mock(side_effect=error))
         assert run(["--models", str(tmp_path)]) == code
         assert word in capsys.readouterr().err
+
+
+def test_kill_ends_in_one_line_and_its_own_exit_code():
+    code = f"""if True:
+        import runpy, time
+        from emotion.training import commands
+        commands.train = lambda options: (print("on", flush=True), time.sleep(60))
+        runpy.run_path({emotion_model_training.__file__!r}, run_name="__main__")
+    """
+    root = Path(emotion_model_training.__file__).parent
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, **pipes) as process:
+        assert process.stdout.readline() == "on\n"
+        process.terminate()
+        (line,) = process.stderr.read().strip().splitlines()
+    assert ("same command" in line, process.returncode) == (True, 143)
+
+
+def test_quick_measures_no_pictures_made_worse(trained, tmp_path, capsys):
+    stem, table = trained / "models" / "detection_model", tmp_path / "test" / "robustness.csv"
+    for more, has_them in (([], True), (["--quick"], False)):
+        data = ["--dataset", f"{trained}/data", "--report", str(tmp_path), *more]
+        assert run(["evaluate", str(stem), *data]) == 0
+        assert ("made worse" in capsys.readouterr().err) == table.exists() == has_them
+    assert (tmp_path / "predictions.csv").exists()

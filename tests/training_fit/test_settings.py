@@ -70,9 +70,8 @@ def test_values_out_of_range():
         "smallest_side": 30,
         "mixup": -1.0,
     }.items():
-        with pytest.raises(
-            TrainingError, match=rf"{flag_of(name)} .*received {re.escape(repr(value))}"
-        ):
+        pattern = rf"{flag_of(name)} .*received {re.escape(repr(value))}"
+        with pytest.raises(TrainingError, match=pattern):
             TrainingSettings(**{name: value})
 
 

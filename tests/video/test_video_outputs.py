@@ -11,8 +11,10 @@ from emotion.errors import EmotionError, SourceError
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH
 from emotion.video.outputs import VideoOutputs, analyse_video
-from emotion.video.reading import open_video
+from emotion.video.reading import VideoInfo, open_video
 from emotion.video.summary import SummaryBuilder
+from emotion.video.tracking import FrameFaces
+from emotion.web.videos.job import Watcher
 
 SIZE_WH = (480, 240)
 COUNT = 12
@@ -55,13 +57,10 @@ def check_files(outputs, count):
 
 
 def test_a_video_becomes_all_its_files(analyse, tmp_path):
-    outputs, told = everything(tmp_path), []
-    report = analyse(outputs, on_progress=lambda progress: told.append(progress) or True)
-    assert [progress.frames_done for progress in told] == list(range(1, COUNT + 1))
-    assert (told[-1].frame_count, told[-1].share) == (COUNT, 1)
-    assert told[-1].position_s == pytest.approx(1.1)
-    assert told[-1].rate > 0
-    assert report.is_complete
+    outputs, seen = everything(tmp_path), []
+    report = analyse(outputs, viewers=[lambda frame: seen.append(frame.index)])
+    assert seen == list(range(COUNT))
+    assert (report.is_complete, report.sound_problem) == (True, None)
     (track,) = report.summary.tracks
     assert track.seconds == pytest.approx(1.2, abs=0.01)
     summary = check_files(outputs, COUNT)
@@ -83,11 +82,18 @@ def test_stopped_or_interrupted_all_files_hold_what_is_done(analyse, tmp_path, e
 
     expected = pytest.raises((KeyboardInterrupt, SourceError)) if error else nullcontext()
     with expected:
-        report = analyse(outputs, viewers=[view, lambda seen: True], builder=builder)
+        report = analyse(outputs, viewers=[builder.add, view])
         assert (report.is_complete, report.summary.frames) == (False, 4)
     check_files(outputs, 4)
     assert builder.result().frames == 4
-    assert analyse(on_progress=lambda told: told.frames_done < 2).summary.frames == 2
+
+
+def test_the_app_is_told_how_far_a_video_is():
+    for count, duration_s in ((4, None), (None, 1.2), (None, None)):
+        told, info = [], VideoInfo(10.0, SIZE_WH, count, duration_s)
+        Watcher(told.append, info).see(FrameFaces(2, 0.3, moving_faces(1)[0], ()))
+        assert told[0]["share"] == ((count and 0.75) or (duration_s and 0.25))
+        assert (told[0]["frames"], told[0]["position_s"], told[0]["faces"]) == (3, 0.3, 0)
 
 
 def test_a_damaged_file_is_reported(analyse, tmp_path):
@@ -105,8 +111,6 @@ def test_a_damaged_file_is_reported(analyse, tmp_path):
     [
         ("video", "out.gif", "expected"),
         ("tables", "a.xls", "expected"),
-        ("summary", "out", "expected"),
-        ("timeline", "out.pdf", "expected"),
         ("summary", "no/a.json", "No such"),
         ("timeline", "no/a.png", "No such"),
         ("timeline", "a.png", "pip install matplotlib"),
@@ -119,7 +123,7 @@ def test_an_unwritable_file_is_a_sentence(analyse, tmp_path, monkeypatch, kind, 
     with pytest.raises(EmotionError, match=word):
         analyse(
             VideoOutputs(**{kind: [path] if kind == "tables" else path}),
-            on_progress=lambda told: "no/" not in name and pytest.fail("it was begun"),
+            viewers=[lambda frame: "no/" in name or pytest.fail("it was begun")],
         )
     assert not list(tmp_path.iterdir())
 
@@ -128,9 +132,7 @@ def test_what_became_of_the_sound_is_told(analyse, tmp_path, monkeypatch):
     def no_sound(*_):
         raise SourceError("expected sound; received noise")
 
+    monkeypatch.setattr("emotion.video.writing.Sound", no_sound)
     film = video_with_sound(tmp_path / "film.mp4", count=5)
-    for problem in (None, "expected sound; received noise"):
-        if problem:
-            monkeypatch.setattr("emotion.video.writing.open_sound", no_sound)
-        report = analyse(VideoOutputs(tmp_path / "out.mp4"), film)
-        assert (report.is_complete, report.sound_problem) == (True, problem)
+    report = analyse(VideoOutputs(tmp_path / "out.mp4"), film)
+    assert (report.is_complete, report.sound_problem) == (True, "expected sound; received noise")

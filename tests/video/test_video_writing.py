@@ -25,12 +25,10 @@ def write(path, times_s, size_wh=(64, 48), is_steady=True, is_live=False):
     return path
 
 
-def carry(source, target, stopped_at=None):
+def carry(source, target):
     with open_video(source) as video, VideoSink(target, video.info, sound_of=source) as sink:
         for frame in frames(video):
             sink.write(frame.image, frame.timestamp_s)
-            if frame.index == stopped_at:
-                raise KeyboardInterrupt
     return sink
 
 
@@ -174,19 +172,6 @@ def test_damaged_sound_is_read_over_and_told(tmp_path):
     sink = carry(path, tmp_path / "out.mp4")
     assert clicks_heard_s(tmp_path / "out.mp4")[0] == pytest.approx([1.0, 3.5], abs=0.05)
     assert "damaged near 1.9 s" in sink.sound_problem or "damaged near 2." in sink.sound_problem
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_interrupted_video_is_kept(tmp_path, suffix):
-    source, path = video_with_sound(tmp_path / "in.mp4"), tmp_path / "out" / f"out{suffix}"
-    path.parent.mkdir()
-    with pytest.raises(KeyboardInterrupt):
-        carry(source, path, stopped_at=11)
-    assert len(read_all(path)[1]) == 12
-    moments_s, end_s = clicks_heard_s(path)
-    assert moments_s == pytest.approx([0.5], abs=0.03)
-    assert end_s == pytest.approx(1.2, abs=0.06)
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])

@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import time
@@ -7,8 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from emotion.web import storage as storage_module
-from emotion.web.storage import GoneError, Storage, StorageError
+from emotion.web.storage import GoneError, Storage
 
 RESULTS = {"schema": 1, "image": {"width": 4, "height": 3}, "faces": []}
 MODEL = {"name": "m", "runtime": "r", "notes": []}
@@ -101,22 +99,6 @@ def test_a_damaged_result_is_gone_and_swept_by_its_files_age(storage):
         assert storage.sweep() == 0
         storage.set_clock.now += 25 * HOUR
         assert storage.sweep() == 1
-
-
-def test_a_failed_save_leaves_nothing(storage, monkeypatch):
-    whole, errors = storage_module._write, {errno.ENOSPC: 1, errno.EDQUOT: 1, errno.EACCES: 0}
-
-    def fail_late(path, data):
-        if path.name == "result.json":
-            raise OSError(number, os.strerror(number))
-        whole(path, data)
-
-    monkeypatch.setattr(storage_module, "_write", fail_late)
-    for number, is_full in errors.items():
-        with pytest.raises(StorageError, match=os.strerror(number)) as caught:
-            save(storage)
-        assert caught.value.is_full == is_full
-        assert names(storage) == []
 
 
 def test_several_sweeps_at_once(tmp_path):

@@ -9,9 +9,8 @@ import video_job_stand_in as stand_in
 from web_support import encoded, make_app, photo_form
 
 from emotion.web import connections
-from emotion.web.database import Database
+from emotion.web.database import Database, VideoRow
 from emotion.web.storage import new_id
-from emotion.web.videos.queue import VideoRow
 
 
 def two_photos():
@@ -32,7 +31,7 @@ def test_reads_go_on_and_writes_are_answered_503_and_leave_nothing(tmp_path, mak
     client, services = app.test_client(), app.extensions["emotion"]
     first = client.post("/", data=two_photos()).location
     now_s = services.storage.clock()
-    services.videos.rows.add(video := VideoRow(new_id(), "", now_s, now_s + 100), 1)
+    services.database.add_video(video := VideoRow(new_id(), "", now_s, now_s + 100), 1)
     before = stored(tmp_path)
     reads = (first, "/healthz", "/mine", "/api/v1/mine", f"/api/v1/videos/{video.id}")
     writes = {"/": two_photos, "/api/v1/photos": photo_form, "/api/v1/videos": a_video}

@@ -1,5 +1,4 @@
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from emotion.web.database import (
     day_of,
 )
 from emotion.web.settings import PROJECT_FOLDER, SettingsError
-from emotion.web.videos.queue import VideoRows
 
 NOW_S = 1_795_260_000.0
 OLD = Path(__file__).with_name("database_before.sql")
@@ -223,22 +221,6 @@ def file_database(file):
         yield database
 
 
-def test_a_file_is_made_for_its_owner_alone_and_no_other_is_taken(file, file_database):
-    assert not file.parent.exists()
-    file.mkdir(parents=True)
-    with pytest.raises(DatabaseError):
-        file_database.remember(photo(1))
-    file.rmdir()
-    file.write_text("no database, but long enough for one to be looked for in it " * 20)
-    with pytest.raises(DatabaseError):
-        file_database.remember(photo(1))
-    shutil.rmtree(file.parent)
-    file_database.remember(photo(1))
-    assert of_set(file_database) == [1]
-    assert {oct(each.stat().st_mode & 0o777) for each in file.parent.iterdir()} == {"0o600"}
-    assert file.parent.stat().st_mode & 0o777 == 0o700
-
-
 def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):
     file_database.remember(photo(1))
     old = tmp_path / "old.sqlite"
@@ -249,7 +231,7 @@ def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):
         row = photo(1, created_s=NOW_S, faces=2, emotions="sad,happy")
         assert database.photos_of_set(key(900), NOW_S) == (row,)
         assert database.opinion_on(key(1), 1) == opinion()
-        assert VideoRows(database).claim(key(5), NOW_S).id == key(2)
+        assert database.claim(key(5), NOW_S).id == key(2)
         database.count(results(("sad", 0.5, True)), NOW_S)
         database.forget(key(1))
         assert database.counts() == Counts(
@@ -261,7 +243,6 @@ def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):
 
 
 def column_names(file):
-    """Return table -> its columns with type, NULL and key."""
     with closing(sqlite3.connect(file)) as connection:
         return {
             table: {row[1:4] + row[5:] for row in connection.execute(f"PRAGMA table_info({table})")}

@@ -1,6 +1,7 @@
 import errno
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -38,7 +39,6 @@ class Visit:
         return sorted((row.given, row.chosen, row.opinions) for row in rows)
 
     def files(self):
-        """Return what is in the folders of classes."""
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.glob("*/*"))
 
 
@@ -179,12 +179,8 @@ def test_what_cannot_be_written_or_removed_changes_nothing(visit, monkeypatch):
         path.write_bytes(picture.tobytes()[:100])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def refuse(*_, **__):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    def be_away(*_):
-        raise DatabaseError("expected an answer of the database; it cannot be reached")
-
+    refuse = Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
+    be_away = Mock(side_effect=DatabaseError("expected a database; it cannot be reached"))
     visit.folder.write_text("in the way")
     reply = visit.say(emotion="sad", keep="yes")
     assert (reply.status_code, str(visit.folder) in reply.text) == (503, False)

@@ -28,7 +28,6 @@ def folder(tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Stop the time of the models; `now_s` moves it on."""
     clock = SimpleNamespace(now_s=100.0)
     monkeypatch.setattr(models_module, "time", SimpleNamespace(monotonic=lambda: clock.now_s))
     return clock
@@ -88,7 +87,7 @@ TITLES = (
 
 def test_titles_come_from_the_cards_and_differ(folder, models):
     for answers, dataset, title in TITLES:
-        assert Card.of({"answers": answers, "dataset": dataset}).title == title
+        assert Card({"answers": answers, "dataset": dataset}).title == title
     for key in (OTHER, "second"):
         write_card(write_pair(folder / key), answers="labels", dataset=FER)
     titles = [f"as FER2013's labels: {key}" for key in (OTHER, "second")]

@@ -206,7 +206,6 @@ def test_page_before_and_after_photos_and_opinions_and_with_everything_due(tmp_p
 
 
 def samples(client):
-    """Return (name, *values of its labels) -> value."""
     reply = client.get("/metrics")
     assert (reply.status_code, reply.mimetype) == (200, "text/plain")
     assert reply.headers["Cache-Control"] == "no-store"

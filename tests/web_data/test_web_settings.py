@@ -2,7 +2,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from web_support import write_fast_model
+from model_folder import write_pair
 from yunet_network import write_yunet_stand_in
 
 from app import create_app
@@ -60,7 +60,7 @@ def test_wrong_values_say_what_was_expected_in_one_line():
 def test_the_app_takes_settings_and_tells_a_damaged_detector(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnx")
     file = write_yunet_stand_in(tmp_path / "yunet.onnx")
-    model, yunet = {"MODEL": write_fast_model(tmp_path)}, {"DETECTOR": "yunet"}
+    model, yunet = {"MODEL": write_pair(tmp_path / "tiny").stem}, {"DETECTOR": "yunet"}
     yunet["DETECTOR_MODEL"] = file
     for chosen, kind in ((yunet, YunetDetector), ({}, FaceDetector)):
         services = load_services(read_settings(model | chosen))

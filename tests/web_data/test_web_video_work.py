@@ -16,10 +16,10 @@ import video_job_stand_in as stand_in
 from web_videos import PATIENCE_S, Clock, send, videos_of, wait_for, wait_until, workers_of
 
 from emotion.errors import QueueFullError
+from emotion.web.database import DONE, FAILED, RUNNING, SILENT_S, WAITING, VideoRow
 from emotion.web.settings import PROJECT_FOLDER
 from emotion.web.storage import new_id
 from emotion.web.videos import workers
-from emotion.web.videos.queue import DONE, FAILED, RUNNING, SILENT_S, WAITING, VideoRow, VideoRows
 
 NOW_S = 1_795_260_000.0
 APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometheus_client"}
@@ -29,17 +29,16 @@ APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometh
 
 
 def queued(videos, now_s, content, **state):
-    """Put a video into the queue as if it had been sent; return its row."""
     row = replace(VideoRow(new_id(), "", now_s, now_s + 3600), **state)
     videos.files.create(row.id, {"your video": io.BytesIO(content)})
-    videos.rows.add(row, 10)
+    videos.database.add_video(row, 10)
     return row
 
 
 def test_a_process_that_fell_silent_loses_its_video_until_it_happens_too_often(make):
     clock = Clock()
     videos, now_s = videos_of(make(clock=clock)), clock()
-    rows = videos.rows
+    rows = videos.database
     lost = queued(videos, now_s, stand_in.sent())
     dead = rows.claim(new_id(), now_s)
     used_up = {"state": RUNNING, "beat_s": now_s, "attempts": workers.MOST_ATTEMPTS}
@@ -57,31 +56,26 @@ def test_a_process_that_fell_silent_loses_its_video_until_it_happens_too_often(m
     assert videos.find(deadly.id).problem == workers.TOO_OFTEN
 
 
-@pytest.fixture
-def rows(database):
-    return VideoRows(database)
-
-
 def row_of(number):
     return VideoRow(f"{number:022d}", "visitor", NOW_S + number, NOW_S + 3600)
 
 
-def test_each_video_is_claimed_once_and_the_queue_is_bounded_when_many_come_at_once(rows):
+def test_each_video_is_claimed_once_and_the_queue_is_bounded_when_many_come_at_once(database):
     with ThreadPoolExecutor(8) as pool:
-        adding = [pool.submit(rows.add, row_of(number), 4) for number in range(8)]
+        adding = [pool.submit(database.add_video, row_of(number), 4) for number in range(8)]
     refused = [job.exception() for job in adding if job.exception()]
     assert [type(error) for error in refused] == [QueueFullError] * 4
-    assert rows.count(WAITING) == 4
+    assert database.videos_waiting() == 4
     kept = [row_of(n).id for n, job in enumerate(adding) if not job.exception()]
-    assert rows.before(rows.find(kept[2], NOW_S)) == 2
+    assert database.videos_waiting(before=database.video(kept[2], NOW_S)) == 2
 
     def claim(_):
-        return list(iter(lambda: getattr(rows.claim(new_id(), NOW_S + 10), "id", None), None))
+        return list(iter(lambda: getattr(database.claim(new_id(), NOW_S + 10), "id", None), None))
 
     with ThreadPoolExecutor(4) as pool:
         claimed = [found for each in pool.map(claim, range(4)) for found in each]
     assert sorted(claimed) == kept
-    assert rows.count(RUNNING) == 4
+    assert database.videos_waiting() == 0
 
 
 HARNESS = """
@@ -134,7 +128,6 @@ def test_it_imports_no_flask_and_no_database():
 
 @pytest.fixture
 def film(tmp_path):
-    """Return a function: the bytes of a video that a helper of `video_files` writes."""
     video_files = pytest.importorskip("video_files")
 
     def film(helper, *arguments, **options):
@@ -147,7 +140,6 @@ def film(tmp_path):
 
 @pytest.fixture
 def real(make):
-    """Return a function: a client of an app that really works on videos."""
     return lambda **settings: make(command=workers.COMMAND, **settings).test_client()
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from web_support import make_app, make_app_without_model, photo_form, text_of, upload
@@ -22,20 +23,13 @@ from web_videos import (
 )
 
 from emotion.errors import DatabaseError
+from emotion.web.database import FAILED, RUNNING, WAITING, Database
 from emotion.web.storage import PART_AGE_S, StorageError, new_id
 from emotion.web.videos import workers
-from emotion.web.videos.queue import FAILED, RUNNING, WAITING, VideoRows
 from emotion.web.videos.service import UNFINISHED_S, VIDEO_HEAD
 
 LOST = DatabaseError("expected a database; it cannot be reached")
 FULL = OSError(errno.ENOSPC, "No space left on device")
-
-
-def fail_with(error):
-    def fail(*_, **__):
-        raise error
-
-    return fail
 
 
 def test_a_video_goes_from_the_form_to_its_page_its_files_and_the_figures(make, tmp_path, caplog):
@@ -136,7 +130,7 @@ def test_work_that_fails_is_told_and_harms_nobody(make, monkeypatch):
     assert wait_for(client, send(client), "done")["problem"] is None
     videos_of(app).workers.command = ("/no/such/program",)
     assert wait_for(client, send(client), FAILED)["problem"] == workers.CANNOT_START
-    monkeypatch.setattr(videos_of(app).files, "make_room", fail_with(StorageError(FULL)))
+    monkeypatch.setattr(videos_of(app).files, "make_room", Mock(side_effect=StorageError(FULL)))
     assert "full" in wait_for(client, send(client), FAILED)["problem"]
 
 
@@ -187,7 +181,7 @@ def test_a_stranger_with_the_link_sees_a_video_and_my_results_list_and_delete_mi
     assert [one["id"] for one in mine] == [one["id"] for one in (waiting, running, broken, done)]
     assert mine[-1]["emotions"] == ["happy", "unsure"]
     reply = client.post(f"/videos/{broken['id']}/delete?back=mine")
-    assert reply.headers["Location"] == "/mine?deleted=1"
+    assert reply.headers["Location"] == "/mine?deleted=video"
     text = text_of(client.get("/mine"))
     assert all(words in text for words in ("in the queue", "2 faces", "Removed in 24 hours Delete"))
     assert text.count("Cancel") == 2
@@ -237,17 +231,17 @@ def test_results_go_when_their_time_is_up_and_work_after_a_day(make, tmp_path):
 
 def test_a_full_disk_or_a_lost_database_is_told_and_nothing_stays(make, monkeypatch):
     app = make()
-    failures = ((shutil, "copyfileobj", FULL, 507), (VideoRows, "add", LOST, 503))
+    failures = ((shutil, "copyfileobj", FULL, 507), (Database, "add_video", LOST, 503))
     for place, name, error, status in failures:
         with monkeypatch.context() as patch:
-            patch.setattr(place, name, fail_with(error))
+            patch.setattr(place, name, Mock(side_effect=error))
             for door in DOORS:
                 assert app.test_client().post(door, data=form_of()).status_code == status
         assert left_on_disk(app) == []
 
 
 def test_a_database_that_is_away_for_a_while_ends_no_work(make, monkeypatch):
-    failed, methods = set(), {name: getattr(VideoRows, name) for name in ("beat", "finish")}
+    failed, methods = set(), {name: getattr(Database, name) for name in ("beat", "finish")}
 
     def fail_once(name):
         def call(*arguments):
@@ -259,7 +253,7 @@ def test_a_database_that_is_away_for_a_while_ends_no_work(make, monkeypatch):
         return call
 
     for name in methods:
-        monkeypatch.setattr(VideoRows, name, fail_once(name))
+        monkeypatch.setattr(Database, name, fail_once(name))
     client = make().test_client()
     wait_for(client, send(client, steps=12, pause_s=0.1), "done")
     assert failed == set(methods)

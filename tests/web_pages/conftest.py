@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import cv2
 import pytest
 from skimage.data import astronaut
-from web_support import served
+from web_support import make_app, served
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -58,7 +58,6 @@ def open_context(browser):
 
 @pytest.fixture(scope="module")
 def serve():
-    """Give a function that serves an app and returns its address."""
     with ExitStack() as servers:
         yield lambda app: f"http://127.0.0.1:{servers.enter_context(served(app))}"
 
@@ -82,6 +81,11 @@ def fits():
         return all(box["x"] + box["width"] <= width + 0.5 for box in boxes if box)
 
     return fits
+
+
+@pytest.fixture
+def client(tmp_path):
+    return make_app(tmp_path).test_client()
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from unittest import mock
 
 import pytest
-from web_support import encoded, folders, write_fast_model
+from model_folder import write_pair
+from web_support import encoded, folders
 
 import app
 from emotion.web.settings import PROJECT_FOLDER
@@ -28,11 +29,10 @@ SERVER = [sys.executable, "app.py"]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     pytest.importorskip("onnx", reason="the fast form is written with onnx")
-    return write_fast_model(tmp_path_factory.mktemp("model"))
+    return write_pair(tmp_path_factory.mktemp("model") / "tiny").stem
 
 
 def environment(folder, **settings):
-    """Return an environment in which settings are only those given."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     chosen = {name: str(value) for name, value in {**folders(folder), **settings}.items()}
     return kept | {"PYTHONUNBUFFERED": "1"} | chosen
@@ -40,7 +40,6 @@ def environment(folder, **settings):
 
 @contextmanager
 def running(command, folder, **settings):
-    """Give a process that is ended when the test is over."""
     process = subprocess.Popen(
         command,
         cwd=PROJECT_FOLDER,
@@ -59,7 +58,6 @@ def running(command, folder, **settings):
 
 
 def line_with(process, words):
-    """Return the next line of a process's output that has these words in it."""
     seen = []
     for line in process.stdout:
         seen.append(line)

@@ -6,7 +6,6 @@ BOXES = tuple((x, 10 + x // 8, 30, 30) for x in range(0, 125, 40))
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, serve):
-    """Serve an app with a stand-in model that finds four faces; return its address."""
     settings = {"PORT": 0, "MONITORING": "on", "MAX_UPLOAD_MB": 1}
     settings["VIDEO_RATE_LIMIT"] = "1000 per minute"
     return serve(make_app(tmp_path_factory.mktemp("web"), None, StandInDetector(BOXES), **settings))
@@ -14,7 +13,6 @@ def address(tmp_path_factory, serve):
 
 @pytest.fixture(params=[(1280, True), (390, False)], ids=str)
 def page(request, open_context):
-    """Give a wide page, or one as on a phone and without scripts."""
     width, has_scripts = request.param
     page = open_context(width, java_script_enabled=has_scripts)
     page.has_scripts = has_scripts

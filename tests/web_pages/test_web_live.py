@@ -67,8 +67,6 @@ def address(tmp_path_factory, serve):
 
 @pytest.fixture
 def open_page(open_context, address):
-    """Give a function that opens the page as it is wished and notes what it posts."""
-
     def open_page(width=1280, script="", at=address, **options):
         page = open_context(width, **options)
         page.posts = []
@@ -216,7 +214,6 @@ def test_start_errors_and_state_are_seen_without_scrolling(open_page, axe, width
     page = open_page(width, height=height)
 
     def is_seen(selector):
-        """True if a part lies in the frame of the camera and can be seen."""
         part, frame = (page.locator(one).bounding_box() for one in (selector, ".live-frame"))
         lowest = min(height, frame["y"] + frame["height"])
         return frame["y"] <= part["y"] and part["y"] + part["height"] <= lowest

@@ -21,14 +21,12 @@ OTHER = "fer2013/detection_model"
 
 
 def app_of(models, folder):
-    """Return an app that serves the models of a folder and writes into another one."""
     stem = models / "detection_model"
     return make_app(folder, Recognizer.load(stem).model, MODEL=stem, PORT=0)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Return (folder of two measured models, app that serves them)."""
     models = tmp_path_factory.mktemp("models")
     write_measured(models / "detection_model", 0, answers="votes")
     write_measured(models / OTHER, 1)
@@ -37,7 +35,6 @@ def measured(tmp_path_factory):
 
 @pytest.fixture
 def own(tmp_path):
-    """Return a folder with one measured model, to be changed before it is served."""
     write_measured(tmp_path / "models" / "detection_model", 0)
     return tmp_path / "models"
 
@@ -53,7 +50,6 @@ def words_of(page):
 
 
 def tables_of(page):
-    """Return the tables of a page, id -> HTML."""
     return dict(re.findall(r'<table[^>]* id="([^"]+)"(.*?)</table>', page, re.S))
 
 
@@ -202,7 +198,7 @@ def test_what_cannot_be_used_says_why_without_folders_and_harms_no_other(measure
 def test_card_and_report_of_each_shipped_model_belong_together():
     for key in ("detection_model", OTHER):
         card, _ = files_of(PROJECT_FOLDER / "models", key)
-        figures = read_figures(PROJECT_FOLDER / "models" / key, Card.of(card))
+        figures = read_figures(PROJECT_FOLDER / "models" / key, Card(card))
         assert figures.bins
         assert figures.worsened
         assert [row[0].true_class for row in figures.matrix] == card["class_names"]

@@ -30,12 +30,11 @@ from schemathesis.specs.openapi.checks import (
 from web_support import encoded, looking_model, make_app, photo_form
 
 from emotion.errors import DatabaseError
-from emotion.web.database import Database
+from emotion.web.database import Database, VideoRow
 from emotion.web.openapi import PROBLEMS, describe
 from emotion.web.photos import faces
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, new_id
-from emotion.web.videos.queue import VideoRow, VideoRows
 from emotion.web.visitors import COOKIE
 
 ROOT = "/api/v1"
@@ -72,12 +71,14 @@ class World:
         self.keep()
         # a video that is done, without any work on it
         (photo,) = self.services.database.photos_of_set(self.places["set_id"], now_s)
-        videos.rows.add(VideoRow(new_id(), photo.visitor, now_s, now_s + 3600), 1000)
-        row = videos.rows.claim(new_id(), now_s)
+        self.services.database.add_video(
+            VideoRow(new_id(), photo.visitor, now_s, now_s + 3600), 1000
+        )
+        row = self.services.database.claim(new_id(), now_s)
         content = io.BytesIO(video_job_stand_in.sent())
         videos.files.create(row.id, {"your video": content})
         video_job_stand_in.write_files(videos.files.make_room(row.id, row.attempt))
-        videos.rows.finish(replace(row, state="done", faces=2, emotions="happy"))
+        self.services.database.finish(replace(row, state="done", faces=2, emotions="happy"))
         self.places |= {"video_id": row.id, "name": "emotions.csv"}
 
     def keep(self):
@@ -85,7 +86,6 @@ class World:
         self.places |= {"photo_id": content["id"], "set_id": content["set"]}
 
     def send(self, name, **changes):
-        """Send what an operation expects, up to some changes."""
         method, path, content = OPERATIONS[name]
         body = list(content.get("requestBody", {"content": ()})["content"])
         if body == ["multipart/form-data"]:
@@ -97,7 +97,6 @@ class World:
 
 
 def form_of(name, content=None):
-    """Return the form that an operation expects, with a file of its kind or with other bytes."""
     if name != "addVideo":
         return photo_form(content)
     content = video_job_stand_in.sent() if content is None else content
@@ -106,7 +105,6 @@ def form_of(name, content=None):
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory):
-    """Return a world and its description as schemathesis reads it."""
     world = World(tmp_path_factory.mktemp("fuzzed"), MAX_VIDEOS_WAITING=1000)
     config = SchemathesisConfig.from_dict({"analysis": {"constants": {"enabled": False}}})
     schema = schemathesis.openapi.from_wsgi(f"{ROOT}/openapi.json", world.app, config=config)
@@ -147,13 +145,12 @@ def validator(name):
 def troubles(world):
     """Return name -> what to replace so that it happens."""
     no_database = Mock(side_effect=DatabaseError("expected a database"))
-    of_photos = "count counts forget opinion_on photo photos_of_set photos_of_visitor"
+    methods = "count counts forget opinion_on photo photos_of_set photos_of_visitor add_video video"
     full = OSError(errno.ENOSPC, "No space left on device")
     keys = dict.fromkeys(("photo_id", "set_id", "video_id"), "A" * 22)
     return {
         "no database, no free place": [
-            *((Database, method, no_database) for method in of_photos.split()),
-            *((VideoRows, method, no_database) for method in ("add", "find")),
+            *((Database, method, no_database) for method in methods.split()),
             (world.services.gate, "in_hand", world.services.gate.most),
         ],
         "full disk": [
@@ -278,7 +275,6 @@ def test_any_request(fuzzed, name):
 
 @pytest.fixture
 def run(tmp_path, serve):
-    """Give a function that runs an example against a live server and returns what it prints."""
     app = make_app(tmp_path / "server", looking_model(), PORT=0)
     command = (sys.executable, video_job_stand_in.__file__)
     app.extensions["emotion"].videos.workers.command = command

@@ -8,11 +8,12 @@ import re
 import weakref
 import zipfile
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import encoded, looking_model, make_app, photo_form, text_of, upload
+from web_support import encoded, looking_model, make_app, photo_form, photos_form, text_of, upload
 
 from emotion.errors import DatabaseError
 from emotion.images.decoding import decode_photo
@@ -26,7 +27,7 @@ def client(tmp_path):
 
 
 def send(client, *contents):
-    return client.post("/", data={"photo": [(io.BytesIO(one), "a.jpg") for one in contents]})
+    return client.post("/", data=photos_form(*contents))
 
 
 def stored(folder):
@@ -34,7 +35,6 @@ def stored(folder):
 
 
 def open_all(client, page, least):
-    """Check that every link and picture of a page answers."""
     links = set(re.findall(r'(?:src|href)="(/(?:sets|results)/[^"]*)"', page))
     assert len(links) >= least
     for link in links:
@@ -105,18 +105,19 @@ def test_the_pixels_of_one_photo_at_a_time_are_in_memory(tmp_path, monkeypatch, 
     assert stored(tmp_path) == before
 
 
-def test_a_set_that_cannot_be_kept_whole_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "status"), [(errno.EDQUOT, 507), (errno.EACCES, 503)])
+def test_a_set_that_cannot_be_kept_whole_leaves_nothing(tmp_path, monkeypatch, number, status):
     client, write, names = make_app(tmp_path).test_client(), storage_module._write, []
 
     def second_photo_fails(path, data):
         names.append(path.name)
         if names.count("annotated.jpg") > 1:
-            raise OSError(errno.ENOSPC, "no room")
+            raise OSError(number, "no room")
         write(path, data)
 
     monkeypatch.setattr(storage_module, "_write", second_photo_fails)
     contents = [encoded(seed=1), b"no photo", b"nor this", encoded(seed=2)]
-    assert send(client, *contents).status_code == 507
+    assert send(client, *contents).status_code == status
     assert stored(tmp_path) == client.get("/api/v1/mine").json["photos"] == []
 
 
@@ -205,10 +206,7 @@ def test_a_stranger_with_the_link_sees_the_photo_and_no_more(tmp_path):
 
 
 def test_a_photo_is_shown_while_the_database_is_away(client, monkeypatch):
-    def out_of_reach(*_):
-        raise DatabaseError("expected a database; it cannot be reached")
-
-    path = upload(client)
+    path, out_of_reach = upload(client), Mock(side_effect=DatabaseError("it cannot be reached"))
     monkeypatch.setattr(Database, "photo", out_of_reach)
     assert client.get(path).status_code == client.get(f"{path}/faces/1").status_code == 200
     assert client.post(f"{path}/delete").status_code == 503

@@ -1,10 +1,15 @@
-"""Bad uploads, through the form and through the API; kinds of files are in the tests of images."""
+"""Uploads through the form and the API; kinds of files are in the tests of images."""
 
 import io
+import json
 
 import pytest
-from web_support import encoded, make_app, photo_form
+from model_folder import write_pair
+from web_support import SHA256, encoded, make_app, photo_form, photos_form, stand_in_model
 
+from emotion.labels import EMOTIONS
+
+ROOT = "/api/v1"
 MANY_BYTES = 2**18
 DOORS = ("/", "/api/v1/recognize")
 START = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
@@ -21,15 +26,14 @@ FILES = {
 }
 REQUESTS = {
     # name: (body or fields, type, status, words)
-    "no field": ({"other": "text"}, FORM, 400, "1 other field"),
+    "no field": ({"other": "text"}, FORM, 400, "received none"),
     "text in the field": ({"photo": "my photo"}, FORM, 400, "received text"),
     "too much text": ({"photo": "x" * (MANY_BYTES + 70_000)}, FORM, 413, "0.25 MB"),
     "nothing chosen": ({"photo": (b"", "")}, FORM, 400, "none was chosen"),
-    "many fields": ({f"field{n}": "x" for n in range(200)}, FORM, 413, "one photo"),
+    "many fields": ({f"field{n}": "x" for n in range(200)}, FORM, 413, "little else"),
     "photo without a form": (encoded(), "image/jpeg", 400, "received"),
     "broken form": (b"--x\r\nbroken", CUT, 400, "received"),
     "form that is cut": (START + b"\xff\xd8", CUT, 400, "received"),
-    "no type": (encoded(), None, 400, "received"),
 } | {
     name: ({"photo": (content, "a.jpg")}, FORM, status, words)
     for name, (content, status, words) in FILES.items()
@@ -90,6 +94,87 @@ def test_a_photo_at_every_limit_is_read_and_of_two_none(app):
     padded = encoded(width=250, height=200).ljust(MANY_BYTES, b"\0")
     client = app.test_client()
     assert client.post("/api/v1/recognize", data=photo_form(padded)).status_code == 200
-    two = {"photo": [photo_form()["photo"] for _ in range(2)]}
-    reply = client.post("/api/v1/recognize", data=two)
+    reply = client.post("/api/v1/recognize", data=photos_form(None, None))
     assert (reply.status_code, "2 files" in reply.json["detail"]) == (400, True)
+
+
+def keep(client, content=None, **fields):
+    return client.post(f"{ROOT}/photos", data=photo_form(content) | fields)
+
+
+def test_recognize(client, tmp_path):
+    reply = client.post(f"{ROOT}/recognize", data=photo_form())
+    assert (reply.status_code, reply.headers["Cache-Control"]) == (200, "no-store")
+    content = reply.json
+    names = {"key": "detection_model", "title": "detection_model"}
+    assert content["model"] == {"name": "stand_in", "sha256": SHA256} | names
+    assert content["image"] == {"width": 160, "height": 120}
+    first = content["faces"][0]
+    assert first["box"] == {"x": 10, "y": 10, "width": 60, "height": 60}
+    assert (first["emotion"], first["confidence"]) == ("happy", 0.9)
+    assert list(first["probabilities"]) == list(EMOTIONS)
+    names = ("sure", "verdict", "candidates", "runner_up")
+    assert [tuple(face[name] for name in names) for face in content["faces"]] == [
+        (True, "happy 90%", ["happy"], None),
+        (False, "unsure: angry 41% or fear 38%", ["angry", "fear"], "fear"),
+    ]
+    assert not (tmp_path / "uploads").exists()
+    assert client.get(f"{ROOT}/recognize").headers["Allow"] == "OPTIONS, POST"
+
+
+def test_a_kept_photo(tmp_path):
+    # programs need no token of a form
+    tokens, clock = {"WTF_CSRF_ENABLED": True}, lambda: 1_000_000.0
+    client = make_app(tmp_path, clock=clock, flask_config=tokens).test_client()
+    content, times = keep(client).json, ["1970-01-12T13:46:40Z", "1970-01-13T13:46:40Z"]
+    assert [content[name] for name in ("created", "expires")] == times
+    address = f"{ROOT}/photos/{content['id']}"
+    assert client.get(address).json == content
+    assert content["results"] == client.post(f"{ROOT}/recognize", data=photo_form()).json
+    assert client.delete(address).data == b""
+    assert list(tmp_path.rglob("*.jpg")) == []
+
+
+def test_a_photo_that_cannot_be_read_begins_no_set_and_is_noted_in_one_until_sent_again(tmp_path):
+    client = make_app(tmp_path, MAX_PHOTOS=2).test_client()
+    wrong = [{"position": position} for position in ("0", "-1", "51", "first", "1.5")]
+    wrong += [{"set": name} for name in ("short", "A" * 21 + "/", "../" + "A" * 19)]
+    for fields in wrong:
+        assert keep(client, **fields).status_code == 400, fields
+    assert keep(client, b"no photo").status_code == 415
+    assert client.get(f"{ROOT}/mine").json["photos"] == list(tmp_path.rglob("*.jpg")) == []
+    fields = {"set": keep(client).json["set"], "position": "2"}
+
+    def problems():
+        photos = client.get(f"{ROOT}/sets/{fields['set']}").json["photos"]
+        return [one["problem"] for one in photos]
+
+    for _ in range(2):
+        reply = keep(client, b"no photo", **fields)
+        assert (reply.status_code, problems()) == (415, [None, reply.json["detail"]])
+    # its sender alone deletes the note
+    address = f"{ROOT}/photos/{client.get(f'{ROOT}/mine').json['photos'][0]['id']}"
+    assert client.application.test_client().delete(address).status_code == 403
+    assert [client.delete(address).status_code for _ in range(2)] == [204, 404]
+    keep(client, b"no photo", **fields)
+    assert keep(client, **fields).status_code == 201
+    full = keep(client, set=fields["set"])
+    assert (full.status_code, problems()) == (400, [None, None])
+
+
+def test_models_and_health(tmp_path):
+    files = write_pair(tmp_path / "models" / "tiny")
+    # a card is shown without folders and without what JSON has not
+    card = {"loss": float("nan"), "more": [f"{tmp_path}/x/b"]}
+    files.card.write_text(json.dumps(card))
+    model = stand_in_model(notes=("made anew",))
+    client = make_app(tmp_path, model, MODEL=tmp_path / "models" / "stand_in").test_client()
+    listed = client.get(f"{ROOT}/models").json["models"]
+    facts = [(one["key"], one["default"], bool(one["problem"])) for one in listed]
+    assert facts == [("stand_in", True, False), ("tiny", False, True)]
+    reply = client.get(f"{ROOT}/models/tiny")
+    assert reply.json["card"] == {"loss": None, "more": ["b"]}
+    assert str(tmp_path) not in reply.text
+    names = {"key": "stand_in", "title": "stand_in", "name": "stand_in", "sha256": SHA256}
+    facts = names | {"runtime": "Stand-in", "notes": ["made anew"]}
+    assert client.get("/healthz").json == {"status": "ok", "model": facts}

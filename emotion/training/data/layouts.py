@@ -259,12 +259,12 @@ def _frame(photo: np.ndarray, detector: FaceDetector | None) -> np.ndarray:
         height, width = photo.shape[:2]
         side = min(height, width)
         box = ((width - side) / 2, (height - side) / 2, side, side)
-    else:
-        rgb = photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
-        boxes = [detection.box_xywh for detection in detector.detect(rgb)]
-        if not boxes:
-            raise ImageError("expected a face; none was found")
-        box = max(boxes, key=lambda box: box[2] * box[3])
+        return square_crop(photo, box, 0.0, IMAGE_SIDE)
+    rgb = photo if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
+    boxes = [detection.box_xywh for detection in detector.detect(rgb)]
+    if not boxes:
+        raise ImageError("expected a face; none was found")
+    box = max(boxes, key=lambda box: box[2] * box[3])
     return square_crop(photo, box, CROP_MARGIN, IMAGE_SIDE)
 
 

@@ -1,6 +1,7 @@
 """How good the answers are: metrics from (labels, probabilities); no Keras, no files."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -13,6 +14,7 @@ from emotion.errors import DatasetError
 from emotion.model.card import Serving
 from emotion.model.figures import wilson_interval
 from emotion.model.runtime import EmotionModel, apply_temperature
+from emotion.progress import progress_bar
 from emotion.training.data.datasets import Dataset
 
 CALIBRATION_BINS = 15
@@ -223,10 +225,12 @@ def mirrored(model: EmotionModel) -> EmotionModel:
 
 def predict_images(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
     """Return what `predict` answers to batches of (N, 48, 48) uint8 images, N above 0."""
-    batches = [
-        predict(images[start : start + BATCH_SIZE, ..., None].astype(np.float32) / 255)
-        for start in range(0, len(images), BATCH_SIZE)
-    ]
+    batches = []
+    with progress_bar("images", len(images), sys.stderr) as show:  # large networks take minutes
+        for start in range(0, len(images), BATCH_SIZE):
+            show(start)
+            faces = images[start : start + BATCH_SIZE, ..., None].astype(np.float32) / 255
+            batches.append(predict(faces))
     return np.concatenate(batches)
 
 

@@ -5,11 +5,13 @@ corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import cv2
 import numpy as np
 
 from emotion.model.runtime import EmotionModel
+from emotion.text import counted
 from emotion.training.data.datasets import Dataset
 from emotion.training.measuring.evaluation import Evaluation, evaluate_model
 from emotion.training.measuring.selective import measure_agreement
@@ -91,25 +93,38 @@ class SplitResult:
 
 
 def measure_split(
-    model: EmotionModel, split: Dataset, robustness: bool = True, voted: Dataset | None = None
+    model: EmotionModel, split: Dataset, robustness=True, voted=None, tell=lambda line: None
 ) -> SplitResult:
-    """Measure a model on a split; `voted` are its images with all votes. Raises DatasetError."""
+    """Measure a model on a split; `voted`, a Dataset, are its images with all votes.
+
+    `tell` is called with a line before each measurement. Raises DatasetError.
+    """
+    images, is_mirrored = counted(len(split), "image"), model.serving.mirrored
+    tell(f"{images}, as photos are answered" + " and with one crop" * is_mirrored)
     return SplitResult(
         evaluation=evaluate_model(model, split),
-        one_crop=evaluate_model(model, split, one_crop=True) if model.serving.mirrored else None,
-        robustness=measure_robustness(model, split) if robustness else (),
+        one_crop=evaluate_model(model, split, one_crop=True) if is_mirrored else None,
+        robustness=measure_robustness(model, split, tell) if robustness else (),
         images=split.images,
         names=split.names,
         agreement=None if voted is None else measure_agreement(model, voted),
     )
 
 
-def wrong_samples(result: SplitResult) -> list[dict]:
-    """Return rows about the surest mistakes, at most `SAMPLE_COUNT`; `votes` by class."""
+def surest_samples(result: SplitResult, right: bool) -> list[dict]:
+    """Return rows about the surest right or wrong answers, at most `SAMPLE_COUNT`.
+
+    Of the right ones each class has its turn, not only the one that is known best. `votes` are by
+    class.
+    """
     evaluation, samples = result.evaluation, []
     classes, answers = evaluation.class_names, evaluation.predictions
     order = np.argsort(-evaluation.confidence, kind="stable")
-    for position in order[~evaluation.right[order]][:SAMPLE_COUNT].tolist():
+    order = order[evaluation.right[order] == right].tolist()
+    if right:
+        by_class = [[at for at in order if answers[at] == k] for k in range(len(classes))]
+        order = [at for turn in zip_longest(*by_class) for at in turn if at is not None]
+    for position in order[:SAMPLE_COUNT]:
         votes = () if evaluation.votes is None else evaluation.votes[position].tolist()
         ranked = sorted(zip(classes, votes, strict=False), key=lambda vote: -vote[1])
         samples.append(
@@ -126,7 +141,9 @@ def wrong_samples(result: SplitResult) -> list[dict]:
     return samples
 
 
-def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[dict, ...]:
+def measure_robustness(
+    model: EmotionModel, dataset: Dataset, tell=lambda line: None
+) -> tuple[dict, ...]:
     """Measure the accuracy under every corruption at every level, and first without any.
 
     Of a dataset of more than `CORRUPTED_IMAGES`, so many are taken. `accuracy_one_crop`, without
@@ -145,6 +162,7 @@ def measure_robustness(model: EmotionModel, dataset: Dataset) -> tuple[dict, ...
 
     measure(UNCHANGED, "", "as in the dataset", sample.images)
     for name, (change, strengths, description) in CORRUPTIONS.items():
+        tell(f"{counted(len(sample), 'image')} made worse by {name}")
         for level, strength in zip(LEVELS, strengths, strict=True):
             measure(name, level, description.format(strength), change(sample.images, strength))
     return tuple(rows)

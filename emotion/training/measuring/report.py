@@ -7,6 +7,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,9 +23,10 @@ from emotion.labels import EMOJI
 from emotion.model.card import SPLITS, Card
 from emotion.model.figures import Figures
 from emotion.model.runtime import EmotionModel
-from emotion.text import counted, data_url, decimal, share, table
+from emotion.text import NOTHING, counted, data_url, decimal, share, table
 from emotion.training.measuring import report_figures
-from emotion.training.measuring.measurement import SplitResult, wrong_samples
+from emotion.training.measuring.evaluation import Evaluation
+from emotion.training.measuring.measurement import SplitResult, surest_samples
 from emotion.training.measuring.report_figures import DARK, draw
 
 CONFIDENT_COVERAGE = 0.8
@@ -43,9 +45,17 @@ def write_report(
     drawn = None
     if history:
         write_csv(folder / "history.csv", history)
+        rows = [[NOTHING if v is None else f"{v:.5g}" for v in row.values()] for row in history]
+        lines = [
+            *table(tuple(history[0]), rows),
+            f"Selected epoch: {selected_epoch or NOTHING}",
+            "",
+        ]
+        with whole_file(folder / "epochs.txt") as part:
+            part.write_text("\n".join(lines), encoding="utf-8")
         write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
         drawn = _picture(folder / "curves.png", report_figures.curves, history, selected_epoch)
-    card, verdict = Card.of(model.card), {"thresholds": None, "verdict": None}
+    card, verdict = Card(model.card), {"thresholds": None, "verdict": None}
     names = [name for name in (*SPLITS, *sorted(results.keys() - {*SPLITS})) if name in results]
     splits = [write_split(folder / name, results[name]) | verdict for name in names]
     with contextlib.suppress(ModelError):  # it belongs to the model: it is told once
@@ -84,7 +94,7 @@ def summary_lines(result: SplitResult) -> list[str]:
         f"expected calibration error {figures['expected_calibration_error']:.3f}",
     ]
     if len(evaluation.class_names) > 2:
-        lines.append(f"label among the two best answers {figures['top_2_accuracy']:.2%}")
+        lines.append(f"top-2 accuracy {figures['top_2_accuracy']:.2%}")
     lines.append(
         f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out "
         f"(those below {confident['threshold']:.0%})"
@@ -144,6 +154,8 @@ def write_split(folder: Path, result: SplitResult) -> dict:
         "agreement": (result.agreement or {}).get("said"),
     }
     for name, rows in tables.items():
+        for old in (f"{name}.csv", f"{name}.png"):  # of an earlier report into this folder
+            (folder / old).unlink(missing_ok=True)
         if rows:
             write_csv(folder / f"{name}.csv", rows)
     figures = {  # each a function, and its arguments but the palette
@@ -155,13 +167,17 @@ def write_split(folder: Path, result: SplitResult) -> dict:
         figures["robustness"] = (report_figures.robustness, result.robustness)
     for name, figure in figures.items():
         write_figure(folder / f"{name}.png", draw(*figure))
-    mistakes, rows = wrong_samples(result), []
-    for sample in mistakes:
-        votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
-        row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
-        rows.append({key: row[key] for key in row if key != "image"})
-    write_csv(folder / "samples_wrong.csv", rows)
-    write_figure(folder / "samples_wrong.png", draw(report_figures.sample_sheet, mistakes))
+    samples = {name: surest_samples(result, name == "right") for name in ("wrong", "right")}
+    for kind, shown in samples.items():
+        rows = []
+        for sample in shown:
+            votes = " ".join(f"{voted}:{part:.2f}" for voted, part in sample["votes"].items())
+            row = sample | {"probability": round(sample["probability"], 4), "votes": votes}
+            rows.append({key: row[key] for key in row if key != "image"})
+        write_csv(folder / f"samples_{kind}.csv", rows)
+        sheet = draw(report_figures.sample_sheet, shown, f"Surest {kind} answers")
+        write_figure(folder / f"samples_{kind}.png", sheet)
+    mistakes, encode = samples["wrong"], partial(cv2.imencode, ".png")
     return {
         "prefix": f"{folder.name}-",
         "title": f"{folder.name.replace('_', ' ').capitalize()} images",
@@ -171,13 +187,31 @@ def write_split(folder: Path, result: SplitResult) -> dict:
             for name in SHOWN
             if name in figures
         },
-        "mistakes": [
-            (sample, data_url(cv2.imencode(".png", sample["image"])[1].tobytes()))
-            for sample in mistakes
-        ],
+        "samples": {
+            kind: [(one, data_url(encode(one["image"])[1].tobytes())) for one in shown]
+            for kind, shown in samples.items()
+        },
         "voted": sum(bool(sample["votes"]) for sample in mistakes),
         "voters_agree": sum(map(_voters_agree, mistakes)),
     }
+
+
+def write_predictions(path: Path, evaluation: Evaluation, names, splits) -> None:
+    """Write a row an image, from which the figures can be computed again; `names` may be None."""
+    classes = np.array(evaluation.class_names)
+    columns = {
+        "file": range(len(splits)) if names is None else names,
+        "split": splits,
+        "label": classes[evaluation.labels],
+        "answer": classes[evaluation.predictions],
+    }
+    for kind, values in (("probability", evaluation.probabilities), ("votes", evaluation.votes)):
+        if values is not None:
+            columns |= zip((f"{kind}_{name}" for name in classes), values.T.tolist(), strict=True)
+    if evaluation.twins is not None:
+        columns["also_in_training"] = evaluation.twins.astype(int)
+    cells = zip(*columns.values(), strict=True)
+    write_csv(path, [dict(zip(columns, row, strict=True)) for row in cells])
 
 
 def _voters_agree(sample: dict) -> bool:

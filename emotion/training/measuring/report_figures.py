@@ -170,12 +170,11 @@ def robustness(rows: Sequence[dict], palette: Palette) -> Figure:
     return _with_legend(figure, axes)
 
 
-def sample_sheet(samples: Sequence[dict], palette: Palette) -> Figure:
-    """Draw mistakes in a grid, each with its true class and the answer above it."""
+def sample_sheet(samples: Sequence[dict], title: str, palette: Palette) -> Figure:
+    """Draw faces in a grid, each with its true class and the answer above it."""
     lines = max(1, -(-len(samples) // SAMPLE_COLUMNS))
     figure = _figure(0.4 + 1.45 * lines, 1.15 * SAMPLE_COLUMNS)
-    title = "Surest wrong answers" + ": none" * (not samples)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    figure.suptitle(title + ": none" * (not samples), x=0.01, ha="left", weight="bold")
     # one set of axes for all: a set for each face takes ten times as long to lay out
     axes = figure.subplots()
     axes.axis("off")

@@ -1,10 +1,9 @@
-"""The models that a visitor may choose among: every pair beside the default one; no Flask here.
+"""The models that a visitor may choose among; no Flask here.
 
-What is offered are the pairs (NAME.json and NAME.h5) in the folder of the default model and in its
-subfolders one level down, but not those that were replaced (NAME.previous); a pair that is added
-while the app runs appears at the next look. A model is loaded when a photo first asks for it and
-then stays in memory: if its files are replaced meanwhile, the loaded one is served on,
-under the SHA-256 of its own weights, until the app is started again.
+These are the pairs (NAME.json and NAME.h5) in the folder of the default model and one level below,
+but not those that were replaced (NAME.previous); a new pair appears at the next look. A model is
+loaded when a photo first asks for it and then stays: if its files are replaced meanwhile, it is
+served on, under the SHA-256 of its own weights, until the app is started again.
 """
 
 import contextlib
@@ -46,8 +45,7 @@ class Models:
     """The models around the default one; safe to share between threads."""
 
     def __init__(self, default: Recognizer | None, default_stem: Path):
-        """Offer what lies around the default model, None if that could not be loaded."""
-        self.default = default  # its detector finds the faces, whichever model reads them
+        self.default = default  # None if it could not be loaded; its detector finds all faces
         self._stem = default_stem
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
@@ -74,11 +72,9 @@ class Models:
         raise ChoiceError(f"expected {keys} as the model; received a name that is not offered")
 
     def get(self, key: str = "") -> Recognizer:
-        """Return the recognizer with an offered model; the first call for a model loads it.
+        """Return the recognizer with an offered model; the first call loads it, outside the gate.
 
-        Call it before a place among the photos in hand is taken: loading may take a while. Files
-        that failed are not tried again until one of them changes.
-        Raises ChoiceError, ModelError.
+        Files that failed are tried again when one of them changes. Raises ChoiceError, ModelError.
         """
         model = self.find(key)
         if self.default is None:
@@ -136,7 +132,7 @@ class Models:
             # the card that a model is served with, or else the one in its folder
             recognizer = self.default if key == default else self._loaded.get(key)
             card = recognizer.model.card if recognizer else read_card(ModelFiles(folder / key).card)
-            title = Card.of(card).title or key
+            title = Card(card).title or key
             models.append(OfferedModel(key, title, card, folder / key, key == default))
         titles = Counter(model.title for model in models)
         return tuple(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flask import Flask
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic.json_schema import models_json_schema
 
 from emotion.images.guards import readable_types
 from emotion.web.factory import api  # with every view
@@ -114,8 +114,7 @@ def describe(settings: Settings, root: str) -> dict:
     """Return the description of the API below `root`, such as "/api/v1", on a server so set."""
     models = [each.reply for each in ENDPOINTS.values() if isinstance(each.reply, type)]
     models = dict.fromkeys([*models, replies.NewOpinion, replies.Problem], "serialization").items()
-    how = {"ref_template": REF, "schema_generator": WithoutTitles}
-    _, schemas = models_json_schema([*models], **how)
+    _, schemas = models_json_schema([*models], ref_template=REF)
     app, bodies, paths = Flask("description"), _bodies(settings), {}
     app.register_blueprint(api)
     for rule in app.url_map.iter_rules():
@@ -155,24 +154,16 @@ def describe(settings: Settings, root: str) -> dict:
     }
 
 
-class WithoutTitles(GenerateJsonSchema):
-    """Schemas without a title for each field, which would only repeat its name."""
-
-    def field_title_should_be_set(self, schema) -> bool:
-        return False
-
-
 def _operation(endpoint: str, path: str) -> dict:
     answers = ENDPOINTS[endpoint]
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": IN_ADDRESSES[name]}
         for name in re.findall(r"{(\w+)}", path)
     ]
-    success: dict = {"description": answers.words}
-    if isinstance(answers.reply, type):
-        success["content"] = {"application/json": _ref(answers.reply)}
-    elif answers.reply:
-        success["content"] = answers.reply
+    content = answers.reply
+    if isinstance(content, type):
+        content = {"application/json": _ref(content)}
+    success: dict = {"description": answers.words} | ({"content": content} if content else {})
     if answers.status in (201, 202):
         where = TEXT | {"format": "uri-reference"}
         success["headers"] = {"Location": {"description": "its address", "schema": where}}
@@ -205,21 +196,18 @@ def _ref(model: type[BaseModel]) -> dict:
 def _bodies(settings: Settings) -> dict[str, dict]:
     """Return endpoint -> the body that it expects."""
     most, unit = settings.max_photos, "MB (of 1,048,576 bytes)"
-    photo = (
-        f"one file of at most {settings.max_upload_mb:g} {unit} and {settings.max_megapixels:g} "
-        f"million pixels; can be {', '.join(readable_types())}"
-    )
-    video = (
-        f"one file of at most {settings.max_video_mb:g} {unit} and {settings.max_video_minutes:g} "
-        "minutes; can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
-    )
+    photo = f"at most {settings.max_upload_mb:g} {unit} and {settings.max_megapixels:g} million "
+    photo += f"pixels; can be {', '.join(readable_types())}"
+    video = f"at most {settings.max_video_mb:g} {unit} and {settings.max_video_minutes:g} minutes; "
+    video += "can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
     order = {"description": "place in the order of the set, else last"}
     own = replies.KEY | {"description": f"a set of your own, of up to {most} photos"}
     of_set = {"set": own, "position": order | {"type": "integer", "minimum": 1, "maximum": most}}
 
     def form(name: str, file: str, **more: dict) -> dict:
         model = TEXT | {"description": "key of an offered model; else the default"}
-        properties = {name: BINARY | {"description": file}, "model": model, **more}
+        one = BINARY | {"description": f"one file of {file}"}
+        properties = {name: one, "model": model, **more}
         schema = {"type": "object", "properties": properties, "required": [name]}
         return {"multipart/form-data": {"schema": schema}}
 

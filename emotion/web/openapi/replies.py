@@ -7,16 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from emotion.faces import Face as FoundFace
 from emotion.labels import EMOTIONS
 from emotion.rows import SCHEMA, results_to_dict
+from emotion.web.database import STATES
 from emotion.web.storage import ID_PATTERN
 from emotion.web.videos.files import LINKS
-from emotion.web.videos.queue import STATES
 
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
 EXAMPLE_NAMES = {"key": "detection_model", "title": "as most people see a face (FER+)"}
 ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [ID]}
-
-
 CHANCES = dict(zip(EMOTIONS, (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01), strict=True))
 EXAMPLE_FACE = FoundFace((412, 160, 236, 236), 8.4127, CHANCES, agreement=6)
 EXAMPLE = results_to_dict([EXAMPLE_FACE], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
@@ -25,10 +23,6 @@ EXAMPLE["model"] |= EXAMPLE_NAMES
 
 def about(kind, description: str, **more):
     return Annotated[kind, Field(description=description, **more)]
-
-
-def text(form: str, **more):
-    return Annotated[str, Field(json_schema_extra={"format": form, **more})]
 
 
 def every(kind, names: str) -> dict:
@@ -41,8 +35,9 @@ FromOne = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 People = Annotated[int, Field(ge=0, le=10)]
 Seconds = Annotated[float, Field(ge=0)]
-Link = text("uri-reference")
-Moment = text("date-time", examples=["2026-11-21T19:52:07Z"])
+Link = Annotated[str, Field(json_schema_extra={"format": "uri-reference"})]
+WHEN = {"format": "date-time", "examples": ["2026-11-21T19:52:07Z"]}
+Moment = Annotated[str, Field(json_schema_extra=WHEN)]
 Key = Annotated[str, Field(json_schema_extra=KEY)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=[EXAMPLE_SHA256])]
 VERSION = Field(alias="schema", description="version of this form")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-from flask import current_app, json, jsonify, redirect, render_template, request, url_for
+from flask import abort, current_app, json, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from PIL import Image
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -16,11 +16,10 @@ from emotion.faces import Face
 from emotion.files import whole_file
 from emotion.images.encoding import encode_png
 from emotion.text import data_url
-from emotion.web.api import NO_STORE, ROOT, api, moment, nothing
+from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Opinion
-from emotion.web.errors import ApiError
 from emotion.web.limits import KEPT_FACES, client_key
-from emotion.web.photos.pages import PRIVATE, pages
+from emotion.web.photos.pages import PRIVATE, after_deletion, pages
 from emotion.web.photos.pictures import crop_from_picture
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis
@@ -31,19 +30,22 @@ FEEDBACK_FORM = "/results/<photo_id>/faces/<int:number>/feedback"
 MOST_OPINION_BYTES = 4096
 
 
-def find_face(analysis: Analysis, number: int) -> Face:
-    """Return a face of an analysis by its number, from 1, or raise a `GoneError`."""
-    faces = analysis.faces
-    if not 1 <= number <= len(faces):
+def find_face(photo_id: str, number: int, is_own: bool = False) -> tuple[Analysis, Face]:
+    """Return a photo and its face of this number, from 1.
+
+    Raises GoneError, or NotSenderError if `is_own` and somebody else sent it.
+    """
+    if is_own:
+        own_photo(photo_id)
+    analysis = current_services().storage.load(photo_id)
+    if not 1 <= number <= len(analysis.faces):
         raise errors.GoneError("expected the number of a face in the photo; received another")
-    return faces[number - 1]
+    return analysis, analysis.faces[number - 1]
 
 
 @pages.get("/results/<analysis_id>/faces/<int:number>")
 def face(analysis_id: str, number: int) -> ResponseReturnValue:
-    services = current_services()
-    analysis = services.storage.load(analysis_id)
-    seen = find_face(analysis, number)
+    analysis, seen = find_face(analysis_id, number)
     chosen = request.args.get("emotion")
     if chosen not in seen.probabilities:
         chosen = seen.emotion
@@ -54,11 +56,10 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     said = {"is_own": True, "opinion": None, "can_say": True}
     try:
         own_photo(analysis_id)
-        said["opinion"] = services.database.opinion_on(analysis_id, number)
+        said["opinion"] = current_services().database.opinion_on(analysis_id, number)
     except (errors.GoneError, errors.NotSenderError):
         said["is_own"] = False
-    except errors.DatabaseError:
-        # the page is about the face; it is worth showing without this part
+    except errors.DatabaseError:  # the page is worth showing without this part
         said["can_say"] = False
     return render_template("face.html", **about, **said), PRIVATE
 
@@ -66,15 +67,14 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
 @api.get(f"{FACE}/explanation")
 def explanation(photo_id: str, number: int) -> ResponseReturnValue:
     """See which parts of a face spoke for an emotion, by default for the model's answer."""
-    analysis = current_services().storage.load(photo_id)
-    face = find_face(analysis, number)
+    analysis, face = find_face(photo_id, number)
     emotion = request.args.get("emotion", face.emotion)
     if emotion not in face.probabilities:
         known = ", ".join(face.probabilities)
         raise errors.UploadError(f"expected one of {known} as emotion; received another word")
     reasons = _reasons_of(analysis, number, emotion)
     if reasons is None:
-        raise ApiError(409, "The model that read this photo is not in use any more.")
+        abort(409, "The model that read this photo is not in use any more.")
     shares = {name: round(getattr(reasons, name), 6) for name in ("before", "hidden", "elsewhere")}
     heat = [[round(value, 3) for value in row] for row in reasons.heat.tolist()]
     return jsonify({"emotion": emotion, **shares, "holds": reasons.holds, "heat": heat}), NO_STORE
@@ -103,25 +103,23 @@ def say_page(photo_id: str, number: int) -> ResponseReturnValue:
 @api.get(f"{FACE}/feedback")
 def opinion(photo_id: str, number: int) -> ResponseReturnValue:
     """See what was said about a face."""
-    own_photo(photo_id)
-    find_face(current_services().storage.load(photo_id), number)
-    said = current_services().database.opinion_on(photo_id, number)
-    if said is None:
-        raise errors.GoneError("expected a face about which something was said; nothing was")
-    return jsonify(_opinion_document(said)), NO_STORE
+    find_face(photo_id, number, is_own=True)
+    if said := current_services().database.opinion_on(photo_id, number):
+        return jsonify(_opinion_document(said)), NO_STORE
+    raise errors.GoneError("expected a face about which something was said; nothing was")
 
 
 @api.put(f"{FACE}/feedback")
 def say(photo_id: str, number: int) -> ResponseReturnValue:
     """Say which emotion a face shows, and give the face for training if you like."""
     if request.mimetype != "application/json":
-        raise ApiError(415, "Expected a body of type application/json; received another.")
+        abort(415, "Expected a body of type application/json; received another.")
     request.max_content_length = MOST_OPINION_BYTES
     try:
         content = json.loads(request.get_data())
     except RequestEntityTooLarge as error:
-        detail = f"Expected at most {MOST_OPINION_BYTES} bytes of JSON; received more."
-        raise ApiError(413, detail) from error
+        words = f"expected at most {MOST_OPINION_BYTES} bytes of JSON; received more"
+        raise errors.RequestTooLargeError(words) from error
     except (ValueError, RecursionError) as error:
         raise errors.UploadError("expected JSON in UTF-8; received something else") from error
     match {"keep": False, **content} if isinstance(content, dict) else {}:
@@ -136,18 +134,13 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
 @api.delete(f"{FACE}/feedback")
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     """Take back what was said about a face, and the face if it was kept."""
-    own_photo(photo_id)
-    services = current_services()
-    find_face(services.storage.load(photo_id), number)
-    if said := services.database.opinion_on(photo_id, number):
-        # the file first: if that fails, the opinion still knows of it
-        remove(said.kept)
-        # somebody with the same cookie may have said something else in the meantime
-        if withdrawn := services.database.withdraw(photo_id, number):
-            remove(withdrawn.kept)
-    if request.blueprint == "api":
-        return nothing()
-    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
+    find_face(photo_id, number, is_own=True)
+    database = current_services().database
+    # the file first: if that fails, the opinion still knows of it
+    remove(database.opinion_on(photo_id, number))
+    # somebody with the same cookie may have said something else in the meantime
+    remove(database.withdraw(photo_id, number))
+    return after_deletion("pages.face", analysis_id=photo_id, number=number)
 
 
 def _opinion_document(said: Opinion) -> dict:
@@ -158,11 +151,9 @@ def _opinion_document(said: Opinion) -> dict:
 
 def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
     """Note which emotion the sender sees in a face, in place of an earlier opinion."""
-    own_photo(photo_id)
+    analysis, face = find_face(photo_id, number, is_own=True)
     services = current_services()
     storage, database = services.storage, services.database
-    analysis = storage.load(photo_id)
-    face = find_face(analysis, number)
     if chosen not in face.probabilities:
         known = ", ".join(face.probabilities)
         raise errors.ChoiceError(f"expected one of {known}; received another word")
@@ -173,14 +164,12 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
             crop = storage.read_picture(photo_id, f"input-{number}.png")
             opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
     try:
-        if earlier := database.opinion_on(photo_id, number):
-            remove(earlier.kept)
+        remove(database.opinion_on(photo_id, number))
         # somebody with the same cookie may have said something else in the meantime
-        if replaced := database.say(opinion):
-            remove(replaced.kept)
+        remove(database.say(opinion))
         storage.load(photo_id)
     except (errors.StorageError, errors.DatabaseError, errors.GoneError) as error:
-        remove(opinion.kept)
+        remove(opinion)
         if isinstance(error, errors.GoneError):
             # deleted in the meantime, perhaps before there was an opinion to delete with it
             database.withdraw(photo_id, number)
@@ -209,10 +198,10 @@ def keep(folder: Path, class_name: str, crop: bytes) -> str:
     return name
 
 
-def remove(kept: str) -> None:
-    """Remove a face kept for training; "" and one that is gone already are fine."""
+def remove(opinion: Opinion | None) -> None:
+    """Remove the face that was kept with an opinion, if there is one."""
     try:
-        if kept:
-            (current_services().settings.feedback / kept).unlink(missing_ok=True)
+        if opinion and opinion.kept:
+            (current_services().settings.feedback / opinion.kept).unlink(missing_ok=True)
     except OSError as error:
         raise errors.StorageError(error) from error

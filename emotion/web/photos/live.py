@@ -1,37 +1,31 @@
 """The page of the live camera, whose frames are read, answered and forgotten."""
 
 import time
-from dataclasses import replace
 
 from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import ModelError
 from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, unsure_word
 from emotion.images.decoding import decode_photo
+from emotion.images.guards import ImageLimits
 from emotion.labels import EMOJI, color_rgb
 from emotion.recognizer import Recognizer
 from emotion.rows import results_to_dict
 from emotion.web.api import NO_STORE
 from emotion.web.limits import client_key
-from emotion.web.logs import log_cause
 from emotion.web.photos.uploads import uploaded_files
 from emotion.web.services import current_services
 
 live = Blueprint("live", __name__)
 
 # More than the page ever sends. More frames may come than photos, so each must be light.
-MOST_FRAME_BYTES = 2 * 2**20
-MOST_FRAME_PIXELS = 1920 * 1080
+MOST_FRAME = ImageLimits(2 * 2**20, 1920 * 1080)
 
 
 @live.get("/live")
 def page() -> ResponseReturnValue:
-    recognizer = current_services().recognizer
-    if recognizer is None:
-        log_cause(503, current_services().model_problem)
-        return render_template("live.html", no_model=ModelError.public), 503, NO_STORE
-    return render_template("live.html", words=words_for_script(recognizer)), NO_STORE
+    words = words_for_script(current_services().require_recognizer())
+    return render_template("live.html", words=words), NO_STORE
 
 
 @live.post("/live/frame")
@@ -44,12 +38,12 @@ def frame() -> ResponseReturnValue:
     else:
         (file,) = uploaded_files(most=1)
         content = file.read()
-    limits = services.settings.image_limits
-    max_bytes = min(limits.max_bytes, MOST_FRAME_BYTES)
-    max_pixels = min(limits.max_pixels, MOST_FRAME_PIXELS)
+    most = services.settings.image_limits
+    max_bytes = min(most.max_bytes, MOST_FRAME.max_bytes)
+    limits = ImageLimits(max_bytes, min(most.max_pixels, MOST_FRAME.max_pixels))
     started_s = time.perf_counter()
     with services.gate.place(client_key()):
-        photo = decode_photo(content, replace(limits, max_bytes=max_bytes, max_pixels=max_pixels))
+        photo = decode_photo(content, limits)
         faces = recognizer.recognize(photo)
     model = recognizer.model
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)

@@ -8,13 +8,14 @@ from typing import BinaryIO
 
 from flask import Blueprint, Response, redirect, request, send_file, url_for
 from flask.typing import ResponseReturnValue
+from markupsafe import Markup
 
 from emotion.faces import people_say, short_verdict, verdict
 from emotion.images.guards import readable_types
 from emotion.labels import EMOJI, color_rgb
 from emotion.model.card import Card
-from emotion.text import percent
-from emotion.web.api import nothing
+from emotion.text import duration, percent
+from emotion.web.api import NO_STORE, moment
 from emotion.web.database import Answers
 from emotion.web.services import current_services
 
@@ -29,8 +30,8 @@ def words_for_templates() -> dict:
     words = (color_rgb, percent, often_missed, people_say, short_verdict, verdict, duration)
     facts = {"settings": services.settings, "readable_types": readable_types(), "emoji": EMOJI}
     facts |= {"offered_models": services.models.offered(), "answers_from": Answers.from_text}
-    facts |= {word.__name__: word for word in words}
-    return facts | {"videos_refusal": services.videos.refusal}
+    facts |= {"videos_refusal": services.videos.refusal}
+    return facts | {word.__name__: word for word in words}
 
 
 def often_missed(told: Mapping) -> list[str]:
@@ -38,7 +39,7 @@ def often_missed(told: Mapping) -> list[str]:
     # pydantic, which reads a model's figures, is loaded when they are asked for
     from emotion.model.figures import card_figures
 
-    offered = (Card.of(model.card) for model in current_services().models.offered())
+    offered = (Card(model.card) for model in current_services().models.offered())
     card = next((card for card in offered if card.weights_sha256 == told.get("sha256")), None)
     figures = card and card_figures(card)
     rows = figures.often_missed if figures else ()
@@ -46,22 +47,10 @@ def often_missed(told: Mapping) -> list[str]:
 
 
 @pages.app_template_filter("moment")
-def moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-@pages.app_template_filter("time_left")
-def time_left(seconds: float) -> str:
-    """Return a length of time in words, without much precision."""
-    return duration(max(1, round(seconds / 60)) / 60 if seconds >= 60 else max(1, seconds) / 3600)
-
-
-def duration(hours: float) -> str:
-    """Return a length of time in words: "2 days", "24 hours", "30 minutes", "4 seconds"."""
-    units = (("day", 24, 2), ("hour", 1, 1), ("minute", 1 / 60, 1), ("second", 1 / 3600, 0))
-    name, unit_h, _ = next(unit for unit in units if hours >= unit[1] * unit[2])
-    amount = f"{hours / unit_h:.1f}".removesuffix(".0")
-    return f"{amount} {name}" + ("" if amount == "1" else "s")
+def time_element(seconds: float) -> Markup:
+    """Return seconds since 1970 as an element that shows "2026-11-21 19:52 UTC"."""
+    element = Markup('<time datetime="{}">{:%Y-%m-%d %H:%M} UTC</time>')
+    return element.format(moment(seconds), datetime.fromtimestamp(seconds, UTC))
 
 
 def private_file(data: bytes | BinaryIO | Path, mimetype: str, name: str | None) -> Response:
@@ -72,8 +61,10 @@ def private_file(data: bytes | BinaryIO | Path, mimetype: str, name: str | None)
     return response
 
 
-def after_deletion(back: str, deleted: object = 1) -> ResponseReturnValue:
-    """Return an empty reply to a program, and to a browser the way to a page that says so."""
-    if request.blueprint == "api":
-        return nothing()
-    return redirect(url_for(back, deleted=deleted), 303)
+def after_deletion(page: str, **values: object) -> ResponseReturnValue:
+    """Return an empty reply to a program, and to a browser the way to a page."""
+    if request.blueprint != "api":
+        return redirect(url_for(page, **values), 303)
+    response = Response(status=204, headers=NO_STORE)
+    del response.headers["Content-Type"]
+    return response

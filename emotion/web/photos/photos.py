@@ -1,15 +1,14 @@
 """Photos, as pages and as JSON: send one or several, see, download and delete what was found."""
 
-from flask import Response, json, jsonify, redirect, render_template, request, url_for
+from flask import Response, abort, json, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import ImageError, ModelError, UploadError
+from emotion.errors import ImageError, UploadError
 from emotion.text import data_url
 from emotion.web.api import NO_STORE, ROOT, api
 from emotion.web.database import PhotoRow
-from emotion.web.errors import ApiError, problem_of
+from emotion.web.errors import problem_of
 from emotion.web.limits import client_key
-from emotion.web.logs import log_cause
 from emotion.web.photos import sets, uploads
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
@@ -22,9 +21,7 @@ RESULT = "/results/<analysis_id>"
 
 @pages.get("/")
 def form() -> ResponseReturnValue:
-    if current_services().recognizer is None:
-        log_cause(503, current_services().model_problem)
-        return render_template("form.html", no_model=ModelError.public), 503, NO_STORE
+    current_services().require_recognizer()
     return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
 
 
@@ -89,7 +86,7 @@ def add_photo() -> ResponseReturnValue:
     """Find the faces in a photo and keep the results, in a new set or in one of your own."""
     services = current_services()
     if services.settings.keeps_nothing:
-        raise ApiError(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
+        abort(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
     recognizer = uploads.chosen_recognizer()
     (file,) = uploads.uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
@@ -190,7 +187,8 @@ def results_table(analysis_id: str) -> Response:
 @pages.post(f"{RESULT}/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
     sets.remove_rows([own_photo(analysis_id)])
-    return after_deletion("pages.mine" if request.args.get("back") == "mine" else "pages.form")
+    is_listed = request.args.get("back") == "mine"
+    return after_deletion("pages.mine" if is_listed else "pages.form", deleted=1)
 
 
 @api.delete(PHOTO)

@@ -12,9 +12,7 @@ from emotion.images.encoding import encode_jpeg, encode_png
 from emotion.recognizer import Sight
 
 # longer sides in pixels; the download has the photo's full size
-VIEW_SIDE = 1600
-THUMB_SIDE = 480
-CROP_SIDE = 320
+VIEW_SIDE, THUMB_SIDE, CROP_SIDE = 1600, 480, 320
 CROP_MARGIN = 0.25  # what a face's picture shows around its box on each side, in box widths
 
 

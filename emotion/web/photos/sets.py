@@ -17,16 +17,13 @@ from emotion.images.encoding import encode_jpeg
 from emotion.images.guards import ImageLimits
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
-from emotion.web.database import Answers, PhotoRow
+from emotion.web.database import Answers, PhotoRow, VideoRow
 from emotion.web.limits import client_key
 from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
-from emotion.web.videos.queue import VideoRow
 from emotion.web.visitors import require_sender, visitor_key
-
-IN_MEMORY_BYTES = 16 * 2**20  # a larger zip is written to the disk while it is made
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,8 @@ def remove_rows(rows: Sequence[PhotoRow]) -> None:
         with contextlib.suppress(GoneError):
             services.storage.delete(row.id)
         # the row last: while it is there, deleting can be tried again
-        for kept in services.database.kept_faces(row.id):
-            remove_face(kept)
+        for opinion in services.database.opinions_on(row.id):
+            remove_face(opinion)
         services.database.forget(row.id)
 
 
@@ -110,8 +107,7 @@ def shown_of(set_id: str) -> list[Shown]:
     """Return the photos of a set of this visitor as its page shows them, numbered without gaps."""
     shown = []
     for position, row in enumerate(rows_of(set_id), start=1):
-        # one that was deleted in this moment is left out
-        with contextlib.suppress(GoneError):
+        with contextlib.suppress(GoneError):  # one that was deleted in this moment is left out
             analysis = None if row.problem else current_services().storage.load(row.id)
             shown.append(Shown(position, analysis, row.problem))
     return shown
@@ -165,7 +161,8 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
 def set_zip(set_id: str, kind: str) -> Response:
     read = [one for one in shown_of(set_id) if one.analysis]
     with contextlib.ExitStack() as on_error:
-        file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES))
+        # a larger zip is written to the disk while it is made
+        file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=16 * 2**20))
         with current_services().gate.place(client_key()), zipfile.ZipFile(file, "w") as archive:
             for one in read:
                 archive.writestr(f"{one.name}.jpg", full_picture(one.analysis, kind))
@@ -193,7 +190,7 @@ def set_csv(set_id: str) -> Response:
 def delete_set(set_id: str) -> ResponseReturnValue:
     """Delete all photos of a set."""
     remove_rows(rows_of(set_id))
-    return after_deletion("pages.form")
+    return after_deletion("pages.form", deleted=1)
 
 
 def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
@@ -201,7 +198,7 @@ def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
     services, visitor = current_services(), visitor_key()
     now_s = services.storage.clock()
     photos = services.database.photos_of_visitor(visitor, now_s)
-    return photos, services.videos.rows.of_visitor(visitor, now_s)
+    return photos, services.database.videos_of_visitor(visitor, now_s)
 
 
 @pages.get("/mine")
@@ -239,4 +236,4 @@ def delete_mine() -> ResponseReturnValue:
     remove_rows(photos)
     for row in videos:
         current_services().videos.remove_known(row.id)
-    return after_deletion("pages.mine")
+    return after_deletion("pages.mine", deleted=1)

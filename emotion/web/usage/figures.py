@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,31 +11,23 @@ import numpy as np
 from emotion.model.card import Card
 from emotion.model.figures import card_figures, wilson_interval
 from emotion.text import share
-from emotion.web.database import BUCKETS, Database, FaceCount, PhotoCount, day_of
+from emotion.web.database import BUCKETS, Database, FaceCount, OpinionCount, PhotoCount, day_of
 
 RECENT_DAYS = 30
-
 # Fewer recent faces cannot show a drift: with seven classes and this many, chance alone lifts the
 # index above 0.1 less than one time in twenty (its scale is 1 / faces, Yurdakul 2018).
 LEAST_FACES = 200
-
 # Rules of thumb for the population stability index (Siddiqi 2006, Credit Risk Scorecards).
-SOME_DRIFT = 0.1
-LARGE_DRIFT = 0.25
-
+SOME_DRIFT, LARGE_DRIFT = 0.1, 0.25
 # People who disagree speak up more often than others, so a smaller share would say little. The
 # lower end of its 95% interval must lie above this.
-LEAST_OPINIONS = 30
-DISAGREED_DUE = 0.5
-
+LEAST_OPINIONS, DISAGREED_DUE = 30, 0.5
 # Due if this many times as many faces are unsure as on the model's own labelled images: it does not
 # know this kind of face. That needs no labels (average confidence, Guillory et al. 2021).
 UNSURE_TIMES_DUE = 2
-
 # Faces given since the model was made, as a share of what it learned from (fewer change little), or
 # how many if the card does not say how many images it learned from.
-KEPT_SHARE_DUE = 0.05
-KEPT_DUE = 500
+KEPT_SHARE_DUE, KEPT_DUE = 0.05, 500
 
 
 def monitoring_facts(
@@ -43,7 +35,7 @@ def monitoring_facts(
 ) -> dict:
     """Return all figures as plain types for JSON, compared with the card of the served model."""
     now = datetime.fromtimestamp(time.time() if now_s is None else now_s, UTC)
-    counts, card = database.counts(), Card.of(model_card)
+    counts, card = database.counts(), Card(model_card)
     sha256, name = card.weights_sha256, str(card.content.get("name") or "")
     figures, labels = card_figures(card), Counter()
     for measured in filter(None, (card_figures(card, split) for split in card.metrics)):
@@ -52,16 +44,21 @@ def monitoring_facts(
     days = [(now.date() - timedelta(days=ago)).isoformat() for ago in reversed(range(RECENT_DAYS))]
     photos_of, faces_of = _by_time(counts.photos), _by_time(counts.faces)
     photos, faces = ([row for day in days for row in of[day]] for of in (photos_of, faces_of))
-    of_model = [row for row in faces if sha256 in ("", row.model_sha256)]
+    of_model, said = (
+        [row for row in rows if sha256 in ("", row.model_sha256)]
+        for rows in (faces, counts.opinions)
+    )
     found, sure = _use([], of_model), Counter()
     for row in faces:
         sure[row.bucket] += row.faces
-    pairs = Counter()
-    for row in counts.opinions:
-        if sha256 in ("", row.model_sha256):
-            pairs[row.given, row.chosen] += row.opinions
-    opinions, drift = _opinions(pairs), _drift(found, answers, labels, split)
-    kept = _kept_faces(feedback, str(card.content.get("created") or ""))
+    opinions, drift = _opinions(said), _drift(found, answers, labels, split)
+    try:  # the faces that visitors gave
+        files = [] if feedback is None else list(feedback.glob("[!.]*/[!.]*.png"))
+        given = [day_of(file.stat().st_mtime) for file in files]
+    except OSError:  # someone is taking them away for training
+        given = []
+    created = str(card.content.get("created") or "")
+    kept = {"all": len(given), "new": sum(day >= created for day in given)}
     return {
         "as_of": now.isoformat(timespec="seconds"),
         "recent_days": RECENT_DAYS,
@@ -96,7 +93,7 @@ def monitoring_facts(
         "opinions": opinions,
         "kept": kept,
         "drift": drift,
-        "retraining": _retraining(of_model, card, opinions, drift, kept),
+        "retraining": _retraining(found, card, opinions, drift, kept),
     }
 
 
@@ -112,7 +109,7 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
     return float(((now - before) * np.log(now / before)).sum())
 
 
-def _by_time(rows: Iterable) -> Mapping[str, list]:
+def _by_time(rows: Sequence) -> Mapping[str, list]:
     """Return the rows of each day, of each month and, under "", of all time."""
     found = defaultdict(list)
     for row in rows:
@@ -131,20 +128,19 @@ def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
         "photos": sum(row.photos for row in photos),
         "without_face": sum(row.without_face for row in photos),
         "faces": total,
-        "unsure_share": _ratio(_unsure(faces), total),
+        "unsure_share": _ratio(sum(row.faces for row in faces if not row.sure), total),
         "mean_confidence": _ratio(sum(row.confidence_sum for row in faces), total),
         "emotions": dict(sorted(emotions.items())),
     }
 
 
-def _unsure(faces: Sequence[FaceCount]) -> int:
-    return sum(row.faces for row in faces if not row.sure)
-
-
-def _opinions(pairs: Counter) -> dict:
-    """Return how often people disagreed, from (given, chosen) -> number of opinions."""
-    said = pairs.total()
-    disagreed = sum(n for (given, chosen), n in pairs.items() if given != chosen)
+def _opinions(rows: Sequence[OpinionCount]) -> dict:
+    """Return how often people disagreed, and what they saw instead."""
+    pairs, said = Counter(), sum(row.opinions for row in rows)
+    for row in rows:
+        if row.given != row.chosen:
+            pairs[row.given, row.chosen] += row.opinions
+    disagreed = pairs.total()
     return {
         "said": said,
         "agreed": said - disagreed,
@@ -154,19 +150,8 @@ def _opinions(pairs: Counter) -> dict:
         "pairs": [
             {"given": given, "chosen": chosen, "opinions": n}
             for (given, chosen), n in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
-            if given != chosen
         ],
     }
-
-
-def _kept_faces(folder: Path | None, since: str) -> dict:
-    """Return how many faces visitors gave, and how many of these since a day."""
-    try:
-        files = [] if folder is None else list(folder.glob("[!.]*/[!.]*.png"))
-        days = [day_of(file.stat().st_mtime) for file in files]
-    except OSError:  # someone is taking them away for training
-        days = []
-    return {"all": len(days), "new": sum(day >= since for day in days)}
 
 
 def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
@@ -189,13 +174,11 @@ def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
             f"The mix of answers is {amount} the model's own answers on the {split} images of its "
             f"data (stability index {index:.2f})."
         )
-    about = {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split}
-    return about | {"index": index, "label_index": label_index, "level": level, "words": words}
+    about = {"index": index, "label_index": label_index, "level": level, "words": words}
+    return {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split} | about
 
 
-def _retraining(
-    faces: Sequence[FaceCount], card: Card, opinions: Mapping, drift: Mapping, kept: Mapping
-) -> dict:
+def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kept: Mapping) -> dict:
     """Return whether to train again, and what each rule says: due, not due or not known (None)."""
     said, disagreement = opinions["said"], None
     disagreed = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
@@ -211,15 +194,15 @@ def _retraining(
     if drift["index"] is not None:
         drifted = drift["level"] == "large"
         mix += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
-    unsure, count = None, drift["faces"]
+    unsure, count = None, use["faces"]
     certainty = f"Faces: {count} in {RECENT_DAYS} days; at least {LEAST_FACES} are needed to tell."
     if not card.verdict:
         certainty = "The model has no card that says how often it was unsure on labelled faces."
     elif count >= LEAST_FACES:
-        expected = 1 - card.verdict["coverage"]
-        unsure = wilson_interval(_unsure(faces), count)[0] > UNSURE_TIMES_DUE * expected
+        expected, found = 1 - card.verdict["coverage"], use["unsure_share"]
+        unsure = wilson_interval(round(found * count), count)[0] > UNSURE_TIMES_DUE * expected
         certainty = (
-            f"{share(_unsure(faces) / count)} of the answers were unsure, against "
+            f"{share(found)} of the answers were unsure, against "
             f"{share(expected)} on its own labelled images; due when surely above "
             f"{share(UNSURE_TIMES_DUE * expected)}."
         )

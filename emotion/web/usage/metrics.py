@@ -1,20 +1,19 @@
 """Figures for Prometheus at /metrics; none is about a person. Imported only if METRICS is on."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 
 import prometheus_client as prometheus
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from emotion.errors import DatabaseError
 from emotion.web.logs import elapsed_s, route
 from emotion.web.services import Services
-from emotion.web.videos.queue import WAITING
 
-ENDS = ("done", "failed", "cancelled")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -35,29 +34,23 @@ def measure(app: Flask, services: Services) -> None:
     faces = counter("faces", "Faces found")
     refused = counter("refused", "Requests told to wait", ("reason",))
 
-    def waiting() -> float:
-        try:  # in all processes together
-            return services.videos.rows.count(WAITING)
-        except DatabaseError:
-            return math.nan
+    class Now(Collector):
+        """What is so at the moment, and how videos ended: threads count them, not requests."""
 
-    for name, text, value in (
-        ("photos_in_hand", "Photos read or waiting to be", lambda: services.gate.in_hand),
-        ("videos_in_work", "Videos being analysed", lambda: len(workers.in_work)),
-        ("videos_waiting", "Videos in the queue", waiting),
-    ):
-        prometheus.Gauge(f"emotion_{name}", text, registry=registry).set_function(value)
-
-    class EndedVideos(Collector):
-        """How many videos ended in which way; threads count them, not requests."""
-
-        def collect(self) -> Iterator[CounterMetricFamily]:
+        def collect(self) -> Iterator[Metric]:
+            waiting = math.nan
+            with contextlib.suppress(DatabaseError):
+                waiting = services.database.videos_waiting()  # in all processes together
+            in_hand, in_work = services.gate.in_hand, len(workers.in_work)
+            yield GaugeMetricFamily("emotion_photos_in_hand", "Photos read or waiting", in_hand)
+            yield GaugeMetricFamily("emotion_videos_in_work", "Videos being analysed", in_work)
+            yield GaugeMetricFamily("emotion_videos_waiting", "Videos in the queue", waiting)
             ended = CounterMetricFamily("emotion_videos", "Videos that ended", labels=("outcome",))
-            for outcome in ENDS:
+            for outcome in ("done", "failed", "cancelled"):
                 ended.add_metric((outcome,), workers.ended[outcome])
             yield ended
 
-    registry.register(EndedVideos())
+    registry.register(Now())
     prometheus.ProcessCollector(registry=registry)
 
     @app.after_request

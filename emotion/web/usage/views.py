@@ -7,7 +7,6 @@ from flask.typing import ResponseReturnValue
 
 from emotion.text import share, table
 from emotion.web.api import NO_STORE, ROOT, api
-from emotion.web.errors import ApiError
 from emotion.web.services import current_services
 
 monitoring = Blueprint("monitoring", __name__)
@@ -24,7 +23,7 @@ def page() -> ResponseReturnValue:
 def use() -> ResponseReturnValue:
     """Answer how the app is used over time."""
     if not current_services().settings.monitoring:
-        raise ApiError(404, "This server does not tell how it is used.")
+        abort(404, "This server does not tell how it is used.")
     return jsonify(_facts()), NO_STORE
 
 

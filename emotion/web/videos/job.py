@@ -1,11 +1,10 @@
 """Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
 Libraries written in C decode a stranger's file here, with limits on memory, processor time and file
-size; whatever it does to this process, the app goes on. So nothing of the app is imported here: no
-Flask, no database. The app writes the `Job` to stdin as a line of JSON and keeps stdin open; once
-it closes, the app has ended and so does the work. On stdout come lines of JSON: {"progress": ...},
-then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or {"mistake": ...}, a
-traceback for the log.
+size; so neither Flask nor a database is imported. The app writes the `Job` to stdin as a line of
+JSON; once stdin closes, the app has ended and so does the work. On stdout come lines of JSON:
+{"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or
+{"mistake": ...}, a traceback for the log.
 """
 
 import contextlib
@@ -28,15 +27,14 @@ from emotion.detection.haar import FaceDetector
 from emotion.detection.yunet import YunetDetector
 from emotion.drawing import annotate
 from emotion.errors import EmotionError
-from emotion.files import write_json
+from emotion.files import return_memory_early, write_json
 from emotion.images.encoding import encode_jpeg
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH, YUNET_VIDEO_SEARCH
-from emotion.video.outputs import Progress, VideoOutputs, analyse_video
-from emotion.video.reading import VideoLimits, open_video
+from emotion.video.outputs import FrameRate, VideoOutputs, analyse_video
+from emotion.video.reading import VideoInfo, VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
-from emotion.web.memory import return_memory_early
 from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.photos.pictures import reduced
 from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
@@ -56,8 +54,7 @@ SIGNS_OF_NO_MEMORY = re.compile(
 def main() -> int:
     """Do the job that stdin brings; return the exit status."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    # what libraries print goes nowhere
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print goes nowhere
 
     def tell(kind: str, content: object) -> None:
         print(json.dumps({kind: content}), file=stdout, flush=True)
@@ -80,7 +77,7 @@ def main() -> int:
 
 def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     """Analyse a video and return what the app needs to know about the result."""
-    room, watcher = Path(job.room), Watcher(tell)
+    room = Path(job.room)
     limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * MOST_FPS))
     tables = tuple(room / name for name in TABLES)
     outputs = VideoOutputs(room / VIDEO, tables, room / SUMMARY, room / TIMELINE)
@@ -88,11 +85,11 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         # only now, as a file that is no video needs no model
         yunet = job.yunet and YunetDetector(Path(job.yunet), YUNET_VIDEO_SEARCH)
         recognizer = Recognizer.load(Path(job.model), yunet or FaceDetector(VIDEO_SEARCH))
-        watching = {"viewers": (watcher.see,), "on_progress": watcher.report}
-        report, info = analyse_video(recognizer, video, outputs, **watching), video.info
+        watcher, info = Watcher(tell, video.info), video.info
+        report = analyse_video(recognizer, video, outputs, viewers=(watcher.see,))
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
-    summary = report.summary
+    summary, named = report.summary, report.summary.tracks[:MOST_EMOTIONS]
     problems = {"problem": video.problem, "sound_problem": report.sound_problem}
     facts = {name: without_paths(problem or "", job) for name, problem in problems.items()}
     facts |= dict(zip(("width", "height"), info.size_wh, strict=True))
@@ -100,10 +97,8 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     facts |= {"frames": summary.frames, "duration_s": round(summary.duration_s, 3)}
     facts["model"] = model_facts(recognizer.model, Path(job.model).parent, job.model_names)
     write_json(room / FACTS, facts)
-    named = summary.tracks[:MOST_EMOTIONS]
-    emotions = [track.emotion or UNSURE for track in named]
-    verdicts = [track.verdict for track in named]
-    return facts | {"faces": len(summary.tracks), "emotions": emotions, "verdicts": verdicts}
+    about = {"faces": len(summary.tracks), "emotions": [one.emotion or UNSURE for one in named]}
+    return facts | about | {"verdicts": [one.verdict for one in named]}
 
 
 @dataclass
@@ -111,41 +106,41 @@ class Watcher:
     """Counts the people, keeps a poster, and tells now and then how far the work is."""
 
     tell: Callable[[Mapping], None]
+    info: VideoInfo
     people: int = 0  # followed so far
     poster: np.ndarray | None = None  # the first frame with the most faces
     most_faces: int = -1
+    rate: FrameRate = field(default_factory=FrameRate)
     started_s: float = field(default_factory=time.monotonic)
     next_s: float = 0.0
 
-    def see(self, frame: FrameFaces) -> bool:
+    def see(self, frame: FrameFaces) -> None:
         numbers = [face.track for face in frame.faces]
         self.people = max(self.people, *numbers, 0)
         if len(numbers) > self.most_faces:
             self.most_faces = len(numbers)
             drawn = annotate(frame.image, [face.face for face in frame.faces], numbers)
             self.poster = reduced(drawn, POSTER_SIDE)
-        return True
-
-    def report(self, progress: Progress) -> bool:
-        """Tell the progress of `analyse_video`, unless it was just done; go on."""
-        now_s, share = time.monotonic(), progress.share
+        now_s, frames_per_s = time.monotonic(), self.rate.tick()
         if now_s >= self.next_s:
             self.next_s = now_s + REPORT_EVERY_S
+            frames, frame_count = frame.index + 1, self.info.frame_count
+            position_s, duration_s = frame.timestamp_s, self.info.duration_s
+            done, whole = (frames, frame_count) if frame_count else (position_s, duration_s)
+            share = min(1.0, done / whole) if whole else None
             left_s = (now_s - self.started_s) * (1 - share) / share if share else None
-            times = {"position_s": progress.position_s, "duration_s": progress.duration_s}
-            times |= {"frames_per_s": progress.rate, "left_s": left_s}
-            counts = {"frames": progress.frames_done, "frame_count": progress.frame_count}
+            times = {"position_s": position_s, "duration_s": duration_s}
+            times |= {"frames_per_s": frames_per_s, "left_s": left_s}
+            counts = {"frames": frames, "frame_count": frame_count}
             known = {name: value and round(value, 3) for name, value in times.items()}
             self.tell({"share": share and round(share, 4), "faces": self.people, **counts, **known})
-        return True
 
 
 def lacks_memory(error: BaseException | None) -> bool:
     """True if an error, or one that led to it, came because memory ran out."""
     while error is not None:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        if SIGNS_OF_NO_MEMORY.search(str(error)):
+        is_no_memory = getattr(error, "errno", None) == errno.ENOMEM
+        if is_no_memory or isinstance(error, MemoryError) or SIGNS_OF_NO_MEMORY.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -162,8 +157,7 @@ def limit_process(job: Job) -> None:
         resource.RLIMIT_FSIZE: job.file_bytes,
         resource.RLIMIT_CORE: 0,
     }.items():
-        # one that is lower already stays
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError):  # one that is lower already stays
             resource.setrlimit(limit, (most, most))
 
 

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emotion.errors import EmotionError, EmptyVideoError, GoneError, VideoTypeError
-from emotion.web.database import Database
+from emotion.web.database import DONE, FAILED, RUNNING, WAITING, Database, VideoRow
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id, require_plain
 from emotion.web.videos.files import FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
-from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow, VideoRows
 from emotion.web.videos.workers import VideoWorkers
 
 UNFINISHED_S = 24 * 3600.0  # a video whose analysis has not ended expires after so long
 PACKAGES = ("av", "pyarrow", "matplotlib", "scipy")  # what videos need and photos do not
-HEAD_BYTES = 512
 # how the kinds of files begin that are read
 VIDEO_HEAD = re.compile(
     # MP4, MOV and 3GP, but no HEIC or AVIF
@@ -34,11 +32,9 @@ class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
     def __init__(self, settings: Settings, database: Database, models: Models, clock: Callable):
-        self.settings = settings
-        self.clock = clock
-        self.rows = VideoRows(database)
+        self.settings, self.database, self.clock = settings, database, clock
         self.files = VideoFiles(settings.uploads / "videos")
-        self.workers = VideoWorkers(settings, database, self.rows, self.files, models, clock)
+        self.workers = VideoWorkers(settings, database, self.files, models, clock)
 
     def refusal(self) -> str:
         """Return why this server takes no videos, "" if it does."""
@@ -51,20 +47,18 @@ class Videos:
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
         """Put a video at the end of the queue."""
-        # how the file begins; its analysis looks further
-        head = file.read(HEAD_BYTES)
+        head = file.read(512)  # its analysis looks further
         file.seek(0)
         if not head:
             raise EmptyVideoError("expected a video; received an empty file")
         if not VIDEO_HEAD.match(head):
-            raise VideoTypeError(
-                "expected a video as MP4, MOV, WebM, MKV, AVI, MPEG or Ogg; received another file"
-            )
+            known = "MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
+            raise VideoTypeError(f"expected a video as {known}; received another file")
         now_s = self.clock()
         row = VideoRow(new_id(), visitor, now_s, now_s + UNFINISHED_S, model_key=model_key)
         self.files.create(row.id, {SOURCE: file})
         try:
-            self.rows.add(row, self.settings.max_videos_waiting)
+            self.database.add_video(row, self.settings.max_videos_waiting)
         except EmotionError:
             with contextlib.suppress(StorageError):
                 self.files.remove(row.id)
@@ -75,17 +69,15 @@ class Videos:
 
     def find(self, video_id: str) -> VideoRow:
         """Return a video that is kept, or raise a `GoneError`."""
-        row = self.rows.find(video_id, self.clock())
-        if row is None:
-            raise gone()
-        return row
+        if row := self.database.video(video_id, self.clock()):
+            return row
+        raise gone()
 
     def about(self, row: VideoRow) -> dict[str, Any]:
         """Return what its row does not say: `before`, `progress`, or `facts` and `summary`."""
         if row.state == WAITING:
-            # after a restart nobody may have looked at the queue yet
-            self.workers.start()
-            return {"before": self.rows.before(row)}
+            self.workers.start()  # after a restart nobody may have looked at the queue yet
+            return {"before": self.database.videos_waiting(before=row)}
         if row.state == RUNNING:
             return {"progress": json.loads(row.progress or "{}")}
         if row.state == FAILED:
@@ -108,13 +100,15 @@ class Videos:
 
     def remove_known(self, video_id: str) -> None:
         """Remove a video at once, even if parts of it are gone; work on it stops."""
-        self.rows.remove(video_id)
+        self.database.forget_video(video_id)
         self.workers.wake()
         with contextlib.suppress(GoneError):
             self.files.remove(video_id)
 
     def sweep(self) -> None:
         """Remove what has expired and what a crash left."""
-        for video_id in self.rows.expired(self.clock()):
-            self.remove_known(video_id)
-        self.files.sweep(self.rows.known(), self.clock())
+        known = self.database.known_videos()
+        for video_id, expires_s in known.items():
+            if expires_s <= self.clock():
+                self.remove_known(video_id)
+        self.files.sweep(known, self.clock())

@@ -10,11 +10,11 @@ from flask.typing import ResponseReturnValue
 from emotion.errors import NoVideosError
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
+from emotion.web.database import DONE, FAILED, VideoRow
 from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
-from emotion.web.videos.queue import DONE, FAILED, VideoRow
 from emotion.web.visitors import is_sender, new_visitor, require_sender
 
 UNSURE = "unsure"
@@ -126,4 +126,4 @@ def delete_video(video_id: str) -> ResponseReturnValue:
     require_sender(service.find(video_id).visitor)
     service.remove_known(video_id)
     is_listed = request.args.get("back") == "mine"
-    return after_deletion("pages.mine") if is_listed else after_deletion("pages.form", "video")
+    return after_deletion("pages.mine" if is_listed else "pages.form", deleted="video")

@@ -1,8 +1,7 @@
 """Analyses videos outside of requests: threads that take one after another from the queue.
 
 Each video gets a process of its own (`job`), which a thread watches: it notes how far the work is,
-and ends the process if the video was deleted, if it takes too long, or if the app ends. Then the
-video waits again, and the next process that takes videos begins anew.
+and ends the process if the video was deleted, if it takes too long, or if the app ends.
 """
 
 import contextlib
@@ -22,13 +21,12 @@ from dataclasses import asdict, dataclass, field, replace
 from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
 from emotion.text import sentence
-from emotion.web.database import Answers, Database, VideoCount, day_of
+from emotion.web.database import DONE, FAILED, SILENT_S, Answers, Database, VideoRow
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.files import SOURCE, Job, VideoFiles
-from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow, VideoRows
 
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
@@ -38,12 +36,7 @@ LOOK_EVERY_S = 2.0  # at the queue; of what this process receives, it knows at o
 WATCH_EVERY_S = 0.5
 MOST_ATTEMPTS = 3  # a video is given up after the app has ended this often during its analysis
 # the work may take `START_S` and this many times the video's length, and be silent for so long
-START_S = 300.0
-TIMES_ITS_LENGTH = 40.0
-SILENCE_S = 180.0
-# a result may be this large, or this many times as large as the uploaded file
-LEAST_FILE_BYTES = 2**30
-OUTPUT_TIMES_INPUT = 4
+START_S, TIMES_ITS_LENGTH, SILENCE_S = 300.0, 40.0, 180.0
 LONGEST_LINE = 2**16
 PROGRESS = "share frames frame_count position_s duration_s frames_per_s left_s faces".split()
 
@@ -99,7 +92,6 @@ class VideoWorkers:
 
     settings: Settings
     database: Database
-    rows: VideoRows
     files: VideoFiles
     models: Models
     clock: Callable[[], float]
@@ -113,10 +105,9 @@ class VideoWorkers:
     def start(self) -> None:
         """Start the threads that should run and do not."""
         with self._news:
-            if self._is_stopping:
-                return
             self._threads = [thread for thread in self._threads if thread.is_alive()]
-            for _ in range(self.settings.video_workers - len(self._threads)):
+            most = 0 if self._is_stopping else self.settings.video_workers
+            for _ in range(most - len(self._threads)):
                 thread = threading.Thread(target=self._work, name="videos", daemon=True)
                 thread.start()
                 self._threads.append(thread)
@@ -141,7 +132,7 @@ class VideoWorkers:
     def _work(self) -> None:
         while not self._is_stopping:
             try:
-                if row := self.rows.claim(new_id(), self.clock()):
+                if row := self.database.claim(new_id(), self.clock()):
                     self.in_work.add(row.id)
                     try:
                         self._analyse(row)
@@ -181,7 +172,7 @@ class VideoWorkers:
             longest_s=longest_s,
             memory_bytes=settings.video_memory_mb * 2**20,
             cpu_s=round(available_cpus() * most_s(longest_s)),
-            file_bytes=max(LEAST_FILE_BYTES, OUTPUT_TIMES_INPUT * source.stat().st_size),
+            file_bytes=max(2**30, 4 * source.stat().st_size),
         )
 
     def _watch(self, row: VideoRow, process: subprocess.Popen) -> Report | None:
@@ -199,14 +190,13 @@ class VideoWorkers:
         while process.poll() is None:
             self._pause(WATCH_EVERY_S)
             if self._is_stopping:
-                self.rows.hand_back(row)
+                self.database.hand_back(row)
                 return None
             try:
-                if not self.rows.beat(row, self.clock(), json.dumps(report.progress)):
+                if not self.database.beat(row, self.clock(), json.dumps(report.progress)):
                     self._tally("cancelled")
                     return None
-            except DatabaseError as error:
-                # it may come back in time; if it does not, another process takes the video
+            except DatabaseError as error:  # if it does not come back, another process takes over
                 LOG.warning("cannot note how far a video is: %s", error)
             length_s = min(report.progress.get("duration_s") or longest_s, longest_s)
             if time.monotonic() > min(started_s + most_s(length_s), report.last_s + SILENCE_S):
@@ -230,16 +220,14 @@ class VideoWorkers:
             ended.state, ended.faces = DONE, done["faces"]
         if not self._finish(ended):
             return False
-        # the uploaded file always goes
-        self.files.keep_only(row.id, row.attempt if done else "")
+        self.files.keep_only(row.id, row.attempt if done else "")  # the uploaded file always goes
         self._tally(ended.state)
         about = {"state": ended.state, "faces": ended.faces}
         if done:
             about |= {name: done[name] for name in ("frames", "duration_s")}
-            key = (day_of(now_s), done["model"]["sha256"])
-            numbers = (1, int(ended.faces == 0), ended.faces, float(done["duration_s"]))
+            numbers = (ended.faces, float(done["duration_s"]), now_s)
             try:
-                self.database.count_video(VideoCount(*key, *numbers))
+                self.database.count_video(done["model"]["sha256"], *numbers)
             except DatabaseError as error:
                 LOG.warning("a video is missing in the statistics: %s", error)
         LOG.info("video %s", ended.state, extra={"video": about})
@@ -250,7 +238,7 @@ class VideoWorkers:
         give_up_s = time.monotonic() + SILENT_S
         while True:
             try:
-                return self.rows.finish(row)
+                return self.database.finish(row)
             except DatabaseError as error:
                 LOG.warning("cannot note that a video has ended: %s", error)
                 if self._is_stopping or time.monotonic() > give_up_s:
