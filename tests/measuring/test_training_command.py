@@ -63,7 +63,7 @@ def averaged(trained, members) -> Path:
 
 def command(folder: Path, *more: str) -> list[str]:
     where = f"--dataset={folder}/data --models={folder}/models --runs={folder}/runs --epochs=6"
-    return [*where.split(), "--batch-size=20", "--augmentation=none", *more]
+    return [*where.split(), "--batch-size=20", "--learning-rate=0.1", "--augmentation=none", *more]
 
 
 def full_disk(*arguments):
