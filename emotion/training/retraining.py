@@ -53,6 +53,7 @@ def retrain(options: argparse.Namespace) -> None:
     from emotion.model.runtime import load_model
     from emotion.training.data.datasets import Dataset, match_classes
     from emotion.training.data.votes import with_majority_labels
+    from emotion.training.fitting.checkpoints import Checkpoint
     from emotion.training.fitting.fitting import fit
     from emotion.training.measuring.evaluation import evaluate_model
     from emotion.training.publishing import move_into_place, publish
@@ -67,9 +68,14 @@ def retrain(options: argparse.Namespace) -> None:
     names = {Path(path).name for path in paths}
     if names != set(str(learned.get("name")).split(" + ")) - {FEEDBACK_FOLDER}:
         print(f"Note: {stem} learned from {learned.get('name')}; if from test images too, it gains")
-    fitted = fit(dataset, replace(settings, runs=str(run)))
-    shutil.rmtree(models, ignore_errors=True)
     settings = replace(settings, runs=str(run), models=str(models))
+    begun = Checkpoint(dataset, settings)
+    try:
+        begun.read()
+    except TrainingError:  # visitors gave more faces since it was interrupted
+        shutil.rmtree(begun.folder)
+    fitted = fit(dataset, settings)
+    shutil.rmtree(models, ignore_errors=True)
     published = publish(fitted, dataset, leaks, settings)
     rows, gains = [], {}
     for name, result in published[0].results.items():

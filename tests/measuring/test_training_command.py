@@ -212,6 +212,7 @@ def test_visitors_faces_are_learned_and_the_better_model_is_kept(trained, tmp_pa
         assert word in capsys.readouterr().out
         assert contents(stem.parent) == before
     put(feedback, {"happy/one_more.png": encode(faces.images[3] // 2)})
+    put(tmp_path / "runs/detection_model_retrained/detection_model", {"state.json": b"{}"})
     assert run([*retrain, *better]) == 0
     assert "Published" in capsys.readouterr().out
     assert (stem.parent / "detection_model.previous.h5").read_bytes() == before[f"{stem.name}.h5"]
