@@ -30,7 +30,7 @@ from emotion.images.encoding import write_image
 RECORDED = Path(__file__).with_name("contract.json")
 TRAINING = (
     "train inspect download predict explain evaluate compare cross-validate tune ensemble "
-    "distill convert export restore"
+    "distill retrain convert export restore"
 ).split()
 
 

@@ -31,9 +31,10 @@ from emotion.training.measuring.evaluation import evaluate_model, fit_temperatur
 from emotion.training.measuring.measurement import SplitResult, measure_split
 from emotion.training.measuring.report import write_report
 from emotion.training.measuring.selective import fit_agreement, verdict_facts
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import SETTINGS_FILE, TrainingSettings, write_settings
 
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "onnxruntime", "scikit-learn")
+LABELS_SHARE = 0.2  # of the labels' answer in the votes' model: it is then less given to neutral
 LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is of the votes
 SAME_ANSWER = 1e-4  # probabilities this close are one answer, computed in another order
 # tables that are too long for a card; they stand in the report
@@ -71,7 +72,7 @@ def publish(
             crowd = with_majority_labels(dataset, Path(settings.votes))
             calibrate(fitted.network, dataset.split("validation"))
             calibrate(fitted.votes_network, crowd.split("validation"))
-            blend_last_layers(fitted.votes_network, fitted.network, settings.labels_share)
+            blend_last_layers(fitted.votes_network, fitted.network, LABELS_SHARE)
             of_labels = (folder / LABELS_FOLDER, "labels", fitted.network)
             heads = [(folder, "votes", fitted.votes_network), of_labels]
         finished = []
@@ -189,6 +190,8 @@ def _finish(
         print(f"Note: {note}")
     if dataset is None:
         return Published(stem, {})
+    report_of(files).mkdir(exist_ok=True)
+    write_settings(report_of(files) / SETTINGS_FILE, settings)
     return _measure(stem, model, dataset, voted, history, settings.quick)
 
 

@@ -152,9 +152,9 @@ def test_votes_as_targets():
     for votes_as, expected in (
         ("majority", [[1, 0], [0, 0]]),
         ("distribution", [[0.5, 0.5], [0.5, 0.5]]),
-        ("blend", [[0.875, 0.125], [0.125, 0.125]]),
+        ("blend", [[0.75, 0.25], [0.25, 0.25]]),
     ):
-        settings = replace(PLAIN, votes_as=votes_as, blend=0.25)
+        settings = replace(PLAIN, votes_as=votes_as)
         (values,) = build_targets(with_votes(), settings).values
         np.testing.assert_allclose(values[:2][:, [0, 6]], expected)
         np.testing.assert_array_equal(values[2], EYE[2], "no vote: the label")

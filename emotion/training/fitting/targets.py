@@ -26,6 +26,7 @@ from emotion.training.networks.ensembles import teacher_answers
 from emotion.training.settings import TrainingSettings
 
 SMALLEST_PROBABILITY = 1e-4
+TEACHER_TEMPERATURE = 2.0  # softens the teachers' answers (Hinton et al. 2015)
 VOTERS = 10  # people who voted on each face of FER+
 
 
@@ -52,7 +53,7 @@ def build_targets(
     has_votes = None if votes is None else votes.sum(axis=1) > 0
     if votes is not None and settings.votes_as in ("distribution", "blend"):
         # Shares of votes (Barsoum et al. 2016) are not smoothed: they are soft already
-        part = np.float32(1 if settings.votes_as == "distribution" else settings.blend)
+        part = np.float32(1 if settings.votes_as == "distribution" else 0.5)
         emotion = np.where(has_votes[:, None], part * votes + (1 - part) * emotion, emotion)
     share = np.float32(settings.teacher_share)
     if taught:
@@ -97,7 +98,7 @@ def what_teachers_say(
         return ()
     if not settings.votes_teachers:
         answers = _kept_answers(training, settings, "label")
-        return (apply_temperature(answers, settings.teacher_temperature).astype(np.float32),)
+        return (apply_temperature(answers, TEACHER_TEMPERATURE).astype(np.float32),)
     if not has_votes_head(training, settings):
         expected = "expected --votes as a second head with --votes-teachers"
         raise TrainingError(f"{expected}; received no such votes")
