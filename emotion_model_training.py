@@ -10,23 +10,29 @@ import signal
 import sys
 
 from emotion.errors import EmotionError
-from emotion.files import stdout_was_closed
-from emotion.training import commands, prediction
-from emotion.training.settings import ALL, DATA, SPLITS, add_flags
+from emotion.files import stdout_was_closed, user_path
+from emotion.training import commands, conversion, prediction, retraining
+from emotion.training.settings import ALL, DATA, DISTILLING, SPLITS, add_flags, read_settings
 
 MODEL = "a model's files without suffix: models/detection_model"
 REPORT = "folder to write pages, figures and tables to"
+SETTINGS = "read flags from lines such as batch_size = 64 (TOML); those given here win"
 SWITCH, FOLDER = {"action": "store_true"}, {"default": "", "metavar": "FOLDER"}
 MANY, NAMES = {"nargs": "+", "metavar": "PHOTO"}, {"default": "", "metavar": "NAME,NAME"}
 SERVED = {"default": "models/detection_model", "metavar": "MODEL"}
 SPLIT = {"default": "auto", "metavar": "SPLIT"}
 PHOTOS = {"default": "", "metavar": "FOLDER_OR_CSV"}
 LISTS = {"nargs": "+", "default": [], "metavar": "NAME=LIST"}
+FEEDBACK = {"default": "dataset/feedback", "metavar": "FOLDER"}
+GRID = {"nargs": "+", "default": [], "metavar": "NAME=VALUES"}
 PROTOCOLS = ("fer2013", "ferplus", "ferplus8")
 MEASURED = (*DATA, *SPLITS, "quick")
 RENEWAL = (*MEASURED, "extra_photos")
-ENSEMBLE = (*MEASURED, "models", "name", "overwrite")
-TRIED = [name for name in ALL if name not in ("overwrite", "quick")]
+PLACE = ("models", "name", "overwrite")
+ENSEMBLE = (*MEASURED, *PLACE)
+TRAIN = [name for name in ALL if name not in DISTILLING]
+TRIED = [name for name in TRAIN if name not in ("overwrite", "quick")]
+RETRAIN = [name for name in TRIED if name not in retraining.OF_THE_MODEL]
 
 
 def positive(text: str) -> int:
@@ -43,7 +49,7 @@ def one_of(*words: str) -> dict:
 
 # name, what it does, the settings that are flags of it, one line of help
 COMMANDS = (
-    ("train", commands.train, ALL, "train a model (the default command)"),
+    ("train", commands.train, TRAIN, "train a model (the default command)"),
     ("inspect", commands.inspect, DATA, "show a dataset before training"),
     ("download", commands.download, (), "fetch FER2013 from Kaggle"),
     ("predict", prediction.predict, (), "say what a model answers to photos"),
@@ -54,13 +60,18 @@ COMMANDS = (
     ("tune", commands.tune, TRIED, "search for the best hyperparameters"),
     ("ensemble", commands.ensemble, ENSEMBLE, "average several models into one"),
     ("distill", commands.distill, ALL, "train one network on the answers of several"),
-    ("convert", commands.convert, (), "write the fast form (.onnx) of a model"),
+    ("retrain", retraining.retrain, RETRAIN, "learn from visitors' faces, keep the better model"),
+    ("convert", conversion.convert, PLACE, "make a model of another form one that is served"),
+    ("export", conversion.export, (), "write a model as .keras, .tflite or SavedModel"),
+    ("restore", conversion.restore, (), "bring a model back that was replaced"),
     ("renew", commands.renew, RENEWAL, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that
 FLAGS = (
-    ("evaluate renew convert", "model", {}, MODEL),
+    ("evaluate renew export restore retrain", "model", {}, MODEL),
+    ("retrain", "--feedback", FEEDBACK, "the faces that visitors of the web app gave"),
+    ("tune", "--grid", GRID, "try all combinations of these values, and nothing else"),
     ("predict explain", "photos", MANY, "photos, folders, patterns or lists (.txt) of them"),
     ("predict explain", "--model", SERVED, MODEL),
     ("predict explain", "--classes", NAMES, "its classes in order; refuse a model of others"),
@@ -68,7 +79,24 @@ FLAGS = (
     ("predict", "--draw", FOLDER, "where to put the photos with each face boxed and named"),
     ("explain", "--draw", FOLDER | {"default": "runs/explanations"}, "where to put the pictures"),
     ("explain", "--emotion", {"metavar": "NAME"}, "what to look for in place of the answer"),
-    ("compare ensemble", "members", {"nargs": "+", "metavar": "model"}, MODEL),
+    ("train distill", "--dry-run", SWITCH, "say what it would take and write, and stop"),
+    ("compare", "members", {"nargs": "+", "metavar": "model"}, MODEL),
+    ("ensemble", "members", {"nargs": "+", "metavar": "model"}, f"{MODEL}, or as for convert"),
+    (
+        *("convert", "files", {"nargs": "+", "metavar": "FILE"}),
+        "a .keras, a whole .h5, a SavedModel, a pair without suffix, or a .json and its weights",
+    ),
+    (
+        *("convert ensemble", "--classes", {"default": "", "metavar": "NAMES"}),
+        "angry,disgust,... in the order of the outputs; fer2013 (angry, disgust, fear, happy, sad, "
+        "surprise, neutral) or alphabetical for the usual seven",
+    ),
+    (
+        *("convert ensemble", "--pixels", one_of(*conversion.PIXELS)),
+        "what the network was trained on: 0 to 1, 0 to 255, -1 to 1 (centred) or VGG16's means "
+        "taken off (imagenet); auto is 0-255 for a network that divides by 255 itself, else 0-1",
+    ),
+    ("export", "--to", {"required": True, "metavar": "FILE"}, "x.keras, x.tflite or a new folder"),
     ("tune", "--trials", {"type": positive, "default": 20, "metavar": "INT"}, "how many to try"),
     ("ensemble", "--mirrored", SWITCH, "each model also sees faces mirrored; then one is enough"),
     ("inspect", "--report", FOLDER | {"default": "runs/inspection"}, REPORT),
@@ -122,6 +150,10 @@ def main(arguments: list[str] | None = None) -> int:
         arguments = ["train", *arguments]
     options = build_parser().parse_args(arguments)
     try:
+        if options.settings:  # what follows on the command line wins
+            command, *flags = arguments
+            words = [command, *read_settings(user_path(options.settings)), *flags]
+            options = build_parser().parse_args(words)
         options.run(options)
         sys.stdout.flush()
     except (EmotionError, OSError) as error:  # such as a full disk while a report is written
@@ -142,18 +174,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="emotion_model_training.py",
         description="Train a model that reads emotions from faces. Without a command: train.",
-        epilog="'COMMAND --help' lists the flags of a command.",
+        epilog="First 'inspect --dataset fer2013.csv', then 'train --dataset fer2013.csv'. "
+        "'COMMAND --help' lists the flags of a command.",
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, settings, text in COMMANDS:
-        command = subparsers.add_parser(name, help=text, description=run.__doc__)
-        command.set_defaults(run=run)
+        own = [(flag, how, about) for names, flag, how, about in FLAGS if name in names.split()]
+        needed = [how.get("metavar", flag) for flag, how, _ in own if not flag.startswith("-")]
+        usage = " ".join(["%(prog)s", *needed, "[flags]"])
+        command = subparsers.add_parser(name, help=text, description=run.__doc__, usage=usage)
+        command.set_defaults(run=run, settings="")
+        if "epochs" in settings and not needed:
+            command.add_argument("--settings", metavar="FILE", help=SETTINGS)
         add_flags(command, settings)
-        for names, flag, how, help_text in FLAGS:
-            if name in names.split():
-                if "default" in how:
-                    help_text += f" (default: {how['default'] or 'none'})"
-                command.add_argument(flag, help=help_text, **how)
+        for flag, how, about in own:
+            shown = f" (default: {how['default'] or 'none'})" if "default" in how else ""
+            command.add_argument(flag, help=about + shown, **how)
     return parser
 
 

@@ -19,6 +19,8 @@ EMOJI = dict(zip(EMOTIONS, "😠🤢😨😊😐😢😮", strict=True))
 
 # Goodfellow et al. 2013: the class of each integer in the column `emotion` of fer2013.csv
 FER2013_CODES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+# Li et al. 2017: the class of each of RAF-DB's numbers, which begin at 1
+RAF_DB_CODES = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 
 CONTEMPT = "contempt"  # the class that FER+ and CK+ have beyond the seven
 

@@ -30,7 +30,7 @@ from emotion.images.encoding import write_image
 RECORDED = Path(__file__).with_name("contract.json")
 TRAINING = (
     "train inspect download predict explain evaluate compare cross-validate tune ensemble "
-    "distill convert"
+    "distill retrain convert export restore"
 ).split()
 
 
@@ -229,8 +229,8 @@ def exit_codes(folder):
         "emotion_model_training.py": (
             emotion_model_training.main,
             "--dataset absent|--epochs 0|--epochs many|fly|evaluate|evaluate absent --dataset x|"
-            "convert absent|compare absent|ensemble absent|inspect --dataset absent|"
-            "train --dataset empty|distill --dataset empty",
+            "convert absent|export absent --to x|restore absent|compare absent|ensemble absent|"
+            "inspect --dataset absent|train --dataset empty|distill --dataset empty",
         ),
         "app.py": (app.main, "--port many|--keep-hours x|--unknown 1|monitoring --unknown 1"),
     }

@@ -141,6 +141,7 @@ class Card:
             "Started from": _model_names([content.get("started_from")]),
             "Learned from": _model_names(content.get("learned_from")),
             "Average of": _model_names(content.get("average_of")),
+            "Converted from": _model_names([content.get("converted_from")]),
             "Chosen": "epoch {} of {}, by {}".format(*chosen) if all(chosen) else "",
             "Calibrated": calibrated,
             "Made": str(content.get("created") or ""),

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from emotion.model.keras_2 import in_keras_3_form
 
 PREVIOUS_SUFFIX = ".previous"  # of the name of a model that another one has replaced
 LARGEST_GAP = 1e-3  # between probabilities of the fast form and of Keras that is mere rounding
+
+HOW_TO_CONVERT = "to use another: emotion_model_training.py convert FILE --classes NAMES"
 
 # what Keras and h5py were seen to raise for files that are damaged or not theirs
 LOAD_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError)
@@ -49,7 +52,7 @@ class ModelFiles:
             if not path.is_file():
                 raise ModelError(
                     f"expected a model as {self.architecture.name} and {self.weights.name} in "
-                    f"{self.stem.parent}; {path.name} is missing"
+                    f"{self.stem.parent}; {path.name} is missing; {HOW_TO_CONVERT}"
                 )
 
     def hashes(self) -> dict[str, str]:
@@ -61,39 +64,49 @@ class ModelFiles:
 def load_keras_model(files: ModelFiles):
     """Return the `keras.Model` of a pair, running no code that it brings; raises ModelError."""
     files.require_pair()
-    keras = import_keras()
-    import h5py
-
-    version = keras_version(files.architecture)
     try:
-        content = _read_architecture(files.architecture)
-        if version.startswith("2."):
-            content = in_keras_3_form(content)
-        with warnings.catch_warnings():  # of arguments that have new names
-            warnings.simplefilter("ignore", UserWarning)
-            model = keras.models.model_from_json(json.dumps(content))
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"{files.architecture.name} does not describe a model")
-        with h5py.File(files.weights, "r") as file:
-            is_new_style = "layer_names" not in file.attrs and "model_weights" not in file
-        if is_new_style:
-            # Keras knows files of `save_weights` by this suffix alone
-            with tempfile.TemporaryDirectory() as folder:
-                weights = shutil.copy(files.weights, Path(folder) / "model.weights.h5")
-                model.load_weights(weights)
-        else:
-            model.load_weights(files.weights)
+        model = build_model(read_architecture(files.architecture))
+        load_weights(model, files.weights)
     except LOAD_ERRORS as error:
+        version = keras_version(files.architecture)
         is_old = version.startswith(("1.", "2."))
         age = f"written by Keras {version}, which Keras 3 reads in part: " if is_old else ""
         raise ModelError(
             f"expected a Keras architecture in {files.architecture.name} and its weights in "
-            f"{files.weights.name}; they cannot be loaded ({age}{_reason(error)})"
+            f"{files.weights.name}; they cannot be loaded ({age}{reason_of(error)})"
         ) from error
     return model
 
 
-def _read_architecture(path: Path) -> object:
+def build_model(content: Mapping):
+    """Return the `keras.Model` of an architecture, without its weights; raises `LOAD_ERRORS`."""
+    keras = import_keras()
+    if str(content.get("keras_version")).startswith("2.") or "module" not in content:
+        content = in_keras_3_form(content)
+    with warnings.catch_warnings():  # of arguments that have new names
+        warnings.simplefilter("ignore", UserWarning)
+        model = keras.models.model_from_json(json.dumps(content))
+    if not isinstance(model, keras.Model):
+        raise ValueError("the architecture is not that of a model")
+    return model
+
+
+def load_weights(model, path: Path) -> None:
+    """Give a model the weights of an .h5 of either style; raises `LOAD_ERRORS`."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        is_new_style = "layer_names" not in file.attrs and "model_weights" not in file
+    if is_new_style:
+        # Keras knows files of `save_weights` by this suffix alone
+        with tempfile.TemporaryDirectory() as folder:
+            model.load_weights(shutil.copy(path, Path(folder) / "model.weights.h5"))
+    else:
+        model.load_weights(path)
+
+
+def read_architecture(path: Path) -> object:
+    """Return what a file of JSON holds; raises OSError, ValueError."""
     content = json.loads(path.read_text(encoding="utf-8"))
     # `json.dump(model.to_json(), file)`, a frequent slip, encodes it twice
     return json.loads(content) if isinstance(content, str) else content
@@ -102,7 +115,7 @@ def _read_architecture(path: Path) -> object:
 def keras_version(path: Path) -> str:
     """Return the version of Keras that wrote an architecture, "" where it does not say."""
     try:
-        return str(_read_architecture(path).get("keras_version", ""))
+        return str(read_architecture(path).get("keras_version", ""))
     except (OSError, ValueError, AttributeError, RecursionError):
         return ""
 
@@ -153,7 +166,7 @@ def write_fast_form(files: ModelFiles) -> None:
         raise ModelError(f"expected to write {files.fast_form}; received: {reason}") from error
     except LOAD_ERRORS as error:
         raise ModelError(
-            f"expected {files.name} to be convertible to ONNX; it is not ({_reason(error)})"
+            f"expected {files.name} to be convertible to ONNX; it is not ({reason_of(error)})"
         ) from error
 
 
@@ -197,7 +210,7 @@ def import_keras():
     return keras
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the kind of an error and the first line of its message, or of its cause's."""
     cause = str(error).rpartition("Exception encountered:")[2].strip().partition("\n")[0]
     return f"{type(error).__name__}: {cause[:200]}".rstrip(": ")

@@ -1,4 +1,7 @@
-"""Architectures that Keras 2 (TensorFlow before 2.16) wrote, in the form that Keras 3 reads."""
+"""Architectures that Keras 2 (TensorFlow before 2.16) wrote, in the form that Keras 3 reads.
+
+Keras 3 still writes much of the old form into a whole .h5.
+"""
 
 import inspect
 
@@ -23,7 +26,9 @@ def in_keras_3_form(content: object) -> object:
     if not {"class_name", "config"} <= set(content):
         return content
     name, config = content["class_name"], content["config"]
-    if name == "Policy":  # the precision of a layer, which Keras 3 also takes by its name
+    if name == "__keras_tensor__":
+        return content
+    if name in ("Policy", "DTypePolicy"):  # a layer's precision, which Keras 3 takes by its name
         return config["name"]
     if name == "Sequential":
         found = {"module": "keras"}
@@ -32,10 +37,15 @@ def in_keras_3_form(content: object) -> object:
     elif name in MODELS:
         found = {"module": "keras.src.models.functional", "class_name": "Functional"}
         layers = config["layers"]
-        models = {layer["name"] for layer in layers if layer["class_name"] in MODELS}
+        inner = [layer for layer in layers if layer["class_name"] in MODELS]
+        # Keras 3 writes calls as dicts
+        models = {one["name"] for one in inner if isinstance(one["inbound_nodes"][0], list)}
         for layer in layers:
             layer["inbound_nodes"] = _without_own_call(layer["inbound_nodes"], models)
         config["output_layers"] = _without_own_call(config["output_layers"], models)
+        for ends in ("input_layers", "output_layers"):
+            if len(config[ends]) == 1:  # else Keras 3 takes and gives a list of one
+                config[ends] = config[ends][0]
     else:
         module, kind = _find_class(content)
         known, found = inspect.signature(kind).parameters, {"module": f"keras.{module}"}

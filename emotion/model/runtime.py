@@ -18,13 +18,23 @@ from emotion.errors import ModelError
 from emotion.files import available_cpus, sha256_of
 from emotion.labels import EMOTIONS
 from emotion.model.card import Serving, load_card
-from emotion.model.keras import ModelFiles, import_keras, keras_version, load_keras_model
+from emotion.model.keras import (
+    HOW_TO_CONVERT,
+    ModelFiles,
+    import_keras,
+    keras_version,
+    load_keras_model,
+)
 
 # From this probability on, an answer is given without looking at the mirror image. That holds for
 # 45% of the faces of FER2013's PublicTest, and would change no answer (`models/EXPERIMENTS.md`).
 BEYOND_DOUBT = 0.95
 
 INPUT_SHAPE = (48, 48, 1)
+NO_CARD = (
+    "no card: the seven FER2013 class names in alphabetical order; a model made from fer2013.csv "
+    "ends in sad, surprise, neutral: emotion_model_training.py convert FILE --classes fer2013"
+)
 BATCH_SIZE = 128
 CONVERSION_TIMEOUT_S = 300
 
@@ -91,33 +101,46 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
     card = load_card(files.card, hashes["weights_sha256"], INPUT_SHAPE)
     notes = []
     if card is None:
-        notes.append("no card: the seven FER2013 class names in alphabetical order")
+        notes.append(NO_CARD)
     version = keras_version(files.architecture)
     if version.startswith("2."):
         notes.append(f"a model of Keras {version}, read by Keras 3")
-    is_fast = not keras_alone
+    is_fast, is_new = not keras_alone, False
     if is_fast and (reason := _why_not_fast(files, hashes)):
         failure = _convert(files)
-        is_fast = failure is None
+        is_fast = is_new = failure is None
         slower = f"not made anew ({failure}), so Keras runs the pair, more slowly"
         notes.append(f"{reason}; {'made anew from the pair' if is_fast else slower}")
-    shape, run = _in_onnx_runtime(files.fast_form, threads) if is_fast else _in_keras(files)
-    if shape != INPUT_SHAPE:
-        raise ModelError(f"expected a model with input (N, 48, 48, 1); received (N, {shape})")
     names = EMOTIONS if card is None else tuple(card["class_names"])
+    try:
+        shape, run = _in_onnx_runtime(files.fast_form, threads) if is_fast else _in_keras(files)
+        _require_contract(files.name, shape, run, names)
+    except ModelError:
+        if is_new:  # it would be as large as the pair, and of no use
+            files.fast_form.unlink(missing_ok=True)
+            files.fast_form_seal.unlink(missing_ok=True)
+        raise
+    runtime, sha256 = "ONNX Runtime" if is_fast else "Keras", hashes["weights_sha256"]
+    return EmotionModel(files.name, sha256, names, runtime, card, tuple(notes), run)
+
+
+def _require_contract(name: str, shape: tuple, run: Run, names: tuple[str, ...]) -> None:
+    """Raise a ModelError unless a model takes faces and gives each class a probability."""
+    if shape != INPUT_SHAPE:
+        raise ModelError(
+            f"expected a model with input (N, 48, 48, 1); received (N, {shape}); {HOW_TO_CONVERT}"
+        )
     output = run(np.linspace(0, 1, 2 * 48 * 48, dtype=np.float32).reshape(2, *INPUT_SHAPE))
     if output.shape != (2, len(names)):
         raise ModelError(
-            f"expected {len(names)} outputs for the classes {', '.join(names)}; {files.name} has "
-            f"outputs of shape {output.shape[1:]}"
+            f"expected {len(names)} outputs for the classes {', '.join(names)}; {name} has "
+            f"outputs of shape {output.shape[1:]}; {HOW_TO_CONVERT}"
         )
     if not np.isfinite(output).all() or (output < 0).any() or abs(output.sum(1) - 1).max() > 1e-3:
         raise ModelError(
-            f"expected {files.name} to answer with probabilities that sum to 1 (a softmax at its "
-            f"end); received {np.round(output[0], 3).tolist()}"
+            f"expected {name} to answer with probabilities that sum to 1 (a softmax at its "
+            f"end); received {np.round(output[0], 3).tolist()}; {HOW_TO_CONVERT}"
         )
-    runtime, sha256 = "ONNX Runtime" if is_fast else "Keras", hashes["weights_sha256"]
-    return EmotionModel(files.name, sha256, names, runtime, card, tuple(notes), run)
 
 
 def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:

@@ -1,6 +1,7 @@
 """The commands of `emotion_model_training.py`; what needs Keras is imported inside of them."""
 
 import argparse
+import importlib.util
 import json
 import sys
 import tempfile
@@ -12,8 +13,10 @@ from pathlib import Path
 from emotion.errors import TrainingError
 from emotion.files import user_path
 from emotion.model.card import part, read_card
-from emotion.model.keras import ModelFiles, import_keras, write_fast_form
+from emotion.model.keras import ModelFiles, import_keras
 from emotion.progress import progress_bar
+from emotion.text import counted
+from emotion.training.conversion import member_as_pair
 from emotion.training.settings import DATA, SPLITS, TrainingSettings, settings_from
 
 SKIPPED_LINES = 20
@@ -24,11 +27,14 @@ def train(options: argparse.Namespace) -> None:
     """Train a model, measure it and put it where the app finds it."""
     settings = settings_from(options)
     _look_at_target(settings)
-    for stem in (*settings.teachers, *settings.votes_teachers):  # before the data is read
-        ModelFiles(Path(stem)).require_pair()
+    require_what_is_named(settings)
     dataset, leaks = read_for_training(settings)
+    if vars(options).get("dry_run"):
+        from emotion.training.fitting.dry_run import dry_run_lines
+
+        print(*dry_run_lines(dataset, settings), sep="\n")
+        return
     say(f"Checkpoint after each epoch: {settings.run_folder()}")
-    import_keras()
     from emotion.training.fitting.checkpoints import take_over_finished_run
     from emotion.training.fitting.fitting import fit
     from emotion.training.publishing import publish
@@ -51,21 +57,27 @@ def distill(options: argparse.Namespace) -> None:
 
 def ensemble(options: argparse.Namespace) -> None:
     """Save the average of several models as one ordinary model."""
-    stems = [Path(member) for member in options.members]
+    stems = [user_path(member) for member in options.members]
     settings = settings_from(options, _settings_of(stems[0]))
     target = Path(settings.models) / settings.name
     if target.resolve() in [stem.resolve() for stem in stems]:
         received = f"received {target.name}, which is one of its members"
         raise TrainingError(f"expected a --name of its own for the average; {received}")
     _look_at_target(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        members = (member_as_pair(stem, Path(folder), options) for stem in stems)
+        _average(list(members), settings, options)
+
+
+def _average(stems: Sequence[Path], settings: TrainingSettings, options) -> None:
     import_keras()
     from emotion.training.networks.ensembles import average_models
     from emotion.training.publishing import publish_average
 
     network, class_names = average_models(stems, options.mirrored)
     if "dataset" not in options:
-        publish_average(network, class_names, stems, settings)
-        print(f"Wrote {target}.json, .h5 and its card")
+        published = publish_average(network, class_names, stems, settings)
+        print(f"Wrote {published.stem}.json, .h5 and its card")
         print("Without --dataset it is neither calibrated nor measured")
         return
     dataset, leaks = read_for_training(settings)
@@ -189,7 +201,7 @@ def inspect(options: argparse.Namespace) -> None:
     from emotion.training.data import inspection
     from emotion.training.data.datasets import read_datasets
 
-    dataset = read_datasets(settings_from(options))
+    dataset = read_datasets(replace(settings_from(options), unreadable_share=1.0))
     seen = inspection.inspect_dataset(dataset)
     print(*inspection.inspection_lines(seen), sep="\n")
     if options.report:
@@ -208,8 +220,8 @@ def cross_validate(options: argparse.Namespace) -> None:
     from emotion.training.data.datasets import read_datasets
 
     settings = settings_from(options)
+    require_what_is_named(settings)
     dataset = read_datasets(settings)
-    import_keras()
     from emotion.training import cross_validation
 
     rows, pooled = cross_validation.cross_validate(dataset, settings, on_fold=say)
@@ -221,20 +233,14 @@ def cross_validate(options: argparse.Namespace) -> None:
 def tune(options: argparse.Namespace) -> None:
     """Search for the best hyperparameters."""
     settings = settings_from(options)
-    dataset, _ = read_for_training(settings)
-    import_keras()
+    require_what_is_named(settings)
     from emotion.training import tuning
 
-    rows = tuning.tune(dataset, settings, options.trials, on_trial=say)
-    print(*tuning.tuning_lines(settings, rows), sep="\n")
+    grid = tuning.read_grid(options.grid, settings) if options.grid else []
+    dataset, _ = read_for_training(settings)
+    rows = tuning.tune(dataset, settings, options.trials, on_trial=say, grid=grid)
+    print(*tuning.tuning_lines(settings, rows, grid), sep="\n")
     print(f"\nWrote {tuning.write_tuning(settings, rows)}")
-
-
-def convert(options: argparse.Namespace) -> None:
-    """Write the fast form of a pair that came without one."""
-    files = ModelFiles(Path(options.model))
-    write_fast_form(files)
-    print(f"Wrote {files.fast_form}")
 
 
 def renew(options: argparse.Namespace) -> None:
@@ -248,9 +254,33 @@ def renew(options: argparse.Namespace) -> None:
     _print_published(renew_card(stem, settings, dataset))
 
 
+def require_what_is_named(settings: TrainingSettings) -> None:
+    """Raise an EmotionError unless the models, weights and packages of the settings are there.
+
+    It is for before the data is read, which takes minutes.
+    """
+    for stem in (*settings.teachers, *settings.votes_teachers):
+        ModelFiles(Path(stem)).require_pair()
+    if settings.log_to != "none" and importlib.util.find_spec(settings.log_to) is None:
+        name = settings.log_to
+        expected = f"expected the package {name} for --log-to {name}; it is not installed"
+        raise TrainingError(f"{expected}: pip install {name}")
+    import_keras()
+    weights = settings.starting_weights()
+    if weights == "imagenet" or weights.endswith(".h5"):
+        from emotion.training.networks.architectures import build_network, start_from
+
+        start_from(build_network(class_count=2, **settings.network()), settings)
+    elif weights.endswith(".keras"):
+        received = f"received {weights}: the command convert makes one of it"
+        raise TrainingError(f"expected --weights of a model's pair, without suffix; {received}")
+    elif weights != "none":
+        ModelFiles(Path(weights)).require_pair()
+
+
 def read_for_training(settings: TrainingSettings):
     """Return the dataset with its splits and without leaks, and the `Leaks`; print both."""
-    from emotion.training.data.datasets import read_datasets
+    from emotion.training.data.datasets import read_datasets, unreadable_words
     from emotion.training.data.splits import make_splits
 
     say(f"Reading {', '.join(settings.dataset)}")
@@ -258,14 +288,17 @@ def read_for_training(settings: TrainingSettings):
     names = dataset.split_names()
     counts = ", ".join(f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in names)
     leaked = {
-        "images that also stand in a test split": leaks.identical,
-        "images nearly the same as a test image": leaks.similar,
-        "training images that also stand in validation": leaks.in_validation,
+        "also in a test split": leaks.identical,
+        "nearly the same as a test image": leaks.similar,
+        "of training also in validation": leaks.in_validation,
     }
     what = "Kept" if leaks.kept else "Removed"
     lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
-    lines += [f"{what} {count:,} {images}" for images, count in leaked.items() if count]
-    print(*lines, *_skipped(dataset.unreadable), sep="\n")
+    lines += [f"{what} {counted(count, 'image')} {why}" for why, count in leaked.items() if count]
+    lines += [leaks.copies] * bool(leaks.copies) + _skipped(dataset.unreadable)
+    if dataset.unreadable:
+        lines.append(f"Skipped in all: {unreadable_words(dataset)}")
+    print(*lines, sep="\n")
     return dataset, leaks
 
 

@@ -31,7 +31,7 @@ from emotion.training.measuring.evaluation import evaluate_model, fit_temperatur
 from emotion.training.measuring.measurement import SplitResult, measure_split
 from emotion.training.measuring.report import write_report
 from emotion.training.measuring.selective import fit_agreement, verdict_facts
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import SETTINGS_FILE, TrainingSettings, write_settings
 
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "onnxruntime", "scikit-learn")
 LABELS_FOLDER = "fer2013"  # for the model of the labels, where another one is of the votes
@@ -95,7 +95,8 @@ def publish_average(
     facts: dict = {"average_of": [named_with_hash(member) for member in members]}
     if dataset is not None:
         dataset = match_classes(dataset, class_names)
-        kinds = {(load_model(member).card or {}).get("answers", "labels") for member in members}
+        cards = [read_card(ModelFiles(member).card) or {} for member in members]
+        kinds = {card.get("answers", "labels") for card in cards}
         if kinds != {"votes"}:
             facts["answers"] = "labels"
         elif settings.votes:
@@ -144,9 +145,10 @@ def _finish(
                 "votes": Path(settings.votes).name if settings.votes else None,
                 "fingerprint": dataset.fingerprint(),
                 "images": {name: len(dataset.split(name)) for name in dataset.split_names()},
-                "removed_because_also_in_test": leaks.identical + leaks.similar,
+                "removed_because_also_in_test": (leaks.identical + leaks.similar)
+                * (not leaks.kept),
                 "unreadable": len(dataset.unreadable),
-                "notes": list(dataset.notes),
+                "notes": [*dataset.notes, *filter(None, [leaks.copies])],
             },
         }
     say("Saving it, and making its fast form")
@@ -179,6 +181,8 @@ def _finish(
         print(f"Note: {note}")
     if dataset is None:
         return Published(stem, {})
+    report_of(files).mkdir(exist_ok=True)
+    write_settings(report_of(files) / SETTINGS_FILE, settings)
     return _measure(stem, model, dataset, voted, history, settings.quick)
 
 

@@ -1,5 +1,6 @@
 """Search for the settings that train the best network: Optuna proposes, validation decides."""
 
+import itertools
 import logging
 import shlex
 import shutil
@@ -23,13 +24,14 @@ from emotion.text import first_line, share, table
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting.checkpoints import identity_of, require_same
 from emotion.training.fitting.fitting import fit
-from emotion.training.settings import BEST_RATES, TrainingSettings, flag_of
+from emotion.training.settings import ALL, TrainingSettings, changed, words_of
 
 RATE_FACTORS = (0.1, 3.0)  # ends of the searched rates, as factors of the optimizer's usual one
 WEIGHT_DECAYS = (1e-4, 5e-2)
 RANDOM_TRIALS = 8  # drawn at random before the sampler learns from them
 TRIALS_BEFORE_PRUNING = 4
 SHOWN_TRIALS = 20
+SEARCHABLE = ALL[ALL.index("architecture") : ALL.index("seed")]  # in a grid
 
 SEARCHED = {  # the settings that are searched, and what a table calls them
     "optimizer": "optimizer",
@@ -43,26 +45,51 @@ SEARCHED = {  # the settings that are searched, and what a table calls them
 }
 
 
+def read_grid(words: Sequence[str], settings: TrainingSettings) -> list[dict]:
+    """Return the settings of each trial: all combinations of `rate=0.1,0.01 batch_size=64,128`."""
+    axes = {}
+    for word in words:
+        name, _, values = word.partition("=")
+        name = {"rate": "learning_rate", "batch": "batch_size"}.get(name, name.replace("-", "_"))
+        try:
+            kind = type(getattr(settings, name if name in SEARCHABLE else ""))
+            axes[name] = [kind(value) for value in values.split(",")]
+        except (AttributeError, ValueError) as error:
+            expected = "expected --grid as settings of the network or the fitting with values"
+            raise TrainingError(f"{expected}, such as rate=0.1,0.01; received {word}") from error
+    grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    for chosen in grid:
+        replace(settings, **chosen)  # a value out of range is known before the first training
+    return grid
+
+
 def tune(
-    dataset: Dataset, settings: TrainingSettings, trials: int, on_trial=lambda line: None
+    dataset: Dataset,
+    settings: TrainingSettings,
+    trials: int,
+    on_trial=lambda line: None,
+    grid: Sequence[dict] = (),
 ) -> list[dict]:
     """Train with other settings until there are so many trials; return a row of facts on each.
 
-    The first has the settings as they are given; the next are drawn at random, and then by the
-    tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
-    optimization"). Trials below the median of the earlier ones at the same epoch are stopped. A
-    search that was killed goes on where it stopped, in the middle of a trial too.
+    With a grid of settings each of them is tried. Without one the first trial has the settings as
+    they are given; the next are drawn at random, and then by the tree-structured Parzen estimator
+    (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization"). Trials below the median
+    of the earlier ones at the same epoch are stopped. A search that was killed goes on where it
+    stopped, in the middle of a trial too.
     Raises TrainingError: there is another search of this name, or the first trial fails.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
-    with _open_study(study_folder(settings), seen, settings) as study:
+    trials = len(grid) or trials
+    identity = identity_of(seen, settings) | {"grid": list(grid) or None}
+    with _open_study(study_folder(settings), identity) as study:
         for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a killed search left it
             study.tell(trial.number, state=TrialState.FAIL)
         while len(_finished(study)) < trials:
-            row = _run_trial(study, seen, settings)
+            row = _run_trial(study, seen, settings, grid)
             is_complete = row["state"] == "complete"
             outcome = f"{row['validation_accuracy']:.2%}" if is_complete else row["reason"]
-            words = ", ".join(f"{name} {value}" for name, value in _searched_cells(row).items())
+            words = ", ".join(f"{name} {cell}" for name, cell in _searched_cells(row, grid).items())
             on_trial(f"Trial {row['trial']}/{trials}: {outcome or 'stopped'}; {words}")
         return [_row_of(trial) for trial in _finished(study)]
 
@@ -78,7 +105,7 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
         low, high = ends
         return FloatDistribution(min(low, value or low), max(high, value), log=log)
 
-    factor = settings.rate() / BEST_RATES[settings.optimizer]
+    factor = settings.rate() / settings.usual_rate()
     choices = {field.name: field.metadata["choices"] for field in fields(settings)}
     return {
         "optimizer": CategoricalDistribution(choices["optimizer"]),
@@ -93,7 +120,7 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
 
 
 @contextmanager
-def _open_study(folder: Path, dataset: Dataset, settings) -> Iterator[optuna.Study]:
+def _open_study(folder: Path, identity: Mapping) -> Iterator[optuna.Study]:
     """Open the study in a folder, a new one if there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # TensorFlow warns of networks that are built again and again, which is meant here
@@ -107,7 +134,6 @@ def _open_study(folder: Path, dataset: Dataset, settings) -> Iterator[optuna.Stu
         study = optuna.create_study(
             storage=storage, study_name="emotion", direction="maximize", load_if_exists=True
         )
-        identity = identity_of(dataset, settings)
         if "identity" not in study.user_attrs:
             study.set_user_attr("identity", identity)
         way_out = f"delete {folder} to start anew, or give another --name"
@@ -124,29 +150,24 @@ def _open_study(folder: Path, dataset: Dataset, settings) -> Iterator[optuna.Stu
             storage.engine.dispose()
 
 
-def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings) -> dict:
+def _run_trial(
+    study: optuna.Study, dataset: Dataset, settings: TrainingSettings, grid: Sequence[dict]
+) -> dict:
     place = len(_finished(study))
     # The seed belongs to the place, so a search that was interrupted proposes what it would have
     # proposed, and not its first random settings again.
     seed = int(np.random.SeedSequence((settings.seed, place)).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=RANDOM_TRIALS)
-    study.pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=TRIALS_BEFORE_PRUNING, n_warmup_steps=max(1, settings.epochs // 4)
-    )
-    space = search_space(settings)
-    if place == 0 and not study.get_trials(states=(TrialState.WAITING,)):
+    first, steps = TRIALS_BEFORE_PRUNING, max(1, settings.epochs // 4)
+    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=first, n_warmup_steps=steps)
+    space = {} if grid else search_space(settings)
+    if not grid and place == 0 and not study.get_trials(states=(TrialState.WAITING,)):
         given = {name: getattr(settings, name) for name in space if name != "rate_factor"}
-        given["rate_factor"] = settings.rate() / BEST_RATES[settings.optimizer]
+        given["rate_factor"] = settings.rate() / settings.usual_rate()
         given["weight_decay"] = settings.weight_decay or WEIGHT_DECAYS[0]
         study.enqueue_trial(given)
     proposal = study.ask(space)
-    values = dict(proposal.params)
-    rate = values.pop("rate_factor") * BEST_RATES[values["optimizer"]]
-    # numbers with two digits, which a person can type
-    chosen = {
-        name: float(f"{value:.2g}") if isinstance(value, float) else value
-        for name, value in {"learning_rate": rate, **values}.items()
-    }
+    chosen = grid[place] if grid else _chosen(proposal.params, settings)
     trial_settings = replace(settings, name=f"{settings.name}_trial{place + 1:03d}", **chosen)
     accuracies: list[float] = []
     started = time.monotonic()
@@ -154,7 +175,7 @@ def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings
     def on_epoch(row: Mapping[str, float]) -> None:
         accuracies.append(float(row["val_accuracy"]))
         proposal.report(accuracies[-1], step=int(row["epoch"]))
-        if proposal.should_prune():
+        if not grid and proposal.should_prune():
             raise optuna.TrialPruned
 
     state, reason = TrialState.PRUNED, ""
@@ -166,7 +187,7 @@ def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings
     except optuna.TrialPruned:
         pass
     except TrainingError as error:
-        if not _finished(study):
+        if not grid and not _finished(study):
             raise
         reason = str(error)
     facts = {"number": place + 1, "settings": chosen, "reason": reason}
@@ -177,6 +198,17 @@ def _run_trial(study: optuna.Study, dataset: Dataset, settings: TrainingSettings
     shutil.rmtree(trial_settings.run_folder(), ignore_errors=True)
     keras.utils.clear_session()
     return _row_of(told)
+
+
+def _chosen(proposed: Mapping, settings: TrainingSettings) -> dict:
+    values = dict(proposed)
+    factor = values.pop("rate_factor")
+    rate = factor * replace(settings, **values).usual_rate()
+    # numbers with two digits, which a person can type
+    return {
+        name: float(f"{value:.2g}") if isinstance(value, float) else value
+        for name, value in {"learning_rate": rate, **values}.items()
+    }
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -197,45 +229,50 @@ def _row_of(trial: FrozenTrial) -> dict:
     }
 
 
-def _searched_cells(row: Mapping) -> dict[str, str]:
+def _searched_cells(row: Mapping, grid: Sequence[dict]) -> dict[str, str]:
     cells = {}
-    for name, column in SEARCHED.items():
-        cells[column] = f"{row[name]:g}" if isinstance(row[name], float) else str(row[name])
+    for name in grid[0] if grid else SEARCHED:
+        value = row[name]
+        cells[SEARCHED.get(name, name)] = f"{value:g}" if isinstance(value, float) else str(value)
     return cells
 
 
-def winning_settings(settings: TrainingSettings, rows: Sequence[dict]) -> TrainingSettings:
+def winning_settings(
+    settings: TrainingSettings, rows: Sequence[dict], grid: Sequence[dict] = ()
+) -> TrainingSettings:
+    """Return the best trial's settings, with the usual epochs where the search had fewer."""
     complete = [row for row in rows if row["state"] == "complete"]
+    if not complete:
+        reason = rows[0]["reason"] if rows else ""
+        raise TrainingError(f"expected settings that train; all of these failed: {reason}")
     best = max(complete, key=lambda row: row["validation_accuracy"])
-    return replace(settings, **{name: best[name] for name in SEARCHED})
+    epochs = max(settings.epochs, TrainingSettings.epochs)
+    won = {"epochs": epochs} | {name: best[name] for name in (grid[0] if grid else SEARCHED)}
+    return replace(settings, **won)
 
 
 def training_command(settings: TrainingSettings) -> str:
     """Return the command line that trains with these settings, quoted for a shell."""
-    words = ["python3", "run.py", "train"]
-    for setting in fields(settings):
-        value, flag = getattr(settings, setting.name), flag_of(setting.name)
-        if value == setting.default and setting.name != "dataset":
-            continue
-        if isinstance(value, tuple):
-            words += [flag, *value]
-        else:  # a value may begin with a dash
-            words.append(flag if value is True else f"{flag}={value}")
-    return shlex.join(words)
+    command = ["distill"] if settings.teachers else []
+    return shlex.join(["python3", "run.py", "train", *command, *words_of(changed(settings))])
 
 
-def tuning_lines(settings: TrainingSettings, rows: Sequence[dict]) -> list[str]:
+def tuning_lines(
+    settings: TrainingSettings, rows: Sequence[dict], grid: Sequence[dict] = ()
+) -> list[str]:
     """Return the best trials and the command that trains the best one again."""
     by_accuracy = sorted(rows, key=lambda row: -(row["validation_accuracy"] or 0))
     ranked, cells = sorted(by_accuracy, key=lambda row: row["state"] != "complete"), []
     for row in ranked[:SHOWN_TRIALS]:
         epochs = f"{row['epochs']} {row['state']}".removesuffix(" complete")
         outcome = (str(row["trial"]), share(row["validation_accuracy"], 2), epochs)
-        cells.append((*outcome, *_searched_cells(row).values()))
-    lines = table(("trial", "validation", "epochs", *SEARCHED.values()), cells)
+        searched = _searched_cells(row, grid)
+        searched.pop("epochs", None)  # it has a column already
+        cells.append((*outcome, *searched.values()))
+    lines = table(("trial", "validation", "epochs", *searched), cells)
     if len(ranked) > SHOWN_TRIALS:
         lines.append(f"and {len(ranked) - SHOWN_TRIALS} more")
-    command = training_command(winning_settings(settings, rows))
+    command = training_command(winning_settings(settings, rows, grid))
     return [*lines, "", "To train the winner:", f"  {command}"]
 
 

@@ -139,6 +139,7 @@ def write_weights(files, network, whole):
 
 def assert_answers(files, expected):
     answers = load_keras_model(files).predict_on_batch(FACES)
+    assert np.shape(answers) == expected.shape, "no list of one answer"
     np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 

@@ -232,6 +232,28 @@ def test_diverged_trial_does_not_end_the_search(fit, settings):
         tune(DATA, replace(settings, name="another"), 3)
 
 
+def test_a_grid_tries_every_combination_once_and_goes_on(fit, settings):
+    words = ["rate=0.1,0.01", "batch-size=64,20", "epochs=2,3"]
+    grid = tuning.read_grid(words, settings)
+    assert len(grid) == 8
+    fit.restart((3, 1))
+    fit.fail = lambda chosen: chosen.name.endswith("001")  # it need not be the last one
+    with pytest.raises(Killed):
+        tune(DATA, settings, 20, grid=grid)
+    rows = tune(DATA, settings, 20, grid=grid)
+    names = ("learning_rate", "batch_size", "epochs")
+    assert [{name: row[name] for name in names} for row in rows] == grid
+    assert {row["state"] for row in rows[1:]} == {"complete"}
+    winner = tuning.winning_settings(settings, rows, grid)
+    assert (winner.learning_rate, winner.epochs) == (0.1, 2), "no longer than the grid says"
+    assert tuning.tuning_lines(settings, rows, grid)[0].split()[3:] == ["rate", "batch"]
+    with pytest.raises(TrainingError, match="grid"):
+        tune(DATA, settings, 20, grid=grid[1:])
+    for word in ("rate", "rate=", "seed=1,2", "rats=1", "batch_size=0", "batch_size=a"):
+        with pytest.raises(TrainingError, match=word.split("=")[0].replace("_", ".")):
+            tuning.read_grid([word], settings)
+
+
 def test_the_command_trains_with_the_settings_that_won(fit, settings):
     change = {"learning_rate": 1e-5, "batch_size": 20, "mixup": 0.8, "label_smoothing": 0.5}
     change |= {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"}
@@ -243,6 +265,7 @@ def test_the_command_trains_with_the_settings_that_won(fit, settings):
     first = replace(fit.runs[0][0], name=settings.name)
     assert first == replace(settings, learning_rate=settings.rate())
     words = shlex.split(tuning.training_command(winner))
-    assert words[:3] == ["python3", "run.py", "train"]
-    options = emotion_model_training.build_parser().parse_args(["train", *words[3:]])
+    assert words[:4] == ["python3", "run.py", "train", "distill"]
+    assert winner.epochs == 40, "the usual ones, not the search's few"
+    options = emotion_model_training.build_parser().parse_args(words[3:])
     assert settings_from(options) == winner

@@ -171,6 +171,8 @@ def test_lines_for_the_terminal_tell_what_is_known(full_report):
         assert (text in full, text in bare) == (True, True)
     for text in ("voters", "60 images", "one crop"):
         assert (text in full, text in bare) == (True, False)
+    unknown = "\n".join(summary_lines(replace(result, copies_removed=False)))
+    assert ("also stand" in full, "also stand" in unknown) == (False, True)
     two = Evaluation(("a", "b"), np.array([0, 0]), np.array([[0.9, 0.1]] * 2))
     lines = summary_lines(replace(result, evaluation=two))
     assert not any("top-2" in line for line in lines)

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from narrow_networks import build_small
-from training_data import make_dataset, write_folder
+from training_data import encode, files_of, make_dataset, put, write_folder
 
 import emotion_model_training
 from emotion.model.keras import ModelFiles, load_keras_model
@@ -20,6 +20,7 @@ from emotion.model.runtime import load_model
 from emotion.training import commands, publishing
 from emotion.training.measuring.report import write_report
 from emotion.training.networks.architectures import ARCHITECTURES
+from emotion.training.settings import read_settings
 
 run = emotion_model_training.main
 FACES = make_dataset().split("test").images[..., None].astype(np.float32) / 255
@@ -62,7 +63,7 @@ def averaged(trained, members) -> Path:
 
 def command(folder: Path, *more: str) -> list[str]:
     where = f"--dataset={folder}/data --models={folder}/models --runs={folder}/runs --epochs=6"
-    return [*where.split(), "--batch-size=20", "--augmentation=none", *more]
+    return [*where.split(), "--batch-size=20", "--learning-rate=0.1", "--augmentation=none", *more]
 
 
 def full_disk(*arguments):
@@ -88,9 +89,20 @@ def test_writes_a_model_that_is_served_with_its_card_and_report(trained):
     assert (card["selection"]["epochs"], set(card["metrics"])) == (6, {"validation", "test"})
     assert card["calibration"]["temperature"] > 0
     report = stem.with_name("detection_model_report")
+    assert "--batch-size=20" in read_settings(report / "settings.toml")
     for name in ("report.html", "curves.png", "test/evaluation.json", "test/samples_wrong.png"):
         assert (report / name).exists()
     assert len((report / "history.csv").read_text().splitlines()) == 7
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(trained, tmp_path, capsys):
+    where = ["--models", f"{tmp_path}/models", "--runs", f"{tmp_path}/runs", "--limit", "20"]
+    assert run(command(trained, *where, "--dry-run", "--duplicates", "drop")) == 0
+    shown = capsys.readouterr().out
+    for word in ("175 images: at most 20", "parameters", "for 6 epochs", "MB so far", "kB in"):
+        assert word in shown
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
+    assert not list((tmp_path / "models").iterdir())
 
 
 def test_evaluate_repeats_the_figures_of_the_card(trained, tiny_model, capsys):
@@ -190,6 +202,54 @@ def test_a_worse_model_is_refused_and_published_where_that_is_wanted(trained, ca
     published = load_model(models / "another")
     np.testing.assert_allclose(published.predict(FACES), new.predict(FACES), atol=1e-6)
     assert published.card["name"] == "another"
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
+
+
+def test_visitors_faces_are_learned_and_the_better_model_is_kept(trained, tmp_path, capsys):
+    data, feedback = f"--dataset={trained}/data", tmp_path / "feedback"
+    where = [f"--runs={tmp_path}/runs", "--augmentation=none", "--batch-size=20"]
+    stem = tmp_path / "models" / "detection_model"
+    assert run([data, *where, f"--models={stem.parent}", "--epochs=1", "--learning-rate=1e-6"]) == 0
+    retrain = ["retrain", str(stem), data, f"--feedback={feedback}", *where]
+    assert run(retrain) == 0
+    assert "no faces" in capsys.readouterr().out
+    faces = make_dataset(train=7, validation=0, test=0)
+    put(feedback, {name.removeprefix("train/"): png for name, png in files_of(faces).items()})
+    weak, better = ["--learning-rate=1e-9", "--epochs=1"], ["--epochs=6", "--learning-rate=0.02"]
+    before = contents(stem.parent)
+    for more, word in ((weak, "not better"), (weak, "nothing new")):
+        assert run([*retrain, *more]) == 0
+        assert word in capsys.readouterr().out
+        assert contents(stem.parent) == before
+    put(feedback, {"happy/one_more.png": encode(faces.images[3] // 2)})
+    put(tmp_path / "runs/detection_model_retrained/detection_model", {"state.json": b"{}"})
+    assert run([*retrain, *better]) == 0
+    assert "Published" in capsys.readouterr().out
+    assert (stem.parent / "detection_model.previous.h5").read_bytes() == before[f"{stem.name}.h5"]
+    card = load_model(stem).card
+    assert card["dataset"]["images"]["train"] > 126
+    assert (
+        card["started_from"]["weights_sha256"]
+        == json.loads(before[f"{stem.name}.card.json"])["weights_sha256"]
+    )
+
+
+def test_a_start_that_fails_reads_no_data_and_leaves_no_folder(trained, tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text("epochs = 3\nweights = 'absent/model'\n")
+    where = ["--dataset", f"{trained}/data", f"--models={tmp_path}", f"--runs={tmp_path}/runs"]
+    for more, word in (
+        ([f"--settings={file}"], "absent"),
+        (["--weights=a.h5", "--architecture=mobilenetv2"], "a.h5"),
+        (["--weights=a.keras"], "convert"),
+        (["--log-to=mlflow"], "pip install mlflow"),
+    ):
+        assert run([*where, *more]) == 1
+        shown = capsys.readouterr()
+        assert word in shown.err
+        assert "Reading" not in shown.out
+    assert run([*where, f"--weights={trained}/models/detection_model", "--architecture=vgg"]) == 1
+    assert "architecture" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
 
 

@@ -131,7 +131,7 @@ def test_extra_photos_are_learned_from_as_votes_alone(tmp_path, voted, astronaut
         votes=str(voted[1]),
         runs=str(tmp_path / "runs"),
         validation_share=0.3,
-        keep_duplicates=True,
+        duplicates="keep-leaks",
         teacher_share=0.5,
     )
     plain, _ = make_splits(read_datasets(settings), settings)
@@ -150,6 +150,25 @@ def test_extra_photos_are_learned_from_as_votes_alone(tmp_path, voted, astronaut
     assert dataset.votes[-1].tolist() == EYE[happy].tolist()
     with pytest.raises(DatasetError, match="absent"):
         make_splits(plain, replace(settings, extra_photos=(str(tmp_path / "absent"),)))
+
+
+def test_many_unreadable_files_stop_unless_told(tmp_path, read):
+    root = write_classes(tmp_path / "ck")  # 32 images
+    put(root, {f"happy/{number}.png": b"x" for number in range(2)})
+    with pytest.raises(DatasetError, match=r"ck .* 2 of 34 .*\(5\.9%\), .*--unreadable-share"):
+        read(root)
+    assert len(read(root, unreadable_share=0.06)) == 32
+    put(root, {"happy/0.png": (root / "happy/S000_001_00000000.png").read_bytes()})
+    assert len(read(root).unreadable) == 1
+
+
+def test_a_limit_draws_as_many_of_each_class_in_each_split_by_the_seed(tmp_path, read):
+    path = write_csv(tmp_path / "fer2013.csv", make_dataset(train=42, validation=0, test=10))
+    first, same, other = (read(path, limit=2, seed=seed) for seed in (1, 1, 2))
+    assert [len(first.split(name)) for name in ("train", "test")] == [14, 10]
+    assert np.bincount(first.split("train").labels).tolist() == [2] * 7
+    assert first.names.tolist() == same.names.tolist() != other.names.tolist()
+    assert "24 of 52 images" in first.notes[0]
 
 
 def with_names(*class_names: str, votes=None) -> Dataset:

@@ -50,6 +50,51 @@ def test_names_of_splits_and_images_beside_them(tmp_path):
     assert "4 images" in loaded.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("folders", "classes", "word"),
+    [
+        ("0 1 2 3 4 5 6", "angry disgust fear happy sad surprise neutral", "FER2013"),
+        ("1 2 3 4 5 6 7", "surprise fear disgust happy sad angry neutral", "RAF-DB"),
+        ("0 1 7", "0 1 7", "numbers"),
+        ("Happiness happy sadness", "happy happy sadness", "happiness, happy"),
+    ],
+)
+def test_numbered_folders_and_folders_that_mean_the_same(tmp_path, folders, classes, word):
+    put(tmp_path, {f"train/{folder}/1.png": GREY for folder in folders.split()})
+    loaded = read_layout(tmp_path)
+    assert [loaded.class_names[label] for label in loaded.labels] == classes.split()
+    assert word in loaded.notes[0]
+
+
+def test_a_csv_in_a_zip_and_one_without_usage(tmp_path):
+    table = write_csv(tmp_path / "fer2013.csv", SMALL)
+    plain = tmp_path / "train.csv"
+    lines = table.read_text().splitlines()
+    plain.write_text("\n".join(line[: line.rindex(",")] for line in lines))
+    loaded = read_layout(plain)
+    assert (set(loaded.splits), len(loaded), loaded.unreadable) == ({""}, 56, ())
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__MACOSX/fer2013.csv", table.read_bytes())
+        archive.writestr("test.csv", "pixels\n1 2")
+        archive.write(plain, "train.csv")
+    np.testing.assert_array_equal(read_layout(path).images, SMALL.images)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(table, "data/fer2013.csv")
+    loaded = read_layout(path)
+    assert (loaded.splits.tolist(), loaded.names[0]) == (SMALL.splits.tolist(), "fer2013.csv row 2")
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x03\x04") + 5000] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match="damaged"):
+        read_layout(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a.csv", "b.csv"):
+            archive.write(table, name)
+    with pytest.raises(DatasetError, match=r"a\.csv, b\.csv"):
+        read_layout(path)
+
+
 def test_people_come_from_file_names(tmp_path):
     root = write_classes(tmp_path / "ck")
     people = {f"S{person:03d}" for person in range(8)}
@@ -83,7 +128,7 @@ def test_images_are_read_as_in_the_app_and_not_stretched(tmp_path, astronaut):
         photo = decode_image(kinds[name])
         height, width = photo.shape[:2]
         side = min(height, width)
-        served = crop_face(photo, ((width - side) // 2, (height - side) // 2, side, side))
+        served = crop_face(photo, ((width - side) // 2, (height - side) // 2, side, side), margin=0)
         np.testing.assert_allclose(image, np.rint(served[..., 0] * 255), atol=1, err_msg=name)
     np.testing.assert_array_equal(loaded.images[3], SMALL.images[0][::-1, ::-1])
 

@@ -165,7 +165,7 @@ def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
     for number in range(0, 140, 10):
         dataset.images[number] = as_jpeg(dataset.images[140 + number // 10])
     expected = hold_out_validation(dataset, 0.1, 2).split("validation")
-    kept, leaks = make_splits(dataset, TrainingSettings(keep_duplicates=True))
+    kept, leaks = make_splits(dataset, TrainingSettings(duplicates="keep-leaks"))
     assert (leaks, len(kept), kept.twins.sum()) == (Leaks(0, 14, kept=True), 154, 14)
     made, leaks = make_splits(dataset, TrainingSettings(validation_share=0.1, seed=2))
     copied = np.isin(hash_images(expected.images), hash_images(dataset.images[0:140:10]))
@@ -175,8 +175,11 @@ def test_the_pipeline_holds_out_before_it_removes_what_is_nearly_identical():
 
 
 WITHOUT_HAPPY = make_dataset(140, 0, 35).where(np.arange(175) % 7 + 7 * (np.arange(175) > 139) != 3)
+COPIED = smooth_dataset(70, 14, 0)
+COPIED.images[3:70:14], COPIED.images[10:70:14] = COPIED.images[73], COPIED.images[80]  # of happy
 TOO_LITTLE = {
-    "class": (WITHOUT_HAPPY, {}, "none of happy"),
+    "class": (WITHOUT_HAPPY, {}, "none of happy .the data"),
+    "class that is removed": (COPIED, {}, "none of happy .all .* removed"),
     "person": (people_dataset(1), {}, "two people"),
     "people": (people_dataset(3), {"fold": 1}, "5 people for 5 parts; received 3"),
     "classes": (unsplit(7), {"fold": 1}, "as many images as parts"),
@@ -188,8 +191,31 @@ TOO_LITTLE = {
 @pytest.mark.parametrize("case", TOO_LITTLE, ids=str)
 def test_too_little_to_split(case):
     dataset, settings, message = TOO_LITTLE[case]
-    with pytest.raises(DatasetError, match=f"^.*({message}).*$"):
+    with pytest.raises(DatasetError, match=f"^.*({message}).*$") as told:
         make_splits(dataset, TrainingSettings(**settings))
+    assert "--seed" not in str(told.value)
+
+
+def test_another_seed_is_advised_where_a_class_was_drawn_for_other_splits():
+    dataset = people_dataset()
+    alone = dataset.where((dataset.labels != 3) | (dataset.groups == "S003"))
+    folds = range(1, 6)  # one of which tests on S003
+    (fold,) = [n for n in folds if "S003" in choose_fold(alone, 5, n, 7).split("test").groups]
+    with pytest.raises(DatasetError, match=r"happy .* --seed"):
+        make_splits(alone, TrainingSettings(fold=fold))
+
+
+def test_copies_within_training_are_counted():
+    dataset = make_dataset(140, 0, 14)
+    dataset.images[7:21:7] = dataset.images[0]
+    dataset.images[1] = dataset.images[2]
+    for duplicates, word in (("keep", "with --duplicates drop"), ("drop", "(each picture")):
+        settings = TrainingSettings(duplicates=duplicates, seed=1)
+        split, leaks = make_splits(dataset, settings)
+        assert len(split) == 154
+        assert leaks.copies.startswith("3 training images")
+        assert "; 1 picture " in leaks.copies
+        assert word in leaks.copies
 
 
 def test_rare_classes_and_images_without_a_person_are_no_obstacle(monkeypatch):

@@ -31,6 +31,9 @@ def test_the_networks_that_there_are():
         assert (backbone_of(network) is not None) == (architecture in TRANSFER_NETWORKS)
         depthwise = any(isinstance(layer, DEPTHWISE) for layer in network._flatten_layers())
         assert depthwise == (architecture in DEPTHWISE_NETWORKS)
+    network = build_network("sequential", 7, blocks=2, filters=4)
+    kernels = [layer.filters for layer in network.layers if hasattr(layer, "filters")]
+    assert kernels == [4, 4, 8, 8]
     network = build_network("se_cnn", 7)  # the shipped model is such a network
     shipped = json.loads(SHIPPED.with_suffix(".json").read_text())["config"]["layers"]
     ours = [type(layer).__name__ for layer in network.layers]
@@ -39,7 +42,9 @@ def test_the_networks_that_there_are():
 
 
 # the others have no kind of layer that these have not
-@pytest.mark.parametrize("architecture", ["se_cnn", "mini_xception", "vgg16", "mobilenetv2"])
+@pytest.mark.parametrize(
+    "architecture", ["se_cnn", "sequential", "mini_xception", "vgg16", "mobilenetv2"]
+)
 def test_obeys_the_contract(architecture, tmp_path):
     network = build_narrow(build_network, architecture, 3, True)
     settle(network, FACES)

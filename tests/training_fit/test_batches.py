@@ -181,13 +181,27 @@ def test_votes_as_targets():
     for votes_as, expected in (
         ("majority", [[1, 0], [0, 0]]),
         ("distribution", [[0.5, 0.5], [0.5, 0.5]]),
-        ("blend", [[0.875, 0.125], [0.125, 0.125]]),
+        ("blend", [[0.75, 0.25], [0.25, 0.25]]),
     ):
-        settings = replace(PLAIN, votes_as=votes_as, blend=0.25)
+        settings = replace(PLAIN, votes_as=votes_as)
         (values,) = build_targets(with_votes(), settings).values
         np.testing.assert_allclose(values[:2][:, [0, 6]], expected)
         np.testing.assert_array_equal(values[2], EYE[2], "no vote: the label")
         np.testing.assert_allclose(values.sum(axis=1), 1)
+
+
+def test_copies_are_learned_once_with_the_mean_of_labels_and_votes():
+    data = with_votes()
+    data.images[2] = data.images[0]
+    data = data.where(np.array([1, 0, 2, 0]))  # twice class 0 with votes, once class 2 without
+    merged, learned = targets.merge_copies(data, build_targets(data, PLAIN))
+    labels, votes = learned.values
+    order = np.argsort(-merged.labels)
+    assert merged.labels[order].tolist() == [1, 0]
+    np.testing.assert_array_equal(merged.images[order], data.images[:2])
+    np.testing.assert_allclose(labels[order], [EYE[1], (2 * EYE[0] + EYE[2]) / 3], rtol=1e-6)
+    np.testing.assert_allclose(votes[order], data.votes[:2], rtol=1e-6)
+    assert [weights.tolist() for weights in learned.weights] == [[1, 1], [1, 1]]
 
 
 def test_votes_as_second_head_and_teachers_of_both():

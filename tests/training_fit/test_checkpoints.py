@@ -1,6 +1,8 @@
 import errno
 import io
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,7 +15,7 @@ from emotion.progress import progress_bar
 from emotion.training.fitting import checkpoints
 from emotion.training.fitting.checkpoints import STATE_FILE, Checkpoint, take_over_finished_run
 from emotion.training.fitting.progress import TAGS, epoch_bar, epoch_line, event_writer
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import LOGGERS, SETTINGS_FILE, TrainingSettings, read_settings
 
 DATA = make_dataset()
 
@@ -32,6 +34,7 @@ def keep(checkpoint: Checkpoint, accuracy: float, loss: float = 1.0) -> None:
 def opened(settings: TrainingSettings, *accuracies: float) -> Checkpoint:
     """Return the checkpoint of a run after epochs with such validation accuracies."""
     checkpoint = Checkpoint(DATA, settings)
+    checkpoint.read(may_extend=True)
     checkpoint.open()
     for accuracy in accuracies:
         keep(checkpoint, accuracy)
@@ -45,7 +48,7 @@ def loaded(checkpoint: Checkpoint, key: str) -> set[float]:
 
 
 def names(checkpoint: Checkpoint) -> list[str]:
-    return sorted(path.name for path in checkpoint.folder.iterdir())
+    return sorted(path.name for path in checkpoint.folder.iterdir() if path.name != SETTINGS_FILE)
 
 
 def test_keeps_the_last_state_and_the_best_weights_until_it_has_waited_enough(settings):
@@ -104,10 +107,15 @@ def test_another_run_is_refused(settings):
         with pytest.raises(TrainingError, match=message):
             opened(replace(settings, **change))
     with pytest.raises(TrainingError, match="other data"):
-        Checkpoint(make_dataset(train=70), settings).open()
+        Checkpoint(make_dataset(train=70), settings).read()
     # these shape nothing
     moved = replace(settings, patience=9, tensorboard="logs", models="m", overwrite=True)
     assert len(opened(moved).history) == 1
+    longer = opened(replace(settings, epochs=9), 0.2)
+    assert len(longer.history) == 2
+    assert "--epochs=9" in read_settings(longer.folder / SETTINGS_FILE)
+    with pytest.raises(TrainingError, match="epochs 9; received 5"):
+        opened(settings)
     plateau = replace(settings, schedule="plateau", name="plateau")
     opened(plateau, 0.3)
     with pytest.raises(TrainingError, match="patience 2; received 9"):
@@ -196,6 +204,29 @@ def test_tensorboard_reads_every_figure_once_also_after_a_kill(tmp_path, kept):
     for tag in TAGS.values():
         found = [(event.step, event.tensor_proto.float_val[0]) for event in read.Tensors(tag)]
         assert found == [(epoch, pytest.approx(epoch / 10)) for epoch in (1, 2, 3)]
+
+
+def test_services_get_settings_and_every_epoch(monkeypatch):
+    told = []
+    stand_in = SimpleNamespace(
+        end_run=lambda: None,
+        start_run=lambda run_name: told.append(run_name),
+        log_params=lambda values: told.append(values["mixup"]),
+        log_metrics=lambda figures, step: told.append((step, *figures)),
+    )
+    stand_in.init = lambda name, config, reinit: (
+        told.extend([name, config["mixup"]]) or SimpleNamespace(log=stand_in.log_metrics)
+    )
+    row = dict.fromkeys(TAGS, 0.1) | {"epoch": 4}
+    for service in LOGGERS:
+        monkeypatch.setitem(sys.modules, service, stand_in)
+        settings = TrainingSettings(log_to=service, name="run", mixup=0.3)
+        event_writer(settings, [row])(row | {"epoch": 5})
+        assert told == ["run", 0.3, (4, *TAGS.values()), (5, *TAGS.values())]
+        told.clear()
+        monkeypatch.setitem(sys.modules, service, SimpleNamespace())
+        with pytest.raises(TrainingError, match=f"--log-to {service}"):
+            event_writer(settings, [])
 
 
 def test_a_file_is_no_folder_for_tensorboard(tmp_path):

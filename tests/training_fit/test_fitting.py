@@ -118,6 +118,7 @@ def test_backbone_learns_after_the_frozen_epochs(settings, monkeypatch):
 
     monkeypatch.setattr(checkpoints.Checkpoint, "keep", watch)
     change = BACKBONE_RUN | {"schedule": "constant", "frozen_epochs": 2, "warmup_epochs": 0}
+    change["learning_rate"] = 0.1
     result = fit(SMALL, replace(settings, **change), verbose=False)
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert np.abs(kernels[2] - kernels[1]).max() > 0

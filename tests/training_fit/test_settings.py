@@ -8,7 +8,15 @@ import pytest
 
 from emotion.errors import TrainingError
 from emotion.training.fitting import fitting
-from emotion.training.settings import ALL, TrainingSettings, add_flags, flag_of, settings_from
+from emotion.training.settings import (
+    ALL,
+    TrainingSettings,
+    add_flags,
+    flag_of,
+    read_settings,
+    settings_from,
+    write_settings,
+)
 
 SETTINGS = TrainingSettings(epochs=10, warmup_epochs=2, learning_rate=0.1, precision="float32")
 WHOLE = fitting.Stage(0, 10, 0.1)
@@ -29,6 +37,25 @@ def test_command_line_wins_over_the_card_and_the_card_over_the_table():
     assert settings == TrainingSettings(("a.csv", "b"), **expected)
 
 
+def test_a_file_of_settings_says_what_flags_do(tmp_path):
+    path, parser = tmp_path / "run.toml", argparse.ArgumentParser()
+    add_flags(parser, ALL)
+
+    def read(*flags):
+        return settings_from(parser.parse_args([*read_settings(path), *flags]))
+
+    settings = TrainingSettings(("a", "über"), mixup=1e-05, contempt=True, subject_pattern="-\\d")
+    write_settings(path, settings)
+    assert read() == settings
+    assert read("--mixup", "0", "--dataset", "b") == replace(settings, mixup=0.0, dataset=("b",))
+    path.write_text("batch-size = 64\nmixup = 1\ndataset = 'x'\ncontempt = false")
+    assert read() == TrainingSettings(("x",), batch_size=64, mixup=1.0)
+    path.write_text("epochs: 1")
+    for wrong in (path, tmp_path / "absent"):
+        with pytest.raises(TrainingError, match=f"batch_size = 64.*{wrong.name}"):
+            read_settings(wrong)
+
+
 def test_values_out_of_range():
     for name, value in {
         "epochs": 0,
@@ -36,9 +63,9 @@ def test_values_out_of_range():
         "folds": 1,
         "subject_pattern": "(",
         "dataset": (),
-        "blend": 1.5,
+        "blocks": 6,
         "averaging": 1.0,
-        "teacher_temperature": 0.0,
+        "fine_tuning_rate": 0.0,
         "architecture": "vgg19",
         "smallest_side": 30,
         "mixup": -1.0,
@@ -54,15 +81,19 @@ def test_what_follows_from_other_settings(monkeypatch, tmp_path):
         ({"optimizer": "adam", "architecture": "vgg16"}, 0.001, "imagenet"),
         ({"learning_rate": 0.02, "architecture": "vgg16", "weights": "none"}, 0.02, "none"),
         ({"weights": "models/x"}, 0.1, "models/x"),
+        ({"batch_size": 32}, 0.025, "none"),
+        ({"batch_size": 256}, 0.1, "none"),
+        ({"batch_size": 32, "optimizer": "adam"}, 0.0005, "none"),
     ):
         settings = TrainingSettings(**change)
-        assert (settings.rate(), settings.starting_weights()) == (rate, weights)
+        assert (round(settings.rate(), 9), settings.starting_weights()) == (rate, weights)
     described = tmp_path / "cpuinfo"
     monkeypatch.setattr("emotion.training.settings.CPU_DESCRIPTION", described)
     assert TrainingSettings().resolved_precision() == "float32", "not Linux"
     for text, auto in (("sse avx512_bf16", "mixed_bfloat16"), ("sse avx2", "float32")):
         described.write_text(f"flags: {text}")
         assert TrainingSettings().resolved_precision() == auto
+        assert TrainingSettings(architecture="mini_xception").resolved_precision() == "float32"
         assert TrainingSettings(precision="float32").resolved_precision() == "float32"
 
 

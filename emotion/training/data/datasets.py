@@ -17,6 +17,7 @@ import numpy as np
 from emotion.errors import DatasetError
 from emotion.files import whole_file
 from emotion.labels import common_name
+from emotion.text import share
 from emotion.training.data.dataset import COLUMNS, Dataset
 from emotion.training.data.layouts import (
     FEEDBACK_FOLDER,
@@ -24,10 +25,10 @@ from emotion.training.data.layouts import (
     read_layout,
     resolve_dataset,
 )
-from emotion.training.data.votes import apply_votes, as_shares
+from emotion.training.data.votes import apply_votes, as_shares, csv_rows
 from emotion.training.settings import TrainingSettings
 
-CACHE_VERSION = 1  # to be raised whenever an image would be read differently or `Dataset` changes
+CACHE_VERSION = 2  # to be raised whenever an image would be read differently or `Dataset` changes
 
 
 def read_datasets(settings: TrainingSettings) -> Dataset:
@@ -35,20 +36,30 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
     options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
     try:
         paths = [resolve_dataset(Path(path)) for path in settings.dataset]
-        tables = [place for place, path in enumerate(paths) if path.suffix.lower() == ".csv"]
-        if (settings.votes or settings.contempt) and not (settings.votes and len(tables) == 1):
-            raise DatasetError(
-                "expected fer2013.csv once, with its --votes, where votes or contempt are wanted; "
-                f"received {', '.join(path.name for path in paths)}"
-            )
         cache = Path(settings.runs) / ".cache"
         datasets = [read_cached(cache, path, options) for path in paths]
     except OSError as error:
         raise DatasetError(f"expected datasets that can be read; received: {error}") from error
+    tables = [place for place, data in enumerate(datasets) if csv_rows(data.names[:1])[0] >= 0]
+    if (settings.votes or settings.contempt) and not (settings.votes and len(tables) == 1):
+        raise DatasetError(
+            "expected fer2013.csv once, with its --votes, where votes or contempt are wanted; "
+            f"received {', '.join(path.name for path in paths)}"
+        )
+    for data, path in zip(datasets, paths, strict=True):
+        skipped = len(data.unreadable)
+        if skipped > settings.unreadable_share * (skipped + len(data)):
+            raise DatasetError(
+                f"expected {path.name} with at most {share(settings.unreadable_share)} unreadable; "
+                f"received {unreadable_words(data)}, such as {data.unreadable[0]}: mend them, or "
+                "leave them out with a higher --unreadable-share"
+            )
     for place in tables if settings.votes else ():
         votes = Path(settings.votes)
         datasets[place] = apply_votes(datasets[place], votes, settings.votes_as, settings.contempt)
     dataset = datasets[0] if len(datasets) == 1 else _put_together(datasets, paths)
+    if settings.limit:
+        dataset = limit_images(dataset, settings.limit, settings.seed)
     without_person = dataset.names[dataset.groups == ""]
     if not settings.subject_pattern or not len(without_person):
         return dataset
@@ -59,6 +70,23 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
             f"received none on {words}"
         )
     return dataset.noting(f"The person is not known on {words}")
+
+
+def unreadable_words(dataset: Dataset) -> str:
+    """Return how much of a dataset was skipped: "244 of 1,466 files or rows (16.6%)"."""
+    skipped, total = len(dataset.unreadable), len(dataset.unreadable) + len(dataset)
+    return f"{skipped:,} of {total:,} files or rows ({share(skipped / total, 1)})"
+
+
+def limit_images(dataset: Dataset, limit: int, seed: int) -> Dataset:
+    """Return at most `limit` images of each class in each split, drawn by `seed`, with a note."""
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    columns = [dataset.splits, dataset.labels.astype(str)]
+    _, kinds = np.unique(columns, axis=1, return_inverse=True)
+    chosen = [order[kinds[order] == kind][:limit] for kind in range(kinds.max() + 1)]
+    limited = dataset.where(np.sort(np.concatenate(chosen)))
+    words = f"{limit:,} of each class in each split, by --limit"
+    return limited.noting(f"{len(limited):,} of {len(dataset):,} images: at most {words}")
 
 
 def read_cached(folder: Path, source: Path, options: dict) -> Dataset:

@@ -143,11 +143,11 @@ def findings(seen: dict) -> list[Finding]:
         say("fine", "No two images are identical.")
     if seen["spanning"]:
         images = f"{counted(seen['leaked_images'], 'image')} that are also in a test split"
-        words = f"Training leaves out {images} (--keep-duplicates keeps them)."
+        words = f"Training leaves out {images} (--duplicates keep-leaks keeps them)."
         say("warning", f"{spanning} are in training and in a test split.", words)
     if seen["conflicting"]:
         images = f"{sum(map(len, seen['conflicting'])):,} images"
-        words = "Training learns all of their labels; conflicts.csv names them."
+        words = "Training learns all of them (--duplicates drop: their mean); see conflicts.csv."
         say("warning", f"{conflicting} with conflicting labels ({images}).", words)
     if similar := seen["similar_images"]:
         images = f"{counted(similar, 'training image')} nearly the same as a test image"
@@ -165,7 +165,9 @@ def findings(seen: dict) -> list[Finding]:
         say("note", f"{counted(oblong, 'image')} not square.", words)
     if seen["unreadable"]:
         words = "They are skipped; unreadable.csv names each with its reason."
-        say("warning", f"{counted(len(seen['unreadable']), 'file')} could not be read.", words)
+        count = len(seen["unreadable"])
+        part = share(count / (count + seen["images"]), 1)
+        say("warning", f"{counted(count, 'file')} could not be read ({part}).", words)
     else:
         say("fine", "Everything could be read.")
     if not set(counts) & set(TEST_SPLITS):

@@ -1,18 +1,22 @@
 """The layouts in which labelled faces come on a disk; each becomes one `Dataset`.
 
-A layout is a folder or a .zip of `<split>/<class>/<image>` or of `<class>/<image>`, or fer2013.csv.
+A layout is a folder or a .zip of `<split>/<class>/<image>` or of `<class>/<image>`, or fer2013.csv,
+which may be in a .zip, too.
 """
 
 import os
 import re
 import stat
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -24,7 +28,7 @@ from emotion.errors import DatasetError, ImageError
 from emotion.images.decoding import decode_image
 from emotion.images.folders import PHOTO_SUFFIXES
 from emotion.images.guards import DEFAULT_LIMITS
-from emotion.labels import EMOTIONS, FER2013_CODES
+from emotion.labels import EMOTIONS, FER2013_CODES, RAF_DB_CODES, common_name
 from emotion.text import counted
 from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 
@@ -35,7 +39,11 @@ FOLDER_SPLITS = {
     **dict.fromkeys(("privatetest", "private_test"), "private_test"),
 }
 CSV_SPLITS = {"Training": "train", "PublicTest": "test", "PrivateTest": "private_test"}
-CSV_COLUMNS = ("emotion", "pixels", "Usage")
+CSV_COLUMNS = ("emotion", "pixels", "Usage")  # the last may be missing: then it brings no split
+NUMBERED_FOLDERS = {  # dataset -> number -> class
+    "FER2013": {str(code): name for code, name in enumerate(FER2013_CODES)},
+    "RAF-DB": {str(code): name for code, name in enumerate(RAF_DB_CODES, start=1)},
+}
 LABELS = {str(code): EMOTIONS.index(name) for code, name in enumerate(FER2013_CODES)}
 GREY_VALUES = {str(value) for value in range(256)}
 # The web app keeps the faces that visitors gave in this folder beside the data. It is a dataset of
@@ -85,17 +93,13 @@ def read_layout(path: Path, crop_faces=False, subject_pattern="") -> Dataset:
     if path.is_dir():
         dataset = _read_images(path, _files_below(path), detector)
     elif path.suffix.lower() == ".zip":
-        with _open_zip(path) as files:
-            dataset = _read_images(path, files, detector)
+        with _open_zip(path) as (files, open_entry):
+            if table := _find_csv(path, files[0], open_entry):
+                dataset = _read_csv(path / table, partial(open_entry, table), detector)
+            else:
+                dataset = _read_images(path, files, detector)
     else:
-        dataset = _read_csv(path)
-        if crop_faces:
-            faces = dict(zip(dataset.names, dataset.images, strict=True))
-            images, found, failed = _try_each(
-                lambda name: _frame(faces[name], detector), list(faces), path
-            )
-            dataset = replace(dataset, unreadable=(*dataset.unreadable, *failed))
-            dataset = replace(dataset.where(found), images=np.stack(images))
+        dataset = _read_csv(path, partial(path.open, "rb"), detector)
     return replace(dataset, groups=_find_subjects(dataset.names, subject_pattern))
 
 
@@ -135,8 +139,8 @@ def _files_below(root: Path) -> _Files:
 
 
 @contextmanager
-def _open_zip(path: Path) -> Iterator[_Files]:
-    """Open a .zip; nothing in it is ever extracted to the disk."""
+def _open_zip(path: Path) -> Iterator[tuple[_Files, Callable[[str], IO[bytes]]]]:
+    """Open a .zip and give what opens a file in it; nothing is ever extracted to the disk."""
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # a damaged directory makes zipfile raise almost any kind
@@ -164,7 +168,10 @@ def _open_zip(path: Path) -> Iterator[_Files]:
             except Exception as error:  # zipfile, zlib, bz2 and lzma raise kinds of their own
                 raise ImageError(f"expected a whole file; it is damaged ({error})") from error
 
-        yield sorted(entries), read, skipped
+        try:
+            yield (sorted(entries), read, skipped), lambda name: archive.open(entries[name])
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DatasetError(f"expected a whole .zip; {path} is damaged ({error})") from error
 
 
 def _check_bytes(size: int) -> None:
@@ -190,8 +197,9 @@ def _read_images(source: Path, files: _Files, detector: FaceDetector | None) -> 
     decoded, found, failed = _try_each(decode, list(splits), source)
     images, sizes_wh = zip(*decoded, strict=True)
     kept = np.array(list(splits))[found]
-    classes = [name.split("/")[-2].lower() for name in kept]
-    class_names, labels = np.unique(classes, return_inverse=True)
+    folders = [name.split("/")[-2].lower() for name in kept]
+    class_of, note = _name_classes(set(folders))
+    class_names, labels = np.unique([class_of[name] for name in folders], return_inverse=True)
     return Dataset(
         images=np.stack(images),
         labels=labels.astype(np.int64),
@@ -200,22 +208,60 @@ def _read_images(source: Path, files: _Files, detector: FaceDetector | None) -> 
         unreadable=(*skipped, *failed),
         names=kept,
         sizes_wh=np.array(sizes_wh, dtype=np.int32),
-        notes=notes,
+        notes=(*notes, *filter(None, [note])),
     )
 
 
-def _read_csv(path: Path) -> Dataset:
+def _name_classes(folders: set[str]) -> tuple[dict[str, str], str]:
+    """Return the class of each folder, where numbers get names and synonyms one, and a note."""
+    for dataset, names in NUMBERED_FOLDERS.items():
+        if folders == set(names):
+            meant = ", ".join(map(" ".join, names.items()))
+            return names, f"Numbers read as in {dataset} ({meant}): rename folders that differ"
+    common = {name: common_name(name) for name in folders}
+    count = Counter(common.values())
+    same = sorted(name for name in folders if count[common[name]] > 1)
+    note = f"Folders that mean the same are one class: {', '.join(same)}" if same else ""
+    if all(map(str.isdecimal, folders)):
+        note = "The classes have numbers for names: rename the folders to what the faces show"
+    return {name: common[name] if name in same else name for name in folders}, note
+
+
+def _find_csv(path: Path, names: list[str], open_entry: Callable[[str], IO[bytes]]) -> str:
+    """Return the csv of images in a .zip without image files, rather one with a Usage, or ""."""
+    with_images = any(name.lower().endswith(PHOTO_SUFFIXES) for name in names)
+    heads = {}
+    for name in names if not with_images else ():
+        if name.lower().endswith(".csv") and all(map(_is_visible, name.split("/"))):
+            with open_entry(name) as file:
+                heads[name] = _read_head(file)
+    tables = [name for name, head in heads.items() if {*CSV_COLUMNS[:2]}.issubset(head)]
+    tables = [name for name in tables if CSV_COLUMNS[2] in heads[name]] or tables
+    if len(tables) > 1:
+        received = f"received {', '.join(tables)}: unpack it and name one"
+        raise DatasetError(f"expected one csv of images in {path}; {received}")
+    return tables[0] if tables else ""
+
+
+def _read_head(file: IO[bytes]) -> list[str]:
+    header = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()
+    return [name.strip(' "') for name in header.split(",")]
+
+
+def _read_csv(
+    path: Path, open_csv: Callable[[], IO[bytes]], detector: FaceDetector | None
+) -> Dataset:
     """Read fer2013.csv (Goodfellow et al. 2013); bad rows are skipped, but not all of them."""
     found, unreadable = [], []
-    with path.open("rb") as file:
-        header = file.readline(10_000).decode("utf-8-sig", errors="replace").strip()
-        head = [name.strip(' "') for name in header.split(",")]
-        if not set(CSV_COLUMNS).issubset(head):
+    with open_csv() as file:
+        head = _read_head(file)
+        if not {*CSV_COLUMNS[:2]}.issubset(head):
             raise DatasetError(
                 f"expected the columns {', '.join(CSV_COLUMNS)} in {path}; "
                 f"received {', '.join(head)[:200] or 'an empty first line'}"
             )
-        columns = [head.index(name) for name in CSV_COLUMNS]
+        split_of = CSV_SPLITS if CSV_COLUMNS[2] in head else {"": ""}
+        columns = [head.index(name) if name in head else len(head) for name in CSV_COLUMNS]
         for number, line in enumerate(filter(bytes.strip, file), start=2):
             fields = [field.strip(b' "\r\n') for field in line.split(b",")]
             code, pixels, usage = (fields[c] if c < len(fields) else b"" for c in columns)
@@ -226,9 +272,9 @@ def _read_csv(path: Path) -> Dataset:
             except ValueError:
                 image = np.empty(0)
             is_image = image.size == IMAGE_SIDE**2 and image.min() >= 0 and image.max() <= 255
-            if is_image and code in LABELS and usage in CSV_SPLITS:
+            if is_image and code in LABELS and usage in split_of:
                 image = image.astype(np.uint8).reshape(IMAGE_SIDE, IMAGE_SIDE)
-                found.append((image, LABELS[code], CSV_SPLITS[usage], name))
+                found.append((image, LABELS[code], split_of[usage], name))
                 continue
             values = pixels.decode(errors="replace").split()
             bad = [value for value in values if value not in GREY_VALUES]
@@ -242,7 +288,7 @@ def _read_csv(path: Path) -> Dataset:
         reason = f"none can be used ({unreadable[0]})" if unreadable else "there is only a header"
         raise DatasetError(f"expected rows of pixels in {path}; {reason}")
     images, labels, splits, names = zip(*found, strict=True)
-    return Dataset(
+    dataset = Dataset(
         images=np.stack(images),
         labels=np.array(labels, dtype=np.int64),
         splits=np.array(splits, dtype="U16"),
@@ -251,6 +297,12 @@ def _read_csv(path: Path) -> Dataset:
         names=np.array(names),
         sizes_wh=np.full((len(names), 2), IMAGE_SIDE, dtype=np.int32),
     )
+    if not detector:
+        return dataset
+    faces = dict(zip(names, images, strict=True))
+    images, kept, failed = _try_each(lambda name: _frame(faces[name], detector), names, path)
+    dataset = replace(dataset, unreadable=(*unreadable, *failed))
+    return replace(dataset.where(kept), images=np.stack(images))
 
 
 def _frame(photo: np.ndarray, detector: FaceDetector | None) -> np.ndarray:

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from emotion.errors import DatasetError
+from emotion.text import counted
 from emotion.training.data.dataset import IMAGE_SIDE, TEST_SPLITS, Dataset
 from emotion.training.data.datasets import with_extra_photos
 from emotion.training.settings import TrainingSettings
@@ -36,6 +37,7 @@ class Leaks:
     similar: int  # those that are the same picture as a test image, stored or cut otherwise
     in_validation: int = 0  # training images that are the same picture as a validation image
     kept: bool = False  # they were left where they are, on the user's wish
+    copies: str = ""  # a note on pictures that stand in training several times
 
 
 def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, Leaks]:
@@ -43,7 +45,8 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
 
     Test images are those of `settings.fold`, else those the data brings, else a share held out.
     """
-    learned = dataset.labels[np.isin(dataset.splits, ("train", ""))]
+    pool = "train validation test".split() if settings.fold else ["train"]
+    learned = dataset.labels[np.isin(dataset.splits, [*pool, ""])]
     names = [dataset.class_names[label] for label in np.unique(learned)]
     if len(names) < 2:
         raise DatasetError(
@@ -54,16 +57,31 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
         dataset = choose_fold(dataset, settings.folds, settings.fold, settings.seed)
     else:
         dataset = hold_out_test(dataset, settings.test_share, settings.seed)
-    dataset, leaks = remove_leaks(
-        dataset, settings.keep_duplicates, settings.validation_share, settings.seed
-    )
-    missing = np.setdiff1d(dataset.labels, dataset.split("train").labels)
-    if len(missing):
-        names = ", ".join(dataset.class_names[label] for label in missing)
-        advice = "they are all in other splits, so give more of them, or another --seed"
-        raise DatasetError(
-            f"expected training images of all classes, not none of {names}: {advice}"
-        )
+    left, brings_validation = dataset.split("train").labels, "validation" in dataset.splits
+    keep = settings.duplicates == "keep-leaks"
+    dataset, leaks = remove_leaks(dataset, keep, settings.validation_share, settings.seed)
+    training, missing = dataset.split("train"), {}
+    held_out = [] if brings_validation else dataset.split("validation").labels
+    for label in np.union1d(dataset.labels, learned):
+        if label not in training.labels:
+            why = "all of them also stand in another split and were removed from training"
+            if label not in learned:
+                why = "the data has none outside of its other splits"
+            elif label in held_out or label not in left:
+                why = "all were drawn for other splits: give more of them, or another --seed"
+            missing.setdefault(why, []).append(dataset.class_names[label])
+    if missing:
+        reasons = "; ".join(f"none of {', '.join(missing[why])} ({why})" for why in missing)
+        raise DatasetError(f"expected training images of all classes; received {reasons}")
+    pictures, places = np.unique(hash_images(training.images), return_inverse=True)
+    if copies := len(training) - len(pictures):
+        pairs = np.unique(np.stack([places, training.labels]), axis=1)
+        several = np.count_nonzero(np.bincount(pairs[0]) > 1)
+        words = "training image is an exact copy", "training images are exact copies"
+        note = f"{counted(copies, *words)}; {counted(several, 'picture')} with conflicting labels"
+        how = "each picture is learned once, with the mean of its labels"
+        how = how if settings.duplicates == "drop" else f"with --duplicates drop, {how}"
+        leaks = replace(leaks, copies=f"{note} ({how})")
     return with_extra_photos(dataset, settings), leaks
 
 

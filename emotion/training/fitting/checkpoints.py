@@ -14,7 +14,7 @@ import numpy as np
 from emotion.errors import TrainingError
 from emotion.files import whole_file, write_json
 from emotion.training.data.dataset import Dataset
-from emotion.training.settings import TrainingSettings
+from emotion.training.settings import SETTINGS_FILE, TrainingSettings, write_settings
 
 STATE_FILE = "state.json"
 
@@ -33,7 +33,8 @@ class Checkpoint:
         self.history: list[dict] = []
         self.files: dict[str, str] = {}
 
-    def open(self) -> None:  # the folder is made where there is none
+    def open(self) -> None:
+        """Make the folder where there is none."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(".part-*"):
@@ -41,10 +42,12 @@ class Checkpoint:
         except OSError as error:
             received = f"{self.folder}: {error.strerror}"
             raise TrainingError(f"expected a folder for checkpoints; {received}") from error
-        self.read()
 
-    def read(self) -> None:
-        """Read how far the run in the folder came, if there is one; it must be of the same data."""
+    def read(self, may_extend: bool = False) -> None:
+        """Read how far the run in the folder came, if there is one; it must be of the same data.
+
+        With `may_extend` it may have been begun with fewer epochs.
+        """
         path = self.folder / STATE_FILE
         if not path.exists():
             return
@@ -53,6 +56,8 @@ class Checkpoint:
             state = json.loads(path.read_text(encoding="utf-8"))
             files, identity, history = (state[key] for key in ("files", "identity", "history"))
             before = dict(identity)
+            if may_extend and before["epochs"] < self.identity["epochs"]:
+                before["epochs"] = self.identity["epochs"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrainingError(
                 f"expected the state of an unfinished run in {path}; it is damaged or of an older "
@@ -91,6 +96,7 @@ class Checkpoint:
                     file.flush()
                     os.fsync(file.fileno())
             state = {"files": files, "identity": self.identity, "history": history}
+            write_settings(self.folder / SETTINGS_FILE, self.settings)
             write_json(self.folder / STATE_FILE, state)
         except OSError as error:
             self._remove_all_but_kept()

@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
 
 from emotion.errors import TrainingError
+from emotion.text import counted
 from emotion.training.data.dataset import Dataset
 from emotion.training.fitting import targets
 from emotion.training.fitting.batches import SMILE_CLASSES, FaceBatches, batch_multiple
@@ -59,11 +61,15 @@ def fit(
     """
     keras.utils.set_random_seed(settings.seed)
     checkpoint = Checkpoint(dataset, settings)
-    checkpoint.open()
+    checkpoint.read(may_extend=True)
     run = Run(dataset, settings)
     if not checkpoint.history:
         start_from(run.network, settings)
+    elif verbose:
+        done = f"{len(checkpoint.history)} of {counted(settings.epochs, 'epoch')} done"
+        print(f"Going on with the run in {checkpoint.folder}: {done}", flush=True)
     write_events = event_writer(settings, checkpoint.history)
+    checkpoint.open()  # after what may fail, which would leave an empty folder
     for stage in run.stages:
         run.enter(stage)
         if stage.start < len(checkpoint.history) <= stage.end:
@@ -95,7 +101,7 @@ def fit(
                 on_epoch(row)
     checkpoint.load("selected", run.network.weights)
     # The same network in float32, and with Keras' own layers
-    plain = build_network(settings.architecture, len(dataset.class_names), run.second_head)
+    plain = run.build_network()
     plain.set_weights(run.network.get_weights())
     outputs = [plain.get_layer(name).output for name in HEADS[: 1 + run.second_head]]
     heads = [keras.Model(plain.input, output, name=plain.name) for output in outputs]
@@ -117,14 +123,16 @@ class Run:
         if settings.smiles and (lacking := {*SMILE_CLASSES} - {*dataset.class_names}):
             lacks = f"the dataset is without {', '.join(sorted(lacking))}"
             raise TrainingError(f"expected {', '.join(SMILE_CLASSES)} for --smiles; {lacks}")
+        if settings.duplicates == "drop":
+            self.training, self.targets = targets.merge_copies(self.training, self.targets)
         if settings.class_weights == "balanced":
             self.targets = targets.balance_classes(self.targets, self.training.labels)
         self.second_head = targets.has_votes_head(dataset, settings)
+        shape = {"class_count": len(dataset.class_names), "second_head": self.second_head}
+        self.build_network = partial(build_network, **shape, **settings.network())
         keras.config.set_dtype_policy(settings.resolved_precision())
         try:
-            self.network = use_fast_normalisation(
-                build_network(settings.architecture, len(dataset.class_names), self.second_head)
-            )
+            self.network = use_fast_normalisation(self.build_network())
         finally:
             keras.config.set_dtype_policy("float32")
         starts_trained = settings.starting_weights() != "none"

@@ -1,6 +1,7 @@
-"""How far training is: a bar and a line for each epoch on a terminal, figures for TensorBoard."""
+"""How far training is: a bar and a line an epoch on a terminal, figures for others to draw."""
 
 import contextlib
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from emotion.errors import TrainingError
-from emotion.text import clock, share
+from emotion.text import clock, first_line, share
 from emotion.training.fitting.checkpoints import best_epoch
 from emotion.training.settings import TrainingSettings
 
@@ -51,26 +52,58 @@ def epoch_line(history: Sequence[Mapping[str, float]], epochs: int, seconds: flo
 def event_writer(
     settings: TrainingSettings, history: Sequence[Mapping[str, float]]
 ) -> Callable[[Mapping[str, float]], None]:
-    """Return a function that writes an epoch for TensorBoard, and write those of a history."""
-    if not settings.tensorboard:
-        return lambda row: None
-    from tensorboard.summary import Writer  # only who wants it waits for it
+    """Return a function that sends an epoch where the settings say, and send those of a history.
 
-    folder = Path(settings.tensorboard) / settings.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("events.out.tfevents.*"):
-            old.unlink()
-        writer = Writer(str(folder))
-    except OSError as error:
-        expected = f"expected to write to --tensorboard {folder}"
-        raise TrainingError(f"{expected}; received: {error.strerror}") from error
+    Raises TrainingError where TensorBoard's folder or the service cannot be used.
+    """
+    senders = {"--tensorboard": _tensorboard} if settings.tensorboard else {}
+    if settings.log_to != "none":
+        senders[f"--log-to {settings.log_to}"] = _service
+
+    def send(flag: str, what: Callable, *told):
+        try:
+            return what(*told)
+        except Exception as error:  # the services have many kinds of their own
+            raise TrainingError(
+                f"expected to write to {flag}; received: {first_line(error)}: run the same command "
+                "again to go on, without the flag if need be"
+            ) from error
+
+    opened = {flag: send(flag, begin, settings) for flag, begin in senders.items()}
 
     def write(row: Mapping[str, float]) -> None:
-        for key, tag in TAGS.items():
-            writer.add_scalar(tag, row[key], step=row["epoch"])
-        writer.flush()
+        figures = {tag: row[key] for key, tag in TAGS.items()}
+        for flag, log in opened.items():
+            send(flag, log, figures, row["epoch"])
 
     for row in history:
         write(row)
     return write
+
+
+def _tensorboard(settings: TrainingSettings) -> Callable:
+    from tensorboard.summary import Writer  # only who wants it waits for it
+
+    folder = Path(settings.tensorboard) / settings.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    writer = Writer(str(folder))
+
+    def log(figures: Mapping[str, float], epoch: int) -> None:
+        for tag, value in figures.items():
+            writer.add_scalar(tag, value, step=epoch)
+        writer.flush()
+
+    return log
+
+
+def _service(settings: TrainingSettings) -> Callable:
+    """Begin a run of MLflow or of Weights & Biases, which its own environment variables set up."""
+    service = importlib.import_module(settings.log_to)
+    if settings.log_to == "mlflow":
+        service.end_run()  # of the fold or trial before
+        service.start_run(run_name=settings.name)
+        service.log_params(settings.shaping())
+        return service.log_metrics
+    return service.init(name=settings.name, config=settings.shaping(), reinit=True).log

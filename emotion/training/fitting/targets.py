@@ -7,11 +7,12 @@ see. Lopez-Paz et al. 2016, "Unifying distillation and privileged information" (
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import coo_array
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_sample_weight
@@ -20,11 +21,13 @@ from emotion.errors import TrainingError
 from emotion.files import whole_file
 from emotion.model.runtime import apply_temperature
 from emotion.training.data.dataset import Dataset
+from emotion.training.data.splits import hash_images
 from emotion.training.data.votes import csv_rows
 from emotion.training.networks.ensembles import teacher_answers
 from emotion.training.settings import TrainingSettings
 
 SMALLEST_PROBABILITY = 1e-4
+TEACHER_TEMPERATURE = 2.0  # softens the teachers' answers (Hinton et al. 2015)
 VOTERS = 10  # people who voted on each face of FER+
 
 
@@ -51,7 +54,7 @@ def build_targets(
     has_votes = None if votes is None else votes.sum(axis=1) > 0
     if votes is not None and settings.votes_as in ("distribution", "blend"):
         # Shares of votes (Barsoum et al. 2016) are not smoothed: they are soft already
-        part = np.float32(1 if settings.votes_as == "distribution" else settings.blend)
+        part = np.float32(1 if settings.votes_as == "distribution" else 0.5)
         emotion = np.where(has_votes[:, None], part * votes + (1 - part) * emotion, emotion)
     share = np.float32(settings.teacher_share)
     if taught and taught[0] is not None:
@@ -79,6 +82,21 @@ def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:
     return Targets(targets.values, (targets.weights[0] * weights, *targets.weights[1:]))
 
 
+def merge_copies(dataset: Dataset, targets: Targets) -> tuple[Dataset, Targets]:
+    """Return each picture once, with the mean of what its copies teach, and its likeliest label."""
+    digests = hash_images(dataset.images)
+    _, first, places = np.unique(digests, return_index=True, return_inverse=True)
+    member = coo_array((np.ones(len(places), np.float32), (places, np.arange(len(places)))))
+    totals = [member @ weight for weight in targets.weights]
+    values = [
+        (member @ (value * weight[:, None]) / np.maximum(total, 1)[:, None]).astype(np.float32)
+        for value, weight, total in zip(targets.values, targets.weights, totals, strict=True)
+    ]
+    weights = [(total > 0).astype(np.float32) for total in totals]
+    merged = replace(dataset.where(first), labels=values[0].argmax(axis=1))
+    return merged, Targets(tuple(values), tuple(weights))
+
+
 def what_teachers_say(
     training: Dataset, validation: Dataset, settings: TrainingSettings
 ) -> tuple[np.ndarray | None, ...]:
@@ -90,7 +108,7 @@ def what_teachers_say(
         return ()
     if not settings.votes_teachers:
         answers = _kept_answers(training, settings, "label")
-        return (apply_temperature(answers, settings.teacher_temperature).astype(np.float32),)
+        return (apply_temperature(answers, TEACHER_TEMPERATURE).astype(np.float32),)
     if not has_votes_head(training, settings):
         expected = "expected --votes as a second head with --votes-teachers"
         raise TrainingError(f"{expected}; received no such votes")

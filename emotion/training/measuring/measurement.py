@@ -10,6 +10,7 @@ from itertools import zip_longest
 import cv2
 import numpy as np
 
+from emotion.model.card import Card
 from emotion.model.runtime import EmotionModel
 from emotion.text import counted
 from emotion.training.data.datasets import Dataset
@@ -85,6 +86,7 @@ class SplitResult:
     images: np.ndarray  # (N, 48, 48) uint8, in the order of the evaluation
     names: np.ndarray | None  # (N,) str, where each image comes from; None if not known
     agreement: dict | None = None  # as `measure_agreement` gives it
+    copies_removed: bool = False  # from what the model learned, as its card says
 
     def summary(self) -> dict:
         """Return every figure of the evaluation, and those of one crop, as plain types for JSON."""
@@ -108,6 +110,7 @@ def measure_split(
         images=split.images,
         names=split.names,
         agreement=None if voted is None else measure_agreement(model, voted),
+        copies_removed=bool(Card(model.card).removed),
     )
 
 

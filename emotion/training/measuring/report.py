@@ -100,10 +100,11 @@ def summary_lines(result: SplitResult) -> list[str]:
         f"(those below {confident['threshold']:.0%})"
     )
     if leak_free and evaluation.twins.any():
-        lines.append(
-            f"accuracy {leak_free.accuracy:.2%} on the {len(leak_free.labels):,} images that do "
-            "not also stand in the training data"
-        )
+        which = "that do not also stand in the training data"
+        if result.copies_removed:
+            which = "without a copy in the training data, where copies of the others were removed"
+        images = f"the {len(leak_free.labels):,} images {which}"
+        lines.append(f"accuracy {leak_free.accuracy:.2%} on {images}")
     if agreement:
         lines.append(
             f"{agreement['mean_share']:.2%} of the voters gave the model's answer "

@@ -25,10 +25,15 @@ SQUEEZE = 8
 IMAGENET_OFFSET = [-103.939, -116.779, -123.68]  # minus the means of blue, green, red, 0 to 255
 
 
-def build_network(architecture: str, class_count: int, second_head: bool = False) -> keras.Model:
-    """Build a network: (N, 48, 48, 1) in [0, 1] -> (N, classes), twice with a `second_head`."""
+def build_network(
+    architecture: str, class_count: int, second_head: bool = False, **size: int
+) -> keras.Model:
+    """Build a network: (N, 48, 48, 1) in [0, 1] -> (N, classes), twice with a `second_head`.
+
+    `size` is for a network whose size can be chosen: `blocks` and `filters` of "sequential".
+    """
     faces = keras.Input(INPUT_SHAPE, name="faces")
-    features = ARCHITECTURES[architecture](faces)
+    features = ARCHITECTURES[architecture](faces, **size)
     outputs = [
         layers.Dense(class_count, activation="softmax", dtype="float32", name=name)(features)
         for name in (HEADS if second_head else HEADS[:1])
@@ -76,6 +81,17 @@ def _residual(faces, stem: int, blocks: list[tuple[int, int]], weigh_channels: b
             features = layers.Multiply()([features, weights])
         features = layers.Activation("relu")(layers.Add()([features, shortcut]))
     return layers.Dropout(0.4)(layers.GlobalAveragePooling2D()(features))
+
+
+def _sequential(faces, blocks: int = 3, filters: int = 32):
+    """Convolutions, pooling, dropout, a dense layer, one after the other: as in most tutorials."""
+    features = faces
+    for block in range(blocks):
+        for _ in range(2):
+            features = _convolution(features, filters * 2**block)
+        features = layers.Dropout(0.25)(layers.MaxPooling2D()(features))
+    dense = layers.Dense(512, use_bias=False, kernel_initializer="he_normal")
+    return layers.Dropout(0.5)(_normalised(dense(layers.Flatten()(features))))
 
 
 def _mini_xception(faces):
@@ -144,6 +160,7 @@ APPLICATIONS = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenetv2": "Mobile
 ARCHITECTURES = {
     "cnn": partial(_residual, stem=32, blocks=CNN_BLOCKS),  # 1.5 million parameters
     "se_cnn": partial(_residual, stem=32, blocks=SE_CNN_BLOCKS, weigh_channels=True),  # 1.9 million
+    "sequential": _sequential,
     "mini_xception": _mini_xception,
     "vgg": _vgg,
     "resnet": partial(_residual, stem=64, blocks=RESNET_BLOCKS),  # ResNet-18

@@ -24,7 +24,7 @@ def average_models(stems: Sequence[Path], mirrored: bool = False) -> tuple[keras
     """
     if len(stems) < 2 and not (stems and mirrored):
         raise ModelError(f"expected two models or more, or --mirrored; received {len(stems)}")
-    models = [load_model(Path(stem)) for stem in stems]
+    models = [load_model(Path(stem), keras_alone=True) for stem in stems]
     class_names = models[0].class_names
     orders = [_order(model, class_names, models[0].name) for model in models]
     faces = keras.Input(INPUT_SHAPE, name="faces")
