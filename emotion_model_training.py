@@ -27,7 +27,6 @@ FEEDBACK = {"default": "dataset/feedback", "metavar": "FOLDER"}
 GRID = {"nargs": "+", "default": [], "metavar": "NAME=VALUES"}
 PROTOCOLS = ("fer2013", "ferplus", "ferplus8")
 MEASURED = (*DATA, *SPLITS, "quick")
-RENEWAL = (*MEASURED, "extra_photos")
 PLACE = ("models", "name", "overwrite")
 ENSEMBLE = (*MEASURED, *PLACE)
 TRAIN = [name for name in ALL if name not in DISTILLING]
@@ -64,7 +63,7 @@ COMMANDS = (
     ("convert", conversion.convert, PLACE, "make a model of another form one that is served"),
     ("export", conversion.export, (), "write a model as .keras, .tflite or SavedModel"),
     ("restore", conversion.restore, (), "bring a model back that was replaced"),
-    ("renew", commands.renew, RENEWAL, "measure a saved model anew and renew its card"),
+    ("renew", commands.renew, MEASURED, "measure a saved model anew and renew its card"),
 )
 
 # commands, flag, how it is read, one line of help; a default is added to that

@@ -29,19 +29,23 @@ def train(options: argparse.Namespace) -> None:
     _look_at_target(settings)
     require_what_is_named(settings)
     dataset, leaks = read_for_training(settings)
+    from emotion.training.data.datasets import with_extra_photos
+
+    learned = with_extra_photos(dataset, settings)
+    print(*learned.notes[len(dataset.notes) :], sep="\n", end="\n" * bool(settings.extra_photos))
     if vars(options).get("dry_run"):
         from emotion.training.fitting.dry_run import dry_run_lines
 
-        print(*dry_run_lines(dataset, settings), sep="\n")
+        print(*dry_run_lines(learned, settings), sep="\n")
         return
     say(f"Checkpoint after each epoch: {settings.run_folder()}")
     from emotion.training.fitting.checkpoints import take_over_finished_run
     from emotion.training.fitting.fitting import fit
     from emotion.training.publishing import publish
 
-    if finished := take_over_finished_run(dataset, settings):
+    if finished := take_over_finished_run(learned, settings):
         print(f"Going on from {finished}, a finished run of the same data and settings")
-    fitted = fit(dataset, settings)
+    fitted = fit(learned, settings)
     print(f"Selected epoch {fitted.selected_epoch} of {len(fitted.history)} by validation accuracy")
     for published in publish(fitted, dataset, leaks, settings):
         _print_published(published)

@@ -172,6 +172,7 @@ def _finish(
             "weights": Path(settings.starting_weights()).name,
             "teachers": [Path(stem).name for stem in settings.teachers],
             "votes_teachers": [Path(stem).name for stem in settings.votes_teachers],
+            "extra_photos": [Path(path).name for path in settings.extra_photos],
         },
         "versions": versions,
     }

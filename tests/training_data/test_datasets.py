@@ -17,7 +17,13 @@ from training_data import (
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
 from emotion.training.data import datasets
-from emotion.training.data.datasets import Dataset, match_classes, read_cached, read_datasets
+from emotion.training.data.datasets import (
+    Dataset,
+    match_classes,
+    read_cached,
+    read_datasets,
+    with_extra_photos,
+)
 from emotion.training.data.layouts import read_layout
 from emotion.training.data.splits import make_splits
 from emotion.training.fitting.targets import build_targets
@@ -136,7 +142,7 @@ def test_extra_photos_are_learned_from_as_votes_alone(tmp_path, voted, astronaut
     )
     plain, _ = make_splits(read_datasets(settings), settings)
     settings = replace(settings, extra_photos=(str(photos),))
-    dataset, _ = make_splits(read_datasets(settings), settings)
+    dataset = with_extra_photos(plain, settings)
     assert len(dataset) == len(plain) + 1
     for split in ("validation", "test"):
         np.testing.assert_array_equal(dataset.split(split).names, plain.split(split).names)
@@ -149,7 +155,7 @@ def test_extra_photos_are_learned_from_as_votes_alone(tmp_path, voted, astronaut
     happy = dataset.class_names.index("happy")
     assert dataset.votes[-1].tolist() == EYE[happy].tolist()
     with pytest.raises(DatasetError, match="absent"):
-        make_splits(plain, replace(settings, extra_photos=(str(tmp_path / "absent"),)))
+        with_extra_photos(plain, replace(settings, extra_photos=(str(tmp_path / "absent"),)))
 
 
 def test_many_unreadable_files_stop_unless_told(tmp_path, read):

@@ -13,7 +13,6 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train
 from emotion.errors import DatasetError
 from emotion.text import counted
 from emotion.training.data.dataset import IMAGE_SIDE, TEST_SPLITS, Dataset
-from emotion.training.data.datasets import with_extra_photos
 from emotion.training.settings import TrainingSettings
 
 # Correlation of the pixels above which two images are one picture. Measured: a picture of FER2013
@@ -82,7 +81,7 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
         how = "each picture is learned once, with the mean of its labels"
         how = how if settings.duplicates == "drop" else f"with --duplicates drop, {how}"
         leaks = replace(leaks, copies=f"{note} ({how})")
-    return with_extra_photos(dataset, settings), leaks
+    return dataset, leaks
 
 
 def remove_leaks(
