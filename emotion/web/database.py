@@ -85,10 +85,13 @@ class Answers:
 
     @classmethod
     def from_text(cls, text: str) -> "Answers":
-        """Return what `to_text` wrote; "" is that of a photo without faces."""
-        content = json.loads(text or '{"candidates": [], "verdicts": [], "model": {}}')
-        candidates = tuple(map(tuple, content["candidates"]))
-        return cls(candidates, tuple(content["verdicts"]), content["model"])
+        """Return what `to_text` wrote, or else a list of emotions as they were written before."""
+        if text.startswith("{"):
+            content = json.loads(text)
+            candidates = tuple(map(tuple, content["candidates"]))
+            return cls(candidates, tuple(content["verdicts"]), content["model"])
+        names = tuple(name for name in text.split(",") if name)
+        return cls(tuple((name,) for name in names), names, {})
 
 
 class Opinion(Row):
