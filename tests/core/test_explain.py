@@ -80,7 +80,7 @@ def test_hiding_what_spoke_for_an_answer_lowers_it_on_real_photographs(request, 
     assert (found.class_name, found.before) == (face.emotion, pytest.approx(face.confidence))
     # by its log-odds, for a laugh is recognized by less than a mouth
     before, hidden, elsewhere = map(logit, (found.before, found.hidden, found.elsewhere))
-    assert hidden < min(before, elsewhere) - 1
+    assert hidden < min(before, elsewhere) - 0.5
     assert found.holds
     if name == "astronaut":  # her smile is in her mouth, not in her brow
         assert found.heat[34:42, 8:38].mean() > 4 * max(found.heat[8:16, 8:38].mean(), 0.01)
