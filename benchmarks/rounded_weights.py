@@ -36,16 +36,10 @@ def round_kernels(model) -> None:
         (kernel,), (scale, shift, mean, variance) = layer.get_weights(), after[0].get_weights()
         steps = np.maximum(np.abs(kernel).max((0, 1, 2)), 1e-12) / LARGEST  # one a channel
         layer.set_weights([np.round(kernel / steps) * UNIT])
-        spread = np.sqrt(variance + after[0].epsilon)
-        factor = steps / UNIT
-        after[0].set_weights(
-            [
-                scale * factor / spread,
-                shift,
-                mean / factor,
-                np.full_like(variance, 1 - after[0].epsilon),
-            ]
-        )
+        factor, epsilon = steps / UNIT, after[0].epsilon
+        # the statistics stay true, so that a training can go on from here
+        variance = np.maximum((variance + epsilon) / factor**2 - epsilon, 0)
+        after[0].set_weights([scale, shift, mean / factor, variance])
 
 
 def round_fast_form(path: Path) -> None:

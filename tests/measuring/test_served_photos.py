@@ -6,7 +6,9 @@ import pytest
 import skimage.data
 import sklearn.datasets
 
+from emotion.files import models_folder
 from emotion.images.encoding import encode_jpeg
+from emotion.model.keras import ModelFiles, import_keras, load_keras_model
 from emotion.recognizer import Recognizer
 
 
@@ -61,3 +63,17 @@ def test_answers_on_packaged_photographs(recognizer, astronaut, hopper, subtests
             assert [face.emotion for face in faces] == expected
             if name in EXPECTED:
                 assert all(face.notes == () for face in faces)
+
+
+@pytest.mark.parametrize("name", ["detection_model", "fer2013/detection_model"])
+def test_a_training_can_go_on_from_the_shipped_networks(astronaut, hopper, name):
+    """Their batch statistics are those of faces, which running the network alone would not show."""
+    keras = import_keras()
+    network = load_keras_model(ModelFiles(models_folder() / name))
+    faces = [cv2.resize(photo, (48, 48)) for photo in (astronaut[56:169, 169:282], hopper)]
+    grey = np.stack([cv2.cvtColor(face, cv2.COLOR_RGB2GRAY) for face in faces])[..., None] / 255
+    norms = [one for one in network.layers if isinstance(one, keras.layers.BatchNormalization)]
+    seen = keras.Model(network.input, [one.input for one in norms]).predict_on_batch(grey)
+    for values, norm in zip(seen, norms, strict=True):
+        kept = keras.ops.convert_to_numpy(norm.moving_variance)
+        assert 0.1 < np.median(values.var((0, 1, 2)) / kept) < 10
