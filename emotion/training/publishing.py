@@ -134,6 +134,7 @@ def _finish(
     files, voted = ModelFiles(stem), None
     if dataset is not None:
         dataset, voted = _as_answered(dataset, facts, settings)
+        extra = [f"Also learned from {Path(path).name}" for path in settings.extra_photos]
         validation = dataset.split("validation")
         say(f"Calibrating on {counted(len(validation), 'validation image')}")
         calibration = {"method": "temperature", "split": "validation"}
@@ -148,7 +149,7 @@ def _finish(
                 "removed_because_also_in_test": (leaks.identical + leaks.similar)
                 * (not leaks.kept),
                 "unreadable": len(dataset.unreadable),
-                "notes": [*dataset.notes, *filter(None, [leaks.copies])],
+                "notes": [*dataset.notes, *filter(None, [leaks.copies]), *extra],
             },
         }
     say("Saving it, and making its fast form")
