@@ -147,6 +147,8 @@ def _read_network(paths: Sequence[Path]) -> tuple:
     if last.is_dir():
         return _read_saved_model(last, read_architecture(first) if others else None)
     if not first.exists():
+        if first.suffix in SUFFIXES:
+            raise ModelError(f"expected a model's file at {first}; there is none")
         ModelFiles(first).require_pair()
         first, last = ModelFiles(first).architecture, ModelFiles(first).weights
     elif not others and first.suffix == ".json":

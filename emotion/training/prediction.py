@@ -118,7 +118,8 @@ def _print_faces(options: argparse.Namespace, reader: TileReader, head, cells_of
         if rows:
             print(*table(("photo", "face", *head), rows), sep="\n")
     if not rows:
-        raise TrainingError(f"expected photos that can be read; received none: {problems[0]}")
+        words = problems[0].removeprefix("Skipped ")
+        raise TrainingError(f"expected photos that can be read; received none: {words}")
     print(*problems, sep="\n", end="\n" * bool(problems), file=sys.stderr)
 
 

@@ -125,6 +125,7 @@ def test_what_cannot_be_converted_leaves_no_files(tmp_path):
         ("saved", "fer2013", "to_json"),
         ("text.h5", "fer2013", "OSError"),
         ("absent", "fer2013", r"absent\.json"),
+        ("absent.h5", "fer2013", r"absent\.h5; there"),
     ):
         with pytest.raises(ModelError, match=word):
             convert_model([tmp_path / name], ModelFiles(made / "m"), classes, "auto")
