@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emotion.cli.sources import PhotoSource, PhotosSource, Source, VideoSource, find_source
 from emotion.cli.tools import STDOUT, Tools
-from emotion.detection.yunet import NETWORK_FILE
+from emotion.detection.settings import NETWORK_FILE
 from emotion.errors import EmotionError, SourceError
 from emotion.files import user_path
 from emotion.images.encoding import WRITTEN_SUFFIXES as PHOTO_SUFFIXES

@@ -38,7 +38,7 @@ def health() -> ResponseReturnValue:
     services = current_services()
     folder, offered = services.settings.model.parent, services.models.find()
     try:
-        model = services.require_recognizer().model
+        model = services.require_model()
     except ModelError as error:
         raise ServiceUnavailable(without_folders(str(error), folder)) from error
     uploads = services.settings.uploads
