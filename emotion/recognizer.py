@@ -18,12 +18,12 @@ from emotion.faces import Face, read_thresholds
 from emotion.files import available_cpus, models_folder
 from emotion.images.decoding import Photo
 from emotion.images.sources import PhotoLike, check_many, holds_many, lasting, name_of, open_photo
+from emotion.model.keras import stem_of
 from emotion.model.runtime import EmotionModel, load_model
 from emotion.notebook import Origin, Recognition, Recognitions
 from emotion.quality import quality_notes
 
 DEFAULT_MODEL = models_folder() / "detection_model"
-MODEL_SUFFIXES = (".card.json", ".onnx.json", ".json", ".h5", ".onnx")
 
 # A face with fewer pixels in a photo of reduced scale is cropped from the full size: from so many
 # on, the two crops differ by about one grey level of 255.
@@ -197,10 +197,3 @@ class Recognizer:
             return Sight(Face(detection.box_xywh, detection.score, chances, notes, *said), crop)
 
         return tuple(tuple(map(sight, found)) for found in photos)
-
-
-def stem_of(model: str | Path) -> Path:
-    """Return folder and name of a model's files from these or from the path of any of them."""
-    path = Path(model)
-    ends = [suffix for suffix in MODEL_SUFFIXES if path.name.endswith(suffix)]
-    return path.with_name(path.name.removesuffix(ends[0])) if ends else path

@@ -38,8 +38,8 @@ class Gate:
         self._lock = threading.Lock()
 
     @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """Hold a place; raises BusyError at once where there is none."""
+    def place(self, client: str) -> Iterator[str]:
+        """Hold a place in the name of a client; raises BusyError at once where there is none."""
         with self._lock:
             if self.in_hand >= self.most:
                 raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
@@ -49,7 +49,7 @@ class Gate:
             self.in_hand += 1
             self._held[client] += 1
         try:
-            yield
+            yield client
         finally:
             with self._lock:
                 self.in_hand -= 1

@@ -35,7 +35,7 @@ class Services:
         self.storage = Storage(settings.uploads, settings.keep_s, clock)
         self.database = Database(settings.database)
         self.gate = Gate(settings.max_in_hand)
-        self.models = Models(model, settings.model, self.workers)
+        self.models = Models(model, settings.model, self.workers.load)
         self.videos = Videos(settings, self.database, self.models, clock)
         # what is kept for a short time goes soon after it
         self.sweep_every_s = min(300.0, max(1.0, (settings.keep_s or 3000) / 10))

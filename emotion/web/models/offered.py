@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,8 @@ from emotion.errors import ChoiceError, ModelError
 from emotion.faces import read_thresholds
 from emotion.files import sha256_of
 from emotion.model.card import Card, read_card
-from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles
+from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles, stem_of
 from emotion.model.runtime import StoredModel, read_model
-from emotion.web.photos.workers import PhotoWorkers
 
 LOOK_EVERY_S = 3.0  # how long what the folder holds is believed
 LOADING_WAIT_S = 15.0  # how long a request waits for another one that loads the same model
@@ -45,9 +44,11 @@ class OfferedModel:
 class Models:
     """The models around the default one; safe to share between threads."""
 
-    def __init__(self, default: StoredModel | None, default_stem: Path, workers: PhotoWorkers):
+    def __init__(
+        self, default: StoredModel | None, default_stem: Path, load: Callable[[StoredModel], object]
+    ):
         self.default = default  # None if it could not be loaded
-        self._stem, self._workers = default_stem, workers
+        self._stem, self._load = default_stem, load
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._loaded: dict[str, StoredModel] = {}
@@ -94,7 +95,7 @@ class Models:
             stamp, stored = _stamp(model.stem), None
             try:
                 stored = read_served(model.stem)
-                self._workers.call("", stored, "try")
+                self._load(stored)  # raises ModelError where it does not answer as it should
             except ModelError as error:
                 if stored:
                     stored.drop_new_form()

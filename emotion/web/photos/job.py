@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emotion.errors import EmotionError
-from emotion.web.sandbox import drop_network, limit_process, memory_in_use, ran_out_of_memory
+from emotion.web.sandbox import drop_network, lacks_memory, limit_process, memory_in_use
 
 MOST_BYTES = 2**28  # of one message
 MOST_LINE = 2**22
@@ -82,7 +82,7 @@ def main() -> int:
             answer, pictures = work(**about)
         except Exception as error:
             pictures = {}
-            if ran_out_of_memory(error):
+            if lacks_memory(error):
                 error = out_of_memory(megabytes)
             if isinstance(error, EmotionError):
                 answer = {"error": type(error).__name__, "words": str(error)}

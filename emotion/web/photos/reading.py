@@ -45,9 +45,10 @@ def read(
 def explain_face(recognizer: Recognizer, content: bytes, emotion: str) -> Answer:
     """See which parts of a face spoke for an emotion; content is its `input` picture."""
     reasons = explain(recognizer.model, crop_from_picture(content), emotion)
-    about = {name: getattr(reasons, name) for name in ("before", "hidden", "elsewhere", "holds")}
+    about = {name: round(getattr(reasons, name), 6) for name in ("before", "hidden", "elsewhere")}
+    heat = [[round(value, 3) for value in row] for row in reasons.heat.tolist()]
     picture = encode_png(draw_heat(reasons.crop, reasons.heat))
-    return about | {"heat": reasons.heat.tolist()}, {"heat.png": picture}
+    return about | {"holds": reasons.holds, "heat": heat}, {"heat.png": picture}
 
 
 def draw(_: Recognizer, content: bytes, faces: Sequence[Mapping], size_wh, kind: str) -> Answer:
@@ -56,7 +57,12 @@ def draw(_: Recognizer, content: bytes, faces: Sequence[Mapping], size_wh, kind:
     return {}, {f"{kind}.jpg": drawn_picture(content, seen, tuple(size_wh), kind)}
 
 
-TASKS = {"read": read, "explain": explain_face, "draw": draw}
+def nothing(_: Recognizer, __: bytes) -> Answer:
+    """Only load the model."""
+    return {}, {}
+
+
+TASKS = {"nothing": nothing, "read": read, "explain": explain_face, "draw": draw}
 
 
 def out_of_memory(megabytes: int) -> ImageError:

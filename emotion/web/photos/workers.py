@@ -158,6 +158,10 @@ class PhotoWorkers:
         finally:
             self._give_back(client, worker, is_alive)
 
+    def load(self, model: StoredModel) -> None:
+        """Raise a ModelError unless a model answers as it should."""
+        self.call("", model, "nothing", b"")
+
     def _take(self, client: str) -> _Worker:
         """Wait for a process; it goes to who has the fewest, and of these to the first who came."""
         with self._news:

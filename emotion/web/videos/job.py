@@ -7,16 +7,14 @@ come lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ..
 the visitor, or {"mistake": ...}, a traceback for the log.
 """
 
-from emotion.web.sandbox import drop_network, limit_process
+from emotion.web.sandbox import drop_network, lacks_memory, limit_process
 
 if __name__ == "__main__":
     drop_network()  # now, as some of what is imported below starts threads
 
 import contextlib
-import errno
 import json
 import os
-import re
 import sys
 import threading
 import time
@@ -49,10 +47,6 @@ REPORT_EVERY_S = 0.25
 POSTER_SIDE = 1280
 MOST_EMOTIONS = 12  # how many the list of a visitor's results names
 OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
-# what OpenCV, ONNX Runtime, the system, C++ and its loader say
-SIGNS_OF_NO_MEMORY = re.compile(
-    "Insufficient memory|Failed to allocate|allocate memory|bad_alloc|failed to map segment"
-)
 
 
 def main() -> int:
@@ -138,16 +132,6 @@ class Watcher:
             counts = {"frames": frames, "frame_count": frame_count}
             known = {name: value and round(value, 3) for name, value in times.items()}
             self.tell({"share": share and round(share, 4), "faces": self.people, **counts, **known})
-
-
-def lacks_memory(error: BaseException | None) -> bool:
-    """True if an error, or one that led to it, came because memory ran out."""
-    while error is not None:
-        is_no_memory = getattr(error, "errno", None) == errno.ENOMEM
-        if is_no_memory or isinstance(error, MemoryError) or SIGNS_OF_NO_MEMORY.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def without_paths(text: str, job: Job) -> str:
