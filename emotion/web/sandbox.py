@@ -1,4 +1,4 @@
-"""Processes that decode strangers' bytes: what they are given and may take; standard library only."""
+"""What processes that decode strangers' bytes know and may take; standard library only."""
 
 import contextlib
 import ctypes

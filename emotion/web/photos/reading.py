@@ -13,7 +13,7 @@ from emotion.images.encoding import encode_png
 from emotion.images.guards import ImageLimits
 from emotion.recognizer import Recognizer
 from emotion.rows import face_from_dict, results_to_dict
-from emotion.web.photos.pictures import crop_from_picture, drawn_picture, pictures_of
+from emotion.web.photos.pictures import crop_from_picture, drawn_picture, labels_of, pictures_of
 
 MOST_FACES = 100  # of one photo, the largest
 
@@ -39,6 +39,7 @@ def read(
     results["faces_left_out"] = len(found) - len(faces)
     answer = {"results": results, "verdicts": list(map(verdict, faces))}
     answer["candidates"] = [face.candidates for face in faces]
+    answer["labels"] = labels_of(faces, photo.size_wh) if pictures else None
     return answer, pictures_of(photo.full, sights) if pictures else {}
 
 

@@ -150,8 +150,8 @@ class PhotoWorkers:
                 with self._news:
                     self._slow[client] = time.monotonic() + SLOW_S
                 LOG.warning("a task took longer than %g s and was ended", seconds)
-                words = f"expected a photo that is read within {seconds:g} seconds; received a slower one"
-                raise errors.SlowImageError(words) from ended
+                expected = f"expected a photo that is read within {seconds:g} seconds"
+                raise errors.SlowImageError(f"{expected}; received a slower one") from ended
             LOG.warning("a process ended while it worked on a photo")
             words = "expected a photo that can be decoded; the work on it ended unexpectedly"
             raise errors.DamagedImageError(words) from ended
@@ -179,8 +179,9 @@ class PhotoWorkers:
     def _next(self) -> _Waiting | None:
         now_s = time.monotonic()
         self._slow = {client: until for client, until in self._slow.items() if until > now_s}
-        may = [one for one in self._waiting if not (one.client in self._slow and self._held[one.client])]
-        return min(may, key=lambda one: (self._held[one.client], one.number), default=None)
+        held = self._held
+        may = [one for one in self._waiting if not (one.client in self._slow and held[one.client])]
+        return min(may, key=lambda one: (held[one.client], one.number), default=None)
 
     def _give_back(self, client: str, worker: _Worker, is_alive: bool) -> None:
         with self._news:
