@@ -1,17 +1,21 @@
 // A card for each person in view, beside or below the video, in the order from the left.
 
 import { mostRisen, percent, read } from "./live_faces.js";
-import { byId, capital, colorOf, emoji, ink, look, words, write } from "./live_page.js";
+import { byId, capital, colorOf, emoji, ink, look, root, words, write } from "./live_page.js";
 
 const HISTORY_MS = 10000;
 const LONGEST_GAP_MS = 1500;
 const SPEAK_EVERY_MS = 5000;
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 const cards = new Map();
+let crowdUntil = 0;
 let spokenAt = -SPEAK_EVERY_MS;
 let spoken = "";
 
 export function show(people, withoutFace, now) {
+  // more than two go below the picture, until it is clear that they are fewer
+  if (people.length > 2) crowdUntil = now + 3000;
+  root.classList.toggle("crowd", now < crowdUntil);
   write(byId("nobody"), withoutFace);
   byId("nobody").hidden = people.length > 0;
   for (const [id, card] of cards) {

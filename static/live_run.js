@@ -165,7 +165,7 @@ function setButtons(on) {
   write(byId("switch"), !on ? "Start the camera" : !stream ? "Cancel" : isFrozen ? "Go on" : "Freeze");
   byId("switch").classList.toggle("primary", !on || isFrozen);
   byId("tools").hidden = !stream;
-  byId("rest").disabled = isFrozen;
+  byId("rest").disabled = !stream || isFrozen;
 }
 
 // what Start, Cancel, Freeze and Go on do
