@@ -44,7 +44,8 @@ export class RestingFace {
 }
 
 // in sides of the face: of two as far away, the larger is meant
-const fromMiddle = ({ box: [x, y, width, height] }) => Math.hypot((x + width / 2 - 0.5) / width, (y + height / 2 - 0.5) / height);
+const fromMiddle = ({ box: [x, y, width, height] }) =>
+  Math.hypot((x + width / 2 - 0.5) / width, (y + height / 2 - 0.5) / height);
 
 function mean(answers) {
   return Object.fromEntries(Object.keys(answers[0]).map((name) =>
