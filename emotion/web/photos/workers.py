@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,6 +108,7 @@ class PhotoWorkers:
     def _reset(self) -> None:
         self._process, self._is_stopping = os.getpid(), False
         self._free: list[_Worker] = []
+        weakref.finalize(self, _end_all, self._free, self._process)
         self._running = 0  # or being started
         self._waiting: list[_Waiting] = []
         self._held: Counter[str] = Counter()
@@ -128,9 +130,7 @@ class PhotoWorkers:
     def stop(self) -> None:
         with self._news:
             self._is_stopping = True
-            free, self._free = self._free, []
-        for worker in free:
-            worker.end()
+            _end_all(self._free, self._process)
 
     def call(
         self, client: str, model: StoredModel | None, task: str, content: bytes, **about: object
@@ -233,6 +233,12 @@ class PhotoWorkers:
                 return
         if worker:
             worker.end()
+
+
+def _end_all(free: list[_Worker], process: int) -> None:
+    """End the processes that are free, unless they belong to the process that forked this one."""
+    while free and process == os.getpid():
+        free.pop().end()
 
 
 def _checked(answer: dict, pictures: dict[str, bytes]) -> Answer:
