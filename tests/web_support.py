@@ -99,7 +99,8 @@ def folders(folder):
 
 def make_app_without_model(folder, reason="expected a model as a.json; it is missing", **settings):
     chosen = read_settings({**folders(folder), **settings})
-    return build_app(Services(chosen, None, reason), NO_TOKENS)
+    workers = InProcess(StandInDetector())
+    return build_app(Services(chosen, None, reason, workers=workers), NO_TOKENS)
 
 
 @contextmanager
