@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import TiffImagePlugin, features
 
 from emotion import errors
+from emotion.images.avif import coded_sizes
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
 
     Such a file is a row of boxes (ISO/IEC 14496-12). Phones store a photo as a grid of tiles, and
     libheif silently leaves out tiles that are missing. The picture may also declare a small crop of
-    what is coded; the `ispe` boxes say how large that is.
+    what is coded; the `ispe` boxes say how large that is. Where these lie, libheif itself refuses
+    the HEIC picture before it makes room; for AVIF, `coded_sizes` looks.
     """
-    start = 0
+    start, heads = 0, b""
     while start < len(content):
         size, name = struct.unpack_from(">I4s", content, start)
         if size == 1:
@@ -118,10 +120,14 @@ def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
         end = start + max(size, 8) if size else len(content)
         if end > len(content):
             raise errors.DamagedImageError(f"expected a whole {kind}; received one that is cut off")
+        if name in (b"meta", b"moov"):
+            heads += content[start:end]
         if name == b"meta":
             for found in re.finditer(rb"ispe.{4}(.{8})", content[start:end], re.DOTALL):
                 check_pixels(struct.unpack(">II", found[1]), limits)
         start = end
+    for size_wh in coded_sizes(content, heads) if kind == "AVIF" else ():
+        check_pixels(size_wh, limits)
 
 
 def canvas_size(kind: str, content: bytes) -> tuple[int, int]:
