@@ -92,15 +92,19 @@ def check_jpeg(content: bytes) -> None:
             return
         segments += 1 if scans else 1 + found.start() - at
         scans += code == 0xDA
-        if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
-            raise errors.ImageError(
-                f"expected a JPEG of at most {JPEG_MAX_SEGMENTS} segments and "
-                f"{JPEG_MAX_SCANS} scans; received one of more"
-            )
         at = found.end()
+        if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
+            break
         if code not in _JPEG_BARE_MARKERS:
             # the length counts its own two bytes
             at += max(2, int.from_bytes(content[at : at + 2], "big"))
+    if not scans:
+        segments += len(content) - at
+    if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
+        raise errors.ImageError(
+            f"expected a JPEG of at most {JPEG_MAX_SEGMENTS} segments and "
+            f"{JPEG_MAX_SCANS} scans; received one of more"
+        )
 
 
 def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
