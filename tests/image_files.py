@@ -104,6 +104,15 @@ def jpeg_with(first: bytes = b"", scans: int = 0, last: bytes = b"") -> bytes:
     return content[:2] + first + content[2:-2] + scan * scans + last + content[-2:]
 
 
+def lying_avif(side: int, **options) -> bytes:
+    """Return a square AVIF, or the film of one, whose boxes all declare 100x100."""
+    content = encoded(np.zeros((side, side, 3), np.uint8), "AVIF", speed=10, **options)
+    for form, unit in ((">II", 1), (">II", 2**16), (">HH", 1)):
+        size, declared = struct.pack(form, *[side * unit] * 2), struct.pack(form, *[100 * unit] * 2)
+        content = content.replace(size, declared)
+    return content
+
+
 BMP_SIZES = (0, 0, 0, 54 + 1024, 40, 16, 16, 1, 8, 1, 0, 0, 0, 256, 0)
 RUN_LENGTH_BMP = (
     struct.pack("<2sIHHIIiiHHIIiiII1024x", b"BM", *BMP_SIZES) + b"\x10\x07\0\0" * 16 + b"\0\1"

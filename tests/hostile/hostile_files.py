@@ -9,6 +9,7 @@ from image_files import (
     RUN_LENGTH_BMP,
     encoded,
     jpeg_with,
+    lying_avif,
     png,
     png_chunk,
     riff,
@@ -23,13 +24,6 @@ MEGAPIXELS = 4  # the limit that these files are made for
 def webp(width: int, height: int) -> bytes:
     """Return a lossless WebP of 34 bytes whose pixels all have one colour."""
     return riff(b"VP8L", struct.pack("<BII", 0x2F, width - 1 | (height - 1) << 14, 0x88888))
-
-
-def lying_avif(**options) -> bytes:
-    """Return an AVIF of 5.3 megapixels that declares 100x100."""
-    size, declared = struct.pack(">II", 2304, 2304), struct.pack(">II", 100, 100)
-    content = encoded(np.zeros((2304, 2304, 3), np.uint8), "AVIF", speed=10, **options)
-    return content.replace(size, declared)
 
 
 def many_tiles(side: int) -> bytes:
@@ -66,7 +60,7 @@ HOSTILE = {
     "run-length bmp": (lambda: RUN_LENGTH_BMP, 415),
     "webp of 34 bytes": (lambda: webp(2_000, 2_000), 303),
     "webp of 34 bytes, too many pixels": (lambda: webp(8_192, 6_103), 422),
-    "avif that lies": (lying_avif, 422),
+    "avif that lies": (lambda: lying_avif(2304), 422),
     "tiff of 15,000 tiles": (lambda: many_tiles(1_984), 303),
     "png of 50,000 chunks": (
         lambda: png(8, 0, GREY.tobytes(), png_chunk(b"abCd", b"") * 50_000),

@@ -21,6 +21,7 @@ from image_files import (
     encoded,
     exif_of,
     jpeg_with,
+    lying_avif,
     png,
     png_chunk,
     riff,
@@ -194,6 +195,21 @@ def test_a_jpeg_in_a_bearable_number_of_pieces_is_read():
     # markers as of a thumbnail, and in a video behind the picture
     for content in (*many, jpeg_with(segment(0xE1, markers)), whole + markers):
         np.testing.assert_array_equal(decode_image(content), decode_image(whole))
+
+
+def test_an_avif_is_as_large_as_what_it_codes():
+    film = {"save_all": True, "append_images": [Image.new("RGB", (1100, 1100))]}
+    for options in ({}, film):
+        content = lying_avif(1100, **options)
+        # without the place of its items, of which a film has both
+        for part in (content, content.replace(b"iloc", b"xxxx")) if options else (content,):
+            with pytest.raises(errors.ImageDimensionsError, match="1100x1100"):
+                decode_image(part, ImageLimits(max_pixels=2**20))
+        with pytest.raises(errors.DamagedImageError):
+            decode_image(content.replace(b"iloc", b"xxxx").replace(b"stco", b"xxxx"))
+    for side, quality in ((16, 1), (97, 90), (1024, 50)):
+        content = encoded(GREY[:, :1].repeat(side, 1)[:side], "AVIF", quality=quality, speed=10)
+        assert decode_image(content).shape[1] == side
 
 
 def test_limits_are_inclusive():
