@@ -1,4 +1,4 @@
-"""Small files that are much work: each is answered, and so is the next visitor."""
+"""Small files and forms that are much work, or pretend: each is answered, and so is the next."""
 
 import tempfile
 
@@ -102,3 +102,11 @@ def test_of_two_things_in_one_file_only_the_photo_is_kept(tmp_path):
     files = [path for path in uploads.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".jpg", ".png", ".json"}
     assert not any(b"polyglot" in path.read_bytes() for path in files)
+
+
+def test_a_field_without_a_name_is_no_token(tmp_path):
+    client = make_app(tmp_path, flask_config={"WTF_CSRF_ENABLED": True}).test_client()
+    body = b"--x\r\nContent-Disposition: form-data\r\n\r\n\r\n--x--\r\n"
+    for door in ("/", "/mine/delete"):
+        reply = client.post(door, data=body, content_type="multipart/form-data; boundary=x")
+        assert reply.status_code == 400
