@@ -126,6 +126,8 @@ def changed(content: bytes, others: list[bytes], chance: random.Random) -> bytes
 
 def some_json(chance: random.Random, depth: int = 0) -> object:
     """Return a value that JSON may hold, nested by chance."""
+    if depth == 0 and chance.random() < 0.3:
+        return {"emotion": chance.choice(("sad", *VALUES)), "keep": chance.choice((True, *VALUES))}
     if depth > 4 or chance.random() < 0.4:
         return chance.choice(VALUES)
     keys = ("emotion", "keep", "faces", chance.choice(WORDS))

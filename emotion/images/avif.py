@@ -27,8 +27,8 @@ def coded_sizes(content: bytes, boxes: bytes) -> Iterator[tuple[int, int]]:
     `boxes` are those that say where the pictures lie in `content`. AV1 data is a row of OBUs (AV1
     specification, 5.3). Raises DamagedImageError where a header may be hidden.
     """
-    # photos take some hundred; a hostile file could name millions of items
-    left, found = iter(range(20_000)), False
+    # photos take some hundred, grids of tiles some thousand; a hostile file could ask for millions
+    left, found = iter(range(100_000)), False
     for data in _coded(content, boxes, left):
         bits = _Bits(data, left)
         # other items, such as Exif, do not begin as an OBU that tells its size does
@@ -52,6 +52,15 @@ def coded_sizes(content: bytes, boxes: bytes) -> Iterator[tuple[int, int]]:
 def _coded(content: bytes, boxes: bytes, left: Iterator[int]) -> Iterator[bytes]:
     """Yield each item, and the first picture of each track (ISO/IEC 14496-12)."""
     bits, room = _Bits(boxes, left), 2 * len(content)
+
+    def piece(source: bytes, start: int, size: int) -> bytes:
+        nonlocal room
+        found = source[start : start + size]
+        room -= len(found)  # pieces may overlap, so that little becomes much
+        if room < 0:
+            raise DamagedImageError("expected a whole AVIF; received one of overlapping parts")
+        return found
+
     sizes = [0]
     for box in re.finditer(b"stsz", boxes):
         bits.at = 8 * (box.end() + 4)
@@ -59,26 +68,20 @@ def _coded(content: bytes, boxes: bytes, left: Iterator[int]) -> Iterator[bytes]
         sizes.append(same or first)
     for box in re.finditer(b"stco|co64", boxes):
         bits.at = 8 * (box.end() + 8)
-        start = bits(64 if box[0] == b"co64" else 32)
-        yield content[start : start + max(sizes)]
+        yield piece(content, bits(64 if box[0] == b"co64" else 32), max(sizes))
+    inside = boxes[boxes.find(b"idat") + 4 :]
     for box in re.finditer(b"iloc", boxes):
         bits.at = 8 * box.end()
         version, _, offset, length, base, index = map(bits, (8, 24, 4, 4, 4, 4))
         for _ in range(bits(32 if version == 2 else 16)):
             bits(32 if version == 2 else 16)
-            source = content
-            if version and bits(16) & 15 == 1:
-                source = boxes[boxes.find(b"idat") + 4 :]
+            source = inside if version and bits(16) & 15 == 1 else content
             bits(16)
             start, pieces = bits(8 * base), []
             for _ in range(bits(16)):
                 bits(8 * index if version else 0)
-                first = start + bits(8 * offset)
-                pieces.append(source[first : first + (bits(8 * length) or len(source))])
-                # pieces may overlap, so that little becomes much
-                room -= len(pieces[-1])
-                if room < 0:
-                    raise DamagedImageError("expected a whole AVIF; received overlapping items")
+                first, size = start + bits(8 * offset), bits(8 * length)
+                pieces.append(piece(source, first, size or len(source)))
             yield b"".join(pieces)
 
 
