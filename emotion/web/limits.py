@@ -23,7 +23,7 @@ LIMITS = {  # setting -> the endpoints that are counted together against its rat
     "video_rate_limit": VIDEO_ENDPOINTS,
     # what makes pictures, explains or writes, although it brings no photo
     "work_rate_limit": (
-        *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
+        *("pages.drawn", "pages.set_zip", "pages.face", "pages.say"),
         *("api.picture", "api.explanation", "api.say"),
     ),
 }

@@ -111,7 +111,7 @@ def test_a_set_that_cannot_be_kept_whole_leaves_nothing(tmp_path, monkeypatch, n
 
     def second_photo_fails(path, data):
         names.append(path.name)
-        if names.count("annotated.jpg") > 1:
+        if names.count("view.jpg") > 1:
             raise OSError(number, "no room")
         write(path, data)
 

@@ -11,6 +11,7 @@ from emotion.web.errors import problem_of
 from emotion.web.limits import client_key
 from emotion.web.photos import sets, uploads
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
+from emotion.web.photos.pictures import drawn_picture
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
@@ -48,9 +49,13 @@ def upload() -> ResponseReturnValue:
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
-                    made = [one for one in reading.pictures().items() if ".jpg" in one[0]]
-                    pictures = {name: data_url(data, "jpeg") for name, data in made}
-                    analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
+                    made, faces, size_wh = reading.pictures(), reading.faces, reading.photo.size_wh
+                    photo = made.pop("photo.jpg")
+                    if not is_set:
+                        made["annotated.jpg"] = drawn_picture(photo, faces, size_wh, "annotated")
+                    pictures = {name: data_url(data, "jpeg") for name, data in made.items()}
+                    about = (reading.results, reading.model, "", reading.labels())
+                    analysis = Analysis("", now_s, now_s, *about)
                     shown.append(sets.Shown(position, analysis, pictures=pictures))
                 else:
                     rows.append(uploads.keep(reading, set_id, position))
@@ -148,19 +153,22 @@ def photo(photo_id: str) -> ResponseReturnValue:
 
 @pages.get(f"{RESULT}/<name>.jpg", endpoint="picture")
 def picture_page(analysis_id: str, name: str) -> Response:
-    """Send a picture of a result; with `?download=1` as a file to keep."""
     data = current_services().storage.read_picture(analysis_id, f"{name}.jpg")
-    return private_file(data, "image/jpeg", "emotions.jpg" if "download" in request.args else None)
+    return private_file(data, "image/jpeg", None)
 
 
-@pages.get(f"{RESULT}/blurred.jpg")
-def blurred(analysis_id: str) -> Response:
-    return private_file(_full(analysis_id, "blurred"), "image/jpeg", "emotions-blurred.jpg")
+@pages.get(f"{RESULT}/annotated.jpg", defaults={"kind": "annotated"})
+@pages.get(f"{RESULT}/blurred.jpg", defaults={"kind": "blurred"})
+def drawn(analysis_id: str, kind: str) -> Response:
+    """Send the photo with boxes, or with its faces blurred; with `?download=1` as a file."""
+    name = "emotions.jpg" if kind == "annotated" else "emotions-blurred.jpg"
+    data = _full(analysis_id, kind)
+    return private_file(data, "image/jpeg", name if "download" in request.args else None)
 
 
 @api.get(f"{PHOTO}/<any(annotated, blurred):kind>.jpg")
 def picture(photo_id: str, kind: str) -> ResponseReturnValue:
-    """Get the photo with boxes, or with boxes and the faces hidden."""
+    """Get the photo with boxes and labels, or without them and with the faces blurred."""
     return Response(_full(photo_id, kind), mimetype="image/jpeg", headers=NO_STORE)
 
 

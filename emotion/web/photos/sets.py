@@ -10,17 +10,14 @@ from functools import partial
 from flask import Response, json, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.drawing import annotate, blur_faces
 from emotion.errors import GoneError
-from emotion.images.decoding import decode_photo
-from emotion.images.encoding import encode_jpeg
-from emotion.images.guards import ImageLimits
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Answers, PhotoRow, VideoRow
 from emotion.web.limits import client_key
 from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
+from emotion.web.photos.pictures import drawn_picture
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
 from emotion.web.visitors import require_sender, visitor_key
@@ -71,13 +68,18 @@ def table_of(shown: Sequence[Shown]) -> bytes:
 
 
 def full_picture(analysis: Analysis, kind: str) -> bytes:
-    """Return the photo with its boxes as JPEG; of kind "blurred", nobody can be recognized."""
-    annotated = current_services().storage.read_picture(analysis.id, "annotated.jpg")
-    if kind == "annotated":
-        return annotated
-    # our own file, whose pixels were counted when it came
-    photo = decode_photo(annotated, ImageLimits(max_bytes=2**31, max_pixels=2**31)).full
-    return encode_jpeg(annotate(blur_faces(photo, analysis.faces), analysis.faces))
+    """Return the photo with its boxes as JPEG, or "blurred"; it is drawn when first asked for."""
+    storage, name = current_services().storage, f"{kind}.jpg"
+    with contextlib.suppress(GoneError):
+        return storage.read_picture(analysis.id, name)
+    try:
+        photo = storage.read_picture(analysis.id, "photo.jpg")
+    except GoneError:  # kept since before there was one
+        photo = storage.read_picture(analysis.id, "annotated.jpg")
+    size_wh = analysis.results["image"]["width"], analysis.results["image"]["height"]
+    drawn = drawn_picture(photo, analysis.faces, size_wh, kind)
+    storage.add_picture(analysis.id, name, drawn)
+    return drawn
 
 
 def remove_rows(rows: Sequence[PhotoRow]) -> None:

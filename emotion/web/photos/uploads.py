@@ -9,14 +9,14 @@ from flask import g, request
 from werkzeug.datastructures import FileStorage
 
 from emotion import errors
-from emotion.faces import verdict
+from emotion.faces import Face, verdict
 from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
 from emotion.recognizer import Recognizer, Sight
 from emotion.rows import results_to_dict
 from emotion.web.database import Answers, PhotoRow
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import model_facts
-from emotion.web.photos.pictures import pictures_of
+from emotion.web.photos.pictures import labels_of, pictures_of
 from emotion.web.services import current_services
 from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
@@ -31,8 +31,15 @@ class Reading:
     results: Mapping  # from `results_to_dict`
     model: Mapping  # what the page says about the model
 
+    @property
+    def faces(self) -> list[Face]:
+        return [sight.face for sight in self.sights]
+
     def pictures(self) -> dict[str, bytes]:
         return pictures_of(self.photo.full, self.sights)
+
+    def labels(self) -> dict:
+        return labels_of(self.faces, self.photo.size_wh)
 
 
 def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
@@ -81,8 +88,9 @@ def read_photo(recognizer: Recognizer, content: bytes) -> Reading:
 
 def keep(reading: Reading, set_id: str, position: int) -> PhotoRow:
     """Write the pictures of a photo; return its row for the database."""
-    faces, storage = [sight.face for sight in reading.sights], current_services().storage
-    photo_id = storage.save(reading.results, reading.model, reading.pictures(), set_id)
+    faces, storage = reading.faces, current_services().storage
+    about = (reading.results, reading.model, reading.pictures(), set_id, reading.labels())
+    photo_id = storage.save(*about)
     model = {name: reading.model[name] for name in ("key", "title")}
     answers = Answers(tuple(face.candidates for face in faces), tuple(map(verdict, faces)), model)
     return row_of(set_id, position, photo_id, len(faces), emotions=answers.to_text())
