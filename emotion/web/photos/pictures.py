@@ -37,8 +37,8 @@ def pictures_of(image: np.ndarray, sights: Sequence[Sight]) -> dict[str, bytes]:
 def labels_of(faces: Sequence[Face], size_wh: tuple[int, int]) -> dict:
     """Return what a page writes beside the faces of a photo, as plain types for JSON.
 
-    `places` are `Label`s, one a face, in a picture of the photo whose longer side has `VIEW_SIDE`
-    pixels, also where the photo is smaller, so that they are legible beside it.
+    `places` are `Label`s, one a face, in a picture of the photo of `width` and `height` pixels:
+    of a longer side of `VIEW_SIDE`, also where the photo is smaller, so that they can be read.
     """
     width, height = (max(1, round(side * VIEW_SIDE / max(size_wh))) for side in size_wh)
     places = label_places(_scaled(faces, size_wh, (width, height)), (width, height))
