@@ -219,13 +219,15 @@ def _place_label(
     sizes = tuple(dict.fromkeys((largest, max(SMALLEST_TEXT_PX, largest * 2 // 3))))
     rim, (left, top, right, bottom) = _thickness(size_wh), box
     options = []
-    for text, size in itertools.product(texts, sizes):
+    # on the face itself only where it is alone, or else where not even the number has room beside it
+    for is_inside, text, size in itertools.product((not obstacles, True), texts, sizes):
         width, height = _label_size(text, size)
         # one pushed into the photo from above would cover the brow and eyes
         starts, heights = (left - rim, right + rim - width), (top - rim - height, bottom + rim)
         corners = [(x, y, "x") for y in heights for x in starts]
-        inside, beside = (left, bottom - height), (left - rim - width, top)
-        corners += [(*at, "xy") for at in (inside, (left, top), (right + rim, top), beside)]
+        beside = (right + rim, top), (left - rim - width, top)
+        inside = ((left, bottom - height), (left, top)) if is_inside else ()
+        corners += [(*at, "xy") for at in inside] + [(*at, "y") for at in beside]
         covered, _, place = _best_place(corners, (width + 1, height + 1), size_wh, obstacles)
         if not covered:
             return text, *place, size
