@@ -219,7 +219,7 @@ def _place_label(
     sizes = tuple(dict.fromkeys((largest, max(SMALLEST_TEXT_PX, largest * 2 // 3))))
     rim, (left, top, right, bottom) = _thickness(size_wh), box
     options = []
-    # on the face itself only where it is alone, or else where not even the number has room beside it
+    # on the face itself only if it is alone, or else if not even the number has room beside it
     for is_inside, text, size in itertools.product((not obstacles, True), texts, sizes):
         width, height = _label_size(text, size)
         # one pushed into the photo from above would cover the brow and eyes

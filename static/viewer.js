@@ -32,7 +32,7 @@ function setUpViewer(result) {
     view.y = inside(view.y, down, height);
     svg.setAttribute("viewBox", `${view.x - across / 2} ${view.y - down / 2} ${across} ${down}`);
     // labels grow more slowly than the faces
-    svg.style.setProperty("--shrink", view.zoom ** -0.6);
+    svg.style.setProperty("--shrink", view.zoom ** -0.75);
     svg.classList.toggle("zoomed", view.zoom > 1);
     tool("out").disabled = tool("fit").disabled = view.zoom === 1;
     tool("in").disabled = view.zoom === MOST_ZOOM;
