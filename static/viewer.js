@@ -243,7 +243,7 @@ function setUpViewer(result) {
 
   // The link to share
 
-  const share = result.querySelector(".share");
+  const share = result.querySelector("details.share");
   if (share) {
     const field = share.querySelector("input");
     field.value = window.location.href.split("#")[0];
@@ -260,6 +260,12 @@ function setUpViewer(result) {
         share.querySelector("[role=status]").textContent = "✓ Link copied.";
       } catch { /* the visitor thought better of it */ }
     });
+  }
+
+  // of a photo that is not kept, each picture is in the page but once
+  for (const tile of result.querySelectorAll(".tiles li")) {
+    const image = tile.querySelector("img:not([src])");
+    if (image) image.src = of(tile.dataset.face, ".face").querySelector("img").src;
   }
 
   result.classList.add("ready");

@@ -259,8 +259,16 @@ def test_progress_is_shown_and_work_is_cancelled(page, address, films, axe, fits
         assert [*found, axe(page)] == ["", ""]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_axe_finds_nothing(open_context, address, axe, fits, width, scheme):
+SHIFT = """() => new Promise((resolve) => {
+  let sum = 0;
+  new PerformanceObserver((list) => { for (const { value } of list.getEntries()) sum += value; })
+    .observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => resolve(sum), 200);
+})"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark"), (320, "light")])
+def test_axe_finds_nothing_and_pages_fit_and_stay(open_context, address, axe, fits, width, scheme):
     page = open_context(width, color_scheme=scheme)
     page.goto(address)
     found = {"form": axe(page)}
@@ -269,6 +277,7 @@ def test_axe_finds_nothing(open_context, address, axe, fits, width, scheme):
     page.click("button.primary")
     for place, link in (("sets/*", ".tile a.cover"), ("results/*", "#face-1 >> text=Why?")):
         page.wait_for_url(f"**/{place}")
+        assert (page.evaluate(SHIFT), fits(page)) == (0, True), place
         found[place] = axe(page)
         page.click(link)
     page.wait_for_url("**/faces/1")
