@@ -2,11 +2,12 @@
 
 import ipaddress
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Flask, request
+from flask import Flask, Response, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 
@@ -18,7 +19,7 @@ from emotion.web.settings import Settings, SettingsError
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
 KEPT_FACES = "emotion_kept_faces"
 LIMITS = {  # setting -> the endpoints that are counted together against its rate
-    "rate_limit": ("pages.upload", "api.recognize", "api.add_photo"),
+    "rate_limit": ("pages.upload", "api.recognize", "api.recognize_many", "api.add_photo"),
     "live_rate_limit": ("live.frame",),
     "video_rate_limit": VIDEO_ENDPOINTS,
     # what makes pictures, explains or writes, although it brings no photo
@@ -30,20 +31,16 @@ LIMITS = {  # setting -> the endpoints that are counted together against its rat
 
 
 class Gate:
-    """Lets `most` photos in, and works on `at_once` of them at the same time.
+    """Lets `most` photos in, of one client only a few; those who are in wait for a process."""
 
-    More than there are processors would answer none sooner, and each takes memory for its pixels.
-    """
-
-    def __init__(self, most: int, at_once: int):
+    def __init__(self, most: int):
         self.most, self.in_hand = most, 0
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(at_once)
 
     @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """Hold a place and then a turn, never two; raises BusyError at once where there is none."""
+    def place(self, client: str) -> Iterator[str]:
+        """Hold a place in the name of a client; raises BusyError at once where there is none."""
         with self._lock:
             if self.in_hand >= self.most:
                 raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
@@ -53,8 +50,7 @@ class Gate:
             self.in_hand += 1
             self._held[client] += 1
         try:
-            with self._turns:
-                yield
+            yield client
         finally:
             with self._lock:
                 self.in_hand -= 1
@@ -90,6 +86,14 @@ def limit_rates(app: Flask, settings: Settings) -> None:
     def read_form() -> None:
         if request.method == "POST":  # before it is counted: a form that is too large ends here
             _ = request.files
+
+    @app.after_request
+    def tell_rate(response: Response) -> Response:
+        if limit := limiter.current_limit:  # draft-ietf-httpapi-ratelimit-headers-06
+            response.headers["RateLimit-Limit"] = str(limit.limit.amount)
+            response.headers["RateLimit-Remaining"] = str(max(0, limit.remaining))
+            response.headers["RateLimit-Reset"] = str(max(0, int(limit.reset_at - time.time())))
+        return response
 
     def photos_in_request() -> int:  # one without any counts as one, too
         return max(1, sum(map(len, request.files.listvalues())))

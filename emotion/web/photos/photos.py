@@ -11,7 +11,6 @@ from emotion.web.errors import problem_of
 from emotion.web.limits import client_key
 from emotion.web.photos import sets, uploads
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
-from emotion.web.photos.pictures import drawn_picture
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, is_id, new_id
 from emotion.web.visitors import is_own_photo, new_visitor, own_photo
@@ -22,7 +21,7 @@ RESULT = "/results/<analysis_id>"
 
 @pages.get("/")
 def form() -> ResponseReturnValue:
-    current_services().require_recognizer()
+    current_services().require_model()
     return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
 
 
@@ -30,15 +29,15 @@ def form() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Read one photo or several, keep what was found, and go to its page."""
     services = current_services()
-    recognizer, keeps_nothing = uploads.chosen_recognizer(), services.settings.keeps_nothing
+    model, keeps_nothing = uploads.chosen_model(), services.settings.keeps_nothing
     files = uploads.uploaded_files(services.settings.max_photos)
     set_id, now_s, is_set = new_id(), services.storage.clock(), len(files) > 1
     shown, results, status = [], [], 0  # shown: photos of which nothing is kept
     with uploads.all_or_nothing() as rows:
-        with services.gate.place(client_key()):
+        with services.gate.place(client_key()) as client:
             for position, file in enumerate(files, start=1):
                 try:
-                    reading = uploads.read_photo(recognizer, file.read())
+                    reading = uploads.read_photo(client, model, file.read(), True)
                 except ImageError as error:
                     if not is_set:
                         raise
@@ -49,17 +48,18 @@ def upload() -> ResponseReturnValue:
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
-                    made, faces, size_wh = reading.pictures(), reading.faces, reading.photo.size_wh
+                    made = {**reading.pictures}
                     photo = made.pop("photo.jpg")
                     if not is_set:
-                        made["annotated.jpg"] = drawn_picture(photo, faces, size_wh, "annotated")
+                        made["annotated.jpg"] = sets.draw(
+                            client, photo, reading.results, "annotated"
+                        )
                     pictures = {name: data_url(data, "jpeg") for name, data in made.items()}
-                    about = (reading.results, reading.model, "", reading.labels())
+                    about = (reading.results, reading.model, "", reading.labels)
                     analysis = Analysis("", now_s, now_s, *about)
                     shown.append(sets.Shown(position, analysis, pictures=pictures))
                 else:
                     rows.append(uploads.keep(reading, set_id, position))
-                del reading  # of a form, the pixels of one photo at a time are in memory
         if keeps_nothing or not results:
             rows.clear()
     if not results:
@@ -78,12 +78,29 @@ def upload() -> ResponseReturnValue:
 def recognize() -> ResponseReturnValue:
     """Find the faces in a photo; nothing is stored."""
     services = current_services()
-    recognizer = uploads.chosen_recognizer()
+    model = uploads.chosen_model()
     (file,) = uploads.uploaded_files(most=1)
-    with services.gate.place(client_key()):
-        results = uploads.read_photo(recognizer, file.read()).results
+    with services.gate.place(client_key()) as client:
+        results = uploads.read_photo(client, model, file.read(), False).results
     uploads.count([results])
     return jsonify(results), NO_STORE
+
+
+@api.post(f"{ROOT}/recognize/many")
+def recognize_many() -> ResponseReturnValue:
+    """Find the faces in several photos; nothing is stored."""
+    services, model, photos = current_services(), uploads.chosen_model(), []
+    files = uploads.uploaded_files(services.settings.max_photos)
+    with services.gate.place(client_key()) as client:
+        for file in files:
+            results, problem = None, None
+            try:
+                results = uploads.read_photo(client, model, file.read(), False).results
+            except ImageError as error:
+                problem = problem_of(error)["detail"]
+            photos.append({"results": results, "problem": problem})
+    uploads.count([photo["results"] for photo in photos if photo["results"]])
+    return jsonify({"photos": photos}), NO_STORE
 
 
 @api.post(f"{ROOT}/photos")
@@ -92,16 +109,15 @@ def add_photo() -> ResponseReturnValue:
     services = current_services()
     if services.settings.keeps_nothing:
         abort(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
-    recognizer = uploads.chosen_recognizer()
+    model = uploads.chosen_model()
     (file,) = uploads.uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
     try:
         with uploads.all_or_nothing() as rows:
-            with services.gate.place(client_key()):
-                reading = uploads.read_photo(recognizer, file.read())
+            with services.gate.place(client_key()) as client:
+                reading = uploads.read_photo(client, model, file.read(), True)
                 rows.append(uploads.keep(reading, set_id, position))
                 results = reading.results
-                del reading  # its pixels go before another photo has this place
             sets.remove_rows(unread)
     except ImageError as error:
         if request.form.get("set"):
@@ -178,8 +194,8 @@ def picture(photo_id: str, kind: str) -> ResponseReturnValue:
 def _full(photo_id: str, kind: str) -> bytes:
     services = current_services()
     analysis = services.storage.load(photo_id)
-    with services.gate.place(client_key()):
-        return sets.full_picture(analysis, kind)
+    with services.gate.place(client_key()) as client:
+        return sets.full_picture(client, analysis, kind)
 
 
 @pages.get(f"{RESULT}/emotions.json")

@@ -10,17 +10,18 @@ from functools import partial
 from flask import Response, json, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import GoneError
+from emotion.errors import GoneError, UploadError
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Answers, PhotoRow, VideoRow
 from emotion.web.limits import client_key
 from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
-from emotion.web.photos.pictures import drawn_picture
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
 from emotion.web.visitors import require_sender, visitor_key
+
+PAGE = {"offset": 0, "limit": 1000}  # of /mine, where a program asks for no part of it
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def table_of(shown: Sequence[Shown]) -> bytes:
     return results_to_csv(rows).encode("utf-8-sig")
 
 
-def full_picture(analysis: Analysis, kind: str) -> bytes:
+def full_picture(client: str, analysis: Analysis, kind: str) -> bytes:
     """Return the photo with its boxes as JPEG, or "blurred"; it is drawn when first asked for."""
     storage, name = current_services().storage, f"{kind}.jpg"
     with contextlib.suppress(GoneError):
@@ -76,10 +77,15 @@ def full_picture(analysis: Analysis, kind: str) -> bytes:
         photo = storage.read_picture(analysis.id, "photo.jpg")
     except GoneError:  # kept since before there was one
         photo = storage.read_picture(analysis.id, "annotated.jpg")
-    size_wh = analysis.results["image"]["width"], analysis.results["image"]["height"]
-    drawn = drawn_picture(photo, analysis.faces, size_wh, kind)
+    drawn = draw(client, photo, analysis.results, kind)
     storage.add_picture(analysis.id, name, drawn)
     return drawn
+
+
+def draw(client: str, photo: bytes, results: Mapping, kind: str) -> bytes:
+    """Return a kept photo with boxes, or "blurred"; the client has a place at the gate."""
+    about = {"faces": results["faces"], "size_wh": list(results["image"].values()), "kind": kind}
+    return current_services().workers.call(client, None, "draw", photo, **about)[1][f"{kind}.jpg"]
 
 
 def remove_rows(rows: Sequence[PhotoRow]) -> None:
@@ -165,9 +171,10 @@ def set_zip(set_id: str, kind: str) -> Response:
     with contextlib.ExitStack() as on_error:
         # a larger zip is written to the disk while it is made
         file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=16 * 2**20))
-        with current_services().gate.place(client_key()), zipfile.ZipFile(file, "w") as archive:
+        place = current_services().gate.place(client_key())
+        with place as client, zipfile.ZipFile(file, "w") as archive:
             for one in read:
-                archive.writestr(f"{one.name}.jpg", full_picture(one.analysis, kind))
+                archive.writestr(f"{one.name}.jpg", full_picture(client, one.analysis, kind))
             archive.writestr("emotions.csv", table_of(read))
         file.seek(0)
         on_error.pop_all()  # from here on the reply closes it
@@ -222,12 +229,17 @@ def mine_json() -> ResponseReturnValue:
         own |= {"verdicts": list(answers.verdicts), "model": dict(answers.model) or None}
         return own | {"problem": row.problem or None}
 
-    photos, videos = rows_of_mine()
-    content = {
-        "photos": [document(row, "id", "set_id", "position") for row in photos],
-        "videos": [document(row, "id", "state") for row in videos],
-    }
-    return jsonify(content), NO_STORE
+    rows = dict(zip(("photos", "videos"), rows_of_mine(), strict=True))
+    try:
+        offset, limit = (int(request.args.get(name, most)) for name, most in PAGE.items())
+        if offset < 0 or limit < 1:
+            raise ValueError
+    except ValueError as error:
+        raise UploadError("expected whole numbers as offset and limit; received others") from error
+    names = {"photos": ("id", "set_id", "position"), "videos": ("id", "state")}
+    page = {kind: of[offset : offset + limit] for kind, of in rows.items()}
+    content = {kind: [document(row, *names[kind]) for row in of] for kind, of in page.items()}
+    return jsonify(content | {"total": {kind: len(of) for kind, of in rows.items()}}), NO_STORE
 
 
 @pages.post("/mine/delete")
