@@ -69,7 +69,8 @@ def test_an_opinion_is_counted_and_without_the_tick_no_face_is_kept(visit):
     assert visit.opinion() is None
     for tick in ({}, {"keep": ""}, {"keep": "on"}):
         reply = visit.say(2, emotion="fear", **tick)
-        assert (reply.status_code, reply.location) == (303, f"/results/{visit.photo_id}/faces/2")
+        page = f"/results/{visit.photo_id}/faces/2#feedback"
+        assert (reply.status_code, reply.location) == (303, page)
     said = visit.opinion(2)
     assert said == Opinion(visit.photo_id, 2, "angry", "fear", SHA256, said.said_s, "")
     assert visit.counted() == [("angry", "fear", 1)]
@@ -107,7 +108,8 @@ def test_a_ticked_face_is_kept_as_the_model_saw_it_until_replaced_or_withdrawn(t
         visit.say(number, emotion="sad", keep="yes")
     for _ in range(2):
         reply = visit.say(1, "/withdraw")
-        assert (reply.status_code, reply.location) == (303, f"/results/{visit.photo_id}/faces/1")
+        page = f"/results/{visit.photo_id}/faces/1#feedback"
+        assert (reply.status_code, reply.location) == (303, page)
     assert visit.opinion(1) is None
     assert visit.files() == [visit.opinion(2).kept]
     assert [opinions for *_, opinions in visit.counted()] == [1]

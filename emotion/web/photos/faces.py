@@ -93,7 +93,8 @@ def _reasons_of(analysis: Analysis, number: int, emotion: str) -> Answer | None:
 @pages.post(FEEDBACK_FORM, endpoint="say")
 def say_page(photo_id: str, number: int) -> ResponseReturnValue:
     give(photo_id, number, request.form.get("emotion", ""), request.form.get("keep") == "yes")
-    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
+    about = {"analysis_id": photo_id, "number": number, "_anchor": "feedback"}
+    return redirect(url_for("pages.face", **about), 303)
 
 
 @api.get(f"{FACE}/feedback")
@@ -136,7 +137,7 @@ def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     remove(database.opinion_on(photo_id, number))
     # somebody with the same cookie may have said something else in the meantime
     remove(database.withdraw(photo_id, number))
-    return after_deletion("pages.face", analysis_id=photo_id, number=number)
+    return after_deletion("pages.face", analysis_id=photo_id, number=number, _anchor="feedback")
 
 
 def _opinion_document(said: Opinion) -> dict:
