@@ -23,9 +23,10 @@ from web_videos import (
 )
 
 from emotion.errors import DatabaseError
-from emotion.web.database import FAILED, RUNNING, WAITING, Database
+from emotion.web.database import Database
 from emotion.web.storage import PART_AGE_S, StorageError, new_id
 from emotion.web.videos import workers
+from emotion.web.videos.queue import FAILED, RUNNING, WAITING
 from emotion.web.videos.service import UNFINISHED_S, VIDEO_HEAD
 
 LOST = DatabaseError("expected a database; it cannot be reached")
@@ -75,7 +76,8 @@ def test_a_video_goes_from_the_form_to_its_page_its_files_and_the_figures(make, 
 
 
 def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
-    app = make(MAX_VIDEOS_WAITING=2, VIDEO_RATE_LIMIT="6 per hour", RATE_LIMIT="1 per hour")
+    rates = {"VIDEO_RATE_LIMIT": "6 per hour", "RATE_LIMIT": "1 per hour"}
+    app = make(MAX_VIDEOS_WAITING=2, MAX_VIDEOS_WAITING_EACH=3, **rates)
     client = app.test_client()
     first = send(client, **SLOW)
     wait_until(lambda: client.get(first["links"]["self"]).json["progress"])
@@ -85,6 +87,9 @@ def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
     assert client.get(f"/videos/{first['id']}/annotated.mp4").status_code == 404
     second, third = send(client), send(client)
     assert (second["before"], third["before"]) == (0, 1)
+    assert videos_of(app).full_now
+    assert "is full at the moment" in client.get("/").text
+    assert client.get(f"{ROOT}/queue").status_code == 503
     for status, wait_s in ((503, range(60, 61)), (429, range(1, 3601))):
         for door in (*DOORS, ROOT):
             refused = client.post(door, data=form_of())
@@ -93,8 +98,33 @@ def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
     assert client.post("/", data=photo_form()).status_code == 303
     assert len(list(videos_of(app).files.folder.iterdir())) == 3
     assert [client.delete(second["links"]["self"]).status_code for _ in range(2)] == [204, 404]
+    assert not videos_of(app).full_now
     client.delete(first["links"]["self"])
     assert wait_for(client, third, "done")["before"] == 0
+
+
+def test_one_sender_has_two_places_in_the_queue_and_turns_are_fair(make):
+    app = make()
+    loud, quiet = app.test_client(), app.test_client()
+    quiet.environ_base["REMOTE_ADDR"] = "203.0.113.9"
+    running = wait_for(loud, send(loud, **SLOW), RUNNING)
+    waiting = [send(loud), send(app.test_client())]  # of one address, with the cookie and without
+    for sender in (loud, app.test_client()):
+        assert sender.get(f"{ROOT}/queue").status_code == 429
+        for door in (*DOORS, *DOORS):
+            refused = sender.post(door, data=form_of())
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
+    assert quiet.get(f"{ROOT}/queue").json == {"waiting": 2}
+    other = send(quiet, **SLOW)
+    befores = [quiet.get(one["links"]["self"]).json["before"] for one in (other, *waiting)]
+    assert befores == [0, 1, 2]
+    loud.delete(running["links"]["self"])
+    wait_for(quiet, other, RUNNING)
+    # a visitor who changes the address is still one
+    send(quiet)
+    send(quiet)
+    quiet.environ_base["REMOTE_ADDR"] = "203.0.113.10"
+    assert quiet.post(ROOT, data=form_of()).status_code == 429
 
 
 DONE = {"problem": "", "faces": 1, "frames": 1, "duration_s": 1.0, "emotions": ["happy"]}
@@ -117,7 +147,7 @@ FAILURES = (
 
 
 def test_work_that_fails_is_told_and_harms_nobody(make, monkeypatch):
-    app = make(VIDEO_WORKERS=2, MAX_VIDEOS_WAITING=20)
+    app = make(VIDEO_WORKERS=2, MAX_VIDEOS_WAITING=20, MAX_VIDEOS_WAITING_EACH=20)
     client = app.test_client()
     videos = [(send(client, **orders), words) for orders, words in FAILURES]
     for video, words in videos:
@@ -309,6 +339,7 @@ def test_where_videos_are_not_taken_the_form_says_so(make, monkeypatch, settings
     for door in DOORS:
         reply = client.post(door, data=form_of())
         assert (reply.status_code, words in reply.text) == (409, True)
+    assert client.get(f"{ROOT}/queue").status_code == 409
 
 
 def test_a_form_without_its_token_and_a_server_without_a_model_take_no_video(tmp_path):

@@ -7,15 +7,20 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import NoVideosError
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
-from emotion.web.database import DONE, FAILED, VideoRow
 from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
-from emotion.web.visitors import is_sender, new_visitor, require_sender
+from emotion.web.videos.queue import DONE, FAILED, VideoRow
+from emotion.web.visitors import (
+    client_digest,
+    is_sender,
+    new_visitor,
+    require_sender,
+    visitor_key,
+)
 
 UNSURE = "unsure"
 FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
@@ -44,14 +49,22 @@ def add_video() -> ResponseReturnValue:
     return jsonify(video_document(row)), 202, headers
 
 
+@api.get(f"{ROOT}/videos/queue")
+def queue() -> ResponseReturnValue:
+    """Answer how many videos wait, or why none would be taken now: to ask before one is sent."""
+    services = current_services()
+    services.videos.require_room(visitor_key(), client_digest())
+    services.require_recognizer()
+    return jsonify({"waiting": services.database.videos_waiting()}), NO_STORE
+
+
 def _received_video() -> VideoRow:
     services = current_services()
-    if refusal := services.videos.refusal():
-        raise NoVideosError(refusal)
+    services.videos.require_room(visitor_key(), client_digest())
     services.require_recognizer()
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
     (file,) = uploaded_files(most=1, field="video")
-    return services.videos.take(file.stream, new_visitor(), model.key)
+    return services.videos.take(file.stream, new_visitor(), client_digest(), model.key)
 
 
 @videos.get("/videos/<video_id>")
