@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import socket
 import struct
@@ -202,6 +203,12 @@ def test_a_real_video(real, film, tmp_path):
     assert video["video"] == facts | {"duration_s": pytest.approx(1.2, abs=0.1)}
     (track,) = video["summary"]["tracks"]
     assert track["seconds"] > 0.5
+    page = client.get(video["links"]["page"]).text
+    (crop,) = set(re.findall(r'src="(/videos/[^"]+/face-1.jpg)"', page))
+    crop = client.get(crop, buffered=True)
+    assert (crop.mimetype, crop.data[:2]) == ("image/jpeg", b"\xff\xd8")
+    widths = re.findall(r'<rect x="[\d.]+" y="[\d.]+" width="([\d.]+)"', page)
+    assert sum(map(float, widths)) == pytest.approx(track["seconds"], abs=0.05)
     files = {
         name: client.get(address, buffered=True).data
         for name, address in video["links"]["files"].items()

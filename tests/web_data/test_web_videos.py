@@ -43,10 +43,12 @@ def test_a_video_goes_from_the_form_to_its_page_its_files_and_the_figures(make, 
         wait_for(client, send(client, kill=signal.SIGKILL), FAILED)
         wait_until(lambda: videos_of(app).workers.ended.total() == 2)
     reply = client.get(page)
-    timeline = 'alt="Timeline of emotions: face 1 from 0:00 to 0:02'
-    for words in ("2 faces", "Face 1", "1.5 s", "unsure", "It is damaged after 1.0 s.", timeline):
+    told = ("2 faces", "Face 2", "1.5 s", "unsure", "It is damaged after 1.0 s.")
+    for words in (*told, 'aria-label="face 1 from 0:00 to 0:02', '<rect x="1.5"'):
         assert words in reply.text
     assert "noindex" in reply.headers["X-Robots-Tag"]
+    for name, status in (("face-1.jpg", 200), ("face-2.jpg", 404), ("facts.json", 404)):
+        assert client.get(f"{page}/{name}", buffered=True).status_code == status
     # the files, whole and in part
     files = client.get(f"/api/v1{page}").json["links"]["files"]
     for one in (page, *files.values()):
@@ -239,6 +241,10 @@ def test_results_go_when_their_time_is_up_and_work_after_a_day(make, tmp_path):
     assert orphan.exists()
     assert part.exists()
     assert client.get(done["links"]["page"]).status_code == 200
+    # what was made before there were crops is shown with the picture alone
+    (facts,) = folder.rglob("facts.json")
+    facts.write_text(facts.read_text().replace("lanes", "other"))
+    assert 'alt="Timeline of emotions: face 1' in client.get(done["links"]["page"]).text
     # links are not followed, and no other file is given away
     (tmp_path / "secret").write_text("secret")
     (table,) = folder.rglob("emotions.csv")

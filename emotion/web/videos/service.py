@@ -14,7 +14,7 @@ from emotion.web.database import Database
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id, require_plain
-from emotion.web.videos.files import FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
+from emotion.web.videos.files import CROP, FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
 from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow
 from emotion.web.videos.workers import VideoWorkers
 
@@ -109,7 +109,7 @@ class Videos:
     def file(self, video_id: str, name: str) -> Path:
         """Return a file of a video that is done, or raise a `GoneError`."""
         row = self.find(video_id)
-        if row.state == DONE and name in FILE_TYPES:
+        if row.state == DONE and (name in FILE_TYPES or CROP.fullmatch(name)):
             return self._path(row, name)
         raise gone()
 

@@ -78,7 +78,16 @@ def page(video_id: str) -> ResponseReturnValue:
         return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
     tracks = sorted(about["summary"]["tracks"], key=lambda track: -track["seconds"])
     about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
-    return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
+    lanes = about["facts"].get("lanes", [])  # videos kept since before there were lanes have none
+    by_number, shown = {track["track"]: track for track in tracks}, set()
+    for lane in lanes:
+        track = by_number[lane["track"]]
+        lane |= {"words": track_words(track), "verdict": track["verdict"]}
+        shown |= {name for _, _, name, _ in lane["stretches"]}
+    names = [*tracks[0]["mean_probabilities"], UNSURE] if tracks else []
+    about |= {"lanes": lanes, "names": tuple(names), "timeline": timeline_words(tracks)}
+    about["shown_names"] = [name for name in names if name in shown]
+    return render_template("video.html", **about), PRIVATE
 
 
 def times_of(track: Mapping) -> list[tuple[str, float]]:
@@ -87,16 +96,18 @@ def times_of(track: Mapping) -> list[tuple[str, float]]:
     return [(name, seconds) for name, seconds in Counter(times).most_common() if seconds > 0]
 
 
+def track_words(track: Mapping) -> str:
+    # summaries kept since before there were verdicts have none
+    answer = track.get("verdict") or track["emotion"] or UNSURE
+    when = f"from {clock(track['first_s'])} to {clock(track['last_s'])}"
+    return f"face {track['track']} {when}, most of the time {answer}"
+
+
 def timeline_words(tracks: list[Mapping], most: int = 5) -> str:
     """Return what the timeline shows, for those who cannot see it; tracks are longest first."""
     if not tracks:
         return "Timeline: no face was found at any time."
-    words = "; ".join(
-        f"face {track['track']} from {clock(track['first_s'])} to {clock(track['last_s'])}, "
-        # summaries kept since before there were verdicts have none
-        f"most of the time {track.get('verdict') or track['emotion'] or UNSURE}"
-        for track in tracks[:most]
-    )
+    words = "; ".join(map(track_words, tracks[:most]))
     more = f"; and {len(tracks) - most} more" if len(tracks) > most else ""
     return f"Timeline of emotions: {words}{more}. The table has the times."
 
@@ -125,7 +136,8 @@ def video_document(row: VideoRow) -> dict:
 def file(video_id: str, name: str) -> Response:
     """Send a file of a video that is done, or a part of it."""
     path = current_services().videos.file(video_id, name)
-    response = private_file(path, FILE_TYPES[name], name if "download" in request.args else None)
+    kind = FILE_TYPES.get(name, "image/jpeg")
+    response = private_file(path, kind, name if "download" in request.args else None)
     # a player that jumps asks for parts, and gets no more than these
     response.headers.setdefault("Accept-Ranges", "bytes")
     return response
