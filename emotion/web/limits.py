@@ -23,27 +23,23 @@ LIMITS = {  # setting -> the endpoints that are counted together against its rat
     "video_rate_limit": VIDEO_ENDPOINTS,
     # what makes pictures, explains or writes, although it brings no photo
     "work_rate_limit": (
-        *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
+        *("pages.drawn", "pages.set_zip", "pages.face", "pages.say"),
         *("api.picture", "api.explanation", "api.say"),
     ),
 }
 
 
 class Gate:
-    """Lets `most` photos in, and works on `at_once` of them at the same time.
+    """Lets `most` photos in, of one client only a few; those who are in wait for a process."""
 
-    More than there are processors would answer none sooner, and each takes memory for its pixels.
-    """
-
-    def __init__(self, most: int, at_once: int):
+    def __init__(self, most: int):
         self.most, self.in_hand = most, 0
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(at_once)
 
     @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """Hold a place and then a turn, never two; raises BusyError at once where there is none."""
+    def place(self, client: str) -> Iterator[str]:
+        """Hold a place in the name of a client; raises BusyError at once where there is none."""
         with self._lock:
             if self.in_hand >= self.most:
                 raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
@@ -53,8 +49,7 @@ class Gate:
             self.in_hand += 1
             self._held[client] += 1
         try:
-            with self._turns:
-                yield
+            yield client
         finally:
             with self._lock:
                 self.in_hand -= 1

@@ -121,6 +121,7 @@ def serve(server, app: Flask) -> None:
 
     threading.Thread(target=keep_sweeping, daemon=True).start()
     videos = services.videos
+    services.workers.start()
     if not videos.refusal():
         videos.workers.start()  # videos that waited or were in work when the app ended go on
     try:
@@ -128,4 +129,5 @@ def serve(server, app: Flask) -> None:
     finally:
         stop.set()
         videos.workers.stop()
+        services.workers.stop()
         server.close()

@@ -11,7 +11,7 @@ from typing import NewType
 import click
 import limits
 
-from emotion.detection.yunet import NETWORK_FILE, yunet_file
+from emotion.detection.settings import NETWORK_FILE, yunet_file
 from emotion.errors import EmotionError
 from emotion.files import user_path
 from emotion.images.guards import ImageLimits
@@ -60,6 +60,9 @@ class Settings:
     port: int = _row(5000, "port to listen on; 0 takes a free one", 0, 65535)
     threads: int = _row(16, "requests answered at the same time", 1, 256)
     max_in_hand: int = _row(8, "photos read or waiting for it; others must try again", 1, 256)
+    photo_workers: int = _row(0, "processes that read photos; 0 is one a processor", 0, 256)
+    photo_seconds: float = _row(10, "seconds after which the work on a photo is ended", 1, 600)
+    photo_memory_mb: int = _row(1536, "megabytes of memory to read a photo", 128, 1048576)
 
     model: Path = _row(PROJECT_FOLDER / "models/detection_model", "folder and name, no suffix")
     detector: str = _row("haar", "what finds faces: OpenCV's cascades, or YuNet", "haar", "yunet")

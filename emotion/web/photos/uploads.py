@@ -9,14 +9,11 @@ from flask import g, request
 from werkzeug.datastructures import FileStorage
 
 from emotion import errors
-from emotion.faces import verdict
-from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
-from emotion.recognizer import Recognizer, Sight
-from emotion.rows import results_to_dict
+from emotion.faces import read_thresholds
+from emotion.model.runtime import StoredModel
 from emotion.web.database import Answers, PhotoRow
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import model_facts
-from emotion.web.photos.pictures import pictures_of
 from emotion.web.services import current_services
 from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
@@ -26,13 +23,11 @@ MODEL_FIELD = "model"
 
 @dataclass(frozen=True)
 class Reading:
-    photo: Photo  # its full size is decoded only when pictures of it are made
-    sights: Sequence[Sight]  # left to right
     results: Mapping  # from `results_to_dict`
     model: Mapping  # what the page says about the model
-
-    def pictures(self) -> dict[str, bytes]:
-        return pictures_of(self.photo.full, self.sights)
+    answers: Answers  # what lists tell of the faces
+    labels: Mapping | None  # where the page writes beside the faces
+    pictures: Mapping[str, bytes]
 
 
 def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
@@ -52,10 +47,10 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     return files
 
 
-def chosen_recognizer() -> Recognizer:
-    """Return the recognizer that the request chooses; not at the gate, as it may load here."""
+def chosen_model() -> StoredModel:
+    """Return the model that the request chooses; not at the gate, as it may load here."""
     services, key = current_services(), request.form.get(MODEL_FIELD, "")
-    services.require_recognizer()
+    services.require_model()
     try:
         return services.models.get(key)
     except errors.ModelError as error:
@@ -63,29 +58,27 @@ def chosen_recognizer() -> Recognizer:
         raise errors.ChosenModelError(words) from error
 
 
-def read_photo(recognizer: Recognizer, content: bytes) -> Reading:
-    """Return the faces of a photo, or raise an `ImageError`; the caller has a place at the gate."""
-    services, model = current_services(), recognizer.model
-    photo = decode_photo(content, services.settings.image_limits, ENOUGH_PIXELS)
-    sights = recognizer.look(photo)
+def read_photo(client: str, model: StoredModel, content: bytes, pictures: bool) -> Reading:
+    """Return the faces of a photo, or raise an `ImageError`; the client has a place at the gate."""
+    services, limits = current_services(), current_services().settings.image_limits
+    about = {"max_bytes": limits.max_bytes, "max_pixels": limits.max_pixels, "pictures": pictures}
+    answer, made = services.workers.call(client, model, "read", content, **about)
+    results = answer["results"]
     # for the request's line of the log, and for the metrics
-    g.photos, g.faces = g.get("photos", 0) + 1, g.get("faces", 0) + len(sights)
+    g.photos, g.faces = g.get("photos", 0) + 1, g.get("faces", 0) + len(results["faces"])
     offered = services.models.find(request.form.get(MODEL_FIELD, ""))
     facts = model_facts(model, offered.stem.parent, offered.names)
-    facts["accuracy_when_unsure"] = recognizer.thresholds.accuracy_when_unsure
-    faces = [sight.face for sight in sights]
-    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    facts["accuracy_when_unsure"] = read_thresholds(model.card).accuracy_when_unsure
     results["model"] |= offered.names
-    return Reading(photo, sights, results, facts)
+    answers = Answers(answer["candidates"], answer["verdicts"], offered.names)
+    return Reading(results, facts, answers, answer["labels"], made)
 
 
 def keep(reading: Reading, set_id: str, position: int) -> PhotoRow:
     """Write the pictures of a photo; return its row for the database."""
-    faces, storage = [sight.face for sight in reading.sights], current_services().storage
-    photo_id = storage.save(reading.results, reading.model, reading.pictures(), set_id)
-    model = {name: reading.model[name] for name in ("key", "title")}
-    answers = Answers(tuple(face.candidates for face in faces), tuple(map(verdict, faces)), model)
-    return row_of(set_id, position, photo_id, len(faces), emotions=answers.to_text())
+    about = (reading.results, reading.model, reading.pictures, set_id, reading.labels)
+    photo_id, faces = current_services().storage.save(*about), len(reading.results["faces"])
+    return row_of(set_id, position, photo_id, faces, emotions=reading.answers.to_text())
 
 
 def row_of(set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str) -> PhotoRow:

@@ -7,17 +7,15 @@ come lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ..
 the visitor, or {"mistake": ...}, a traceback for the log.
 """
 
-from emotion.web.sandbox import drop_network, limit_process
+from emotion.web.sandbox import drop_network, lacks_memory, limit_process
 
 if __name__ == "__main__":
     drop_network()  # now, as some of what is imported below starts threads
 
 import contextlib
-import errno
 import json
 import math
 import os
-import re
 import sys
 import threading
 import time
@@ -53,10 +51,6 @@ MOST_LANES, CROP_SIDE = 12, 128  # faces on the page's timeline, and the pixels 
 BETTER = 1.2  # times as good is a view of a face of which a new picture is kept
 MOST_EMOTIONS = 12  # how many the list of a visitor's results names
 OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
-# what OpenCV, ONNX Runtime, the system, C++ and its loader say
-SIGNS_OF_NO_MEMORY = re.compile(
-    "Insufficient memory|Failed to allocate|allocate memory|bad_alloc|failed to map segment"
-)
 
 
 def main() -> int:
@@ -153,16 +147,6 @@ class Watcher:
             counts = {"frames": frames, "frame_count": frame_count}
             known = {name: value and round(value, 3) for name, value in times.items()}
             self.tell({"share": share and round(share, 4), "faces": self.people, **counts, **known})
-
-
-def lacks_memory(error: BaseException | None) -> bool:
-    """True if an error, or one that led to it, came because memory ran out."""
-    while error is not None:
-        is_no_memory = getattr(error, "errno", None) == errno.ENOMEM
-        if is_no_memory or isinstance(error, MemoryError) or SIGNS_OF_NO_MEMORY.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def without_paths(text: str, job: Job) -> str:

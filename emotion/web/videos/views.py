@@ -54,14 +54,14 @@ def queue() -> ResponseReturnValue:
     """Answer how many videos wait, or why none would be taken now: to ask before one is sent."""
     services = current_services()
     services.videos.require_room(visitor_key(), client_digest())
-    services.require_recognizer()
+    services.require_model()
     return jsonify({"waiting": services.database.videos_waiting()}), NO_STORE
 
 
 def _received_video() -> VideoRow:
     services = current_services()
     services.videos.require_room(visitor_key(), client_digest())
-    services.require_recognizer()
+    services.require_model()
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
     (file,) = uploaded_files(most=1, field="video")
     return services.videos.take(file.stream, new_visitor(), client_digest(), model.key)
