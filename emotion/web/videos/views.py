@@ -14,13 +14,7 @@ from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
 from emotion.web.videos.queue import DONE, FAILED, VideoRow
-from emotion.web.visitors import (
-    client_digest,
-    is_sender,
-    new_visitor,
-    require_sender,
-    visitor_key,
-)
+from emotion.web.visitors import client_digest, is_sender, new_visitor, require_sender, visitor_key
 
 UNSURE = "unsure"
 FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
@@ -78,16 +72,9 @@ def page(video_id: str) -> ResponseReturnValue:
         return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
     tracks = sorted(about["summary"]["tracks"], key=lambda track: -track["seconds"])
     about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
-    lanes = about["facts"].get("lanes", [])  # videos kept since before there were lanes have none
-    by_number, shown = {track["track"]: track for track in tracks}, set()
-    for lane in lanes:
-        track = by_number[lane["track"]]
-        lane |= {"words": track_words(track), "verdict": track["verdict"]}
-        shown |= {name for _, _, name, _ in lane["stretches"]}
-    names = [*tracks[0]["mean_probabilities"], UNSURE] if tracks else []
-    about |= {"lanes": lanes, "names": tuple(names), "timeline": timeline_words(tracks)}
-    about["shown_names"] = [name for name in names if name in shown]
-    return render_template("video.html", **about), PRIVATE
+    # videos kept since before there were lanes have none
+    about |= {"lanes": about["facts"].get("lanes", ()), "track_words": track_words}
+    return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
 
 
 def times_of(track: Mapping) -> list[tuple[str, float]]:
