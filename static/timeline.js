@@ -17,6 +17,7 @@ function setUpTimeline(durationS) {
   const lanes = [...chart.querySelectorAll(".lane")].map(laneOf);
   let pointedS = null; // where a mouse is, in seconds of the video
   let isDragging = false;
+  const at = document.querySelector(".legend .at");
 
   const last = () => (Number.isFinite(player.duration) ? Math.min(player.duration, durationS) : durationS);
 
@@ -31,6 +32,7 @@ function setUpTimeline(durationS) {
       place(lane.pointed, pointedS);
       lane.now.textContent = answerAt(lane, pointedS ?? player.currentTime);
     }
+    at.textContent = clockOf(pointedS ?? player.currentTime);
     chart.setAttribute("aria-valuenow", player.currentTime.toFixed(1));
     if (player.paused) { // while it plays a screen reader would never end
       const words = lanes.map((lane) => `${lane.name} ${answerAt(lane, player.currentTime)}`);
