@@ -1,6 +1,7 @@
 """From a request to faces: its files, the model it chooses, and what is kept of a photo."""
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from werkzeug.datastructures import FileStorage
 from emotion import errors
 from emotion.faces import read_thresholds
 from emotion.model.runtime import StoredModel
+from emotion.text import printable
 from emotion.web.database import Answers, PhotoRow
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import model_facts
@@ -19,6 +21,7 @@ from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
 
 MODEL_FIELD = "model"
+PHOTO_FIELDS = ("photo", "image", "file")  # other services use the last two names
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,23 @@ class Reading:
 
 
 def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
-    """Return the files of the current request, 1 to `most`, in the field `photo` or `video`."""
+    """Return the files of the current request, 1 to `most`, of photos or of a `video`.
+
+    A request may also be one photo and nothing else, of type image/jpeg and so on.
+    """
     kind = errors.UploadError if field == "photo" else errors.VideoUploadError
-    files = request.files.getlist(field)
+    fields = PHOTO_FIELDS if field == "photo" else (field,)
+    files = [file for name in fields for file in request.files.getlist(name)]
+    if request.mimetype.startswith("image/") and request.blueprint != "pages":
+        files = [FileStorage(io.BytesIO(request.get_data(cache=False)), "the body")]
     if len(files) > most:
         at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
         raise kind(f"expected {at_a_time} at a time; received {len(files)} files")
     if not files:
-        received = "text" if field in request.form else "none"
+        others = ", ".join(printable(name)[:40] for name in request.files)
+        received = f"one in {others[:200]}" if others else "none"
+        if field in request.form:
+            received = "text"
         expected = f"a file in the field {field!r} of multipart/form-data"
         raise kind(f"expected {expected}; received {received}")
     if not files[0].filename and not files[0].read(1):
