@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import OwnVideosWaitError, QueueFullError
+from emotion.text import counted
 from emotion.web.connections import Connections, Expiry, Id, Row, VisitorKey, rows_of
 
 WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")
@@ -122,9 +123,9 @@ def _require_room(
 ) -> None:
     is_own = (VideoSender.client == client) | ((VideoRow.visitor == visitor) & (visitor != ""))
     own = QUEUE.outerjoin(VideoSender, IS_ITS_SENDER).where(is_own)
-    if (waiting := connection.scalar(own)) >= most_each:
-        expected = f"expected at most {most_each} videos of one visitor or address in the queue"
-        raise OwnVideosWaitError(f"{expected}; {waiting} wait already")
+    if connection.scalar(own) >= most_each:
+        expected = f"expected at most {counted(most_each, 'video')} of one sender to wait"
+        raise OwnVideosWaitError(f"{expected}; received one more")
     if (waiting := connection.scalar(QUEUE)) >= most_waiting:
         raise QueueFullError(f"expected fewer than {most_waiting} to wait; {waiting} do")
 
