@@ -180,6 +180,12 @@ class QueueFullError(RequestError):
     retry_after_s = 60
 
 
+class OwnVideosWaitError(QueueFullError):  # as many of one sender as may
+    status, title = 429, "Too many at once"
+    advice = "Please wait until one of them is analysed."
+    public = None
+
+
 class StorageError(EmotionError):
     """The results cannot be written; `is_full` if the disk is full."""
 

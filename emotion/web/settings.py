@@ -76,6 +76,7 @@ class Settings:
 
     video_workers: int = _row(1, "videos analysed at the same time; 0 takes no videos", 0, 64)
     max_videos_waiting: int = _row(10, "videos in the queue; others are refused", 1, 1000)
+    max_videos_waiting_each: int = _row(2, "of these, of one visitor or address", 1, 1000)
     max_video_mb: float = _row(500, "largest video file in megabytes", 0.001, 65536)
     max_video_minutes: float = _row(10, "longest video in minutes", 0.001, 1440)
     video_memory_mb: int = _row(4096, "megabytes of memory to analyse a video", 512, 1048576)

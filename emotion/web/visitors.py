@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import hmac
 import os
 import secrets
 import tempfile
@@ -14,6 +15,7 @@ from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from emotion.errors import DatabaseError, GoneError, NotSenderError
 from emotion.files import make_private
 from emotion.web.database import PhotoRow
+from emotion.web.limits import client_key
 from emotion.web.services import current_services
 from emotion.web.settings import Settings, SettingsError
 from emotion.web.storage import gone
@@ -43,6 +45,12 @@ def new_visitor() -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def client_digest() -> str:
+    """Return a digest of the address that this request comes from; only this server can make it."""
+    key = str(current_app.secret_key).encode()
+    return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
 
 
 def is_sender(visitor: str) -> bool:

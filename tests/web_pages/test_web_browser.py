@@ -1,6 +1,8 @@
 import pytest
 from web_support import StandInDetector, encoded, make_app
 
+from emotion.labels import EMOTIONS
+
 BOXES = tuple((x, 10 + x // 8, 30, 30) for x in range(0, 125, 40))
 
 
@@ -222,6 +224,19 @@ def test_a_dropped_video_is_watched_and_played(scripted, address, films, axe, fi
     assert page.inner_text("h1") == "1 face in your video"
     assert page.locator(".track-times tbody tr").count() == 1
     assert page.evaluate(PLAY) == [320, 240, 1.5, None]
+    timeline, player = page.locator(".lanes"), page.locator("video.player")
+    lane = timeline.locator(".lane svg").bounding_box()
+    page.mouse.click(lane["x"] + lane["width"] / 2, lane["y"] + lane["height"] / 2)
+    seconds = [player.evaluate("player => player.currentTime")]
+    timeline.focus()
+    for key in ("ArrowLeft", "ArrowRight", "Home", "End"):
+        page.keyboard.press(key)
+        seconds.append(player.evaluate("player => player.currentTime"))
+    assert seconds == pytest.approx([1, 0, 1, 0, 2], abs=0.1)
+    page.keyboard.press("Home")
+    page.wait_for_function("document.querySelector('.lanes').ariaValueText.includes('Face 1 ')")
+    assert timeline.get_attribute("aria-valuenow") == "0.0"
+    assert page.inner_text(".lane .now").split()[0] in (*EMOTIONS, "unsure", "not")
     for width, scheme in ((1280, "light"), (390, "dark")):
         page.set_viewport_size({"width": width, "height": 844})
         page.emulate_media(color_scheme=scheme)

@@ -71,9 +71,8 @@ class World:
         self.keep()
         # a video that is done, without any work on it
         (photo,) = self.services.database.photos_of_set(self.places["set_id"], now_s)
-        self.services.database.add_video(
-            VideoRow(new_id(), photo.visitor, now_s, now_s + 3600), 1000
-        )
+        row = VideoRow(new_id(), photo.visitor, now_s, now_s + 3600)
+        self.services.database.add_video(row, "", 1000, 1000)
         row = self.services.database.claim(new_id(), now_s)
         content = io.BytesIO(video_job_stand_in.sent())
         videos.files.create(row.id, {"your video": content})
@@ -145,7 +144,8 @@ def validator(name):
 def troubles(world):
     """Return name -> what to replace so that it happens."""
     no_database = Mock(side_effect=DatabaseError("expected a database"))
-    methods = "count counts forget opinion_on photo photos_of_set photos_of_visitor add_video video"
+    methods = "count counts forget opinion_on photo photos_of_set photos_of_visitor require_room"
+    methods += " add_video video"
     full = OSError(errno.ENOSPC, "No space left on device")
     keys = dict.fromkeys(("photo_id", "set_id", "video_id"), "A" * 22)
     return {
@@ -202,6 +202,7 @@ def answers(world, name, monkeypatch):
 
 # needs another app: the contract asks for it, and test_web_logs.py for 500
 ELSEWHERE = {("addPhoto", 409), ("addVideo", 409), ("getMonitoring", 404)}
+ELSEWHERE |= {("getQueue", 409), ("getQueue", 429)}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

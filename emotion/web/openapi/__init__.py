@@ -92,6 +92,7 @@ ENDPOINTS = {
     "mine": Answers("getMine", replies.Mine, (400, 503), "Newest first; empty without the cookie."),
     "delete_mine": Answers("deleteMine", None, (403, 503), status=204),
     "add_video": Answers("addVideo", replies.Video, SENDING_VIDEO, "It is in the queue.", 202),
+    "queue": Answers("getQueue", replies.VideoQueue, (409, 429, 503), "One would be taken now."),
     "video": Answers("getVideo", replies.Video, (404, 503), "Its place in the queue, or results."),
     "delete_video": Answers("deleteVideo", None, SENDER, status=204),
     "video_file": Answers("getVideoFile", FILES, (404, 416, 503), "The whole file."),

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from emotion.faces import Face as FoundFace
 from emotion.labels import EMOTIONS
 from emotion.rows import SCHEMA, results_to_dict
-from emotion.web.database import STATES
 from emotion.web.storage import ID_PATTERN
 from emotion.web.videos.files import LINKS
+from emotion.web.videos.queue import STATES
 
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
 EXAMPLE_NAMES = {"key": "detection_model", "title": "as most people see a face (FER+)"}
@@ -195,6 +195,7 @@ Video = reply(
     model=VideoModel | None,
     summary=VideoSummary | None,
 )
+VideoQueue = reply("VideoQueue", waiting=about(Count, "videos of everybody"))
 
 # The server
 Model = reply(
