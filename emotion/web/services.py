@@ -11,6 +11,7 @@ from emotion.errors import DatabaseError, EmotionError, ModelError, StorageError
 from emotion.files import available_cpus
 from emotion.recognizer import Recognizer
 from emotion.web.database import Database
+from emotion.web.feedback.given import GivenFaces
 from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
@@ -29,6 +30,7 @@ class Services:
         self.settings, self.recognizer, self.model_problem = settings, recognizer, model_problem
         self.storage = Storage(settings.uploads, settings.keep_s, clock)
         self.database = Database(settings.database)
+        self.given = GivenFaces(settings.feedback, self.database, clock)
         self.gate = Gate(settings.max_in_hand, available_cpus())
         self.models = Models(recognizer, settings.model)
         self.videos = Videos(settings, self.database, self.models, clock)

@@ -20,6 +20,7 @@ PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 SWITCH = {"on": True, "true": True, "1": True, "yes": True}
 SWITCH |= {"off": False, "false": False, "0": False, "no": False}
 ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
+LEAST_TOKEN = 16  # characters
 FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
@@ -91,6 +92,9 @@ class Settings:
     rate_limit_storage: str = _row("memory://", "where rates are counted, or redis://HOST:PORT")
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
+    operator_token: str | None = _row(
+        None, "password of the operator's pages, 16 characters or more; without it there are none"
+    )
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")
     metrics: bool = _row(False, "answer /metrics for Prometheus")
     log: str = _row("auto", "form of the log; auto is text in a terminal", "auto", "text", "json")
@@ -99,6 +103,9 @@ class Settings:
         if self.detector_model and self.detector != "yunet":
             words = f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
             raise SettingsError(words)
+        if self.operator_token and len(self.operator_token) < LEAST_TOKEN:
+            expected = f"expected OPERATOR_TOKEN of at least {LEAST_TOKEN} characters"
+            raise SettingsError(f"{expected}; received {len(self.operator_token)}")
 
     @property
     def yunet(self) -> Path | None:
