@@ -142,7 +142,7 @@ def test_a_given_face_and_a_number_stay_for_training_when_the_photos_time_is_up(
     assert visit.counted() == [("angry", "fear", 1), ("happy", "sad", 1)]
     with pytest.raises(DatasetError):
         read_layout(resolve_dataset(visit.folder))
-    visit.services.given.decide(visit.services.given.waiting(), True)
+    visit.services.given.approve(visit.services.given.find())
     assert (visit.files(), visit.files("")) == ([], files)
     # what a process that was killed leaves behind
     (visit.folder / "sad" / ".part-x").mkdir()
@@ -278,7 +278,7 @@ def test_classes_and_crops_that_cannot_be_kept(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StorageError):
         given.keep("sad", "v", b"no picture")
-    assert (list(tmp_path.rglob("*.png")), given.waiting()) == ([], ())
+    assert (list(tmp_path.rglob("*.png")), given.find()) == ([], ())
 
 
 # Faces wait, are approved or refused, and can be taken back
@@ -330,7 +330,7 @@ def test_the_operator_sees_whose_faces_wait_and_decides_on_those_that_were_shown
     assert visit.files("") == sorted(names[:3])
     said = {"face": Path(names[3]).stem, "decision": "refuse", "csrf_token": token}
     assert client.post(QUEUE, data=said, **OPERATOR).location == f"{QUEUE}?refuse=1"
-    assert visit.files() == [later] == [face.file for face in given.waiting()]
+    assert visit.files() == [later] == [face.kept for face in given.find()]
 
 
 @pytest.mark.parametrize("path", [QUEUE, "/monitoring", "/api/v1/monitoring"])
@@ -361,11 +361,11 @@ def test_the_operator_decides_in_the_shell(visit, monkeypatch, capsys):
         return app.main(["feedback", *words]), *capsys.readouterr()
 
     status, out, err = run()
-    assert (status, err, out.splitlines()[-2].split()) == (0, "", ["a" * 12, "3", "1", "2"])
+    assert (status, err, out.splitlines()[-2].split()) == (0, "", ["a" * 32, "3", "1", "2"])
     for words in (["approve"], ["burn", "all"], ["approve", "sad", "happy"], ["refuse", "aaa"]):
         assert run(*words)[:2] == (2, ""), words
     assert len(visit.files()) == 4
-    counts = {"approve fear": (3, 1), "refuse aaaaaaaa": (1, 1), "approve all": (0, 2)}
+    counts = {"approve fear": (3, 1), f"refuse {'a' * 32}": (1, 1), "approve all": (0, 2)}
     for words, found in counts.items():
         assert run(*words.split())[0] == 0
         assert (len(visit.files()), len(visit.files(""))) == found, words
@@ -379,12 +379,12 @@ def test_a_face_can_be_taken_back_when_its_photo_is_gone_and_by_nobody_else(tmp_
     year = parsedate_to_datetime(re.search("Expires=(.*?);", kept.headers["Set-Cookie"])[1])
     assert (year - datetime.now(UTC)).days >= 364
     given, ids = visit.services.given, ids_of(visit)
-    given.decide([face for face in given.waiting() if face.emotion == "sad"], True)
+    given.approve([face for face in given.find() if face.emotion == "sad"])
     now_s[0] += 25 * 3600
     visit.services.storage.sweep()
     visit.database.forget_expired(now_s[0])
     page = visit.client.get("/mine").text
-    crops = [data_url(given.picture(face)) for face in given.of_visitor(given.waiting()[0].visitor)]
+    crops = [data_url(given.picture(face)) for face in given.find(given.find()[0].visitor)]
     assert ("2 faces" in page, all(crop in page for crop in crops)) == (True, True)
     sender, visit.client = visit.client, visit.app.test_client()
     upload(visit.client)
@@ -397,22 +397,22 @@ def test_a_face_can_be_taken_back_when_its_photo_is_gone_and_by_nobody_else(tmp_
     assert sender.post(f"/mine/feedback/{ids['sad']}/withdraw").location == "/mine?deleted=1"
     assert (ids_of(visit), visit.files("")) == ({"fear": ids["fear"]}, [])
     assert sender.delete("/api/v1/mine/feedback").status_code == 204
-    assert (ids_of(visit), visit.files(), given.waiting()) == ({}, [], ())
+    assert (ids_of(visit), visit.files(), given.find()) == ({}, [], ())
 
 
 def test_a_refused_or_withdrawn_face_is_not_said_to_be_kept(visit):
     address = f"/api/v1/photos/{visit.photo_id}/faces/1/feedback"
     for withdraw in (
-        lambda face: visit.services.given.decide([face], False),
+        lambda face: visit.services.given.remove([face]),
         lambda face: visit.client.delete(f"/api/v1/mine/feedback/{face.id}"),
     ):
         visit.say(emotion="sad", keep="yes")
         assert visit.client.get(address).json["kept"] is True
-        withdraw(visit.services.given.waiting()[0])
+        withdraw(visit.services.given.find()[0])
         assert visit.client.get(address).json["kept"] is False
     # withdrawn while it is approved: the approval finds nothing to move
     visit.say(emotion="sad", keep="yes")
-    waiting = visit.services.given.waiting()
+    waiting = visit.services.given.find()
     assert visit.say(1, "/withdraw").status_code == 303
-    visit.services.given.decide(waiting, True)
+    visit.services.given.approve(waiting)
     assert (visit.files(), visit.files("")) == ([], [])

@@ -36,8 +36,8 @@ class GivenFace(Row):
     approved_s: Mapped[float] = mapped_column(index=True, default=0.0)  # 0 while it waits
 
     @property
-    def file(self) -> str:
-        """Its name in FEEDBACK or, while it waits, in the hidden folder there."""
+    def kept(self) -> str:
+        """Its file, as an opinion names it: in FEEDBACK or, while it waits, in a folder there."""
         return f"{self.emotion}/{self.id}.png"
 
 
@@ -48,10 +48,9 @@ class GivenFaces:
         self.folder, self.database, self.clock = folder, database, clock
 
     def keep(self, emotion: str, visitor: str, crop: bytes) -> str:
-        """Let a face wait as a grey PNG with nothing but the pixels of `crop`; return its `file`.
+        """Let a face wait as a grey PNG with nothing but the pixels of `crop`; return its `kept`.
 
-        Raises WaitingFacesError if too many wait, ModelError, StorageError or DatabaseError; then
-        nothing is left of it.
+        Raises WaitingFacesError if too many wait, ModelError, StorageError or DatabaseError.
         """
         # a model's card comes from outside
         if emotion.startswith(".") or Path(emotion).name != emotion or "\\" in emotion:
@@ -67,77 +66,62 @@ class GivenFaces:
                 words = f"expected at most {most}, to wait for approval; received another"
                 raise errors.WaitingFacesError(words)
             connection.execute(sql.insert(GivenFace), asdict(face))
-        path = self.folder / WAITING / face.file
+        path = self.folder / WAITING / face.kept
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (path.parent.parent, path.parent):
-                folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.folder, path.parents[1], path.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             grey = Image.open(BytesIO(crop), formats=["PNG"]).convert("L")
             with whole_file(path) as part:
                 part.touch(mode=0o600)
                 Image.frombytes("L", grey.size, grey.tobytes()).save(part, optimize=True)
         except OSError as error:
-            self._forget([face.file])
+            self.remove([face])
             raise errors.StorageError(error) from error
-        return face.file
+        return face.kept
 
-    def remove(self, *files: str) -> None:
-        """Remove faces and their rows, waiting or approved; what is gone already is passed over."""
-        files = tuple(filter(None, files))
+    def remove(self, given: Sequence[GivenFace | Opinion | None]) -> None:
+        """Remove faces, or those of opinions, waiting or approved; some may be gone."""
+        files = [one.kept for one in given if one and one.kept]
         try:
             for file in files:
                 # in this order: who approves it at this moment moves it from the first to the other
                 for place in (self.folder / WAITING, self.folder):
-                    (place / file).unlink(missing_ok=True)
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        (place / file).unlink()
         except OSError as error:
             raise errors.StorageError(error) from error
         if files:
-            self._forget(files)
+            is_one = GivenFace.id.in_([Path(file).stem for file in files])
+            is_kept = Opinion.kept.in_(files)
+            with self.database.transaction(writes=True, alone=True) as connection:
+                connection.execute(sql.delete(GivenFace).where(is_one))
+                connection.execute(sql.update(Opinion).where(is_kept).values(kept=""))
 
-    def _forget(self, files: Sequence[str]) -> None:
-        is_one = GivenFace.id.in_([Path(file).stem for file in files])
-        with self.database.transaction(writes=True, alone=True) as connection:
-            connection.execute(sql.delete(GivenFace).where(is_one))
-            is_given = Opinion.kept.in_(files)
-            connection.execute(sql.update(Opinion).where(is_given).values(kept=""))
-
-    def decide(self, faces: Sequence[GivenFace], is_approved: bool) -> None:
-        """Move faces to where training reads them, or remove them."""
-        if not is_approved:
-            self.remove(*(face.file for face in faces))
-            return
-        moved = []
-        try:
-            for face in faces:
-                target = self.folder / face.file
+    def approve(self, faces: Sequence[GivenFace]) -> None:
+        """Move faces to where training reads them; one that was withdrawn is passed over."""
+        for face in faces:
+            target = self.folder / face.kept
+            try:
                 target.parent.mkdir(mode=0o700, exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):  # withdrawn, or moved before a crash
-                    (self.folder / WAITING / face.file).rename(target)
+                with contextlib.suppress(FileNotFoundError):  # perhaps moved before a crash
+                    (self.folder / WAITING / face.kept).rename(target)
                     os.utime(target)  # from now on it counts as new
-                moved += [face.id] * target.exists()
-        except OSError as error:
-            raise errors.StorageError(error) from error
-        approval = sql.update(GivenFace).where(GivenFace.id.in_(moved))
+            except OSError as error:
+                raise errors.StorageError(error) from error
+        is_there = [face.id for face in faces if (self.folder / face.kept).exists()]
+        approval = sql.update(GivenFace).where(GivenFace.id.in_(is_there))
         with self.database.transaction(writes=True) as connection:
             connection.execute(approval.values(approved_s=self.clock()))
 
-    def waiting(self) -> tuple[GivenFace, ...]:
-        """Return the faces that wait, newest first."""
-        return self._find(GivenFace.approved_s == 0)
-
-    def of_visitor(self, visitor: str) -> tuple[GivenFace, ...]:
-        """Return the faces that a visitor gave, newest first; "" gave none."""
-        return self._find(GivenFace.visitor == visitor) if visitor else ()
-
-    def _find(self, condition: sql.ColumnElement) -> tuple[GivenFace, ...]:
-        query = sql.select(GivenFace).where(condition)
-        query = query.order_by(GivenFace.given_s.desc(), GivenFace.id)
+    def find(self, visitor: str | None = None) -> tuple[GivenFace, ...]:
+        """Return the faces that a visitor gave or, of everybody, those that wait; newest first."""
+        is_one = GivenFace.approved_s == 0 if visitor is None else GivenFace.visitor == visitor
+        query = sql.select(GivenFace).where(is_one).order_by(GivenFace.given_s.desc())
         with self.database.transaction() as connection:
             return tuple(GivenFace(**row) for row in connection.execute(query).mappings())
 
     def picture(self, face: GivenFace) -> bytes:
         """Return the PNG of a face; nothing if it cannot be read."""
-        for place in (self.folder / WAITING, self.folder):
-            with contextlib.suppress(OSError):
-                return (place / face.file).read_bytes()
+        with contextlib.suppress(OSError):
+            return (self.folder / ("" if face.approved_s else WAITING) / face.kept).read_bytes()
         return b""

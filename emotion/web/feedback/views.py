@@ -7,32 +7,30 @@ from flask import Blueprint, abort, jsonify, redirect, render_template, request,
 from flask.typing import ResponseReturnValue
 
 from emotion.errors import GoneError
-from emotion.text import counted, data_url, table
+from emotion.text import data_url, table
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import day_of
-from emotion.web.feedback.given import GivenFace, GivenFaces
+from emotion.web.feedback.given import WAITING, GivenFace, GivenFaces
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages
 from emotion.web.services import current_services
 from emotion.web.settings import SettingsError
 from emotion.web.visitors import require_operator, visitor_key
 
 MOST_SHOWN = 200  # faces on a page
-LEAST_LETTERS = 8  # by which a face or a visitor is named in the shell
-DECISIONS = {"approve": True, "refuse": False}
+DECISIONS = {"approve": GivenFaces.approve, "refuse": GivenFaces.remove}
 
 operator = Blueprint("operator", __name__)
-
-
-def own_faces() -> tuple[GivenFace, ...]:
-    return current_services().given.of_visitor(visitor_key())
-
-
 pages.add_app_template_filter(day_of, "day")
 
 
 @pages.app_template_filter("crop_of")
 def crop_of(face: GivenFace) -> str:
     return data_url(current_services().given.picture(face))
+
+
+def own_faces() -> tuple[GivenFace, ...]:
+    """Return the faces that this visitor gave, newest first."""
+    return current_services().given.find(visitor_key())
 
 
 @api.get(f"{ROOT}/mine/feedback")
@@ -52,17 +50,17 @@ def given() -> ResponseReturnValue:
 @api.delete(f"{ROOT}/mine/feedback/<face_id>")
 def withdraw_given(face_id: str = "") -> ResponseReturnValue:
     """Take back what this sender gave for training: one face, or all."""
-    files = [face.file for face in own_faces() if face_id in ("", face.id)]
-    if face_id and not files:
+    faces = [face for face in own_faces() if face_id in ("", face.id)]
+    if face_id and not faces:
         raise GoneError("expected a face that you gave; received another")
-    current_services().given.remove(*files)
+    current_services().given.remove(faces)
     return after_deletion("pages.mine", deleted=1)
 
 
 @operator.get("/operator/feedback")
 def waiting() -> ResponseReturnValue:
     require_operator()
-    faces, shown = current_services().given.waiting(), {}
+    faces, shown = current_services().given.find(), {}
     visitors = Counter(face.visitor for face in faces)
     # who gives many stands out
     for face in sorted(faces, key=lambda face: -visitors[face.visitor])[:MOST_SHOWN]:
@@ -80,43 +78,31 @@ def decide() -> ResponseReturnValue:
         abort(400, "Expected approve or refuse as the decision; received another.")
     # a tick names one face, or all of a visitor that were on the page: no later one is in it
     ids = set(" ".join(request.form.getlist("face")).split())
-    faces = [face for face in given.waiting() if face.id in ids]
-    given.decide(faces, DECISIONS[decision])
+    faces = [face for face in given.find() if face.id in ids]
+    DECISIONS[decision](given, faces)
     return redirect(url_for("operator.waiting", **{decision: len(faces)}), 303)
 
 
 def decide_in_shell(given: GivenFaces, words: Sequence[str]) -> list[str]:
     """Do what the words after `feedback` say; return lines about what waits then.
 
-    Raises SettingsError for other words, and then does nothing.
+    Raises SettingsError, and does nothing, if there is no such decision or no such face.
     """
-    if words and (words[0] not in DECISIONS or not words[1:]):
-        expected = "expected nothing, or approve or refuse and which faces, such as all"
-        raise SettingsError(f"{expected}; received {' '.join(words)!r}")
-    faces, lines = given.waiting(), []
     if words:
-        chosen = {}
-        for word in words[1:]:
-            meant = [face for face in faces if _is_meant(face, word)]
-            if not meant and word != "all":
-                expected = "expected all, a class, or the start of the name of a visitor or a face"
-                raise SettingsError(f"{expected} that waits; received {word!r}")
-            chosen |= dict.fromkeys(meant)
-        given.decide([*chosen], DECISIONS[words[0]])
-        lines = [f"{words[0].capitalize()}d: {counted(len(chosen), 'face')}"]
-        faces = given.waiting()
-    lines.append(f"{counted(len(faces), 'face')} to approve or refuse, in {given.folder}/.waiting")
-    names = sorted({face.emotion for face in faces})
-    visitors = Counter(face.visitor for face in faces)
-    pairs = Counter((face.visitor, face.emotion) for face in faces)
+        meant = {face: {"all", face.emotion, face.visitor, face.id} for face in given.find()}
+        names, known = {*words[1:]}, {"all"}.union(*meant.values())
+        if words[0] not in DECISIONS or not names or names - known:
+            expected = (
+                "expected approve or refuse, then all, or a class, visitor or face that waits"
+            )
+            raise SettingsError(f"{expected}; received {' '.join(words)!r}")
+        DECISIONS[words[0]](given, [face for face in meant if meant[face] & names])
+    faces = given.find()
+    emotions = sorted({face.emotion for face in faces})
+    counts = Counter((face.visitor, face.emotion) for face in faces)
     rows = [
-        (visitor[:12], f"{count}", *(f"{pairs[visitor, name]}" for name in names))
-        for visitor, count in visitors.most_common()
+        (visitor, f"{count}", *(f"{counts[visitor, name]}" for name in emotions))
+        for visitor, count in Counter(face.visitor for face in faces).most_common()
     ]
-    return [*lines, *table(("visitor", "faces", *names), rows)] if faces else lines
-
-
-def _is_meant(face: GivenFace, word: str) -> bool:
-    is_name = len(word) >= LEAST_LETTERS
-    starts = is_name and (face.visitor.startswith(word) or face.id.startswith(word))
-    return starts or word in ("all", face.emotion)
+    lines = [f"Faces that wait in {given.folder / WAITING}: {len(faces)}"]
+    return lines + (table(("visitor", "faces", *emotions), rows) if rows else [])

@@ -130,11 +130,11 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     """Take back what was said about a face, and the face if it was kept."""
     find_face(photo_id, number, is_own=True)
-    database = current_services().database
+    database, given = current_services().database, current_services().given
     # the file first: if that fails, the opinion still knows of it
-    _remove_kept(database.opinion_on(photo_id, number))
+    given.remove([database.opinion_on(photo_id, number)])
     # somebody with the same cookie may have said something else in the meantime
-    _remove_kept(database.withdraw(photo_id, number))
+    given.remove([database.withdraw(photo_id, number)])
     return after_deletion("pages.face", analysis_id=photo_id, number=number)
 
 
@@ -148,7 +148,7 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
     """Note which emotion the sender sees in a face, in place of an earlier opinion."""
     analysis, face = find_face(photo_id, number, is_own=True)
     services = current_services()
-    storage, database = services.storage, services.database
+    storage, database, given = services.storage, services.database, services.given
     if chosen not in face.probabilities:
         known = ", ".join(face.probabilities)
         raise errors.ChoiceError(f"expected one of {known}; received another word")
@@ -157,22 +157,16 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
     if keeps_face:
         with current_app.extensions[KEPT_FACES]:  # so many a day from one address
             crop = storage.read_picture(photo_id, f"input-{number}.png")
-            opinion = replace(opinion, kept=services.given.keep(chosen, giver_key(), crop))
+            opinion = replace(opinion, kept=given.keep(chosen, giver_key(), crop))
     try:
-        _remove_kept(database.opinion_on(photo_id, number))
+        given.remove([database.opinion_on(photo_id, number)])
         # somebody with the same cookie may have said something else in the meantime
-        _remove_kept(database.say(opinion))
+        given.remove([database.say(opinion)])
         storage.load(photo_id)
     except (errors.StorageError, errors.DatabaseError, errors.GoneError) as error:
-        _remove_kept(opinion)
+        given.remove([opinion])
         if isinstance(error, errors.GoneError):
             # deleted in the meantime, perhaps before there was an opinion to delete with it
             database.withdraw(photo_id, number)
         raise
     return opinion
-
-
-def _remove_kept(opinion: Opinion | None) -> None:
-    """Remove the face that was given with an opinion, if there is one."""
-    if opinion:
-        current_services().given.remove(opinion.kept)

@@ -87,8 +87,7 @@ def remove_rows(rows: Sequence[PhotoRow]) -> None:
         with contextlib.suppress(GoneError):
             services.storage.delete(row.id)
         # the row last: while it is there, deleting can be tried again
-        opinions = services.database.opinions_on(row.id)
-        services.given.remove(*(opinion.kept for opinion in opinions))
+        services.given.remove(services.database.opinions_on(row.id))
         services.database.forget(row.id)
 
 
@@ -237,5 +236,5 @@ def delete_mine() -> ResponseReturnValue:
     remove_rows(photos)
     for row in videos:
         current_services().videos.remove_known(row.id)
-    current_services().given.remove(*(face.file for face in own_faces()))
+    current_services().given.remove(own_faces())
     return after_deletion("pages.mine", deleted=1)

@@ -60,7 +60,7 @@ def monitoring_facts(
         given = []
     created = str(card.content.get("created") or "")
     kept = {"all": len(given), "new": sum(day >= created for day in given)}
-    kept["waiting"] = len(GivenFaces(Path(), database).waiting())
+    kept["waiting"] = len(GivenFaces(Path(), database).find())
     return {
         "as_of": now.isoformat(timespec="seconds"),
         "recent_days": RECENT_DAYS,
