@@ -67,7 +67,12 @@ class World:
         videos.workers.command = (sys.executable, video_job_stand_in.__file__)
         # a video waits or runs until then
         self.close = videos.workers.stop
-        self.places = {"face_id": "0" * 32, "number": 1, "kind": "blurred", "key": "detection_model"}
+        self.places = {
+            "face_id": "0" * 32,
+            "number": 1,
+            "kind": "blurred",
+            "key": "detection_model",
+        }
         self.keep()
         # a video that is done, without any work on it
         (photo,) = self.services.database.photos_of_set(self.places["set_id"], now_s)
