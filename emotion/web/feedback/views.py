@@ -92,9 +92,7 @@ def decide_in_shell(given: GivenFaces, words: Sequence[str]) -> list[str]:
         meant = {face: {"all", face.emotion, face.visitor, face.id} for face in given.find()}
         names, known = {*words[1:]}, {"all"}.union(*meant.values())
         if words[0] not in DECISIONS or not names or names - known:
-            expected = (
-                "expected approve or refuse, then all, or a class, visitor or face that waits"
-            )
+            expected = "expected approve or refuse, then all or a class, visitor or face that waits"
             raise SettingsError(f"{expected}; received {' '.join(words)!r}")
         DECISIONS[words[0]](given, [face for face in meant if meant[face] & names])
     faces = given.find()

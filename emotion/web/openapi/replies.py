@@ -118,9 +118,7 @@ Opinion = reply(
 class NewOpinion(Reply):
     model_config = ConfigDict(json_schema_extra={"examples": [{"emotion": "happy"}]})
     emotion: about(str, "one of the emotions of the model that read the photo")
-    keep: about(
-        bool, "also give the 48 x 48 grey crop of the face for training, until you withdraw it"
-    ) = False
+    keep: about(bool, "also give the 48 x 48 grey crop for training, until you withdraw it") = False
 
 
 # Sets, and the sender's own
