@@ -1,5 +1,7 @@
+import contextlib
 import errno
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -9,10 +11,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import SHA256, looking_model, make_app, upload
+from web_support import SHA256, encoded, looking_model, make_app, upload
 
 import app
-from emotion.errors import DatabaseError, DatasetError, ModelError
+from emotion.errors import DatabaseError, DatasetError, ModelError, WaitingFacesError
 from emotion.text import data_url
 from emotion.training.data.layouts import read_layout, resolve_dataset
 from emotion.web.database import Database, Opinion
@@ -410,9 +412,21 @@ def test_a_refused_or_withdrawn_face_is_not_said_to_be_kept(visit):
         assert visit.client.get(address).json["kept"] is True
         withdraw(visit.services.given.find()[0])
         assert visit.client.get(address).json["kept"] is False
-    # withdrawn while it is approved: the approval finds nothing to move
-    visit.say(emotion="sad", keep="yes")
-    waiting = visit.services.given.find()
-    assert visit.say(1, "/withdraw").status_code == 303
-    visit.services.given.approve(waiting)
-    assert (visit.files(), visit.files("")) == ([], [])
+
+
+def test_however_many_come_at_once_no_more_wait_than_may(tmp_path, database, monkeypatch):
+    monkeypatch.setattr("emotion.web.feedback.given.MOST_OF_VISITOR", 3)
+    given = GivenFaces(tmp_path, database)
+
+    def keep(_):
+        with contextlib.suppress(WaitingFacesError):
+            return given.keep("sad", "somebody", encoded("PNG"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(map(bool, pool.map(keep, range(20)))) == 3
+    waiting = given.find()
+    given.remove(waiting[:1])
+    given.approve(waiting)  # one of which was withdrawn in the meantime
+    files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert files == {face.kept for face in given.find("somebody")} == {f.kept for f in waiting[1:]}
+    assert given.find() == ()
