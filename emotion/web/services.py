@@ -30,10 +30,10 @@ class Services:
         self.settings, self.recognizer, self.model_problem = settings, recognizer, model_problem
         self.storage = Storage(settings.uploads, settings.keep_s, clock)
         self.database = Database(settings.database)
-        self.given = GivenFaces(settings.feedback, self.database, clock)
         self.gate = Gate(settings.max_in_hand, available_cpus())
         self.models = Models(recognizer, settings.model)
         self.videos = Videos(settings, self.database, self.models, clock)
+        self.given = GivenFaces(settings.feedback, self.database, clock)
         # what is kept for a short time goes soon after it
         self.sweep_every_s = min(300.0, max(1.0, (settings.keep_s or 3000) / 10))
         self._next_sweep_s, self._lock = 0.0, threading.Lock()
