@@ -20,7 +20,6 @@ PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 SWITCH = {"on": True, "true": True, "1": True, "yes": True}
 SWITCH |= {"off": False, "false": False, "0": False, "no": False}
 ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
-LEAST_TOKEN = 16  # characters
 FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
@@ -103,9 +102,9 @@ class Settings:
         if self.detector_model and self.detector != "yunet":
             words = f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
             raise SettingsError(words)
-        if self.operator_token and len(self.operator_token) < LEAST_TOKEN:
-            expected = f"expected OPERATOR_TOKEN of at least {LEAST_TOKEN} characters"
-            raise SettingsError(f"{expected}; received {len(self.operator_token)}")
+        if self.operator_token and (length := len(self.operator_token)) < 16:
+            words = "expected OPERATOR_TOKEN of at least 16 characters; received"
+            raise SettingsError(f"{words} {length}")
 
     @property
     def yunet(self) -> Path | None:
