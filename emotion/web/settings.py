@@ -97,6 +97,9 @@ class Settings:
     cors_origins: str | None = _row(None, "sites whose pages may use the API, by commas; * is all")
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
+    operator_token: str | None = _row(
+        None, "password of the operator's pages, 16 characters or more; without it there are none"
+    )
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")
     metrics: bool = _row(False, "answer /metrics for Prometheus")
     log: str = _row("auto", "form of the log; auto is text in a terminal", "auto", "text", "json")
@@ -105,6 +108,9 @@ class Settings:
         if self.detector_model and self.detector != "yunet":
             words = f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
             raise SettingsError(words)
+        if self.operator_token and (length := len(self.operator_token)) < 16:
+            words = "expected OPERATOR_TOKEN of at least 16 characters; received"
+            raise SettingsError(f"{words} {length}")
 
     @property
     def yunet(self) -> Path | None:

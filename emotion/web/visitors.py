@@ -6,10 +6,10 @@ import hmac
 import os
 import secrets
 import tempfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flask import Flask, current_app, request, session
+from flask import Flask, abort, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 from emotion.errors import DatabaseError, GoneError, NotSenderError
@@ -20,7 +20,8 @@ from emotion.web.services import current_services
 from emotion.web.settings import Settings, SettingsError
 from emotion.web.storage import gone
 
-FIELD = "visitor"
+FIELD, GIVER = "visitor", "giver"
+YEAR = timedelta(days=366)  # how long who gave a face can take it back; KEEP_HOURS is no longer
 COOKIE = "emotion_session"  # a name of our own: browsers share cookies between all ports of a host
 
 
@@ -28,6 +29,12 @@ def visitor_key() -> str:
     """Return the key of this browser in the database; "" if it has no id yet."""
     visitor = session.get(FIELD)
     return _digest(visitor) if isinstance(visitor, str) else ""
+
+
+def giver_key() -> str:
+    """Return the browser's key, and remember it long enough to take back what it gives."""
+    session[GIVER] = True
+    return visitor_key()
 
 
 def new_visitor() -> str:
@@ -65,6 +72,15 @@ def require_sender(visitor: str) -> None:
         raise NotSenderError(f"{expected}; received another or none")
 
 
+def require_operator() -> None:
+    """Answer 401 unless the request brings the operator's token, 404 if there is none."""
+    if not (token := current_services().settings.operator_token):
+        abort(404)
+    given = (request.authorization and request.authorization.password) or ""
+    if not hmac.compare_digest(given.encode(), token.encode()):
+        abort(401)
+
+
 def own_photo(photo_id: str) -> PhotoRow:
     """Return a photo that is kept and that this visitor sent; raises GoneError, NotSenderError."""
     services = current_services()
@@ -90,6 +106,12 @@ class OwnSessions(SecureCookieSessionInterface):
         # that was planted would show a visitor's results to whoever planted it
         return f"__Host-{COOKIE}" if request.is_secure else COOKIE
 
+    def get_expiration_time(self, app: Flask, session: SessionMixin) -> datetime | None:
+        # a browser that forgets who it is loses its list of results
+        hours = max(24, current_services().settings.keep_hours)
+        lasts = YEAR if session.get(GIVER) else timedelta(hours=hours)
+        return datetime.now(UTC) + lasts if session.permanent else None
+
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure
 
@@ -105,8 +127,7 @@ def use_sessions(app: Flask, settings: Settings) -> None:
     app.config.update(
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        # a browser that forgets who it is loses its list of results
-        PERMANENT_SESSION_LIFETIME=timedelta(hours=max(24, settings.keep_hours)),
+        PERMANENT_SESSION_LIFETIME=YEAR,
     )
 
 

@@ -15,6 +15,7 @@ EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b701332
 EXAMPLE_NAMES = {"key": "detection_model", "title": "as most people see a face (FER+)"}
 ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [ID]}
+FACE_KEY = {"type": "string", "pattern": "^[0-9a-f]{32}$", "examples": [EXAMPLE_SHA256[:32]]}
 CHANCES = dict(zip(EMOTIONS, (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01), strict=True))
 EXAMPLE_FACE = FoundFace((412, 160, 236, 236), 8.4127, CHANCES, agreement=6)
 EXAMPLE = results_to_dict([EXAMPLE_FACE], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
@@ -120,7 +121,7 @@ Opinion = reply(
 class NewOpinion(Reply):
     model_config = ConfigDict(json_schema_extra={"examples": [{"emotion": "happy"}]})
     emotion: about(str, "one of the emotions of the model that read the photo")
-    keep: about(bool, "also keep the 48 x 48 grey crop of the face, for training") = False
+    keep: about(bool, "also give the 48 x 48 grey crop for training, until you withdraw it") = False
 
 
 # Sets, and the sender's own
@@ -143,6 +144,14 @@ Own = reply(
 )
 OwnPhoto = reply("OwnPhoto", Own, set=Key, position=FromOne)
 OwnVideo = reply("OwnVideo", Own, state=Literal[STATES])
+GivenFace = reply(
+    "GivenFace",
+    id=Annotated[str, Field(json_schema_extra=FACE_KEY)],
+    emotion=str,
+    given=Moment,
+    approved=about(Moment | None, "null while it waits; no model learns from it until then"),
+)
+GivenFaces = reply("GivenFaces", faces=list[GivenFace])
 Total = reply("Total", **every(Count, "photos videos"))
 Mine = reply("Mine", photos=list[OwnPhoto], videos=list[OwnVideo], total=Total)
 
