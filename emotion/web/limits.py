@@ -102,8 +102,12 @@ def limit_rates(app: Flask, settings: Settings) -> None:
 
 
 def client_key() -> str:
-    """Return who sends a request: an address, of IPv6 the network of one subscriber."""
-    address = request.remote_addr or "unknown"
+    """Return who sends the current request, as `client_of`."""
+    return client_of(request.remote_addr or "unknown")
+
+
+def client_of(address: str) -> str:
+    """Return the client behind an address: itself, of IPv6 the network of one subscriber."""
     try:
         return str(ipaddress.IPv6Network(f"{address}/64", strict=False))
     except ValueError:

@@ -20,6 +20,7 @@ PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 SWITCH = {"on": True, "true": True, "1": True, "yes": True}
 SWITCH |= {"off": False, "false": False, "0": False, "no": False}
 ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
+MOST_FRAME_BYTES = 2 * 2**20  # of the live camera; more than its page ever sends
 FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
@@ -89,6 +90,7 @@ class Settings:
         "120 per minute", "pictures, zips, explanations and opinions that one address may ask for"
     )
     rate_limit_storage: str = _row("memory://", "where rates are counted, or redis://HOST:PORT")
+    max_connections: int = _row(100, "open connections of one address", 1, 500)
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")

@@ -31,6 +31,8 @@ VIDEO_HEAD = re.compile(
 class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
+    full_now = False  # whether the queue was full lately; the server asks before it takes a video
+
     def __init__(self, settings: Settings, database: Database, models: Models, clock: Callable):
         self.settings, self.database, self.clock = settings, database, clock
         self.files = VideoFiles(settings.uploads / "videos")
