@@ -151,6 +151,11 @@ class GoneError(RequestError):  # deleted, expired, or never there
     advice = "Results are removed when they expire, or when their owner deletes them."
 
 
+class QuotaError(RequestError):  # as much is kept of one sender as may be
+    status, title = 413, "No room for more of your results"
+    advice = "Delete some of them in My results, or wait until they expire; then send it again."
+
+
 class RateError(RequestError):  # one address sends or asks for more than it may
     status, title = 429, "Too many at once"
 

@@ -8,7 +8,7 @@ process that stops reporting loses its video to the next one that asks.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
-from emotion.errors import QueueFullError
+from emotion.errors import QueueFullError, UploadError
 from emotion.web.connections import Connections, Row
 
 WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")  # of videos
@@ -34,6 +34,7 @@ Expiry = Annotated[float, mapped_column(index=True)]
 DayKey = Annotated[str, mapped_column(sql.String(10), primary_key=True)]
 ModelKey = Annotated[str, mapped_column(sql.String(64), primary_key=True)]
 TextKey = Annotated[str, mapped_column(primary_key=True)]
+Check = Callable[[Connection], None] | None
 Count = Annotated[int, mapped_column(sql.BigInteger)]
 
 
@@ -179,10 +180,22 @@ def day_of(time_s: float) -> str:
 class Database(Connections):
     """One database; safe to share between threads, processes and machines."""
 
-    def remember(self, *rows: PhotoRow) -> None:
-        """Note photos, all or none; one of the same id is replaced."""
-        with self.transaction(writes=True) as connection:
+    def remember(self, *rows: PhotoRow, check: Check = None, most: int = 0) -> None:
+        """Note photos of a set, all or none; one of the same id is replaced.
+
+        Raises UploadError if the set would then have more than `most`, 0 for no limit, or is of
+        several visitors; and what `check` raises, which is called in the same transaction.
+        """
+        with self.transaction(writes=True, alone=True) as connection:
             self._upsert(connection, rows, adds=False)
+            if check:
+                check(connection)
+            is_of_set = PhotoRow.set_id == rows[0].set_id, PhotoRow.expires_s > rows[0].created_s
+            numbers = sql.func.count(), sql.func.count(PhotoRow.visitor.distinct())
+            photos, visitors = connection.execute(sql.select(*numbers).where(*is_of_set)).one()
+            if most and (photos > most or visitors > 1):
+                expected = f"expected up to {most} photos in a set, all of one sender"
+                raise UploadError(f"{expected}; this one is full or of another")
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
         """Return a photo that is still kept."""
@@ -278,11 +291,13 @@ class Database(Connections):
         by_day = tuple(OpinionCount(*key, times) for key, times in sorted(opinions.items()))
         return Counts(photos, faces, by_day, videos)
 
-    def add_video(self, row: VideoRow, most_waiting: int) -> None:
-        """Put a video at the end of the queue, or raise a `QueueFullError`."""
+    def add_video(self, row: VideoRow, most_waiting: int, check: Check = None) -> None:
+        """Put a video at the end of the queue; raises QueueFullError, and what `check` raises."""
         with self.transaction(writes=True, alone=True) as connection:
             if (waiting := connection.scalar(QUEUE)) >= most_waiting:
                 raise QueueFullError(f"expected fewer than {most_waiting} to wait; {waiting} do")
+            if check:
+                check(connection)
             connection.execute(sql.insert(VideoRow), asdict(row))
 
     def video(self, video_id: str, now_s: float) -> VideoRow | None:

@@ -14,6 +14,7 @@ from emotion.web.database import Database
 from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
+from emotion.web.quota import forget_gone
 from emotion.web.settings import Settings
 from emotion.web.storage import Storage
 from emotion.web.videos.service import Videos
@@ -27,7 +28,7 @@ class Services:
     ):
         """Open nothing yet; `model_problem` says why there is no recognizer."""
         self.settings, self.recognizer, self.model_problem = settings, recognizer, model_problem
-        self.storage = Storage(settings.uploads, settings.keep_s, clock)
+        self.storage = Storage(settings.uploads, settings.keep_s, clock, settings.min_free_mb)
         self.database = Database(settings.database)
         self.gate = Gate(settings.max_in_hand, available_cpus())
         self.models = Models(recognizer, settings.model)
@@ -62,6 +63,7 @@ class Services:
         try:
             self.database.forget_expired(self.storage.clock())
             self.videos.sweep()
+            forget_gone(self.database)
         except (DatabaseError, StorageError) as error:
             logging.getLogger(LOGGER).warning("cannot forget what expired: %s", error)
 

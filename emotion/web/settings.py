@@ -78,6 +78,11 @@ class Settings:
     max_video_minutes: float = _row(10, "longest video in minutes", 0.001, 1440)
     video_memory_mb: int = _row(4096, "megabytes of memory to analyse a video", 512, 1048576)
 
+    max_kept_mb: float = _row(
+        4096, "megabytes kept of one address, and of one browser", 0.001, 2**30
+    )
+    min_free_mb: float = _row(500, "megabytes that stay free; with fewer nothing is kept", 0, 2**30)
+
     instance: Path = _row(PROJECT_FOLDER / "instance", "folder of the secret key and the database")
     database_url: str | None = _row(None, "address of the database; without it SQLite in INSTANCE")
     feedback: Path = _row(PROJECT_FOLDER / "dataset/feedback", "folder of faces that visitors give")

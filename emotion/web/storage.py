@@ -6,6 +6,7 @@ kept: never the bytes, the metadata or the name of the visitor's file.
 """
 
 import contextlib
+import errno
 import io
 import json
 import re
@@ -35,12 +36,26 @@ PART_AGE_S = 3600  # a hidden folder older than this was left behind by a proces
 class Folders:
     """Folders of unguessable names; safe to share between threads and between processes."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, min_free_mb: float = 0):
+        self.folder, self.min_free_mb = folder, min_free_mb
+
+    def require_room(self) -> None:
+        """Raise a `StorageError` if so little of the disk is free that nothing more is kept."""
+        # the folder may still have to be made
+        found = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if shutil.disk_usage(found).free < self.min_free_mb * 2**20:
+            raise StorageError(OSError(errno.ENOSPC, f"less than {self.min_free_mb:g} MB free"))
+
+    def size_of(self, name: str) -> int:
+        """Return the bytes of the files in a folder."""
+        with contextlib.suppress(OSError):
+            return sum(path.stat().st_size for path in self.path(name).rglob("*") if path.is_file())
+        return 0
 
     def create(self, name: str, files: Mapping[str, bytes | BinaryIO]) -> None:
         """Make a folder with these files, for their owner alone; raises StorageError."""
         part = self.folder / f"{PART_PREFIX}{name}"
+        self.require_room()
         try:
             for folder in (self.folder.parent, self.folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -114,8 +129,8 @@ class Analysis:
 class Storage(Folders):
     """The folders of photos: `result.json` and pictures in each, until they expire."""
 
-    def __init__(self, folder: Path, keep_s: float, clock: Callable[[], float] = time.time):
-        super().__init__(folder)
+    def __init__(self, folder: Path, keep_s: float, clock=time.time, min_free_mb: float = 0):
+        super().__init__(folder, min_free_mb)
         self.keep_s, self.clock = keep_s, clock
 
     def save(self, results: Mapping, model: Mapping, pictures: Mapping, set_id: str = "") -> str:

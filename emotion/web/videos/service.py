@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from emotion.errors import EmotionError, EmptyVideoError, GoneError, VideoTypeError
 from emotion.web.database import DONE, FAILED, RUNNING, WAITING, Database, VideoRow
 from emotion.web.models.offered import Models
+from emotion.web.quota import quota
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id, require_plain
 from emotion.web.videos.files import FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
@@ -35,7 +36,7 @@ class Videos:
 
     def __init__(self, settings: Settings, database: Database, models: Models, clock: Callable):
         self.settings, self.database, self.clock = settings, database, clock
-        self.files = VideoFiles(settings.uploads / "videos")
+        self.files = VideoFiles(settings.uploads / "videos", settings.min_free_mb)
         self.workers = VideoWorkers(settings, database, self.files, models, clock)
 
     def refusal(self) -> str:
@@ -48,7 +49,7 @@ class Videos:
         return missing and f"Videos cannot be read here: this server lacks {missing}."
 
     def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
-        """Put a video at the end of the queue."""
+        """Put a video of the current request at the end of the queue."""
         head = file.read(512)  # its analysis looks further
         file.seek(0)
         if not head:
@@ -60,7 +61,8 @@ class Videos:
         row = VideoRow(new_id(), visitor, now_s, now_s + UNFINISHED_S, model_key=model_key)
         self.files.create(row.id, {SOURCE: file})
         try:
-            self.database.add_video(row, self.settings.max_videos_waiting)
+            check = quota({row.id: self.files.size_of(row.id)}, visitor, now_s)
+            self.database.add_video(row, self.settings.max_videos_waiting, check)
         except EmotionError:
             with contextlib.suppress(StorageError):
                 self.files.remove(row.id)

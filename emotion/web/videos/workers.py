@@ -24,6 +24,7 @@ from emotion.text import sentence
 from emotion.web.database import DONE, FAILED, SILENT_S, Answers, Database, VideoRow
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
+from emotion.web.quota import weigh
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.files import SOURCE, Job, VideoFiles
@@ -227,6 +228,7 @@ class VideoWorkers:
             about |= {name: done[name] for name in ("frames", "duration_s")}
             numbers = (ended.faces, float(done["duration_s"]), now_s)
             try:
+                weigh(self.database, row.id, self.files.size_of(row.id))
                 self.database.count_video(done["model"]["sha256"], *numbers)
             except DatabaseError as error:
                 LOG.warning("a video is missing in the statistics: %s", error)
