@@ -201,4 +201,10 @@ class DatabaseError(EmotionError):
     status, title = 503, "Not possible at the moment"
     advice = "Please try again in a minute."
     public = "The database cannot be reached at the moment."
-    retry_after_s = 10
+    retry_after_s: int | None = 10
+
+    def __init__(self, words: str, is_full: bool = False):
+        super().__init__(words)
+        if is_full:
+            self.status, self.title, self.retry_after_s = 507, "No room for the results", None
+            self.public = "The server's disk is full, so nothing could be written."

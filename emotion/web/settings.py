@@ -3,6 +3,7 @@
 # ruff: noqa: RUF009  (`_row` makes a field)
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,7 +24,9 @@ ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
 MOST_FRAME_BYTES = 2 * 2**20  # of the live camera; more than its page ever sends
 FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
+Hosts = NewType("Hosts", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
+WORDS |= {Hosts: "any, or names such as 'faces.example,.faces.example'"}
 WORDS |= {float: "a number", Path: "a path", Path | None: "a path"}
 
 
@@ -47,6 +50,8 @@ def _parse(kind: object, expected: tuple, text: str) -> object:
         return number
     if kind is Rate:
         limits.parse_many(text)
+    if kind is Hosts and not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", text):
+        raise ValueError("no names")
     if not text or "\0" in text or (expected and text not in expected):
         raise ValueError("another text")
     # a relative path starts at the project folder, wherever one is
@@ -96,6 +101,7 @@ class Settings:
     )
     rate_limit_storage: str = _row("memory://", "where rates are counted, or redis://HOST:PORT")
     max_connections: int = _row(100, "open connections of one address", 1, 500)
+    trusted_hosts: Hosts = _row("any", "names of this site; requests by others are refused")
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")
@@ -119,6 +125,12 @@ class Settings:
     @property
     def keeps_nothing(self) -> bool:
         return self.keep_hours == 0
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names that are answered to, among them this machine's; empty for any."""
+        names = self.trusted_hosts.lower().split(",")
+        return [] if names == ["any"] else [*names, "localhost", "127.0.0.1"]
 
     @property
     def database(self) -> str:

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from emotion.errors import GoneError, StorageError
 from emotion.faces import Face
-from emotion.rows import face_from_dict
+from emotion.rows import face_cells, face_from_dict, face_to_dict
 
 RESULT_FILE = "result.json"
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
@@ -29,6 +29,8 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
 PICTURE_PATTERN = re.compile(
     r"(annotated|view|thumb|face-[1-9][0-9]{0,4})\.jpg|input-[1-9][0-9]{0,4}\.png"
 )
+# what reading a damaged file may raise
+DAMAGES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 PART_PREFIX = ".part-"
 PART_AGE_S = 3600  # a hidden folder older than this was left behind by a process that crashed
 
@@ -146,11 +148,11 @@ class Storage(Folders):
         try:
             created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
             results, model = content["results"], content["model"]
-        except (OSError, KeyError) as error:
+            set_id = content.get("set", analysis_id)
+            if self._is_expired(created_s) or not _is_whole(results, model) or not is_id(set_id):
+                raise gone()
+        except (OSError, *DAMAGES) as error:
             raise gone() from error
-        if self._is_expired(created_s):
-            raise gone()
-        set_id = content.get("set", analysis_id)
         return Analysis(analysis_id, created_s, created_s + self.keep_s, results, model, set_id)
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
@@ -211,12 +213,40 @@ def _is_real_folder(path: Path) -> bool:
     return stat.S_ISDIR(path.lstat().st_mode)
 
 
+def _is_whole(results: dict, model: dict) -> bool:
+    """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised."""
+
+    def kinds(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: kinds(each) for name, each in value.items()}
+        return {type(each) for each in value} if isinstance(value, list) else type(value)
+
+    for face in results["faces"]:
+        face_cells(face)
+        if max(map(abs, face["box"].values())) > 10**6:
+            return False
+        again = face_to_dict(face_from_dict(face)).items()
+        if any(kinds(value) != kinds(face.get(name, value)) for name, value in again):
+            return False
+    size_wh = [results["image"][name] for name in ("width", "height")]
+    texts = [results["model"]["sha256"], *model.get("notes", [])]
+    texts += [model.get(name, "") for name in ("key", "title", "name", "runtime", "sha256")]
+    share = model.get("accuracy_when_unsure") or 0.0
+    are_sizes = all(isinstance(side, int) and side > 0 for side in size_wh)
+    return are_sizes and isinstance(share, float) and all(isinstance(text, str) for text in texts)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
 def _read_result(path: Path) -> tuple[float, dict]:
     """Return when a photo was stored and what its file says; {} if that is damaged."""
     try:
-        content = json.loads(require_plain(path).read_bytes())
-        return float(content["created_s"]), content
-    except (ValueError, KeyError, TypeError):
+        data = require_plain(path).read_bytes()
+        content = json.loads(data, parse_constant=_no_number)  # NaN and the like
+        return float(content["created_s"] + 0), content
+    except DAMAGES:
         return path.lstat().st_mtime, {}
 
 

@@ -8,7 +8,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from flask import Flask, current_app, request, session
+from flask import Flask, Response, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 from emotion.errors import DatabaseError, GoneError, NotSenderError
@@ -29,14 +29,9 @@ def visitor_key() -> str:
 
 
 def new_visitor() -> str:
-    """Return the browser's key; one that has no id yet gets one with the reply.
-
-    A page sends several photos side by side, and each reply brings a cookie. So that all of them
-    say the same, the id comes from what the page's own cookie holds: the secret of its forms.
-    """
+    """Return the browser's key; one that has no id yet gets one with the reply."""
     if not visitor_key():
-        secret = session.get(current_app.config["WTF_CSRF_FIELD_NAME"])
-        session[FIELD] = _digest(f"visitor {secret}") if secret else secrets.token_hex(32)
+        session[FIELD] = secrets.token_hex(32)
         session.permanent = True
     return visitor_key()
 
@@ -81,6 +76,12 @@ class OwnSessions(SecureCookieSessionInterface):
         # with this prefix, browsers take no cookie from plain HTTP or from a neighbouring name: one
         # that was planted would show a visitor's results to whoever planted it
         return f"__Host-{COOKIE}" if request.is_secure else COOKIE
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        # who sees a form gets an id with it: photos that a page sends side by side are of one
+        if app.config["WTF_CSRF_FIELD_NAME"] in session:
+            new_visitor()
+        super().save_session(app, session, response)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure

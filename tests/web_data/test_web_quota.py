@@ -1,0 +1,122 @@
+"""How much is kept: of one address, of one browser, and while the disk has room."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+import sqlalchemy as sql
+from web_support import encoded, photo_form
+from web_videos import form_of, send, wait_for
+
+from emotion.web.quota import KeptRow
+from emotion.web.storage import new_id
+from emotion.web.visitors import COOKIE
+
+MOST_MB = 0.2
+PHOTO_DOORS = ("/", "/api/v1/photos")
+
+
+def large_video():
+    return form_of(pad="x" * int(MOST_MB * 2**20))
+
+
+FORMS = dict.fromkeys(PHOTO_DOORS, photo_form) | {"/api/v1/videos": large_video}
+
+
+def of(number):
+    return {"environ_overrides": {"REMOTE_ADDR": f"192.0.2.{number}"}}
+
+
+def kept_bytes(app):
+    with app.extensions["emotion"].database.transaction() as connection:
+        return connection.scalar(sql.select(sql.func.sum(KeptRow.bytes))) or 0
+
+
+def written_bytes(app):
+    found = app.extensions["emotion"].settings.uploads.rglob("*")
+    return sum(path.stat().st_size for path in found if path.is_file())
+
+
+def test_an_address_and_a_browser_have_a_quota_until_they_delete(make):
+    app = make(MAX_KEPT_MB=MOST_MB)
+    client, other = app.test_client(), app.test_client()
+    while client.post("/", data=photo_form(), **of(1)).status_code == 303:
+        assert kept_bytes(app) == written_bytes(app) <= MOST_MB * 2**20
+    before = written_bytes(app)
+    assert before > 0
+    for door in PHOTO_DOORS:
+        for who, number in ((other, 1), (client, 2)):
+            reply = who.post(door, data=photo_form(), **of(number))
+            assert (reply.status_code, "MB" in reply.text) == (413, True), (door, number)
+    assert send_large_video(other, 3) == 413
+    assert written_bytes(app) == before
+    assert other.post("/", data=photo_form(), **of(3)).status_code == 303
+    assert client.delete("/api/v1/mine").status_code == 204
+    assert client.post("/", data=photo_form(), **of(1)).status_code == 303
+
+
+def send_large_video(client, number):
+    return client.post("/api/v1/videos", data=large_video(), **of(number)).status_code
+
+
+def test_photos_sent_at_once_pass_neither_the_quota_nor_a_set(make):
+    app = make(MAX_KEPT_MB=MOST_MB, MAX_PHOTOS=5, MAX_IN_HAND=64)
+    set_id, client = new_id(), app.test_client()
+    client.get("/")
+
+    def send_photo(number):
+        form = photo_form() | ({"set": set_id} if number < 20 else {})
+        sender = app.test_client()
+        sender.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
+        return sender.post("/api/v1/photos", data=form, **of(number)).status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(send_photo, range(40)))
+    assert set(statuses) == {201, 400, 413}
+    assert statuses[:20].count(201) <= 5
+    assert written_bytes(app) == kept_bytes(app) <= MOST_MB * 2**20
+    assert len(client.get(f"/api/v1/sets/{set_id}").json["photos"]) == statuses[:20].count(201)
+
+
+def test_a_video_counts_with_what_was_made_of_it_until_it_expires(make, monkeypatch):
+    app = make(KEEP_HOURS=1)
+    services, client = app.extensions["emotion"], app.test_client()
+    video = send(client, pad="x" * 1000)
+    assert kept_bytes(app) > 1000
+    wait_for(client, video, "done")
+    services.videos.workers.stop()
+    assert kept_bytes(app) == written_bytes(app)
+    now_s = services.storage.clock() + 3601
+    monkeypatch.setattr(services.storage, "clock", lambda: now_s)
+    monkeypatch.setattr(services.videos, "clock", lambda: now_s)
+    services._sweep_database()
+    assert kept_bytes(app) == written_bytes(app) == 0
+
+
+def test_nothing_is_kept_once_little_of_the_disk_is_free(make, monkeypatch):
+    app = make(MIN_FREE_MB=100)
+    client = app.test_client()
+    kept = client.post("/api/v1/photos", data=photo_form()).json
+    before = written_bytes(app)
+    free = SimpleNamespace(free=99 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    for door, form in FORMS.items():
+        assert client.post(door, data=form()).status_code == 507, door
+    assert written_bytes(app) == before
+    health = client.get("/healthz")
+    assert (health.status_code, "full" in health.json["detail"]) == (503, True)
+    assert client.post("/api/v1/recognize", data=photo_form(encoded())).status_code == 200
+    assert client.get(kept["links"]["page"]).status_code == 200
+    free.free = 101 * 2**20
+    assert client.get("/healthz").status_code == 200
+    assert client.post("/", data=photo_form()).status_code == 303
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_no_address_is_in_the_database(make, tmp_path, number):
+    app = make()
+    assert app.test_client().post("/", data=photo_form(), **of(number)).status_code == 303
+    app.extensions["emotion"].database.close()
+    files = (tmp_path / "instance").glob("emotion.sqlite*")
+    assert not any(f"192.0.2.{number}".encode() in path.read_bytes() for path in files)
