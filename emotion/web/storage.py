@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from emotion.errors import GoneError, StorageError
 from emotion.faces import Face
-from emotion.rows import face_cells, face_from_dict, face_to_dict
+from emotion.rows import face_from_dict, face_to_dict
 
 RESULT_FILE = "result.json"
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
@@ -214,7 +214,10 @@ def _is_real_folder(path: Path) -> bool:
 
 
 def _is_whole(results: dict, model: dict) -> bool:
-    """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised."""
+    """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised.
+
+    What results that are older lack of a face is added.
+    """
 
     def kinds(value: object) -> object:
         if isinstance(value, dict):
@@ -222,18 +225,18 @@ def _is_whole(results: dict, model: dict) -> bool:
         return {type(each) for each in value} if isinstance(value, list) else type(value)
 
     for face in results["faces"]:
-        face_cells(face)
+        known = face_to_dict(face_from_dict(face)) | face
+        if kinds(face_to_dict(face_from_dict(known))) != kinds(known):
+            return False
         if max(map(abs, face["box"].values())) > 10**6:
             return False
-        again = face_to_dict(face_from_dict(face)).items()
-        if any(kinds(value) != kinds(face.get(name, value)) for name, value in again):
-            return False
-    size_wh = [results["image"][name] for name in ("width", "height")]
+        face.update(known)
+    sides = [results["image"][name] for name in ("width", "height")]
     texts = [results["model"]["sha256"], *model.get("notes", [])]
     texts += [model.get(name, "") for name in ("key", "title", "name", "runtime", "sha256")]
-    share = model.get("accuracy_when_unsure") or 0.0
-    are_sizes = all(isinstance(side, int) and side > 0 for side in size_wh)
-    return are_sizes and isinstance(share, float) and all(isinstance(text, str) for text in texts)
+    are_sides = all(isinstance(side, int) and side > 0 for side in sides)
+    is_share = isinstance(model.get("accuracy_when_unsure"), float | None)
+    return are_sides and is_share and all(isinstance(text, str) for text in texts)
 
 
 def _no_number(name: str) -> float:

@@ -120,3 +120,22 @@ def test_no_address_is_in_the_database(make, tmp_path, number):
     app.extensions["emotion"].database.close()
     files = (tmp_path / "instance").glob("emotion.sqlite*")
     assert not any(f"192.0.2.{number}".encode() in path.read_bytes() for path in files)
+
+
+def test_a_database_without_room_is_told_as_such(make):
+    app = make()
+    client, database = app.test_client(), app.extensions["emotion"].database
+    path = client.post("/", data=photo_form()).location
+    database.close()
+
+    @sql.event.listens_for(database._engine, "connect")
+    def allow_no_growth(connection, _):
+        connection.execute("PRAGMA max_page_count = 1")
+
+    while (status := client.post("/", data=photo_form()).status_code) == 303:
+        pass
+    before = written_bytes(app)
+    assert (status, client.post("/api/v1/photos", data=photo_form()).status_code) == (507, 507)
+    assert written_bytes(app) == before
+    for read in (path, "/mine", "/healthz"):
+        assert client.get(read).status_code == 200
