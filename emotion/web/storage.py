@@ -213,30 +213,26 @@ def _is_real_folder(path: Path) -> bool:
     return stat.S_ISDIR(path.lstat().st_mode)
 
 
+def _kinds(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _kinds(each) for name, each in value.items()}
+    if isinstance(value, list) and not all(isinstance(each, str) for each in value):
+        raise ValueError("expected a list of texts; received others")
+    return type(value)
+
+
 def _is_whole(results: dict, model: dict) -> bool:
-    """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised.
-
-    What results that are older lack of a face is added.
-    """
-
-    def kinds(value: object) -> object:
-        if isinstance(value, dict):
-            return {name: kinds(each) for name, each in value.items()}
-        return {type(each) for each in value} if isinstance(value, list) else type(value)
-
+    """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised."""
     for face in results["faces"]:
-        known = face_to_dict(face_from_dict(face)) | face
-        if kinds(face_to_dict(face_from_dict(known))) != kinds(known):
+        face |= face_to_dict(face_from_dict(face)) | face  # older ones lack some of it
+        is_known = _kinds(face_to_dict(face_from_dict(face))) == _kinds(face)
+        if not is_known or max(map(abs, face["box"].values())) > 10**6:
             return False
-        if max(map(abs, face["box"].values())) > 10**6:
-            return False
-        face.update(known)
-    sides = [results["image"][name] for name in ("width", "height")]
-    texts = [results["model"]["sha256"], *model.get("notes", [])]
-    texts += [model.get(name, "") for name in ("key", "title", "name", "runtime", "sha256")]
-    are_sides = all(isinstance(side, int) and side > 0 for side in sides)
-    is_share = isinstance(model.get("accuracy_when_unsure"), float | None)
-    return are_sides and is_share and all(isinstance(text, str) for text in texts)
+    has_sides = min(results["image"][name] for name in ("width", "height")) > 0
+    told = {"notes": [], "of": results["model"]["sha256"]} | model
+    share = told.pop("accuracy_when_unsure", None)
+    is_told = _kinds(told) == {name: list if name == "notes" else str for name in told}
+    return has_sides and is_told and isinstance(share, float | None)
 
 
 def _no_number(name: str) -> float:

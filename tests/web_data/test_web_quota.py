@@ -4,7 +4,6 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-import pytest
 import sqlalchemy as sql
 from web_support import encoded, photo_form
 from web_videos import form_of, send, wait_for
@@ -17,11 +16,8 @@ MOST_MB = 0.2
 PHOTO_DOORS = ("/", "/api/v1/photos")
 
 
-def large_video():
-    return form_of(pad="x" * int(MOST_MB * 2**20))
-
-
-FORMS = dict.fromkeys(PHOTO_DOORS, photo_form) | {"/api/v1/videos": large_video}
+FORMS = dict.fromkeys(PHOTO_DOORS, photo_form)
+FORMS["/api/v1/videos"] = lambda: form_of(pad="x" * int(MOST_MB * 2**20))
 
 
 def of(number):
@@ -38,26 +34,22 @@ def written_bytes(app):
     return sum(path.stat().st_size for path in found if path.is_file())
 
 
-def test_an_address_and_a_browser_have_a_quota_until_they_delete(make):
+def test_an_address_and_a_browser_have_a_quota_until_they_delete(make, tmp_path):
     app = make(MAX_KEPT_MB=MOST_MB)
     client, other = app.test_client(), app.test_client()
     while client.post("/", data=photo_form(), **of(1)).status_code == 303:
         assert kept_bytes(app) == written_bytes(app) <= MOST_MB * 2**20
     before = written_bytes(app)
-    assert before > 0
-    for door in PHOTO_DOORS:
+    files = [path.read_bytes() for path in (tmp_path / "instance").iterdir()]
+    assert (before > 0, any(b"192.0.2." in content for content in files)) == (True, False)
+    for door, form in FORMS.items():
         for who, number in ((other, 1), (client, 2)):
-            reply = who.post(door, data=photo_form(), **of(number))
+            reply = who.post(door, data=form(), **of(number))
             assert (reply.status_code, "MB" in reply.text) == (413, True), (door, number)
-    assert send_large_video(other, 3) == 413
     assert written_bytes(app) == before
     assert other.post("/", data=photo_form(), **of(3)).status_code == 303
     assert client.delete("/api/v1/mine").status_code == 204
     assert client.post("/", data=photo_form(), **of(1)).status_code == 303
-
-
-def send_large_video(client, number):
-    return client.post("/api/v1/videos", data=large_video(), **of(number)).status_code
 
 
 def test_photos_sent_at_once_pass_neither_the_quota_nor_a_set(make):
@@ -97,35 +89,23 @@ def test_a_video_counts_with_what_was_made_of_it_until_it_expires(make, monkeypa
 def test_nothing_is_kept_once_little_of_the_disk_is_free(make, monkeypatch):
     app = make(MIN_FREE_MB=100)
     client = app.test_client()
-    kept = client.post("/api/v1/photos", data=photo_form()).json
-    before = written_bytes(app)
     free = SimpleNamespace(free=99 * 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     for door, form in FORMS.items():
         assert client.post(door, data=form()).status_code == 507, door
-    assert written_bytes(app) == before
+    assert written_bytes(app) == 0
     health = client.get("/healthz")
     assert (health.status_code, "full" in health.json["detail"]) == (503, True)
     assert client.post("/api/v1/recognize", data=photo_form(encoded())).status_code == 200
-    assert client.get(kept["links"]["page"]).status_code == 200
     free.free = 101 * 2**20
     assert client.get("/healthz").status_code == 200
     assert client.post("/", data=photo_form()).status_code == 303
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_no_address_is_in_the_database(make, tmp_path, number):
-    app = make()
-    assert app.test_client().post("/", data=photo_form(), **of(number)).status_code == 303
-    app.extensions["emotion"].database.close()
-    files = (tmp_path / "instance").glob("emotion.sqlite*")
-    assert not any(f"192.0.2.{number}".encode() in path.read_bytes() for path in files)
-
-
 def test_a_database_without_room_is_told_as_such(make):
     app = make()
     client, database = app.test_client(), app.extensions["emotion"].database
-    path = client.post("/", data=photo_form()).location
+    client.get("/healthz")
     database.close()
 
     @sql.event.listens_for(database._engine, "connect")
@@ -137,5 +117,4 @@ def test_a_database_without_room_is_told_as_such(make):
     before = written_bytes(app)
     assert (status, client.post("/api/v1/photos", data=photo_form()).status_code) == (507, 507)
     assert written_bytes(app) == before
-    for read in (path, "/mine", "/healthz"):
-        assert client.get(read).status_code == 200
+    assert client.get("/healthz").status_code == 200
