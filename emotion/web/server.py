@@ -3,13 +3,13 @@
 import contextlib
 import functools
 import http
+import json
 import math
 import signal
 import socket
 import sys
 import threading
 import time
-from collections import defaultdict
 
 import waitress.server
 from flask import Flask
@@ -35,13 +35,17 @@ MOST_CONNECTIONS = 500  # of all; a slow or silent client must not keep others o
 class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
     """The reply to a request that is not taken, or does not come to its end."""
 
-    def __init__(self, status: http.HTTPStatus, words: str):
+    def __init__(self, status: http.HTTPStatus, words: str, is_api: bool):
         super().__init__(words)
-        self.code, self.reason = status, status.phrase
+        self.code, self.reason, self.is_api = status.value, status.phrase, is_api
 
     def to_response(self, ident: str | None = None) -> tuple:
         """Return status, headers and body; what may be sent again later says so."""
         status, headers, body = super().to_response(ident)
+        if self.is_api:  # RFC 9457
+            problem = {"type": "about:blank", "title": self.reason, "status": self.code}
+            body = json.dumps(problem | {"detail": self.body}).encode()
+            headers = [("Content-Type", "application/problem+json")]
         again = [("Retry-After", "60")] if self.code in (429, 503) else []
         return status, headers + again, body
 
@@ -66,7 +70,6 @@ class Bounds:
         if settings.trusted_proxies:  # all connections come from the proxy
             self.most_unanswered, self.most_connections = math.inf, math.inf
         self.videos = app.extensions["emotion"].videos
-        self.channels: dict[str, set[PacedChannel]] = defaultdict(set)  # by client
 
 
 class PacedChannel(HTTPChannel):
@@ -78,26 +81,19 @@ class PacedChannel(HTTPChannel):
 
     _began_s = 0.0
     _received_bytes = 0
-    _drains = False  # whether the rest of a refused body is read before the end
-    _drain_until_s = 0.0  # of the clock; 0 until the reply is sent
+    _drains = False  # whether more may come after a refusal
+    _drain_until_s = 0.0  # 0 until the refusal is sent
     _client = ""
 
     def __init__(self, server, sock, addr, adj, map=None):
         super().__init__(server, sock, addr, adj, map)
         self._client = client_of(addr[0])
-        self._peers.add(self)
-        if len(self._peers) > server.bounds.most_connections:
+        if len(self._of_client()) > server.bounds.most_connections:
             self.handle_close()
 
-    @property
-    def _peers(self) -> set["PacedChannel"]:
-        return self.server.bounds.channels[self._client]
-
-    def del_channel(self, map=None) -> None:
-        super().del_channel(map)
-        self._peers.discard(self)
-        if not self._peers:
-            self.server.bounds.channels.pop(self._client, None)
+    def _of_client(self) -> list["PacedChannel"]:
+        channels = tuple(self.server.active_channels.values())
+        return [each for each in channels if each._client == self._client]
 
     def unanswered_bytes(self) -> int:
         """Return the bytes of bodies here; what a request has announced counts as received."""
@@ -127,8 +123,8 @@ class PacedChannel(HTTPChannel):
             result = super().received(data)
         except OSError as error:  # bodies that are not small lie in files
             self.request.body_rcv = None  # whose end would fail again
-            words = f"the request cannot be received: {error.strerror}"
-            return self._refuse(Refusal(http.HTTPStatus.INSUFFICIENT_STORAGE, words))
+            words = f"expected to store the request; received: {error.strerror}"
+            return self._refuse(http.HTTPStatus.INSUFFICIENT_STORAGE, words)
         request = self.request
         if request is None:
             self._began_s, self._received_bytes = 0.0, 0
@@ -139,7 +135,7 @@ class PacedChannel(HTTPChannel):
         if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
             pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
             words = f"{pace}; received {received} bytes so far"
-            return self._refuse(Refusal(http.HTTPStatus.REQUEST_TIMEOUT, words))
+            return self._refuse(http.HTTPStatus.REQUEST_TIMEOUT, words)
         if not request.headers_finished:
             return result
         bounds, size = self.server.bounds, max(request.content_length, received)
@@ -148,7 +144,7 @@ class PacedChannel(HTTPChannel):
             most = bounds.most_bytes_of.get(request.path, most)
         if size > most:
             status, words = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"
-        elif sum(map(PacedChannel.unanswered_bytes, tuple(self._peers))) > bounds.most_unanswered:
+        elif sum(map(PacedChannel.unanswered_bytes, self._of_client())) > bounds.most_unanswered:
             words = f"at most {bounds.most_unanswered} bytes at a time from one address"
             status = http.HTTPStatus.TOO_MANY_REQUESTS
         elif (
@@ -159,10 +155,12 @@ class PacedChannel(HTTPChannel):
             status, words = http.HTTPStatus.SERVICE_UNAVAILABLE, "room in the queue of videos"
         else:
             return result
-        return self._refuse(Refusal(status, f"expected {words}"))
+        return self._refuse(status, f"expected {words}")
 
-    def _refuse(self, error: Refusal) -> bool:
-        self._drains = error.code != http.HTTPStatus.REQUEST_TIMEOUT
+    def _refuse(self, status: http.HTTPStatus, words: str) -> bool:
+        self._drains = status != http.HTTPStatus.REQUEST_TIMEOUT
+        is_api = self.request.headers_finished and self.request.path.startswith("/api/")
+        error = Refusal(status, words, is_api)
         with self.requests_lock:
             if self.request and not self.request.completed:
                 # answered as it is; waitress closes the connection after an error

@@ -295,6 +295,7 @@ def test_a_refusal_is_read_although_the_body_was_not_wanted(tmp_path):
             answer = answer_to(port, head + b"x" * size)
             assert answer.startswith(f"HTTP/1.1 {status} "), door
             assert ("Retry-After" in answer) == (status == 503)
+            assert ("problem+json" in answer) == door.startswith("/api/")
 
 
 def test_a_full_disk_while_a_body_comes(app, monkeypatch):
