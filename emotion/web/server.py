@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import http
 import json
 import math
 import signal
@@ -10,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from http import HTTPStatus
 
 import waitress.server
 from flask import Flask
@@ -35,7 +35,7 @@ MOST_CONNECTIONS = 500  # of all; a slow or silent client must not keep others o
 class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
     """The reply to a request that is not taken, or does not come to its end."""
 
-    def __init__(self, status: http.HTTPStatus, words: str, is_api: bool):
+    def __init__(self, status: HTTPStatus, words: str, is_api: bool):
         super().__init__(words)
         self.code, self.reason, self.is_api = status.value, status.phrase, is_api
 
@@ -124,7 +124,7 @@ class PacedChannel(HTTPChannel):
         except OSError as error:  # bodies that are not small lie in files
             self.request.body_rcv = None  # whose end would fail again
             words = f"expected to store the request; received: {error.strerror}"
-            return self._refuse(http.HTTPStatus.INSUFFICIENT_STORAGE, words)
+            return self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, words)
         request = self.request
         if request is None:
             self._began_s, self._received_bytes = 0.0, 0
@@ -135,30 +135,32 @@ class PacedChannel(HTTPChannel):
         if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
             pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
             words = f"{pace}; received {received} bytes so far"
-            return self._refuse(http.HTTPStatus.REQUEST_TIMEOUT, words)
+            return self._refuse(HTTPStatus.REQUEST_TIMEOUT, words)
         if not request.headers_finished:
             return result
         bounds, size = self.server.bounds, max(request.content_length, received)
-        most, is_post = bounds.other_bytes, request.command == "POST"
-        if is_post:
-            most = bounds.most_bytes_of.get(request.path, most)
+        path = request.path if request.command == "POST" else ""
+        most = bounds.most_bytes_of.get(path, bounds.other_bytes)
         if size > most:
-            status, words = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"
+            status, words = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"
         elif sum(map(PacedChannel.unanswered_bytes, self._of_client())) > bounds.most_unanswered:
             words = f"at most {bounds.most_unanswered} bytes at a time from one address"
-            status = http.HTTPStatus.TOO_MANY_REQUESTS
+            status = HTTPStatus.TOO_MANY_REQUESTS
         elif (
             # of a small one our pages say more
-            (is_post and request.path in VIDEO_PATHS and size > bounds.other_bytes)
+            (path in VIDEO_PATHS and size > bounds.other_bytes)
             and (request.body_bytes_received < JUST_BEGUN_BYTES and bounds.videos.full_now)
         ):
-            status, words = http.HTTPStatus.SERVICE_UNAVAILABLE, "room in the queue of videos"
+            status, words = (
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "room in the queue of videos; it is full",
+            )
         else:
             return result
         return self._refuse(status, f"expected {words}")
 
-    def _refuse(self, status: http.HTTPStatus, words: str) -> bool:
-        self._drains = status != http.HTTPStatus.REQUEST_TIMEOUT
+    def _refuse(self, status: HTTPStatus, words: str) -> bool:
+        self._drains = status != HTTPStatus.REQUEST_TIMEOUT
         is_api = self.request.headers_finished and self.request.path.startswith("/api/")
         error = Refusal(status, words, is_api)
         with self.requests_lock:
