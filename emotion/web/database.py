@@ -183,8 +183,8 @@ class Database(Connections):
     def remember(self, *rows: PhotoRow, check: Check = None, most: int = 0) -> None:
         """Note photos of a set, all or none; one of the same id is replaced.
 
-        Raises UploadError if the set would then have more than `most`, 0 for no limit, or is of
-        several visitors; and what `check` raises, which is called in the same transaction.
+        Raises UploadError if there are more than `most` in it, or several senders, and what `check`
+        raises.
         """
         with self.transaction(writes=True, alone=True) as connection:
             self._upsert(connection, rows, adds=False)

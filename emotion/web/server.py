@@ -28,6 +28,7 @@ MOST_S = 600
 LARGE_BYTES_PER_S = 128 * 1024  # of a request that is too large to arrive within `MOST_S`
 DRAIN_S = 60  # how long the rest of a body that was refused is read and thrown away
 JUST_BEGUN_BYTES = 2**15
+QUEUE_IS_FULL = (HTTPStatus.SERVICE_UNAVAILABLE, "room in the queue of videos; it is full")
 FINISH_S = 25  # for requests in hand when the process is told to end; waitress would wait 5
 MOST_CONNECTIONS = 500  # of all; a slow or silent client must not keep others out
 
@@ -141,23 +142,19 @@ class PacedChannel(HTTPChannel):
         bounds, size = self.server.bounds, max(request.content_length, received)
         path = request.path if request.command == "POST" else ""
         most = bounds.most_bytes_of.get(path, bounds.other_bytes)
-        if size > most:
-            status, words = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"
-        elif sum(map(PacedChannel.unanswered_bytes, self._of_client())) > bounds.most_unanswered:
-            words = f"at most {bounds.most_unanswered} bytes at a time from one address"
-            status = HTTPStatus.TOO_MANY_REQUESTS
-        elif (
-            # of a small one our pages say more
-            (path in VIDEO_PATHS and size > bounds.other_bytes)
-            and (request.body_bytes_received < JUST_BEGUN_BYTES and bounds.videos.full_now)
+        unanswered = sum(map(PacedChannel.unanswered_bytes, self._of_client()))
+        # small videos are taken, as our pages say more
+        is_new_video = path in VIDEO_PATHS and size > bounds.other_bytes
+        is_new_video &= request.body_bytes_received < JUST_BEGUN_BYTES
+        at_once = f"at most {bounds.most_unanswered} bytes at a time from one address"
+        for is_refused, status, expected in (
+            (size > most, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"),
+            (unanswered > bounds.most_unanswered, HTTPStatus.TOO_MANY_REQUESTS, at_once),
+            (is_new_video and bounds.videos.full_now, *QUEUE_IS_FULL),
         ):
-            status, words = (
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "room in the queue of videos; it is full",
-            )
-        else:
-            return result
-        return self._refuse(status, f"expected {words}")
+            if is_refused:
+                return self._refuse(status, f"expected {expected}")
+        return result
 
     def _refuse(self, status: HTTPStatus, words: str) -> bool:
         self._drains = status != HTTPStatus.REQUEST_TIMEOUT
