@@ -62,7 +62,7 @@ def show_monitoring(arguments: Sequence[str]) -> int:
 
     given = read_arguments([word for word in arguments if word != "--json"], __doc__)
     services = load_services(settings_of(given))
-    card = services.recognizer.model.card if services.recognizer else None
+    card = services.model.card if services.model else None
     facts = monitoring_facts(services.database, card, services.settings.feedback)
     as_json = "--json" in arguments
     print(json.dumps(facts, indent=1) if as_json else "\n".join(report_lines(facts)), flush=True)
@@ -89,8 +89,7 @@ def run_server(arguments: Sequence[str]) -> int:
     several = getattr(server, "effective_listen", None)
     host, port = several[0] if several else (server.effective_host, server.effective_port)
     lines = [f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops)"]
-    if services.recognizer:
-        model = services.recognizer.model
+    if model := services.model:
         lines.append(f"Model: {model.name} ({model.runtime}, SHA-256 {model.sha256[:12]}...)")
         lines += [f"Note: {note}" for note in model.notes]
     if not settings.hosts and settings.host not in ("127.0.0.1", "::1", "localhost"):

@@ -194,7 +194,7 @@ def load_ours(watch: Stopwatch, is_live: bool) -> Callable[[Path], list[int]]:
 
     recognizer = Recognizer.load(detector=FaceDetector(CAMERA_SEARCH if is_live else VIDEO_SEARCH))
     recognizer.detector.detect = watch.timed("detect", recognizer.detector.detect)
-    recognizer.read_faces = watch.timed("classify", recognizer.read_faces)
+    recognizer.look = watch.timed("classify", recognizer.look)
     draw = watch.timed("draw", annotate)
 
     def answer(path: Path) -> list[int]:

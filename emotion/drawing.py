@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +37,17 @@ Size = tuple[int, int]  # width, height in pixels
 Color = tuple[int, int, int]
 
 
+class Label(NamedTuple):
+    """What is written of a face, and where: the corners of its plate and its letters in pixels."""
+
+    text: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    size: int
+
+
 def annotate(
     image: np.ndarray,
     faces: Sequence[Face],
@@ -55,21 +67,18 @@ def annotate(
     thickness = _thickness(size_wh)
     rim = max(1, thickness // 2)  # dark, so that a box shows on any background
     numbers = range(1, len(faces) + 1) if numbers is None else numbers
-    boxes = [(x, y, x + wide - 1, y + high - 1) for x, y, wide, high in (f.box_xywh for f in faces)]
+    boxes = _boxes(faces)
     for face, box in zip(faces, boxes, strict=True):
         outside = (box[0] - rim, box[1] - rim, box[2] + rim, box[3] + rim)
         _outline(canvas, outside, BLACK, thickness + 2 * rim)
         _outline(canvas, box, _color(face), thickness, dashed=not face.sure)
-    largest_first = sorted(range(len(faces)), key=lambda index: -faces[index].box_xywh[2])
-    taken: list[Rectangle] = []
-    for index in largest_first:
-        obstacles = [*taken, *boxes[:index], *boxes[index + 1 :]]
-        label, place = _place_label(numbers[index], faces[index], boxes[index], obstacles, size_wh)
-        _paste(canvas, label, place[0], place[1])
-        taken.append(place)
-    taken += boxes
+    labels = label_places(faces, size_wh, numbers)
+    for index in _largest_first(faces):
+        text, left, top, *_, size = labels[index]
+        _paste(canvas, _label(text, size, _color(faces[index])), left, top)
+    taken = [*(label[1:5] for label in labels), *boxes]
     sides = {} if sides is None else sides
-    for index in largest_first if bars else ():
+    for index in _largest_first(faces) if bars else ():
         last_side = sides.get(numbers[index])
         if placed := _place_bars(faces[index], boxes[index], taken, size_wh, last_side):
             panel, place, sides[numbers[index]] = placed
@@ -78,6 +87,28 @@ def annotate(
             part[:] = cv2.addWeighted(part, 1 - BARS_OPACITY, panel, BARS_OPACITY, 0)
             taken.append(place)
     return canvas
+
+
+def label_places(
+    faces: Sequence[Face], size_wh: Size, numbers: Sequence[int] | None = None
+) -> list[Label]:
+    """Return the labels that `annotate` draws, one a face, without drawing them."""
+    numbers = range(1, len(faces) + 1) if numbers is None else numbers
+    boxes, labels = _boxes(faces), {}
+    for index in _largest_first(faces):
+        taken = [label[1:5] for label in labels.values()]
+        obstacles = [*taken, *boxes[:index], *boxes[index + 1 :]]
+        about = (numbers[index], faces[index], boxes[index], obstacles, size_wh)
+        labels[index] = _place_label(*about)
+    return [labels[index] for index in range(len(faces))]
+
+
+def _boxes(faces: Sequence[Face]) -> list[Rectangle]:
+    return [(x, y, x + wide - 1, y + high - 1) for x, y, wide, high in (f.box_xywh for f in faces)]
+
+
+def _largest_first(faces: Sequence[Face]) -> list[int]:
+    return sorted(range(len(faces)), key=lambda index: -faces[index].box_xywh[2])
 
 
 def blur_faces(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
@@ -183,8 +214,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def _place_label(
     number: int, face: Face, box: Rectangle, obstacles: Sequence[Rectangle], size_wh: Size
-) -> tuple[np.ndarray, Rectangle]:
-    """Return (picture, rectangle) of the longest label that has room, else of the number alone."""
+) -> Label:
+    """Return the longest label that has room, else the number alone."""
     texts = (
         f"{number} {in_words(face.candidates, face.sure)}",
         f"{number} {' or '.join(face.candidates[:2])}?",
@@ -208,10 +239,10 @@ def _place_label(
         corners += [(*at, "xy") for at in (inside, (left, top), (right + rim, top), beside)]
         covered, _, place = _best_place(corners, (width + 1, height + 1), size_wh, obstacles)
         if not covered:
-            return _label(text, size, _color(face)), place
+            return Label(text, *place, size)
         options.append((covered, text, size, place))
     _, text, size, place = min(options[-len(sizes) :], key=lambda option: option[0])
-    return _label(text, size, _color(face)), place
+    return Label(text, *place, size)
 
 
 @functools.lru_cache(maxsize=1024)

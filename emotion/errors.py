@@ -87,6 +87,11 @@ class DamagedImageError(ImageError):  # of a known type, but it cannot be decode
     advice = "Open it and save a new copy, or send it again: the end may have been lost on the way."
 
 
+class SlowImageError(ImageError):  # built to be slow, or the server is overloaded
+    title = "The photo took too long to read"
+    advice = "Save a smaller copy as JPEG and try again."
+
+
 class UploadError(RequestError):
     """A request does not bring what is expected, such as one photo in its field."""
 

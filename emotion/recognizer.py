@@ -18,12 +18,12 @@ from emotion.faces import Face, read_thresholds
 from emotion.files import available_cpus, models_folder
 from emotion.images.decoding import Photo
 from emotion.images.sources import PhotoLike, check_many, holds_many, lasting, name_of, open_photo
+from emotion.model.keras import stem_of
 from emotion.model.runtime import EmotionModel, load_model
 from emotion.notebook import Origin, Recognition, Recognitions
 from emotion.quality import quality_notes
 
 DEFAULT_MODEL = models_folder() / "detection_model"
-MODEL_SUFFIXES = (".card.json", ".onnx.json", ".json", ".h5", ".onnx")
 
 # A face with fewer pixels in a photo of reduced scale is cropped from the full size: from so many
 # on, the two crops differ by about one grey level of 255.
@@ -122,14 +122,21 @@ class Recognizer:
         sight = sights[face - 1]
         return explain(self.model, sight.crop, emotion or sight.face.emotion)
 
-    def look(self, image: PhotoLike) -> tuple[Sight, ...]:
-        """Return the faces of a photo as `recognize` does, each with what the model saw of it."""
-        return self._classify([self._find(open_photo(image))])[0]
+    def detect(self, photo: Photo) -> list[Detection]:
+        """Return the faces found in a photo, not read yet, left to right, in its full size."""
+        found = self.detector.detect(photo.pixels)
+        return [replace(each, box_xywh=photo.at_full_size(each.box_xywh)) for each in found]
 
-    def read_faces(self, image: PhotoLike, detections: Sequence[Detection]) -> tuple[Face, ...]:
-        """Return the faces found in a photo before, in pixels of its full size, now read."""
-        sights = self._classify([self._crop(open_photo(image), detections)])[0]
-        return tuple(sight.face for sight in sights)
+    def look(
+        self, image: PhotoLike, detections: Sequence[Detection] | None = None
+    ) -> tuple[Sight, ...]:
+        """Return the faces of a photo, each with what the model saw of it.
+
+        Those of `recognize`, or those of `detections`, in pixels of the full size.
+        """
+        photo = open_photo(image)
+        found = self._find(photo) if detections is None else self._crop(photo, detections)
+        return self._classify([found])[0]
 
     def _recognize(
         self, named: Iterable[tuple[str, Any]], errors: OnError, keeps_photos: bool
@@ -164,9 +171,7 @@ class Recognizer:
         return origin if keeps_photo else origin.travelling(), found
 
     def _find(self, photo: Photo) -> list[Found]:
-        found = self.detector.detect(photo.pixels)
-        full = [replace(each, box_xywh=photo.at_full_size(each.box_xywh)) for each in found]
-        return self._crop(photo, full)
+        return self._crop(photo, self.detect(photo))
 
     def _crop(self, photo: Photo, detections: Sequence[Detection]) -> list[Found]:
         found = []
@@ -191,10 +196,3 @@ class Recognizer:
             return Sight(Face(detection.box_xywh, detection.score, chances, notes, *said), crop)
 
         return tuple(tuple(map(sight, found)) for found in photos)
-
-
-def stem_of(model: str | Path) -> Path:
-    """Return folder and name of a model's files from these or from the path of any of them."""
-    path = Path(model)
-    ends = [suffix for suffix in MODEL_SUFFIXES if path.name.endswith(suffix)]
-    return path.with_name(path.name.removesuffix(ends[0])) if ends else path

@@ -2,6 +2,7 @@
 
 import html
 import io
+import json
 import re
 import threading
 import time
@@ -13,9 +14,10 @@ from PIL import Image
 from app import open_server
 from emotion.detection.boxes import Detection
 from emotion.labels import EMOTIONS
-from emotion.model.runtime import EmotionModel
+from emotion.model.runtime import EmotionModel, run_model
 from emotion.recognizer import Recognizer
 from emotion.web.factory import build_app
+from emotion.web.photos.reading import TASKS
 from emotion.web.services import Services
 from emotion.web.settings import read_settings
 
@@ -57,11 +59,36 @@ def looking_model():
     return EmotionModel("looking", SHA256, EMOTIONS, "Stand-in", None, (), run)
 
 
+class InProcess:
+    """Works on photos in this process, as `PhotoWorkers` does in others."""
+
+    problem = ""
+
+    def __init__(self, detector):
+        self.detector, self.models = detector, {}
+
+    def call(self, client, model, task, content, **about):
+        if model and id(model) not in self.models:
+            runs = model if isinstance(model, EmotionModel) else run_model(model)
+            self.models[id(model)] = Recognizer(runs, self.detector)
+        answer, pictures = TASKS[task](self.models.get(id(model)), content, **about)
+        return json.loads(json.dumps(answer)), pictures
+
+    def load(self, model):
+        self.call("", model, "nothing", b"")
+
+    def start(self, *_):
+        """Nothing is to be started."""
+
+    stop = wait_until_ready = start
+
+
 def make_app(folder, model=None, detector=None, clock=None, flask_config=None, **settings):
     """Return an app with a stand-in model, without tokens and rates unless a test asks for them."""
     chosen = read_settings({**folders(folder), **NO_RATES, **settings})
-    recognizer = Recognizer(model or stand_in_model(), detector or StandInDetector())
-    services = Services(chosen, recognizer, clock=clock or time.time)
+    workers = InProcess(detector or StandInDetector())
+    model = model or stand_in_model()
+    services = Services(chosen, model, clock=clock or time.time, workers=workers)
     return build_app(services, {**NO_TOKENS, **(flask_config or {})})
 
 
@@ -72,7 +99,8 @@ def folders(folder):
 
 def make_app_without_model(folder, reason="expected a model as a.json; it is missing", **settings):
     chosen = read_settings({**folders(folder), **settings})
-    return build_app(Services(chosen, None, reason), NO_TOKENS)
+    workers = InProcess(StandInDetector())
+    return build_app(Services(chosen, None, reason, workers=workers), NO_TOKENS)
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from emotion.cli.sources import PhotoSource, PhotosSource, Source, VideoSource, find_source
 from emotion.cli.tools import STDOUT, Tools
-from emotion.detection.yunet import NETWORK_FILE
+from emotion.detection.settings import NETWORK_FILE
 from emotion.errors import EmotionError, SourceError
 from emotion.files import user_path
 from emotion.images.encoding import WRITTEN_SUFFIXES as PHOTO_SUFFIXES
 from emotion.images.folders import PhotoFile
-from emotion.recognizer import DEFAULT_MODEL, stem_of
+from emotion.model.keras import stem_of
+from emotion.recognizer import DEFAULT_MODEL
 from emotion.tables import TABLE_SUFFIXES
 from emotion.video.summary import SUMMARY_SUFFIXES
 from emotion.video.timeline import TIMELINE_SUFFIXES

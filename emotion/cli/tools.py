@@ -13,8 +13,8 @@ import cv2
 
 from emotion.cli.sources import Source, VideoSource
 from emotion.detection.haar import FaceDetector
-from emotion.detection.settings import DetectorSettings
-from emotion.detection.yunet import YunetDetector, YunetSettings, yunet_file
+from emotion.detection.settings import DetectorSettings, yunet_file
+from emotion.detection.yunet import YunetDetector, YunetSettings
 from emotion.recognizer import Detector, Recognizer
 from emotion.text import printable
 from emotion.video.window import Window, window_problem

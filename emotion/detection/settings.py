@@ -1,6 +1,13 @@
-"""Every number of the search for faces."""
+"""Every number of the search for faces, and the file of the other detector; no OpenCV here."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from emotion.errors import ModelError
+from emotion.files import models_folder
+
+NETWORK_FILE = "face_detection_yunet_2026may.onnx"
+EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection_yunet)"
 
 
 @dataclass(frozen=True)
@@ -18,3 +25,13 @@ class DetectorSettings:
     doubt: tuple[float, float] = (-1.0, 4.0)  # logits of the second look that ask for a third
     cascade_step: float = 1.1  # factor from one size of faces that a cascade tries to the next
     face_threshold: float = 2.0  # lowest logit of a face, with what the cascades add
+
+
+def yunet_file(named: Path | None = None) -> Path:
+    """Return the network's file: the one named, else the newest in models/. Raises ModelError."""
+    found = [named] if named else sorted(models_folder().glob("face_detection_yunet*.onnx"))
+    if found:
+        return found[-1]
+    raise ModelError(
+        f"expected {EXPECTED_NETWORK} in {models_folder()}; found none: put it there or name it"
+    )

@@ -23,12 +23,10 @@ from emotion.detection.boxes import (
     clip_boxes,
     merge_boxes,
 )
+from emotion.detection.settings import EXPECTED_NETWORK
 from emotion.detection.views import fitting, scaled
 from emotion.errors import ModelError
-from emotion.files import models_folder
 
-NETWORK_FILE = "face_detection_yunet_2026may.onnx"
-EXPECTED_NETWORK = f"{NETWORK_FILE} of OpenCV's model zoo (models/face_detection_yunet)"
 # how the small file begins that Git LFS leaves until it has fetched the real one
 LFS_POINTER = b"version https://git-lfs"
 WORKING_SHORT_SIDE_PX = 240  # a photo with a shorter short side is enlarged to it
@@ -43,18 +41,6 @@ class YunetSettings:
     detail_pixels: int = 1280 * 960  # largest area of the copy searched for small faces
     overview_pixels: int = 320 * 240  # the same, for faces that fill the photo
     score_threshold: float = 0.7  # lowest score of a face, 0 to 1
-
-
-def yunet_file(named: Path | None = None) -> Path:
-    """Return the network's file: the one named, else the newest in models/. Raises ModelError."""
-    if named:
-        return named
-    found = sorted(models_folder().glob("face_detection_yunet*.onnx"))
-    if not found:
-        raise ModelError(
-            f"expected {EXPECTED_NETWORK} in {models_folder()}; found none: put it there or name it"
-        )
-    return found[-1]
 
 
 class YunetDetector:

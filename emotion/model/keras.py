@@ -19,6 +19,7 @@ from emotion.errors import ModelError
 from emotion.files import sha256_of, whole_file, write_json
 from emotion.model.keras_2 import in_keras_3_form
 
+MODEL_SUFFIXES = (".card.json", ".onnx.json", ".json", ".h5", ".onnx")
 PREVIOUS_SUFFIX = ".previous"  # of the name of a model that another one has replaced
 LARGEST_GAP = 1e-3  # between probabilities of the fast form and of Keras that is mere rounding
 
@@ -59,6 +60,13 @@ class ModelFiles:
         """Return the SHA-256 of both files of the pair."""
         pair = ("architecture", "weights")
         return {f"{name}_sha256": sha256_of(getattr(self, name)) for name in pair}
+
+
+def stem_of(model: str | Path) -> Path:
+    """Return folder and name of a model's files from these or from the path of any of them."""
+    path = Path(model)
+    ends = [suffix for suffix in MODEL_SUFFIXES if path.name.endswith(suffix)]
+    return path.with_name(path.name.removesuffix(ends[0])) if ends else path
 
 
 def load_keras_model(files: ModelFiles):

@@ -90,11 +90,48 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as its files hold it, checked but not running: it can be sent to another process."""
+
+    stem: Path  # folder and name of its files
+    sha256: str
+    class_names: tuple[str, ...]
+    card: dict | None
+    notes: tuple[str, ...]
+    fast_form: bytes | None  # None: Keras runs the pair
+    is_new: bool = False  # whether the fast form was just made
+
+    @property
+    def name(self) -> str:
+        return self.stem.name
+
+    @property
+    def runtime(self) -> str:
+        return "Keras" if self.fast_form is None else "ONNX Runtime"
+
+    def drop_new_form(self) -> None:
+        """Remove a fast form that was just made: it is as large as the pair, and of no use."""
+        files = ModelFiles(self.stem)
+        for path in (files.fast_form, files.fast_form_seal) if self.is_new else ():
+            path.unlink(missing_ok=True)
+
+
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
     """Load the model whose files are `stem` plus .json, .h5 and so on; raises ModelError.
 
     With `keras_alone` the pair itself runs, else the fast form with `threads`, or one a processor.
     """
+    stored = read_model(stem, keras_alone)
+    try:
+        return run_model(stored, threads)
+    except ModelError:
+        stored.drop_new_form()
+        raise
+
+
+def read_model(stem: Path, keras_alone: bool = False) -> StoredModel:
+    """Return a model as its files hold it; a fast form that does not fit is made anew."""
     files = ModelFiles(Path(stem))
     files.require_pair()
     hashes = files.hashes()
@@ -113,15 +150,23 @@ def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None
         notes.append(f"{reason}; {'made anew from the pair' if is_fast else slower}")
     names = EMOTIONS if card is None else tuple(card["class_names"])
     try:
-        shape, run = _in_onnx_runtime(files.fast_form, threads) if is_fast else _in_keras(files)
-        _require_contract(files.name, shape, run, names)
-    except ModelError:
-        if is_new:  # it would be as large as the pair, and of no use
-            files.fast_form.unlink(missing_ok=True)
-            files.fast_form_seal.unlink(missing_ok=True)
-        raise
-    runtime, sha256 = "ONNX Runtime" if is_fast else "Keras", hashes["weights_sha256"]
-    return EmotionModel(files.name, sha256, names, runtime, card, tuple(notes), run)
+        fast_form = files.fast_form.read_bytes() if is_fast else None
+    except OSError as error:
+        raise ModelError(f"expected {files.fast_form}; received: {error.strerror}") from error
+    sha256 = hashes["weights_sha256"]
+    return StoredModel(files.stem, sha256, names, card, tuple(notes), fast_form, is_new)
+
+
+def run_model(stored: StoredModel, threads: int | None = None) -> EmotionModel:
+    """Return a model that answers; raises ModelError unless it takes faces and gives classes."""
+    fast_form, names = stored.fast_form, stored.class_names
+    if fast_form is None:
+        shape, run = _in_keras(ModelFiles(stored.stem))
+    else:
+        shape, run = _in_onnx_runtime(stored.name, fast_form, threads)
+    _require_contract(stored.name, shape, run, names)
+    about = (stored.name, stored.sha256, names, stored.runtime, stored.card, stored.notes)
+    return EmotionModel(*about, run)
 
 
 def _require_contract(name: str, shape: tuple, run: Run, names: tuple[str, ...]) -> None:
@@ -177,7 +222,7 @@ def _convert(files: ModelFiles) -> str | None:
     return (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
-def _in_onnx_runtime(path: Path, threads: int | None) -> tuple[tuple, Run]:
+def _in_onnx_runtime(name: str, network: bytes, threads: int | None) -> tuple[tuple, Run]:
     """Return the shape of a face, and a function that many threads may call."""
     import onnxruntime
 
@@ -187,10 +232,10 @@ def _in_onnx_runtime(path: Path, threads: int | None) -> tuple[tuple, Run]:
     # requests: a single face then costs twice the processor time
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         source = session.get_inputs()[0]
     except Exception as error:  # its errors share no base below Exception
-        raise ModelError(f"expected an ONNX model in {path.name}; received {error}") from error
+        raise ModelError(f"expected an ONNX model in {name}.onnx; received {error}") from error
 
     return tuple(source.shape[1:]), lambda faces: session.run(None, {source.name: faces})[0]
 

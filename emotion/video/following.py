@@ -72,9 +72,9 @@ def follow(
                 places[track] = place
         if is_look:
             answers = {track: answers.get(track, Answer()) for track in tracker.tracks}
-            read = recognizer.read_faces(image, list(places.values()))
-            for track, face in zip(places, read, strict=True):
-                answers[track].add(face, frame.timestamp_s)
+            sights = recognizer.look(image, list(places.values()))
+            for track, sight in zip(places, sights, strict=True):
+                answers[track].add(sight.face, frame.timestamp_s)
         faces = []
         for track, place in places.items():
             last, probabilities = answers[track].last, answers[track].probabilities

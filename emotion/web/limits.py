@@ -1,49 +1,53 @@
-"""How much one client, and all together, may ask for."""
+"""How much one client, and all together, may ask for, and how much of one client is kept."""
 
+import hashlib
+import hmac
 import ipaddress
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from flask import Flask, request
+import sqlalchemy as sql
+from flask import Flask, Response, current_app, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
+from sqlalchemy import Connection
+from sqlalchemy.orm import Mapped, mapped_column
 
-from emotion.errors import BusyError, ClientBusyError
+from emotion.errors import BusyError, ClientBusyError, QuotaError
 from emotion.text import first_line
+from emotion.web.connections import Connections, Row
+from emotion.web.database import Count, Id, PhotoRow, VideoRow
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
 KEPT_FACES = "emotion_kept_faces"
 LIMITS = {  # setting -> the endpoints that are counted together against its rate
-    "rate_limit": ("pages.upload", "api.recognize", "api.add_photo"),
+    "rate_limit": ("pages.upload", "api.recognize", "api.recognize_many", "api.add_photo"),
     "live_rate_limit": ("live.frame",),
     "video_rate_limit": VIDEO_ENDPOINTS,
     # what makes pictures, explains or writes, although it brings no photo
     "work_rate_limit": (
-        *("pages.blurred", "pages.set_zip", "pages.face", "pages.say"),
+        *("pages.drawn", "pages.set_zip", "pages.face", "pages.say"),
         *("api.picture", "api.explanation", "api.say"),
     ),
 }
 
 
 class Gate:
-    """Lets `most` photos in, and works on `at_once` of them at the same time.
+    """Lets `most` photos in, of one client only a few; those who are in wait for a process."""
 
-    More than there are processors would answer none sooner, and each takes memory for its pixels.
-    """
-
-    def __init__(self, most: int, at_once: int):
+    def __init__(self, most: int):
         self.most, self.in_hand = most, 0
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(at_once)
 
     @contextmanager
-    def place(self, client: str) -> Iterator[None]:
-        """Hold a place and then a turn, never two; raises BusyError at once where there is none."""
+    def place(self, client: str) -> Iterator[str]:
+        """Hold a place in the name of a client; raises BusyError at once where there is none."""
         with self._lock:
             if self.in_hand >= self.most:
                 raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
@@ -53,8 +57,7 @@ class Gate:
             self.in_hand += 1
             self._held[client] += 1
         try:
-            with self._turns:
-                yield
+            yield client
         finally:
             with self._lock:
                 self.in_hand -= 1
@@ -91,6 +94,14 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         if request.method == "POST":  # before it is counted: a form that is too large ends here
             _ = request.files
 
+    @app.after_request
+    def tell_rate(response: Response) -> Response:
+        if limit := limiter.current_limit:  # draft-ietf-httpapi-ratelimit-headers-06
+            response.headers["RateLimit-Limit"] = str(limit.limit.amount)
+            response.headers["RateLimit-Remaining"] = str(max(0, limit.remaining))
+            response.headers["RateLimit-Reset"] = str(max(0, int(limit.reset_at - time.time())))
+        return response
+
     def photos_in_request() -> int:  # one without any counts as one, too
         return max(1, sum(map(len, request.files.listvalues())))
 
@@ -112,3 +123,55 @@ def client_of(address: str) -> str:
         return str(ipaddress.IPv6Network(f"{address}/64", strict=False))
     except ValueError:
         return address  # of IPv4
+
+
+class KeptRow(Row):
+    """The files of a photo or a video, which counts for as long as its own row is there."""
+
+    __tablename__ = "kept"
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    client: Mapped[str] = mapped_column(sql.String(64), index=True)  # no address: a keyed digest
+    bytes: Mapped[Count]
+
+
+def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Connection], None]:
+    """Return what notes the bytes of new photos or a video of the current request, by their ids.
+
+    It is called in the transaction that notes them, so that several requests at a time pass no
+    bound that one would not; it raises QuotaError.
+    """
+    most_mb = current_app.extensions["emotion"].settings.max_kept_mb
+    key = current_app.secret_key.encode()
+    client = hmac.new(key, client_key().encode(), hashlib.sha256).hexdigest()[:32]
+
+    def note(connection: Connection) -> None:
+        for whose, is_own in (
+            ("address", lambda _: KeptRow.client == client),
+            ("browser", lambda kind: kind.visitor == visitor),
+        ):
+            kept = sum(sizes.values())
+            for kind in (PhotoRow, VideoRow):
+                query = sql.select(sql.func.sum(KeptRow.bytes)).join(kind, kind.id == KeptRow.id)
+                query = query.where(is_own(kind), kind.expires_s > now_s)
+                kept += connection.scalar(query) or 0
+            if kept > most_mb * 2**20:
+                words = f"expected at most {most_mb:g} MB kept of one {whose}, photos and videos"
+                raise QuotaError(f"{words} together; with this there would be more")
+        for new, size in sizes.items():
+            connection.execute(sql.insert(KeptRow), {"id": new, "client": client, "bytes": size})
+
+    return note
+
+
+def weigh(database: Connections, video_id: str, size: int) -> None:
+    """Note what a video takes now."""
+    change = sql.update(KeptRow).where(KeptRow.id == video_id).values(bytes=size)
+    with database.transaction(writes=True) as connection:
+        connection.execute(change)
+
+
+def forget_gone(database: Connections) -> None:
+    """Forget the bytes of photos and videos that are not there any more."""
+    ids = [KeptRow.id.not_in(sql.select(kind.id)) for kind in (PhotoRow, VideoRow)]
+    with database.transaction(writes=True) as connection:
+        connection.execute(sql.delete(KeptRow).where(*ids))

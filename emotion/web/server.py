@@ -61,6 +61,7 @@ class Bounds:
         """
         photo, video = app.config["MAX_CONTENT_LENGTH"], settings.most_video_form_bytes
         most = {"/": settings.most_form_bytes + 4 * photo}
+        most["/api/v1/recognize/many"] = most["/"]
         most["/live/frame"] = 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)
         most |= dict.fromkeys(("/api/v1/recognize", "/api/v1/photos"), 5 * photo)
         most |= dict.fromkeys(VIDEO_PATHS, video + max(4 * photo, video // 4))
@@ -216,6 +217,7 @@ def serve(server, app: Flask) -> None:
 
     threading.Thread(target=keep_sweeping, daemon=True).start()
     videos = services.videos
+    services.workers.start()
     if not videos.refusal():
         videos.workers.start()  # videos that waited or were in work when the app ended go on
     try:
@@ -223,4 +225,5 @@ def serve(server, app: Flask) -> None:
     finally:
         stop.set()
         videos.workers.stop()
+        services.workers.stop()
         server.close()

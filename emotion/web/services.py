@@ -6,15 +6,13 @@ import time
 
 from flask import current_app
 
-from emotion.detection.yunet import YunetDetector
 from emotion.errors import DatabaseError, EmotionError, ModelError, StorageError
-from emotion.files import available_cpus
-from emotion.recognizer import Recognizer
+from emotion.model.runtime import StoredModel
 from emotion.web.database import Database
-from emotion.web.limits import Gate
+from emotion.web.limits import Gate, forget_gone
 from emotion.web.logs import LOGGER
-from emotion.web.models.offered import Models
-from emotion.web.quota import forget_gone
+from emotion.web.models.offered import Models, read_served
+from emotion.web.photos.workers import PhotoWorkers
 from emotion.web.settings import Settings
 from emotion.web.storage import Storage
 from emotion.web.videos.service import Videos
@@ -24,24 +22,35 @@ class Services:
     """What an app is made of; made once, shared by all threads."""
 
     def __init__(
-        self, settings: Settings, recognizer: Recognizer | None, model_problem="", clock=time.time
+        self,
+        settings: Settings,
+        model: StoredModel | None,
+        model_problem: str = "",
+        clock=time.time,
+        workers: PhotoWorkers | None = None,
     ):
-        """Open nothing yet; `model_problem` says why there is no recognizer."""
-        self.settings, self.recognizer, self.model_problem = settings, recognizer, model_problem
+        """Open nothing yet; `model_problem` says why there is no model."""
+        self.settings, self.model, self._model_problem = settings, model, model_problem
+        self.workers = workers or PhotoWorkers(settings, model)
         self.storage = Storage(settings.uploads, settings.keep_s, clock, settings.min_free_mb)
         self.database = Database(settings.database)
-        self.gate = Gate(settings.max_in_hand, available_cpus())
-        self.models = Models(recognizer, settings.model)
+        self.gate = Gate(settings.max_in_hand)
+        self.models = Models(model, settings.model, self.workers.load)
         self.videos = Videos(settings, self.database, self.models, clock)
         # what is kept for a short time goes soon after it
         self.sweep_every_s = min(300.0, max(1.0, (settings.keep_s or 3000) / 10))
         self._next_sweep_s, self._lock = 0.0, threading.Lock()
 
-    def require_recognizer(self) -> Recognizer:
-        """Return the recognizer, or raise a `ModelError` that says why there is none."""
-        if self.recognizer is None:
+    @property
+    def model_problem(self) -> str:
+        """Why no photo can be read, "" if photos can."""
+        return self._model_problem or self.workers.problem
+
+    def require_model(self) -> StoredModel:
+        """Return the default model, or raise a `ModelError` that says why there is none."""
+        if self.model is None or self.model_problem:
             raise ModelError(self.model_problem or "expected a model; received none")
-        return self.recognizer
+        return self.model
 
     def sweep(self) -> None:
         """Remove what has expired, at most once an interval; a failure is logged, not raised."""
@@ -71,9 +80,8 @@ class Services:
 def load_services(settings: Settings) -> Services:
     """Return the services of an app; if the model cannot be loaded, they say why."""
     try:
-        # without a file Haar cascades find the faces
-        detector = settings.yunet and YunetDetector(settings.yunet)
-        return Services(settings, Recognizer.load(settings.model, detector))
+        _ = settings.yunet  # whose file may be missing
+        return Services(settings, read_served(settings.model))
     except EmotionError as error:
         return Services(settings, None, str(error))
 

@@ -12,7 +12,7 @@ from typing import NewType
 import click
 import limits
 
-from emotion.detection.yunet import NETWORK_FILE, yunet_file
+from emotion.detection.settings import NETWORK_FILE, yunet_file
 from emotion.errors import EmotionError
 from emotion.files import user_path
 from emotion.images.guards import ImageLimits
@@ -66,6 +66,9 @@ class Settings:
     port: int = _row(5000, "port to listen on; 0 takes a free one", 0, 65535)
     threads: int = _row(16, "requests answered at the same time", 1, 256)
     max_in_hand: int = _row(8, "photos read or waiting for it; others must try again", 1, 256)
+    photo_workers: int = _row(0, "processes that read photos; 0 is one a processor", 0, 256)
+    photo_seconds: float = _row(10, "seconds after which the work on a photo is ended", 1, 600)
+    photo_memory_mb: int = _row(1536, "megabytes of memory to read a photo", 128, 1048576)
 
     model: Path = _row(PROJECT_FOLDER / "models/detection_model", "folder and name, no suffix")
     detector: str = _row("haar", "what finds faces: OpenCV's cascades, or YuNet", "haar", "yunet")
@@ -102,6 +105,8 @@ class Settings:
     rate_limit_storage: str = _row("memory://", "where rates are counted, or redis://HOST:PORT")
     max_connections: int = _row(100, "open connections of one address", 1, 500)
     trusted_hosts: Hosts = _row("any", "names of this site; requests by others are refused")
+    api_keys: str | None = _row(None, "keys of programs, by commas; without any, all may come")
+    cors_origins: str | None = _row(None, "sites whose pages may use the API, by commas; * is all")
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")

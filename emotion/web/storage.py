@@ -21,13 +21,15 @@ from typing import BinaryIO
 
 from emotion.errors import GoneError, StorageError
 from emotion.faces import Face
+from emotion.files import whole_file
 from emotion.rows import face_from_dict, face_to_dict
 
 RESULT_FILE = "result.json"
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
-# the photo with boxes, copies of it for pages, each face, and what the model saw of each
+# the photo, copies of it for pages, each face, and what the model saw of each; where somebody asked
+# for them, the photo with boxes or blurred
 PICTURE_PATTERN = re.compile(
-    r"(annotated|view|thumb|face-[1-9][0-9]{0,4})\.jpg|input-[1-9][0-9]{0,4}\.png"
+    r"(photo|view|thumb|face-[1-9][0-9]{0,4}|annotated|blurred)\.jpg|input-[1-9][0-9]{0,4}\.png"
 )
 # what reading a damaged file may raise
 DAMAGES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -122,6 +124,7 @@ class Analysis:
     results: Mapping  # what `results_to_dict` gave
     model: Mapping  # what the page says about the model: name, runtime and notes
     set_id: str  # the photos that were sent with it have the same
+    labels: Mapping | None = None  # what `labels_of` gave; None: kept since before there was one
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -135,13 +138,24 @@ class Storage(Folders):
         super().__init__(folder, min_free_mb)
         self.keep_s, self.clock = keep_s, clock
 
-    def save(self, results: Mapping, model: Mapping, pictures: Mapping, set_id: str = "") -> str:
+    def save(
+        self, results: Mapping, model: Mapping, pictures: Mapping, set_id: str = "", labels=None
+    ) -> str:
         """Store a photo with its pictures, as a set of its own without `set_id`; return its id."""
         photo_id = new_id()
-        about = {"created_s": self.clock(), "set": set_id or photo_id}
-        content = json.dumps(about | {"model": dict(model), "results": dict(results)}, indent=1)
-        self.create(photo_id, {**pictures, RESULT_FILE: content.encode()})
+        about = {"created_s": self.clock(), "set": set_id or photo_id, "model": dict(model)}
+        about |= {"labels": labels, "results": dict(results)}
+        self.create(photo_id, {**pictures, RESULT_FILE: json.dumps(about, indent=1).encode()})
         return photo_id
+
+    def add_picture(self, analysis_id: str, name: str, data: bytes) -> None:
+        """Keep one more picture of a photo, to go with it; not kept where there is no room."""
+        require_plain(self.path(analysis_id, RESULT_FILE))
+        # a photo that is deleted in this moment takes with it what is half written
+        with contextlib.suppress(OSError, StorageError):
+            self.require_room()
+            with whole_file(self.path(analysis_id, name)) as part:
+                _write(part, data)
 
     def load(self, analysis_id: str) -> Analysis:
         """Return a photo that has not expired; raises GoneError."""
@@ -149,11 +163,13 @@ class Storage(Folders):
             created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
             results, model = content["results"], content["model"]
             set_id = content.get("set", analysis_id)
-            if self._is_expired(created_s) or not _is_whole(results, model) or not is_id(set_id):
+            is_whole = _is_whole(results, model) and isinstance(content.get("labels"), dict | None)
+            if self._is_expired(created_s) or not is_whole or not is_id(set_id):
                 raise gone()
         except (OSError, *DAMAGES) as error:
             raise gone() from error
-        return Analysis(analysis_id, created_s, created_s + self.keep_s, results, model, set_id)
+        times = created_s, created_s + self.keep_s
+        return Analysis(analysis_id, *times, results, model, set_id, content.get("labels"))
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
         """Return a picture of a photo that has not expired; raises GoneError."""

@@ -12,7 +12,8 @@ import sklearn.datasets
 from emotion.detection.crop import crop_face
 from emotion.detection.haar import CASCADES, FaceDetector
 from emotion.detection.networks import FACE_VERIFIER, load_network
-from emotion.detection.yunet import NETWORK_FILE, YunetDetector
+from emotion.detection.settings import NETWORK_FILE
+from emotion.detection.yunet import YunetDetector
 from emotion.errors import ImageError, ModelError
 
 ASTRONAUT_BOX = (172, 66, 105, 105)

@@ -19,7 +19,7 @@ from emotion.recognizer import DEFAULT_MODEL
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 TYPED = "__init__ recognizer notebook faces rows images/sources errors labels".split()
-INTERNAL = {"Recognizer.look", "Recognizer.read_faces"}  # what other rooms use
+INTERNAL = {"Recognizer.look", "Recognizer.detect"}  # what other rooms use
 HEAVY = {"cv2", "PIL", "onnxruntime", "tensorflow", "keras", "pandas", "flask", "av", "matplotlib"}
 
 

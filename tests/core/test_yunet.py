@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from yunet_network import BOX_WH, EYES_UP_PX, write_yunet_stand_in
 
+from emotion.detection.settings import NETWORK_FILE, yunet_file
 from emotion.detection.yunet import (
     EYES_LIFT,
-    NETWORK_FILE,
     SQUARE_SIDE,
     YunetDetector,
     YunetSettings,
     upright_square,
-    yunet_file,
 )
 from emotion.errors import ImageError, ModelError
 
@@ -153,7 +152,7 @@ def test_photos_of_any_shape_order_and_colour(detector, stand_in):
 
 
 def test_the_file_is_the_one_named_or_the_newest_in_models(tmp_path, monkeypatch):
-    monkeypatch.setattr("emotion.detection.yunet.models_folder", lambda: tmp_path)
+    monkeypatch.setattr("emotion.detection.settings.models_folder", lambda: tmp_path)
     with pytest.raises(ModelError, match=NETWORK_FILE):
         yunet_file()
     for name in ("face_detection_yunet_2023mar.onnx", NETWORK_FILE):

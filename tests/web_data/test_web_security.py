@@ -29,8 +29,8 @@ STRICT += ["form-action 'self'", "connect-src 'self'"]
 
 
 def test_headers(client):
-    pages = "/ /nothing /results/x /healthz /static/style.css /static/favicon.svg".split()
-    asked = [("GET", path) for path in pages]
+    static = [client.application.static_url_path + name for name in ("/style.css", "/favicon.svg")]
+    asked = [("GET", path) for path in ("/", "/nothing", "/results/x", "/healthz", *static)]
     for method, path in (*asked, ("POST", "/"), ("PUT", "/"), ("POST", "/api/v1/recognize")):
         with client.open(path, method=method) as reply:
             headers = reply.headers
@@ -119,8 +119,9 @@ def test_the_cookie_is_for_this_site_and_no_script(client):
             assert part in cookie
         assert ("Secure" in cookie) == (scheme == "https")
     upload(client)
-    with client.get("/static/style.css") as reply:
+    with client.get(f"{client.application.static_url_path}/style.css") as reply:
         assert "Set-Cookie" not in reply.headers
+        assert "max-age=31536000" in reply.headers["Cache-Control"]
     fresh = client.application.test_client()
     assert "Set-Cookie" not in fresh.post("/api/v1/recognize", data=photo_form()).headers
     # one that was planted counts for nothing over TLS
@@ -148,7 +149,7 @@ def test_only_names_of_this_site_are_answered_to(tmp_path):
     client = make_app(tmp_path, TRUSTED_HOSTS="faces.example,.photos.example").test_client()
     trusted = "faces.example FACES.example:8443 a.photos.example localhost:5000 127.0.0.1".split()
     for host in (*trusted, "elsewhere.example", "faces.example.elsewhere.example", "a b"):
-        for path in ("/", "/healthz", "/static/style.css"):
+        for path in ("/", "/healthz"):
             with client.get(path, headers={"Host": host}) as reply:
                 assert reply.status_code == (200 if host in trusted else 400), (host, path)
     for path in ("//elsewhere.example/..", "/videos//x", "/mine//"):

@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -124,6 +125,36 @@ def test_it_imports_no_flask_and_no_database():
     command = [sys.executable, "-c", code]
     names = set(subprocess.check_output(command, cwd=PROJECT_FOLDER, text=True).split())
     assert names & {"emotion", *APP} == {"emotion"}
+
+
+SANDBOXED = """
+import socket, sys
+from pathlib import Path
+from emotion.web import sandbox
+
+if not sandbox.drop_network():
+    sys.exit(77)
+sandbox.limit_process(2**28, cpu_s=60, file_bytes=2**20)
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+(folder / "made").write_text((folder / "there").read_text())
+try:
+    socket.create_connection(("127.0.0.1", port), 5)
+except OSError:
+    bytes(2**29)
+"""
+
+
+def test_a_process_that_decodes_has_files_but_neither_network_nor_all_memory(tmp_path):
+    (tmp_path / "there").write_text("words")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        command = [sys.executable, "-c", SANDBOXED, str(tmp_path), port]
+        done = subprocess.run(command, cwd=PROJECT_FOLDER, capture_output=True, text=True)
+    if done.returncode == 77:
+        pytest.skip("this system lets nobody leave the network")
+    assert "MemoryError" in done.stderr
+    made = tmp_path / "made"
+    assert (made.read_text(), made.stat().st_mode & 0o777) == ("words", 0o600)
 
 
 @pytest.fixture

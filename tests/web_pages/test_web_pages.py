@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 from web_support import (
     HAPPY,
@@ -12,6 +13,7 @@ from web_support import (
     make_app,
     make_app_without_model,
     photo_form,
+    picture,
     stand_in_model,
     text_of,
     upload,
@@ -20,6 +22,8 @@ from web_support import (
 from emotion.images.guards import readable_types
 from emotion.labels import EMOTIONS
 from emotion.text import duration
+from emotion.web.photos import pictures
+from emotion.web.photos.pictures import pictures_of
 
 
 def test_form_and_lengths_of_time(client):
@@ -105,6 +109,38 @@ def test_pictures_are_upright_jpegs_of_the_right_size(tmp_path):
     for name, size in (sizes | {"face-1": (320, 320), "face-2": (320, 320)}).items():
         reply = client.get(f"{path}/{name}.jpg")
         assert (reply.mimetype, Image.open(io.BytesIO(reply.data)).size) == ("image/jpeg", size)
+
+
+def test_pictures_that_are_kept_are_unmarked_and_others_are_drawn_when_asked_for(tmp_path):
+    client, grey = make_app(tmp_path).test_client(), io.BytesIO()
+    Image.new("RGB", (160, 120), (90, 90, 90)).save(grey, "JPEG")
+    path = upload(client, grey.getvalue())
+    folder = tmp_path / "uploads" / path.rpartition("/")[2]
+
+    def is_marked(name):
+        reply = client.get(f"{path}/{name}.jpg")
+        return np.asarray(Image.open(io.BytesIO(reply.data))).std() > 9
+
+    names = ("photo", "view", "thumb", "face-1", "annotated", "blurred")
+    assert [name for name in names if is_marked(name)] == ["annotated"]
+    drawn = {folder / f"{kind}.jpg" for kind in ("annotated", "blurred")}
+    assert drawn <= set(folder.iterdir())
+    labels = json.loads((folder / "result.json").read_bytes())["labels"]
+    assert (labels["width"], labels["height"], len(labels["places"])) == (1600, 1200, 2)
+    # as results were kept before
+    (folder / "photo.jpg").unlink()
+    (folder / "blurred.jpg").unlink()
+    assert client.get(f"{path}/blurred.jpg").status_code == 200
+
+
+def test_a_kept_photo_has_bounded_sides_and_bytes(monkeypatch):
+    def kept(width, height):
+        photo = pictures_of(np.asarray(picture(width, height)), [])["photo.jpg"]
+        return Image.open(io.BytesIO(photo)).size
+
+    assert kept(5000, 10) == (4096, 8)
+    monkeypatch.setattr(pictures, "MOST_PHOTO_BYTES", 5000)
+    assert kept(640, 480) in ((160, 120), (80, 60))
 
 
 def test_downloads_are_kept_by_no_cache_and_no_search_engine(client):

@@ -13,16 +13,16 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotion.errors import ChoiceError, ModelError
+from emotion.faces import read_thresholds
 from emotion.files import sha256_of
 from emotion.model.card import Card, read_card
-from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles
-from emotion.model.runtime import EmotionModel
-from emotion.recognizer import Recognizer
+from emotion.model.keras import PREVIOUS_SUFFIX, ModelFiles, stem_of
+from emotion.model.runtime import StoredModel, read_model
 
 LOOK_EVERY_S = 3.0  # how long what the folder holds is believed
 LOADING_WAIT_S = 15.0  # how long a request waits for another one that loads the same model
@@ -44,12 +44,14 @@ class OfferedModel:
 class Models:
     """The models around the default one; safe to share between threads."""
 
-    def __init__(self, default: Recognizer | None, default_stem: Path):
-        self.default = default  # None if it could not be loaded; its detector finds all faces
-        self._stem = default_stem
+    def __init__(
+        self, default: StoredModel | None, default_stem: Path, load: Callable[[StoredModel], object]
+    ):
+        self.default = default  # None if it could not be loaded
+        self._stem, self._load = default_stem, load
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
-        self._loaded: dict[str, Recognizer] = {}
+        self._loaded: dict[str, StoredModel] = {}
         self._failures: dict[str, tuple[tuple, str]] = {}  # key -> stamp of its files, reason
         self._seen: tuple[OfferedModel, ...] = ()
         self._look_at_s = float("-inf")
@@ -71,8 +73,8 @@ class Models:
         keys = " or ".join(model.key for model in offered)
         raise ChoiceError(f"expected {keys} as the model; received a name that is not offered")
 
-    def get(self, key: str = "") -> Recognizer:
-        """Return the recognizer with an offered model; the first call loads it, outside the gate.
+    def get(self, key: str = "") -> StoredModel:
+        """Return an offered model, ready to answer; the first call loads it, outside the gate.
 
         Files that failed are tried again when one of them changes. Raises ChoiceError, ModelError.
         """
@@ -86,27 +88,30 @@ class Models:
         if not lock.acquire(timeout=LOADING_WAIT_S):
             raise ModelError(f"expected {model.key} to be loaded; it still is being loaded")
         try:
-            if recognizer := self._loaded.get(model.key):
-                return recognizer
+            if stored := self._loaded.get(model.key):
+                return stored
             if problem := self.problem(model):
                 raise ModelError(problem)
-            stamp = _stamp(model.stem)
+            stamp, stored = _stamp(model.stem), None
             try:
-                recognizer = Recognizer.load(model.stem, self.default.detector)
+                stored = read_served(model.stem)
+                self._load(stored)  # raises ModelError where it does not answer as it should
             except ModelError as error:
+                if stored:
+                    stored.drop_new_form()
                 self._failures[model.key] = (_stamp(model.stem), str(error))
                 raise
             if stamp[:3] != _stamp(model.stem)[:3]:
                 raise ModelError(f"expected {model.key} to stay as it is; it was replaced")
             with self._lock:
-                self._loaded[model.key] = recognizer
+                self._loaded[model.key] = stored
                 self._look_at_s = float("-inf")  # now its card is the one it was loaded with
-            return recognizer
+            return stored
         finally:
             lock.release()
 
-    def loaded(self, model: OfferedModel) -> Recognizer | None:
-        """Return the recognizer with a model, None where it is not loaded."""
+    def loaded(self, model: OfferedModel) -> StoredModel | None:
+        """Return a model as it is served, None where it is not loaded."""
         return self.default if model.is_default else self._loaded.get(model.key)
 
     def problem(self, model: OfferedModel) -> str | None:
@@ -116,8 +121,8 @@ class Models:
 
     def sha256(self, model: OfferedModel) -> str | None:
         """Return the SHA-256 of a model's weights: of those served, else of those in its files."""
-        recognizer = self.loaded(model)
-        return recognizer.model.sha256 if recognizer else self.sha256_of_files(model)
+        stored = self.loaded(model)
+        return stored.sha256 if stored else self.sha256_of_files(model)
 
     def sha256_of_files(self, model: OfferedModel) -> str | None:
         """Return the SHA-256 of a model's weights file as it is now, None where it is gone."""
@@ -130,8 +135,8 @@ class Models:
         others = {*_pairs_around(folder), *self._loaded} - {default}
         for key in (default, *sorted(others)):
             # the card that a model is served with, or else the one in its folder
-            recognizer = self.default if key == default else self._loaded.get(key)
-            card = recognizer.model.card if recognizer else read_card(ModelFiles(folder / key).card)
+            stored = self.default if key == default else self._loaded.get(key)
+            card = stored.card if stored else read_card(ModelFiles(folder / key).card)
             title = Card(card).title or key
             models.append(OfferedModel(key, title, card, folder / key, key == default))
         titles = Counter(model.title for model in models)
@@ -170,7 +175,14 @@ def _stamp(stem: Path) -> tuple:
     return tuple(stamps)
 
 
-def model_facts(model: EmotionModel, folder: Path, names: Mapping[str, str]) -> dict:
+def read_served(stem: Path) -> StoredModel:
+    """Return a model as its files hold it, with a card that can be served; raises ModelError."""
+    stored = read_model(stem_of(stem))
+    read_thresholds(stored.card)
+    return stored
+
+
+def model_facts(model: StoredModel, folder: Path, names: Mapping[str, str]) -> dict:
     """Return the names, SHA-256, runtime and notes of a model, without paths."""
     notes = [without_folders(note, folder) for note in model.notes]
     about = {"name": model.name, "sha256": model.sha256, "runtime": model.runtime}

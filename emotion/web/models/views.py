@@ -35,16 +35,16 @@ def page(key: str) -> ResponseReturnValue:
     card = Card(model.card)
     with contextlib.suppress(ModelError):
         thresholds = read_thresholds(model.card)
-    recognizer, sha256 = models.loaded(model), models.sha256(model)
+    stored, sha256 = models.loaded(model), models.sha256(model)
     on_disk = models.sha256_of_files(model)
     replaced = "its files were replaced since it was loaded; the new ones count after a restart"
     served = [
         ("Title", model.title),
         ("Key", model.key),
         ("SHA-256 of its weights", sha256 or "its weights cannot be read"),
-        ("Run by", recognizer.model.runtime if recognizer else "not loaded yet: a photo loads it"),
-        ("Notes", "; ".join(recognizer.model.notes) if recognizer else ""),
-        ("Replaced", replaced if recognizer and on_disk and on_disk != sha256 else ""),
+        ("Run by", stored.runtime if stored else "not loaded yet: a photo loads it"),
+        ("Notes", "; ".join(stored.notes) if stored else ""),
+        ("Replaced", replaced if stored and on_disk and on_disk != sha256 else ""),
     ]
     facts = {"origin": card.origin(), "settings": card.settings(), "files": served}
     facts = {
@@ -103,18 +103,18 @@ def clean_card(content: object, folder: Path) -> object:
 
 def class_names_of(model: OfferedModel) -> tuple[str, ...]:
     """Return the expressions that a model tells apart, in output order."""
-    if recognizer := current_services().models.loaded(model):
-        return recognizer.model.class_names
+    if stored := current_services().models.loaded(model):
+        return stored.class_names
     return Card(model.card).class_names or EMOTIONS
 
 
 def why_unusable(model: OfferedModel) -> str:
     """Return why a model cannot be used at the moment, without folders; "" if it can."""
     services, models = current_services(), current_services().models
-    if models.loaded(model):
+    if models.loaded(model) and not services.workers.problem:
         return ""
     problem = models.problem(model) or ""
-    if model.is_default or services.recognizer is None:
+    if model.is_default or services.model is None:
         problem = services.model_problem or "expected a default model; none is loaded"
     elif model.card and model.card.get("weights_sha256") != models.sha256_of_files(model):
         problem = "expected a card that belongs to the weights; it names others"

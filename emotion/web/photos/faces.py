@@ -11,16 +11,14 @@ from PIL import Image
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from emotion import errors
-from emotion.explain import Explanation, draw_heat, explain
 from emotion.faces import Face
 from emotion.files import whole_file
-from emotion.images.encoding import encode_png
 from emotion.text import data_url
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Opinion
 from emotion.web.limits import KEPT_FACES, client_key
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages
-from emotion.web.photos.pictures import crop_from_picture
+from emotion.web.photos.workers import Answer
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis
 from emotion.web.visitors import own_photo
@@ -50,9 +48,9 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     if chosen not in seen.probabilities:
         chosen = seen.emotion
     reasons = _reasons_of(analysis, number, chosen)
-    heat = encode_png(draw_heat(reasons.crop, reasons.heat)) if reasons else b""
-    about = {"analysis": analysis, "face": seen, "number": number, "reasons": reasons}
-    about |= {"chosen": chosen, "picture": data_url(heat, "png")}
+    about = {"analysis": analysis, "face": seen, "number": number, "chosen": chosen}
+    if reasons:
+        about |= {"reasons": reasons[0], "picture": data_url(reasons[1]["heat.png"], "png")}
     said = {"is_own": True, "opinion": None, "can_say": True}
     try:
         own_photo(analysis_id)
@@ -75,23 +73,21 @@ def explanation(photo_id: str, number: int) -> ResponseReturnValue:
     reasons = _reasons_of(analysis, number, emotion)
     if reasons is None:
         abort(409, "The model that read this photo is not in use any more.")
-    shares = {name: round(getattr(reasons, name), 6) for name in ("before", "hidden", "elsewhere")}
-    heat = [[round(value, 3) for value in row] for row in reasons.heat.tolist()]
-    return jsonify({"emotion": emotion, **shares, "holds": reasons.holds, "heat": heat}), NO_STORE
+    return jsonify({"emotion": emotion, **reasons[0]}), NO_STORE
 
 
-def _reasons_of(analysis: Analysis, number: int, emotion: str) -> Explanation | None:
-    """Return which parts of a face spoke for an emotion; None if its model is not served now."""
+def _reasons_of(analysis: Analysis, number: int, emotion: str) -> Answer | None:
+    """Return what `reading.explain_face` answers; None if a face's model is not served now."""
     services = current_services()
     try:
-        model = services.models.get(analysis.model.get("key", "")).model
+        model = services.models.get(analysis.model.get("key", ""))
     except errors.UploadError:
         return None  # its files are gone
     if model.sha256 != analysis.results["model"]["sha256"]:
         return None
     content = services.storage.read_picture(analysis.id, f"input-{number}.png")
-    with services.gate.place(client_key()):
-        return explain(model, crop_from_picture(content), emotion)
+    with services.gate.place(client_key()) as client:
+        return services.workers.call(client, model, "explain", content, emotion=emotion)
 
 
 @pages.post(FEEDBACK_FORM, endpoint="say")

@@ -2,15 +2,13 @@
 
 import time
 
-from flask import Blueprint, jsonify, render_template, request
+from flask import Blueprint, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
-from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, unsure_word
-from emotion.images.decoding import decode_photo
+from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, read_thresholds, unsure_word
 from emotion.images.guards import ImageLimits
 from emotion.labels import EMOJI, color_rgb
-from emotion.recognizer import Recognizer
-from emotion.rows import results_to_dict
+from emotion.model.runtime import StoredModel
 from emotion.web.api import NO_STORE
 from emotion.web.limits import client_key
 from emotion.web.photos.uploads import uploaded_files
@@ -25,7 +23,7 @@ MOST_FRAME = ImageLimits(MOST_FRAME_BYTES, 1920 * 1080)
 
 @live.get("/live")
 def page() -> ResponseReturnValue:
-    words = words_for_script(current_services().require_recognizer())
+    words = words_for_script(current_services().require_model())
     return render_template("live.html", words=words), NO_STORE
 
 
@@ -33,29 +31,22 @@ def page() -> ResponseReturnValue:
 def frame() -> ResponseReturnValue:
     """Answer with the faces of one frame; nothing of it is kept or counted."""
     services = current_services()
-    recognizer = services.require_recognizer()
-    if request.mimetype == "image/jpeg":
-        content = request.get_data(cache=False)
-    else:
-        (file,) = uploaded_files(most=1)
-        content = file.read()
+    model = services.require_model()
+    (file,) = uploaded_files(most=1)
     most = services.settings.image_limits
     max_bytes = min(most.max_bytes, MOST_FRAME.max_bytes)
-    limits = ImageLimits(max_bytes, min(most.max_pixels, MOST_FRAME.max_pixels))
+    limits = {"max_bytes": max_bytes, "max_pixels": min(most.max_pixels, MOST_FRAME.max_pixels)}
     started_s = time.perf_counter()
-    with services.gate.place(client_key()):
-        photo = decode_photo(content, limits)
-        faces = recognizer.recognize(photo)
-    model = recognizer.model
-    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    with services.gate.place(client_key()) as client:
+        answer, _ = services.workers.call(client, model, "read", file.read(), **limits, whole=True)
     # tells the page how long a frame waited and was read (W3C)
     timing = f"read;dur={(time.perf_counter() - started_s) * 1000:.1f}"
-    return jsonify(results), NO_STORE | {"Server-Timing": timing}
+    return jsonify(answer["results"]), NO_STORE | {"Server-Timing": timing}
 
 
-def words_for_script(recognizer: Recognizer) -> dict:
+def words_for_script(model: StoredModel) -> dict:
     """Return what the script needs to put averaged answers in the words of `emotion.faces`."""
-    names, thresholds = recognizer.model.class_names, recognizer.thresholds
+    names, thresholds = model.class_names, read_thresholds(model.card)
     return {
         "classes": [
             {"name": name, "emoji": EMOJI.get(name, ""), "color": list(color_rgb(name, names))}

@@ -21,7 +21,7 @@ RESULT = "/results/<analysis_id>"
 
 @pages.get("/")
 def form() -> ResponseReturnValue:
-    current_services().require_recognizer()
+    current_services().require_model()
     return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
 
 
@@ -29,15 +29,15 @@ def form() -> ResponseReturnValue:
 def upload() -> ResponseReturnValue:
     """Read one photo or several, keep what was found, and go to its page."""
     services = current_services()
-    recognizer, keeps_nothing = uploads.chosen_recognizer(), services.settings.keeps_nothing
+    model, keeps_nothing = uploads.chosen_model(), services.settings.keeps_nothing
     files = uploads.uploaded_files(services.settings.max_photos)
     set_id, now_s, is_set = new_id(), services.storage.clock(), len(files) > 1
     shown, results, status = [], [], 0  # shown: photos of which nothing is kept
     with uploads.all_or_nothing() as rows:
-        with services.gate.place(client_key()):
+        with services.gate.place(client_key()) as client:
             for position, file in enumerate(files, start=1):
                 try:
-                    reading = uploads.read_photo(recognizer, file.read())
+                    reading = uploads.read_photo(client, model, file.read(), True)
                 except ImageError as error:
                     if not is_set:
                         raise
@@ -48,13 +48,18 @@ def upload() -> ResponseReturnValue:
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
-                    made = [one for one in reading.pictures().items() if ".jpg" in one[0]]
-                    pictures = {name: data_url(data, "jpeg") for name, data in made}
-                    analysis = Analysis("", now_s, now_s, reading.results, reading.model, "")
+                    made = {**reading.pictures}
+                    photo = made.pop("photo.jpg")
+                    if not is_set:
+                        made["annotated.jpg"] = sets.draw(
+                            client, photo, reading.results, "annotated"
+                        )
+                    pictures = {name: data_url(data, "jpeg") for name, data in made.items()}
+                    about = (reading.results, reading.model, "", reading.labels)
+                    analysis = Analysis("", now_s, now_s, *about)
                     shown.append(sets.Shown(position, analysis, pictures=pictures))
                 else:
                     rows.append(uploads.keep(reading, set_id, position))
-                del reading  # of a form, the pixels of one photo at a time are in memory
         if keeps_nothing or not results:
             rows.clear()
     if not results:
@@ -73,12 +78,29 @@ def upload() -> ResponseReturnValue:
 def recognize() -> ResponseReturnValue:
     """Find the faces in a photo; nothing is stored."""
     services = current_services()
-    recognizer = uploads.chosen_recognizer()
+    model = uploads.chosen_model()
     (file,) = uploads.uploaded_files(most=1)
-    with services.gate.place(client_key()):
-        results = uploads.read_photo(recognizer, file.read()).results
+    with services.gate.place(client_key()) as client:
+        results = uploads.read_photo(client, model, file.read(), False).results
     uploads.count([results])
     return jsonify(results), NO_STORE
+
+
+@api.post(f"{ROOT}/recognize/many")
+def recognize_many() -> ResponseReturnValue:
+    """Find the faces in several photos; nothing is stored."""
+    services, model, photos = current_services(), uploads.chosen_model(), []
+    files = uploads.uploaded_files(services.settings.max_photos)
+    with services.gate.place(client_key()) as client:
+        for file in files:
+            results, problem = None, None
+            try:
+                results = uploads.read_photo(client, model, file.read(), False).results
+            except ImageError as error:
+                problem = problem_of(error)["detail"]
+            photos.append({"results": results, "problem": problem})
+    uploads.count([photo["results"] for photo in photos if photo["results"]])
+    return jsonify({"photos": photos}), NO_STORE
 
 
 @api.post(f"{ROOT}/photos")
@@ -87,16 +109,15 @@ def add_photo() -> ResponseReturnValue:
     services = current_services()
     if services.settings.keeps_nothing:
         abort(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
-    recognizer = uploads.chosen_recognizer()
+    model = uploads.chosen_model()
     (file,) = uploads.uploaded_files(most=1)
     set_id, position, unread = _place_in_set()
     try:
         with uploads.all_or_nothing() as rows:
-            with services.gate.place(client_key()):
-                reading = uploads.read_photo(recognizer, file.read())
+            with services.gate.place(client_key()) as client:
+                reading = uploads.read_photo(client, model, file.read(), True)
                 rows.append(uploads.keep(reading, set_id, position))
                 results = reading.results
-                del reading  # its pixels go before another photo has this place
             sets.remove_rows(unread)
     except ImageError as error:
         if request.form.get("set"):
@@ -148,27 +169,30 @@ def photo(photo_id: str) -> ResponseReturnValue:
 
 @pages.get(f"{RESULT}/<name>.jpg", endpoint="picture")
 def picture_page(analysis_id: str, name: str) -> Response:
-    """Send a picture of a result; with `?download=1` as a file to keep."""
     data = current_services().storage.read_picture(analysis_id, f"{name}.jpg")
-    return private_file(data, "image/jpeg", "emotions.jpg" if "download" in request.args else None)
+    return private_file(data, "image/jpeg", None)
 
 
-@pages.get(f"{RESULT}/blurred.jpg")
-def blurred(analysis_id: str) -> Response:
-    return private_file(_full(analysis_id, "blurred"), "image/jpeg", "emotions-blurred.jpg")
+@pages.get(f"{RESULT}/annotated.jpg", defaults={"kind": "annotated"})
+@pages.get(f"{RESULT}/blurred.jpg", defaults={"kind": "blurred"})
+def drawn(analysis_id: str, kind: str) -> Response:
+    """Send the photo with boxes, or with its faces blurred; with `?download=1` as a file."""
+    name = "emotions.jpg" if kind == "annotated" else "emotions-blurred.jpg"
+    data = _full(analysis_id, kind)
+    return private_file(data, "image/jpeg", name if "download" in request.args else None)
 
 
 @api.get(f"{PHOTO}/<any(annotated, blurred):kind>.jpg")
 def picture(photo_id: str, kind: str) -> ResponseReturnValue:
-    """Get the photo with boxes, or with boxes and the faces hidden."""
+    """Get the photo with boxes and labels, or without them and with the faces blurred."""
     return Response(_full(photo_id, kind), mimetype="image/jpeg", headers=NO_STORE)
 
 
 def _full(photo_id: str, kind: str) -> bytes:
     services = current_services()
     analysis = services.storage.load(photo_id)
-    with services.gate.place(client_key()):
-        return sets.full_picture(analysis, kind)
+    with services.gate.place(client_key()) as client:
+        return sets.full_picture(client, analysis, kind)
 
 
 @pages.get(f"{RESULT}/emotions.json")

@@ -1,35 +1,72 @@
-"""The pictures that are kept of a photo: with boxes, smaller copies, and one of each face."""
+"""The pictures of a photo: what is kept, unmarked, and what is drawn when somebody asks for it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from emotion.drawing import annotate
+from emotion.drawing import annotate, blur_faces, label_places
 from emotion.faces import Face
 from emotion.images.decoding import decode_photo
 from emotion.images.encoding import encode_jpeg, encode_png
+from emotion.images.guards import ImageLimits
 from emotion.recognizer import Sight
 
-# longer sides in pixels; the download has the photo's full size
-VIEW_SIDE, THUMB_SIDE, CROP_SIDE = 1600, 480, 320
+# longer sides in pixels: of what is downloaded or looked at closely, of pages, of lists, of faces
+PHOTO_SIDE, VIEW_SIDE, THUMB_SIDE, CROP_SIDE = 4096, 1600, 480, 320
+MOST_PHOTO_BYTES = 8 * 2**20
 CROP_MARGIN = 0.25  # what a face's picture shows around its box on each side, in box widths
 
 
 def pictures_of(image: np.ndarray, sights: Sequence[Sight]) -> dict[str, bytes]:
-    """Return file name -> the annotated photo, smaller copies, each face, what the model saw."""
-    annotated = annotate(image, [sight.face for sight in sights])
-    view = reduced(annotated, VIEW_SIDE)
-    pictures = {
-        "annotated.jpg": encode_jpeg(annotated),
-        "view.jpg": encode_jpeg(view),
-        "thumb.jpg": encode_jpeg(reduced(view, THUMB_SIDE)),
-    }
+    """Return file name -> the photo in three sizes, each face, what the model saw of each."""
+    photo = reduced(image, PHOTO_SIDE)
+    while len(content := encode_jpeg(photo)) > MOST_PHOTO_BYTES:
+        photo = reduced(photo, max(photo.shape) // 2)
+    view = reduced(photo, VIEW_SIDE)
+    thumb = encode_jpeg(reduced(view, THUMB_SIDE))
+    pictures = {"photo.jpg": content, "view.jpg": encode_jpeg(view), "thumb.jpg": thumb}
     for number, sight in enumerate(sights, start=1):
         pictures[f"face-{number}.jpg"] = encode_jpeg(face_picture(image, sight.face))
         grey = np.round(sight.crop * 255).astype(np.uint8)
         pictures[f"input-{number}.png"] = encode_png(np.repeat(grey, 3, axis=2))
     return pictures
+
+
+def labels_of(faces: Sequence[Face], size_wh: tuple[int, int]) -> dict:
+    """Return what a page writes beside the faces of a photo, as plain types for JSON.
+
+    `places` are `Label`s, one a face, in a picture of the photo whose longer side has `VIEW_SIDE`
+    pixels, also where the photo is smaller, so that they are legible beside it.
+    """
+    width, height = (max(1, round(side * VIEW_SIDE / max(size_wh))) for side in size_wh)
+    places = label_places(_scaled(faces, size_wh, (width, height)), (width, height))
+    rounded = [[text, *(round(number, 1) for number in numbers)] for text, *numbers in places]
+    return {"width": width, "height": height, "places": rounded}
+
+
+def drawn_picture(
+    photo_jpg: bytes, faces: Sequence[Face], size_wh: tuple[int, int], kind: str
+) -> bytes:
+    """Return a kept photo as JPEG with boxes and labels, or of kind "blurred" with faces hidden.
+
+    The boxes of the faces are in pixels of a photo of `size_wh`, from which the kept one was made.
+    """
+    # our own file, whose pixels were counted when it came
+    photo = decode_photo(photo_jpg, ImageLimits(max_bytes=2**31, max_pixels=2**31)).full
+    faces = _scaled(faces, size_wh, photo.shape[1::-1])
+    return encode_jpeg(blur_faces(photo, faces) if kind == "blurred" else annotate(photo, faces))
+
+
+def _scaled(faces: Sequence[Face], from_wh: tuple[int, int], to_wh: tuple[int, int]) -> list[Face]:
+    across, down = np.divide(to_wh, from_wh)
+    scaled = []
+    for face in faces:
+        x, y, width, height = face.box_xywh
+        size = max(1, round(width * across)), max(1, round(height * down))
+        scaled.append(replace(face, box_xywh=(round(x * across), round(y * down), *size)))
+    return scaled
 
 
 def crop_from_picture(content: bytes) -> np.ndarray:

@@ -10,11 +10,7 @@ from functools import partial
 from flask import Response, json, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.drawing import annotate, blur_faces
-from emotion.errors import GoneError
-from emotion.images.decoding import decode_photo
-from emotion.images.encoding import encode_jpeg
-from emotion.images.guards import ImageLimits
+from emotion.errors import GoneError, UploadError
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Answers, PhotoRow, VideoRow
@@ -24,6 +20,8 @@ from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_fil
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
 from emotion.web.visitors import require_sender, visitor_key
+
+PAGE = {"offset": 0, "limit": 1000}  # of /mine, where a program asks for no part of it
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,24 @@ def table_of(shown: Sequence[Shown]) -> bytes:
     return results_to_csv(rows).encode("utf-8-sig")
 
 
-def full_picture(analysis: Analysis, kind: str) -> bytes:
-    """Return the photo with its boxes as JPEG; of kind "blurred", nobody can be recognized."""
-    annotated = current_services().storage.read_picture(analysis.id, "annotated.jpg")
-    if kind == "annotated":
-        return annotated
-    # our own file, whose pixels were counted when it came
-    photo = decode_photo(annotated, ImageLimits(max_bytes=2**31, max_pixels=2**31)).full
-    return encode_jpeg(annotate(blur_faces(photo, analysis.faces), analysis.faces))
+def full_picture(client: str, analysis: Analysis, kind: str) -> bytes:
+    """Return the photo with its boxes as JPEG, or "blurred"; it is drawn when first asked for."""
+    storage, name = current_services().storage, f"{kind}.jpg"
+    with contextlib.suppress(GoneError):
+        return storage.read_picture(analysis.id, name)
+    try:
+        photo = storage.read_picture(analysis.id, "photo.jpg")
+    except GoneError:  # kept since before there was one
+        photo = storage.read_picture(analysis.id, "annotated.jpg")
+    drawn = draw(client, photo, analysis.results, kind)
+    storage.add_picture(analysis.id, name, drawn)
+    return drawn
+
+
+def draw(client: str, photo: bytes, results: Mapping, kind: str) -> bytes:
+    """Return a kept photo with boxes, or "blurred"; the client has a place at the gate."""
+    about = {"faces": results["faces"], "size_wh": list(results["image"].values()), "kind": kind}
+    return current_services().workers.call(client, None, "draw", photo, **about)[1][f"{kind}.jpg"]
 
 
 def remove_rows(rows: Sequence[PhotoRow]) -> None:
@@ -163,9 +171,10 @@ def set_zip(set_id: str, kind: str) -> Response:
     with contextlib.ExitStack() as on_error:
         # a larger zip is written to the disk while it is made
         file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=16 * 2**20))
-        with current_services().gate.place(client_key()), zipfile.ZipFile(file, "w") as archive:
+        place = current_services().gate.place(client_key())
+        with place as client, zipfile.ZipFile(file, "w") as archive:
             for one in read:
-                archive.writestr(f"{one.name}.jpg", full_picture(one.analysis, kind))
+                archive.writestr(f"{one.name}.jpg", full_picture(client, one.analysis, kind))
             archive.writestr("emotions.csv", table_of(read))
         file.seek(0)
         on_error.pop_all()  # from here on the reply closes it
@@ -220,12 +229,17 @@ def mine_json() -> ResponseReturnValue:
         own |= {"verdicts": list(answers.verdicts), "model": dict(answers.model) or None}
         return own | {"problem": row.problem or None}
 
-    photos, videos = rows_of_mine()
-    content = {
-        "photos": [document(row, "id", "set_id", "position") for row in photos],
-        "videos": [document(row, "id", "state") for row in videos],
-    }
-    return jsonify(content), NO_STORE
+    rows = dict(zip(("photos", "videos"), rows_of_mine(), strict=True))
+    try:
+        offset, limit = (int(request.args.get(name, most)) for name, most in PAGE.items())
+        if offset < 0 or limit < 1:
+            raise ValueError
+    except ValueError as error:
+        raise UploadError("expected whole numbers as offset and limit; received others") from error
+    names = {"photos": ("id", "set_id", "position"), "videos": ("id", "state")}
+    page = {kind: of[offset : offset + limit] for kind, of in rows.items()}
+    content = {kind: [document(row, *names[kind]) for row in of] for kind, of in page.items()}
+    return jsonify(content | {"total": {kind: len(of) for kind, of in rows.items()}}), NO_STORE
 
 
 @pages.post("/mine/delete")

@@ -1,6 +1,7 @@
 """From a request to faces: its files, the model it chooses, and what is kept of a photo."""
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,42 +10,48 @@ from flask import g, request
 from werkzeug.datastructures import FileStorage
 
 from emotion import errors
-from emotion.faces import verdict
-from emotion.images.decoding import ENOUGH_PIXELS, Photo, decode_photo
-from emotion.recognizer import Recognizer, Sight
-from emotion.rows import results_to_dict
+from emotion.faces import read_thresholds
+from emotion.model.runtime import StoredModel
+from emotion.text import printable
 from emotion.web.database import Answers, PhotoRow
+from emotion.web.limits import quota
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import model_facts
-from emotion.web.photos.pictures import pictures_of
-from emotion.web.quota import quota
 from emotion.web.services import current_services
 from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
 
 MODEL_FIELD = "model"
+PHOTO_FIELDS = ("photo", "image", "file")  # other services use the last two names
 
 
 @dataclass(frozen=True)
 class Reading:
-    photo: Photo  # its full size is decoded only when pictures of it are made
-    sights: Sequence[Sight]  # left to right
     results: Mapping  # from `results_to_dict`
     model: Mapping  # what the page says about the model
-
-    def pictures(self) -> dict[str, bytes]:
-        return pictures_of(self.photo.full, self.sights)
+    answers: Answers  # what lists tell of the faces
+    labels: Mapping | None  # where the page writes beside the faces
+    pictures: Mapping[str, bytes]
 
 
 def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
-    """Return the files of the current request, 1 to `most`, in the field `photo` or `video`."""
+    """Return the files of the current request, 1 to `most`, of photos or of a `video`.
+
+    A request may also be one photo and nothing else, of type image/jpeg and so on.
+    """
     kind = errors.UploadError if field == "photo" else errors.VideoUploadError
-    files = request.files.getlist(field)
+    fields = PHOTO_FIELDS if field == "photo" else (field,)
+    files = [file for name in fields for file in request.files.getlist(name)]
+    if request.mimetype.startswith("image/") and request.blueprint != "pages":
+        files = [FileStorage(io.BytesIO(request.get_data(cache=False)), "the body")]
     if len(files) > most:
         at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
         raise kind(f"expected {at_a_time} at a time; received {len(files)} files")
     if not files:
-        received = "text" if field in request.form else "none"
+        others = ", ".join(printable(name)[:40] for name in request.files)
+        received = f"one in {others[:200]}" if others else "none"
+        if field in request.form:
+            received = "text"
         expected = f"a file in the field {field!r} of multipart/form-data"
         raise kind(f"expected {expected}; received {received}")
     if not files[0].filename and not files[0].read(1):
@@ -53,10 +60,10 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     return files
 
 
-def chosen_recognizer() -> Recognizer:
-    """Return the recognizer that the request chooses; not at the gate, as it may load here."""
+def chosen_model() -> StoredModel:
+    """Return the model that the request chooses; not at the gate, as it may load here."""
     services, key = current_services(), request.form.get(MODEL_FIELD, "")
-    services.require_recognizer()
+    services.require_model()
     try:
         return services.models.get(key)
     except errors.ModelError as error:
@@ -64,29 +71,27 @@ def chosen_recognizer() -> Recognizer:
         raise errors.ChosenModelError(words) from error
 
 
-def read_photo(recognizer: Recognizer, content: bytes) -> Reading:
-    """Return the faces of a photo, or raise an `ImageError`; the caller has a place at the gate."""
-    services, model = current_services(), recognizer.model
-    photo = decode_photo(content, services.settings.image_limits, ENOUGH_PIXELS)
-    sights = recognizer.look(photo)
+def read_photo(client: str, model: StoredModel, content: bytes, pictures: bool) -> Reading:
+    """Return the faces of a photo, or raise an `ImageError`; the client has a place at the gate."""
+    services, limits = current_services(), current_services().settings.image_limits
+    about = {"max_bytes": limits.max_bytes, "max_pixels": limits.max_pixels, "pictures": pictures}
+    answer, made = services.workers.call(client, model, "read", content, **about)
+    results = answer["results"]
     # for the request's line of the log, and for the metrics
-    g.photos, g.faces = g.get("photos", 0) + 1, g.get("faces", 0) + len(sights)
+    g.photos, g.faces = g.get("photos", 0) + 1, g.get("faces", 0) + len(results["faces"])
     offered = services.models.find(request.form.get(MODEL_FIELD, ""))
     facts = model_facts(model, offered.stem.parent, offered.names)
-    facts["accuracy_when_unsure"] = recognizer.thresholds.accuracy_when_unsure
-    faces = [sight.face for sight in sights]
-    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
+    facts["accuracy_when_unsure"] = read_thresholds(model.card).accuracy_when_unsure
     results["model"] |= offered.names
-    return Reading(photo, sights, results, facts)
+    answers = Answers(answer["candidates"], answer["verdicts"], offered.names)
+    return Reading(results, facts, answers, answer["labels"], made)
 
 
 def keep(reading: Reading, set_id: str, position: int) -> PhotoRow:
     """Write the pictures of a photo; return its row for the database."""
-    faces, storage = [sight.face for sight in reading.sights], current_services().storage
-    photo_id = storage.save(reading.results, reading.model, reading.pictures(), set_id)
-    model = {name: reading.model[name] for name in ("key", "title")}
-    answers = Answers(tuple(face.candidates for face in faces), tuple(map(verdict, faces)), model)
-    return row_of(set_id, position, photo_id, len(faces), emotions=answers.to_text())
+    about = (reading.results, reading.model, reading.pictures, set_id, reading.labels)
+    photo_id, faces = current_services().storage.save(*about), len(reading.results["faces"])
+    return row_of(set_id, position, photo_id, faces, emotions=reading.answers.to_text())
 
 
 def row_of(set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str) -> PhotoRow:

@@ -32,7 +32,7 @@ def _facts() -> dict:
     from emotion.web.usage.figures import monitoring_facts
 
     services = current_services()
-    card = services.recognizer.model.card if services.recognizer else None
+    card = services.model.card if services.model else None
     now_s = services.storage.clock()
     return monitoring_facts(services.database, card, services.settings.feedback, now_s)
 

@@ -1,18 +1,20 @@
 """Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
-Libraries written in C decode a stranger's file here, with limits on memory, processor time and file
-size; so neither Flask nor a database is imported. The app writes the `Job` to stdin as a line of
-JSON; once stdin closes, the app has ended and so does the work. On stdout come lines of JSON:
-{"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for the visitor, or
-{"mistake": ...}, a traceback for the log.
+Libraries written in C decode a stranger's file here, without a network and with limits on memory,
+processor time and file size; so neither Flask nor a database is imported. The app writes the `Job`
+to stdin as a line of JSON; once stdin closes, the app has ended and so does the work. On stdout
+come lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for
+the visitor, or {"mistake": ...}, a traceback for the log.
 """
 
+from emotion.web.sandbox import drop_network, lacks_memory, limit_process
+
+if __name__ == "__main__":
+    drop_network()  # now, as some of what is imported below starts threads
+
 import contextlib
-import errno
 import json
 import os
-import re
-import resource
 import sys
 import threading
 import time
@@ -45,10 +47,6 @@ REPORT_EVERY_S = 0.25
 POSTER_SIDE = 1280
 MOST_EMOTIONS = 12  # how many the list of a visitor's results names
 OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
-# what OpenCV, ONNX Runtime, the system, C++ and its loader say
-SIGNS_OF_NO_MEMORY = re.compile(
-    "Insufficient memory|Failed to allocate|allocate memory|bad_alloc|failed to map segment"
-)
 
 
 def main() -> int:
@@ -63,7 +61,7 @@ def main() -> int:
     threading.Thread(target=end_with_the_app, daemon=True).start()
     return_memory_early()
     try:
-        limit_process(job)
+        limit_process(job.memory_bytes, job.cpu_s, job.file_bytes, NICENESS)
         tell("done", do(job, lambda progress: tell("progress", progress)))
     except Exception as error:
         if lacks_memory(error):
@@ -134,31 +132,6 @@ class Watcher:
             counts = {"frames": frames, "frame_count": frame_count}
             known = {name: value and round(value, 3) for name, value in times.items()}
             self.tell({"share": share and round(share, 4), "faces": self.people, **counts, **known})
-
-
-def lacks_memory(error: BaseException | None) -> bool:
-    """True if an error, or one that led to it, came because memory ran out."""
-    while error is not None:
-        is_no_memory = getattr(error, "errno", None) == errno.ENOMEM
-        if is_no_memory or isinstance(error, MemoryError) or SIGNS_OF_NO_MEMORY.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def limit_process(job: Job) -> None:
-    """Limit what this process may take; what it writes is for the app's user alone."""
-    os.umask(0o077)
-    os.nice(NICENESS)
-    for limit, most in {
-        # unlike the address space, this leaves out what threads and allocators set aside unused
-        resource.RLIMIT_DATA: job.memory_bytes,
-        resource.RLIMIT_CPU: job.cpu_s,
-        resource.RLIMIT_FSIZE: job.file_bytes,
-        resource.RLIMIT_CORE: 0,
-    }.items():
-        with contextlib.suppress(ValueError, OSError):  # one that is lower already stays
-            resource.setrlimit(limit, (most, most))
 
 
 def without_paths(text: str, job: Job) -> str:

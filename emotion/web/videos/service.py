@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 from emotion.errors import EmotionError, EmptyVideoError, GoneError, VideoTypeError
 from emotion.web.database import DONE, FAILED, RUNNING, WAITING, Database, VideoRow
+from emotion.web.limits import quota
 from emotion.web.models.offered import Models
-from emotion.web.quota import quota
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id, require_plain
 from emotion.web.videos.files import FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles

@@ -48,7 +48,7 @@ def _received_video() -> VideoRow:
     services = current_services()
     if refusal := services.videos.refusal():
         raise NoVideosError(refusal)
-    services.require_recognizer()
+    services.require_model()
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
     (file,) = uploaded_files(most=1, field="video")
     return services.videos.take(file.stream, new_visitor(), model.key)

@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -22,17 +21,16 @@ from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
 from emotion.text import sentence
 from emotion.web.database import DONE, FAILED, SILENT_S, Answers, Database, VideoRow
+from emotion.web.limits import weigh
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
-from emotion.web.quota import weigh
+from emotion.web.sandbox import clean_environment
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.files import SOURCE, Job, VideoFiles
 
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
-# what the process may know of the app's environment, which may hold passwords
-ENVIRONMENT = "PATH LANG LC_ALL TZ TMPDIR LD_LIBRARY_PATH PYTHONPATH OMP_NUM_THREADS".split()
 LOOK_EVERY_S = 2.0  # at the queue; of what this process receives, it knows at once
 WATCH_EVERY_S = 0.5
 MOST_ATTEMPTS = 3  # a video is given up after the app has ended this often during its analysis
@@ -259,7 +257,7 @@ def most_s(video_s: float) -> float:
 @contextlib.contextmanager
 def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[subprocess.Popen]:
     """Give a process that knows its job; it always ends with the block."""
-    variables = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    variables = clean_environment()
     # fonts are looked for once, not for every video; Arrow's own pool sets a gigabyte aside
     variables["MPLCONFIGDIR"] = str(settings.instance / "matplotlib")
     variables["ARROW_DEFAULT_MEMORY_POOL"] = "system"
