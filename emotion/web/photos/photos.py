@@ -123,7 +123,7 @@ def add_photo() -> ResponseReturnValue:
         if request.form.get("set"):
             sets.remove_rows(unread)
             row = uploads.row_of(set_id, position, problem=problem_of(error)["detail"])
-            services.database.remember(row)
+            services.database.remember(row, most=services.settings.max_photos)
         raise
     uploads.count([results])
     photo_id = rows[0].id
