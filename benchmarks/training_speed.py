@@ -59,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
                 runs=tempfile.mkdtemp(dir=folder),
                 batch_size=options.batch_size,
                 epochs=1 + options.rounds,
+                patience=1 + options.rounds,  # all of them
                 **dict(zip(names, shared, strict=True)),
             )
             epochs = [_begin(partial(train, settings)) for train in ways.values()]
@@ -142,12 +143,13 @@ def _read_cached(faces: Path, batch_size: int, augmented: bool):
     import tensorflow as tf
     from keras import Sequential, layers, utils
 
+    def scale(images, targets):
+        return images / 255, targets
+
     how = {"image_size": (48, 48), "color_mode": "grayscale", "label_mode": "categorical"}
     how |= {"batch_size": batch_size, "verbose": False}
     training, validation = (
-        utils.image_dataset_from_directory(faces / split, **how)
-        .map(lambda images, targets: (images / 255, targets))
-        .cache()
+        utils.image_dataset_from_directory(faces / split, **how).map(scale).cache()
         for split in ("train", "validation")
     )
     if augmented:  # as strongly as "standard"
