@@ -12,8 +12,10 @@ for (const step of document.querySelectorAll("details.confirm")) {
 }
 
 function deleteSoon(step) {
-  const form = step.querySelector("form");
-  const place = step.closest("[data-deletes]");
+  // a step within a form deletes what is ticked for it, where it stands
+  const form = step.querySelector("form") ?? step.closest("form");
+  const ticked = [...form.elements].filter((box) => box.name && box.checked);
+  const places = ticked.length ? ticked.map((box) => box.closest("li")) : [step.closest("[data-deletes]")];
   const body = new URLSearchParams(new FormData(form));
   const message = document.createElement("div");
   message.className = "undo";
@@ -25,12 +27,18 @@ function deleteSoon(step) {
   message.append(words, undo);
   undoArea().append(message);
   words.textContent = `${step.dataset.undo} will be deleted in ${UNDO_S} seconds.`;
-  place.inert = true;
+  setInert(true);
   undo.focus();
 
   const timer = setTimeout(send, UNDO_S * 1000);
   const sendLeaving = () => navigator.sendBeacon(form.action, body);
   window.addEventListener("pagehide", sendLeaving);
+
+  function setInert(inert) {
+    for (const place of places) place.inert = inert;
+    for (const box of ticked) box.checked = !inert;
+    document.dispatchEvent(new Event("deleting"));
+  }
 
   function stop() {
     clearTimeout(timer);
@@ -40,7 +48,7 @@ function deleteSoon(step) {
   function takeBack() {
     stop();
     message.remove();
-    place.inert = false;
+    setInert(false);
     step.querySelector("summary").focus();
   }
   undo.addEventListener("click", takeBack);
@@ -53,12 +61,13 @@ function deleteSoon(step) {
       const reply = await fetch(form.action, { method: "POST", body, keepalive: true });
       // what was deleted by somebody else in the meantime is gone as well
       if (!reply.ok && reply.status !== 404) throw new Error(reply.status);
-      if (place.dataset.deletes !== "stay") return window.location.assign(reply.ok ? reply.url : "/");
-      place.remove();
+      if (!ticked.length) return window.location.assign(reply.ok ? reply.url : "/");
+      for (const place of places) place.remove();
+      document.dispatchEvent(new Event("deleted"));
       words.textContent = "Deleted.";
       setTimeout(() => message.remove(), UNDO_S * 1000);
     } catch {
-      place.inert = false;
+      setInert(false);
       words.textContent = "⚠ Not deleted: the server cannot do it at the moment. Please try again.";
     }
   }

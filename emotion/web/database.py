@@ -54,6 +54,12 @@ class Answers:
     verdicts: tuple[str, ...]  # each answer in a few words
     model: Mapping[str, str]  # key and title; empty where that is not known
 
+    @property
+    def tally(self) -> Counter[str]:
+        """Return how many faces got each answer; all that are unsure count together."""
+        said = zip((names[0] for names in self.candidates), self.verdicts, strict=True)
+        return Counter(name if words.startswith(name) else "unsure" for name, words in said)
+
     def to_text(self) -> str:
         """Return the text that the column `emotions` holds."""
         return json.dumps(asdict(self))

@@ -32,8 +32,8 @@ LIMITS = {  # setting -> the endpoints that are counted together against its rat
     "video_rate_limit": VIDEO_ENDPOINTS,
     # what makes pictures, explains or writes, although it brings no photo
     "work_rate_limit": (
-        *("pages.drawn", "pages.set_zip", "pages.face", "pages.say"),
-        *("api.picture", "api.explanation", "api.say"),
+        *("pages.drawn", "pages.set_zip", "pages.face", "pages.say", "pages.compare"),
+        *("pages.chosen", "api.picture", "api.explanation", "api.say"),
     ),
 }
 
@@ -159,18 +159,23 @@ def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Con
             ("address", lambda _: KeptRow.client == client),
             ("browser", lambda kind: kind.visitor == visitor),
         ):
-            kept = sum(sizes.values())
-            for kind in (PhotoRow, VideoRow):
-                query = sql.select(sql.func.sum(KeptRow.bytes)).join(kind, kind.id == KeptRow.id)
-                query = query.where(is_own(kind), kind.expires_s > now_s)
-                kept += connection.scalar(query) or 0
-            if kept > most_mb * 2**20:
+            kept = kept_bytes(connection, is_own, now_s)
+            if kept + sum(sizes.values()) > most_mb * 2**20:
                 words = f"expected at most {most_mb:g} MB kept of one {whose}, photos and videos"
                 raise QuotaError(f"{words} together; with this there would be more")
         for new, size in sizes.items():
             connection.execute(sql.insert(KeptRow), {"id": new, "client": client, "bytes": size})
 
     return note
+
+
+def kept_bytes(connection: Connection, is_own: Callable, now_s: float) -> int:
+    """Return the bytes kept of those photos and videos whose table `is_own` has a condition for."""
+    kept = 0
+    for kind in (PhotoRow, VideoRow):
+        query = sql.select(sql.func.sum(KeptRow.bytes)).join(kind, kind.id == KeptRow.id)
+        kept += connection.scalar(query.where(is_own(kind), kind.expires_s > now_s)) or 0
+    return kept
 
 
 def weigh(database: Connections, video_id: str, size: int) -> None:

@@ -212,11 +212,10 @@ def test_a_stranger_with_the_link_sees_a_video_and_my_results_list_and_delete_mi
     mine = client.get("/api/v1/mine").json["videos"]
     assert [one["id"] for one in mine] == [one["id"] for one in (waiting, running, broken, done)]
     assert mine[-1]["emotions"] == ["happy", "unsure"]
-    reply = client.post(f"/videos/{broken['id']}/delete?back=mine")
-    assert reply.headers["Location"] == "/mine?deleted=video"
+    client.post("/mine/chosen/delete", data={"chosen": broken["id"]})
     text = text_of(client.get("/mine"))
-    assert all(words in text for words in ("in the queue", "2 faces", "Removed in 24 hours Delete"))
-    assert text.count("Cancel") == 2
+    assert all(words in text for words in ("in the queue", "2 faces", "24 hours left", "being"))
+    assert "not analysed" not in text
     client.post("/mine/delete")
     left = client.get("/api/v1/mine").json
     assert (left["photos"], left["videos"]) == ([], [])

@@ -13,6 +13,7 @@ DOORS = ("/", "/api/v1/recognize")
 WORK = {
     "explanation": "/api/v1/photos/{id}/faces/1/explanation",
     "face page": "/results/{id}/faces/1",
+    "two models": "/results/{id}/compare",
     "blurred": "/results/{id}/blurred.jpg",
     "blurred of the API": "/api/v1/photos/{id}/blurred.jpg",
     "zip": "/sets/{set}/blurred.zip",

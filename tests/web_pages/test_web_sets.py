@@ -12,13 +12,26 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from model_folder import write_pair
 from PIL import Image
-from web_support import encoded, looking_model, make_app, photo_form, photos_form, text_of, upload
+from web_support import (
+    TWO_BOXES,
+    StandInDetector,
+    encoded,
+    looking_model,
+    make_app,
+    photo_form,
+    photos_form,
+    text_of,
+    upload,
+)
 
 from emotion.errors import DatabaseError
 from emotion.images.decoding import decode_photo
 from emotion.web import storage as storage_module
 from emotion.web.database import Database
+
+THREE_BOXES = (*TWO_BOXES, (130, 60, 25, 25))
 
 
 @pytest.fixture
@@ -142,13 +155,15 @@ def test_delete_one_and_all_of_mine(tmp_path):
     assert "Nothing is kept" in text_of(one.get("/mine"))
     first, second, third = upload(one), upload(one), upload(other)
     page = one.get("/mine")
-    assert ("happy 90%; 😠😨 unsure" in text_of(page), third in page.text) == (True, False)
+    assert ("Happy 90%; 😠😨 Unsure" in text_of(page), third in page.text) == (True, False)
     listed = one.get("/api/v1/mine").json["photos"]
     assert {f"/results/{photo['id']}" for photo in listed} == {first, second}
     assert listed[0]["emotions"] == ["happy", "angry"]
     assert listed[0]["verdicts"] == ["happy 90%", "unsure: angry 41% or fear 38%"]
     assert listed[0]["model"] == {"key": "detection_model", "title": "detection_model"}
-    assert one.post(f"{first}/delete?back=mine").headers["Location"].startswith("/mine")
+    assert (
+        one.post("/mine/chosen/delete", data={"chosen": first[-22:]}).location == "/mine?deleted=1"
+    )
     assert app.test_client().delete("/api/v1/mine").status_code == 204
     page = one.get("/mine").text
     assert (first in page, second in page) == (False, True)
@@ -162,10 +177,53 @@ def test_delete_one_and_all_of_mine(tmp_path):
     database = app.extensions["emotion"].database
     (row,) = database.photos_of_set(other.get("/api/v1/mine").json["photos"][0]["set"], 0)
     database.remember(replace(row, emotions="sad,happy"))
-    assert "😢 sad; 😊 happy" in text_of(other.get("/mine"))
+    assert "😢 Sad; 😊 Happy" in text_of(other.get("/mine"))
     (listed,) = other.get("/api/v1/mine").json["photos"]
     assert (listed["emotions"], listed["verdicts"]) == (["sad", "happy"], ["sad", "happy"])
     assert listed["model"] is None
+
+
+def test_some_of_mine_are_shown_exported_and_deleted(tmp_path):
+    app = make_app(tmp_path, detector=StandInDetector(THREE_BOXES), MAX_PHOTOS=3)
+    client, other = app.test_client(), app.test_client()
+    single, strange = upload(client), upload(other)
+    of_set = send(client, encoded(seed=1), b"no photo", encoded(seed=2)).location
+    photos = client.get("/api/v1/mine").json["photos"]
+    page = client.get("/mine")
+    assert "3 photos together" in text_of(page)
+    words = re.findall("2 happy; 1 unsure", text_of(page))
+    assert (len(words), strange in page.text, page.text.count('loading="lazy"')) == (3, False, 3)
+    shown = {name: client.get(f"/mine?show={name}").text for name in ("unsure", "videos", "happy")}
+    assert [text.count('name="chosen"') for text in shown.values()] == [3, 4, 3]
+
+    def choose(what, *ids):
+        return client.post(f"/mine/chosen/{what}", data={"chosen": [*ids, strange[-22:]]})
+
+    ids = [photo["id"] for photo in photos]
+    for what, chosen, status in (("csv", [], 400), ("zip", [], 400), ("zip", ids, 400)):
+        assert choose(what, *chosen).status_code == status
+    table = list(csv.DictReader(choose("csv", *ids).data.decode("utf-8-sig").splitlines()))
+    assert [row["photo"] for row in table] == [f"photo-{n}" for n in (1, 1, 1, 2, 2, 2, 3, 4, 4, 4)]
+    with zipfile.ZipFile(io.BytesIO(choose("zip", *ids[:2]).data)) as archive:
+        assert archive.namelist() == ["photo-2.jpg", "emotions.csv"]
+    assert choose("delete", *ids[:-1]).location == "/mine?deleted=1"
+    assert [client.get(path).status_code for path in (of_set, single)] == [404, 200]
+    assert other.get(strange).status_code == 200
+
+
+def test_another_model_reads_the_same_faces(tmp_path):
+    stem = tmp_path / "models/detection_model"
+    write_pair(stem)
+    write_pair(stem.with_name("other"), seed=1, weights=np.zeros((48 * 48, 7), np.float32))
+    app = make_app(tmp_path, MODEL=str(stem))
+    client = app.test_client()
+    path = upload(client)
+    (link,) = re.findall(r'"([^"]*/compare[^"]*)"', client.get(path).text)
+    words = text_of(client.get(link))
+    assert (words.count("Happy 90%"), words.count("14%")) == (1, 2 * 7)
+    refused = app.test_client().get(link), client.get(f"{path}/compare?model=nothing")
+    assert [reply.status_code for reply in refused] == [403, 400]
+    assert len(client.get("/api/v1/mine").json["photos"]) == 1
 
 
 def test_a_stranger_with_the_link_sees_the_photo_and_no_more(tmp_path):

@@ -13,6 +13,7 @@ from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Opinion
 from emotion.web.limits import KEPT_FACES, client_key
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages
+from emotion.web.photos.uploads import chosen_model
 from emotion.web.photos.workers import Answer
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis
@@ -55,6 +56,22 @@ def face(analysis_id: str, number: int) -> ResponseReturnValue:
     except errors.DatabaseError:  # the page is worth showing without this part
         said["can_say"] = False
     return render_template("face.html", **about, **said), PRIVATE
+
+
+@pages.get("/results/<analysis_id>/compare")
+def compare(analysis_id: str) -> ResponseReturnValue:
+    """Let another model read the very same faces, and show both answers side by side."""
+    own_photo(analysis_id)
+    services, pairs = current_services(), []
+    analysis, other = services.storage.load(analysis_id), request.args.get("model", "")
+    model = chosen_model(other)
+    with services.gate.place(client_key()) as client:
+        for number, face in enumerate(analysis.faces, start=1):
+            content = services.storage.read_picture(analysis_id, f"input-{number}.png")
+            said, _ = services.workers.call(client, model, "answer", content)
+            pairs.append((face, replace(face, **said)))
+    about = {"analysis": analysis, "pairs": pairs, "offered": services.models.find(other)}
+    return render_template("compare.html", **about), PRIVATE
 
 
 @api.get(f"{FACE}/explanation")

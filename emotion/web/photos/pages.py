@@ -16,7 +16,6 @@ from emotion.labels import EMOJI, color_rgb
 from emotion.model.card import Card
 from emotion.text import duration, percent
 from emotion.web.api import NO_STORE, moment
-from emotion.web.database import Answers
 from emotion.web.services import current_services
 
 pages = Blueprint("pages", __name__)
@@ -29,8 +28,7 @@ def words_for_templates() -> dict:
     services = current_services()
     words = (color_rgb, percent, often_missed, people_say, short_verdict, verdict, duration)
     facts = {"settings": services.settings, "readable_types": readable_types(), "emoji": EMOJI}
-    facts |= {"offered_models": services.models.offered(), "answers_from": Answers.from_text}
-    videos = services.videos
+    facts["offered_models"], videos = services.models.offered(), services.videos
     facts |= {"videos_refusal": videos.refusal, "videos_full": lambda: videos.full_now}
     return facts | {word.__name__: word for word in words}
 

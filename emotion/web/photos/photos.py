@@ -214,8 +214,7 @@ def results_table(analysis_id: str) -> Response:
 @pages.post(f"{RESULT}/delete")
 def delete(analysis_id: str) -> ResponseReturnValue:
     sets.remove_rows([own_photo(analysis_id)])
-    is_listed = request.args.get("back") == "mine"
-    return after_deletion("pages.mine" if is_listed else "pages.form", deleted=1)
+    return after_deletion("pages.form", deleted=1)
 
 
 @api.delete(PHOTO)

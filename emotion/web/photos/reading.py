@@ -52,6 +52,15 @@ def explain_face(recognizer: Recognizer, content: bytes, emotion: str) -> Answer
     return about | {"holds": reasons.holds, "heat": heat}, {"heat.png": picture}
 
 
+def answer(recognizer: Recognizer, content: bytes) -> Answer:
+    """Read a face again, perhaps by another model; content is its `input` picture."""
+    model, bounds = recognizer.model, recognizer.thresholds
+    values = model.answer(crop_from_picture(content)[None])[0].astype(float)
+    values /= values.sum()
+    said = {"sure": bounds.met_by(values), "agreement": bounds.agreement(values)}
+    return said | {"probabilities": dict(zip(model.class_names, values.tolist(), strict=True))}, {}
+
+
 def draw(_: Recognizer, content: bytes, faces: Sequence[Mapping], size_wh, kind: str) -> Answer:
     """Draw boxes on a kept photo, or hide its faces; see `drawn_picture`."""
     seen = [face_from_dict(face) for face in faces]
@@ -63,7 +72,7 @@ def nothing(_: Recognizer, __: bytes) -> Answer:
     return {}, {}
 
 
-TASKS = {"nothing": nothing, "read": read, "explain": explain_face, "draw": draw}
+TASKS = {"nothing": nothing, "read": read, "explain": explain_face, "answer": answer, "draw": draw}
 
 
 def out_of_memory(megabytes: int) -> ImageError:

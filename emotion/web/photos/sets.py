@@ -3,9 +3,11 @@
 import contextlib
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, groupby
 
 from flask import Response, json, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -13,9 +15,9 @@ from flask.typing import ResponseReturnValue
 from emotion.errors import GoneError, UploadError
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
-from emotion.web.database import Answers, PhotoRow, VideoRow
+from emotion.web.database import Answers, PhotoRow, VideoRow, day_of
 from emotion.web.feedback.views import own_faces
-from emotion.web.limits import client_key
+from emotion.web.limits import client_key, kept_bytes
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
@@ -110,10 +112,10 @@ def rows_of(set_id: str) -> tuple[PhotoRow, ...]:
     return rows
 
 
-def shown_of(set_id: str) -> list[Shown]:
-    """Return the photos of a set of this visitor as its page shows them, numbered without gaps."""
+def shown_of(rows: Sequence[PhotoRow]) -> list[Shown]:
+    """Return photos as their page shows them, numbered without gaps."""
     shown = []
-    for position, row in enumerate(rows_of(set_id), start=1):
+    for position, row in enumerate(rows, start=1):
         with contextlib.suppress(GoneError):  # one that was deleted in this moment is left out
             analysis = None if row.problem else current_services().storage.load(row.id)
             shown.append(Shown(position, analysis, row.problem))
@@ -134,7 +136,7 @@ def summarize(shown: Sequence[Shown]) -> dict:
 
 @pages.get("/sets/<set_id>")
 def photo_set(set_id: str) -> ResponseReturnValue:
-    return set_page(shown_of(set_id), set_id), PRIVATE
+    return set_page(shown_of(rows_of(set_id)), set_id), PRIVATE
 
 
 def set_page(shown: Sequence[Shown], set_id: str | None) -> str:
@@ -145,7 +147,7 @@ def set_page(shown: Sequence[Shown], set_id: str | None) -> str:
 @api.get(f"{ROOT}/sets/<set_id>", endpoint="photo_set")
 def photo_set_json(set_id: str) -> ResponseReturnValue:
     """See the photos of a set and what all their faces show together."""
-    shown, page = shown_of(set_id), partial(url_for, set_id=set_id)
+    shown, page = shown_of(rows_of(set_id)), partial(url_for, set_id=set_id)
     photos = [
         {
             "position": one.position,
@@ -166,7 +168,12 @@ def photo_set_json(set_id: str) -> ResponseReturnValue:
 
 @pages.get("/sets/<set_id>/<any(annotated, blurred):kind>.zip")
 def set_zip(set_id: str, kind: str) -> Response:
-    read = [one for one in shown_of(set_id) if one.analysis]
+    return zip_of(rows_of(set_id), kind)
+
+
+def zip_of(rows: Sequence[PhotoRow], kind: str) -> Response:
+    """Send photos with boxes, or "blurred", and their table."""
+    read = [one for one in shown_of(rows) if one.analysis]
     with contextlib.ExitStack() as on_error:
         # a larger zip is written to the disk while it is made
         file = on_error.enter_context(tempfile.SpooledTemporaryFile(max_size=16 * 2**20))
@@ -182,7 +189,7 @@ def set_zip(set_id: str, kind: str) -> Response:
 
 @pages.get("/sets/<set_id>/emotions.json")
 def set_json(set_id: str) -> Response:
-    read = [one for one in shown_of(set_id) if one.analysis]
+    read = [one for one in shown_of(rows_of(set_id)) if one.analysis]
     photos = [{"photo": one.name, **one.analysis.results} for one in read]
     content = json.dumps({"photos": photos}, indent=1) + "\n"
     return private_file(content.encode(), "application/json", "emotions.json")
@@ -190,7 +197,7 @@ def set_json(set_id: str) -> Response:
 
 @pages.get("/sets/<set_id>/emotions.csv")
 def set_csv(set_id: str) -> Response:
-    return private_file(table_of(shown_of(set_id)), "text/csv", "emotions.csv")
+    return private_file(table_of(shown_of(rows_of(set_id))), "text/csv", "emotions.csv")
 
 
 @pages.post("/sets/<set_id>/delete")
@@ -211,10 +218,34 @@ def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
 
 @pages.get("/mine")
 def mine() -> ResponseReturnValue:
-    photos, videos = rows_of_mine()
-    about = {"now_s": current_services().storage.clock(), "deleted": "deleted" in request.args}
-    about |= {"rows": photos, "videos": videos, "given": own_faces()}
-    return render_template("mine.html", **about), PRIVATE
+    services, visitor, (photos, videos) = current_services(), visitor_key(), rows_of_mine()
+    answers, tags, groups = {}, {}, {}  # tags: what a result can be looked for by
+    for row in sorted([*photos, *videos], key=lambda row: -row.created_s):
+        said = answers[row.id] = Answers.from_text(row.emotions)
+        tags[row.id] = {"videos" if isinstance(row, VideoRow) else "photos", *said.tally}
+        groups.setdefault(getattr(row, "set_id", row.id), []).append(row)
+    days = groupby(groups.values(), key=lambda group: day_of(group[0].created_s))
+    about = {"answers": answers, "tags": tags, "days": [(day, list(sent)) for day, sent in days]}
+    counts, show = Counter(chain.from_iterable(tags.values())), request.args.get("show", "")
+    about |= {"counts": counts, "show": show if show in counts else "", "given": own_faces()}
+    about |= {"now_s": services.storage.clock(), "deleted": "deleted" in request.args}
+    with services.database.transaction() as connection:
+        kept = kept_bytes(connection, lambda kind: kind.visitor == visitor, about["now_s"])
+    return render_template("mine.html", **about, kept_mb=kept / 2**20), PRIVATE
+
+
+@pages.post("/mine/chosen/<any(delete, csv, zip):what>")
+def chosen(what: str) -> ResponseReturnValue:
+    """Delete, or export, those results of this visitor that the form names."""
+    ids, most = set(request.form.getlist("chosen")), current_services().settings.max_photos
+    photos, videos = ([row for row in rows[::-1] if row.id in ids] for rows in rows_of_mine())
+    if what == "delete":
+        return remove(photos, videos)
+    if not photos or (what == "zip" and len(photos) > most):
+        raise UploadError(f"expected 1 to {most} photos to be chosen; received {len(photos)}")
+    if what == "zip":
+        return zip_of(photos, "annotated")
+    return private_file(table_of(shown_of(photos)), "text/csv", "emotions.csv")
 
 
 @api.get(f"{ROOT}/mine", endpoint="mine")
@@ -246,9 +277,12 @@ def mine_json() -> ResponseReturnValue:
 @api.delete(f"{ROOT}/mine")
 def delete_mine() -> ResponseReturnValue:
     """Delete everything that this sender, known by a cookie, has sent."""
-    photos, videos = rows_of_mine()
+    return remove(*rows_of_mine(), own_faces())
+
+
+def remove(photos: Sequence[PhotoRow], videos: Sequence[VideoRow], given=()) -> ResponseReturnValue:
     remove_rows(photos)
     for row in videos:
         current_services().videos.remove_known(row.id)
-    current_services().given.remove(own_faces())
+    current_services().given.remove(given)
     return after_deletion("pages.mine", deleted=1)

@@ -60,9 +60,9 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     return files
 
 
-def chosen_model() -> StoredModel:
-    """Return the model that the request chooses; not at the gate, as it may load here."""
-    services, key = current_services(), request.form.get(MODEL_FIELD, "")
+def chosen_model(key: str = "") -> StoredModel:
+    """Return the model of a key, or that the request chooses; not at the gate: it may load here."""
+    services, key = current_services(), key or request.form.get(MODEL_FIELD, "")
     services.require_model()
     try:
         return services.models.get(key)

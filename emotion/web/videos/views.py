@@ -138,5 +138,4 @@ def delete_video(video_id: str) -> ResponseReturnValue:
     service = current_services().videos
     require_sender(service.find(video_id).visitor)
     service.remove_known(video_id)
-    is_listed = request.args.get("back") == "mine"
-    return after_deletion("pages.mine" if is_listed else "pages.form", deleted="video")
+    return after_deletion("pages.form", deleted="video")
