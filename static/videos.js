@@ -44,7 +44,20 @@ function setUpVideoForm(form) {
     send();
   });
 
-  function send() {
+  // a server without room closes the line while a video is sent, without a word that a page can read
+  async function refusal() {
+    try {
+      const reply = await fetch(form.dataset.queue, { cache: "no-store" });
+      return reply.ok ? "" : (await reply.json()).detail;
+    } catch {
+      return "The server cannot be reached.";
+    }
+  }
+
+  async function send() {
+    button.disabled = true;
+    const words = await refusal();
+    if (words) return end(words);
     const request = new XMLHttpRequest();
     const progress = sending.querySelector("progress");
     const stop = sending.querySelector(".stop");
@@ -61,7 +74,6 @@ function setUpVideoForm(form) {
     request.addEventListener("error", () => end("The server cannot be reached, or refused the file."));
     request.addEventListener("abort", () => end("Stopped: nothing was kept."));
     stop.onclick = () => request.abort();
-    button.disabled = true;
     button.textContent = button.dataset.busy;
     status.textContent = button.dataset.busy;
     sending.hidden = false;
@@ -109,6 +121,7 @@ function followWork(page) {
     shown.lead.textContent = waits ? queueWords(video.before) : workWords(progress, share);
     if (share === null) bar.removeAttribute("value");
     else bar.value = share;
+    shown.numbers.hidden = !progress;
     const percent = share === null ? "–" : `${Math.floor(share * 100)}%`;
     shown.share.textContent = percent;
     shown.left.textContent = progress?.left_s == null ? "–" : timeLeft(progress.left_s);
@@ -126,7 +139,7 @@ function followWork(page) {
 }
 
 function workWords(progress, share) {
-  if (!progress) return "The analysis begins.";
+  if (!progress) return "Preparing…";
   return share === 1 ? "All frames are read; the files are being finished."
     : "Every face gets a number that it keeps.";
 }

@@ -88,6 +88,7 @@ def replies(folder):
             call("GET", path, f"photo: {name}")
     face = links["faces"][0]
     call("PUT", face["feedback"], "face: feedback", json={"emotion": "sad", "keep": True})
+    call("GET", "/api/v1/mine/feedback")
     for name, path in face.items():
         call("GET", path, f"face: {name}")
     call("DELETE", face["feedback"], "face: feedback")
@@ -153,6 +154,7 @@ def statuses(folder):
         f"/sets/{unknown}",
         f"/videos/{unknown}",
         "/monitoring",
+        "/operator/feedback",
         "/nothing",
     ):
         found[f"GET {path}"] = client.get(path).status_code

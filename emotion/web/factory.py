@@ -17,6 +17,7 @@ from emotion.files import make_private
 # importing a noun registers its views with `pages` and `api`
 from emotion.web.api import api
 from emotion.web.errors import VIDEO_ENDPOINTS, answer
+from emotion.web.feedback.views import operator
 from emotion.web.limits import limit_rates
 from emotion.web.logs import LOGGER, log_requests
 from emotion.web.models.views import model_page
@@ -98,7 +99,7 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     # programs keep no cookie and see no form; other sites' pages are kept out without a token
     CSRFProtect(app).exempt(api)
     app.register_error_handler(Exception, answer)
-    for blueprint in (pages, videos, live, model_page, monitoring, api):
+    for blueprint in (pages, videos, live, model_page, monitoring, operator, api):
         app.register_blueprint(blueprint)
     limit_rates(app, settings)
     if proxies := settings.trusted_proxies:

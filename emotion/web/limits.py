@@ -1,7 +1,5 @@
 """How much one client, and all together, may ask for, and how much of one client is kept."""
 
-import hashlib
-import hmac
 import ipaddress
 import threading
 import time
@@ -10,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import sqlalchemy as sql
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from sqlalchemy import Connection
@@ -18,12 +16,15 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import BusyError, ClientBusyError, QuotaError
 from emotion.text import first_line
-from emotion.web.connections import Connections, Row
-from emotion.web.database import Count, Id, PhotoRow, VideoRow
+from emotion.web.connections import Connections, Id, Row, VisitorKey
+from emotion.web.database import Count, PhotoRow
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
+from emotion.web.videos.queue import VideoRow
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
+OPERATOR = ("operator.waiting", "operator.decide", "monitoring.page", "api.use")
+GUESSES = "10 per minute"  # of the operator's token, from one address
 KEPT_FACES = "emotion_kept_faces"
 LIMITS = {  # setting -> the endpoints that are counted together against its rate
     "rate_limit": ("pages.upload", "api.recognize", "api.recognize_many", "api.add_photo"),
@@ -110,6 +111,10 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         limit = limiter.shared_limit(getattr(settings, name), scope=name, cost=cost)
         for endpoint in endpoints:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+    is_wrong = {"deduct_when": lambda reply: reply.status_code == 401}
+    guesses = limiter.shared_limit(GUESSES, scope="operator", **is_wrong)
+    for endpoint in OPERATOR:
+        app.view_functions[endpoint] = guesses(app.view_functions[endpoint])
 
 
 def client_key() -> str:
@@ -130,19 +135,18 @@ class KeptRow(Row):
 
     __tablename__ = "kept"
     id: Mapped[Id] = mapped_column(primary_key=True)
-    client: Mapped[str] = mapped_column(sql.String(64), index=True)  # no address: a keyed digest
+    client: Mapped[VisitorKey]  # the address, as a digest that only this server can make
     bytes: Mapped[Count]
 
 
-def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Connection], None]:
-    """Return what notes the bytes of new photos or a video of the current request, by their ids.
+def quota(
+    sizes: Mapping[str, int], client: str, visitor: str, now_s: float, most_mb: float
+) -> Callable[[Connection], None]:
+    """Return what notes the bytes of new photos or of a video, by their ids.
 
     It is called in the transaction that notes them, so that several requests at a time pass no
     bound that one would not; it raises QuotaError.
     """
-    most_mb = current_app.extensions["emotion"].settings.max_kept_mb
-    key = current_app.secret_key.encode()
-    client = hmac.new(key, client_key().encode(), hashlib.sha256).hexdigest()[:32]
 
     def note(connection: Connection) -> None:
         for whose, is_own in (
