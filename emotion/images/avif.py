@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import count
 
 from emotion.errors import DamagedImageError
 
@@ -34,12 +35,10 @@ def coded_sizes(content: bytes, boxes: bytes) -> Iterator[tuple[int, int]]:
         # other items, such as Exif, do not begin as an OBU that tells its size does
         while bits.at < 8 * len(data) and (head := bits(8)) & 0x83 == 2:
             bits(8 if head & 4 else 0)
-            size = 0
-            for shift in range(0, 56, 7):
-                byte = bits(8)
-                size |= (byte & 0x7F) << shift
-                if byte < 0x80:
-                    break
+            size, shift, goes_on = 0, 0, True
+            while goes_on and shift < 56:
+                goes_on, part = bits(1), bits(7)
+                size, shift = size | part << shift, shift + 7
             end = bits.at + 8 * size
             if head >> 3 == 1:
                 found = True
@@ -95,10 +94,7 @@ def _size(bits: _Bits) -> tuple[int, int]:
         if bits(1):  # times
             bits(64)
             if bits(1):
-                zeros = 0
-                while not bits(1):
-                    zeros += 1
-                bits(zeros)
+                bits(next(zeros for zeros in count() if bits(1)))
             if bits(1):
                 delay_bits = bits(5) + 1
                 bits(42)

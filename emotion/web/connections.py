@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -58,7 +58,6 @@ def rows_of(connection: Connection, kind: type[Row], query: sql.Executable) -> t
     return tuple(kind(**row) for row in connection.execute(query).mappings())
 
 
-Check = Callable[[Connection], None] | None
 VERSION = sql.select(Schema.version).where(Schema.id == 1)
 
 

@@ -5,7 +5,7 @@ that name nobody.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import UploadError
-from emotion.web.connections import Check, Expiry, Id, Row, VisitorKey, rows_of
+from emotion.web.connections import Expiry, Id, Row, VisitorKey, rows_of
 from emotion.web.videos.queue import VideoQueue, VideoRow
 
 BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
@@ -27,6 +27,7 @@ KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is l
 DayKey = Annotated[str, mapped_column(sql.String(10), primary_key=True)]
 ModelKey = Annotated[str, mapped_column(sql.String(64), primary_key=True)]
 TextKey = Annotated[str, mapped_column(primary_key=True)]
+Check = Callable[[Connection], None] | None
 Count = Annotated[int, mapped_column(sql.BigInteger)]
 
 

@@ -1,5 +1,6 @@
 """How much one client, and all together, may ask for, and how much of one client is kept."""
 
+import hmac
 import ipaddress
 import threading
 import time
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import sqlalchemy as sql
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from sqlalchemy import Connection
@@ -16,11 +17,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import BusyError, ClientBusyError, QuotaError
 from emotion.text import first_line
-from emotion.web.connections import Connections, Id, Row, VisitorKey
-from emotion.web.database import Count, PhotoRow
+from emotion.web.connections import Connections, Row
+from emotion.web.database import Count, Id, PhotoRow, VideoRow
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
-from emotion.web.videos.queue import VideoRow
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
 OPERATOR = ("operator.waiting", "operator.decide", "monitoring.page", "api.use")
@@ -122,6 +122,12 @@ def client_key() -> str:
     return client_of(request.remote_addr or "unknown")
 
 
+def client_digest() -> str:
+    """Return a digest of the address that this request comes from; only this server can make it."""
+    key = str(current_app.secret_key).encode()
+    return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
+
+
 def client_of(address: str) -> str:
     """Return the client behind an address: itself, of IPv6 the network of one subscriber."""
     try:
@@ -135,18 +141,18 @@ class KeptRow(Row):
 
     __tablename__ = "kept"
     id: Mapped[Id] = mapped_column(primary_key=True)
-    client: Mapped[VisitorKey]  # the address, as a digest that only this server can make
+    client: Mapped[str] = mapped_column(sql.String(64), index=True)  # no address: a keyed digest
     bytes: Mapped[Count]
 
 
-def quota(
-    sizes: Mapping[str, int], client: str, visitor: str, now_s: float, most_mb: float
-) -> Callable[[Connection], None]:
-    """Return what notes the bytes of new photos or of a video, by their ids.
+def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Connection], None]:
+    """Return what notes the bytes of new photos or a video of the current request, by their ids.
 
     It is called in the transaction that notes them, so that several requests at a time pass no
     bound that one would not; it raises QuotaError.
     """
+    most_mb = current_app.extensions["emotion"].settings.max_kept_mb
+    client = client_digest()
 
     def note(connection: Connection) -> None:
         for whose, is_own in (

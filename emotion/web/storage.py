@@ -247,15 +247,15 @@ def _is_whole(results: dict, model: dict, labels: dict | None) -> bool:
     sized = [results["image"], labels or results["image"]]
     has_sides = min(each[name] for each in sized for name in ("width", "height")) > 0
     places = labels["places"] if labels is not None else []
-    if places and len(places) < len(results["faces"]):
-        return False
     for text, *numbers in places:
         if not isinstance(text, str) or len(numbers) != 5 or sum(numbers) > 10**6:
             return False
+    has_places = not places or len(places) >= len(results["faces"])
+    has_places &= isinstance(results.get("faces_left_out", 0), int)
     told = {"notes": [], "of": results["model"]["sha256"]} | model
     share = told.pop("accuracy_when_unsure", None)
     is_told = _kinds(told) == {name: list if name == "notes" else str for name in told}
-    return has_sides and is_told and isinstance(share, float | None)
+    return has_sides and has_places and is_told and isinstance(share, float | None)
 
 
 def _no_number(name: str) -> float:

@@ -9,13 +9,12 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flask import Flask, Response, abort, current_app, request, session
+from flask import Flask, Response, abort, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 from emotion.errors import DatabaseError, GoneError, NotSenderError
 from emotion.files import make_private
 from emotion.web.database import PhotoRow
-from emotion.web.limits import client_key
 from emotion.web.services import current_services
 from emotion.web.settings import Settings, SettingsError
 from emotion.web.storage import gone
@@ -47,12 +46,6 @@ def new_visitor() -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def client_digest() -> str:
-    """Return a digest of the address that this request comes from; only this server can make it."""
-    key = str(current_app.secret_key).encode()
-    return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
 
 
 def is_sender(visitor: str) -> bool:
@@ -101,17 +94,17 @@ class OwnSessions(SecureCookieSessionInterface):
         # that was planted would show a visitor's results to whoever planted it
         return f"__Host-{COOKIE}" if request.is_secure else COOKIE
 
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        # who sees a form gets an id with it: photos that a page sends side by side are of one
-        if app.config["WTF_CSRF_FIELD_NAME"] in session:
-            new_visitor()
-        super().save_session(app, session, response)
-
     def get_expiration_time(self, app: Flask, session: SessionMixin) -> datetime | None:
         # a browser that forgets who it is loses its list of results
         hours = max(24, current_services().settings.keep_hours)
         lasts = YEAR if session.get(GIVER) else timedelta(hours=hours)
         return datetime.now(UTC) + lasts if session.permanent else None
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        # who sees a form gets an id with it: photos that a page sends side by side are of one
+        if app.config["WTF_CSRF_FIELD_NAME"] in session:
+            new_visitor()
+        super().save_session(app, session, response)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure

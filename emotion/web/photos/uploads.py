@@ -19,7 +19,7 @@ from emotion.web.logs import LOGGER
 from emotion.web.models.offered import model_facts
 from emotion.web.services import current_services
 from emotion.web.storage import new_id
-from emotion.web.visitors import client_digest, new_visitor
+from emotion.web.visitors import new_visitor
 
 MODEL_FIELD = "model"
 PHOTO_FIELDS = ("photo", "image", "file")  # other services use the last two names
@@ -114,8 +114,7 @@ def all_or_nothing() -> Iterator[list[PhotoRow]]:
         if rows:
             services = current_services()
             sizes = {row.id: services.storage.size_of(row.id) for row in rows if not row.problem}
-            sender, most_mb = (client_digest(), rows[0].visitor), services.settings.max_kept_mb
-            check = quota(sizes, *sender, rows[0].created_s, most_mb)
+            check = quota(sizes, rows[0].visitor, rows[0].created_s)
             services.database.remember(*rows, check=check, most=services.settings.max_photos)
     except Exception:
         for row in rows:

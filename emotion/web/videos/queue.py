@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import OwnVideosWaitError, QueueFullError
 from emotion.text import counted
-from emotion.web.connections import Check, Connections, Expiry, Id, Row, VisitorKey, rows_of
+from emotion.web.connections import Connections, Expiry, Id, Row, VisitorKey, rows_of
 
 WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")
 SILENT_S = 30.0  # a process that has not reported for this long is taken for dead
@@ -55,7 +55,7 @@ class VideoQueue(Connections):
     """The part of a database that knows the videos."""
 
     def add_video(
-        self, row: VideoRow, client: str, most_waiting: int, most_each: int, check: Check = None
+        self, row: VideoRow, client: str, most_waiting: int, most_each: int, check=None
     ) -> None:
         """Put a video at the end of the queue; raises QueueFullError, and what `check` raises."""
         with self.transaction(writes=True, alone=True) as connection:

@@ -34,7 +34,7 @@ VIDEO_HEAD = re.compile(
 class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
-    full_now = False  # whether the queue was full lately: to know before a video is received
+    full_now = False  # whether the queue was full lately; the server asks before it takes a video
 
     def __init__(self, settings: Settings, database: Database, models: Models, clock: Callable):
         self.settings, self.database, self.clock = settings, database, clock
@@ -75,8 +75,7 @@ class Videos:
         row = VideoRow(new_id(), visitor, now_s, now_s + UNFINISHED_S, model_key=model_key)
         self.files.create(row.id, {SOURCE: file})
         try:
-            sizes = {row.id: self.files.size_of(row.id)}
-            check = quota(sizes, client, visitor, now_s, self.settings.max_kept_mb)
+            check = quota({row.id: self.files.size_of(row.id)}, visitor, now_s)
             self.database.add_video(row, client, *self.most_waiting, check)
         except EmotionError:
             with contextlib.suppress(StorageError):
