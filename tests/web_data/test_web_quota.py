@@ -54,7 +54,7 @@ def test_an_address_and_a_browser_have_a_quota_until_they_delete(make, tmp_path)
 
 @pytest.mark.parametrize(
     ("bound", "set_id", "refused"),
-    [({"MAX_PHOTOS": 3}, "s" * 22, 400), ({"MAX_KEPT_MB": MOST_MB}, "", 413)],
+    [({"MAX_PHOTOS": 3}, "A" * 22, 400), ({"MAX_KEPT_MB": MOST_MB}, "", 413)],
 )
 def test_photos_sent_at_once_pass_neither_a_set_nor_the_quota(make, bound, set_id, refused):
     app = make(MAX_IN_HAND=64, **bound)
