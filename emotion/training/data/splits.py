@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -82,6 +83,23 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
         how = how if settings.duplicates == "drop" else f"with --duplicates drop, {how}"
         leaks = replace(leaks, copies=f"{note} ({how})")
     return dataset, leaks
+
+
+def split_lines(dataset: Dataset) -> list[str]:
+    """Return how many images and, where file names tell, people each split has, as lines."""
+    counts, people = [], []
+    for name in dataset.split_names():
+        part, title = dataset.split(name), name.replace("_", " ")
+        counts.append(f"{len(part):,} {title} ({len(part) / len(dataset):.0%})")
+        known = {*part.groups} - {""} if part.groups is not None else set()
+        people.append((known, f"{len(known):,} {title}"))
+    lines = [f"Images: {', '.join(counts)}; classes: {', '.join(dataset.class_names)}"]
+    everyone = Counter(person for known, _ in people for person in known)
+    if everyone:
+        several = sum(count > 1 for count in everyone.values())
+        words = f"{several:,} of them in several splits" if several else "nobody in two splits"
+        lines.append(f"People: {', '.join(told for _, told in people)}; {words}")
+    return lines
 
 
 def remove_leaks(
