@@ -5,6 +5,7 @@ softmax on it. Whatever else a network needs is layers inside it.
 """
 
 import socket
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -208,7 +209,8 @@ def start_from(network: keras.Model, settings: TrainingSettings) -> None:
             fetched = application(include_top=False, weights="imagenet", input_shape=shape)
             backbone.set_weights(fetched.get_weights())
         elif Path(weights).is_file():
-            backbone.load_weights(weights)
+            with warnings.catch_warnings(action="ignore"):  # one a layer, before the error
+                backbone.load_weights(weights)
         else:
             raise OSError("there is no such file")
     except Exception as error:  # Keras raises a bare Exception where it cannot fetch
