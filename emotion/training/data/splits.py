@@ -231,7 +231,8 @@ def _cut(units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, see
             for part, (_, rows) in enumerate(folded):
                 parts[rows] = part
     except ValueError as error:
-        raise DatasetError(f"expected a class with as many images as parts: {error}") from error
+        wanted = f"expected a class with as many images as parts, {folds}; received fewer of each"
+        raise DatasetError(f"{wanted}: give more, or a higher --limit") from error
     return parts if by_person else parts[place]
 
 
