@@ -9,7 +9,7 @@ from PIL import Image
 from web_support import StandInDetector, encoded, make_app, photo_form
 
 from emotion.faces import Face, short_verdict
-from emotion.labels import EMOTIONS, color_rgb
+from emotion.labels import EMOTIONS, color_rgb, with_labels
 from emotion.recognizer import Recognizer
 from emotion.text import percent
 from emotion.web.photos.live import words_for_script
@@ -349,7 +349,11 @@ def test_the_script_words_answers_as_the_program_does(reckon):
         probabilities = dict(zip(EMOTIONS, row, strict=True))
         face = Face((0, 0, 9, 9), 1.0, probabilities, sure=thresholds.met_by(row))
         received = reckon("live_faces.js", READ, probabilities, words)
-        assert received == [short_verdict(face), percent(max(row)), thresholds.agreement(row)]
+        assert received == [
+            with_labels(short_verdict(face)),
+            percent(max(row)),
+            thresholds.agreement(row),
+        ]
 
 
 FOLLOW = """({Tracks}, answers) => {

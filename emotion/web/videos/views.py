@@ -7,6 +7,7 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from emotion.labels import with_labels
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.limits import client_digest
@@ -86,7 +87,7 @@ def times_of(track: Mapping) -> list[tuple[str, float]]:
 
 def track_words(track: Mapping) -> str:
     # summaries kept since before there were verdicts have none
-    answer = track.get("verdict") or track["emotion"] or UNSURE
+    answer = with_labels(track.get("verdict") or track["emotion"] or UNSURE)
     when = f"from {clock(track['first_s'])} to {clock(track['last_s'])}"
     return f"face {track['track']} {when}, most of the time {answer}"
 
