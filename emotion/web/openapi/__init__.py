@@ -202,7 +202,8 @@ def _bodies(settings: Settings) -> dict[str, dict]:
     video += "can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
     order = {"description": "place in the order of the set, else last"}
     own = replies.KEY | {"description": f"a set of your own, of up to {most} photos"}
-    of_set = {"set": own, "position": order | {"type": "integer", "minimum": 1, "maximum": most}}
+    names = TEXT | {"description": "'on' keeps the name of the file for its sender"}
+    of_set = {"keep_names": names, "set": own, "position": order | {"type": "integer", "minimum": 1, "maximum": most}}
 
     def form(name: str, file: str, **more: dict) -> dict:
         model = TEXT | {"description": "key of an offered model; else the default"}

@@ -17,6 +17,7 @@ from emotion.model.card import Card
 from emotion.text import duration, percent
 from emotion.web.api import NO_STORE, moment
 from emotion.web.database import Answers
+from emotion.web.photos.uploads import SAMPLES
 from emotion.web.services import current_services
 
 pages = Blueprint("pages", __name__)
@@ -30,7 +31,7 @@ def words_for_templates() -> dict:
     words = (color_rgb, percent, often_missed, people_say, short_verdict, verdict, duration)
     facts = {"settings": services.settings, "readable_types": readable_types(), "emoji": EMOJI}
     facts |= {"offered_models": services.models.offered(), "answers_from": Answers.from_text}
-    facts |= {"videos_refusal": services.videos.refusal}
+    facts |= {"videos_refusal": services.videos.refusal, "samples": SAMPLES}
     return facts | {word.__name__: word for word in words}
 
 
