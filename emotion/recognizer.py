@@ -122,9 +122,8 @@ class Recognizer:
         sight = sights[face - 1]
         return explain(self.model, sight.crop, emotion or sight.face.emotion)
 
-    def detect(self, image: PhotoLike) -> list[Detection]:
+    def detect(self, photo: Photo) -> list[Detection]:
         """Return the faces found in a photo, not read yet, left to right, in its full size."""
-        photo = open_photo(image)
         found = self.detector.detect(photo.pixels)
         return [replace(each, box_xywh=photo.at_full_size(each.box_xywh)) for each in found]
 

@@ -4,10 +4,16 @@ const EMOTION_MS = 600;
 const BOX_MS = 80;
 const NOTE_MS = 1000;
 const SAME_FACE = 0.7;
+const SAME_PERSON = 1.5;  // whoever comes back near where they left is the same person
+const AWAY_MS = 10000;    // ... if they were away for no longer
+const HISTORY_MS = 10000;
+const CLEARLY_LEFT = 0.3;
+const CLEAR_RISE = 0.1;  // of a probability, 10 points: less is no more than flicker
 
 export class Tracks {
   list = [];
   largest = null;
+  #away = [];
 
   // boxes are kept as shares of the picture, whose size may change
   update(results, now) {
@@ -19,14 +25,32 @@ export class Tracks {
       // a number in it would change with every picture
       notes: face.notes.map((note) => note.replace(/ \(\d+ px\)/, "")),
     }));
-    const pairs = nearest(this.list, faces);
+    const pairs = nearest(this.list, faces, SAME_FACE);
     const known = this.list
-      .map((track) => (pairs.has(track) ? followed(track, pairs.get(track), now) : missed(track)))
-      .filter((track) => track.misses < 2);
-    const taken = new Set(pairs.values());
-    this.list = [...known, ...faces.filter((face) => !taken.has(face)).map((face) => begun(face, now))]
-      .sort((one, other) => one.box[0] - other.box[0]);
+      .map((track) => (pairs.has(track) ? followed(track, pairs.get(track), now) : missed(track)));
+    const matched = new Set(pairs.values());
+    const fresh = faces.filter((face) => !matched.has(face));
+    this.#away = [...this.#away, ...known.filter((track) => track.misses >= 2)]
+      .map((track) => ({ ...track, awayFrom: track.awayFrom ?? now }))
+      .filter((track) => now - track.awayFrom < AWAY_MS);
+    const back = nearest(this.#away, fresh, SAME_PERSON);
+    this.#away = this.#away.filter((track) => !back.has(track));
+    const before = new Map([...back].map(([track, face]) => [face, track]));
+    this.list = fromLeft([...known.filter((track) => track.misses < 2),
+                          ...fresh.map((face) => begun(face, now, before.get(face)))]);
     this.#choose();
+  }
+
+  // no answers: nobody can be told to be there, nor to have left
+  lose() {
+    this.#away = [...this.#away, ...this.list].map((track) => ({ ...track, awayFrom: null }));
+    [this.list, this.largest] = [[], null];
+  }
+
+  // rest: null to forget it; tells whether that face is still there
+  setRest(id, rest) {
+    this.list = this.list.map((track) => (track.id === id ? { ...track, rest } : track));
+    return this.list.some((track) => track.id === id);
   }
 
   // of faces about as large as each other, the one that was chosen stays it
@@ -38,13 +62,25 @@ export class Tracks {
 
 export const area = ({ box }) => box[2] * box[3];
 
-function nearest(tracks, faces) {
+// people who stand one behind the other do not change places all the time
+function fromLeft(list) {
+  for (let last = 1; last < list.length; last += 1) {
+    for (let at = last; at > 0; at -= 1) {
+      const [one, other] = [list[at - 1].box, list[at].box];
+      if (other[0] >= one[0] - CLEARLY_LEFT * Math.min(one[2], other[2])) break;
+      [list[at - 1], list[at]] = [list[at], list[at - 1]];
+    }
+  }
+  return list;
+}
+
+function nearest(tracks, faces, atMost) {
   const options = tracks.flatMap((track) => faces.map((face) => [distance(track, face), track, face]));
   options.sort((one, other) => one[0] - other[0]);
   const pairs = new Map();
   const taken = new Set();
   for (const [far, track, face] of options) {
-    if (far > SAME_FACE || pairs.has(track) || taken.has(face)) continue;
+    if (far > atMost || pairs.has(track) || taken.has(face)) continue;
     pairs.set(track, face);
     taken.add(face);
   }
@@ -58,9 +94,15 @@ function distance({ box: a }, { box: b }) {
   return Math.hypot(across, down);
 }
 
-function begun(face, now) {
+function begun(face, now, before) {
+  const { id = Symbol("face"), rest = null } = before ?? {};
   const notes = new Map(face.notes.map((note) => [note, 0]));
-  return { ...face, id: Symbol("face"), notes, seenAt: now, misses: 0 };
+  const latest = face.probabilities;
+  return { ...face, id, rest, latest, history: after(before, latest, now), notes, seenAt: now, misses: 0 };
+}
+
+function after(track, probabilities, now) {
+  return [...(track?.history ?? []), [now, probabilities]].filter(([at]) => now - at < HISTORY_MS);
 }
 
 function missed(track) { return { ...track, misses: track.misses + 1 }; }
@@ -74,7 +116,8 @@ function followed(track, face, now) {
   const notes = new Map([...new Set([...track.notes.keys(), ...face.notes])].map((note) =>
     [note, mix(track.notes.get(note) ?? 0, face.notes.includes(note) ? 1 : 0, NOTE_MS)]));
   const box = face.box.map((value, side) => nearer(track.box[side], value, now - track.seenAt));
-  return { id: track.id, box, probabilities, notes, seenAt: now, misses: 0 };
+  return { ...track, box, probabilities, notes, latest: face.probabilities,
+           history: after(track, probabilities, now), seenAt: now, misses: 0 };
 }
 
 // boxes must keep up with the face, so only what trembles is taken off
@@ -105,4 +148,12 @@ function inWords(names, sure) {
 export function percent(value) {
   if (value > 0.99) return ">99%";
   return value < 0.01 ? "<1%" : `${Math.round(100 * value)}%`;
+}
+
+// the class that rose most over the resting face; null where none rose clearly
+export function mostRisen(probabilities, rest) {
+  const [[name, rise]] = Object.entries(probabilities)
+    .map(([each, value]) => [each, value - (rest[each] ?? 0)])
+    .sort((one, other) => other[1] - one[1]);
+  return rise >= CLEAR_RISE ? { name, points: Math.round(100 * rise) } : null;
 }

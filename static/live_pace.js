@@ -5,8 +5,13 @@ const LEVELS = [
   { side: 480, quality: 0.7 },
   { side: 640, quality: 0.75 },
   { side: 960, quality: 0.8 },
+  { side: 1280, quality: 0.8 },
 ];
+const FIRST = 3;  // what is not found at first would not be looked for
+const READABLE_PX = 48;  // the model sees a face at this size
+const KNOWN_MS = 10000;
 const SLOW_MS = 300;
+const TOO_SLOW_MS = 1000;  // rather small faces unread than answers this late
 const FAST_MS = 120;
 const LITTLE_GAIN = 0.85;
 const SETTLED = 5;
@@ -15,20 +20,23 @@ const LEAST_PER_SECOND = 0.5;
 const RATE_OVER_MS = 3000;
 
 export class Pace {
-  level = 2;
+  level = FIRST;
   perSecond = MOST_PER_SECOND;
   roundTripMs = null;
   serverMs = null;
+  isServerSlow = false;  // else what takes the time is the way to it
   failures = 0;
   #answeredAt = [];
   #sinceChange = 0;
   #largest = this.level;
   #beforeMs = null;  // how long the last size took, until it is known what a smaller one gains
   #slowMs = SLOW_MS;
+  #needed = 0;  // level at which the smallest face that was found can be read
+  #neededAt = 0;
   #patience = 30;  // grows each time that larger pictures prove too slow
 
   get frame() { return LEVELS[this.level]; }
-  get isReduced() { return this.level < this.#largest; }
+  get isReduced() { return this.level < Math.min(this.#largest, Math.max(FIRST, this.#needed)); }
   get intervalMs() { return 1000 / this.perSecond; }
 
   // while most of the time goes by on the way, a second picture may be on it
@@ -36,30 +44,39 @@ export class Pace {
     return this.serverMs !== null && this.roundTripMs > 3 * this.serverMs ? 2 : 1;
   }
 
-  answered(roundTripMs, serverMs, now) {
+  // smallest: the side of the smallest face that was found, as a share of the picture's; 0 for none
+  answered(roundTripMs, serverMs, smallest, now) {
+    const at = LEVELS.findIndex(({ side }) => side * smallest >= READABLE_PX);
+    const needed = !smallest ? 0 : at < 0 ? LEVELS.length - 1 : at;
+    if (needed >= this.#needed || now - this.#neededAt > KNOWN_MS) {
+      [this.#needed, this.#neededAt] = [needed, now];
+    }
     this.failures = 0;
     this.perSecond = Math.min(MOST_PER_SECOND, this.perSecond + 0.2);
     this.roundTripMs = blend(this.roundTripMs, roundTripMs, 0.2);
     if (serverMs !== null) this.serverMs = blend(this.serverMs, serverMs, 0.2);
+    this.isServerSlow = this.serverMs > this.roundTripMs / 2;
     this.#answeredAt.push(now);
     this.#resize();
   }
 
   #resize() {
     this.#sinceChange += 1;
+    const slowMs = this.level > this.#needed ? this.#slowMs : Math.max(TOO_SLOW_MS, this.#slowMs);
+    const fastMs = this.level < this.#needed ? SLOW_MS : FAST_MS;
     // nobody wants to wait for several answers to learn that they take seconds
     if (this.#sinceChange < (this.roundTripMs > 3 * this.#slowMs ? 2 : SETTLED)) return;
     if (this.#beforeMs !== null && this.roundTripMs > LITTLE_GAIN * this.#beforeMs) {
       // it is not the size that takes the time
       this.#slowMs = 1.5 * this.roundTripMs;
       this.#change(+1);
-    } else if (this.roundTripMs > this.#slowMs && this.level > 0) {
+    } else if (this.level > 0 && this.roundTripMs > slowMs) {
       const beforeMs = this.roundTripMs;
       this.#patience = Math.min(2 * this.#patience, 1000);
       this.#change(-1);
       this.#beforeMs = beforeMs;
-    } else if (this.roundTripMs < FAST_MS && this.#sinceChange >= this.#patience
-               && this.level < LEVELS.length - 1) {
+    } else if (this.level < LEVELS.length - 1 && this.roundTripMs < fastMs
+               && this.#sinceChange >= this.#patience) {
       this.#change(+1);
     } else {
       this.#beforeMs = null;

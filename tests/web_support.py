@@ -77,10 +77,10 @@ class InProcess:
     def load(self, model):
         self.call("", model, "nothing", b"")
 
-    def start(self):
+    def start(self, *_):
         """Nothing is to be started."""
 
-    stop = start
+    stop = wait_until_ready = start
 
 
 def make_app(folder, model=None, detector=None, clock=None, flask_config=None, **settings):

@@ -29,11 +29,9 @@ class DetectorSettings:
 
 def yunet_file(named: Path | None = None) -> Path:
     """Return the network's file: the one named, else the newest in models/. Raises ModelError."""
-    if named:
-        return named
-    found = sorted(models_folder().glob("face_detection_yunet*.onnx"))
-    if not found:
-        raise ModelError(
-            f"expected {EXPECTED_NETWORK} in {models_folder()}; found none: put it there or name it"
-        )
-    return found[-1]
+    found = [named] if named else sorted(models_folder().glob("face_detection_yunet*.onnx"))
+    if found:
+        return found[-1]
+    raise ModelError(
+        f"expected {EXPECTED_NETWORK} in {models_folder()}; found none: put it there or name it"
+    )

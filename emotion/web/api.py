@@ -15,6 +15,7 @@ api = Blueprint("api", __name__)
 
 ROOT = "/api/v1"
 NO_STORE = {"Cache-Control": "no-store"}
+READY_S = 5.0  # after the start of the app
 ALWAYS_CHECKED = {"Cache-Control": "no-cache"}
 
 
@@ -37,6 +38,7 @@ def health() -> ResponseReturnValue:
     """Answer that the app can do its work, and with which model, or why not."""
     services = current_services()
     folder, offered = services.settings.model.parent, services.models.find()
+    services.workers.wait_until_ready(READY_S)
     try:
         model = services.require_model()
     except ModelError as error:

@@ -6,15 +6,14 @@ from unittest import mock
 
 import pytest
 from model_folder import write_card, write_pair
-from web_support import StandInDetector, stand_in_model
+from web_support import InProcess, StandInDetector, stand_in_model
 
 from emotion.errors import ChoiceError, ModelError
 from emotion.files import sha256_of
 from emotion.model.card import Card
 from emotion.model.keras import ModelFiles
-from emotion.recognizer import Recognizer
 from emotion.web.models import offered as models_module
-from emotion.web.models.offered import LOOK_EVERY_S, Models
+from emotion.web.models.offered import LOOK_EVERY_S, Models, read_served
 
 OTHER = "fer2013/detection_model"
 
@@ -35,12 +34,12 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def models(folder):
-    return Models(Recognizer(stand_in_model(), StandInDetector()), folder / "detection_model")
+    return Models(stand_in_model(), folder / "detection_model", InProcess(StandInDetector()).load)
 
 
 @pytest.fixture
 def load():
-    with mock.patch.object(Recognizer, "load", wraps=Recognizer.load) as load:
+    with mock.patch.object(models_module, "read_served", wraps=read_served) as load:
         yield load
 
 
@@ -57,8 +56,8 @@ def test_the_default_comes_first_then_the_others_by_name_as_they_appear(folder, 
     clock.now_s += LOOK_EVERY_S
     assert keys(models) == ["detection_model", "a/model", "another", OTHER]
     assert [model.is_default for model in models.offered()] == [True, False, False, False]
-    assert models.get("another").model.name == "another"
-    assert keys(Models(models.default, folder / "gone" / "mine")) == ["mine"]
+    assert models.get("another").name == "another"
+    assert keys(Models(models.default, folder / "gone" / "mine", print)) == ["mine"]
 
 
 def test_what_is_not_offered(folder, models):
@@ -67,7 +66,7 @@ def test_what_is_not_offered(folder, models):
         write_pair(folder / stem)
     write_pair(folder / "half").architecture.unlink()
     write_pair(folder / "other half").weights.unlink()
-    without = Models(None, folder / "detection_model")
+    without = Models(None, folder / "detection_model", print)
     assert keys(models) == keys(without) == ["detection_model", OTHER]
     for key in ("", OTHER):
         with pytest.raises(ModelError):
@@ -94,13 +93,12 @@ def test_titles_come_from_the_cards_and_differ(folder, models):
     assert [model.title for model in models.offered()] == ["detection_model", *titles]
 
 
-def test_another_model_is_loaded_once_with_the_same_detector(models, folder, load):
+def test_another_model_is_loaded_once(models, folder, load):
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(models.get, [OTHER] * 6))
     assert len(set(map(id, found))) == 1
-    load.assert_called_once_with(folder / OTHER, models.default.detector)
-    assert found[0].detector is models.default.detector
-    assert found[0].model.sha256 == sha256_of(folder / f"{OTHER}.h5")
+    load.assert_called_once_with(folder / OTHER)
+    assert found[0].sha256 == sha256_of(folder / f"{OTHER}.h5")
 
 
 def test_a_key_is_one_that_is_offered(models, load):
@@ -140,7 +138,7 @@ def test_a_damaged_model_is_listed_harms_no_other_and_can_be_repaired(folder, mo
         assert models.problem(models.find(OTHER)) == str(caught.value)
         assert models.get() is models.default
     write_card(files)
-    assert models.get(OTHER).model.name == "detection_model"
+    assert models.get(OTHER).name == "detection_model"
 
 
 def test_a_model_replaced_while_serving_goes_on_as_it_was_loaded(folder, clock, models):
@@ -152,12 +150,12 @@ def test_a_model_replaced_while_serving_goes_on_as_it_was_loaded(folder, clock, 
     model = models.find(OTHER)
     assert models.get(OTHER) is served
     assert models.sha256(model) == card["weights_sha256"]
-    assert models.sha256_of_files(model) == sha256_of(files.weights) != served.model.sha256
+    assert models.sha256_of_files(model) == sha256_of(files.weights) != served.sha256
     assert (model.card["answers"], model.title) == ("votes", "as most people see a face")
     files.weights.unlink()
     clock.now_s += 2 * LOOK_EVERY_S
     assert models.get(OTHER) is served
-    assert models.sha256(models.find(OTHER)) == served.model.sha256
+    assert models.sha256(models.find(OTHER)) == served.sha256
     assert models.sha256_of_files(models.find(OTHER)) is None
 
 
@@ -170,18 +168,18 @@ def test_a_model_replaced_while_it_is_loaded_is_not_served(folder, models, load)
     with pytest.raises(ModelError, match="replaced"):
         models.get(OTHER)
     load.side_effect = None
-    assert models.get(OTHER).model.sha256 == sha256_of(folder / f"{OTHER}.h5")
+    assert models.get(OTHER).sha256 == sha256_of(folder / f"{OTHER}.h5")
 
 
 def test_who_waits_too_long_for_a_model_is_told(models, monkeypatch):
     started, finish = threading.Event(), threading.Event()
 
-    def slow(stem, detector=None):
+    def slow(stem):
         started.set()
         finish.wait(30)
         return models.default
 
-    monkeypatch.setattr(Recognizer, "load", slow)
+    monkeypatch.setattr(models_module, "read_served", slow)
     monkeypatch.setattr(models_module, "LOADING_WAIT_S", 0.01)
     thread = threading.Thread(target=models.get, args=(OTHER,))
     thread.start()

@@ -1,8 +1,5 @@
 """Bounded work: places at the gate, rates of a client, and whose word about itself is believed."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 from flask import request
 from web_support import looking_model, make_app, photo_form, photos_form
@@ -11,22 +8,6 @@ from emotion.web.limits import LIMITS, Gate, client_key
 from emotion.web.settings import SettingsError
 
 DOORS = ("/", "/api/v1/recognize")
-
-
-def test_fewer_are_worked_on_at_the_same_time_than_are_let_in():
-    gate, at_work, seen = Gate(8, 2), [], []
-
-    def work(client):
-        with gate.place(client):
-            at_work.append(client)
-            seen.append(len(at_work))
-            time.sleep(0.01)
-            at_work.remove(client)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, "abcdefgh"))
-    assert len(seen) == 8
-    assert max(seen) <= 2
 
 
 WORK = {
@@ -53,7 +34,7 @@ def ask(client, name, photo, number):
 
 def test_one_client_takes_the_places_of_no_other(tmp_path):
     app = make_app(tmp_path, looking_model())
-    gate, client = Gate(8, 8), app.test_client()
+    gate, client = Gate(8), app.test_client()
     app.extensions["emotion"].gate = gate
     photo = post_from(client, 9, "/api/v1/photos").json
     with gate.place("192.0.2.1"), gate.place("192.0.2.1"):

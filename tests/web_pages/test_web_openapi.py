@@ -194,7 +194,7 @@ def answers(world, name, monkeypatch):
     yield world.send(name)
     if name == "explainFace":
         yield world.send(name, query_string={"emotion": "hunger"})
-        object.__setattr__(world.services.recognizer.model, "sha256", "cd" * 32)
+        object.__setattr__(world.services.model, "sha256", "cd" * 32)
         yield world.send(name)
 
 

@@ -81,7 +81,7 @@ def test_the_pixels_of_one_photo_at_a_time_are_in_memory(tmp_path, monkeypatch, 
         read.append(weakref.ref(photo.pixels))
         return photo
 
-    monkeypatch.setattr("emotion.web.photos.uploads.decode_photo", watched)
+    monkeypatch.setattr("emotion.web.photos.reading.decode_photo", watched)
     client = make_app(tmp_path, KEEP_HOURS=KEEP_HOURS).test_client()
     damaged = encoded(seed=4)[:-500]
     reply = send(client, encoded(seed=1), damaged, encoded(seed=2), damaged, encoded(seed=3))
@@ -132,7 +132,7 @@ def test_a_face_has_a_page_of_its_own_with_reasons(client):
     strange = client.get(f"{path}/faces/2?emotion=<script>")
     assert (strange.status_code, strange.text.count("<script>")) == (200, 0)
     # another model is served now
-    object.__setattr__(client.application.extensions["emotion"].recognizer.model, "sha256", "cd")
+    object.__setattr__(client.application.extensions["emotion"].model, "sha256", "cd")
     assert "not in use" in text_of(client.get(f"{path}/faces/1"))
 
 

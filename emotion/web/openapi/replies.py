@@ -87,6 +87,7 @@ class Results(Reply):
     model: ModelName
     image: Size
     faces: about(list[Face], "from left to right; the first has the number 1")
+    faces_left_out: about(int, "smaller ones, where there are very many") = 0
 
 
 FaceLinks = reply("FaceLinks", **every(Link, "page picture explanation feedback"))

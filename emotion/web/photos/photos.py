@@ -21,7 +21,7 @@ RESULT = "/results/<analysis_id>"
 
 @pages.get("/")
 def form() -> ResponseReturnValue:
-    current_services().require_recognizer()
+    current_services().require_model()
     return render_template("form.html", deleted=request.args.get("deleted", "")), PRIVATE
 
 

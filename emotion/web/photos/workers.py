@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -40,11 +41,13 @@ class _Ended(Exception):  # noqa: N818  (a message between two functions)
 class _Worker:
     """One process; used by one thread at a time."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, command: Sequence[str]):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        about = {"cwd": PROJECT_FOLDER, "env": clean_environment()}
+        # NumPy multiplies no matrices here; its threads would hold memory for it
+        environment = clean_environment() | {"OPENBLAS_NUM_THREADS": "1"}
+        about = {"cwd": PROJECT_FOLDER, "env": environment}
         # a group of its own: Ctrl-C in a terminal is for the app, which then ends this process
-        self.process = subprocess.Popen(COMMAND, process_group=0, **about, **pipes)
+        self.process = subprocess.Popen(command, process_group=0, **about, **pipes)
         self.models: set[str] = set()
         yunet = str(settings.yunet) if settings.yunet else None
         send(self.process.stdin, {"memory_mb": settings.photo_memory_mb, "yunet": yunet}, {})
@@ -95,15 +98,17 @@ class PhotoWorkers:
     `problem` says why the default model cannot answer, "" if it can.
     """
 
-    def __init__(self, settings: Settings, model: StoredModel | None):
+    def __init__(self, settings: Settings, model: StoredModel | None, command=COMMAND):
         self.settings, self.model, self.problem = settings, model, ""
+        self._command = command  # speaks as `job` does
         self.most = settings.photo_workers or min(available_cpus(), settings.max_in_hand)
-        self._news = threading.Condition()
+        self._news, self._is_known = threading.Condition(), threading.Event()
         self._reset()
 
     def _reset(self) -> None:
         self._process, self._is_stopping = os.getpid(), False
         self._free: list[_Worker] = []
+        weakref.finalize(self, _end_all, self._free, self._process)
         self._running = 0  # or being started
         self._waiting: list[_Waiting] = []
         self._held: Counter[str] = Counter()
@@ -117,12 +122,15 @@ class PhotoWorkers:
                 self._running += 1
                 threading.Thread(target=self._launch, name="photos", daemon=True).start()
 
+    def wait_until_ready(self, seconds: float) -> None:
+        """Wait until it is known whether photos can be read, as `problem` then says."""
+        self.start()
+        self._is_known.wait(seconds)
+
     def stop(self) -> None:
         with self._news:
             self._is_stopping = True
-            free, self._free = self._free, []
-        for worker in free:
-            worker.end()
+            _end_all(self._free, self._process)
 
     def call(
         self, client: str, model: StoredModel | None, task: str, content: bytes, **about: object
@@ -133,6 +141,9 @@ class PhotoWorkers:
         """
         self.start()
         worker, is_alive = self._take(client), False
+        while worker.process.poll() is not None:  # the system took its memory, for instance
+            self._give_back(client, worker, is_alive)
+            worker = self._take(client)
         started_s, seconds = time.monotonic(), self.settings.photo_seconds
         try:
             if model:
@@ -201,18 +212,20 @@ class PhotoWorkers:
         pause_s, worker = 0.5, None
         while not self._is_stopping:
             try:
-                worker = _Worker(self.settings)
+                worker = _Worker(self.settings, self._command)
                 self.problem = ""
                 if self.model:
                     worker.load(self.model)
                 break
             except errors.EmotionError as error:  # the model is at fault, not the process
                 self.problem = str(error)
+                LOG.error("no photo can be read: %s", error)
                 break
             except (_Ended, OSError) as error:
                 LOG.error("cannot start a process for photos: %s", error or "it ended at once")
                 time.sleep(pause_s)
                 pause_s = min(MOST_PAUSE_S, 2 * pause_s)
+        self._is_known.set()
         with self._news:
             if worker and not self._is_stopping:
                 self._free.append(worker)
@@ -220,6 +233,12 @@ class PhotoWorkers:
                 return
         if worker:
             worker.end()
+
+
+def _end_all(free: list[_Worker], process: int) -> None:
+    """End the processes that are free, unless they belong to the process that forked this one."""
+    while free and process == os.getpid():
+        free.pop().end()
 
 
 def _checked(answer: dict, pictures: dict[str, bytes]) -> Answer:

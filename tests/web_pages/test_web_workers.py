@@ -1,0 +1,157 @@
+"""The processes that work on photos: ended when they take too long, and lent fairly."""
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from web_support import NO_RATES, NO_TOKENS, folders, photo_form, upload
+
+from emotion import errors
+from emotion.images.encoding import encode_jpeg
+from emotion.web.factory import build_app
+from emotion.web.photos.workers import PhotoWorkers
+from emotion.web.services import load_services
+from emotion.web.settings import read_settings
+
+STAND_IN = (sys.executable, str(Path(__file__).resolve().parents[1] / "photo_job_stand_in.py"))
+
+
+@pytest.fixture
+def pool(tmp_path):
+    settings = read_settings({**folders(tmp_path), "PHOTO_WORKERS": 2, "PHOTO_SECONDS": 1})
+    pool = PhotoWorkers(settings, None, STAND_IN)
+    yield pool
+    pool.stop()
+
+
+def pid(pool, client="a"):
+    return pool.call(client, None, "echo", b"")[0]["pid"]
+
+
+def test_bytes_come_back_and_errors_keep_their_kind(pool):
+    assert pool.call("a", None, "echo", b"\n{\x00")[1] == {"content": b"\n{\x00"}
+    kinds = {"ImageTypeError": errors.ImageTypeError, "ModelError": errors.ModelError}
+    # a hostile file may have taken the process over
+    kinds |= dict.fromkeys(("StorageError", "errno", "No", "__builtins__"), errors.ImageError)
+    for name, kind in kinds.items():
+        with pytest.raises(kind) as caught:
+            pool.call("a", None, "fail", b"", kind=name)
+        assert type(caught.value) is kind
+    with pytest.raises(RuntimeError):
+        pool.call("a", None, "mistake", b"")
+
+
+@pytest.mark.parametrize("task", ["sleep", "die", "garbage"])
+def test_a_process_that_ends_or_must_be_ended_is_replaced(pool, task):
+    before = {pid(pool), pid(pool)}
+    expected = errors.SlowImageError if task == "sleep" else errors.DamagedImageError
+    for _ in range(3):
+        with pytest.raises(expected):
+            pool.call("a", None, task, b"", for_s=30)
+    assert {pid(pool) for _ in range(4)} - before
+
+
+def test_who_was_too_slow_has_one_process_at_a_time(pool):
+    with pytest.raises(errors.SlowImageError):
+        pool.call("slow", None, "sleep", b"", for_s=30)
+    running, most = [], []
+
+    def work():
+        pool.call("slow", None, "sleep", b"", for_s=0.3)
+
+    def watch():
+        running.append(1)
+        most.append(pool._held["slow"])
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        watch()
+        assert pid(pool, "other")  # is not kept waiting
+        time.sleep(0.01)
+    assert max(most) == 1
+
+
+def test_the_next_process_goes_to_who_has_fewest(pool):
+    order, lock = [], threading.Lock()
+    pid(pool)
+
+    def work(client, seconds):
+        pool.call(client, None, "sleep", b"", for_s=seconds)
+        with lock:
+            order.append(client)
+
+    def begin(client, seconds, waiting):
+        thread = threading.Thread(target=work, args=(client, seconds))
+        thread.start()
+        give_up_s = time.monotonic() + 30
+        while len(pool._waiting) != waiting and time.monotonic() < give_up_s:
+            time.sleep(0.01)
+        return thread
+
+    threads = [begin("greedy", 0.8, 0), begin("greedy", 0.8, 0)]
+    threads += [begin("greedy", 0.1, 1), begin("modest", 0.1, 2)]
+    for thread in threads:
+        thread.join()
+    assert order.index("modest") < 3
+
+
+# With the real processes
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workers")
+    limits = {"PHOTO_SECONDS": 3, "PHOTO_MEMORY_MB": 256, "PHOTO_WORKERS": 1}
+    services = load_services(read_settings({**folders(folder), **NO_RATES, **limits}))
+    yield build_app(services, NO_TOKENS)
+    services.workers.stop()
+
+
+def png_of(megapixels):
+    side = int((megapixels * 1e6) ** 0.5)
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((side, side, 4), np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_shipped_model_reads_explains_and_draws_in_a_process(app, astronaut):
+    client, content = app.test_client(), encode_jpeg(astronaut)
+    where = upload(client, content)
+    assert client.get(f"{where}/faces/1").status_code == 200
+    photo = f"/api/v1/photos/{where.rsplit('/', 1)[1]}"
+    assert 0 < client.get(f"{photo}/faces/1/explanation").json["before"] <= 1
+    for kind in ("annotated", "blurred"):
+        assert client.get(f"{photo}/{kind}.jpg").data.startswith(b"\xff\xd8")
+    frame = client.post("/live/frame", data=content, content_type="image/jpeg")
+    assert len(frame.json["faces"]) == 1
+
+
+def test_a_photo_that_takes_too_much_memory_is_refused_and_the_next_one_read(app):
+    client = app.test_client()
+    reply = client.post("/api/v1/recognize", data=photo_form(png_of(49)))
+    assert (reply.status_code, "memory" in reply.json["detail"]) == (422, True)
+    assert client.post("/api/v1/recognize", data=photo_form()).status_code == 200
+
+
+def test_a_process_that_was_killed_costs_nobody_anything(app):
+    client, workers = app.test_client(), app.extensions["emotion"].workers
+    client.post("/api/v1/recognize", data=photo_form())
+    os.kill(workers._free[0].process.pid, signal.SIGKILL)
+    workers._free[0].process.wait()
+    assert client.post("/api/v1/recognize", data=photo_form()).status_code == 200
+
+
+def test_the_web_process_decodes_nothing():
+    code = (
+        "import app, sys; sys.exit(bool({'cv2', 'onnxruntime', 'tensorflow'} & set(sys.modules)))"
+    )
+    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", code]) == 0
