@@ -3,6 +3,7 @@
 
 const AT_A_TIME = 2;
 const TRIES = 8;
+const LARGE_BYTES = 2 ** 20;
 
 // Returns what takes more files, and what stops all.
 function setUpUpload(form) {
@@ -244,9 +245,9 @@ function setUpUpload(form) {
     item.words.textContent = item.isVideo ? "✓ sent" : facesIn(reply.content.results);
   }
 
-  // a server without room closes the line while a video is sent, without a word that a page can read
+  // a server without room closes the line while a large video is sent, without a word that a page can read
   async function refusalOf(item) {
-    if (!item.isVideo) return null;
+    if (!item.isVideo || item.file.size < LARGE_BYTES) return null;
     const reply = await fetch(`${videoApi}/queue`, { cache: "no-store" }).catch(() => null);
     if (!reply || ![409, 429, 503].includes(reply.status)) return null;
     return { status: reply.status, detail: (await reply.json()).detail };

@@ -48,7 +48,7 @@ def form_of(value):
 
 def routes(folder):
     return sorted(
-        f"{rule.rule} {' '.join(sorted(rule.methods - {'HEAD', 'OPTIONS'}))} {rule.endpoint}"
+        f"{re.sub('(?<=/static/)[0-9a-f]+', 'VERSION', rule.rule)} {' '.join(sorted(rule.methods - {'HEAD', 'OPTIONS'}))} {rule.endpoint}"
         for rule in make_app(folder).url_map.iter_rules()
     )
 

@@ -1,9 +1,10 @@
 """The API for programs: its blueprint, what its views share, its description, and health."""
 
+import hmac
 import os
 from datetime import UTC, datetime
 
-from flask import Blueprint, abort, jsonify, url_for
+from flask import Blueprint, abort, current_app, jsonify, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ServiceUnavailable
 
@@ -24,13 +25,34 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@api.before_request
+def require_key() -> None:
+    """Refuse programs without a key, where there are keys; browsers have opened a page before."""
+    keys = (current_services().settings.api_keys or "").replace(" ", "").encode().split(b",")
+    is_open = request.endpoint in ("api.page", "api.description", "api.health")
+    if keys == [b""] or is_open or current_app.config["WTF_CSRF_FIELD_NAME"] in session:
+        return
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+    if not any(hmac.compare_digest(key, given.encode()) for key in keys if key):
+        abort(401, "Expected `Authorization: Bearer KEY` with a key of this server.")
+
+
 @api.get(f"{ROOT}/openapi.json")
 def description() -> ResponseReturnValue:
     """Answer with the description of this API."""
+    return jsonify(_described()), ALWAYS_CHECKED
+
+
+@api.get("/api")
+def page() -> ResponseReturnValue:
+    return render_template("api.html", about=_described()), ALWAYS_CHECKED
+
+
+def _described() -> dict:
     from emotion.web.openapi import describe  # pydantic is imported by the first who asks
 
     root = url_for("api.description").removesuffix("/openapi.json")
-    return jsonify(describe(current_services().settings, root)), ALWAYS_CHECKED
+    return describe(current_services().settings, root)
 
 
 @api.get("/healthz")

@@ -1,9 +1,13 @@
 """The app factory: `build_app` puts pages, API, storage and security around one recognizer."""
 
+import gzip
+import hashlib
 from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -27,6 +31,8 @@ from emotion.web.visitors import use_sessions
 # What the fields of a form may hold beside its photos. Werkzeug also takes what it has read from
 # it, 64 KiB at a time: with less, photos would be refused by chance.
 FIELDS_BYTES = 256 * 1024
+# fonts and pictures are packed already
+PACKED = "text/html text/css text/javascript application/json image/svg+xml text/csv".split()
 HEADERS = {
     # blob: is the preview of a photo that has not left the visitor's machine yet, data: a picture
     # in a page that is not kept
@@ -50,11 +56,15 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     settings = services.settings
     for folder in (settings.uploads, settings.instance, settings.feedback):
         make_private(folder)
-    app = Flask(LOGGER, root_path=str(PROJECT_FOLDER))
+    # an address of its own for each version of the files, so that browsers keep them for a year
+    files = sorted(path for path in (PROJECT_FOLDER / "static").rglob("*") if path.is_file())
+    version = hashlib.sha256(b"".join(map(Path.read_bytes, files))).hexdigest()[:12]
+    app = Flask(LOGGER, root_path=str(PROJECT_FOLDER), static_url_path=f"/static/{version}")
     app.config.update(
         MAX_CONTENT_LENGTH=settings.image_limits.max_bytes + ENVELOPE_BYTES,
         MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
         MAX_FORM_PARTS=settings.max_photos + 20,
+        SEND_FILE_MAX_AGE_DEFAULT=timedelta(days=365),
         # a form is good for as long as its session is: people leave pages open for hours
         WTF_CSRF_TIME_LIMIT=None,
     )
@@ -67,7 +77,7 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     @app.before_request
     def begin() -> None:
         services.sweep()  # any server can sweep like this, whether or not it has a thread for it
-        if request.endpoint == "pages.upload":
+        if request.endpoint in ("pages.upload", "api.recognize_many"):
             request.max_content_length = settings.most_form_bytes
         if request.endpoint in VIDEO_ENDPOINTS:
             request.max_content_length = settings.most_video_form_bytes
@@ -79,6 +89,7 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     use_sessions(app, settings)
     app.before_request(refuse_other_sites)
     app.after_request(add_headers)
+    app.after_request(compress)
     # programs keep no cookie and see no form; other sites' pages are kept out without a token
     CSRFProtect(app).exempt(api)
     app.register_error_handler(Exception, answer)
@@ -96,11 +107,34 @@ def refuse_other_sites() -> None:
     """Refuse if a browser sends, from a page of another site, what changes things."""
     if request.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
         return
+    if is_welcome():
+        return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     # browsers leave the site out on plain HTTP to another machine; programs send neither
     is_ours = origin is None or urlsplit(origin).netloc == request.host
     if not (is_ours if site is None else site in ("same-origin", "none")):
         abort(403, "Expected a request from this site; received one from another.")
+
+
+def is_welcome() -> bool:
+    """True if a page of a site that may use the API asks for a part of it."""
+    origins = (current_app.extensions["emotion"].settings.cors_origins or "").split(",")
+    is_named = request.headers.get("Origin") in (origin.strip() for origin in origins if origin)
+    return request.path.startswith("/api/") and (is_named or "*" in origins)
+
+
+def compress(response: Response) -> Response:
+    """Pack text for those who can unpack it; a page of many faces is a tenth of its size then."""
+    is_text = response.mimetype in PACKED and response.status_code == 200
+    if is_text and "gzip" in request.accept_encodings:
+        response.direct_passthrough = False
+        response.set_data(gzip.compress(response.get_data(), 5))
+        response.headers["Content-Encoding"] = "gzip"
+        if response.headers.get("ETag", "").startswith('"'):
+            response.headers["ETag"] = f"W/{response.headers['ETag']}"
+    if is_text:
+        response.vary.add("Accept-Encoding")
+    return response
 
 
 def add_headers(response: Response) -> Response:
@@ -110,6 +144,11 @@ def add_headers(response: Response) -> Response:
     if request.is_secure:
         # a year; names below this one are not ours to decide about
         headers["Strict-Transport-Security"] = "max-age=31536000"
+    if is_welcome():
+        headers["Access-Control-Allow-Origin"] = request.headers.get("Origin", "*")
+        headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, DELETE"
+        headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
+        response.vary.add("Origin")
     for name, value in headers.items():
         response.headers.setdefault(name, value)
     return response

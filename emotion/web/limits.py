@@ -2,11 +2,12 @@
 
 import ipaddress
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flask import Flask, request
+from flask import Flask, Response, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 
@@ -18,7 +19,7 @@ from emotion.web.settings import Settings, SettingsError
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
 KEPT_FACES = "emotion_kept_faces"
 LIMITS = {  # setting -> the endpoints that are counted together against its rate
-    "rate_limit": ("pages.upload", "api.recognize", "api.add_photo"),
+    "rate_limit": ("pages.upload", "api.recognize", "api.recognize_many", "api.add_photo"),
     "live_rate_limit": ("live.frame",),
     "video_rate_limit": VIDEO_ENDPOINTS,
     # what makes pictures, explains or writes, although it brings no photo
@@ -85,6 +86,14 @@ def limit_rates(app: Flask, settings: Settings) -> None:
     def read_form() -> None:
         if request.method == "POST":  # before it is counted: a form that is too large ends here
             _ = request.files
+
+    @app.after_request
+    def tell_rate(response: Response) -> Response:
+        if limit := limiter.current_limit:  # draft-ietf-httpapi-ratelimit-headers-06
+            response.headers["RateLimit-Limit"] = str(limit.limit.amount)
+            response.headers["RateLimit-Remaining"] = str(max(0, limit.remaining))
+            response.headers["RateLimit-Reset"] = str(max(0, int(limit.reset_at - time.time())))
+        return response
 
     def photos_in_request() -> int:  # one without any counts as one, too
         return max(1, sum(map(len, request.files.listvalues())))

@@ -92,6 +92,8 @@ class Settings:
         "120 per minute", "pictures, zips, explanations and opinions that one address may ask for"
     )
     rate_limit_storage: str = _row("memory://", "where rates are counted, or redis://HOST:PORT")
+    api_keys: str | None = _row(None, "keys of programs, by commas; without any, all may come")
+    cors_origins: str | None = _row(None, "sites whose pages may use the API, by commas; * is all")
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")

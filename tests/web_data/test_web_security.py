@@ -30,8 +30,8 @@ STRICT += ["form-action 'self'", "connect-src 'self'"]
 
 
 def test_headers(client):
-    pages = "/ /nothing /results/x /healthz /static/style.css /static/favicon.svg".split()
-    asked = [("GET", path) for path in pages]
+    static = [client.application.static_url_path + name for name in ("/style.css", "/favicon.svg")]
+    asked = [("GET", path) for path in ("/", "/nothing", "/results/x", "/healthz", *static)]
     for method, path in (*asked, ("POST", "/"), ("PUT", "/"), ("POST", "/api/v1/recognize")):
         with client.open(path, method=method) as reply:
             headers = reply.headers
@@ -120,8 +120,9 @@ def test_the_cookie_is_for_this_site_and_no_script(client):
             assert part in cookie
         assert ("Secure" in cookie) == (scheme == "https")
     upload(client)
-    with client.get("/static/style.css") as reply:
+    with client.get(f"{client.application.static_url_path}/style.css") as reply:
         assert "Set-Cookie" not in reply.headers
+        assert "max-age=31536000" in reply.headers["Cache-Control"]
     fresh = client.application.test_client()
     assert "Set-Cookie" not in fresh.post("/api/v1/recognize", data=photo_form()).headers
     # one that was planted counts for nothing over TLS

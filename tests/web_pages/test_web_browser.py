@@ -145,7 +145,9 @@ def test_a_photo_removed_while_photos_are_sent_is_kept_nowhere(scripted, address
             page.wait_for_timeout(20)
     page.wait_for_url("**/sets/*")
     assert page.inner_text("h1") == "3 photos, 12 faces"
-    assert page.locator(".tile h3").all_inner_texts() == [f"{name}.jpg" for name in contents if name != "first"]
+    assert page.locator(".tile h3").all_inner_texts() == [
+        f"{name}.jpg" for name in contents if name != "first"
+    ]
     kept = page.request.get(f"{address}/api/v1/mine").json()["photos"]
     assert len({photo["position"] for photo in kept}) == len(kept) == 3
 

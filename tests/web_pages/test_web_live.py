@@ -317,9 +317,10 @@ def reckon(browser, address):
     """Give a function that runs a function of JavaScript with what a script of ours exports."""
     page = browser.new_page()
     page.goto(f"{address}/live")
+    static = page.locator("link[rel=icon]").get_attribute("href").rpartition("/")[0]
 
     def reckon(script, function, *arguments):
-        run = f"async (all) => ({function})(await import('/static/{script}'), ...all)"
+        run = f"async (all) => ({function})(await import('{static}/{script}'), ...all)"
         return page.evaluate(run, arguments)
 
     yield reckon
@@ -379,7 +380,8 @@ def test_an_answer_that_flickers_is_averaged_and_faces_keep_their_own(reckon):
 
 
 REST = """async ({RestingFace}, phases) => {
-    const {Tracks, mostRisen} = await import("/static/live_faces.js");
+    const {Tracks, mostRisen} = await import(
+        document.querySelector("link[rel=icon]").href.replace("favicon.svg", "live_faces.js"));
     const [tracks, resting, image] = [new Tracks(), new RestingFace(), {width: 200, height: 100}];
     let now = 0;
     return phases.map(([seconds, sets, ...seen]) => {

@@ -31,7 +31,8 @@ REQUESTS = {
     "too much text": ({"photo": "x" * (MANY_BYTES + 70_000)}, FORM, 413, "0.25 MB"),
     "nothing chosen": ({"photo": (b"", "")}, FORM, 400, "none was chosen"),
     "many fields": ({f"field{n}": "x" for n in range(200)}, FORM, 413, "little else"),
-    "photo without a form": (encoded(), "image/jpeg", 400, "received"),
+    "photo without a form": (encoded(), "application/octet-stream", 400, "received none"),
+    "file in another field": ({"picture": (encoded(), "a.jpg")}, FORM, 400, "picture"),
     "broken form": (b"--x\r\nbroken", CUT, 400, "received"),
     "form that is cut": (START + b"\xff\xd8", CUT, 400, "received"),
 } | {

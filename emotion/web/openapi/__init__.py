@@ -43,6 +43,7 @@ ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
 HEADERS = {405: ALLOW, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
 SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
+SENDING_MANY = (400, 403, 413, 429, 503, 507)
 SENDING_VIDEO = (400, 403, 409, 413, 415, 429, 503, 507)
 SENDER = (403, 404, 503)
 SAYING = (*SENDER, 400, 413, 415, 429, 507)
@@ -77,6 +78,7 @@ class Answers(NamedTuple):
 
 ENDPOINTS = {
     "recognize": Answers("recognize", replies.Results, SENDING, "No face is an empty list."),
+    "recognize_many": Answers("recognizeMany", replies.Many, SENDING_MANY, "In their order."),
     "add_photo": Answers("addPhoto", replies.Photo, (*SENDING, 409), "Read and kept.", 201),
     "photo": Answers("getPhoto", replies.Photo, (404,), "The results, and when they expire."),
     "delete_photo": Answers("deletePhoto", None, SENDER, status=204),
@@ -87,7 +89,7 @@ ENDPOINTS = {
     "withdraw": Answers("deleteFeedback", None, SENDER, status=204),
     "photo_set": Answers("getSet", replies.PhotoSet, SENDER, "The photos, all faces together."),
     "delete_set": Answers("deleteSet", None, SENDER, status=204),
-    "mine": Answers("getMine", replies.Mine, (503,), "Newest first; empty without the cookie."),
+    "mine": Answers("getMine", replies.Mine, (400, 503), "Newest first; empty without the cookie."),
     "delete_mine": Answers("deleteMine", None, (403, 503), status=204),
     "add_video": Answers("addVideo", replies.Video, SENDING_VIDEO, "It is in the queue.", 202),
     "video": Answers("getVideo", replies.Video, (404, 503), "Its place in the queue, or results."),
@@ -149,7 +151,7 @@ def describe(settings: Settings, root: str) -> dict:
                 name: {"description": words, "headers": HEADERS.get(status, {}), "content": problem}
                 for status, (name, words) in PROBLEMS.items()
             },
-            "securitySchemes": {"visitor": visitor},
+            "securitySchemes": {"visitor": visitor, "key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
@@ -172,13 +174,17 @@ def _operation(endpoint: str, path: str) -> dict:
         words = "one of the model's emotions; else its answer"
         emotion = TEXT | {"description": words, "examples": ["happy"]}
         parameters.append({"name": "emotion", "in": "query", "schema": emotion})
+    if endpoint == "mine":
+        for name, words in (("offset", "how many to pass over"), ("limit", "the most of a kind")):
+            number = {"type": "integer", "minimum": int(name == "limit"), "description": words}
+            parameters.append({"name": name, "in": "query", "schema": number})
     if endpoint == "video_file":
         wanted = TEXT | {"examples": ["bytes=0-1023"]}
         parameters.append({"name": "Range", "in": "header", "schema": wanted})
         responses["206"] = success | {"description": "The part asked for.", "headers": PART}
     for problem in sorted({*answers.problems, 500}):
         responses[str(problem)] = {"$ref": f"#/components/responses/{PROBLEMS[problem][0]}"}
-    place = "photos" if endpoint == "recognize" else path.split("/")[1]
+    place = "photos" if endpoint.startswith("recognize") else path.split("/")[1]
     tag = "faces" if "/faces/" in path else place if place in TAGS else "server"
     operation: dict = {"operationId": answers.id, "tags": [tag]}
     operation |= {"parameters": parameters, "responses": responses}
@@ -203,18 +209,24 @@ def _bodies(settings: Settings) -> dict[str, dict]:
     order = {"description": "place in the order of the set, else last"}
     own = replies.KEY | {"description": f"a set of your own, of up to {most} photos"}
     names = TEXT | {"description": "'on' keeps the name of the file for its sender"}
-    of_set = {"keep_names": names, "set": own, "position": order | {"type": "integer", "minimum": 1, "maximum": most}}
+    of_set = {
+        "keep_names": names,
+        "set": own,
+        "position": order | {"type": "integer", "minimum": 1, "maximum": most},
+    }
 
-    def form(name: str, file: str, **more: dict) -> dict:
+    def form(name: str, file: str, many: bool = False, **more: dict) -> dict:
         model = TEXT | {"description": "key of an offered model; else the default"}
-        one = BINARY | {"description": f"one file of {file}"}
-        properties = {name: one, "model": model, **more}
+        one = BINARY | {"description": f"{'a' if many else 'one'} file of {file}"}
+        files = {"type": "array", "items": one, "minItems": 1, "maxItems": most} if many else one
+        properties = {name: files, "model": model, **more}
         schema = {"type": "object", "properties": properties, "required": [name]}
         return {"multipart/form-data": {"schema": schema}}
 
     contents = {
-        "recognize": form("photo", photo),
-        "add_photo": form("photo", photo, **of_set),
+        "recognize": form("photo", photo) | JPEG,
+        "recognize_many": form("photo", photo, many=True),
+        "add_photo": form("photo", photo, **of_set) | JPEG,
         "add_video": form("video", video),
         "say": {"application/json": _ref(replies.NewOpinion)},
     }

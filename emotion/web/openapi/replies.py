@@ -90,6 +90,8 @@ class Results(Reply):
     faces_left_out: about(int, "smaller ones, where there are very many") = 0
 
 
+OneOfMany = reply("OneOfMany", results=Results | None, problem=about(str | None, "why not"))
+Many = reply("Many", photos=list[OneOfMany])
 FaceLinks = reply("FaceLinks", **every(Link, "page picture explanation feedback"))
 OfPhoto = every(Link, "self page annotated blurred thumbnail")
 PhotoLinks = reply("PhotoLinks", **OfPhoto, set=Link | None, faces=list[FaceLinks])
@@ -142,7 +144,8 @@ Own = reply(
 )
 OwnPhoto = reply("OwnPhoto", Own, set=Key, position=FromOne)
 OwnVideo = reply("OwnVideo", Own, state=Literal[STATES])
-Mine = reply("Mine", photos=list[OwnPhoto], videos=list[OwnVideo])
+Total = reply("Total", **every(Count, "photos videos"))
+Mine = reply("Mine", photos=list[OwnPhoto], videos=list[OwnVideo], total=Total)
 
 # Videos
 VideoFiles = reply("VideoFiles", **dict.fromkeys(LINKS, Link))

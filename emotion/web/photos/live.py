@@ -2,7 +2,7 @@
 
 import time
 
-from flask import Blueprint, jsonify, render_template, request
+from flask import Blueprint, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, read_thresholds, unsure_word
@@ -31,17 +31,13 @@ def frame() -> ResponseReturnValue:
     """Answer with the faces of one frame; nothing of it is kept or counted."""
     services = current_services()
     model = services.require_model()
-    if request.mimetype == "image/jpeg":
-        content = request.get_data(cache=False)
-    else:
-        (file,) = uploaded_files(most=1)
-        content = file.read()
+    (file,) = uploaded_files(most=1)
     most = services.settings.image_limits
     max_bytes = min(most.max_bytes, MOST_FRAME.max_bytes)
     limits = {"max_bytes": max_bytes, "max_pixels": min(most.max_pixels, MOST_FRAME.max_pixels)}
     started_s = time.perf_counter()
     with services.gate.place(client_key()) as client:
-        answer, _ = services.workers.call(client, model, "read", content, **limits, whole=True)
+        answer, _ = services.workers.call(client, model, "read", file.read(), **limits, whole=True)
     # tells the page how long a frame waited and was read (W3C)
     timing = f"read;dur={(time.perf_counter() - started_s) * 1000:.1f}"
     return jsonify(answer["results"]), NO_STORE | {"Server-Timing": timing}

@@ -88,6 +88,23 @@ def recognize() -> ResponseReturnValue:
     return jsonify(results), NO_STORE
 
 
+@api.post(f"{ROOT}/recognize/many")
+def recognize_many() -> ResponseReturnValue:
+    """Find the faces in several photos; nothing is stored."""
+    services, model, photos = current_services(), uploads.chosen_model(), []
+    files = uploads.uploaded_files(services.settings.max_photos)
+    with services.gate.place(client_key()) as client:
+        for file in files:
+            results, problem = None, None
+            try:
+                results = uploads.read_photo(client, model, file.read(), False).results
+            except ImageError as error:
+                problem = problem_of(error)["detail"]
+            photos.append({"results": results, "problem": problem})
+    uploads.count([photo["results"] for photo in photos if photo["results"]])
+    return jsonify({"photos": photos}), NO_STORE
+
+
 @api.post(f"{ROOT}/photos")
 def add_photo() -> ResponseReturnValue:
     """Find the faces in a photo and keep the results, in a new set or in one of your own."""

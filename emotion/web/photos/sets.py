@@ -10,7 +10,7 @@ from functools import partial
 from flask import Response, json, jsonify, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import GoneError
+from emotion.errors import GoneError, UploadError
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Answers, PhotoRow, VideoRow
@@ -20,6 +20,8 @@ from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_fil
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
 from emotion.web.visitors import require_sender, visitor_key
+
+PAGE = {"offset": 0, "limit": 1000}  # of /mine, where a program asks for no part of it
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,17 @@ def mine_json() -> ResponseReturnValue:
         own |= {"verdicts": list(answers.verdicts), "model": dict(answers.model) or None}
         return own | {"problem": row.problem or None}
 
-    photos, videos = rows_of_mine()
-    content = {
-        "photos": [document(row, "id", "set_id", "position") for row in photos],
-        "videos": [document(row, "id", "state") for row in videos],
-    }
-    return jsonify(content), NO_STORE
+    rows = dict(zip(("photos", "videos"), rows_of_mine(), strict=True))
+    try:
+        offset, limit = (int(request.args.get(name, most)) for name, most in PAGE.items())
+        if offset < 0 or limit < 1:
+            raise ValueError
+    except ValueError as error:
+        raise UploadError("expected whole numbers as offset and limit; received others") from error
+    names = {"photos": ("id", "set_id", "position"), "videos": ("id", "state")}
+    page = {kind: of[offset : offset + limit] for kind, of in rows.items()}
+    content = {kind: [document(row, *names[kind]) for row in of] for kind, of in page.items()}
+    return jsonify(content | {"total": {kind: len(of) for kind, of in rows.items()}}), NO_STORE
 
 
 @pages.post("/mine/delete")

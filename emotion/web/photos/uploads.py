@@ -23,6 +23,7 @@ from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
 
 MODEL_FIELD, NAMES_FIELD = "model", "keep_names"
+PHOTO_FIELDS = ("photo", "image", "file")  # other services use the last two names
 SAMPLES = {  # files in static/samples that are read at one click -> what a button says
     "astronaut.jpg": "An astronaut",
     "officer.jpg": "An officer",
@@ -43,9 +44,10 @@ class Reading:
 
 
 def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
-    """Return the files of the current request, 1 to `most`, in the field `photo` or `video`.
+    """Return the files of the current request, 1 to `most`, of photos or of a `video`.
 
-    An address that names a sample stands for that file.
+    A request may also be one photo and nothing else, of type image/jpeg and so on; and an address
+    that names a sample stands for that file.
     """
     if sample := (request.view_args or {}).get("sample"):
         name = f"{sample}.{'jpg' if field == 'photo' else 'mp4'}"
@@ -54,12 +56,18 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
         content = (PROJECT_FOLDER / "static/samples" / name).read_bytes()
         return [FileStorage(io.BytesIO(content), name)]
     kind = errors.UploadError if field == "photo" else errors.VideoUploadError
-    files = request.files.getlist(field)
+    fields = PHOTO_FIELDS if field == "photo" else (field,)
+    files = [file for name in fields for file in request.files.getlist(name)]
+    if request.mimetype.startswith("image/") and request.blueprint != "pages":
+        files = [FileStorage(io.BytesIO(request.get_data(cache=False)), "the body")]
     if len(files) > most:
         at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
         raise kind(f"expected {at_a_time} at a time; received {len(files)} files")
     if not files:
-        received = "text" if field in request.form else "none"
+        others = ", ".join(printable(name)[:40] for name in request.files)
+        received = f"one in {others[:200]}" if others else "none"
+        if field in request.form:
+            received = "text"
         expected = f"a file in the field {field!r} of multipart/form-data"
         raise kind(f"expected {expected}; received {received}")
     if not files[0].filename and not files[0].read(1):
