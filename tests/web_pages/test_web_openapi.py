@@ -266,10 +266,7 @@ def test_any_request(fuzzed, name):
         try_all(operation, lambda case: setattr(case, "cookies", cookies), path_parameters=places)
     if name in FORMS:
         many = name == "recognizeMany"
-        files = {
-            "photo": [encoded()] * 2 if many else encoded(),
-            "video": video_job_stand_in.sent(),
-        }
+        files = {"photo": [encoded()] * 2 if many else encoded(), "video": video_job_stand_in.sent()}
 
         def put_file(case):
             if isinstance(case.body, dict):  # else it is one photo and nothing else
