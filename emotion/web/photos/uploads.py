@@ -105,7 +105,7 @@ def read_photo(client: str, model: StoredModel, content: bytes, pictures: bool) 
 
 def kept_name(file: FileStorage) -> str:
     """Return the name of a photo's file if its sender wants it kept, else ""."""
-    name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
+    name = (file.filename or "").rpartition("/")[2]
     return printable(name, " ").strip()[:100] if request.form.get(NAMES_FIELD) == "on" else ""
 
 

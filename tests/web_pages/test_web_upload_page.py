@@ -1,0 +1,105 @@
+"""The form for photos and videos: names, samples, and what its scripts add."""
+
+import csv
+import io
+
+import pytest
+from test_web_browser import drop, files_of
+from web_support import StandInDetector, encoded, make_app, text_of
+
+BOXES = ((10, 10, 60, 60),)
+SAMPLES = ("astronaut", "officer", "group", "blurred", "cat")
+
+
+def test_names_of_files_are_kept_where_the_sender_wants_it_and_told_to_nobody_else(client):
+    names = ["fake/=1+1 <b>.jpg", "twice.jpg", "folder/twice.jpg", "no photo.jpg"]
+    contents = [encoded(seed=1), encoded(seed=2), encoded(seed=3), b"no photo"]
+    for tick, first in (("on", "'=1+1 <b>.jpg"), ("", "photo-1")):
+        files = [(io.BytesIO(content), name) for content, name in zip(contents, names, strict=True)]
+        reply = client.post("/", data={"photo": files, "keep_names": tick})
+        path = reply.headers["Location"]
+        table = client.get(f"{path}/emotions.csv").data.decode("utf-8-sig").splitlines()
+        photos = dict.fromkeys(row["photo"] for row in csv.DictReader(table))
+        assert [*photos] == [first, "photo-2", "photo-3", "photo-4"]
+        page = client.get(path).text
+        assert [name in page for name in ("&lt;b&gt;.jpg", "no photo.jpg:")] == [bool(tick)] * 2
+        one = client.get(f"/api/v1{path}").json["photos"][0]["photo"]
+        assert one["name"] == ("=1+1 <b>.jpg" if tick else "")
+        stranger, page = client.application.test_client(), one["links"]["page"]
+        links = (one["links"]["self"], page, f"{page}/emotions.csv", f"{page}/emotions.json")
+        assert [("1+1" in client.get(link).text) for link in links[:3]] == [bool(tick)] * 3
+        assert not any("1+1" in stranger.get(link).text for link in links)
+
+
+@pytest.mark.parametrize("KEEP_HOURS", ["24", "0"])
+def test_samples_are_read_as_if_they_were_sent(tmp_path, KEEP_HOURS):  # noqa: N803
+    client = make_app(tmp_path, None, KEEP_HOURS=KEEP_HOURS, RATE_LIMIT="5 per day").test_client()
+    for name in SAMPLES:
+        reply = client.post(f"/samples/{name}.jpg", follow_redirects=True)
+        assert "2 faces found" in text_of(reply), name
+    paths = ("astronaut.jpg", "README.jpg", "../app.jpg", "pan.mp4")
+    statuses = [client.post(f"/samples/{path}").status_code for path in paths]
+    assert statuses == [429, 429, 404, 409 if KEEP_HOURS == "0" else 303]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, serve):
+    settings = {"PORT": 0, "MAX_UPLOAD_MB": 1}
+    return serve(make_app(tmp_path_factory.mktemp("web"), None, StandInDetector(BOXES), **settings))
+
+
+def test_one_photo_is_cancelled_stopped_and_sent_again(open_context, address, axe, fits):
+    page, held = open_context(320), []
+    page.goto(address)
+    page.route("**/api/v1/photos", lambda route: held.append(route))
+
+    def hold(count):
+        while len(held) < count:
+            page.wait_for_timeout(20)
+
+    page.set_input_files("#photo", files_of(a=encoded()))
+    hold(1)
+    page.click("[aria-label='Remove a.jpg']")
+    assert page.locator(".chosen li").count() == 0
+    page.set_input_files(
+        "#photo", files_of(b=encoded(seed=1), c=encoded(seed=2), d=encoded(seed=3))
+    )
+    hold(3)
+    page.click("text=Stop all")
+    page.wait_for_selector("text=Try all again")
+    assert page.locator(".chosen .failed").count() == 3
+    assert (fits(page), axe(page)) == (True, "")
+    page.unroute("**/api/v1/photos")
+    page.click("text=Try all again")
+    page.wait_for_url("**/sets/*")
+    assert page.inner_text("h1") == "3 photos, 3 faces"
+
+
+PASTE = """bytes => {
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([new Uint8Array(bytes)], "p.jpg", { type: "image/jpeg" }));
+  document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+}"""
+
+
+def test_files_are_taken_on_every_page_and_settings_stay(open_context, address, axe):
+    page = open_context(390)
+    page.goto(address)
+    links = page.locator("nav[aria-label=Pages] a")
+    assert len({link.bounding_box()["y"] for link in links.all()}) == 1
+    page.uncheck("[name=keep_names]")
+    page.goto(f"{address}/mine")
+    page.evaluate(PASTE, list(encoded()))
+    page.wait_for_url("**/results/*")
+    assert "p.jpg" not in page.inner_text("main")
+    drop(page, large_jpg=encoded() + bytes(2**20))
+    page.wait_for_selector("dialog .failed >> text=1 MB")
+    assert not page.is_checked("[name=keep_names]")
+    assert axe(page) == ""
+    drop(page, two_jpg=encoded(seed=2))
+    page.click("text=See the other one")
+    page.wait_for_url("**/results/*")
+    page.goto(address)
+    page.click("text=An astronaut")
+    page.wait_for_url("**/results/*")
+    assert not page.complaints
