@@ -3,6 +3,7 @@
 
 const AT_A_TIME = 2;
 const TRIES = 8;
+const NOT_READABLE = [413, 415, 422];
 const LARGE_BYTES = 2 ** 20;
 
 // Returns what takes more files, and what stops all.
@@ -89,7 +90,10 @@ function setUpUpload(form) {
     for (const each of [again, button]) each.ariaLabel = `${each.textContent} ${item.file.name}`.replace("again ", "again: ");
     again.addEventListener("click", () => retry([item]));
     button.addEventListener("click", () => remove(item));
-    row.append(name, progress, words, again, button);
+    const [what, does] = [element("div", { className: "what" }), element("div")];
+    what.append(name, progress, words);
+    does.append(again, button);
+    row.append(what, does);
     list.append(row);
     Object.assign(item, { row, progress, words, again });
     refresh();
@@ -104,10 +108,10 @@ function setUpUpload(form) {
 
   const isAtWork = () => items.some(({ state }) => state === "waiting" || state === "sending");
 
-  function fail(item, words) {
+  function fail(item, words, status = 0) {
     item.state = "failed";
     item.isRefused = Boolean(whyNot(item));
-    item.again.hidden = item.isRefused;
+    item.again.hidden = item.isRefused || NOT_READABLE.includes(status);
     item.progress.hidden = true;
     item.row.classList.add("failed");
     item.words.textContent = `⚠ ${words}`;
@@ -213,7 +217,7 @@ function setUpUpload(form) {
       status.textContent = "Opening the results…";
       window.location.assign(target);
     } else if (items.length) {
-      status.textContent = `${items.length - done.length} of ${items.length} could not be read: the reasons are beside them. `;
+      status.textContent = `${items.length - done.length} of ${items.length} not analysed: the reasons are beside them. `;
       if (!target) return;
       const words = done.length === 1 ? "See the other one" : `See the other ${done.length}`;
       const link = element("a", { href: target, className: "button primary", textContent: words });
@@ -240,7 +244,7 @@ function setUpUpload(form) {
     item.progress.hidden = true;
     item.reply = [201, 202].includes(reply.status) ? reply.content : null;
     if (item.isRemoved) return forget(item);
-    if (!item.reply) return fail(item, item.isStopped ? "Stopped." : reply.detail);
+    if (!item.reply) return fail(item, item.isStopped ? "Stopped." : reply.detail, reply.status);
     item.state = "done";
     item.words.textContent = item.isVideo ? "✓ sent" : facesIn(reply.content.results);
   }

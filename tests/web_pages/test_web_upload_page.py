@@ -100,6 +100,6 @@ def test_files_are_taken_on_every_page_and_settings_stay(open_context, address, 
     page.click("text=See the other one")
     page.wait_for_url("**/results/*")
     page.goto(address)
-    page.click("text=An astronaut")
+    page.click("button:has-text('Astronaut')")
     page.wait_for_url("**/results/*")
     assert not page.complaints

@@ -25,12 +25,12 @@ from emotion.web.visitors import new_visitor
 MODEL_FIELD, NAMES_FIELD = "model", "keep_names"
 PHOTO_FIELDS = ("photo", "image", "file")  # other services use the last two names
 SAMPLES = {  # files in static/samples that are read at one click -> what a button says
-    "astronaut.jpg": "An astronaut",
-    "officer.jpg": "An officer",
+    "astronaut.jpg": "Astronaut",
+    "officer.jpg": "Officer",
     "group.jpg": "Four faces",
     "blurred.jpg": "Out of focus",
-    "cat.jpg": "A cat",
-    "pan.mp4": "Video of 5 s",
+    "cat.jpg": "Cat",
+    "pan.mp4": "Video, 5 s",
 }
 
 
