@@ -12,16 +12,11 @@ ARG VIDEO=0
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 
-COPY requirements.txt requirements-serve.txt ./
-RUN pip install --no-cache-dir -r requirements-serve.txt \
-    && if [ "$HEIC" = 1 ]; then \
-        grep '^pillow-heif' requirements.txt > heic.txt \
-        && pip install --no-cache-dir -r heic.txt -r requirements-serve.txt; \
-    fi \
-    && if [ "$VIDEO" = 1 ]; then \
-        grep '^av[<>=]' requirements.txt > video.txt \
-        && pip install --no-cache-dir -r video.txt -r requirements-serve.txt; \
-    fi
+# only what has the very bytes that were tried (docs/security.md)
+COPY requirements.lock ./
+RUN if [ "$HEIC" != 1 ]; then sed -i '/^pillow-heif==/,/[^\\]$/d' requirements.lock; fi \
+    && if [ "$VIDEO" != 1 ]; then sed -i '/^av==/,/[^\\]$/d' requirements.lock; fi \
+    && pip install --no-cache-dir --require-hashes -r requirements.lock
 
 COPY app.py ./
 COPY emotion/ emotion/

@@ -1,8 +1,10 @@
 """The web app's front door: `python app.py`, or `flask --app app run`.
 
-`python app.py monitoring [--json]` shows how the app was used; the flags are the same.
+`python app.py monitoring [--json]` shows how the app was used. `python app.py feedback` shows which
+given faces wait, and `feedback approve all|CLASS|NAME...` or `refuse` decides. Flags are the same.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -10,9 +12,12 @@ from collections.abc import Mapping, Sequence
 
 from flask import Flask
 
-from emotion.errors import DatabaseError
+from emotion.errors import EmotionError
 from emotion.files import return_memory_early, stdout_was_closed
+from emotion.web.database import Database
 from emotion.web.factory import build_app
+from emotion.web.feedback.given import GivenFaces
+from emotion.web.feedback.views import decide_in_shell
 from emotion.web.logs import show_log
 from emotion.web.server import open_server, serve
 from emotion.web.services import load_services
@@ -47,9 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        is_report = list(arguments[:1]) == ["monitoring"]
-        return show_monitoring(arguments[1:]) if is_report else run_server(arguments)
-    except (SettingsError, DatabaseError, BrokenPipeError) as error:
+        commands = {"monitoring": show_monitoring, "feedback": decide_on_feedback}
+        command = commands.get(arguments[0]) if arguments else None
+        return command(arguments[1:]) if command else run_server(arguments)
+    except (EmotionError, BrokenPipeError) as error:
         if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
             print(f"app.py: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
@@ -66,6 +72,15 @@ def show_monitoring(arguments: Sequence[str]) -> int:
     facts = monitoring_facts(services.database, card, services.settings.feedback)
     as_json = "--json" in arguments
     print(json.dumps(facts, indent=1) if as_json else "\n".join(report_lines(facts)), flush=True)
+    return 0
+
+
+def decide_on_feedback(arguments: Sequence[str]) -> int:
+    """Approve or refuse faces that visitors gave, and print what waits; return the exit status."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    settings = settings_of(read_arguments(arguments[len(words) :], __doc__))
+    given = GivenFaces(settings.feedback, Database(settings.database))
+    print("\n".join(decide_in_shell(given, words)), flush=True)
     return 0
 
 

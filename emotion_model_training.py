@@ -11,6 +11,7 @@ import sys
 
 from emotion.errors import EmotionError
 from emotion.files import stdout_was_closed, user_path
+from emotion.text import printable
 from emotion.training import commands, conversion, prediction, retraining
 from emotion.training.settings import ALL, DATA, DISTILLING, SPLITS, add_flags, read_settings
 
@@ -159,7 +160,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not (isinstance(error, BrokenPipeError) and stdout_was_closed()):
             is_ours = isinstance(error, EmotionError)
             words = error if is_ours else f"expected to read and to write files; received: {error}"
-            print(f"emotion_model_training: {words}", file=sys.stderr)
+            # names of files and columns are other people's
+            lines = "\n".join(map(printable, str(words).splitlines()))
+            print(f"emotion_model_training: {lines}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         words = "Interrupted; what was finished is kept: run the same command again to go on"

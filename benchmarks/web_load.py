@@ -68,12 +68,14 @@ def phone_photo(megapixels: float) -> bytes:
 
 
 @contextmanager
-def serving(folder: Path, model: str):
-    """Give (process, port) of a server with folders of its own."""
+def serving(folder: Path, model: str, more: dict | None = None):
+    """Give (process, port) of a server with folders of its own, under more settings."""
     folder.mkdir(exist_ok=True)
     places = {name: str(folder / name.lower()) for name in ("UPLOADS", "INSTANCE", "FEEDBACK")}
-    settings = places | {"RATE_LIMIT": "1000000 per minute", "PORT": "0", "LOG": "json"}
+    rates = ("RATE_LIMIT", "LIVE_RATE_LIMIT", "WORK_RATE_LIMIT", "FEEDBACK_RATE_LIMIT")
+    settings = places | dict.fromkeys(rates, "1000000 per minute") | {"PORT": "0", "LOG": "json"}
     settings |= {"MODEL": model} if model else {}
+    settings |= more or {}
     with (folder / "log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, "app.py"],
@@ -90,10 +92,38 @@ def serving(folder: Path, model: str):
             process.wait()
 
 
-def memory_mb(process: subprocess.Popen, what: str = "VmRSS") -> float:
-    """Return the memory of a process in megabytes: VmRSS now, VmHWM the most so far (Linux)."""
-    text = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.search(rf"{what}:\s+(\d+)", text)[1]) / 1024
+def memory_mb(process: subprocess.Popen) -> float:
+    """Return the resident memory of a process and of all that it started, in megabytes (Linux)."""
+    parents, memory = {}, {}
+    for path in Path("/proc").glob("[0-9]*/status"):
+        try:
+            found = dict(line.split(":", 1) for line in path.read_text().splitlines())
+        except OSError:  # it has ended meanwhile
+            continue
+        parents[int(path.parent.name)] = int(found["PPid"])
+        memory[int(path.parent.name)] = int(found.get("VmRSS", "0 kB").split()[0]) / 1024
+    tree = {process.pid}
+    while more := {one for one, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return sum(memory.get(one, 0) for one in tree)
+
+
+@contextmanager
+def memory_over_time(process: subprocess.Popen):
+    """Give a list that grows by the memory of a server, four times a second."""
+    samples, stop = [memory_mb(process)], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.25):
+            samples.append(memory_mb(process))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()
 
 
 # the clients
@@ -171,21 +201,17 @@ def flood(folder: Path, photo: bytes, options: argparse.Namespace) -> bool:
         for client in clients:
             client.open_form()
         Client(port, photo, clients[0].cookie, clients[0].token).upload()
-        memory = [memory_mb(process)]
 
         def work(client: Client) -> None:
-            while (done := results_of(clients)) < options.uploads:
+            while results_of(clients) < options.uploads:
                 client.upload()
-                if len(memory) <= 10 * done / options.uploads:
-                    memory.append(memory_mb(process))
                 if client.answers[-1][0] == 503:
                     time.sleep(RETRY_AFTER_S)
 
         started_s = time.perf_counter()
-        with ThreadPoolExecutor(options.clients) as pool:
+        with memory_over_time(process) as memory, ThreadPoolExecutor(options.clients) as pool:
             list(pool.map(work, clients))
         elapsed_s = time.perf_counter() - started_s
-        most_mb = memory_mb(process, "VmHWM")
     answers = [answer for client in clients for answer in client.answers]
     statuses = Counter(status for status, _, _ in answers)
     print(f"\n{len(answers)} requests by {options.clients} clients at once, {elapsed_s:.0f} s")
@@ -196,8 +222,9 @@ def flood(folder: Path, photo: bytes, options: argparse.Namespace) -> bool:
         seconds = [each for got, each, _ in answers if got == status]
         cells = [f"{percentile(seconds, share):.2f}" for share in (0.5, 0.95, 0.99, 1)]
         print(f"| {status} | {' | '.join(cells)} |")
-    print(f"\nmemory in MB, over time: {', '.join(f'{each:.0f}' for each in memory)}")
-    print(f"most at any time: {most_mb:.0f} MB")
+    tenths = memory[:: max(1, len(memory) // 10)]
+    print(f"\nmemory in MB, over time: {', '.join(f'{each:.0f}' for each in tenths)}")
+    print(f"most at any time: {max(memory):.0f} MB")
     return set(statuses) <= {200, 303, 503} and statuses[303] > 0
 
 

@@ -4,7 +4,6 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -35,17 +34,7 @@ BAR_LENGTHS = (5.0, 2.0)  # of a bar of 100% in text sizes: the first one that f
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Size = tuple[int, int]  # width, height in pixels
 Color = tuple[int, int, int]
-
-
-class Label(NamedTuple):
-    """What is written of a face, and where: the corners of its plate and its letters in pixels."""
-
-    text: str
-    left: float
-    top: float
-    right: float
-    bottom: float
-    size: int
+Label = tuple[str, float, float, float, float, int]  # text, its plate's rectangle, letters' size
 
 
 def annotate(
@@ -230,19 +219,21 @@ def _place_label(
     sizes = tuple(dict.fromkeys((largest, max(SMALLEST_TEXT_PX, largest * 2 // 3))))
     rim, (left, top, right, bottom) = _thickness(size_wh), box
     options = []
-    for text, size in itertools.product(texts, sizes):
+    # on the face itself only if it is alone, or else if not even the number has room beside it
+    for is_inside, text, size in itertools.product((not obstacles, True), texts, sizes):
         width, height = _label_size(text, size)
         # one pushed into the photo from above would cover the brow and eyes
         starts, heights = (left - rim, right + rim - width), (top - rim - height, bottom + rim)
         corners = [(x, y, "x") for y in heights for x in starts]
-        inside, beside = (left, bottom - height), (left - rim - width, top)
-        corners += [(*at, "xy") for at in (inside, (left, top), (right + rim, top), beside)]
+        beside = (right + rim, top), (left - rim - width, top)
+        inside = ((left, bottom - height), (left, top)) if is_inside else ()
+        corners += [(*at, "xy") for at in inside] + [(*at, "y") for at in beside]
         covered, _, place = _best_place(corners, (width + 1, height + 1), size_wh, obstacles)
         if not covered:
-            return Label(text, *place, size)
+            return text, *place, size
         options.append((covered, text, size, place))
     _, text, size, place = min(options[-len(sizes) :], key=lambda option: option[0])
-    return Label(text, *place, size)
+    return text, *place, size
 
 
 @functools.lru_cache(maxsize=1024)

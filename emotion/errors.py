@@ -160,6 +160,11 @@ class RateError(RequestError):  # one address sends or asks for more than it may
     status, title = 429, "Too many at once"
 
 
+class WaitingFacesError(RateError):  # given for training, which nobody has looked at yet
+    title = "Too many faces wait"
+    advice = "Send your answer without the face, or take another one back in My results."
+
+
 class BusyError(RequestError):  # as many photos are being read as the server can
     status, title = 503, "Busy"
     advice = "Please try again."
@@ -178,6 +183,12 @@ class QueueFullError(RequestError):
     public = "The queue of videos is full."
     again = "video"
     retry_after_s = 60
+
+
+class OwnVideosWaitError(QueueFullError):  # as many of one sender as may
+    status, title = 429, "Too many at once"
+    advice = "Please wait until one of them is analysed."
+    public = None
 
 
 class StorageError(EmotionError):

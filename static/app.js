@@ -55,17 +55,6 @@
   });
 }
 
-for (const card of document.querySelectorAll("[data-region]")) {
-  const region = document.getElementById(card.dataset.region);
-  const mark = (on) => () => region.classList.toggle("marked", on);
-  for (const event of ["mouseenter", "focusin"]) card.addEventListener(event, mark(true));
-  for (const event of ["mouseleave", "focusout"]) card.addEventListener(event, mark(false));
-  const boxed = region.closest("a");
-  const markCard = (on) => () => card.classList.toggle("marked", on);
-  for (const event of ["mouseenter", "focus"]) boxed.addEventListener(event, markCard(true));
-  for (const event of ["mouseleave", "blur"]) boxed.addEventListener(event, markCard(false));
-}
-
 for (const time of document.querySelectorAll("time[datetime]")) {
   const options = { dateStyle: "medium", timeStyle: "short" };
   time.textContent = new Date(time.dateTime).toLocaleString("en", options);

@@ -35,6 +35,7 @@ function followWork(page) {
     shown.lead.textContent = waits ? queueWords(video.before) : workWords(progress, share);
     if (share === null) bar.removeAttribute("value");
     else bar.value = share;
+    shown.numbers.hidden = !progress;
     const percent = share === null ? "–" : `${Math.floor(share * 100)}%`;
     shown.share.textContent = percent;
     shown.left.textContent = progress?.left_s == null ? "–" : timeLeft(progress.left_s);
@@ -52,7 +53,7 @@ function followWork(page) {
 }
 
 function workWords(progress, share) {
-  if (!progress) return "The analysis begins.";
+  if (!progress) return "Preparing…";
   return share === 1 ? "All frames are read; the files are being finished."
     : "Every face gets a number that it keeps.";
 }

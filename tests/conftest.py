@@ -1,5 +1,7 @@
 """Fixtures that several test files use: a stand-in model, a tiny real one, photographs."""
 
+import gc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +50,12 @@ def hopper() -> np.ndarray:
 
     with get_sample_data("grace_hopper.jpg") as file:
         return np.asarray(Image.open(file).convert("RGB"))
+
+
+@pytest.fixture
+def cut_forms():
+    """Let Werkzeug and waitress leave files of what they give up to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed file", ResourceWarning)
+        yield
+        gc.collect()

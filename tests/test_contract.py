@@ -48,7 +48,8 @@ def form_of(value):
 
 def routes(folder):
     return sorted(
-        f"{re.sub('(?<=/static/)[0-9a-f]+', 'VERSION', rule.rule)} {' '.join(sorted(rule.methods - {'HEAD', 'OPTIONS'}))} {rule.endpoint}"
+        f"{re.sub('(?<=/static/)[0-9a-f]+', 'VERSION', rule.rule)} "
+        f"{' '.join(sorted(rule.methods - {'HEAD', 'OPTIONS'}))} {rule.endpoint}"
         for rule in make_app(folder).url_map.iter_rules()
     )
 
@@ -87,6 +88,7 @@ def replies(folder):
             call("GET", path, f"photo: {name}")
     face = links["faces"][0]
     call("PUT", face["feedback"], "face: feedback", json={"emotion": "sad", "keep": True})
+    call("GET", "/api/v1/mine/feedback")
     for name, path in face.items():
         call("GET", path, f"face: {name}")
     call("DELETE", face["feedback"], "face: feedback")
@@ -152,6 +154,7 @@ def statuses(folder):
         f"/sets/{unknown}",
         f"/videos/{unknown}",
         "/monitoring",
+        "/operator/feedback",
         "/nothing",
     ):
         found[f"GET {path}"] = client.get(path).status_code

@@ -16,6 +16,8 @@ MODEL = {"name": "stand_in", "sha256": "ab" * 32, "runtime": "Stand-in", "notes"
 MODEL |= {"key": "stand_in", "title": "as nobody does"}
 FACTS = {"problem": "", "width": 160, "height": 120, "fps": 10.0, "has_sound": False}
 FACTS |= {"frames": 20, "duration_s": 2.0, "model": MODEL}
+STRETCHES = ((0.0, 1.0, "happy", 0.8), (1.0, 0.5, "unsure", 0.4), (1.5, 0.5, "sad", 0.7))
+LANES = [{"track": 1, "stretches": STRETCHES}]
 TRACK = {"first_s": 0.0, "last_s": 2.0, "frames": 20, "seconds": 2.0}
 TRACK |= {"mean_probabilities": {"happy": 0.8, "sad": 0.2}}
 HAPPY = TRACK | {"track": 1, "emotion": "happy", "verdict": "happy", "unsure_s": 0.5}
@@ -61,9 +63,9 @@ def main() -> int:
 
 def write_files(room: Path) -> None:
     picture = bytes(range(256)) * 40
-    contents = dict.fromkeys(("annotated.mp4", "timeline.png", "poster.jpg"), picture)
+    contents = dict.fromkeys(("annotated.mp4", "timeline.png", "poster.jpg", "face-1.jpg"), picture)
     contents |= {f"emotions.{kind}": b"frame\n0\n" for kind in ("csv", "jsonl", "parquet")}
-    contents["facts.json"] = json.dumps(FACTS).encode()
+    contents["facts.json"] = json.dumps(FACTS | {"lanes": LANES}).encode()
     contents["summary.json"] = json.dumps(SUMMARY).encode()
     for name, content in contents.items():
         (room / name).write_bytes(content)

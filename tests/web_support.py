@@ -17,6 +17,7 @@ from emotion.labels import EMOTIONS
 from emotion.model.runtime import EmotionModel, run_model
 from emotion.recognizer import Recognizer
 from emotion.web.factory import build_app
+from emotion.web.feedback.given import WAITING
 from emotion.web.photos.reading import TASKS
 from emotion.web.services import Services
 from emotion.web.settings import read_settings
@@ -99,7 +100,8 @@ def folders(folder):
 
 def make_app_without_model(folder, reason="expected a model as a.json; it is missing", **settings):
     chosen = read_settings({**folders(folder), **settings})
-    return build_app(Services(chosen, None, reason), NO_TOKENS)
+    workers = InProcess(StandInDetector())
+    return build_app(Services(chosen, None, reason, workers=workers), NO_TOKENS)
 
 
 @contextmanager
@@ -143,6 +145,37 @@ def upload(client, content=None):
     reply = client.post("/", data=photo_form(content))
     assert reply.status_code == 303, reply.text
     return reply.headers["Location"]
+
+
+class Visit:
+    """A visitor with a photo of two faces: the first happy, the second perhaps angry."""
+
+    def __init__(self, folder, **options):
+        self.app = make_app(folder, **options)
+        self.client = self.app.test_client()
+        self.services = self.app.extensions["emotion"]
+        self.database = self.services.database
+        self.folder = self.services.settings.feedback
+        self.photo_id = upload(self.client).rsplit("/", 1)[-1]
+
+    def say(self, number=1, path="", photo_id=None, **fields):
+        rule = f"/results/{photo_id or self.photo_id}/faces/{number}/feedback{path}"
+        return self.client.post(rule, data=fields)
+
+    def opinion(self, number=1):
+        return self.database.opinion_on(self.photo_id, number)
+
+    def counted(self):
+        rows = self.database.counts().opinions
+        return sorted((row.given, row.chosen, row.opinions) for row in rows)
+
+    def keep(self, *faces):
+        crop = self.services.storage.read_picture(self.photo_id, "input-1.png")
+        return [self.services.given.keep(*face, crop) for face in faces]
+
+    def files(self, place=WAITING):
+        folder = self.folder / place
+        return sorted(path.relative_to(folder).as_posix() for path in folder.glob("[!.]*/*"))
 
 
 def text_of(reply):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import TiffImagePlugin, features
 
 from emotion import errors
+from emotion.images.avif import coded_sizes
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,19 @@ def check_jpeg(content: bytes) -> None:
             return
         segments += 1 if scans else 1 + found.start() - at
         scans += code == 0xDA
-        if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
-            raise errors.ImageError(
-                f"expected a JPEG of at most {JPEG_MAX_SEGMENTS} segments and "
-                f"{JPEG_MAX_SCANS} scans; received one of more"
-            )
         at = found.end()
+        if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
+            break
         if code not in _JPEG_BARE_MARKERS:
             # the length counts its own two bytes
             at += max(2, int.from_bytes(content[at : at + 2], "big"))
+    if not scans:
+        segments += len(content) - at
+    if segments > JPEG_MAX_SEGMENTS or scans > JPEG_MAX_SCANS:
+        raise errors.ImageError(
+            f"expected a JPEG of at most {JPEG_MAX_SEGMENTS} segments and "
+            f"{JPEG_MAX_SCANS} scans; received one of more"
+        )
 
 
 def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
@@ -107,9 +112,10 @@ def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
 
     Such a file is a row of boxes (ISO/IEC 14496-12). Phones store a photo as a grid of tiles, and
     libheif silently leaves out tiles that are missing. The picture may also declare a small crop of
-    what is coded; the `ispe` boxes say how large that is.
+    what is coded; the `ispe` boxes say how large that is. Where these lie, libheif itself refuses
+    the HEIC picture before it makes room; for AVIF, `coded_sizes` looks.
     """
-    start = 0
+    start, heads = 0, b""
     while start < len(content):
         size, name = struct.unpack_from(">I4s", content, start)
         if size == 1:
@@ -118,10 +124,14 @@ def check_boxes(kind: str, content: bytes, limits: ImageLimits) -> None:
         end = start + max(size, 8) if size else len(content)
         if end > len(content):
             raise errors.DamagedImageError(f"expected a whole {kind}; received one that is cut off")
+        if name in (b"meta", b"moov"):
+            heads += content[start:end]
         if name == b"meta":
             for found in re.finditer(rb"ispe.{4}(.{8})", content[start:end], re.DOTALL):
                 check_pixels(struct.unpack(">II", found[1]), limits)
         start = end
+    for size_wh in coded_sizes(content, heads) if kind == "AVIF" else ():
+        check_pixels(size_wh, limits)
 
 
 def canvas_size(kind: str, content: bytes) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from emotion.errors import SourceError
+from emotion.text import length
 from emotion.video import decoding
 from emotion.video.decoding import Decoder, letterboxed
 
@@ -26,6 +27,8 @@ VIDEO_SUFFIXES = (  # a file of any other name is looked into
 # FFmpeg's names of what phones, cameras and browsers make
 WEB_FORMATS = tuple("mov matroska avi mpeg mpegts ogg".split())
 WEB_CODECS = tuple("h264 hevc vp8 vp9 libdav1d av1 mpeg4 mpeg2video mjpeg h263 theora".split())
+# the longest allowed video may be of such pictures; of larger ones, or more a second, less
+USUAL_PIXELS, USUAL_FPS = 1920 * 1080, 30
 FRAME_TIMEOUT_S = 10.0  # a source that gives nothing for this long has stopped
 CLOSE_TIMEOUT_S = 2.0
 LARGEST_LAG_S = 5.0  # where a stream's own times and the clock differ by more, it has jumped
@@ -60,6 +63,10 @@ class VideoLimits:
     most_pixels: int = 4096 * 2304  # of a frame
     most_frames: int = 36_000  # of the file, whether it states them or not
     longest_s: float = 600.0
+
+    @property
+    def most_pixels_in_all(self) -> int:
+        return round(self.longest_s * USUAL_FPS * USUAL_PIXELS)
 
 
 @dataclass
@@ -126,6 +133,15 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
                 f"frames; {name} is longer: cut it into parts"
             )
 
+    def check_work(pixels: int) -> None:
+        if limits and pixels > limits.most_pixels_in_all:
+            (width, height), fps = info.size_wh, info.fps
+            most = length(limits.most_pixels_in_all / (width * height * fps))
+            raise SourceError(
+                f"expected at most {most} of {width}x{height} pixels at {fps:.3g} frames a "
+                f"second; {name} is longer: make its picture smaller or cut it into parts"
+            )
+
     if limits:
         if codec.codec.name not in WEB_CODECS:
             raise SourceError(
@@ -157,9 +173,10 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
     )
     video = Video(name, False, info, path)
     check(*info.size_wh, 0, 0.0)
+    check_work(math.prod(info.size_wh) * (frame_count or round((duration_s or 0) * info.fps)))
 
     def recorded_frames() -> Iterator[Frame]:
-        index, timestamp_s = 0, 0.0
+        index, timestamp_s, pixels = 0, 0.0, 0
         for picture in itertools.chain([first], pictures):
             if index:
                 # without a time, or where time would run backwards: a frame's length after the last
@@ -167,6 +184,8 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
                 own_s = -1.0 if own_s is None else own_s - info.start_s
                 timestamp_s = own_s if own_s > timestamp_s else timestamp_s + 1 / info.fps
             check(*info.size_wh, index + 1, timestamp_s)
+            pixels += picture.width * picture.height
+            check_work(pixels)
             decoder.position = (index, timestamp_s)
             image = decoder.rgb(picture)
             if image is not None:

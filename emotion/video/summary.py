@@ -26,6 +26,7 @@ MOST_LINES, MOST_ENTRIES, BAR_LETTERS = 12, 3, 10  # in a terminal: faces, emoti
 MOST_BINS = 1400  # of the timeline, which is 1,600 pixels wide
 FIRST_BIN_S = 0.02  # width of a bin; it doubles whenever the video outgrows its bins
 MOST_SHOWN = 20  # faces on the timeline: those seen for longest
+MOST_PARTS = 240  # of a face's time, each of one answer
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,28 @@ class TrackSummary:
         """(emotion or "unsure", share) of those that were seen, largest first."""
         seen = [entry for entry in self.shares.items() if entry[1]]
         return sorted(seen, key=lambda entry: -entry[1])
+
+    def stretches(self) -> list[tuple[float, float, str, float]]:
+        """Return the times of much the same answer, where the track has a timeline.
+
+        Start and length in seconds, the emotion or "unsure", and the probability of that emotion or
+        else of the likeliest one. There are at most `MOST_PARTS`.
+        """
+        names, count = (*self.mean_probabilities, UNSURE), len(self.answers)
+        step, stretches, before = math.ceil(count / MOST_PARTS), [], None
+        for first in range(0, count, step):
+            end = min(first + step, count)
+            answers, start_s, end_s = self.answers[first:end], *self.edges_s[[first, end]].tolist()
+            answer = int(np.bincount(answers + 1).argmax()) - 1  # the most frequent
+            means = self.chances[first:end][answers == answer].mean(axis=0)
+            value = float(means.max() if answer == len(means) else means[answer])
+            if answer >= 0:
+                if before != (answer, round(20 * value)):
+                    stretches.append((start_s, 0.0, names[answer], value))
+                start_s, _, name, value_before = stretches[-1]
+                stretches[-1] = (start_s, end_s - start_s, name, value_before)
+            before = answer, round(20 * value)
+        return [(round(a, 3), round(b, 3), name, round(p, 2)) for a, b, name, p in stretches]
 
     def to_dict(self) -> dict:
         """Return plain types for JSON, times to the millisecond."""

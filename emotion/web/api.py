@@ -60,7 +60,8 @@ def health() -> ResponseReturnValue:
     """Answer that the app can do its work, and with which model, or why not."""
     services = current_services()
     folder, offered = services.settings.model.parent, services.models.find()
-    services.workers.wait_until_ready(READY_S)
+    if services.model:
+        services.workers.wait_until_ready(READY_S)
     try:
         model = services.require_model()
     except ModelError as error:

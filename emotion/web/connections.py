@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import sqlalchemy as sql
 from sqlalchemy import Connection, Dialect, Engine, event
@@ -32,6 +32,9 @@ POSTGRESQL = {
     "connect_args": {"connect_timeout": 5, "tcp_user_timeout": 10_000}
     | {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3},
 }
+Id = Annotated[str, mapped_column(sql.String(22))]
+VisitorKey = Annotated[str, mapped_column(sql.String(64), index=True)]
+Expiry = Annotated[float, mapped_column(index=True)]
 ADVISORY_LOCK = 4_207_849_484_853_202_611  # any number that no other program uses
 
 
@@ -47,6 +50,10 @@ class Schema(Row):
     __tablename__ = "emotion_schema"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int]
+
+
+def rows_of(connection: Connection, kind: type[Row], query: sql.Executable) -> tuple:
+    return tuple(kind(**row) for row in connection.execute(query).mappings())
 
 
 VERSION = sql.select(Schema.version).where(Schema.id == 1)

@@ -1,8 +1,5 @@
-"""The database: whose photos and videos are whose until they expire, the queue of the videos, and
-statistics that name nobody.
-
-A video waits, is analysed by one process that keeps reporting, and ends as done or failed. A
-process that stops reporting loses its video to the next one that asks.
+"""The database: whose photos and videos are whose until they expire, their queue, and statistics
+that name nobody.
 """
 
 import json
@@ -12,25 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Annotated
 
 import sqlalchemy as sql
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
-from emotion.errors import QueueFullError
-from emotion.web.connections import Connections, Row
+from emotion.web.connections import Expiry, Id, Row, VisitorKey, rows_of
+from emotion.web.videos.queue import VideoQueue, VideoRow
 
-WAITING, RUNNING, DONE, FAILED = STATES = ("waiting", "running", "done", "failed")  # of videos
-SILENT_S = 30.0  # a process that has not reported for this long is taken for dead
 BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 # the most that KEEP_HOURS may be: an opinion without its photo goes after that time
 LONGEST_KEPT_S = 8784 * 3600
 KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is looked for
 
-Id = Annotated[str, mapped_column(sql.String(22))]
-VisitorKey = Annotated[str, mapped_column(sql.String(64), index=True)]
-Expiry = Annotated[float, mapped_column(index=True)]
 DayKey = Annotated[str, mapped_column(sql.String(10), primary_key=True)]
 ModelKey = Annotated[str, mapped_column(sql.String(64), primary_key=True)]
 TextKey = Annotated[str, mapped_column(primary_key=True)]
@@ -50,25 +42,6 @@ class PhotoRow(Row):
     faces: Mapped[int]
     emotions: Mapped[str] = mapped_column(default="")  # what each face was called, as `Answers`
     problem: Mapped[str] = mapped_column(default="")  # why it could not be read
-
-
-class VideoRow(Row):
-    """A video of a visitor, while it is kept."""
-
-    __tablename__ = "videos"
-    id: Mapped[Id] = mapped_column(primary_key=True)
-    visitor: Mapped[VisitorKey]
-    created_s: Mapped[float]
-    expires_s: Mapped[Expiry]
-    state: Mapped[str] = mapped_column(sql.String(8), index=True, default=WAITING)
-    model_key: Mapped[str] = mapped_column(default="")  # "" is the default model
-    attempt: Mapped[Id] = mapped_column(default="")  # key of the last attempt
-    attempts: Mapped[int] = mapped_column(default=0)
-    beat_s: Mapped[float] = mapped_column(default=0.0)  # when the attempt last reported
-    progress: Mapped[str] = mapped_column(default="")  # JSON
-    problem: Mapped[str] = mapped_column(default="")  # why it failed, or which part was unreadable
-    faces: Mapped[int] = mapped_column(default=0)  # people, not frames of them
-    emotions: Mapped[str] = mapped_column(default="")  # of the first people, as `Answers`
 
 
 @dataclass(frozen=True)
@@ -167,7 +140,6 @@ class Counts:
     videos: tuple[VideoCount, ...] = ()
 
 
-QUEUE = sql.select(sql.func.count()).where(VideoRow.state == WAITING)  # how many wait
 OPINION_KEY = (Opinion.day, Opinion.model_sha256, Opinion.given, Opinion.chosen)
 
 
@@ -176,7 +148,7 @@ def day_of(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, UTC).date().isoformat()
 
 
-class Database(Connections):
+class Database(VideoQueue):
     """One database; safe to share between threads, processes and machines."""
 
     def remember(self, *rows: PhotoRow) -> None:
@@ -203,7 +175,7 @@ class Database(Connections):
             return ()
         query = sql.select(column.class_).where(column == key, column.class_.expires_s > now_s)
         with self.transaction() as connection:
-            return _rows(connection, column.class_, query.order_by(*order))
+            return rows_of(connection, column.class_, query.order_by(*order))
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
@@ -251,12 +223,12 @@ class Database(Connections):
         """Return what was said about a face of a photo that is there."""
         query = sql.select(Opinion).filter_by(photo_id=photo_id, number=number)
         with self.transaction() as connection:
-            return next(iter(_rows(connection, Opinion, query)), None)
+            return next(iter(rows_of(connection, Opinion, query)), None)
 
     def opinions_on(self, photo_id: str) -> tuple[Opinion, ...]:
         """Return what was said about the faces of a photo that is there."""
         with self.transaction() as connection:
-            return _rows(connection, Opinion, sql.select(Opinion).filter_by(photo_id=photo_id))
+            return rows_of(connection, Opinion, sql.select(Opinion).filter_by(photo_id=photo_id))
 
     def withdraw(self, photo_id: str, number: int) -> Opinion | None:
         """Remove what was said about a face, from the statistics too; return what it was."""
@@ -268,7 +240,7 @@ class Database(Connections):
         opinions: Counter[tuple] = Counter()
         with self.transaction() as connection:
             photos, faces, videos = (
-                _rows(connection, kind, sql.select(kind).order_by(kind.day))
+                rows_of(connection, kind, sql.select(kind).order_by(kind.day))
                 for kind in (PhotoCount, FaceCount, VideoCount)
             )
             said = sql.select(*OPINION_KEY, sql.func.count()).group_by(*OPINION_KEY)
@@ -278,13 +250,6 @@ class Database(Connections):
         by_day = tuple(OpinionCount(*key, times) for key, times in sorted(opinions.items()))
         return Counts(photos, faces, by_day, videos)
 
-    def add_video(self, row: VideoRow, most_waiting: int) -> None:
-        """Put a video at the end of the queue, or raise a `QueueFullError`."""
-        with self.transaction(writes=True, alone=True) as connection:
-            if (waiting := connection.scalar(QUEUE)) >= most_waiting:
-                raise QueueFullError(f"expected fewer than {most_waiting} to wait; {waiting} do")
-            connection.execute(sql.insert(VideoRow), asdict(row))
-
     def video(self, video_id: str, now_s: float) -> VideoRow | None:
         """Return a video that is still kept."""
         return next(iter(self.kept(VideoRow.id, video_id, now_s)), None)
@@ -293,57 +258,6 @@ class Database(Connections):
         """Return the videos of a browser that are still kept, newest first; "" has none."""
         order = (VideoRow.created_s.desc(), VideoRow.id.desc())
         return self.kept(VideoRow.visitor, visitor, now_s, *order)
-
-    def videos_waiting(self, before: VideoRow | None = None) -> int:
-        """Return how many videos wait, or how many of these came before another one."""
-        query = QUEUE
-        if before:
-            key = sql.tuple_(VideoRow.created_s, VideoRow.id)
-            query = query.where(key < (before.created_s, before.id))
-        with self.transaction() as connection:
-            return connection.scalar(query)
-
-    def claim(self, attempt: str, now_s: float) -> VideoRow | None:
-        """Take the first video that waits, or whose process is dead, under a new attempt's key."""
-        is_silent = ~VideoRow.beat_s.between(now_s - SILENT_S, now_s + SILENT_S)
-        is_free = (VideoRow.state == WAITING) | ((VideoRow.state == RUNNING) & is_silent)
-        free = sql.select(VideoRow.id).where(is_free, VideoRow.expires_s > now_s)
-        first = free.order_by(VideoRow.created_s, VideoRow.id).limit(1).scalar_subquery()
-        changes = {"state": RUNNING, "attempt": attempt, "attempts": VideoRow.attempts + 1}
-        taken = sql.update(VideoRow).where(VideoRow.id == first)
-        taken = taken.values(**changes, beat_s=now_s, progress="").returning(VideoRow)
-        with self.transaction(writes=True, alone=True) as connection:
-            return next(iter(_rows(connection, VideoRow, taken)), None)
-
-    def beat(self, row: VideoRow, now_s: float, progress: str) -> bool:
-        """Report that the work goes on; False if the video is gone or another process has it."""
-        return self._change(row, beat_s=now_s, progress=progress)
-
-    def hand_back(self, row: VideoRow) -> bool:
-        """Let a video wait again as if nobody had begun with it; False as for `beat`."""
-        return self._change(row, state=WAITING, attempts=VideoRow.attempts - 1, progress="")
-
-    def finish(self, row: VideoRow) -> bool:
-        """Note how the work ended, with an empty progress; False as for `beat`."""
-        names = ("state", "problem", "faces", "emotions", "expires_s")
-        return self._change(row, **{name: getattr(row, name) for name in names}, progress="")
-
-    def _change(self, row: VideoRow, **values: Any) -> bool:
-        """Change a video that this attempt, and no later one, works on."""
-        is_own = (VideoRow.id == row.id, VideoRow.attempt == row.attempt, VideoRow.state == RUNNING)
-        with self.transaction(writes=True) as connection:
-            changed = connection.execute(sql.update(VideoRow).where(*is_own).values(**values))
-            return changed.rowcount > 0
-
-    def forget_video(self, video_id: str) -> None:
-        """Remove what is known of a video."""
-        with self.transaction(writes=True) as connection:
-            connection.execute(sql.delete(VideoRow).where(VideoRow.id == video_id))
-
-    def known_videos(self) -> dict[str, float]:
-        """Return the id of each video -> when it expires."""
-        with self.transaction() as connection:
-            return dict(connection.execute(sql.select(VideoRow.id, VideoRow.expires_s)).all())
 
     def _upsert(self, connection: Connection, rows: Sequence[Row], adds: bool = True) -> None:
         """Write rows of one kind; of one whose key exists, add the numbers, or else replace it."""
@@ -362,11 +276,7 @@ class Database(Connections):
         connection.execute(statement, sorted(map(asdict, rows), key=itemgetter(*keys)))
 
 
-def _rows(connection: Connection, kind: type[Row], query: sql.Executable) -> tuple:
-    return tuple(kind(**row) for row in connection.execute(query).mappings())
-
-
 def _take(connection: Connection, photo_id: str, number: int) -> Opinion | None:
     """Remove an opinion and return it."""
     taken = sql.delete(Opinion).filter_by(photo_id=photo_id, number=number).returning(Opinion)
-    return next(iter(_rows(connection, Opinion, taken)), None)
+    return next(iter(rows_of(connection, Opinion, taken)), None)

@@ -8,7 +8,7 @@ from flask import current_app, g, json, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge, Unauthorized
 
 from emotion import errors
 from emotion.errors import EmotionError
@@ -20,6 +20,7 @@ LIMITER = "emotion_rates"
 # title and advice by status; other statuses have the standard's words
 HTTP_WORDS = {
     403: ("Not from this site", "Open the start page here and send the photo from there."),
+    401: ("Only for the operator", "The password is the setting OPERATOR_TOKEN; any name will do."),
     404: ("Page not found", "The address may be mistyped."),
     405: ("This address does not work that way", "The start page takes photos."),
     500: (EmotionError.title, EmotionError.advice),
@@ -92,6 +93,8 @@ def answer(error: Exception) -> ResponseReturnValue:
         headers["Retry-After"] = str(problem["retry_after_s"])
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'Basic realm="operator", charset="UTF-8"'
     kinds = request.accept_mimetypes
     # a browser that opens a page names HTML; who names nothing gets a page as well
     is_program = not kinds.accept_html and kinds.accept_json

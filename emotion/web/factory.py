@@ -16,6 +16,7 @@ from emotion.files import make_private
 # importing a noun registers its views with `pages` and `api`
 from emotion.web.api import api
 from emotion.web.errors import VIDEO_ENDPOINTS, answer
+from emotion.web.feedback.views import operator
 from emotion.web.limits import limit_rates
 from emotion.web.logs import LOGGER, log_requests
 from emotion.web.models.views import model_page
@@ -88,12 +89,13 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
         measure(app, services)
     use_sessions(app, settings)
     app.before_request(refuse_other_sites)
+    app.before_request(refuse_nameless_fields)
     app.after_request(add_headers)
     app.after_request(compress)
     # programs keep no cookie and see no form; other sites' pages are kept out without a token
     CSRFProtect(app).exempt(api)
     app.register_error_handler(Exception, answer)
-    for blueprint in (pages, videos, live, model_page, monitoring, api):
+    for blueprint in (pages, videos, live, model_page, monitoring, operator, api):
         app.register_blueprint(blueprint)
     limit_rates(app, settings)
     if proxies := settings.trusted_proxies:
@@ -114,6 +116,12 @@ def refuse_other_sites() -> None:
     is_ours = origin is None or urlsplit(origin).netloc == request.host
     if not (is_ours if site is None else site in ("same-origin", "none")):
         abort(403, "Expected a request from this site; received one from another.")
+
+
+def refuse_nameless_fields() -> None:
+    """Refuse a form with a field that has no name, before others trip over its None."""
+    if request.method == "POST" and None in request.form:
+        abort(400, "Expected fields that have names; received one without.")
 
 
 def is_welcome() -> bool:

@@ -17,6 +17,8 @@ from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
+OPERATOR = ("operator.waiting", "operator.decide", "monitoring.page", "api.use")
+GUESSES = "10 per minute"  # of the operator's token, from one address
 KEPT_FACES = "emotion_kept_faces"
 LIMITS = {  # setting -> the endpoints that are counted together against its rate
     "rate_limit": ("pages.upload", "api.recognize", "api.recognize_many", "api.add_photo"),
@@ -103,6 +105,10 @@ def limit_rates(app: Flask, settings: Settings) -> None:
         limit = limiter.shared_limit(getattr(settings, name), scope=name, cost=cost)
         for endpoint in endpoints:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
+    is_wrong = {"deduct_when": lambda reply: reply.status_code == 401}
+    guesses = limiter.shared_limit(GUESSES, scope="operator", **is_wrong)
+    for endpoint in OPERATOR:
+        app.view_functions[endpoint] = guesses(app.view_functions[endpoint])
 
 
 def client_key() -> str:

@@ -9,6 +9,7 @@ from flask import current_app
 from emotion.errors import DatabaseError, EmotionError, ModelError, StorageError
 from emotion.model.runtime import StoredModel
 from emotion.web.database import Database
+from emotion.web.feedback.given import GivenFaces
 from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models, read_served
@@ -37,6 +38,7 @@ class Services:
         self.gate = Gate(settings.max_in_hand)
         self.models = Models(model, settings.model, self.workers.load)
         self.videos = Videos(settings, self.database, self.models, clock)
+        self.given = GivenFaces(settings.feedback, self.database, clock)
         # what is kept for a short time goes soon after it
         self.sweep_every_s = min(300.0, max(1.0, (settings.keep_s or 3000) / 10))
         self._next_sweep_s, self._lock = 0.0, threading.Lock()

@@ -76,6 +76,7 @@ class Settings:
 
     video_workers: int = _row(1, "videos analysed at the same time; 0 takes no videos", 0, 64)
     max_videos_waiting: int = _row(10, "videos in the queue; others are refused", 1, 1000)
+    max_videos_waiting_each: int = _row(2, "of these, of one visitor or address", 1, 1000)
     max_video_mb: float = _row(500, "largest video file in megabytes", 0.001, 65536)
     max_video_minutes: float = _row(10, "longest video in minutes", 0.001, 1440)
     video_memory_mb: int = _row(4096, "megabytes of memory to analyse a video", 512, 1048576)
@@ -96,6 +97,9 @@ class Settings:
     cors_origins: str | None = _row(None, "sites whose pages may use the API, by commas; * is all")
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
 
+    operator_token: str | None = _row(
+        None, "password of the operator's pages, 16 characters or more; without it there are none"
+    )
     monitoring: bool = _row(False, "show everybody how the app is used: a page and the API")
     metrics: bool = _row(False, "answer /metrics for Prometheus")
     log: str = _row("auto", "form of the log; auto is text in a terminal", "auto", "text", "json")
@@ -104,6 +108,9 @@ class Settings:
         if self.detector_model and self.detector != "yunet":
             words = f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
             raise SettingsError(words)
+        if self.operator_token and (length := len(self.operator_token)) < 16:
+            words = "expected OPERATOR_TOKEN of at least 16 characters; received"
+            raise SettingsError(f"{words} {length}")
 
     @property
     def yunet(self) -> Path | None:

@@ -2,23 +2,26 @@
 
 import contextlib
 import hashlib
+import hmac
 import os
 import secrets
 import tempfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flask import Flask, current_app, request, session
+from flask import Flask, abort, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 from emotion.errors import DatabaseError, GoneError, NotSenderError
 from emotion.files import make_private
 from emotion.web.database import PhotoRow
+from emotion.web.limits import client_key
 from emotion.web.services import current_services
 from emotion.web.settings import Settings, SettingsError
 from emotion.web.storage import gone
 
-FIELD = "visitor"
+FIELD, GIVER = "visitor", "giver"
+YEAR = timedelta(days=366)  # how long who gave a face can take it back; KEEP_HOURS is no longer
 COOKIE = "emotion_session"  # a name of our own: browsers share cookies between all ports of a host
 
 
@@ -26,6 +29,12 @@ def visitor_key() -> str:
     """Return the key of this browser in the database; "" if it has no id yet."""
     visitor = session.get(FIELD)
     return _digest(visitor) if isinstance(visitor, str) else ""
+
+
+def giver_key() -> str:
+    """Return the browser's key, and remember it long enough to take back what it gives."""
+    session[GIVER] = True
+    return visitor_key()
 
 
 def new_visitor() -> str:
@@ -45,6 +54,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def client_digest() -> str:
+    """Return a digest of the address that this request comes from; only this server can make it."""
+    key = str(current_app.secret_key).encode()
+    return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
+
+
 def is_sender(visitor: str) -> bool:
     """True if the current request comes from the visitor of this key."""
     return bool(visitor) and visitor == visitor_key()
@@ -55,6 +70,15 @@ def require_sender(visitor: str) -> None:
     if not is_sender(visitor):
         expected = "expected the cookie that came with the upload, as only the sender may do this"
         raise NotSenderError(f"{expected}; received another or none")
+
+
+def require_operator() -> None:
+    """Answer 401 unless the request brings the operator's token, 404 if there is none."""
+    if not (token := current_services().settings.operator_token):
+        abort(404)
+    given = (request.authorization and request.authorization.password) or ""
+    if not hmac.compare_digest(given.encode(), token.encode()):
+        abort(401)
 
 
 def own_photo(photo_id: str) -> PhotoRow:
@@ -82,6 +106,12 @@ class OwnSessions(SecureCookieSessionInterface):
         # that was planted would show a visitor's results to whoever planted it
         return f"__Host-{COOKIE}" if request.is_secure else COOKIE
 
+    def get_expiration_time(self, app: Flask, session: SessionMixin) -> datetime | None:
+        # a browser that forgets who it is loses its list of results
+        hours = max(24, current_services().settings.keep_hours)
+        lasts = YEAR if session.get(GIVER) else timedelta(hours=hours)
+        return datetime.now(UTC) + lasts if session.permanent else None
+
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure
 
@@ -97,8 +127,7 @@ def use_sessions(app: Flask, settings: Settings) -> None:
     app.config.update(
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        # a browser that forgets who it is loses its list of results
-        PERMANENT_SESSION_LIFETIME=timedelta(hours=max(24, settings.keep_hours)),
+        PERMANENT_SESSION_LIFETIME=YEAR,
     )
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from emotion.files import available_cpus
 SCRIPT = Path(run.__file__)
 ROOT = SCRIPT.parent
 WHOLE, SERVING = ROOT / "requirements.txt", ROOT / "requirements-serve.txt"
+LOCK = ROOT / "requirements.lock"
 STAND_INS = dict.fromkeys("cv2 flask waitress PIL numpy onnxruntime tensorflow".split(), "") | {
     # pip itself is not copied into each environment, which takes seconds
     "sitecustomize": "import venv\nvenv.EnvBuilder._setup_pip = lambda *arguments: None\n",
@@ -45,13 +47,24 @@ def test_requirements_are_bounded_installed_and_serving_takes_a_part_of_them():
         assert installed[name] in bounds, name
 
 
+def test_the_lock_pins_what_serving_needs_by_hashes_and_names_no_place():
+    lines = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    pins = dict(line.removesuffix(" \\").split("==") for line in lines if line[0] != " ")
+    wanted = bounds_of(SERVING) | {name: bounds_of(WHOLE)[name] for name in ("av", "pillow-heif")}
+    for name, bounds in wanted.items():
+        assert pins[canonicalize_name(name)] in bounds, name
+    for before, line in pairwise(lines):
+        assert re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}( \\)?|[a-z0-9-]+==[0-9.]+ \\", line)
+        assert before[0] == " " or line[0] == " ", f"{before} has no hash"
+
+
 def test_the_container_copies_what_it_is_sent_and_is_no_administrator():
     text = (ROOT / "Dockerfile").read_text()
     copied = [name for words in re.findall("^COPY (.*) ", text, re.M) for name in words.split()]
     sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"]
     assert sorted(copied) == sorted(sent)
     assert all((ROOT / name).exists() for name in copied)
-    assert "requirements-serve.txt" in text
+    assert "--require-hashes -r requirements.lock" in text
     assert text.index("\nUSER emotion") < text.index("\nCMD ")
 
 

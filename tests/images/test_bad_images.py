@@ -13,7 +13,22 @@ from struct import pack
 
 import numpy as np
 import pytest
-from image_files import GREY, PICTURE, encoded, exif_of, png, png_chunk, swapped_profile, tiff
+from image_files import (
+    GREY,
+    PICTURE,
+    RUN_LENGTH_BMP,
+    box,
+    encoded,
+    exif_of,
+    jpeg_with,
+    lying_avif,
+    png,
+    png_chunk,
+    riff,
+    segment,
+    swapped_profile,
+    tiff,
+)
 from PIL import Image
 
 from emotion import errors
@@ -40,11 +55,6 @@ def patched(image_format: str, mark: bytes, offset: int, new: bytes) -> bytes:
     return content[:at] + new + content[at + len(new) :]
 
 
-def riff(chunk: bytes, data: bytes) -> bytes:
-    body = b"WEBP" + chunk + pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
-    return b"RIFF" + pack("<I", len(body)) + body
-
-
 def gif_frame(side: int, dispose: int) -> bytes:
     """Return a GIF whose frame is larger than its screen, with a disposal to make room for."""
     control = b"!\xf9\x04" + bytes([dispose << 2, 0, 0, 0, 0])
@@ -52,23 +62,8 @@ def gif_frame(side: int, dispose: int) -> bytes:
     return b"GIF89a" + pack("<HHBBB", 64, 48, 0, 0, 0) + control + frame
 
 
-def box(name: bytes, data: bytes = b"") -> bytes:
-    return pack(">I", 8 + len(data)) + name + data
-
-
 def brand(major: bytes, *others: bytes) -> bytes:
     return box(b"ftyp", major + bytes(4) + b"".join(others))
-
-
-def segment(code: int, data: bytes = b"") -> bytes:
-    return pack(">BBH", 0xFF, code, len(data) + 2) + data
-
-
-def jpeg_with(first: bytes = b"", scans: int = 0, last: bytes = b"") -> bytes:
-    """Return a JPEG of ten scans and some more, with bytes before its first segment and its end."""
-    content = encoded(PICTURE, "JPEG", progressive=True)
-    scan = content[content.rindex(b"\xff\xda") : -2]
-    return content[:2] + first + content[2:-2] + scan * scans + last + content[-2:]
 
 
 BOMBS = {
@@ -107,9 +102,6 @@ TOO_SMALL_OR_LONG = {
     "tiff too long": tiff(bytes(17000 * 16), size_wh=(17000, 16)),
     "png too long": lambda: one_bit_png(16, 17000),
 }
-
-BMP_SIZES = (0, 0, 0, 54 + 1024, 40, 16, 16, 1, 8, 1, 0, 0, 0, 256, 0)
-RUN_LENGTH_BMP = pack("<2sIHHIIiiHHIIiiII1024x", b"BM", *BMP_SIZES) + b"\x10\x07\0\0" * 16 + b"\0\1"
 
 OTHER_TYPES = {
     "svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
@@ -203,6 +195,21 @@ def test_a_jpeg_in_a_bearable_number_of_pieces_is_read():
     # markers as of a thumbnail, and in a video behind the picture
     for content in (*many, jpeg_with(segment(0xE1, markers)), whole + markers):
         np.testing.assert_array_equal(decode_image(content), decode_image(whole))
+
+
+def test_an_avif_is_as_large_as_what_it_codes():
+    film = {"save_all": True, "append_images": [Image.new("RGB", (1100, 1100))]}
+    for options in ({}, film):
+        content = lying_avif(1100, **options)
+        # without the place of its items, of which a film has both
+        for part in (content, content.replace(b"iloc", b"xxxx")) if options else (content,):
+            with pytest.raises(errors.ImageDimensionsError, match="1100x1100"):
+                decode_image(part, ImageLimits(max_pixels=2**20))
+        with pytest.raises(errors.DamagedImageError):
+            decode_image(content.replace(b"iloc", b"xxxx").replace(b"stco", b"xxxx"))
+    for side, quality in ((16, 1), (97, 90), (1024, 50)):
+        content = encoded(GREY[:, :1].repeat(side, 1)[:side], "AVIF", quality=quality, speed=10)
+        assert decode_image(content).shape[1] == side
 
 
 def test_limits_are_inclusive():

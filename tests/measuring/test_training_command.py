@@ -211,6 +211,7 @@ def test_visitors_faces_are_learned_and_the_better_model_is_kept(trained, tmp_pa
     stem = tmp_path / "models" / "detection_model"
     assert run([data, *where, f"--models={stem.parent}", "--epochs=1", "--learning-rate=1e-6"]) == 0
     retrain = ["retrain", str(stem), data, f"--feedback={feedback}", *where]
+    put(feedback, {".waiting/happy/not_approved.png": b"damaged, if it is read"})
     assert run(retrain) == 0
     assert "no faces" in capsys.readouterr().out
     faces = make_dataset(train=7, validation=0, test=0)

@@ -14,6 +14,7 @@ from emotion.images.decoding import decode_image
 from emotion.images.encoding import encode_png
 from emotion.training.data.layouts import names_below, read_layout, resolve_dataset
 from emotion.training.data.votes import csv_rows
+from emotion_model_training import main
 
 GREY = encode(np.full((48, 48), 100, np.uint8))
 SMALL = make_dataset(train=42, validation=0, test=14)
@@ -238,8 +239,22 @@ def test_bad_rows_of_a_csv_are_listed_by_number(tmp_path):
         assert f"row {number}: " in line
         assert words in line
     assert csv_rows(loaded.names)[:6].tolist() == [0, 1, 3, 7, 9, 11]
+
     expected = np.delete(SMALL.images, [row - 2 for row in bad], axis=0)
     np.testing.assert_array_equal(loaded.images, expected)
+
+
+def test_what_would_steer_a_terminal_and_an_endless_row(tmp_path, capsys):
+    path = tmp_path / "fer2013.csv"
+    path.write_text("emotion,\x1b[2Jpixels\n0,1\n")
+    assert main(["inspect", "--dataset", str(path)]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+    path.write_text("emotion,pixels\n0," + "1 " * 2**20)
+    with pytest.raises(DatasetError, match="row 2"):
+        read_layout(path)
+    put(tmp_path / "a", {"sa\x1bd/1.png": GREY, "stray\x1b.png": GREY})
+    loaded = read_layout(tmp_path / "a")
+    assert not any("\x1b" in text for text in (*loaded.class_names, *loaded.notes))
 
 
 def test_the_one_dataset_in_a_folder(tmp_path):

@@ -136,6 +136,23 @@ def test_limits_hold_where_a_file_promises_nothing(tmp_path):
         assert len(found) == 15
 
 
+def test_a_larger_picture_may_be_followed_for_less_time(tmp_path):
+    limits = VideoLimits(longest_s=0.1)  # 3 frames of 1920x1080: a quarter of one of 0.3 s
+    longest, path = 0.1 * 30 * 1920 * 1080, tmp_path / "film.mp4"
+    width = 960
+    height = int(longest / width / 10) // 2 * 2
+    for more, is_taken in ((0, True), (2, False)):
+        steady_video(path, count=10, fps=100.0, size_wh=(width, height + more))
+        if is_taken:
+            assert len(read_all(path, limits)[1]) == 10
+        else:
+            with (
+                pytest.raises(SourceError, match=r"0\.10 s .* longer"),
+                open_video(path, limits=limits),
+            ):
+                pass
+
+
 def test_pixels_that_grow_in_mid_stream_are_not_unpacked(tmp_path):
     small = steady_video(tmp_path / "small.ts", count=30).read_bytes()
     large = steady_video(tmp_path / "large.ts", count=5, size_wh=(640, 480)).read_bytes()

@@ -68,6 +68,21 @@ def test_the_verdict_is_what_was_seen_for_longest(seconds, unsure_s, emotion, ve
     assert (content["emotion"], content["verdict"]) == (emotion, verdict)
 
 
+def test_stretches_hold_one_answer_each():
+    said = {0.0: ("happy", 0.9), 1.0: ("happy", 0.6), 2.0: None, 3.0: ("happy", 0.6)}
+    said |= {4.0: ("angry", 0.4), 4.5: ("neutral", 0.8)}
+    faces = {t: [tracked(1, *one, sure=one[1] > 0.5)] if one else [] for t, one in said.items()}
+    summary = summary_of(faces, faces.get)
+    (track,) = summary.tracks
+    expected = [(0, 1, "happy", 0.9), (1, 1, "happy", 0.6), (3, 1, "happy", 0.6)]
+    expected += [(4, 0.5, "unsure", 0.4), (4.5, 0.9, "neutral", 0.8)]
+    for found, (start_s, length_s, *answer) in zip(track.stretches(), expected, strict=True):
+        assert found[:2] == pytest.approx((start_s, length_s), abs=0.05)
+        assert list(found[2:]) == answer
+    changing = summary_of(range(3000), lambda n: [tracked(1, NAMES[n % 3])]).tracks[0]
+    assert len(changing.stretches()) <= summaries.MOST_PARTS
+
+
 def test_the_whole_video_is_told_by_the_number_of_faces():
     numbers = [(), (2,), (1, 2, 3), (1,), (2,)]
     summary = summary_of(range(5), lambda time_s: [tracked(n) for n in numbers[time_s]])

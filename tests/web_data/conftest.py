@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from web_support import make_app
+from web_support import Visit, make_app
 from web_videos import COMMAND
 
 from emotion.web.database import Database
@@ -106,3 +106,8 @@ def make(tmp_path):
     for app in apps:
         app.extensions["emotion"].videos.workers.stop()
         app.extensions["emotion"].database.close()
+
+
+@pytest.fixture
+def visit(tmp_path):
+    return Visit(tmp_path)

@@ -31,7 +31,7 @@ def test_reads_go_on_and_writes_are_answered_503_and_leave_nothing(tmp_path, mak
     client, services = app.test_client(), app.extensions["emotion"]
     first = client.post("/", data=two_photos()).location
     now_s = services.storage.clock()
-    services.database.add_video(video := VideoRow(new_id(), "", now_s, now_s + 100), 1)
+    services.database.add_video(video := VideoRow(new_id(), "", now_s, now_s + 100), "", 1, 1)
     before = stored(tmp_path)
     reads = (first, "/healthz", "/mine", "/api/v1/mine", f"/api/v1/videos/{video.id}")
     writes = {"/": two_photos, "/api/v1/photos": photo_form, "/api/v1/videos": a_video}

@@ -6,46 +6,15 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import SHA256, looking_model, make_app, upload
+from web_support import SHA256, Visit, looking_model, upload
 
-from emotion.errors import DatabaseError, ModelError
+from emotion.errors import DatabaseError, DatasetError, ModelError
 from emotion.training.data.layouts import read_layout, resolve_dataset
-from emotion.web.database import Opinion
-from emotion.web.photos.faces import give, keep
+from emotion.web.database import Database, Opinion
+from emotion.web.feedback.given import WAITING, GivenFaces
+from emotion.web.photos.faces import give
 from emotion.web.storage import StorageError
 from emotion.web.visitors import COOKIE
-
-
-class Visit:
-    """A visitor with a photo of two faces: the first happy, the second perhaps angry."""
-
-    def __init__(self, folder, **options):
-        self.app = make_app(folder, **options)
-        self.client = self.app.test_client()
-        self.services = self.app.extensions["emotion"]
-        self.database = self.services.database
-        self.folder = self.services.settings.feedback
-        self.photo_id = upload(self.client).rsplit("/", 1)[-1]
-
-    def say(self, number=1, path="", photo_id=None, **fields):
-        rule = f"/results/{photo_id or self.photo_id}/faces/{number}/feedback{path}"
-        return self.client.post(rule, data=fields)
-
-    def opinion(self, number=1):
-        return self.database.opinion_on(self.photo_id, number)
-
-    def counted(self):
-        rows = self.database.counts().opinions
-        return sorted((row.given, row.chosen, row.opinions) for row in rows)
-
-    def files(self):
-        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.glob("*/*"))
-
-
-@pytest.fixture
-def visit(tmp_path):
-    return Visit(tmp_path)
-
 
 BODIES = (
     *((body, "application/json", 400) for body in (
@@ -69,7 +38,8 @@ def test_an_opinion_is_counted_and_without_the_tick_no_face_is_kept(visit):
     assert visit.opinion() is None
     for tick in ({}, {"keep": ""}, {"keep": "on"}):
         reply = visit.say(2, emotion="fear", **tick)
-        assert (reply.status_code, reply.location) == (303, f"/results/{visit.photo_id}/faces/2")
+        page = f"/results/{visit.photo_id}/faces/2#feedback"
+        assert (reply.status_code, reply.location) == (303, page)
     said = visit.opinion(2)
     assert said == Opinion(visit.photo_id, 2, "angry", "fear", SHA256, said.said_s, "")
     assert visit.counted() == [("angry", "fear", 1)]
@@ -94,7 +64,7 @@ def test_a_ticked_face_is_kept_as_the_model_saw_it_until_replaced_or_withdrawn(t
     kept = visit.opinion(2).kept
     assert visit.files() == [kept]
     assert (kept.startswith("sad/"), visit.photo_id in kept) == (True, False)
-    picture = Image.open(visit.folder / kept)
+    picture = Image.open(visit.folder / WAITING / kept)
     assert (picture.format, picture.mode, picture.size) == ("PNG", "L", (48, 48))
     # a model may be shown the mirrored face after the face itself
     shown = np.round(seen[0][1, ..., 0] * 255)
@@ -107,12 +77,13 @@ def test_a_ticked_face_is_kept_as_the_model_saw_it_until_replaced_or_withdrawn(t
         visit.say(number, emotion="sad", keep="yes")
     for _ in range(2):
         reply = visit.say(1, "/withdraw")
-        assert (reply.status_code, reply.location) == (303, f"/results/{visit.photo_id}/faces/1")
+        page = f"/results/{visit.photo_id}/faces/1#feedback"
+        assert (reply.status_code, reply.location) == (303, page)
     assert visit.opinion(1) is None
     assert visit.files() == [visit.opinion(2).kept]
     assert [opinions for *_, opinions in visit.counted()] == [1]
     # also where the face was taken away for training
-    (visit.folder / visit.opinion(2).kept).unlink()
+    (visit.folder / WAITING / visit.opinion(2).kept).unlink()
     assert visit.say(2, "/withdraw").status_code == 303
     assert visit.opinion(2) is None
 
@@ -128,6 +99,10 @@ def test_a_given_face_and_a_number_stay_for_training_when_the_photos_time_is_up(
     assert visit.say(emotion="fear").status_code == 404
     assert (visit.opinion(), visit.files()) == (None, files)
     assert visit.counted() == [("angry", "fear", 1), ("happy", "sad", 1)]
+    with pytest.raises(DatasetError):
+        read_layout(resolve_dataset(visit.folder))
+    visit.services.given.approve(visit.services.given.find())
+    assert (visit.files(), visit.files("")) == ([], files)
     # what a process that was killed leaves behind
     (visit.folder / "sad" / ".part-x").mkdir()
     (visit.folder / "sad" / ".part-x" / "half.png").write_bytes(b"half")
@@ -255,10 +230,11 @@ def test_a_photo_deleted_while_something_is_said_leaves_no_face(visit, monkeypat
 
 
 def test_classes_and_crops_that_cannot_be_kept(tmp_path):
+    given = GivenFaces(tmp_path / "feedback", Database(f"sqlite:///{tmp_path}/a.sqlite"))
     for name in ("..", ".", "a/b", "/etc", "a\\b", ".part-x"):
         with pytest.raises(ModelError, match="folders"):
-            keep(tmp_path, name, b"")
+            given.keep(name, "v", b"")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StorageError):
-        keep(tmp_path, "sad", b"no picture")
-    assert [path.name for path in tmp_path.rglob("*")] == ["sad"]
+        given.keep("sad", "v", b"no picture")
+    assert (list(tmp_path.rglob("*.png")), given.find()) == ([], ())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import socket
 import struct
@@ -17,10 +18,10 @@ import video_job_stand_in as stand_in
 from web_videos import PATIENCE_S, Clock, send, videos_of, wait_for, wait_until, workers_of
 
 from emotion.errors import QueueFullError
-from emotion.web.database import DONE, FAILED, RUNNING, SILENT_S, WAITING, VideoRow
 from emotion.web.settings import PROJECT_FOLDER
 from emotion.web.storage import new_id
 from emotion.web.videos import workers
+from emotion.web.videos.queue import DONE, FAILED, RUNNING, SILENT_S, WAITING, VideoRow
 
 NOW_S = 1_795_260_000.0
 APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometheus_client"}
@@ -32,7 +33,7 @@ APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometh
 def queued(videos, now_s, content, **state):
     row = replace(VideoRow(new_id(), "", now_s, now_s + 3600), **state)
     videos.files.create(row.id, {"your video": io.BytesIO(content)})
-    videos.database.add_video(row, 10)
+    videos.database.add_video(row, "", 10, 10)
     return row
 
 
@@ -63,12 +64,12 @@ def row_of(number):
 
 def test_each_video_is_claimed_once_and_the_queue_is_bounded_when_many_come_at_once(database):
     with ThreadPoolExecutor(8) as pool:
-        adding = [pool.submit(database.add_video, row_of(number), 4) for number in range(8)]
+        adding = [pool.submit(database.add_video, row_of(n), "", 4, 8) for n in range(8)]
     refused = [job.exception() for job in adding if job.exception()]
     assert [type(error) for error in refused] == [QueueFullError] * 4
     assert database.videos_waiting() == 4
     kept = [row_of(n).id for n, job in enumerate(adding) if not job.exception()]
-    assert database.videos_waiting(before=database.video(kept[2], NOW_S)) == 2
+    assert database.videos_before(database.video(kept[2], NOW_S), NOW_S) == 2
 
     def claim(_):
         return list(iter(lambda: getattr(database.claim(new_id(), NOW_S + 10), "id", None), None))
@@ -77,6 +78,22 @@ def test_each_video_is_claimed_once_and_the_queue_is_bounded_when_many_come_at_o
         claimed = [found for each in pool.map(claim, range(4)) for found in each]
     assert sorted(claimed) == kept
     assert database.videos_waiting() == 0
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_senders_take_turns_whoever_came_first(database, ends):
+    senders, turns = "aaabaabc", []
+    for number, sender in enumerate(senders):
+        database.add_video(replace(row_of(number), visitor=sender), sender * 4, 10, 10)
+    rows = {n: database.video(row_of(n).id, NOW_S) for n in range(len(senders))}
+    foreseen = sorted(rows, key=lambda n: database.videos_before(rows[n], NOW_S))
+    for n in range(len(senders)):
+        row = database.claim(new_id(), NOW_S + 100 + n)
+        turns.append(row.visitor)
+        if ends:
+            database.finish(replace(row, state=DONE))
+    assert "".join(turns) == "abcabaaa"
+    assert [rows[n].visitor for n in foreseen] == turns
 
 
 HARNESS = """
@@ -186,6 +203,12 @@ def test_a_real_video(real, film, tmp_path):
     assert video["video"] == facts | {"duration_s": pytest.approx(1.2, abs=0.1)}
     (track,) = video["summary"]["tracks"]
     assert track["seconds"] > 0.5
+    page = client.get(video["links"]["page"]).text
+    (crop,) = set(re.findall(r'src="(/videos/[^"]+/face-1.jpg)"', page))
+    crop = client.get(crop, buffered=True)
+    assert (crop.mimetype, crop.data[:2]) == ("image/jpeg", b"\xff\xd8")
+    widths = re.findall(r'<rect x="[\d.]+" y="[\d.]+" width="([\d.]+)"', page)
+    assert sum(map(float, widths)) == pytest.approx(track["seconds"], abs=0.05)
     files = {
         name: client.get(address, buffered=True).data
         for name, address in video["links"]["files"].items()
@@ -209,7 +232,7 @@ FTYP = box(b"ftyp", b"isom\0\0\2\0isomiso2mp41")
 
 
 def test_hostile_files_end_their_own_work_alone(real, film):
-    client = real(VIDEO_WORKERS=2, MAX_VIDEO_MINUTES=0.01)
+    client = real(VIDEO_WORKERS=2, MAX_VIDEO_MINUTES=0.01, MAX_VIDEOS_WAITING_EACH=9)
     small, nested = film("steady_video"), b""
     for _ in range(3000):
         nested = box(b"moov", nested)

@@ -23,9 +23,10 @@ from web_videos import (
 )
 
 from emotion.errors import DatabaseError
-from emotion.web.database import FAILED, RUNNING, WAITING, Database
+from emotion.web.database import Database
 from emotion.web.storage import PART_AGE_S, StorageError, new_id
 from emotion.web.videos import workers
+from emotion.web.videos.queue import FAILED, RUNNING, WAITING
 from emotion.web.videos.service import UNFINISHED_S, VIDEO_HEAD
 
 LOST = DatabaseError("expected a database; it cannot be reached")
@@ -42,10 +43,12 @@ def test_a_video_goes_from_the_form_to_its_page_its_files_and_the_figures(make, 
         wait_for(client, send(client, kill=signal.SIGKILL), FAILED)
         wait_until(lambda: videos_of(app).workers.ended.total() == 2)
     reply = client.get(page)
-    timeline = 'alt="Timeline of emotions: face 1 from 0:00 to 0:02'
-    for words in ("2 faces", "Face 1", "1.5 s", "unsure", "It is damaged after 1.0 s.", timeline):
+    told = ("2 faces", "Face 2", "1.5 s", "unsure", "It is damaged after 1.0 s.")
+    for words in (*told, 'aria-label="face 1 from 0:00 to 0:02', '<rect x="1.5"'):
         assert words in reply.text
     assert "noindex" in reply.headers["X-Robots-Tag"]
+    for name, status in (("face-1.jpg", 200), ("face-2.jpg", 404), ("facts.json", 404)):
+        assert client.get(f"{page}/{name}", buffered=True).status_code == status
     # the files, whole and in part
     files = client.get(f"/api/v1{page}").json["links"]["files"]
     for one in (page, *files.values()):
@@ -75,7 +78,8 @@ def test_a_video_goes_from_the_form_to_its_page_its_files_and_the_figures(make, 
 
 
 def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
-    app = make(MAX_VIDEOS_WAITING=2, VIDEO_RATE_LIMIT="6 per hour", RATE_LIMIT="1 per hour")
+    rates = {"VIDEO_RATE_LIMIT": "6 per hour", "RATE_LIMIT": "1 per hour"}
+    app = make(MAX_VIDEOS_WAITING=2, MAX_VIDEOS_WAITING_EACH=3, **rates)
     client = app.test_client()
     first = send(client, **SLOW)
     wait_until(lambda: client.get(first["links"]["self"]).json["progress"])
@@ -85,6 +89,9 @@ def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
     assert client.get(f"/videos/{first['id']}/annotated.mp4").status_code == 404
     second, third = send(client), send(client)
     assert (second["before"], third["before"]) == (0, 1)
+    assert videos_of(app).full_now
+    assert "is full at the moment" in client.get("/").text
+    assert client.get(f"{ROOT}/queue").status_code == 503
     for status, wait_s in ((503, range(60, 61)), (429, range(1, 3601))):
         for door in (*DOORS, ROOT):
             refused = client.post(door, data=form_of())
@@ -93,8 +100,33 @@ def test_progress_and_the_queue_are_shown_and_the_queue_is_bounded(make):
     assert client.post("/", data=photo_form()).status_code == 303
     assert len(list(videos_of(app).files.folder.iterdir())) == 3
     assert [client.delete(second["links"]["self"]).status_code for _ in range(2)] == [204, 404]
+    assert not videos_of(app).full_now
     client.delete(first["links"]["self"])
     assert wait_for(client, third, "done")["before"] == 0
+
+
+def test_one_sender_has_two_places_in_the_queue_and_turns_are_fair(make):
+    app = make()
+    loud, quiet = app.test_client(), app.test_client()
+    quiet.environ_base["REMOTE_ADDR"] = "203.0.113.9"
+    running = wait_for(loud, send(loud, **SLOW), RUNNING)
+    waiting = [send(loud), send(app.test_client())]  # of one address, with the cookie and without
+    for sender in (loud, app.test_client()):
+        assert sender.get(f"{ROOT}/queue").status_code == 429
+        for door in (*DOORS, *DOORS):
+            refused = sender.post(door, data=form_of())
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
+    assert quiet.get(f"{ROOT}/queue").json == {"waiting": 2}
+    other = send(quiet, **SLOW)
+    befores = [quiet.get(one["links"]["self"]).json["before"] for one in (other, *waiting)]
+    assert befores == [0, 1, 2]
+    loud.delete(running["links"]["self"])
+    wait_for(quiet, other, RUNNING)
+    # a visitor who changes the address is still one
+    send(quiet)
+    send(quiet)
+    quiet.environ_base["REMOTE_ADDR"] = "203.0.113.10"
+    assert quiet.post(ROOT, data=form_of()).status_code == 429
 
 
 DONE = {"problem": "", "faces": 1, "frames": 1, "duration_s": 1.0, "emotions": ["happy"]}
@@ -117,7 +149,7 @@ FAILURES = (
 
 
 def test_work_that_fails_is_told_and_harms_nobody(make, monkeypatch):
-    app = make(VIDEO_WORKERS=2, MAX_VIDEOS_WAITING=20)
+    app = make(VIDEO_WORKERS=2, MAX_VIDEOS_WAITING=20, MAX_VIDEOS_WAITING_EACH=20)
     client = app.test_client()
     videos = [(send(client, **orders), words) for orders, words in FAILURES]
     for video, words in videos:
@@ -186,7 +218,8 @@ def test_a_stranger_with_the_link_sees_a_video_and_my_results_list_and_delete_mi
     assert all(words in text for words in ("in the queue", "2 faces", "Removed in 24 hours Delete"))
     assert text.count("Cancel") == 2
     client.post("/mine/delete")
-    assert client.get("/api/v1/mine").json == {"photos": [], "videos": []}
+    left = client.get("/api/v1/mine").json
+    assert (left["photos"], left["videos"]) == ([], [])
     wait_until(lambda: left_on_disk(app) == [])
 
 
@@ -209,6 +242,10 @@ def test_results_go_when_their_time_is_up_and_work_after_a_day(make, tmp_path):
     assert orphan.exists()
     assert part.exists()
     assert client.get(done["links"]["page"]).status_code == 200
+    # what was made before there were crops is shown with the picture alone
+    (facts,) = folder.rglob("facts.json")
+    facts.write_text(facts.read_text().replace("lanes", "other"))
+    assert 'alt="Timeline of emotions: face 1' in client.get(done["links"]["page"]).text
     # links are not followed, and no other file is given away
     (tmp_path / "secret").write_text("secret")
     (table,) = folder.rglob("emotions.csv")
@@ -309,6 +346,7 @@ def test_where_videos_are_not_taken_the_form_says_so(make, monkeypatch, settings
     for door in DOORS:
         reply = client.post(door, data=form_of())
         assert (reply.status_code, words in reply.text) == (409, True)
+    assert client.get(f"{ROOT}/queue").status_code == 409
 
 
 def test_a_form_without_its_token_and_a_server_without_a_model_take_no_video(tmp_path):

@@ -1,8 +1,6 @@
-"""What these tests share: Chromium whose camera plays a film, a server, forms that are cut."""
+"""What these tests share: Chromium whose camera plays a film, and a server."""
 
-import gc
 import shutil
-import warnings
 from contextlib import ExitStack
 
 import cv2
@@ -86,12 +84,3 @@ def fits():
 @pytest.fixture
 def client(tmp_path):
     return make_app(tmp_path).test_client()
-
-
-@pytest.fixture
-def cut_forms():
-    """Let Werkzeug and waitress leave files of what they give up to the garbage collector."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unclosed file", ResourceWarning)
-        yield
-        gc.collect()

@@ -31,8 +31,8 @@ from web_support import encoded, looking_model, make_app, photo_form
 
 from emotion.errors import DatabaseError
 from emotion.web.database import Database, VideoRow
+from emotion.web.feedback.given import GivenFaces
 from emotion.web.openapi import PROBLEMS, describe
-from emotion.web.photos import faces
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.visitors import COOKIE
@@ -67,13 +67,17 @@ class World:
         videos.workers.command = (sys.executable, video_job_stand_in.__file__)
         # a video waits or runs until then
         self.close = videos.workers.stop
-        self.places = {"number": 1, "kind": "blurred", "key": "detection_model"}
+        self.places = {
+            "face_id": "0" * 32,
+            "number": 1,
+            "kind": "blurred",
+            "key": "detection_model",
+        }
         self.keep()
         # a video that is done, without any work on it
         (photo,) = self.services.database.photos_of_set(self.places["set_id"], now_s)
-        self.services.database.add_video(
-            VideoRow(new_id(), photo.visitor, now_s, now_s + 3600), 1000
-        )
+        row = VideoRow(new_id(), photo.visitor, now_s, now_s + 3600)
+        self.services.database.add_video(row, "", 1000, 1000)
         row = self.services.database.claim(new_id(), now_s)
         content = io.BytesIO(video_job_stand_in.sent())
         videos.files.create(row.id, {"your video": content})
@@ -145,17 +149,19 @@ def validator(name):
 def troubles(world):
     """Return name -> what to replace so that it happens."""
     no_database = Mock(side_effect=DatabaseError("expected a database"))
-    methods = "count counts forget opinion_on photo photos_of_set photos_of_visitor add_video video"
+    methods = "count counts forget opinion_on photo photos_of_set photos_of_visitor require_room"
+    methods += " add_video video"
     full = OSError(errno.ENOSPC, "No space left on device")
     keys = dict.fromkeys(("photo_id", "set_id", "video_id"), "A" * 22)
     return {
         "no database, no free place": [
             *((Database, method, no_database) for method in methods.split()),
+            (GivenFaces, "find", no_database),
             (world.services.gate, "in_hand", world.services.gate.most),
         ],
         "full disk": [
             (flask.Request, "_get_file_stream", Mock(side_effect=full)),
-            (faces, "keep", Mock(side_effect=StorageError(full))),
+            (GivenFaces, "keep", Mock(side_effect=StorageError(full))),
         ],
         "missing": [(world, "places", world.places | keys | {"key": "no/such/model"})],
         "too often": [(FixedWindowRateLimiter, "hit", lambda *_, **__: False)],
@@ -193,6 +199,9 @@ def answers(world, name, monkeypatch):
             yield world.send(name, headers={"Range": wanted})
     if name in ("getFeedback", "deleteFeedback"):
         world.send("putFeedback")
+    if name == "deleteGivenFace":
+        world.send("putFeedback")
+        world.places["face_id"] = world.send("getGivenFaces").json["faces"][0]["id"]
     yield world.send(name)
     if name == "explainFace":
         yield world.send(name, query_string={"emotion": "hunger"})
@@ -201,7 +210,8 @@ def answers(world, name, monkeypatch):
 
 
 # needs another app: the contract asks for it, and test_web_logs.py for 500
-ELSEWHERE = {("addPhoto", 409), ("addVideo", 409), ("getMonitoring", 404)}
+ELSEWHERE = {("addPhoto", 409), ("addVideo", 409), ("getQueue", 409), ("getQueue", 429)}
+ELSEWHERE |= {("getMonitoring", status) for status in (401, 404, 429)}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -266,7 +276,10 @@ def test_any_request(fuzzed, name):
         try_all(operation, lambda case: setattr(case, "cookies", cookies), path_parameters=places)
     if name in FORMS:
         many = name == "recognizeMany"
-        files = {"photo": [encoded()] * 2 if many else encoded(), "video": video_job_stand_in.sent()}
+        files = {
+            "photo": [encoded()] * 2 if many else encoded(),
+            "video": video_job_stand_in.sent(),
+        }
 
         def put_file(case):
             if isinstance(case.body, dict):  # else it is one photo and nothing else

@@ -29,7 +29,7 @@ from emotion.images.decoding import decode_image
 from emotion.images.folders import PHOTO_SUFFIXES
 from emotion.images.guards import DEFAULT_LIMITS
 from emotion.labels import EMOTIONS, FER2013_CODES, RAF_DB_CODES, common_name
-from emotion.text import counted
+from emotion.text import counted, printable
 from emotion.training.data.dataset import IMAGE_SIDE, Dataset
 
 FOLDER_SPLITS = {
@@ -51,6 +51,7 @@ GREY_VALUES = {str(value) for value in range(256)}
 FEEDBACK_FOLDER = "feedback"
 CK_PLUS_SUBJECT = r"^S\d{3}(?=_)"  # S010 in S010_004_00000017.png (CK+, Lucey et al. 2010)
 MOST_TIMES_ITS_SIZE = 200
+MOST_ROW_BYTES = 2**20  # a row of fer2013.csv has about 9,000
 ITEMS_AT_ONCE = 16  # for a thread, as most are done in 0.1 ms
 
 # The names of the files, a function from a name to its bytes, and what was skipped with its reason
@@ -197,7 +198,7 @@ def _read_images(source: Path, files: _Files, detector: FaceDetector | None) -> 
     decoded, found, failed = _try_each(decode, list(splits), source)
     images, sizes_wh = zip(*decoded, strict=True)
     kept = np.array(list(splits))[found]
-    folders = [name.split("/")[-2].lower() for name in kept]
+    folders = [printable(name.split("/")[-2].lower()) for name in kept]
     class_of, note = _name_classes(set(folders))
     class_names, labels = np.unique([class_of[name] for name in folders], return_inverse=True)
     return Dataset(
@@ -262,7 +263,11 @@ def _read_csv(
             )
         split_of = CSV_SPLITS if CSV_COLUMNS[2] in head else {"": ""}
         columns = [head.index(name) if name in head else len(head) for name in CSV_COLUMNS]
-        for number, line in enumerate(filter(bytes.strip, file), start=2):
+        lines = iter(partial(file.readline, MOST_ROW_BYTES), b"")
+        for number, line in enumerate(filter(bytes.strip, lines), start=2):
+            if len(line) == MOST_ROW_BYTES:
+                most = f"expected rows of less than {MOST_ROW_BYTES:,} bytes"
+                raise DatasetError(f"{most}; row {number} of {path} has more")
             fields = [field.strip(b' "\r\n') for field in line.split(b",")]
             code, pixels, usage = (fields[c] if c < len(fields) else b"" for c in columns)
             code, usage = code.decode(errors="replace"), usage.decode(errors="replace")
@@ -343,7 +348,7 @@ def _find_splits(names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     if not outside:
         return splits, ()
     count = counted(len(outside), "image that does", "images that do")
-    return splits, (f"Left out {count} not lie as {expected}, such as {outside[0]}",)
+    return splits, (f"Left out {count} not lie as {expected}, such as {printable(outside[0])}",)
 
 
 def _try_each(

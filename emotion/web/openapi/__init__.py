@@ -23,6 +23,7 @@ FILES = {kind: {"schema": BINARY} for kind in FILE_TYPES.values()}
 
 PROBLEMS = {  # status -> name and words of every problem that there is
     400: ("BadRequest", "Something is missing, or asks for what is not offered."),
+    401: ("Unauthorized", "This is for the operator, by HTTP Basic with the operator's token."),
     403: ("Forbidden", "The sender's cookie is missing, or a page of another site sent this."),
     404: ("NotFound", "It does not exist, has expired, or was deleted."),
     405: ("MethodNotAllowed", "The address exists but not with this method."),
@@ -39,8 +40,9 @@ PROBLEMS = {  # status -> name and words of every problem that there is
 PART = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
 RETRY = {"description": "seconds after which the same request may succeed"}
 RETRY_AFTER = {"Retry-After": RETRY | {"schema": {"type": "integer", "minimum": 1}}}
+CHALLENGE = {"WWW-Authenticate": {"description": "how to sign in", "schema": TEXT}}
 ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
-HEADERS = {405: ALLOW, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
+HEADERS = {401: CHALLENGE, 405: ALLOW, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
 SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
 SENDING_MANY = (400, 403, 413, 429, 503, 507)
@@ -58,6 +60,7 @@ TAGS = {
     "server": "The models, the use of the server, and this description.",
 }
 IN_ADDRESSES = {
+    "face_id": replies.FACE_KEY,
     **dict.fromkeys(("photo_id", "set_id", "video_id"), replies.KEY),
     "number": {"type": "integer", "minimum": 0, "examples": [1]},
     "kind": {"enum": ["annotated", "blurred"], "type": "string"},
@@ -91,16 +94,22 @@ ENDPOINTS = {
     "delete_set": Answers("deleteSet", None, SENDER, status=204),
     "mine": Answers("getMine", replies.Mine, (400, 503), "Newest first; empty without the cookie."),
     "delete_mine": Answers("deleteMine", None, (403, 503), status=204),
+    "given": Answers("getGivenFaces", replies.GivenFaces, (503,), "Newest first."),
+    "withdraw_all_given": Answers("deleteGivenFaces", None, (403, 503), status=204),
+    "withdraw_given": Answers("deleteGivenFace", None, SENDER, status=204),
     "add_video": Answers("addVideo", replies.Video, SENDING_VIDEO, "It is in the queue.", 202),
+    "queue": Answers("getQueue", replies.VideoQueue, (409, 429, 503), "One would be taken now."),
     "video": Answers("getVideo", replies.Video, (404, 503), "Its place in the queue, or results."),
     "delete_video": Answers("deleteVideo", None, SENDER, status=204),
     "video_file": Answers("getVideoFile", FILES, (404, 416, 503), "The whole file."),
     "offered_models": Answers("getModels", replies.Models, words="The default first."),
     "model": Answers("getModel", replies.ModelWithCard, (404,), "What is known about it."),
-    "use": Answers("getMonitoring", DOCUMENT, (404, 503), "Numbers, about no person."),
+    "use": Answers("getMonitoring", DOCUMENT, (401, 404, 429, 503), "Numbers, about no person."),
     "description": Answers("getDescription", DOCUMENT, words="OpenAPI 3.1."),
 }
-COOKIE_WANTED = ("add_photo", "photo", "mine", "delete_mine", "add_video")  # but not required
+# but not required
+COOKIE_WANTED = ("add_photo", "photo", "mine", "delete_mine", "add_video", "given")
+COOKIE_WANTED += ("withdraw_all_given",)
 ABOUT = (
     "Finds the faces in photos and videos and reads their expressions. A photo or video can be "
     "seen by everybody who has its key of 22 characters. Sets, feedback, `/mine` and deleting are "

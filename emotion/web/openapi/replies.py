@@ -7,14 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from emotion.faces import Face as FoundFace
 from emotion.labels import EMOTIONS
 from emotion.rows import SCHEMA, results_to_dict
-from emotion.web.database import STATES
 from emotion.web.storage import ID_PATTERN
 from emotion.web.videos.files import LINKS
+from emotion.web.videos.queue import STATES
 
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
 EXAMPLE_NAMES = {"key": "detection_model", "title": "as most people see a face (FER+)"}
 ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [ID]}
+FACE_KEY = {"type": "string", "pattern": "^[0-9a-f]{32}$", "examples": [EXAMPLE_SHA256[:32]]}
 CHANCES = dict(zip(EMOTIONS, (0.01, 0.002, 0.008, 0.95, 0.01, 0.01, 0.01), strict=True))
 EXAMPLE_FACE = FoundFace((412, 160, 236, 236), 8.4127, CHANCES, agreement=6)
 EXAMPLE = results_to_dict([EXAMPLE_FACE], (1024, 768), EXAMPLE_NAMES["key"], EXAMPLE_SHA256)
@@ -121,7 +122,7 @@ Opinion = reply(
 class NewOpinion(Reply):
     model_config = ConfigDict(json_schema_extra={"examples": [{"emotion": "happy"}]})
     emotion: about(str, "one of the emotions of the model that read the photo")
-    keep: about(bool, "also keep the 48 x 48 grey crop of the face, for training") = False
+    keep: about(bool, "also give the 48 x 48 grey crop for training, until you withdraw it") = False
 
 
 # Sets, and the sender's own
@@ -144,6 +145,14 @@ Own = reply(
 )
 OwnPhoto = reply("OwnPhoto", Own, set=Key, position=FromOne)
 OwnVideo = reply("OwnVideo", Own, state=Literal[STATES])
+GivenFace = reply(
+    "GivenFace",
+    id=Annotated[str, Field(json_schema_extra=FACE_KEY)],
+    emotion=str,
+    given=Moment,
+    approved=about(Moment | None, "null while it waits; no model learns from it until then"),
+)
+GivenFaces = reply("GivenFaces", faces=list[GivenFace])
 Total = reply("Total", **every(Count, "photos videos"))
 Mine = reply("Mine", photos=list[OwnPhoto], videos=list[OwnVideo], total=Total)
 
@@ -196,6 +205,7 @@ Video = reply(
     model=VideoModel | None,
     summary=VideoSummary | None,
 )
+VideoQueue = reply("VideoQueue", waiting=about(Count, "videos of everybody"))
 
 # The server
 Model = reply(

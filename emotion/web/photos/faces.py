@@ -1,18 +1,13 @@
 """One face of a photo, as a page and as JSON: why it got its answer, and what its sender says."""
 
-import secrets
 from dataclasses import replace
-from io import BytesIO
-from pathlib import Path
 
 from flask import abort, current_app, json, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from PIL import Image
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from emotion import errors
 from emotion.faces import Face
-from emotion.files import whole_file
 from emotion.text import data_url
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Opinion
@@ -21,7 +16,7 @@ from emotion.web.photos.pages import PRIVATE, after_deletion, pages
 from emotion.web.photos.workers import Answer
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis
-from emotion.web.visitors import own_photo
+from emotion.web.visitors import giver_key, own_photo
 
 FACE = f"{ROOT}/photos/<photo_id>/faces/<int:number>"
 FEEDBACK_FORM = "/results/<photo_id>/faces/<int:number>/feedback"
@@ -93,7 +88,8 @@ def _reasons_of(analysis: Analysis, number: int, emotion: str) -> Answer | None:
 @pages.post(FEEDBACK_FORM, endpoint="say")
 def say_page(photo_id: str, number: int) -> ResponseReturnValue:
     give(photo_id, number, request.form.get("emotion", ""), request.form.get("keep") == "yes")
-    return redirect(url_for("pages.face", analysis_id=photo_id, number=number), 303)
+    about = {"analysis_id": photo_id, "number": number, "_anchor": "feedback"}
+    return redirect(url_for("pages.face", **about), 303)
 
 
 @api.get(f"{FACE}/feedback")
@@ -131,12 +127,12 @@ def say(photo_id: str, number: int) -> ResponseReturnValue:
 def withdraw(photo_id: str, number: int) -> ResponseReturnValue:
     """Take back what was said about a face, and the face if it was kept."""
     find_face(photo_id, number, is_own=True)
-    database = current_services().database
+    database, given = current_services().database, current_services().given
     # the file first: if that fails, the opinion still knows of it
-    remove(database.opinion_on(photo_id, number))
+    given.remove([database.opinion_on(photo_id, number)])
     # somebody with the same cookie may have said something else in the meantime
-    remove(database.withdraw(photo_id, number))
-    return after_deletion("pages.face", analysis_id=photo_id, number=number)
+    given.remove([database.withdraw(photo_id, number)])
+    return after_deletion("pages.face", analysis_id=photo_id, number=number, _anchor="feedback")
 
 
 def _opinion_document(said: Opinion) -> dict:
@@ -149,7 +145,7 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
     """Note which emotion the sender sees in a face, in place of an earlier opinion."""
     analysis, face = find_face(photo_id, number, is_own=True)
     services = current_services()
-    storage, database = services.storage, services.database
+    storage, database, given = services.storage, services.database, services.given
     if chosen not in face.probabilities:
         known = ", ".join(face.probabilities)
         raise errors.ChoiceError(f"expected one of {known}; received another word")
@@ -158,46 +154,16 @@ def give(photo_id: str, number: int, chosen: str, keeps_face: bool) -> Opinion:
     if keeps_face:
         with current_app.extensions[KEPT_FACES]:  # so many a day from one address
             crop = storage.read_picture(photo_id, f"input-{number}.png")
-            opinion = replace(opinion, kept=keep(services.settings.feedback, chosen, crop))
+            opinion = replace(opinion, kept=given.keep(chosen, giver_key(), crop))
     try:
-        remove(database.opinion_on(photo_id, number))
+        given.remove([database.opinion_on(photo_id, number)])
         # somebody with the same cookie may have said something else in the meantime
-        remove(database.say(opinion))
+        given.remove([database.say(opinion)])
         storage.load(photo_id)
     except (errors.StorageError, errors.DatabaseError, errors.GoneError) as error:
-        remove(opinion)
+        given.remove([opinion])
         if isinstance(error, errors.GoneError):
             # deleted in the meantime, perhaps before there was an opinion to delete with it
             database.withdraw(photo_id, number)
         raise
     return opinion
-
-
-def keep(folder: Path, class_name: str, crop: bytes) -> str:
-    """Write a face to the folder of its class as a grey PNG; return its name below `folder`.
-
-    Of the PNG `crop`, nothing but the pixels is kept. On a `StorageError` nothing is left of it.
-    """
-    # a model's card comes from outside
-    if class_name.startswith(".") or Path(class_name).name != class_name or "\\" in class_name:
-        raise errors.ModelError(f"expected a name fit for folders; received {class_name!r}")
-    name = f"{class_name}/{secrets.token_hex(16)}.png"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / class_name).mkdir(mode=0o700, exist_ok=True)
-        grey = Image.open(BytesIO(crop), formats=["PNG"]).convert("L")
-        with whole_file(folder / name) as part:
-            part.touch(mode=0o600)
-            Image.frombytes("L", grey.size, grey.tobytes()).save(part, optimize=True)
-    except OSError as error:
-        raise errors.StorageError(error) from error
-    return name
-
-
-def remove(opinion: Opinion | None) -> None:
-    """Remove the face that was kept with an opinion, if there is one."""
-    try:
-        if opinion and opinion.kept:
-            (current_services().settings.feedback / opinion.kept).unlink(missing_ok=True)
-    except OSError as error:
-        raise errors.StorageError(error) from error

@@ -31,7 +31,9 @@ def words_for_templates() -> dict:
     words = (color_rgb, percent, often_missed, people_say, short_verdict, verdict, duration)
     facts = {"settings": services.settings, "readable_types": readable_types(), "emoji": EMOJI}
     facts |= {"offered_models": services.models.offered(), "answers_from": Answers.from_text}
-    facts |= {"videos_refusal": services.videos.refusal, "samples": SAMPLES}
+    videos = services.videos
+    facts |= {"videos_refusal": videos.refusal, "videos_full": lambda: videos.full_now}
+    facts |= {"samples": SAMPLES}
     return facts | {word.__name__: word for word in words}
 
 

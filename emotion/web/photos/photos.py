@@ -160,7 +160,10 @@ def _place_in_set() -> tuple[str, int, list[PhotoRow]]:
 @pages.get(RESULT)
 def result(analysis_id: str) -> ResponseReturnValue:
     about = {"analysis": current_services().storage.load(analysis_id), "shown": None}
-    return render_template("result.html", **about, is_own=is_own_photo(analysis_id)), PRIVATE
+    if is_own := is_own_photo(analysis_id):
+        rows = sets.rows_of(about["analysis"].set_id)
+        about["set_ids"] = [row.id for row in rows if not row.problem]
+    return render_template("result.html", **about, is_own=is_own), PRIVATE
 
 
 @api.get(PHOTO)

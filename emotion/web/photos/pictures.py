@@ -14,8 +14,9 @@ from emotion.images.guards import ImageLimits
 from emotion.recognizer import Sight
 
 # longer sides in pixels: of what is downloaded or looked at closely, of pages, of lists, of faces
-PHOTO_SIDE, VIEW_SIDE, THUMB_SIDE, CROP_SIDE = 4096, 1600, 480, 320
+PHOTO_SIDE, VIEW_SIDE, THUMB_SIDE, CROP_SIDE = 4096, 1600, 320, 320
 MOST_PHOTO_BYTES = 8 * 2**20
+THUMB_QUALITY, CROP_QUALITY = 60, 80  # of JPEG: a page shows dozens of them
 CROP_MARGIN = 0.25  # what a face's picture shows around its box on each side, in box widths
 
 
@@ -25,10 +26,11 @@ def pictures_of(image: np.ndarray, sights: Sequence[Sight]) -> dict[str, bytes]:
     while len(content := encode_jpeg(photo)) > MOST_PHOTO_BYTES:
         photo = reduced(photo, max(photo.shape) // 2)
     view = reduced(photo, VIEW_SIDE)
-    thumb = encode_jpeg(reduced(view, THUMB_SIDE))
+    thumb = encode_jpeg(reduced(view, THUMB_SIDE), THUMB_QUALITY)
     pictures = {"photo.jpg": content, "view.jpg": encode_jpeg(view), "thumb.jpg": thumb}
     for number, sight in enumerate(sights, start=1):
-        pictures[f"face-{number}.jpg"] = encode_jpeg(face_picture(image, sight.face))
+        crop = face_picture(image, sight.face)
+        pictures[f"face-{number}.jpg"] = encode_jpeg(crop, CROP_QUALITY)
         grey = np.round(sight.crop * 255).astype(np.uint8)
         pictures[f"input-{number}.png"] = encode_png(np.repeat(grey, 3, axis=2))
     return pictures
@@ -37,8 +39,8 @@ def pictures_of(image: np.ndarray, sights: Sequence[Sight]) -> dict[str, bytes]:
 def labels_of(faces: Sequence[Face], size_wh: tuple[int, int]) -> dict:
     """Return what a page writes beside the faces of a photo, as plain types for JSON.
 
-    `places` are `Label`s, one a face, in a picture of the photo whose longer side has `VIEW_SIDE`
-    pixels, also where the photo is smaller, so that they are legible beside it.
+    `places` are `Label`s, one a face, in a picture of the photo of `width` and `height` pixels:
+    of a longer side of `VIEW_SIDE`, also where the photo is smaller, so that they can be read.
     """
     width, height = (max(1, round(side * VIEW_SIDE / max(size_wh))) for side in size_wh)
     places = label_places(_scaled(faces, size_wh, (width, height)), (width, height))
@@ -60,13 +62,10 @@ def drawn_picture(
 
 
 def _scaled(faces: Sequence[Face], from_wh: tuple[int, int], to_wh: tuple[int, int]) -> list[Face]:
-    across, down = np.divide(to_wh, from_wh)
-    scaled = []
-    for face in faces:
-        x, y, width, height = face.box_xywh
-        size = max(1, round(width * across)), max(1, round(height * down))
-        scaled.append(replace(face, box_xywh=(round(x * across), round(y * down), *size)))
-    return scaled
+    scale = (*np.divide(to_wh, from_wh),) * 2
+    boxes = [np.rint(np.multiply(face.box_xywh, scale)).astype(int).tolist() for face in faces]
+    boxes = [(x, y, max(1, width), max(1, height)) for x, y, width, height in boxes]
+    return [replace(face, box_xywh=box) for face, box in zip(faces, boxes, strict=True)]
 
 
 def crop_from_picture(content: bytes) -> np.ndarray:

@@ -14,8 +14,8 @@ from emotion.errors import GoneError, UploadError
 from emotion.rows import results_to_csv
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import Answers, PhotoRow, VideoRow
+from emotion.web.feedback.views import own_faces
 from emotion.web.limits import client_key
-from emotion.web.photos.faces import remove as remove_face
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages, private_file
 from emotion.web.services import current_services
 from emotion.web.storage import Analysis, gone
@@ -103,8 +103,7 @@ def remove_rows(rows: Sequence[PhotoRow]) -> None:
         with contextlib.suppress(GoneError):
             services.storage.delete(row.id)
         # the row last: while it is there, deleting can be tried again
-        for opinion in services.database.opinions_on(row.id):
-            remove_face(opinion)
+        services.given.remove(services.database.opinions_on(row.id))
         services.database.forget(row.id)
 
 
@@ -222,7 +221,8 @@ def rows_of_mine() -> tuple[tuple[PhotoRow, ...], tuple[VideoRow, ...]]:
 def mine() -> ResponseReturnValue:
     photos, videos = rows_of_mine()
     about = {"now_s": current_services().storage.clock(), "deleted": "deleted" in request.args}
-    return render_template("mine.html", rows=photos, videos=videos, **about), PRIVATE
+    about |= {"rows": photos, "videos": videos, "given": own_faces()}
+    return render_template("mine.html", **about), PRIVATE
 
 
 @api.get(f"{ROOT}/mine", endpoint="mine")
@@ -258,4 +258,5 @@ def delete_mine() -> ResponseReturnValue:
     remove_rows(photos)
     for row in videos:
         current_services().videos.remove_known(row.id)
+    current_services().given.remove(own_faces())
     return after_deletion("pages.mine", deleted=1)

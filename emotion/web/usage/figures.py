@@ -12,6 +12,7 @@ from emotion.model.card import Card
 from emotion.model.figures import card_figures, wilson_interval
 from emotion.text import share
 from emotion.web.database import BUCKETS, Database, FaceCount, OpinionCount, PhotoCount, day_of
+from emotion.web.feedback.given import GivenFaces
 
 RECENT_DAYS = 30
 # Fewer recent faces cannot show a drift: with seven classes and this many, chance alone lifts the
@@ -52,13 +53,14 @@ def monitoring_facts(
     for row in faces:
         sure[row.bucket] += row.faces
     opinions, drift = _opinions(said), _drift(found, answers, labels, split)
-    try:  # the faces that visitors gave
+    try:  # the faces that visitors gave and that were approved
         files = [] if feedback is None else list(feedback.glob("[!.]*/[!.]*.png"))
         given = [day_of(file.stat().st_mtime) for file in files]
     except OSError:  # someone is taking them away for training
         given = []
     created = str(card.content.get("created") or "")
     kept = {"all": len(given), "new": sum(day >= created for day in given)}
+    kept["waiting"] = len(GivenFaces(Path(), database).find())
     return {
         "as_of": now.isoformat(timespec="seconds"),
         "recent_days": RECENT_DAYS,
@@ -210,7 +212,8 @@ def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kep
     if card.learned_from is not None:
         needed = max(1, round(KEPT_SHARE_DUE * card.learned_from))
         basis = f", {share(KEPT_SHARE_DUE)} of what it learned from"
-    given = f"{kept['new']} faces were given since the model was made; due from {needed:,}{basis}."
+    given = f"{kept['new']} faces were approved since the model was made; due from {needed:,}"
+    given += f"{basis}. {kept['waiting']} wait for approval."
     people = "people disagree with most answers they say anything about"
     enough = "visitors gave enough new faces"
     rules = (

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from flask import Blueprint, abort, jsonify, render_template
+from flask import Blueprint, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 from emotion.text import share, table
 from emotion.web.api import NO_STORE, ROOT, api
 from emotion.web.services import current_services
+from emotion.web.visitors import require_operator
 
 monitoring = Blueprint("monitoring", __name__)
 
@@ -15,7 +16,7 @@ monitoring = Blueprint("monitoring", __name__)
 @monitoring.get("/monitoring")
 def page() -> ResponseReturnValue:
     if not current_services().settings.monitoring:
-        abort(404)
+        require_operator()
     return render_template("monitoring.html", facts=_facts(), percentage=share), NO_STORE
 
 
@@ -23,7 +24,7 @@ def page() -> ResponseReturnValue:
 def use() -> ResponseReturnValue:
     """Answer how the app is used over time."""
     if not current_services().settings.monitoring:
-        abort(404, "This server does not tell how it is used.")
+        require_operator()
     return jsonify(_facts()), NO_STORE
 
 

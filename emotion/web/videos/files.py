@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import re
 import shutil
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ FILE_TYPES = {
     "emotions.parquet": "application/vnd.apache.parquet",
     SUMMARY: "application/json",
 }
+CROP = re.compile(r"face-[1-9][0-9]{0,8}\.jpg")  # of a face on the timeline, by its number
 # what the API calls a file -> its name
 LINK_NAMES = "video poster timeline csv jsonl parquet summary".split()
 LINKS = dict(zip(LINK_NAMES, FILE_TYPES, strict=True))

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 
 import contextlib
 import json
+import math
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +40,15 @@ from emotion.video.reading import VideoInfo, VideoLimits, open_video
 from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
 from emotion.web.models.offered import model_facts, without_folders
-from emotion.web.photos.pictures import reduced
+from emotion.web.photos.pictures import face_picture, reduced
 from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
 
 NICENESS = 10  # the web threads go first
 MOST_FPS = 60  # frames a second that the longest allowed video may have
 REPORT_EVERY_S = 0.25
 POSTER_SIDE = 1280
+MOST_LANES, CROP_SIDE = 12, 128  # faces on the page's timeline, and the pixels of their pictures
+BETTER = 1.2  # times as good is a view of a face of which a new picture is kept
 MOST_EMOTIONS = 12  # how many the list of a visitor's results names
 OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
 
@@ -94,7 +98,11 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
     facts |= {"fps": round(info.fps, 3), "has_sound": info.has_sound}
     facts |= {"frames": summary.frames, "duration_s": round(summary.duration_s, 3)}
     facts["model"] = model_facts(recognizer.model, Path(job.model).parent, job.model_names)
-    write_json(room / FACTS, facts)
+    shown = sorted(summary.timelines, key=lambda track: -track.seconds)[:MOST_LANES]
+    for track in shown:
+        (room / f"face-{track.track}.jpg").write_bytes(watcher.crops[track.track][1])
+    lanes = [{"track": one.track, "stretches": one.stretches()} for one in shown]
+    write_json(room / FACTS, facts | {"lanes": sorted(lanes, key=itemgetter("track"))})
     about = {"faces": len(summary.tracks), "emotions": [one.emotion or UNSURE for one in named]}
     return facts | about | {"verdicts": [one.verdict for one in named]}
 
@@ -108,6 +116,7 @@ class Watcher:
     people: int = 0  # followed so far
     poster: np.ndarray | None = None  # the first frame with the most faces
     most_faces: int = -1
+    crops: dict[int, tuple[float, bytes]] = field(default_factory=dict)  # track -> worth, JPEG
     rate: FrameRate = field(default_factory=FrameRate)
     started_s: float = field(default_factory=time.monotonic)
     next_s: float = 0.0
@@ -119,6 +128,12 @@ class Watcher:
             self.most_faces = len(numbers)
             drawn = annotate(frame.image, [face.face for face in frame.faces], numbers)
             self.poster = reduced(drawn, POSTER_SIDE)
+        for one in frame.faces:
+            # large, and like one expression rather than blurred
+            worth = one.is_detected * math.prod(one.face.box_xywh[2:]) * one.face.confidence
+            if one.track not in self.crops or worth > BETTER * self.crops[one.track][0]:
+                picture = reduced(face_picture(frame.image, one.face), CROP_SIDE)
+                self.crops[one.track] = worth, encode_jpeg(picture)
         now_s, frames_per_s = time.monotonic(), self.rate.tick()
         if now_s >= self.next_s:
             self.next_s = now_s + REPORT_EVERY_S

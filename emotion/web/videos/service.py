@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from emotion.errors import EmotionError, EmptyVideoError, GoneError, VideoTypeError
-from emotion.web.database import DONE, FAILED, RUNNING, WAITING, Database, VideoRow
+from emotion import errors
+from emotion.errors import EmotionError, GoneError
+from emotion.web.database import Database
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id, require_plain
-from emotion.web.videos.files import FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
+from emotion.web.videos.files import CROP, FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
+from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow
 from emotion.web.videos.workers import VideoWorkers
 
 UNFINISHED_S = 24 * 3600.0  # a video whose analysis has not ended expires after so long
@@ -31,10 +33,13 @@ VIDEO_HEAD = re.compile(
 class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
+    full_now = False  # whether the queue was full lately: to know before a video is received
+
     def __init__(self, settings: Settings, database: Database, models: Models, clock: Callable):
         self.settings, self.database, self.clock = settings, database, clock
         self.files = VideoFiles(settings.uploads / "videos")
-        self.workers = VideoWorkers(settings, database, self.files, models, clock)
+        self.most_waiting = (settings.max_videos_waiting, settings.max_videos_waiting_each)
+        self.workers = VideoWorkers(settings, database, self.files, models, clock, self.look)
 
     def refusal(self) -> str:
         """Return why this server takes no videos, "" if it does."""
@@ -45,24 +50,37 @@ class Videos:
         missing = " and ".join(name for name in PACKAGES if importlib.util.find_spec(name) is None)
         return missing and f"Videos cannot be read here: this server lacks {missing}."
 
-    def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
+    def look(self) -> None:
+        """Note whether the queue is full."""
+        with contextlib.suppress(errors.DatabaseError):  # then what was known counts
+            self.full_now = self.database.videos_waiting() >= self.settings.max_videos_waiting
+
+    def require_room(self, visitor: str, client: str) -> None:
+        """Raise a `NoVideosError` or a `QueueFullError` if no video of this sender can be taken."""
+        if refusal := self.refusal():
+            raise errors.NoVideosError(refusal)
+        self.database.require_room(visitor, client, *self.most_waiting)
+
+    def take(self, file: BinaryIO, visitor: str, client: str, model_key: str) -> VideoRow:
         """Put a video at the end of the queue."""
         head = file.read(512)  # its analysis looks further
         file.seek(0)
         if not head:
-            raise EmptyVideoError("expected a video; received an empty file")
+            raise errors.EmptyVideoError("expected a video; received an empty file")
         if not VIDEO_HEAD.match(head):
             known = "MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
-            raise VideoTypeError(f"expected a video as {known}; received another file")
+            raise errors.VideoTypeError(f"expected a video as {known}; received another file")
         now_s = self.clock()
         row = VideoRow(new_id(), visitor, now_s, now_s + UNFINISHED_S, model_key=model_key)
         self.files.create(row.id, {SOURCE: file})
         try:
-            self.database.add_video(row, self.settings.max_videos_waiting)
+            self.database.add_video(row, client, *self.most_waiting)
         except EmotionError:
             with contextlib.suppress(StorageError):
                 self.files.remove(row.id)
             raise
+        finally:
+            self.look()
         self.workers.start()
         self.workers.wake()
         return row
@@ -77,7 +95,7 @@ class Videos:
         """Return what its row does not say: `before`, `progress`, or `facts` and `summary`."""
         if row.state == WAITING:
             self.workers.start()  # after a restart nobody may have looked at the queue yet
-            return {"before": self.database.videos_waiting(before=row)}
+            return {"before": self.database.videos_before(row, self.clock())}
         if row.state == RUNNING:
             return {"progress": json.loads(row.progress or "{}")}
         if row.state == FAILED:
@@ -91,7 +109,7 @@ class Videos:
     def file(self, video_id: str, name: str) -> Path:
         """Return a file of a video that is done, or raise a `GoneError`."""
         row = self.find(video_id)
-        if row.state == DONE and name in FILE_TYPES:
+        if row.state == DONE and (name in FILE_TYPES or CROP.fullmatch(name)):
             return self._path(row, name)
         raise gone()
 
@@ -101,6 +119,7 @@ class Videos:
     def remove_known(self, video_id: str) -> None:
         """Remove a video at once, even if parts of it are gone; work on it stops."""
         self.database.forget_video(video_id)
+        self.look()
         self.workers.wake()
         with contextlib.suppress(GoneError):
             self.files.remove(video_id)

@@ -7,15 +7,14 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from emotion.errors import NoVideosError
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
-from emotion.web.database import DONE, FAILED, VideoRow
 from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
-from emotion.web.visitors import is_sender, new_visitor, require_sender
+from emotion.web.videos.queue import DONE, FAILED, VideoRow
+from emotion.web.visitors import client_digest, is_sender, new_visitor, require_sender, visitor_key
 
 UNSURE = "unsure"
 FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
@@ -45,14 +44,22 @@ def add_video() -> ResponseReturnValue:
     return jsonify(video_document(row)), 202, headers
 
 
+@api.get(f"{ROOT}/videos/queue")
+def queue() -> ResponseReturnValue:
+    """Answer how many videos wait, or why none would be taken now: to ask before one is sent."""
+    services = current_services()
+    services.videos.require_room(visitor_key(), client_digest())
+    services.require_model()
+    return jsonify({"waiting": services.database.videos_waiting()}), NO_STORE
+
+
 def _received_video() -> VideoRow:
     services = current_services()
-    if refusal := services.videos.refusal():
-        raise NoVideosError(refusal)
+    services.videos.require_room(visitor_key(), client_digest())
     services.require_model()
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
     (file,) = uploaded_files(most=1, field="video")
-    return services.videos.take(file.stream, new_visitor(), model.key)
+    return services.videos.take(file.stream, new_visitor(), client_digest(), model.key)
 
 
 @videos.get("/videos/<video_id>")
@@ -66,6 +73,8 @@ def page(video_id: str) -> ResponseReturnValue:
         return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
     tracks = sorted(about["summary"]["tracks"], key=lambda track: -track["seconds"])
     about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
+    # videos kept since before there were lanes have none
+    about |= {"lanes": about["facts"].get("lanes", ()), "track_words": track_words}
     return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
 
 
@@ -75,16 +84,18 @@ def times_of(track: Mapping) -> list[tuple[str, float]]:
     return [(name, seconds) for name, seconds in Counter(times).most_common() if seconds > 0]
 
 
+def track_words(track: Mapping) -> str:
+    # summaries kept since before there were verdicts have none
+    answer = track.get("verdict") or track["emotion"] or UNSURE
+    when = f"from {clock(track['first_s'])} to {clock(track['last_s'])}"
+    return f"face {track['track']} {when}, most of the time {answer}"
+
+
 def timeline_words(tracks: list[Mapping], most: int = 5) -> str:
     """Return what the timeline shows, for those who cannot see it; tracks are longest first."""
     if not tracks:
         return "Timeline: no face was found at any time."
-    words = "; ".join(
-        f"face {track['track']} from {clock(track['first_s'])} to {clock(track['last_s'])}, "
-        # summaries kept since before there were verdicts have none
-        f"most of the time {track.get('verdict') or track['emotion'] or UNSURE}"
-        for track in tracks[:most]
-    )
+    words = "; ".join(map(track_words, tracks[:most]))
     more = f"; and {len(tracks) - most} more" if len(tracks) > most else ""
     return f"Timeline of emotions: {words}{more}. The table has the times."
 
@@ -113,7 +124,8 @@ def video_document(row: VideoRow) -> dict:
 def file(video_id: str, name: str) -> Response:
     """Send a file of a video that is done, or a part of it."""
     path = current_services().videos.file(video_id, name)
-    response = private_file(path, FILE_TYPES[name], name if "download" in request.args else None)
+    kind = FILE_TYPES.get(name, "image/jpeg")
+    response = private_file(path, kind, name if "download" in request.args else None)
     # a player that jumps asks for parts, and gets no more than these
     response.headers.setdefault("Accept-Ranges", "bytes")
     return response

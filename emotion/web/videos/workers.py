@@ -20,13 +20,14 @@ from dataclasses import asdict, dataclass, field, replace
 from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
 from emotion.text import sentence
-from emotion.web.database import DONE, FAILED, SILENT_S, Answers, Database, VideoRow
+from emotion.web.database import Answers, Database
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
 from emotion.web.sandbox import clean_environment
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.files import SOURCE, Job, VideoFiles
+from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow
 
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
@@ -93,6 +94,7 @@ class VideoWorkers:
     files: VideoFiles
     models: Models
     clock: Callable[[], float]
+    look: Callable[[], None]  # at the queue, now and then
     command: Sequence[str] = COMMAND  # speaks as `job` does
     ended: Counter[str] = field(default_factory=Counter)  # how -> how many
     in_work: set[str] = field(default_factory=set)
@@ -130,7 +132,9 @@ class VideoWorkers:
     def _work(self) -> None:
         while not self._is_stopping:
             try:
-                if row := self.database.claim(new_id(), self.clock()):
+                row = self.database.claim(new_id(), self.clock())
+                self.look()
+                if row:
                     self.in_work.add(row.id)
                     try:
                         self._analyse(row)
@@ -194,6 +198,7 @@ class VideoWorkers:
                 if not self.database.beat(row, self.clock(), json.dumps(report.progress)):
                     self._tally("cancelled")
                     return None
+                self.look()
             except DatabaseError as error:  # if it does not come back, another process takes over
                 LOG.warning("cannot note how far a video is: %s", error)
             length_s = min(report.progress.get("duration_s") or longest_s, longest_s)

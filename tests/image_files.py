@@ -82,3 +82,38 @@ def swapped_profile() -> bytes:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     profile = profile.replace(b"rXYZ", b"none").replace(b"gXYZ", b"rXYZ").replace(b"none", b"gXYZ")
     return profile.replace("sRGB".encode("utf-16-be"), "Swap".encode("utf-16-be"))
+
+
+def riff(chunk: bytes, data: bytes) -> bytes:
+    body = b"WEBP" + chunk + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def box(name: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", 8 + len(data)) + name + data
+
+
+def segment(code: int, data: bytes = b"") -> bytes:
+    return struct.pack(">BBH", 0xFF, code, len(data) + 2) + data
+
+
+def jpeg_with(first: bytes = b"", scans: int = 0, last: bytes = b"") -> bytes:
+    """Return a JPEG of ten scans and some more, with bytes before its first segment and its end."""
+    content = encoded(PICTURE, "JPEG", progressive=True)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    return content[:2] + first + content[2:-2] + scan * scans + last + content[-2:]
+
+
+def lying_avif(side: int, **options) -> bytes:
+    """Return a square AVIF, or the film of one, whose boxes all declare 100x100."""
+    content = encoded(np.zeros((side, side, 3), np.uint8), "AVIF", speed=10, **options)
+    for form, unit in ((">II", 1), (">II", 2**16), (">HH", 1)):
+        size, declared = struct.pack(form, *[side * unit] * 2), struct.pack(form, *[100 * unit] * 2)
+        content = content.replace(size, declared)
+    return content
+
+
+BMP_SIZES = (0, 0, 0, 54 + 1024, 40, 16, 16, 1, 8, 1, 0, 0, 0, 256, 0)
+RUN_LENGTH_BMP = (
+    struct.pack("<2sIHHIIiiHHIIiiII1024x", b"BM", *BMP_SIZES) + b"\x10\x07\0\0" * 16 + b"\0\1"
+)

@@ -1,0 +1,1 @@
+"""Faces that visitors give for training: kept apart until an operator approves them."""
