@@ -107,6 +107,8 @@ def run_server(arguments: Sequence[str]) -> int:
     if model := services.model:
         lines.append(f"Model: {model.name} ({model.runtime}, SHA-256 {model.sha256[:12]}...)")
         lines += [f"Note: {note}" for note in model.notes]
+    if not settings.hosts and settings.host not in ("127.0.0.1", "::1", "localhost"):
+        lines.append("Note: any name of this machine is answered to; TRUSTED_HOSTS limits them")
     print("\n".join(lines), flush=True)
     serve(server, app)
     return 0

@@ -156,6 +156,11 @@ class GoneError(RequestError):  # deleted, expired, or never there
     advice = "Results are removed when they expire, or when their owner deletes them."
 
 
+class QuotaError(RequestError):  # as much is kept of one sender as may be
+    status, title = 413, "No room for more of your results"
+    advice = "Delete some of them in My results, or wait until they expire; then send it again."
+
+
 class RateError(RequestError):  # one address sends or asks for more than it may
     status, title = 429, "Too many at once"
 
@@ -212,4 +217,10 @@ class DatabaseError(EmotionError):
     status, title = 503, "Not possible at the moment"
     advice = "Please try again in a minute."
     public = "The database cannot be reached at the moment."
-    retry_after_s = 10
+    retry_after_s: int | None = 10
+
+    def __init__(self, words: str, is_full: bool = False):
+        super().__init__(words)
+        if is_full:
+            self.status, self.title, self.retry_after_s = 507, "No room for the results", None
+            self.public = "The server's disk is full, so nothing could be written."

@@ -8,7 +8,7 @@ from flask import Blueprint, abort, current_app, jsonify, render_template, reque
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import ServiceUnavailable
 
-from emotion.errors import ModelError
+from emotion.errors import ModelError, StorageError
 from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.services import current_services
 
@@ -70,8 +70,13 @@ def health() -> ResponseReturnValue:
     # it may still have to be made
     kept = next(path for path in (uploads, *uploads.parents) if path.exists())
     is_writable = kept.is_dir() and os.access(kept, os.W_OK | os.X_OK)
-    if not services.settings.keeps_nothing and not is_writable:
-        abort(503, "The folder for results cannot be written to.")
+    if not services.settings.keeps_nothing:
+        if not is_writable:
+            abort(503, "The folder for results cannot be written to.")
+        try:
+            services.storage.require_room()
+        except StorageError as error:
+            raise ServiceUnavailable("The disk is full: results cannot be kept.") from error
     # any question that has to reach the database
     services.database.photos_of_visitor("nobody", services.storage.clock())
     return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE

@@ -1,5 +1,6 @@
 """Transactions on SQLite or PostgreSQL, which make the tables where there are none."""
 
+import errno
 import os
 import sqlite3
 import time
@@ -22,6 +23,7 @@ from emotion.web.settings import SettingsError
 
 SCHEMA_VERSION = 1
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+FULL = (("sqlite_errorcode", sqlite3.SQLITE_FULL), ("sqlstate", "53100"), ("errno", errno.ENOSPC))
 BUSY_TIMEOUT_S = 3  # how long SQLite waits for another writer; each writes for a few milliseconds
 POSTGRESQL_DRIVER = "postgresql+psycopg"
 POSTGRESQL = {
@@ -86,10 +88,12 @@ class Connections:
                 yield connection
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             self._is_ready = False  # it may come back empty
+            found = getattr(error, "orig", None) or error
             # the lines after the first hold a statement's values
-            cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            cause = str(found).partition("\n")[0]
             words = "expected an answer of the database; it cannot be reached or written now"
-            raise DatabaseError(f"{words} ({cause})") from error
+            is_full = any(getattr(found, name, None) == code for name, code in FULL)
+            raise DatabaseError(f"{words} ({cause})", is_full) from error
 
     @contextmanager
     def _begin(self, writes: bool, alone: bool = False) -> Iterator[Connection]:

@@ -5,7 +5,7 @@ that name nobody.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -15,6 +15,7 @@ import sqlalchemy as sql
 from sqlalchemy import Connection
 from sqlalchemy.orm import Mapped, mapped_column
 
+from emotion.errors import UploadError
 from emotion.web.connections import Expiry, Id, Row, VisitorKey, rows_of
 from emotion.web.videos.queue import VideoQueue, VideoRow
 
@@ -26,6 +27,7 @@ KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is l
 DayKey = Annotated[str, mapped_column(sql.String(10), primary_key=True)]
 ModelKey = Annotated[str, mapped_column(sql.String(64), primary_key=True)]
 TextKey = Annotated[str, mapped_column(primary_key=True)]
+Check = Callable[[Connection], None] | None
 Count = Annotated[int, mapped_column(sql.BigInteger)]
 
 
@@ -151,10 +153,22 @@ def day_of(time_s: float) -> str:
 class Database(VideoQueue):
     """One database; safe to share between threads, processes and machines."""
 
-    def remember(self, *rows: PhotoRow) -> None:
-        """Note photos, all or none; one of the same id is replaced."""
-        with self.transaction(writes=True) as connection:
+    def remember(self, *rows: PhotoRow, check: Check = None, most: int = 0) -> None:
+        """Note photos of a set, all or none; one of the same id is replaced.
+
+        Raises UploadError if there are more than `most` in it, or several senders, and what `check`
+        raises.
+        """
+        with self.transaction(writes=True, alone=True) as connection:
             self._upsert(connection, rows, adds=False)
+            if check:
+                check(connection)
+            is_of_set = PhotoRow.set_id == rows[0].set_id, PhotoRow.expires_s > rows[0].created_s
+            numbers = sql.func.count(), sql.func.count(PhotoRow.visitor.distinct())
+            photos, visitors = connection.execute(sql.select(*numbers).where(*is_of_set)).one()
+            if most and (photos > most or visitors > 1):
+                expected = f"expected up to {most} photos in a set, all of one sender"
+                raise UploadError(f"{expected}; this one is full or of another")
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
         """Return a photo that is still kept."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.sansio.utils import host_is_trusted
 
 from emotion.files import make_private
 
@@ -71,12 +72,15 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     )
     app.config.update(flask_config or {})
     app.json.sort_keys = False
+    app.url_map.merge_slashes = False  # it would redirect to the host that was sent
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     app.extensions["emotion"] = services
     log_requests(app, settings.trusted_proxies)
 
     @app.before_request
     def begin() -> None:
+        if not host_is_trusted(request.host.lower(), settings.hosts):
+            abort(400, "Expected the name of this site as host; received another.")
         services.sweep()  # any server can sweep like this, whether or not it has a thread for it
         if request.endpoint in ("pages.upload", "api.recognize_many"):
             request.max_content_length = settings.most_form_bytes

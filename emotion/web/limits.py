@@ -1,18 +1,24 @@
-"""How much one client, and all together, may ask for."""
+"""How much one client, and all together, may ask for, and how much of one client is kept."""
 
+import hmac
 import ipaddress
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from flask import Flask, Response, request
+import sqlalchemy as sql
+from flask import Flask, Response, current_app, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
+from sqlalchemy import Connection
+from sqlalchemy.orm import Mapped, mapped_column
 
-from emotion.errors import BusyError, ClientBusyError
+from emotion.errors import BusyError, ClientBusyError, QuotaError
 from emotion.text import first_line
+from emotion.web.connections import Connections, Row
+from emotion.web.database import Count, Id, PhotoRow, VideoRow
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
 
@@ -112,9 +118,70 @@ def limit_rates(app: Flask, settings: Settings) -> None:
 
 
 def client_key() -> str:
-    """Return who sends a request: an address, of IPv6 the network of one subscriber."""
-    address = request.remote_addr or "unknown"
+    """Return who sends the current request, as `client_of`."""
+    return client_of(request.remote_addr or "unknown")
+
+
+def client_digest() -> str:
+    """Return a digest of the address that this request comes from; only this server can make it."""
+    key = str(current_app.secret_key).encode()
+    return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
+
+
+def client_of(address: str) -> str:
+    """Return the client behind an address: itself, of IPv6 the network of one subscriber."""
     try:
         return str(ipaddress.IPv6Network(f"{address}/64", strict=False))
     except ValueError:
         return address  # of IPv4
+
+
+class KeptRow(Row):
+    """The files of a photo or a video, which counts for as long as its own row is there."""
+
+    __tablename__ = "kept"
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    client: Mapped[str] = mapped_column(sql.String(64), index=True)  # no address: a keyed digest
+    bytes: Mapped[Count]
+
+
+def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Connection], None]:
+    """Return what notes the bytes of new photos or a video of the current request, by their ids.
+
+    It is called in the transaction that notes them, so that several requests at a time pass no
+    bound that one would not; it raises QuotaError.
+    """
+    most_mb = current_app.extensions["emotion"].settings.max_kept_mb
+    client = client_digest()
+
+    def note(connection: Connection) -> None:
+        for whose, is_own in (
+            ("address", lambda _: KeptRow.client == client),
+            ("browser", lambda kind: kind.visitor == visitor),
+        ):
+            kept = sum(sizes.values())
+            for kind in (PhotoRow, VideoRow):
+                query = sql.select(sql.func.sum(KeptRow.bytes)).join(kind, kind.id == KeptRow.id)
+                query = query.where(is_own(kind), kind.expires_s > now_s)
+                kept += connection.scalar(query) or 0
+            if kept > most_mb * 2**20:
+                words = f"expected at most {most_mb:g} MB kept of one {whose}, photos and videos"
+                raise QuotaError(f"{words} together; with this there would be more")
+        for new, size in sizes.items():
+            connection.execute(sql.insert(KeptRow), {"id": new, "client": client, "bytes": size})
+
+    return note
+
+
+def weigh(database: Connections, video_id: str, size: int) -> None:
+    """Note what a video takes now."""
+    change = sql.update(KeptRow).where(KeptRow.id == video_id).values(bytes=size)
+    with database.transaction(writes=True) as connection:
+        connection.execute(change)
+
+
+def forget_gone(database: Connections) -> None:
+    """Forget the bytes of photos and videos that are not there any more."""
+    ids = [KeptRow.id.not_in(sql.select(kind.id)) for kind in (PhotoRow, VideoRow)]
+    with database.transaction(writes=True) as connection:
+        connection.execute(sql.delete(KeptRow).where(*ids))

@@ -1,34 +1,77 @@
-"""The server: connections that keep a pace, and an end that finishes the requests in hand."""
+"""The server: connections that keep a pace and a measure, and an end that finishes requests."""
 
+import contextlib
 import functools
+import json
 import math
 import signal
+import socket
 import sys
 import threading
 import time
+from http import HTTPStatus
 
 import waitress.server
 from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.task import ThreadedTaskDispatcher
-from waitress.utilities import Error, RequestEntityTooLarge
+from waitress.utilities import Error
 
-from emotion.web.settings import Settings
+from emotion.web.limits import client_of
+from emotion.web.settings import ENVELOPE_BYTES, MOST_FRAME_BYTES, Settings
 
 SPARE_THREADS = 4  # how many threads there are at least that photos do not keep busy
-VIDEO_PATHS = ("/videos", "/api/v1/videos")  # how the addresses begin that videos are sent to
+VIDEO_PATHS = ("/videos", "/api/v1/videos")
 GRACE_S = 30
 LEAST_BYTES_PER_S = 2048
 MOST_S = 600
 LARGE_BYTES_PER_S = 128 * 1024  # of a request that is too large to arrive within `MOST_S`
+DRAIN_S = 60  # how long the rest of a body that was refused is read and thrown away
+JUST_BEGUN_BYTES = 2**15
+QUEUE_IS_FULL = (HTTPStatus.SERVICE_UNAVAILABLE, "room in the queue of videos; it is full")
 FINISH_S = 25  # for requests in hand when the process is told to end; waitress would wait 5
+MOST_CONNECTIONS = 500  # of all; a slow or silent client must not keep others out
 
 
-class RequestTimeout(Error):  # noqa: N818  (waitress' own names end without Error)
-    """The reply to a request that does not come to its end."""
+class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
+    """The reply to a request that is not taken, or does not come to its end."""
 
-    code = 408
-    reason = "Request Timeout"
+    def __init__(self, status: HTTPStatus, words: str, is_api: bool):
+        super().__init__(words)
+        self.code, self.reason, self.is_api = status.value, status.phrase, is_api
+
+    def to_response(self, ident: str | None = None) -> tuple:
+        """Return status, headers and body; what may be sent again later says so."""
+        status, headers, body = super().to_response(ident)
+        if self.is_api:  # RFC 9457
+            problem = {"type": "about:blank", "title": self.reason, "status": self.code}
+            body = json.dumps(problem | {"detail": self.body}).encode()
+            headers = [("Content-Type", "application/problem+json")]
+        again = [("Retry-After", "60")] if self.code in (429, 503) else []
+        return status, headers + again, body
+
+
+class Bounds:
+    """What each address of the app takes, and what one client may hold."""
+
+    def __init__(self, app: Flask, settings: Settings):
+        """Take a few times what is allowed, of videos a quarter more, before a body is refused.
+
+        A browser shows our page about a file that is too large only if it could send it all.
+        """
+        photo, video = app.config["MAX_CONTENT_LENGTH"], settings.most_video_form_bytes
+        most = {"/": settings.most_form_bytes + 4 * photo}
+        most["/api/v1/recognize/many"] = most["/"]
+        most["/live/frame"] = 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)
+        most |= dict.fromkeys(("/api/v1/recognize", "/api/v1/photos"), 5 * photo)
+        most |= dict.fromkeys(VIDEO_PATHS, video + max(4 * photo, video // 4))
+        self.most_bytes_of, self.other_bytes = most, 5 * ENVELOPE_BYTES
+        # of a client, of bodies that are not answered yet
+        self.most_unanswered = max(most.values()) + 2 * settings.most_form_bytes
+        self.most_connections = settings.max_connections
+        if settings.trusted_proxies:  # all connections come from the proxy
+            self.most_unanswered, self.most_connections = math.inf, math.inf
+        self.videos = app.extensions["emotion"].videos
 
 
 class PacedChannel(HTTPChannel):
@@ -40,10 +83,50 @@ class PacedChannel(HTTPChannel):
 
     _began_s = 0.0
     _received_bytes = 0
+    _drains = False  # whether more may come after a refusal
+    _drain_until_s = 0.0  # 0 until the refusal is sent
+    _client = ""
+
+    def __init__(self, server, sock, addr, adj, map=None):
+        super().__init__(server, sock, addr, adj, map)
+        self._client = client_of(addr[0])
+        if len(self._of_client()) > server.bounds.most_connections:
+            self.handle_close()
+
+    def _of_client(self) -> list["PacedChannel"]:
+        channels = tuple(self.server.active_channels.values())
+        return [each for each in channels if each._client == self._client]
+
+    def unanswered_bytes(self) -> int:
+        """Return the bytes of bodies here; what a request has announced counts as received."""
+        requests = [each for each in (*self.requests, self.request) if each and not each.error]
+        return sum(max(each.content_length, each.body_bytes_received) for each in requests)
+
+    def handle_close(self) -> None:
+        """Close, but throw away first what comes after a refusal.
+
+        Browsers read no reply on a line that is cut while they send.
+        """
+        if self._drains and self.will_close:
+            self._drains, self.will_close = False, False
+            self._drain_until_s = time.monotonic() + DRAIN_S
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+                return
+        super().handle_close()
 
     def received(self, data: bytes) -> bool:
-        """Take what came; answer and close if it comes too slowly or is too much."""
-        result = super().received(data)
+        """Take what came; answer and close if it comes too slowly, is too much or has no room."""
+        if self._drain_until_s:
+            if time.monotonic() > self._drain_until_s:
+                self.will_close = True
+            return False
+        try:
+            result = super().received(data)
+        except OSError as error:  # bodies that are not small lie in files
+            self.request.body_rcv = None  # whose end would fail again
+            words = f"expected to store the request; received: {error.strerror}"
+            return self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, words)
         request = self.request
         if request is None:
             self._began_s, self._received_bytes = 0.0, 0
@@ -51,15 +134,33 @@ class PacedChannel(HTTPChannel):
         self._began_s = self._began_s or time.monotonic()
         self._received_bytes = received = self._received_bytes + len(data)
         small_s = min(MOST_S, GRACE_S + received / LEAST_BYTES_PER_S)
-        limits = self.server.most_bytes_of.items() if request.headers_finished else ()
-        most = next((most for start, most in limits if request.path.startswith(start)), math.inf)
         if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
             pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
-            error: Error = RequestTimeout(f"{pace}; received {received} bytes so far")
-        elif max(request.content_length, received) > most:
-            error = RequestEntityTooLarge(f"expected at most {most} bytes")
-        else:
+            words = f"{pace}; received {received} bytes so far"
+            return self._refuse(HTTPStatus.REQUEST_TIMEOUT, words)
+        if not request.headers_finished:
             return result
+        bounds, size = self.server.bounds, max(request.content_length, received)
+        path = request.path if request.command == "POST" else ""
+        most = bounds.most_bytes_of.get(path, bounds.other_bytes)
+        unanswered = sum(map(PacedChannel.unanswered_bytes, self._of_client()))
+        # small videos are taken, as our pages say more
+        is_new_video = path in VIDEO_PATHS and size > bounds.other_bytes
+        is_new_video &= request.body_bytes_received < JUST_BEGUN_BYTES
+        at_once = f"at most {bounds.most_unanswered} bytes at a time from one address"
+        for is_refused, status, expected in (
+            (size > most, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"),
+            (unanswered > bounds.most_unanswered, HTTPStatus.TOO_MANY_REQUESTS, at_once),
+            (is_new_video and bounds.videos.full_now, *QUEUE_IS_FULL),
+        ):
+            if is_refused:
+                return self._refuse(status, f"expected {expected}")
+        return result
+
+    def _refuse(self, status: HTTPStatus, words: str) -> bool:
+        self._drains = status != HTTPStatus.REQUEST_TIMEOUT
+        is_api = self.request.headers_finished and self.request.path.startswith("/api/")
+        error = Refusal(status, words, is_api)
         with self.requests_lock:
             if self.request and not self.request.completed:
                 # answered as it is; waitress closes the connection after an error
@@ -68,7 +169,7 @@ class PacedChannel(HTTPChannel):
                 self.request = None
                 if len(self.requests) == 1:
                     self.server.add_task(self)
-        return result
+        return True
 
 
 def open_server(app: Flask, settings: Settings):
@@ -78,12 +179,7 @@ def open_server(app: Flask, settings: Settings):
     it does not grow, threads must be left over when all places at the gate are taken: they answer
     further photos with 503 at once. Each connection has at most one request in hand.
     """
-    # A browser shows our page about a file that is too large only if its body is read to the end;
-    # so a few times what is allowed is read (of videos a quarter more) before the line is cut.
-    spare = 4 * app.config["MAX_CONTENT_LENGTH"]
-    videos = settings.most_video_form_bytes
-    limits = dict.fromkeys(VIDEO_PATHS, videos + max(spare, videos // 4))
-    limits[""] = settings.most_form_bytes + spare
+    bounds = Bounds(app, settings)
     dispatcher = ThreadedTaskDispatcher()
     dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=FINISH_S)
     dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + SPARE_THREADS))
@@ -94,8 +190,8 @@ def open_server(app: Flask, settings: Settings):
         _dispatcher=dispatcher,
         host=settings.host,
         port=settings.port,
-        max_request_body_size=max(limits.values()),
-        connection_limit=500,  # a slow or silent client must not keep others out
+        max_request_body_size=max(bounds.most_bytes_of.values()),
+        connection_limit=MOST_CONNECTIONS,
         channel_timeout=10,
         cleanup_interval=5,
         # they say who sent a request; behind a trusted proxy they are for the app to read
@@ -104,7 +200,7 @@ def open_server(app: Flask, settings: Settings):
     # a name may stand for several addresses, each with a server of its own
     for each in sockets.values():
         if isinstance(each, waitress.server.BaseWSGIServer):
-            each.channel_class, each.most_bytes_of = PacedChannel, limits
+            each.channel_class, each.bounds = PacedChannel, bounds
     return server
 
 

@@ -10,7 +10,7 @@ from emotion.errors import DatabaseError, EmotionError, ModelError, StorageError
 from emotion.model.runtime import StoredModel
 from emotion.web.database import Database
 from emotion.web.feedback.given import GivenFaces
-from emotion.web.limits import Gate
+from emotion.web.limits import Gate, forget_gone
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models, read_served
 from emotion.web.photos.workers import PhotoWorkers
@@ -33,7 +33,7 @@ class Services:
         """Open nothing yet; `model_problem` says why there is no model."""
         self.settings, self.model, self._model_problem = settings, model, model_problem
         self.workers = workers or PhotoWorkers(settings, model)
-        self.storage = Storage(settings.uploads, settings.keep_s, clock)
+        self.storage = Storage(settings.uploads, settings.keep_s, clock, settings.min_free_mb)
         self.database = Database(settings.database)
         self.gate = Gate(settings.max_in_hand)
         self.models = Models(model, settings.model, self.workers.load)
@@ -74,6 +74,7 @@ class Services:
         try:
             self.database.forget_expired(self.storage.clock())
             self.videos.sweep()
+            forget_gone(self.database)
         except (DatabaseError, StorageError) as error:
             logging.getLogger(LOGGER).warning("cannot forget what expired: %s", error)
 

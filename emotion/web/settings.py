@@ -3,6 +3,7 @@
 # ruff: noqa: RUF009  (`_row` makes a field)
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,9 +21,12 @@ PROJECT_FOLDER = Path(__file__).resolve().parents[2]
 SWITCH = {"on": True, "true": True, "1": True, "yes": True}
 SWITCH |= {"off": False, "false": False, "0": False, "no": False}
 ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
+MOST_FRAME_BYTES = 2 * 2**20  # of the live camera; more than its page ever sends
 FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
+Hosts = NewType("Hosts", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
+WORDS |= {Hosts: "any, or names such as 'faces.example,.faces.example'"}
 WORDS |= {float: "a number", Path: "a path", Path | None: "a path"}
 
 
@@ -46,6 +50,8 @@ def _parse(kind: object, expected: tuple, text: str) -> object:
         return number
     if kind is Rate:
         limits.parse_many(text)
+    if kind is Hosts and not re.fullmatch(r"[\w.-]+(,[\w.-]+)*", text):
+        raise ValueError("no names")
     if not text or "\0" in text or (expected and text not in expected):
         raise ValueError("another text")
     # a relative path starts at the project folder, wherever one is
@@ -81,6 +87,11 @@ class Settings:
     max_video_minutes: float = _row(10, "longest video in minutes", 0.001, 1440)
     video_memory_mb: int = _row(4096, "megabytes of memory to analyse a video", 512, 1048576)
 
+    max_kept_mb: float = _row(
+        4096, "megabytes kept of one address, and of one browser", 0.001, 2**30
+    )
+    min_free_mb: float = _row(500, "megabytes that stay free; with fewer nothing is kept", 0, 2**30)
+
     instance: Path = _row(PROJECT_FOLDER / "instance", "folder of the secret key and the database")
     database_url: str | None = _row(None, "address of the database; without it SQLite in INSTANCE")
     feedback: Path = _row(PROJECT_FOLDER / "dataset/feedback", "folder of faces that visitors give")
@@ -93,6 +104,8 @@ class Settings:
         "120 per minute", "pictures, zips, explanations and opinions that one address may ask for"
     )
     rate_limit_storage: str = _row("memory://", "where rates are counted, or redis://HOST:PORT")
+    max_connections: int = _row(100, "open connections of one address", 1, 500)
+    trusted_hosts: Hosts = _row("any", "names of this site; requests by others are refused")
     api_keys: str | None = _row(None, "keys of programs, by commas; without any, all may come")
     cors_origins: str | None = _row(None, "sites whose pages may use the API, by commas; * is all")
     trusted_proxies: int = _row(0, "proxies in front whose X-Forwarded headers are believed", 0, 10)
@@ -124,6 +137,12 @@ class Settings:
     @property
     def keeps_nothing(self) -> bool:
         return self.keep_hours == 0
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names that are answered to, among them this machine's; empty for any."""
+        names = self.trusted_hosts.lower().split(",")
+        return [] if names == ["any"] else [*names, "localhost", "127.0.0.1"]
 
     @property
     def database(self) -> str:

@@ -6,6 +6,7 @@ kept, and the file's name if the visitor wants that: never the bytes or the meta
 """
 
 import contextlib
+import errno
 import io
 import json
 import re
@@ -21,7 +22,7 @@ from typing import BinaryIO
 from emotion.errors import GoneError, StorageError
 from emotion.faces import Face
 from emotion.files import whole_file
-from emotion.rows import face_from_dict
+from emotion.rows import face_from_dict, face_to_dict
 
 RESULT_FILE = "result.json"
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
@@ -30,6 +31,8 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
 PICTURE_PATTERN = re.compile(
     r"(photo|view|thumb|face-[1-9][0-9]{0,4}|annotated|blurred)\.jpg|input-[1-9][0-9]{0,4}\.png"
 )
+# what reading a damaged file may raise
+DAMAGES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 PART_PREFIX = ".part-"
 PART_AGE_S = 3600  # a hidden folder older than this was left behind by a process that crashed
 
@@ -37,12 +40,26 @@ PART_AGE_S = 3600  # a hidden folder older than this was left behind by a proces
 class Folders:
     """Folders of unguessable names; safe to share between threads and between processes."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, min_free_mb: float = 0):
+        self.folder, self.min_free_mb = folder, min_free_mb
+
+    def require_room(self) -> None:
+        """Raise a `StorageError` if so little of the disk is free that nothing more is kept."""
+        # the folder may still have to be made
+        found = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if shutil.disk_usage(found).free < self.min_free_mb * 2**20:
+            raise StorageError(OSError(errno.ENOSPC, f"less than {self.min_free_mb:g} MB free"))
+
+    def size_of(self, name: str) -> int:
+        """Return the bytes of the files in a folder."""
+        with contextlib.suppress(OSError):
+            return sum(path.stat().st_size for path in self.path(name).rglob("*") if path.is_file())
+        return 0
 
     def create(self, name: str, files: Mapping[str, bytes | BinaryIO]) -> None:
         """Make a folder with these files, for their owner alone; raises StorageError."""
         part = self.folder / f"{PART_PREFIX}{name}"
+        self.require_room()
         try:
             for folder in (self.folder.parent, self.folder):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,8 +135,8 @@ class Analysis:
 class Storage(Folders):
     """The folders of photos: `result.json` and pictures in each, until they expire."""
 
-    def __init__(self, folder: Path, keep_s: float, clock: Callable[[], float] = time.time):
-        super().__init__(folder)
+    def __init__(self, folder: Path, keep_s: float, clock=time.time, min_free_mb: float = 0):
+        super().__init__(folder, min_free_mb)
         self.keep_s, self.clock = keep_s, clock
 
     def save(
@@ -136,19 +153,22 @@ class Storage(Folders):
         """Keep one more picture of a photo, to go with it; not kept where there is no room."""
         require_plain(self.path(analysis_id, RESULT_FILE))
         # a photo that is deleted in this moment takes with it what is half written
-        with contextlib.suppress(OSError), whole_file(self.path(analysis_id, name)) as part:
-            _write(part, data)
+        with contextlib.suppress(OSError, StorageError):
+            self.require_room()
+            with whole_file(self.path(analysis_id, name)) as part:
+                _write(part, data)
 
     def load(self, analysis_id: str) -> Analysis:
         """Return a photo that has not expired; raises GoneError."""
         try:
             created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
             results, model = content["results"], content["model"]
-        except (OSError, KeyError) as error:
+            set_id = content.get("set", analysis_id)
+            is_whole = _is_whole(results, model) and isinstance(content.get("labels"), dict | None)
+            if self._is_expired(created_s) or not is_whole or not is_id(set_id):
+                raise gone()
+        except (OSError, *DAMAGES) as error:
             raise gone() from error
-        if self._is_expired(created_s):
-            raise gone()
-        set_id = content.get("set", analysis_id)
         times = created_s, created_s + self.keep_s
         more = content.get("labels"), content.get("name", "")
         return Analysis(analysis_id, *times, results, model, set_id, *more)
@@ -211,12 +231,39 @@ def _is_real_folder(path: Path) -> bool:
     return stat.S_ISDIR(path.lstat().st_mode)
 
 
+def _kinds(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _kinds(each) for name, each in value.items()}
+    if isinstance(value, list) and not all(isinstance(each, str) for each in value):
+        raise ValueError("expected a list of texts; received others")
+    return type(value)
+
+
+def _is_whole(results: dict, model: dict) -> bool:
+    """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised."""
+    for face in results["faces"]:
+        face |= face_to_dict(face_from_dict(face)) | face  # older ones lack some of it
+        is_known = _kinds(face_to_dict(face_from_dict(face))) == _kinds(face)
+        if not is_known or max(map(abs, face["box"].values())) > 10**6:
+            return False
+    has_sides = min(results["image"][name] for name in ("width", "height")) > 0
+    told = {"notes": [], "of": results["model"]["sha256"]} | model
+    share = told.pop("accuracy_when_unsure", None)
+    is_told = _kinds(told) == {name: list if name == "notes" else str for name in told}
+    return has_sides and is_told and isinstance(share, float | None)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
 def _read_result(path: Path) -> tuple[float, dict]:
     """Return when a photo was stored and what its file says; {} if that is damaged."""
     try:
-        content = json.loads(require_plain(path).read_bytes())
-        return float(content["created_s"]), content
-    except (ValueError, KeyError, TypeError):
+        data = require_plain(path).read_bytes()
+        content = json.loads(data, parse_constant=_no_number)  # NaN and the like
+        return float(content["created_s"] + 0), content
+    except DAMAGES:
         return path.lstat().st_mtime, {}
 
 

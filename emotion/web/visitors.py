@@ -9,13 +9,12 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flask import Flask, abort, current_app, request, session
+from flask import Flask, Response, abort, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 from emotion.errors import DatabaseError, GoneError, NotSenderError
 from emotion.files import make_private
 from emotion.web.database import PhotoRow
-from emotion.web.limits import client_key
 from emotion.web.services import current_services
 from emotion.web.settings import Settings, SettingsError
 from emotion.web.storage import gone
@@ -38,26 +37,15 @@ def giver_key() -> str:
 
 
 def new_visitor() -> str:
-    """Return the browser's key; one that has no id yet gets one with the reply.
-
-    A page sends several photos side by side, and each reply brings a cookie. So that all of them
-    say the same, the id comes from what the page's own cookie holds: the secret of its forms.
-    """
+    """Return the browser's key; one that has no id yet gets one with the reply."""
     if not visitor_key():
-        secret = session.get(current_app.config["WTF_CSRF_FIELD_NAME"])
-        session[FIELD] = _digest(f"visitor {secret}") if secret else secrets.token_hex(32)
+        session[FIELD] = secrets.token_hex(32)
         session.permanent = True
     return visitor_key()
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def client_digest() -> str:
-    """Return a digest of the address that this request comes from; only this server can make it."""
-    key = str(current_app.secret_key).encode()
-    return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
 
 
 def is_sender(visitor: str) -> bool:
@@ -111,6 +99,12 @@ class OwnSessions(SecureCookieSessionInterface):
         hours = max(24, current_services().settings.keep_hours)
         lasts = YEAR if session.get(GIVER) else timedelta(hours=hours)
         return datetime.now(UTC) + lasts if session.permanent else None
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        # who sees a form gets an id with it: photos that a page sends side by side are of one
+        if app.config["WTF_CSRF_FIELD_NAME"] in session:
+            new_visitor()
+        super().save_session(app, session, response)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return request.is_secure

@@ -2,13 +2,16 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
+from web_support import photo_form
 
 from emotion.web.storage import GoneError, Storage
 
 RESULTS = {"schema": 1, "image": {"width": 4, "height": 3}, "faces": []}
+RESULTS |= {"model": {"name": "m", "sha256": "ab" * 32}}
 MODEL = {"name": "m", "runtime": "r", "notes": []}
 PICTURES = {"annotated.jpg": b"picture", "face-1.jpg": b"crop"}
 HOUR = 3600
@@ -89,7 +92,7 @@ def test_the_sweep_removes_what_a_crash_left_and_leaves_what_is_not_its_own(stor
 
 
 def test_a_damaged_result_is_gone_and_swept_by_its_files_age(storage):
-    for content in ("", "{", "[]", "{}", '{"created_s": "soon"}', "\x00"):
+    for content in ("", "{", "[]", "{}", '{"created_s": "soon"}', "\x00", "[" * 10**5):
         photo_id = save(storage)
         path = storage.folder / photo_id / "result.json"
         path.write_text(content)
@@ -99,6 +102,43 @@ def test_a_damaged_result_is_gone_and_swept_by_its_files_age(storage):
         assert storage.sweep() == 0
         storage.set_clock.now += 25 * HOUR
         assert storage.sweep() == 1
+
+
+PLACES = (
+    *("/results/{id}", "/results/{id}/faces/1", "/results/{id}/emotions.csv", "/mine"),
+    *("/results/{id}/emotions.json", "/results/{id}/blurred.jpg", "/api/v1/photos/{id}"),
+    *("/sets/{set}", "/sets/{set}/annotated.zip", "/sets/{set}/emotions.csv", "/api/v1/sets/{set}"),
+)
+OTHERS = (None, "text", -1, 0, 10**30, True, [], {}, [[]], {"a": {}}, float("nan"), float("inf"))
+
+
+def damages(content):
+    """Give the content with each part of it removed, or replaced by something else."""
+    for key in list(content) if isinstance(content, dict) else range(len(content)):
+        part = content[key]
+        if isinstance(part, dict | list):
+            yield from damages(part)
+        del content[key]
+        yield key
+        content.insert(key, part) if isinstance(content, list) else content.update({key: part})
+        for other in OTHERS:
+            content[key] = other
+            yield key
+        content[key] = part
+
+
+def test_no_damage_of_a_result_is_a_mistake_of_ours(make):
+    client = make().test_client()
+    photo = client.post("/api/v1/photos", data=photo_form()).json
+    path = client.application.extensions["emotion"].storage.path(photo["id"], "result.json")
+    content = json.loads(path.read_text())
+    for number, key in enumerate(islice(damages(content), 0, None, 7)):
+        path.write_text(json.dumps(content))
+        for place in (PLACES[number % len(PLACES)], PLACES[-number % len(PLACES)]):
+            with client.get(place.format(**photo)) as reply:
+                assert reply.status_code in (200, 404), (key, place)
+    path.write_text('{"created_s": 1e999}')
+    assert client.get(PLACES[0].format(**photo)).status_code == 404
 
 
 def test_several_sweeps_at_once(tmp_path):

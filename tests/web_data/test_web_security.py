@@ -5,14 +5,13 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from flask import session
 from web_support import make_app, photo_form, upload
 
 from emotion.files import make_private
 from emotion.web import visitors
 from emotion.web.settings import PROJECT_FOLDER, SettingsError
 from emotion.web.storage import new_id
-from emotion.web.visitors import COOKIE, new_visitor, secret_key_in
+from emotion.web.visitors import COOKIE, secret_key_in
 
 # the report is a file that needs nothing beside it
 TEMPLATES = [
@@ -134,13 +133,31 @@ def test_the_cookie_is_for_this_site_and_no_script(client):
 
 
 def test_photos_sent_side_by_side_are_of_one_visitor(client):
-    """Each reply brings a cookie of its own, made from the one that came with the page."""
-    keys = []
-    for secret in ("a", "a", "b"):
-        with client.application.test_request_context():
-            session["csrf_token"] = secret
-            keys.append(new_visitor())
-    assert keys[0] == keys[1] != keys[2]
+    """Each brings the cookie of the page; the replies to others are still on their way."""
+    one, other = (client.application.test_client() for _ in range(2))
+    for visitor in (one, other):
+        with visitor.session_transaction() as session:
+            session["csrf_token"] = "the same"
+        visitor.get("/")
+    for door in ("/", "/api/v1/photos"):
+        client.set_cookie(COOKIE, one.get_cookie(COOKIE).value)
+        assert client.post(door, data=photo_form()).status_code in (201, 303)
+    assert [len(each.get("/api/v1/mine").json["photos"]) for each in (one, other)] == [2, 0]
+
+
+def test_only_names_of_this_site_are_answered_to(tmp_path):
+    client = make_app(tmp_path, TRUSTED_HOSTS="faces.example,.photos.example").test_client()
+    trusted = "faces.example FACES.example:8443 a.photos.example localhost:5000 127.0.0.1".split()
+    for host in (*trusted, "elsewhere.example", "faces.example.elsewhere.example", "a b"):
+        for path in ("/", "/healthz"):
+            with client.get(path, headers={"Host": host}) as reply:
+                assert reply.status_code == (200 if host in trusted else 400), (host, path)
+    for path in ("//elsewhere.example/..", "/videos//x", "/mine//"):
+        reply = client.get(path, headers={"Host": "faces.example"})
+        assert (reply.status_code, reply.location) == (404, None)
+    for wrong in ("['faces.example']", "https://faces.example", "a,,b"):
+        with pytest.raises(SettingsError, match="TRUSTED_HOSTS"):
+            make_app(tmp_path, TRUSTED_HOSTS=wrong)
 
 
 @pytest.mark.parametrize("was_open", [False, True])

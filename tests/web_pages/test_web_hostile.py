@@ -9,9 +9,11 @@ import socket
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from waitress import buffers
 from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served
 
 from emotion.web import server
@@ -120,9 +122,17 @@ def post_head(door, *lines):
     return "\r\n".join((*lines, "", "")).encode()
 
 
+def rest_of(line):
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := line.recv(65536):
+            received += data
+    return received.decode() or "reset"
+
+
 def answer_to(port, start, more=b"", pause_s=DEADLINE_S):
     """Send a start, then more again and again until there is an answer; return the answer."""
-    deadline, received = time.monotonic() + DEADLINE_S, b""
+    deadline = time.monotonic() + DEADLINE_S
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as line:
         line.sendall(start)
         while not select.select([line], [], [], pause_s)[0]:
@@ -131,10 +141,7 @@ def answer_to(port, start, more=b"", pause_s=DEADLINE_S):
                 line.sendall(more)
             except OSError:
                 break
-        with contextlib.suppress(ConnectionResetError):
-            while data := line.recv(65536):
-                received += data
-        return received.decode() or "reset"
+        return rest_of(line)
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -158,7 +165,8 @@ def test_only_where_videos_are_sent_to_may_as_much_come_as_a_video_has(tmp_path)
     length = (f"Content-Length: {2**20}", "Connection: close")
     body = FILE_HEAD.replace(b"photo", b"video") + bytes(2**20)
     with served(app) as port:
-        for door in (*DOORS, "/live/frame", "/mine/delete"):
+        others = ("/live/frame", "/mine/delete", "/healthz", "/videosXYZ", "/videos/x", "/nothing")
+        for door in (*DOORS, *others):
             assert answer_to(port, post_head(door, *length)).startswith("HTTP/1.1 413 ")
         for door in ("/videos", "/api/v1/videos"):
             form = body[: 2**20 - 7] + b"\r\n--x--\r\n"
@@ -188,3 +196,73 @@ def test_a_flood_sees_only_answers(app):
     assert statuses <= {"200", "503"}
     for answer in answers:
         assert json.loads(answer.partition("\r\n\r\n")[2])
+
+
+@contextlib.contextmanager
+def lines_of_another(port, starts):
+    """Give connections of another client, each with a start sent on it."""
+    with contextlib.ExitStack() as lines:
+        opened = []
+        for start in starts:
+            # all of 127.0.0.0/8 is this machine
+            line = socket.create_connection(("127.0.0.1", port), DEADLINE_S, ("127.0.0.2", 0))
+            opened.append(lines.enter_context(line))
+            with contextlib.suppress(OSError):
+                line.sendall(start)
+        yield opened
+
+
+def wait_until_unanswered(lines, count):
+    deadline = time.monotonic() + DEADLINE_S
+    while len(lines) - len(select.select(lines, [], [], 0.02)[0]) != count:
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(("proxies", "left"), [(0, 3), (1, 20)])
+def test_one_address_holds_so_many_connections(tmp_path, proxies, left):
+    app = make_app(tmp_path, PORT=0, MAX_CONNECTIONS=3, TRUSTED_PROXIES=proxies)
+    with served(app) as port:
+        for _ in range(2):  # what is closed counts no more
+            with lines_of_another(port, [b"GET / HT"] * 20) as lines:
+                wait_until_unanswered(lines, left)
+                assert " 200 OK" in answer_to(port, HEALTH)
+
+
+@pytest.mark.parametrize(("proxies", "left"), [(0, 2), (1, 9)])
+def test_one_address_has_so_many_bytes_on_the_way(tmp_path, proxies, left):
+    app = make_app(tmp_path, PORT=0, MAX_UPLOAD_MB=0.1, MAX_VIDEO_MB=50, TRUSTED_PROXIES=proxies)
+    start = post_head("/videos", f"Content-Length: {30 * 2**20}")
+    endless = post_head("/videos", "Transfer-Encoding: chunked") + b"1000000\r\n"
+    with served(app) as port, lines_of_another(port, [start] * 9) as lines:
+        wait_until_unanswered(lines, left)
+        for line in select.select(lines, [], [], 0)[0]:
+            assert " 429 " in rest_of(line)
+        if not proxies:
+            with lines_of_another(port, [endless + bytes(2**24)]) as (line,):
+                assert " 429 " in rest_of(line)
+
+
+def test_a_refusal_is_read_although_the_body_was_not_wanted(tmp_path):
+    app = make_app(tmp_path, PORT=0)
+    app.extensions["emotion"].videos.full_now = True
+    with served(app) as port:
+        for size, door, status in (
+            (3 * 2**20, "/videos", 503),
+            (3 * 2**20, "/api/v1/videos", 503),
+            (3 * 2**20, "/healthz", 413),
+            (3, "/videos", 400),  # small enough for our page
+        ):
+            head = post_head(door, f"Content-Length: {size}", "Connection: close")
+            answer = answer_to(port, head + b"x" * size)
+            assert answer.startswith(f"HTTP/1.1 {status} "), door
+            assert ("Retry-After" in answer) == (status == 503)
+            assert ("problem+json" in answer) == door.startswith("/api/")
+
+
+def test_a_full_disk_while_a_body_comes(app, monkeypatch):
+    full = Path("/dev/full")
+    monkeypatch.setattr(buffers.TempfileBasedBuffer, "newfile", lambda _: full.open("r+b"))
+    with served(app) as port:
+        head = post_head("/", f"Content-Length: {2**20}", "Connection: close")
+        assert answer_to(port, head + bytes(2**20)).startswith("HTTP/1.1 507 ")
+        assert " 200 OK" in answer_to(port, HEALTH)

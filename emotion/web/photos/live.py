@@ -13,11 +13,12 @@ from emotion.web.api import NO_STORE
 from emotion.web.limits import client_key
 from emotion.web.photos.uploads import uploaded_files
 from emotion.web.services import current_services
+from emotion.web.settings import MOST_FRAME_BYTES
 
 live = Blueprint("live", __name__)
 
-# More than the page ever sends. More frames may come than photos, so each must be light.
-MOST_FRAME = ImageLimits(2 * 2**20, 1920 * 1080)
+# More frames may come than photos, so each must be light.
+MOST_FRAME = ImageLimits(MOST_FRAME_BYTES, 1920 * 1080)
 
 
 @live.get("/live")

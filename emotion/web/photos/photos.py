@@ -126,7 +126,7 @@ def add_photo() -> ResponseReturnValue:
             sets.remove_rows(unread)
             problem = uploads.why_unread(error, name)
             row = uploads.row_of(set_id, position, problem=problem)
-            services.database.remember(row)
+            services.database.remember(row, most=services.settings.max_photos)
         raise
     uploads.count([results])
     photo_id = rows[0].id

@@ -15,6 +15,7 @@ from emotion.model.runtime import StoredModel
 from emotion.text import printable
 from emotion.web.database import Answers, PhotoRow
 from emotion.web.errors import problem_of
+from emotion.web.limits import quota
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import model_facts
 from emotion.web.services import current_services
@@ -140,7 +141,10 @@ def all_or_nothing() -> Iterator[list[PhotoRow]]:
     try:
         yield rows
         if rows:
-            current_services().database.remember(*rows)
+            services = current_services()
+            sizes = {row.id: services.storage.size_of(row.id) for row in rows if not row.problem}
+            check = quota(sizes, rows[0].visitor, rows[0].created_s)
+            services.database.remember(*rows, check=check, most=services.settings.max_photos)
     except Exception:
         for row in rows:
             with contextlib.suppress(errors.GoneError, errors.StorageError):

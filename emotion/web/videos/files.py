@@ -54,6 +54,7 @@ class VideoFiles(Folders):
     def make_room(self, video_id: str, attempt: str) -> Path:
         """Make and return the folder of an attempt, or raise a `StorageError`."""
         room = self.path(video_id, attempt)
+        self.require_room()
         try:
             room.mkdir(mode=0o700)
         except OSError as error:

@@ -54,10 +54,14 @@ IS_ITS_SENDER = VideoSender.id == VideoRow.id
 class VideoQueue(Connections):
     """The part of a database that knows the videos."""
 
-    def add_video(self, row: VideoRow, client: str, most_waiting: int, most_each: int) -> None:
-        """Put a video at the end of the queue, or raise a `QueueFullError`."""
+    def add_video(
+        self, row: VideoRow, client: str, most_waiting: int, most_each: int, check=None
+    ) -> None:
+        """Put a video at the end of the queue; raises QueueFullError, and what `check` raises."""
         with self.transaction(writes=True, alone=True) as connection:
             _require_room(connection, row.visitor, client, most_waiting, most_each)
+            if check:
+                check(connection)
             connection.execute(sql.insert(VideoRow), asdict(row))
             connection.execute(sql.insert(VideoSender), {"id": row.id, "client": client})
 

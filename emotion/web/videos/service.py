@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from emotion import errors
 from emotion.errors import EmotionError, GoneError
 from emotion.web.database import Database
+from emotion.web.limits import quota
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
 from emotion.web.storage import StorageError, gone, new_id, require_plain
@@ -33,11 +34,11 @@ VIDEO_HEAD = re.compile(
 class Videos:
     """All videos of an app; safe to share between threads and between processes."""
 
-    full_now = False  # whether the queue was full lately: to know before a video is received
+    full_now = False  # whether the queue was full lately; the server asks before it takes a video
 
     def __init__(self, settings: Settings, database: Database, models: Models, clock: Callable):
         self.settings, self.database, self.clock = settings, database, clock
-        self.files = VideoFiles(settings.uploads / "videos")
+        self.files = VideoFiles(settings.uploads / "videos", settings.min_free_mb)
         self.most_waiting = (settings.max_videos_waiting, settings.max_videos_waiting_each)
         self.workers = VideoWorkers(settings, database, self.files, models, clock, self.look)
 
@@ -74,7 +75,8 @@ class Videos:
         row = VideoRow(new_id(), visitor, now_s, now_s + UNFINISHED_S, model_key=model_key)
         self.files.create(row.id, {SOURCE: file})
         try:
-            self.database.add_video(row, client, *self.most_waiting)
+            check = quota({row.id: self.files.size_of(row.id)}, visitor, now_s)
+            self.database.add_video(row, client, *self.most_waiting, check)
         except EmotionError:
             with contextlib.suppress(StorageError):
                 self.files.remove(row.id)

@@ -9,12 +9,13 @@ from flask.typing import ResponseReturnValue
 
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
+from emotion.web.limits import client_digest
 from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
 from emotion.web.videos.files import FILE_TYPES, LINKS
 from emotion.web.videos.queue import DONE, FAILED, VideoRow
-from emotion.web.visitors import client_digest, is_sender, new_visitor, require_sender, visitor_key
+from emotion.web.visitors import is_sender, new_visitor, require_sender, visitor_key
 
 UNSURE = "unsure"
 FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
