@@ -23,7 +23,8 @@
       const start = await (await fetch(document.querySelector("a.home").href)).text();
       found = new DOMParser().parseFromString(start, "text/html").querySelector("form.upload[data-max-photos]");
     } catch { /* told below */ }
-    dialog.append(found ?? element("p", { textContent: "The server cannot be reached, or takes no photos at the moment." }), close);
+    found?.querySelector(".samples").remove();
+  dialog.append(found ?? element("p", { textContent: "The server cannot be reached, or takes no photos at the moment." }), close);
     document.querySelector("dialog.sending")?.remove();
     document.body.append(dialog);
     dialog.showModal();

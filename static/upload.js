@@ -19,6 +19,7 @@ function setUpUpload(form) {
   const taken = new Set();  // numbers in the set, also of photos that the server has yet to forget
   const leaving = [];
   let items = [];
+  let note = "";
 
   if (videoApi) input.accept += ",video/*,.mkv,.avi";
   rememberSettings(form);
@@ -49,7 +50,8 @@ function setUpUpload(form) {
       if (words) fail(item, words);
       else if (!item.isVideo) item.position = freeNumber();
     }
-    status.textContent = tooMany.length ? `Only the first ${maxPhotos} photos are taken.` : "";
+    note = tooMany.length ? `Only the first ${maxPhotos} photos are taken. ` : "";
+    status.textContent = note;
     if (api) {
       input.value = "";
       run();
@@ -189,7 +191,7 @@ function setUpUpload(form) {
       send(item).then(() => (isAtWork() ? run() : finish()));
     }
     if (!isAtWork()) finish();
-    else if (items.length > 1) status.textContent = `${items.filter(isEnded).length} of ${items.length} done`;
+    else if (items.length > 1) status.textContent = `${note}${items.filter(isEnded).length} of ${items.length} done`;
   }
 
   const isEnded = ({ state }) => state === "done" || state === "failed";
@@ -217,7 +219,7 @@ function setUpUpload(form) {
       status.textContent = "Opening the results…";
       window.location.assign(target);
     } else if (items.length) {
-      status.textContent = `${items.length - done.length} of ${items.length} not analysed: the reasons are beside them. `;
+      status.textContent = `${note}${items.length - done.length} of ${items.length} not analysed: the reasons are beside them. `;
       if (!target) return;
       const words = done.length === 1 ? "See the other one" : `See the other ${done.length}`;
       const link = element("a", { href: target, className: "button primary", textContent: words });
