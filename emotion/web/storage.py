@@ -164,8 +164,8 @@ class Storage(Folders):
             created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
             results, model = content["results"], content["model"]
             set_id = content.get("set", analysis_id)
-            is_whole = _is_whole(results, model) and isinstance(content.get("labels"), dict | None)
-            if self._is_expired(created_s) or not is_whole or not is_id(set_id):
+            is_whole = is_id(set_id) and _is_whole(results, model, content.get("labels"))
+            if self._is_expired(created_s) or not is_whole:
                 raise gone()
         except (OSError, *DAMAGES) as error:
             raise gone() from error
@@ -239,18 +239,25 @@ def _kinds(value: object) -> object:
     return type(value)
 
 
-def _is_whole(results: dict, model: dict) -> bool:
+def _is_whole(results: dict, model: dict, labels: dict | None) -> bool:
     """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised."""
     for face in results["faces"]:
         face |= face_to_dict(face_from_dict(face)) | face  # older ones lack some of it
         is_known = _kinds(face_to_dict(face_from_dict(face))) == _kinds(face)
         if not is_known or max(map(abs, face["box"].values())) > 10**6:
             return False
-    has_sides = min(results["image"][name] for name in ("width", "height")) > 0
+    sized = [results["image"], labels or results["image"]]
+    has_sides = min(each[name] for each in sized for name in ("width", "height")) > 0
+    places = labels["places"] if labels is not None else []
+    for text, *numbers in places:
+        if not isinstance(text, str) or len(numbers) != 5 or sum(numbers) > 10**6:
+            return False
+    has_places = not places or len(places) >= len(results["faces"])
+    has_places &= isinstance(results.get("faces_left_out", 0), int)
     told = {"notes": [], "of": results["model"]["sha256"]} | model
     share = told.pop("accuracy_when_unsure", None)
     is_told = _kinds(told) == {name: list if name == "notes" else str for name in told}
-    return has_sides and is_told and isinstance(share, float | None)
+    return has_sides and has_places and is_told and isinstance(share, float | None)
 
 
 def _no_number(name: str) -> float:
