@@ -299,7 +299,7 @@ function setUpUpload(form) {
 // the choice of a model and the tick stay as they were left in this browser
 function rememberSettings(form) {
   const said = form.querySelector(".setting summary span");
-  for (const field of form.querySelectorAll("select[name=model], input[name=keep_names]")) {
+  for (const field of form.querySelectorAll("select[name=model], [type=checkbox]")) {
     const key = field.type === "checkbox" ? "checked" : "value";
     const before = field[key];
     const say = () => { if (key === "value") said.textContent = field.selectedOptions[0].textContent; };
