@@ -2,7 +2,7 @@
 
 A folder is filled under a hidden name and renamed when it is whole; it gets a hidden name again
 before it is removed. So nobody sees half of it. Of a photo only pictures drawn anew from pixels are
-kept: never the bytes, the metadata or the name of the visitor's file.
+kept, and the file's name if the visitor wants that: never the bytes or the metadata.
 """
 
 import contextlib
@@ -125,6 +125,7 @@ class Analysis:
     model: Mapping  # what the page says about the model: name, runtime and notes
     set_id: str  # the photos that were sent with it have the same
     labels: Mapping | None = None  # what `labels_of` gave; None: kept since before there was one
+    name: str = ""  # of the sender's file, for the sender only; "" where it is not kept
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -139,12 +140,12 @@ class Storage(Folders):
         self.keep_s, self.clock = keep_s, clock
 
     def save(
-        self, results: Mapping, model: Mapping, pictures: Mapping, set_id: str = "", labels=None
+        self, results: Mapping, model: Mapping, pictures: Mapping, set_id="", labels=None, name=""
     ) -> str:
         """Store a photo with its pictures, as a set of its own without `set_id`; return its id."""
         photo_id = new_id()
         about = {"created_s": self.clock(), "set": set_id or photo_id, "model": dict(model)}
-        about |= {"labels": labels, "results": dict(results)}
+        about |= {"name": name, "labels": labels, "results": dict(results)}
         self.create(photo_id, {**pictures, RESULT_FILE: json.dumps(about, indent=1).encode()})
         return photo_id
 
@@ -169,7 +170,8 @@ class Storage(Folders):
         except (OSError, *DAMAGES) as error:
             raise gone() from error
         times = created_s, created_s + self.keep_s
-        return Analysis(analysis_id, *times, results, model, set_id, content.get("labels"))
+        more = content.get("labels"), content.get("name", "")
+        return Analysis(analysis_id, *times, results, model, set_id, *more)
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
         """Return a picture of a photo that has not expired; raises GoneError."""

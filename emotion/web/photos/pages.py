@@ -17,6 +17,7 @@ from emotion.model.card import Card
 from emotion.text import duration, percent
 from emotion.web.api import NO_STORE, moment
 from emotion.web.database import Answers
+from emotion.web.photos.uploads import SAMPLES
 from emotion.web.services import current_services
 
 pages = Blueprint("pages", __name__)
@@ -36,6 +37,7 @@ def words_for_templates() -> dict:
     facts |= {"offered_models": services.models.offered(), "answers_from": Answers.from_text}
     videos = services.videos
     facts |= {"videos_refusal": videos.refusal, "videos_full": lambda: videos.full_now}
+    facts |= {"samples": SAMPLES}
     return facts | of_faces | {word.__name__: word for word in words}
 
 

@@ -29,11 +29,12 @@ videos = Blueprint("videos", __name__)
 @videos.get("/videos")
 def form() -> ResponseReturnValue:
     """Lead to the form: a form that failed was sent to this address."""
-    return redirect(url_for("pages.form", _anchor="video-form"))
+    return redirect(url_for("pages.form", _anchor="upload"))
 
 
 @videos.post("/videos")
-def upload() -> ResponseReturnValue:
+@videos.post("/samples/<sample>.mp4")
+def upload(sample: str = "") -> ResponseReturnValue:
     return redirect(url_for("videos.page", video_id=_received_video().id), 303)
 
 
