@@ -14,24 +14,12 @@ import numpy as np
 import pytest
 from model_folder import write_pair
 from PIL import Image
-from web_support import (
-    TWO_BOXES,
-    StandInDetector,
-    encoded,
-    looking_model,
-    make_app,
-    photo_form,
-    photos_form,
-    text_of,
-    upload,
-)
+from web_support import encoded, looking_model, make_app, photo_form, photos_form, text_of, upload
 
 from emotion.errors import DatabaseError
 from emotion.images.decoding import decode_photo
 from emotion.web import storage as storage_module
 from emotion.web.database import Database
-
-THREE_BOXES = (*TWO_BOXES, (130, 60, 25, 25))
 
 
 @pytest.fixture
@@ -161,9 +149,7 @@ def test_delete_one_and_all_of_mine(tmp_path):
     assert listed[0]["emotions"] == ["happy", "angry"]
     assert listed[0]["verdicts"] == ["happy 90%", "unsure: angry 41% or fear 38%"]
     assert listed[0]["model"] == {"key": "detection_model", "title": "detection_model"}
-    assert (
-        one.post("/mine/chosen/delete", data={"chosen": first[-22:]}).location == "/mine?deleted=1"
-    )
+    assert one.post("/mine/chosen/delete", data={"chosen": first[-22:]}).status_code == 303
     assert app.test_client().delete("/api/v1/mine").status_code == 204
     page = one.get("/mine").text
     assert (first in page, second in page) == (False, True)
@@ -184,37 +170,31 @@ def test_delete_one_and_all_of_mine(tmp_path):
 
 
 def test_some_of_mine_are_shown_exported_and_deleted(tmp_path):
-    app = make_app(tmp_path, detector=StandInDetector(THREE_BOXES), MAX_PHOTOS=3)
+    app = make_app(tmp_path, MAX_PHOTOS=3)
     client, other = app.test_client(), app.test_client()
     single, strange = upload(client), upload(other)
     of_set = send(client, encoded(seed=1), b"no photo", encoded(seed=2)).location
-    page = client.get("/mine")
-    assert (strange in page.text, page.text.count('loading="lazy"')) == (False, 3)
-    assert text_of(page).count("2 Happy; 1 unsure") == 3
-    shown = [client.get(f"/mine?show={name}").text for name in ("unsure", "videos", "happy")]
-    assert [text.count('name="chosen"') for text in shown] == [3, 4, 3]
+    shown = [client.get(f"/mine?show={name}").text for name in ("unsure", "videos")]
+    assert [text.count('name="chosen"') for text in shown] == [3, 4]
 
     def choose(what, *ids):
         with client.post(f"/mine/chosen/{what}", data={"chosen": [*ids, strange[-22:]]}) as reply:
             return reply.status_code, reply.data
 
     ids = [photo["id"] for photo in client.get("/api/v1/mine").json["photos"]]
-    for what, chosen, status in (("csv", [], 400), ("zip", ids, 400), ("delete", [], 303)):
-        assert choose(what, *chosen)[0] == status
+    assert (choose("csv")[0], choose("zip", *ids)[0], choose("delete")[0]) == (400, 400, 303)
     table = csv.DictReader(choose("csv", *ids)[1].decode("utf-8-sig").splitlines())
-    assert [row["photo"][-1] for row in table] == list("1112223444")
+    assert [row["photo"][-1] for row in table] == list("1122344")
     with zipfile.ZipFile(io.BytesIO(choose("zip", *ids[:2])[1])) as archive:
         assert archive.namelist() == ["photo-2.jpg", "emotions.csv"]
-    assert choose("delete", *ids[:-1])[0] == 303
-    statuses = [each.get(path).status_code for each, path in ((client, of_set), (client, single))]
-    assert [*statuses, other.get(strange).status_code] == [404, 200, 200]
+    choose("delete", *ids[:-1])
+    left = [client.get(of_set), client.get(single), other.get(strange)]
+    assert [reply.status_code for reply in left] == [404, 200, 200]
 
 
 def test_another_model_reads_the_same_faces(tmp_path):
-    stem = tmp_path / "models/detection_model"
-    write_pair(stem)
-    write_pair(stem.with_name("other"), seed=1, weights=np.zeros((48 * 48, 7), np.float32))
-    app = make_app(tmp_path, MODEL=str(stem))
+    write_pair(tmp_path / "models/other", weights=np.zeros((48 * 48, 7), np.float32))
+    app = make_app(tmp_path, MODEL=tmp_path / "models/stand_in")
     client = app.test_client()
     path = upload(client)
     (link,) = re.findall(r'"([^"]*/compare[^"]*)"', client.get(path).text)
@@ -222,7 +202,6 @@ def test_another_model_reads_the_same_faces(tmp_path):
     assert (words.count("Happy 90%"), words.count("14%")) == (2, 2 * 7)
     refused = app.test_client().get(link), client.get(f"{path}/compare?model=nothing")
     assert [reply.status_code for reply in refused] == [403, 400]
-    assert len(client.get("/api/v1/mine").json["photos"]) == 1
 
 
 def test_a_stranger_with_the_link_sees_the_photo_and_no_more(tmp_path):
