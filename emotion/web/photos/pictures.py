@@ -14,9 +14,9 @@ from emotion.images.guards import ImageLimits
 from emotion.recognizer import Sight
 
 # longer sides in pixels: of what is downloaded or looked at closely, of pages, of lists, of faces
-PHOTO_SIDE, VIEW_SIDE, THUMB_SIDE, CROP_SIDE = 4096, 1600, 320, 320
+PHOTO_SIDE, VIEW_SIDE, THUMB_SIDE, CROP_SIDE = 4096, 1600, 256, 320
 MOST_PHOTO_BYTES = 8 * 2**20
-THUMB_QUALITY, CROP_QUALITY = 60, 80  # of JPEG: a page shows dozens of them
+THUMB_QUALITY, CROP_QUALITY = 50, 80  # of JPEG: a page shows dozens of them
 CROP_MARGIN = 0.25  # what a face's picture shows around its box on each side, in box widths
 
 
