@@ -77,7 +77,7 @@ FER = {"name": "fer2013.csv"}
 TITLES = (
     ("votes", FER, "everyday photos"),
     ("votes", FER | {"votes": "fer2013new.csv"}, "everyday photos (FER+)"),
-    ("labels", {"name": "/srv/private/mine.zip"}, "as mine's labels"),
+    ("labels", {"name": "/srv/private/mine.zip"}, "mine's labels"),
     ("labels", {"name": "fer2013.csv + CK+48.zip"}, "the labels of FER2013 and CK+48"),
     ("labels", {"name": 17}, ""),
     (["votes"], "text", ""),
