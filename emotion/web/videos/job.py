@@ -90,7 +90,7 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         watcher, info = Watcher(tell, video.info), video.info
         report = analyse_video(recognizer, video, outputs, viewers=(watcher.see,))
     if watcher.poster is not None:
-        (room / POSTER).write_bytes(encode_jpeg(watcher.poster))
+        (room / POSTER).write_bytes(encode_jpeg(watcher.poster, 75))
     summary, named = report.summary, report.summary.tracks[:MOST_EMOTIONS]
     problems = {"problem": video.problem, "sound_problem": report.sound_problem}
     facts = {name: without_paths(problem or "", job) for name, problem in problems.items()}
