@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 import video_job_stand_in as stand_in
-from web_support import encoded, make_app, photo_form
+from web_support import encoded, make_app, photo_form, photos_form
 
 from emotion.web import connections
 from emotion.web.database import Database, VideoRow
@@ -14,7 +14,7 @@ from emotion.web.storage import new_id
 
 
 def two_photos():
-    return {"photo": [photo_form(encoded(seed=seed))["photo"] for seed in (1, 2)]}
+    return photos_form(encoded(seed=1), encoded(seed=2))
 
 
 def a_video():
