@@ -158,8 +158,6 @@ def test_a_face_is_a_row_with_smoothed_and_raw_probabilities():
     assert all(f"`{name}`" in table for name in video_columns(["angry"]))
 
 
-# the timeline, and the bins that it is drawn from
-
 SVG = "{http://www.w3.org/2000/svg}"
 
 

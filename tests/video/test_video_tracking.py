@@ -135,8 +135,6 @@ def test_tiny_frames(size_wh):
     assert len(follow_boxes(grey, grey, box, [0], [patch_of(grey, box[0])])) == 1
 
 
-# tracks
-
 SIDE = 60
 RED = textured(1, (SIDE, 2 * SIDE), (250, 60, 40))
 BLUE = textured(2, (SIDE, 2 * SIDE), (40, 80, 250))

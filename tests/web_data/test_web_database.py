@@ -207,9 +207,6 @@ def test_a_database_of_another_version_is_refused(database, place):
         newer.remember(photo(2))
 
 
-# Of SQLite alone
-
-
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "instance" / "emotion.sqlite"

@@ -104,6 +104,10 @@ def test_a_form_needs_the_token_of_its_visitor_and_by_tls_our_page(tmp_path):
         return sender.post("/", data=data, base_url=base, headers=headers).status_code
 
     assert status(client, plain, "") == status(worker, plain, token) == 400
+    form = b"--x\r\nContent-Disposition: form-data\r\n\r\n\r\n--x--\r\n"  # a field without a name
+    for door in ("/", "/videos", "/mine/delete"):
+        sent = client.post(door, data=form, content_type="multipart/form-data; boundary=x")
+        assert sent.status_code == 400, door
     # another worker on the same folder knows the visitor
     worker.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
     assert status(worker, plain, token) == 303

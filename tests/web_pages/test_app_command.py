@@ -160,13 +160,14 @@ import io, sys
 from app import create_app
 form = {"photo": (io.BytesIO(sys.stdin.buffer.read()), "a.jpg")}
 assert create_app().test_client().post("/api/v1/recognize", data=form).status_code == 200
-heavy = {"tensorflow", "keras", "matplotlib", "scipy", "pydantic"} & set(sys.modules)
+heavy = {"tensorflow", "keras", "matplotlib", "scipy", "pydantic", "cv2", "onnxruntime"}
+heavy &= set(sys.modules)
 sys.exit(f"imported: {heavy}" if heavy else 0)
 """
 
 
 def test_processes_that_end_by_themselves(tmp_path, model):
-    """Without TensorFlow in the one that serves; without a reader; with an address in use."""
+    """With nothing that decodes in the one that serves; no reader; an address in use."""
 
     def run(*command, **options):
         options |= {"cwd": PROJECT_FOLDER, "env": environment(tmp_path, MODEL=model)}
