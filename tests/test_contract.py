@@ -144,19 +144,9 @@ def statuses(folder):
         found[f"POST {door} no model"] = no_model.post(door, data=photo_form()).status_code
     for path in ("/", "/healthz", "/api/v1/models"):
         found[f"GET {path} no model"] = no_model.get(path).status_code
-    for path in (
-        f"/api/v1/photos/{unknown}",
-        f"/api/v1/sets/{unknown}",
-        f"/api/v1/videos/{unknown}",
-        "/api/v1/models/none",
-        "/api/v1/monitoring",
-        f"/results/{unknown}",
-        f"/sets/{unknown}",
-        f"/videos/{unknown}",
-        "/monitoring",
-        "/operator/feedback",
-        "/nothing",
-    ):
+    kinds = "/api/v1/photos /api/v1/sets /api/v1/videos /results /sets /videos".split()
+    more = "/monitoring /operator/feedback /nothing /api/v1/monitoring /api/v1/models/none".split()
+    for path in (*(f"{kind}/{unknown}" for kind in kinds), *more):
         found[f"GET {path}"] = client.get(path).status_code
     found["DELETE /api/v1/recognize"] = client.delete("/api/v1/recognize").status_code
     for one in apps:

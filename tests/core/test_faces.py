@@ -63,12 +63,13 @@ def test_a_photo_without_faces_has_none(detector):
         assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == ()
 
 
-@pytest.mark.parametrize("side_px", [20, 40, 105, 400])
+@pytest.mark.parametrize("side_px", [20, 40, 105, 630])
 def test_faces_of_any_size_and_such_as_fill_the_photo_are_found(detector, astronaut, side_px):
     scale = side_px / ASTRONAUT_BOX[2]
     photo = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     (face,) = detector.detect(photo)
     assert holds(face.box_xywh, [scale * value for value in middle(ASTRONAUT_BOX)])
+    assert 0.6 < face.box_xywh[2] / side_px < 1.6
     tight = cv2.resize(astronaut[66:171, 172:277], (side_px, side_px))
     (face,) = detector.detect(tight)
     assert holds(face.box_xywh, (side_px / 2, side_px / 2))
@@ -88,11 +89,7 @@ def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, 
         assert np.abs(crop_face(tilted, ASTRONAUT_BOX) - upright).mean() > 0.08
 
 
-def test_boxes_are_in_pixels_of_the_photo_and_inside_it(detector, astronaut):
-    large = cv2.resize(astronaut, (3072, 3072), interpolation=cv2.INTER_LINEAR)
-    (face,) = detector.detect(large)
-    assert holds(face.box_xywh, [6 * value for value in middle(ASTRONAUT_BOX)])
-    assert 0.6 < face.box_xywh[2] / 630 < 1.6
+def test_boxes_are_inside_the_photo(detector, astronaut):
     for image in (astronaut[:, :277].copy(), astronaut[66:, 172:].copy()):
         ((x, y, width, height),) = [face.box_xywh for face in detector.detect(image)]
         assert min(x, y, width - 1, height - 1) >= 0

@@ -94,12 +94,6 @@ def test_damaged_verdict_on_a_card_is_refused():
             read_thresholds({"verdict": content})
 
 
-def test_impossible_faces_are_refused():
-    for box in ((0, 0, 0, 5), (0, 0, 5), (0, 0, 5, 5)):
-        with pytest.raises(ValueError, match="expected"):
-            Face(box, 1.0, {"a": 0.7, "b": 0.2} if len(box) == 4 and box[2] else {"a": 1.0})
-
-
 def results_of(*faces) -> dict:
     return json.loads(json.dumps(results_to_dict(faces, (640, 480), "m", "ab")))
 
