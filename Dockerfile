@@ -1,4 +1,4 @@
-# The web app alone: no TensorFlow, no desktop libraries.
+# The web app alone, unless asked otherwise: no TensorFlow, no desktop libraries.
 #   docker build -t emotion .
 #   docker run --rm -p 127.0.0.1:5000:5000 -v emotion-uploads:/app/uploads \
 #     -v emotion-instance:/app/instance -v emotion-feedback:/app/dataset/feedback emotion
@@ -8,17 +8,24 @@ FROM python:3.11-slim
 ARG HEIC=0
 # 1 adds the reader and writer of videos (av), whose wheel carries such parts, too
 ARG VIDEO=0
+# 1 adds what trains models (TensorFlow): docs/training.md has the command
+ARG TRAIN=0
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 
 # only what has the very bytes that were tried (docs/security.md)
-COPY requirements.lock ./
+COPY requirements.lock requirements.txt ./
 RUN if [ "$HEIC" != 1 ]; then sed -i '/^pillow-heif==/,/[^\\]$/d' requirements.lock; fi \
     && if [ "$VIDEO" != 1 ]; then sed -i '/^av==/,/[^\\]$/d' requirements.lock; fi \
-    && pip install --no-cache-dir --require-hashes -r requirements.lock
+    && pip install --no-cache-dir --require-hashes -r requirements.lock \
+    && if [ "$TRAIN" = 1 ]; then \
+        sed -e '/^# Tests/,$d' -e '/^opencv/d' -e '/^av[<>=]/d' -e '/^pillow-heif/d' \
+            requirements.txt > train.txt \
+        && pip install --no-cache-dir -r train.txt; \
+    fi
 
-COPY app.py ./
+COPY app.py emotion_model_training.py ./
 COPY emotion/ emotion/
 COPY templates/ templates/
 COPY static/ static/

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from emotion.faces import Face, in_words
-from emotion.labels import color_rgb
+from emotion.labels import color_rgb, label
 from emotion.text import percent
 
 SMALLEST_TEXT_PX = 12  # smaller letters cannot be read
@@ -206,13 +206,13 @@ def _place_label(
 ) -> Label:
     """Return the longest label that has room, else the number alone."""
     texts = (
-        f"{number} {in_words(face.candidates, face.sure)}",
-        f"{number} {' or '.join(face.candidates[:2])}?",
-        f"{number} {face.emotion}?",
+        f"{number} {in_words([*map(label, face.candidates)], face.sure)}",
+        f"{number} {' or '.join(map(label, face.candidates[:2]))}?",
+        f"{number} {label(face.emotion)}?",
         f"{number}?",
     )
     if face.sure:
-        words = f"{number} {face.emotion}"
+        words = f"{number} {label(face.emotion)}"
         texts = (f"{words} {percent(face.confidence)}", words, f"{number}")
     by_photo, by_face = max(size_wh) / 36, face.box_xywh[2] / 7
     largest = round(max(SMALLEST_TEXT_PX, by_photo, min(by_face, 1.5 * by_photo)))
@@ -280,7 +280,7 @@ def _bars(face: Face, size: int, full: int) -> np.ndarray:
     """Return a row a class with its name, a bar of `full` pixels for 100%, and its percentage."""
     names, candidates = tuple(face.probabilities), face.candidates
     row, edge = round(size * 1.3), size // 3
-    words = [_words(name, size, row, BARS_INK_RGB) for name in names]
+    words = [_words(label(name), size, row, BARS_INK_RGB) for name in names]
     left = max(word.shape[1] for word in words) - 1 + size
     widest = _words("<99%", size, row, BARS_INK_RGB)
     width = left + full + 2 * (size // 2) + widest.shape[1]

@@ -185,7 +185,7 @@ class ClientBusyError(BusyError):  # as many of one address as it may have
 class QueueFullError(RequestError):
     status, title = 503, "Busy"
     advice = "Please try again in a minute."
-    public = "The queue of videos is full."
+    public: str | None = "The queue of videos is full."
     again = "video"
     retry_after_s = 60
 

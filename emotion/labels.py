@@ -1,5 +1,7 @@
 """The emotions: their names, order, colours, and what each dataset calls them."""
 
+import re
+
 # of FER2013, in alphabetical order: the order of a model's output without a card
 EMOTIONS = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -15,6 +17,9 @@ COLORS_RGB = {
     "surprise": (86, 180, 233),
 }
 OTHER_COLORS_RGB = ((230, 159, 0), (204, 121, 167), (0, 0, 0))  # of classes beyond the seven
+LABELS = dict(  # what people read; data has the names above
+    zip(EMOTIONS, "Angry Disgusted Afraid Happy Neutral Sad Surprised".split(), strict=True)
+)
 EMOJI = dict(zip(EMOTIONS, "😠🤢😨😊😐😢😮", strict=True))
 
 # Goodfellow et al. 2013: the class of each integer in the column `emotion` of fer2013.csv
@@ -46,6 +51,16 @@ def common_name(class_name: str) -> str:
 # Barsoum et al. 2016: vote columns of fer2013new.csv, and the class of each
 _VOTED = "neutral happiness surprise sadness anger disgust fear".split()
 FERPLUS_COLUMNS = {column: common_name(column) for column in _VOTED}
+
+
+def label(class_name: str) -> str:
+    """Return what people read for a class."""
+    return LABELS.get(class_name, class_name)
+
+
+def with_labels(text: str) -> str:
+    """Return a text that names classes, such as a verdict, with their labels."""
+    return re.sub("[a-z]+", lambda word: label(word[0]), text)
 
 
 def color_rgb(class_name: str, class_names: tuple[str, ...] = EMOTIONS) -> tuple[int, int, int]:

@@ -136,7 +136,8 @@ export function read(track, words) {
   const names = sure ? [ranking[0][0]] : likely;
   const shares = ranking.map(([, value]) => (value / first) ** (1 / words.agreementTemperature));
   const agreement = Math.round(10 / shares.reduce((sum, share) => sum + share));
-  return { track, ranking, sure, names, agreement, words: inWords(names, sure) };
+  const shown = names.map((name) => words.classes.find((each) => each.name === name)?.label ?? name);
+  return { track, ranking, sure, names, agreement, words: inWords(shown, sure) };
 }
 
 function inWords(names, sure) {

@@ -8,7 +8,7 @@ const classes = new Map(words.classes.map((each) => [each.name, each]));
 const UNSURE_COLOR = [255, 255, 255];
 
 // the server may have another model by now
-export const look = (name) => classes.get(name) ?? { emoji: "", color: [200, 200, 200] };
+export const look = (name) => classes.get(name) ?? { label: name, emoji: "", color: [200, 200, 200] };
 export const emoji = (names) => names.map((name) => look(name).emoji).join("");
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 export const colorOf = (answer) => (answer.sure ? look(answer.names[0]).color : UNSURE_COLOR);

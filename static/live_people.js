@@ -51,12 +51,12 @@ function fill(card, track, number, now) {
   write(part("emoji"), emoji(answer.names));
   write(part("verdict-words"), verdictOf(answer));
   if (words.agreementTemperature) {
-    write(part("people"), answer.sure ? `${answer.agreement} of 10 people would say ${answer.names[0]}` : "");
+    write(part("people"), answer.sure ? `${answer.agreement} of 10 people would say ${look(answer.names[0]).label}` : "");
   }
   [...part("bars").rows].forEach((row, index) => fillBar(row, words.classes[index].name, answer, track.rest));
   part("rest").hidden = !track.rest;
   const risen = track.rest && mostRisen(track.probabilities, track.rest);
-  write(part("risen"), risen ? `${capital(risen.name)} +${risen.points} points over the resting face`
+  write(part("risen"), risen ? `${look(risen.name).label} +${risen.points} points over the resting face`
     : "Much like the resting face");
   advise(part("notes"), track);
   // for who asked for less motion, the strip moves once a second

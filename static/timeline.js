@@ -104,7 +104,7 @@ function laneOf(element) {
   const svg = element.querySelector("svg");
   const stretches = [...svg.querySelectorAll("g rect")].map((rect) => {
     const [start, length, share] = ["x", "width", "height"].map((name) => Number(rect.getAttribute(name)));
-    return { start, end: start + length, share, emotion: rect.parentNode.dataset.emotion };
+    return { start, end: start + length, share, emotion: rect.parentNode.dataset.label };
   });
   stretches.sort((one, other) => one.start - other.start);
   const [pointed, playhead] = ["pointed", "playhead"].map((name) => {

@@ -1,95 +1,9 @@
-// Videos work without this file; it adds dropping, the progress of sending, and of the work.
+// The page of a video in work shows how far it is.
 "use strict";
 
 const POLL_MS = 1000;
 
-for (const form of document.querySelectorAll("form.video-upload")) setUpVideoForm(form);
 for (const page of document.querySelectorAll("[data-video-api]")) followWork(page);
-
-function isVideo(file) {
-  return file.type.startsWith("video/") || /\.(mkv|avi|mov|mp4|m4v|webm|wmv|flv|mpe?g)$/i.test(file.name);
-}
-
-function setUpVideoForm(form) {
-  const input = form.querySelector("input[type=file]");
-  const button = form.querySelector("button.primary");
-  const status = form.querySelector(".status");
-  const sending = form.querySelector(".sending");
-  const idleText = button.textContent;
-
-  form.querySelector(".drop-hint").hidden = false;
-  input.addEventListener("change", check);
-
-  document.addEventListener("drop", (event) => {
-    const video = [...event.dataTransfer.files].find(isVideo);
-    if (!video) return;
-    const choice = new DataTransfer();
-    choice.items.add(video);
-    input.files = choice.files;
-    check();
-    form.scrollIntoView({ block: "center" });
-    button.focus({ preventScroll: true });
-  });
-
-  function check() {
-    const [file] = input.files;
-    const isLarge = file && file.size > Number(form.dataset.maxBytes);
-    input.setCustomValidity(
-      isLarge ? `This file is too large: expected at most ${form.dataset.maxWords}.` : "");
-    status.textContent = input.validationMessage && file ? input.validationMessage : "";
-  }
-
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    send();
-  });
-
-  // a server without room closes the line while a video is sent, without a word that a page can read
-  async function refusal() {
-    try {
-      const reply = await fetch(form.dataset.queue, { cache: "no-store" });
-      return reply.ok ? "" : (await reply.json()).detail;
-    } catch {
-      return "The server cannot be reached.";
-    }
-  }
-
-  async function send() {
-    button.disabled = true;
-    const words = await refusal();
-    if (words) return end(words);
-    const request = new XMLHttpRequest();
-    const progress = sending.querySelector("progress");
-    const stop = sending.querySelector(".stop");
-    request.open("POST", form.dataset.api);
-    request.responseType = "json";
-    request.upload.addEventListener("progress", (event) => {
-      if (event.lengthComputable) progress.value = event.loaded / event.total;
-    });
-    request.upload.addEventListener("load", () => { progress.removeAttribute("value"); });
-    request.addEventListener("load", () => {
-      if (request.status === 202) window.location.assign(request.response.links.page);
-      else end(request.response?.detail ?? `The server answered with status ${request.status}.`);
-    });
-    request.addEventListener("error", () => end("The server cannot be reached, or refused the file."));
-    request.addEventListener("abort", () => end("Stopped: nothing was kept."));
-    stop.onclick = () => request.abort();
-    button.textContent = button.dataset.busy;
-    status.textContent = button.dataset.busy;
-    sending.hidden = false;
-    request.send(new FormData(form));
-  }
-
-  function end(words) {
-    button.disabled = false;
-    button.textContent = idleText;
-    sending.hidden = true;
-    status.textContent = words;
-  }
-
-  // the page comes back as it was left when a visitor goes back to it
-  window.addEventListener("pageshow", () => end(""));
-}
 
 function followWork(page) {
   const shown = Object.fromEntries(

@@ -285,19 +285,17 @@ def require_what_is_named(settings: TrainingSettings) -> None:
 def read_for_training(settings: TrainingSettings):
     """Return the dataset with its splits and without leaks, and the `Leaks`; print both."""
     from emotion.training.data.datasets import read_datasets, unreadable_words
-    from emotion.training.data.splits import make_splits
+    from emotion.training.data.splits import make_splits, split_lines
 
     say(f"Reading {', '.join(settings.dataset)}")
     dataset, leaks = make_splits(read_datasets(settings), settings)
-    names = dataset.split_names()
-    counts = ", ".join(f"{len(dataset.split(name)):,} {name.replace('_', ' ')}" for name in names)
     leaked = {
         "also in a test split": leaks.identical,
         "nearly the same as a test image": leaks.similar,
         "of training also in validation": leaks.in_validation,
     }
     what = "Kept" if leaks.kept else "Removed"
-    lines = [f"Images: {counts}; classes: {', '.join(dataset.class_names)}", *dataset.notes]
+    lines = [*split_lines(dataset), *dataset.notes]
     lines += [f"{what} {counted(count, 'image')} {why}" for why, count in leaked.items() if count]
     lines += [leaks.copies] * bool(leaks.copies) + _skipped(dataset.unreadable)
     if dataset.unreadable:

@@ -21,6 +21,7 @@ from emotion.images.decoding import Photo
 from emotion.images.encoding import write_image
 from emotion.images.folders import PhotoFile, find_photos, is_photo_list
 from emotion.images.sources import open_photo
+from emotion.labels import common_name
 from emotion.progress import progress_bar
 from emotion.recognizer import Recognizer
 from emotion.text import percent, printable, table
@@ -75,10 +76,10 @@ def explain(options: argparse.Namespace) -> None:
 def _reader(options: argparse.Namespace) -> TileReader:
     reader = TileReader.load(user_path(options.model))
     reader.largest_px = sys.maxsize if options.whole else TILE_PX
-    expected, received = options.classes.replace(" ", ""), ",".join(reader.model.class_names)
-    if expected not in ("", received):
-        expected = f"expected a model of {expected} as --classes"
-        raise TrainingError(f"{expected}; {reader.model.name} answers {received}")
+    given, names = options.classes, reader.model.class_names
+    if given and [*map(common_name, given.split(","))] != [*map(common_name, names)]:
+        expected = f"expected a model of {given} as --classes"
+        raise TrainingError(f"{expected}; {reader.model.name} answers {','.join(names)}")
     for note in reader.model.notes:
         print(f"Note: {note}", file=sys.stderr)
     return reader

@@ -261,7 +261,7 @@ def staged(settings: TrainingSettings) -> Iterator[Path]:
     except OSError as error:
         raise TrainingError(
             f"expected to write the model to {settings.models} by way of {settings.run_folder()}; "
-            f"{error.strerror or error}; nothing was replaced and the training is kept: make room "
+            f"{error.strerror or error}; nothing was replaced and the training is kept: mend that "
             "and run the same command again"
         ) from error
     except TrainingError:

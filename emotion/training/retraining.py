@@ -44,9 +44,11 @@ def retrain(options: argparse.Namespace) -> None:
     kept = {name: its[name] for name in (*DATA, *SPLITS, *NETWORK) if name in its}
     settings = settings_from(options, kept | SHORT)
     by_votes = card.get("answers") == "votes"
-    if "architecture" not in its or (by_votes and not settings.votes):
-        expected = "expected a model whose card names its network, with --votes if it learned votes"
-        raise TrainingError(f"{expected}; received {stem} without")
+    if "architecture" not in its:
+        raise TrainingError(f"expected a model whose card names its network; received {stem}")
+    if by_votes != bool(settings.votes and settings.votes_as == "second-head"):
+        expected = "expected --votes where the model answers as votes, not where it does as labels"
+        raise TrainingError(f"{expected}; received {stem}, of {'votes' if by_votes else 'labels'}")
     run, paths = Path(settings.runs) / f"{stem.name}_retrained", settings.dataset
     settings = replace(settings, dataset=(*paths, str(feedback)), weights=str(stem), name=stem.name)
     commands.require_what_is_named(settings)
@@ -78,18 +80,26 @@ def retrain(options: argparse.Namespace) -> None:
     fitted = fit(dataset, settings)
     shutil.rmtree(models, ignore_errors=True)
     published = publish(fitted, dataset, leaks, settings)
-    rows, gains = [], {}
-    for name, result in published[0].results.items():
-        new = result.evaluation
-        splits = np.full(len(new.labels), name)
-        before = evaluate_model(old, Dataset(result.images, new.labels, splits, new.class_names))
-        gains[name] = new.accuracy - before.accuracy
-        cells = (share(before.accuracy, 2), share(new.accuracy, 2))
-        rows.append((name.replace("_", " "), f"{len(splits):,}", *cells))
+    rows, pairs, told = [], [], []
+    for one in published:  # a second head's model is judged by itself, if there is a present one
+        target, gains = stem.parent / one.stem.relative_to(models), {}
+        if not ModelFiles(target).weights.exists():
+            continue
+        old = load_model(target)
+        for name, result in one.results.items():
+            new = result.evaluation
+            splits = np.full(len(new.labels), name)
+            seen = Dataset(result.images, new.labels, splits, new.class_names)
+            before = evaluate_model(old, seen)
+            gains[name] = new.accuracy - before.accuracy
+            cells = (share(before.accuracy, 2), share(new.accuracy, 2))
+            rows.append((f"{target}, {name.replace('_', ' ')}", f"{len(splits):,}", *cells))
+        if gains.get("test", gains.get("private_test")) > 0:
+            pairs.append((ModelFiles(one.stem), ModelFiles(target)))
+            previous = ModelFiles(target).previous.name
+            told.append(f"Published {target}, which is better; the former one is {previous}")
+        else:
+            told.append(f"{target} stays: {one.stem} is not better on the test images")
     print("", *table(("right on", "images", "present", "new"), rows), sep="\n")
-    if gains.get("test", gains.get("private_test")) <= 0:
-        print(f"{stem} stays: the new model, in {models}, is not better on the test images")
-        return
-    pairs = [(one.stem, stem.parent / one.stem.relative_to(models)) for one in published]
-    move_into_place([(ModelFiles(new), ModelFiles(target)) for new, target in pairs])
-    print(f"Published {stem}, which is better; the former one is {present.previous.name}")
+    move_into_place(pairs)
+    print(*told, sep="\n")

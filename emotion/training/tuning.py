@@ -240,7 +240,7 @@ def _searched_cells(row: Mapping, grid: Sequence[dict]) -> dict[str, str]:
 def winning_settings(
     settings: TrainingSettings, rows: Sequence[dict], grid: Sequence[dict] = ()
 ) -> TrainingSettings:
-    """Return the best trial's settings, with the usual epochs where the search had fewer."""
+    """Return the best trial's settings, with the usual epochs if the search had fewer, no limit."""
     complete = [row for row in rows if row["state"] == "complete"]
     if not complete:
         reason = rows[0]["reason"] if rows else ""
@@ -248,7 +248,7 @@ def winning_settings(
     best = max(complete, key=lambda row: row["validation_accuracy"])
     epochs = max(settings.epochs, TrainingSettings.epochs)
     won = {"epochs": epochs} | {name: best[name] for name in (grid[0] if grid else SEARCHED)}
-    return replace(settings, **won)
+    return replace(settings, limit=0, **won)
 
 
 def training_command(settings: TrainingSettings) -> str:

@@ -2,7 +2,7 @@
 
 A folder is filled under a hidden name and renamed when it is whole; it gets a hidden name again
 before it is removed. So nobody sees half of it. Of a photo only pictures drawn anew from pixels are
-kept: never the bytes, the metadata or the name of the visitor's file.
+kept, and the file's name if the visitor wants that: never the bytes or the metadata.
 """
 
 import contextlib
@@ -125,6 +125,7 @@ class Analysis:
     model: Mapping  # what the page says about the model: name, runtime and notes
     set_id: str  # the photos that were sent with it have the same
     labels: Mapping | None = None  # what `labels_of` gave; None: kept since before there was one
+    name: str = ""  # of the sender's file, for the sender only; "" where it is not kept
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -139,12 +140,12 @@ class Storage(Folders):
         self.keep_s, self.clock = keep_s, clock
 
     def save(
-        self, results: Mapping, model: Mapping, pictures: Mapping, set_id: str = "", labels=None
+        self, results: Mapping, model: Mapping, pictures: Mapping, set_id="", labels=None, name=""
     ) -> str:
         """Store a photo with its pictures, as a set of its own without `set_id`; return its id."""
         photo_id = new_id()
         about = {"created_s": self.clock(), "set": set_id or photo_id, "model": dict(model)}
-        about |= {"labels": labels, "results": dict(results)}
+        about |= {"name": name, "labels": labels, "results": dict(results)}
         self.create(photo_id, {**pictures, RESULT_FILE: json.dumps(about, indent=1).encode()})
         return photo_id
 
@@ -163,13 +164,14 @@ class Storage(Folders):
             created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
             results, model = content["results"], content["model"]
             set_id = content.get("set", analysis_id)
-            is_whole = _is_whole(results, model) and isinstance(content.get("labels"), dict | None)
-            if self._is_expired(created_s) or not is_whole or not is_id(set_id):
+            is_whole = is_id(set_id) and _is_whole(results, model, content.get("labels"))
+            if self._is_expired(created_s) or not is_whole:
                 raise gone()
         except (OSError, *DAMAGES) as error:
             raise gone() from error
         times = created_s, created_s + self.keep_s
-        return Analysis(analysis_id, *times, results, model, set_id, content.get("labels"))
+        more = content.get("labels"), content.get("name", "")
+        return Analysis(analysis_id, *times, results, model, set_id, *more)
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
         """Return a picture of a photo that has not expired; raises GoneError."""
@@ -237,18 +239,25 @@ def _kinds(value: object) -> object:
     return type(value)
 
 
-def _is_whole(results: dict, model: dict) -> bool:
+def _is_whole(results: dict, model: dict, labels: dict | None) -> bool:
     """True if a photo's results can be shown; else False, or one of `DAMAGES` is raised."""
     for face in results["faces"]:
         face |= face_to_dict(face_from_dict(face)) | face  # older ones lack some of it
         is_known = _kinds(face_to_dict(face_from_dict(face))) == _kinds(face)
         if not is_known or max(map(abs, face["box"].values())) > 10**6:
             return False
-    has_sides = min(results["image"][name] for name in ("width", "height")) > 0
+    sized = [results["image"], labels or results["image"]]
+    has_sides = min(each[name] for each in sized for name in ("width", "height")) > 0
+    places = labels["places"] if labels is not None else []
+    for text, *numbers in places:
+        if not isinstance(text, str) or len(numbers) != 5 or sum(numbers) > 10**6:
+            return False
+    has_places = not places or len(places) >= len(results["faces"])
+    has_places &= isinstance(results.get("faces_left_out", 0), int)
     told = {"notes": [], "of": results["model"]["sha256"]} | model
     share = told.pop("accuracy_when_unsure", None)
     is_told = _kinds(told) == {name: list if name == "notes" else str for name in told}
-    return has_sides and is_told and isinstance(share, float | None)
+    return has_sides and has_places and is_told and isinstance(share, float | None)
 
 
 def _no_number(name: str) -> float:

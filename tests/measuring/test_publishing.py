@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from model_folder import write_card, write_pair
 from narrow_networks import build_small, build_tiny_network
-from training_data import make_dataset, write_csv, write_votes
+from training_data import files_of, make_dataset, put, write_csv, write_votes
 
 import emotion_model_training
 from emotion.errors import ModelError, TrainingError
@@ -120,6 +120,32 @@ def test_a_card_is_renewed_with_what_people_say_on_its_own_data_alone(folder, mo
             assert agreement["mean_absolute_error"] < 3
         assert before["metrics"]["test"].items() >= card["metrics"]["test"].items()
         assert {**before, "verdict": 0, "metrics": 0} == {**card, "verdict": 0, "metrics": 0}
+
+
+def test_two_models_of_one_network_are_retrained_together_and_judged_each(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(ARCHITECTURES, "cnn", build_small)
+    models = shutil.copytree(folder / "models", tmp_path / "models")
+    faces = make_dataset(7, 0, 0)
+    faces = replace(faces, images=255 - faces.images)
+    put(tmp_path / "feedback", {name[6:]: png for name, png in files_of(faces).items()})
+    where = [f"--dataset={folder}/fer2013.csv", f"--feedback={tmp_path}/feedback", "--epochs=1"]
+    where += [f"--runs={tmp_path}/runs"]
+    votes = f"--votes={folder}/fer2013new.csv"
+    monkeypatch.setattr(  # the present model of the votes is always wrong, the other one right
+        "emotion.training.measuring.evaluation.evaluate_model",
+        lambda model, split: SimpleNamespace(accuracy=float(model.card["answers"] == "labels")),
+    )
+    for model, more, code in (
+        ("fer2013/detection_model", [votes], 1),
+        ("detection_model", [], 1),
+        ("detection_model", [votes], 0),
+    ):
+        assert not list(models.rglob("*.previous.h5"))
+        assert emotion_model_training.main(["retrain", f"{models}/{model}", *where, *more]) == code
+        assert ("--votes" in capsys.readouterr().err) == bool(code)
+    assert [*models.rglob("*.previous.h5")] == [models / "detection_model.previous.h5"]
 
 
 def test_figures_and_thresholds_are_of_answers_as_photos_get_them(tmp_path, monkeypatch):

@@ -259,13 +259,13 @@ def test_the_command_trains_with_the_settings_that_won(fit, settings):
     change |= {"dataset": ("a b/fer2013.csv", "it's $HOME"), "votes": "new votes.csv"}
     change |= {"weight_decay": 0.2, "optimizer": "adam", "contempt": True, "averaging": 0.999}
     change |= {"teachers": ("models/one", "models/two"), "schedule": "constant"}
-    change |= {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf"}
+    change |= {"subject_pattern": r"-^(S\d+)_ *", "name": "über; rm -rf", "limit": 9}
     settings = replace(settings, **change)
     winner = tuning.winning_settings(settings, tune(DATA, settings, 2))
     first = replace(fit.runs[0][0], name=settings.name)
     assert first == replace(settings, learning_rate=settings.rate())
     words = shlex.split(tuning.training_command(winner))
     assert words[:4] == ["python3", "run.py", "train", "distill"]
-    assert winner.epochs == 40, "the usual ones, not the search's few"
+    assert (winner.epochs, winner.limit) == (40, 0), "the usual ones, not the search's few"
     options = emotion_model_training.build_parser().parse_args(words[3:])
     assert settings_from(options) == winner

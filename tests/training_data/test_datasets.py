@@ -198,8 +198,8 @@ def test_classes_that_the_model_does_not_know():
         match_classes(with_names("bored", "tired"), EMOTIONS, known_only=True)
 
 
-def test_visitors_faces_are_all_learned_from_and_only_where_they_are_named(tmp_path, read):
-    path = write_csv(tmp_path / "fer2013.csv", SMALL)
+def test_visitors_faces_are_all_learned_from_and_only_where_they_are_named(tmp_path, read, voted):
+    path, votes = voted
     folder = write_folder(tmp_path / "folders", SMALL)
     for place in (tmp_path / "feedback", folder / "feedback"):
         put(place, dict.fromkeys(("happy/one.png", "sad/one.png"), encode(SMALL.images[0])))
@@ -208,6 +208,9 @@ def test_visitors_faces_are_all_learned_from_and_only_where_they_are_named(tmp_p
         assert (len(alone), alone.notes) == (56, ())
     both = read(path, tmp_path / "feedback")
     assert [len(both.split(name)) for name in ("train", "test")] == [44, 14]
+    assert both.votes is None
+    learned = read(path, tmp_path / "feedback", votes=votes)
+    assert learned.votes[56:].tolist() == np.eye(7)[learned.labels[56:]].tolist()
 
 
 @pytest.fixture

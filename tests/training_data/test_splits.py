@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import cv2
@@ -14,6 +15,7 @@ from emotion.training.data.splits import (
     hold_out_validation,
     make_splits,
     remove_leaks,
+    split_lines,
 )
 from emotion.training.settings import TrainingSettings
 
@@ -114,8 +116,15 @@ def test_people_are_held_out_whole():
         assert dataset.split_names() == ("train", "validation", "test")
         assert (leaks, len(dataset)) == (Leaks(0, 0), 140)
         assert share_nothing(people_of(dataset))
+        counts = [str(len(one)) for one in people_of(dataset)]
+        assert re.findall(r"\d+|nobody", split_lines(dataset)[1]) == [*counts, "nobody"]
         tested = round(20 * share)
         assert np.bincount(dataset.split("test").labels).tolist() == [tested] * 7
+    torn = people_dataset()
+    torn.splits[:10] = "test"
+    torn.splits[10:] = "train"
+    assert re.findall(r"\d+", split_lines(torn)[1]) == ["19", "2", "1"]
+    assert len(split_lines(make_dataset())) == 1, "where nobody is known"
 
 
 def test_people_who_share_a_picture_stay_together():

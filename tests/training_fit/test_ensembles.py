@@ -64,7 +64,7 @@ def test_impossible_probabilities_stay_finite(tmp_path):
     np.testing.assert_allclose(answers, np.tile(np.eye(7)[0], (4, 1)), atol=1e-5)
 
 
-def test_members_and_teachers_that_do_not_fit(tiny_model, tmp_path):
+def test_members_and_teachers_fit_under_any_name_of_a_class_or_are_refused(tiny_model, tmp_path):
     three = save(build_tiny_network(3), tmp_path / "three", ["happy", "sad", "tired"]).stem
     for stems, message in (
         ([], "--mirrored; received 0"),
@@ -76,6 +76,12 @@ def test_members_and_teachers_that_do_not_fit(tiny_model, tmp_path):
             average_models(stems)
     with pytest.raises(ModelError, match=r"tiny has angry.*the dataset has happy, sad"):
         teacher_answers([tiny_model], FACES, ("happy", "sad"))
+    same = save(build_tiny_network(3), tmp_path / "same", ["sadness", "tired", "happiness"]).stem
+    network, class_names = average_models([three, same])
+    assert class_names == ("happy", "sad", "tired")
+    alone = load_model(three).predict(FACES)
+    expected = (alone + alone[:, [2, 0, 1]]) / 2
+    np.testing.assert_allclose(network.predict_on_batch(FACES), expected, atol=LARGEST_GAP)
 
 
 def test_teachers_answers_are_their_mean_and_that_of_the_mirrored_faces(tiny_model, ours):

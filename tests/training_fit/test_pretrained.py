@@ -12,6 +12,7 @@ from emotion.errors import ModelError, TrainingError
 from emotion.model.keras import ModelFiles, load_keras_model, save_keras_model
 from emotion.training.networks import architectures
 from emotion.training.networks.architectures import APPLICATIONS, backbone_of, build_network
+from emotion.training.networks.normalisation import use_fast_normalisation
 from emotion.training.settings import TRANSFER_NETWORKS, TrainingSettings
 
 
@@ -39,8 +40,10 @@ def imagenet_file(path, architecture: str):
 
 @pytest.mark.parametrize("architecture", TRANSFER_NETWORKS)
 def test_backbone_from_a_file_given_or_fetched(architecture, tmp_path, monkeypatch):
-    path, asked = tmp_path / "notop.h5", []
-    expected = imagenet_file(path, architecture).get_weights()
+    path, keras_3, asked = tmp_path / "notop.h5", tmp_path / "own.weights.h5", []
+    backbone = imagenet_file(path, architecture)
+    backbone.save_weights(keras_3)
+    expected = backbone.get_weights()
     fetch = "keras.src.utils.file_utils.get_file"
     monkeypatch.setattr(fetch, lambda name, *_, **__: asked.append(name) or str(path))
     network = build_network(architecture, 7, second_head=True)
@@ -50,6 +53,9 @@ def test_backbone_from_a_file_given_or_fetched(architecture, tmp_path, monkeypat
     start(network, path)
     require_equal(backbone_of(network).get_weights(), expected)
     require_equal(network.get_weights()[-4:], before[-4:])
+    in_training = use_fast_normalisation(build_network(architecture, 7))
+    start(in_training, keras_3)
+    require_equal(backbone_of(in_training).get_weights(), expected)
     assert asked == []
     network.set_weights(before)
     start(network)

@@ -10,7 +10,7 @@ from PIL import Image
 from web_support import encoded, make_app, photo_form, stand_in_model, text_of, upload
 
 from emotion.images.guards import readable_types
-from emotion.labels import EMOTIONS
+from emotion.labels import EMOTIONS, LABELS
 from emotion.text import duration
 
 
@@ -23,15 +23,15 @@ def test_form_and_lengths_of_time(client):
 
 def test_a_result_shows_every_face_with_all_percentages(client):
     page = client.get(upload(client))
-    for words in ("2 faces found", "Face 1 😊 Happy 90%", "Face 2 😠😨 Unsure: angry or fear"):
+    for words in ("2 faces found", "Face 1 😊 Happy 90%", "Face 2 😠😨 Unsure: Angry or Afraid"):
         assert words in text_of(page)
     for words in ("30 px", "detection_model, run by Stand-in", "160 × 120 pixels"):
         assert words in text_of(page)
     table = page.text.split("</thead>")[1].split("</table>")[0]
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in table.split("</tr>")[:-1]]
     shown = {words[1]: " ".join(words[2:]) for words in rows}
-    assert list(shown) == list(EMOTIONS)
-    assert (shown["happy"], shown["disgust"]) == ("90%", "1%")
+    assert list(shown) == list(LABELS.values())
+    assert (shown["Happy"], shown["Disgusted"]) == ("90%", "1%")
     targets = set(re.findall(r'(?:src|href)="(/[^"]*)"', page.text))
     assert len(targets) >= 9
     for target in targets:
@@ -45,7 +45,7 @@ def test_a_result_says_how_often_unsure_answers_are_right_unless_it_is_older(tmp
     client = make_app(tmp_path, model=model).test_client()
     path = upload(client)
     text = text_of(client.get(path))
-    assert ("perhaps happy" in text, "49%" in text) == (True, True)
+    assert ("perhaps Happy" in text, "49%" in text) == (True, True)
     (stored,) = (tmp_path / "uploads").glob("*/*.json")
     content = json.loads(stored.read_text())
     del content["model"]["accuracy_when_unsure"]
@@ -70,10 +70,10 @@ def test_a_result_says_what_people_would_say_and_what_is_often_missed(tmp_path):
     client = make_app(tmp_path, model=replace(stand_in_model(), card=card)).test_client()
     page = client.get(upload(client))
     text = text_of(page)
-    for words in ("9 of 10 people would say happy", "People would be split: angry or fear"):
+    for words in ("9 of 10 people would say Happy", "People would be split: Angry or Afraid"):
         assert words in text
     assert "disgust (38% found), sad (70% found), fear (79% found)." in text
-    assert "happy 90%; 9 of 10 people" in page.text  # what is read aloud of its box
+    assert "Happy 90%; 9 of 10 people" in page.text  # what is read aloud of its box
 
 
 def test_no_face_and_many_faces(tmp_path):

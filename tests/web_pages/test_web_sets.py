@@ -142,7 +142,7 @@ def test_delete_one_and_all_of_mine(tmp_path):
     assert "Nothing is kept" in text_of(one.get("/mine"))
     first, second, third = upload(one), upload(one), upload(other)
     page = one.get("/mine")
-    assert ("happy 90%; 😠😨 unsure" in text_of(page), third in page.text) == (True, False)
+    assert ("Happy 90%; 😠😨 unsure" in text_of(page), third in page.text) == (True, False)
     listed = one.get("/api/v1/mine").json["photos"]
     assert {f"/results/{photo['id']}" for photo in listed} == {first, second}
     assert listed[0]["emotions"] == ["happy", "angry"]

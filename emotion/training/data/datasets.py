@@ -183,7 +183,8 @@ def match_classes(
 def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
     """Return several datasets as one, under common class names; image names start with a dataset's.
 
-    All of the visitors' faces are learned from, so that what is measured does not change with them.
+    All of the visitors' faces are learned from, so that what is measured does not change with them;
+    what a visitor named counts as the votes for the face.
     """
     class_names = tuple(sorted({common_name(n) for data in datasets for n in data.class_names}))
     parts, unreadable, notes = [], [], []
@@ -197,7 +198,8 @@ def _put_together(datasets: list[Dataset], paths: list[Path]) -> Dataset:
         places = np.array([class_names.index(common_name(name)) for name in data.class_names])
         part = _relabelled(data, places, class_names)
         if path.name == FEEDBACK_FOLDER:
-            part = replace(part, splits=np.full(len(part), "train"))
+            named_votes = np.eye(len(class_names), dtype=np.float32)[part.labels]
+            part = replace(part, splits=np.full(len(part), "train"), votes=named_votes)
         if part.votes is None:
             part = replace(part, votes=np.zeros((len(part), len(class_names)), np.float32))
         parts.append(replace(part, names=np.array(named(data.names))))

@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -82,6 +83,23 @@ def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, 
         how = how if settings.duplicates == "drop" else f"with --duplicates drop, {how}"
         leaks = replace(leaks, copies=f"{note} ({how})")
     return dataset, leaks
+
+
+def split_lines(dataset: Dataset) -> list[str]:
+    """Return how many images and, where file names tell, people each split has, as lines."""
+    counts, people = [], []
+    for name in dataset.split_names():
+        part, title = dataset.split(name), name.replace("_", " ")
+        counts.append(f"{len(part):,} {title} ({len(part) / len(dataset):.0%})")
+        known = {*part.groups} - {""} if part.groups is not None else set()
+        people.append((known, f"{len(known):,} {title}"))
+    lines = [f"Images: {', '.join(counts)}; classes: {', '.join(dataset.class_names)}"]
+    everyone = Counter(person for known, _ in people for person in known)
+    if everyone:
+        several = sum(count > 1 for count in everyone.values())
+        words = f"{several:,} of them in several splits" if several else "nobody in two splits"
+        lines.append(f"People: {', '.join(told for _, told in people)}; {words}")
+    return lines
 
 
 def remove_leaks(
@@ -213,7 +231,8 @@ def _cut(units: np.ndarray, labels: np.ndarray, by_person: bool, folds: int, see
             for part, (_, rows) in enumerate(folded):
                 parts[rows] = part
     except ValueError as error:
-        raise DatasetError(f"expected a class with as many images as parts: {error}") from error
+        wanted = f"expected a class with as many images as parts, {folds}; received fewer of each"
+        raise DatasetError(f"{wanted}: give more, or a higher --limit") from error
     return parts if by_person else parts[place]
 
 

@@ -5,6 +5,7 @@ softmax on it. Whatever else a network needs is layers inside it.
 """
 
 import socket
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -202,15 +203,14 @@ def start_from(network: keras.Model, settings: TrainingSettings) -> None:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(CONNECT_TIMEOUT_S)  # Keras itself would wait for minutes
     try:
-        if weights == "imagenet":
-            application = getattr(keras.applications, APPLICATIONS[architecture])
-            shape = backbone.input_shape[1:]
-            fetched = application(include_top=False, weights="imagenet", input_shape=shape)
-            backbone.set_weights(fetched.get_weights())
-        elif Path(weights).is_file():
-            backbone.load_weights(weights)
-        else:
+        if weights != "imagenet" and not Path(weights).is_file():
             raise OSError("there is no such file")
+        # by way of Keras' own layers, as whose kinds a .weights.h5 names them
+        application = getattr(keras.applications, APPLICATIONS[architecture])
+        with warnings.catch_warnings(action="ignore"):  # one a layer, before the error
+            shape = backbone.input_shape[1:]
+            theirs = application(include_top=False, weights=weights, input_shape=shape)
+        backbone.set_weights(theirs.get_weights())
     except Exception as error:  # Keras raises a bare Exception where it cannot fetch
         raise TrainingError(
             f"expected the ImageNet weights of {architecture} without its last layer; {weights} "

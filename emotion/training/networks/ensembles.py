@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from emotion.errors import ModelError
+from emotion.labels import common_name
 from emotion.model.keras import ModelFiles, load_keras_model
 from emotion.model.runtime import INPUT_SHAPE, EmotionModel, load_model
 from emotion.training.measuring.evaluation import predict_images
@@ -64,10 +65,11 @@ def teacher_answers(stems: Sequence[Path], images: np.ndarray, class_names) -> n
 
 
 def _order(model: EmotionModel, class_names: Sequence[str], whose: str) -> list[int]:
-    """Return where each class stands in a model's answer."""
-    if set(model.class_names) != set(class_names):
+    """Return where each class stands in a model's answer; anger is angry."""
+    own, wanted = (list(map(common_name, names)) for names in (model.class_names, class_names))
+    if set(own) != set(wanted):
         raise ModelError(
             f"expected the same classes; {model.name} has {', '.join(model.class_names)}, "
             f"{whose} has {', '.join(class_names)}"
         )
-    return [model.class_names.index(name) for name in class_names]
+    return [own.index(name) for name in wanted]

@@ -217,7 +217,9 @@ def _bodies(settings: Settings) -> dict[str, dict]:
     video += "can be MP4, MOV, WebM, MKV, AVI, MPEG or Ogg"
     order = {"description": "place in the order of the set, else last"}
     own = replies.KEY | {"description": f"a set of your own, of up to {most} photos"}
-    of_set = {"set": own, "position": order | {"type": "integer", "minimum": 1, "maximum": most}}
+    names = TEXT | {"description": "'on' keeps the name of the file for its sender"}
+    place = order | {"type": "integer", "minimum": 1, "maximum": most}
+    of_set = {"keep_names": names, "set": own, "position": place}
 
     def form(name: str, file: str, many: bool = False, **more: dict) -> dict:
         model = TEXT | {"description": "key of an offered model; else the default"}

@@ -99,7 +99,8 @@ PhotoLinks = reply("PhotoLinks", **OfPhoto, set=Link | None, faces=list[FaceLink
 PhotoKey = about(Key, "who knows it can see the photo")
 SetKey = about(Key | None, "the key of its set; null unless the sender asks")
 Kept = {"id": PhotoKey, "set": SetKey, **every(Moment, "created expires")}
-Photo = reply("Photo", **Kept, links=PhotoLinks, results=Results)
+FileName = about(str, "of the file, if `keep_names` was sent, for the sender; else empty")
+Photo = reply("Photo", **Kept, name=FileName, links=PhotoLinks, results=Results)
 Row = Annotated[list[float], Field(min_length=48, max_length=48)]
 Heat = Annotated[list[Row], Field(min_length=48, max_length=48)]
 Explanation = reply(

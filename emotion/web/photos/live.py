@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from emotion.faces import CANDIDATE_SHARE, MOST_CANDIDATES, read_thresholds, unsure_word
 from emotion.images.guards import ImageLimits
-from emotion.labels import EMOJI, color_rgb
+from emotion.labels import EMOJI, color_rgb, label
 from emotion.model.runtime import StoredModel
 from emotion.web.api import NO_STORE
 from emotion.web.limits import client_key
@@ -49,7 +49,8 @@ def words_for_script(model: StoredModel) -> dict:
     names, thresholds = model.class_names, read_thresholds(model.card)
     return {
         "classes": [
-            {"name": name, "emoji": EMOJI.get(name, ""), "color": list(color_rgb(name, names))}
+            {"name": name, "label": label(name), "emoji": EMOJI.get(name, "")}
+            | {"color": list(color_rgb(name, names))}
             for name in names
         ],
         "sureFrom": thresholds.sure_from,

@@ -12,11 +12,12 @@ from markupsafe import Markup
 
 from emotion.faces import people_say, short_verdict, verdict
 from emotion.images.guards import readable_types
-from emotion.labels import EMOJI, color_rgb
+from emotion.labels import EMOJI, color_rgb, label, with_labels
 from emotion.model.card import Card
 from emotion.text import duration, percent
 from emotion.web.api import NO_STORE, moment
 from emotion.web.database import Answers
+from emotion.web.photos.uploads import SAMPLES
 from emotion.web.services import current_services
 
 pages = Blueprint("pages", __name__)
@@ -27,12 +28,17 @@ PRIVATE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex, nofol
 @pages.app_context_processor
 def words_for_templates() -> dict:
     services = current_services()
-    words = (color_rgb, percent, often_missed, people_say, short_verdict, verdict, duration)
+    words = (color_rgb, percent, often_missed, duration, label, with_labels)
+    of_faces = {
+        say.__name__: lambda face, say=say: with_labels(say(face))
+        for say in (people_say, short_verdict, verdict)
+    }
     facts = {"settings": services.settings, "readable_types": readable_types(), "emoji": EMOJI}
     facts |= {"offered_models": services.models.offered(), "answers_from": Answers.from_text}
     videos = services.videos
     facts |= {"videos_refusal": videos.refusal, "videos_full": lambda: videos.full_now}
-    return facts | {word.__name__: word for word in words}
+    facts |= {"samples": SAMPLES}
+    return facts | of_faces | {word.__name__: word for word in words}
 
 
 def often_missed(told: Mapping) -> list[str]:
@@ -44,7 +50,10 @@ def often_missed(told: Mapping) -> list[str]:
     card = next((card for card in offered if card.weights_sha256 == told.get("sha256")), None)
     figures = card and card_figures(card)
     rows = figures.often_missed if figures else ()
-    return [f"{row.name} ({percent(row.recall)} found)" for row in rows]
+    return [f"{label(row.name)} ({percent(row.recall)} found)" for row in rows]
+
+
+pages.add_app_template_filter(label)
 
 
 @pages.app_template_filter("moment")

@@ -26,7 +26,8 @@ def form() -> ResponseReturnValue:
 
 
 @pages.post("/")
-def upload() -> ResponseReturnValue:
+@pages.post("/samples/<sample>.jpg")
+def upload(sample: str = "") -> ResponseReturnValue:
     """Read one photo or several, keep what was found, and go to its page."""
     services = current_services()
     model, keeps_nothing = uploads.chosen_model(), services.settings.keeps_nothing
@@ -36,15 +37,16 @@ def upload() -> ResponseReturnValue:
     with uploads.all_or_nothing() as rows:
         with services.gate.place(client_key()) as client:
             for position, file in enumerate(files, start=1):
+                name = uploads.kept_name(file)
                 try:
                     reading = uploads.read_photo(client, model, file.read(), True)
                 except ImageError as error:
                     if not is_set:
                         raise
-                    problem = problem_of(error)
-                    status = status or problem["status"]
-                    shown.append(sets.Shown(position, problem=problem["detail"]))
-                    rows.append(uploads.row_of(set_id, position, problem=problem["detail"]))
+                    status = status or problem_of(error)["status"]
+                    problem = uploads.why_unread(error, name)
+                    shown.append(sets.Shown(position, problem=problem))
+                    rows.append(uploads.row_of(set_id, position, problem=problem))
                     continue
                 results.append(reading.results)
                 if keeps_nothing:
@@ -56,10 +58,10 @@ def upload() -> ResponseReturnValue:
                         )
                     pictures = {name: data_url(data, "jpeg") for name, data in made.items()}
                     about = (reading.results, reading.model, "", reading.labels)
-                    analysis = Analysis("", now_s, now_s, *about)
+                    analysis = Analysis("", now_s, now_s, *about, name)
                     shown.append(sets.Shown(position, analysis, pictures=pictures))
                 else:
-                    rows.append(uploads.keep(reading, set_id, position))
+                    rows.append(uploads.keep(reading, set_id, position, name))
         if keeps_nothing or not results:
             rows.clear()
     if not results:
@@ -111,18 +113,19 @@ def add_photo() -> ResponseReturnValue:
         abort(409, f"This server keeps nothing: use {url_for('api.recognize')}.")
     model = uploads.chosen_model()
     (file,) = uploads.uploaded_files(most=1)
-    set_id, position, unread = _place_in_set()
+    name, (set_id, position, unread) = uploads.kept_name(file), _place_in_set()
     try:
         with uploads.all_or_nothing() as rows:
             with services.gate.place(client_key()) as client:
                 reading = uploads.read_photo(client, model, file.read(), True)
-                rows.append(uploads.keep(reading, set_id, position))
+                rows.append(uploads.keep(reading, set_id, position, name))
                 results = reading.results
             sets.remove_rows(unread)
     except ImageError as error:
         if request.form.get("set"):
             sets.remove_rows(unread)
-            row = uploads.row_of(set_id, position, problem=problem_of(error)["detail"])
+            problem = uploads.why_unread(error, name)
+            row = uploads.row_of(set_id, position, problem=problem)
             services.database.remember(row, most=services.settings.max_photos)
         raise
     uploads.count([results])
@@ -208,7 +211,8 @@ def results_file(analysis_id: str) -> Response:
 @pages.get(f"{RESULT}/emotions.csv")
 def results_table(analysis_id: str) -> Response:
     shown = sets.Shown(1, current_services().storage.load(analysis_id))
-    return private_file(sets.table_of([shown]), "text/csv", "emotions.csv")
+    table = sets.table_of([shown], with_names=is_own_photo(analysis_id))
+    return private_file(table, "text/csv", "emotions.csv")
 
 
 @pages.post(f"{RESULT}/delete")

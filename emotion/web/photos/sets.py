@@ -57,13 +57,21 @@ def photo_document(analysis: Analysis, is_own: bool) -> dict:
         "thumbnail": page("pages.picture", name="thumb"),
     }
     times = {"created": moment(analysis.created_s), "expires": moment(analysis.expires_s)}
-    about = {"id": photo_id, "set": set_id} | times
+    about = {"id": photo_id, "set": set_id, "name": analysis.name if is_own else ""} | times
     return about | {"links": links | {"faces": faces}, "results": analysis.results}
 
 
-def table_of(shown: Sequence[Shown]) -> bytes:
+def named(shown: Sequence[Shown]) -> list[tuple[str, Shown]]:
+    """Return photos with their names for tables: of their files, where no other has the same."""
+    names = [one.analysis.name if one.analysis else "" for one in shown]
+    pairs = zip(names, shown, strict=True)
+    return [(name if name and names.count(name) == 1 else one.name, one) for name, one in pairs]
+
+
+def table_of(shown: Sequence[Shown], with_names: bool = True) -> bytes:
     """Return photos as CSV, one row a face."""
-    rows = [(one.name, one.analysis.results if one.analysis else one.problem) for one in shown]
+    photos = named(shown) if with_names else [(one.name, one) for one in shown]
+    rows = [(name, one.analysis.results if one.analysis else one.problem) for name, one in photos]
     # spreadsheets recognize UTF-8 by the byte order mark
     return results_to_csv(rows).encode("utf-8-sig")
 
@@ -174,7 +182,7 @@ def set_zip(set_id: str, kind: str) -> Response:
         with place as client, zipfile.ZipFile(file, "w") as archive:
             for one in read:
                 archive.writestr(f"{one.name}.jpg", full_picture(client, one.analysis, kind))
-            archive.writestr("emotions.csv", table_of(read))
+            archive.writestr("emotions.csv", table_of(read, with_names=False))
         file.seek(0)
         on_error.pop_all()  # from here on the reply closes it
     return private_file(file, "application/zip", f"emotions-{kind}.zip")
@@ -183,7 +191,7 @@ def set_zip(set_id: str, kind: str) -> Response:
 @pages.get("/sets/<set_id>/emotions.json")
 def set_json(set_id: str) -> Response:
     read = [one for one in shown_of(set_id) if one.analysis]
-    photos = [{"photo": one.name, **one.analysis.results} for one in read]
+    photos = [{"photo": name, **one.analysis.results} for name, one in named(read)]
     content = json.dumps({"photos": photos}, indent=1) + "\n"
     return private_file(content.encode(), "application/json", "emotions.json")
 

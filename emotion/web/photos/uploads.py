@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from flask import g, request
+from flask import abort, g, request
 from werkzeug.datastructures import FileStorage
 
 from emotion import errors
@@ -14,15 +14,25 @@ from emotion.faces import read_thresholds
 from emotion.model.runtime import StoredModel
 from emotion.text import printable
 from emotion.web.database import Answers, PhotoRow
+from emotion.web.errors import problem_of
 from emotion.web.limits import quota
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import model_facts
 from emotion.web.services import current_services
+from emotion.web.settings import PROJECT_FOLDER
 from emotion.web.storage import new_id
 from emotion.web.visitors import new_visitor
 
-MODEL_FIELD = "model"
+MODEL_FIELD, NAMES_FIELD = "model", "keep_names"
 PHOTO_FIELDS = ("photo", "image", "file")  # other services use the last two names
+SAMPLES = {  # files in static/samples that are read at one click -> what a button says
+    "astronaut.jpg": "Astronaut",
+    "officer.jpg": "Officer",
+    "group.jpg": "Four faces",
+    "blurred.jpg": "Out of focus",
+    "cat.jpg": "Cat",
+    "pan.mp4": "Video, 5 s",
+}
 
 
 @dataclass(frozen=True)
@@ -37,8 +47,15 @@ class Reading:
 def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
     """Return the files of the current request, 1 to `most`, of photos or of a `video`.
 
-    A request may also be one photo and nothing else, of type image/jpeg and so on.
+    A request may also be one photo and nothing else, of type image/jpeg and so on; and an address
+    that names a sample stands for that file.
     """
+    if sample := (request.view_args or {}).get("sample"):
+        name = f"{sample}.{'jpg' if field == 'photo' else 'mp4'}"
+        if name not in SAMPLES:
+            abort(404)
+        content = (PROJECT_FOLDER / "static/samples" / name).read_bytes()
+        return [FileStorage(io.BytesIO(content), name)]
     kind = errors.UploadError if field == "photo" else errors.VideoUploadError
     fields = PHOTO_FIELDS if field == "photo" else (field,)
     files = [file for name in fields for file in request.files.getlist(name)]
@@ -87,11 +104,23 @@ def read_photo(client: str, model: StoredModel, content: bytes, pictures: bool) 
     return Reading(results, facts, answers, answer["labels"], made)
 
 
-def keep(reading: Reading, set_id: str, position: int) -> PhotoRow:
+def kept_name(file: FileStorage) -> str:
+    """Return the name of a photo's file if its sender wants it kept, else ""."""
+    name = (file.filename or "").rpartition("/")[2]
+    return printable(name, " ").strip()[:100] if request.form.get(NAMES_FIELD) == "on" else ""
+
+
+def keep(reading: Reading, set_id: str, position: int, name: str) -> PhotoRow:
     """Write the pictures of a photo; return its row for the database."""
-    about = (reading.results, reading.model, reading.pictures, set_id, reading.labels)
+    about = (reading.results, reading.model, reading.pictures, set_id, reading.labels, name)
     photo_id, faces = current_services().storage.save(*about), len(reading.results["faces"])
     return row_of(set_id, position, photo_id, faces, emotions=reading.answers.to_text())
+
+
+def why_unread(error: errors.ImageError, name: str) -> str:
+    """Return why a photo of a set could not be read; nothing else holds its name."""
+    detail = problem_of(error)["detail"]
+    return f"{name}: {detail}" if name else detail
 
 
 def row_of(set_id: str, position: int, photo_id: str = "", faces: int = 0, **said: str) -> PhotoRow:

@@ -7,6 +7,7 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from emotion.labels import with_labels
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.limits import client_digest
@@ -28,11 +29,12 @@ videos = Blueprint("videos", __name__)
 @videos.get("/videos")
 def form() -> ResponseReturnValue:
     """Lead to the form: a form that failed was sent to this address."""
-    return redirect(url_for("pages.form", _anchor="video-form"))
+    return redirect(url_for("pages.form", _anchor="upload"))
 
 
 @videos.post("/videos")
-def upload() -> ResponseReturnValue:
+@videos.post("/samples/<sample>.mp4")
+def upload(sample: str = "") -> ResponseReturnValue:
     return redirect(url_for("videos.page", video_id=_received_video().id), 303)
 
 
@@ -86,7 +88,7 @@ def times_of(track: Mapping) -> list[tuple[str, float]]:
 
 def track_words(track: Mapping) -> str:
     # summaries kept since before there were verdicts have none
-    answer = track.get("verdict") or track["emotion"] or UNSURE
+    answer = with_labels(track.get("verdict") or track["emotion"] or UNSURE)
     when = f"from {clock(track['first_s'])} to {clock(track['last_s'])}"
     return f"face {track['track']} {when}, most of the time {answer}"
 
