@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import pytest
 import video_job_stand_in as video_job
 from shell_stand_ins import portrait, tools, write_model
 from video_files import write_pictures
-from web_support import encoded, make_app, make_app_without_model, photo_form
+from web_support import encoded, make_app, make_app_without_model, photo_form, wait_until
 
 import app
 import emotion_detector
@@ -99,10 +98,7 @@ def replies(folder):
         call("GET", path, f"set: {name}")
     call("GET", f"/sets/{photo['set']}/emotions.json", "set: emotions.json")
     video = call("POST", "/api/v1/videos", data={"video": (io.BytesIO(video_job.sent()), "v.mp4")})
-    deadline = time.monotonic() + 120
-    while client.get(video["links"]["self"]).json["state"] != "done":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: client.get(video["links"]["self"]).json["state"] == "done")
     video = call("GET", video["links"]["self"], "video")
     for name, path in video["links"].items():
         if isinstance(path, str):

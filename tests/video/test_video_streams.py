@@ -68,18 +68,14 @@ def test_data_in_another_file_are_not_read(tmp_path):
     start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
     content[start:end] = bytes(end - start)
     # QuickTime's alias: 150 bytes, of which FFmpeg reads the last name, then records of a path
-    alias = bytearray(150)
-    alias[10] = len(b"volume")
-    alias[11:17] = b"volume"
-    alias[50] = len(outside.name)
-    alias[51 : 51 + len(outside.name)] = outside.name.encode()
-    alias[130:134] = struct.pack(">hh", 0, 0)
+    own = len(outside.name), outside.name.encode()
+    alias = struct.pack(">10xB6s33xB63s16xhh16x", 6, b"volume", *own, 0, 0)
     record = struct.pack(">hh", 18, len(name)) + name + bytes(len(name) % 2)
-    body = bytes(4) + bytes(alias) + record + struct.pack(">hh", -1, 0)
+    body = bytes(4) + alias + record + struct.pack(">hh", -1, 0)
     entry = struct.pack(">I4s", 8 + len(body), b"alis") + body
     start = content.index(b"dref") + 12
-    grown = len(entry) - struct.unpack(">I", content[start : start + 4])[0]
-    content[start : start + struct.unpack(">I", content[start : start + 4])[0]] = entry
+    grown = len(entry) - (old := struct.unpack(">I", content[start : start + 4])[0])
+    content[start : start + old] = entry
     for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
         place = content.index(box) - 4
         size = struct.unpack(">I", content[place : place + 4])[0]

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 from waitress import buffers
-from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served
+from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served, wait_until
 
 from emotion.web import server
 
@@ -206,9 +206,7 @@ def lines_of_another(port, starts):
 
 
 def wait_until_unanswered(lines, count):
-    deadline = time.monotonic() + DEADLINE_S
-    while len(lines) - len(select.select(lines, [], [], 0.02)[0]) != count:
-        assert time.monotonic() < deadline
+    wait_until(lambda: len(lines) - len(select.select(lines, [], [], 0.02)[0]) == count)
 
 
 @pytest.mark.parametrize(("proxies", "left"), [(0, 3), (1, 20)])

@@ -136,7 +136,6 @@ def troubles(world):
     methods = "count counts forget opinion_on photo photos_of_set photos_of_visitor require_room"
     methods += " add_video video"
     full = OSError(errno.ENOSPC, "No space left on device")
-    keys = dict.fromkeys(("photo_id", "set_id", "video_id"), "A" * 22)
     return {
         "no database, no free place": [
             *((Database, method, no_database) for method in methods.split()),
@@ -147,7 +146,6 @@ def troubles(world):
             (flask.Request, "_get_file_stream", Mock(side_effect=full)),
             (GivenFaces, "keep", Mock(side_effect=StorageError(full))),
         ],
-        "missing": [(world, "places", world.places | keys | {"key": "no/such/model"})],
         "too often": [(FixedWindowRateLimiter, "hit", lambda *_, **__: False)],
         "stranger": [(world, "client", world.app.test_client())],
     }
