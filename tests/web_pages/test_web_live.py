@@ -73,7 +73,7 @@ def test_the_face_is_read_and_the_keyboard_turns_the_mirror_and_stops(open_page)
     assert page.locator(".bars tr").count() == 7
     page.wait_for_selector(r"#rate >> text=/^[1-9]|^0\.[1-9]/")
     assert re.fullmatch(r"\d+ × \d+", page.inner_text("#frame"))
-    assert page.text_content("#spoken") == "happy."
+    assert page.text_content("#spoken") == "Happy."
     assert page.is_hidden("#flip"), "there is one camera"
     video = "getComputedStyle(document.getElementById('video')).transform"
     assert page.evaluate(video) == "matrix(-1, 0, 0, 1, 0, 0)"

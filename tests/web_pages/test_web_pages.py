@@ -54,7 +54,7 @@ def test_a_result_says_how_often_unsure_answers_are_right_unless_it_is_older(tmp
             del face[later]
     stored.write_text(json.dumps(content))
     text = text_of(client.get(path))
-    assert ("Face 1 😊 Happy 90%" in text, "angry or fear" in text) == (True, True)
+    assert ("Face 1 😊 Happy 90%" in text, "Angry or Afraid" in text) == (True, True)
 
 
 def test_a_result_says_what_people_would_say_and_what_is_often_missed(tmp_path):
@@ -72,7 +72,7 @@ def test_a_result_says_what_people_would_say_and_what_is_often_missed(tmp_path):
     text = text_of(page)
     for words in ("9 of 10 people would say Happy", "People would be split: Angry or Afraid"):
         assert words in text
-    assert "disgust (38% found), sad (70% found), fear (79% found)." in text
+    assert "Disgusted (38% found), Sad (70% found), Afraid (79% found)." in text
     assert "Happy 90%; 9 of 10 people" in page.text  # what is read aloud of its box
 
 

@@ -162,7 +162,7 @@ def test_delete_one_and_all_of_mine(tmp_path):
     database = app.extensions["emotion"].database
     (row,) = database.photos_of_set(other.get("/api/v1/mine").json["photos"][0]["set"], 0)
     database.remember(replace(row, emotions="sad,happy"))
-    assert "😢 sad; 😊 happy" in text_of(other.get("/mine"))
+    assert "😢 Sad; 😊 Happy" in text_of(other.get("/mine"))
     (listed,) = other.get("/api/v1/mine").json["photos"]
     assert (listed["emotions"], listed["verdicts"]) == (["sad", "happy"], ["sad", "happy"])
     assert listed["model"] is None
