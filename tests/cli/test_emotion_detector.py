@@ -123,11 +123,3 @@ def test_errors_are_one_line_before_anything_is_done(said, folder, monkeypatch, 
     assert err.startswith("emotion_detector: ")
     assert (err.count("\n"), words in err) == (1, True)
     assert {path.name: path.lstat().st_mtime_ns for path in folder.iterdir()} == before
-
-
-def test_a_broken_pipe_that_is_not_stdout_is_told(said):
-    def load_recognizer(stem, detector):
-        raise BrokenPipeError(32, "Broken pipe")
-
-    used = replace(tools(), load_recognizer=load_recognizer)
-    assert said("--source photo.png", used) == (1, "", "emotion_detector: Broken pipe\n")

@@ -1,7 +1,5 @@
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +10,6 @@ import sklearn.datasets
 from emotion.detection.crop import crop_face
 from emotion.detection.haar import CASCADES, FaceDetector
 from emotion.detection.networks import FACE_VERIFIER, load_network
-from emotion.detection.settings import NETWORK_FILE
-from emotion.detection.yunet import YunetDetector
 from emotion.errors import ImageError, ModelError
 
 ASTRONAUT_BOX = (172, 66, 105, 105)
@@ -40,19 +36,6 @@ def test_a_portrait_has_one_face_of_the_right_place_and_size(detector, astronaut
         assert 0.6 < face.box_xywh[2] / truth[2] < 1.6
         assert 0.9 < face.score <= 1
         assert all(type(value) is int for value in face.box_xywh)
-
-
-def test_yunet_gives_a_portrait_the_square_that_the_cascades_give(detector, astronaut, hopper):
-    # not in the repository: name it in YUNET_MODEL, or put it into ../shared/data
-    shared = Path(__file__).resolve().parents[3] / "shared" / "data" / NETWORK_FILE
-    path = Path(os.environ.get("YUNET_MODEL", shared))
-    if not path.is_file():
-        pytest.skip(f"no {NETWORK_FILE}: name its path in YUNET_MODEL")
-    for image, truth in ((astronaut, ASTRONAUT_BOX), (hopper, HOPPER_BOX)):
-        (face,), (other,) = YunetDetector(path).detect(image), detector.detect(image)
-        assert 0.75 < face.box_xywh[2] / other.box_xywh[2] < 1.35
-        assert middle(face.box_xywh) == pytest.approx(middle(other.box_xywh), abs=0.1 * truth[2])
-        assert 0.7 <= face.score <= 1
 
 
 def test_a_photo_without_faces_has_none(detector):

@@ -6,17 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from emotion import text
+from emotion import rows, text
 from emotion.errors import ModelError
 from emotion.faces import Face, Thresholds, people_say, read_thresholds, short_verdict, verdict
 from emotion.labels import EMOTIONS
-from emotion.rows import (
-    face_from_dict,
-    face_to_dict,
-    photo_columns,
-    results_to_csv,
-    results_to_dict,
-)
+from emotion.rows import face_from_dict, face_to_dict, results_to_csv, results_to_dict
 
 
 def make_face(sure=True, notes=(), **chances) -> Face:
@@ -118,7 +112,7 @@ def test_csv_has_one_row_a_face_and_one_for_a_photo_without():
     assert words == ["sad", "False", "sad, fear", "Dark face; Small", "", verdict(unsure)]
     chances = [float(row[f"probability_{name}"]) for name in EMOTIONS]
     assert chances == pytest.approx(list(unsure.probabilities.values()), abs=1e-6)
-    assert list(row) == list(photo_columns(EMOTIONS))
+    assert list(row) == list(rows.photo_columns(EMOTIONS))
 
 
 def test_texts_of_other_models_are_no_formulas_and_have_their_columns():

@@ -93,13 +93,6 @@ def app(tmp_path_factory):
     services.workers.stop()
 
 
-def png_of(megapixels):
-    side = int((megapixels * 1e6) ** 0.5)
-    buffer = io.BytesIO()
-    Image.fromarray(np.zeros((side, side, 4), np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def test_the_shipped_model_reads_explains_and_draws_in_a_process(app, astronaut):
     client, content = app.test_client(), encode_jpeg(astronaut)
     where = upload(client, content)
@@ -113,8 +106,9 @@ def test_the_shipped_model_reads_explains_and_draws_in_a_process(app, astronaut)
 
 
 def test_a_photo_that_takes_too_much_memory_is_refused_and_the_next_one_read(app):
-    client = app.test_client()
-    reply = client.post("/api/v1/recognize", data=photo_form(png_of(49)))
+    client, large = app.test_client(), io.BytesIO()
+    Image.fromarray(np.zeros((7000, 7000, 4), np.uint8)).save(large, "PNG")
+    reply = client.post("/api/v1/recognize", data=photo_form(large.getvalue()))
     assert (reply.status_code, "memory" in reply.json["detail"]) == (422, True)
     assert client.post("/api/v1/recognize", data=photo_form()).status_code == 200
 
