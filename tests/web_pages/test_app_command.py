@@ -1,4 +1,4 @@
-"""The command line: `python app.py` and `flask --app app run`, each as a process of its own."""
+"""The command line: `python app.py` as a process of its own."""
 
 import contextlib
 import http.client
@@ -105,17 +105,6 @@ def test_serves_until_it_is_stopped(tmp_path, model):
     lines = [json.loads(line) for line in rest.splitlines() if line.startswith("{")]
     told = [(line["method"], line["route"], line["status"]) for line in lines]
     assert told[:3] == [("GET", "/healthz", 200), ("GET", None, 404), ("POST", api, 200)]
-
-
-def test_flask_run_without_a_model(tmp_path):
-    command = [sys.executable, "-m", "flask", "--app", "app", "run", "--port", "0"]
-    with running(command, tmp_path, MODEL=tmp_path / "none") as process:
-        port = port_of(line_with(process, "Running on"))
-        assert ask(port, "GET", "/")[0] == 503
-        status, body = ask(port, "GET", "/healthz")
-        assert status == 503
-        assert "none.json" in body
-        assert str(tmp_path) not in body
 
 
 NO_DATABASE = ["monitoring", "--database-url", "postgresql://127.0.0.1:1/x"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import CLOSE, HAPPY, StandInDetector, make_app
+from web_support import CLOSE, HAPPY, StandInDetector, make_app, wait_until
 
 from emotion.faces import Face, short_verdict
 from emotion.labels import EMOTIONS, color_rgb, with_labels
@@ -133,8 +133,7 @@ def test_keys_freeze_save_mirror_and_fill_the_screen_and_cameras_flip(open_page)
     page.wait_for_selector(".face-label")
     page.keyboard.press("Space")
     assert page.inner_text("#switch") == "Go on"
-    page.wait_for_timeout(500)  # the frozen picture itself is read
-    assert sends_nothing(page)
+    wait_until(lambda: sends_nothing(page))  # the frozen picture itself is read
     assert lies_over_the_face(page, is_mirrored=True)
     with page.expect_download() as saved:
         page.keyboard.press("s")

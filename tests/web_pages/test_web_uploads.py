@@ -82,13 +82,10 @@ def test_bad_requests(app, name):
 @pytest.mark.parametrize("door", DOORS)
 def test_a_body_without_a_length_is_measured_while_it_is_read(app, door):
     """So it goes with chunked bodies, which some servers hand on without a length."""
-    reply = app.test_client().post(
-        door,
-        input_stream=io.BytesIO(START + b"\0" * (MANY_BYTES * 3 // 2) + b"\r\n--x--\r\n"),
-        content_type=CUT,
-        headers={"Transfer-Encoding": "chunked"},
-        environ_overrides={"wsgi.input_terminated": True},
-    )
+    body = io.BytesIO(START + b"\0" * (MANY_BYTES * 3 // 2) + b"\r\n--x--\r\n")
+    chunked = {"headers": {"Transfer-Encoding": "chunked"}, "content_type": CUT}
+    chunked["environ_overrides"] = {"wsgi.input_terminated": True}
+    reply = app.test_client().post(door, input_stream=body, **chunked)
     check(reply, door, 413, "0.25 MB")
 
 
