@@ -64,24 +64,25 @@ def test_who_was_too_slow_has_one_process_at_a_time(pool):
         while not all(work.done() for work in works):
             assert pool._held["slow"] <= 1
             assert pid(pool, "other")  # is not kept waiting
+    assert [work.exception() for work in works] == [None, None]
 
 
 def test_the_next_process_goes_to_who_has_fewest(pool):
-    order = []
-    pid(pool)
+    pool.start()
+    held, order = [pool._take("greedy") for _ in range(2)], []
 
-    def work(client, seconds):
-        pool.call(client, None, "sleep", b"", for_s=seconds)
+    def work(client):
+        pool.call(client, None, "sleep", b"", for_s=0.2)
         order.append(client)
 
-    with ThreadPoolExecutor(4) as threads:
-        for _ in range(2):
-            threads.submit(work, "greedy", 0.8)
-        wait_until(lambda: pool._held["greedy"] == 2)
+    with ThreadPoolExecutor(2) as threads:
         for waiting, client in enumerate(("greedy", "modest"), 1):
-            threads.submit(work, client, 0.1)
+            threads.submit(work, client)
             wait_until(lambda waiting=waiting: len(pool._waiting) == waiting)
-    assert order.index("modest") < 3
+        pool._give_back("greedy", held[0], True)
+        wait_until(lambda: len(order) == 2)
+        pool._give_back("greedy", held[1], True)
+    assert order == ["modest", "greedy"]
 
 
 @pytest.fixture(scope="module")
