@@ -112,10 +112,10 @@ class Card:
     def title(self) -> str:
         """Return what the model answers as, in words; "" if that is not known."""
         if self.answers == "votes":
-            return "as most people see a face" + (f" ({listed(self.votes)})" if self.votes else "")
+            return "everyday photos" + (f" ({listed(self.votes)})" if self.votes else "")
         if self.answers == "labels" and self.data:
             one, *more = self.data
-            return f"as the labels of {listed(self.data)}" if more else f"as {one}'s labels"
+            return f"the labels of {listed(self.data)}" if more else f"{one}'s labels"
         return ""
 
     def origin(self) -> list[tuple[str, str]]:

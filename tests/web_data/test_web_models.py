@@ -75,10 +75,10 @@ def test_what_is_not_offered(folder, models):
 
 FER = {"name": "fer2013.csv"}
 TITLES = (
-    ("votes", FER, "as most people see a face"),
-    ("votes", FER | {"votes": "fer2013new.csv"}, "as most people see a face (FER+)"),
-    ("labels", {"name": "/srv/private/mine.zip"}, "as mine's labels"),
-    ("labels", {"name": "fer2013.csv + CK+48.zip"}, "as the labels of FER2013 and CK+48"),
+    ("votes", FER, "everyday photos"),
+    ("votes", FER | {"votes": "fer2013new.csv"}, "everyday photos (FER+)"),
+    ("labels", {"name": "/srv/private/mine.zip"}, "mine's labels"),
+    ("labels", {"name": "fer2013.csv + CK+48.zip"}, "the labels of FER2013 and CK+48"),
     ("labels", {"name": 17}, ""),
     (["votes"], "text", ""),
 )
@@ -89,7 +89,7 @@ def test_titles_come_from_the_cards_and_differ(folder, models):
         assert Card({"answers": answers, "dataset": dataset}).title == title
     for key in (OTHER, "second"):
         write_card(write_pair(folder / key), answers="labels", dataset=FER)
-    titles = [f"as FER2013's labels: {key}" for key in (OTHER, "second")]
+    titles = [f"FER2013's labels: {key}" for key in (OTHER, "second")]
     assert [model.title for model in models.offered()] == ["detection_model", *titles]
 
 
@@ -151,7 +151,7 @@ def test_a_model_replaced_while_serving_goes_on_as_it_was_loaded(folder, clock, 
     assert models.get(OTHER) is served
     assert models.sha256(model) == card["weights_sha256"]
     assert models.sha256_of_files(model) == sha256_of(files.weights) != served.sha256
-    assert (model.card["answers"], model.title) == ("votes", "as most people see a face")
+    assert (model.card["answers"], model.title) == ("votes", "everyday photos")
     files.weights.unlink()
     clock.now_s += 2 * LOOK_EVERY_S
     assert models.get(OTHER) is served

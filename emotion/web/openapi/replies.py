@@ -12,7 +12,7 @@ from emotion.web.videos.files import LINKS
 from emotion.web.videos.queue import STATES
 
 EXAMPLE_SHA256 = "78e88e0b0625db529f33624088c14cfb49908a6f7a1993ba5cdf6f0b70133202"
-EXAMPLE_NAMES = {"key": "detection_model", "title": "as most people see a face (FER+)"}
+EXAMPLE_NAMES = {"key": "detection_model", "title": "everyday photos (FER+)"}
 ID = "Zk3mB0aF4qTt1nSg8vXw2Q"
 KEY = {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$", "examples": [ID]}
 FACE_KEY = {"type": "string", "pattern": "^[0-9a-f]{32}$", "examples": [EXAMPLE_SHA256[:32]]}
