@@ -27,7 +27,7 @@ from emotion.web.settings import PROJECT_FOLDER, Settings
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.photos.job")
 START_S = 60.0  # in which a process must have loaded its model
-PATIENCE_S = 2.0  # for a process; then who has several must give one back
+PATIENCE_S = 1.5  # for a process; then who has several must give one back
 WAIT_S = 30.0  # and then the server is busy
 MOST_TRIES = 4  # of a task whose process was needed for others
 SLOW_S = 60.0  # for how long an address whose photo took too long has one process at a time
