@@ -147,10 +147,8 @@ class Recognition(tuple[Face, ...]):
         photo = open_photo(self._origin.photo)
         if photo.size_wh != self.size_wh:
             width, height = photo.size_wh
-            raise ImageError(
-                f"expected the photo that was recognized, {_title(self)}; it has changed: "
-                f"received {width}x{height}"
-            )
+            expected = f"expected the photo that was recognized, {_title(self)}"
+            raise ImageError(f"{expected}; it has changed: received {width}x{height}")
         return photo
 
 

@@ -22,10 +22,10 @@ SCHEMA = 1  # of the columns' meaning; it grows when one changes its meaning or 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 # type of a column -> what its values may be; they become plain Python values
-ACCEPTED = MappingProxyType({str: str, int: Integral, float: Real, bool: (bool, np.bool_)})
+ACCEPTED = {str: str, int: Integral, float: Real, bool: (bool, np.bool_)}
 
 # type of a column -> the type in pandas that has missing values without turning into another
-PANDAS_TYPES = MappingProxyType({str: "str", int: "Int64", float: "float64", bool: "boolean"})
+PANDAS_TYPES = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
 
 Columns = Mapping[str, type]  # name -> str, int, float or bool; any value may be missing (None)
 

@@ -69,8 +69,7 @@ class Serving:
     @classmethod
     def of(cls, content: Mapping | None) -> "Serving":
         """Return what a card says under `serving`, else plain answers; raises ModelError."""
-        said = (content or {}).get("serving")
-        if said is None:
+        if (said := (content or {}).get("serving")) is None:
             return cls()
         try:
             serving = cls(said["mirrored"] is True, float(said["temperature"]))
@@ -88,7 +87,6 @@ class Card:
     """What a card says; what it does not say, or in no usable way, is empty or None."""
 
     def __init__(self, content: Mapping | None):
-        """Take the content of a card; None is no card."""
         content = self.content = content or {}
         dataset, names = part(content, "dataset"), content.get("class_names")
         self.class_names = tuple(map(str, names)) if isinstance(names, list | tuple) else ()

@@ -79,10 +79,8 @@ def analyse_video(
 
     # what cannot be written is known now, not after an hour of work
     if outputs.timeline and importlib.util.find_spec("matplotlib") is None:
-        raise TableError(
-            "expected the package matplotlib to draw a timeline; it is not installed: pip install "
-            "matplotlib"
-        )
+        expected = "expected the package matplotlib to draw a timeline"
+        raise TableError(f"{expected}; it is not installed: pip install matplotlib")
     with contextlib.ExitStack() as stack:
         for path in filter(None, (outputs.summary, outputs.timeline)):
             stack.callback(finish, path)

@@ -123,10 +123,8 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
     def check(width: int, height: int, count: int, seconds: float) -> None:
         if limits and width * height > limits.most_pixels:
-            raise SourceError(
-                f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
-                f"{width}x{height}: make it smaller"
-            )
+            expected = f"expected frames of at most {limits.most_pixels:,} pixels"
+            raise SourceError(f"{expected}; {name} has {width}x{height}: make it smaller")
         if limits and (count > limits.most_frames or seconds > limits.longest_s):
             raise SourceError(
                 f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "

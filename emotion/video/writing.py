@@ -229,10 +229,8 @@ class Sound:
         codec = stream and stream.codec_context
         if not codec or codec.codec.name not in SOUND_DECODERS or not codec.sample_rate:
             found = codec.codec.name if codec else "none"
-            raise SourceError(
-                f"expected the usual sound of a video in {name}; found {found}, so the new video "
-                "has no sound"
-            )
+            expected = f"expected the usual sound of a video in {name}"
+            raise SourceError(f"{expected}; found {found}, so the new video has no sound")
         self.problem = None  # what is wrong with the sound, in one sentence
         self._source, self._stream, self._name = source, stream, name
         self._start_s, self._position_s, self._next = start_s, 0.0, None

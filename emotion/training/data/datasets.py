@@ -18,7 +18,7 @@ from emotion.errors import DatasetError
 from emotion.files import whole_file
 from emotion.labels import common_name
 from emotion.text import share
-from emotion.training.data.dataset import COLUMNS, Dataset
+from emotion.training.data.dataset import Dataset
 from emotion.training.data.layouts import (
     FEEDBACK_FOLDER,
     names_below,
@@ -42,10 +42,8 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
         raise DatasetError(f"expected datasets that can be read; received: {error}") from error
     tables = [place for place, data in enumerate(datasets) if csv_rows(data.names[:1])[0] >= 0]
     if (settings.votes or settings.contempt) and not (settings.votes and len(tables) == 1):
-        raise DatasetError(
-            "expected fer2013.csv once, with its --votes, where votes or contempt are wanted; "
-            f"received {', '.join(path.name for path in paths)}"
-        )
+        expected = "expected fer2013.csv once, with its --votes, where votes or contempt are wanted"
+        raise DatasetError(f"{expected}; received {', '.join(path.name for path in paths)}")
     for data, path in zip(datasets, paths, strict=True):
         skipped = len(data.unreadable)
         if skipped > settings.unreadable_share * (skipped + len(data)):
@@ -111,9 +109,9 @@ def read_cached(folder: Path, source: Path, options: dict) -> Dataset:
         columns = {name: arrays[name] for name in texts.pop("columns")}
         return Dataset(**columns, **{name: tuple(lines) for name, lines in texts.items()})
     dataset = read_layout(source, **options)
-    values = {name: value for name, value in vars(dataset).items() if value is not None}
-    arrays = {name: values.pop(name) for name in COLUMNS if name in values}
-    texts = values | {"columns": sorted(arrays)}
+    arrays = dataset.columns()
+    texts = {name: value for name, value in vars(dataset).items() if isinstance(value, tuple)}
+    texts["columns"] = sorted(arrays)
     with contextlib.suppress(OSError):  # a full or read-only disk makes the next start slower
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(entry) as part, part.open("wb") as file:
@@ -137,8 +135,7 @@ def with_extra_photos(dataset: Dataset, settings: TrainingSettings) -> Dataset:
         own["votes"] = np.eye(len(dataset.class_names), dtype=np.float32)[photos.labels]
         joined = {
             name: np.concatenate([column, own.get(name, getattr(photos, name))])
-            for name in COLUMNS
-            if (column := getattr(dataset, name)) is not None
+            for name, column in dataset.columns().items()
         }
         unreadable = (*dataset.unreadable, *(f"{source.name}/{line}" for line in photos.unreadable))
         dataset = replace(dataset, **joined, unreadable=unreadable)

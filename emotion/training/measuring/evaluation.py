@@ -21,7 +21,6 @@ CALIBRATION_BINS = 15
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the images, the surest first
 SMALLEST_PROBABILITY = 1e-12  # stands for exactly 0 where a logarithm is taken
 BATCH_SIZE = 512
-COLUMNS = ("labels", "probabilities", "votes", "twins")  # of an `Evaluation`, a row an image
 
 
 @dataclass(frozen=True)
@@ -154,9 +153,8 @@ class Evaluation:
 
     def where(self, mask: np.ndarray) -> "Evaluation":
         """Return the evaluation of the images for which `mask` (bool, (N,)) holds."""
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        kept = {name: column[mask] for name, column in columns.items() if column is not None}
-        return replace(self, **kept)
+        columns = vars(self).items()
+        return replace(self, **{k: v[mask] for k, v in columns if isinstance(v, np.ndarray)})
 
     def figures(self) -> dict:
         """Return the figures that are one number each, as plain types for JSON."""
@@ -201,10 +199,8 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     """Evaluate a model, answered as photos are, or without the mirror; raises DatasetError."""
     unknown = sorted(set(dataset.class_names) - set(model.class_names))
     if unknown:
-        raise DatasetError(
-            f"expected classes that {model.name} knows ({', '.join(model.class_names)}); "
-            f"the dataset also has {', '.join(unknown)}"
-        )
+        expected = f"expected classes that {model.name} knows ({', '.join(model.class_names)})"
+        raise DatasetError(f"{expected}; the dataset also has {', '.join(unknown)}")
     if not len(dataset):
         raise DatasetError("expected images to evaluate the model on; received none")
     positions = np.array([model.class_names.index(name) for name in dataset.class_names])
