@@ -93,10 +93,8 @@ class TableSink:
                 continue
             if not kind or not isinstance(value, ACCEPTED[kind]):
                 expected = ", ".join(f"{n} ({k.__name__})" for n, k in self._columns.items())
-                raise TableError(
-                    f"expected the columns {expected} for {self._path.name}; received {value!r} as "
-                    f"{name}"
-                )
+                words = f"expected the columns {expected} for {self._path.name}"
+                raise TableError(f"{words}; received {value!r} as {name}")
             if kind is str:  # a file's name may have bytes that are no text
                 plain[name] = value.encode("utf-8", "replace").decode()
             elif kind is not float or math.isfinite(value):

@@ -136,10 +136,7 @@ class BatchOutputs:
 
 
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
-    """Return where the annotated copy of a photo goes: its path below `copies`.
-
-    A type that is not written gets a .jpg behind it, or several where another photo has that name.
-    """
+    """Return where the annotated copy of a photo goes; a type that is not written gets a .jpg."""
     while not name.lower().endswith(WRITTEN_SUFFIXES):
         name += ".jpg"
         while name in names:

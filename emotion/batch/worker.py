@@ -74,10 +74,8 @@ def recognize_photo(
         except ImageError as error:
             words = str(error)
             if settings.is_remote and isinstance(error.__cause__, FileNotFoundError):
-                words = (
-                    f"expected {path} on {socket.gethostname()}; there is no such file: share "
-                    "its folder under the same path, or use --send-files"
-                )
+                expected = f"expected {path} on {socket.gethostname()}; there is no such file"
+                words = f"{expected}: share its folder under the same path, or use --send-files"
             return PhotoAnswer(problem=words, is_final=is_final(error))
     model = recognizer.model
     results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)

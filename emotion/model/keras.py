@@ -57,7 +57,6 @@ class ModelFiles:
                 )
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of both files of the pair."""
         pair = ("architecture", "weights")
         return {f"{name}_sha256": sha256_of(getattr(self, name)) for name in pair}
 

@@ -118,10 +118,7 @@ class StoredModel:
 
 
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
-    """Load the model whose files are `stem` plus .json, .h5 and so on; raises ModelError.
-
-    With `keras_alone` the pair itself runs, else the fast form with `threads`, or one a processor.
-    """
+    """Load a model by the stem of its files, or the pair itself; raises ModelError."""
     stored = read_model(stem, keras_alone)
     try:
         return run_model(stored, threads)

@@ -227,12 +227,8 @@ def _as_served(network, answer: Callable, pixels: str) -> tuple:
     if pixels == "auto":
         scales = (layer for layer in network._flatten_layers() if type(layer) is layers.Rescaling)
         pixels = "0-255" if any(np.max(layer.scale) < 0.1 for layer in scales) else "0-1"
-    factor, offset = {
-        "0-1": (1, 0),
-        "0-255": (255.0, 0),
-        "centred": (2.0, -1.0),
-        "imagenet": (255.0, IMAGENET_OFFSET),
-    }[pixels]
+    scales = {"0-1": (1, 0), "0-255": (255.0, 0), "centred": (2.0, -1.0)}
+    factor, offset = (scales | {"imagenet": (255.0, IMAGENET_OFFSET)})[pixels]
     given = [cv2.resize(face, (width, height)) for face in _faces()]
     given = np.stack(given)[..., None].repeat(shape[3], axis=3) * factor + np.float32(offset)
     expected = np.asarray(answer(given.astype(np.float32)), dtype=np.float64)
@@ -293,8 +289,16 @@ def export(options: argparse.Namespace) -> None:
             network.save(part)
             answers = keras.saving.load_model(part, compile=False).predict_on_batch(faces)
         elif target.suffix == ".tflite":
+            import tensorflow
+
             network.export(part, format="litert", verbose=False)
-            answers = _answers_of_tflite(part, faces)
+            runtime = tensorflow.lite.Interpreter(str(part))
+            (given,), (got,) = runtime.get_input_details(), runtime.get_output_details()
+            runtime.resize_tensor_input(given["index"], faces.shape)
+            runtime.allocate_tensors()
+            runtime.set_tensor(given["index"], faces)
+            runtime.invoke()
+            answers = runtime.get_tensor(got["index"])
         else:
             network.export(part, format="tf_saved_model", verbose=False)
             answers = np.asarray(keras.layers.TFSMLayer(part, call_endpoint="serve")(faces))
@@ -303,17 +307,6 @@ def export(options: argparse.Namespace) -> None:
     print(f"Wrote {target}, which answers as {files.name}, to {gap:.0e}")
     print("In: (N, 48, 48, 1) grey faces, float32 from 0 to 1")
     print(f"Out: {', '.join(model.class_names)}")
-
-
-def _answers_of_tflite(path: Path, faces: np.ndarray) -> np.ndarray:
-    import tensorflow
-
-    runtime = tensorflow.lite.Interpreter(str(path))
-    runtime.resize_tensor_input(runtime.get_input_details()[0]["index"], faces.shape)
-    runtime.allocate_tensors()
-    runtime.set_tensor(runtime.get_input_details()[0]["index"], faces)
-    runtime.invoke()
-    return runtime.get_tensor(runtime.get_output_details()[0]["index"])
 
 
 def restore(options: argparse.Namespace) -> None:

@@ -65,10 +65,7 @@ def cross_validation_lines(rows: Sequence[dict], pooled: SplitResult) -> list[st
     """Return the folds, their mean and spread, and the pooled figures, as lines for a terminal."""
     head = ("fold", "accuracy", "macro F1", "trained on", "validated on", "tested on", "epoch")
     forms = ("{}", "{:.2%}", "{:.3f}", "{:,}", "{:,}", "{:,}", "{}")
-    cells = [
-        [form.format(value) for form, value in zip(forms, row.values(), strict=False)]
-        for row in rows
-    ]
+    cells = [list(map(str.format, forms, row.values())) for row in rows]
     accuracy, macro_f1 = _spread(rows).values()
     return [
         *table(head, cells),
@@ -95,7 +92,6 @@ def write_cross_validation(folder: Path, rows: Sequence[dict], pooled: SplitResu
 
 
 def _spread(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
-    """Return mean and sample standard deviation over the folds."""
     figures = {name: [row[name] for row in rows] for name in ("accuracy", "macro_f1")}
     return {
         name: {"mean": float(np.mean(of)), "standard_deviation": float(np.std(of, ddof=1))}

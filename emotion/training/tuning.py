@@ -72,12 +72,10 @@ def tune(
 ) -> list[dict]:
     """Train with other settings until there are so many trials; return a row of facts on each.
 
-    With a grid of settings each of them is tried. Without one the first trial has the settings as
-    they are given; the next are drawn at random, and then by the tree-structured Parzen estimator
-    (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization"). Trials below the median
-    of the earlier ones at the same epoch are stopped. A search that was killed goes on where it
-    stopped, in the middle of a trial too.
-    Raises TrainingError: there is another search of this name, or the first trial fails.
+    These are all of a grid; or first the given settings, then random ones, then those of the
+    tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
+    optimization"), stopped where below the median of earlier ones at the same epoch. A search that
+    was killed goes on. Raises TrainingError: another search has the name, or the first trial fails.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
     trials = len(grid) or trials
@@ -204,12 +202,9 @@ def _run_trial(
 def _chosen(proposed: Mapping, settings: TrainingSettings) -> dict:
     values = dict(proposed)
     factor = values.pop("rate_factor")
-    rate = factor * replace(settings, **values).usual_rate()
+    values = {"learning_rate": factor * replace(settings, **values).usual_rate(), **values}
     # numbers with two digits, which a person can type
-    return {
-        name: float(f"{value:.2g}") if isinstance(value, float) else value
-        for name, value in {"learning_rate": rate, **values}.items()
-    }
+    return {k: float(f"{v:.2g}") if isinstance(v, float) else v for k, v in values.items()}
 
 
 def _finished_rows(study: optuna.Study) -> list[dict]:

@@ -66,12 +66,8 @@ def analyse_video(
             if path == outputs.timeline:
                 write_timeline(path, builder.result(), video.name)
             else:
-                about = {
-                    "video": video.name,
-                    "model": {"name": model.name, "sha256": model.sha256},
-                    "is_complete": is_complete,
-                    "problem": video.problem,
-                }
+                about = {"video": video.name, "model": {"name": model.name, "sha256": model.sha256}}
+                about |= {"is_complete": is_complete, "problem": video.problem}
                 write_summary(path, builder.result(), about)
         except OSError as error:
             reason = error.strerror or error
@@ -111,12 +107,11 @@ def analyse_video(
 
 
 def video_columns(class_names: Iterable[str]) -> dict[str, type]:
-    """Return the columns of a video's table, name -> type."""
     return {"frame": int, "timestamp_s": float, "track": int, **face_columns(class_names, raw=True)}
 
 
 def frame_rows(frame: FrameFaces) -> list[dict]:
-    """Return the rows of one frame, column -> value; without a face, one of frame and time."""
+    """Return the rows of a frame; without a face, one of frame and time."""
     start = {"frame": frame.index, "timestamp_s": round(frame.timestamp_s, 6)}
     rows = [
         start

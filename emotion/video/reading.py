@@ -142,10 +142,8 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
     if limits:
         if codec.codec.name not in WEB_CODECS:
-            raise SourceError(
-                f"expected a video of {', '.join(WEB_CODECS)}; {name} is {codec.codec.name}: "
-                "convert it to an .mp4 of H.264"
-            )
+            words = f"expected a video of {', '.join(WEB_CODECS)}; {name} is {codec.codec.name}"
+            raise SourceError(f"{words}: convert it to an .mp4 of H.264")
         # a file may promise less than it unpacks to; decoders round sides up to their blocks
         codec.options = {"max_pixels": str(2 * limits.most_pixels)}
     check(codec.width, codec.height, stream.frames, 0.0)
@@ -279,10 +277,8 @@ class NewestFrame(contextlib.AbstractContextManager):
             self._close()
             with self._changed:
                 count = self._taken + self.dropped + (self._newest is not None)
-                self._problem = (
-                    f"expected more frames from {self._name}; it stopped after {count}: is it "
-                    "still connected?"
-                )
+                expected = f"expected more frames from {self._name}"
+                self._problem = f"{expected}; it stopped after {count}: is it still connected?"
                 self._changed.notify_all()
 
 
@@ -304,10 +300,8 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
     try:
         return _live_video(name, fps, newest, lambda bgr: bgr.shape[1::-1], to_rgb)
     except SourceError as error:
-        raise SourceError(
-            f"expected a camera with number {number}; none could be opened: is it connected, free "
-            "and allowed to be used?"
-        ) from error
+        expected = f"expected a camera with number {number}; none could be opened"
+        raise SourceError(f"{expected}: is it connected, free and allowed to be used?") from error
 
 
 def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:

@@ -172,7 +172,6 @@ class SummaryBuilder:
         )
 
     def _end_last(self, until_s: float) -> None:
-        """Count the last frame, whose end is known now."""
         if not self._last:
             return
         (start_s, faces), self._last = self._last, None

@@ -85,8 +85,7 @@ def kept_file(path: Path) -> Iterator[Path]:
 class VideoSink:
     """Writes frames to a video file, which appears at the end and is kept when interrupted.
 
-    The suffix says the format, `info` is of the source; frames that are live are encoded quickly.
-    Raises SourceError where no such video can be written, as on a full disk.
+    The suffix says the format, `info` is of the source. Raises SourceError, as on a full disk.
     """
 
     def __init__(self, path: Path, info: VideoInfo, sound_of: Path | None = None, is_live=False):
@@ -183,10 +182,8 @@ class VideoSink:
         except SourceError as error:
             self.sound_problem = str(error)
         except (self._av.FFmpegError, ValueError) as error:
-            self.sound_problem = (
-                f"expected to copy the sound of {path.name}; {self._path.suffix} cannot hold it "
-                f"({error})"
-            )
+            expected = f"expected to copy the sound of {path.name}"
+            self.sound_problem = f"{expected}; {self._path.suffix} cannot hold it ({error})"
 
     def _write_sound(self, until_s: float) -> None:
         if self._sound is not None:

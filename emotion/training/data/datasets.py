@@ -63,10 +63,8 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
         return dataset
     words = f"{len(without_person):,} of {len(dataset):,} images, such as {without_person[0]}"
     if len(without_person) == len(dataset):
-        raise DatasetError(
-            f"expected file names that hold a person as {settings.subject_pattern!r} describes; "
-            f"received none on {words}"
-        )
+        wanted = f"expected file names that hold a person as {settings.subject_pattern!r} describes"
+        raise DatasetError(f"{wanted}; received none on {words}")
     return dataset.noting(f"The person is not known on {words}")
 
 
@@ -122,10 +120,7 @@ def read_cached(folder: Path, source: Path, options: dict) -> Dataset:
 
 
 def with_extra_photos(dataset: Dataset, settings: TrainingSettings) -> Dataset:
-    """Return a split dataset with the photographs of `--extra-photos`, all of them to learn from.
-
-    Their faces are found and cropped as the app does; their class counts as the votes for them.
-    """
+    """Return a split dataset with `--extra-photos` to learn from; their class counts as votes."""
     for path in settings.extra_photos:
         source = resolve_dataset(Path(path))
         photos = read_cached(Path(settings.runs) / ".cache", source, {"crop_faces": True})

@@ -1,6 +1,5 @@
 """What is in a dataset, what is wrong with it, and what training will do about it; no Keras."""
 
-import csv
 import io
 import textwrap
 from collections import Counter, defaultdict
@@ -11,7 +10,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from emotion.files import whole_file, write_json
+from emotion.files import whole_file, write_csv, write_json
 from emotion.text import counted, data_url, share, table
 from emotion.training.data.dataset import IMAGE_SIDE, TEST_SPLITS, Dataset
 from emotion.training.data.splits import hash_images, remove_leaks
@@ -36,11 +35,7 @@ class Finding(NamedTuple):
 
 
 def inspect_dataset(dataset: Dataset) -> dict:
-    """Return the facts about a dataset, even one that is too small or too odd to train on.
-
-    "duplicates" has the rows of each group of identical images, "spanning" the groups that are both
-    in training and in a test split, and "conflicting" those with several labels.
-    """
+    """Return the facts about a dataset, even one that is too small or too odd to train on."""
     labels, splits, class_names = dataset.labels, dataset.splits, dataset.class_names
     counts = {
         split or NO_SPLIT: {
@@ -234,18 +229,17 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
     found = [finding._asdict() for finding in findings(seen)]
     write_json(folder / "inspection.json", seen | numbers | {"findings": found})
     class_of = np.array(dataset.class_names)[dataset.labels]
-    skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
-    tables = {"unreadable": [("name", "reason"), *skipped]}
+    skipped = [line.partition(": ") for line in dataset.unreadable]
+    rows = [{"name": name, "reason": reason} for name, _, reason in skipped]
+    write_csv(folder / "unreadable.csv", rows, "name reason")
+    columns = {"name": dataset.names, "split": dataset.splits, "class": class_of}
     for name, key in (("duplicates", "duplicates"), ("conflicts", "conflicting")):
-        tables[name] = [("group", "row", "name", "split", "class")]
-        for number, rows in enumerate(seen[key], start=1):
-            for row in rows:
-                facts = (column[row] for column in (dataset.names, dataset.splits, class_of))
-                tables[name].append((number, row, *facts))
-    for name, rows in tables.items():
-        path = folder / f"{name}.csv"
-        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
+        rows = [
+            {"group": number, "row": row} | {of: column[row] for of, column in columns.items()}
+            for number, group in enumerate(seen[key], start=1)
+            for row in group
+        ]
+        write_csv(folder / f"{name}.csv", rows, "group row name split class")
     sheet = io.BytesIO()
     _sheet_figure(dataset, seen).savefig(sheet, format="png", dpi=120)
     with whole_file(folder / "contact_sheet.png") as part:

@@ -40,10 +40,7 @@ class Leaks:
 
 
 def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, Leaks]:
-    """Return the dataset split without leaks; DatasetError with too few images, people or classes.
-
-    Test images are those of `settings.fold`, else those the data brings, else a share held out.
-    """
+    """Return the dataset split without leaks; DatasetError: too few images, people or classes."""
     pool = "train validation test".split() if settings.fold else ["train"]
     learned = dataset.labels[np.isin(dataset.splits, [*pool, ""])]
     names = [dataset.class_names[label] for label in np.unique(learned)]

@@ -107,12 +107,8 @@ class Evaluation:
         """Return the accuracy if only the surest answers count, at least this share of all."""
         threshold = np.sort(self.confidence)[-math.ceil(coverage * len(self.labels))]
         kept = self.confidence >= threshold
-        return {
-            "coverage": coverage,
-            "threshold": float(threshold),
-            "images": int(kept.sum()),
-            "accuracy": float(self.right[kept].mean()),
-        }
+        row = {"coverage": coverage, "threshold": float(threshold), "images": int(kept.sum())}
+        return row | {"accuracy": float(self.right[kept].mean())}
 
     def vote_agreement(self) -> dict | None:
         """Return how the answers stand to the votes, None if no image has any.
