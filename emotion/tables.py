@@ -40,10 +40,7 @@ class TableSink:
     def __init__(
         self, path: Path, columns: Columns, metadata: Mapping = MappingProxyType({}), first_rows=()
     ):
-        """Take the file, which will be replaced, and its columns; raises TableError.
-
-        Parquet also keeps `metadata`; `first_rows` may come from the very file that is replaced.
-        """
+        """Take the file, columns and, for Parquet, `metadata`; `first_rows` may be of that file."""
         self._path, self._columns, self._first_rows = path, dict(columns), first_rows
         self._suffix, self._has_failed = path.suffix.lower(), False
         if self._suffix not in TABLE_SUFFIXES:

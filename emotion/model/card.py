@@ -60,9 +60,7 @@ def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> 
 
 
 @dataclass(frozen=True)
-class Serving:
-    """How photos are answered."""
-
+class Serving:  # how photos are answered
     mirrored: bool = False  # with the mean of the answers to a face and to its mirror image
     temperature: float = 1.0  # of that mean, fitted on validation data (Guo et al. 2017)
 

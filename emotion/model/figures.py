@@ -126,9 +126,7 @@ class Changed(Part):  # images that were made worse, or left as they are: level 
     accuracy_one_crop: Share | None = None
 
 
-class Cell(NamedTuple):
-    """How often one class was answered where another, or the same, was right."""
-
+class Cell(NamedTuple):  # how often one class was answered where another, or the same, was right
     true_class: str
     answer: str
     images: int

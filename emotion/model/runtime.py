@@ -183,7 +183,6 @@ def run_model(stored: StoredModel, threads: int | None = None) -> EmotionModel:
 
 
 def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
-    """Return why the fast form must not be served, None where it may."""
     if not files.fast_form.exists() or not files.fast_form_seal.exists():
         return "no fast form"
     try:

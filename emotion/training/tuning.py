@@ -1,7 +1,6 @@
 """Search for the settings that train the best network: Optuna proposes, validation decides."""
 
 import itertools
-import logging
 import shlex
 import shutil
 import time
@@ -120,8 +119,6 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
 @contextmanager
 def _open_study(folder: Path, identity: Mapping) -> Iterator[optuna.Study]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # TensorFlow warns of networks that are built again and again, which is meant here
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     path, storage = folder / "trials.db", None
     try:

@@ -26,9 +26,7 @@ RATE_FRAMES = 30  # over which their rate is counted
 
 
 @dataclass(frozen=True)
-class VideoOutputs:
-    """The files that a video becomes; each is left out where it is not given."""
-
+class VideoOutputs:  # the files that a video becomes; each is left out where it is not given
     video: Path | None = None  # annotated, with the sound of the original
     tables: tuple[Path, ...] = ()  # one row a face a frame (.csv, .jsonl, .parquet)
     summary: Path | None = None  # how long each track showed each emotion (.json, .csv)
@@ -37,9 +35,7 @@ class VideoOutputs:
 
 
 @dataclass(frozen=True)
-class VideoReport:
-    """What came of a video."""
-
+class VideoReport:  # what came of a video
     summary: VideoSummary
     is_complete: bool  # all of the video was done: neither stopped nor ended early
     sound_problem: str | None  # why the annotated video lacks some of the sound

@@ -35,9 +35,7 @@ LARGEST_LAG_S = 5.0  # where a stream's own times and the clock differ by more, 
 
 
 @dataclass(frozen=True)
-class VideoInfo:
-    """What is known about a video before its end; None where the file does not say."""
-
+class VideoInfo:  # what is known about a video before its end; None where the file does not say
     fps: float  # average frames per second, always a usable number
     size_wh: tuple[int, int]  # of the upright frames
     frame_count: int | None = None
@@ -48,9 +46,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame of a video."""
-
+class Frame:  # one frame of a video
     index: int  # from 0
     timestamp_s: float  # from the first frame on
     image: np.ndarray  # (H, W, 3) uint8 RGB, upright
@@ -70,9 +66,7 @@ class VideoLimits:
 
 
 @dataclass
-class Video:
-    """An opened video file, stream or camera; `frames` may be taken from it once."""
-
+class Video:  # an opened video file, stream or camera; `frames` may be taken from it once
     name: str  # without folder, and without a stream's credentials
     is_live: bool  # it goes on while its frames are not read
     info: VideoInfo
@@ -194,7 +188,6 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
 
 def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str | None:
-    """Return in one sentence what was wrong with a file that was read to its end, or None."""
     # many files round the number of their frames or guess it from their length, so being short of a
     # few is no damage; nor is a picture that ends before its sound
     promised_s = info.duration_s or (info.frame_count or 0) / info.fps
@@ -229,8 +222,7 @@ class NewestFrame(contextlib.AbstractContextManager):
         self.dropped = 0
         self._name, self._grab, self._close = name, grab, close
         self._newest, self._taken, self._problem = None, 0, None
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
+        self._changed, self._stopping = threading.Condition(), threading.Event()
         self._thread = threading.Thread(target=self._read, name=f"read {name}", daemon=True)
         self._thread.start()
 
@@ -325,7 +317,6 @@ def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
 
 
 def _live_video(name: str, fps: float, newest: NewestFrame, size_of, to_rgb) -> Video:
-    """Return a video of the newest frames, described by its first one."""
     first = newest.take()
     video = Video(name, True, VideoInfo(fps, size_of(first[1]), is_steady=False))
 

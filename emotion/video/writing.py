@@ -20,9 +20,7 @@ TICK_S = Fraction(1, 90_000)  # MPEG's unit of time: whole numbers of it for all
 UNEVEN_GRID_FPS = 100  # where times lie on a grid, uneven ones are off by less than half of this
 
 
-class Format(NamedTuple):
-    """What a file of a suffix holds; names are FFmpeg's."""
-
+class Format(NamedTuple):  # what a file of a suffix holds; names are FFmpeg's
     container: str
     encoder: str
     options: dict[str, str]  # of the encoder for a file, which has time

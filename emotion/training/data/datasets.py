@@ -36,8 +36,7 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
     options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
     try:
         paths = [resolve_dataset(Path(path)) for path in settings.dataset]
-        cache = Path(settings.runs) / ".cache"
-        datasets = [read_cached(cache, path, options) for path in paths]
+        datasets = [read_cached(Path(settings.runs) / ".cache", path, options) for path in paths]
     except OSError as error:
         raise DatasetError(f"expected datasets that can be read; received: {error}") from error
     tables = [place for place, data in enumerate(datasets) if csv_rows(data.names[:1])[0] >= 0]
@@ -77,8 +76,7 @@ def unreadable_words(dataset: Dataset) -> str:
 def limit_images(dataset: Dataset, limit: int, seed: int) -> Dataset:
     """Return at most `limit` images of each class in each split, drawn by `seed`, with a note."""
     order = np.random.default_rng(seed).permutation(len(dataset))
-    columns = [dataset.splits, dataset.labels.astype(str)]
-    _, kinds = np.unique(columns, axis=1, return_inverse=True)
+    _, kinds = np.unique([dataset.splits, dataset.labels.astype(str)], axis=1, return_inverse=True)
     chosen = [order[kinds[order] == kind][:limit] for kind in range(kinds.max() + 1)]
     limited = dataset.where(np.sort(np.concatenate(chosen)))
     words = f"{limit:,} of each class in each split, by --limit"
@@ -147,8 +145,7 @@ def match_classes(
 ) -> Dataset:
     """Return a dataset with the classes of a model in the order of its output, synonyms mapped.
 
-    With `known_only`, images of classes that the model does not know are left out, with a note.
-    Raises DatasetError where the model knows none of the classes, or not all of them.
+    With `known_only`, images of other classes are left out, with a note; else a DatasetError.
     """
     class_names = tuple(class_names)
     if dataset.class_names == class_names:

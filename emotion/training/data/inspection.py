@@ -1,6 +1,5 @@
 """What is in a dataset, what is wrong with it, and what training will do about it; no Keras."""
 
-import io
 import textwrap
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -240,14 +239,12 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
             for row in group
         ]
         write_csv(folder / f"{name}.csv", rows, "group row name split class")
-    sheet = io.BytesIO()
-    _sheet_figure(dataset, seen).savefig(sheet, format="png", dpi=120)
-    with whole_file(folder / "contact_sheet.png") as part:
-        part.write_bytes(sheet.getvalue())
+    sheet = folder / "contact_sheet.png"
+    with whole_file(sheet) as part:
+        _sheet_figure(dataset, seen).savefig(part, dpi=120)
     template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
     strict = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
-    lines = inspection_lines(seen)
-    picture = data_url(sheet.getvalue())
+    lines, picture = inspection_lines(seen), data_url(sheet.read_bytes())
     page = jinja2.Template(template, **strict).render(lines=lines, picture=picture)
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
@@ -255,7 +252,6 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
 
 
 def _sheet_figure(dataset: Dataset, seen: dict) -> Figure:
-    """Draw a row of faces for each class, from the first two splits."""
     splits = list(seen["counts"])[:2] or [NO_SPLIT]
     columns = SHEET_COLUMNS[: len(splits)]
     lines = max(1, len(dataset.class_names))

@@ -29,9 +29,7 @@ MOST_LIKE_PEOPLE = 1000
 
 
 @dataclass(frozen=True)
-class Leaks:
-    """How many images stand in two splits; all but the last copy of each was removed."""
-
+class Leaks:  # how many images stand in two splits; all but the last copy of each was removed
     identical: int  # training and validation images that equal a test image in every pixel
     similar: int  # those that are the same picture as a test image, stored or cut otherwise
     in_validation: int = 0  # training images that are the same picture as a validation image

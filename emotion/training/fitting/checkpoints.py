@@ -27,8 +27,7 @@ class Checkpoint:
     """
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings, folder: Path | None = None):
-        self.settings = settings
-        self.folder = folder or settings.run_folder()
+        self.settings, self.folder = settings, folder or settings.run_folder()
         self.identity = identity_of(dataset, settings)
         self.history: list[dict] = []
         self.files: dict[str, str] = {}

@@ -36,17 +36,13 @@ def compare_models(
     """
     if not stems:
         raise ModelError("expected one model or more to compare; received none")
-    models = [load_model(stem) for stem in stems]
-    names = [stem.name for stem in stems]
+    models, names = [load_model(stem) for stem in stems], [stem.name for stem in stems]
     if len(set(names)) < len(names):
         names = [stem.as_posix() for stem in stems]
-    evaluations = []
-    for name, model in zip(names, models, strict=True):
-        progress(name)
-        evaluations.append(evaluate_model(model, dataset))
     rows, times = [], time_models(models, dataset.images)
-    measured = zip(names, stems, models, evaluations, times, strict=True)
-    for name, stem, model, evaluation, (alone, in_batch) in measured:
+    for name, stem, model, (alone, in_batch) in zip(names, stems, models, times, strict=True):
+        progress(name)
+        evaluation = evaluate_model(model, dataset)
         files, figures = ModelFiles(stem), evaluation.figures()
         f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
         is_fast = model.runtime == "ONNX Runtime"

@@ -157,11 +157,9 @@ class Evaluation:
         best_2 = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :2]
         classes = np.arange(len(self.class_names))
         loss = log_loss(self.labels, _normalised(self.probabilities), labels=classes)
-        gaps = [  # how far confidence and accuracy lie apart (Guo et al. 2017)
-            abs(row["confidence"] - row["accuracy"]) * row["images"]
-            for row in self.reliability()
-            if row["images"]
-        ]
+        # how far confidence and accuracy lie apart (Guo et al. 2017)
+        used = [row for row in self.reliability() if row["images"]]
+        gaps = [abs(row["confidence"] - row["accuracy"]) * row["images"] for row in used]
         return {
             "images": len(self.labels),
             "accuracy": self.accuracy,
@@ -176,13 +174,11 @@ class Evaluation:
 
     def summary(self) -> dict:
         """Return every figure as plain types for JSON; None if one is not defined."""
-        leak_free = self.leak_free()
+        leak_free, shares = self.leak_free(), self.confusion_normalised
         return self.figures() | {
             "per_class": list(self.per_class()),
             "confusion_matrix": self.confusion.tolist(),
-            "confusion_matrix_normalised": [
-                [_number(share) for share in row] for row in self.confusion_normalised
-            ],
+            "confusion_matrix_normalised": [[_number(share) for share in row] for row in shares],
             "reliability": list(self.reliability()),
             "accuracy_by_coverage": list(self.accuracy_by_coverage()),
             "vote_agreement": self.vote_agreement(),

@@ -35,12 +35,10 @@ def noise(images: np.ndarray, deviation: int) -> np.ndarray:
 
 
 def darkness(images: np.ndarray, factor: float) -> np.ndarray:
-    """Return images with less light; the grey values that are lost stay lost."""
     return (images * factor).round().astype(np.uint8)
 
 
 def low_resolution(images: np.ndarray, side_px: int) -> np.ndarray:
-    """Return images as of small faces that were enlarged."""
     side, full = (side_px, side_px), images.shape[2:0:-1]
     small = [cv2.resize(image, side, interpolation=cv2.INTER_AREA) for image in images]
     return np.stack([cv2.resize(image, full, interpolation=cv2.INTER_LINEAR) for image in small])
@@ -73,9 +71,7 @@ CORRUPTIONS = {
 
 
 @dataclass(frozen=True)
-class SplitResult:
-    """What was measured on one split of N images."""
-
+class SplitResult:  # what was measured on one split of N images
     evaluation: Evaluation  # as photos are answered
     one_crop: Evaluation | None  # without the mirror image; None if photos are answered so
     robustness: tuple[dict, ...]  # a row a corruption and level; empty if it was not measured
@@ -96,15 +92,12 @@ def measure_split(
     """Measure a model on a split; `voted`, a Dataset, are its images with all votes."""
     images, is_mirrored = counted(len(split), "image"), model.serving.mirrored
     tell(f"{images}, as photos are answered" + " and with one crop" * is_mirrored)
-    return SplitResult(
-        evaluation=evaluate_model(model, split),
-        one_crop=evaluate_model(model, split, one_crop=True) if is_mirrored else None,
-        robustness=measure_robustness(model, split, tell) if robustness else (),
-        images=split.images,
-        names=split.names,
-        agreement=None if voted is None else measure_agreement(model, voted),
-        copies_removed=bool(Card(model.card).removed),
-    )
+    served = evaluate_model(model, split)
+    one_crop = evaluate_model(model, split, one_crop=True) if is_mirrored else None
+    worsened = measure_robustness(model, split, tell) if robustness else ()
+    agreement = None if voted is None else measure_agreement(model, voted)
+    removed = bool(Card(model.card).removed)
+    return SplitResult(served, one_crop, worsened, split.images, split.names, agreement, removed)
 
 
 def surest_samples(result: SplitResult, right: bool) -> list[dict]:

@@ -46,8 +46,7 @@ def write_report(
     if history:
         write_csv(folder / "history.csv", history)
         rows = [[NOTHING if v is None else f"{v:.5g}" for v in row.values()] for row in history]
-        chosen = f"Selected epoch: {selected_epoch or NOTHING}\n"
-        lines = [*table(tuple(history[0]), rows), chosen]
+        lines = [*table(tuple(history[0]), rows), f"Selected epoch: {selected_epoch or NOTHING}\n"]
         with whole_file(folder / "epochs.txt") as part:
             part.write_text("\n".join(lines), encoding="utf-8")
         write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
@@ -92,10 +91,8 @@ def summary_lines(result: SplitResult) -> list[str]:
     ]
     if len(evaluation.class_names) > 2:
         lines.append(f"top-2 accuracy {figures['top_2_accuracy']:.2%}")
-    lines.append(
-        f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out "
-        f"(those below {confident['threshold']:.0%})"
-    )
+    sure = f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out"
+    lines.append(f"{sure} (those below {confident['threshold']:.0%})")
     if leak_free and evaluation.twins.any():
         which = "that do not also stand in the training data"
         if result.copies_removed:
