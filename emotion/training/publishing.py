@@ -68,9 +68,6 @@ def publish(
     with staged(settings) as folder:
         heads = [(folder, "labels", fitted.network)]
         if fitted.votes_network is not None:
-            crowd = with_majority_labels(dataset, Path(settings.votes))
-            calibrate(fitted.network, dataset.split("validation"))
-            calibrate(fitted.votes_network, crowd.split("validation"))
             of_labels = (folder / LABELS_FOLDER, "labels", fitted.network)
             heads = [(folder, "votes", fitted.votes_network), of_labels]
         finished = []
