@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import UploadError
 from emotion.web.connections import Expiry, Id, Row, VisitorKey, rows_of
-from emotion.web.videos.queue import VideoQueue, VideoRow
+from emotion.web.videos.queue import KeptRow, VideoQueue, VideoRow
 
 BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 # the most that KEEP_HOURS may be: an opinion without its photo goes after that time
@@ -193,20 +193,24 @@ class Database(VideoQueue):
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
-        self._forget(PhotoRow.id == photo_id, Opinion.photo_id == photo_id)
+        is_it = PhotoRow.id == photo_id, Opinion.photo_id == photo_id, KeptRow.id == photo_id
+        self._forget(*is_it)
 
     def forget_expired(self, now_s: float) -> int:
         """Forget every photo that has expired; return how many."""
         expired, ids = PhotoRow.expires_s <= now_s, sql.select(PhotoRow.id)
         is_lost = Opinion.photo_id.not_in(ids) & (Opinion.said_s <= now_s - LONGEST_KEPT_S)
-        return self._forget(expired, Opinion.photo_id.in_(ids.where(expired)) | is_lost)
+        is_gone = KeptRow.id.not_in(ids) & KeptRow.id.not_in(sql.select(VideoRow.id))
+        return self._forget(expired, Opinion.photo_id.in_(ids.where(expired)) | is_lost, is_gone)
 
-    def _forget(self, photos, opinions) -> int:
+    def _forget(self, photos, opinions, kept) -> int:
         taken = sql.delete(Opinion).where(opinions).returning(*OPINION_KEY)
         with self.transaction(writes=True, alone=True) as connection:
             numbers = [OpinionCount(*row, 1) for row in connection.execute(taken)]
             self._upsert(connection, numbers)
-            return connection.execute(sql.delete(PhotoRow).where(photos)).rowcount
+            forgotten = connection.execute(sql.delete(PhotoRow).where(photos)).rowcount
+            connection.execute(sql.delete(KeptRow).where(kept))
+            return forgotten
 
     def count(self, results: Mapping, now_s: float) -> None:
         """Add the results of one photo, as `results_to_dict` gave them, to those of its day."""

@@ -7,20 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import sqlalchemy as sql
 from flask import Flask, Response, current_app, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from sqlalchemy import Connection
-from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import BusyError, ClientBusyError, QuotaError
 from emotion.text import first_line
-from emotion.web.connections import Connections, Row
-from emotion.web.database import Count, Id, PhotoRow, VideoRow
+from emotion.web.database import PhotoRow, VideoRow
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
+from emotion.web.videos.queue import KeptRow
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
 OPERATOR = ("operator.waiting", "operator.decide", "monitoring.page", "api.use")
@@ -136,15 +136,6 @@ def client_of(address: str) -> str:
         return address  # of IPv4
 
 
-class KeptRow(Row):
-    """The files of a photo or a video, which counts for as long as its own row is there."""
-
-    __tablename__ = "kept"
-    id: Mapped[Id] = mapped_column(primary_key=True)
-    client: Mapped[str] = mapped_column(sql.String(64), index=True)  # no address: a keyed digest
-    bytes: Mapped[Count]
-
-
 def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Connection], None]:
     """Return what notes the bytes of new photos or a video of the current request, by their ids.
 
@@ -167,21 +158,8 @@ def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Con
             if kept > most_mb * 2**20:
                 words = f"expected at most {most_mb:g} MB kept of one {whose}, photos and videos"
                 raise QuotaError(f"{words} together; with this there would be more")
+        connection.execute(sql.delete(KeptRow).where(KeptRow.id.in_(sizes)))  # a new video's
         for new, size in sizes.items():
-            connection.execute(sql.insert(KeptRow), {"id": new, "client": client, "bytes": size})
+            connection.execute(sql.insert(KeptRow), asdict(KeptRow(new, client, size)))
 
     return note
-
-
-def weigh(database: Connections, video_id: str, size: int) -> None:
-    """Note what a video takes now."""
-    change = sql.update(KeptRow).where(KeptRow.id == video_id).values(bytes=size)
-    with database.transaction(writes=True) as connection:
-        connection.execute(change)
-
-
-def forget_gone(database: Connections) -> None:
-    """Forget the bytes of photos and videos that are not there any more."""
-    ids = [KeptRow.id.not_in(sql.select(kind.id)) for kind in (PhotoRow, VideoRow)]
-    with database.transaction(writes=True) as connection:
-        connection.execute(sql.delete(KeptRow).where(*ids))

@@ -10,7 +10,7 @@ from emotion.errors import DatabaseError, EmotionError, ModelError, StorageError
 from emotion.model.runtime import StoredModel
 from emotion.web.database import Database
 from emotion.web.feedback.given import GivenFaces
-from emotion.web.limits import Gate, forget_gone
+from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models, read_served
 from emotion.web.photos.workers import PhotoWorkers
@@ -74,7 +74,6 @@ class Services:
         try:
             self.database.forget_expired(self.storage.clock())
             self.videos.sweep()
-            forget_gone(self.database)
         except (DatabaseError, StorageError) as error:
             logging.getLogger(LOGGER).warning("cannot forget what expired: %s", error)
 

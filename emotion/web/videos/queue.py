@@ -39,16 +39,17 @@ class VideoRow(Row):
     emotions: Mapped[str] = mapped_column(default="")  # of the first people, as `Answers`
 
 
-class VideoSender(Row):
-    """The address that a video came from, as a digest that only this server can make."""
+class KeptRow(Row):
+    """Where a photo or a video came from and what it takes; it goes with the row of that."""
 
-    __tablename__ = "video_senders"
-    id: Mapped[Id] = mapped_column(primary_key=True)  # of the video
-    client: Mapped[VisitorKey]
+    __tablename__ = "kept"
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    client: Mapped[VisitorKey]  # no address, but a digest of it that only this server can make
+    bytes: Mapped[int] = mapped_column(sql.BigInteger, default=0)
 
 
 QUEUE = sql.select(func.count()).select_from(VideoRow).where(VideoRow.state == WAITING)
-IS_ITS_SENDER = VideoSender.id == VideoRow.id
+IS_KEPT = KeptRow.id == VideoRow.id
 
 
 class VideoQueue(Connections):
@@ -60,10 +61,10 @@ class VideoQueue(Connections):
         """Put a video at the end of the queue; raises QueueFullError, and what `check` raises."""
         with self.transaction(writes=True, alone=True) as connection:
             _require_room(connection, row.visitor, client, most_waiting, most_each)
+            connection.execute(sql.insert(VideoRow), asdict(row))
+            connection.execute(sql.insert(KeptRow), asdict(KeptRow(row.id, client)))
             if check:
                 check(connection)
-            connection.execute(sql.insert(VideoRow), asdict(row))
-            connection.execute(sql.insert(VideoSender), {"id": row.id, "client": client})
 
     def require_room(self, *sender_and_limits) -> None:
         """Raise a `QueueFullError` if `add_video` would; a visitor, a client and both limits."""
@@ -113,8 +114,13 @@ class VideoQueue(Connections):
     def forget_video(self, video_id: str) -> None:
         """Remove what is known of a video."""
         with self.transaction(writes=True) as connection:
-            for kind in (VideoRow, VideoSender):
+            for kind in (VideoRow, KeptRow):
                 connection.execute(sql.delete(kind).where(kind.id == video_id))
+
+    def weigh_video(self, video_id: str, size: int) -> None:
+        """Note how many bytes a video takes now."""
+        with self.transaction(writes=True) as connection:
+            connection.execute(sql.update(KeptRow).filter_by(id=video_id).values(bytes=size))
 
     def known_videos(self) -> dict[str, float]:
         """Return the id of each video -> when it expires."""
@@ -125,8 +131,8 @@ class VideoQueue(Connections):
 def _require_room(
     connection: Connection, visitor: str, client: str, most_waiting: int, most_each: int
 ) -> None:
-    is_own = (VideoSender.client == client) | ((VideoRow.visitor == visitor) & (visitor != ""))
-    own = QUEUE.outerjoin(VideoSender, IS_ITS_SENDER).where(is_own)
+    is_own = (KeptRow.client == client) | ((VideoRow.visitor == visitor) & (visitor != ""))
+    own = QUEUE.outerjoin(KeptRow, IS_KEPT).where(is_own)
     if connection.scalar(own) >= most_each:
         expected = f"expected at most {counted(most_each, 'video')} of one sender to wait"
         raise OwnVideosWaitError(f"{expected}; received one more")
@@ -144,7 +150,7 @@ def _turns(now_s: float) -> sql.Select:
     is_running = (VideoRow.state == RUNNING) & ~is_silent
     is_free = (VideoRow.state == WAITING) | ((VideoRow.state == RUNNING) & is_silent)
     is_free &= VideoRow.expires_s > now_s
-    sender = func.coalesce(VideoSender.client, VideoRow.visitor)  # older ones have no client
+    sender = func.coalesce(KeptRow.client, VideoRow.visitor)  # older ones have no client
     running, free = (func.sum(sql.case((which, 1), else_=0)) for which in (is_running, is_free))
     first_come = (VideoRow.created_s, VideoRow.id)
     number = free.over(partition_by=sender, order_by=first_come)  # which of its sender's
@@ -153,6 +159,6 @@ def _turns(now_s: float) -> sql.Select:
     since_s = sql.case((turn_s > VideoRow.created_s, turn_s), else_=VideoRow.created_s)
     named = {"is_free": is_free, "place": place, "number": number, "since_s": since_s}
     columns = [*first_come, *(column.label(name) for name, column in named.items())]
-    every = sql.select(*columns).outerjoin(VideoSender, IS_ITS_SENDER).subquery().c
+    every = sql.select(*columns).outerjoin(KeptRow, IS_KEPT).subquery().c
     order = (every.place, every.number, every.since_s, every.created_s, every.id)
     return sql.select(every.id).where(every.is_free).order_by(*order)

@@ -21,7 +21,6 @@ from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
 from emotion.text import sentence
 from emotion.web.database import Answers, Database
-from emotion.web.limits import weigh
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
 from emotion.web.sandbox import clean_environment
@@ -231,7 +230,7 @@ class VideoWorkers:
             about |= {name: done[name] for name in ("frames", "duration_s")}
             numbers = (ended.faces, float(done["duration_s"]), now_s)
             try:
-                weigh(self.database, row.id, self.files.size_of(row.id))
+                self.database.weigh_video(row.id, self.files.size_of(row.id))
                 self.database.count_video(done["model"]["sha256"], *numbers)
             except DatabaseError as error:
                 LOG.warning("a video is missing in the statistics: %s", error)
