@@ -1,6 +1,4 @@
-"""The database: whose photos and videos are whose until they expire, their queue, and statistics
-that name nobody.
-"""
+"""The database: whose photos and videos are whose until they expire, and nameless statistics."""
 
 import json
 import re
@@ -156,8 +154,7 @@ class Database(VideoQueue):
     def remember(self, *rows: PhotoRow, check: Check = None, most: int = 0) -> None:
         """Note photos of a set, all or none; one of the same id is replaced.
 
-        Raises UploadError if there are more than `most` in it, or several senders, and what `check`
-        raises.
+        Raises UploadError if it has more than `most` or several senders, and what `check` raises.
         """
         with self.transaction(writes=True, alone=True) as connection:
             self._upsert(connection, rows, adds=False)
@@ -215,13 +212,13 @@ class Database(VideoQueue):
     def count(self, results: Mapping, now_s: float) -> None:
         """Add the results of one photo, as `results_to_dict` gave them, to those of its day."""
         key = (day_of(now_s), results["model"]["sha256"])
-        photo, faces = PhotoCount(*key, 1, int(not results["faces"])), []
-        for face in results["faces"]:
-            bucket = min(int(face["confidence"] * BUCKETS), BUCKETS - 1)
-            answer = (face["emotion"], face["sure"], bucket)
-            faces.append(FaceCount(*key, *answer, 1, face["confidence"]))
+        faces = [
+            FaceCount(*key, face["emotion"], face["sure"], bucket, 1, face["confidence"])
+            for face in results["faces"]
+            for bucket in [min(int(face["confidence"] * BUCKETS), BUCKETS - 1)]
+        ]
         with self.transaction(writes=True) as connection:
-            self._upsert(connection, [photo])
+            self._upsert(connection, [PhotoCount(*key, 1, int(not faces))])
             self._upsert(connection, faces)
 
     def count_video(self, sha256: str, faces: int, seconds: float, now_s: float) -> None:
@@ -239,9 +236,7 @@ class Database(VideoQueue):
 
     def opinion_on(self, photo_id: str, number: int) -> Opinion | None:
         """Return what was said about a face of a photo that is there."""
-        query = sql.select(Opinion).filter_by(photo_id=photo_id, number=number)
-        with self.transaction() as connection:
-            return next(iter(rows_of(connection, Opinion, query)), None)
+        return next((one for one in self.opinions_on(photo_id) if one.number == number), None)
 
     def opinions_on(self, photo_id: str) -> tuple[Opinion, ...]:
         """Return what was said about the faces of a photo that is there."""

@@ -23,10 +23,9 @@ from emotion.web.settings import Settings, SettingsError
 from emotion.web.videos.queue import KeptRow
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
-OPERATOR = ("operator.waiting", "operator.decide", "monitoring.page", "api.use")
 GUESSES = "10 per minute"  # of the operator's token, from one address
 KEPT_FACES = "emotion_kept_faces"
-LIMITS = {  # setting -> the endpoints that are counted together against its rate
+LIMITS = {  # setting, if it is one -> the endpoints that are counted together against its rate
     "rate_limit": ("pages.upload", "api.recognize", "api.recognize_many", "api.add_photo"),
     "live_rate_limit": ("live.frame",),
     "video_rate_limit": VIDEO_ENDPOINTS,
@@ -35,6 +34,7 @@ LIMITS = {  # setting -> the endpoints that are counted together against its rat
         *("pages.drawn", "pages.set_zip", "pages.face", "pages.say"),
         *("api.picture", "api.explanation", "api.say"),
     ),
+    "guesses": ("operator.waiting", "operator.decide", "monitoring.page", "api.use"),
 }
 
 
@@ -103,22 +103,17 @@ def limit_rates(app: Flask, settings: Settings) -> None:
             response.headers["RateLimit-Reset"] = str(max(0, int(limit.reset_at - time.time())))
         return response
 
-    def photos_in_request() -> int:  # one without any counts as one, too
-        return max(1, sum(map(len, request.files.listvalues())))
-
+    by_photos = {"cost": lambda: max(1, sum(map(len, request.files.listvalues())))}
+    if_wrong = {"deduct_when": lambda reply: reply.status_code == 401}
     for name, endpoints in LIMITS.items():
-        cost = photos_in_request if name == "rate_limit" else 1
-        limit = limiter.shared_limit(getattr(settings, name), scope=name, cost=cost)
+        how = {"rate_limit": by_photos, "guesses": if_wrong}.get(name, {})
+        limit = limiter.shared_limit(getattr(settings, name, GUESSES), scope=name, **how)
         for endpoint in endpoints:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
-    is_wrong = {"deduct_when": lambda reply: reply.status_code == 401}
-    guesses = limiter.shared_limit(GUESSES, scope="operator", **is_wrong)
-    for endpoint in OPERATOR:
-        app.view_functions[endpoint] = guesses(app.view_functions[endpoint])
 
 
 def client_key() -> str:
-    """Return who sends the current request, as `client_of`."""
+    """Return the client that sends the current request."""
     return client_of(request.remote_addr or "unknown")
 
 

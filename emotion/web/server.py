@@ -28,7 +28,7 @@ MOST_S = 600
 LARGE_BYTES_PER_S = 128 * 1024  # of a request that is too large to arrive within `MOST_S`
 DRAIN_S = 60  # how long the rest of a body that was refused is read and thrown away
 JUST_BEGUN_BYTES = 2**15
-QUEUE_IS_FULL = (HTTPStatus.SERVICE_UNAVAILABLE, "room in the queue of videos; it is full")
+OTHER_BYTES = 5 * ENVELOPE_BYTES  # of a request that brings no photo and no video
 FINISH_S = 25  # for requests in hand when the process is told to end; waitress would wait 5
 MOST_CONNECTIONS = 500  # of all; a slow or silent client must not keep others out
 
@@ -41,14 +41,14 @@ class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
         self.code, self.reason, self.is_api = status.value, status.phrase, is_api
 
     def to_response(self, ident: str | None = None) -> tuple:
-        """Return status, headers and body; what may be sent again later says so."""
         status, headers, body = super().to_response(ident)
         if self.is_api:  # RFC 9457
             problem = {"type": "about:blank", "title": self.reason, "status": self.code}
             body = json.dumps(problem | {"detail": self.body}).encode()
             headers = [("Content-Type", "application/problem+json")]
-        again = [("Retry-After", "60")] if self.code in (429, 503) else []
-        return status, headers + again, body
+        if self.code in (429, 503):
+            headers = [*headers, ("Retry-After", "60")]
+        return status, headers, body
 
 
 class Bounds:
@@ -60,12 +60,14 @@ class Bounds:
         A browser shows our page about a file that is too large only if it could send it all.
         """
         photo, video = app.config["MAX_CONTENT_LENGTH"], settings.most_video_form_bytes
-        most = {"/": settings.most_form_bytes + 4 * photo}
-        most["/api/v1/recognize/many"] = most["/"]
-        most["/live/frame"] = 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)
-        most |= dict.fromkeys(("/api/v1/recognize", "/api/v1/photos"), 5 * photo)
-        most |= dict.fromkeys(VIDEO_PATHS, video + max(4 * photo, video // 4))
-        self.most_bytes_of, self.other_bytes = most, 5 * ENVELOPE_BYTES
+        most = {"/live/frame": 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)}
+        for paths, size in (
+            (("/", "/api/v1/recognize/many"), settings.most_form_bytes + 4 * photo),
+            (("/api/v1/recognize", "/api/v1/photos"), 5 * photo),
+            (VIDEO_PATHS, video + max(4 * photo, video // 4)),
+        ):
+            most |= dict.fromkeys(paths, size)
+        self.most_bytes_of = most
         # of a client, of bodies that are not answered yet
         self.most_unanswered = max(most.values()) + 2 * settings.most_form_bytes
         self.most_connections = settings.max_connections
@@ -85,11 +87,10 @@ class PacedChannel(HTTPChannel):
     _received_bytes = 0
     _drains = False  # whether more may come after a refusal
     _drain_until_s = 0.0  # 0 until the refusal is sent
-    _client = ""
 
     def __init__(self, server, sock, addr, adj, map=None):
-        super().__init__(server, sock, addr, adj, map)
         self._client = client_of(addr[0])
+        super().__init__(server, sock, addr, adj, map)
         if len(self._of_client()) > server.bounds.most_connections:
             self.handle_close()
 
@@ -125,7 +126,7 @@ class PacedChannel(HTTPChannel):
             result = super().received(data)
         except OSError as error:  # bodies that are not small lie in files
             self.request.body_rcv = None  # whose end would fail again
-            words = f"expected to store the request; received: {error.strerror}"
+            words = f"to store the request; received: {error.strerror}"
             return self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, words)
         request = self.request
         if request is None:
@@ -135,32 +136,28 @@ class PacedChannel(HTTPChannel):
         self._received_bytes = received = self._received_bytes + len(data)
         small_s = min(MOST_S, GRACE_S + received / LEAST_BYTES_PER_S)
         if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
-            pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
-            words = f"{pace}; received {received} bytes so far"
-            return self._refuse(HTTPStatus.REQUEST_TIMEOUT, words)
+            pace = f"at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
+            return self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"{pace}; received {received} so far")
         if not request.headers_finished:
             return result
         bounds, size = self.server.bounds, max(request.content_length, received)
         path = request.path if request.command == "POST" else ""
-        most = bounds.most_bytes_of.get(path, bounds.other_bytes)
-        unanswered = sum(map(PacedChannel.unanswered_bytes, self._of_client()))
+        if size > (most := bounds.most_bytes_of.get(path, OTHER_BYTES)):
+            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes")
+        if sum(map(PacedChannel.unanswered_bytes, self._of_client())) > bounds.most_unanswered:
+            words = f"at most {bounds.most_unanswered} bytes at a time from one address"
+            return self._refuse(HTTPStatus.TOO_MANY_REQUESTS, words)
+        has_begun = path in VIDEO_PATHS and request.body_bytes_received < JUST_BEGUN_BYTES
         # small videos are taken, as our pages say more
-        is_new_video = path in VIDEO_PATHS and size > bounds.other_bytes
-        is_new_video &= request.body_bytes_received < JUST_BEGUN_BYTES
-        at_once = f"at most {bounds.most_unanswered} bytes at a time from one address"
-        for is_refused, status, expected in (
-            (size > most, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"),
-            (unanswered > bounds.most_unanswered, HTTPStatus.TOO_MANY_REQUESTS, at_once),
-            (is_new_video and bounds.videos.full_now, *QUEUE_IS_FULL),
-        ):
-            if is_refused:
-                return self._refuse(status, f"expected {expected}")
+        if has_begun and size > OTHER_BYTES and bounds.videos.full_now:
+            words = "room in the queue of videos; it is full"
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, words)
         return result
 
-    def _refuse(self, status: HTTPStatus, words: str) -> bool:
+    def _refuse(self, status: HTTPStatus, expected: str) -> bool:
         self._drains = status != HTTPStatus.REQUEST_TIMEOUT
         is_api = self.request.headers_finished and self.request.path.startswith("/api/")
-        error = Refusal(status, words, is_api)
+        error = Refusal(status, f"expected {expected}", is_api)
         with self.requests_lock:
             if self.request and not self.request.completed:
                 # answered as it is; waitress closes the connection after an error

@@ -27,7 +27,8 @@ COOKIE = "emotion_session"  # a name of our own: browsers share cookies between 
 def visitor_key() -> str:
     """Return the key of this browser in the database; "" if it has no id yet."""
     visitor = session.get(FIELD)
-    return _digest(visitor) if isinstance(visitor, str) else ""
+    is_known = isinstance(visitor, str)
+    return hashlib.sha256(visitor.encode()).hexdigest()[:32] if is_known else ""
 
 
 def giver_key() -> str:
@@ -44,20 +45,16 @@ def new_visitor() -> str:
     return visitor_key()
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def is_sender(visitor: str) -> bool:
     """True if the current request comes from the visitor of this key."""
     return bool(visitor) and visitor == visitor_key()
 
 
 def require_sender(visitor: str) -> None:
-    """Raise `NotSenderError` unless the request comes from the visitor of this key."""
+    """Raise NotSenderError unless the request comes from the visitor of this key."""
     if not is_sender(visitor):
-        expected = "expected the cookie that came with the upload, as only the sender may do this"
-        raise NotSenderError(f"{expected}; received another or none")
+        words = "expected the cookie that came with the upload, as only the sender may do this; "
+        raise NotSenderError(f"{words}received another or none")
 
 
 def require_operator() -> None:
