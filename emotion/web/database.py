@@ -22,8 +22,6 @@ BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 LONGEST_KEPT_S = 8784 * 3600
 KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is looked for
 
-DayKey = Annotated[str, mapped_column(sql.String(10), primary_key=True)]
-ModelKey = Annotated[str, mapped_column(sql.String(64), primary_key=True)]
 TextKey = Annotated[str, mapped_column(primary_key=True)]
 Check = Callable[[Connection], None] | None
 Count = Annotated[int, mapped_column(sql.BigInteger)]
@@ -84,22 +82,26 @@ class Opinion(Row):
         self.day = day_of(self.said_s)
 
 
-class PhotoCount(Row):
-    """Photos that one model read on one day, and those of them without a face."""
+class DayRow(Row):
+    """What one model did on one day."""
+
+    __abstract__ = True
+    day: Mapped[str] = mapped_column(sql.String(10), primary_key=True)
+    model_sha256: Mapped[str] = mapped_column(sql.String(64), primary_key=True)
+
+
+class PhotoCount(DayRow):
+    """Photos, and those of them without a face."""
 
     __tablename__ = "photo_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     photos: Mapped[Count]
     without_face: Mapped[Count]
 
 
-class FaceCount(Row):
-    """Faces of one day that got much the same answer from one model."""
+class FaceCount(DayRow):
+    """Faces that got much the same answer."""
 
     __tablename__ = "face_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     emotion: Mapped[TextKey]
     sure: Mapped[bool] = mapped_column(primary_key=True)
     bucket: Mapped[int] = mapped_column(sql.SmallInteger, primary_key=True, autoincrement=False)
@@ -107,23 +109,19 @@ class FaceCount(Row):
     confidence_sum: Mapped[float]
 
 
-class OpinionCount(Row):
-    """How often on one day people saw an emotion as another, or as the same."""
+class OpinionCount(DayRow):
+    """How often people saw an emotion as another, or as the same."""
 
     __tablename__ = "opinion_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     given: Mapped[TextKey]
     chosen: Mapped[TextKey]
     opinions: Mapped[Count]
 
 
-class VideoCount(Row):
-    """Videos that one model read on one day; `faces` are people, not frames of them."""
+class VideoCount(DayRow):
+    """Videos; `faces` are people, not frames of them."""
 
     __tablename__ = "video_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     videos: Mapped[Count]
     without_face: Mapped[Count]
     faces: Mapped[Count]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from http import HTTPStatus
+from types import SimpleNamespace
 
 import waitress.server
 from flask import Flask
@@ -20,17 +21,11 @@ from waitress.utilities import Error
 from emotion.web.limits import client_of
 from emotion.web.settings import ENVELOPE_BYTES, MOST_FRAME_BYTES, Settings
 
-SPARE_THREADS = 4  # how many threads there are at least that photos do not keep busy
 VIDEO_PATHS = ("/videos", "/api/v1/videos")
 GRACE_S = 30
 LEAST_BYTES_PER_S = 2048
 MOST_S = 600
-LARGE_BYTES_PER_S = 128 * 1024  # of a request that is too large to arrive within `MOST_S`
-DRAIN_S = 60  # how long the rest of a body that was refused is read and thrown away
-JUST_BEGUN_BYTES = 2**15
 OTHER_BYTES = 5 * ENVELOPE_BYTES  # of a request that brings no photo and no video
-FINISH_S = 25  # for requests in hand when the process is told to end; waitress would wait 5
-MOST_CONNECTIONS = 500  # of all; a slow or silent client must not keep others out
 
 
 class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
@@ -51,36 +46,11 @@ class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
         return status, headers, body
 
 
-class Bounds:
-    """What each address of the app takes, and what one client may hold."""
-
-    def __init__(self, app: Flask, settings: Settings):
-        """Take a few times what is allowed, of videos a quarter more, before a body is refused.
-
-        A browser shows our page about a file that is too large only if it could send it all.
-        """
-        photo, video = app.config["MAX_CONTENT_LENGTH"], settings.most_video_form_bytes
-        most = {"/live/frame": 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)}
-        for paths, size in (
-            (("/", "/api/v1/recognize/many"), settings.most_form_bytes + 4 * photo),
-            (("/api/v1/recognize", "/api/v1/photos"), 5 * photo),
-            (VIDEO_PATHS, video + max(4 * photo, video // 4)),
-        ):
-            most |= dict.fromkeys(paths, size)
-        self.most_bytes_of = most
-        # of a client, of bodies that are not answered yet
-        self.most_unanswered = max(most.values()) + 2 * settings.most_form_bytes
-        self.most_connections = settings.max_connections
-        if settings.trusted_proxies:  # all connections come from the proxy
-            self.most_unanswered, self.most_connections = math.inf, math.inf
-        self.videos = app.extensions["emotion"].videos
-
-
 class PacedChannel(HTTPChannel):
     """A connection that must keep a pace, and may send no more than its address takes.
 
-    Waitress closes connections that are silent; some hundreds that send a byte now and then would
-    keep everybody else out. It has one limit for all bodies, but videos are much larger.
+    Waitress would let some hundreds that send a byte now and then keep everybody else out, and has
+    one limit for all bodies, but videos are much larger.
     """
 
     _began_s = 0.0
@@ -91,7 +61,7 @@ class PacedChannel(HTTPChannel):
     def __init__(self, server, sock, addr, adj, map=None):
         self._client = client_of(addr[0])
         super().__init__(server, sock, addr, adj, map)
-        if len(self._of_client()) > server.bounds.most_connections:
+        if len(self._of_client()) > server.bounds.connections:
             self.handle_close()
 
     def _of_client(self) -> list["PacedChannel"]:
@@ -110,7 +80,7 @@ class PacedChannel(HTTPChannel):
         """
         if self._drains and self.will_close:
             self._drains, self.will_close = False, False
-            self._drain_until_s = time.monotonic() + DRAIN_S
+            self._drain_until_s = time.monotonic() + 60
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
                 return
@@ -135,19 +105,20 @@ class PacedChannel(HTTPChannel):
         self._began_s = self._began_s or time.monotonic()
         self._received_bytes = received = self._received_bytes + len(data)
         small_s = min(MOST_S, GRACE_S + received / LEAST_BYTES_PER_S)
-        if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
+        large_s = received / 2**17  # of one that is too large to arrive within `MOST_S`
+        if time.monotonic() - self._began_s > max(small_s, large_s):
             pace = f"at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
             return self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"{pace}; received {received} so far")
         if not request.headers_finished:
             return result
         bounds, size = self.server.bounds, max(request.content_length, received)
         path = request.path if request.command == "POST" else ""
-        if size > (most := bounds.most_bytes_of.get(path, OTHER_BYTES)):
+        if size > (most := bounds.bodies.get(path, OTHER_BYTES)):
             return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes")
-        if sum(map(PacedChannel.unanswered_bytes, self._of_client())) > bounds.most_unanswered:
-            words = f"at most {bounds.most_unanswered} bytes at a time from one address"
+        if sum(map(PacedChannel.unanswered_bytes, self._of_client())) > bounds.unanswered:
+            words = f"at most {bounds.unanswered} bytes at a time from one address"
             return self._refuse(HTTPStatus.TOO_MANY_REQUESTS, words)
-        has_begun = path in VIDEO_PATHS and request.body_bytes_received < JUST_BEGUN_BYTES
+        has_begun = path in VIDEO_PATHS and request.body_bytes_received < 2**15
         # small videos are taken, as our pages say more
         if has_begun and size > OTHER_BYTES and bounds.videos.full_now:
             words = "room in the queue of videos; it is full"
@@ -169,17 +140,37 @@ class PacedChannel(HTTPChannel):
         return True
 
 
+def bounds_of(app: Flask, settings: Settings) -> SimpleNamespace:
+    """Return what each address of the app takes, and what one client may hold.
+
+    A body is refused at a few times what is allowed, of videos a quarter more: a browser shows our
+    page about a file that is too large only if it could send it all.
+    """
+    photo, video = app.config["MAX_CONTENT_LENGTH"], settings.most_video_form_bytes
+    many = settings.most_form_bytes + 4 * photo
+    bodies = {"/": many, "/api/v1/recognize/many": many}
+    bodies["/live/frame"] = 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)
+    bodies |= dict.fromkeys(("/api/v1/recognize", "/api/v1/photos"), 5 * photo)
+    bodies |= dict.fromkeys(VIDEO_PATHS, video + max(4 * photo, video // 4))
+    # of a client, of bodies that are not answered yet
+    most = (max(bodies.values()) + 2 * settings.most_form_bytes, settings.max_connections)
+    if settings.trusted_proxies:  # all connections come from the proxy
+        most = math.inf, math.inf
+    videos = app.extensions["emotion"].videos
+    return SimpleNamespace(bodies=bodies, unanswered=most[0], connections=most[1], videos=videos)
+
+
 def open_server(app: Flask, settings: Settings):
     """Return a waitress server that listens but does not answer yet.
 
-    Waitress reads a whole request, which then waits for a thread in a queue without an end. So that
-    it does not grow, threads must be left over when all places at the gate are taken: they answer
-    further photos with 503 at once. Each connection has at most one request in hand.
+    Whole requests wait for a thread in a queue without an end. So that it does not grow, threads
+    are left over when all places at the gate are taken: they answer further photos with 503.
     """
-    bounds = Bounds(app, settings)
+    bounds = bounds_of(app, settings)
     dispatcher = ThreadedTaskDispatcher()
-    dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=FINISH_S)
-    dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + SPARE_THREADS))
+    # requests in hand may finish when the process is told to end; waitress would wait 5 seconds
+    dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=25)
+    dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + 4))
     sockets = {}
     server = waitress.server.create_server(
         app,
@@ -187,8 +178,8 @@ def open_server(app: Flask, settings: Settings):
         _dispatcher=dispatcher,
         host=settings.host,
         port=settings.port,
-        max_request_body_size=max(bounds.most_bytes_of.values()),
-        connection_limit=MOST_CONNECTIONS,
+        max_request_body_size=max(bounds.bodies.values()),
+        connection_limit=500,  # a slow or silent client must not keep others out
         channel_timeout=10,
         cleanup_interval=5,
         # they say who sent a request; behind a trusted proxy they are for the app to read

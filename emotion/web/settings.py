@@ -22,7 +22,6 @@ SWITCH = {"on": True, "true": True, "1": True, "yes": True}
 SWITCH |= {"off": False, "false": False, "0": False, "no": False}
 ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
 MOST_FRAME_BYTES = 2 * 2**20  # of the live camera; more than its page ever sends
-FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
 Hosts = NewType("Hosts", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
@@ -122,8 +121,8 @@ class Settings:
             words = f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
             raise SettingsError(words)
         if self.operator_token and (length := len(self.operator_token)) < 16:
-            words = "expected OPERATOR_TOKEN of at least 16 characters; received"
-            raise SettingsError(f"{words} {length}")
+            words = f"expected OPERATOR_TOKEN of at least 16 characters; received {length}"
+            raise SettingsError(words)
 
     @property
     def yunet(self) -> Path | None:
@@ -131,18 +130,15 @@ class Settings:
         return yunet_file(self.detector_model) if self.detector == "yunet" else None
 
     @property
-    def keep_s(self) -> float:
-        return self.keep_hours * 3600
-
-    @property
-    def keeps_nothing(self) -> bool:
-        return self.keep_hours == 0
-
-    @property
     def hosts(self) -> list[str]:
         """The names that are answered to, among them this machine's; empty for any."""
         names = self.trusted_hosts.lower().split(",")
         return [] if names == ["any"] else [*names, "localhost", "127.0.0.1"]
+
+    keep_s = property(lambda self: self.keep_hours * 3600)
+    keeps_nothing = property(lambda self: self.keep_hours == 0)
+    longest_video_s = property(lambda self: self.max_video_minutes * 60)
+    most_video_form_bytes = property(lambda self: int(self.max_video_mb * 2**20) + ENVELOPE_BYTES)
 
     @property
     def database(self) -> str:
@@ -154,16 +150,8 @@ class Settings:
 
     @property
     def most_form_bytes(self) -> int:
-        photos = min(self.max_photos, FORM_PHOTOS)
+        photos = min(self.max_photos, 10)  # of the largest size; smaller ones may be more
         return photos * self.image_limits.max_bytes + ENVELOPE_BYTES
-
-    @property
-    def most_video_form_bytes(self) -> int:
-        return int(self.max_video_mb * 2**20) + ENVELOPE_BYTES
-
-    @property
-    def longest_video_s(self) -> float:
-        return self.max_video_minutes * 60
 
 
 # as they are written in the environment

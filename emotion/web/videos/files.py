@@ -14,22 +14,19 @@ from pathlib import Path
 from emotion.web.storage import Folders, StorageError, is_old
 
 SOURCE = "your video"  # messages name the file so: its own name is never known here
-VIDEO, POSTER, TIMELINE = "annotated.mp4", "poster.jpg", "timeline.png"
-SUMMARY, FACTS = "summary.json", "facts.json"
-TABLES = ("emotions.csv", "emotions.jsonl", "emotions.parquet")
-# what anyone who knows the address may have -> its media type
-FILE_TYPES = {
-    VIDEO: "video/mp4",
-    POSTER: "image/jpeg",
-    TIMELINE: "image/png",
+FILE_TYPES = {  # what anyone who knows the address may have -> its media type
+    "annotated.mp4": "video/mp4",
+    "poster.jpg": "image/jpeg",
+    "timeline.png": "image/png",
     "emotions.csv": "text/csv",
     "emotions.jsonl": "application/jsonl",
     "emotions.parquet": "application/vnd.apache.parquet",
-    SUMMARY: "application/json",
+    "summary.json": "application/json",
 }
+VIDEO, POSTER, TIMELINE, *TABLES, SUMMARY = FILE_TYPES
+FACTS = "facts.json"
 CROP = re.compile(r"face-[1-9][0-9]{0,8}\.jpg")  # of a face on the timeline, by its number
-# what the API calls a file -> its name
-LINK_NAMES = "video poster timeline csv jsonl parquet summary".split()
+LINK_NAMES = "video poster timeline csv jsonl parquet summary".split()  # in the API
 LINKS = dict(zip(LINK_NAMES, FILE_TYPES, strict=True))
 
 
@@ -52,7 +49,7 @@ class VideoFiles(Folders):
     """The folders of videos; safe to share between threads and between processes."""
 
     def make_room(self, video_id: str, attempt: str) -> Path:
-        """Make and return the folder of an attempt, or raise a `StorageError`."""
+        """Make and return the folder of an attempt; raises StorageError."""
         room = self.path(video_id, attempt)
         self.require_room()
         try:

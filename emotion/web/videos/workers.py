@@ -1,7 +1,7 @@
 """Analyses videos outside of requests: threads that take one after another from the queue.
 
-Each video gets a process of its own (`job`), which a thread watches: it notes how far the work is,
-and ends the process if the video was deleted, if it takes too long, or if the app ends.
+A thread watches the process of its video (`job`): it notes how far the work is, and ends it if the
+video was deleted, if it takes too long, or if the app ends.
 """
 
 import contextlib
@@ -32,11 +32,9 @@ from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
 LOOK_EVERY_S = 2.0  # at the queue; of what this process receives, it knows at once
-WATCH_EVERY_S = 0.5
 MOST_ATTEMPTS = 3  # a video is given up after the app has ended this often during its analysis
 # the work may take `START_S` and this many times the video's length, and be silent for so long
 START_S, TIMES_ITS_LENGTH, SILENCE_S = 300.0, 40.0, 180.0
-LONGEST_LINE = 2**16
 PROGRESS = "share frames frame_count position_s duration_s frames_per_s left_s faces".split()
 
 DIED = "The work on this video ended unexpectedly: is the file damaged, or its picture too large?"
@@ -183,14 +181,14 @@ class VideoWorkers:
 
         def listen() -> None:
             with process.stdout as stream:
-                for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
+                for line in iter(lambda: stream.readline(2**16), b""):
                     report.add(line)
             self.wake()
 
         reader = threading.Thread(target=listen, daemon=True)
         reader.start()
         while process.poll() is None:
-            self._pause(WATCH_EVERY_S)
+            self._pause(0.5)
             if self._is_stopping:
                 self.database.hand_back(row)
                 return None
