@@ -1,8 +1,7 @@
 """What is kept of photos and videos: one folder each, of an unguessable name.
 
-A folder is filled under a hidden name and renamed when it is whole; it gets a hidden name again
-before it is removed. So nobody sees half of it. Of a photo only pictures drawn anew from pixels are
-kept: never the bytes, the metadata or the name of the visitor's file.
+It has a hidden name while it is filled or removed, so nobody sees half of it. Of a photo only
+pictures drawn anew are kept: never the bytes, the metadata or the name of the visitor's file.
 """
 
 import contextlib
@@ -101,7 +100,7 @@ class Folders:
         for path in paths:
             before, _, name = path.name.partition(PART_PREFIX)
             try:
-                is_left = not before and is_id(name) and _is_real_folder(path)
+                is_left = not before and is_id(name) and stat.S_ISDIR(path.lstat().st_mode)
                 if is_due(path) if is_id(path.name) else is_left and is_old(path, now_s):
                     self._remove(path)
                     removed += 1
@@ -161,15 +160,15 @@ class Storage(Folders):
         """Return a photo that has not expired; raises GoneError."""
         try:
             created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
-            results, model = content["results"], content["model"]
+            results, model, labels = content["results"], content["model"], content.get("labels")
             set_id = content.get("set", analysis_id)
-            is_whole = _is_whole(results, model) and isinstance(content.get("labels"), dict | None)
+            is_whole = _is_whole(results, model) and isinstance(labels, dict | None)
             if self._is_expired(created_s) or not is_whole or not is_id(set_id):
                 raise gone()
         except (OSError, *DAMAGES) as error:
             raise gone() from error
-        times = created_s, created_s + self.keep_s
-        return Analysis(analysis_id, *times, results, model, set_id, content.get("labels"))
+        expires_s = created_s + self.keep_s
+        return Analysis(analysis_id, created_s, expires_s, results, model, set_id, labels)
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
         """Return a picture of a photo that has not expired; raises GoneError."""
@@ -203,19 +202,17 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """True if a text has the form of such a name."""
     return ID_PATTERN.fullmatch(text) is not None
 
 
 def gone() -> GoneError:
-    """Return the error for a result that is not there."""
     return GoneError("expected a result that is still kept; this one is gone or never was")
 
 
 def require_plain(path: Path) -> Path:
     """Return the path of a plain file in a plain folder, no links; raises GoneError."""
     with contextlib.suppress(OSError, ValueError):
-        if _is_real_folder(path.parent) and stat.S_ISREG(path.lstat().st_mode):
+        if stat.S_ISDIR(path.parent.lstat().st_mode) and stat.S_ISREG(path.lstat().st_mode):
             return path
     raise gone()
 
@@ -223,10 +220,6 @@ def require_plain(path: Path) -> Path:
 def is_old(path: Path, now_s: float) -> bool:
     """True if a path was last changed more than an hour ago."""
     return abs(now_s - path.lstat().st_mtime) > PART_AGE_S
-
-
-def _is_real_folder(path: Path) -> bool:
-    return stat.S_ISDIR(path.lstat().st_mode)
 
 
 def _kinds(value: object) -> object:
@@ -251,15 +244,11 @@ def _is_whole(results: dict, model: dict) -> bool:
     return has_sides and is_told and isinstance(share, float | None)
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
 def _read_result(path: Path) -> tuple[float, dict]:
     """Return when a photo was stored and what its file says; {} if that is damaged."""
     try:
-        data = require_plain(path).read_bytes()
-        content = json.loads(data, parse_constant=_no_number)  # NaN and the like
+        # NaN and the like, which are no whole numbers, are refused
+        content = json.loads(require_plain(path).read_bytes(), parse_constant=int)
         return float(content["created_s"] + 0), content
     except DAMAGES:
         return path.lstat().st_mtime, {}

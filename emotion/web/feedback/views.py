@@ -10,7 +10,7 @@ from emotion.errors import GoneError
 from emotion.text import data_url, table
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import day_of
-from emotion.web.feedback.given import WAITING, GivenFace, GivenFaces
+from emotion.web.feedback.given import GivenFace, GivenFaces
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages
 from emotion.web.services import current_services
 from emotion.web.settings import SettingsError
@@ -84,10 +84,7 @@ def decide() -> ResponseReturnValue:
 
 
 def decide_in_shell(given: GivenFaces, words: Sequence[str]) -> list[str]:
-    """Do what the words after `feedback` say; return lines about what waits then.
-
-    Raises SettingsError, and does nothing, if there is no such decision or no such face.
-    """
+    """Do what the words after `feedback` say; return what waits then. Raises SettingsError."""
     if words:
         meant = {face: {"all", face.emotion, face.visitor, face.id} for face in given.find()}
         names, known = {*words[1:]}, {"all"}.union(*meant.values())
@@ -102,5 +99,5 @@ def decide_in_shell(given: GivenFaces, words: Sequence[str]) -> list[str]:
         (visitor, f"{count}", *(f"{counts[visitor, name]}" for name in emotions))
         for visitor, count in Counter(face.visitor for face in faces).most_common()
     ]
-    lines = [f"Faces that wait in {given.folder / WAITING}: {len(faces)}"]
+    lines = [f"Faces that wait in {given.waiting}: {len(faces)}"]
     return lines + (table(("visitor", "faces", *emotions), rows) if rows else [])
