@@ -47,8 +47,6 @@ class Row(MappedAsDataclass, DeclarativeBase, unsafe_hash=True):
 
 
 class Schema(Row):
-    """The version of the tables."""
-
     __tablename__ = "emotion_schema"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int]

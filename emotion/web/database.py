@@ -51,7 +51,6 @@ class Answers:
     model: Mapping[str, str]  # key and title; empty where that is not known
 
     def to_text(self) -> str:
-        """Return the text that the column `emotions` holds."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -86,8 +85,9 @@ class DayRow(Row):
     """What one model did on one day."""
 
     __abstract__ = True
-    day: Mapped[str] = mapped_column(sql.String(10), primary_key=True)
-    model_sha256: Mapped[str] = mapped_column(sql.String(64), primary_key=True)
+    # before the columns of the tables
+    day: Mapped[str] = mapped_column(sql.String(10), primary_key=True, sort_order=-1)
+    model_sha256: Mapped[str] = mapped_column(sql.String(64), primary_key=True, sort_order=-1)
 
 
 class PhotoCount(DayRow):
@@ -166,7 +166,6 @@ class Database(VideoQueue):
                 raise UploadError(f"{expected}; this one is full or of another")
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
-        """Return a photo that is still kept."""
         return next(iter(self.kept(PhotoRow.id, photo_id, now_s)), None)
 
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
@@ -233,11 +232,9 @@ class Database(VideoQueue):
             return replaced
 
     def opinion_on(self, photo_id: str, number: int) -> Opinion | None:
-        """Return what was said about a face of a photo that is there."""
         return next((one for one in self.opinions_on(photo_id) if one.number == number), None)
 
     def opinions_on(self, photo_id: str) -> tuple[Opinion, ...]:
-        """Return what was said about the faces of a photo that is there."""
         with self.transaction() as connection:
             return rows_of(connection, Opinion, sql.select(Opinion).filter_by(photo_id=photo_id))
 
@@ -262,7 +259,6 @@ class Database(VideoQueue):
         return Counts(photos, faces, by_day, videos)
 
     def video(self, video_id: str, now_s: float) -> VideoRow | None:
-        """Return a video that is still kept."""
         return next(iter(self.kept(VideoRow.id, video_id, now_s)), None)
 
     def videos_of_visitor(self, visitor: str, now_s: float) -> tuple[VideoRow, ...]:
@@ -288,6 +284,5 @@ class Database(VideoQueue):
 
 
 def _take(connection: Connection, photo_id: str, number: int) -> Opinion | None:
-    """Remove an opinion and return it."""
     taken = sql.delete(Opinion).filter_by(photo_id=photo_id, number=number).returning(Opinion)
     return next(iter(rows_of(connection, Opinion, taken)), None)

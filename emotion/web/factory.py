@@ -140,7 +140,6 @@ def compress(response: Response) -> Response:
 
 
 def add_headers(response: Response) -> Response:
-    """Add the headers that protect a visitor to a reply."""
     camera = "self" if request.blueprint == "live" else ""
     headers = HEADERS | {"Permissions-Policy": f"camera=({camera}), geolocation=(), microphone=()"}
     if request.is_secure:

@@ -113,7 +113,6 @@ def limit_rates(app: Flask, settings: Settings) -> None:
 
 
 def client_key() -> str:
-    """Return the client that sends the current request."""
     return client_of(request.remote_addr or "unknown")
 
 

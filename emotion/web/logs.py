@@ -51,7 +51,6 @@ def route() -> str | None:
 
 
 def elapsed_s() -> float:
-    """Return how long the current request has taken so far."""
     now_s = time.perf_counter()
     return now_s - g.get("started_s", now_s)
 

@@ -88,5 +88,4 @@ def load_services(settings: Settings) -> Services:
 
 
 def current_services() -> Services:
-    """Return the services of the app that answers this request."""
     return current_app.extensions["emotion"]

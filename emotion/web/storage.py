@@ -50,7 +50,6 @@ class Folders:
             raise StorageError(OSError(errno.ENOSPC, f"less than {self.min_free_mb:g} MB free"))
 
     def size_of(self, name: str) -> int:
-        """Return the bytes of the files in a folder."""
         with contextlib.suppress(OSError):
             return sum(path.stat().st_size for path in self.path(name).rglob("*") if path.is_file())
         return 0

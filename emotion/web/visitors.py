@@ -46,7 +46,6 @@ def new_visitor() -> str:
 
 
 def is_sender(visitor: str) -> bool:
-    """True if the current request comes from the visitor of this key."""
     return bool(visitor) and visitor == visitor_key()
 
 

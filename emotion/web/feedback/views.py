@@ -29,7 +29,6 @@ def crop_of(face: GivenFace) -> str:
 
 
 def own_faces() -> tuple[GivenFace, ...]:
-    """Return the faces that this visitor gave, newest first."""
     return current_services().given.find(visitor_key())
 
 

@@ -147,7 +147,6 @@ class Models:
 
 
 def _pairs_around(folder: Path) -> Iterator[str]:
-    """Yield the key of each pair in a folder and in its subfolders one level down."""
     for pattern in ("*.json", "*/*.json"):
         # unlike pathlib's, this one passes over what is hidden, closed or gone meanwhile
         for name in glob.iglob(pattern, root_dir=folder):  # noqa: PTH207

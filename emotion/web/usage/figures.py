@@ -112,8 +112,7 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
 
 
 def _by_time(rows: Sequence) -> Mapping[str, list]:
-    """Return the rows of each day, of each month and, under "", of all time."""
-    found = defaultdict(list)
+    found = defaultdict(list)  # day, month or, of all time, "" -> rows
     for row in rows:
         for time_span in (row.day, row.day[:7], ""):
             found[time_span].append(row)
@@ -121,7 +120,6 @@ def _by_time(rows: Sequence) -> Mapping[str, list]:
 
 
 def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
-    """Return what was read, as plain types; a share of nothing is None."""
     emotions = Counter()
     for row in faces:
         emotions[row.emotion] += row.faces
@@ -137,7 +135,6 @@ def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
 
 
 def _opinions(rows: Sequence[OpinionCount]) -> dict:
-    """Return how often people disagreed, and what they saw instead."""
     pairs, said = Counter(), sum(row.opinions for row in rows)
     for row in rows:
         if row.given != row.chosen:
@@ -176,8 +173,8 @@ def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
             f"The mix of answers is {amount} the model's own answers on the {split} images of its "
             f"data (stability index {index:.2f})."
         )
-    about = {"index": index, "label_index": label_index, "level": level, "words": words}
-    return {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split} | about
+    about = {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split, "index": index}
+    return about | {"label_index": label_index, "level": level, "words": words}
 
 
 def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kept: Mapping) -> dict:

@@ -112,7 +112,6 @@ class VideoQueue(Connections):
             return changed.rowcount > 0
 
     def forget_video(self, video_id: str) -> None:
-        """Remove what is known of a video."""
         with self.transaction(writes=True) as connection:
             for kind in (VideoRow, KeptRow):
                 connection.execute(sql.delete(kind).where(kind.id == video_id))

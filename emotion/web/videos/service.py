@@ -52,7 +52,6 @@ class Videos:
         return missing and f"Videos cannot be read here: this server lacks {missing}."
 
     def look(self) -> None:
-        """Note whether the queue is full."""
         with contextlib.suppress(errors.DatabaseError):  # then what was known counts
             self.full_now = self.database.videos_waiting() >= self.settings.max_videos_waiting
 
@@ -63,7 +62,6 @@ class Videos:
         self.database.require_room(visitor, client, *self.most_waiting)
 
     def take(self, file: BinaryIO, visitor: str, client: str, model_key: str) -> VideoRow:
-        """Put a video at the end of the queue."""
         head = file.read(512)  # its analysis looks further
         file.seek(0)
         if not head:
@@ -127,7 +125,6 @@ class Videos:
             self.files.remove(video_id)
 
     def sweep(self) -> None:
-        """Remove what has expired and what a crash left."""
         known = self.database.known_videos()
         for video_id, expires_s in known.items():
             if expires_s <= self.clock():

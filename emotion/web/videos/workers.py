@@ -101,7 +101,6 @@ class VideoWorkers:
     _is_stopping: bool = False
 
     def start(self) -> None:
-        """Start the threads that should run and do not."""
         with self._news:
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             most = 0 if self._is_stopping else self.settings.video_workers
@@ -146,7 +145,6 @@ class VideoWorkers:
             self._pause(LOOK_EVERY_S)
 
     def _analyse(self, row: VideoRow) -> None:
-        """Run the process of a video and note what came of it."""
         report: Report | None = Report(problem=TOO_OFTEN)
         try:
             if row.attempts <= MOST_ATTEMPTS:
