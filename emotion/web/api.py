@@ -16,7 +16,6 @@ api = Blueprint("api", __name__)
 
 ROOT = "/api/v1"
 NO_STORE = {"Cache-Control": "no-store"}
-READY_S = 5.0  # after the start of the app
 ALWAYS_CHECKED = {"Cache-Control": "no-cache"}
 
 
@@ -61,7 +60,7 @@ def health() -> ResponseReturnValue:
     services = current_services()
     folder, offered = services.settings.model.parent, services.models.find()
     if services.model:
-        services.workers.wait_until_ready(READY_S)
+        services.workers.wait_until_ready(5.0)
     try:
         model = services.require_model()
     except ModelError as error:

@@ -64,13 +64,24 @@ class Connections:
 
     def __init__(self, url: str):
         """Name an SQLite file or a PostgreSQL database; raises SettingsError, opens nothing yet."""
-        address = _address_of(url)
-        if address.drivername == POSTGRESQL_DRIVER:
+        try:
+            address = make_url(url)
+        except (ArgumentError, ValueError):
+            address = URL.create("none")
+        # other processes cannot see a database in memory
+        is_file = address.database and not address.database.startswith((":", "file:"))
+        if address.drivername in ("postgres", "postgresql", POSTGRESQL_DRIVER):
             self._file, self.dialect = None, postgresql
+            address = address.set(drivername=POSTGRESQL_DRIVER)
             self._engine = sql.create_engine(address, **POSTGRESQL)
-        else:
+        elif address.drivername in ("sqlite", "sqlite+pysqlite") and is_file:
             self._file, self.dialect = Path(address.database), sqlite
             self._engine = _sqlite_engine(address, self._file)
+        else:
+            raise SettingsError(
+                "expected DATABASE_URL as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
+                "received another address"  # which may hold a password
+            )
         self._is_ready, self._process = False, os.getpid()
         weakref.finalize(self, self._engine.dispose)
 
@@ -130,23 +141,6 @@ class Connections:
     def close(self) -> None:
         """Close the idle connections; the next call opens new ones."""
         self._engine.dispose()
-
-
-def _address_of(url: str) -> URL:
-    try:
-        address = make_url(url)
-    except (ArgumentError, ValueError):
-        address = URL.create("none")
-    if address.drivername in ("postgres", "postgresql", POSTGRESQL_DRIVER):
-        return address.set(drivername=POSTGRESQL_DRIVER)
-    # other processes cannot see a database in memory
-    is_file = address.database and not address.database.startswith((":", "file:"))
-    if address.drivername in ("sqlite", "sqlite+pysqlite") and is_file:
-        return address
-    raise SettingsError(
-        "expected DATABASE_URL as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
-        "received another address"  # which may hold a password
-    )
 
 
 def _sqlite_engine(address: URL, file: Path) -> Engine:

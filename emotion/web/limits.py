@@ -131,10 +131,9 @@ def client_of(address: str) -> str:
 
 
 def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Connection], None]:
-    """Return what notes the bytes of new photos or a video of the current request, by their ids.
+    """Return what notes the bytes of new photos or a video of this request, or raises QuotaError.
 
-    It is called in the transaction that notes them, so that several requests at a time pass no
-    bound that one would not; it raises QuotaError.
+    Called in the transaction that adds them, it lets several requests pass no bound together.
     """
     most_mb = current_app.extensions["emotion"].settings.max_kept_mb
     client = client_digest()

@@ -74,10 +74,8 @@ class PacedChannel(HTTPChannel):
         return sum(max(each.content_length, each.body_bytes_received) for each in requests)
 
     def handle_close(self) -> None:
-        """Close, but throw away first what comes after a refusal.
-
-        Browsers read no reply on a line that is cut while they send.
-        """
+        # browsers read no reply on a line that is cut while they send: what comes after a refusal
+        # is thrown away first
         if self._drains and self.will_close:
             self._drains, self.will_close = False, False
             self._drain_until_s = time.monotonic() + 60

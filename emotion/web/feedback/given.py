@@ -49,10 +49,7 @@ class GivenFaces:
         self.waiting = folder / WAITING
 
     def keep(self, emotion: str, visitor: str, crop: bytes) -> str:
-        """Let a face wait as a grey PNG with nothing but the pixels of `crop`; return its `kept`.
-
-        Raises WaitingFacesError if too many wait, ModelError, StorageError or DatabaseError.
-        """
+        """Let a face wait as a grey PNG; return its `kept`. Raises WaitingFacesError."""
         # a model's card comes from outside
         if emotion.startswith(".") or Path(emotion).name != emotion or "\\" in emotion:
             raise errors.ModelError(f"expected a name fit for folders; received {emotion!r}")
@@ -72,7 +69,7 @@ class GivenFaces:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             grey = Image.open(BytesIO(crop), formats=["PNG"]).convert("L")
             with whole_file(path) as part:
-                part.touch(mode=0o600)
+                part.touch(mode=0o600)  # with nothing but the pixels
                 Image.frombytes("L", grey.size, grey.tobytes()).save(part, optimize=True)
         except OSError as error:
             self.remove([face])

@@ -1,9 +1,8 @@
 """The models that a visitor may choose among; no Flask here.
 
 These are the pairs (NAME.json and NAME.h5) in the folder of the default model and one level below,
-but not those that were replaced (NAME.previous); a new pair appears at the next look. A model is
-loaded when a photo first asks for it and then stays: if its files are replaced meanwhile, it is
-served on, under the SHA-256 of its own weights, until the app is started again.
+but not those that were replaced (NAME.previous). A model is loaded when a photo first asks for it
+and stays, also if its files are replaced, until the app is started again.
 """
 
 import contextlib
@@ -74,10 +73,7 @@ class Models:
         raise ChoiceError(f"expected {keys} as the model; received a name that is not offered")
 
     def get(self, key: str = "") -> StoredModel:
-        """Return an offered model, ready to answer; the first call loads it, outside the gate.
-
-        Files that failed are tried again when one of them changes. Raises ChoiceError, ModelError.
-        """
+        """Return an offered model; the first call loads it. Raises ChoiceError, ModelError."""
         model = self.find(key)
         if self.default is None:
             raise ModelError(f"expected {self._stem.name} as the default model; it is not loaded")
@@ -115,7 +111,7 @@ class Models:
         return self.default if model.is_default else self._loaded.get(model.key)
 
     def problem(self, model: OfferedModel) -> str | None:
-        """Return why a model cannot be loaded from the files it has now, None if it may be."""
+        """Return why a model cannot be loaded; None if it may be, or if its files changed since."""
         stamp, reason = self._failures.get(model.key, (None, None))
         return reason if stamp == _stamp(model.stem) else None
 

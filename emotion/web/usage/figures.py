@@ -100,11 +100,8 @@ def monitoring_facts(
 
 
 def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -> float:
-    """Return the population stability index of two mixes of classes, 0 if they are the same.
-
-    A mix is class -> number of faces, of any total. Half a face is added to each class on both
-    sides, so that one without faces counts, finitely.
-    """
+    """Return the population stability index of two mixes, class -> faces; 0 if the same."""
+    # half a face in each class on both sides, so that one without faces counts, finitely
     names = sorted({*found, *expected})
     now, before = (np.array([mix.get(n, 0) + 0.5 for n in names]) for mix in (found, expected))
     now, before = now / now.sum(), before / before.sum()

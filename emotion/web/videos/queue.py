@@ -1,8 +1,7 @@
 """The queue of videos: who waits, whose turn is next, and which process works on what.
 
 A video waits, is analysed by one process that keeps reporting, and ends as done or failed. A
-process that stops reporting loses its video to the next one that asks. Senders take turns, so that
-the videos of one do not keep those of others waiting.
+process that stops reporting loses its video to the next one that asks. Senders take turns.
 """
 
 from dataclasses import asdict

@@ -19,8 +19,6 @@ from emotion.web.visitors import is_sender, new_visitor, require_sender, visitor
 
 UNSURE = "unsure"
 FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
-MOST_TRACKS = 100  # the page shows those seen for longest; the tables have all
-REFRESH_S = 3  # how often the page asks again without JavaScript
 
 videos = Blueprint("videos", __name__)
 
@@ -70,9 +68,10 @@ def page(video_id: str) -> ResponseReturnValue:
     if row.state == FAILED:
         return render_template("video_failed.html", **about), PRIVATE
     if row.state != DONE:
-        return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
+        return render_template("video_work.html", **about), PRIVATE
     tracks = sorted(about["summary"]["tracks"], key=lambda track: -track["seconds"])
-    about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
+    # the tables have all of them
+    about |= {"tracks": tracks[:100], "faces": len(tracks), "times_of": times_of}
     # videos kept since before there were lanes have none
     about |= {"lanes": about["facts"].get("lanes", ()), "track_words": track_words}
     return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
