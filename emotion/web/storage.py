@@ -159,15 +159,15 @@ class Storage(Folders):
         """Return a photo that has not expired; raises GoneError."""
         try:
             created_s, content = _read_result(self.path(analysis_id, RESULT_FILE))
-            results, model, labels = content["results"], content["model"], content.get("labels")
+            results, model = content["results"], content["model"]
             set_id = content.get("set", analysis_id)
-            is_whole = _is_whole(results, model) and isinstance(labels, dict | None)
+            is_whole = _is_whole(results, model) and isinstance(content.get("labels"), dict | None)
             if self._is_expired(created_s) or not is_whole or not is_id(set_id):
                 raise gone()
         except (OSError, *DAMAGES) as error:
             raise gone() from error
-        expires_s = created_s + self.keep_s
-        return Analysis(analysis_id, created_s, expires_s, results, model, set_id, labels)
+        times = created_s, created_s + self.keep_s
+        return Analysis(analysis_id, *times, results, model, set_id, content.get("labels"))
 
     def read_picture(self, analysis_id: str, name: str) -> bytes:
         """Return a picture of a photo that has not expired; raises GoneError."""
