@@ -1,7 +1,8 @@
 """What is kept of photos and videos: one folder each, of an unguessable name.
 
-It has a hidden name while it is filled or removed, so nobody sees half of it. Of a photo only
-pictures drawn anew are kept: never the bytes, the metadata or the name of the visitor's file.
+A folder is filled under a hidden name and renamed when it is whole; it gets a hidden name again
+before it is removed. So nobody sees half of it. Of a photo only pictures drawn anew from pixels are
+kept: never the bytes, the metadata or the name of the visitor's file.
 """
 
 import contextlib

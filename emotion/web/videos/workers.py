@@ -217,8 +217,17 @@ class VideoWorkers:
             candidates = tuple((name,) for name in done["emotions"])
             ended.emotions = Answers(candidates, tuple(done["verdicts"]), model).to_text()
             ended.state, ended.faces = DONE, done["faces"]
-        if not self._finish(ended):
-            return False
+        give_up_s = time.monotonic() + SILENT_S
+        while True:  # also if the database is away for a while
+            try:
+                if not self.database.finish(ended):
+                    return False
+                break
+            except DatabaseError as error:
+                LOG.warning("cannot note that a video has ended: %s", error)
+                if self._is_stopping or time.monotonic() > give_up_s:
+                    return False
+            self._pause(LOOK_EVERY_S)
         self.files.keep_only(row.id, row.attempt if done else "")  # the uploaded file always goes
         self._tally(ended.state)
         about = {"state": ended.state, "faces": ended.faces}
@@ -232,18 +241,6 @@ class VideoWorkers:
                 LOG.warning("a video is missing in the statistics: %s", error)
         LOG.info("video %s", ended.state, extra={"video": about})
         return True
-
-    def _finish(self, row: VideoRow) -> bool:
-        """Write that a video has ended, also if the database is away for a while."""
-        give_up_s = time.monotonic() + SILENT_S
-        while True:
-            try:
-                return self.database.finish(row)
-            except DatabaseError as error:
-                LOG.warning("cannot note that a video has ended: %s", error)
-                if self._is_stopping or time.monotonic() > give_up_s:
-                    return False
-            self._pause(LOOK_EVERY_S)
 
     def _tally(self, outcome: str) -> None:
         with self._news:
