@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -128,16 +128,7 @@ class VideoCount(DayRow):
     seconds: Mapped[float]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """All statistics, oldest day first."""
-
-    photos: tuple[PhotoCount, ...]
-    faces: tuple[FaceCount, ...]
-    opinions: tuple[OpinionCount, ...]
-    videos: tuple[VideoCount, ...] = ()
-
-
+Counts = namedtuple("Counts", "photos faces opinions videos")  # rows, oldest day first
 OPINION_KEY = (Opinion.day, Opinion.model_sha256, Opinion.given, Opinion.chosen)
 
 

@@ -18,8 +18,6 @@ from emotion.files import user_path
 from emotion.images.guards import ImageLimits
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
-SWITCH = {"on": True, "true": True, "1": True, "yes": True}
-SWITCH |= {"off": False, "false": False, "0": False, "no": False}
 ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
 MOST_FRAME_BYTES = 2 * 2**20  # of the live camera; more than its page ever sends
 Rate = NewType("Rate", str)
@@ -39,9 +37,9 @@ def _row(default: object, about: str, *expected: object):
 
 
 def _parse(kind: object, expected: tuple, text: str) -> object:
-    """Return the value of a text; raises ValueError, LookupError or OverflowError if it is none."""
+    """Return the value of a text; raises several kinds of errors if it is none."""
     if kind is bool:
-        return SWITCH[text.lower()]
+        return click.BOOL(text)
     if kind in (int, float):
         number, (low, high) = kind(text), expected
         if not low <= number <= high:
@@ -169,7 +167,7 @@ def read_settings(*sources: Mapping[str, object]) -> Settings:
         kind, expected = row.type, row.metadata["expected"]
         try:
             values[row.name] = _parse(kind, expected, given[-1].strip())
-        except (ValueError, LookupError, OverflowError) as error:
+        except (ValueError, LookupError, OverflowError, click.BadParameter) as error:
             words = WORDS.get(kind) or " or ".join(expected) or "a text"
             if kind in (int, float):
                 words += f" from {expected[0]:g} to {expected[1]}"

@@ -121,8 +121,7 @@ class Models:
         return stored.sha256 if stored else self.sha256_of_files(model)
 
     def sha256_of_files(self, model: OfferedModel) -> str | None:
-        """Return the SHA-256 of a model's weights file as it is now, None where it is gone."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a file is gone
             return _hash(model.stem, _stamp(model.stem))
 
     def _look(self) -> tuple[OfferedModel, ...]:

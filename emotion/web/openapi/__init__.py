@@ -1,8 +1,7 @@
 """The description of the API (OpenAPI 3.1), from its addresses, its views and `replies`."""
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections import namedtuple
 
 from flask import Flask
 from pydantic import BaseModel
@@ -69,16 +68,8 @@ IN_ADDRESSES = {
 }
 
 
-class Answers(NamedTuple):
-    """What an endpoint answers; a test asks for every one of these answers."""
-
-    id: str
-    reply: type[BaseModel] | Mapping | None  # of JSON; media type -> schema; None: empty
-    problems: tuple[int, ...] = ()  # besides 500
-    words: str = "Done."
-    status: int = 200  # if all goes well
-
-
+# what an endpoint answers: a model, media type -> schema, or None; these problems and 500
+Answers = namedtuple("Answers", "id reply problems words status", defaults=[(), "Done.", 200])
 ENDPOINTS = {
     "recognize": Answers("recognize", replies.Results, SENDING, "No face is an empty list."),
     "recognize_many": Answers("recognizeMany", replies.Many, SENDING_MANY, "In their order."),

@@ -15,16 +15,12 @@ monitoring = Blueprint("monitoring", __name__)
 
 @monitoring.get("/monitoring")
 def page() -> ResponseReturnValue:
-    if not current_services().settings.monitoring:
-        require_operator()
     return render_template("monitoring.html", facts=_facts(), percentage=share), NO_STORE
 
 
 @api.get(f"{ROOT}/monitoring")
 def use() -> ResponseReturnValue:
     """Answer how the app is used over time."""
-    if not current_services().settings.monitoring:
-        require_operator()
     return jsonify(_facts()), NO_STORE
 
 
@@ -33,6 +29,8 @@ def _facts() -> dict:
     from emotion.web.usage.figures import monitoring_facts
 
     services = current_services()
+    if not services.settings.monitoring:
+        require_operator()
     card = services.model.card if services.model else None
     now_s = services.storage.clock()
     return monitoring_facts(services.database, card, services.settings.feedback, now_s)

@@ -1,4 +1,4 @@
-"""The files of videos, and what the process that analyses one is told; no Flask, no database.
+"""The files of videos; no Flask, no database.
 
 `UPLOADS/videos/<id>/your video` is the uploaded file; it goes as soon as the analysis has ended.
 `UPLOADS/videos/<id>/<attempt>/` holds what one attempt made of it.
@@ -7,8 +7,7 @@
 import contextlib
 import re
 import shutil
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Container
 from pathlib import Path
 
 from emotion.web.storage import Folders, StorageError, is_old
@@ -28,21 +27,6 @@ FACTS = "facts.json"
 CROP = re.compile(r"face-[1-9][0-9]{0,8}\.jpg")  # of a face on the timeline, by its number
 LINK_NAMES = "video poster timeline csv jsonl parquet summary".split()  # in the API
 LINKS = dict(zip(LINK_NAMES, FILE_TYPES, strict=True))
-
-
-@dataclass(frozen=True)
-class Job:
-    """One video to analyse, and the limits of the process that does it."""
-
-    source: str  # the uploaded file
-    room: str  # the folder for the results
-    model: str  # folder and name of the model's files
-    model_names: Mapping[str, str]  # its key and its title
-    yunet: str | None  # the file of this detector, None for the cascades
-    longest_s: float
-    memory_bytes: int
-    cpu_s: int
-    file_bytes: int  # the largest file it may write
 
 
 class VideoFiles(Folders):

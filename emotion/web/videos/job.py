@@ -1,10 +1,10 @@
 """Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
 Libraries written in C decode a stranger's file here, without a network and with limits on memory,
-processor time and file size; so neither Flask nor a database is imported. The app writes the `Job`
-to stdin as a line of JSON; once stdin closes, the app has ended and so does the work. On stdout
-come lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for
-the visitor, or {"mistake": ...}, a traceback for the log.
+processor time and file size; so neither Flask nor a database is imported. The app writes the job to
+stdin as a line of JSON; once stdin closes, the app has ended and so does the work. On stdout come
+lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for the
+visitor, or {"mistake": ...}, a traceback for the log.
 """
 
 from emotion.web.sandbox import drop_network, lacks_memory, limit_process
@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -41,7 +42,7 @@ from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
 from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.photos.pictures import face_picture, reduced
-from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
+from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO
 
 MOST_LANES, CROP_SIDE = 12, 128  # faces on the page's timeline, and the pixels of their pictures
 OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
@@ -55,7 +56,7 @@ def main() -> int:
     def tell(kind: str, content: object) -> None:
         print(json.dumps({kind: content}), file=stdout, flush=True)
 
-    job = Job(**json.loads(sys.stdin.buffer.readline()))
+    job = SimpleNamespace(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=end_with_the_app, daemon=True).start()
     return_memory_early()
     try:
@@ -72,7 +73,7 @@ def main() -> int:
     return 0
 
 
-def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
+def do(job: SimpleNamespace, tell: Callable[[Mapping], None]) -> dict:
     """Analyse a video and return what the app needs to know about the result."""
     room = Path(job.room)
     limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * 60))
@@ -144,7 +145,7 @@ class Watcher:
             self.tell(known | counts)
 
 
-def without_paths(text: str, job: Job) -> str:
+def without_paths(text: str, job: SimpleNamespace) -> str:
     """Return a message about the video that does not say where it lies on this server."""
     return without_folders(text.replace(job.source, SOURCE), Path(job.model).parent)
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
@@ -26,7 +26,7 @@ from emotion.web.models.offered import Models
 from emotion.web.sandbox import clean_environment
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
-from emotion.web.videos.files import SOURCE, Job, VideoFiles
+from emotion.web.videos.files import SOURCE, VideoFiles
 from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow
 
 LOG = logging.getLogger(LOGGER)
@@ -158,20 +158,20 @@ class VideoWorkers:
         if report is None or not self._note_end(row, report):
             self.files.drop_room(row.id, row.attempt)
 
-    def _job_of(self, row: VideoRow) -> Job:
+    def _job_of(self, row: VideoRow) -> dict:
         settings, model = self.settings, self.models.find(row.model_key)
         source, longest_s = self.files.path(row.id, SOURCE), settings.longest_video_s
-        return Job(
-            source=str(source),
-            room=str(self.files.make_room(row.id, row.attempt)),
-            model=str(model.stem),
-            model_names=model.names,
-            yunet=str(settings.yunet) if settings.yunet else None,
-            longest_s=longest_s,
-            memory_bytes=settings.video_memory_mb * 2**20,
-            cpu_s=round(available_cpus() * most_s(longest_s)),
-            file_bytes=max(2**30, 4 * source.stat().st_size),
-        )
+        return {
+            "source": str(source),
+            "room": str(self.files.make_room(row.id, row.attempt)),  # for what is made of it
+            "model": str(model.stem),
+            "model_names": model.names,
+            "yunet": str(settings.yunet) if settings.yunet else None,
+            "longest_s": longest_s,
+            "memory_bytes": settings.video_memory_mb * 2**20,
+            "cpu_s": round(available_cpus() * most_s(longest_s)),
+            "file_bytes": max(2**30, 4 * source.stat().st_size),  # of each that is written
+        }
 
     def _watch(self, row: VideoRow, process: subprocess.Popen) -> Report | None:
         """Note how far a process is until it ends or has to; None if nobody needs it any more."""
@@ -252,7 +252,7 @@ def most_s(video_s: float) -> float:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[subprocess.Popen]:
+def running(command: Sequence[str], settings: Settings, job: Mapping) -> Iterator[subprocess.Popen]:
     """Give a process that knows its job; it always ends with the block."""
     variables = clean_environment()
     # fonts are looked for once, not for every video; Arrow's own pool sets a gigabyte aside
@@ -263,7 +263,7 @@ def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[su
     process = subprocess.Popen(command, cwd=PROJECT_FOLDER, env=variables, process_group=0, **pipes)
     try:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
         yield process
     finally:
