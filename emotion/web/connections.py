@@ -144,7 +144,6 @@ class Connections:
 
 
 def _sqlite_engine(address: URL, file: Path) -> Engine:
-    """Return an engine for a file for its owner alone; its transactions are begun by us."""
     engine = sql.create_engine(
         address,
         # Python's sqlite3 would begin transactions of its own, which read before they lock

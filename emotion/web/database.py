@@ -178,8 +178,7 @@ class Database(VideoQueue):
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
-        is_it = PhotoRow.id == photo_id, Opinion.photo_id == photo_id, KeptRow.id == photo_id
-        self._forget(*is_it)
+        self._forget(PhotoRow.id == photo_id, Opinion.photo_id == photo_id, KeptRow.id == photo_id)
 
     def forget_expired(self, now_s: float) -> int:
         """Forget every photo that has expired; return how many."""

@@ -28,7 +28,7 @@ from emotion.web.services import Services
 from emotion.web.settings import ENVELOPE_BYTES, PROJECT_FOLDER
 from emotion.web.usage.views import monitoring
 from emotion.web.videos.views import videos
-from emotion.web.visitors import use_sessions
+from emotion.web.visitors import YEAR, OwnSessions, secret_key_in
 
 # fonts and pictures are packed already
 PACKED = "text/html text/css text/javascript application/json image/svg+xml text/csv".split()
@@ -65,6 +65,9 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
         SEND_FILE_MAX_AGE_DEFAULT=timedelta(days=365),
         # a form is good for as long as its session is: people leave pages open for hours
         WTF_CSRF_TIME_LIMIT=None,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=YEAR,
     )
     app.config.update(flask_config or {})
     app.json.sort_keys = False
@@ -87,7 +90,8 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
         from emotion.web.usage.metrics import measure
 
         measure(app, services)
-    use_sessions(app, settings)
+    app.secret_key = app.secret_key or secret_key_in(settings.instance)
+    app.session_interface = OwnSessions()
     app.before_request(refuse_odd_requests)
     app.after_request(add_headers)
     app.after_request(compress)

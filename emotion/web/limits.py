@@ -139,18 +139,15 @@ def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Con
     client = client_digest()
 
     def note(connection: Connection) -> None:
-        for whose, is_own in (
-            ("address", lambda _: KeptRow.client == client),
-            ("browser", lambda kind: kind.visitor == visitor),
-        ):
-            kept = sum(sizes.values())
-            for kind in (PhotoRow, VideoRow):
-                query = sql.select(sql.func.sum(KeptRow.bytes)).join(kind, kind.id == KeptRow.id)
-                query = query.where(is_own(kind), kind.expires_s > now_s)
-                kept += connection.scalar(query) or 0
-            if kept > most_mb * 2**20:
-                words = f"expected at most {most_mb:g} MB kept of one {whose}, photos and videos"
-                raise QuotaError(f"{words} together; with this there would be more")
+        of_address = of_browser = sum(sizes.values())
+        for kind in (PhotoRow, VideoRow):
+            query = sql.select(sql.func.sum(KeptRow.bytes)).join(kind, kind.id == KeptRow.id)
+            query = query.where(kind.expires_s > now_s)
+            of_address += connection.scalar(query.where(KeptRow.client == client)) or 0
+            of_browser += connection.scalar(query.where(kind.visitor == visitor)) or 0
+        if max(of_address, of_browser) > most_mb * 2**20:
+            expected = f"expected at most {most_mb:g} MB kept of one address, and of one browser"
+            raise QuotaError(f"{expected}; with this there would be more")
         connection.execute(sql.delete(KeptRow).where(KeptRow.id.in_(sizes)))  # a new video's
         for new, size in sizes.items():
             connection.execute(sql.insert(KeptRow), asdict(KeptRow(new, client, size)))

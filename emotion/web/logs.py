@@ -41,7 +41,6 @@ def log_requests(app: Flask, proxies: int) -> None:
 
 
 def request_id() -> str:
-    """Return the id of the current request; "" outside of one."""
     return g.get("request_id", "") if has_request_context() else ""
 
 

@@ -37,7 +37,6 @@ def _row(default: object, about: str, *expected: object):
 
 
 def _parse(kind: object, expected: tuple, text: str) -> object:
-    """Return the value of a text; raises several kinds of errors if it is none."""
     if kind is bool:
         return click.BOOL(text)
     if kind in (int, float):

@@ -255,7 +255,6 @@ def _read_result(path: Path) -> tuple[float, dict]:
 
 
 def _write(path: Path, data: bytes | BinaryIO) -> None:
-    """Write a file that is not there yet, for its owner alone."""
     path.touch(mode=0o600, exist_ok=False)
     with path.open("wb") as file:
         shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file, 2**20)

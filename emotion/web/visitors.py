@@ -16,7 +16,7 @@ from emotion.errors import DatabaseError, GoneError, NotSenderError
 from emotion.files import make_private
 from emotion.web.database import PhotoRow
 from emotion.web.services import current_services
-from emotion.web.settings import Settings, SettingsError
+from emotion.web.settings import SettingsError
 from emotion.web.storage import gone
 
 FIELD, GIVER = "visitor", "giver"
@@ -108,17 +108,6 @@ class OwnSessions(SecureCookieSessionInterface):
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         # a stylesheet that sets a cookie can be kept by no cache
         return request.endpoint != "static" and super().should_set_cookie(app, session)
-
-
-def use_sessions(app: Flask, settings: Settings) -> None:
-    """Give an app its key and its cookie; raises SettingsError as `secret_key_in`."""
-    app.secret_key = app.secret_key or secret_key_in(settings.instance)
-    app.session_interface = OwnSessions()
-    app.config.update(
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        PERMANENT_SESSION_LIFETIME=YEAR,
-    )
 
 
 def secret_key_in(folder: Path) -> str:

@@ -145,8 +145,7 @@ def _pairs_around(folder: Path) -> Iterator[str]:
     for pattern in ("*.json", "*/*.json"):
         # unlike pathlib's, this one passes over what is hidden, closed or gone meanwhile
         for name in glob.iglob(pattern, root_dir=folder):  # noqa: PTH207
-            key = name.removesuffix(".json")
-            files = ModelFiles(folder / key)
+            files = ModelFiles(folder / (key := name.removesuffix(".json")))
             is_pair = files.architecture.is_file() and files.weights.is_file()
             if is_pair and key.isprintable() and not key.endswith(PREVIOUS_SUFFIX):
                 yield key

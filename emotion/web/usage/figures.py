@@ -151,7 +151,6 @@ def _opinions(rows: Sequence[OpinionCount]) -> dict:
 
 
 def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
-    """Return whether the mix of recent answers differs from the model's answers on its own data."""
     index = label_index = None
     if not answers:
         level = "unknown"

@@ -115,7 +115,6 @@ class Videos:
         return require_plain(self.files.path(row.id, row.attempt, name))  # no links are followed
 
     def remove_known(self, video_id: str) -> None:
-        """Remove a video at once, even if parts of it are gone; work on it stops."""
         self.database.forget_video(video_id)
         self.look()
         self.workers.wake()

@@ -54,7 +54,6 @@ class Report:
     last_s: float = field(default_factory=time.monotonic)
 
     def add(self, line: bytes) -> None:
-        """Take a line of JSON, if it has the expected form."""
         self.last_s = time.monotonic()
         with contextlib.suppress(Exception):
             match json.loads(line):
