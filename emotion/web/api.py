@@ -1,7 +1,6 @@
 """The API for programs: its blueprint, what its views share, its description, and health."""
 
 import hmac
-import os
 from datetime import UTC, datetime
 
 from flask import Blueprint, abort, current_app, jsonify, render_template, request, session, url_for
@@ -65,17 +64,11 @@ def health() -> ResponseReturnValue:
         model = services.require_model()
     except ModelError as error:
         raise ServiceUnavailable(without_folders(str(error), folder)) from error
-    uploads = services.settings.uploads
-    # it may still have to be made
-    kept = next(path for path in (uploads, *uploads.parents) if path.exists())
-    is_writable = kept.is_dir() and os.access(kept, os.W_OK | os.X_OK)
     if not services.settings.keeps_nothing:
-        if not is_writable:
-            abort(503, "The folder for results cannot be written to.")
         try:
             services.storage.require_room()
         except StorageError as error:
-            raise ServiceUnavailable("The disk is full: results cannot be kept.") from error
+            raise ServiceUnavailable(error.public) from error
     # any question that has to reach the database
     services.database.photos_of_visitor("nobody", services.storage.clock())
     return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE

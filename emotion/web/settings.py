@@ -132,14 +132,13 @@ class Settings:
         names = self.trusted_hosts.lower().split(",")
         return [] if names == ["any"] else [*names, "localhost", "127.0.0.1"]
 
+    database = property(
+        lambda self: self.database_url or f"sqlite:///{self.instance}/emotion.sqlite"
+    )
     keep_s = property(lambda self: self.keep_hours * 3600)
     keeps_nothing = property(lambda self: self.keep_hours == 0)
     longest_video_s = property(lambda self: self.max_video_minutes * 60)
     most_video_form_bytes = property(lambda self: int(self.max_video_mb * 2**20) + ENVELOPE_BYTES)
-
-    @property
-    def database(self) -> str:
-        return self.database_url or f"sqlite:///{self.instance / 'emotion.sqlite'}"
 
     @property
     def image_limits(self) -> ImageLimits:

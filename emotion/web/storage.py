@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import re
 import secrets
 import shutil
@@ -44,9 +45,11 @@ class Folders:
         self.folder, self.min_free_mb = folder, min_free_mb
 
     def require_room(self) -> None:
-        """Raise a `StorageError` if so little of the disk is free that nothing more is kept."""
+        """Raise a `StorageError` where nothing can be written, or the disk is nearly full."""
         # the folder may still have to be made
         found = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if not (found.is_dir() and os.access(found, os.W_OK | os.X_OK)):
+            raise StorageError(OSError(errno.EACCES, "it cannot be written to"))
         if shutil.disk_usage(found).free < self.min_free_mb * 2**20:
             raise StorageError(OSError(errno.ENOSPC, f"less than {self.min_free_mb:g} MB free"))
 

@@ -43,9 +43,7 @@ class OfferedModel:
 class Models:
     """The models around the default one; safe to share between threads."""
 
-    def __init__(
-        self, default: StoredModel | None, default_stem: Path, load: Callable[[StoredModel], object]
-    ):
+    def __init__(self, default: StoredModel | None, default_stem: Path, load: Callable):
         self.default = default  # None if it could not be loaded
         self._stem, self._load = default_stem, load
         self._lock = threading.Lock()

@@ -52,6 +52,7 @@ def monitoring_facts(
     found, sure = _use([], of_model), Counter()
     for row in faces:
         sure[row.bucket] += row.faces
+    months = sorted({row.day[:7] for row in (*counts.photos, *counts.faces)})
     opinions, drift = _opinions(said), _drift(found, answers, labels, split)
     try:  # the faces that visitors gave and that were approved
         files = [] if feedback is None else list(feedback.glob("[!.]*/[!.]*.png"))
@@ -73,10 +74,7 @@ def monitoring_facts(
             for name in ("videos", "without_face", "faces", "seconds")
         },
         "days": [{"day": day} | _use(photos_of[day], faces_of[day]) for day in days],
-        "months": [
-            {"month": month} | _use(photos_of[month], faces_of[month])
-            for month in sorted({row.day[:7] for row in (*counts.photos, *counts.faces)})
-        ],
+        "months": [{"month": one} | _use(photos_of[one], faces_of[one]) for one in months],
         "emotions": [
             {
                 "emotion": emotion,
@@ -152,19 +150,17 @@ def _opinions(rows: Sequence[OpinionCount]) -> dict:
 
 def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
     index = label_index = None
-    if not answers:
-        level = "unknown"
-        words = "The model has no card that says what it answered on labelled faces."
-    elif use["faces"] < LEAST_FACES:
+    level, words = "unknown", "The model has no card that says what it answered on labelled faces."
+    if answers and use["faces"] < LEAST_FACES:
         level, few = "too few faces", f"{use['faces']} in {RECENT_DAYS} days"
         words = f"Too few faces to tell: {few}; at least {LEAST_FACES} are needed."
-    else:
+    elif answers:
         index, label_index = (stability_index(use["emotions"], mix) for mix in (answers, labels))
         level, amount = "large", "far from"
+        if index <= LARGE_DRIFT:
+            level, amount = "some", "somewhat different from"
         if index <= SOME_DRIFT:
             level, amount = "none", "much the same as"
-        elif index <= LARGE_DRIFT:
-            level, amount = "some", "somewhat different from"
         words = (
             f"The mix of answers is {amount} the model's own answers on the {split} images of its "
             f"data (stability index {index:.2f})."

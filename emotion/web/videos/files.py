@@ -42,12 +42,6 @@ class VideoFiles(Folders):
             raise StorageError(error) from error
         return room
 
-    def keep_only(self, video_id: str, attempt: str = "") -> None:
-        """Remove the uploaded file, and what other attempts than this one left."""
-        with contextlib.suppress(FileNotFoundError):
-            for name in {path.name for path in self.path(video_id).iterdir()} - {attempt}:
-                self.drop_room(video_id, name)
-
     def drop_room(self, video_id: str, attempt: str) -> None:
         """Remove what an attempt left, as far as possible; the sweep tries again."""
         path = self.path(video_id, attempt)

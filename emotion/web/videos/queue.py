@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy import Connection, func
+from sqlalchemy import func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import OwnVideosWaitError, QueueFullError
@@ -54,9 +54,7 @@ IS_KEPT = KeptRow.id == VideoRow.id
 class VideoQueue(Connections):
     """The part of a database that knows the videos."""
 
-    def add_video(
-        self, row: VideoRow, client: str, most_waiting: int, most_each: int, check=None
-    ) -> None:
+    def add_video(self, row: VideoRow, client: str, most_waiting, most_each, check=None) -> None:
         """Put a video at the end of the queue; raises QueueFullError, and what `check` raises."""
         with self.transaction(writes=True, alone=True) as connection:
             _require_room(connection, row.visitor, client, most_waiting, most_each)
@@ -126,9 +124,7 @@ class VideoQueue(Connections):
             return dict(connection.execute(sql.select(VideoRow.id, VideoRow.expires_s)).all())
 
 
-def _require_room(
-    connection: Connection, visitor: str, client: str, most_waiting: int, most_each: int
-) -> None:
+def _require_room(connection, visitor: str, client: str, most_waiting: int, most_each: int) -> None:
     is_own = (KeptRow.client == client) | ((VideoRow.visitor == visitor) & (visitor != ""))
     own = QUEUE.outerjoin(KeptRow, IS_KEPT).where(is_own)
     if connection.scalar(own) >= most_each:

@@ -227,7 +227,10 @@ class VideoWorkers:
                 if self._is_stopping or time.monotonic() > give_up_s:
                     return False
             self._pause(LOOK_EVERY_S)
-        self.files.keep_only(row.id, row.attempt if done else "")  # the uploaded file always goes
+        with contextlib.suppress(FileNotFoundError):
+            for path in list(self.files.path(row.id).iterdir()):
+                if not done or path.name != row.attempt:  # such as the uploaded file
+                    self.files.drop_room(row.id, path.name)
         self._tally(ended.state)
         about = {"state": ended.state, "faces": ended.faces}
         if done:
