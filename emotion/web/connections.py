@@ -87,9 +87,8 @@ class Connections:
 
     @contextmanager
     def transaction(self, writes: bool = False, alone: bool = False) -> Iterator[Connection]:
-        """Give a connection whose work is done as a whole or not at all; raises DatabaseError.
-
-        While work is done `alone`, no other of that kind goes on, in any process.
+        """Give a connection whose work is done as a whole or not at all, `alone` of its kind in all
+        processes; raises DatabaseError.
         """
         try:
             self._make_ready()

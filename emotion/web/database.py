@@ -20,7 +20,6 @@ from emotion.web.videos.queue import KeptRow, VideoQueue, VideoRow
 BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 # the most that KEEP_HOURS may be: an opinion without its photo goes after that time
 LONGEST_KEPT_S = 8784 * 3600
-KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is looked for
 
 TextKey = Annotated[str, mapped_column(primary_key=True)]
 Check = Callable[[Connection], None] | None
@@ -170,7 +169,7 @@ class Database(VideoQueue):
 
     def kept(self, column, key: str, now_s: float, *order) -> tuple:
         """Return the rows with a key in a column that have not expired."""
-        if not KEY_PATTERN.fullmatch(key):
+        if not re.fullmatch("[A-Za-z0-9_-]+", key):  # no id and no visitor
             return ()
         query = sql.select(column.class_).where(column == key, column.class_.expires_s > now_s)
         with self.transaction() as connection:
@@ -208,10 +207,11 @@ class Database(VideoQueue):
             self._upsert(connection, [PhotoCount(*key, 1, int(not faces))])
             self._upsert(connection, faces)
 
-    def count_video(self, sha256: str, faces: int, seconds: float, now_s: float) -> None:
-        """Add a video, with as many people in it, to the statistics of its day."""
-        video = VideoCount(day_of(now_s), sha256, 1, int(not faces), faces, seconds)
+    def count_video(self, row: VideoRow, size: int, sha256: str, seconds: float, now_s) -> None:
+        """Note the bytes of a video that is done, and add it to the statistics of its day."""
+        video = VideoCount(day_of(now_s), sha256, 1, int(not row.faces), row.faces, seconds)
         with self.transaction(writes=True) as connection:
+            connection.execute(sql.update(KeptRow).filter_by(id=row.id).values(bytes=size))
             self._upsert(connection, [video])
 
     def say(self, opinion: Opinion) -> Opinion | None:

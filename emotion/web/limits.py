@@ -117,7 +117,7 @@ def client_key() -> str:
 
 
 def client_digest() -> str:
-    """Return a digest of the address that this request comes from; only this server can make it."""
+    """Return a digest of the client of this request that only this server can make."""
     key = str(current_app.secret_key).encode()
     return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
 

@@ -55,7 +55,7 @@ def elapsed_s() -> float:
 
 
 def short_path(path: str) -> str:
-    """Return a path: quoted, not too long, and with every id cut, for an id is a key."""
+    """Return a path, quoted and not too long, with every id cut, for an id is a key."""
     cut = re.sub(r"([A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}", r"\1...", path)
     return quote(cut[:200], safe="/.")
 

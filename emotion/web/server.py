@@ -31,10 +31,6 @@ OTHER_BYTES = 5 * ENVELOPE_BYTES  # of a request that brings no photo and no vid
 class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
     """The reply to a request that is not taken, or does not come to its end."""
 
-    def __init__(self, status: HTTPStatus, words: str, is_api: bool):
-        super().__init__(words)
-        self.code, self.reason, self.is_api = status.value, status.phrase, is_api
-
     def to_response(self, ident: str | None = None) -> tuple:
         status, headers, body = super().to_response(ident)
         if self.is_api:  # RFC 9457
@@ -125,8 +121,9 @@ class PacedChannel(HTTPChannel):
 
     def _refuse(self, status: HTTPStatus, expected: str) -> bool:
         self._drains = status != HTTPStatus.REQUEST_TIMEOUT
-        is_api = self.request.headers_finished and self.request.path.startswith("/api/")
-        error = Refusal(status, f"expected {expected}", is_api)
+        error = Refusal(f"expected {expected}")
+        error.code, error.reason = status.value, status.phrase
+        error.is_api = self.request.headers_finished and self.request.path.startswith("/api/")
         with self.requests_lock:
             if self.request and not self.request.completed:
                 # answered as it is; waitress closes the connection after an error

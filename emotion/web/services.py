@@ -43,10 +43,8 @@ class Services:
         self.sweep_every_s = min(300.0, max(1.0, (settings.keep_s or 3000) / 10))
         self._next_sweep_s, self._lock = 0.0, threading.Lock()
 
-    @property
-    def model_problem(self) -> str:
-        """Why no photo can be read, "" if photos can."""
-        return self._model_problem or self.workers.problem
+    # why no photo can be read, "" if photos can
+    model_problem = property(lambda self: self._model_problem or self.workers.problem)
 
     def require_model(self) -> StoredModel:
         """Return the default model, or raise a `ModelError` that says why there is none."""

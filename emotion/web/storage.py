@@ -27,8 +27,7 @@ from emotion.rows import face_from_dict, face_to_dict
 
 RESULT_FILE = "result.json"
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
-# the photo, copies of it for pages, each face, and what the model saw of each; where somebody asked
-# for them, the photo with boxes or blurred
+# the photo, copies of it, each face, what the model saw of each; if asked for, boxed or blurred
 PICTURE_PATTERN = re.compile(
     r"(photo|view|thumb|face-[1-9][0-9]{0,4}|annotated|blurred)\.jpg|input-[1-9][0-9]{0,4}\.png"
 )

@@ -35,10 +35,8 @@ class GivenFace(Row):
     given_s: Mapped[float]
     approved_s: Mapped[float] = mapped_column(index=True, default=0.0)  # 0 while it waits
 
-    @property
-    def kept(self) -> str:
-        """Its file, as an opinion names it: in FEEDBACK or, while it waits, in a folder there."""
-        return f"{self.emotion}/{self.id}.png"
+    # its file, as an opinion names it: in FEEDBACK or, while it waits, in a folder there
+    kept = property(lambda self: f"{self.emotion}/{self.id}.png")
 
 
 class GivenFaces:

@@ -16,16 +16,11 @@ from emotion.web.services import current_services
 from emotion.web.settings import SettingsError
 from emotion.web.visitors import require_operator, visitor_key
 
-MOST_SHOWN = 200  # faces on a page
 DECISIONS = {"approve": GivenFaces.approve, "refuse": GivenFaces.remove}
 
 operator = Blueprint("operator", __name__)
 pages.add_app_template_filter(day_of, "day")
-
-
-@pages.app_template_filter("crop_of")
-def crop_of(face: GivenFace) -> str:
-    return data_url(current_services().given.picture(face))
+pages.add_app_template_filter(lambda face: data_url(current_services().given.picture(face)), "crop")
 
 
 def own_faces() -> tuple[GivenFace, ...]:
@@ -62,7 +57,7 @@ def waiting() -> ResponseReturnValue:
     faces, shown = current_services().given.find(), {}
     visitors = Counter(face.visitor for face in faces)
     # who gives many stands out
-    for face in sorted(faces, key=lambda face: -visitors[face.visitor])[:MOST_SHOWN]:
+    for face in sorted(faces, key=lambda face: -visitors[face.visitor])[:200]:
         shown.setdefault(face.visitor, []).append(face)
     emotions = Counter(face.emotion for face in faces)
     about = {"visitors": visitors, "emotions": emotions, "shown": shown}

@@ -35,9 +35,7 @@ class OfferedModel:
     stem: Path  # folder and name of its files; not for visitors
     is_default: bool  # whether it reads the photos of those who choose nothing
 
-    @property
-    def names(self) -> dict[str, str]:
-        return {"key": self.key, "title": self.title}
+    names = property(lambda self: {"key": self.key, "title": self.title})
 
 
 class Models:

@@ -39,9 +39,9 @@ PROBLEMS = {  # status -> name and words of every problem that there is
 PART = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
 RETRY = {"description": "seconds after which the same request may succeed"}
 RETRY_AFTER = {"Retry-After": RETRY | {"schema": {"type": "integer", "minimum": 1}}}
-HEADERS = {416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
-HEADERS[401] = {"WWW-Authenticate": {"description": "how to sign in", "schema": TEXT}}
-HEADERS[405] = {"Allow": {"description": "the methods it has", "schema": TEXT}}
+SIGN_IN = {"WWW-Authenticate": {"description": "how to sign in", "schema": TEXT}}
+METHODS = {"Allow": {"description": "the methods it has", "schema": TEXT}}
+HEADERS = {401: SIGN_IN, 405: METHODS, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
 SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
 SENDING_MANY = (400, 403, 413, 429, 503, 507)
@@ -132,15 +132,12 @@ def describe(settings: Settings, root: str) -> dict:
         keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
     cookie = "The session cookie of the first upload; over TLS its name begins with `__Host-`."
     visitor = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": cookie}
+    info = {"title": "Facial emotion recognition", "version": "1.0.0"}
+    info |= {"summary": "Faces and their emotions in photos and videos"}
+    info |= {"description": ABOUT.format(keeping=keeping)}
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "Facial emotion recognition",
-            "version": "1.0.0",
-            "summary": "Faces and their emotions in photos and videos",
-            "description": ABOUT.format(keeping=keeping),
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
+        "info": info | {"license": {"name": "MIT", "identifier": "MIT"}},
         "servers": [{"url": root}],
         "tags": [{"name": name, "description": words} for name, words in TAGS.items()],
         "paths": paths,

@@ -15,13 +15,12 @@ from emotion.web.database import BUCKETS, Database, FaceCount, OpinionCount, Pho
 from emotion.web.feedback.given import GivenFaces
 
 RECENT_DAYS = 30
-# Fewer recent faces cannot show a drift: with seven classes and this many, chance alone lifts the
-# index above 0.1 less than one time in twenty (its scale is 1 / faces, Yurdakul 2018).
+# With this many faces of seven classes, chance alone lifts the index above 0.1 less than one time
+# in twenty (its scale is 1 / faces, Yurdakul 2018).
 LEAST_FACES = 200
 # Rules of thumb for the population stability index (Siddiqi 2006, Credit Risk Scorecards).
 SOME_DRIFT, LARGE_DRIFT = 0.1, 0.25
-# People who disagree speak up more often than others, so a smaller share would say little. The
-# lower end of its 95% interval must lie above this.
+# Who disagrees speaks up more often: the lower end of the share's 95% interval must lie above it.
 LEAST_OPINIONS, DISAGREED_DUE = 30, 0.5
 # Due if this many times as many faces are unsure as on the model's own labelled images: it does not
 # know this kind of face. That needs no labels (average confidence, Guillory et al. 2021).
@@ -171,7 +170,7 @@ def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
 
 def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kept: Mapping) -> dict:
     """Return whether to train again, and what each rule says: due, not due or not known (None)."""
-    said, disagreement = opinions["said"], None
+    said, count, disagreement, unsure = opinions["said"], use["faces"], None, None
     disagreed = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
     if said >= LEAST_OPINIONS:
         low, high = opinions["interval_95"]
@@ -185,7 +184,6 @@ def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kep
     if drift["index"] is not None:
         drifted = drift["level"] == "large"
         mix += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
-    unsure, count = None, use["faces"]
     certainty = f"Faces: {count} in {RECENT_DAYS} days; at least {LEAST_FACES} are needed to tell."
     if not card.verdict:
         certainty = "The model has no card that says how often it was unsure on labelled faces."
@@ -211,13 +209,12 @@ def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kep
         ("Certainty", "the model is unsure too often", unsure, certainty),
         ("Faces to learn from", enough, kept["new"] >= needed, given),
     )
-    due = [name for _, name, is_due, _ in rules if is_due]
+    checks = [dict(zip(("title", "name", "due", "words"), rule, strict=True)) for rule in rules]
     words = "Retraining is not due."
-    if due:
-        words = f"Retraining is due: {' and '.join(due)}."
+    if due := " and ".join(check["name"] for check in checks if check["due"]):
+        words = f"Retraining is due: {due}."
     elif disagreement is drifted is unsure is None:
         words = "Too little is known yet to say whether retraining is due."
-    checks = [dict(zip(("title", "name", "due", "words"), rule, strict=True)) for rule in rules]
     return {"due": bool(due), "words": words, "checks": checks}
 
 

@@ -1,10 +1,9 @@
 """Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
-Libraries written in C decode a stranger's file here, without a network and with limits on memory,
-processor time and file size; so neither Flask nor a database is imported. The app writes the job to
-stdin as a line of JSON; once stdin closes, the app has ended and so does the work. On stdout come
-lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for the
-visitor, or {"mistake": ...}, a traceback for the log.
+A stranger's file is decoded here, without a network and within limits; no Flask and no database is
+imported. The app writes the job to stdin as a line of JSON; once stdin closes, the work ends. On
+stdout come lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ...}, a
+sentence for the visitor, or {"mistake": ...}, a traceback for the log.
 """
 
 from emotion.web.sandbox import drop_network, lacks_memory, limit_process
@@ -55,6 +54,12 @@ def main() -> int:
 
     def tell(kind: str, content: object) -> None:
         print(json.dumps({kind: content}), file=stdout, flush=True)
+
+    def end_with_the_app() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os._exit(1)
 
     job = SimpleNamespace(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=end_with_the_app, daemon=True).start()
@@ -148,13 +153,6 @@ class Watcher:
 def without_paths(text: str, job: SimpleNamespace) -> str:
     """Return a message about the video that does not say where it lies on this server."""
     return without_folders(text.replace(job.source, SOURCE), Path(job.model).parent)
-
-
-def end_with_the_app() -> None:
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -113,11 +113,6 @@ class VideoQueue(Connections):
             for kind in (VideoRow, KeptRow):
                 connection.execute(sql.delete(kind).where(kind.id == video_id))
 
-    def weigh_video(self, video_id: str, size: int) -> None:
-        """Note how many bytes a video takes now."""
-        with self.transaction(writes=True) as connection:
-            connection.execute(sql.update(KeptRow).filter_by(id=video_id).values(bytes=size))
-
     def known_videos(self) -> dict[str, float]:
         """Return the id of each video -> when it expires."""
         with self.transaction() as connection:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emotion import errors
-from emotion.errors import EmotionError, GoneError
 from emotion.web.database import Database
 from emotion.web.limits import client_digest, quota
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
-from emotion.web.storage import StorageError, gone, new_id, require_plain
+from emotion.web.storage import gone, new_id, require_plain
 from emotion.web.videos.files import CROP, FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
 from emotion.web.videos.queue import DONE, RUNNING, WAITING, VideoRow
 from emotion.web.videos.workers import VideoWorkers
@@ -75,8 +74,8 @@ class Videos:
         try:
             check = quota({row.id: self.files.size_of(row.id)}, visitor, now_s)
             self.database.add_video(row, client_digest(), *self.most_waiting, check)
-        except EmotionError:
-            with contextlib.suppress(StorageError):
+        except errors.EmotionError:
+            with contextlib.suppress(errors.StorageError):
                 self.files.remove(row.id)
             raise
         finally:
@@ -118,7 +117,7 @@ class Videos:
         self.database.forget_video(video_id)
         self.look()
         self.workers.wake()
-        with contextlib.suppress(GoneError):
+        with contextlib.suppress(errors.GoneError):
             self.files.remove(video_id)
 
     def sweep(self) -> None:

@@ -36,7 +36,6 @@ MOST_ATTEMPTS = 3  # a video is given up after the app has ended this often duri
 # the work may take `START_S` and this many times the video's length, and be silent for so long
 START_S, TIMES_ITS_LENGTH, SILENCE_S = 300.0, 40.0, 180.0
 PROGRESS = "share frames frame_count position_s duration_s frames_per_s left_s faces".split()
-
 DIED = "The work on this video ended unexpectedly: is the file damaged, or its picture too large?"
 TOO_LONG = "The work on this video took too long and was ended: try a shorter or smaller copy."
 TOO_OFTEN = "The server was stopped several times during the work on this video: send it again."
@@ -108,8 +107,7 @@ class VideoWorkers:
                 thread.start()
                 self._threads.append(thread)
 
-    def wake(self) -> None:
-        """Let the threads look: a video came, or one was deleted."""
+    def wake(self) -> None:  # a video came, or one was deleted
         with self._news:
             self._news.notify_all()
 
@@ -168,7 +166,7 @@ class VideoWorkers:
             "yunet": str(settings.yunet) if settings.yunet else None,
             "longest_s": longest_s,
             "memory_bytes": settings.video_memory_mb * 2**20,
-            "cpu_s": round(available_cpus() * most_s(longest_s)),
+            "cpu_s": round(available_cpus() * (START_S + TIMES_ITS_LENGTH * longest_s)),
             "file_bytes": max(2**30, 4 * source.stat().st_size),  # of each that is written
         }
 
@@ -197,7 +195,8 @@ class VideoWorkers:
             except DatabaseError as error:  # if it does not come back, another process takes over
                 LOG.warning("cannot note how far a video is: %s", error)
             length_s = min(report.progress.get("duration_s") or longest_s, longest_s)
-            if time.monotonic() > min(started_s + most_s(length_s), report.last_s + SILENCE_S):
+            end_s = started_s + START_S + TIMES_ITS_LENGTH * length_s
+            if time.monotonic() > min(end_s, report.last_s + SILENCE_S):
                 return Report(problem=TOO_LONG)
         reader.join()
         if process.returncode and not report.problem:
@@ -235,10 +234,9 @@ class VideoWorkers:
         about = {"state": ended.state, "faces": ended.faces}
         if done:
             about |= {name: done[name] for name in ("frames", "duration_s")}
-            numbers = (ended.faces, float(done["duration_s"]), now_s)
+            numbers = (done["model"]["sha256"], float(done["duration_s"]), now_s)
             try:
-                self.database.weigh_video(row.id, self.files.size_of(row.id))
-                self.database.count_video(done["model"]["sha256"], *numbers)
+                self.database.count_video(ended, self.files.size_of(row.id), *numbers)
             except DatabaseError as error:
                 LOG.warning("a video is missing in the statistics: %s", error)
         LOG.info("video %s", ended.state, extra={"video": about})
@@ -247,10 +245,6 @@ class VideoWorkers:
     def _tally(self, outcome: str) -> None:
         with self._news:
             self.ended[outcome] += 1
-
-
-def most_s(video_s: float) -> float:
-    return START_S + TIMES_ITS_LENGTH * video_s
 
 
 @contextlib.contextmanager
