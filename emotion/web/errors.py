@@ -75,7 +75,6 @@ def _too_large() -> errors.RequestTooLargeError:
 
 
 def answer(error: Exception) -> ResponseReturnValue:
-    """Return the reply to an error, as a page or as JSON."""
     problem = problem_of(error)
     status = problem["status"]
     if not isinstance(error, HTTPException | EmotionError):

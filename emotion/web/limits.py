@@ -53,8 +53,8 @@ class Gate:
             if self.in_hand >= self.most:
                 raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
             if self._held[client] >= MOST_OF_A_CLIENT:
-                expected = f"expected at most {MOST_OF_A_CLIENT} photos in hand from one address"
-                raise ClientBusyError(f"{expected}; received another")
+                at_most = f"at most {MOST_OF_A_CLIENT} photos in hand from one address"
+                raise ClientBusyError(f"expected {at_most}; received another")
             self.in_hand += 1
             self._held[client] += 1
         try:

@@ -61,7 +61,6 @@ def drop_network() -> bool:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return what such a process may know of this one's environment."""
     return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 

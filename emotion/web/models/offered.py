@@ -103,7 +103,6 @@ class Models:
             lock.release()
 
     def loaded(self, model: OfferedModel) -> StoredModel | None:
-        """Return a model as it is served, None where it is not loaded."""
         return self.default if model.is_default else self._loaded.get(model.key)
 
     def problem(self, model: OfferedModel) -> str | None:

@@ -48,7 +48,6 @@ OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one:
 
 
 def main() -> int:
-    """Do the job that stdin brings; return the exit status."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print goes nowhere
 
