@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter, namedtuple
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -22,7 +22,6 @@ BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 LONGEST_KEPT_S = 8784 * 3600
 
 TextKey = Annotated[str, mapped_column(primary_key=True)]
-Check = Callable[[Connection], None] | None
 Count = Annotated[int, mapped_column(sql.BigInteger)]
 
 
@@ -139,7 +138,7 @@ def day_of(time_s: float) -> str:
 class Database(VideoQueue):
     """One database; safe to share between threads, processes and machines."""
 
-    def remember(self, *rows: PhotoRow, check: Check = None, most: int = 0) -> None:
+    def remember(self, *rows: PhotoRow, check=None, most: int = 0) -> None:
         """Note photos of a set, all or none; one of the same id is replaced.
 
         Raises UploadError if it has more than `most` or several senders, and what `check` raises.

@@ -65,8 +65,9 @@ class JsonLines(JsonFormatter):
 
     def __init__(self):
         names = {"levelname": "level", "name": "logger"}
-        form = "%(levelname)s %(name)s %(message)s"
-        super().__init__(form, rename_fields=names, timestamp="time")
+        super().__init__(
+            "%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="time"
+        )
 
     def process_log_record(self, log_data: dict) -> dict:
         if "route" in log_data:

@@ -22,15 +22,8 @@ from emotion.web.videos.service import Videos
 class Services:
     """What an app is made of; made once, shared by all threads."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        model: StoredModel | None,
-        model_problem: str = "",
-        clock=time.time,
-        workers: PhotoWorkers | None = None,
-    ):
-        """Open nothing yet; `model_problem` says why there is no model."""
+    def __init__(self, settings: Settings, model, model_problem="", clock=time.time, workers=None):
+        """Open nothing yet; without a `model`, `model_problem` says why there is none."""
         self.settings, self.model, self._model_problem = settings, model, model_problem
         self.workers = workers or PhotoWorkers(settings, model)
         self.storage = Storage(settings.uploads, settings.keep_s, clock, settings.min_free_mb)

@@ -150,8 +150,7 @@ class Settings:
         return photos * self.image_limits.max_bytes + ENVELOPE_BYTES
 
 
-# as they are written in the environment
-SETTING_NAMES = tuple(row.name.upper() for row in fields(Settings))
+SETTING_NAMES = tuple(row.name.upper() for row in fields(Settings))  # as in the environment
 
 
 def read_settings(*sources: Mapping[str, object]) -> Settings:

@@ -80,12 +80,10 @@ class Folders:
 
     def remove(self, name: str) -> None:
         """Remove a folder at once; raises GoneError if there is none, or StorageError."""
-        self._remove(self.path(name))
-
-    def _remove(self, path: Path) -> None:
-        hidden = self.folder / f"{PART_PREFIX}{path.name.removeprefix(PART_PREFIX)}"
+        path = self.path(name.removeprefix(PART_PREFIX))
+        hidden = path.with_name(f"{PART_PREFIX}{path.name}")
         try:
-            path.rename(hidden)
+            path.with_name(name).rename(hidden)
             shutil.rmtree(hidden)
         except FileNotFoundError as error:
             raise gone() from error
@@ -104,7 +102,7 @@ class Folders:
             try:
                 is_left = not before and is_id(name) and stat.S_ISDIR(path.lstat().st_mode)
                 if is_due(path) if is_id(path.name) else is_left and is_old(path, now_s):
-                    self._remove(path)
+                    self.remove(path.name)
                     removed += 1
             except StorageError as error:
                 failure = error

@@ -5,7 +5,6 @@ process that stops reporting loses its video to the next one that asks. Senders 
 """
 
 from dataclasses import asdict
-from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy import func
@@ -101,7 +100,7 @@ class VideoQueue(Connections):
         names = ("state", "problem", "faces", "emotions", "expires_s")
         return self._change(row, **{name: getattr(row, name) for name in names}, progress="")
 
-    def _change(self, row: VideoRow, **values: Any) -> bool:
+    def _change(self, row: VideoRow, **values) -> bool:
         """Change a video that this attempt, and no later one, works on."""
         is_own = (VideoRow.id == row.id, VideoRow.attempt == row.attempt, VideoRow.state == RUNNING)
         with self.transaction(writes=True) as connection:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from emotion import errors
 from emotion.web.database import Database
@@ -89,7 +89,7 @@ class Videos:
             return row
         raise gone()
 
-    def about(self, row: VideoRow) -> dict[str, Any]:
+    def about(self, row: VideoRow) -> dict:
         """Return what its row does not say: `before`, `progress`, or `facts` and `summary`."""
         if row.state == WAITING:
             self.workers.start()  # after a restart nobody may have looked at the queue yet
