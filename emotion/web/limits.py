@@ -74,8 +74,7 @@ def limit_rates(app: Flask, settings: Settings) -> None:
             app=app,
             storage_uri=settings.rate_limit_storage,
             strategy="fixed-window",
-            # when the storage is out of reach, each process counts for itself
-            in_memory_fallback_enabled=True,
+            in_memory_fallback_enabled=True,  # while the storage is out of reach
         )
     except (ConfigurationError, ValueError) as error:
         expected = "memory:// or an address that the package limits knows, its client installed"

@@ -25,6 +25,8 @@ from emotion.model.runtime import StoredModel, read_model
 
 LOOK_EVERY_S = 3.0  # how long what the folder holds is believed
 LOADING_WAIT_S = 15.0  # how long a request waits for another one that loads the same model
+# anew when the stamp, which it is given as well, has changed
+_hash = functools.lru_cache(256)(lambda stem, _: sha256_of(ModelFiles(stem).weights))
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,6 @@ def _pairs_around(folder: Path) -> Iterator[str]:
             is_pair = files.architecture.is_file() and files.weights.is_file()
             if is_pair and key.isprintable() and not key.endswith(PREVIOUS_SUFFIX):
                 yield key
-
-
-@functools.lru_cache(maxsize=256)
-def _hash(stem: Path, stamp: tuple) -> str:
-    return sha256_of(ModelFiles(stem).weights)
 
 
 def _stamp(stem: Path) -> tuple:

@@ -227,9 +227,9 @@ class VideoWorkers:
                     return False
             self._pause(LOOK_EVERY_S)
         with contextlib.suppress(FileNotFoundError):
-            for path in list(self.files.path(row.id).iterdir()):
-                if not done or path.name != row.attempt:  # such as the uploaded file
-                    self.files.drop_room(row.id, path.name)
+            kept = row.attempt if done else ""  # never the uploaded file
+            for name in {path.name for path in self.files.path(row.id).iterdir()} - {kept}:
+                self.files.drop_room(row.id, name)
         self._tally(ended.state)
         about = {"state": ended.state, "faces": ended.faces}
         if done:
