@@ -188,8 +188,7 @@ class Database(VideoQueue):
     def _forget(self, photos, opinions, kept) -> int:
         taken = sql.delete(Opinion).where(opinions).returning(*OPINION_KEY)
         with self.transaction(writes=True, alone=True) as connection:
-            numbers = [OpinionCount(*row, 1) for row in connection.execute(taken)]
-            self._upsert(connection, numbers)
+            self._upsert(connection, [OpinionCount(*row, 1) for row in connection.execute(taken)])
             forgotten = connection.execute(sql.delete(PhotoRow).where(photos)).rowcount
             connection.execute(sql.delete(KeptRow).where(kept))
             return forgotten

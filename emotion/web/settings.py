@@ -187,8 +187,7 @@ def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
         elif isinstance(default, Path):
             default = default.relative_to(PROJECT_FOLDER)
         name, text = row.name.upper(), f"{row.metadata['help']} (default: {default})"
-        flag = f"--{row.name.replace('_', '-')}"
-        parser.add_argument(flag, dest=name, metavar=name, help=text)
+        parser.add_argument(f"--{row.name.replace('_', '-')}", dest=name, metavar=name, help=text)
     given = vars(parser.parse_args(arguments))
     if empty := [name for name, value in given.items() if value == ""]:
         raise SettingsError(f"expected a value for {empty[0]}; received an empty one")

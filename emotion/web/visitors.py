@@ -27,8 +27,7 @@ COOKIE = "emotion_session"  # a name of our own: browsers share cookies between 
 def visitor_key() -> str:
     """Return the key of this browser in the database; "" if it has no id yet."""
     visitor = session.get(FIELD)
-    is_known = isinstance(visitor, str)
-    return hashlib.sha256(visitor.encode()).hexdigest()[:32] if is_known else ""
+    return hashlib.sha256(visitor.encode()).hexdigest()[:32] if isinstance(visitor, str) else ""
 
 
 def giver_key() -> str:

@@ -124,8 +124,7 @@ class Models:
     def _look(self) -> tuple[OfferedModel, ...]:
         """Return what is offered now; what is loaded stays on offer."""
         folder, default, models = self._stem.parent, self._stem.name, []
-        others = {*_pairs_around(folder), *self._loaded} - {default}
-        for key in (default, *sorted(others)):
+        for key in (default, *sorted({*_pairs_around(folder), *self._loaded} - {default})):
             # the card that a model is served with, or else the one in its folder
             stored = self.default if key == default else self._loaded.get(key)
             card = stored.card if stored else read_card(ModelFiles(folder / key).card)

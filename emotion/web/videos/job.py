@@ -145,8 +145,7 @@ class Watcher:
             known = {"share": share, "position_s": position_s, "duration_s": duration_s}
             known |= {"frames_per_s": frames_per_s, "left_s": left_s}
             known = {name: value and round(value, 4) for name, value in known.items()}
-            counts = {"frames": frames, "frame_count": frame_count, "faces": self.people}
-            self.tell(known | counts)
+            self.tell(known | {"frames": frames, "frame_count": frame_count, "faces": self.people})
 
 
 def without_paths(text: str, job: SimpleNamespace) -> str:

@@ -120,8 +120,7 @@ class VideoQueue(Connections):
 
 def _require_room(connection, visitor: str, client: str, most_waiting: int, most_each: int) -> None:
     is_own = (KeptRow.client == client) | ((VideoRow.visitor == visitor) & (visitor != ""))
-    own = QUEUE.outerjoin(KeptRow, IS_KEPT).where(is_own)
-    if connection.scalar(own) >= most_each:
+    if connection.scalar(QUEUE.outerjoin(KeptRow, IS_KEPT).where(is_own)) >= most_each:
         expected = f"expected at most {counted(most_each, 'video')} of one sender to wait"
         raise OwnVideosWaitError(f"{expected}; received one more")
     if (waiting := connection.scalar(QUEUE)) >= most_waiting:
