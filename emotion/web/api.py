@@ -35,22 +35,17 @@ def require_key() -> None:
         abort(401, "Expected `Authorization: Bearer KEY` with a key of this server.")
 
 
+@api.get("/api", endpoint="page")
 @api.get(f"{ROOT}/openapi.json")
 def description() -> ResponseReturnValue:
     """Answer with the description of this API."""
-    return jsonify(_described()), ALWAYS_CHECKED
-
-
-@api.get("/api")
-def page() -> ResponseReturnValue:
-    return render_template("api.html", about=_described()), ALWAYS_CHECKED
-
-
-def _described() -> dict:
     from emotion.web.openapi import describe  # pydantic is imported by the first who asks
 
     root = url_for("api.description").removesuffix("/openapi.json")
-    return describe(current_services().settings, root)
+    about = describe(current_services().settings, root)
+    if request.endpoint == "api.page":
+        return render_template("api.html", about=about), ALWAYS_CHECKED
+    return jsonify(about), ALWAYS_CHECKED
 
 
 @api.get("/healthz")
