@@ -86,22 +86,13 @@ class VideoQueue(Connections):
         with self.transaction(writes=True, alone=True) as connection:
             return next(iter(rows_of(connection, VideoRow, taken)), None)
 
-    def beat(self, row: VideoRow, now_s: float, progress: str) -> bool:
-        """Report that the work goes on; False if the video is gone or another process has it."""
-        return self._change(row, beat_s=now_s, progress=progress)
-
-    def hand_back(self, row: VideoRow) -> bool:
-        """Let a video wait again as if nobody had begun with it; False as for `beat`."""
-        attempts = VideoRow.attempts - 1
-        return self._change(row, state=WAITING, attempts=attempts, beat_s=0.0, progress="")
-
     def finish(self, row: VideoRow) -> bool:
-        """Note how the work ended, with an empty progress; False as for `beat`."""
+        """Note how the work ended, with an empty progress; False as for `change`."""
         names = ("state", "problem", "faces", "emotions", "expires_s")
-        return self._change(row, **{name: getattr(row, name) for name in names}, progress="")
+        return self.change(row, **{name: getattr(row, name) for name in names}, progress="")
 
-    def _change(self, row: VideoRow, **values) -> bool:
-        """Change a video that this attempt, and no later one, works on."""
+    def change(self, row: VideoRow, **values) -> bool:
+        """Change a video in work; False if it is gone or a later attempt has it."""
         is_own = (VideoRow.id == row.id, VideoRow.attempt == row.attempt, VideoRow.state == RUNNING)
         with self.transaction(writes=True) as connection:
             changed = connection.execute(sql.update(VideoRow).where(*is_own).values(**values))

@@ -27,7 +27,7 @@ from emotion.web.sandbox import clean_environment
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
 from emotion.web.videos.files import SOURCE, VideoFiles
-from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow
+from emotion.web.videos.queue import DONE, FAILED, SILENT_S, WAITING, VideoRow
 
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
@@ -185,10 +185,13 @@ class VideoWorkers:
         while process.poll() is None:
             self._pause(0.5)
             if self._is_stopping:
-                self.database.hand_back(row)
+                # it waits again as if nobody had begun with it
+                waits = {"state": WAITING, "attempts": row.attempts - 1, "beat_s": 0.0}
+                self.database.change(row, **waits, progress="")
                 return None
             try:
-                if not self.database.beat(row, self.clock(), json.dumps(report.progress)):
+                progress = json.dumps(report.progress)
+                if not self.database.change(row, beat_s=self.clock(), progress=progress):
                     self._tally("cancelled")
                     return None
                 self.look()
