@@ -57,13 +57,12 @@ def health() -> ResponseReturnValue:
         services.workers.wait_until_ready(5.0)
     try:
         model = services.require_model()
+        if not services.settings.keeps_nothing:
+            services.storage.require_room()
     except ModelError as error:
         raise ServiceUnavailable(without_folders(str(error), folder)) from error
-    if not services.settings.keeps_nothing:
-        try:
-            services.storage.require_room()
-        except StorageError as error:
-            raise ServiceUnavailable(error.public) from error
+    except StorageError as error:
+        raise ServiceUnavailable(error.public) from error
     # any question that has to reach the database
     services.database.photos_of_visitor("nobody", services.storage.clock())
     return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE
