@@ -9,7 +9,7 @@ import sqlalchemy as sql
 from web_support import encoded, of, photo_form
 from web_videos import form_of, send, wait_for
 
-from emotion.web.limits import KeptRow
+from emotion.web.videos.queue import KeptRow
 from emotion.web.visitors import COOKIE
 
 MOST_MB = 0.2

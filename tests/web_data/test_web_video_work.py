@@ -51,7 +51,7 @@ def test_a_process_that_fell_silent_loses_its_video_until_it_happens_too_often(m
     wait_until(lambda: videos.find(lost.id).state == DONE)
     wait_until(lambda: not room.exists())
     # the dead one wakes up: it may neither tell nor end anything any more
-    assert not any((rows.beat(dead, clock(), "{}"), rows.hand_back(dead), rows.finish(dead)))
+    assert not any((rows.change(dead, progress="{}"), rows.finish(dead)))
     wait_until(lambda: videos.find(deadly.id).state == FAILED)
     assert videos.find(deadly.id).problem == workers.TOO_OFTEN
 

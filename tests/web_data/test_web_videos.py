@@ -270,12 +270,12 @@ def test_what_the_server_lacks_is_told_and_nothing_stays(make, tmp_path, monkeyp
 
 
 def test_a_database_that_is_away_for_a_while_ends_no_work(make, monkeypatch):
-    failed, methods = set(), {name: getattr(Database, name) for name in ("beat", "finish")}
+    failed, methods = set(), {name: getattr(Database, name) for name in ("change", "finish")}
 
     def fail_once(name):
-        def call(*arguments):
+        def call(*arguments, **values):
             if name in failed:
-                return methods[name](*arguments)
+                return methods[name](*arguments, **values)
             failed.add(name)
             raise LOST
 

@@ -41,9 +41,9 @@ def test_one_client_takes_the_places_of_no_other(tmp_path):
     assert ask(client, "zip", photo, 1) == (200, None)
 
 
-# what deletes, which costs next to nothing, or needs the operator's token
+# what deletes, which costs next to nothing
 UNLIMITED = "pages.delete pages.withdraw pages.delete_set pages.delete_mine videos.delete".split()
-UNLIMITED += ["pages.withdraw_given", "operator.decide"]
+UNLIMITED += ["pages.withdraw_given"]
 
 
 def test_no_address_that_is_sent_to_is_forgotten(tmp_path):
