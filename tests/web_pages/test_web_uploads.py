@@ -35,6 +35,12 @@ REQUESTS = {
     "photo without a form": (encoded(), "application/octet-stream", 400, "received none"),
     "file in another field": ({"picture": (encoded(), "a.jpg")}, FORM, 400, "picture"),
     "broken form": (b"--x\r\nbroken", CUT, 400, "received"),
+    "file without a field": (
+        START.replace(b' name="photo";', b"") + b"x\r\n--x--\r\n",
+        CUT,
+        400,
+        "no name",
+    ),
     "form that is cut": (START + b"\xff\xd8", CUT, 400, "received"),
 } | {
     name: ({"photo": (content, "a.jpg")}, FORM, status, words)

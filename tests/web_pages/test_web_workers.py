@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from web_support import NO_RATES, NO_TOKENS, folders, photo_form, upload, wait_u
 from emotion import errors
 from emotion.images.encoding import encode_jpeg
 from emotion.web.factory import build_app
+from emotion.web.photos import workers
 from emotion.web.photos.workers import PhotoWorkers
 from emotion.web.services import load_services
 from emotion.web.settings import read_settings
@@ -62,7 +64,7 @@ def test_who_was_too_slow_has_one_process_at_a_time(pool):
     with ThreadPoolExecutor(2) as threads:
         works = [threads.submit(pool.call, "slow", None, "sleep", b"", for_s=0.3) for _ in range(2)]
         while not all(work.done() for work in works):
-            assert pool._held["slow"] <= 1
+            assert list(pool._busy.values()).count("slow") <= 1
             assert pid(pool, "other")  # is not kept waiting
     assert [work.exception() for work in works] == [None, None]
 
@@ -79,10 +81,21 @@ def test_the_next_process_goes_to_who_has_fewest(pool):
         for waiting, client in enumerate(("greedy", "modest"), 1):
             threads.submit(work, client)
             wait_until(lambda waiting=waiting: len(pool._waiting) == waiting)
-        pool._give_back("greedy", held[0], True)
+        pool._give_back(held[0], True)
         wait_until(lambda: len(order) == 2)
-        pool._give_back("greedy", held[1], True)
+        pool._give_back(held[1], True)
     assert order == ["modest", "greedy"]
+
+
+def test_who_has_several_gives_one_back_and_begins_again(pool, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE_S", 0.2)
+    pool.settings = replace(pool.settings, photo_seconds=30)
+    with ThreadPoolExecutor(2) as threads:
+        works = [threads.submit(pool.call, "greedy", None, "sleep", b"", for_s=2) for _ in range(2)]
+        wait_until(lambda: len(pool._busy) == 2)
+        assert pid(pool, "modest")
+        assert not any(work.done() for work in works)
+    assert [work.exception() for work in works] == [None, None]
 
 
 @pytest.fixture(scope="module")
