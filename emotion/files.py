@@ -72,9 +72,9 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], nothing: str = "row") -> None:
-    """Write rows whole or not at all, under the first one's names, or `nothing` without rows."""
+    """Write rows whole or not at all, under the first one's names, or those of `nothing`."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [nothing])
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else nothing.split())
         writer.writeheader()
         writer.writerows(rows)
 

@@ -34,9 +34,7 @@ MOST_NAMED = 3  # faces in the one-line form of a photo
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where the faces of a photo come from."""
-
+class Origin:  # where the faces of a photo come from
     name: str  # the photo's path as it was given, or another name
     class_names: tuple[str, ...]
     model_name: str
@@ -147,10 +145,8 @@ class Recognition(tuple[Face, ...]):
         photo = open_photo(self._origin.photo)
         if photo.size_wh != self.size_wh:
             width, height = photo.size_wh
-            raise ImageError(
-                f"expected the photo that was recognized, {_title(self)}; it has changed: "
-                f"received {width}x{height}"
-            )
+            expected = f"expected the photo that was recognized, {_title(self)}"
+            raise ImageError(f"{expected}; it has changed: received {width}x{height}")
         return photo
 
 
@@ -205,12 +201,10 @@ def _table(photos: Iterable[Recognition], class_names: Sequence[str]) -> "pandas
             "expected the package pandas for a DataFrame; it is not installed: pip install pandas"
         ) from error
     rows = [row for each in photos for row in photo_rows(each.name, each.problem or each.to_dict())]
-    return pandas.DataFrame(
-        {
-            column: pandas.Series([row.get(column) for row in rows], dtype=PANDAS_TYPES[kind])
-            for column, kind in photo_columns(class_names).items()
-        }
-    )
+    columns = {}
+    for name, kind in photo_columns(class_names).items():
+        columns[name] = pandas.Series([row.get(name) for row in rows], dtype=PANDAS_TYPES[kind])
+    return pandas.DataFrame(columns)
 
 
 def _picture(recognition: Recognition, most_px: int) -> str:
@@ -266,7 +260,6 @@ def _summary(recognition: Recognition) -> str:
 
 
 def _totals(recognitions: Recognitions) -> str:
-    """Return how many photos and faces there are, and their answers, in one line."""
     faces = [face for recognition in recognitions for face in recognition]
     answers = Counter(face.emotion if face.sure else "unsure" for face in faces)
     problems = sum(recognition.problem is not None for recognition in recognitions)

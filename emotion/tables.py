@@ -22,10 +22,10 @@ SCHEMA = 1  # of the columns' meaning; it grows when one changes its meaning or 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 # type of a column -> what its values may be; they become plain Python values
-ACCEPTED = MappingProxyType({str: str, int: Integral, float: Real, bool: (bool, np.bool_)})
+ACCEPTED = {str: str, int: Integral, float: Real, bool: (bool, np.bool_)}
 
 # type of a column -> the type in pandas that has missing values without turning into another
-PANDAS_TYPES = MappingProxyType({str: "str", int: "Int64", float: "float64", bool: "boolean"})
+PANDAS_TYPES = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
 
 Columns = Mapping[str, type]  # name -> str, int, float or bool; any value may be missing (None)
 
@@ -40,10 +40,7 @@ class TableSink:
     def __init__(
         self, path: Path, columns: Columns, metadata: Mapping = MappingProxyType({}), first_rows=()
     ):
-        """Take the file, which will be replaced, and its columns; raises TableError.
-
-        Parquet also keeps `metadata`; `first_rows` may come from the very file that is replaced.
-        """
+        """Take the file, columns and, for Parquet, `metadata`; `first_rows` may be of that file."""
         self._path, self._columns, self._first_rows = path, dict(columns), first_rows
         self._suffix, self._has_failed = path.suffix.lower(), False
         if self._suffix not in TABLE_SUFFIXES:
@@ -93,10 +90,8 @@ class TableSink:
                 continue
             if not kind or not isinstance(value, ACCEPTED[kind]):
                 expected = ", ".join(f"{n} ({k.__name__})" for n, k in self._columns.items())
-                raise TableError(
-                    f"expected the columns {expected} for {self._path.name}; received {value!r} as "
-                    f"{name}"
-                )
+                words = f"expected the columns {expected} for {self._path.name}"
+                raise TableError(f"{words}; received {value!r} as {name}")
             if kind is str:  # a file's name may have bytes that are no text
                 plain[name] = value.encode("utf-8", "replace").decode()
             elif kind is not float or math.isfinite(value):

@@ -10,14 +10,8 @@ from emotion.model.keras import ModelFiles
 
 IMAGES = 700
 VERDICT = {
-    "sure_from": 0.51,
-    "clear_margin": 0.12,
-    "accuracy_when_unsure": 0.43,
-    "coverage": 0.83,
-    "accuracy_when_sure": 0.93,
-    "named_when_unsure": 0.87,
-    "split": "validation",
-    "images": 321,
+    **{"sure_from": 0.51, "clear_margin": 0.12, "accuracy_when_unsure": 0.43, "coverage": 0.83},
+    **{"accuracy_when_sure": 0.93, "named_when_unsure": 0.87, "split": "validation", "images": 321},
 }
 AGREEMENT = {
     **{"images": 42, "mean_absolute_error": 1.5, "mean_error": -0.3},
@@ -25,9 +19,7 @@ AGREEMENT = {
     **{"split_images": 5, "split_first": 3.7, "split_named": 7.4},
 }
 DATASET = {
-    "name": "fer2013.csv",
-    "votes": "fer2013new.csv",
-    "fingerprint": "cd" * 32,
+    **{"name": "fer2013.csv", "votes": "fer2013new.csv", "fingerprint": "cd" * 32},
     "images": {"train": 4321, "validation": 321, "test": IMAGES},
     "removed_because_also_in_test": 17,
     "notes": ["a remark on the data"],
@@ -106,11 +98,6 @@ def write_measured(stem, seed=0, **facts):
     (folder / "evaluation.json").write_text(json.dumps(summary))
     left_out = ("confusion_matrix", "confusion_matrix_normalised", "reliability", "robustness")
     figures = {name: value for name, value in summary.items() if name not in left_out}
-    told = {
-        "metrics": {"test": figures},
-        "answers": "labels",
-        "serving": {"mirrored": True, "temperature": 1.1},
-        "verdict": VERDICT,
-        "dataset": DATASET,
-    }
+    told = {"metrics": {"test": figures}, "answers": "labels", "verdict": VERDICT}
+    told |= {"serving": {"mirrored": True, "temperature": 1.1}, "dataset": DATASET}
     return write_card(files, **(told | facts)), summary

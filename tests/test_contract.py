@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import pytest
 import video_job_stand_in as video_job
 from shell_stand_ins import portrait, tools, write_model
 from video_files import write_pictures
-from web_support import encoded, make_app, make_app_without_model, photo_form
+from web_support import encoded, make_app, make_app_without_model, photo_form, wait_until
 
 import app
 import emotion_detector
@@ -99,10 +98,7 @@ def replies(folder):
         call("GET", path, f"set: {name}")
     call("GET", f"/sets/{photo['set']}/emotions.json", "set: emotions.json")
     video = call("POST", "/api/v1/videos", data={"video": (io.BytesIO(video_job.sent()), "v.mp4")})
-    deadline = time.monotonic() + 120
-    while client.get(video["links"]["self"]).json["state"] != "done":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: client.get(video["links"]["self"]).json["state"] == "done")
     video = call("GET", video["links"]["self"], "video")
     for name, path in video["links"].items():
         if isinstance(path, str):
@@ -144,19 +140,9 @@ def statuses(folder):
         found[f"POST {door} no model"] = no_model.post(door, data=photo_form()).status_code
     for path in ("/", "/healthz", "/api/v1/models"):
         found[f"GET {path} no model"] = no_model.get(path).status_code
-    for path in (
-        f"/api/v1/photos/{unknown}",
-        f"/api/v1/sets/{unknown}",
-        f"/api/v1/videos/{unknown}",
-        "/api/v1/models/none",
-        "/api/v1/monitoring",
-        f"/results/{unknown}",
-        f"/sets/{unknown}",
-        f"/videos/{unknown}",
-        "/monitoring",
-        "/operator/feedback",
-        "/nothing",
-    ):
+    kinds = "/api/v1/photos /api/v1/sets /api/v1/videos /results /sets /videos".split()
+    more = "/monitoring /operator/feedback /nothing /api/v1/monitoring /api/v1/models/none".split()
+    for path in (*(f"{kind}/{unknown}" for kind in kinds), *more):
         found[f"GET {path}"] = client.get(path).status_code
     found["DELETE /api/v1/recognize"] = client.delete("/api/v1/recognize").status_code
     for one in apps:

@@ -178,6 +178,18 @@ class Visit:
         return sorted(path.relative_to(folder).as_posix() for path in folder.glob("[!.]*/*"))
 
 
+def of(number):
+    """Return options with which a request comes from another address."""
+    return {"environ_overrides": {"REMOTE_ADDR": f"192.0.2.{number}"}}
+
+
+def wait_until(condition, patience_s=240):  # the machine may be busy
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def text_of(reply):
     without_tags = re.sub(r"<[^>]+>", " ", reply.text.split("<body>")[1])
     return " ".join(html.unescape(without_tags).split())

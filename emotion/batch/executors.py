@@ -161,9 +161,7 @@ class ClusterWorkers(Workers):
 
 
 @dataclass(frozen=True)
-class Job:
-    """A photo on its way."""
-
+class Job:  # a photo on its way
     photo: PhotoFile
     stamp: list[int] | None  # size and time of its file before it was read
     task: tuple | PhotoAnswer  # for `recognize_photo`, or the answer that is known without it
@@ -213,9 +211,7 @@ def _round(jobs: Iterator[Job], workers: Workers, settings: bytes, most: Callabl
 
 
 @dataclass(frozen=True)
-class _Call:
-    """Becomes, when it is unpickled, what the call returns."""
-
+class _Call:  # becomes, when it is unpickled, what the call returns
     function: Callable
     arguments: tuple
 

@@ -29,9 +29,7 @@ BEGIN IMMEDIATE;
 
 
 @dataclass(frozen=True)
-class Record:
-    """What is known of a photo."""
-
+class Record:  # what is known of a photo
     name: str
     stamp: list[int] | None  # size and time of its file when it was read
     faces: Sequence[Mapping] = ()  # as `face_to_dict` gives them
@@ -66,8 +64,7 @@ class Store:
         self._database.executemany("DELETE FROM photos WHERE name = ?", rows)
 
     def add(self, record: Record) -> None:
-        content = json.dumps(asdict(record), separators=(",", ":"))
-        row = os.fsencode(record.name), content
+        row = os.fsencode(record.name), json.dumps(asdict(record), separators=(",", ":"))
         self._database.execute("INSERT OR REPLACE INTO photos VALUES (?, ?)", row)
         self.commit()
 
@@ -104,9 +101,7 @@ def opened_store(path: Path) -> Iterator[Store]:
 
 
 @dataclass(frozen=True)
-class BatchOutputs:
-    """What is to be written."""
-
+class BatchOutputs:  # what is to be written
     tables: tuple[Path, ...] = ()  # ending in .csv, .jsonl or .parquet; all hold the same rows
     copies: Path | None = None  # the folder for annotated copies
 
@@ -136,10 +131,7 @@ class BatchOutputs:
 
 
 def copy_path(copies: Path, name: str, names: Collection[str]) -> Path:
-    """Return where the annotated copy of a photo goes: its path below `copies`.
-
-    A type that is not written gets a .jpg behind it, or several where another photo has that name.
-    """
+    """Return where the annotated copy of a photo goes; a type that is not written gets a .jpg."""
     while not name.lower().endswith(WRITTEN_SUFFIXES):
         name += ".jpg"
         while name in names:

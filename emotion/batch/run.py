@@ -26,9 +26,7 @@ PROBLEMS_TOLD = 5
 
 
 @dataclass(frozen=True)
-class BatchProgress:
-    """How far a batch is; all numbers count skipped photos too."""
-
+class BatchProgress:  # how far a batch is; all numbers count skipped photos too
     total: int
     done: int = 0  # photos with an answer, now or from an earlier run
     faces: int = 0
@@ -37,9 +35,7 @@ class BatchProgress:
 
 
 @dataclass(frozen=True)
-class BatchReport(BatchProgress):
-    """What a batch came to."""
-
+class BatchReport(BatchProgress):  # what a batch came to
     gone: int = 0  # photos of an earlier run that are no longer in the folders of this one
     seconds: float = 0.0
     notes: tuple[str, ...] = ()  # what a user should know
@@ -70,13 +66,11 @@ def run_batch(
     notes = [f"{model.name}: {note}" for note in model.notes]
     if run.others:
         notes.append(f"photos of other sources that stay in the table: {len(run.others):,}")
-    notes += [
-        f"{table} still holds what it held before: the same command goes on and then replaces it"
-        for table in held_back
-    ]
+    held = "still holds what it held before: the same command goes on and then replaces it"
+    notes += [f"{table} {held}" for table in held_back]
     told = {"notes": tuple(notes), "first_problems": tuple(run.first_problems)}
-    spent_s = time.monotonic() - start_s
-    return BatchReport(**vars(run.progress), gone=len(run.gone), seconds=spent_s, **told)
+    told |= {"gone": len(run.gone), "seconds": time.monotonic() - start_s}
+    return BatchReport(**vars(run.progress), **told)
 
 
 class _Run:
@@ -118,8 +112,7 @@ class _Run:
             store.set(settings=identity, root=root, tables_are_current=False)
         how = vars(settings) | {"model": portable_stem(settings.model)}
         how |= {"model_sha256": model.sha256, "threads": workers.threads}
-        worker = WorkerSettings(**how, is_remote=workers.is_remote)
-        self.worker_settings = pickle.dumps(worker)
+        self.worker_settings = pickle.dumps(WorkerSettings(**how, is_remote=workers.is_remote))
         metadata = {"model": model.name, "model_sha256": model.sha256}
         self.tables = Tables(outputs, photo_columns(model.class_names), metadata, store)
 

@@ -27,9 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)
-class BatchSettings:
-    """How photos are recognized."""
-
+class BatchSettings:  # how photos are recognized
     model: Path = DEFAULT_MODEL  # stem of the model's files
     make_detector: Callable[[], Detector] = FaceDetector  # pickled: a class or a partial of one
     again: bool = False  # photos that are done and unchanged are done again
@@ -46,9 +44,7 @@ class WorkerSettings(BatchSettings):
 
 
 @dataclass(frozen=True)
-class PhotoAnswer:
-    """What came of a photo."""
-
+class PhotoAnswer:  # what came of a photo
     results: dict | None = None  # from `results_to_dict`; None where there is a problem
     problem: str | None = None  # why there are no results, one sentence
     is_final: bool = True  # the same file would get the same answer again
@@ -74,14 +70,11 @@ def recognize_photo(
         except ImageError as error:
             words = str(error)
             if settings.is_remote and isinstance(error.__cause__, FileNotFoundError):
-                words = (
-                    f"expected {path} on {socket.gethostname()}; there is no such file: share "
-                    "its folder under the same path, or use --send-files"
-                )
+                expected = f"expected {path} on {socket.gethostname()}; there is no such file"
+                words = f"{expected}: share its folder under the same path, or use --send-files"
             return PhotoAnswer(problem=words, is_final=is_final(error))
     model = recognizer.model
-    results = results_to_dict(faces, photo.size_wh, model.name, model.sha256)
-    return PhotoAnswer(results, copy=copy)
+    return PhotoAnswer(results_to_dict(faces, photo.size_wh, model.name, model.sha256), copy=copy)
 
 
 def check_worker(settings: bytes) -> bool:

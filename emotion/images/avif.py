@@ -6,17 +6,19 @@ from itertools import count
 
 from emotion.errors import DamagedImageError
 
+BROKEN = "expected a whole AVIF; received one with broken parts or without a picture"
+
 
 class _Bits:
     """Reads numbers from their highest bit on; `left` is how many more all readers may read."""
 
-    def __init__(self, data: bytes, left: Iterator[int]):
+    def __init__(self, data: bytes | memoryview, left: Iterator[int]):
         self.data, self.left, self.at = data, left, 0
 
     def __call__(self, bits: int) -> int:
         start, self.at = self.at, self.at + bits
         if self.at > 8 * len(self.data) or next(self.left, None) is None:
-            raise DamagedImageError("expected a whole AVIF; received one with broken parts")
+            raise DamagedImageError(BROKEN)
         end = -(-self.at // 8)
         number = int.from_bytes(self.data[start // 8 : end], "big")
         return number >> (8 * end - self.at) & ((1 << bits) - 1)
@@ -30,7 +32,7 @@ def coded_sizes(content: bytes, boxes: bytes) -> Iterator[tuple[int, int]]:
     """
     # photos take some hundred, grids of tiles some thousand; a hostile file could ask for millions
     left, found = iter(range(100_000)), False
-    for data in _coded(content, boxes, left):
+    for data, is_one_of_several in _coded(content, boxes, left):
         bits = _Bits(data, left)
         # other items, such as Exif, do not begin as an OBU that tells its size does
         while bits.at < 8 * len(data) and (head := bits(8)) & 0x83 == 2:
@@ -44,44 +46,38 @@ def coded_sizes(content: bytes, boxes: bytes) -> Iterator[tuple[int, int]]:
                 found = True
                 yield _size(bits)
             bits.at = end
+        if is_one_of_several and bits.at != 8 * len(data):  # a header may lie in two of them
+            raise DamagedImageError(BROKEN)
     if not found:
-        raise DamagedImageError("expected a whole AVIF; received one without a picture")
+        raise DamagedImageError(BROKEN)
 
 
-def _coded(content: bytes, boxes: bytes, left: Iterator[int]) -> Iterator[bytes]:
-    """Yield each item, and the first picture of each track (ISO/IEC 14496-12)."""
-    bits, room = _Bits(boxes, left), 2 * len(content)
-
-    def piece(source: bytes, start: int, size: int) -> bytes:
-        nonlocal room
-        found = source[start : start + size]
-        room -= len(found)  # pieces may overlap, so that little becomes much
-        if room < 0:
-            raise DamagedImageError("expected a whole AVIF; received one of overlapping parts")
-        return found
-
-    sizes = [0]
+def _coded(content: bytes, boxes: bytes, left: Iterator[int]) -> Iterator[tuple[memoryview, bool]]:
+    """Yield each piece of each item, and if there are several of it, and the first picture of each
+    track (ISO/IEC 14496-12). Views, as pieces may overlap, so that little becomes much.
+    """
+    bits, whole, sizes = _Bits(boxes, left), memoryview(content), [0]
     for box in re.finditer(b"stsz", boxes):
         bits.at = 8 * (box.end() + 4)
         same, _, first = bits(32), bits(32), bits(32)
         sizes.append(same or first)
     for box in re.finditer(b"stco|co64", boxes):
         bits.at = 8 * (box.end() + 8)
-        yield piece(content, bits(64 if box[0] == b"co64" else 32), max(sizes))
-    inside = boxes[boxes.find(b"idat") + 4 :]
+        start = bits(64 if box[0] == b"co64" else 32)
+        yield whole[start : start + max(sizes)], False
+    inside = memoryview(boxes)[boxes.find(b"idat") + 4 :]
     for box in re.finditer(b"iloc", boxes):
         bits.at = 8 * box.end()
         version, _, offset, length, base, index = map(bits, (8, 24, 4, 4, 4, 4))
         for _ in range(bits(32 if version == 2 else 16)):
             bits(32 if version == 2 else 16)
-            source = inside if version and bits(16) & 15 == 1 else content
+            source = inside if version and bits(16) & 15 == 1 else whole
             bits(16)
-            start, pieces = bits(8 * base), []
-            for _ in range(bits(16)):
+            start, pieces = bits(8 * base), bits(16)
+            for _ in range(pieces):
                 bits(8 * index if version else 0)
                 first, size = start + bits(8 * offset), bits(8 * length)
-                pieces.append(piece(source, first, size or len(source)))
-            yield b"".join(pieces)
+                yield source[first : first + (size or len(source))], pieces > 1
 
 
 def _size(bits: _Bits) -> tuple[int, int]:
@@ -90,19 +86,16 @@ def _size(bits: _Bits) -> tuple[int, int]:
     if bits(1):  # the short form, of still pictures
         bits(5)
     else:
-        delay_bits = 0
         if bits(1):  # times
             bits(64)
             if bits(1):
                 bits(next(zeros for zeros in count() if bits(1)))
-            if bits(1):
-                delay_bits = bits(5) + 1
-                bits(42)
+            if bits(1):  # a model of the decoder, for broadcasts
+                raise DamagedImageError("expected an AVIF of a photo; received one of a broadcast")
         has_delay = bits(1)
         for _ in range(bits(5) + 1):
             bits(12)
             bits(1 if bits(5) > 7 else 0)
-            bits(2 * delay_bits + 1 if delay_bits and bits(1) else 0)
             bits(4 if has_delay and bits(1) else 0)
     width_bits, height_bits = bits(4) + 1, bits(4) + 1
     return bits(width_bits) + 1, bits(height_bits) + 1

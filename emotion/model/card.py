@@ -60,17 +60,14 @@ def load_card(path: Path, weights_sha256: str, input_shape: tuple[int, ...]) -> 
 
 
 @dataclass(frozen=True)
-class Serving:
-    """How photos are answered."""
-
+class Serving:  # how photos are answered
     mirrored: bool = False  # with the mean of the answers to a face and to its mirror image
     temperature: float = 1.0  # of that mean, fitted on validation data (Guo et al. 2017)
 
     @classmethod
     def of(cls, content: Mapping | None) -> "Serving":
         """Return what a card says under `serving`, else plain answers; raises ModelError."""
-        said = (content or {}).get("serving")
-        if said is None:
+        if (said := (content or {}).get("serving")) is None:
             return cls()
         try:
             serving = cls(said["mirrored"] is True, float(said["temperature"]))
@@ -88,7 +85,6 @@ class Card:
     """What a card says; what it does not say, or in no usable way, is empty or None."""
 
     def __init__(self, content: Mapping | None):
-        """Take the content of a card; None is no card."""
         content = self.content = content or {}
         dataset, names = part(content, "dataset"), content.get("class_names")
         self.class_names = tuple(map(str, names)) if isinstance(names, list | tuple) else ()

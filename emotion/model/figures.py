@@ -126,9 +126,7 @@ class Changed(Part):  # images that were made worse, or left as they are: level 
     accuracy_one_crop: Share | None = None
 
 
-class Cell(NamedTuple):
-    """How often one class was answered where another, or the same, was right."""
-
+class Cell(NamedTuple):  # how often one class was answered where another, or the same, was right
     true_class: str
     answer: str
     images: int
@@ -247,10 +245,7 @@ class Figures(Numbers):
 
 
 def read_figures(stem: Path, card: Card) -> Figures | None:
-    """Return what is known of a model on the split that says most about it, None if nothing.
-
-    Where its report is not of the same training, as while a model is replaced, the card is read.
-    """
+    """Return the figures of a model's main split, from its report where that fits its card."""
     split, figures = card.main_split, card_figures(card)
     if figures is None:
         return None

@@ -57,7 +57,6 @@ class ModelFiles:
                 )
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of both files of the pair."""
         pair = ("architecture", "weights")
         return {f"{name}_sha256": sha256_of(getattr(self, name)) for name in pair}
 
@@ -154,8 +153,7 @@ def save_keras_model(model, files: ModelFiles) -> None:
 
 def write_fast_form(files: ModelFiles) -> None:
     """Write the pair as ONNX, sealed with its hash and those of the pair; raises ModelError."""
-    model = load_keras_model(files)
-    hashes = files.hashes()
+    model, hashes = load_keras_model(files), files.hashes()
     # a model rebuilt from JSON must be called once before it is exported
     model(import_keras().ops.zeros((1, *model.input_shape[1:])))
     try:

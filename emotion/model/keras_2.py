@@ -59,10 +59,7 @@ def in_keras_3_form(content: object) -> object:
 
 
 def _without_own_call(nodes: object, models: set[str]) -> object:
-    """Return references to calls of layers, [name, number, ...]; those of inner models from 0 on.
-
-    In Keras 2 they count from 1, because a model's first call is the one it was made by.
-    """
+    """Return references to calls, [name, number, ...]; those of inner models from 0 on, not 1."""
     if not isinstance(nodes, list):
         return nodes
     if len(nodes) > 2 and isinstance(nodes[0], str) and nodes[0] in models:

@@ -118,10 +118,7 @@ class StoredModel:
 
 
 def load_model(stem: Path, keras_alone: bool = False, threads: int | None = None) -> EmotionModel:
-    """Load the model whose files are `stem` plus .json, .h5 and so on; raises ModelError.
-
-    With `keras_alone` the pair itself runs, else the fast form with `threads`, or one a processor.
-    """
+    """Load a model by the stem of its files, or the pair itself; raises ModelError."""
     stored = read_model(stem, keras_alone)
     try:
         return run_model(stored, threads)
@@ -136,9 +133,7 @@ def read_model(stem: Path, keras_alone: bool = False) -> StoredModel:
     files.require_pair()
     hashes = files.hashes()
     card = load_card(files.card, hashes["weights_sha256"], INPUT_SHAPE)
-    notes = []
-    if card is None:
-        notes.append(NO_CARD)
+    notes = [NO_CARD] if card is None else []
     version = keras_version(files.architecture)
     if version.startswith("2."):
         notes.append(f"a model of Keras {version}, read by Keras 3")
@@ -159,18 +154,16 @@ def read_model(stem: Path, keras_alone: bool = False) -> StoredModel:
 
 def run_model(stored: StoredModel, threads: int | None = None) -> EmotionModel:
     """Return a model that answers; raises ModelError unless it takes faces and gives classes."""
-    fast_form, names = stored.fast_form, stored.class_names
-    if fast_form is None:
-        shape, run = _in_keras(ModelFiles(stored.stem))
+    name, names = stored.name, stored.class_names
+    if stored.fast_form is None:
+        network, ops = load_keras_model(ModelFiles(stored.stem)), import_keras().ops
+        shape = network.input_shape[1:]
+
+        def run(faces: np.ndarray) -> np.ndarray:
+            return ops.convert_to_numpy(network.predict_on_batch(faces))
+
     else:
-        shape, run = _in_onnx_runtime(stored.name, fast_form, threads)
-    _require_contract(stored.name, shape, run, names)
-    about = (stored.name, stored.sha256, names, stored.runtime, stored.card, stored.notes)
-    return EmotionModel(*about, run)
-
-
-def _require_contract(name: str, shape: tuple, run: Run, names: tuple[str, ...]) -> None:
-    """Raise a ModelError unless a model takes faces and gives each class a probability."""
+        shape, run = _in_onnx_runtime(name, stored.fast_form, threads)
     if shape != INPUT_SHAPE:
         raise ModelError(
             f"expected a model with input (N, 48, 48, 1); received (N, {shape}); {HOW_TO_CONVERT}"
@@ -186,10 +179,10 @@ def _require_contract(name: str, shape: tuple, run: Run, names: tuple[str, ...])
             f"expected {name} to answer with probabilities that sum to 1 (a softmax at its "
             f"end); received {np.round(output[0], 3).tolist()}; {HOW_TO_CONVERT}"
         )
+    return EmotionModel(name, stored.sha256, names, stored.runtime, stored.card, stored.notes, run)
 
 
 def _why_not_fast(files: ModelFiles, hashes: dict[str, str]) -> str | None:
-    """Return why the fast form must not be served, None where it may."""
     if not files.fast_form.exists() or not files.fast_form_seal.exists():
         return "no fast form"
     try:
@@ -236,11 +229,4 @@ def _in_onnx_runtime(name: str, network: bytes, threads: int | None) -> tuple[tu
         source = session.get_inputs()[0]
     except Exception as error:  # its errors share no base below Exception
         raise ModelError(f"expected an ONNX model in {name}.onnx; received {error}") from error
-
     return tuple(source.shape[1:]), lambda faces: session.run(None, {source.name: faces})[0]
-
-
-def _in_keras(files: ModelFiles) -> tuple[tuple, Run]:
-    model = load_keras_model(files)
-    to_numpy = import_keras().ops.convert_to_numpy
-    return model.input_shape[1:], lambda faces: to_numpy(model.predict_on_batch(faces))

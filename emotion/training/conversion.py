@@ -1,7 +1,4 @@
-"""Models of other forms: read, wrapped into one that is served, checked; and a model's way out.
-
-Keras is imported inside the functions; the commands are those of `emotion_model_training.py`.
-"""
+"""Models of other forms: read, wrapped into one that is served, checked; and a model's way out."""
 
 import argparse
 import contextlib
@@ -40,7 +37,6 @@ from emotion.training.settings import settings_from
 
 ORDERS = {"fer2013": FER2013_CODES, "alphabetical": EMOTIONS}
 PIXELS = ("auto", "0-1", "0-255", "centred", "imagenet")  # how a network wants them
-ZIPPED = ("config", "metadata")
 SMALLEST_SHARE = 1e-7
 SUFFIXES = (".json", ".h5", ".hdf5", ".keras")
 
@@ -158,7 +154,7 @@ def _read_network(paths: Sequence[Path]) -> tuple:
     with tempfile.TemporaryDirectory() as folder:
         if zipfile.is_zipfile(last):
             with zipfile.ZipFile(last) as file:
-                content, about = (json.loads(file.read(f"{n}.json")) for n in ZIPPED)
+                content, about = map(json.loads, map(file.read, ("config.json", "metadata.json")))
                 last = Path(file.extract("model.weights.h5", folder))
             content |= {"keras_version": about["keras_version"], "compile_config": None}
         elif first.suffix == ".json":
@@ -225,14 +221,10 @@ def _as_served(network, answer: Callable, pixels: str) -> tuple:
     if shape[3] not in (1, 3):
         raise ModelError(f"expected (N, height, width, 1 or 3) as input; received {shape}")
     if pixels == "auto":
-        scales = (layer for layer in network._flatten_layers() if type(layer) is layers.Rescaling)
-        pixels = "0-255" if any(np.max(layer.scale) < 0.1 for layer in scales) else "0-1"
-    factor, offset = {
-        "0-1": (1, 0),
-        "0-255": (255.0, 0),
-        "centred": (2.0, -1.0),
-        "imagenet": (255.0, IMAGENET_OFFSET),
-    }[pixels]
+        scaling = (one for one in network._flatten_layers() if type(one) is layers.Rescaling)
+        pixels = "0-255" if any(np.max(layer.scale) < 0.1 for layer in scaling) else "0-1"
+    scales = {"0-1": (1, 0), "0-255": (255.0, 0), "centred": (2.0, -1.0)}
+    factor, offset = (scales | {"imagenet": (255.0, IMAGENET_OFFSET)})[pixels]
     given = [cv2.resize(face, (width, height)) for face in _faces()]
     given = np.stack(given)[..., None].repeat(shape[3], axis=3) * factor + np.float32(offset)
     expected = np.asarray(answer(given.astype(np.float32)), dtype=np.float64)
@@ -293,8 +285,16 @@ def export(options: argparse.Namespace) -> None:
             network.save(part)
             answers = keras.saving.load_model(part, compile=False).predict_on_batch(faces)
         elif target.suffix == ".tflite":
+            import tensorflow
+
             network.export(part, format="litert", verbose=False)
-            answers = _answers_of_tflite(part, faces)
+            runtime = tensorflow.lite.Interpreter(str(part))
+            (given,), (got,) = runtime.get_input_details(), runtime.get_output_details()
+            runtime.resize_tensor_input(given["index"], faces.shape)
+            runtime.allocate_tensors()
+            runtime.set_tensor(given["index"], faces)
+            runtime.invoke()
+            answers = runtime.get_tensor(got["index"])
         else:
             network.export(part, format="tf_saved_model", verbose=False)
             answers = np.asarray(keras.layers.TFSMLayer(part, call_endpoint="serve")(faces))
@@ -303,17 +303,6 @@ def export(options: argparse.Namespace) -> None:
     print(f"Wrote {target}, which answers as {files.name}, to {gap:.0e}")
     print("In: (N, 48, 48, 1) grey faces, float32 from 0 to 1")
     print(f"Out: {', '.join(model.class_names)}")
-
-
-def _answers_of_tflite(path: Path, faces: np.ndarray) -> np.ndarray:
-    import tensorflow
-
-    runtime = tensorflow.lite.Interpreter(str(path))
-    runtime.resize_tensor_input(runtime.get_input_details()[0]["index"], faces.shape)
-    runtime.allocate_tensors()
-    runtime.set_tensor(runtime.get_input_details()[0]["index"], faces)
-    runtime.invoke()
-    return runtime.get_tensor(runtime.get_output_details()[0]["index"])
 
 
 def restore(options: argparse.Namespace) -> None:

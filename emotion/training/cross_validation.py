@@ -1,7 +1,6 @@
 """Test on every image once: as many trainings as parts, each tested on a part it never saw."""
 
 import json
-import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -35,8 +34,6 @@ def cross_validate(
     folds are kept below `settings.runs`; one that was killed goes on from its last epoch.
     Raises DatasetError (too few images or persons) or TrainingError (a kept fold is of other data).
     """
-    # TensorFlow warns of networks that are built again and again, which is meant here
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     rows, columns = [], []
     for number in range(1, settings.folds + 1):
         fold_settings = replace(settings, fold=number, name=f"{settings.name}_fold{number}")
@@ -52,10 +49,8 @@ def cross_validate(
         figures = {"accuracy": evaluation.accuracy, "macro_f1": evaluation.macro_f1}
         rows.append({"fold": number, **figures, **counts, **fold})
         columns.append((tested.labels, answers, tested.images, tested.names))
-        on_fold(
-            f"Fold {number}/{settings.folds}: accuracy {evaluation.accuracy:.2%}, "
-            f"macro F1 {evaluation.macro_f1:.3f} on {len(tested):,} images"
-        )
+        told = f"accuracy {evaluation.accuracy:.2%}, macro F1 {evaluation.macro_f1:.3f}"
+        on_fold(f"Fold {number}/{settings.folds}: {told} on {len(tested):,} images")
     labels, answers, images, names = map(np.concatenate, zip(*columns, strict=True))
     pooled = Evaluation(dataset.class_names, labels, answers)
     return rows, SplitResult(pooled, None, (), images, names)
@@ -65,10 +60,7 @@ def cross_validation_lines(rows: Sequence[dict], pooled: SplitResult) -> list[st
     """Return the folds, their mean and spread, and the pooled figures, as lines for a terminal."""
     head = ("fold", "accuracy", "macro F1", "trained on", "validated on", "tested on", "epoch")
     forms = ("{}", "{:.2%}", "{:.3f}", "{:,}", "{:,}", "{:,}", "{}")
-    cells = [
-        [form.format(value) for form, value in zip(forms, row.values(), strict=False)]
-        for row in rows
-    ]
+    cells = [list(map(str.format, forms, row.values())) for row in rows]
     accuracy, macro_f1 = _spread(rows).values()
     return [
         *table(head, cells),
@@ -95,7 +87,6 @@ def write_cross_validation(folder: Path, rows: Sequence[dict], pooled: SplitResu
 
 
 def _spread(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
-    """Return mean and sample standard deviation over the folds."""
     figures = {name: [row[name] for row in rows] for name in ("accuracy", "macro_f1")}
     return {
         name: {"mean": float(np.mean(of)), "standard_deviation": float(np.std(of, ddof=1))}
@@ -120,7 +111,6 @@ def _run_fold(parts: Dataset, settings: TrainingSettings, path: Path) -> None:
 
 
 def _read_fold(parts: Dataset, settings: TrainingSettings, path: Path) -> tuple[dict, np.ndarray]:
-    """Return what was kept of a finished fold: its facts, and its probabilities."""
     way_out = f"delete {path} to train this fold again, or give another --name"
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))

@@ -68,9 +68,6 @@ def publish(
     with staged(settings) as folder:
         heads = [(folder, "labels", fitted.network)]
         if fitted.votes_network is not None:
-            crowd = with_majority_labels(dataset, Path(settings.votes))
-            calibrate(fitted.network, dataset.split("validation"))
-            calibrate(fitted.votes_network, crowd.split("validation"))
             of_labels = (folder / LABELS_FOLDER, "labels", fitted.network)
             heads = [(folder, "votes", fitted.votes_network), of_labels]
         finished = []
@@ -212,8 +209,7 @@ def _as_answered(
     """Return data labelled as a model answers, and with all votes if it answers as people do."""
     if facts.get("answers") != "votes" or not settings.votes:
         return dataset, None
-    path = Path(settings.votes)
-    held_out = dataset.where(dataset.splits != "train")
+    path, held_out = Path(settings.votes), dataset.where(dataset.splits != "train")
     return with_majority_labels(dataset, path), with_all_votes(held_out, path)
 
 
@@ -226,8 +222,7 @@ def _measure(
     validation = evaluate_model(model, dataset.split("validation"))
     card["verdict"] = verdict_facts(validation.labels, validation.probabilities)
     if voted is not None:
-        temperature = fit_agreement(model, voted.split("validation"))
-        card["verdict"]["agreement_temperature"] = temperature
+        card["verdict"]["agreement_temperature"] = fit_agreement(model, voted.split("validation"))
     served, results = replace(model, card=card), {}
     for name in dataset.split_names():
         if name != "train":

@@ -1,7 +1,6 @@
 """Search for the settings that train the best network: Optuna proposes, validation decides."""
 
 import itertools
-import logging
 import shlex
 import shutil
 import time
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -72,12 +71,10 @@ def tune(
 ) -> list[dict]:
     """Train with other settings until there are so many trials; return a row of facts on each.
 
-    With a grid of settings each of them is tried. Without one the first trial has the settings as
-    they are given; the next are drawn at random, and then by the tree-structured Parzen estimator
-    (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization"). Trials below the median
-    of the earlier ones at the same epoch are stopped. A search that was killed goes on where it
-    stopped, in the middle of a trial too.
-    Raises TrainingError: there is another search of this name, or the first trial fails.
+    These are all of a grid; or first the given settings, then random ones, then those of the
+    tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter
+    optimization"), stopped where below the median of earlier ones at the same epoch. A search that
+    was killed goes on. Raises TrainingError: another search has the name, or the first trial fails.
     """
     seen = dataset.where(np.isin(dataset.splits, ("train", "validation")))
     trials = len(grid) or trials
@@ -85,13 +82,13 @@ def tune(
     with _open_study(study_folder(settings), identity) as study:
         for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a killed search left it
             study.tell(trial.number, state=TrialState.FAIL)
-        while len(_finished(study)) < trials:
-            row = _run_trial(study, seen, settings, grid)
+        while len(rows := _finished_rows(study)) < trials:
+            row = _run_trial(study, seen, settings, grid, len(rows))
             is_complete = row["state"] == "complete"
             outcome = f"{row['validation_accuracy']:.2%}" if is_complete else row["reason"]
             words = ", ".join(f"{name} {cell}" for name, cell in _searched_cells(row, grid).items())
             on_trial(f"Trial {row['trial']}/{trials}: {outcome or 'stopped'}; {words}")
-        return [_row_of(trial) for trial in _finished(study)]
+        return rows
 
 
 def study_folder(settings: TrainingSettings) -> Path:
@@ -121,19 +118,13 @@ def search_space(settings: TrainingSettings) -> dict[str, BaseDistribution]:
 
 @contextmanager
 def _open_study(folder: Path, identity: Mapping) -> Iterator[optuna.Study]:
-    """Open the study in a folder, a new one if there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # TensorFlow warns of networks that are built again and again, which is meant here
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "trials.db"
-    storage = None
-    url = str(URL.create("sqlite", database=str(path)))
+    path, storage = folder / "trials.db", None
     try:
-        storage = optuna.storages.RDBStorage(url)
-        study = optuna.create_study(
-            storage=storage, study_name="emotion", direction="maximize", load_if_exists=True
-        )
+        storage = optuna.storages.RDBStorage(str(URL.create("sqlite", database=str(path))))
+        how = {"direction": "maximize", "load_if_exists": True}
+        study = optuna.create_study(storage=storage, study_name="rows", **how)
         if "identity" not in study.user_attrs:
             study.set_user_attr("identity", identity)
         way_out = f"delete {folder} to start anew, or give another --name"
@@ -151,9 +142,9 @@ def _open_study(folder: Path, identity: Mapping) -> Iterator[optuna.Study]:
 
 
 def _run_trial(
-    study: optuna.Study, dataset: Dataset, settings: TrainingSettings, grid: Sequence[dict]
+    study: optuna.Study, dataset: Dataset, settings: TrainingSettings, grid, place: int
 ) -> dict:
-    place = len(_finished(study))
+    """Return the trial as a row of `trials.csv`, with a reason if it failed."""
     # The seed belongs to the place, so a search that was interrupted proposes what it would have
     # proposed, and not its first random settings again.
     seed = int(np.random.SeedSequence((settings.seed, place)).generate_state(1)[0])
@@ -170,7 +161,7 @@ def _run_trial(
     chosen = grid[place] if grid else _chosen(proposal.params, settings)
     trial_settings = replace(settings, name=f"{settings.name}_trial{place + 1:03d}", **chosen)
     accuracies: list[float] = []
-    started = time.monotonic()
+    state, reason, started = TrialState.PRUNED, "", time.monotonic()
 
     def on_epoch(row: Mapping[str, float]) -> None:
         accuracies.append(float(row["val_accuracy"]))
@@ -178,7 +169,6 @@ def _run_trial(
         if not grid and proposal.should_prune():
             raise optuna.TrialPruned
 
-    state, reason = TrialState.PRUNED, ""
     try:
         fitted = fit(dataset, trial_settings, verbose=False, on_epoch=on_epoch)
         # of all its epochs: a trial that was interrupted has earlier ones
@@ -187,46 +177,36 @@ def _run_trial(
     except optuna.TrialPruned:
         pass
     except TrainingError as error:
-        if not grid and not _finished(study):
+        if not grid and not place:
             raise
         reason = str(error)
-    facts = {"number": place + 1, "settings": chosen, "reason": reason}
-    facts |= {"accuracy": max(accuracies, default=None), "epochs": len(accuracies)}
-    facts["seconds"] = round(time.monotonic() - started, 1)
-    proposal.set_user_attr("facts", facts)
-    told = study.tell(proposal, max(accuracies) if state == TrialState.COMPLETE else None, state)
+    row = {
+        "trial": place + 1,
+        "state": "failed" if reason else state.name.lower(),
+        "validation_accuracy": max(accuracies, default=None),  # the best
+        "epochs": len(accuracies),
+        "seconds": round(time.monotonic() - started, 1),  # of the last try if it was interrupted
+        **chosen,
+        "reason": reason,
+    }
+    proposal.set_user_attr("row", row)
+    study.tell(proposal, max(accuracies) if state == TrialState.COMPLETE else None, state)
     shutil.rmtree(trial_settings.run_folder(), ignore_errors=True)
     keras.utils.clear_session()
-    return _row_of(told)
+    return row
 
 
 def _chosen(proposed: Mapping, settings: TrainingSettings) -> dict:
     values = dict(proposed)
     factor = values.pop("rate_factor")
-    rate = factor * replace(settings, **values).usual_rate()
+    values = {"learning_rate": factor * replace(settings, **values).usual_rate(), **values}
     # numbers with two digits, which a person can type
-    return {
-        name: float(f"{value:.2g}") if isinstance(value, float) else value
-        for name, value in {"learning_rate": rate, **values}.items()
-    }
+    return {k: float(f"{v:.2g}") if isinstance(v, float) else v for k, v in values.items()}
 
 
-def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-
-def _row_of(trial: FrozenTrial) -> dict:
-    """Return a trial as a row of `trials.csv`; an accuracy of None, and a reason, if it failed."""
-    facts = trial.user_attrs["facts"]
-    return {
-        "trial": facts["number"],  # counted from 1
-        "state": "failed" if facts["reason"] else trial.state.name.lower(),
-        "validation_accuracy": facts["accuracy"],  # the best
-        "epochs": facts["epochs"],
-        "seconds": facts["seconds"],  # of the last try if it was interrupted
-        **facts["settings"],
-        "reason": facts["reason"],
-    }
+def _finished_rows(study: optuna.Study) -> list[dict]:
+    trials = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [trial.user_attrs["row"] for trial in trials]
 
 
 def _searched_cells(row: Mapping, grid: Sequence[dict]) -> dict[str, str]:

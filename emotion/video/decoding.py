@@ -91,10 +91,7 @@ def open_stream(url: str):
 
 
 def stream_name(url: str) -> str:
-    """Return a stream's URL without user, password, query, nor the key that ends a path of RTMP.
-
-    Raises SourceError where it is no stream's.
-    """
+    """Return a stream's URL without its secrets, RTMP's key among them; raises SourceError."""
     scheme, mark, rest = url.partition("://")
     if scheme.lower() not in STREAM_SCHEMES:
         found = f"{scheme}://" if mark else "something else"

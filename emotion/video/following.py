@@ -101,14 +101,10 @@ def _numbered(frame: Frame, faces: list[tuple[Track, TrackedFace]]) -> FrameFace
 
 @dataclass
 class Answer:
-    """The readings of a track as one answer that does not flicker.
-
-    Readings are averaged, weighed by their age. The answer follows the average at a small distance,
-    so that two equally probable classes do not take turns.
-    """
+    """The readings of a track, averaged by age, as one answer that does not flicker."""
 
     half_life_s: float = 0.35  # age at which a reading counts half
-    slack: float = 0.05  # smaller changes are ignored
+    slack: float = 0.05  # smaller changes are ignored: two classes do not take turns
     last: Face | None = None
     _last_s: float = 0.0
     _weight: float = 0.0
@@ -132,11 +128,7 @@ class Answer:
 
 
 class LivePace:
-    """How often to look without falling behind the camera.
-
-    A frame with a look takes longer than one without, which leaves time to spare before the next
-    one comes: the spare times between two looks must make up for the look.
-    """
+    """How often to look: spare times between two looks make up for what a look takes longer."""
 
     def __init__(self):
         self.interval = 1  # frames from one look to the next
@@ -144,7 +136,6 @@ class LivePace:
         self._spent_s = {True: 0.0, False: 0.0}  # on a frame with a look, and without
 
     def worked(self, timestamp_s: float, spent_s: float, is_look: bool) -> None:
-        """Take what the work on a frame took."""
         gap_s, self._last_s = timestamp_s - self._last_s, timestamp_s
         # frames are passed over while work goes on: the shortest gap is the camera's own
         self._gap_s = min(gap_s, self._gap_s * 1.02) if self._gap_s else min(gap_s, LIVE_FRAME_S)

@@ -156,7 +156,6 @@ def follow_boxes(
     for box, points, patch in zip(scaled, moved, patches, strict=True):
         motion = _motion(box, *points)
         if motion is not None:
-            # does the box hold, where it went, what it should?
             size = box[2:] + motion[2:]
             corner = box[:2] + box[2:] / 2 + motion[:2] - size / 2
             held = patch_of(now, np.concatenate([corner, size]) / now.scale)

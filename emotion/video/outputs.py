@@ -26,9 +26,7 @@ RATE_FRAMES = 30  # over which their rate is counted
 
 
 @dataclass(frozen=True)
-class VideoOutputs:
-    """The files that a video becomes; each is left out where it is not given."""
-
+class VideoOutputs:  # the files that a video becomes; each is left out where it is not given
     video: Path | None = None  # annotated, with the sound of the original
     tables: tuple[Path, ...] = ()  # one row a face a frame (.csv, .jsonl, .parquet)
     summary: Path | None = None  # how long each track showed each emotion (.json, .csv)
@@ -37,9 +35,7 @@ class VideoOutputs:
 
 
 @dataclass(frozen=True)
-class VideoReport:
-    """What came of a video."""
-
+class VideoReport:  # what came of a video
     summary: VideoSummary
     is_complete: bool  # all of the video was done: neither stopped nor ended early
     sound_problem: str | None  # why the annotated video lacks some of the sound
@@ -66,12 +62,8 @@ def analyse_video(
             if path == outputs.timeline:
                 write_timeline(path, builder.result(), video.name)
             else:
-                about = {
-                    "video": video.name,
-                    "model": {"name": model.name, "sha256": model.sha256},
-                    "is_complete": is_complete,
-                    "problem": video.problem,
-                }
+                about = {"video": video.name, "model": {"name": model.name, "sha256": model.sha256}}
+                about |= {"is_complete": is_complete, "problem": video.problem}
                 write_summary(path, builder.result(), about)
         except OSError as error:
             reason = error.strerror or error
@@ -79,10 +71,8 @@ def analyse_video(
 
     # what cannot be written is known now, not after an hour of work
     if outputs.timeline and importlib.util.find_spec("matplotlib") is None:
-        raise TableError(
-            "expected the package matplotlib to draw a timeline; it is not installed: pip install "
-            "matplotlib"
-        )
+        expected = "expected the package matplotlib to draw a timeline"
+        raise TableError(f"{expected}; it is not installed: pip install matplotlib")
     with contextlib.ExitStack() as stack:
         for path in filter(None, (outputs.summary, outputs.timeline)):
             stack.callback(finish, path)
@@ -113,12 +103,11 @@ def analyse_video(
 
 
 def video_columns(class_names: Iterable[str]) -> dict[str, type]:
-    """Return the columns of a video's table, name -> type."""
     return {"frame": int, "timestamp_s": float, "track": int, **face_columns(class_names, raw=True)}
 
 
 def frame_rows(frame: FrameFaces) -> list[dict]:
-    """Return the rows of one frame, column -> value; without a face, one of frame and time."""
+    """Return the rows of a frame; without a face, one of frame and time."""
     start = {"frame": frame.index, "timestamp_s": round(frame.timestamp_s, 6)}
     rows = [
         start

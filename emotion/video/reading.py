@@ -35,9 +35,7 @@ LARGEST_LAG_S = 5.0  # where a stream's own times and the clock differ by more, 
 
 
 @dataclass(frozen=True)
-class VideoInfo:
-    """What is known about a video before its end; None where the file does not say."""
-
+class VideoInfo:  # what is known about a video before its end; None where the file does not say
     fps: float  # average frames per second, always a usable number
     size_wh: tuple[int, int]  # of the upright frames
     frame_count: int | None = None
@@ -48,9 +46,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame of a video."""
-
+class Frame:  # one frame of a video
     index: int  # from 0
     timestamp_s: float  # from the first frame on
     image: np.ndarray  # (H, W, 3) uint8 RGB, upright
@@ -70,9 +66,7 @@ class VideoLimits:
 
 
 @dataclass
-class Video:
-    """An opened video file, stream or camera; `frames` may be taken from it once."""
-
+class Video:  # an opened video file, stream or camera; `frames` may be taken from it once
     name: str  # without folder, and without a stream's credentials
     is_live: bool  # it goes on while its frames are not read
     info: VideoInfo
@@ -123,10 +117,8 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
     def check(width: int, height: int, count: int, seconds: float) -> None:
         if limits and width * height > limits.most_pixels:
-            raise SourceError(
-                f"expected frames of at most {limits.most_pixels:,} pixels; {name} has "
-                f"{width}x{height}: make it smaller"
-            )
+            expected = f"expected frames of at most {limits.most_pixels:,} pixels"
+            raise SourceError(f"{expected}; {name} has {width}x{height}: make it smaller")
         if limits and (count > limits.most_frames or seconds > limits.longest_s):
             raise SourceError(
                 f"expected a video of at most {limits.longest_s:g} s and {limits.most_frames:,} "
@@ -144,10 +136,8 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
     if limits:
         if codec.codec.name not in WEB_CODECS:
-            raise SourceError(
-                f"expected a video of {', '.join(WEB_CODECS)}; {name} is {codec.codec.name}: "
-                "convert it to an .mp4 of H.264"
-            )
+            words = f"expected a video of {', '.join(WEB_CODECS)}; {name} is {codec.codec.name}"
+            raise SourceError(f"{words}: convert it to an .mp4 of H.264")
         # a file may promise less than it unpacks to; decoders round sides up to their blocks
         codec.options = {"max_pixels": str(2 * limits.most_pixels)}
     check(codec.width, codec.height, stream.frames, 0.0)
@@ -198,7 +188,6 @@ def _recorded_video(container, name: str, path: Path | None, limits: VideoLimits
 
 
 def _problem(info: VideoInfo, decoder: Decoder, count: int, end_s: float) -> str | None:
-    """Return in one sentence what was wrong with a file that was read to its end, or None."""
     # many files round the number of their frames or guess it from their length, so being short of a
     # few is no damage; nor is a picture that ends before its sound
     promised_s = info.duration_s or (info.frame_count or 0) / info.fps
@@ -233,8 +222,7 @@ class NewestFrame(contextlib.AbstractContextManager):
         self.dropped = 0
         self._name, self._grab, self._close = name, grab, close
         self._newest, self._taken, self._problem = None, 0, None
-        self._changed = threading.Condition()
-        self._stopping = threading.Event()
+        self._changed, self._stopping = threading.Condition(), threading.Event()
         self._thread = threading.Thread(target=self._read, name=f"read {name}", daemon=True)
         self._thread.start()
 
@@ -281,10 +269,8 @@ class NewestFrame(contextlib.AbstractContextManager):
             self._close()
             with self._changed:
                 count = self._taken + self.dropped + (self._newest is not None)
-                self._problem = (
-                    f"expected more frames from {self._name}; it stopped after {count}: is it "
-                    "still connected?"
-                )
+                expected = f"expected more frames from {self._name}"
+                self._problem = f"{expected}; it stopped after {count}: is it still connected?"
                 self._changed.notify_all()
 
 
@@ -306,10 +292,8 @@ def _open_camera(stack: contextlib.ExitStack, number: int, open_capture: Callabl
     try:
         return _live_video(name, fps, newest, lambda bgr: bgr.shape[1::-1], to_rgb)
     except SourceError as error:
-        raise SourceError(
-            f"expected a camera with number {number}; none could be opened: is it connected, free "
-            "and allowed to be used?"
-        ) from error
+        expected = f"expected a camera with number {number}; none could be opened"
+        raise SourceError(f"{expected}: is it connected, free and allowed to be used?") from error
 
 
 def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
@@ -333,7 +317,6 @@ def _open_stream(stack: contextlib.ExitStack, url: str) -> Video:
 
 
 def _live_video(name: str, fps: float, newest: NewestFrame, size_of, to_rgb) -> Video:
-    """Return a video of the newest frames, described by its first one."""
     first = newest.take()
     video = Video(name, True, VideoInfo(fps, size_of(first[1]), is_steady=False))
 

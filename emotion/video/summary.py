@@ -163,16 +163,11 @@ class SummaryBuilder:
             self._end_last(self._last[0] + mean_s)
         tracks = sorted(self._tracks.items())
         shown = dict(sorted(tracks, key=lambda track: -track[1].seconds)[:MOST_SHOWN])
-        return VideoSummary(
-            self._frames,
-            sum(self._seconds_by_count),
-            *self._seconds_by_count,
-            most_faces=self._most_faces,
-            tracks=tuple(s.summary(n, self._bin_s if n in shown else None) for n, s in tracks),
-        )
+        told = tuple(s.summary(n, self._bin_s if n in shown else None) for n, s in tracks)
+        seconds = sum(self._seconds_by_count), *self._seconds_by_count
+        return VideoSummary(self._frames, *seconds, self._most_faces, told)
 
     def _end_last(self, until_s: float) -> None:
-        """Count the last frame, whose end is known now."""
         if not self._last:
             return
         (start_s, faces), self._last = self._last, None
@@ -182,7 +177,6 @@ class SummaryBuilder:
         while until_s > MOST_BINS * self._bin_s:
             self._bin_s *= 2
             for sums in self._tracks.values():
-                # put together in pairs: an even one and the next
                 narrow, sums.bins = sums.bins, {}
                 for number, part in narrow.items():
                     sums.bins[number // 2] = sums.bins.get(number // 2, 0.0) + part
@@ -234,18 +228,11 @@ class _TrackSums:
                 "answers": np.where(is_seen, sums[:, : count + 1].argmax(axis=1), -1),
                 "chances": sums[:, count + 1 :] / np.where(is_seen, seconds, 1)[:, None],
             }
+        when = number, self.first_s, self.last_s, self.frames, self.seconds
+        sure_s, unsure_s = self.total[:count], float(self.total[count])
         means = self.total[count + 1 :] / (self.seconds or 1)
-        return TrackSummary(
-            track=number,
-            first_s=self.first_s,
-            last_s=self.last_s,
-            frames=self.frames,
-            seconds=self.seconds,
-            seconds_by_emotion=dict(zip(self.names, self.total[:count].tolist(), strict=True)),
-            unsure_s=float(self.total[count]),
-            mean_probabilities=dict(zip(self.names, means.tolist(), strict=True)),
-            **bins,
-        )
+        sure_s, means = (dict(zip(self.names, v.tolist(), strict=True)) for v in (sure_s, means))
+        return TrackSummary(*when, sure_s, unsure_s, means, **bins)
 
 
 def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
@@ -260,9 +247,9 @@ def write_summary(path: Path, summary: VideoSummary, about: Mapping) -> None:
         row |= {f"seconds_{n}": s for n, s in (seconds | {UNSURE: row.pop("unsure_s")}).items()}
         row |= {f"share_{name}": part for name, part in row.pop("shares").items()}
         row |= {f"mean_probability_{name}": p for name, p in row.pop("mean_probabilities").items()}
-        rows.append(row | {"verdict": verdict})
-    cells = [{name: safe_cell(value) for name, value in row.items()} for row in rows]
-    write_csv(path, cells, nothing="track")
+        row["verdict"] = verdict
+        rows.append({name: safe_cell(value) for name, value in row.items()})
+    write_csv(path, rows, nothing="track")
 
 
 def summary_lines(summary: VideoSummary) -> list[str]:

@@ -99,7 +99,6 @@ def draw(summary: VideoSummary, title: str = HEADLINE):
     height = TOP + top + BELOW
     figure = Figure((WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH), facecolor=PAPER)
 
-    # seconds and pixels, with the times below
     axes = figure.add_axes((LEFT / WIDTH, BELOW / height, PLOT / WIDTH, top / height))
     axes.set(facecolor=PAPER, xlim=(0, end_s), ylim=(0, top), yticks=[])
     axes.set_xticks(*time_ticks(summary.duration_s), family=FONT, size=TEXT_PT, color=INK)
@@ -147,7 +146,6 @@ def _one_line(text: str) -> str:  # without what no file and no screen can hold
 
 
 def _extent(summary: VideoSummary) -> str:
-    """Return how long the video is, and how many faces are shown of how many."""
     shown, left_out = len(summary.timelines), len(summary.tracks) - len(summary.timelines)
     faces = counted(len(summary.tracks), "face") if summary.tracks else "no face was seen"
     if left_out:
@@ -200,7 +198,6 @@ def _draw_ribbon(axes, track: TrackSummary, bottom: float, top: float, pixel_s: 
         name = _short(names[answer])
         if answer < 0 or last_s - first_s < (len(name) + 1) * LETTER * pixel_s:
             continue
-        # on its colour below, or over the hatching above
         look, height = {"va": "top"}, top - 4
         if answer < len(colors):
             is_dark = colors[answer] @ (0.299, 0.587, 0.114) < 0.45
@@ -245,7 +242,6 @@ def _write(axes, x: float | None, height: float, text: str, is_clear=False, **lo
 
 
 def _draw_legend(figure, track: TrackSummary, has_lanes: bool, height: float) -> None:
-    """Say under the plot what the colours, the hatching and the heights mean."""
     from matplotlib.patches import Patch
 
     thin = {"linewidth": 0.6}

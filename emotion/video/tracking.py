@@ -58,16 +58,12 @@ class TrackedFace:
 
 
 @dataclass(frozen=True)
-class FrameFaces(Frame):
-    """A frame of a video and its faces by track."""
-
+class FrameFaces(Frame):  # a frame of a video and its faces by track
     faces: tuple[TrackedFace, ...]
 
 
 @dataclass(eq=False)
-class Track:
-    """A face over time."""
-
+class Track:  # a face over time
     box: BoxFilter
     # the box at the last detection, predicted without what the flow said since: before a face is
     # lost behind another, its points often stick to that

@@ -190,7 +190,6 @@ class Viewer(contextlib.AbstractContextManager):
 
 
 def _new_path(kind: str, suffix: str) -> Path:
-    """Return a name with the date and time that no file has yet."""
     stem = f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     return next(path for name in names if not (path := Path(f"{name}{suffix}")).exists())
@@ -219,10 +218,7 @@ def fitted(image: np.ndarray) -> np.ndarray:
 def with_words(
     view: np.ndarray, lines: tuple[str, ...], place: tuple[float, float], scale: float = 1
 ) -> np.ndarray:
-    """Return a copy of an RGB picture with lines of words on a dark plate, at most cut off.
-
-    `place` (0, 0) is the upper left corner of the picture, (1, 1) the lower right one.
-    """
+    """Return a copy of a picture with words on a plate; `place`: (0, 0) upper left to (1, 1)."""
     size = round(scale * max(SMALLEST_TEXT_PX, max(view.shape[:2]) // 55))
     plate, copy = _plate(lines, size), view.copy()
     left = max(0, int((view.shape[1] - plate.shape[1]) * place[0]))

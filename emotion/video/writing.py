@@ -20,9 +20,7 @@ TICK_S = Fraction(1, 90_000)  # MPEG's unit of time: whole numbers of it for all
 UNEVEN_GRID_FPS = 100  # where times lie on a grid, uneven ones are off by less than half of this
 
 
-class Format(NamedTuple):
-    """What a file of a suffix holds; names are FFmpeg's."""
-
+class Format(NamedTuple):  # what a file of a suffix holds; names are FFmpeg's
     container: str
     encoder: str
     options: dict[str, str]  # of the encoder for a file, which has time
@@ -85,8 +83,7 @@ def kept_file(path: Path) -> Iterator[Path]:
 class VideoSink:
     """Writes frames to a video file, which appears at the end and is kept when interrupted.
 
-    The suffix says the format, `info` is of the source; frames that are live are encoded quickly.
-    Raises SourceError where no such video can be written, as on a full disk.
+    The suffix says the format, `info` is of the source. Raises SourceError, as on a full disk.
     """
 
     def __init__(self, path: Path, info: VideoInfo, sound_of: Path | None = None, is_live=False):
@@ -183,10 +180,8 @@ class VideoSink:
         except SourceError as error:
             self.sound_problem = str(error)
         except (self._av.FFmpegError, ValueError) as error:
-            self.sound_problem = (
-                f"expected to copy the sound of {path.name}; {self._path.suffix} cannot hold it "
-                f"({error})"
-            )
+            expected = f"expected to copy the sound of {path.name}"
+            self.sound_problem = f"{expected}; {self._path.suffix} cannot hold it ({error})"
 
     def _write_sound(self, until_s: float) -> None:
         if self._sound is not None:
@@ -229,10 +224,8 @@ class Sound:
         codec = stream and stream.codec_context
         if not codec or codec.codec.name not in SOUND_DECODERS or not codec.sample_rate:
             found = codec.codec.name if codec else "none"
-            raise SourceError(
-                f"expected the usual sound of a video in {name}; found {found}, so the new video "
-                "has no sound"
-            )
+            expected = f"expected the usual sound of a video in {name}"
+            raise SourceError(f"{expected}; found {found}, so the new video has no sound")
         self.problem = None  # what is wrong with the sound, in one sentence
         self._source, self._stream, self._name = source, stream, name
         self._start_s, self._position_s, self._next = start_s, 0.0, None

@@ -1,7 +1,6 @@
 """The API for programs: its blueprint, what its views share, its description, and health."""
 
 import hmac
-import os
 from datetime import UTC, datetime
 
 from flask import Blueprint, abort, current_app, jsonify, render_template, request, session, url_for
@@ -16,7 +15,6 @@ api = Blueprint("api", __name__)
 
 ROOT = "/api/v1"
 NO_STORE = {"Cache-Control": "no-store"}
-READY_S = 5.0  # after the start of the app
 ALWAYS_CHECKED = {"Cache-Control": "no-cache"}
 
 
@@ -37,22 +35,17 @@ def require_key() -> None:
         abort(401, "Expected `Authorization: Bearer KEY` with a key of this server.")
 
 
+@api.get("/api", endpoint="page")
 @api.get(f"{ROOT}/openapi.json")
 def description() -> ResponseReturnValue:
     """Answer with the description of this API."""
-    return jsonify(_described()), ALWAYS_CHECKED
-
-
-@api.get("/api")
-def page() -> ResponseReturnValue:
-    return render_template("api.html", about=_described()), ALWAYS_CHECKED
-
-
-def _described() -> dict:
     from emotion.web.openapi import describe  # pydantic is imported by the first who asks
 
     root = url_for("api.description").removesuffix("/openapi.json")
-    return describe(current_services().settings, root)
+    about = describe(current_services().settings, root)
+    if request.endpoint == "api.page":
+        return render_template("api.html", about=about), ALWAYS_CHECKED
+    return jsonify(about), ALWAYS_CHECKED
 
 
 @api.get("/healthz")
@@ -61,22 +54,15 @@ def health() -> ResponseReturnValue:
     services = current_services()
     folder, offered = services.settings.model.parent, services.models.find()
     if services.model:
-        services.workers.wait_until_ready(READY_S)
+        services.workers.wait_until_ready(5.0)
     try:
         model = services.require_model()
+        if not services.settings.keeps_nothing:
+            services.storage.require_room()
     except ModelError as error:
         raise ServiceUnavailable(without_folders(str(error), folder)) from error
-    uploads = services.settings.uploads
-    # it may still have to be made
-    kept = next(path for path in (uploads, *uploads.parents) if path.exists())
-    is_writable = kept.is_dir() and os.access(kept, os.W_OK | os.X_OK)
-    if not services.settings.keeps_nothing:
-        if not is_writable:
-            abort(503, "The folder for results cannot be written to.")
-        try:
-            services.storage.require_room()
-        except StorageError as error:
-            raise ServiceUnavailable("The disk is full: results cannot be kept.") from error
+    except StorageError as error:
+        raise ServiceUnavailable(error.public) from error
     # any question that has to reach the database
     services.database.photos_of_visitor("nobody", services.storage.clock())
     return jsonify({"status": "ok", "model": model_facts(model, folder, offered.names)}), NO_STORE

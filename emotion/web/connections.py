@@ -47,8 +47,6 @@ class Row(MappedAsDataclass, DeclarativeBase, unsafe_hash=True):
 
 
 class Schema(Row):
-    """The version of the tables."""
-
     __tablename__ = "emotion_schema"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     version: Mapped[int]
@@ -66,21 +64,31 @@ class Connections:
 
     def __init__(self, url: str):
         """Name an SQLite file or a PostgreSQL database; raises SettingsError, opens nothing yet."""
-        address = _address_of(url)
-        if address.drivername == POSTGRESQL_DRIVER:
+        try:
+            address = make_url(url)
+        except (ArgumentError, ValueError):
+            address = URL.create("none")
+        # other processes cannot see a database in memory
+        is_file = address.database and not address.database.startswith((":", "file:"))
+        if address.drivername in ("postgres", "postgresql", POSTGRESQL_DRIVER):
             self._file, self.dialect = None, postgresql
+            address = address.set(drivername=POSTGRESQL_DRIVER)
             self._engine = sql.create_engine(address, **POSTGRESQL)
-        else:
+        elif address.drivername in ("sqlite", "sqlite+pysqlite") and is_file:
             self._file, self.dialect = Path(address.database), sqlite
             self._engine = _sqlite_engine(address, self._file)
+        else:
+            raise SettingsError(
+                "expected DATABASE_URL as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
+                "received another address"  # which may hold a password
+            )
         self._is_ready, self._process = False, os.getpid()
         weakref.finalize(self, self._engine.dispose)
 
     @contextmanager
     def transaction(self, writes: bool = False, alone: bool = False) -> Iterator[Connection]:
-        """Give a connection whose work is done as a whole or not at all; raises DatabaseError.
-
-        While work is done `alone`, no other of that kind goes on, in any process.
+        """Give a connection whose work is done as a whole or not at all, `alone` of its kind in all
+        processes; raises DatabaseError.
         """
         try:
             self._make_ready()
@@ -134,25 +142,7 @@ class Connections:
         self._engine.dispose()
 
 
-def _address_of(url: str) -> URL:
-    try:
-        address = make_url(url)
-    except (ArgumentError, ValueError):
-        address = URL.create("none")
-    if address.drivername in ("postgres", "postgresql", POSTGRESQL_DRIVER):
-        return address.set(drivername=POSTGRESQL_DRIVER)
-    # other processes cannot see a database in memory
-    is_file = address.database and not address.database.startswith((":", "file:"))
-    if address.drivername in ("sqlite", "sqlite+pysqlite") and is_file:
-        return address
-    raise SettingsError(
-        "expected DATABASE_URL as sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME; "
-        "received another address"  # which may hold a password
-    )
-
-
 def _sqlite_engine(address: URL, file: Path) -> Engine:
-    """Return an engine for a file for its owner alone; its transactions are begun by us."""
     engine = sql.create_engine(
         address,
         # Python's sqlite3 would begin transactions of its own, which read before they lock

@@ -1,11 +1,9 @@
-"""The database: whose photos and videos are whose until they expire, their queue, and statistics
-that name nobody.
-"""
+"""The database: whose photos and videos are whose until they expire, and nameless statistics."""
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, namedtuple
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -17,17 +15,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import UploadError
 from emotion.web.connections import Expiry, Id, Row, VisitorKey, rows_of
-from emotion.web.videos.queue import VideoQueue, VideoRow
+from emotion.web.videos.queue import KeptRow, VideoQueue, VideoRow
 
 BUCKETS = 10  # parts into which confidence from 0 to 1 is divided
 # the most that KEEP_HOURS may be: an opinion without its photo goes after that time
 LONGEST_KEPT_S = 8784 * 3600
-KEY_PATTERN = re.compile("[A-Za-z0-9_-]+")  # of ids and visitors; no other is looked for
 
-DayKey = Annotated[str, mapped_column(sql.String(10), primary_key=True)]
-ModelKey = Annotated[str, mapped_column(sql.String(64), primary_key=True)]
 TextKey = Annotated[str, mapped_column(primary_key=True)]
-Check = Callable[[Connection], None] | None
 Count = Annotated[int, mapped_column(sql.BigInteger)]
 
 
@@ -61,7 +55,6 @@ class Answers:
         return Counter(name if words.startswith(name) else "unsure" for name, words in said)
 
     def to_text(self) -> str:
-        """Return the text that the column `emotions` holds."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -92,22 +85,27 @@ class Opinion(Row):
         self.day = day_of(self.said_s)
 
 
-class PhotoCount(Row):
-    """Photos that one model read on one day, and those of them without a face."""
+class DayRow(Row):
+    """What one model did on one day."""
+
+    __abstract__ = True
+    # before the columns of the tables
+    day: Mapped[str] = mapped_column(sql.String(10), primary_key=True, sort_order=-1)
+    model_sha256: Mapped[str] = mapped_column(sql.String(64), primary_key=True, sort_order=-1)
+
+
+class PhotoCount(DayRow):
+    """Photos, and those of them without a face."""
 
     __tablename__ = "photo_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     photos: Mapped[Count]
     without_face: Mapped[Count]
 
 
-class FaceCount(Row):
-    """Faces of one day that got much the same answer from one model."""
+class FaceCount(DayRow):
+    """Faces that got much the same answer."""
 
     __tablename__ = "face_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     emotion: Mapped[TextKey]
     sure: Mapped[bool] = mapped_column(primary_key=True)
     bucket: Mapped[int] = mapped_column(sql.SmallInteger, primary_key=True, autoincrement=False)
@@ -115,39 +113,26 @@ class FaceCount(Row):
     confidence_sum: Mapped[float]
 
 
-class OpinionCount(Row):
-    """How often on one day people saw an emotion as another, or as the same."""
+class OpinionCount(DayRow):
+    """How often people saw an emotion as another, or as the same."""
 
     __tablename__ = "opinion_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     given: Mapped[TextKey]
     chosen: Mapped[TextKey]
     opinions: Mapped[Count]
 
 
-class VideoCount(Row):
-    """Videos that one model read on one day; `faces` are people, not frames of them."""
+class VideoCount(DayRow):
+    """Videos; `faces` are people, not frames of them."""
 
     __tablename__ = "video_counts"
-    day: Mapped[DayKey]
-    model_sha256: Mapped[ModelKey]
     videos: Mapped[Count]
     without_face: Mapped[Count]
     faces: Mapped[Count]
     seconds: Mapped[float]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """All statistics, oldest day first."""
-
-    photos: tuple[PhotoCount, ...]
-    faces: tuple[FaceCount, ...]
-    opinions: tuple[OpinionCount, ...]
-    videos: tuple[VideoCount, ...] = ()
-
-
+Counts = namedtuple("Counts", "photos faces opinions videos")  # rows, oldest day first
 OPINION_KEY = (Opinion.day, Opinion.model_sha256, Opinion.given, Opinion.chosen)
 
 
@@ -159,11 +144,10 @@ def day_of(time_s: float) -> str:
 class Database(VideoQueue):
     """One database; safe to share between threads, processes and machines."""
 
-    def remember(self, *rows: PhotoRow, check: Check = None, most: int = 0) -> None:
+    def remember(self, *rows: PhotoRow, check=None, most: int = 0) -> None:
         """Note photos of a set, all or none; one of the same id is replaced.
 
-        Raises UploadError if there are more than `most` in it, or several senders, and what `check`
-        raises.
+        Raises UploadError if it has more than `most` or several senders, and what `check` raises.
         """
         with self.transaction(writes=True, alone=True) as connection:
             self._upsert(connection, rows, adds=False)
@@ -177,7 +161,6 @@ class Database(VideoQueue):
                 raise UploadError(f"{expected}; this one is full or of another")
 
     def photo(self, photo_id: str, now_s: float) -> PhotoRow | None:
-        """Return a photo that is still kept."""
         return next(iter(self.kept(PhotoRow.id, photo_id, now_s)), None)
 
     def photos_of_set(self, set_id: str, now_s: float) -> tuple[PhotoRow, ...]:
@@ -191,7 +174,7 @@ class Database(VideoQueue):
 
     def kept(self, column, key: str, now_s: float, *order) -> tuple:
         """Return the rows with a key in a column that have not expired."""
-        if not KEY_PATTERN.fullmatch(key):
+        if not re.fullmatch("[A-Za-z0-9_-]+", key):  # no id and no visitor
             return ()
         query = sql.select(column.class_).where(column == key, column.class_.expires_s > now_s)
         with self.transaction() as connection:
@@ -199,37 +182,40 @@ class Database(VideoQueue):
 
     def forget(self, photo_id: str) -> None:
         """Remove what is known of a photo; opinions on its faces become mere numbers."""
-        self._forget(PhotoRow.id == photo_id, Opinion.photo_id == photo_id)
+        self._forget(PhotoRow.id == photo_id, Opinion.photo_id == photo_id, KeptRow.id == photo_id)
 
     def forget_expired(self, now_s: float) -> int:
         """Forget every photo that has expired; return how many."""
         expired, ids = PhotoRow.expires_s <= now_s, sql.select(PhotoRow.id)
         is_lost = Opinion.photo_id.not_in(ids) & (Opinion.said_s <= now_s - LONGEST_KEPT_S)
-        return self._forget(expired, Opinion.photo_id.in_(ids.where(expired)) | is_lost)
+        is_gone = KeptRow.id.not_in(ids) & KeptRow.id.not_in(sql.select(VideoRow.id))
+        return self._forget(expired, Opinion.photo_id.in_(ids.where(expired)) | is_lost, is_gone)
 
-    def _forget(self, photos, opinions) -> int:
+    def _forget(self, photos, opinions, kept) -> int:
         taken = sql.delete(Opinion).where(opinions).returning(*OPINION_KEY)
         with self.transaction(writes=True, alone=True) as connection:
-            numbers = [OpinionCount(*row, 1) for row in connection.execute(taken)]
-            self._upsert(connection, numbers)
-            return connection.execute(sql.delete(PhotoRow).where(photos)).rowcount
+            self._upsert(connection, [OpinionCount(*row, 1) for row in connection.execute(taken)])
+            forgotten = connection.execute(sql.delete(PhotoRow).where(photos)).rowcount
+            connection.execute(sql.delete(KeptRow).where(kept))
+            return forgotten
 
     def count(self, results: Mapping, now_s: float) -> None:
         """Add the results of one photo, as `results_to_dict` gave them, to those of its day."""
         key = (day_of(now_s), results["model"]["sha256"])
-        photo, faces = PhotoCount(*key, 1, int(not results["faces"])), []
-        for face in results["faces"]:
-            bucket = min(int(face["confidence"] * BUCKETS), BUCKETS - 1)
-            answer = (face["emotion"], face["sure"], bucket)
-            faces.append(FaceCount(*key, *answer, 1, face["confidence"]))
+        faces = [
+            FaceCount(*key, face["emotion"], face["sure"], bucket, 1, face["confidence"])
+            for face in results["faces"]
+            for bucket in [min(int(face["confidence"] * BUCKETS), BUCKETS - 1)]
+        ]
         with self.transaction(writes=True) as connection:
-            self._upsert(connection, [photo])
+            self._upsert(connection, [PhotoCount(*key, 1, int(not faces))])
             self._upsert(connection, faces)
 
-    def count_video(self, sha256: str, faces: int, seconds: float, now_s: float) -> None:
-        """Add a video, with as many people in it, to the statistics of its day."""
-        video = VideoCount(day_of(now_s), sha256, 1, int(not faces), faces, seconds)
+    def count_video(self, row: VideoRow, size: int, sha256: str, seconds: float, now_s) -> None:
+        """Note the bytes of a video that is done, and add it to the statistics of its day."""
+        video = VideoCount(day_of(now_s), sha256, 1, int(not row.faces), row.faces, seconds)
         with self.transaction(writes=True) as connection:
+            connection.execute(sql.update(KeptRow).filter_by(id=row.id).values(bytes=size))
             self._upsert(connection, [video])
 
     def say(self, opinion: Opinion) -> Opinion | None:
@@ -240,13 +226,9 @@ class Database(VideoQueue):
             return replaced
 
     def opinion_on(self, photo_id: str, number: int) -> Opinion | None:
-        """Return what was said about a face of a photo that is there."""
-        query = sql.select(Opinion).filter_by(photo_id=photo_id, number=number)
-        with self.transaction() as connection:
-            return next(iter(rows_of(connection, Opinion, query)), None)
+        return next((one for one in self.opinions_on(photo_id) if one.number == number), None)
 
     def opinions_on(self, photo_id: str) -> tuple[Opinion, ...]:
-        """Return what was said about the faces of a photo that is there."""
         with self.transaction() as connection:
             return rows_of(connection, Opinion, sql.select(Opinion).filter_by(photo_id=photo_id))
 
@@ -271,7 +253,6 @@ class Database(VideoQueue):
         return Counts(photos, faces, by_day, videos)
 
     def video(self, video_id: str, now_s: float) -> VideoRow | None:
-        """Return a video that is still kept."""
         return next(iter(self.kept(VideoRow.id, video_id, now_s)), None)
 
     def videos_of_visitor(self, visitor: str, now_s: float) -> tuple[VideoRow, ...]:
@@ -297,6 +278,5 @@ class Database(VideoQueue):
 
 
 def _take(connection: Connection, photo_id: str, number: int) -> Opinion | None:
-    """Remove an opinion and return it."""
     taken = sql.delete(Opinion).filter_by(photo_id=photo_id, number=number).returning(Opinion)
     return next(iter(rows_of(connection, Opinion, taken)), None)

@@ -68,16 +68,13 @@ def _too_large() -> errors.RequestTooLargeError:
     if request.endpoint in VIDEO_ENDPOINTS:
         words = f"expected one video of at most {settings.max_video_mb:g} MB; received more"
         return errors.VideoTooLargeError(words)
-    most_mb = (request.max_content_length or 0) / 2**20
-    allowed = f"photos of at most {settings.max_upload_mb:g} MB"
-    if most_mb >= 2 * settings.max_upload_mb:
-        allowed += f" each and {int(most_mb)} MB together"
-    words = f"expected a form with {allowed} and little else; received more"
-    return errors.RequestTooLargeError(words)
+    most_mb, photo_mb = (request.max_content_length or 0) / 2**20, settings.max_upload_mb
+    together = f" each and {int(most_mb)} MB together" if most_mb >= 2 * photo_mb else ""
+    words = f"expected a form with photos of at most {photo_mb:g} MB{together} and little else"
+    return errors.RequestTooLargeError(f"{words}; received more")
 
 
 def answer(error: Exception) -> ResponseReturnValue:
-    """Return the reply to an error, as a page or as JSON."""
     problem = problem_of(error)
     status = problem["status"]
     if not isinstance(error, HTTPException | EmotionError):

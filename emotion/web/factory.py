@@ -28,11 +28,8 @@ from emotion.web.services import Services
 from emotion.web.settings import ENVELOPE_BYTES, PROJECT_FOLDER
 from emotion.web.usage.views import monitoring
 from emotion.web.videos.views import videos
-from emotion.web.visitors import use_sessions
+from emotion.web.visitors import YEAR, OwnSessions, secret_key_in
 
-# What the fields of a form may hold beside its photos. Werkzeug also takes what it has read from
-# it, 64 KiB at a time: with less, photos would be refused by chance.
-FIELDS_BYTES = 256 * 1024
 # fonts and pictures are packed already
 PACKED = "text/html text/css text/javascript application/json image/svg+xml text/csv".split()
 HEADERS = {
@@ -51,10 +48,7 @@ HEADERS = {
 
 
 def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
-    """Return the app that answers with these services, under settings of Flask's own.
-
-    Raises SettingsError if there is no secret key, or rates cannot be counted.
-    """
+    """Return the app that answers with these services; raises SettingsError."""
     settings = services.settings
     for folder in (settings.uploads, settings.instance, settings.feedback):
         make_private(folder)
@@ -64,11 +58,16 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     app = Flask(LOGGER, root_path=str(PROJECT_FOLDER), static_url_path=f"/static/{version}")
     app.config.update(
         MAX_CONTENT_LENGTH=settings.image_limits.max_bytes + ENVELOPE_BYTES,
-        MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
+        # of the fields beside the photos; Werkzeug counts what it has read, 64 KiB at a time, so
+        # with less, photos would be refused by chance
+        MAX_FORM_MEMORY_SIZE=256 * 1024,
         MAX_FORM_PARTS=settings.max_photos + 20,
         SEND_FILE_MAX_AGE_DEFAULT=timedelta(days=365),
         # a form is good for as long as its session is: people leave pages open for hours
         WTF_CSRF_TIME_LIMIT=None,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        PERMANENT_SESSION_LIFETIME=YEAR,
     )
     app.config.update(flask_config or {})
     app.json.sort_keys = False
@@ -91,9 +90,9 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
         from emotion.web.usage.metrics import measure
 
         measure(app, services)
-    use_sessions(app, settings)
-    app.before_request(refuse_other_sites)
-    app.before_request(refuse_nameless_fields)
+    app.secret_key = app.secret_key or secret_key_in(settings.instance)
+    app.session_interface = OwnSessions()
+    app.before_request(refuse_odd_requests)
     app.after_request(add_headers)
     app.after_request(compress)
     # programs keep no cookie and see no form; other sites' pages are kept out without a token
@@ -109,29 +108,24 @@ def build_app(services: Services, flask_config: Mapping | None = None) -> Flask:
     return app
 
 
-def refuse_other_sites() -> None:
-    """Refuse if a browser sends, from a page of another site, what changes things."""
+def refuse_odd_requests() -> None:
+    """Refuse what changes things from another site's page, and a form of a nameless field."""
     if request.method in ("GET", "HEAD", "OPTIONS", "TRACE"):
-        return
-    if is_welcome():
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     # browsers leave the site out on plain HTTP to another machine; programs send neither
     is_ours = origin is None or urlsplit(origin).netloc == request.host
-    if not (is_ours if site is None else site in ("same-origin", "none")):
+    if not (is_welcome() or (is_ours if site is None else site in ("same-origin", "none"))):
         abort(403, "Expected a request from this site; received one from another.")
-
-
-def refuse_nameless_fields() -> None:
-    """Refuse a form with a field that has no name, before others trip over its None."""
-    if request.method == "POST" and None in request.form:
+    if request.method == "POST" and None in request.form:  # others would trip over it
         abort(400, "Expected fields that have names; received one without.")
 
 
 def is_welcome() -> bool:
     """True if a page of a site that may use the API asks for a part of it."""
-    origins = (current_app.extensions["emotion"].settings.cors_origins or "").split(",")
-    is_named = request.headers.get("Origin") in (origin.strip() for origin in origins if origin)
+    settings = current_app.extensions["emotion"].settings
+    origins = (settings.cors_origins or "").replace(" ", "").split(",")
+    is_named = request.headers.get("Origin") in filter(None, origins)
     return request.path.startswith("/api/") and (is_named or "*" in origins)
 
 
@@ -150,7 +144,6 @@ def compress(response: Response) -> Response:
 
 
 def add_headers(response: Response) -> Response:
-    """Add the headers that protect a visitor to a reply."""
     camera = "self" if request.blueprint == "live" else ""
     headers = HEADERS | {"Permissions-Policy": f"camera=({camera}), geolocation=(), microphone=()"}
     if request.is_secure:

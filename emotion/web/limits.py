@@ -7,26 +7,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import sqlalchemy as sql
 from flask import Flask, Response, current_app, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from sqlalchemy import Connection
-from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import BusyError, ClientBusyError, QuotaError
 from emotion.text import first_line
-from emotion.web.connections import Connections, Row
-from emotion.web.database import Count, Id, PhotoRow, VideoRow
+from emotion.web.database import PhotoRow, VideoRow
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
 from emotion.web.settings import Settings, SettingsError
+from emotion.web.videos.queue import KeptRow
 
 MOST_OF_A_CLIENT = 2  # places, so that nobody takes them all: a browser asks for no more
-OPERATOR = ("operator.waiting", "operator.decide", "monitoring.page", "api.use")
 GUESSES = "10 per minute"  # of the operator's token, from one address
 KEPT_FACES = "emotion_kept_faces"
-LIMITS = {  # setting -> the endpoints that are counted together against its rate
+LIMITS = {  # setting, if it is one -> the endpoints that are counted together against its rate
     "rate_limit": ("pages.upload", "api.recognize", "api.recognize_many", "api.add_photo"),
     "live_rate_limit": ("live.frame",),
     "video_rate_limit": VIDEO_ENDPOINTS,
@@ -35,6 +34,7 @@ LIMITS = {  # setting -> the endpoints that are counted together against its rat
         *("pages.drawn", "pages.set_zip", "pages.face", "pages.say", "pages.compare"),
         *("pages.chosen", "api.picture", "api.explanation", "api.say"),
     ),
+    "guesses": ("operator.waiting", "operator.decide", "monitoring.page", "api.use"),
 }
 
 
@@ -53,8 +53,8 @@ class Gate:
             if self.in_hand >= self.most:
                 raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
             if self._held[client] >= MOST_OF_A_CLIENT:
-                expected = f"expected at most {MOST_OF_A_CLIENT} photos in hand from one address"
-                raise ClientBusyError(f"{expected}; received another")
+                at_most = f"at most {MOST_OF_A_CLIENT} photos in hand from one address"
+                raise ClientBusyError(f"expected {at_most}; received another")
             self.in_hand += 1
             self._held[client] += 1
         try:
@@ -74,8 +74,7 @@ def limit_rates(app: Flask, settings: Settings) -> None:
             app=app,
             storage_uri=settings.rate_limit_storage,
             strategy="fixed-window",
-            # when the storage is out of reach, each process counts for itself
-            in_memory_fallback_enabled=True,
+            in_memory_fallback_enabled=True,  # while the storage is out of reach
         )
     except (ConfigurationError, ValueError) as error:
         expected = "memory:// or an address that the package limits knows, its client installed"
@@ -103,27 +102,21 @@ def limit_rates(app: Flask, settings: Settings) -> None:
             response.headers["RateLimit-Reset"] = str(max(0, int(limit.reset_at - time.time())))
         return response
 
-    def photos_in_request() -> int:  # one without any counts as one, too
-        return max(1, sum(map(len, request.files.listvalues())))
-
+    by_photos = {"cost": lambda: max(1, sum(map(len, request.files.listvalues())))}
+    if_wrong = {"deduct_when": lambda reply: reply.status_code == 401}
     for name, endpoints in LIMITS.items():
-        cost = photos_in_request if name == "rate_limit" else 1
-        limit = limiter.shared_limit(getattr(settings, name), scope=name, cost=cost)
+        how = {"rate_limit": by_photos, "guesses": if_wrong}.get(name, {})
+        limit = limiter.shared_limit(getattr(settings, name, GUESSES), scope=name, **how)
         for endpoint in endpoints:
             app.view_functions[endpoint] = limit(app.view_functions[endpoint])
-    is_wrong = {"deduct_when": lambda reply: reply.status_code == 401}
-    guesses = limiter.shared_limit(GUESSES, scope="operator", **is_wrong)
-    for endpoint in OPERATOR:
-        app.view_functions[endpoint] = guesses(app.view_functions[endpoint])
 
 
 def client_key() -> str:
-    """Return who sends the current request, as `client_of`."""
     return client_of(request.remote_addr or "unknown")
 
 
 def client_digest() -> str:
-    """Return a digest of the address that this request comes from; only this server can make it."""
+    """Return a digest of the client of this request that only this server can make."""
     key = str(current_app.secret_key).encode()
     return hmac.new(key, client_key().encode(), "sha256").hexdigest()[:32]
 
@@ -136,57 +129,31 @@ def client_of(address: str) -> str:
         return address  # of IPv4
 
 
-class KeptRow(Row):
-    """The files of a photo or a video, which counts for as long as its own row is there."""
-
-    __tablename__ = "kept"
-    id: Mapped[Id] = mapped_column(primary_key=True)
-    client: Mapped[str] = mapped_column(sql.String(64), index=True)  # no address: a keyed digest
-    bytes: Mapped[Count]
-
-
 def quota(sizes: Mapping[str, int], visitor: str, now_s: float) -> Callable[[Connection], None]:
-    """Return what notes the bytes of new photos or a video of the current request, by their ids.
+    """Return what notes the bytes of new photos or a video of this request, or raises QuotaError.
 
-    It is called in the transaction that notes them, so that several requests at a time pass no
-    bound that one would not; it raises QuotaError.
+    Called in the transaction that adds them, it lets several requests pass no bound together.
     """
     most_mb = current_app.extensions["emotion"].settings.max_kept_mb
     client = client_digest()
 
     def note(connection: Connection) -> None:
-        for whose, is_own in (
-            ("address", lambda _: KeptRow.client == client),
-            ("browser", lambda kind: kind.visitor == visitor),
-        ):
-            kept = kept_bytes(connection, is_own, now_s)
-            if kept + sum(sizes.values()) > most_mb * 2**20:
-                words = f"expected at most {most_mb:g} MB kept of one {whose}, photos and videos"
-                raise QuotaError(f"{words} together; with this there would be more")
+        of_address = kept_bytes(connection, lambda _: KeptRow.client == client, now_s)
+        of_browser = kept_bytes(connection, lambda kind: kind.visitor == visitor, now_s)
+        if max(of_address, of_browser) + sum(sizes.values()) > most_mb * 2**20:
+            expected = f"expected at most {most_mb:g} MB kept of one address, and of one browser"
+            raise QuotaError(f"{expected}; with this there would be more")
+        connection.execute(sql.delete(KeptRow).where(KeptRow.id.in_(sizes)))  # a new video's
         for new, size in sizes.items():
-            connection.execute(sql.insert(KeptRow), {"id": new, "client": client, "bytes": size})
+            connection.execute(sql.insert(KeptRow), asdict(KeptRow(new, client, size)))
 
     return note
 
 
 def kept_bytes(connection: Connection, is_own: Callable, now_s: float) -> int:
-    """Return the bytes kept of those photos and videos whose table `is_own` has a condition for."""
+    """Return the bytes of the photos and videos whose table `is_own` makes a condition for."""
     kept = 0
     for kind in (PhotoRow, VideoRow):
         query = sql.select(sql.func.sum(KeptRow.bytes)).join(kind, kind.id == KeptRow.id)
         kept += connection.scalar(query.where(is_own(kind), kind.expires_s > now_s)) or 0
     return kept
-
-
-def weigh(database: Connections, video_id: str, size: int) -> None:
-    """Note what a video takes now."""
-    change = sql.update(KeptRow).where(KeptRow.id == video_id).values(bytes=size)
-    with database.transaction(writes=True) as connection:
-        connection.execute(change)
-
-
-def forget_gone(database: Connections) -> None:
-    """Forget the bytes of photos and videos that are not there any more."""
-    ids = [KeptRow.id.not_in(sql.select(kind.id)) for kind in (PhotoRow, VideoRow)]
-    with database.transaction(writes=True) as connection:
-        connection.execute(sql.delete(KeptRow).where(*ids))

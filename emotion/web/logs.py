@@ -41,7 +41,6 @@ def log_requests(app: Flask, proxies: int) -> None:
 
 
 def request_id() -> str:
-    """Return the id of the current request; "" outside of one."""
     return g.get("request_id", "") if has_request_context() else ""
 
 
@@ -51,13 +50,12 @@ def route() -> str | None:
 
 
 def elapsed_s() -> float:
-    """Return how long the current request has taken so far."""
     now_s = time.perf_counter()
     return now_s - g.get("started_s", now_s)
 
 
 def short_path(path: str) -> str:
-    """Return a path: quoted, not too long, and with every id cut, for an id is a key."""
+    """Return a path, quoted and not too long, with every id cut, for an id is a key."""
     cut = re.sub(r"([A-Za-z0-9_-]{4})[A-Za-z0-9_-]{12,}", r"\1...", path)
     return quote(cut[:200], safe="/.")
 
@@ -67,8 +65,9 @@ class JsonLines(JsonFormatter):
 
     def __init__(self):
         names = {"levelname": "level", "name": "logger"}
-        form = "%(levelname)s %(name)s %(message)s"
-        super().__init__(form, rename_fields=names, timestamp="time")
+        super().__init__(
+            "%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="time"
+        )
 
     def process_log_record(self, log_data: dict) -> dict:
         if "route" in log_data:

@@ -43,10 +43,7 @@ def limit_process(
 
 
 def drop_network() -> bool:
-    """Leave the network, where the system allows it; True if it is left, sockets and all.
-
-    Call it while the process has one thread: before NumPy or OpenCV is imported.
-    """
+    """Leave the network if the system allows it, True then; before NumPy starts threads."""
     try:
         unshare, ids = ctypes.CDLL(None).unshare, (os.getuid(), os.getgid())
     except (AttributeError, TypeError, OSError):  # no Linux
@@ -64,7 +61,6 @@ def drop_network() -> bool:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return what such a process may know of this one's environment."""
     return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from http import HTTPStatus
+from types import SimpleNamespace
 
 import waitress.server
 from flask import Flask
@@ -20,77 +21,43 @@ from waitress.utilities import Error
 from emotion.web.limits import client_of
 from emotion.web.settings import ENVELOPE_BYTES, MOST_FRAME_BYTES, Settings
 
-SPARE_THREADS = 4  # how many threads there are at least that photos do not keep busy
 VIDEO_PATHS = ("/videos", "/api/v1/videos")
 GRACE_S = 30
 LEAST_BYTES_PER_S = 2048
 MOST_S = 600
-LARGE_BYTES_PER_S = 128 * 1024  # of a request that is too large to arrive within `MOST_S`
-DRAIN_S = 60  # how long the rest of a body that was refused is read and thrown away
-JUST_BEGUN_BYTES = 2**15
-QUEUE_IS_FULL = (HTTPStatus.SERVICE_UNAVAILABLE, "room in the queue of videos; it is full")
-FINISH_S = 25  # for requests in hand when the process is told to end; waitress would wait 5
-MOST_CONNECTIONS = 500  # of all; a slow or silent client must not keep others out
+OTHER_BYTES = 5 * ENVELOPE_BYTES  # of a request that brings no photo and no video
 
 
 class Refusal(Error):  # noqa: N818  (waitress' own names end without Error)
     """The reply to a request that is not taken, or does not come to its end."""
 
-    def __init__(self, status: HTTPStatus, words: str, is_api: bool):
-        super().__init__(words)
-        self.code, self.reason, self.is_api = status.value, status.phrase, is_api
-
     def to_response(self, ident: str | None = None) -> tuple:
-        """Return status, headers and body; what may be sent again later says so."""
         status, headers, body = super().to_response(ident)
         if self.is_api:  # RFC 9457
             problem = {"type": "about:blank", "title": self.reason, "status": self.code}
             body = json.dumps(problem | {"detail": self.body}).encode()
             headers = [("Content-Type", "application/problem+json")]
-        again = [("Retry-After", "60")] if self.code in (429, 503) else []
-        return status, headers + again, body
-
-
-class Bounds:
-    """What each address of the app takes, and what one client may hold."""
-
-    def __init__(self, app: Flask, settings: Settings):
-        """Take a few times what is allowed, of videos a quarter more, before a body is refused.
-
-        A browser shows our page about a file that is too large only if it could send it all.
-        """
-        photo, video = app.config["MAX_CONTENT_LENGTH"], settings.most_video_form_bytes
-        most = {"/": settings.most_form_bytes + 4 * photo}
-        most["/api/v1/recognize/many"] = most["/"]
-        most["/live/frame"] = 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)
-        most |= dict.fromkeys(("/api/v1/recognize", "/api/v1/photos"), 5 * photo)
-        most |= dict.fromkeys(VIDEO_PATHS, video + max(4 * photo, video // 4))
-        self.most_bytes_of, self.other_bytes = most, 5 * ENVELOPE_BYTES
-        # of a client, of bodies that are not answered yet
-        self.most_unanswered = max(most.values()) + 2 * settings.most_form_bytes
-        self.most_connections = settings.max_connections
-        if settings.trusted_proxies:  # all connections come from the proxy
-            self.most_unanswered, self.most_connections = math.inf, math.inf
-        self.videos = app.extensions["emotion"].videos
+        if self.code in (429, 503):
+            headers = [*headers, ("Retry-After", "60")]
+        return status, headers, body
 
 
 class PacedChannel(HTTPChannel):
     """A connection that must keep a pace, and may send no more than its address takes.
 
-    Waitress closes connections that are silent; some hundreds that send a byte now and then would
-    keep everybody else out. It has one limit for all bodies, but videos are much larger.
+    Waitress would let some hundreds that send a byte now and then keep everybody else out, and has
+    one limit for all bodies, but videos are much larger.
     """
 
     _began_s = 0.0
     _received_bytes = 0
     _drains = False  # whether more may come after a refusal
     _drain_until_s = 0.0  # 0 until the refusal is sent
-    _client = ""
 
     def __init__(self, server, sock, addr, adj, map=None):
-        super().__init__(server, sock, addr, adj, map)
         self._client = client_of(addr[0])
-        if len(self._of_client()) > server.bounds.most_connections:
+        super().__init__(server, sock, addr, adj, map)
+        if len(self._of_client()) > server.bounds.connections:
             self.handle_close()
 
     def _of_client(self) -> list["PacedChannel"]:
@@ -103,13 +70,11 @@ class PacedChannel(HTTPChannel):
         return sum(max(each.content_length, each.body_bytes_received) for each in requests)
 
     def handle_close(self) -> None:
-        """Close, but throw away first what comes after a refusal.
-
-        Browsers read no reply on a line that is cut while they send.
-        """
+        # browsers read no reply on a line that is cut while they send: what comes after a refusal
+        # is thrown away first
         if self._drains and self.will_close:
             self._drains, self.will_close = False, False
-            self._drain_until_s = time.monotonic() + DRAIN_S
+            self._drain_until_s = time.monotonic() + 60
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
                 return
@@ -125,7 +90,7 @@ class PacedChannel(HTTPChannel):
             result = super().received(data)
         except OSError as error:  # bodies that are not small lie in files
             self.request.body_rcv = None  # whose end would fail again
-            words = f"expected to store the request; received: {error.strerror}"
+            words = f"to store the request; received: {error.strerror}"
             return self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, words)
         request = self.request
         if request is None:
@@ -134,33 +99,31 @@ class PacedChannel(HTTPChannel):
         self._began_s = self._began_s or time.monotonic()
         self._received_bytes = received = self._received_bytes + len(data)
         small_s = min(MOST_S, GRACE_S + received / LEAST_BYTES_PER_S)
-        if time.monotonic() - self._began_s > max(small_s, received / LARGE_BYTES_PER_S):
-            pace = f"expected at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
-            words = f"{pace}; received {received} bytes so far"
-            return self._refuse(HTTPStatus.REQUEST_TIMEOUT, words)
+        large_s = received / 2**17  # of one that is too large to arrive within `MOST_S`
+        if time.monotonic() - self._began_s > max(small_s, large_s):
+            pace = f"at least {LEAST_BYTES_PER_S} bytes a second, of large requests more"
+            return self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"{pace}; received {received} so far")
         if not request.headers_finished:
             return result
         bounds, size = self.server.bounds, max(request.content_length, received)
         path = request.path if request.command == "POST" else ""
-        most = bounds.most_bytes_of.get(path, bounds.other_bytes)
-        unanswered = sum(map(PacedChannel.unanswered_bytes, self._of_client()))
+        if size > (most := bounds.bodies.get(path, OTHER_BYTES)):
+            return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes")
+        if sum(map(PacedChannel.unanswered_bytes, self._of_client())) > bounds.unanswered:
+            words = f"at most {bounds.unanswered} bytes at a time from one address"
+            return self._refuse(HTTPStatus.TOO_MANY_REQUESTS, words)
+        has_begun = path in VIDEO_PATHS and request.body_bytes_received < 2**15
         # small videos are taken, as our pages say more
-        is_new_video = path in VIDEO_PATHS and size > bounds.other_bytes
-        is_new_video &= request.body_bytes_received < JUST_BEGUN_BYTES
-        at_once = f"at most {bounds.most_unanswered} bytes at a time from one address"
-        for is_refused, status, expected in (
-            (size > most, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {most} bytes"),
-            (unanswered > bounds.most_unanswered, HTTPStatus.TOO_MANY_REQUESTS, at_once),
-            (is_new_video and bounds.videos.full_now, *QUEUE_IS_FULL),
-        ):
-            if is_refused:
-                return self._refuse(status, f"expected {expected}")
+        if has_begun and size > OTHER_BYTES and bounds.videos.full_now:
+            words = "room in the queue of videos; it is full"
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, words)
         return result
 
-    def _refuse(self, status: HTTPStatus, words: str) -> bool:
+    def _refuse(self, status: HTTPStatus, expected: str) -> bool:
         self._drains = status != HTTPStatus.REQUEST_TIMEOUT
-        is_api = self.request.headers_finished and self.request.path.startswith("/api/")
-        error = Refusal(status, words, is_api)
+        error = Refusal(f"expected {expected}")
+        error.code, error.reason = status.value, status.phrase
+        error.is_api = self.request.headers_finished and self.request.path.startswith("/api/")
         with self.requests_lock:
             if self.request and not self.request.completed:
                 # answered as it is; waitress closes the connection after an error
@@ -172,17 +135,37 @@ class PacedChannel(HTTPChannel):
         return True
 
 
+def bounds_of(app: Flask, settings: Settings) -> SimpleNamespace:
+    """Return what each address of the app takes, and what one client may hold.
+
+    A body is refused at a few times what is allowed, of videos a quarter more: a browser shows our
+    page about a file that is too large only if it could send it all.
+    """
+    photo, video = app.config["MAX_CONTENT_LENGTH"], settings.most_video_form_bytes
+    many = settings.most_form_bytes + 4 * photo
+    bodies = {"/": many, "/api/v1/recognize/many": many}
+    bodies["/live/frame"] = 5 * min(photo, MOST_FRAME_BYTES + ENVELOPE_BYTES)
+    bodies |= dict.fromkeys(("/api/v1/recognize", "/api/v1/photos"), 5 * photo)
+    bodies |= dict.fromkeys(VIDEO_PATHS, video + max(4 * photo, video // 4))
+    # of a client, of bodies that are not answered yet
+    most = (max(bodies.values()) + 2 * settings.most_form_bytes, settings.max_connections)
+    if settings.trusted_proxies:  # all connections come from the proxy
+        most = math.inf, math.inf
+    videos = app.extensions["emotion"].videos
+    return SimpleNamespace(bodies=bodies, unanswered=most[0], connections=most[1], videos=videos)
+
+
 def open_server(app: Flask, settings: Settings):
     """Return a waitress server that listens but does not answer yet.
 
-    Waitress reads a whole request, which then waits for a thread in a queue without an end. So that
-    it does not grow, threads must be left over when all places at the gate are taken: they answer
-    further photos with 503 at once. Each connection has at most one request in hand.
+    Whole requests wait for a thread in a queue without an end. So that it does not grow, threads
+    are left over when all places at the gate are taken: they answer further photos with 503.
     """
-    bounds = Bounds(app, settings)
+    bounds = bounds_of(app, settings)
     dispatcher = ThreadedTaskDispatcher()
-    dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=FINISH_S)
-    dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + SPARE_THREADS))
+    # requests in hand may finish when the process is told to end; waitress would wait 5 seconds
+    dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=25)
+    dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + 4))
     sockets = {}
     server = waitress.server.create_server(
         app,
@@ -190,8 +173,8 @@ def open_server(app: Flask, settings: Settings):
         _dispatcher=dispatcher,
         host=settings.host,
         port=settings.port,
-        max_request_body_size=max(bounds.most_bytes_of.values()),
-        connection_limit=MOST_CONNECTIONS,
+        max_request_body_size=max(bounds.bodies.values()),
+        connection_limit=500,  # a slow or silent client must not keep others out
         channel_timeout=10,
         cleanup_interval=5,
         # they say who sent a request; behind a trusted proxy they are for the app to read

@@ -10,7 +10,7 @@ from emotion.errors import DatabaseError, EmotionError, ModelError, StorageError
 from emotion.model.runtime import StoredModel
 from emotion.web.database import Database
 from emotion.web.feedback.given import GivenFaces
-from emotion.web.limits import Gate, forget_gone
+from emotion.web.limits import Gate
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models, read_served
 from emotion.web.photos.workers import PhotoWorkers
@@ -22,15 +22,8 @@ from emotion.web.videos.service import Videos
 class Services:
     """What an app is made of; made once, shared by all threads."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        model: StoredModel | None,
-        model_problem: str = "",
-        clock=time.time,
-        workers: PhotoWorkers | None = None,
-    ):
-        """Open nothing yet; `model_problem` says why there is no model."""
+    def __init__(self, settings: Settings, model, model_problem="", clock=time.time, workers=None):
+        """Open nothing yet; without a `model`, `model_problem` says why there is none."""
         self.settings, self.model, self._model_problem = settings, model, model_problem
         self.workers = workers or PhotoWorkers(settings, model)
         self.storage = Storage(settings.uploads, settings.keep_s, clock, settings.min_free_mb)
@@ -43,10 +36,8 @@ class Services:
         self.sweep_every_s = min(300.0, max(1.0, (settings.keep_s or 3000) / 10))
         self._next_sweep_s, self._lock = 0.0, threading.Lock()
 
-    @property
-    def model_problem(self) -> str:
-        """Why no photo can be read, "" if photos can."""
-        return self._model_problem or self.workers.problem
+    # why no photo can be read, "" if photos can
+    model_problem = property(lambda self: self._model_problem or self.workers.problem)
 
     def require_model(self) -> StoredModel:
         """Return the default model, or raise a `ModelError` that says why there is none."""
@@ -74,7 +65,6 @@ class Services:
         try:
             self.database.forget_expired(self.storage.clock())
             self.videos.sweep()
-            forget_gone(self.database)
         except (DatabaseError, StorageError) as error:
             logging.getLogger(LOGGER).warning("cannot forget what expired: %s", error)
 
@@ -89,5 +79,4 @@ def load_services(settings: Settings) -> Services:
 
 
 def current_services() -> Services:
-    """Return the services of the app that answers this request."""
     return current_app.extensions["emotion"]

@@ -18,11 +18,8 @@ from emotion.files import user_path
 from emotion.images.guards import ImageLimits
 
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
-SWITCH = {"on": True, "true": True, "1": True, "yes": True}
-SWITCH |= {"off": False, "false": False, "0": False, "no": False}
 ENVELOPE_BYTES = 64 * 1024  # what a form may add to the photos in it
 MOST_FRAME_BYTES = 2 * 2**20  # of the live camera; more than its page ever sends
-FORM_PHOTOS = 10  # of the largest size in one form; smaller ones may be more
 Rate = NewType("Rate", str)
 Hosts = NewType("Hosts", str)
 WORDS = {bool: "on or off", Rate: "a rate such as '60 per minute'", int: "a whole number"}
@@ -40,9 +37,8 @@ def _row(default: object, about: str, *expected: object):
 
 
 def _parse(kind: object, expected: tuple, text: str) -> object:
-    """Return the value of a text; raises ValueError, LookupError or OverflowError if it is none."""
     if kind is bool:
-        return SWITCH[text.lower()]
+        return click.BOOL(text)
     if kind in (int, float):
         number, (low, high) = kind(text), expected
         if not low <= number <= high:
@@ -122,8 +118,8 @@ class Settings:
             words = f"expected DETECTOR yunet for DETECTOR_MODEL; received {self.detector}"
             raise SettingsError(words)
         if self.operator_token and (length := len(self.operator_token)) < 16:
-            words = "expected OPERATOR_TOKEN of at least 16 characters; received"
-            raise SettingsError(f"{words} {length}")
+            words = f"expected OPERATOR_TOKEN of at least 16 characters; received {length}"
+            raise SettingsError(words)
 
     @property
     def yunet(self) -> Path | None:
@@ -131,22 +127,18 @@ class Settings:
         return yunet_file(self.detector_model) if self.detector == "yunet" else None
 
     @property
-    def keep_s(self) -> float:
-        return self.keep_hours * 3600
-
-    @property
-    def keeps_nothing(self) -> bool:
-        return self.keep_hours == 0
-
-    @property
     def hosts(self) -> list[str]:
         """The names that are answered to, among them this machine's; empty for any."""
         names = self.trusted_hosts.lower().split(",")
         return [] if names == ["any"] else [*names, "localhost", "127.0.0.1"]
 
-    @property
-    def database(self) -> str:
-        return self.database_url or f"sqlite:///{self.instance / 'emotion.sqlite'}"
+    database = property(
+        lambda self: self.database_url or f"sqlite:///{self.instance}/emotion.sqlite"
+    )
+    keep_s = property(lambda self: self.keep_hours * 3600)
+    keeps_nothing = property(lambda self: self.keep_hours == 0)
+    longest_video_s = property(lambda self: self.max_video_minutes * 60)
+    most_video_form_bytes = property(lambda self: int(self.max_video_mb * 2**20) + ENVELOPE_BYTES)
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -154,20 +146,11 @@ class Settings:
 
     @property
     def most_form_bytes(self) -> int:
-        photos = min(self.max_photos, FORM_PHOTOS)
+        photos = min(self.max_photos, 10)  # of the largest size; smaller ones may be more
         return photos * self.image_limits.max_bytes + ENVELOPE_BYTES
 
-    @property
-    def most_video_form_bytes(self) -> int:
-        return int(self.max_video_mb * 2**20) + ENVELOPE_BYTES
 
-    @property
-    def longest_video_s(self) -> float:
-        return self.max_video_minutes * 60
-
-
-# as they are written in the environment
-SETTING_NAMES = tuple(row.name.upper() for row in fields(Settings))
+SETTING_NAMES = tuple(row.name.upper() for row in fields(Settings))  # as in the environment
 
 
 def read_settings(*sources: Mapping[str, object]) -> Settings:
@@ -181,7 +164,7 @@ def read_settings(*sources: Mapping[str, object]) -> Settings:
         kind, expected = row.type, row.metadata["expected"]
         try:
             values[row.name] = _parse(kind, expected, given[-1].strip())
-        except (ValueError, LookupError, OverflowError) as error:
+        except (ValueError, LookupError, OverflowError, click.BadParameter) as error:
             words = WORDS.get(kind) or " or ".join(expected) or "a text"
             if kind in (int, float):
                 words += f" from {expected[0]:g} to {expected[1]}"
@@ -204,8 +187,7 @@ def read_arguments(arguments: Sequence[str], about: str) -> dict[str, str]:
         elif isinstance(default, Path):
             default = default.relative_to(PROJECT_FOLDER)
         name, text = row.name.upper(), f"{row.metadata['help']} (default: {default})"
-        flag = f"--{row.name.replace('_', '-')}"
-        parser.add_argument(flag, dest=name, metavar=name, help=text)
+        parser.add_argument(f"--{row.name.replace('_', '-')}", dest=name, metavar=name, help=text)
     given = vars(parser.parse_args(arguments))
     if empty := [name for name, value in given.items() if value == ""]:
         raise SettingsError(f"expected a value for {empty[0]}; received an empty one")

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import re
 import secrets
 import shutil
@@ -26,8 +27,7 @@ from emotion.rows import face_from_dict, face_to_dict
 
 RESULT_FILE = "result.json"
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{22}")  # what `new_id` makes
-# the photo, copies of it for pages, each face, and what the model saw of each; where somebody asked
-# for them, the photo with boxes or blurred
+# the photo, copies of it, each face, what the model saw of each; if asked for, boxed or blurred
 PICTURE_PATTERN = re.compile(
     r"(photo|view|thumb|face-[1-9][0-9]{0,4}|annotated|blurred)\.jpg|input-[1-9][0-9]{0,4}\.png"
 )
@@ -44,14 +44,15 @@ class Folders:
         self.folder, self.min_free_mb = folder, min_free_mb
 
     def require_room(self) -> None:
-        """Raise a `StorageError` if so little of the disk is free that nothing more is kept."""
+        """Raise a `StorageError` where nothing can be written, or the disk is nearly full."""
         # the folder may still have to be made
         found = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if not (found.is_dir() and os.access(found, os.W_OK | os.X_OK)):
+            raise StorageError(OSError(errno.EACCES, "it cannot be written to"))
         if shutil.disk_usage(found).free < self.min_free_mb * 2**20:
             raise StorageError(OSError(errno.ENOSPC, f"less than {self.min_free_mb:g} MB free"))
 
     def size_of(self, name: str) -> int:
-        """Return the bytes of the files in a folder."""
         with contextlib.suppress(OSError):
             return sum(path.stat().st_size for path in self.path(name).rglob("*") if path.is_file())
         return 0
@@ -79,12 +80,10 @@ class Folders:
 
     def remove(self, name: str) -> None:
         """Remove a folder at once; raises GoneError if there is none, or StorageError."""
-        self._remove(self.path(name))
-
-    def _remove(self, path: Path) -> None:
-        hidden = self.folder / f"{PART_PREFIX}{path.name.removeprefix(PART_PREFIX)}"
+        path = self.path(name.removeprefix(PART_PREFIX))
+        hidden = path.with_name(f"{PART_PREFIX}{path.name}")
         try:
-            path.rename(hidden)
+            path.with_name(name).rename(hidden)
             shutil.rmtree(hidden)
         except FileNotFoundError as error:
             raise gone() from error
@@ -101,9 +100,9 @@ class Folders:
         for path in paths:
             before, _, name = path.name.partition(PART_PREFIX)
             try:
-                is_left = not before and is_id(name) and _is_real_folder(path)
+                is_left = not before and is_id(name) and stat.S_ISDIR(path.lstat().st_mode)
                 if is_due(path) if is_id(path.name) else is_left and is_old(path, now_s):
-                    self._remove(path)
+                    self.remove(path.name)
                     removed += 1
             except StorageError as error:
                 failure = error
@@ -205,19 +204,17 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """True if a text has the form of such a name."""
     return ID_PATTERN.fullmatch(text) is not None
 
 
 def gone() -> GoneError:
-    """Return the error for a result that is not there."""
     return GoneError("expected a result that is still kept; this one is gone or never was")
 
 
 def require_plain(path: Path) -> Path:
     """Return the path of a plain file in a plain folder, no links; raises GoneError."""
     with contextlib.suppress(OSError, ValueError):
-        if _is_real_folder(path.parent) and stat.S_ISREG(path.lstat().st_mode):
+        if stat.S_ISDIR(path.parent.lstat().st_mode) and stat.S_ISREG(path.lstat().st_mode):
             return path
     raise gone()
 
@@ -225,10 +222,6 @@ def require_plain(path: Path) -> Path:
 def is_old(path: Path, now_s: float) -> bool:
     """True if a path was last changed more than an hour ago."""
     return abs(now_s - path.lstat().st_mtime) > PART_AGE_S
-
-
-def _is_real_folder(path: Path) -> bool:
-    return stat.S_ISDIR(path.lstat().st_mode)
 
 
 def _kinds(value: object) -> object:
@@ -260,22 +253,17 @@ def _is_whole(results: dict, model: dict, labels: dict | None) -> bool:
     return has_sides and has_places and is_told and isinstance(share, float | None)
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
 def _read_result(path: Path) -> tuple[float, dict]:
     """Return when a photo was stored and what its file says; {} if that is damaged."""
     try:
-        data = require_plain(path).read_bytes()
-        content = json.loads(data, parse_constant=_no_number)  # NaN and the like
+        # NaN and the like, which are no whole numbers, are refused
+        content = json.loads(require_plain(path).read_bytes(), parse_constant=int)
         return float(content["created_s"] + 0), content
     except DAMAGES:
         return path.lstat().st_mtime, {}
 
 
 def _write(path: Path, data: bytes | BinaryIO) -> None:
-    """Write a file that is not there yet, for its owner alone."""
     path.touch(mode=0o600, exist_ok=False)
     with path.open("wb") as file:
         shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, file, 2**20)

@@ -16,7 +16,7 @@ from emotion.errors import DatabaseError, GoneError, NotSenderError
 from emotion.files import make_private
 from emotion.web.database import PhotoRow
 from emotion.web.services import current_services
-from emotion.web.settings import Settings, SettingsError
+from emotion.web.settings import SettingsError
 from emotion.web.storage import gone
 
 FIELD, GIVER = "visitor", "giver"
@@ -27,7 +27,7 @@ COOKIE = "emotion_session"  # a name of our own: browsers share cookies between 
 def visitor_key() -> str:
     """Return the key of this browser in the database; "" if it has no id yet."""
     visitor = session.get(FIELD)
-    return _digest(visitor) if isinstance(visitor, str) else ""
+    return hashlib.sha256(visitor.encode()).hexdigest()[:32] if isinstance(visitor, str) else ""
 
 
 def giver_key() -> str:
@@ -44,20 +44,15 @@ def new_visitor() -> str:
     return visitor_key()
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def is_sender(visitor: str) -> bool:
-    """True if the current request comes from the visitor of this key."""
     return bool(visitor) and visitor == visitor_key()
 
 
 def require_sender(visitor: str) -> None:
-    """Raise `NotSenderError` unless the request comes from the visitor of this key."""
+    """Raise NotSenderError unless the request comes from the visitor of this key."""
     if not is_sender(visitor):
-        expected = "expected the cookie that came with the upload, as only the sender may do this"
-        raise NotSenderError(f"{expected}; received another or none")
+        words = "expected the cookie that came with the upload, as only the sender may do this; "
+        raise NotSenderError(f"{words}received another or none")
 
 
 def require_operator() -> None:
@@ -112,17 +107,6 @@ class OwnSessions(SecureCookieSessionInterface):
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         # a stylesheet that sets a cookie can be kept by no cache
         return request.endpoint != "static" and super().should_set_cookie(app, session)
-
-
-def use_sessions(app: Flask, settings: Settings) -> None:
-    """Give an app its key and its cookie; raises SettingsError as `secret_key_in`."""
-    app.secret_key = app.secret_key or secret_key_in(settings.instance)
-    app.session_interface = OwnSessions()
-    app.config.update(
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        PERMANENT_SESSION_LIFETIME=YEAR,
-    )
 
 
 def secret_key_in(folder: Path) -> str:

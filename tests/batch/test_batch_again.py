@@ -96,9 +96,6 @@ def test_no_half_table_takes_the_place_of_a_good_one(batch, folder, table, tmp_p
     assert not part.exists()
 
 
-# several sources, one table
-
-
 @pytest.fixture
 def folders(tmp_path):
     """Return two folders whose photos have equal names, sizes and times, but other faces."""
@@ -155,9 +152,6 @@ def test_photos_by_any_source_share_a_table(batch, folders, table, tmp_path):
     # where all of its photos come again, a table may have other settings
     report = batch(source=".", make_detector=OtherDetector)
     assert (report.total, report.skipped) == (3, 0)
-
-
-# the store
 
 
 def test_two_runs_at_once_and_another_file_are_refused(batch, folder, table, tmp_path):

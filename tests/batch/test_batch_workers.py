@@ -14,16 +14,10 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import batch_support
 import pandas as pd
 import pytest
-from batch_support import (
-    SignDetector,
-    ThreadWorkers,
-    photos_of,
-    read_table,
-    write_photo,
-    write_photos,
-)
+from batch_support import SignDetector, photos_of, read_table, write_photo, write_photos
 
 from emotion.batch import ClusterWorkers, LocalWorkers, executors
 from emotion.errors import SourceError
@@ -120,11 +114,8 @@ def test_killed_run_loses_the_photos_in_hand_alone(batch, model, table, tmp_path
         assert list(pd.read_parquet(tmp_path / "t.parquet")["photo"]) == done
     with contextlib.suppress(ProcessLookupError):  # until none of its processes is alive
         wait_for(lambda: os.killpg(process.pid, 0))
-    assert batch(ThreadWorkers(4)).skipped >= len(done)
+    assert batch(batch_support.ThreadWorkers(4)).skipped >= len(done)
     assert photos_of(table) == names
-
-
-# a real Dask cluster: a scheduler and workers, each a process of its own
 
 
 @pytest.fixture

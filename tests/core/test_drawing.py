@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from emotion.detection.haar import FaceDetector
 from emotion.drawing import UNSURE_COLOR_RGB, annotate, blur_faces
 from emotion.faces import Face
 from emotion.labels import COLORS_RGB, EMOTIONS, color_rgb
@@ -115,11 +114,3 @@ def test_no_detail_of_a_face_is_left_at_any_size(side):
     inside = slice(side // 2, side // 2 + side)
     left = np.abs(one[inside, inside].astype(int) - other[inside, inside])
     assert left.max() <= 12
-
-
-def test_every_blurred_face_is_no_face_any_more(astronaut):
-    detector = FaceDetector()
-    image = np.hstack([astronaut, astronaut])
-    found = detector.detect(image)
-    assert len(found) == 2
-    assert detector.detect(blur_faces(image, [make_face(one.box_xywh) for one in found])) == ()

@@ -49,10 +49,6 @@ def test_heat_peaks_where_the_class_depends_on_the_face_and_is_checked(stand_in_
     np.testing.assert_array_equal(crop, grain())
 
 
-def assert_grey(picture: np.ndarray) -> None:
-    assert (picture == picture[..., :1]).all()
-
-
 def test_what_shows_no_face_is_explained_all_the_same(stand_in_model):
     def run(faces: np.ndarray) -> np.ndarray:
         return np.full((len(faces), 7), 1 / 7, np.float32)
@@ -61,7 +57,8 @@ def test_what_shows_no_face_is_explained_all_the_same(stand_in_model):
     assert not found.heat.any()
     assert found.before == found.hidden == found.elsewhere
     assert not found.holds
-    assert_grey(draw_heat(grain(), found.heat))
+    drawn = draw_heat(grain(), found.heat)
+    assert (drawn == drawn[..., :1]).all(), "it is grey"
     for value in (0, 1):
         found = explain(stand_in_model, np.full((48, 48, 1), value, np.float32), "happy")
         assert np.isfinite(found.heat).all()

@@ -1,7 +1,5 @@
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +10,6 @@ import sklearn.datasets
 from emotion.detection.crop import crop_face
 from emotion.detection.haar import CASCADES, FaceDetector
 from emotion.detection.networks import FACE_VERIFIER, load_network
-from emotion.detection.settings import NETWORK_FILE
-from emotion.detection.yunet import YunetDetector
 from emotion.errors import ImageError, ModelError
 
 ASTRONAUT_BOX = (172, 66, 105, 105)
@@ -42,19 +38,6 @@ def test_a_portrait_has_one_face_of_the_right_place_and_size(detector, astronaut
         assert all(type(value) is int for value in face.box_xywh)
 
 
-def test_yunet_gives_a_portrait_the_square_that_the_cascades_give(detector, astronaut, hopper):
-    # not in the repository: name it in YUNET_MODEL, or put it into ../shared/data
-    shared = Path(__file__).resolve().parents[3] / "shared" / "data" / NETWORK_FILE
-    path = Path(os.environ.get("YUNET_MODEL", shared))
-    if not path.is_file():
-        pytest.skip(f"no {NETWORK_FILE}: name its path in YUNET_MODEL")
-    for image, truth in ((astronaut, ASTRONAUT_BOX), (hopper, HOPPER_BOX)):
-        (face,), (other,) = YunetDetector(path).detect(image), detector.detect(image)
-        assert 0.75 < face.box_xywh[2] / other.box_xywh[2] < 1.35
-        assert middle(face.box_xywh) == pytest.approx(middle(other.box_xywh), abs=0.1 * truth[2])
-        assert 0.7 <= face.score <= 1
-
-
 def test_a_photo_without_faces_has_none(detector):
     for name in ("china.jpg", "flower.jpg"):
         assert detector.detect(sklearn.datasets.load_sample_image(name)) == ()
@@ -63,12 +46,13 @@ def test_a_photo_without_faces_has_none(detector):
         assert detector.detect(np.full((*shape, 3), 127, np.uint8)) == ()
 
 
-@pytest.mark.parametrize("side_px", [20, 40, 105, 400])
+@pytest.mark.parametrize("side_px", [20, 40, 105, 630])
 def test_faces_of_any_size_and_such_as_fill_the_photo_are_found(detector, astronaut, side_px):
     scale = side_px / ASTRONAUT_BOX[2]
     photo = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     (face,) = detector.detect(photo)
     assert holds(face.box_xywh, [scale * value for value in middle(ASTRONAUT_BOX)])
+    assert 0.6 < face.box_xywh[2] / side_px < 1.6
     tight = cv2.resize(astronaut[66:171, 172:277], (side_px, side_px))
     (face,) = detector.detect(tight)
     assert holds(face.box_xywh, (side_px / 2, side_px / 2))
@@ -88,11 +72,7 @@ def test_the_tilt_of_a_head_is_told_and_undone_by_the_crop(detector, astronaut, 
         assert np.abs(crop_face(tilted, ASTRONAUT_BOX) - upright).mean() > 0.08
 
 
-def test_boxes_are_in_pixels_of_the_photo_and_inside_it(detector, astronaut):
-    large = cv2.resize(astronaut, (3072, 3072), interpolation=cv2.INTER_LINEAR)
-    (face,) = detector.detect(large)
-    assert holds(face.box_xywh, [6 * value for value in middle(ASTRONAUT_BOX)])
-    assert 0.6 < face.box_xywh[2] / 630 < 1.6
+def test_boxes_are_inside_the_photo(detector, astronaut):
     for image in (astronaut[:, :277].copy(), astronaut[66:, 172:].copy()):
         ((x, y, width, height),) = [face.box_xywh for face in detector.detect(image)]
         assert min(x, y, width - 1, height - 1) >= 0

@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 from yunet_network import BOX_WH, EYES_UP_PX, write_yunet_stand_in
 
+from emotion.detection import yunet
 from emotion.detection.settings import NETWORK_FILE, yunet_file
-from emotion.detection.yunet import (
-    EYES_LIFT,
-    SQUARE_SIDE,
-    YunetDetector,
-    YunetSettings,
-    upright_square,
-)
+from emotion.detection.yunet import EYES_LIFT, SQUARE_SIDE, YunetDetector, YunetSettings
 from emotion.errors import ImageError, ModelError
 
 CELL_PX = 32
@@ -75,11 +70,11 @@ def test_the_square_keeps_its_height_at_the_eyes_and_turns_with_the_head():
     shut = [(15, 5, 80, 105), *eyes, nose, (42, 90), (68, 90)]
     wide_open = [(15, 5, 80, 115), *eyes, nose, (42, 95), (68, 95)]
     for face in (shut, wide_open):
-        x, y, side, tilt = upright_square(np.array([n for part in face for n in part], float))
+        x, y, side, tilt = yunet.upright_square(np.array([n for part in face for n in part], float))
         assert (x, (y - 50) / side, tilt) == pytest.approx((55, EYES_LIFT, 0))
     # the same head, a quarter turn to the left around (0, 0)
     turned = [(5, -95, 105, 80), *((y, -x) for x, y in shut[1:])]
-    x, y, side, tilt = upright_square(np.array([n for part in turned for n in part], float))
+    x, y, side, tilt = yunet.upright_square(np.array([n for part in turned for n in part], float))
     assert ((x - 50) / side, y, tilt) == pytest.approx((EYES_LIFT, -55, 90))
 
 

@@ -11,24 +11,10 @@ from functools import partial
 from pathlib import Path
 from struct import pack
 
+import image_files as files
 import numpy as np
 import pytest
-from image_files import (
-    GREY,
-    PICTURE,
-    RUN_LENGTH_BMP,
-    box,
-    encoded,
-    exif_of,
-    jpeg_with,
-    lying_avif,
-    png,
-    png_chunk,
-    riff,
-    segment,
-    swapped_profile,
-    tiff,
-)
+from image_files import GREY, PICTURE, box, encoded, jpeg_with, png, png_chunk, riff, segment, tiff
 from PIL import Image
 
 from emotion import errors
@@ -99,6 +85,7 @@ METADATA_BOMBS = {
 TOO_SMALL_OR_LONG = {
     "one pixel gif": lambda: encoded(GREY[:1, :1], "GIF"),
     "png of 15 pixels": lambda: encoded(PICTURE[:15], "PNG"),
+    "page that begins as a gif": b"GIF89a/*<script>alert(1)</script>*/=1;",
     "tiff too long": tiff(bytes(17000 * 16), size_wh=(17000, 16)),
     "png too long": lambda: one_bit_png(16, 17000),
 }
@@ -117,7 +104,8 @@ OTHER_TYPES = {
     "half a png signature": b"\x89PNG",
     "camera raw, dng": tiff(PICTURE.tobytes(), {50706: (1, (1, 4, 0, 0))}),
     "camera raw, preview first": tiff(GREY.tobytes(), {254: 1}),
-    "bmp, run-length coded": RUN_LENGTH_BMP,
+    "bmp, run-length coded": files.RUN_LENGTH_BMP,
+    "page that begins as a bmp": b"BM<html><script>alert(1)</script></html>" + b" " * 60,
 } | {
     f"tiff of {bits} bits, {kind}": tiff(bytes(64 * 48 * bits // 8), {258: bits, 339: kind})
     for bits, kind in ((12, 1), (24, 1), (32, 1), (64, 1), (16, 2), (32, 2), (16, 3), (64, 3))
@@ -138,10 +126,14 @@ DAMAGED = {
     "tiff, pixels outside": tiff(bytes(10), {273: 10**6}),
     "tiff of an unknown compression": tiff(bytes(64 * 48), {259: 999}),
     "tiff with broken lzw": tiff(bytes(range(1, 200)), {259: 5}),
-    "tiff with a cut profile": tiff(GREY.tobytes(), {34675: (1, tuple(swapped_profile()))})[:-1],
+    "tiff with a cut profile": tiff(GREY.tobytes(), {34675: (1, (*files.swapped_profile(),))})[:-1],
     "heic, brand only": brand(b"heic", b"mif1"),
     "heic, garbage": brand(b"heic", b"mif1") + box(b"meta", bytes(range(200))),
     "heic grid cut off": lambda: cut("HEIC", 0.9, tile_size=32),
+    "page that begins as a jpeg": b"\xff\xd8\xff<!doctype html><script>alert(1)</script>",
+    "page that begins as a png": b"\x89PNG\r\n\x1a\n<svg onload='alert(1)'/>",
+    "page that begins as a tiff": b"II*\0<script>alert(1)</script>" + b" " * 60,
+    "page that begins as a webp": b"RIFF\x40\0\0\0WEBP<script>alert(1)</script>" + b" " * 60,
 }
 
 MANY, ODD_MARKER = segment(0xE0) * 1001, b"\xff\x02\xff\xff"
@@ -200,7 +192,7 @@ def test_a_jpeg_in_a_bearable_number_of_pieces_is_read():
 def test_an_avif_is_as_large_as_what_it_codes():
     film = {"save_all": True, "append_images": [Image.new("RGB", (1100, 1100))]}
     for options in ({}, film):
-        content = lying_avif(1100, **options)
+        content = files.lying_avif(1100, **options)
         # without the place of its items, of which a film has both
         for part in (content, content.replace(b"iloc", b"xxxx")) if options else (content,):
             with pytest.raises(errors.ImageDimensionsError, match="1100x1100"):
@@ -255,7 +247,7 @@ def test_bombs_take_little_memory(tmp_path):
     assert int(done.stdout) < 48 * 1024
 
 
-EXIF = {"exif": exif_of(6)}  # of a picture that lies on its side
+EXIF = {"exif": files.exif_of(6)}  # of a picture that lies on its side
 TRUNCATED = {
     "jpeg": ("JPEG", "RGB", {}),
     "jpeg progressive": ("JPEG", "RGB", {"progressive": True}),
@@ -264,7 +256,7 @@ TRUNCATED = {
     "webp lossless": ("WEBP", "RGB", {"lossless": True}),
     "bmp": ("BMP", "RGB", {}),
     "gif": ("GIF", "P", {}),
-    "tiff": ("TIFF", "RGB", {**EXIF, "icc_profile": swapped_profile()}),
+    "tiff": ("TIFF", "RGB", {**EXIF, "icc_profile": files.swapped_profile()}),
     "tiff lzw": ("TIFF", "RGB", {**EXIF, "compression": "tiff_lzw"}),
     "tiff deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
     "avif": ("AVIF", "RGB", EXIF),

@@ -42,11 +42,8 @@ def test_every_way_gives_the_same_photo(path, tmp_path):
         ways = [path, str(path), path.name, PNG, bytearray(PNG)]
         ways += [io.BytesIO(PNG), Trickle(PNG), member]
         ways += [PICTURE.copy(), PICTURE / 255, np.asfortranarray(PICTURE)]
-        ways += [
-            np.dstack([PICTURE, np.full_like(GREY, 255)]),
-            Image.fromarray(PICTURE),
-            decode_photo(PNG),
-        ]
+        ways += [np.dstack([PICTURE, np.full_like(GREY, 255)])]
+        ways += [Image.fromarray(PICTURE), decode_photo(PNG)]
         for way in ways:
             assert not holds_many(way)
             photo = open_photo(way)
@@ -120,9 +117,8 @@ def test_one_photo_in_place_of_many_is_refused():
         with pytest.raises(ImageError, match=f"one {type(one).__name__}: give"):
             check_many(one)
     column = pandas.Series(["a.jpg", "b.jpg"])
-    assert all(
-        map(holds_many, ([], ("a",), iter("ab"), (c for c in "ab"), {"a": 1}.keys(), column))
-    )
+    many = ([], ("a",), iter("ab"), (c for c in "ab"), {"a": 1}.keys(), column)
+    assert all(map(holds_many, many))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I;16", "F"])

@@ -75,17 +75,3 @@ def test_a_figure_that_is_no_share_makes_all_unusable(odd):
     ):
         with pytest.raises(UNUSABLE):
             Figures.of("test", content | change)
-
-
-def test_settings_without_a_part_in_the_training_are_not_told():
-    off = {"contempt": False, "subject_pattern": "", "fold": 0, "folds": 5, "smallest_side": 48}
-    off |= {"votes_as": "second-head", "labels_share": 0.2, "blend": 0.5, "weights": "none"}
-    off |= {"frozen_epochs": 3, "teachers": [], "teacher_share": 0.7}
-    for change, votes, told in (
-        ({"seed": 0, "epochs": 4}, None, "epochs, seed"),
-        ({"teachers": ["a"], "fold": 2}, None, "fold, folds, teacher share, teachers"),
-        ({"weights": "imagenet"}, None, "frozen epochs, weights"),
-        ({}, "fer2013new.csv", "labels share, votes as"),
-    ):
-        card = Card({"settings": off | change, "dataset": {"votes": votes}})
-        assert ", ".join(sorted(name for name, _ in card.settings())) == told

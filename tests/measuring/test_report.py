@@ -151,9 +151,8 @@ def test_any_classes_and_any_number_of_images(names, images, tmp_path):
     if images == 1:
         probabilities = np.eye(len(names))[labels]  # without a mistake
     faces = random.integers(0, 256, (images, 48, 48), dtype=np.uint8)
-    result = measurement.SplitResult(
-        Evaluation(names, labels, probabilities), None, (), faces, None
-    )
+    evaluation = Evaluation(names, labels, probabilities)
+    result = measurement.SplitResult(evaluation, None, (), faces, None)
     page = Page(write_report(tmp_path, replace(MODEL, class_names=names), {"mine": result}))
     assert all(name in page.text for name in names)
     assert "<b>bold" not in page.html
@@ -195,9 +194,8 @@ def test_samples_of_mistakes_the_surest_first(stand_in_model):
     assert (wrong[0]["name"], wrong[0]["votes"]) == ("5.png", {"a": 0.75, "c": 0.25})
     assert wrong[1]["votes"] == {}
     told = []
-    many = measurement.measure_split(
-        stand_in_model, make_dataset(400, 0, 0), False, None, told.append
-    )
+    data = make_dataset(400, 0, 0)
+    many = measurement.measure_split(stand_in_model, data, False, None, told.append)
     assert [line.split()[0] for line in told] == ["400"], "a line for each measurement"
     assert len(measurement.surest_samples(many, right=False)) == measurement.SAMPLE_COUNT
     # of the right ones each class has its turn

@@ -6,13 +6,10 @@ import cv2
 import numpy as np
 import pytest
 from training_data import make_dataset
-from web_support import StandInDetector
 from web_support import stand_in_model as answering_model
 
-from emotion.errors import ModelError
 from emotion.faces import Thresholds
 from emotion.model.runtime import apply_temperature
-from emotion.recognizer import Recognizer
 from emotion.training.measuring import measurement, selective
 
 
@@ -131,18 +128,3 @@ def test_agreement_is_fitted_to_the_votes_and_measured_beside_them():
     assert sum(row["images"] for row in honest["said"]) == honest["images"] == 400
     assert 0 < honest["split_first"] < honest["split_named"] < 10
     assert said_by(1)["mean_error"] > 1
-
-
-def test_what_a_card_says_is_what_is_served_and_a_damaged_one_is_refused():
-    photo = np.zeros((120, 160, 3), np.uint8)
-    facts = selective.verdict_facts(*honest_answers()) | {
-        "sure_from": 0.95,
-        "agreement_temperature": 1,
-    }
-    for card, expected in (({"verdict": facts}, [False, False]), (None, [True, False])):
-        recognizer = Recognizer(replace(answering_model(), card=card), StandInDetector())
-        faces = recognizer.recognize(photo)
-        assert [face.sure for face in faces] == expected
-        assert [face.agreement for face in faces] == ([9, 4] if card else [None] * 2)
-    with pytest.raises(ModelError, match="sure_from"):
-        Recognizer(replace(answering_model(), card={"verdict": {"sure_from": 7}}))

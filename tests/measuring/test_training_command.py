@@ -229,10 +229,8 @@ def test_visitors_faces_are_learned_and_the_better_model_is_kept(trained, tmp_pa
     assert (stem.parent / "detection_model.previous.h5").read_bytes() == before[f"{stem.name}.h5"]
     card = load_model(stem).card
     assert card["dataset"]["images"]["train"] > 126
-    assert (
-        card["started_from"]["weights_sha256"]
-        == json.loads(before[f"{stem.name}.card.json"])["weights_sha256"]
-    )
+    first = json.loads(before[f"{stem.name}.card.json"])
+    assert card["started_from"]["weights_sha256"] == first["weights_sha256"]
 
 
 def test_a_start_that_fails_reads_no_data_and_leaves_no_folder(trained, tmp_path, capsys):

@@ -3,27 +3,13 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from training_data import (
-    encode,
-    make_dataset,
-    put,
-    write_classes,
-    write_csv,
-    write_folder,
-    write_votes,
-    write_zip,
-)
+import training_data
+from training_data import encode, make_dataset, put, write_csv, write_folder, write_zip
 
 from emotion.errors import DatasetError
 from emotion.labels import EMOTIONS
 from emotion.training.data import datasets
-from emotion.training.data.datasets import (
-    Dataset,
-    match_classes,
-    read_cached,
-    read_datasets,
-    with_extra_photos,
-)
+from emotion.training.data.datasets import Dataset, match_classes, read_cached, read_datasets
 from emotion.training.data.layouts import read_layout
 from emotion.training.data.splits import make_splits
 from emotion.training.fitting.targets import build_targets
@@ -71,12 +57,12 @@ def voted(tmp_path):
     """Return (csv, votes) in which row n has all its votes in the n-th of the ten columns."""
     counts = [[10 * (column == row % 10) for column in range(10)] for row in range(60)]
     usages = ["Training"] * 42 + ["PublicTest"] * 18
-    table = write_votes(tmp_path / "fer2013new.csv", usages, counts)
+    table = training_data.write_votes(tmp_path / "fer2013new.csv", usages, counts)
     return write_csv(tmp_path / "fer2013.csv", SMALL), table
 
 
 def test_votes_come_from_the_cache_or_a_sentence_says_why_not(tmp_path, read, voted, monkeypatch):
-    people = write_classes(tmp_path / "ck")
+    people = training_data.write_classes(tmp_path / "ck")
     for paths in ((voted[0], voted[0]), (people,)):
         with pytest.raises(DatasetError, match="--votes"):
             read(*paths, votes=voted[1])
@@ -105,7 +91,9 @@ def test_settings_reach_the_reading(tmp_path, read, voted, astronaut):
 
 def test_several_datasets_become_one(tmp_path, read, voted):
     folder = write_folder(tmp_path / "fer", SMALL)
-    people = write_classes(tmp_path / "ck", classes=("anger", "contempt", "happiness"))
+    people = training_data.write_classes(
+        tmp_path / "ck", classes=("anger", "contempt", "happiness")
+    )
     put(people, {"anger/broken.png": b"x", "stray.png": b"x"})
     assert read(people).class_names == ("anger", "contempt", "happiness"), "its own names"
     dataset = read(folder, people)
@@ -142,7 +130,7 @@ def test_extra_photos_are_learned_from_as_votes_alone(tmp_path, voted, astronaut
     )
     plain, _ = make_splits(read_datasets(settings), settings)
     settings = replace(settings, extra_photos=(str(photos),))
-    dataset = with_extra_photos(plain, settings)
+    dataset = datasets.with_extra_photos(plain, settings)
     assert len(dataset) == len(plain) + 1
     for split in ("validation", "test"):
         np.testing.assert_array_equal(dataset.split(split).names, plain.split(split).names)
@@ -155,11 +143,13 @@ def test_extra_photos_are_learned_from_as_votes_alone(tmp_path, voted, astronaut
     happy = dataset.class_names.index("happy")
     assert dataset.votes[-1].tolist() == EYE[happy].tolist()
     with pytest.raises(DatasetError, match="absent"):
-        with_extra_photos(plain, replace(settings, extra_photos=(str(tmp_path / "absent"),)))
+        datasets.with_extra_photos(
+            plain, replace(settings, extra_photos=(str(tmp_path / "absent"),))
+        )
 
 
 def test_many_unreadable_files_stop_unless_told(tmp_path, read):
-    root = write_classes(tmp_path / "ck")  # 32 images
+    root = training_data.write_classes(tmp_path / "ck")  # 32 images
     put(root, {f"happy/{number}.png": b"x" for number in range(2)})
     with pytest.raises(DatasetError, match=r"ck .* 2 of 34 .*\(5\.9%\), .*--unreadable-share"):
         read(root)

@@ -57,19 +57,9 @@ def test_a_file_of_settings_says_what_flags_do(tmp_path):
 
 
 def test_values_out_of_range():
-    for name, value in {
-        "epochs": 0,
-        "fold": 6,
-        "folds": 1,
-        "subject_pattern": "(",
-        "dataset": (),
-        "blocks": 6,
-        "averaging": 1.0,
-        "fine_tuning_rate": 0.0,
-        "architecture": "vgg19",
-        "smallest_side": 30,
-        "mixup": -1.0,
-    }.items():
+    wrong = {"epochs": 0, "fold": 6, "folds": 1, "blocks": 6, "smallest_side": 30, "dataset": ()}
+    wrong |= {"averaging": 1.0, "fine_tuning_rate": 0.0, "mixup": -1.0}
+    for name, value in (wrong | {"subject_pattern": "(", "architecture": "vgg19"}).items():
         pattern = rf"{flag_of(name)} .*received {re.escape(repr(value))}"
         with pytest.raises(TrainingError, match=pattern):
             TrainingSettings(**{name: value})
@@ -100,10 +90,8 @@ def test_what_follows_from_other_settings(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.0), ("constant", 0.1)])
 def test_rate_warms_up_and_ends(schedule, last):
     def rates(stage: fitting.Stage) -> list[float]:
-        optimizer, found = (
-            fitting.build_optimizer(replace(SETTINGS, schedule=schedule), stage, 4),
-            [],
-        )
+        settings, found = replace(SETTINGS, schedule=schedule), []
+        optimizer = fitting.build_optimizer(settings, stage, 4)
         for step in range((stage.end - stage.start) * 4 + 1):
             optimizer._iterations.assign(step)
             found.append(float(keras.ops.convert_to_numpy(optimizer.learning_rate)))
@@ -132,10 +120,8 @@ def test_rate_falls_where_validation_stands_still():
 
 
 def test_stages():
-    whole, two = (
-        [fitting.Stage(0, 10, 0.1)],
-        [fitting.Stage(0, 3, 0.1, True), fitting.Stage(3, 10, 0.01)],
-    )
+    whole = [fitting.Stage(0, 10, 0.1)]
+    two = [fitting.Stage(0, 3, 0.1, True), fitting.Stage(3, 10, 0.01)]
     for change, has_backbone, expected in (
         ({"weights": "imagenet"}, False, whole),
         ({"weights": "none"}, True, whole),

@@ -11,10 +11,8 @@ from emotion.errors import EmotionError, SourceError
 from emotion.recognizer import Recognizer
 from emotion.video.following import VIDEO_SEARCH
 from emotion.video.outputs import VideoOutputs, analyse_video
-from emotion.video.reading import VideoInfo, open_video
+from emotion.video.reading import open_video
 from emotion.video.summary import SummaryBuilder
-from emotion.video.tracking import FrameFaces
-from emotion.web.videos.job import Watcher
 
 SIZE_WH = (480, 240)
 COUNT = 12
@@ -86,14 +84,6 @@ def test_stopped_or_interrupted_all_files_hold_what_is_done(analyse, tmp_path, e
         assert (report.is_complete, report.summary.frames) == (False, 4)
     check_files(outputs, 4)
     assert builder.result().frames == 4
-
-
-def test_the_app_is_told_how_far_a_video_is():
-    for count, duration_s in ((4, None), (None, 1.2), (None, None)):
-        told, info = [], VideoInfo(10.0, SIZE_WH, count, duration_s)
-        Watcher(told.append, info).see(FrameFaces(2, 0.3, moving_faces(1)[0], ()))
-        assert told[0]["share"] == ((count and 0.75) or (duration_s and 0.25))
-        assert (told[0]["frames"], told[0]["position_s"], told[0]["faces"]) == (3, 0.3, 0)
 
 
 def test_a_damaged_file_is_reported(analyse, tmp_path):

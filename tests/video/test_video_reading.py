@@ -6,16 +6,8 @@ import av
 import cv2
 import numpy as np
 import pytest
-from video_files import (
-    SIZE_WH,
-    clicks,
-    noisy_pictures,
-    picture,
-    read_all,
-    run_alone,
-    steady_video,
-    write_pictures,
-)
+import video_files
+from video_files import SIZE_WH, noisy_pictures, picture, read_all, steady_video, write_pictures
 
 from emotion.errors import SourceError
 from emotion.video.decoding import upright_rgb
@@ -162,13 +154,8 @@ def test_unreadable_file_says_so(tmp_path):
     path = tmp_path / "film.mp4"
     unfinished = steady_video(path).read_bytes()[:-300]
     photo = cv2.imencode(".png", picture())[1].tobytes()
-    contents = {
-        b"": "empty",
-        b"no video" * 1000: "decoded",
-        photo: "decoded",
-        unfinished: "cut off",
-    }
-    for content, word in contents.items():
+    contents = {b"": "empty", b"no video" * 1000: "decoded", photo: "decoded"}
+    for content, word in (contents | {unfinished: "cut off"}).items():
         path.write_bytes(content)
         with pytest.raises(SourceError, match=word):
             read_all(path)
@@ -204,7 +191,8 @@ def test_damage_is_told_and_read_over(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_sound_longer_than_the_picture_is_no_damage(tmp_path, suffix):
-    path = write_pictures(tmp_path / f"film{suffix}", [picture()] * 10, sound=clicks(4.0))
+    sound = video_files.clicks(4.0)
+    path = write_pictures(tmp_path / f"film{suffix}", [picture()] * 10, sound=sound)
     assert read_all(path)[0].problem is None
 
 
@@ -220,7 +208,7 @@ def test_sound_longer_than_the_picture_is_no_damage(tmp_path, suffix):
 def test_pictures_that_begin_late_are_whole(tmp_path, suffix, tag, share):
     path = tmp_path / f"film{suffix}"
     times_s = [2.5 + index / 10 for index in range(50)]
-    write_pictures(path, noisy_pictures(), times_s=times_s, sound=clicks(0.1))
+    write_pictures(path, noisy_pictures(), times_s=times_s, sound=video_files.clicks(0.1))
     content = path.read_bytes().replace(b"DURATION", tag)
     path.write_bytes(content[: round(len(content) * share)])
     video, found = read_all(path)
@@ -251,6 +239,6 @@ print(frame.index + 1, (peak() - early) // 1024)
 
 def test_memory_does_not_grow_files_are_closed_and_av_is_loaded_late(tmp_path):
     path = steady_video(tmp_path / "film.mp4", count=90, size_wh=(640, 480))
-    count, grown_mb = map(int, run_alone(MEMORY, path).split())
+    count, grown_mb = map(int, video_files.run_alone(MEMORY, path).split())
     assert count == 90
     assert grown_mb < 30  # the last 60 frames are 55 MB

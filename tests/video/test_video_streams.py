@@ -16,16 +16,8 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
-from video_files import (
-    SIZE_WH,
-    noisy_pictures,
-    picture,
-    read_all,
-    run_alone,
-    steady_video,
-    video_with_sound,
-    write_pictures,
-)
+import video_files
+from video_files import SIZE_WH, noisy_pictures, picture, read_all, steady_video, write_pictures
 
 from emotion.errors import SourceError
 from emotion.video import decoding, reading
@@ -76,18 +68,14 @@ def test_data_in_another_file_are_not_read(tmp_path):
     start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
     content[start:end] = bytes(end - start)
     # QuickTime's alias: 150 bytes, of which FFmpeg reads the last name, then records of a path
-    alias = bytearray(150)
-    alias[10] = len(b"volume")
-    alias[11:17] = b"volume"
-    alias[50] = len(outside.name)
-    alias[51 : 51 + len(outside.name)] = outside.name.encode()
-    alias[130:134] = struct.pack(">hh", 0, 0)
+    own = len(outside.name), outside.name.encode()
+    alias = struct.pack(">10xB6s33xB63s16xhh16x", 6, b"volume", *own, 0, 0)
     record = struct.pack(">hh", 18, len(name)) + name + bytes(len(name) % 2)
-    body = bytes(4) + bytes(alias) + record + struct.pack(">hh", -1, 0)
+    body = bytes(4) + alias + record + struct.pack(">hh", -1, 0)
     entry = struct.pack(">I4s", 8 + len(body), b"alis") + body
     start = content.index(b"dref") + 12
-    grown = len(entry) - struct.unpack(">I", content[start : start + 4])[0]
-    content[start : start + struct.unpack(">I", content[start : start + 4])[0]] = entry
+    grown = len(entry) - (old := struct.unpack(">I", content[start : start + 4])[0])
+    content[start : start + old] = entry
     for box in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
         place = content.index(box) - 4
         size = struct.unpack(">I", content[place : place + 4])[0]
@@ -120,7 +108,7 @@ def test_limits_refuse_what_is_beyond_them_and_let_pass_what_is_within(tmp_path)
             read_all(write_pictures(tmp_path / name, [picture()], codec=codec), VideoLimits())
     limits = VideoLimits(most_pixels=160 * 120, most_frames=20, longest_s=2.0)
     for suffix in (".mp4", ".webm", ".mpg"):
-        video, found = read_all(video_with_sound(tmp_path / f"film{suffix}"), limits)
+        video, found = read_all(video_files.video_with_sound(tmp_path / f"film{suffix}"), limits)
         assert (len(found), video.problem) == (20, None)
 
 
@@ -145,12 +133,9 @@ def test_a_larger_picture_may_be_followed_for_less_time(tmp_path):
         steady_video(path, count=10, fps=100.0, size_wh=(width, height + more))
         if is_taken:
             assert len(read_all(path, limits)[1]) == 10
-        else:
-            with (
-                pytest.raises(SourceError, match=r"0\.10 s .* longer"),
-                open_video(path, limits=limits),
-            ):
-                pass
+            continue
+        with pytest.raises(SourceError, match=r"0\.10 s .* longer"):
+            read_all(path, limits)
 
 
 def test_pixels_that_grow_in_mid_stream_are_not_unpacked(tmp_path):
@@ -160,30 +145,6 @@ def test_pixels_that_grow_in_mid_stream_are_not_unpacked(tmp_path):
     video, found = read_all(tmp_path / "both.ts", VideoLimits(most_pixels=160 * 120))
     assert len(found) == 30
     assert "frame 30 " in video.problem
-
-
-PEAK = """
-import sys
-from pathlib import Path
-import av
-from emotion.video.reading import SourceError, VideoLimits, open_video
-def peak_mb():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) // 1024 for line in lines if "VmHWM" in line)
-before = peak_mb()
-try:
-    open_video(Path(sys.argv[1]), limits=VideoLimits(most_pixels=9)).__enter__()
-except SourceError as error:
-    print(peak_mb() - before, error)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_too_many_pixels_are_refused_before_any_is_unpacked(tmp_path):
-    path = steady_video(tmp_path / "film.ts", count=1, size_wh=(3072, 3072))
-    grown_mb, message = run_alone(PEAK, path).split(maxsplit=1)
-    assert "3072x3072" in message
-    assert int(grown_mb) < 10  # one such frame takes 14 MB as YUV
 
 
 @pytest.fixture
@@ -222,10 +183,8 @@ def test_stream_gives_frames_until_it_stops(server):
     address, handler = server
     handler.hold.set()
     url, found = f"http://user:secret@{address}/live?token=secret", []
-    with (
-        pytest.raises(SourceError, match=r"http://127.* stopped") as told,
-        open_video(url) as video,
-    ):
+    stops = pytest.raises(SourceError, match=r"http://127.* stopped")
+    with stops as told, open_video(url) as video:
         assert (video.is_live, video.path, video.info.size_wh) == (True, None, SIZE_WH)
         found.extend(frames(video))
     assert 1 <= len(found) <= 5

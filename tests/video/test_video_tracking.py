@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from emotion.detection.boxes import Detection
-from emotion.video.motion import BoxFilter, CutFinder, GreyFrame, follow_boxes, patch_of
+from emotion.video.motion import CutFinder, GreyFrame, follow_boxes, patch_of
 from emotion.video.tracking import Tracker
 
 BOX = (60.0, 50.0, 60.0, 60.0)
@@ -135,8 +135,6 @@ def test_tiny_frames(size_wh):
     assert len(follow_boxes(grey, grey, box, [0], [patch_of(grey, box[0])])) == 1
 
 
-# tracks
-
 SIDE = 60
 RED = textured(1, (SIDE, 2 * SIDE), (250, 60, 40))
 BLUE = textured(2, (SIDE, 2 * SIDE), (40, 80, 250))
@@ -173,15 +171,6 @@ def standing(count: int, x: float = 100, y: float = 60):
 @pytest.fixture
 def tracker() -> Tracker:
     return Tracker()
-
-
-def test_no_box_shrinks_to_nothing():
-    box = BoxFilter((100, 50, 2, 2))
-    for _ in range(30):
-        box.predict(0.5)
-        box.measure_velocity(np.array([0.0, 0.0, -0.4, -0.4]) * 30)
-    assert box.box_xywh[2:].min() >= 1
-    assert np.isfinite(box.mean).all()
 
 
 def test_faces_that_cross_keep_their_numbers(tracker):

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 import video_job_stand_in as stand_in
-from web_support import encoded, make_app, photo_form
+from web_support import encoded, make_app, photo_form, photos_form
 
 from emotion.web import connections
 from emotion.web.database import Database, VideoRow
@@ -14,11 +14,7 @@ from emotion.web.storage import new_id
 
 
 def two_photos():
-    return {"photo": [photo_form(encoded(seed=seed))["photo"] for seed in (1, 2)]}
-
-
-def a_video():
-    return photo_form(stand_in.sent(), "video.mp4", "video")
+    return photos_form(encoded(seed=1), encoded(seed=2))
 
 
 def stored(folder):
@@ -34,7 +30,8 @@ def test_reads_go_on_and_writes_are_answered_503_and_leave_nothing(tmp_path, mak
     services.database.add_video(video := VideoRow(new_id(), "", now_s, now_s + 100), "", 1, 1)
     before = stored(tmp_path)
     reads = (first, "/healthz", "/mine", "/api/v1/mine", f"/api/v1/videos/{video.id}")
-    writes = {"/": two_photos, "/api/v1/photos": photo_form, "/api/v1/videos": a_video}
+    writes = {"/": two_photos, "/api/v1/photos": photo_form}
+    writes["/api/v1/videos"] = lambda: photo_form(stand_in.sent(), "video.mp4", "video")
     with closing(sqlite3.connect(tmp_path / "instance" / "emotion.sqlite")) as other:
         other.execute("BEGIN IMMEDIATE")
         for path, form in (*writes.items(), ("/mine/delete", dict)):

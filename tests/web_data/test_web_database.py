@@ -12,18 +12,8 @@ from sqlalchemy import event, text
 
 from emotion.errors import DatabaseError
 from emotion.web import connections
-from emotion.web.database import (
-    LONGEST_KEPT_S,
-    Counts,
-    Database,
-    FaceCount,
-    Opinion,
-    OpinionCount,
-    PhotoCount,
-    PhotoRow,
-    VideoCount,
-    day_of,
-)
+from emotion.web import database as rows
+from emotion.web.database import Database, Opinion, PhotoCount, PhotoRow
 from emotion.web.settings import PROJECT_FOLDER, SettingsError
 
 NOW_S = 1_795_260_000.0
@@ -90,7 +80,7 @@ def test_counts_know_days_and_answers_and_no_photo(database):
     database.count(results(("fear", 0.0, False), sha256="cd" * 32), NOW_S)
     with pytest.raises(DatabaseError):  # half-way, and leaves nothing
         database.count(results((None, 0.9, True)), NOW_S)
-    counts, next_day = database.counts(), day_of(NOW_S + 86400)
+    counts, next_day = database.counts(), rows.day_of(NOW_S + 86400)
     of_day = {PhotoCount(DAY, SHA256, 2, 0), PhotoCount(DAY, "cd" * 32, 1, 0)}
     assert set(counts.photos) == {*of_day, PhotoCount(next_day, SHA256, 1, 1)}
     assert counts.photos[-1].day == next_day
@@ -98,7 +88,7 @@ def test_counts_know_days_and_answers_and_no_photo(database):
     assert found.keys() == {("happy", True, 9), ("sad", False, 4), ("fear", False, 0)}
     assert found["happy", True, 9].faces == 3
     assert found["happy", True, 9].confidence_sum == pytest.approx(0.93 + 0.97 + 1)
-    assert found["sad", False, 4] == FaceCount(DAY, SHA256, "sad", False, 4, 1, 0.4)
+    assert found["sad", False, 4] == rows.FaceCount(DAY, SHA256, "sad", False, 4, 1, 0.4)
 
 
 def test_an_opinion_replaces_the_one_before_and_can_be_withdrawn(database):
@@ -106,12 +96,15 @@ def test_an_opinion_replaces_the_one_before_and_can_be_withdrawn(database):
     assert database.say(first) is None
     assert [database.opinion_on(key(1), face) for face in (1, 2)] == [first, None]
     assert database.say(second) == first
-    assert database.counts().opinions == (OpinionCount(DAY, SHA256, "sad", "fear", 1),)
+    assert database.counts().opinions == (rows.OpinionCount(DAY, SHA256, "sad", "fear", 1),)
     assert [database.withdraw(key(1), 1) for _ in range(2)] == [second, None]
     assert database.counts().opinions == ()
     # on a photo of no known end it stays for the longest time
     database.say(first)
-    for now_s, kept in ((NOW_S + LONGEST_KEPT_S - 1, first), (NOW_S + LONGEST_KEPT_S, None)):
+    for now_s, kept in (
+        (NOW_S + rows.LONGEST_KEPT_S - 1, first),
+        (NOW_S + rows.LONGEST_KEPT_S, None),
+    ):
         database.forget_expired(now_s)
         assert database.opinion_on(key(1), 1) == kept
     assert len(database.counts().opinions) == 1
@@ -128,13 +121,13 @@ def test_of_photos_that_are_gone_numbers_stay_and_no_key(database):
     assert found == [None, None, opinion(3)]
     with database.transaction() as connection:
         tables = connections.Row.metadata.sorted_tables
-        rows = [row for table in tables for row in connection.execute(table.select())]
-    assert rows
-    assert not re.search(f"{key(1)}|{key(2)}", str(rows))
+        left = [row for table in tables for row in connection.execute(table.select())]
+    assert left
+    assert not re.search(f"{key(1)}|{key(2)}", str(left))
     assert set(database.counts().opinions) == set(before.opinions)
     assert set(before.opinions) == {
-        OpinionCount(DAY, SHA256, "sad", "angry", 3),
-        OpinionCount(DAY, SHA256, "sad", "sad", 1),
+        rows.OpinionCount(DAY, SHA256, "sad", "angry", 3),
+        rows.OpinionCount(DAY, SHA256, "sad", "sad", 1),
     }
 
 
@@ -207,9 +200,6 @@ def test_a_database_of_another_version_is_refused(database, place):
         newer.remember(photo(2))
 
 
-# Of SQLite alone
-
-
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "instance" / "emotion.sqlite"
@@ -234,11 +224,11 @@ def test_a_database_of_the_version_before_opens(tmp_path, file, file_database):
         assert database.claim(key(5), NOW_S).id == key(2)
         database.count(results(("sad", 0.5, True)), NOW_S)
         database.forget(key(1))
-        assert database.counts() == Counts(
+        assert database.counts() == rows.Counts(
             (PhotoCount(DAY, SHA256, 2, 0),),
-            (FaceCount(DAY, SHA256, "sad", True, 5, 2, 1.0),),
-            (OpinionCount(DAY, SHA256, "sad", "angry", 1),),
-            (VideoCount(DAY, SHA256, 1, 0, 2, 2.0),),
+            (rows.FaceCount(DAY, SHA256, "sad", True, 5, 2, 1.0),),
+            (rows.OpinionCount(DAY, SHA256, "sad", "angry", 1),),
+            (rows.VideoCount(DAY, SHA256, 1, 0, 2, 2.0),),
         )
     assert column_names(old) == column_names(file)  # newer tables were made
 

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import SHA256, Visit, looking_model, upload
+from web_support import SHA256, Visit, looking_model
 
 from emotion.errors import DatabaseError, DatasetError, ModelError
 from emotion.training.data.layouts import read_layout, resolve_dataset
@@ -131,22 +131,6 @@ def test_given_faces_are_deleted_with_the_photo_and_numbers_stay(visit, way):
     assert visit.files() == []
     assert visit.opinion(1) is visit.opinion(2) is None
     assert visit.counted() == [("angry", "fear", 1), ("happy", "sad", 1)]
-
-
-def test_a_client_gives_so_many_faces_a_day_whatever_its_cookie(tmp_path):
-    visit = Visit(tmp_path, FEEDBACK_RATE_LIMIT="2 per day")
-    for number in (1, 2):
-        assert visit.say(number, emotion="sad", keep="yes").status_code == 303
-    files = visit.files()
-    address = f"/api/v1/photos/{visit.photo_id}/faces/1/feedback"
-    refused = visit.client.put(address, json={"emotion": "fear", "keep": True})
-    assert (refused.status_code, "2 per day" in refused.json["detail"]) == (429, True)
-    assert int(refused.headers["Retry-After"]) > 3600
-    visit.client = visit.app.test_client()
-    visit.photo_id = upload(visit.client).rsplit("/", 1)[-1]
-    assert visit.say(emotion="fear", keep="yes").status_code == 429
-    assert (visit.opinion(), visit.files()) == (None, files)
-    assert visit.say(emotion="fear").status_code == 303
 
 
 def test_what_cannot_be_written_or_removed_changes_nothing(visit, monkeypatch):

@@ -13,6 +13,7 @@ from web_support import Visit, encoded, make_app, upload
 import app
 from emotion.errors import WaitingFacesError
 from emotion.text import data_url
+from emotion.web.feedback import given as given_module
 from emotion.web.feedback.given import GivenFaces
 from emotion.web.settings import SettingsError
 
@@ -25,22 +26,26 @@ def ids_of(visit):
     return {face["emotion"]: face["id"] for face in faces}
 
 
-def test_one_client_fills_neither_the_training_data_nor_the_queue(tmp_path, monkeypatch):
-    visit = Visit(tmp_path, FEEDBACK_RATE_LIMIT="10000 per minute")
+@pytest.mark.parametrize("words", ["4 per day", "4 faces"])  # of an address, of a visitor
+def test_one_client_fills_neither_the_training_data_nor_the_queue(tmp_path, monkeypatch, words):
+    monkeypatch.setattr(given_module, "MOST_OF_VISITOR", 4)
+    of_address = "day" in words
+    visit = Visit(tmp_path, FEEDBACK_RATE_LIMIT=words if of_address else "10000 per minute")
     statuses = []
-    for _ in range(27):
+    for _ in range(3):
         statuses += [visit.say(number, emotion="fear", keep="yes").status_code for number in (1, 2)]
         visit.photo_id = upload(visit.client).rsplit("/", 1)[-1]
-    assert statuses == [303] * 50 + [429] * 4
-    assert (len(visit.files()), visit.files("")) == (50, [])
+    assert statuses == [303] * 4 + [429] * 2
+    assert (len(visit.files()), visit.files("")) == (4, [])
     address = f"/api/v1/photos/{visit.photo_id}/faces/1/feedback"
     refused = visit.client.put(address, json={"emotion": "fear", "keep": True})
-    assert (refused.status_code, "50 faces" in refused.json["detail"]) == (429, True)
+    assert (refused.status_code, words in refused.json["detail"]) == (429, True)
+    assert (int(refused.headers.get("Retry-After", 0)) > 3600) is of_address
     assert visit.say(emotion="fear").status_code == 303, "the answer alone is taken"
     visit.client = visit.app.test_client()
     visit.photo_id = upload(visit.client).rsplit("/", 1)[-1]
-    assert visit.say(1, emotion="sad", keep="yes").status_code == 303
-    monkeypatch.setattr("emotion.web.feedback.given.MOST", 51)
+    assert (visit.say(1, emotion="sad", keep="yes").status_code == 429) is of_address
+    monkeypatch.setattr(given_module, "MOST", 5)
     assert visit.say(2, emotion="sad", keep="yes").status_code == 429
 
 
@@ -146,7 +151,7 @@ def test_a_refused_or_withdrawn_face_is_not_said_to_be_kept(visit):
 
 
 def test_however_many_come_at_once_no_more_wait_than_may(tmp_path, database, monkeypatch):
-    monkeypatch.setattr("emotion.web.feedback.given.MOST_OF_VISITOR", 3)
+    monkeypatch.setattr(given_module, "MOST_OF_VISITOR", 3)
     given = GivenFaces(tmp_path, database)
 
     def keep(_):

@@ -6,22 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sql
-from web_support import encoded, photo_form
+from web_support import encoded, of, photo_form
 from web_videos import form_of, send, wait_for
 
-from emotion.web.limits import KeptRow
+from emotion.web.videos.queue import KeptRow
 from emotion.web.visitors import COOKIE
 
 MOST_MB = 0.2
-PHOTO_DOORS = ("/", "/api/v1/photos")
-
-
-FORMS = dict.fromkeys(PHOTO_DOORS, photo_form)
+FORMS = dict.fromkeys(("/", "/api/v1/photos"), photo_form)
 FORMS["/api/v1/videos"] = lambda: form_of(pad="x" * int(MOST_MB * 2**20))
-
-
-def of(number):
-    return {"environ_overrides": {"REMOTE_ADDR": f"192.0.2.{number}"}}
 
 
 def kept_bytes(app):

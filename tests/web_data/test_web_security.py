@@ -104,6 +104,10 @@ def test_a_form_needs_the_token_of_its_visitor_and_by_tls_our_page(tmp_path):
         return sender.post("/", data=data, base_url=base, headers=headers).status_code
 
     assert status(client, plain, "") == status(worker, plain, token) == 400
+    form = b"--x\r\nContent-Disposition: form-data\r\n\r\n\r\n--x--\r\n"  # a field without a name
+    for door in ("/", "/videos", "/mine/delete"):
+        sent = client.post(door, data=form, content_type="multipart/form-data; boundary=x")
+        assert sent.status_code == 400, door
     # another worker on the same folder knows the visitor
     worker.set_cookie(COOKIE, client.get_cookie(COOKIE).value)
     assert status(worker, plain, token) == 303
@@ -190,17 +194,14 @@ def test_what_is_kept_is_for_its_owner_alone(tmp_path, was_open):
 
 
 def test_only_what_is_ours_alone_is_made_private(tmp_path, monkeypatch):
-    def made_private(before):
+    make_private(tmp_path / "nothing")
+    ours, anothers = tmp_path.stat().st_uid, tmp_path.stat().st_uid + 1
+    modes = ((0o755, 0o700), (0o644, 0o600), (0o500, 0o500), (0o1777, 0o1777))
+    for user, before, after in (*((ours, *mode) for mode in modes), (anothers, 0o755, 0o755)):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
         tmp_path.chmod(before)
         make_private(tmp_path)
-        return stat.S_IMODE(tmp_path.stat().st_mode)
-
-    make_private(tmp_path / "nothing")
-    for before, after in ((0o755, 0o700), (0o644, 0o600), (0o500, 0o500), (0o1777, 0o1777)):
-        assert made_private(before) == after
-    owner = tmp_path.stat().st_uid
-    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    assert made_private(0o755) == 0o755
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == after
 
 
 def test_workers_that_start_at_once_agree_on_a_key(tmp_path, monkeypatch):

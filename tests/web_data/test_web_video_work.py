@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 import video_job_stand_in as stand_in
-from web_videos import PATIENCE_S, Clock, send, videos_of, wait_for, wait_until, workers_of
+from web_support import wait_until
+from web_videos import Clock, send, videos_of, wait_for, workers_of
 
 from emotion.errors import QueueFullError
 from emotion.web.settings import PROJECT_FOLDER
@@ -25,9 +26,6 @@ from emotion.web.videos.queue import DONE, FAILED, RUNNING, SILENT_S, WAITING, V
 
 NOW_S = 1_795_260_000.0
 APP = {"flask", "werkzeug", "sqlalchemy", "flask_limiter", "flask_wtf", "prometheus_client"}
-
-
-# The queue
 
 
 def queued(videos, now_s, content, **state):
@@ -53,7 +51,7 @@ def test_a_process_that_fell_silent_loses_its_video_until_it_happens_too_often(m
     wait_until(lambda: videos.find(lost.id).state == DONE)
     wait_until(lambda: not room.exists())
     # the dead one wakes up: it may neither tell nor end anything any more
-    assert not any((rows.beat(dead, clock(), "{}"), rows.hand_back(dead), rows.finish(dead)))
+    assert not any((rows.change(dead, progress="{}"), rows.finish(dead)))
     wait_until(lambda: videos.find(deadly.id).state == FAILED)
     assert videos.find(deadly.id).problem == workers.TOO_OFTEN
 
@@ -125,16 +123,13 @@ def test_an_app_that_is_ended_leaves_no_process_and_loses_no_video(tmp_path, mak
             wait_until(lambda find=videos.find, key=key: find(key).progress)
             (worker,) = workers_of(process.pid)
             process.send_signal(how)
-            process.wait(PATIENCE_S)
+            process.wait(240)
             wait_until(lambda worker=worker: not worker.exists())
             row = videos.find(key)
             assert (row.state, row.attempts) == endings[how]
             clock.ahead_s = SILENT_S + 1
             videos.workers.start()
             wait_until(lambda find=videos.find, key=key: find(key).state == DONE)
-
-
-# The process, with real videos
 
 
 def test_it_imports_no_flask_and_no_database():

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import video_job_stand_in as stand_in
+from web_support import wait_until
 
 ROOT = "/api/v1/videos"
 DOORS = ("/videos", ROOT)
 COMMAND = (sys.executable, stand_in.__file__)
-PATIENCE_S = 240  # the machine may be busy
 SLOW = {"steps": 100_000, "pause_s": 0.05}
 
 
@@ -36,13 +36,6 @@ def send(client, content=None, **orders):
     reply = client.post(ROOT, data=form_of(content, **orders))
     assert reply.status_code == 202, reply.text
     return reply.json
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def wait_for(client, video, *states):

@@ -2,14 +2,12 @@
 
 import pytest
 from flask import request
-from web_support import looking_model, make_app, photo_form, photos_form
+from web_support import looking_model, make_app, of, photo_form, photos_form
 
 from emotion.web.limits import LIMITS, Gate, client_key
 from emotion.web.settings import SettingsError
 
 DOORS = ("/", "/api/v1/recognize")
-
-
 WORK = {
     "explanation": "/api/v1/photos/{id}/faces/1/explanation",
     "face page": "/results/{id}/faces/1",
@@ -18,10 +16,6 @@ WORK = {
     "blurred of the API": "/api/v1/photos/{id}/blurred.jpg",
     "zip": "/sets/{set}/blurred.zip",
 }
-
-
-def of(number):
-    return {"environ_overrides": {"REMOTE_ADDR": f"192.0.2.{number}"}}
 
 
 def post_from(client, number, door="/api/v1/recognize"):
@@ -48,11 +42,9 @@ def test_one_client_takes_the_places_of_no_other(tmp_path):
     assert ask(client, "zip", photo, 1) == (200, None)
 
 
-# Rates
-
-# what deletes, which costs next to nothing, or needs the operator's token
+# what deletes, which costs next to nothing
 UNLIMITED = "pages.delete pages.withdraw pages.delete_set pages.delete_mine videos.delete".split()
-UNLIMITED += ["pages.withdraw_given", "operator.decide"]
+UNLIMITED += ["pages.withdraw_given"]
 
 
 def test_no_address_that_is_sent_to_is_forgotten(tmp_path):

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 
 import pytest
 from waitress import buffers
-from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served
+from web_support import assert_nothing_is_left, encoded, make_app, photo_form, served, wait_until
 
 from emotion.web import server
 
@@ -30,8 +30,6 @@ def app(tmp_path, monkeypatch, cut_forms):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return make_app(tmp_path, PORT=0, MAX_UPLOAD_MB=1, MAX_PHOTOS=2)
 
-
-# Names, types and forms
 
 NAMES = (
     *(b"../../../etc/passwd", b"C:\\\\windows\\\\system.ini", b"/etc/cron.d/x", b"..."),
@@ -95,9 +93,6 @@ def test_a_photo_full_of_what_might_be_the_end_of_a_part_is_read(app):
     assert app.test_client().post("/", data=photo_form(form)).status_code == 303
 
 
-# What fails around us
-
-
 def test_a_full_disk_and_a_store_that_cannot_be_written(app, monkeypatch):
     client, uploads = app.test_client(), app.extensions["emotion"].settings.uploads
     full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
@@ -110,8 +105,6 @@ def test_a_full_disk_and_a_store_that_cannot_be_written(app, monkeypatch):
         assert reply.status_code == status
         assert str(uploads) not in reply.text
 
-
-# Connections to the real server
 
 HEALTH = b"GET /healthz HTTP/1.0\r\n\r\n"
 FILE_HEAD = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a.jpg"\r\n\r\n'
@@ -213,9 +206,7 @@ def lines_of_another(port, starts):
 
 
 def wait_until_unanswered(lines, count):
-    deadline = time.monotonic() + DEADLINE_S
-    while len(lines) - len(select.select(lines, [], [], 0.02)[0]) != count:
-        assert time.monotonic() < deadline
+    wait_until(lambda: len(lines) - len(select.select(lines, [], [], 0.02)[0]) == count)
 
 
 @pytest.mark.parametrize(("proxies", "left"), [(0, 3), (1, 20)])

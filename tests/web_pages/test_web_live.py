@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
-from web_support import StandInDetector, encoded, make_app, photo_form
+from web_support import CLOSE, HAPPY, StandInDetector, make_app, wait_until
 
 from emotion.faces import Face, short_verdict
 from emotion.labels import EMOTIONS, color_rgb, with_labels
@@ -15,46 +15,6 @@ from emotion.text import percent
 from emotion.web.photos.live import words_for_script
 
 EYES_AND_MOUTH = ((0.40, 0.235), (0.485, 0.235), (0.44, 0.37))  # in the film, as shares of it
-
-
-# One frame
-
-
-@pytest.fixture
-def client(tmp_path):
-    return make_app(tmp_path, MAX_IN_HAND=1).test_client()
-
-
-def post_frame(client, content=None):
-    content = encoded() if content is None else content
-    return client.post("/live/frame", data=content, content_type="image/jpeg")
-
-
-def test_a_frame_is_answered_with_the_results_alone(client):
-    expected = client.post("/api/v1/recognize", data=photo_form()).json
-    for name in ("key", "title"):
-        del expected["model"][name]
-    for reply in (post_frame(client), client.post("/live/frame", data=photo_form())):
-        assert (reply.status_code, reply.json) == (200, expected)
-        assert reply.headers["Cache-Control"] == "no-store"
-        assert re.fullmatch(r"read;dur=\d+\.\d", reply.headers["Server-Timing"])
-
-
-def test_what_is_no_frame_or_comes_when_all_is_full_is_refused_and_none_is_kept(client, tmp_path):
-    large, heavy = encoded(width=2000, height=1200), b"\xff\xd8\xff" + bytes(2**21)
-    frames = {b"": 400, b"no picture": 415, encoded()[:200]: 422, large: 422, heavy: 413}
-    for content, status in frames.items():
-        assert post_frame(client, content).status_code == status
-    services = client.application.extensions["emotion"]
-    services.database = None  # where it should be there is nothing to read or write
-    with services.gate.place("somebody"):
-        refused = post_frame(client)
-    assert (refused.status_code, int(refused.headers["Retry-After"]) >= 1) == (503, True)
-    assert post_frame(client).status_code == 200
-    assert not any((tmp_path / "uploads").glob("*"))
-
-
-# In a browser
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +79,7 @@ def test_the_face_is_read_and_the_keyboard_turns_the_mirror_and_stops(open_page)
     assert page.evaluate(video) == "matrix(-1, 0, 0, 1, 0, 0)"
     page.focus("#mirror")
     page.keyboard.press("Space")
-    page.wait_for_selector(".face-label")
     assert page.evaluate(video) == "none"
-    assert lies_over_the_face(page, is_mirrored=False)
     page.focus("#stop")
     page.keyboard.press("Space")
     assert page.inner_text(":focus") == "Start the camera"
@@ -175,8 +133,7 @@ def test_keys_freeze_save_mirror_and_fill_the_screen_and_cameras_flip(open_page)
     page.wait_for_selector(".face-label")
     page.keyboard.press("Space")
     assert page.inner_text("#switch") == "Go on"
-    page.wait_for_timeout(500)  # the frozen picture itself is read
-    assert sends_nothing(page)
+    wait_until(lambda: sends_nothing(page))  # the frozen picture itself is read
     assert lies_over_the_face(page, is_mirrored=True)
     with page.expect_download() as saved:
         page.keyboard.press("s")
@@ -219,6 +176,8 @@ def test_trouble_is_shown_and_passes(open_page, status, words):
     page.unroute("**/live/frame")
     page.wait_for_selector(".face-label")
     assert page.locator(".trouble").count() == 0
+    if status:
+        return
     # a server that says nothing is not taken for an empty room
     page.route("**/live/frame", lambda route: None)
     page.wait_for_selector("#nobody:has-text('No answer')")
@@ -262,8 +221,10 @@ def test_start_errors_and_state_are_seen_without_scrolling(open_page, axe, width
 def test_a_token_that_is_not_known_any_more_is_renewed(open_page, address):
     page = start(open_page())
     assert page.request.post(f"{address}/live/frame", data=b"").status == 400, "without a token"
-    with page.expect_response(lambda reply: reply.status == 400):
-        page.context.clear_cookies()
+    statuses = []
+    page.on("response", lambda reply: statuses.append(reply.status))
+    # again and again, as the reply to a frame on its way may bring the cookie back
+    wait_until(lambda: page.context.clear_cookies() or 400 in statuses)
     with page.expect_response(lambda reply: "/live/frame" in reply.url and reply.status == 200):
         pass
     assert page.is_hidden("#live-problem")
@@ -308,9 +269,6 @@ def test_several_faces_are_labelled(open_page, axe, fits, serve, tmp_path_factor
         assert axe(page) == ""
 
 
-# What the scripts calculate: words and tracks
-
-
 @pytest.fixture(scope="module")
 def reckon(browser, address):
     """Give a function that runs a function of JavaScript with what a script of ours exports."""
@@ -327,8 +285,7 @@ def reckon(browser, address):
 
 
 ROWS = (
-    (0.02, 0.01, 0.02, 0.9, 0.03, 0.01, 0.01),
-    (0.41, 0.01, 0.38, 0.05, 0.05, 0.05, 0.05),
+    *(HAPPY, CLOSE),
     (0.3, 0.0, 0.28, 0.05, 0.06, 0.05, 0.26),
     (0.25, 0.0, 0.25, 0.25, 0.0, 0.25, 0.0),
     (0.45, 0.1, 0.1, 0.1, 0.1, 0.1, 0.05),

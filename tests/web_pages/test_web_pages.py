@@ -5,25 +5,13 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import web_support
 from PIL import Image
-from web_support import (
-    HAPPY,
-    StandInDetector,
-    encoded,
-    make_app,
-    make_app_without_model,
-    photo_form,
-    picture,
-    stand_in_model,
-    text_of,
-    upload,
-)
+from web_support import encoded, make_app, photo_form, stand_in_model, text_of, upload
 
 from emotion.images.guards import readable_types
 from emotion.labels import EMOTIONS, LABELS
 from emotion.text import duration
-from emotion.web.photos import pictures
-from emotion.web.photos.pictures import pictures_of
 
 
 def test_form_and_lengths_of_time(client):
@@ -91,7 +79,7 @@ def test_a_result_says_what_people_would_say_and_what_is_often_missed(tmp_path):
 def test_no_face_and_many_faces(tmp_path):
     boxes = [(x, y, 12, 12) for y in range(0, 100, 14) for x in range(0, 140, 14)]
     for found, words in (([], "No face found"), (boxes, f"{len(boxes)} faces found")):
-        client = make_app(tmp_path, detector=StandInDetector(found)).test_client()
+        client = make_app(tmp_path, detector=web_support.StandInDetector(found)).test_client()
         path = upload(client)
         assert words in client.get(path).text
         statuses = [client.get(f"{path}/face-{n}.jpg").status_code for n in (1, len(boxes))]
@@ -99,7 +87,7 @@ def test_no_face_and_many_faces(tmp_path):
 
 
 def test_pictures_are_upright_jpegs_of_the_right_size(tmp_path):
-    corners = StandInDetector([(0, 0, 800, 800), (1000, 1600, 800, 800)])
+    corners = web_support.StandInDetector([(0, 0, 800, 800), (1000, 1600, 800, 800)])
     client = make_app(tmp_path, detector=corners).test_client()
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
@@ -131,16 +119,6 @@ def test_pictures_that_are_kept_are_unmarked_and_others_are_drawn_when_asked_for
     (folder / "photo.jpg").unlink()
     (folder / "blurred.jpg").unlink()
     assert client.get(f"{path}/blurred.jpg").status_code == 200
-
-
-def test_a_kept_photo_has_bounded_sides_and_bytes(monkeypatch):
-    def kept(width, height):
-        photo = pictures_of(np.asarray(picture(width, height)), [])["photo.jpg"]
-        return Image.open(io.BytesIO(photo)).size
-
-    assert kept(5000, 10) == (4096, 8)
-    monkeypatch.setattr(pictures, "MOST_PHOTO_BYTES", 5000)
-    assert kept(640, 480) in ((160, 120), (80, 60))
 
 
 def test_downloads_are_kept_by_no_cache_and_no_search_engine(client):
@@ -207,7 +185,7 @@ def test_nothing_of_the_photos_metadata_or_name_is_kept(client, tmp_path):
 def test_names_and_notes_of_a_model_are_escaped_and_without_folders(tmp_path):
     names = ("<script>alert(1)</script>", '"><b>', "contempt", "d", "e", "f", "g")
     notes = ("<i>note</i>", f"not made anew ([Errno 13] denied: '{tmp_path}/deep/tiny.onnx')")
-    model = stand_in_model(HAPPY, names=names, notes=notes)
+    model = stand_in_model(web_support.HAPPY, names=names, notes=notes)
     client = make_app(tmp_path, model).test_client()
     page = client.get(upload(client)).text
     assert not any(one in page for one in ("<script>alert", '"><b>', "<i>", str(tmp_path)))
@@ -216,7 +194,7 @@ def test_names_and_notes_of_a_model_are_escaped_and_without_folders(tmp_path):
 
 def test_without_a_model_the_pages_say_so_kindly(tmp_path):
     reason = f"expected a model in {tmp_path}; it is missing"
-    client = make_app_without_model(tmp_path, reason).test_client()
+    client = web_support.make_app_without_model(tmp_path, reason).test_client()
     pages = [client.get(path) for path in ("/", "/live")]
     for reply in (*pages, *(client.post(path, data=photo_form()) for path in ("/", "/live/frame"))):
         assert reply.status_code == 503

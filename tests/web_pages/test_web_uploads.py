@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 from model_folder import write_pair
@@ -34,6 +35,12 @@ REQUESTS = {
     "photo without a form": (encoded(), "application/octet-stream", 400, "received none"),
     "file in another field": ({"picture": (encoded(), "a.jpg")}, FORM, 400, "picture"),
     "broken form": (b"--x\r\nbroken", CUT, 400, "received"),
+    "file without a field": (
+        START.replace(b' name="photo";', b"") + b"x\r\n--x--\r\n",
+        CUT,
+        400,
+        "no name",
+    ),
     "form that is cut": (START + b"\xff\xd8", CUT, 400, "received"),
 } | {
     name: ({"photo": (content, "a.jpg")}, FORM, status, words)
@@ -81,13 +88,10 @@ def test_bad_requests(app, name):
 @pytest.mark.parametrize("door", DOORS)
 def test_a_body_without_a_length_is_measured_while_it_is_read(app, door):
     """So it goes with chunked bodies, which some servers hand on without a length."""
-    reply = app.test_client().post(
-        door,
-        input_stream=io.BytesIO(START + b"\0" * (MANY_BYTES * 3 // 2) + b"\r\n--x--\r\n"),
-        content_type=CUT,
-        headers={"Transfer-Encoding": "chunked"},
-        environ_overrides={"wsgi.input_terminated": True},
-    )
+    body = io.BytesIO(START + b"\0" * (MANY_BYTES * 3 // 2) + b"\r\n--x--\r\n")
+    chunked = {"headers": {"Transfer-Encoding": "chunked"}, "content_type": CUT}
+    chunked["environ_overrides"] = {"wsgi.input_terminated": True}
+    reply = app.test_client().post(door, input_stream=body, **chunked)
     check(reply, door, 413, "0.25 MB")
 
 
@@ -97,6 +101,36 @@ def test_a_photo_at_every_limit_is_read_and_of_two_none(app):
     assert client.post("/api/v1/recognize", data=photo_form(padded)).status_code == 200
     reply = client.post("/api/v1/recognize", data=photos_form(None, None))
     assert (reply.status_code, "2 files" in reply.json["detail"]) == (400, True)
+
+
+def post_frame(client, content=None):
+    content = encoded() if content is None else content
+    return client.post("/live/frame", data=content, content_type="image/jpeg")
+
+
+def test_a_frame_of_the_camera_is_answered_with_the_results_alone(client):
+    expected = client.post("/api/v1/recognize", data=photo_form()).json
+    for name in ("key", "title"):
+        del expected["model"][name]
+    for reply in (post_frame(client), client.post("/live/frame", data=photo_form())):
+        assert (reply.status_code, reply.json) == (200, expected)
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert re.fullmatch(r"read;dur=\d+\.\d", reply.headers["Server-Timing"])
+
+
+def test_what_is_no_frame_or_comes_when_all_is_full_is_refused_and_none_is_kept(tmp_path):
+    client = make_app(tmp_path, MAX_IN_HAND=1).test_client()
+    large, heavy = encoded(width=2000, height=1200), b"\xff\xd8\xff" + bytes(2**21)
+    frames = {b"": 400, b"no picture": 415, encoded()[:200]: 422, large: 422, heavy: 413}
+    for content, status in frames.items():
+        assert post_frame(client, content).status_code == status
+    services = client.application.extensions["emotion"]
+    services.database = None  # where it should be there is nothing to read or write
+    with services.gate.place("somebody"):
+        refused = post_frame(client)
+    assert (refused.status_code, int(refused.headers["Retry-After"]) >= 1) == (503, True)
+    assert post_frame(client).status_code == 200
+    assert not any((tmp_path / "uploads").glob("*"))
 
 
 def keep(client, content=None, **fields):

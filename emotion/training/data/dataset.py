@@ -8,13 +8,12 @@ import numpy as np
 from emotion.detection.crop import CROP_SIDE_PX
 
 IMAGE_SIDE = CROP_SIDE_PX
-COLUMNS = ("images", "labels", "splits", "votes", "names", "groups", "sizes_wh", "twins")
 TEST_SPLITS = ("test", "private_test")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled faces, each in one split; what stands in `COLUMNS` has a row an image."""
+    """Labelled faces, each in one split; every array has a row an image."""
 
     images: np.ndarray  # (N, 48, 48) uint8, grey
     labels: np.ndarray  # (N,) int64, an index into `class_names`
@@ -31,11 +30,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def columns(self) -> dict[str, np.ndarray]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
     def where(self, mask: np.ndarray) -> "Dataset":
         """Return the images for which `mask` (bool, (N,)) holds."""
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        kept = {name: column[mask] for name, column in columns.items() if column is not None}
-        return replace(self, **kept)
+        return replace(self, **{name: column[mask] for name, column in self.columns().items()})
 
     def split(self, name: str) -> "Dataset":
         return self.where(self.splits == name)

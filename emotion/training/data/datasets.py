@@ -18,7 +18,7 @@ from emotion.errors import DatasetError
 from emotion.files import whole_file
 from emotion.labels import common_name
 from emotion.text import share
-from emotion.training.data.dataset import COLUMNS, Dataset
+from emotion.training.data.dataset import Dataset
 from emotion.training.data.layouts import (
     FEEDBACK_FOLDER,
     names_below,
@@ -36,16 +36,13 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
     options = {"crop_faces": settings.crop_faces, "subject_pattern": settings.subject_pattern}
     try:
         paths = [resolve_dataset(Path(path)) for path in settings.dataset]
-        cache = Path(settings.runs) / ".cache"
-        datasets = [read_cached(cache, path, options) for path in paths]
+        datasets = [read_cached(Path(settings.runs) / ".cache", path, options) for path in paths]
     except OSError as error:
         raise DatasetError(f"expected datasets that can be read; received: {error}") from error
     tables = [place for place, data in enumerate(datasets) if csv_rows(data.names[:1])[0] >= 0]
     if (settings.votes or settings.contempt) and not (settings.votes and len(tables) == 1):
-        raise DatasetError(
-            "expected fer2013.csv once, with its --votes, where votes or contempt are wanted; "
-            f"received {', '.join(path.name for path in paths)}"
-        )
+        expected = "expected fer2013.csv once, with its --votes, where votes or contempt are wanted"
+        raise DatasetError(f"{expected}; received {', '.join(path.name for path in paths)}")
     for data, path in zip(datasets, paths, strict=True):
         skipped = len(data.unreadable)
         if skipped > settings.unreadable_share * (skipped + len(data)):
@@ -65,10 +62,8 @@ def read_datasets(settings: TrainingSettings) -> Dataset:
         return dataset
     words = f"{len(without_person):,} of {len(dataset):,} images, such as {without_person[0]}"
     if len(without_person) == len(dataset):
-        raise DatasetError(
-            f"expected file names that hold a person as {settings.subject_pattern!r} describes; "
-            f"received none on {words}"
-        )
+        wanted = f"expected file names that hold a person as {settings.subject_pattern!r} describes"
+        raise DatasetError(f"{wanted}; received none on {words}")
     return dataset.noting(f"The person is not known on {words}")
 
 
@@ -81,8 +76,7 @@ def unreadable_words(dataset: Dataset) -> str:
 def limit_images(dataset: Dataset, limit: int, seed: int) -> Dataset:
     """Return at most `limit` images of each class in each split, drawn by `seed`, with a note."""
     order = np.random.default_rng(seed).permutation(len(dataset))
-    columns = [dataset.splits, dataset.labels.astype(str)]
-    _, kinds = np.unique(columns, axis=1, return_inverse=True)
+    _, kinds = np.unique([dataset.splits, dataset.labels.astype(str)], axis=1, return_inverse=True)
     chosen = [order[kinds[order] == kind][:limit] for kind in range(kinds.max() + 1)]
     limited = dataset.where(np.sort(np.concatenate(chosen)))
     words = f"{limit:,} of each class in each split, by --limit"
@@ -111,9 +105,9 @@ def read_cached(folder: Path, source: Path, options: dict) -> Dataset:
         columns = {name: arrays[name] for name in texts.pop("columns")}
         return Dataset(**columns, **{name: tuple(lines) for name, lines in texts.items()})
     dataset = read_layout(source, **options)
-    values = {name: value for name, value in vars(dataset).items() if value is not None}
-    arrays = {name: values.pop(name) for name in COLUMNS if name in values}
-    texts = values | {"columns": sorted(arrays)}
+    arrays = dataset.columns()
+    texts = {name: value for name, value in vars(dataset).items() if isinstance(value, tuple)}
+    texts["columns"] = sorted(arrays)
     with contextlib.suppress(OSError):  # a full or read-only disk makes the next start slower
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(entry) as part, part.open("wb") as file:
@@ -124,10 +118,7 @@ def read_cached(folder: Path, source: Path, options: dict) -> Dataset:
 
 
 def with_extra_photos(dataset: Dataset, settings: TrainingSettings) -> Dataset:
-    """Return a split dataset with the photographs of `--extra-photos`, all of them to learn from.
-
-    Their faces are found and cropped as the app does; their class counts as the votes for them.
-    """
+    """Return a split dataset with `--extra-photos` to learn from; their class counts as votes."""
     for path in settings.extra_photos:
         source = resolve_dataset(Path(path))
         photos = read_cached(Path(settings.runs) / ".cache", source, {"crop_faces": True})
@@ -137,8 +128,7 @@ def with_extra_photos(dataset: Dataset, settings: TrainingSettings) -> Dataset:
         own["votes"] = np.eye(len(dataset.class_names), dtype=np.float32)[photos.labels]
         joined = {
             name: np.concatenate([column, own.get(name, getattr(photos, name))])
-            for name in COLUMNS
-            if (column := getattr(dataset, name)) is not None
+            for name, column in dataset.columns().items()
         }
         unreadable = (*dataset.unreadable, *(f"{source.name}/{line}" for line in photos.unreadable))
         dataset = replace(dataset, **joined, unreadable=unreadable)
@@ -155,8 +145,7 @@ def match_classes(
 ) -> Dataset:
     """Return a dataset with the classes of a model in the order of its output, synonyms mapped.
 
-    With `known_only`, images of classes that the model does not know are left out, with a note.
-    Raises DatasetError where the model knows none of the classes, or not all of them.
+    With `known_only`, images of other classes are left out, with a note; else a DatasetError.
     """
     class_names = tuple(class_names)
     if dataset.class_names == class_names:

@@ -1,7 +1,5 @@
 """What is in a dataset, what is wrong with it, and what training will do about it; no Keras."""
 
-import csv
-import io
 import textwrap
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -11,7 +9,7 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from emotion.files import whole_file, write_json
+from emotion.files import whole_file, write_csv, write_json
 from emotion.text import counted, data_url, share, table
 from emotion.training.data.dataset import IMAGE_SIDE, TEST_SPLITS, Dataset
 from emotion.training.data.splits import hash_images, remove_leaks
@@ -36,11 +34,7 @@ class Finding(NamedTuple):
 
 
 def inspect_dataset(dataset: Dataset) -> dict:
-    """Return the facts about a dataset, even one that is too small or too odd to train on.
-
-    "duplicates" has the rows of each group of identical images, "spanning" the groups that are both
-    in training and in a test split, and "conflicting" those with several labels.
-    """
+    """Return the facts about a dataset, even one that is too small or too odd to train on."""
     labels, splits, class_names = dataset.labels, dataset.splits, dataset.class_names
     counts = {
         split or NO_SPLIT: {
@@ -234,26 +228,23 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
     found = [finding._asdict() for finding in findings(seen)]
     write_json(folder / "inspection.json", seen | numbers | {"findings": found})
     class_of = np.array(dataset.class_names)[dataset.labels]
-    skipped = (line.partition(": ")[::2] for line in dataset.unreadable)
-    tables = {"unreadable": [("name", "reason"), *skipped]}
+    skipped = [line.partition(": ") for line in dataset.unreadable]
+    rows = [{"name": name, "reason": reason} for name, _, reason in skipped]
+    write_csv(folder / "unreadable.csv", rows, "name reason")
+    columns = {"name": dataset.names, "split": dataset.splits, "class": class_of}
     for name, key in (("duplicates", "duplicates"), ("conflicts", "conflicting")):
-        tables[name] = [("group", "row", "name", "split", "class")]
-        for number, rows in enumerate(seen[key], start=1):
-            for row in rows:
-                facts = (column[row] for column in (dataset.names, dataset.splits, class_of))
-                tables[name].append((number, row, *facts))
-    for name, rows in tables.items():
-        path = folder / f"{name}.csv"
-        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-    sheet = io.BytesIO()
-    _sheet_figure(dataset, seen).savefig(sheet, format="png", dpi=120)
-    with whole_file(folder / "contact_sheet.png") as part:
-        part.write_bytes(sheet.getvalue())
+        rows = [
+            {"group": number, "row": row} | {of: column[row] for of, column in columns.items()}
+            for number, group in enumerate(seen[key], start=1)
+            for row in group
+        ]
+        write_csv(folder / f"{name}.csv", rows, "group row name split class")
+    sheet = folder / "contact_sheet.png"
+    with whole_file(sheet) as part:
+        _sheet_figure(dataset, seen).savefig(part, dpi=120)
     template = Path(__file__).with_name("inspection.html").read_text(encoding="utf-8")
     strict = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True}
-    lines = inspection_lines(seen)
-    picture = data_url(sheet.getvalue())
+    lines, picture = inspection_lines(seen), data_url(sheet.read_bytes())
     page = jinja2.Template(template, **strict).render(lines=lines, picture=picture)
     with whole_file(folder / "inspection.html") as part:
         part.write_text(page, encoding="utf-8")
@@ -261,7 +252,6 @@ def write_inspection(folder: Path, dataset: Dataset, seen: dict) -> Path:
 
 
 def _sheet_figure(dataset: Dataset, seen: dict) -> Figure:
-    """Draw a row of faces for each class, from the first two splits."""
     splits = list(seen["counts"])[:2] or [NO_SPLIT]
     columns = SHEET_COLUMNS[: len(splits)]
     lines = max(1, len(dataset.class_names))

@@ -182,7 +182,6 @@ def _check_bytes(size: int) -> None:
 
 
 def _read_images(source: Path, files: _Files, detector: FaceDetector | None) -> Dataset:
-    """Decode every image that lies in a class folder, several at a time."""
     names, read, skipped = files
     splits, notes = _find_splits(names)
     if not splits:

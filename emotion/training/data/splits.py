@@ -30,9 +30,7 @@ MOST_LIKE_PEOPLE = 1000
 
 
 @dataclass(frozen=True)
-class Leaks:
-    """How many images stand in two splits; all but the last copy of each was removed."""
-
+class Leaks:  # how many images stand in two splits; all but the last copy of each was removed
     identical: int  # training and validation images that equal a test image in every pixel
     similar: int  # those that are the same picture as a test image, stored or cut otherwise
     in_validation: int = 0  # training images that are the same picture as a validation image
@@ -41,10 +39,7 @@ class Leaks:
 
 
 def make_splits(dataset: Dataset, settings: TrainingSettings) -> tuple[Dataset, Leaks]:
-    """Return the dataset split without leaks; DatasetError with too few images, people or classes.
-
-    Test images are those of `settings.fold`, else those the data brings, else a share held out.
-    """
+    """Return the dataset split without leaks; DatasetError: too few images, people or classes."""
     pool = "train validation test".split() if settings.fold else ["train"]
     learned = dataset.labels[np.isin(dataset.splits, [*pool, ""])]
     names = [dataset.class_names[label] for label in np.unique(learned)]

@@ -88,8 +88,7 @@ def apply_votes(
 def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
     """Return a dataset, read as "second-head", labelled as in "majority"; its votes stay.
 
-    So a model is measured on what most people saw, on the very splits it was trained with. Rows
-    without a majority are removed; images of other datasets than fer2013.csv keep their labels.
+    Rows without a majority go; images of other datasets than fer2013.csv keep their labels.
     """
     rows = csv_rows(dataset.names)
     voted = rows >= 0
@@ -102,10 +101,7 @@ def with_majority_labels(dataset: Dataset, path: Path) -> Dataset:
 
 
 def with_all_votes(dataset: Dataset, path: Path) -> Dataset:
-    """Return the images that somebody named a class for, also those without a majority.
-
-    `votes` are shares of all ten people, so that those who named something else count.
-    """
+    """Return the images that somebody named a class for; `votes` are shares of all ten people."""
     rows = csv_rows(dataset.names)
     voted = rows >= 0
     _, counts = _read_votes(path, rows[voted])

@@ -27,14 +27,12 @@ class Checkpoint:
     """
 
     def __init__(self, dataset: Dataset, settings: TrainingSettings, folder: Path | None = None):
-        self.settings = settings
-        self.folder = folder or settings.run_folder()
+        self.settings, self.folder = settings, folder or settings.run_folder()
         self.identity = identity_of(dataset, settings)
         self.history: list[dict] = []
         self.files: dict[str, str] = {}
 
     def open(self) -> None:
-        """Make the folder where there is none."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(".part-*"):
@@ -44,10 +42,7 @@ class Checkpoint:
             raise TrainingError(f"expected a folder for checkpoints; {received}") from error
 
     def read(self, may_extend: bool = False) -> None:
-        """Read how far the run in the folder came, if there is one; it must be of the same data.
-
-        With `may_extend` it may have been begun with fewer epochs.
-        """
+        """Read how far a run of the same data came; `may_extend`: it may have had fewer epochs."""
         path = self.folder / STATE_FILE
         if not path.exists():
             return

@@ -32,16 +32,14 @@ def dry_run_lines(dataset: Dataset, settings: TrainingSettings) -> list[str]:
     learned = run.batches(settings.epochs - 1)  # of faces at full size
     checked = replace(run.validation_batches, batch_size=settings.batch_size)
     steps, epoch_s = -(-len(splits[0]) // learned.batch_size), 0.0
-    of_training, of_validation = run.trainer.train_on_batch, run.trainer.test_on_batch
-    for step, batches, images in zip(
-        (of_training, of_validation), (learned, checked), map(len, splits), strict=True
-    ):
+    both = (run.trainer.train_on_batch, learned), (run.trainer.test_on_batch, checked)
+    for (step, batches), split in zip(both, splits, strict=True):
         times = []
         for batch in [batches[index] for index in range(len(batches))]:
             if len(times) < 2 or times[-1] - times[0] < LONGEST_S:
                 step(*batch)
                 times.append(time.monotonic())
-        epoch_s += (times[-1] - times[0]) / (len(times) - 1) / batches.batch_size * images
+        epoch_s += (times[-1] - times[0]) / (len(times) - 1) / batches.batch_size * len(split)
     parameters, stem = run.network.count_params(), Path(settings.models) / settings.name
     kept = size(sum(keras.ops.convert_to_numpy(one).nbytes for one in run.variables()))
     lines = [

@@ -28,9 +28,7 @@ PATIENCE_SHARE = 3  # the rate falls once validation stood still for the patienc
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Epochs that share one optimizer."""
-
+class Stage:  # epochs that share one optimizer
     start: int  # the first epoch, counted from 0
     end: int  # the epoch after the last
     highest_rate: float  # after the warm-up
@@ -38,9 +36,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """A fitted network at its selected epoch, and how it came to be."""
-
+class FitResult:  # a fitted network at its selected epoch, and how it came to be
     network: keras.Model  # float32, (N, 48, 48, 1) in [0, 1] -> (N, classes)
     history: tuple[dict, ...]  # a row an epoch: epoch, learning_rate, [val_]loss, [val_]accuracy
     selected_epoch: int  # counted from 1, with the best validation accuracy
@@ -166,7 +162,6 @@ class Run:
         return run_epoch(self.trainer.train_on_batch, self.batches(epoch), on_batch)
 
     def batches(self, epoch: int) -> FaceBatches:
-        """Return the training images of an epoch, counted from 0."""
         settings, multiple = self.settings, batch_multiple(self.settings.architecture)
         size = max(settings.batch_size // multiple, 1) * multiple
         side, images = side_of(settings, epoch), self.training.images

@@ -52,10 +52,7 @@ def epoch_line(history: Sequence[Mapping[str, float]], epochs: int, seconds: flo
 def event_writer(
     settings: TrainingSettings, history: Sequence[Mapping[str, float]]
 ) -> Callable[[Mapping[str, float]], None]:
-    """Return a function that sends an epoch where the settings say, and send those of a history.
-
-    Raises TrainingError where TensorBoard's folder or the service cannot be used.
-    """
+    """Send a history where the settings say; return what sends an epoch. Raises TrainingError."""
     senders = {"--tensorboard": _tensorboard} if settings.tensorboard else {}
     if settings.log_to != "none":
         senders[f"--log-to {settings.log_to}"] = _service

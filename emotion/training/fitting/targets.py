@@ -72,8 +72,7 @@ def build_targets(
         votes = votes.copy()
         votes[is_extra] = np.where(known, told, seen)
         votes = share * taught[1] + (1 - share) * votes
-    weights = (once * ~is_extra, has_votes.astype(np.float32))
-    return Targets((emotion, votes), weights)
+    return Targets((emotion, votes), (once * ~is_extra, has_votes.astype(np.float32)))
 
 
 def balance_classes(targets: Targets, labels: np.ndarray) -> Targets:

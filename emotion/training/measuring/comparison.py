@@ -30,25 +30,19 @@ CONVOLUTIONS, PRODUCTS = ("Conv", "ConvTranspose"), ("Gemm", "MatMul")  # ONNX's
 def compare_models(
     stems: Sequence[Path], dataset: Dataset, progress: Callable[[str], None]
 ) -> list[dict]:
-    """Measure models, each a folder and name, on all images of a dataset, as they are served.
+    """Measure models, each a folder and name, as they are served; DatasetError, ModelError.
 
-    `progress` is called with the name of each model first. In the rows, parameters include moving
-    averages, multiply_adds are of one face (None without a fast form), milliseconds are medians a
-    face. Raises DatasetError, ModelError.
+    Parameters include moving averages, multiply_adds are of one face, milliseconds medians a face.
     """
     if not stems:
         raise ModelError("expected one model or more to compare; received none")
-    models = [load_model(stem) for stem in stems]
-    names = [stem.name for stem in stems]
+    models, names = [load_model(stem) for stem in stems], [stem.name for stem in stems]
     if len(set(names)) < len(names):
         names = [stem.as_posix() for stem in stems]
-    evaluations = []
-    for name, model in zip(names, models, strict=True):
-        progress(name)
-        evaluations.append(evaluate_model(model, dataset))
     rows, times = [], time_models(models, dataset.images)
-    measured = zip(names, stems, models, evaluations, times, strict=True)
-    for name, stem, model, evaluation, (alone, in_batch) in measured:
+    for name, stem, model, (alone, in_batch) in zip(names, stems, models, times, strict=True):
+        progress(name)
+        evaluation = evaluate_model(model, dataset)
         files, figures = ModelFiles(stem), evaluation.figures()
         f1 = {row["class"]: row["f1"] for row in evaluation.per_class()}
         is_fast = model.runtime == "ONNX Runtime"
@@ -134,12 +128,8 @@ def comparison_lines(rows: Sequence[dict]) -> list[str]:
     for corner, columns in blocks:
         cells = list(zip(names, *columns.values(), strict=True))
         lines += [*table((corner, *columns), cells), ""]
-    return [
-        *lines,
-        f"Milliseconds of a face that comes alone and of one among {BATCH_SIZE}: medians, taken in "
-        "turns,",
-        f"on {rows[0]['machine']}.",
-    ]
+    what = f"Milliseconds of a face that comes alone and of one among {BATCH_SIZE}"
+    return [*lines, f"{what}: medians, taken in turns,", f"on {rows[0]['machine']}."]
 
 
 def write_comparison(folder: Path, rows: Sequence[dict]) -> None:

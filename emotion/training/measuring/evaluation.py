@@ -21,7 +21,6 @@ CALIBRATION_BINS = 15
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the images, the surest first
 SMALLEST_PROBABILITY = 1e-12  # stands for exactly 0 where a logarithm is taken
 BATCH_SIZE = 512
-COLUMNS = ("labels", "probabilities", "votes", "twins")  # of an `Evaluation`, a row an image
 
 
 @dataclass(frozen=True)
@@ -108,12 +107,8 @@ class Evaluation:
         """Return the accuracy if only the surest answers count, at least this share of all."""
         threshold = np.sort(self.confidence)[-math.ceil(coverage * len(self.labels))]
         kept = self.confidence >= threshold
-        return {
-            "coverage": coverage,
-            "threshold": float(threshold),
-            "images": int(kept.sum()),
-            "accuracy": float(self.right[kept].mean()),
-        }
+        row = {"coverage": coverage, "threshold": float(threshold), "images": int(kept.sum())}
+        return row | {"accuracy": float(self.right[kept].mean())}
 
     def vote_agreement(self) -> dict | None:
         """Return how the answers stand to the votes, None if no image has any.
@@ -154,20 +149,17 @@ class Evaluation:
 
     def where(self, mask: np.ndarray) -> "Evaluation":
         """Return the evaluation of the images for which `mask` (bool, (N,)) holds."""
-        columns = {name: getattr(self, name) for name in COLUMNS}
-        kept = {name: column[mask] for name, column in columns.items() if column is not None}
-        return replace(self, **kept)
+        columns = vars(self).items()
+        return replace(self, **{k: v[mask] for k, v in columns if isinstance(v, np.ndarray)})
 
     def figures(self) -> dict:
         """Return the figures that are one number each, as plain types for JSON."""
         best_2 = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :2]
         classes = np.arange(len(self.class_names))
         loss = log_loss(self.labels, _normalised(self.probabilities), labels=classes)
-        gaps = [  # how far confidence and accuracy lie apart (Guo et al. 2017)
-            abs(row["confidence"] - row["accuracy"]) * row["images"]
-            for row in self.reliability()
-            if row["images"]
-        ]
+        # how far confidence and accuracy lie apart (Guo et al. 2017)
+        used = [row for row in self.reliability() if row["images"]]
+        gaps = [abs(row["confidence"] - row["accuracy"]) * row["images"] for row in used]
         return {
             "images": len(self.labels),
             "accuracy": self.accuracy,
@@ -182,13 +174,11 @@ class Evaluation:
 
     def summary(self) -> dict:
         """Return every figure as plain types for JSON; None if one is not defined."""
-        leak_free = self.leak_free()
+        leak_free, shares = self.leak_free(), self.confusion_normalised
         return self.figures() | {
             "per_class": list(self.per_class()),
             "confusion_matrix": self.confusion.tolist(),
-            "confusion_matrix_normalised": [
-                [_number(share) for share in row] for row in self.confusion_normalised
-            ],
+            "confusion_matrix_normalised": [[_number(share) for share in row] for row in shares],
             "reliability": list(self.reliability()),
             "accuracy_by_coverage": list(self.accuracy_by_coverage()),
             "vote_agreement": self.vote_agreement(),
@@ -201,10 +191,8 @@ def evaluate_model(model: EmotionModel, dataset: Dataset, one_crop: bool = False
     """Evaluate a model, answered as photos are, or without the mirror; raises DatasetError."""
     unknown = sorted(set(dataset.class_names) - set(model.class_names))
     if unknown:
-        raise DatasetError(
-            f"expected classes that {model.name} knows ({', '.join(model.class_names)}); "
-            f"the dataset also has {', '.join(unknown)}"
-        )
+        expected = f"expected classes that {model.name} knows ({', '.join(model.class_names)})"
+        raise DatasetError(f"{expected}; the dataset also has {', '.join(unknown)}")
     if not len(dataset):
         raise DatasetError("expected images to evaluate the model on; received none")
     positions = np.array([model.class_names.index(name) for name in dataset.class_names])

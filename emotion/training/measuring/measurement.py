@@ -5,7 +5,7 @@ corruptions and perturbations"; strengths made for faces of 48x48 pixels.
 """
 
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import cycle, zip_longest
 
 import cv2
 import numpy as np
@@ -35,12 +35,10 @@ def noise(images: np.ndarray, deviation: int) -> np.ndarray:
 
 
 def darkness(images: np.ndarray, factor: float) -> np.ndarray:
-    """Return images with less light; the grey values that are lost stay lost."""
     return (images * factor).round().astype(np.uint8)
 
 
 def low_resolution(images: np.ndarray, side_px: int) -> np.ndarray:
-    """Return images as of small faces that were enlarged."""
     side, full = (side_px, side_px), images.shape[2:0:-1]
     small = [cv2.resize(image, side, interpolation=cv2.INTER_AREA) for image in images]
     return np.stack([cv2.resize(image, full, interpolation=cv2.INTER_LINEAR) for image in small])
@@ -57,12 +55,8 @@ def rotation(images: np.ndarray, degrees: float) -> np.ndarray:
     height, width = images.shape[1:]
     centre, edge = ((width - 1) / 2, (height - 1) / 2), cv2.BORDER_REPLICATE
     ways = [cv2.getRotationMatrix2D(centre, angle, 1) for angle in (degrees, -degrees)]
-    return np.stack(
-        [
-            cv2.warpAffine(image, ways[position % 2], (width, height), borderMode=edge)
-            for position, image in enumerate(images)
-        ]
-    )
+    pairs, size_wh = zip(images, cycle(ways)), (width, height)
+    return np.stack([cv2.warpAffine(image, way, size_wh, borderMode=edge) for image, way in pairs])
 
 
 # name -> ((N, 48, 48) uint8 images, strength) -> changed images; a strength a level; words for it
@@ -77,9 +71,7 @@ CORRUPTIONS = {
 
 
 @dataclass(frozen=True)
-class SplitResult:
-    """What was measured on one split of N images."""
-
+class SplitResult:  # what was measured on one split of N images
     evaluation: Evaluation  # as photos are answered
     one_crop: Evaluation | None  # without the mirror image; None if photos are answered so
     robustness: tuple[dict, ...]  # a row a corruption and level; empty if it was not measured
@@ -97,29 +89,19 @@ class SplitResult:
 def measure_split(
     model: EmotionModel, split: Dataset, robustness=True, voted=None, tell=lambda line: None
 ) -> SplitResult:
-    """Measure a model on a split; `voted`, a Dataset, are its images with all votes.
-
-    `tell` is called with a line before each measurement. Raises DatasetError.
-    """
+    """Measure a model on a split; `voted`, a Dataset, are its images with all votes."""
     images, is_mirrored = counted(len(split), "image"), model.serving.mirrored
     tell(f"{images}, as photos are answered" + " and with one crop" * is_mirrored)
-    return SplitResult(
-        evaluation=evaluate_model(model, split),
-        one_crop=evaluate_model(model, split, one_crop=True) if is_mirrored else None,
-        robustness=measure_robustness(model, split, tell) if robustness else (),
-        images=split.images,
-        names=split.names,
-        agreement=None if voted is None else measure_agreement(model, voted),
-        copies_removed=bool(Card(model.card).removed),
-    )
+    served = evaluate_model(model, split)
+    one_crop = evaluate_model(model, split, one_crop=True) if is_mirrored else None
+    worsened = measure_robustness(model, split, tell) if robustness else ()
+    agreement = None if voted is None else measure_agreement(model, voted)
+    removed = bool(Card(model.card).removed)
+    return SplitResult(served, one_crop, worsened, split.images, split.names, agreement, removed)
 
 
 def surest_samples(result: SplitResult, right: bool) -> list[dict]:
-    """Return rows about the surest right or wrong answers, at most `SAMPLE_COUNT`.
-
-    Of the right ones each class has its turn, not only the one that is known best. `votes` are by
-    class.
-    """
+    """Return rows about the surest right or wrong answers; classes take turns in the right ones."""
     evaluation, samples = result.evaluation, []
     classes, answers = evaluation.class_names, evaluation.predictions
     order = np.argsort(-evaluation.confidence, kind="stable")
@@ -147,11 +129,7 @@ def surest_samples(result: SplitResult, right: bool) -> list[dict]:
 def measure_robustness(
     model: EmotionModel, dataset: Dataset, tell=lambda line: None
 ) -> tuple[dict, ...]:
-    """Measure the accuracy under every corruption at every level, and first without any.
-
-    Of a dataset of more than `CORRUPTED_IMAGES`, so many are taken. `accuracy_one_crop`, without
-    the mirror image, is None if photos are answered so anyway.
-    """
+    """Measure the accuracy under every corruption at every level, and first without any."""
     chosen = np.random.default_rng(SEED).permutation(len(dataset))[:CORRUPTED_IMAGES]  # always same
     sample, rows = dataset.where(np.isin(np.arange(len(dataset)), chosen)), []
 

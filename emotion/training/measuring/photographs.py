@@ -36,9 +36,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """A photo with its label and, once it was read, its faces or why there are none."""
-
+class Photograph:  # a photo with its label and, once it was read, its faces or why there are none
     photo: PhotoFile
     label: str | None  # a class of the model; None: there is no face
     groups: tuple[tuple[str, str], ...] = ()  # column of the csv and value; "subset" and list
@@ -78,8 +76,7 @@ def read_photographs(
     chosen, notes = read_lists(lists, [each.photo.name for each in known])
     for name, mask in chosen.items():
         for place in np.flatnonzero(mask):
-            pairs = (*known[place].groups, ("subset", name))
-            known[place] = replace(known[place], groups=pairs)
+            known[place] = replace(known[place], groups=(*known[place].groups, ("subset", name)))
     left_out = [f"left out {counted(len(unknown), 'photo')}, labelled {words}"]
     return known, notes + left_out * bool(unknown)
 
@@ -142,11 +139,10 @@ def measure_photographs(photographs: Sequence[Photograph], model: EmotionModel) 
     found = [each for each in shown if each.faces]
     false = [each.faces for each in legible if each.label is None]
     figures = {"model": {"name": model.name, "sha256": model.sha256}} | _figures(shown)
-    figures["groups"] = [
-        {"column": pair[0], "value": pair[1]}
-        | _figures([each for each in shown if pair in each.groups])
-        for pair in sorted({pair for each in shown for pair in each.groups})
-    ]
+    figures["groups"] = []
+    for column, value in sorted({pair for each in shown for pair in each.groups}):
+        part = _figures([each for each in shown if (column, value) in each.groups])
+        figures["groups"].append({"column": column, "value": value} | part)
     figures["without_face"] = _share(map(bool, false)) | {"false_faces": sum(map(len, false))}
     figures["unreadable"] = {e.photo.name: e.problem for e in photographs if e.problem is not None}
     if found:

@@ -57,14 +57,11 @@ def protocol_rows(
     served = "with the mirror image" if one_crop else "one crop"
     if not one_crop:
         one_crop, both = both, evaluate_model(mirrored(model), split)
-    measured = {"one crop": one_crop, "with the mirror image": both}
-    return [
-        row_of(f"{how}{', as served' * (how == served)}, {part}", evaluation)
-        for how, evaluation in measured.items()
-    ] + [
-        {"what": what} | dict.fromkeys(ROW) | {"accuracy": accuracy}
-        for what, accuracy in PROTOCOLS[name][2].items()
-    ]
+    rows = []
+    for how, measured in (("one crop", one_crop), ("with the mirror image", both)):
+        rows.append(row_of(f"{how}{', as served' * (how == served)}, {part}", measured))
+    published = PROTOCOLS[name][2].items()
+    return rows + [{"what": it} | dict.fromkeys(ROW) | {"accuracy": one} for it, one in published]
 
 
 def row_of(what: str, evaluation: Evaluation) -> dict:

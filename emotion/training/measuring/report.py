@@ -46,11 +46,7 @@ def write_report(
     if history:
         write_csv(folder / "history.csv", history)
         rows = [[NOTHING if v is None else f"{v:.5g}" for v in row.values()] for row in history]
-        lines = [
-            *table(tuple(history[0]), rows),
-            f"Selected epoch: {selected_epoch or NOTHING}",
-            "",
-        ]
+        lines = [*table(tuple(history[0]), rows), f"Selected epoch: {selected_epoch or NOTHING}\n"]
         with whole_file(folder / "epochs.txt") as part:
             part.write_text("\n".join(lines), encoding="utf-8")
         write_figure(folder / "curves.png", draw(report_figures.curves, history, selected_epoch))
@@ -95,10 +91,8 @@ def summary_lines(result: SplitResult) -> list[str]:
     ]
     if len(evaluation.class_names) > 2:
         lines.append(f"top-2 accuracy {figures['top_2_accuracy']:.2%}")
-    lines.append(
-        f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out "
-        f"(those below {confident['threshold']:.0%})"
-    )
+    sure = f"accuracy {confident['accuracy']:.2%} when the 20% least sure answers are left out"
+    lines.append(f"{sure} (those below {confident['threshold']:.0%})")
     if leak_free and evaluation.twins.any():
         which = "that do not also stand in the training data"
         if result.copies_removed:
@@ -136,17 +130,14 @@ def write_split(folder: Path, result: SplitResult) -> dict:
     write_json(folder / "evaluation.json", numbers)
     coverage, risk = evaluation.risk_coverage()
     hundred = np.unique(np.ceil(np.arange(1, 101) / 100 * len(risk)).astype(int)) - 1
-    matrices = {
-        "confusion_matrix": evaluation.confusion,
-        "confusion_matrix_normalised": evaluation.confusion_normalised,
-    }
+
+    def by_class(matrix: np.ndarray) -> list[dict]:
+        rows = zip(names, matrix.tolist(), strict=True)
+        return [{"true_class": name} | dict(zip(names, row, strict=True)) for name, row in rows]
+
     tables = {
-        table: [
-            {"true_class": name} | dict(zip(names, row, strict=True))
-            for name, row in zip(names, matrix.tolist(), strict=True)
-        ]
-        for table, matrix in matrices.items()
-    } | {
+        "confusion_matrix": by_class(evaluation.confusion),
+        "confusion_matrix_normalised": by_class(evaluation.confusion_normalised),
         "classification_report": evaluation.per_class(),
         "reliability": evaluation.reliability(),
         "risk_coverage": [{"coverage": coverage[i], "risk": risk[i]} for i in hundred],
@@ -179,18 +170,15 @@ def write_split(folder: Path, result: SplitResult) -> dict:
         sheet = draw(report_figures.sample_sheet, shown, f"Surest {kind} answers")
         write_figure(folder / f"samples_{kind}.png", sheet)
     mistakes, encode = samples["wrong"], partial(cv2.imencode, ".png")
+    shown = [name for name in SHOWN if name in figures]
     return {
         "prefix": f"{folder.name}-",
         "title": f"{folder.name.replace('_', ' ').capitalize()} images",
         "figures": Figures.of(folder.name, numbers),
-        "pictures": {
-            name: _picture(folder / f"{name}.png", *figures[name])
-            for name in SHOWN
-            if name in figures
-        },
+        "pictures": {name: _picture(folder / f"{name}.png", *figures[name]) for name in shown},
         "samples": {
-            kind: [(one, data_url(encode(one["image"])[1].tobytes())) for one in shown]
-            for kind, shown in samples.items()
+            kind: [(one, data_url(encode(one["image"])[1].tobytes())) for one in chosen]
+            for kind, chosen in samples.items()
         },
         "voted": sum(bool(sample["votes"]) for sample in mistakes),
         "voters_agree": sum(map(_voters_agree, mistakes)),

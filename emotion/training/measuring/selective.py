@@ -34,11 +34,7 @@ DIGITS = 3
 
 
 def verdict_facts(labels: np.ndarray, probabilities: np.ndarray) -> dict:
-    """Return what a model's card says under `verdict`: the thresholds and what they give.
-
-    Labels, (N,) int, and probabilities, (N, classes), are of the validation images, as they are
-    served. A share of no faces is None.
-    """
+    """Return `verdict` of a card: the thresholds, from validation images, and what they give."""
     right = probabilities.argmax(axis=1) == labels
     thresholds = choose_thresholds(labels, probabilities)
     sure = np.array([thresholds.met_by(row) for row in probabilities.tolist()], bool)

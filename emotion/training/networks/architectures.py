@@ -29,16 +29,11 @@ IMAGENET_OFFSET = [-103.939, -116.779, -123.68]  # minus the means of blue, gree
 def build_network(
     architecture: str, class_count: int, second_head: bool = False, **size: int
 ) -> keras.Model:
-    """Build a network: (N, 48, 48, 1) in [0, 1] -> (N, classes), twice with a `second_head`.
-
-    `size` is for a network whose size can be chosen: `blocks` and `filters` of "sequential".
-    """
+    """Build a network: (N, 48, 48, 1) in [0, 1] -> (N, classes), twice with a `second_head`."""
     faces = keras.Input(INPUT_SHAPE, name="faces")
     features = ARCHITECTURES[architecture](faces, **size)
-    outputs = [
-        layers.Dense(class_count, activation="softmax", dtype="float32", name=name)(features)
-        for name in (HEADS if second_head else HEADS[:1])
-    ]
+    head = partial(layers.Dense, class_count, activation="softmax", dtype="float32")
+    outputs = [head(name=name)(features) for name in (HEADS if second_head else HEADS[:1])]
     return keras.Model(faces, outputs if second_head else outputs[0], name=architecture)
 
 
@@ -143,7 +138,6 @@ def _pretrained(faces, application: str, scale: float, offset: float | list[floa
 
 
 def _convolution(features, filters: int, kernel=3, stride=1, activate=True, padding="same"):
-    """Convolution, batch normalisation and, if asked for, a rectifier."""
     options = {"strides": stride, "padding": padding, "use_bias": False}
     convolution = layers.Conv2D(filters, kernel, kernel_initializer="he_normal", **options)
     return _normalised(convolution(features), activate)

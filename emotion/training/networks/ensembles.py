@@ -20,8 +20,7 @@ def average_models(stems: Sequence[Path], mirrored: bool = False) -> tuple[keras
     """Return one network that answers with the mean of what saved models answer, and its classes.
 
     It ends in a dense softmax over the logarithm of that mean, which changes nothing by itself and
-    lets a temperature be folded in, as in any other network. With `mirrored`, each model also sees
-    the mirror image of each face, and one model is enough; else two or more, perhaps the same.
+    lets a temperature be folded in. With `mirrored`, each model also sees each face's mirror image.
     """
     if len(stems) < 2 and not (stems and mirrored):
         raise ModelError(f"expected two models or more, or --mirrored; received {len(stems)}")

@@ -60,8 +60,7 @@ class FastBatchNormalization(keras.layers.BatchNormalization):
         gamma, beta = ops.copy(self.gamma), ops.copy(self.beta)  # a gradient of tensors alone
         outputs, *of_batch = normalise(inputs, gamma, beta)
         for average, new in zip((self.moving_mean, self.moving_variance), of_batch, strict=True):
-            kept = average * self.momentum
-            average.assign(kept + ops.stop_gradient(new) * (1 - self.momentum))
+            average.assign(average * self.momentum + ops.stop_gradient(new) * (1 - self.momentum))
         return outputs
 
 

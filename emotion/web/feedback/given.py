@@ -1,6 +1,6 @@
 """Faces given for training wait where it reads nothing, until an operator approves or refuses them.
 
-Each has a row, by which its giver can take it back at any time, also when its photo is long gone.
+By its row the giver can take each back at any time, also when its photo is long gone.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion import errors
 from emotion.files import whole_file
-from emotion.web.connections import Row
+from emotion.web.connections import Row, rows_of
 from emotion.web.database import Database, Opinion, VisitorKey
 
 WAITING = ".waiting"  # in FEEDBACK; the readers of datasets pass over hidden folders
@@ -35,10 +35,8 @@ class GivenFace(Row):
     given_s: Mapped[float]
     approved_s: Mapped[float] = mapped_column(index=True, default=0.0)  # 0 while it waits
 
-    @property
-    def kept(self) -> str:
-        """Its file, as an opinion names it: in FEEDBACK or, while it waits, in a folder there."""
-        return f"{self.emotion}/{self.id}.png"
+    # its file, as an opinion names it: in FEEDBACK or, while it waits, in a folder there
+    kept = property(lambda self: f"{self.emotion}/{self.id}.png")
 
 
 class GivenFaces:
@@ -46,12 +44,10 @@ class GivenFaces:
 
     def __init__(self, folder: Path, database: Database, clock: Callable[[], float] = time.time):
         self.folder, self.database, self.clock = folder, database, clock
+        self.waiting = folder / WAITING
 
     def keep(self, emotion: str, visitor: str, crop: bytes) -> str:
-        """Let a face wait as a grey PNG with nothing but the pixels of `crop`; return its `kept`.
-
-        Raises WaitingFacesError if too many wait, ModelError, StorageError or DatabaseError.
-        """
+        """Let a face wait as a grey PNG; return its `kept`. Raises WaitingFacesError."""
         # a model's card comes from outside
         if emotion.startswith(".") or Path(emotion).name != emotion or "\\" in emotion:
             raise errors.ModelError(f"expected a name fit for folders; received {emotion!r}")
@@ -62,17 +58,16 @@ class GivenFaces:
         with self.database.transaction(writes=True, alone=True) as connection:
             own, every = connection.execute(waiting).one()
             if own >= MOST_OF_VISITOR or every >= MOST:
-                most = f"{MOST_OF_VISITOR} faces of one visitor, and {MOST:,} in all"
-                words = f"expected at most {most}, to wait for approval; received another"
-                raise errors.WaitingFacesError(words)
+                expected = f"expected at most {MOST_OF_VISITOR} faces of one visitor to wait"
+                raise errors.WaitingFacesError(f"{expected}, and {MOST:,} in all; received another")
             connection.execute(sql.insert(GivenFace), asdict(face))
-        path = self.folder / WAITING / face.kept
+        path = self.waiting / face.kept
         try:
-            for folder in (self.folder, path.parents[1], path.parent):
+            for folder in (self.folder, self.waiting, path.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             grey = Image.open(BytesIO(crop), formats=["PNG"]).convert("L")
             with whole_file(path) as part:
-                part.touch(mode=0o600)
+                part.touch(mode=0o600)  # with nothing but the pixels
                 Image.frombytes("L", grey.size, grey.tobytes()).save(part, optimize=True)
         except OSError as error:
             self.remove([face])
@@ -81,21 +76,20 @@ class GivenFaces:
 
     def remove(self, given: Sequence[GivenFace | Opinion | None]) -> None:
         """Remove faces, or those of opinions, waiting or approved; some may be gone."""
-        files = [one.kept for one in given if one and one.kept]
-        try:
-            for file in files:
-                # in this order: who approves it at this moment moves it from the first to the other
-                for place in (self.folder / WAITING, self.folder):
-                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                        (place / file).unlink()
-        except OSError as error:
-            raise errors.StorageError(error) from error
-        if files:
-            is_one = GivenFace.id.in_([Path(file).stem for file in files])
-            is_kept = Opinion.kept.in_(files)
-            with self.database.transaction(writes=True, alone=True) as connection:
-                connection.execute(sql.delete(GivenFace).where(is_one))
-                connection.execute(sql.update(Opinion).where(is_kept).values(kept=""))
+        if not (files := [one.kept for one in given if one and one.kept]):
+            return
+        # in this order: who approves one at this moment moves it from the first to the other
+        for file in [folder / name for name in files for folder in (self.waiting, self.folder)]:
+            try:
+                file.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise errors.StorageError(error) from error
+        is_one = GivenFace.id.in_([Path(file).stem for file in files])
+        with self.database.transaction(writes=True, alone=True) as connection:
+            connection.execute(sql.delete(GivenFace).where(is_one))
+            connection.execute(sql.update(Opinion).where(Opinion.kept.in_(files)).values(kept=""))
 
     def approve(self, faces: Sequence[GivenFace]) -> None:
         """Move faces to where training reads them; one that was withdrawn is passed over."""
@@ -104,7 +98,7 @@ class GivenFaces:
             try:
                 target.parent.mkdir(mode=0o700, exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):  # perhaps moved before a crash
-                    (self.folder / WAITING / face.kept).rename(target)
+                    (self.waiting / face.kept).rename(target)
                     os.utime(target)  # from now on it counts as new
             except OSError as error:
                 raise errors.StorageError(error) from error
@@ -118,10 +112,10 @@ class GivenFaces:
         is_one = GivenFace.approved_s == 0 if visitor is None else GivenFace.visitor == visitor
         query = sql.select(GivenFace).where(is_one).order_by(GivenFace.given_s.desc())
         with self.database.transaction() as connection:
-            return tuple(GivenFace(**row) for row in connection.execute(query).mappings())
+            return rows_of(connection, GivenFace, query)
 
     def picture(self, face: GivenFace) -> bytes:
         """Return the PNG of a face; nothing if it cannot be read."""
         with contextlib.suppress(OSError):
-            return (self.folder / ("" if face.approved_s else WAITING) / face.kept).read_bytes()
+            return ((self.folder if face.approved_s else self.waiting) / face.kept).read_bytes()
         return b""

@@ -10,26 +10,20 @@ from emotion.errors import GoneError
 from emotion.text import data_url, table
 from emotion.web.api import NO_STORE, ROOT, api, moment
 from emotion.web.database import day_of
-from emotion.web.feedback.given import WAITING, GivenFace, GivenFaces
+from emotion.web.feedback.given import GivenFace, GivenFaces
 from emotion.web.photos.pages import PRIVATE, after_deletion, pages
 from emotion.web.services import current_services
 from emotion.web.settings import SettingsError
 from emotion.web.visitors import require_operator, visitor_key
 
-MOST_SHOWN = 200  # faces on a page
 DECISIONS = {"approve": GivenFaces.approve, "refuse": GivenFaces.remove}
 
 operator = Blueprint("operator", __name__)
 pages.add_app_template_filter(day_of, "day")
-
-
-@pages.app_template_filter("crop_of")
-def crop_of(face: GivenFace) -> str:
-    return data_url(current_services().given.picture(face))
+pages.add_app_template_filter(lambda face: data_url(current_services().given.picture(face)), "crop")
 
 
 def own_faces() -> tuple[GivenFace, ...]:
-    """Return the faces that this visitor gave, newest first."""
     return current_services().given.find(visitor_key())
 
 
@@ -63,7 +57,7 @@ def waiting() -> ResponseReturnValue:
     faces, shown = current_services().given.find(), {}
     visitors = Counter(face.visitor for face in faces)
     # who gives many stands out
-    for face in sorted(faces, key=lambda face: -visitors[face.visitor])[:MOST_SHOWN]:
+    for face in sorted(faces, key=lambda face: -visitors[face.visitor])[:200]:
         shown.setdefault(face.visitor, []).append(face)
     emotions = Counter(face.emotion for face in faces)
     about = {"visitors": visitors, "emotions": emotions, "shown": shown}
@@ -84,10 +78,7 @@ def decide() -> ResponseReturnValue:
 
 
 def decide_in_shell(given: GivenFaces, words: Sequence[str]) -> list[str]:
-    """Do what the words after `feedback` say; return lines about what waits then.
-
-    Raises SettingsError, and does nothing, if there is no such decision or no such face.
-    """
+    """Do what the words after `feedback` say; return what waits then. Raises SettingsError."""
     if words:
         meant = {face: {"all", face.emotion, face.visitor, face.id} for face in given.find()}
         names, known = {*words[1:]}, {"all"}.union(*meant.values())
@@ -102,5 +93,5 @@ def decide_in_shell(given: GivenFaces, words: Sequence[str]) -> list[str]:
         (visitor, f"{count}", *(f"{counts[visitor, name]}" for name in emotions))
         for visitor, count in Counter(face.visitor for face in faces).most_common()
     ]
-    lines = [f"Faces that wait in {given.folder / WAITING}: {len(faces)}"]
+    lines = [f"Faces that wait in {given.waiting}: {len(faces)}"]
     return lines + (table(("visitor", "faces", *emotions), rows) if rows else [])

@@ -1,9 +1,8 @@
 """The models that a visitor may choose among; no Flask here.
 
 These are the pairs (NAME.json and NAME.h5) in the folder of the default model and one level below,
-but not those that were replaced (NAME.previous); a new pair appears at the next look. A model is
-loaded when a photo first asks for it and then stays: if its files are replaced meanwhile, it is
-served on, under the SHA-256 of its own weights, until the app is started again.
+but not those that were replaced (NAME.previous). A model is loaded when a photo first asks for it
+and stays, also if its files are replaced, until the app is started again.
 """
 
 import contextlib
@@ -26,6 +25,8 @@ from emotion.model.runtime import StoredModel, read_model
 
 LOOK_EVERY_S = 3.0  # how long what the folder holds is believed
 LOADING_WAIT_S = 15.0  # how long a request waits for another one that loads the same model
+# anew when the stamp, which it is given as well, has changed
+_hash = functools.lru_cache(256)(lambda stem, _: sha256_of(ModelFiles(stem).weights))
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,13 @@ class OfferedModel:
     stem: Path  # folder and name of its files; not for visitors
     is_default: bool  # whether it reads the photos of those who choose nothing
 
-    @property
-    def names(self) -> dict[str, str]:
-        return {"key": self.key, "title": self.title}
+    names = property(lambda self: {"key": self.key, "title": self.title})
 
 
 class Models:
     """The models around the default one; safe to share between threads."""
 
-    def __init__(
-        self, default: StoredModel | None, default_stem: Path, load: Callable[[StoredModel], object]
-    ):
+    def __init__(self, default: StoredModel | None, default_stem: Path, load: Callable):
         self.default = default  # None if it could not be loaded
         self._stem, self._load = default_stem, load
         self._lock = threading.Lock()
@@ -74,10 +71,7 @@ class Models:
         raise ChoiceError(f"expected {keys} as the model; received a name that is not offered")
 
     def get(self, key: str = "") -> StoredModel:
-        """Return an offered model, ready to answer; the first call loads it, outside the gate.
-
-        Files that failed are tried again when one of them changes. Raises ChoiceError, ModelError.
-        """
+        """Return an offered model; the first call loads it. Raises ChoiceError, ModelError."""
         model = self.find(key)
         if self.default is None:
             raise ModelError(f"expected {self._stem.name} as the default model; it is not loaded")
@@ -111,11 +105,10 @@ class Models:
             lock.release()
 
     def loaded(self, model: OfferedModel) -> StoredModel | None:
-        """Return a model as it is served, None where it is not loaded."""
         return self.default if model.is_default else self._loaded.get(model.key)
 
     def problem(self, model: OfferedModel) -> str | None:
-        """Return why a model cannot be loaded from the files it has now, None if it may be."""
+        """Return why a model cannot be loaded; None if it may be, or if its files changed since."""
         stamp, reason = self._failures.get(model.key, (None, None))
         return reason if stamp == _stamp(model.stem) else None
 
@@ -125,15 +118,13 @@ class Models:
         return stored.sha256 if stored else self.sha256_of_files(model)
 
     def sha256_of_files(self, model: OfferedModel) -> str | None:
-        """Return the SHA-256 of a model's weights file as it is now, None where it is gone."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a file is gone
             return _hash(model.stem, _stamp(model.stem))
 
     def _look(self) -> tuple[OfferedModel, ...]:
         """Return what is offered now; what is loaded stays on offer."""
         folder, default, models = self._stem.parent, self._stem.name, []
-        others = {*_pairs_around(folder), *self._loaded} - {default}
-        for key in (default, *sorted(others)):
+        for key in (default, *sorted({*_pairs_around(folder), *self._loaded} - {default})):
             # the card that a model is served with, or else the one in its folder
             stored = self.default if key == default else self._loaded.get(key)
             card = stored.card if stored else read_card(ModelFiles(folder / key).card)
@@ -147,20 +138,13 @@ class Models:
 
 
 def _pairs_around(folder: Path) -> Iterator[str]:
-    """Yield the key of each pair in a folder and in its subfolders one level down."""
     for pattern in ("*.json", "*/*.json"):
         # unlike pathlib's, this one passes over what is hidden, closed or gone meanwhile
         for name in glob.iglob(pattern, root_dir=folder):  # noqa: PTH207
-            key = name.removesuffix(".json")
-            files = ModelFiles(folder / key)
+            files = ModelFiles(folder / (key := name.removesuffix(".json")))
             is_pair = files.architecture.is_file() and files.weights.is_file()
             if is_pair and key.isprintable() and not key.endswith(PREVIOUS_SUFFIX):
                 yield key
-
-
-@functools.lru_cache(maxsize=256)
-def _hash(stem: Path, stamp: tuple) -> str:
-    return sha256_of(ModelFiles(stem).weights)
 
 
 def _stamp(stem: Path) -> tuple:

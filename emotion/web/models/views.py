@@ -32,10 +32,9 @@ def page(key: str) -> ResponseReturnValue:
         model = models.find(key)
     except ChoiceError:
         abort(404)
-    card = Card(model.card)
     with contextlib.suppress(ModelError):
         thresholds = read_thresholds(model.card)
-    stored, sha256 = models.loaded(model), models.sha256(model)
+    card, stored, sha256 = Card(model.card), models.loaded(model), models.sha256(model)
     on_disk = models.sha256_of_files(model)
     replaced = "its files were replaced since it was loaded; the new ones count after a restart"
     served = [
@@ -78,7 +77,6 @@ def model(key: str) -> ResponseReturnValue:
 
 
 def model_document(model: OfferedModel) -> dict:
-    """Return what the list of models tells about one of them."""
     link = partial(url_for, key=model.key)
     return model.names | {
         "default": model.is_default,
@@ -102,7 +100,6 @@ def clean_card(content: object, folder: Path) -> object:
 
 
 def class_names_of(model: OfferedModel) -> tuple[str, ...]:
-    """Return the expressions that a model tells apart, in output order."""
     if stored := current_services().models.loaded(model):
         return stored.class_names
     return Card(model.card).class_names or EMOTIONS

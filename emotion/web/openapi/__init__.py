@@ -1,8 +1,7 @@
 """The description of the API (OpenAPI 3.1), from its addresses, its views and `replies`."""
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections import namedtuple
 
 from flask import Flask
 from pydantic import BaseModel
@@ -40,9 +39,9 @@ PROBLEMS = {  # status -> name and words of every problem that there is
 PART = {"Content-Range": {"description": "which part, and how long it is", "schema": TEXT}}
 RETRY = {"description": "seconds after which the same request may succeed"}
 RETRY_AFTER = {"Retry-After": RETRY | {"schema": {"type": "integer", "minimum": 1}}}
-CHALLENGE = {"WWW-Authenticate": {"description": "how to sign in", "schema": TEXT}}
-ALLOW = {"Allow": {"description": "the methods it has", "schema": TEXT}}
-HEADERS = {401: CHALLENGE, 405: ALLOW, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
+SIGN_IN = {"WWW-Authenticate": {"description": "how to sign in", "schema": TEXT}}
+METHODS = {"Allow": {"description": "the methods it has", "schema": TEXT}}
+HEADERS = {401: SIGN_IN, 405: METHODS, 416: PART, 429: RETRY_AFTER, 503: RETRY_AFTER}
 
 SENDING = (400, 403, 413, 415, 422, 429, 503, 507)
 SENDING_MANY = (400, 403, 413, 429, 503, 507)
@@ -69,16 +68,8 @@ IN_ADDRESSES = {
 }
 
 
-class Answers(NamedTuple):
-    """What an endpoint answers; a test asks for every one of these answers."""
-
-    id: str
-    reply: type[BaseModel] | Mapping | None  # of JSON; media type -> schema; None: empty
-    problems: tuple[int, ...] = ()  # besides 500
-    words: str = "Done."
-    status: int = 200  # if all goes well
-
-
+# what an endpoint answers: a model, media type -> schema, or None; these problems and 500
+Answers = namedtuple("Answers", "id reply problems words status", defaults=[(), "Done.", 200])
 ENDPOINTS = {
     "recognize": Answers("recognize", replies.Results, SENDING, "No face is an empty list."),
     "recognize_many": Answers("recognizeMany", replies.Many, SENDING_MANY, "In their order."),
@@ -108,8 +99,7 @@ ENDPOINTS = {
     "description": Answers("getDescription", DOCUMENT, words="OpenAPI 3.1."),
 }
 # but not required
-COOKIE_WANTED = ("add_photo", "photo", "mine", "delete_mine", "add_video", "given")
-COOKIE_WANTED += ("withdraw_all_given",)
+COOKIE_WANTED = "add_photo photo mine delete_mine add_video given withdraw_all_given".split()
 ABOUT = (
     "Finds the faces in photos and videos and reads their expressions. A photo or video can be "
     "seen by everybody who has its key of 22 characters. Sets, feedback, `/mine` and deleting are "
@@ -142,15 +132,12 @@ def describe(settings: Settings, root: str) -> dict:
         keeping = f"This server removes what it kept after {settings.keep_hours:g} hours."
     cookie = "The session cookie of the first upload; over TLS its name begins with `__Host-`."
     visitor = {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": cookie}
+    info = {"title": "Facial emotion recognition", "version": "1.0.0"}
+    info |= {"summary": "Faces and their emotions in photos and videos"}
+    info |= {"description": ABOUT.format(keeping=keeping)}
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "Facial emotion recognition",
-            "version": "1.0.0",
-            "summary": "Faces and their emotions in photos and videos",
-            "description": ABOUT.format(keeping=keeping),
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
+        "info": info | {"license": {"name": "MIT", "identifier": "MIT"}},
         "servers": [{"url": root}],
         "tags": [{"name": name, "description": words} for name, words in TAGS.items()],
         "paths": paths,
@@ -174,7 +161,7 @@ def _operation(endpoint: str, path: str) -> dict:
     content = answers.reply
     if isinstance(content, type):
         content = {"application/json": _ref(content)}
-    success: dict = {"description": answers.words} | ({"content": content} if content else {})
+    success = {"description": answers.words} | ({"content": content} if content else {})
     if answers.status in (201, 202):
         where = TEXT | {"format": "uri-reference"}
         success["headers"] = {"Location": {"description": "its address", "schema": where}}
@@ -195,8 +182,8 @@ def _operation(endpoint: str, path: str) -> dict:
         responses[str(problem)] = {"$ref": f"#/components/responses/{PROBLEMS[problem][0]}"}
     place = "photos" if endpoint.startswith("recognize") else path.split("/")[1]
     tag = "faces" if "/faces/" in path else place if place in TAGS else "server"
-    operation: dict = {"operationId": answers.id, "tags": [tag]}
-    operation |= {"parameters": parameters, "responses": responses}
+    operation = {"operationId": answers.id, "tags": [tag], "parameters": parameters}
+    operation["responses"] = responses
     if endpoint in COOKIE_WANTED:
         operation["security"] = [{"visitor": []}, {}]
     elif set(SENDER) <= set(answers.problems):
@@ -209,7 +196,6 @@ def _ref(model: type[BaseModel]) -> dict:
 
 
 def _bodies(settings: Settings) -> dict[str, dict]:
-    """Return endpoint -> the body that it expects."""
     most, unit = settings.max_photos, "MB (of 1,048,576 bytes)"
     photo = f"at most {settings.max_upload_mb:g} {unit} and {settings.max_megapixels:g} million "
     photo += f"pixels; can be {', '.join(readable_types())}"

@@ -27,7 +27,6 @@ def about(kind, description: str, **more):
 
 
 def every(kind, names: str) -> dict:
-    """Return several fields of one kind."""
     return dict.fromkeys(names.split(), kind)
 
 
@@ -49,7 +48,6 @@ class Reply(BaseModel):
 
 
 def reply(name: str, base: type[Reply] = Reply, /, **fields) -> type[Reply]:
-    """Return a model of these fields."""
     return create_model(name, __base__=base, **fields)
 
 

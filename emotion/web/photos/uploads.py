@@ -65,7 +65,7 @@ def uploaded_files(most: int, field: str = "photo") -> list[FileStorage]:
         at_a_time = f"one {field}" if most == 1 else f"up to {most} {field}s"
         raise kind(f"expected {at_a_time} at a time; received {len(files)} files")
     if not files:
-        others = ", ".join(printable(name)[:40] for name in request.files)
+        others = ", ".join(printable(name or "no name")[:40] for name in request.files)
         received = f"one in {others[:200]}" if others else "none"
         if field in request.form:
             received = "text"

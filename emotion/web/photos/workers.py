@@ -27,7 +27,9 @@ from emotion.web.settings import PROJECT_FOLDER, Settings
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.photos.job")
 START_S = 60.0  # in which a process must have loaded its model
-WAIT_S = 30.0  # for a process; then the server is busy
+PATIENCE_S = 1.5  # for a process; then who has several must give one back
+WAIT_S = 30.0  # and then the server is busy
+MOST_TRIES = 4  # of a task whose process was needed for others
 SLOW_S = 60.0  # for how long an address whose photo took too long has one process at a time
 MOST_PAUSE_S = 30.0  # between two starts where the first failed
 
@@ -49,6 +51,7 @@ class _Worker:
         # a group of its own: Ctrl-C in a terminal is for the app, which then ends this process
         self.process = subprocess.Popen(command, process_group=0, **about, **pipes)
         self.models: set[str] = set()
+        self.is_wanted = False  # whether it was ended for no fault of its task
         yunet = str(settings.yunet) if settings.yunet else None
         send(self.process.stdin, {"memory_mb": settings.photo_memory_mb, "yunet": yunet}, {})
 
@@ -111,7 +114,7 @@ class PhotoWorkers:
         weakref.finalize(self, _end_all, self._free, self._process)
         self._running = 0  # or being started
         self._waiting: list[_Waiting] = []
-        self._held: Counter[str] = Counter()
+        self._busy: dict[_Worker, str] = {}  # -> who has it, the latest last
         self._slow: dict[str, float] = {}  # client -> until when
 
     def start(self) -> None:
@@ -140,34 +143,40 @@ class PhotoWorkers:
         Raises SlowImageError after PHOTO_SECONDS, BusyError, and ModelError.
         """
         self.start()
-        worker, is_alive = self._take(client), False
-        while worker.process.poll() is not None:  # the system took its memory, for instance
-            self._give_back(client, worker, is_alive)
-            worker = self._take(client)
-        started_s, seconds = time.monotonic(), self.settings.photo_seconds
-        try:
-            if model:
-                worker.load(model)
-                started_s = time.monotonic()
-            named = {"task": task, "model": model.sha256 if model else None}
-            answer = worker.do(seconds, named | about, {"content": content})
-            is_alive = True
-            return _checked(*answer)
-        except errors.EmotionError:
-            is_alive = True
-            raise
-        except _Ended as ended:
-            if time.monotonic() - started_s >= seconds:
-                with self._news:
-                    self._slow[client] = time.monotonic() + SLOW_S
-                LOG.warning("a task took longer than %g s and was ended", seconds)
-                expected = f"expected a photo that is read within {seconds:g} seconds"
-                raise errors.SlowImageError(f"{expected}; received a slower one") from ended
+        seconds, named = self.settings.photo_seconds, {"task": task, "model": None}
+        for _ in range(MOST_TRIES):
+            worker, is_alive, started_s = self._take(client), False, time.monotonic()
+            # the system may have ended it, for its memory for instance
+            worker.is_wanted = worker.process.poll() is not None
+            try:
+                if model:
+                    worker.load(model)
+                    named["model"], started_s = model.sha256, time.monotonic()
+                answer = worker.do(seconds, named | about, {"content": content})
+                is_alive = True
+                return _checked(*answer)
+            except errors.EmotionError:
+                is_alive = True
+                raise
+            except _Ended as ended:
+                if not worker.is_wanted:
+                    raise self._problem_of(client, time.monotonic() - started_s) from ended
+            finally:
+                self._give_back(worker, is_alive)
+        raise errors.BusyError("expected a process for the photo; it was needed for others")
+
+    def _problem_of(self, client: str, seconds: float) -> errors.ImageError:
+        """Return the error of a task that has ended its process, or had to be ended."""
+        most = self.settings.photo_seconds
+        if seconds < most:
             LOG.warning("a process ended while it worked on a photo")
             words = "expected a photo that can be decoded; the work on it ended unexpectedly"
-            raise errors.DamagedImageError(words) from ended
-        finally:
-            self._give_back(client, worker, is_alive)
+            return errors.DamagedImageError(words)
+        LOG.warning("a task took longer than %g s and was ended", most)
+        with self._news:
+            self._slow[client] = time.monotonic() + SLOW_S
+        words = f"expected a photo that is read within {most:g} seconds; received a slower one"
+        return errors.SlowImageError(words)
 
     def load(self, model: StoredModel) -> None:
         """Raise a ModelError unless a model answers as it should."""
@@ -178,26 +187,40 @@ class PhotoWorkers:
         with self._news:
             me = _Waiting(client)
             self._waiting.append(me)
+
+            def is_my_turn() -> bool:
+                return self._free and self._next() is me
+
             try:
-                if not self._news.wait_for(lambda: self._free and self._next() is me, WAIT_S):
-                    raise errors.BusyError("expected a free process for the photo; all are at work")
-                self._held[client] += 1
-                return self._free.pop()
+                if not self._news.wait_for(is_my_turn, PATIENCE_S):
+                    self._want_one(client)
+                    if not self._news.wait_for(is_my_turn, WAIT_S):
+                        raise errors.BusyError("expected a process for the photo; all are at work")
+                worker = self._free.pop()
+                self._busy[worker] = client
+                return worker
             finally:
                 self._waiting.remove(me)
                 self._news.notify_all()
 
+    def _want_one(self, client: str) -> None:
+        """End the latest task of who has several processes while others wait; it is begun again."""
+        ((other, several),) = Counter(self._busy.values()).most_common(1) or (("", 0),)
+        if several > 1 and client not in self._busy.values():
+            worker = [worker for worker, each in self._busy.items() if each == other][-1]
+            worker.is_wanted = True
+            worker.process.kill()
+
     def _next(self) -> _Waiting | None:
-        now_s = time.monotonic()
+        now_s, held = time.monotonic(), Counter(self._busy.values())
         self._slow = {client: until for client, until in self._slow.items() if until > now_s}
-        held = self._held
         may = [one for one in self._waiting if not (one.client in self._slow and held[one.client])]
         return min(may, key=lambda one: (held[one.client], one.number), default=None)
 
-    def _give_back(self, client: str, worker: _Worker, is_alive: bool) -> None:
+    def _give_back(self, worker: _Worker, is_alive: bool) -> None:
         with self._news:
-            self._held[client] -= 1
-            self._held += Counter()  # a client that holds nothing is forgotten
+            del self._busy[worker]
+            is_alive = is_alive and not worker.is_wanted
             if is_alive and not self._is_stopping:
                 self._free.append(worker)
             else:

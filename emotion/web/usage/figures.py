@@ -15,13 +15,12 @@ from emotion.web.database import BUCKETS, Database, FaceCount, OpinionCount, Pho
 from emotion.web.feedback.given import GivenFaces
 
 RECENT_DAYS = 30
-# Fewer recent faces cannot show a drift: with seven classes and this many, chance alone lifts the
-# index above 0.1 less than one time in twenty (its scale is 1 / faces, Yurdakul 2018).
+# With this many faces of seven classes, chance alone lifts the index above 0.1 less than one time
+# in twenty (its scale is 1 / faces, Yurdakul 2018).
 LEAST_FACES = 200
 # Rules of thumb for the population stability index (Siddiqi 2006, Credit Risk Scorecards).
 SOME_DRIFT, LARGE_DRIFT = 0.1, 0.25
-# People who disagree speak up more often than others, so a smaller share would say little. The
-# lower end of its 95% interval must lie above this.
+# Who disagrees speaks up more often: the lower end of the share's 95% interval must lie above it.
 LEAST_OPINIONS, DISAGREED_DUE = 30, 0.5
 # Due if this many times as many faces are unsure as on the model's own labelled images: it does not
 # know this kind of face. That needs no labels (average confidence, Guillory et al. 2021).
@@ -52,6 +51,7 @@ def monitoring_facts(
     found, sure = _use([], of_model), Counter()
     for row in faces:
         sure[row.bucket] += row.faces
+    months = sorted({row.day[:7] for row in (*counts.photos, *counts.faces)})
     opinions, drift = _opinions(said), _drift(found, answers, labels, split)
     try:  # the faces that visitors gave and that were approved
         files = [] if feedback is None else list(feedback.glob("[!.]*/[!.]*.png"))
@@ -73,10 +73,7 @@ def monitoring_facts(
             for name in ("videos", "without_face", "faces", "seconds")
         },
         "days": [{"day": day} | _use(photos_of[day], faces_of[day]) for day in days],
-        "months": [
-            {"month": month} | _use(photos_of[month], faces_of[month])
-            for month in sorted({row.day[:7] for row in (*counts.photos, *counts.faces)})
-        ],
+        "months": [{"month": one} | _use(photos_of[one], faces_of[one]) for one in months],
         "emotions": [
             {
                 "emotion": emotion,
@@ -100,11 +97,8 @@ def monitoring_facts(
 
 
 def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -> float:
-    """Return the population stability index of two mixes of classes, 0 if they are the same.
-
-    A mix is class -> number of faces, of any total. Half a face is added to each class on both
-    sides, so that one without faces counts, finitely.
-    """
+    """Return the population stability index of two mixes, class -> faces; 0 if the same."""
+    # half a face in each class on both sides, so that one without faces counts, finitely
     names = sorted({*found, *expected})
     now, before = (np.array([mix.get(n, 0) + 0.5 for n in names]) for mix in (found, expected))
     now, before = now / now.sum(), before / before.sum()
@@ -112,8 +106,7 @@ def stability_index(found: Mapping[str, float], expected: Mapping[str, float]) -
 
 
 def _by_time(rows: Sequence) -> Mapping[str, list]:
-    """Return the rows of each day, of each month and, under "", of all time."""
-    found = defaultdict(list)
+    found = defaultdict(list)  # day, month or, of all time, "" -> rows
     for row in rows:
         for time_span in (row.day, row.day[:7], ""):
             found[time_span].append(row)
@@ -121,7 +114,6 @@ def _by_time(rows: Sequence) -> Mapping[str, list]:
 
 
 def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
-    """Return what was read, as plain types; a share of nothing is None."""
     emotions = Counter()
     for row in faces:
         emotions[row.emotion] += row.faces
@@ -137,7 +129,6 @@ def _use(photos: Sequence[PhotoCount], faces: Sequence[FaceCount]) -> dict:
 
 
 def _opinions(rows: Sequence[OpinionCount]) -> dict:
-    """Return how often people disagreed, and what they saw instead."""
     pairs, said = Counter(), sum(row.opinions for row in rows)
     for row in rows:
         if row.given != row.chosen:
@@ -157,32 +148,29 @@ def _opinions(rows: Sequence[OpinionCount]) -> dict:
 
 
 def _drift(use: Mapping, answers: Mapping, labels: Mapping, split: str) -> dict:
-    """Return whether the mix of recent answers differs from the model's answers on its own data."""
     index = label_index = None
-    if not answers:
-        level = "unknown"
-        words = "The model has no card that says what it answered on labelled faces."
-    elif use["faces"] < LEAST_FACES:
+    level, words = "unknown", "The model has no card that says what it answered on labelled faces."
+    if answers and use["faces"] < LEAST_FACES:
         level, few = "too few faces", f"{use['faces']} in {RECENT_DAYS} days"
         words = f"Too few faces to tell: {few}; at least {LEAST_FACES} are needed."
-    else:
+    elif answers:
         index, label_index = (stability_index(use["emotions"], mix) for mix in (answers, labels))
         level, amount = "large", "far from"
+        if index <= LARGE_DRIFT:
+            level, amount = "some", "somewhat different from"
         if index <= SOME_DRIFT:
             level, amount = "none", "much the same as"
-        elif index <= LARGE_DRIFT:
-            level, amount = "some", "somewhat different from"
         words = (
             f"The mix of answers is {amount} the model's own answers on the {split} images of its "
             f"data (stability index {index:.2f})."
         )
-    about = {"index": index, "label_index": label_index, "level": level, "words": words}
-    return {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split} | about
+    about = {"faces": use["faces"], "least_faces": LEAST_FACES, "split": split, "index": index}
+    return about | {"label_index": label_index, "level": level, "words": words}
 
 
 def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kept: Mapping) -> dict:
     """Return whether to train again, and what each rule says: due, not due or not known (None)."""
-    said, disagreement = opinions["said"], None
+    said, count, disagreement, unsure = opinions["said"], use["faces"], None, None
     disagreed = f"Opinions so far: {said}; at least {LEAST_OPINIONS} are needed to tell."
     if said >= LEAST_OPINIONS:
         low, high = opinions["interval_95"]
@@ -196,7 +184,6 @@ def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kep
     if drift["index"] is not None:
         drifted = drift["level"] == "large"
         mix += f" Due above {LARGE_DRIFT} (Siddiqi 2006)."
-    unsure, count = None, use["faces"]
     certainty = f"Faces: {count} in {RECENT_DAYS} days; at least {LEAST_FACES} are needed to tell."
     if not card.verdict:
         certainty = "The model has no card that says how often it was unsure on labelled faces."
@@ -222,13 +209,12 @@ def _retraining(use: Mapping, card: Card, opinions: Mapping, drift: Mapping, kep
         ("Certainty", "the model is unsure too often", unsure, certainty),
         ("Faces to learn from", enough, kept["new"] >= needed, given),
     )
-    due = [name for _, name, is_due, _ in rules if is_due]
+    checks = [dict(zip(("title", "name", "due", "words"), rule, strict=True)) for rule in rules]
     words = "Retraining is not due."
-    if due:
-        words = f"Retraining is due: {' and '.join(due)}."
+    if due := " and ".join(check["name"] for check in checks if check["due"]):
+        words = f"Retraining is due: {due}."
     elif disagreement is drifted is unsure is None:
         words = "Too little is known yet to say whether retraining is due."
-    checks = [dict(zip(("title", "name", "due", "words"), rule, strict=True)) for rule in rules]
     return {"due": bool(due), "words": words, "checks": checks}
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import prometheus_client as prometheus
 from flask import Flask, Response, g, request
@@ -23,16 +24,14 @@ def measure(app: Flask, services: Services) -> None:
     workers = services.videos.workers
     registry = prometheus.CollectorRegistry()  # our own, so that several apps fit into one process
 
-    def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> prometheus.Counter:
-        return prometheus.Counter(f"emotion_{name}", text, labels, registry=registry)
-
+    counter = partial(prometheus.Counter, registry=registry)
     # a label is one of a few words, never any text that a request brings
-    requests = counter("requests", "Requests answered", ("method", "route", "status"))
+    requests = counter("emotion_requests", "Requests answered", ("method", "route", "status"))
     how = {"buckets": SECONDS, "registry": registry}
     seconds = prometheus.Histogram("emotion_request_seconds", "Time to an answer", ["route"], **how)
-    photos = counter("photos", "Photos and frames read")
-    faces = counter("faces", "Faces found")
-    refused = counter("refused", "Requests told to wait", ("reason",))
+    photos = counter("emotion_photos", "Photos and frames read")
+    faces = counter("emotion_faces", "Faces found")
+    refused = counter("emotion_refused", "Requests told to wait", ("reason",))
 
     class Now(Collector):
         """What is so at the moment, and how videos ended: threads count them, not requests."""

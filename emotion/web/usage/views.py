@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from flask import Blueprint, jsonify, render_template
+from flask import Blueprint, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
 from emotion.text import share, table
@@ -13,29 +13,22 @@ from emotion.web.visitors import require_operator
 monitoring = Blueprint("monitoring", __name__)
 
 
-@monitoring.get("/monitoring")
-def page() -> ResponseReturnValue:
-    if not current_services().settings.monitoring:
-        require_operator()
-    return render_template("monitoring.html", facts=_facts(), percentage=share), NO_STORE
-
-
+@monitoring.get("/monitoring", endpoint="page")
 @api.get(f"{ROOT}/monitoring")
 def use() -> ResponseReturnValue:
     """Answer how the app is used over time."""
-    if not current_services().settings.monitoring:
-        require_operator()
-    return jsonify(_facts()), NO_STORE
-
-
-def _facts() -> dict:
     # pydantic, which reads a model's figures, is loaded when they are asked for
     from emotion.web.usage.figures import monitoring_facts
 
     services = current_services()
+    if not services.settings.monitoring:
+        require_operator()
     card = services.model.card if services.model else None
-    now_s = services.storage.clock()
-    return monitoring_facts(services.database, card, services.settings.feedback, now_s)
+    now_s, feedback = services.storage.clock(), services.settings.feedback
+    facts = monitoring_facts(services.database, card, feedback, now_s)
+    if request.blueprint == "api":
+        return jsonify(facts), NO_STORE
+    return render_template("monitoring.html", facts=facts, percentage=share), NO_STORE
 
 
 def report_lines(facts: Mapping) -> list[str]:

@@ -1,10 +1,9 @@
 """Analyses one video in a process of its own: `python -m emotion.web.videos.job`.
 
-Libraries written in C decode a stranger's file here, without a network and with limits on memory,
-processor time and file size; so neither Flask nor a database is imported. The app writes the `Job`
-to stdin as a line of JSON; once stdin closes, the app has ended and so does the work. On stdout
-come lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ...}, a sentence for
-the visitor, or {"mistake": ...}, a traceback for the log.
+A stranger's file is decoded here, without a network and within limits; no Flask and no database is
+imported. The app writes the job to stdin as a line of JSON; once stdin closes, the work ends. On
+stdout come lines of JSON: {"progress": ...}, then one of {"done": ...}, {"problem": ...}, a
+sentence for the visitor, or {"mistake": ...}, a traceback for the log.
 """
 
 from emotion.web.sandbox import drop_network, lacks_memory, limit_process
@@ -24,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -41,31 +41,31 @@ from emotion.video.summary import UNSURE
 from emotion.video.tracking import FrameFaces
 from emotion.web.models.offered import model_facts, without_folders
 from emotion.web.photos.pictures import face_picture, reduced
-from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO, Job
+from emotion.web.videos.files import FACTS, POSTER, SOURCE, SUMMARY, TABLES, TIMELINE, VIDEO
 
-NICENESS = 10  # the web threads go first
-MOST_FPS = 60  # frames a second that the longest allowed video may have
-REPORT_EVERY_S = 0.25
-POSTER_SIDE = 1280
 MOST_LANES, CROP_SIDE = 12, 128  # faces on the page's timeline, and the pixels of their pictures
-BETTER = 1.2  # times as good is a view of a face of which a new picture is kept
-MOST_EMOTIONS = 12  # how many the list of a visitor's results names
 OUT_OF_MEMORY = "expected a video that takes less memory; received a larger one: try a smaller copy"
 
 
 def main() -> int:
-    """Do the job that stdin brings; return the exit status."""
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print goes nowhere
 
     def tell(kind: str, content: object) -> None:
         print(json.dumps({kind: content}), file=stdout, flush=True)
 
-    job = Job(**json.loads(sys.stdin.buffer.readline()))
+    def end_with_the_app() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        os._exit(1)
+
+    job = SimpleNamespace(**json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=end_with_the_app, daemon=True).start()
     return_memory_early()
     try:
-        limit_process(job.memory_bytes, job.cpu_s, job.file_bytes, NICENESS)
+        # nicer than the web threads, which go first
+        limit_process(job.memory_bytes, job.cpu_s, job.file_bytes, niceness=10)
         tell("done", do(job, lambda progress: tell("progress", progress)))
     except Exception as error:
         if lacks_memory(error):
@@ -77,10 +77,10 @@ def main() -> int:
     return 0
 
 
-def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
+def do(job: SimpleNamespace, tell: Callable[[Mapping], None]) -> dict:
     """Analyse a video and return what the app needs to know about the result."""
     room = Path(job.room)
-    limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * MOST_FPS))
+    limits = VideoLimits(longest_s=job.longest_s, most_frames=round(job.longest_s * 60))
     tables = tuple(room / name for name in TABLES)
     outputs = VideoOutputs(room / VIDEO, tables, room / SUMMARY, room / TIMELINE)
     with open_video(Path(job.source), limits=limits) as video:
@@ -91,7 +91,7 @@ def do(job: Job, tell: Callable[[Mapping], None]) -> dict:
         report = analyse_video(recognizer, video, outputs, viewers=(watcher.see,))
     if watcher.poster is not None:
         (room / POSTER).write_bytes(encode_jpeg(watcher.poster, 75))
-    summary, named = report.summary, report.summary.tracks[:MOST_EMOTIONS]
+    summary, named = report.summary, report.summary.tracks[:12]  # what a list of results shows
     problems = {"problem": video.problem, "sound_problem": report.sound_problem}
     facts = {name: without_paths(problem or "", job) for name, problem in problems.items()}
     facts |= dict(zip(("width", "height"), info.size_wh, strict=True))
@@ -127,38 +127,30 @@ class Watcher:
         if len(numbers) > self.most_faces:
             self.most_faces = len(numbers)
             drawn = annotate(frame.image, [face.face for face in frame.faces], numbers)
-            self.poster = reduced(drawn, POSTER_SIDE)
+            self.poster = reduced(drawn, 1280)
         for one in frame.faces:
             # large, and like one expression rather than blurred
             worth = one.is_detected * math.prod(one.face.box_xywh[2:]) * one.face.confidence
-            if one.track not in self.crops or worth > BETTER * self.crops[one.track][0]:
+            if one.track not in self.crops or worth > 1.2 * self.crops[one.track][0]:
                 picture = reduced(face_picture(frame.image, one.face), CROP_SIDE)
                 self.crops[one.track] = worth, encode_jpeg(picture)
         now_s, frames_per_s = time.monotonic(), self.rate.tick()
         if now_s >= self.next_s:
-            self.next_s = now_s + REPORT_EVERY_S
+            self.next_s = now_s + 0.25
             frames, frame_count = frame.index + 1, self.info.frame_count
             position_s, duration_s = frame.timestamp_s, self.info.duration_s
             done, whole = (frames, frame_count) if frame_count else (position_s, duration_s)
             share = min(1.0, done / whole) if whole else None
             left_s = (now_s - self.started_s) * (1 - share) / share if share else None
-            times = {"position_s": position_s, "duration_s": duration_s}
-            times |= {"frames_per_s": frames_per_s, "left_s": left_s}
-            counts = {"frames": frames, "frame_count": frame_count}
-            known = {name: value and round(value, 3) for name, value in times.items()}
-            self.tell({"share": share and round(share, 4), "faces": self.people, **counts, **known})
+            known = {"share": share, "position_s": position_s, "duration_s": duration_s}
+            known |= {"frames_per_s": frames_per_s, "left_s": left_s}
+            known = {name: value and round(value, 4) for name, value in known.items()}
+            self.tell(known | {"frames": frames, "frame_count": frame_count, "faces": self.people})
 
 
-def without_paths(text: str, job: Job) -> str:
+def without_paths(text: str, job: SimpleNamespace) -> str:
     """Return a message about the video that does not say where it lies on this server."""
     return without_folders(text.replace(job.source, SOURCE), Path(job.model).parent)
-
-
-def end_with_the_app() -> None:
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """The queue of videos: who waits, whose turn is next, and which process works on what.
 
 A video waits, is analysed by one process that keeps reporting, and ends as done or failed. A
-process that stops reporting loses its video to the next one that asks. Senders take turns, so that
-the videos of one do not keep those of others waiting.
+process that stops reporting loses its video to the next one that asks. Senders take turns.
 """
 
 from dataclasses import asdict
-from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy import Connection, func
+from sqlalchemy import func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from emotion.errors import OwnVideosWaitError, QueueFullError
@@ -39,31 +37,30 @@ class VideoRow(Row):
     emotions: Mapped[str] = mapped_column(default="")  # of the first people, as `Answers`
 
 
-class VideoSender(Row):
-    """The address that a video came from, as a digest that only this server can make."""
+class KeptRow(Row):
+    """Where a photo or a video came from and what it takes; it goes with the row of that."""
 
-    __tablename__ = "video_senders"
-    id: Mapped[Id] = mapped_column(primary_key=True)  # of the video
-    client: Mapped[VisitorKey]
+    __tablename__ = "kept"
+    id: Mapped[Id] = mapped_column(primary_key=True)
+    client: Mapped[VisitorKey]  # no address, but a digest of it that only this server can make
+    bytes: Mapped[int] = mapped_column(sql.BigInteger, default=0)
 
 
 QUEUE = sql.select(func.count()).select_from(VideoRow).where(VideoRow.state == WAITING)
-IS_ITS_SENDER = VideoSender.id == VideoRow.id
+IS_KEPT = KeptRow.id == VideoRow.id
 
 
 class VideoQueue(Connections):
     """The part of a database that knows the videos."""
 
-    def add_video(
-        self, row: VideoRow, client: str, most_waiting: int, most_each: int, check=None
-    ) -> None:
+    def add_video(self, row: VideoRow, client: str, most_waiting, most_each, check=None) -> None:
         """Put a video at the end of the queue; raises QueueFullError, and what `check` raises."""
         with self.transaction(writes=True, alone=True) as connection:
             _require_room(connection, row.visitor, client, most_waiting, most_each)
+            connection.execute(sql.insert(VideoRow), asdict(row))
+            connection.execute(sql.insert(KeptRow), asdict(KeptRow(row.id, client)))
             if check:
                 check(connection)
-            connection.execute(sql.insert(VideoRow), asdict(row))
-            connection.execute(sql.insert(VideoSender), {"id": row.id, "client": client})
 
     def require_room(self, *sender_and_limits) -> None:
         """Raise a `QueueFullError` if `add_video` would; a visitor, a client and both limits."""
@@ -89,31 +86,21 @@ class VideoQueue(Connections):
         with self.transaction(writes=True, alone=True) as connection:
             return next(iter(rows_of(connection, VideoRow, taken)), None)
 
-    def beat(self, row: VideoRow, now_s: float, progress: str) -> bool:
-        """Report that the work goes on; False if the video is gone or another process has it."""
-        return self._change(row, beat_s=now_s, progress=progress)
-
-    def hand_back(self, row: VideoRow) -> bool:
-        """Let a video wait again as if nobody had begun with it; False as for `beat`."""
-        attempts = VideoRow.attempts - 1
-        return self._change(row, state=WAITING, attempts=attempts, beat_s=0.0, progress="")
-
     def finish(self, row: VideoRow) -> bool:
-        """Note how the work ended, with an empty progress; False as for `beat`."""
+        """Note how the work ended, with an empty progress; False as for `change`."""
         names = ("state", "problem", "faces", "emotions", "expires_s")
-        return self._change(row, **{name: getattr(row, name) for name in names}, progress="")
+        return self.change(row, **{name: getattr(row, name) for name in names}, progress="")
 
-    def _change(self, row: VideoRow, **values: Any) -> bool:
-        """Change a video that this attempt, and no later one, works on."""
+    def change(self, row: VideoRow, **values) -> bool:
+        """Change a video in work; False if it is gone or a later attempt has it."""
         is_own = (VideoRow.id == row.id, VideoRow.attempt == row.attempt, VideoRow.state == RUNNING)
         with self.transaction(writes=True) as connection:
             changed = connection.execute(sql.update(VideoRow).where(*is_own).values(**values))
             return changed.rowcount > 0
 
     def forget_video(self, video_id: str) -> None:
-        """Remove what is known of a video."""
         with self.transaction(writes=True) as connection:
-            for kind in (VideoRow, VideoSender):
+            for kind in (VideoRow, KeptRow):
                 connection.execute(sql.delete(kind).where(kind.id == video_id))
 
     def known_videos(self) -> dict[str, float]:
@@ -122,12 +109,9 @@ class VideoQueue(Connections):
             return dict(connection.execute(sql.select(VideoRow.id, VideoRow.expires_s)).all())
 
 
-def _require_room(
-    connection: Connection, visitor: str, client: str, most_waiting: int, most_each: int
-) -> None:
-    is_own = (VideoSender.client == client) | ((VideoRow.visitor == visitor) & (visitor != ""))
-    own = QUEUE.outerjoin(VideoSender, IS_ITS_SENDER).where(is_own)
-    if connection.scalar(own) >= most_each:
+def _require_room(connection, visitor: str, client: str, most_waiting: int, most_each: int) -> None:
+    is_own = (KeptRow.client == client) | ((VideoRow.visitor == visitor) & (visitor != ""))
+    if connection.scalar(QUEUE.outerjoin(KeptRow, IS_KEPT).where(is_own)) >= most_each:
         expected = f"expected at most {counted(most_each, 'video')} of one sender to wait"
         raise OwnVideosWaitError(f"{expected}; received one more")
     if (waiting := connection.scalar(QUEUE)) >= most_waiting:
@@ -144,7 +128,7 @@ def _turns(now_s: float) -> sql.Select:
     is_running = (VideoRow.state == RUNNING) & ~is_silent
     is_free = (VideoRow.state == WAITING) | ((VideoRow.state == RUNNING) & is_silent)
     is_free &= VideoRow.expires_s > now_s
-    sender = func.coalesce(VideoSender.client, VideoRow.visitor)  # older ones have no client
+    sender = func.coalesce(KeptRow.client, VideoRow.visitor)  # older ones have no client
     running, free = (func.sum(sql.case((which, 1), else_=0)) for which in (is_running, is_free))
     first_come = (VideoRow.created_s, VideoRow.id)
     number = free.over(partition_by=sender, order_by=first_come)  # which of its sender's
@@ -153,6 +137,6 @@ def _turns(now_s: float) -> sql.Select:
     since_s = sql.case((turn_s > VideoRow.created_s, turn_s), else_=VideoRow.created_s)
     named = {"is_free": is_free, "place": place, "number": number, "since_s": since_s}
     columns = [*first_come, *(column.label(name) for name, column in named.items())]
-    every = sql.select(*columns).outerjoin(VideoSender, IS_ITS_SENDER).subquery().c
+    every = sql.select(*columns).outerjoin(KeptRow, IS_KEPT).subquery().c
     order = (every.place, every.number, every.since_s, every.created_s, every.id)
     return sql.select(every.id).where(every.is_free).order_by(*order)

@@ -6,17 +6,16 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from emotion import errors
-from emotion.errors import EmotionError, GoneError
 from emotion.web.database import Database
-from emotion.web.limits import quota
+from emotion.web.limits import client_digest, quota
 from emotion.web.models.offered import Models
 from emotion.web.settings import Settings
-from emotion.web.storage import StorageError, gone, new_id, require_plain
+from emotion.web.storage import gone, new_id, require_plain
 from emotion.web.videos.files import CROP, FACTS, FILE_TYPES, SOURCE, SUMMARY, VideoFiles
-from emotion.web.videos.queue import DONE, FAILED, RUNNING, WAITING, VideoRow
+from emotion.web.videos.queue import DONE, RUNNING, WAITING, VideoRow
 from emotion.web.videos.workers import VideoWorkers
 
 UNFINISHED_S = 24 * 3600.0  # a video whose analysis has not ended expires after so long
@@ -52,18 +51,16 @@ class Videos:
         return missing and f"Videos cannot be read here: this server lacks {missing}."
 
     def look(self) -> None:
-        """Note whether the queue is full."""
         with contextlib.suppress(errors.DatabaseError):  # then what was known counts
             self.full_now = self.database.videos_waiting() >= self.settings.max_videos_waiting
 
-    def require_room(self, visitor: str, client: str) -> None:
+    def require_room(self, visitor: str) -> None:
         """Raise a `NoVideosError` or a `QueueFullError` if no video of this sender can be taken."""
         if refusal := self.refusal():
             raise errors.NoVideosError(refusal)
-        self.database.require_room(visitor, client, *self.most_waiting)
+        self.database.require_room(visitor, client_digest(), *self.most_waiting)
 
-    def take(self, file: BinaryIO, visitor: str, client: str, model_key: str) -> VideoRow:
-        """Put a video at the end of the queue."""
+    def take(self, file: BinaryIO, visitor: str, model_key: str) -> VideoRow:
         head = file.read(512)  # its analysis looks further
         file.seek(0)
         if not head:
@@ -76,9 +73,9 @@ class Videos:
         self.files.create(row.id, {SOURCE: file})
         try:
             check = quota({row.id: self.files.size_of(row.id)}, visitor, now_s)
-            self.database.add_video(row, client, *self.most_waiting, check)
-        except EmotionError:
-            with contextlib.suppress(StorageError):
+            self.database.add_video(row, client_digest(), *self.most_waiting, check)
+        except errors.EmotionError:
+            with contextlib.suppress(errors.StorageError):
                 self.files.remove(row.id)
             raise
         finally:
@@ -88,22 +85,20 @@ class Videos:
         return row
 
     def find(self, video_id: str) -> VideoRow:
-        """Return a video that is kept, or raise a `GoneError`."""
         if row := self.database.video(video_id, self.clock()):
             return row
         raise gone()
 
-    def about(self, row: VideoRow) -> dict[str, Any]:
+    def about(self, row: VideoRow) -> dict:
         """Return what its row does not say: `before`, `progress`, or `facts` and `summary`."""
         if row.state == WAITING:
             self.workers.start()  # after a restart nobody may have looked at the queue yet
             return {"before": self.database.videos_before(row, self.clock())}
         if row.state == RUNNING:
             return {"progress": json.loads(row.progress or "{}")}
-        if row.state == FAILED:
-            return {}
+        names = (FACTS, SUMMARY) if row.state == DONE else ()
         try:
-            paths = [self._path(row, name) for name in (FACTS, SUMMARY)]
+            paths = [self._path(row, name) for name in names]
             return {path.stem: json.loads(path.read_bytes()) for path in paths}
         except (OSError, ValueError) as error:
             raise gone() from error
@@ -119,15 +114,13 @@ class Videos:
         return require_plain(self.files.path(row.id, row.attempt, name))  # no links are followed
 
     def remove_known(self, video_id: str) -> None:
-        """Remove a video at once, even if parts of it are gone; work on it stops."""
         self.database.forget_video(video_id)
         self.look()
         self.workers.wake()
-        with contextlib.suppress(GoneError):
+        with contextlib.suppress(errors.GoneError):
             self.files.remove(video_id)
 
     def sweep(self) -> None:
-        """Remove what has expired and what a crash left."""
         known = self.database.known_videos()
         for video_id, expires_s in known.items():
             if expires_s <= self.clock():

@@ -10,7 +10,6 @@ from flask.typing import ResponseReturnValue
 from emotion.labels import with_labels
 from emotion.text import clock
 from emotion.web.api import NO_STORE, ROOT, api, moment
-from emotion.web.limits import client_digest
 from emotion.web.photos.pages import PRIVATE, after_deletion, private_file
 from emotion.web.photos.uploads import MODEL_FIELD, uploaded_files
 from emotion.web.services import current_services
@@ -20,8 +19,6 @@ from emotion.web.visitors import is_sender, new_visitor, require_sender, visitor
 
 UNSURE = "unsure"
 FACTS = ("width", "height", "fps", "frames", "duration_s", "has_sound")  # what the API says of it
-MOST_TRACKS = 100  # the page shows those seen for longest; the tables have all
-REFRESH_S = 3  # how often the page asks again without JavaScript
 
 videos = Blueprint("videos", __name__)
 
@@ -50,18 +47,18 @@ def add_video() -> ResponseReturnValue:
 def queue() -> ResponseReturnValue:
     """Answer how many videos wait, or why none would be taken now: to ask before one is sent."""
     services = current_services()
-    services.videos.require_room(visitor_key(), client_digest())
+    services.videos.require_room(visitor_key())
     services.require_model()
     return jsonify({"waiting": services.database.videos_waiting()}), NO_STORE
 
 
 def _received_video() -> VideoRow:
     services = current_services()
-    services.videos.require_room(visitor_key(), client_digest())
+    services.videos.require_room(visitor_key())
     services.require_model()
     model = services.models.find(request.form.get(MODEL_FIELD, ""))
     (file,) = uploaded_files(most=1, field="video")
-    return services.videos.take(file.stream, new_visitor(), client_digest(), model.key)
+    return services.videos.take(file.stream, new_visitor(), model.key)
 
 
 @videos.get("/videos/<video_id>")
@@ -72,9 +69,10 @@ def page(video_id: str) -> ResponseReturnValue:
     if row.state == FAILED:
         return render_template("video_failed.html", **about), PRIVATE
     if row.state != DONE:
-        return render_template("video_work.html", **about, refresh_s=REFRESH_S), PRIVATE
+        return render_template("video_work.html", **about), PRIVATE
     tracks = sorted(about["summary"]["tracks"], key=lambda track: -track["seconds"])
-    about |= {"tracks": tracks[:MOST_TRACKS], "faces": len(tracks), "times_of": times_of}
+    # the tables have all of them
+    about |= {"tracks": tracks[:100], "faces": len(tracks), "times_of": times_of}
     # videos kept since before there were lanes have none
     about |= {"lanes": about["facts"].get("lanes", ()), "track_words": track_words}
     return render_template("video.html", **about, timeline=timeline_words(tracks)), PRIVATE
@@ -125,8 +123,7 @@ def video_document(row: VideoRow) -> dict:
 @api.get(f"{ROOT}/videos/<video_id>/files/<name>", endpoint="video_file")
 def file(video_id: str, name: str) -> Response:
     """Send a file of a video that is done, or a part of it."""
-    path = current_services().videos.file(video_id, name)
-    kind = FILE_TYPES.get(name, "image/jpeg")
+    path, kind = current_services().videos.file(video_id, name), FILE_TYPES.get(name, "image/jpeg")
     response = private_file(path, kind, name if "download" in request.args else None)
     # a player that jumps asks for parts, and gets no more than these
     response.headers.setdefault("Accept-Ranges", "bytes")

@@ -1,7 +1,7 @@
 """Analyses videos outside of requests: threads that take one after another from the queue.
 
-Each video gets a process of its own (`job`), which a thread watches: it notes how far the work is,
-and ends the process if the video was deleted, if it takes too long, or if the app ends.
+A thread watches the process of its video (`job`): it notes how far the work is, and ends it if the
+video was deleted, if it takes too long, or if the app ends.
 """
 
 import contextlib
@@ -15,31 +15,27 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from emotion.errors import ChoiceError, DatabaseError, EmotionError
 from emotion.files import available_cpus
 from emotion.text import sentence
 from emotion.web.database import Answers, Database
-from emotion.web.limits import weigh
 from emotion.web.logs import LOGGER
 from emotion.web.models.offered import Models
 from emotion.web.sandbox import clean_environment
 from emotion.web.settings import PROJECT_FOLDER, Settings
 from emotion.web.storage import StorageError, new_id
-from emotion.web.videos.files import SOURCE, Job, VideoFiles
-from emotion.web.videos.queue import DONE, FAILED, SILENT_S, VideoRow
+from emotion.web.videos.files import SOURCE, VideoFiles
+from emotion.web.videos.queue import DONE, FAILED, SILENT_S, WAITING, VideoRow
 
 LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.videos.job")
 LOOK_EVERY_S = 2.0  # at the queue; of what this process receives, it knows at once
-WATCH_EVERY_S = 0.5
 MOST_ATTEMPTS = 3  # a video is given up after the app has ended this often during its analysis
 # the work may take `START_S` and this many times the video's length, and be silent for so long
 START_S, TIMES_ITS_LENGTH, SILENCE_S = 300.0, 40.0, 180.0
-LONGEST_LINE = 2**16
 PROGRESS = "share frames frame_count position_s duration_s frames_per_s left_s faces".split()
-
 DIED = "The work on this video ended unexpectedly: is the file damaged, or its picture too large?"
 TOO_LONG = "The work on this video took too long and was ended: try a shorter or smaller copy."
 TOO_OFTEN = "The server was stopped several times during the work on this video: send it again."
@@ -57,7 +53,6 @@ class Report:
     last_s: float = field(default_factory=time.monotonic)
 
     def add(self, line: bytes) -> None:
-        """Take a line of JSON, if it has the expected form."""
         self.last_s = time.monotonic()
         with contextlib.suppress(Exception):
             match json.loads(line):
@@ -104,7 +99,6 @@ class VideoWorkers:
     _is_stopping: bool = False
 
     def start(self) -> None:
-        """Start the threads that should run and do not."""
         with self._news:
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             most = 0 if self._is_stopping else self.settings.video_workers
@@ -113,8 +107,7 @@ class VideoWorkers:
                 thread.start()
                 self._threads.append(thread)
 
-    def wake(self) -> None:
-        """Let the threads look: a video came, or one was deleted."""
+    def wake(self) -> None:  # a video came, or one was deleted
         with self._news:
             self._news.notify_all()
 
@@ -149,7 +142,6 @@ class VideoWorkers:
             self._pause(LOOK_EVERY_S)
 
     def _analyse(self, row: VideoRow) -> None:
-        """Run the process of a video and note what came of it."""
         report: Report | None = Report(problem=TOO_OFTEN)
         try:
             if row.attempts <= MOST_ATTEMPTS:
@@ -163,20 +155,20 @@ class VideoWorkers:
         if report is None or not self._note_end(row, report):
             self.files.drop_room(row.id, row.attempt)
 
-    def _job_of(self, row: VideoRow) -> Job:
+    def _job_of(self, row: VideoRow) -> dict:
         settings, model = self.settings, self.models.find(row.model_key)
         source, longest_s = self.files.path(row.id, SOURCE), settings.longest_video_s
-        return Job(
-            source=str(source),
-            room=str(self.files.make_room(row.id, row.attempt)),
-            model=str(model.stem),
-            model_names=model.names,
-            yunet=str(settings.yunet) if settings.yunet else None,
-            longest_s=longest_s,
-            memory_bytes=settings.video_memory_mb * 2**20,
-            cpu_s=round(available_cpus() * most_s(longest_s)),
-            file_bytes=max(2**30, 4 * source.stat().st_size),
-        )
+        return {
+            "source": str(source),
+            "room": str(self.files.make_room(row.id, row.attempt)),  # for what is made of it
+            "model": str(model.stem),
+            "model_names": model.names,
+            "yunet": str(settings.yunet) if settings.yunet else None,
+            "longest_s": longest_s,
+            "memory_bytes": settings.video_memory_mb * 2**20,
+            "cpu_s": round(available_cpus() * (START_S + TIMES_ITS_LENGTH * longest_s)),
+            "file_bytes": max(2**30, 4 * source.stat().st_size),  # of each that is written
+        }
 
     def _watch(self, row: VideoRow, process: subprocess.Popen) -> Report | None:
         """Note how far a process is until it ends or has to; None if nobody needs it any more."""
@@ -184,26 +176,30 @@ class VideoWorkers:
 
         def listen() -> None:
             with process.stdout as stream:
-                for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
+                for line in iter(lambda: stream.readline(2**16), b""):
                     report.add(line)
             self.wake()
 
         reader = threading.Thread(target=listen, daemon=True)
         reader.start()
         while process.poll() is None:
-            self._pause(WATCH_EVERY_S)
+            self._pause(0.5)
             if self._is_stopping:
-                self.database.hand_back(row)
+                # it waits again as if nobody had begun with it
+                waits = {"state": WAITING, "attempts": row.attempts - 1, "beat_s": 0.0}
+                self.database.change(row, **waits, progress="")
                 return None
             try:
-                if not self.database.beat(row, self.clock(), json.dumps(report.progress)):
+                progress = json.dumps(report.progress)
+                if not self.database.change(row, beat_s=self.clock(), progress=progress):
                     self._tally("cancelled")
                     return None
                 self.look()
             except DatabaseError as error:  # if it does not come back, another process takes over
                 LOG.warning("cannot note how far a video is: %s", error)
             length_s = min(report.progress.get("duration_s") or longest_s, longest_s)
-            if time.monotonic() > min(started_s + most_s(length_s), report.last_s + SILENCE_S):
+            end_s = started_s + START_S + TIMES_ITS_LENGTH * length_s
+            if time.monotonic() > min(end_s, report.last_s + SILENCE_S):
                 return Report(problem=TOO_LONG)
         reader.join()
         if process.returncode and not report.problem:
@@ -222,45 +218,40 @@ class VideoWorkers:
             candidates = tuple((name,) for name in done["emotions"])
             ended.emotions = Answers(candidates, tuple(done["verdicts"]), model).to_text()
             ended.state, ended.faces = DONE, done["faces"]
-        if not self._finish(ended):
-            return False
-        self.files.keep_only(row.id, row.attempt if done else "")  # the uploaded file always goes
-        self._tally(ended.state)
-        about = {"state": ended.state, "faces": ended.faces}
-        if done:
-            about |= {name: done[name] for name in ("frames", "duration_s")}
-            numbers = (ended.faces, float(done["duration_s"]), now_s)
-            try:
-                weigh(self.database, row.id, self.files.size_of(row.id))
-                self.database.count_video(done["model"]["sha256"], *numbers)
-            except DatabaseError as error:
-                LOG.warning("a video is missing in the statistics: %s", error)
-        LOG.info("video %s", ended.state, extra={"video": about})
-        return True
-
-    def _finish(self, row: VideoRow) -> bool:
-        """Write that a video has ended, also if the database is away for a while."""
         give_up_s = time.monotonic() + SILENT_S
-        while True:
+        while True:  # also if the database is away for a while
             try:
-                return self.database.finish(row)
+                if not self.database.finish(ended):
+                    return False
+                break
             except DatabaseError as error:
                 LOG.warning("cannot note that a video has ended: %s", error)
                 if self._is_stopping or time.monotonic() > give_up_s:
                     return False
             self._pause(LOOK_EVERY_S)
+        with contextlib.suppress(FileNotFoundError):
+            kept = row.attempt if done else ""  # never the uploaded file
+            for name in {path.name for path in self.files.path(row.id).iterdir()} - {kept}:
+                self.files.drop_room(row.id, name)
+        self._tally(ended.state)
+        about = {"state": ended.state, "faces": ended.faces}
+        if done:
+            about |= {name: done[name] for name in ("frames", "duration_s")}
+            numbers = (done["model"]["sha256"], float(done["duration_s"]), now_s)
+            try:
+                self.database.count_video(ended, self.files.size_of(row.id), *numbers)
+            except DatabaseError as error:
+                LOG.warning("a video is missing in the statistics: %s", error)
+        LOG.info("video %s", ended.state, extra={"video": about})
+        return True
 
     def _tally(self, outcome: str) -> None:
         with self._news:
             self.ended[outcome] += 1
 
 
-def most_s(video_s: float) -> float:
-    return START_S + TIMES_ITS_LENGTH * video_s
-
-
 @contextlib.contextmanager
-def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[subprocess.Popen]:
+def running(command: Sequence[str], settings: Settings, job: Mapping) -> Iterator[subprocess.Popen]:
     """Give a process that knows its job; it always ends with the block."""
     variables = clean_environment()
     # fonts are looked for once, not for every video; Arrow's own pool sets a gigabyte aside
@@ -271,7 +262,7 @@ def running(command: Sequence[str], settings: Settings, job: Job) -> Iterator[su
     process = subprocess.Popen(command, cwd=PROJECT_FOLDER, env=variables, process_group=0, **pipes)
     try:
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
         yield process
     finally:
