@@ -6,7 +6,6 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from emotion.web.photos.workers import PhotoWorkers
 from emotion.web.services import load_services
 from emotion.web.settings import read_settings
 
-STAND_IN = (sys.executable, str(Path(__file__).resolve().parents[1] / "photo_job_stand_in.py"))
+STAND_IN = (sys.executable, "-m", "tests.photo_job_stand_in")
 
 
 @pytest.fixture
