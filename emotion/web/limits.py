@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 import sqlalchemy as sql
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, has_request_context, request
 from flask_limiter import Limiter
 from limits.errors import ConfigurationError
 from sqlalchemy import Connection
@@ -19,6 +19,7 @@ from emotion.errors import BusyError, ClientBusyError, QuotaError
 from emotion.text import first_line
 from emotion.web.database import PhotoRow, VideoRow
 from emotion.web.errors import LIMITER, VIDEO_ENDPOINTS
+from emotion.web.photos.workers import SMALL_BYTES
 from emotion.web.settings import Settings, SettingsError
 from emotion.web.videos.queue import KeptRow
 
@@ -49,8 +50,10 @@ class Gate:
     @contextmanager
     def place(self, client: str) -> Iterator[str]:
         """Hold a place in the name of a client; raises BusyError at once where there is none."""
+        is_small = has_request_context() and (request.content_length or 0) <= SMALL_BYTES
         with self._lock:
-            if self.in_hand >= self.most:
+            # large ones never take all places
+            if self.in_hand >= self.most + is_small * (self.most // 2):
                 raise BusyError(f"expected a free place for the photo; {self.most} are in hand")
             if self._held[client] >= MOST_OF_A_CLIENT:
                 at_most = f"at most {MOST_OF_A_CLIENT} photos in hand from one address"

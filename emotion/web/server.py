@@ -165,7 +165,7 @@ def open_server(app: Flask, settings: Settings):
     dispatcher = ThreadedTaskDispatcher()
     # requests in hand may finish when the process is told to end; waitress would wait 5 seconds
     dispatcher.shutdown = functools.partial(dispatcher.shutdown, timeout=25)
-    dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand + 4))
+    dispatcher.set_thread_count(max(settings.threads, settings.max_in_hand * 3 // 2 + 4))
     sockets = {}
     server = waitress.server.create_server(
         app,

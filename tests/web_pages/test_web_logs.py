@@ -96,7 +96,7 @@ def test_the_cause_of_503_and_507_is_logged_once(tmp_path, lines, monkeypatch, h
         full = StorageError(OSError(errno.ENOSPC, "No space left on device"))
         monkeypatch.setattr(services.storage, "save", Mock(side_effect=full))
     if harm == "gate":
-        monkeypatch.setattr(services.gate, "in_hand", services.gate.most)
+        monkeypatch.setattr(services.gate, "in_hand", 2 * services.gate.most)
     reply = client.get(path) if path == "/healthz" else client.post(path, data=photo_form())
     assert reply.status_code == status
     found = [line for line in lines() if line["level"] == "WARNING"]

@@ -140,7 +140,7 @@ def troubles(world):
         "no database, no free place": [
             *((Database, method, no_database) for method in methods.split()),
             (GivenFaces, "find", no_database),
-            (world.services.gate, "in_hand", world.services.gate.most),
+            (world.services.gate, "in_hand", 2 * world.services.gate.most),
         ],
         "full disk": [
             (flask.Request, "_get_file_stream", Mock(side_effect=full)),

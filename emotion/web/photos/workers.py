@@ -28,6 +28,7 @@ LOG = logging.getLogger(LOGGER)
 COMMAND = (sys.executable, "-m", "emotion.web.photos.job")
 START_S = 60.0  # in which a process must have loaded its model
 PATIENCE_S = 1.5  # for a process; then who has several must give one back
+SMALL_BYTES = 2**20  # a photo of so many is read in a moment
 WAIT_S = 30.0  # and then the server is busy
 MOST_TRIES = 4  # of a task whose process was needed for others
 SLOW_S = 60.0  # for how long an address whose photo took too long has one process at a time
@@ -92,6 +93,7 @@ class _Worker:
 @dataclass(eq=False)
 class _Waiting:
     client: str
+    is_large: bool
     number: int = field(default_factory=count().__next__)
 
 
@@ -145,7 +147,8 @@ class PhotoWorkers:
         self.start()
         seconds, named = self.settings.photo_seconds, {"task": task, "model": None}
         for _ in range(MOST_TRIES):
-            worker, is_alive, started_s = self._take(client), False, time.monotonic()
+            worker, is_alive = self._take(client, len(content) <= SMALL_BYTES), False
+            started_s = time.monotonic()
             # the system may have ended it, for its memory for instance
             worker.is_wanted = worker.process.poll() is not None
             try:
@@ -182,10 +185,10 @@ class PhotoWorkers:
         """Raise a ModelError unless a model answers as it should."""
         self.call("", model, "nothing", b"")
 
-    def _take(self, client: str) -> _Worker:
-        """Wait for a process; it goes to who has the fewest, and of these to the first who came."""
+    def _take(self, client: str, is_small: bool = True) -> _Worker:
+        """Wait for a process; who has fewest gets it, then small photos, then the first."""
         with self._news:
-            me = _Waiting(client)
+            me = _Waiting(client, not is_small)
             self._waiting.append(me)
 
             def is_my_turn() -> bool:
@@ -215,7 +218,7 @@ class PhotoWorkers:
         now_s, held = time.monotonic(), Counter(self._busy.values())
         self._slow = {client: until for client, until in self._slow.items() if until > now_s}
         may = [one for one in self._waiting if not (one.client in self._slow and held[one.client])]
-        return min(may, key=lambda one: (held[one.client], one.number), default=None)
+        return min(may, key=lambda one: (held[one.client], one.is_large, one.number), default=None)
 
     def _give_back(self, worker: _Worker, is_alive: bool) -> None:
         with self._news:
