@@ -61,7 +61,19 @@ def test_scripts_import_no_script(script):
     assert not names & (set(SCRIPTS) - {script})
 
 
-def test_the_command_of_training_loads_no_tensorflow_at_once():
-    names = "{'tensorflow', 'keras'} & set(sys.modules)"
-    code = f"import sys, emotion_model_training; sys.exit(bool({names}))"
+DECODERS = ("cv2", "onnxruntime", "tensorflow", "keras")
+
+
+@pytest.mark.parametrize(
+    ("module", "others"),
+    [
+        ("emotion_model_training", ("tensorflow", "keras")),
+        ("app", DECODERS),  # what decodes strangers' bytes is a process of its own
+        ("emotion.web.photos.job", ("flask", "sqlalchemy", "numpy")),
+        ("emotion.web.photos.reading", ("flask", "sqlalchemy", "tensorflow")),
+        ("emotion.web.videos.job", ("flask", "sqlalchemy", "tensorflow")),
+    ],
+)
+def test_a_process_imports_what_it_needs(module, others):
+    code = f"import sys, {module}; sys.exit(bool(set({others}) & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
