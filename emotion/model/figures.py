@@ -239,9 +239,9 @@ class Figures(Numbers):
         return sure / max(1, self.images) - self.accuracy
 
     @property
-    def confusions(self) -> tuple[Cell, ...]:  # the most frequent ones
+    def confusions(self) -> tuple[Cell, ...]:  # the largest shares of what is shown
         wrong = [cell for row in self.matrix for cell in row if not cell.is_right and cell.images]
-        return tuple(sorted(wrong, key=lambda cell: -cell.images)[:MOST_CONFUSIONS])
+        return tuple(sorted(wrong, key=lambda cell: -(cell.share or 0))[:MOST_CONFUSIONS])
 
 
 def read_figures(stem: Path, card: Card) -> Figures | None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from flask import Blueprint, abort, current_app, jsonify, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import ServiceUnavailable
 
 from emotion.errors import ModelError, StorageError
@@ -32,7 +33,8 @@ def require_key() -> None:
         return
     given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
     if not any(hmac.compare_digest(key, given.encode()) for key in keys if key):
-        abort(401, "Expected `Authorization: Bearer KEY` with a key of this server.")
+        words = "Expected `Authorization: Bearer KEY` with a key of this server."
+        abort(401, words, www_authenticate=WWWAuthenticate("bearer"))
 
 
 @api.get("/api", endpoint="page")

@@ -26,6 +26,11 @@ HTTP_WORDS = {
     500: (EmotionError.title, EmotionError.advice),
 }
 
+API_WORDS = {  # the same for programs
+    404: "Expected an address of the API; received another. The page /api lists them.",
+    405: "Expected a method that this address takes, see Allow; received another.",
+}
+
 
 def problem_of(error: Exception) -> dict:
     """Return what a visitor or a program is told about an error; see `EmotionError`."""
@@ -91,7 +96,8 @@ def answer(error: Exception) -> ResponseReturnValue:
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
     if isinstance(error, Unauthorized):
-        headers["WWW-Authenticate"] = 'Basic realm="operator", charset="UTF-8"'
+        asked = error.www_authenticate or 'Basic realm="operator", charset="UTF-8"'
+        headers["WWW-Authenticate"] = str(asked)
     kinds = request.accept_mimetypes
     # a browser that opens a page names HTML; who names nothing gets a page as well
     is_program = not kinds.accept_html and kinds.accept_json
@@ -101,7 +107,8 @@ def answer(error: Exception) -> ResponseReturnValue:
         "type": "about:blank",  # for which RFC 9457 asks for the status's own phrase as title
         "title": http.HTTPStatus(status).phrase,
         "status": status,
-        "detail": problem["detail"] or "{title}. {advice}".format(**problem).strip(),
+        "detail": problem["detail"]
+        or API_WORDS.get(status, "{title}. {advice}".format(**problem).strip()),
     }
     headers["Content-Type"] = "application/problem+json"
     return json.dumps(content) + "\n", status, headers

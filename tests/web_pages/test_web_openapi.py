@@ -1,6 +1,7 @@
 """The API's description, fuzzed (schemathesis), and its guide, whose examples run."""
 
 import errno
+import gzip
 import io
 import json
 import re
@@ -22,7 +23,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi import checks
-from web_support import encoded, looking_model, make_app, photo_form
+from web_support import encoded, looking_model, make_app, photo_form, upload
 
 from emotion.errors import DatabaseError
 from emotion.web.database import Database, VideoRow
@@ -276,3 +277,90 @@ def test_the_text_names_every_address_and_every_status():
     described = {(method, path) for method, path, _ in OPERATIONS.values()}
     assert set(re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", GUIDE, re.M)) == described
     assert set(map(int, re.findall(r"^\| (\d{3}) \|", GUIDE, re.M))) == set(PROBLEMS)
+
+
+# What programs get besides: photos as bodies, keys, origins, parts of lists, headers
+
+RECOGNIZE = "/api/v1/recognize"
+
+
+def test_a_photo_comes_as_a_body_or_in_another_field_and_several_at_once(tmp_path):
+    client = make_app(tmp_path).test_client()
+    expected = client.post(RECOGNIZE, data=photo_form()).json
+    body = client.post(RECOGNIZE, data=encoded(), content_type="image/jpeg")
+    assert [len(body.json["faces"]), body.json] == [2, expected]
+    for field in ("image", "file"):
+        assert client.post(RECOGNIZE, data=photo_form(field=field)).json == expected
+    photos = {"photo": [photo_form(each)["photo"] for each in (encoded(), b"no photo")]}
+    one, other = client.post(f"{RECOGNIZE}/many", data=photos).json["photos"]
+    assert (one["results"], one["problem"], other["results"]) == (expected, None, None)
+    assert "none of them" in other["problem"]
+
+
+def test_keys_are_asked_of_programs_alone(tmp_path):
+    app = make_app(tmp_path, API_KEYS="first, second", flask_config={"WTF_CSRF_ENABLED": True})
+    program, browser = app.test_client(), app.test_client()
+    for key, status in {"": 401, "third": 401, "Bearer": 401, "first": 200, "second": 200}.items():
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        reply = program.get("/api/v1/models", headers=headers)
+        assert (reply.status_code, "WWW-Authenticate" in reply.headers) == (status, status == 401)
+    for open_to_all in ("/api", "/api/v1/openapi.json", "/healthz"):
+        assert program.get(open_to_all).status_code == 200
+    browser.get("/")
+    assert browser.get("/api/v1/models").status_code == 200
+
+
+TWO = "https://a.example, https://b.example"
+
+
+@pytest.mark.parametrize(("origins", "status"), [(TWO, 403), ("*", 200)])
+def test_pages_of_named_sites_use_the_api_and_nothing_else(tmp_path, origins, status):
+    client = make_app(tmp_path, CORS_ORIGINS=origins).test_client()
+
+    def send(origin, path=RECOGNIZE, method="POST"):
+        headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+        reply = client.open(path, method=method, data=photo_form(), headers=headers)
+        return reply.status_code, reply.headers.get("Access-Control-Allow-Origin")
+
+    for origin in ("https://a.example", "https://b.example"):
+        assert send(origin) == (200, origin)
+        assert send(origin, method="OPTIONS") == (200, origin)
+    assert send("https://c.example")[0] == status
+    assert send("https://a.example", "/") == (403, None)
+
+
+def test_lists_are_asked_for_in_parts_and_rates_are_told(tmp_path):
+    client = make_app(tmp_path, RATE_LIMIT="4 per hour").test_client()
+    for _ in range(3):
+        upload(client)
+    whole, part = (client.get(f"/api/v1/mine{asked}").json for asked in ("", "?offset=1&limit=1"))
+    assert part["photos"] == whole["photos"][1:2]
+    assert part["total"] == whole["total"] == {"photos": 3, "videos": 0}
+    told = client.post(RECOGNIZE, data=photo_form()).headers
+    assert [told[f"RateLimit-{name}"] for name in ("Limit", "Remaining")] == ["4", "0"]
+    assert 0 < int(told["RateLimit-Reset"]) <= 3600
+
+
+def test_text_is_packed_for_those_who_can_unpack_it(tmp_path):
+    client = make_app(tmp_path).test_client()
+    style = f"{client.application.static_url_path}/style.css"
+    for path in (style, "/api/v1/openapi.json"):
+        plain, packed = (
+            client.get(path, headers={"Accept-Encoding": kinds}, buffered=True)
+            for kinds in ("identity", "gzip, br")
+        )
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert "Accept-Encoding" in plain.headers["Vary"]
+        assert gzip.decompress(packed.data) == plain.data
+        assert len(packed.data) < len(plain.data) / 2
+
+
+def test_programs_are_told_of_the_api_where_there_is_nothing(tmp_path):
+    client = make_app(tmp_path).test_client()
+    for method, path, status, word in (
+        ("GET", "/api/v1/nothing", 404, "/api"),
+        ("PUT", RECOGNIZE, 405, "Allow"),
+    ):
+        reply = client.open(path, method=method)
+        assert (reply.status_code, word in reply.json["detail"]) == (status, True)
+    assert "/api/v1/recognize/many" in client.get("/api").text
