@@ -194,7 +194,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("width", "height"), [(1366, 768), (1536, 730), (390, 844)])
+@pytest.mark.parametrize(("width", "height"), [(1366, 730), (390, 844)])
 def test_start_errors_and_state_are_seen_without_scrolling(open_page, axe, width, height):
     page = open_page(width, height=height)
 
