@@ -1,3 +1,5 @@
+from base64 import b64encode
+
 import pytest
 from web_support import StandInDetector, encoded, make_app
 
@@ -86,14 +88,19 @@ def drop(page, event="drop", **contents):
     page.evaluate(
         """([event, files]) => {
           const transfer = new DataTransfer();
-          for (const [name, bytes] of files)
-            transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+          for (const [name, content] of files) {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt());
+            transfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+          }
           const [dataTransfer, clipboardData] = [transfer, transfer];
           const about = { dataTransfer, clipboardData, bubbles: true, cancelable: true };
           const kind = event === "drop" ? DragEvent : ClipboardEvent;
           document.body.dispatchEvent(new kind(event, about));
         }""",
-        [event, [[name.replace("_", "."), [*content]] for name, content in contents.items()]],
+        [
+            event,
+            [(name.replace("_", "."), b64encode(each).decode()) for name, each in contents.items()],
+        ],
     )
 
 
