@@ -27,18 +27,17 @@ def retrain(options: argparse.Namespace) -> None:
 
     Without other flags it learns for 5 epochs at a rate of 0.01. Both models are measured on the
     same test images, from which neither learned; no visitor's face is among them. Faces that wait
-    for an operator's approval are not read. Run again without
-    new faces, it trains nothing.
+    for an operator's approval are not read. Run again without new faces, it trains nothing.
     """
     stem, feedback = Path(options.model), user_path(options.feedback)
     if feedback.name != FEEDBACK_FOLDER:
         expected = f"expected --feedback as a folder named {FEEDBACK_FOLDER}, as the app keeps it"
         raise TrainingError(f"{expected}; received {feedback}")
+    present = ModelFiles(stem)
+    present.require_pair()
     if not any(feedback.glob("[!.]*/*.png")):  # those in hidden folders wait for approval
         print(f"{stem} stays: there are no faces in {feedback} that were approved")
         return
-    present = ModelFiles(stem)
-    present.require_pair()
     card = read_card(present.card) or {}
     its, learned = part(card, "settings"), part(card, "dataset")
     kept = {name: its[name] for name in (*DATA, *SPLITS, *NETWORK) if name in its}

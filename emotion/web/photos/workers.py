@@ -149,8 +149,6 @@ class PhotoWorkers:
         for _ in range(MOST_TRIES):
             worker, is_alive = self._take(client, len(content) <= SMALL_BYTES), False
             started_s = time.monotonic()
-            # the system may have ended it, for its memory for instance
-            worker.is_wanted = worker.process.poll() is not None
             try:
                 if model:
                     worker.load(model)
@@ -200,6 +198,8 @@ class PhotoWorkers:
                     if not self._news.wait_for(is_my_turn, WAIT_S):
                         raise errors.BusyError("expected a process for the photo; all are at work")
                 worker = self._free.pop()
+                # the system may have ended it, for its memory for instance
+                worker.is_wanted = worker.process.poll() is not None
                 self._busy[worker] = client
                 return worker
             finally:
